@@ -1,0 +1,148 @@
+//! The signature algorithms (RFC 7518 section 3, RFC 8037), and how each reads
+//! its keys and checks its signatures.
+//!
+//! The *key's* algorithm is the one that runs (RFC 8725 section 3.1). A token's
+//! `alg` only selects among keys; it never decides how a key is used.
+
+pub(crate) mod ecdsa;
+pub(crate) mod eddsa;
+pub(crate) mod hmac;
+pub(crate) mod rsa;
+
+use core::fmt;
+
+/// The kind of key an algorithm needs; the `kty` of a JWK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// A shared secret: `oct`.
+    Secret,
+    /// `RSA`.
+    Rsa,
+    /// `EC`.
+    EllipticCurve,
+    /// `OKP` (RFC 8037).
+    OctetKeyPair,
+}
+
+macro_rules! algorithms {
+    ($( $(#[$doc:meta])* $variant:ident, $name:literal, $type:ident; )*) => {
+        /// A signature algorithm.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Algorithm {
+            $( $(#[$doc])* $variant, )*
+        }
+
+        impl Algorithm {
+            /// Every algorithm.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            /// The algorithm of exactly this `alg` name; names are case-sensitive.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $( $name => Some(Self::$variant), )*
+                    _ => None,
+                }
+            }
+
+            /// Its `alg` name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* }
+            }
+
+            /// The kind of key it needs.
+            #[must_use]
+            pub const fn key_type(self) -> KeyType {
+                match self { $( Self::$variant => KeyType::$type, )* }
+            }
+
+            const fn bit(self) -> u16 {
+                #[expect(clippy::as_conversions, reason = "the discriminants count from zero to twelve")]
+                1u16.wrapping_shl(self as u32)
+            }
+        }
+    };
+}
+
+algorithms! {
+    /// HMAC with SHA-256.
+    Hs256, "HS256", Secret;
+    /// HMAC with SHA-384.
+    Hs384, "HS384", Secret;
+    /// HMAC with SHA-512.
+    Hs512, "HS512", Secret;
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256, "RS256", Rsa;
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384, "RS384", Rsa;
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512, "RS512", Rsa;
+    /// RSASSA-PSS with SHA-256 and a salt of the hash's length.
+    Ps256, "PS256", Rsa;
+    /// RSASSA-PSS with SHA-384 and a salt of the hash's length.
+    Ps384, "PS384", Rsa;
+    /// RSASSA-PSS with SHA-512 and a salt of the hash's length.
+    Ps512, "PS512", Rsa;
+    /// ECDSA on P-256 with SHA-256.
+    Es256, "ES256", EllipticCurve;
+    /// ECDSA on P-384 with SHA-384.
+    Es384, "ES384", EllipticCurve;
+    /// ECDSA on P-521 with SHA-512.
+    Es512, "ES512", EllipticCurve;
+    /// Ed25519 (RFC 8037 section 3.1).
+    EdDsa, "EdDSA", OctetKeyPair;
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of algorithms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlgorithmSet(u16);
+
+impl AlgorithmSet {
+    /// Whether `algorithm` is in the set.
+    #[must_use]
+    pub const fn contains(self, algorithm: Algorithm) -> bool {
+        self.0 & algorithm.bit() != 0
+    }
+
+    /// Its members, in the order of [`Algorithm::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Algorithm> {
+        Algorithm::ALL.iter().copied().filter(move |algorithm| self.contains(*algorithm))
+    }
+}
+
+impl FromIterator<Algorithm> for AlgorithmSet {
+    fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
+        Self(algorithms.into_iter().fold(0, |bits, algorithm| bits | algorithm.bit()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_nothing_else_is_an_algorithm() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(*algorithm));
+            assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
+        }
+        for name in ["none", "None", "NONE", "nOnE", "", "HS1", "ES256K", "RSA1_5", "HS256 ", "Ed25519"] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_holds_exactly_its_members() {
+        let set: AlgorithmSet = [Algorithm::EdDsa, Algorithm::Rs256].into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Algorithm::Rs256, Algorithm::EdDsa]);
+        assert_eq!(Algorithm::ALL.iter().copied().collect::<AlgorithmSet>().iter().count(), Algorithm::ALL.len());
+        assert_eq!(AlgorithmSet::default().iter().count(), 0);
+    }
+}

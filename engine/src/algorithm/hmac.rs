@@ -1,0 +1,52 @@
+//! HMAC (RFC 7518 section 3.2).
+
+use aws_lc_rs::hmac;
+
+use super::Algorithm;
+use crate::keyset::KeyFault;
+
+/// Takes a secret that is at least as long as the hash (RFC 7518 section 3.2).
+pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyFault> {
+    let (hash, shortest) = match algorithm {
+        Algorithm::Hs256 => (hmac::HMAC_SHA256, 32),
+        Algorithm::Hs384 => (hmac::HMAC_SHA384, 48),
+        Algorithm::Hs512 => (hmac::HMAC_SHA512, 64),
+        _ => return Err(KeyFault::WrongKeyType),
+    };
+    if secret.len() < shortest {
+        return Err(KeyFault::SecretTooShort);
+    }
+    Ok(hmac::Key::new(hash, secret))
+}
+
+/// Whether `tag` authenticates `message`; compared in constant time, and never
+/// true for a tag of another length than the whole one.
+pub(crate) fn verify(key: &hmac::Key, message: &[u8], tag: &[u8]) -> bool {
+    hmac::verify(key, message, tag).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a5_a_secret_shorter_than_the_hash_is_refused() {
+        for (algorithm, shortest) in [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)] {
+            assert!(parse(algorithm, &vec![7; shortest]).is_ok());
+            assert_eq!(parse(algorithm, &vec![7; shortest - 1]).err(), Some(KeyFault::SecretTooShort));
+            assert_eq!(parse(algorithm, &[]).err(), Some(KeyFault::SecretTooShort));
+        }
+        assert_eq!(parse(Algorithm::Rs256, &[7; 64]).err(), Some(KeyFault::WrongKeyType));
+    }
+
+    #[test]
+    fn a_shortened_or_lengthened_tag_is_refused() {
+        let key = parse(Algorithm::Hs256, &[7; 32]).unwrap();
+        let tag = hmac::sign(&key, b"message");
+        assert!(verify(&key, b"message", tag.as_ref()));
+        assert!(!verify(&key, b"message", &tag.as_ref()[..31]));
+        assert!(!verify(&key, b"message", &[tag.as_ref(), &[0]].concat()));
+        assert!(!verify(&key, b"message", b""));
+        assert!(!verify(&key, b"messagf", tag.as_ref()));
+    }
+}

@@ -1,0 +1,385 @@
+//! JWK Sets (RFC 7517) read into key sets. One bad key never voids a set: it is
+//! skipped and reported. A set that is ambiguous as a whole is refused.
+
+use core::fmt;
+
+use crate::{
+    algorithm::{Algorithm, AlgorithmSet, KeyType},
+    keyset::{KeyFault, KeyMaterial, KeySet, VerificationKey},
+    limits,
+    token::{Document, JsonBuffers, Members, Value, decode_base64},
+};
+
+/// Where a key set comes from, which decides what is an oversight to step over
+/// and what is an ambiguity to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Written down by the operator. Shared secrets are welcome, but not beside
+    /// public keys; a `kid` used twice is a mistake (RFC 8725 section 3.1).
+    Static,
+    /// Published by an issuer. It holds public keys; a shared secret in it, or a
+    /// second key with the same `kid` and `alg`, is skipped.
+    Published,
+}
+
+/// How the keys of a set may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Where the set comes from.
+    pub origin: Origin,
+    /// The algorithms the issuer is configured for. A key without `alg` serves
+    /// those of them that fit its type; `None` refuses such keys and allows every
+    /// algorithm that a key names.
+    pub algorithms: Option<AlgorithmSet>,
+}
+
+/// A key that was left out of its set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedKey {
+    /// Its place in the `keys` array, counted from zero.
+    pub place: usize,
+    /// Its `kid`, cut to 64 characters, if it has one that can be read.
+    pub kid: Option<String>,
+    /// What is wrong with it.
+    pub fault: KeyFault,
+}
+
+impl fmt::Display for SkippedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "keys[{}]", self.place)?;
+        if let Some(kid) = &self.kid {
+            write!(f, " (kid {kid:?})")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+/// Why a whole set was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySetFault {
+    /// Longer than [`limits::KEY_SET_BYTES`].
+    TooLong,
+    /// No strict JSON object.
+    Json,
+    /// Neither an array called `keys` nor a single JWK.
+    NotAKeySet,
+    /// More than [`limits::KEYS`] keys.
+    TooManyKeys,
+    /// Shared secrets beside public keys, in a static set.
+    Mixed,
+    /// One `kid` for two keys, in a static set.
+    DuplicateKid,
+}
+
+impl KeySetFault {
+    /// The stable name of the reason.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TooLong => "key_set_too_long",
+            Self::Json => "key_set_json",
+            Self::NotAKeySet => "key_set_format",
+            Self::TooManyKeys => "key_set_too_many_keys",
+            Self::Mixed => "key_set_mixed",
+            Self::DuplicateKid => "key_set_duplicate_kid",
+        }
+    }
+}
+
+impl fmt::Display for KeySetFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the key set is longer than 512 KiB",
+            Self::Json => "the key set is not a strict JSON object (RFC 8259, no duplicate members, at most 16 levels)",
+            Self::NotAKeySet => "the key set has no array called \"keys\" (RFC 7517 section 5)",
+            Self::TooManyKeys => "the key set has more than 256 keys",
+            Self::Mixed => "the key set mixes shared secrets (oct) with public keys: keep them in separate sets",
+            Self::DuplicateKid => "two keys of the set have the same kid: give each its own",
+        })
+    }
+}
+
+impl core::error::Error for KeySetFault {}
+
+impl KeySet {
+    /// Reads a JWK Set, or a single JWK as a set of one.
+    ///
+    /// # Errors
+    /// A [`KeySetFault`] when the set as a whole cannot be used. Keys that cannot
+    /// be used are left out and returned beside the set.
+    pub fn from_jwks(json: &[u8], policy: Policy) -> Result<(Self, Vec<SkippedKey>), KeySetFault> {
+        if json.len() > limits::KEY_SET_BYTES {
+            return Err(KeySetFault::TooLong);
+        }
+        let mut buffers = JsonBuffers::with_capacity(json.len());
+        let document = buffers.parse(json).map_err(|_| KeySetFault::Json)?;
+        let entries = entries(&document)?;
+        if policy.origin == Origin::Static {
+            refuse_ambiguous(&entries)?;
+        }
+        let mut keys: Vec<VerificationKey> = Vec::new();
+        let mut skipped = Vec::new();
+        for (place, entry) in entries.into_iter().enumerate() {
+            let kid = entry.as_ref().and_then(|jwk| jwk.clone().get("kid")).and_then(Value::as_str);
+            let read = entry.ok_or(KeyFault::MemberType("keys")).and_then(|jwk| read_jwk(jwk, policy, &keys));
+            match read {
+                Ok(mut read) => keys.append(&mut read),
+                Err(fault) => {
+                    skipped.push(SkippedKey { place, kid: kid.map(|kid| kid.chars().take(64).collect()), fault });
+                }
+            }
+        }
+        Ok((Self::new(keys), skipped))
+    }
+}
+
+/// The JWKs of a set; `None` stands for an entry that is no object.
+fn entries<'d, 'b>(document: &'d Document<'b>) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetFault> {
+    let Some(keys) = document.members().get("keys") else {
+        let single = document.members();
+        return if single.clone().get("kty").is_some() { Ok(vec![Some(single)]) } else { Err(KeySetFault::NotAKeySet) };
+    };
+    let entries: Vec<_> = keys.elements().ok_or(KeySetFault::NotAKeySet)?.map(Value::members).collect();
+    if entries.len() > limits::KEYS {
+        return Err(KeySetFault::TooManyKeys);
+    }
+    Ok(entries)
+}
+
+fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetFault> {
+    let text = |jwk: &Members<'_, '_>, name| jwk.clone().get(name).and_then(Value::as_str).map(str::to_owned);
+    let jwks = || entries.iter().flatten();
+    let secrets = jwks().filter(|jwk| text(jwk, "kty").as_deref() == Some("oct")).count();
+    if secrets != 0 && secrets != jwks().count() {
+        return Err(KeySetFault::Mixed);
+    }
+    let mut kids: Vec<_> = jwks().filter_map(|jwk| text(jwk, "kid")).collect();
+    kids.sort_unstable();
+    let together = kids.len();
+    kids.dedup();
+    if kids.len() == together { Ok(()) } else { Err(KeySetFault::DuplicateKid) }
+}
+
+/// One JWK as keys: one for each algorithm it serves.
+fn read_jwk(jwk: Members<'_, '_>, policy: Policy, earlier: &[VerificationKey]) -> Result<Vec<VerificationKey>, KeyFault> {
+    let kid = optional_text(&jwk, "kid")?;
+    let key_type = key_type(&jwk)?;
+    if key_type == KeyType::Secret && policy.origin == Origin::Published {
+        return Err(KeyFault::SecretInPublicSet);
+    }
+    refuse_other_purposes(&jwk)?;
+    let material = Material::read(&jwk, key_type)?;
+    let mut keys = Vec::new();
+    for algorithm in algorithms(&jwk, key_type, policy)? {
+        if earlier.iter().any(|key| key.kid() == kid && key.algorithm() == algorithm) {
+            return Err(KeyFault::Duplicate);
+        }
+        keys.push(VerificationKey::new(kid, algorithm, material.borrowed())?);
+    }
+    Ok(keys)
+}
+
+fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyFault> {
+    match text(jwk, "kty")? {
+        "oct" => Ok(KeyType::Secret),
+        "RSA" => Ok(KeyType::Rsa),
+        "EC" => Ok(KeyType::EllipticCurve),
+        "OKP" => Ok(KeyType::OctetKeyPair),
+        _ => Err(KeyFault::UnknownKeyType),
+    }
+}
+
+/// The algorithms a JWK serves: its own `alg`, or those configured that fit it.
+fn algorithms(jwk: &Members<'_, '_>, key_type: KeyType, policy: Policy) -> Result<Vec<Algorithm>, KeyFault> {
+    if let Some(name) = optional_text(jwk, "alg")? {
+        let algorithm = Algorithm::from_name(name).ok_or(KeyFault::UnknownAlgorithm)?;
+        if algorithm.key_type() != key_type {
+            return Err(KeyFault::WrongKeyType);
+        }
+        if policy.algorithms.is_some_and(|configured| !configured.contains(algorithm)) {
+            return Err(KeyFault::AlgorithmNotConfigured);
+        }
+        return Ok(vec![algorithm]);
+    }
+    let configured = policy.algorithms.ok_or(KeyFault::NoAlgorithm)?;
+    // A curve serves one algorithm only, so the others configured are passed over.
+    let curve = optional_text(jwk, "crv")?;
+    let fitting: Vec<_> =
+        configured.iter().filter(|algorithm| algorithm.key_type() == key_type && fits_curve(*algorithm, curve)).collect();
+    if fitting.is_empty() { Err(KeyFault::AlgorithmNotConfigured) } else { Ok(fitting) }
+}
+
+fn fits_curve(algorithm: Algorithm, curve: Option<&str>) -> bool {
+    match algorithm {
+        Algorithm::Es256 => curve == Some("P-256"),
+        Algorithm::Es384 => curve == Some("P-384"),
+        Algorithm::Es512 => curve == Some("P-521"),
+        _ => true,
+    }
+}
+
+/// RFC 7517 sections 4.2 and 4.3.
+fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyFault> {
+    if optional_text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
+        return Err(KeyFault::NotForSignatures);
+    }
+    let Some(operations) = jwk.clone().get("key_ops") else { return Ok(()) };
+    let mut operations = operations.elements().ok_or(KeyFault::MemberType("key_ops"))?;
+    if operations.any(|operation| operation.as_str() == Some("verify")) { Ok(()) } else { Err(KeyFault::NotForSignatures) }
+}
+
+/// The decoded members of a JWK that make up its key.
+enum Material<'b> {
+    Secret(Vec<u8>),
+    Rsa(Vec<u8>, Vec<u8>),
+    EllipticCurve(&'b str, Vec<u8>, Vec<u8>),
+    OctetKeyPair(&'b str, Vec<u8>),
+}
+
+impl<'b> Material<'b> {
+    fn read(jwk: &Members<'_, 'b>, key_type: KeyType) -> Result<Self, KeyFault> {
+        Ok(match key_type {
+            KeyType::Secret => Self::Secret(bytes(jwk, "k")?),
+            KeyType::Rsa => Self::Rsa(bytes(jwk, "n")?, bytes(jwk, "e")?),
+            KeyType::EllipticCurve => Self::EllipticCurve(text(jwk, "crv")?, bytes(jwk, "x")?, bytes(jwk, "y")?),
+            KeyType::OctetKeyPair => Self::OctetKeyPair(text(jwk, "crv")?, bytes(jwk, "x")?),
+        })
+    }
+
+    fn borrowed(&self) -> KeyMaterial<'_> {
+        match self {
+            Self::Secret(secret) => KeyMaterial::Secret(secret),
+            Self::Rsa(n, e) => KeyMaterial::Rsa { n, e },
+            Self::EllipticCurve(curve, x, y) => KeyMaterial::EllipticCurve { curve, x, y },
+            Self::OctetKeyPair(curve, x) => KeyMaterial::OctetKeyPair { curve, x },
+        }
+    }
+}
+
+fn text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<&'b str, KeyFault> {
+    jwk.clone().get(name).and_then(Value::as_str).ok_or(KeyFault::MissingMember(name))
+}
+
+fn optional_text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<Option<&'b str>, KeyFault> {
+    match jwk.clone().get(name) {
+        Some(value) => value.as_str().map(Some).ok_or(KeyFault::MemberType(name)),
+        None => Ok(None),
+    }
+}
+
+fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>, KeyFault> {
+    let encoded = text(jwk, name)?;
+    let mut buffer = vec![0; encoded.len()];
+    let length = decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyFault::Encoding(name))?.len();
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    /// RFC 7515 appendix A.3.
+    const EC: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+    /// RFC 8037 appendix A.2.
+    const ED: &str = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+
+    fn secret(members: &str) -> String {
+        format!(r#"{{"kty":"oct","k":"{SECRET}"{members}}}"#)
+    }
+
+    fn set(keys: &[String]) -> String {
+        format!(r#"{{"keys":[{}]}}"#, keys.join(","))
+    }
+
+    fn read(json: &str, origin: Origin, algorithms: &[Algorithm]) -> Result<(usize, Vec<KeyFault>), KeySetFault> {
+        let algorithms = (!algorithms.is_empty()).then(|| algorithms.iter().copied().collect());
+        let (set, skipped) = KeySet::from_jwks(json.as_bytes(), Policy { origin, algorithms })?;
+        Ok((set.len(), skipped.iter().map(|key| key.fault).collect()))
+    }
+
+    #[test]
+    fn a12_a_static_set_that_is_ambiguous_is_refused_whole() {
+        let mixed = set(&[secret(r#","alg":"HS256","kid":"a""#), format!(r#"{{{EC},"alg":"ES256","kid":"b"}}"#)]);
+        assert_eq!(read(&mixed, Origin::Static, &[]), Err(KeySetFault::Mixed));
+        let twice = set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS384","kid":"a""#)]);
+        assert_eq!(read(&twice, Origin::Static, &[]), Err(KeySetFault::DuplicateKid));
+        let apart = set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS256","kid":"b""#)]);
+        assert_eq!(read(&apart, Origin::Static, &[]), Ok((2, vec![])));
+    }
+
+    #[test]
+    fn a_published_set_skips_secrets_and_second_keys() {
+        let ec = |kid| format!(r#"{{{EC},"alg":"ES256","kid":"{kid}"}}"#);
+        let published = set(&[ec("a"), secret(r#","alg":"HS256","kid":"s""#), ec("a"), ec("b"), "5".to_owned()]);
+        assert_eq!(
+            read(&published, Origin::Published, &[]),
+            Ok((2, vec![KeyFault::SecretInPublicSet, KeyFault::Duplicate, KeyFault::MemberType("keys")]))
+        );
+    }
+
+    #[test]
+    fn a3_a_key_without_alg_serves_what_is_configured_and_fits_or_nothing() {
+        let ec = set(&[format!("{{{EC}}}")]);
+        assert_eq!(read(&ec, Origin::Published, &[]), Ok((0, vec![KeyFault::NoAlgorithm])));
+        assert_eq!(read(&ec, Origin::Published, &[Algorithm::Rs256]), Ok((0, vec![KeyFault::AlgorithmNotConfigured])));
+        assert_eq!(read(&ec, Origin::Published, &[Algorithm::Es256, Algorithm::Es384]), Ok((1, vec![])));
+        let named = set(&[format!(r#"{{{ED},"alg":"EdDSA"}}"#)]);
+        assert_eq!(read(&named, Origin::Published, &[Algorithm::Es256]), Ok((0, vec![KeyFault::AlgorithmNotConfigured])));
+        assert_eq!(read(&named, Origin::Published, &[]), Ok((1, vec![])));
+    }
+
+    #[test]
+    fn a6_keys_for_other_purposes_or_other_algorithms_are_skipped() {
+        for (members, fault) in [
+            (r#","use":"enc","alg":"ES256""#, KeyFault::NotForSignatures),
+            (r#","key_ops":["sign"],"alg":"ES256""#, KeyFault::NotForSignatures),
+            (r#","key_ops":"verify","alg":"ES256""#, KeyFault::MemberType("key_ops")),
+            (r#","alg":"ES384""#, KeyFault::WrongCurve),
+            (r#","alg":"RS256""#, KeyFault::WrongKeyType),
+            (r#","alg":"HS256""#, KeyFault::WrongKeyType),
+            (r#","alg":"ES521""#, KeyFault::UnknownAlgorithm),
+            (r#","alg":"none""#, KeyFault::UnknownAlgorithm),
+            (r#","alg":5"#, KeyFault::MemberType("alg")),
+            (r#","alg":"ES256","kid":5"#, KeyFault::MemberType("kid")),
+        ] {
+            assert_eq!(read(&set(&[format!("{{{EC}{members}}}")]), Origin::Static, &[]), Ok((0, vec![fault])), "{members}");
+        }
+        let ops = set(&[format!(r#"{{{EC},"use":"sig","key_ops":["verify"],"alg":"ES256"}}"#)]);
+        assert_eq!(read(&ops, Origin::Static, &[]), Ok((1, vec![])));
+    }
+
+    #[test]
+    fn members_that_are_missing_or_badly_encoded_are_named() {
+        for (jwk, fault) in [
+            (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("k")),
+            (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyFault::Encoding("k")),
+            (r#"{"kty":"RSA","alg":"RS256","n":"AQAB"}"#.to_owned(), KeyFault::MissingMember("e")),
+            (r#"{"kty":"RSA","alg":"RS256","n":"AQAB","e":"AQAB"}"#.to_owned(), KeyFault::ModulusSize),
+            (r#"{"kty":"XYZ"}"#.to_owned(), KeyFault::UnknownKeyType),
+            (r#"{"alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("kty")),
+            (secret(r#","alg":"HS512""#), KeyFault::SecretTooShort),
+        ] {
+            assert_eq!(read(&set(std::slice::from_ref(&jwk)), Origin::Static, &[]), Ok((0, vec![fault])), "{jwk}");
+        }
+    }
+
+    #[test]
+    fn documents_that_are_no_key_set_are_refused() {
+        assert_eq!(read("<html>", Origin::Published, &[]), Err(KeySetFault::Json));
+        assert_eq!(read(r#"{"keys":{}}"#, Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
+        assert_eq!(read("{}", Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
+        assert_eq!(read(r#"{"keys":[]}"#, Origin::Published, &[]), Ok((0, vec![])));
+        assert_eq!(read(r#"{"keys":[],"keys":[]}"#, Origin::Published, &[]), Err(KeySetFault::Json));
+        assert_eq!(read(&" ".repeat(limits::KEY_SET_BYTES + 1), Origin::Published, &[]), Err(KeySetFault::TooLong));
+        let many: Vec<_> = (0..=limits::KEYS).map(|kid| secret(&format!(r#","kid":"{kid}""#))).collect();
+        assert_eq!(read(&set(&many), Origin::Published, &[]), Err(KeySetFault::TooManyKeys));
+    }
+
+    #[test]
+    fn a_single_jwk_is_a_set_of_one() {
+        assert_eq!(read(&secret(r#","alg":"HS256""#), Origin::Static, &[]), Ok((1, vec![])));
+    }
+}

@@ -1,0 +1,323 @@
+//! Keys, parsed once, and the sets they are looked up in.
+
+use core::fmt;
+
+use aws_lc_rs::{digest, hmac as aws_hmac, signature::ParsedPublicKey};
+
+use crate::{
+    algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
+    reject::Reject,
+};
+
+/// Why a key was refused. The set it came in may still be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// A member that the key type needs is missing or no string.
+    MissingMember(&'static str),
+    /// A member is no canonical base64url.
+    Encoding(&'static str),
+    /// A `kid`, `alg`, `use` or `key_ops` of the wrong JSON type.
+    MemberType(&'static str),
+    /// A `kty` other than `oct`, `RSA`, `EC` and `OKP`.
+    UnknownKeyType,
+    /// The key type does not fit the algorithm.
+    WrongKeyType,
+    /// An `alg` that is no signature algorithm we implement.
+    UnknownAlgorithm,
+    /// No `alg`, and nothing configured to take its place.
+    NoAlgorithm,
+    /// An `alg` that the issuer is not configured for.
+    AlgorithmNotConfigured,
+    /// `use` or `key_ops` say that the key is not for verifying signatures.
+    NotForSignatures,
+    /// A shared secret where only public keys belong.
+    SecretInPublicSet,
+    /// A secret shorter than the hash of its algorithm.
+    SecretTooShort,
+    /// An RSA modulus outside 2048 to 8192 bits.
+    ModulusSize,
+    /// An RSA exponent that is even, one, or over 32 bits.
+    Exponent,
+    /// A number with leading zero bytes.
+    LeadingZeros,
+    /// A modulus with the ROCA weakness (CVE-2017-15361).
+    Roca,
+    /// A curve other than the algorithm's.
+    WrongCurve,
+    /// A coordinate that is not exactly as long as the curve's field.
+    CoordinateLength,
+    /// The cryptography library refuses it: a point off the curve, an even modulus.
+    Invalid,
+    /// The same `kid` and `alg` as an earlier key of the set.
+    Duplicate,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::MissingMember(name) => return write!(f, "its member \"{name}\" is missing or no string"),
+            Self::Encoding(name) => return write!(f, "its member \"{name}\" is not base64url without padding"),
+            Self::MemberType(name) => return write!(f, "its member \"{name}\" has the wrong JSON type"),
+            Self::UnknownKeyType => "its key type (kty) is none of oct, RSA, EC, OKP",
+            Self::WrongKeyType => "its key type (kty) does not fit its algorithm (alg)",
+            Self::UnknownAlgorithm => "its algorithm (alg) is not a supported signature algorithm",
+            Self::NoAlgorithm => "it names no algorithm (alg)",
+            Self::AlgorithmNotConfigured => "its algorithm (alg) is not configured for this issuer",
+            Self::NotForSignatures => "its use or key_ops do not include verifying signatures",
+            Self::SecretInPublicSet => "a shared secret (oct) has no place in a published key set",
+            Self::SecretTooShort => "the secret is shorter than the hash of its algorithm",
+            Self::ModulusSize => "the RSA modulus is not between 2048 and 8192 bits long",
+            Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",
+            Self::LeadingZeros => "a number of it has leading zero bytes",
+            Self::Roca => "the RSA modulus has the ROCA weakness (CVE-2017-15361)",
+            Self::WrongCurve => "its curve (crv) does not fit its algorithm (alg)",
+            Self::CoordinateLength => "a coordinate does not have the length of the curve's field",
+            Self::Invalid => "it is not a valid public key",
+            Self::Duplicate => "an earlier key of the set has the same kid and alg",
+        };
+        f.write_str(text)
+    }
+}
+
+/// What a key is made of, as its JWK spells it, decoded.
+#[derive(Clone, Copy)]
+pub enum KeyMaterial<'k> {
+    /// A shared secret.
+    Secret(&'k [u8]),
+    /// RSA modulus and exponent, big-endian, no leading zeros.
+    Rsa {
+        /// The modulus.
+        n: &'k [u8],
+        /// The public exponent.
+        e: &'k [u8],
+    },
+    /// A point on a curve named as in RFC 7518 section 6.2.1.1.
+    EllipticCurve {
+        /// `P-256`, `P-384` or `P-521`.
+        curve: &'k str,
+        /// The x coordinate.
+        x: &'k [u8],
+        /// The y coordinate.
+        y: &'k [u8],
+    },
+    /// A public key on a curve named as in RFC 8037 section 2.
+    OctetKeyPair {
+        /// `Ed25519`.
+        curve: &'k str,
+        /// The public key.
+        x: &'k [u8],
+    },
+}
+
+/// What tells one key from every other: a digest of its algorithm and material.
+/// It survives a refresh that brings the same key again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyIdentity([u8; 32]);
+
+/// A key ready to verify with, for exactly one algorithm.
+pub struct VerificationKey {
+    kid: Option<Box<str>>,
+    algorithm: Algorithm,
+    identity: KeyIdentity,
+    parsed: Parsed,
+}
+
+#[expect(clippy::large_enum_variant, reason = "keys are few, and a pointer less is followed per verification")]
+enum Parsed {
+    Secret(aws_hmac::Key),
+    Public(ParsedPublicKey),
+}
+
+impl VerificationKey {
+    /// Parses and checks a key, once; verifying with it never parses again.
+    ///
+    /// # Errors
+    /// The [`KeyFault`] that makes it unusable or unsafe.
+    pub fn new(kid: Option<&str>, algorithm: Algorithm, material: KeyMaterial<'_>) -> Result<Self, KeyFault> {
+        let parsed = match material {
+            KeyMaterial::Secret(secret) => Parsed::Secret(hmac::parse(algorithm, secret)?),
+            KeyMaterial::Rsa { n, e } => Parsed::Public(rsa::parse(algorithm, n, e)?),
+            KeyMaterial::EllipticCurve { curve, x, y } => Parsed::Public(ecdsa::parse(algorithm, curve, x, y)?),
+            KeyMaterial::OctetKeyPair { curve, x } => Parsed::Public(eddsa::parse(algorithm, curve, x)?),
+        };
+        let identity = identity(algorithm, material);
+        Ok(Self { kid: kid.map(Box::from), algorithm, identity, parsed })
+    }
+
+    /// Its key id, if it has one.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The one algorithm it verifies.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// What tells it from every other key.
+    #[must_use]
+    pub fn identity(&self) -> KeyIdentity {
+        self.identity
+    }
+
+    /// Checks a signature by the key's own algorithm.
+    ///
+    /// # Errors
+    /// [`Reject::Signature`], without a reason: there is none an attacker should learn.
+    pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> Result<(), Reject> {
+        let genuine = match &self.parsed {
+            Parsed::Secret(key) => hmac::verify(key, signing_input, signature),
+            Parsed::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
+        };
+        if genuine { Ok(()) } else { Err(Reject::Signature) }
+    }
+}
+
+impl fmt::Debug for VerificationKey {
+    /// Names the key without showing any of it, secret or not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerificationKey").field("kid", &self.kid).field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
+    let parts: [&[u8]; 3] = match material {
+        KeyMaterial::Secret(secret) => [secret, b"", b""],
+        KeyMaterial::Rsa { n, e } => [n, e, b""],
+        KeyMaterial::EllipticCurve { curve, x, y } => [curve.as_bytes(), x, y],
+        KeyMaterial::OctetKeyPair { curve, x } => [curve.as_bytes(), x, b""],
+    };
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(algorithm.name().as_bytes());
+    for part in parts {
+        // Lengths keep two splits of the same bytes apart.
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    KeyIdentity(bytes)
+}
+
+/// The keys of one issuer, ordered for looking up by `kid` and algorithm.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Vec<VerificationKey>,
+}
+
+impl KeySet {
+    /// Orders `keys`. Of two with the same `kid` and algorithm the first is kept;
+    /// the caller has refused or reported the second.
+    #[must_use]
+    pub fn new(mut keys: Vec<VerificationKey>) -> Self {
+        keys.sort_by(|one, other| one.place().cmp(&other.place()));
+        keys.dedup_by(|later, earlier| later.place() == earlier.place());
+        Self { keys }
+    }
+
+    /// The key that a header with this `kid` and algorithm names.
+    ///
+    /// With a `kid`: the key of that id, or else a key without any id. Without
+    /// one: the only key of that algorithm, since nothing is left to choose.
+    ///
+    /// # Errors
+    /// [`Reject::KidUnknown`], [`Reject::KidMissing`] or [`Reject::AlgorithmNotAllowed`].
+    pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
+        if let Some(key) = self.find(kid, algorithm).or_else(|| self.find(None, algorithm)) {
+            return Ok(key);
+        }
+        match kid {
+            Some(kid) if self.keys.iter().any(|key| key.kid() == Some(kid)) => Err(Reject::AlgorithmNotAllowed),
+            Some(_) => Err(Reject::KidUnknown),
+            None => self.only_key_of(algorithm),
+        }
+    }
+
+    /// Its keys.
+    pub fn iter(&self) -> impl Iterator<Item = &VerificationKey> {
+        self.keys.iter()
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether it holds no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
+        let place = self.keys.binary_search_by(|key| key.place().cmp(&(kid, algorithm))).ok()?;
+        self.keys.get(place)
+    }
+
+    fn only_key_of(&self, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
+        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Ok(key),
+            (Some(_), Some(_)) => Err(Reject::KidMissing),
+            (None, _) => Err(Reject::AlgorithmNotAllowed),
+        }
+    }
+}
+
+impl VerificationKey {
+    fn place(&self) -> (Option<&str>, Algorithm) {
+        (self.kid(), self.algorithm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(kid: Option<&str>, algorithm: Algorithm, byte: u8) -> VerificationKey {
+        VerificationKey::new(kid, algorithm, KeyMaterial::Secret(&[byte; 64])).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_by_kid_and_algorithm_together() {
+        let set = KeySet::new(vec![
+            secret(Some("b"), Algorithm::Hs256, 1),
+            secret(Some("a"), Algorithm::Hs512, 2),
+            secret(Some("a"), Algorithm::Hs256, 3),
+        ]);
+        let identity = |kid, algorithm| set.select(kid, algorithm).map(VerificationKey::identity);
+        assert_eq!(identity(Some("a"), Algorithm::Hs256), Ok(secret(None, Algorithm::Hs256, 3).identity()));
+        assert_eq!(identity(Some("b"), Algorithm::Hs512), Err(Reject::AlgorithmNotAllowed));
+        assert_eq!(identity(Some("c"), Algorithm::Hs256), Err(Reject::KidUnknown));
+        assert_eq!(identity(Some(""), Algorithm::Hs256), Err(Reject::KidUnknown));
+        assert_eq!(identity(None, Algorithm::Hs256), Err(Reject::KidMissing));
+        assert_eq!(identity(None, Algorithm::Hs512), Ok(secret(None, Algorithm::Hs512, 2).identity()));
+        assert_eq!(identity(None, Algorithm::Rs256), Err(Reject::AlgorithmNotAllowed));
+    }
+
+    #[test]
+    fn a_key_without_kid_serves_every_kid_of_its_algorithm() {
+        let set = KeySet::new(vec![secret(None, Algorithm::Hs256, 1)]);
+        assert!(set.select(Some("anything"), Algorithm::Hs256).is_ok());
+        assert!(set.select(None, Algorithm::Hs256).is_ok());
+        assert_eq!(set.select(Some("anything"), Algorithm::Hs384).err(), Some(Reject::KidUnknown));
+    }
+
+    #[test]
+    fn identity_depends_on_algorithm_and_material_alone() {
+        let one = secret(Some("a"), Algorithm::Hs256, 1).identity();
+        assert_eq!(one, secret(Some("b"), Algorithm::Hs256, 1).identity());
+        assert_ne!(one, secret(Some("a"), Algorithm::Hs384, 1).identity());
+        assert_ne!(one, secret(Some("a"), Algorithm::Hs256, 2).identity());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!("{:?}", KeySet::new(vec![secret(Some("a"), Algorithm::Hs256, 0xab)]));
+        assert!(shown.contains("Hs256") && !shown.contains("171") && !shown.to_lowercase().contains("ab, "), "{shown}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Token verification as a deterministic core: no I/O, no clock, no runtime, no
+//! database. Time is an argument and keys are handed in.
+//!
+//! A [`Verifier`] holds one immutable [`Snapshot`] of issuers, keys and rules
+//! behind an atomic pointer. [`Verifier::verify`] takes the bytes of a compact
+//! JWT and the time and returns either [`Verified`], which nothing else can make,
+//! or a [`Reject`], a one-byte reason with a stable code.
+//!
+//! What it promises:
+//!
+//! - The key decides the algorithm, never the token (RFC 8725 section 3.1).
+//! - A key vouches only for the issuer it is configured for (section 3.8).
+//! - Parsing is strict: one spelling of base64url, no duplicate members at any
+//!   level, bounds on everything ([`limits`]) before any cryptography.
+//! - Refusing a token allocates nothing, and no key is fetched because of it.
+//! - No secret and no claim is shown by any `Debug`.
+//!
+//! ```
+//! use countersign_engine::{Reject, Snapshot, UnixTime, Verifier};
+//!
+//! let verifier = Verifier::new(Snapshot::default());
+//! let refused = verifier.verify(b"not.a.token", UnixTime(1_700_000_000)).unwrap_err();
+//! assert_eq!(refused, Reject::Base64);
+//! assert_eq!(refused.code(), "base64");
+//! ```
+
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+    )
+)]
+
+// Data plane: the way of a token.
+mod verifier;
+mod token;
+mod keyset;
+mod algorithm;
+mod rules;
+mod reject;
+mod verified;
+mod time;
+pub mod jws;
+
+// Control plane: what the data plane knows.
+mod snapshot;
+mod issuer;
+pub mod jwks;
+pub mod limits;
+
+// The public interface, all of it beside the modules `jws`, `jwks` and `limits`.
+pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
+pub use issuer::{Issuer, IssuerConfig};
+pub use keyset::{KeyFault, KeyIdentity, KeyMaterial, KeySet, VerificationKey};
+pub use reject::{Blame, Reject};
+pub use rules::{ClientTypes, Rules};
+pub use snapshot::{DuplicateIssuer, Snapshot};
+pub use time::UnixTime;
+pub use verified::{Claims, Verified};
+pub use verifier::Verifier;

@@ -1,0 +1,295 @@
+//! What a genuine token must claim to be accepted: pure functions of the claims,
+//! the issuer's rules and the time given.
+//!
+//! The order of the checks is part of the behaviour, since it decides the reason
+//! a token with several faults is refused for: `iat`, `nbf`, `exp`, `aud`, `sub`,
+//! `jti`, then the lists, the client types and the environment.
+
+use crate::{
+    limits,
+    reject::Reject,
+    time::UnixTime,
+    token::{ClaimNodes, Value},
+};
+
+/// The rules of one issuer.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
+    pub audience: Box<str>,
+    /// Seconds of clock difference forgiven for `exp`, `nbf` and `iat`.
+    pub leeway: u32,
+    /// The claim that holds the name shown for the token's user.
+    pub username_claim: Box<str>,
+    /// Refuses a token with a top-level list that holds anything but strings.
+    pub lists_of_strings: bool,
+    /// The client types a token may state.
+    pub client_types: ClientTypes,
+    /// The claim that scopes a token to one environment; it must be a string.
+    pub environment_claim: Box<str>,
+}
+
+/// The client types of a token: which claim states them and which are allowed.
+#[derive(Clone, Debug)]
+pub struct ClientTypes {
+    /// The claim, a comma-separated string or a list of strings.
+    pub claim: Box<str>,
+    /// The type of a token that states none; `None` refuses such tokens.
+    pub when_absent: Option<Box<str>>,
+    /// The types this issuer's tokens may state; `None` allows any.
+    pub allowed: Option<Box<[Box<str>]>>,
+}
+
+impl Rules {
+    pub(crate) fn check(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
+        self.check_times(claims, now)?;
+        self.check_audience(claims.audience)?;
+        check_string(claims.subject, Reject::SubjectFormat)?;
+        check_string(claims.token_id, Reject::TokenIdFormat)?;
+        if self.lists_of_strings {
+            check_lists(claims)?;
+        }
+        self.client_types.check(claims)?;
+        check_string(claims.get(&self.environment_claim), Reject::EnvironmentFormat)
+    }
+
+    /// RFC 7519 sections 4.1.4 to 4.1.6. `exp` is the first second in which the
+    /// token is dead, so a token whose `exp` is now has expired.
+    fn check_times(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
+        let leeway = u64::from(self.leeway);
+        let latest_start = now.plus(leeway);
+        if time(claims.issued_at, Reject::IssuedAtFormat)?.is_some_and(|issued_at| issued_at > latest_start) {
+            return Err(Reject::IssuedInFuture);
+        }
+        if time(claims.not_before, Reject::NotBeforeFormat)?.is_some_and(|not_before| not_before > latest_start) {
+            return Err(Reject::NotYetValid);
+        }
+        if time(claims.expires, Reject::ExpiryFormat)?.is_some_and(|expires| expires.plus(leeway) <= now) {
+            return Err(Reject::Expired);
+        }
+        Ok(())
+    }
+
+    fn check_audience(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
+        let claim = claim.ok_or(Reject::AudienceMissing)?;
+        if let Some(audience) = claim.as_str() {
+            return match audience {
+                "" => Err(Reject::AudienceMissing),
+                audience if audience == &*self.audience => Ok(()),
+                _ => Err(Reject::Audience),
+            };
+        }
+        let audiences = claim.elements().ok_or(Reject::AudienceFormat)?;
+        let (mut count, mut ours) = (0usize, false);
+        for audience in audiences {
+            count = count.saturating_add(1);
+            ours |= audience.as_str().ok_or(Reject::AudienceFormat)? == &*self.audience;
+        }
+        match (count, ours) {
+            (0, _) => Err(Reject::AudienceMissing),
+            (_, true) => Ok(()),
+            (_, false) => Err(Reject::Audience),
+        }
+    }
+}
+
+impl ClientTypes {
+    fn check(&self, claims: &ClaimNodes<'_, '_>) -> Result<(), Reject> {
+        match claims.get(&self.claim) {
+            Some(claim) => each_client_type(claim, |client_type| self.check_one(client_type)),
+            None => match &self.when_absent {
+                Some(client_type) => self.check_one(client_type),
+                None => Err(Reject::ClientTypesMissing),
+            },
+        }
+    }
+
+    fn check_one(&self, client_type: &str) -> Result<(), Reject> {
+        let allowed = |types: &[Box<str>]| types.iter().any(|one| **one == *client_type);
+        match &self.allowed {
+            Some(types) if !allowed(types) => Err(Reject::ClientTypes),
+            _ => Ok(()),
+        }
+    }
+
+    /// The client types of claims that have passed [`check`](Self::check).
+    pub(crate) fn collect(&self, claims: &ClaimNodes<'_, '_>) -> Box<[Box<str>]> {
+        let mut types = Vec::new();
+        match claims.get(&self.claim) {
+            Some(claim) => {
+                let read = each_client_type(claim, |client_type| {
+                    types.push(client_type.into());
+                    Ok(())
+                });
+                debug_assert!(read.is_ok(), "only claims that were checked are collected");
+            }
+            None => types.extend(self.when_absent.clone()),
+        }
+        types.into()
+    }
+}
+
+/// Calls `visit` with each client type of the claim. White space around the
+/// types of a comma string does not count; an empty type is never one.
+fn each_client_type(claim: Value<'_, '_>, mut visit: impl FnMut(&str) -> Result<(), Reject>) -> Result<(), Reject> {
+    let mut visit = |client_type: &str| match client_type {
+        "" => Err(Reject::ClientTypesFormat),
+        client_type => visit(client_type),
+    };
+    if let Some(types) = claim.as_str() {
+        return types.split(',').try_for_each(|one| visit(one.trim()));
+    }
+    let mut types = claim.elements().ok_or(Reject::ClientTypesFormat)?;
+    types.try_for_each(|one| visit(one.as_str().ok_or(Reject::ClientTypesFormat)?))
+}
+
+/// A NumericDate. A claim that is there but cannot be read is never taken for
+/// one that is absent.
+pub(crate) fn time(claim: Option<Value<'_, '_>>, format: Reject) -> Result<Option<UnixTime>, Reject> {
+    claim.map(|claim| claim.as_whole(limits::LATEST_TIME).map(UnixTime).ok_or(format)).transpose()
+}
+
+fn check_string(claim: Option<Value<'_, '_>>, format: Reject) -> Result<(), Reject> {
+    match claim {
+        Some(claim) if claim.as_str().is_none() => Err(format),
+        _ => Ok(()),
+    }
+}
+
+fn check_lists(claims: &ClaimNodes<'_, '_>) -> Result<(), Reject> {
+    let odd = |(_, claim): (&str, Value<'_, '_>)| claim.elements().is_some_and(|mut list| list.any(|one| one.as_str().is_none()));
+    if claims.all().any(odd) { Err(Reject::ListFormat) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::JsonBuffers;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn rules() -> Rules {
+        Rules {
+            audience: "us".into(),
+            leeway: 0,
+            username_claim: "sub".into(),
+            lists_of_strings: true,
+            client_types: ClientTypes {
+                claim: "ct".into(),
+                when_absent: Some("api".into()),
+                allowed: Some(Box::new(["api".into(), "agent".into()])),
+            },
+            environment_claim: "env".into(),
+        }
+    }
+
+    /// Checks claims given as JSON members beside a good audience.
+    fn check(rules: &Rules, members: &str) -> Result<Vec<String>, Reject> {
+        let comma = if members.is_empty() { "" } else { "," };
+        check_all(rules, &format!(r#"{{"aud":"us"{comma}{members}}}"#))
+    }
+
+    fn check_all(rules: &Rules, json: &str) -> Result<Vec<String>, Reject> {
+        let mut buffers = JsonBuffers::with_capacity(256);
+        let document = buffers.parse(json.as_bytes()).unwrap();
+        let claims = ClaimNodes::find(&document);
+        rules.check(&claims, UnixTime(NOW))?;
+        Ok(rules.client_types.collect(&claims).iter().map(|one| one.to_string()).collect())
+    }
+
+    #[test]
+    fn c2_a_token_is_dead_in_the_second_its_exp_names() {
+        assert!(check(&rules(), r#""exp":1700000001"#).is_ok());
+        assert_eq!(check(&rules(), r#""exp":1700000000"#), Err(Reject::Expired));
+        assert_eq!(check(&rules(), r#""exp":1700000000.9"#), Err(Reject::Expired));
+        assert_eq!(check(&rules(), r#""exp":0"#), Err(Reject::Expired));
+        let lenient = Rules { leeway: 10, ..rules() };
+        assert!(check(&lenient, r#""exp":1699999991"#).is_ok());
+        assert_eq!(check(&lenient, r#""exp":1699999990"#), Err(Reject::Expired));
+    }
+
+    #[test]
+    fn c7_a_token_from_the_future_is_refused() {
+        assert!(check(&rules(), r#""nbf":1700000000,"iat":1700000000"#).is_ok());
+        assert_eq!(check(&rules(), r#""nbf":1700000001"#), Err(Reject::NotYetValid));
+        assert_eq!(check(&rules(), r#""iat":1700000001"#), Err(Reject::IssuedInFuture));
+        let lenient = Rules { leeway: 10, ..rules() };
+        assert!(check(&lenient, r#""nbf":1700000010,"iat":1700000010"#).is_ok());
+        assert_eq!(check(&lenient, r#""nbf":1700000011"#), Err(Reject::NotYetValid));
+    }
+
+    #[test]
+    fn c1_times_that_are_no_numbers_in_range_are_refused_not_ignored() {
+        for odd in [r#""9999999999""#, "null", "true", "[]", "-1", "18446744073709551615", "1e300", r#""abc""#, "{}"] {
+            assert_eq!(check(&rules(), &format!(r#""exp":{odd}"#)), Err(Reject::ExpiryFormat), "{odd}");
+            assert_eq!(check(&rules(), &format!(r#""nbf":{odd}"#)), Err(Reject::NotBeforeFormat), "{odd}");
+            assert_eq!(check(&rules(), &format!(r#""iat":{odd}"#)), Err(Reject::IssuedAtFormat), "{odd}");
+        }
+        let lenient = Rules { leeway: u32::MAX, ..rules() };
+        assert!(check(&lenient, r#""exp":9007199254740991"#).is_ok());
+    }
+
+    #[test]
+    fn c3_the_audience_must_be_named() {
+        let ok = |json: &str| check_all(&rules(), json).map(drop);
+        assert_eq!(ok(r#"{"aud":"us"}"#), Ok(()));
+        assert_eq!(ok(r#"{"aud":["them","us"]}"#), Ok(()));
+        for json in ["{}", r#"{"aud":[]}"#, r#"{"aud":""}"#] {
+            assert_eq!(ok(json), Err(Reject::AudienceMissing), "{json}");
+        }
+        for json in [r#"{"aud":"them"}"#, r#"{"aud":["them"]}"#, r#"{"aud":"us/"}"#, r#"{"aud":"US"}"#, r#"{"aud":"us,them"}"#] {
+            assert_eq!(ok(json), Err(Reject::Audience), "{json}");
+        }
+        for json in [r#"{"aud":5}"#, r#"{"aud":null}"#, r#"{"aud":["us",5]}"#, r#"{"aud":[["us"]]}"#, r#"{"aud":{"us":1}}"#] {
+            assert_eq!(ok(json), Err(Reject::AudienceFormat), "{json}");
+        }
+    }
+
+    #[test]
+    fn client_types_are_a_comma_string_or_a_list() {
+        let types = |members: &str| check(&rules(), members);
+        assert_eq!(types(""), Ok(vec!["api".into()]));
+        assert_eq!(types(r#""ct":"agent""#), Ok(vec!["agent".into()]));
+        assert_eq!(types(r#""ct":"api, agent""#), Ok(vec!["api".into(), "agent".into()]));
+        assert_eq!(types(r#""ct":["api","agent"]"#), Ok(vec!["api".into(), "agent".into()]));
+        assert_eq!(types(r#""ct":"api,compiler""#), Err(Reject::ClientTypes));
+        assert_eq!(types(r#""ct":["compiler"]"#), Err(Reject::ClientTypes));
+        for odd in ["7", "null", r#""""#, r#"" ""#, r#""api,""#, "{}", "true", r#"[""]"#] {
+            assert_eq!(types(&format!(r#""ct":{odd}"#)), Err(Reject::ClientTypesFormat), "{odd}");
+        }
+    }
+
+    #[test]
+    fn client_types_can_be_left_open_or_demanded() {
+        let mut open = rules();
+        open.client_types.allowed = None;
+        assert_eq!(check(&open, r#""ct":"whatever""#), Ok(vec!["whatever".into()]));
+        let mut demanded = rules();
+        demanded.client_types.when_absent = None;
+        assert_eq!(check(&demanded, ""), Err(Reject::ClientTypesMissing));
+        let mut agents_only = rules();
+        agents_only.client_types.allowed = Some(Box::new(["agent".into()]));
+        assert_eq!(check(&agents_only, ""), Err(Reject::ClientTypes), "absence means api, which is not allowed here");
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_are_refused_by_name() {
+        assert_eq!(check(&rules(), r#""sub":5"#), Err(Reject::SubjectFormat));
+        assert_eq!(check(&rules(), r#""sub":null"#), Err(Reject::SubjectFormat));
+        assert_eq!(check(&rules(), r#""jti":5"#), Err(Reject::TokenIdFormat));
+        assert_eq!(check(&rules(), r#""env":5"#), Err(Reject::EnvironmentFormat));
+        assert_eq!(check(&rules(), r#""l":[1]"#), Err(Reject::ListFormat));
+        assert_eq!(check(&rules(), r#""l":[{"a":1}]"#), Err(Reject::ListFormat));
+        assert!(check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
+        let lax = Rules { lists_of_strings: false, ..rules() };
+        assert!(check(&lax, r#""l":[1]"#).is_ok());
+    }
+
+    #[test]
+    fn the_first_fault_in_the_stated_order_is_the_one_named() {
+        assert_eq!(check_all(&rules(), r#"{"iat":1800000000,"nbf":1800000000,"exp":1,"aud":"x"}"#), Err(Reject::IssuedInFuture));
+        assert_eq!(check_all(&rules(), r#"{"nbf":1800000000,"exp":1,"aud":"x"}"#), Err(Reject::NotYetValid));
+        assert_eq!(check_all(&rules(), r#"{"exp":1,"aud":"x"}"#), Err(Reject::Expired));
+        assert_eq!(check_all(&rules(), r#"{"aud":"x","sub":5}"#), Err(Reject::Audience));
+    }
+}

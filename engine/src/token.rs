@@ -1,0 +1,132 @@
+//! The parts of a compact JWS (RFC 7515 section 7.1), read strictly and into
+//! buffers that are used again.
+//!
+//! Nothing here trusts anything: these are the bytes somebody sent.
+
+mod base64;
+mod claims;
+mod header;
+mod json;
+
+pub(crate) use base64::decode as decode_base64;
+pub(crate) use claims::ClaimNodes;
+pub(crate) use header::Header;
+pub(crate) use json::{Document, JsonBuffers, Members, Value};
+
+use crate::{limits, reject::Reject};
+
+/// A compact JWS taken apart and decoded; nothing of it is verified.
+pub(crate) struct Jws<'s> {
+    pub(crate) header: Header<'s>,
+    pub(crate) header_json: &'s [u8],
+    pub(crate) payload: &'s [u8],
+    pub(crate) signature: &'s [u8],
+    pub(crate) signing_input: &'s [u8],
+}
+
+/// The memory one token is decoded into, used again for the next.
+pub(crate) struct JwsBuffers {
+    header_bytes: Vec<u8>,
+    header: JsonBuffers,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl JwsBuffers {
+    /// Room for the largest token; it never grows.
+    pub(crate) fn new() -> Self {
+        Self {
+            header_bytes: vec![0; limits::TOKEN_BYTES],
+            header: JsonBuffers::with_capacity(limits::TOKEN_BYTES),
+            payload: vec![0; limits::TOKEN_BYTES],
+            signature: vec![0; limits::TOKEN_BYTES],
+        }
+    }
+
+    /// Takes a token apart.
+    pub(crate) fn decode<'s>(&'s mut self, token: &'s [u8]) -> Result<Jws<'s>, Reject> {
+        let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
+        let header_json = decode_segment(header, &mut self.header_bytes)?;
+        let document = self.header.parse(header_json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
+        let header = Header::read(&document)?;
+        let payload = decode_segment(payload, &mut self.payload)?;
+        let signature = decode_segment(signature, &mut self.signature)?;
+        Ok(Jws { header, header_json, payload, signature, signing_input })
+    }
+}
+
+/// Where the three segments of a compact JWS lie.
+#[derive(Clone, Copy)]
+struct Compact<'t> {
+    header: &'t [u8],
+    payload: &'t [u8],
+    signature: &'t [u8],
+    /// Header, dot, payload: what the signature covers (RFC 7515 section 5.2).
+    signing_input: &'t [u8],
+}
+
+impl<'t> Compact<'t> {
+    /// Splits at the first and the last dot. A further dot would lie in the
+    /// payload, where base64url refuses it and [`segment_fault`] names it.
+    fn split(token: &'t [u8]) -> Result<Self, Reject> {
+        if token.len() > limits::TOKEN_BYTES {
+            return Err(Reject::TooLong);
+        }
+        let first = memchr::memchr(b'.', token).ok_or(Reject::Segments)?;
+        let last = memchr::memrchr(b'.', token).ok_or(Reject::Segments)?;
+        let (header, rest) = token.split_at_checked(first).ok_or(Reject::Segments)?;
+        let (signing_input, signature) = token.split_at_checked(last).ok_or(Reject::Segments)?;
+        let payload_bytes = last.checked_sub(first).and_then(|n| n.checked_sub(1));
+        let payload = payload_bytes.and_then(|n| rest.get(1..)?.get(..n)).ok_or(Reject::Segments)?;
+        Ok(Self { header, payload, signature: signature.get(1..).ok_or(Reject::Segments)?, signing_input })
+    }
+}
+
+fn decode_segment<'b>(segment: &[u8], buffer: &'b mut [u8]) -> Result<&'b [u8], Reject> {
+    decode_base64(segment, buffer).ok_or_else(|| segment_fault(segment))
+}
+
+/// Names what is wrong with a segment that did not decode.
+fn segment_fault(segment: &[u8]) -> Reject {
+    if memchr::memchr(b'.', segment).is_some() { Reject::Segments } else { Reject::Base64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(token: &str) -> Result<[&str; 4], Reject> {
+        let compact = Compact::split(token.as_bytes())?;
+        Ok([compact.header, compact.payload, compact.signature, compact.signing_input]
+            .map(|part| core::str::from_utf8(part).unwrap()))
+    }
+
+    #[test]
+    fn three_segments_are_told_apart() {
+        assert_eq!(split("a.bc.def"), Ok(["a", "bc", "def", "a.bc"]));
+        assert_eq!(split(".."), Ok(["", "", "", "."]));
+    }
+
+    #[test]
+    fn b2_fewer_than_three_segments_are_refused() {
+        for token in ["", "abc", "a.b", "."] {
+            assert_eq!(split(token), Err(Reject::Segments), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn b2_further_dots_end_up_in_the_payload_and_are_named() {
+        let token = "a.b.c.d";
+        let compact = Compact::split(token.as_bytes()).unwrap();
+        assert_eq!(compact.payload, b"b.c");
+        assert_eq!(segment_fault(compact.payload), Reject::Segments);
+    }
+
+    #[test]
+    fn b9_the_bound_is_exact() {
+        let fits = format!("{}..", "a".repeat(limits::TOKEN_BYTES - 2));
+        assert!(Compact::split(fits.as_bytes()).is_ok());
+        let over = format!("{fits}a");
+        assert!(matches!(Compact::split(over.as_bytes()), Err(Reject::TooLong)));
+    }
+}

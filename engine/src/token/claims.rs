@@ -1,0 +1,57 @@
+//! The registered claims (RFC 7519 section 4.1), found but not yet believed.
+
+use super::json::{Document, Members, Value};
+
+/// Where the registered claims lie in a parsed payload.
+pub(crate) struct ClaimNodes<'d, 'b> {
+    pub(crate) issuer: Option<Value<'d, 'b>>,
+    pub(crate) subject: Option<Value<'d, 'b>>,
+    pub(crate) audience: Option<Value<'d, 'b>>,
+    pub(crate) expires: Option<Value<'d, 'b>>,
+    pub(crate) not_before: Option<Value<'d, 'b>>,
+    pub(crate) issued_at: Option<Value<'d, 'b>>,
+    pub(crate) token_id: Option<Value<'d, 'b>>,
+    all: Members<'d, 'b>,
+}
+
+impl<'d, 'b> ClaimNodes<'d, 'b> {
+    pub(crate) fn find(document: &'d Document<'b>) -> Self {
+        let all = document.members();
+        let mut found = Self {
+            issuer: None,
+            subject: None,
+            audience: None,
+            expires: None,
+            not_before: None,
+            issued_at: None,
+            token_id: None,
+            all: all.clone(),
+        };
+        for (name, value) in all {
+            match name {
+                "iss" => found.issuer = Some(value),
+                "sub" => found.subject = Some(value),
+                "aud" => found.audience = Some(value),
+                "exp" => found.expires = Some(value),
+                "nbf" => found.not_before = Some(value),
+                "iat" => found.issued_at = Some(value),
+                "jti" => found.token_id = Some(value),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Every claim, in the order written.
+    pub(crate) fn all(&self) -> Members<'d, 'b> {
+        self.all.clone()
+    }
+
+    /// The claim called `name`, whatever it is.
+    pub(crate) fn get(&self, name: &str) -> Option<Value<'d, 'b>> {
+        match name {
+            "sub" => self.subject,
+            name => self.all().get(name),
+        }
+    }
+}

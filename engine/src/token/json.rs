@@ -1,0 +1,393 @@
+//! JSON parsed once onto a flat tape, and checked for everything that makes two
+//! readers of one document disagree: duplicate member names at any level, too
+//! many members, too much depth.
+
+use simd_json::{Node, Tape};
+
+use crate::{limits, reject::Reject};
+
+/// Why a document was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not JSON (RFC 8259), or JSON whose outermost value is no object.
+    NotAnObject,
+    DuplicateMember,
+    TooManyMembers,
+    TooDeep,
+}
+
+impl Fault {
+    /// The fault as the reason to refuse a token; `no_object` is the reason when
+    /// the segment held no JSON object.
+    pub(crate) fn reject(self, no_object: Reject) -> Reject {
+        match self {
+            Self::NotAnObject => no_object,
+            Self::DuplicateMember => Reject::DuplicateMember,
+            Self::TooManyMembers => Reject::TooManyMembers,
+            Self::TooDeep => Reject::TooDeep,
+        }
+    }
+}
+
+/// Memory for parsing one document at a time, kept between documents.
+pub(crate) struct JsonBuffers {
+    text: Vec<u8>,
+    simd: simd_json::Buffers,
+    tape: Tape<'static>,
+}
+
+impl JsonBuffers {
+    /// Room for documents of up to `bytes` bytes; longer ones make it grow.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        let padded = bytes.saturating_add(simd_json::INPUT_PADDING);
+        Self {
+            text: Vec::with_capacity(padded),
+            simd: simd_json::Buffers::with_max_depth(bytes, limits::DEPTH),
+            tape: Tape(Vec::new()),
+        }
+    }
+
+    /// Parses a document whose outermost value is an object.
+    pub(crate) fn parse<'b>(&'b mut self, json: &[u8]) -> Result<Document<'b>, Fault> {
+        self.text.clear();
+        self.text.extend_from_slice(json);
+        self.text.resize(json.len().saturating_add(simd_json::INPUT_PADDING), b' ');
+        let home = &mut self.tape;
+        let mut tape = core::mem::replace(home, Tape(Vec::new())).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.text, json.len(), &mut self.simd, &mut tape);
+        let document = Document { tape, home };
+        match parsed {
+            Ok(()) => {}
+            Err(error) if *error.error() == simd_json::ErrorType::DepthLimitExceeded => return Err(Fault::TooDeep),
+            Err(_) => return Err(Fault::NotAnObject),
+        }
+        document.check()?;
+        Ok(document)
+    }
+}
+
+/// One parsed object. Its memory returns to the buffers when it is dropped.
+pub(crate) struct Document<'b> {
+    tape: Tape<'b>,
+    home: &'b mut Tape<'static>,
+}
+
+impl Drop for Document<'_> {
+    fn drop(&mut self) {
+        *self.home = core::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+    }
+}
+
+impl<'b> Document<'b> {
+    /// The members of the outermost object, in the order written.
+    pub(crate) fn members(&self) -> Members<'_, 'b> {
+        Members::of(&self.tape.0)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if !matches!(self.tape.0.first(), Some(Node::Object { .. })) {
+            return Err(Fault::NotAnObject);
+        }
+        for (place, node) in self.tape.0.iter().enumerate() {
+            let Node::Object { len, .. } = node else { continue };
+            if *len > limits::MEMBERS {
+                return Err(Fault::TooManyMembers);
+            }
+            let object = self.tape.0.get(place..).unwrap_or_default();
+            if has_duplicate(Members::of(object)) {
+                return Err(Fault::DuplicateMember);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One JSON value: its nodes, the first of which says what it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'d, 'b>(&'d [Node<'b>]);
+
+impl<'d, 'b> Value<'d, 'b> {
+    pub(crate) fn as_str(self) -> Option<&'b str> {
+        match self.0.first() {
+            Some(Node::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_bool(self) -> Option<bool> {
+        match self.0.first() {
+            Some(Node::Static(simd_json::StaticNode::Bool(value))) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// A number's whole part, if the number lies between zero and `latest`.
+    /// A fraction is legal in a NumericDate and is cut off (RFC 7519 section 2).
+    pub(crate) fn as_whole(self, latest: u64) -> Option<u64> {
+        let whole = match self.0.first() {
+            Some(Node::Static(simd_json::StaticNode::U64(value))) => *value,
+            Some(Node::Static(simd_json::StaticNode::I64(value))) => u64::try_from(*value).ok()?,
+            Some(Node::Static(simd_json::StaticNode::F64(value))) => whole_part(*value)?,
+            _ => return None,
+        };
+        (whole <= latest).then_some(whole)
+    }
+
+    /// The elements of an array.
+    pub(crate) fn elements(self) -> Option<impl Iterator<Item = Self>> {
+        let Some(Node::Array { len, .. }) = self.0.first() else { return None };
+        let mut rest = self.0.get(1..).unwrap_or_default();
+        Some((0..*len).map_while(move |_| {
+            let (value, after) = split_value(rest)?;
+            rest = after;
+            Some(value)
+        }))
+    }
+
+    /// The members of an object.
+    pub(crate) fn members(self) -> Option<Members<'d, 'b>> {
+        matches!(self.0.first(), Some(Node::Object { .. })).then(|| Members::of(self.0))
+    }
+}
+
+/// The members of one object, in the order written.
+#[derive(Clone)]
+pub(crate) struct Members<'d, 'b> {
+    left: usize,
+    rest: &'d [Node<'b>],
+}
+
+impl<'d, 'b> Members<'d, 'b> {
+    fn of(object: &'d [Node<'b>]) -> Self {
+        match object.split_first() {
+            Some((Node::Object { len, .. }, rest)) => Self { left: *len, rest },
+            _ => Self { left: 0, rest: &[] },
+        }
+    }
+
+    /// The value of the member called `name`.
+    pub(crate) fn get(mut self, name: &str) -> Option<Value<'d, 'b>> {
+        self.find_map(|(member, value)| (member == name).then_some(value))
+    }
+}
+
+impl<'d, 'b> Iterator for Members<'d, 'b> {
+    type Item = (&'b str, Value<'d, 'b>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (name, rest) = self.rest.split_first()?;
+        let Node::String(name) = name else { return None };
+        let (value, rest) = split_value(rest)?;
+        self.rest = rest;
+        Some((name, value))
+    }
+}
+
+/// Splits the nodes of the first value from those behind it.
+fn split_value<'d, 'b>(nodes: &'d [Node<'b>]) -> Option<(Value<'d, 'b>, &'d [Node<'b>])> {
+    let length = match nodes.first()? {
+        Node::Object { count, .. } | Node::Array { count, .. } => count.checked_add(1)?,
+        Node::String(_) | Node::Static(_) => 1,
+    };
+    let (value, rest) = nodes.split_at_checked(length)?;
+    Some((Value(value), rest))
+}
+
+/// Whether two members share a name. A bitmap of hashes answers for nearly every
+/// object; when two hashes meet, sorting the names decides, so that an adversary
+/// who makes hashes meet pays for a sort and never for comparing all pairs.
+fn has_duplicate<'b>(members: Members<'_, 'b>) -> bool {
+    let mut seen = [0u64; 16];
+    let mut met = false;
+    for (name, _) in members.clone() {
+        let hash = fingerprint(name.as_bytes());
+        let bit = 1u64 << (hash & 63);
+        if let Some(word) = seen.get_mut(usize::from(hash >> 6)) {
+            met |= *word & bit != 0;
+            *word |= bit;
+        }
+    }
+    met && has_duplicate_sorted(members)
+}
+
+fn has_duplicate_sorted<'b>(members: Members<'_, 'b>) -> bool {
+    let mut slots = [""; limits::MEMBERS];
+    let mut count = 0usize;
+    for (slot, (name, _)) in slots.iter_mut().zip(members) {
+        *slot = name;
+        count = count.saturating_add(1);
+    }
+    let names = slots.get_mut(..count).unwrap_or_default();
+    names.sort_unstable();
+    names.iter().zip(names.iter().skip(1)).any(|(one, next)| one == next)
+}
+
+/// Ten bits of a name: enough to tell the handful of names of a token apart.
+fn fingerprint(name: &[u8]) -> u16 {
+    let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
+        _ => name.iter().fold(0, |folded, byte| (folded << 8) | u64::from(*byte)),
+    };
+    let length = u64::try_from(name.len()).unwrap_or(u64::MAX);
+    let mixed = (ends ^ length).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    u16::try_from(mixed >> 54).unwrap_or(0)
+}
+
+/// The whole part of a non-negative, finite number.
+fn whole_part(value: f64) -> Option<u64> {
+    // Above 2^53 a double has no fraction and is out of every bound we set.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if !(0.0..EXACT).contains(&value) {
+        return None;
+    }
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "in range by the check above; there is no TryFrom for floats"
+    )]
+    Some(value as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(json: &str) -> Option<Fault> {
+        JsonBuffers::with_capacity(64).parse(json.as_bytes()).err()
+    }
+
+    #[test]
+    fn members_are_read_in_order_with_nested_values_skipped() {
+        let mut buffers = JsonBuffers::with_capacity(64);
+        let document = buffers.parse(br#"{"a":{"x":[1,{"y":2}]},"b":"\u00e9","c":[true,null],"d":1.5}"#).unwrap();
+        let names: Vec<_> = document.members().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        assert_eq!(document.members().get("b").unwrap().as_str(), Some("é"));
+        assert_eq!(document.members().get("c").unwrap().elements().unwrap().count(), 2);
+        assert_eq!(document.members().get("d").unwrap().as_whole(10), Some(1));
+        let inner = document.members().get("a").unwrap().members().unwrap().get("x").unwrap();
+        assert_eq!(inner.elements().unwrap().count(), 2);
+        assert!(document.members().get("x").is_none());
+    }
+
+    #[test]
+    fn buffers_are_reused_without_growing() {
+        let mut buffers = JsonBuffers::with_capacity(256);
+        drop(buffers.parse(br#"{"a":[1,2,3],"b":{"c":"d"}}"#));
+        let nodes = buffers.tape.0.capacity();
+        let text = buffers.text.as_ptr();
+        assert!(nodes > 0, "the tape came home");
+        for _ in 0..100 {
+            drop(buffers.parse(br#"{"a":[1,2,3],"b":{"c":"d"}}"#));
+            drop(buffers.parse(br#"{"broken":"#));
+        }
+        assert_eq!((buffers.tape.0.capacity(), buffers.text.as_ptr()), (nodes, text));
+    }
+
+    #[test]
+    fn b4_duplicates_are_found_at_every_level_and_behind_escapes() {
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":{"c":1,"d":2,"c":3}}}"#,
+            r#"{"l":[{"x":1},{"x":1,"x":2}]}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"":1,"":2}"#,
+            r#"{"urn:inmanta:env":1,"b":2,"urn:inmanta:env":3}"#,
+        ] {
+            assert_eq!(fault(json), Some(Fault::DuplicateMember), "{json}");
+        }
+        assert_eq!(fault(r#"{"a":{"a":{"a":1}},"A":1,"l":[{"a":1},{"a":1}]}"#), None);
+    }
+
+    #[test]
+    fn b4_names_whose_hashes_meet_are_not_taken_for_duplicates() {
+        // 256 names in 1024 hash slots meet many times over.
+        let members: Vec<_> = (0..256).map(|i| format!(r#""n{i}":{i}"#)).collect();
+        assert_eq!(fault(&format!("{{{}}}", members.join(","))), None);
+        let with_twin = format!("{{{},{}}}", members[..255].join(","), members[17]);
+        assert_eq!(fault(&with_twin), Some(Fault::DuplicateMember));
+    }
+
+    #[test]
+    fn b9_member_and_depth_bounds_are_exact() {
+        let object = |count: usize| format!("{{{}}}", (0..count).map(|i| format!(r#""{i}":0"#)).collect::<Vec<_>>().join(","));
+        assert_eq!(fault(&object(256)), None);
+        assert_eq!(fault(&object(257)), Some(Fault::TooManyMembers));
+        assert_eq!(fault(&format!(r#"{{"a":{}}}"#, object(257))), Some(Fault::TooManyMembers));
+        let nested = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        assert_eq!(fault(&nested(16)), None);
+        assert_eq!(fault(&nested(17)), Some(Fault::TooDeep));
+        assert_eq!(fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(15), "]".repeat(15))), None);
+        assert_eq!(fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16))), Some(Fault::TooDeep));
+        assert_eq!(fault(&format!(r#"{{"a":{}"#, "[".repeat(10_000))), Some(Fault::TooDeep));
+    }
+
+    #[test]
+    fn b5_what_is_not_strict_json_is_refused() {
+        for json in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "\"a\"",
+            "1",
+            "{}{}",
+            "{} x",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "\u{feff}{}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":01}",
+            "{\"a\":+1}",
+            "{\"a\":.5}",
+            "{\"a\":1.}",
+            "{\"a\":NaN}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\\udc00\\ud800\"}",
+            "{\"a\":1e400}",
+            "{\"a\":-1e400}",
+            "{\"a\":Infinity}",
+            "{\"a\":tru}",
+            "{\"a\":1 2}",
+            "/**/{}",
+            "{\"a\":\"\\u00\"}",
+            "{\"a\":0x1}",
+        ] {
+            assert_eq!(fault(json), Some(Fault::NotAnObject), "{json:?}");
+        }
+        for bytes in
+            [&b"{\"a\":\"\xff\"}"[..], b"{\"\xc0\xaf\":1}", b"\xff\xfe{\0}\0", b"{\"a\":\"\xed\xa0\x80\"}", b"{\"a\":\"\0\"}"]
+        {
+            assert_eq!(JsonBuffers::with_capacity(64).parse(bytes).err(), Some(Fault::NotAnObject), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn c1_numbers_are_whole_seconds_in_range_or_nothing() {
+        let whole = |text: &str| {
+            let mut buffers = JsonBuffers::with_capacity(64);
+            let document = buffers.parse(format!(r#"{{"n":{text}}}"#).as_bytes()).unwrap();
+            document.members().get("n").unwrap().as_whole(limits::LATEST_TIME)
+        };
+        for (text, value) in [
+            ("0", 0),
+            ("-0", 0),
+            ("1700000000", 1_700_000_000),
+            ("1.9", 1),
+            ("1e3", 1000),
+            ("9007199254740991", limits::LATEST_TIME),
+        ] {
+            assert_eq!(whole(text), Some(value), "{text}");
+        }
+        for text in ["-1", "-0.5", "9007199254740992", "18446744073709551615", "1e300", "\"5\"", "null", "true", "[1]", "{}"] {
+            assert_eq!(whole(text), None, "{text}");
+        }
+    }
+}
