@@ -58,7 +58,7 @@ pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyFault, KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};
-pub use rules::{ClientTypes, Rules};
+pub use rules::{ClientTypes, Constraint, Rules};
 pub use snapshot::{DuplicateIssuer, Snapshot};
 pub use time::UnixTime;
 pub use verified::{Claims, Verified};

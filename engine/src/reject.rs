@@ -119,6 +119,8 @@ rejects! {
     ClientTypes, "client_types", Claims, "a client type of the token is not allowed for its issuer";
     /// The environment is not a string: a scope that cannot be read is never dropped.
     EnvironmentFormat, "environment_format", Claims, "the environment is not a string";
+    /// A constraint configured for the issuer does not hold.
+    Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
     /// The issuer is configured, but its keys could not be had yet.
     KeysUnavailable, "keys_unavailable", Unavailable, "the keys of the issuer are unavailable";
 }

@@ -3,7 +3,7 @@
 //!
 //! The order of the checks is part of the behaviour, since it decides the reason
 //! a token with several faults is refused for: `iat`, `nbf`, `exp`, `aud`, `sub`,
-//! `jti`, then the lists, the client types and the environment.
+//! `jti`, then the lists, the client types, the environment and the constraints.
 
 use crate::{
     limits,
@@ -27,6 +27,39 @@ pub struct Rules {
     pub client_types: ClientTypes,
     /// The claim that scopes a token to one environment; it must be a string.
     pub environment_claim: Box<str>,
+    /// What else must hold, all of it.
+    pub constraints: Box<[Constraint]>,
+}
+
+/// A demand on one claim. A claim that is absent or of another type fails it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Constraint {
+    /// The claim is exactly this string.
+    Is {
+        /// The name of the claim.
+        claim: Box<str>,
+        /// The string it must be.
+        value: Box<str>,
+    },
+    /// The claim is a list with this string in it.
+    Contains {
+        /// The name of the claim.
+        claim: Box<str>,
+        /// The string that must be in it.
+        value: Box<str>,
+    },
+}
+
+impl Constraint {
+    fn holds(&self, claims: &ClaimNodes<'_, '_>) -> bool {
+        match self {
+            Self::Is { claim, value } => claims.get(claim).and_then(Value::as_str) == Some(value),
+            Self::Contains { claim, value } => {
+                let list = claims.get(claim).and_then(Value::elements);
+                list.is_some_and(|mut list| list.any(|one| one.as_str() == Some(value)))
+            }
+        }
+    }
 }
 
 /// The client types of a token: which claim states them and which are allowed.
@@ -50,7 +83,9 @@ impl Rules {
             check_lists(claims)?;
         }
         self.client_types.check(claims)?;
-        check_string(claims.get(&self.environment_claim), Reject::EnvironmentFormat)
+        check_string(claims.get(&self.environment_claim), Reject::EnvironmentFormat)?;
+        let all_hold = self.constraints.iter().all(|constraint| constraint.holds(claims));
+        if all_hold { Ok(()) } else { Err(Reject::Constraints) }
     }
 
     /// RFC 7519 sections 4.1.4 to 4.1.6. `exp` is the first second in which the
@@ -180,6 +215,7 @@ mod tests {
                 allowed: Some(Box::new(["api".into(), "agent".into()])),
             },
             environment_claim: "env".into(),
+            constraints: Box::new([]),
         }
     }
 
@@ -283,6 +319,28 @@ mod tests {
         assert!(check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
         let lax = Rules { lists_of_strings: false, ..rules() };
         assert!(check(&lax, r#""l":[1]"#).is_ok());
+    }
+
+    #[test]
+    fn constraints_hold_all_together_or_the_token_is_refused() {
+        let demanding = Rules {
+            constraints: Box::new([
+                Constraint::Contains { claim: "environments".into(), value: "prod".into() },
+                Constraint::Is { claim: "type".into(), value: "dc".into() },
+            ]),
+            ..rules()
+        };
+        assert!(check(&demanding, r#""environments":["dev","prod"],"type":"dc""#).is_ok());
+        for members in [
+            r#""environments":["dev"],"type":"dc""#,
+            r#""environments":["prod"],"type":"dcx""#,
+            r#""environments":"prod","type":"dc""#,
+            r#""environments":["prod"],"type":["dc"]"#,
+            r#""environments":["prod"]"#,
+            "",
+        ] {
+            assert_eq!(check(&demanding, members), Err(Reject::Constraints), "{members}");
+        }
     }
 
     #[test]

@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use countersign_engine::Algorithm;
+
+use crate::config::ClientType;
+
+/// Verifies bearer tokens for reverse proxies and applications.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "\
+Without a command it serves. Without --config it serves an embedded default: a
+state directory with a generated signing key, and a token to try it with.
+
+Examples:
+  countersign
+  countersign serve --config /etc/countersign/ --threads 4
+  countersign config check --config server.cfg --config auth.cfg
+  countersign token sign --client-type api --expire 3600
+  echo \"$TOKEN\" | countersign token verify --config server.cfg
+
+Exit codes: 0 done, 1 it could not be done, 2 the command line or the
+configuration is wrong. Refused tokens are answers, not failures."
+)]
+pub struct Cli {
+    /// Configuration files (.cfg or .toml) or directories of them; later ones win.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+
+    /// Where the embedded default keeps its state.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub serve: ServeArgs,
+
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve requests (what happens without a command, too).
+    Serve(ServeArgs),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Sign, read and verify tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Verify signatures below the level of claims.
+    #[command(subcommand)]
+    Jws(JwsCommand),
+    /// Make keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Write a deterministic load-test corpus.
+    ///
+    /// Its keys are part of this program and known to everyone.
+    #[command(after_help = "\
+Writes tokens.txt, expected.txt (200 or 401, a line a token), jwks.json and
+countersign.cfg, which serves on the default port.
+
+Example:
+  countersign corpus --alg RS256 --count 200 --out corpus --valid 0.9
+  countersign serve --config corpus/countersign.cfg")]
+    Corpus(CorpusArgs),
+}
+
+/// How to serve.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Threads that serve requests; one per core unless said otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// Looking at the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Explain what the configuration means, or everything that is wrong with it.
+    #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
+    Check,
+}
+
+/// Tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Sign a token with the section that has sign = true.
+    #[command(after_help = "Examples:
+  countersign token sign --client-type api --expire 3600
+  countersign token sign --client-type agent --env 11111111-1111-1111-1111-111111111111 --idempotent")]
+    Sign(SignArgs),
+    /// Sign a token for everything that expires in an hour.
+    #[command(
+        after_help = "Example:\n  curl -H \"Authorization: Bearer $(countersign token bootstrap)\" http://127.0.0.1:8888/auth"
+    )]
+    Bootstrap,
+    /// Show in words what a token says, without trusting it.
+    #[command(after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect")]
+    Inspect {
+        /// The token; read from standard input if it is not given.
+        token: Option<String>,
+    },
+    /// Verify tokens from standard input, one a line; one line of JSON for each.
+    #[command(after_help = "\
+Lines are never trimmed: an empty line is an empty token.
+
+Example:
+  countersign token verify --config server.cfg --now 1700000000 < tokens.txt")]
+    Verify {
+        /// The moment to verify at, in seconds since 1970; the present unless said otherwise.
+        #[arg(long, value_name = "UNIX")]
+        now: Option<u64>,
+    },
+}
+
+/// What a token is to say.
+#[derive(Args, Debug)]
+pub struct SignArgs {
+    /// What its bearer is: agent, compiler or api. May be given more than once.
+    #[arg(long = "client-type", value_name = "TYPE", required = true, value_delimiter = ',')]
+    pub client_types: Vec<ClientType>,
+    /// The environment it is scoped to.
+    #[arg(long = "env", short = 'e', value_name = "ID")]
+    pub environment: Option<String>,
+    /// Its lifetime in seconds; what the section says unless said otherwise.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
+    pub expire: Option<u32>,
+    /// Leave every date out: the same request gives the same token.
+    #[arg(long)]
+    pub idempotent: bool,
+    /// A further claim, a text. May be given more than once.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = named_value)]
+    pub claims: Vec<(String, String)>,
+}
+
+/// Signatures.
+#[derive(Debug, Subcommand)]
+pub enum JwsCommand {
+    /// Verify compact JWS from standard input, one a line; one line of JSON for each.
+    #[command(after_help = "\
+Payloads may be anything. A key without alg is refused: it could be made to
+serve an algorithm its owner never meant.
+
+Example:
+  countersign jws verify --jwks keys.json < tokens.txt")]
+    Verify {
+        /// A JWK Set, or a single JWK.
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+    },
+}
+
+/// Keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Print a fresh HS256 key for an auth_jwt section.
+    #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
+    Generate,
+}
+
+/// What a corpus is to hold.
+#[derive(Args, Debug)]
+pub struct CorpusArgs {
+    /// The algorithm of its tokens, such as RS256.
+    #[arg(long, value_parser = algorithm)]
+    pub alg: Algorithm,
+    /// How many tokens.
+    #[arg(long, value_name = "N")]
+    pub count: usize,
+    /// The directory to write to, made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The share of tokens that are good, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    pub valid: f64,
+}
+
+fn named_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    Algorithm::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Algorithm::ALL.iter().map(|one| one.name()).collect();
+        format!("choose one of {}", names.join(", "))
+    })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "write a number from 0 to 1".into())
+}

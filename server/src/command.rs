@@ -1,0 +1,150 @@
+//! The commands, one file each.
+
+mod check;
+mod corpus;
+mod jws;
+mod serve;
+mod token;
+
+use std::{
+    fmt,
+    io::{self, BufRead as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use crate::{
+    cli::{Cli, Command, KeyCommand},
+    config::{Config, Problems},
+    state, telemetry,
+};
+
+/// Runs a command line and says how it went.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    telemetry::start_logging();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough is no failure.
+        Err(Failure::Work(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _nobody_to_tell = writeln!(io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let place = Place { config: cli.config, state_dir: cli.state_dir };
+    match cli.command {
+        None => serve::run(&place, &cli.serve),
+        Some(Command::Serve(args)) => serve::run(&place, &ServeArgs { threads: args.threads.or(cli.serve.threads) }),
+        Some(Command::Config(_)) => check::run(&place),
+        Some(Command::Token(command)) => token::run(&place, command),
+        Some(Command::Jws(command)) => jws::run(&command),
+        Some(Command::Key(KeyCommand::Generate)) => Ok(print(state::generate_key()?)?),
+        Some(Command::Corpus(args)) => corpus::run(&args),
+    }
+}
+
+use crate::cli::ServeArgs;
+
+/// Why a command failed, grouped by who can mend it.
+enum Failure {
+    /// The configuration is wrong.
+    Configuration(Problems),
+    /// It could not be done.
+    Work(io::Error),
+}
+
+impl Failure {
+    fn work(reason: impl fmt::Display) -> Self {
+        Self::Work(io::Error::other(reason.to_string()))
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Work(_) => ExitCode::from(1),
+            Self::Configuration(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(problems) => problems.fmt(f),
+            Self::Work(error) => write!(f, "error: {error}"),
+        }
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Work(error)
+    }
+}
+
+/// Where a command's configuration comes from.
+struct Place {
+    config: Vec<PathBuf>,
+    state_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// Whether the embedded default is in force: nobody named a configuration.
+    fn is_embedded(&self) -> bool {
+        self.config.is_empty()
+    }
+
+    fn state_dir(&self) -> io::Result<PathBuf> {
+        match &self.state_dir {
+            Some(directory) => Ok(directory.clone()),
+            #[expect(clippy::disallowed_methods, reason = "the state directory is named by the environment")]
+            None => state::default_directory(|name| std::env::var_os(name).map(PathBuf::from)),
+        }
+    }
+
+    /// The configuration, its warnings told on standard error.
+    fn load(&self) -> Result<Config, Failure> {
+        let files = match self.is_embedded() {
+            true => vec![state::embedded_configuration(&self.state_dir()?)?],
+            false => self.config.clone(),
+        };
+        #[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
+        let variables = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+        let config = Config::load(&files, variables)?;
+        for warning in &config.warnings {
+            writeln!(io::stderr(), "warning: {warning}")?;
+        }
+        Ok(config)
+    }
+}
+
+/// Prints one line for whoever called.
+fn print(line: impl fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
+/// Calls `answer` with each line of standard input, without its line ending and
+/// otherwise untouched, and prints what it returns.
+fn answer_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            return output.flush();
+        }
+        let token = line.strip_suffix(b"\n").unwrap_or(&line);
+        writeln!(output, "{}", answer(token))?;
+        // A caller that writes one token and waits must not wait for ever.
+        output.flush()?;
+    }
+}

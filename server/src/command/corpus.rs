@@ -1,0 +1,183 @@
+//! `countersign corpus`: tokens for load tests, the same bytes on every machine.
+
+mod sign;
+
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::KeyType;
+use serde_json::{Value, json};
+
+use super::{Failure, print};
+use crate::cli::CorpusArgs;
+use sign::Signer;
+
+const ISSUER: &str = "https://corpus.countersign.example/";
+const AUDIENCE: &str = "https://service.countersign.example/";
+/// 2020-01-01 and 2100-01-01: the tokens outlive every load test.
+const ISSUED: u64 = 1_577_836_800;
+const EXPIRES: u64 = 4_102_444_800;
+
+pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
+    let signer = Signer::new(args.alg).map_err(Failure::work)?;
+    let directory = make_directory(&args.out)?;
+    let expected: Vec<_> = (0..args.count).map(|index| is_valid(index, args.valid)).collect();
+    let tokens = make_tokens(&signer, &expected)?;
+    let statuses: String = expected.iter().map(|valid| if *valid { "200\n" } else { "401\n" }).collect();
+    let jwks = directory.join("jwks.json");
+    write(&directory.join("tokens.txt"), &tokens)?;
+    write(&directory.join("expected.txt"), &statuses)?;
+    write(&jwks, &format!("{:#}\n", json!({ "keys": [signer.jwk()] })))?;
+    write(&directory.join("countersign.cfg"), &configuration(&signer, &jwks))?;
+    let good = expected.iter().filter(|valid| **valid).count();
+    print(format_args!("{} tokens ({good} good) in {}", args.count, directory.display()))?;
+    print(format_args!("serve them: countersign serve --config {}", directory.join("countersign.cfg").display()))?;
+    Ok(())
+}
+
+/// Spreads the good tokens evenly: `share` of any prefix is good, to within one.
+fn is_valid(index: usize, share: f64) -> bool {
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a corpus has far fewer than 2^52 tokens"
+    )]
+    let good_before = |count: usize| (count as f64 * share + 1e-9) as usize;
+    good_before(index + 1) > good_before(index)
+}
+
+fn make_tokens(signer: &Signer, expected: &[bool]) -> Result<String, Failure> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let share = expected.len().div_ceil(cores).max(1);
+    let parts = thread::scope(|scope| {
+        let parts: Vec<_> = expected
+            .chunks(share)
+            .enumerate()
+            .map(|(part, valid)| scope.spawn(move || make_part(signer, part * share, valid)))
+            .collect();
+        parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())))
+            .collect::<Result<String, _>>()
+    });
+    parts.map_err(Failure::work)
+}
+
+fn make_part(signer: &Signer, first: usize, expected: &[bool]) -> Result<String, String> {
+    let mut lines = String::new();
+    for (offset, valid) in expected.iter().enumerate() {
+        let index = first + offset;
+        let token = if *valid { good_token(signer, index) } else { bad_token(signer, index) };
+        lines.push_str(&token?);
+        lines.push('\n');
+    }
+    Ok(lines)
+}
+
+fn good_token(signer: &Signer, index: usize) -> Result<String, String> {
+    signer.token(&header(signer), &claims(index))
+}
+
+/// The ways in which tokens are bad, in turn.
+fn bad_token(signer: &Signer, index: usize) -> Result<String, String> {
+    let mut claims = claims(index);
+    match index % 5 {
+        0 => claims["exp"] = json!(ISSUED + 3600),
+        1 => claims["aud"] = json!("https://elsewhere.example/"),
+        2 => claims["iss"] = json!("https://unknown.example/"),
+        3 => return Ok(tampered(&good_token(signer, index)?)),
+        _ => return Ok(format!("garbage-{index}")),
+    }
+    signer.token(&header(signer), &claims)
+}
+
+/// The token with one character in the middle of its signature replaced.
+fn tampered(token: &str) -> String {
+    let signature = token.rfind('.').map_or(0, |dot| dot + 1);
+    let middle = signature + (token.len() - signature) / 2;
+    let other = if token[middle..].starts_with('A') { "B" } else { "A" };
+    format!("{}{other}{}", &token[..middle], &token[middle + 1..])
+}
+
+fn header(signer: &Signer) -> Value {
+    json!({ "alg": signer.algorithm().name(), "typ": "JWT", "kid": signer.kid() })
+}
+
+/// What an identity provider typically puts into an access token.
+fn claims(index: usize) -> Value {
+    json!({
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": format!("9f1c7a52-0d4e-4b1e-8a56-{index:012x}"),
+        "iat": ISSUED,
+        "exp": EXPIRES,
+        "jti": format!("5d0f3c1e-77aa-4c7e-9b1d-{index:012x}"),
+        "azp": "countersign-load",
+        "scope": "openid profile email",
+        "preferred_username": format!("user-{index:06}"),
+        "email": format!("user-{index:06}@corpus.countersign.example"),
+        "urn:inmanta:ct": "api",
+    })
+}
+
+fn configuration(signer: &Signer, jwks: &Path) -> String {
+    let algorithm = signer.algorithm();
+    let mut text = format!(
+        "# Made by `countersign corpus`. The keys are part of the program and known to\n\
+         # everyone: for load tests only.\n\
+         [auth_jwt_corpus]\n\
+         algorithms={algorithm}\n\
+         sign=false\n\
+         client_types=api\n\
+         issuer={ISSUER}\n\
+         audience={AUDIENCE}\n\
+         jwt_username_claim=preferred_username\n"
+    );
+    let _infallible = match signer.secret() {
+        Some(secret) if algorithm.key_type() == KeyType::Secret => writeln!(text, "key={}", URL_SAFE_NO_PAD.encode(secret)),
+        _ => writeln!(text, "jwks_uri=file://{}", jwks.display()),
+    };
+    text + "\n\
+         # Every configuration has a section that signs.\n\
+         [auth_jwt_default]\n\
+         algorithm=HS256\n\
+         sign=true\n\
+         client_types=agent,compiler,api\n\
+         key=Y291bnRlcnNpZ24tY29ycHVzLW5vdC1hLXNlY3JldCE\n\
+         expire=3600\n\
+         issuer=https://localhost:8888/\n\
+         audience=https://localhost:8888/\n"
+}
+
+#[expect(clippy::disallowed_methods, reason = "writing files is what the command is for")]
+fn make_directory(path: &Path) -> io::Result<PathBuf> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).map_err(named)
+}
+
+#[expect(clippy::disallowed_methods, reason = "writing files is what the command is for")]
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_good_tokens_is_exact_and_even() {
+        let good = |count, share| (0..count).filter(|index| is_valid(*index, share)).count();
+        assert_eq!(good(1000, 1.0), 1000);
+        assert_eq!(good(1000, 0.0), 0);
+        assert_eq!(good(1000, 0.9), 900);
+        assert_eq!(good(10, 0.5), 5);
+        assert_eq!(good(100, 0.07), 7);
+    }
+}

@@ -1,0 +1,52 @@
+//! `countersign serve`.
+
+use super::{Failure, Place, print};
+use crate::{
+    app::App,
+    cli::ServeArgs,
+    clock,
+    config::{ClientType, Config},
+    issue::{self, Lifetime, TokenRequest},
+    runtime::{self, Bound},
+};
+
+pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
+    let config = place.load()?;
+    let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
+    let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
+    let app = App::new(config, threads)?;
+    runtime::serve(&app, threads, |bound| {
+        // A closed standard output is no reason not to serve.
+        let _nobody_reads = announce(place, bound, bootstrap.as_deref());
+    })?;
+    Ok(())
+}
+
+/// A token for every client type, for an hour.
+pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
+    const LIFETIME: u64 = 3600;
+    let section = config.signing().ok_or_else(|| Failure::work("no section has sign = true"))?;
+    let request = TokenRequest {
+        client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
+        environment: None,
+        custom_claims: Vec::new(),
+        lifetime: Lifetime::Seconds(LIFETIME),
+    };
+    issue::sign(section, &request, clock::now()).map_err(Failure::work)
+}
+
+fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::Result<()> {
+    print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
+    for address in &bound.main {
+        print(format_args!("  requests  {}://{address}", bound.scheme))?;
+    }
+    print(format_args!("  metrics   http://{}/metrics", bound.metrics))?;
+    let (Some(token), Some(address)) = (bootstrap, bound.main.first()) else { return Ok(()) };
+    let directory = place.state_dir()?;
+    print(format_args!("  state     {} (embedded default: no --config was given)", directory.display()))?;
+    print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
+    print(token)?;
+    print("\nTry it:\n")?;
+    print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}://{address}/auth", bound.scheme))?;
+    print("")
+}

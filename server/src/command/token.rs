@@ -1,0 +1,86 @@
+//! `countersign token`.
+
+mod inspect;
+
+use std::sync::Arc;
+
+use countersign_engine::{Reject, UnixTime, Verified};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Failure, Place, answer_lines, print, serve::bootstrap_token};
+use crate::{
+    app::App,
+    cli::{SignArgs, TokenCommand},
+    clock,
+    config::KeySource,
+    issue::{self, Lifetime, TokenRequest},
+    keysource,
+    surface::{Surface, inmanta},
+};
+
+pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
+    match command {
+        TokenCommand::Sign(args) => sign(place, args),
+        TokenCommand::Bootstrap => Ok(print(bootstrap_token(&place.load()?)?)?),
+        TokenCommand::Inspect { token } => inspect::run(token),
+        TokenCommand::Verify { now } => verify(place, now.map(UnixTime)),
+    }
+}
+
+fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
+    let config = place.load()?;
+    let section = config.signing().ok_or_else(|| Failure::work("no auth_jwt section is configured: nothing to sign with"))?;
+    let request = TokenRequest {
+        client_types: args.client_types,
+        environment: args.environment,
+        custom_claims: args.claims.into_iter().map(|(name, text)| (name, Value::String(text))).collect(),
+        lifetime: match (args.idempotent, args.expire) {
+            (true, _) => Lifetime::Idempotent,
+            (false, Some(seconds)) => Lifetime::Seconds(seconds.into()),
+            (false, None) => Lifetime::OfSection,
+        },
+    };
+    Ok(print(issue::sign(section, &request, clock::now()).map_err(Failure::work)?)?)
+}
+
+/// Verifies lines of standard input as the Inmanta surface would answer them.
+fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
+    let app = App::new(place.load()?, 1)?;
+    load_keys(&app);
+    answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
+        Ok(verified) => accepted(&verified),
+        Err(reject) => refused(reject, token, app.server.rejected_token_status),
+    })?;
+    Ok(())
+}
+
+/// Fetches every published key set. What cannot be fetched is told, and its
+/// issuer's tokens answered with `keys_unavailable`.
+fn load_keys(app: &App) {
+    for section in &app.issuers {
+        let KeySource::Jwks(source) = &section.keys else { continue };
+        match keysource::load(section, source) {
+            Ok(keys) => app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys)),
+            Err(reason) => tracing::error!("{reason}"),
+        }
+    }
+}
+
+fn accepted(verified: &Verified) -> Value {
+    json!({
+        "ok": true,
+        "section": verified.issuer().section,
+        "username": verified.claims().username(),
+        "claims": inmanta::claims(verified.claims()),
+    })
+}
+
+fn refused(reject: Reject, token: &[u8], rejected_status: StatusCode) -> Value {
+    json!({
+        "ok": false,
+        "status": Surface::Inmanta.status(reject, rejected_status).as_u16(),
+        "code": reject.code(),
+        "message": inmanta::message(reject, token),
+    })
+}

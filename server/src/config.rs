@@ -1,0 +1,58 @@
+//! Configuration in two stages: as written ([`raw`]), and as meant (here), with
+//! types, bounds and every mistake named at its place.
+
+mod ini;
+mod issuer;
+pub mod options;
+mod problem;
+pub mod raw;
+mod reader;
+mod server;
+mod tls;
+mod toml;
+
+use std::path::PathBuf;
+
+pub use issuer::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, IssuerSection, JwksSource, KeySource, SigningSecret};
+pub use problem::{Problem, Problems};
+pub use raw::{Format, Raw};
+pub use server::{IdentityHeaders, Server};
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Config {
+    /// `[server]`, `[listen]`, `[metrics]` and `[identity_headers]`.
+    pub server: Server,
+    /// The `auth_jwt_*` sections, by name.
+    pub issuers: Vec<IssuerSection>,
+    /// What looks like a slip but need not be one.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads configuration files, in order, and the environment over them.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub fn load(paths: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        Self::from_raw(Raw::load(paths, environment)?)
+    }
+
+    /// The meaning of what was written.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn from_raw(raw: Raw) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut warnings = raw.warnings;
+        let server = Server::read(&raw.sections, &mut problems, &mut warnings);
+        let issuers = issuer::read_all(&raw.sections, &mut problems, &mut warnings);
+        if problems.is_empty() { Ok(Self { server, issuers, warnings }) } else { Err(Problems(problems)) }
+    }
+
+    /// The section that signs our own tokens, if any section is configured.
+    #[must_use]
+    pub fn signing(&self) -> Option<&IssuerSection> {
+        self.issuers.iter().find(|section| section.sign)
+    }
+}

@@ -1,0 +1,135 @@
+//! Inmanta's `.cfg` files: Python's `configparser` without interpolation.
+
+use std::collections::BTreeMap;
+
+use configparser::ini::Ini;
+
+use super::{
+    problem::{Problem, Problems},
+    raw::{Section, Setting, normal_option, normal_section},
+};
+
+/// A section name that no file can spell: what stands before the first header.
+const BEFORE_ANY_SECTION: &str = "\0";
+
+/// Parses one file.
+///
+/// # Errors
+/// Lines that are neither header, option, continuation nor comment, and options
+/// given twice: which of the two is meant would be a guess.
+pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
+    let mut ini = Ini::new_cs();
+    ini.set_default_section(BEFORE_ANY_SECTION);
+    ini.set_multiline(true);
+    // As in Python: `#` and `;` start a comment at the start of a line only.
+    ini.set_inline_comment_symbols(Some(&[]));
+    let parsed = ini.read(text.into()).map_err(|error| Problem::new(name, error))?;
+    let lines = Lines::index(text);
+    let mut sections: BTreeMap<String, Section> = BTreeMap::new();
+    let mut problems: Vec<_> = lines.repeated(name).collect();
+    for (section, options) in parsed {
+        if section == BEFORE_ANY_SECTION {
+            let example = options.keys().next().cloned().unwrap_or_default();
+            problems.push(
+                Problem::new(name, format!("{example:?} stands before any [section]"))
+                    .help("put it below a header such as [server]"),
+            );
+            continue;
+        }
+        let section = normal_section(&section);
+        let settings = sections.entry(section.clone()).or_default();
+        for (option, value) in options {
+            let option = normal_option(&option);
+            let place = lines.place(name, &section, &option);
+            match value {
+                Some(text) => drop(settings.insert(option, Setting { text, place })),
+                None => problems.push(
+                    Problem::new(place, format!("{option:?} in section {section} has no value"))
+                        .help("write it as option = value"),
+                ),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
+}
+
+/// Where the options of a file stand. The parser does not tell, and an error
+/// message without a line costs its reader more than this costs us.
+struct Lines(BTreeMap<(String, String), Vec<usize>>);
+
+impl Lines {
+    fn index(text: &str) -> Self {
+        let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        let mut section = String::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if let Some(header) = line.strip_prefix('[') {
+                section = normal_section(header.split(']').next().unwrap_or_default().trim());
+            } else if !line.starts_with(['#', ';']) {
+                let option = line.split(['=', ':']).next().unwrap_or_default().trim();
+                lines.entry((section.clone(), normal_option(option))).or_default().push(number);
+            }
+        }
+        Self(lines)
+    }
+
+    fn place(&self, name: &str, section: &str, option: &str) -> String {
+        match self.0.get(&(section.into(), option.into())).and_then(|lines| lines.last()) {
+            Some(line) => format!("{name}:{line}"),
+            None => name.into(),
+        }
+    }
+
+    /// Options that stand in one section twice.
+    fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
+        self.0.iter().filter_map(move |((section, option), lines)| {
+            let known = super::options::of_section(section)?.contains(&option.as_str());
+            let [first, second, ..] = lines[..] else { return None };
+            known.then(|| {
+                Problem::new(
+                    format!("{name}:{second}"),
+                    format!("{option} is given twice in section {section}, first in line {first}"),
+                )
+                .help("keep one of the two")
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(text: &str, section: &str, option: &str) -> Option<(String, String)> {
+        let sections = parse("f", text).unwrap();
+        let setting = sections.get(section)?.get(option)?;
+        Some((setting.text.clone(), setting.place.clone()))
+    }
+
+    #[test]
+    fn python_rules_hold() {
+        let text = "# top\n [auth_jwt_cloudflare]\nissuer=https://<team>.example:8/a=b;c#d\n; note\nclaims = a in bb\n   c is dd\nempty =\n";
+        assert_eq!(
+            setting(text, "auth_jwt_cloudflare", "issuer"),
+            Some(("https://<team>.example:8/a=b;c#d".into(), "f:3".into())),
+            "no inline comments, and only the first delimiter splits"
+        );
+        assert_eq!(setting(text, "auth_jwt_cloudflare", "claims").unwrap().0.lines().count(), 2);
+        assert_eq!(setting(text, "auth_jwt_cloudflare", "empty").unwrap().0, "");
+        assert_eq!(setting("[a]\nk: v\n", "a", "k").unwrap().0, "v");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        for (text, expected) in [
+            ("auth=true\n", "stands before any [section]"),
+            ("[server\n", "line 1"),
+            ("[server]\n\nauth\n", "f:3: \"auth\" in section server has no value"),
+            ("[server]\nauth=true\nauth=false\n", "f:3: auth is given twice in section server, first in line 2"),
+            ("[auth_jwt_a]\nkey=1\n[auth_jwt_A]\nkey=2\n", "f:4: key is given twice in section auth_jwt_a"),
+        ] {
+            let problems = parse("f", text).unwrap_err().to_string();
+            assert!(problems.contains(expected), "{text:?} gave {problems}");
+        }
+    }
+}

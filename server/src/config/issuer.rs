@@ -1,0 +1,411 @@
+//! The `auth_jwt_*` sections: one issuer each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{
+    Engine as _,
+    alphabet::URL_SAFE,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use countersign_engine::{Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, KeyType, Rules};
+
+use super::{options::ISSUER_PREFIX, problem::Problem, raw::Section, reader::Reader};
+
+/// The claim that states the client types of a token.
+pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
+/// The claim that scopes a token to one environment.
+pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
+
+/// Secrets in configuration are read as their other readers do: padding and stray
+/// low bits do not matter. Tokens are never read by this.
+const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
+
+/// What a client is, and so which calls it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClientType {
+    /// An agent that deploys.
+    Agent,
+    /// A compiler.
+    Compiler,
+    /// Everything else: command lines, consoles, programs of third parties.
+    Api,
+}
+
+impl ClientType {
+    /// Every client type.
+    pub const ALL: [Self; 3] = [Self::Agent, Self::Compiler, Self::Api];
+
+    /// Its name in tokens and configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Compiler => "compiler",
+            Self::Api => "api",
+        }
+    }
+}
+
+impl fmt::Display for ClientType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for ClientType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|one| one.name() == name);
+        known.ok_or_else(|| format!("{name:?} is none of agent, compiler, api"))
+    }
+}
+
+/// The secret of a section that signs or verifies with HMAC.
+#[derive(Clone)]
+pub struct SigningSecret(Box<[u8]>);
+
+impl SigningSecret {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(..)")
+    }
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// `key`: a secret shared with us.
+    Secret(SigningSecret),
+    /// `jwks_uri`: a published key set.
+    Jwks(JwksSource),
+}
+
+/// A published key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwksSource {
+    /// `https://`, `http://` or `file://`.
+    pub uri: String,
+    /// Whether the provider's certificate is checked.
+    pub validate_cert: bool,
+    /// How long fetching may take.
+    pub timeout: Duration,
+}
+
+/// One `auth_jwt_*` section.
+#[derive(Clone, Debug)]
+pub struct IssuerSection {
+    /// Name, algorithms and rules, as the engine takes them.
+    pub issuer: Arc<IssuerConfig>,
+    /// The keys.
+    pub keys: KeySource,
+    /// Whether our own tokens are signed by this section.
+    pub sign: bool,
+    /// Lifetime of the tokens signed, in seconds; 0 for tokens that never expire.
+    pub expire: u64,
+    /// The client types tokens may be signed for.
+    pub client_types: Vec<ClientType>,
+}
+
+impl IssuerSection {
+    /// The section's name.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.issuer.section
+    }
+}
+
+pub(super) fn read_all(
+    sections: &BTreeMap<String, Section>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Vec<IssuerSection> {
+    let defaults = Defaults::read(&mut Reader::new(sections, "server", problems));
+    let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
+    let before = problems.len();
+    let issuers: Vec<_> =
+        names.iter().filter_map(|name| read_one(&mut Reader::new(sections, name, problems), defaults, warnings)).collect();
+    if problems.len() == before {
+        check_one_signs(sections, &issuers, problems);
+        check_issuers_differ(sections, &issuers, problems);
+    }
+    issuers
+}
+
+/// Options that `[server]` can set for all sections.
+#[derive(Clone, Copy)]
+struct Defaults {
+    enforce_client_types: bool,
+    require_client_type: bool,
+}
+
+impl Defaults {
+    fn read(server: &mut Reader<'_>) -> Self {
+        Self {
+            enforce_client_types: server.flag("enforce_client_types").unwrap_or(true),
+            require_client_type: server.flag("legacy_require_client_type").unwrap_or(false),
+        }
+    }
+}
+
+fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Problem>) -> Option<IssuerSection> {
+    let algorithms = read_algorithms(reader);
+    let client_types = read_client_types(reader);
+    let sign = reader.flag("sign").unwrap_or(false);
+    let expire = reader.number("expire", 0..=u64::from(u32::MAX)).unwrap_or(0);
+    if sign && reader.text("jwt_username_claim").is_some() {
+        let text = format!("auth config {} used for signing cannot use a custom claim.", reader.section);
+        reader.problem("jwt_username_claim", text, "remove jwt_username_claim, or sign with another section");
+    }
+    let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
+    let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
+    let (algorithms, client_types) = (algorithms?, client_types?);
+    let keys = read_keys(reader, algorithms, sign, warnings)?;
+    let issuer = IssuerConfig {
+        name,
+        section: reader.section.into(),
+        algorithms,
+        // The real system insists on a key id wherever keys are published.
+        kid_required: matches!(keys, KeySource::Jwks(_)),
+        rules,
+    };
+    Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
+}
+
+/// `algorithm` with the guide's two values, or our `algorithms` with all of them.
+fn read_algorithms(reader: &mut Reader<'_>) -> Option<AlgorithmSet> {
+    if let Some(names) = reader.list("algorithms") {
+        let known = |name: &&str| Algorithm::from_name(name);
+        if let Some(unknown) = names.iter().find(|name| known(name).is_none()) {
+            let all: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
+            let text = format!("Algorithm {unknown} in {} is not supported", reader.section);
+            reader.problem("algorithms", text, &format!("choose from {}", all.join(", ")));
+            return None;
+        }
+        if !names.is_empty() {
+            return Some(names.iter().filter_map(known).collect());
+        }
+    }
+    let Some(name) = reader.text("algorithm") else {
+        reader.problem(
+            "algorithm",
+            format!("algorithm is required in {} section", reader.section),
+            "write algorithm = HS256 or algorithm = RS256",
+        );
+        return None;
+    };
+    match name.to_lowercase().as_str() {
+        "hs256" => Some([Algorithm::Hs256].into_iter().collect()),
+        "rs256" => Some([Algorithm::Rs256].into_iter().collect()),
+        _ => {
+            // The trailing space is the real system's.
+            let text = format!("Algorithm {name} in {} is not support ", reader.section);
+            reader.problem("algorithm", text, "only HS256 and RS256 are; for others write algorithms = ES256 or a list of them");
+            None
+        }
+    }
+}
+
+fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
+    let Some(names) = reader.list("client_types") else {
+        let text = format!("client_types is a required option for {}", reader.section);
+        reader.problem("client_types", text, "write client_types = agent,compiler,api or some of them");
+        return None;
+    };
+    let mut types = Vec::new();
+    for name in names {
+        match name.parse() {
+            Ok(client_type) => types.push(client_type),
+            Err(_) => {
+                let text = format!("invalid client_type {name} in {}", reader.section);
+                reader.problem("client_types", text, "the client types are agent, compiler and api");
+                return None;
+            }
+        }
+    }
+    Some(types)
+}
+
+fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_types: &[ClientType]) -> Rules {
+    let enforce = reader.flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
+    let require = reader.flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
+    Rules {
+        audience: reader.text("audience").unwrap_or(issuer).into(),
+        leeway: reader.number("leeway", 0..=3600).unwrap_or(0),
+        username_claim: reader.text("jwt_username_claim").unwrap_or("sub").into(),
+        lists_of_strings: true,
+        client_types: ClientTypes {
+            claim: CLIENT_TYPES_CLAIM.into(),
+            when_absent: (!require).then(|| ClientType::Api.name().into()),
+            allowed: enforce.then(|| client_types.iter().map(|one| one.name().into()).collect()),
+        },
+        environment_claim: ENVIRONMENT_CLAIM.into(),
+        constraints: read_constraints(reader),
+    }
+}
+
+/// The `claims` option of older versions: lines of `<value> in <list claim>` and
+/// `<claim> is <string>`. A line that says neither fails closed, as an error.
+fn read_constraints(reader: &mut Reader<'_>) -> Box<[Constraint]> {
+    let mut constraints = Vec::new();
+    for line in reader.text("claims").unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match parse_constraint(line) {
+            Some(constraint) => constraints.push(constraint),
+            None => reader.problem(
+                "claims",
+                format!("{line:?} in {} is no claims expression", reader.section),
+                "write <value> in <claim>, or <claim> is <value>, one a line",
+            ),
+        }
+    }
+    constraints.into()
+}
+
+/// The last `in` or `is` between words is the operator, as the real system's
+/// greedy expression has it.
+fn parse_constraint(line: &str) -> Option<Constraint> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let last = words.len().checked_sub(1)?;
+    let place = (1..last).rev().find(|place| ["in", "is"].contains(&words[*place]))?;
+    let left = words[..place].join(" ").into();
+    let right = words[place + 1..].join(" ").into();
+    Some(match words[place] {
+        "in" => Constraint::Contains { claim: right, value: left },
+        _ => Constraint::Is { claim: left, value: right },
+    })
+}
+
+fn read_keys(reader: &mut Reader<'_>, algorithms: AlgorithmSet, sign: bool, warnings: &mut Vec<Problem>) -> Option<KeySource> {
+    let secret = algorithms.iter().any(|algorithm| algorithm.key_type() == KeyType::Secret);
+    let public = algorithms.iter().any(|algorithm| algorithm.key_type() != KeyType::Secret);
+    if secret && public {
+        let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
+        reader.problem("algorithms", text, "give each kind a section and an issuer of its own");
+        return None;
+    }
+    if sign && !algorithms.contains(Algorithm::Hs256) {
+        let text = format!("sign is true in {}, but tokens are signed with HS256 only", reader.section);
+        reader.problem("sign", text, "sign with a section whose algorithm is HS256; countersign key generate makes a key");
+        return None;
+    }
+    if secret { read_secret(reader, algorithms) } else { read_jwks(reader, warnings) }
+}
+
+fn read_secret(reader: &mut Reader<'_>, algorithms: AlgorithmSet) -> Option<KeySource> {
+    let longest = algorithms.iter().max()?;
+    let Some(text) = reader.text("key") else {
+        let text = format!("key is required in {} for algorithm {longest}", reader.section);
+        reader.problem("key", text, "countersign key generate makes one");
+        return None;
+    };
+    let Ok(secret) = SECRET_BASE64.decode(text) else {
+        // Never shows the key: this line may end up in a log.
+        let text = format!("key in {} is not urlsafe base64", reader.section);
+        reader.problem("key", text, "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one");
+        return None;
+    };
+    let bytes = match longest {
+        Algorithm::Hs512 => 64,
+        Algorithm::Hs384 => 48,
+        _ => 32,
+    };
+    if secret.len() < bytes {
+        let text = format!("{longest} requires a key of {bytes} bytes ({} bits) or longer in {}", bytes * 8, reader.section);
+        reader.problem("key", text, "countersign key generate makes one");
+        return None;
+    }
+    Some(KeySource::Secret(SigningSecret(secret.into())))
+}
+
+fn read_jwks(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<KeySource> {
+    let Some(uri) = reader.text("jwks_uri") else {
+        let text = format!("jwks_uri is required for RS256 based providers in section {}", reader.section);
+        reader.problem("jwks_uri", text, "the provider's discovery document names it");
+        return None;
+    };
+    let scheme = uri.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !["https", "http", "file"].contains(&scheme) {
+        let text = format!("jwks_uri {uri:?} in {} is no https://, http:// or file:// URI", reader.section);
+        reader.problem("jwks_uri", text, "");
+        return None;
+    }
+    let validate_cert = reader.flag("validate_cert").unwrap_or(true);
+    if !validate_cert {
+        let text = format!("validate_cert is off in {}: anyone on the network path can replace the keys", reader.section);
+        warnings.push(Problem::new(reader.place("validate_cert"), text));
+    }
+    let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
+    Some(KeySource::Jwks(JwksSource { uri: uri.into(), validate_cert, timeout: Duration::from_secs_f64(seconds) }))
+}
+
+fn check_one_signs(sections: &BTreeMap<String, Section>, issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
+    let list = |sections_: Vec<&IssuerSection>| {
+        let line = |section: &&IssuerSection| {
+            let written = sections.get(section.section()).and_then(|settings| settings.get("sign"));
+            format!("{} -> sign={}", section.section(), written.map_or("false", |setting| setting.text.as_str()))
+        };
+        sections_.iter().map(line).collect::<Vec<_>>().join("\n")
+    };
+    let signing: Vec<_> = issuers.iter().filter(|section| section.sign).collect();
+    let text = match signing.len() {
+        1 => return,
+        0 if issuers.is_empty() => return,
+        0 => format!("One auth_jwt section should have sign set to true:\n{}", list(issuers.iter().collect())),
+        count => {
+            format!("Only one auth_jwt section may have sign set to true, found {count} instances instead:\n{}", list(signing))
+        }
+    };
+    problems.push(Problem::new("auth_jwt_*", text).help("set sign = true in exactly one section, one with algorithm HS256"));
+}
+
+fn check_issuers_differ(sections: &BTreeMap<String, Section>, issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    for section in issuers.iter().filter(|section| !seen.insert(&section.issuer.name)) {
+        let place = sections.get(section.section()).and_then(|settings| settings.get("issuer"));
+        let place = place.map_or_else(|| format!("[{}]", section.section()), |setting| setting.place.clone());
+        problems.push(Problem::new(place, "Only one configuration per issuer is supported").help(format!(
+            "another section has the issuer {} too; leaving it out means https://localhost:8888/",
+            section.issuer.name
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_parse_or_fail_closed() {
+        let contains = |value: &str, claim: &str| Some(Constraint::Contains { claim: claim.into(), value: value.into() });
+        let is = |claim: &str, value: &str| Some(Constraint::Is { claim: claim.into(), value: value.into() });
+        assert_eq!(parse_constraint("prod in environments"), contains("prod", "environments"));
+        assert_eq!(parse_constraint("type is dc"), is("type", "dc"));
+        assert_eq!(parse_constraint("my value  in  my claim"), contains("my value", "my claim"));
+        assert_eq!(parse_constraint("a is b is c"), is("a is b", "c"));
+        assert_eq!(parse_constraint("x in y"), contains("x", "y"));
+        for odd in ["prod", "in environments", "prod in", "prod on environments", "prodin environments", ""] {
+            assert_eq!(parse_constraint(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", SigningSecret(Box::new([1, 2, 3]))), "SigningSecret(..)");
+    }
+}

@@ -1,0 +1,158 @@
+//! The sections and options that exist. Only here: what reads them lives with
+//! the section.
+
+/// The prefix of the sections that describe token issuers.
+pub const ISSUER_PREFIX: &str = "auth_jwt_";
+
+/// The options of an `auth_jwt_*` section.
+pub const ISSUER: &[&str] = &[
+    "algorithm",
+    "algorithms",
+    "audience",
+    "claims",
+    "client_types",
+    "enforce_client_types",
+    "expire",
+    "issuer",
+    "jwks_request_timeout",
+    "jwks_uri",
+    "jwt_username_claim",
+    "key",
+    "leeway",
+    "legacy_require_client_type",
+    "sign",
+    "validate_cert",
+];
+
+const TRANSPORT: &[&str] = &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
+
+/// Every other section with its options. Options of Inmanta that steer what an
+/// auth tier does not do are known too, so that its files load without a fuss.
+pub const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "server",
+        &[
+            "access_control_allow_origin",
+            "auth",
+            "auth_additional_header",
+            "auth_method",
+            "authorization_provider",
+            "bind_address",
+            "bind_port",
+            "enforce_client_types",
+            "internal_server_address",
+            "legacy_require_client_type",
+            "login_session_expire",
+            "max_request_body_size",
+            "password_min_classes",
+            "password_min_length",
+            "rejected_token_status",
+            "server_address",
+            "ssl_ca_cert_file",
+            "ssl_cert_file",
+            "ssl_key_file",
+            "token_retention",
+            // Inmanta's own, without a meaning here.
+            "agent_hold",
+            "agent_process_purge_interval",
+            "agent_timeout",
+            "auto_recompile_wait",
+            "available_versions_to_keep",
+            "cleanup_compiler_reports_interval",
+            "compatibility_file",
+            "compiler_report_retention",
+            "delete_currupt_files",
+            "enabled_extensions",
+            "fact_expire",
+            "fact_renew",
+            "fact_resource_block",
+            "purge_resource_action_logs_interval",
+            "purge_versions_interval",
+            "resource_action_log_prefix",
+            "wait_after_param",
+        ],
+    ),
+    ("listen", &["surface", "threads"]),
+    ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
+    ("metrics", &["bind_address", "bind_port"]),
+    ("policy_engine", &["executable", "log_level", "policy_file"]),
+    (
+        "web-ui",
+        &[
+            "console_enabled",
+            "console_path",
+            "features",
+            "oidc_auth_url",
+            "oidc_authority",
+            "oidc_client_id",
+            "oidc_local_fallback",
+            "oidc_realm",
+            "oidc_scope",
+        ],
+    ),
+    (
+        "database",
+        &[
+            "connection_pool_max_size",
+            "connection_pool_min_size",
+            "connection_timeout",
+            "host",
+            "listen_url",
+            "name",
+            "password",
+            "port",
+            "url",
+            "username",
+            "wait_time",
+        ],
+    ),
+    ("agent_rest_transport", TRANSPORT),
+    ("client_rest_transport", TRANSPORT),
+    ("cmdline_rest_transport", TRANSPORT),
+    ("compiler_rest_transport", TRANSPORT),
+    ("dashboard", &["auth_url", "client_id", "enabled", "path", "realm"]),
+];
+
+/// Sections of Inmanta that are about something else altogether.
+pub const FOREIGN_SECTIONS: &[&str] =
+    &["agent", "compiler", "config", "deploy", "influxdb", "license", "logging", "lsm", "tracing", "unknown_handler"];
+
+/// The options of a section; `None` for a section nobody knows.
+#[must_use]
+pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
+    if section.starts_with(ISSUER_PREFIX) {
+        return Some(ISSUER);
+    }
+    SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, options)| *options)
+}
+
+/// The candidate that was probably meant, if one is close enough to be a slip.
+#[must_use]
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    const CLOSE: f64 = 0.75;
+    let scored = candidates.into_iter().map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate));
+    let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 >= CLOSE).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_what_was_meant() {
+        assert_eq!(nearest("audiance", ISSUER.iter().copied()), Some("audience"));
+        assert_eq!(nearest("client_type", ISSUER.iter().copied()), Some("client_types"));
+        assert_eq!(nearest("colour", ISSUER.iter().copied()), None);
+    }
+
+    #[test]
+    fn no_option_is_listed_twice() {
+        for (section, options) in SECTIONS.iter().chain(&[("auth_jwt_", ISSUER)]) {
+            let mut sorted = options.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(sorted.len(), options.len(), "[{section}]");
+        }
+    }
+}

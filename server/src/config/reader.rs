@@ -1,0 +1,76 @@
+//! Reads the options of one section as typed values; a mistake is noted and the
+//! default goes on in its place, so that all mistakes are found in one run.
+
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr};
+
+use super::{
+    problem::Problem,
+    raw::{Section, Setting},
+};
+
+/// One section being read.
+pub(super) struct Reader<'r> {
+    pub(super) section: &'r str,
+    settings: Option<&'r Section>,
+    problems: &'r mut Vec<Problem>,
+}
+
+impl<'r> Reader<'r> {
+    pub(super) fn new(sections: &'r BTreeMap<String, Section>, section: &'r str, problems: &'r mut Vec<Problem>) -> Self {
+        Self { section, settings: sections.get(section), problems }
+    }
+
+    /// Where an option stands, or the section when it stands nowhere.
+    pub(super) fn place(&self, option: &str) -> String {
+        match self.setting(option) {
+            Some(setting) => setting.place.clone(),
+            None => format!("[{}]", self.section),
+        }
+    }
+
+    pub(super) fn problem(&mut self, option: &str, text: impl Into<String>, help: &str) {
+        let problem = Problem::new(self.place(option), text);
+        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+    }
+
+    pub(super) fn text(&self, option: &str) -> Option<&'r str> {
+        self.setting(option).map(|setting| setting.text.as_str())
+    }
+
+    /// Inmanta's booleans.
+    pub(super) fn flag(&mut self, option: &str) -> Option<bool> {
+        let text = self.text(option)?;
+        match text.to_lowercase().as_str() {
+            "true" | "on" | "yes" | "1" => Some(true),
+            "false" | "off" | "no" | "0" => Some(false),
+            _ => {
+                self.problem(option, format!("Not a boolean: {text}"), "write true or false");
+                None
+            }
+        }
+    }
+
+    pub(super) fn number<N>(&mut self, option: &str, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        let text = self.text(option)?;
+        let number = text.trim().parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (low, high) = (range.start(), range.end());
+            let message = format!("{option} in {} must be a number from {low} to {high}, not {text:?}", self.section);
+            self.problem(option, message, "");
+        }
+        number
+    }
+
+    /// A comma-separated list; an empty text is an empty list.
+    pub(super) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
+        let text = self.text(option)?;
+        Some(if text.trim().is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() })
+    }
+
+    fn setting(&self, option: &str) -> Option<&'r Setting> {
+        self.settings?.get(option)
+    }
+}

@@ -1,0 +1,195 @@
+//! `[server]`, `[listen]`, `[metrics]` and `[identity_headers]`.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use super::{problem::Problem, raw::Section, reader::Reader, tls};
+use crate::surface::Surface;
+
+/// How we listen, and what is true of every request.
+#[derive(Debug)]
+pub struct Server {
+    /// Whether the `/api/v2` surface asks for a token at all. `/auth` and `/v1`
+    /// always do.
+    pub auth: bool,
+    /// A header that carries a bare token and wins over `Authorization`.
+    pub additional_header: Option<HeaderName>,
+    /// The addresses of the main listener.
+    pub addresses: Vec<SocketAddr>,
+    /// The address for metrics and probes, never reachable through the main one.
+    pub metrics_address: SocketAddr,
+    /// TLS for the main listener.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Threads that serve requests; `None` for one per core.
+    pub threads: Option<usize>,
+    /// Which system's answers `/auth` gives.
+    pub auth_surface: Surface,
+    /// The status of a refused token on the Inmanta surface: 403 as the real
+    /// system, or 401 as RFC 6750.
+    pub rejected_token_status: StatusCode,
+    /// The largest request body, in bytes.
+    pub max_body: usize,
+    /// `Access-Control-Allow-Origin` of the `/api/v2` surface.
+    pub allow_origin: Option<HeaderValue>,
+    /// The headers that carry a caller's identity on `/auth`.
+    pub identity_headers: IdentityHeaders,
+}
+
+/// The names of the identity headers; `None` where one is switched off.
+#[derive(Clone, Debug)]
+pub struct IdentityHeaders {
+    /// `sub`.
+    pub subject: Option<HeaderName>,
+    /// The user's name, from the claim configured for the issuer.
+    pub user: Option<HeaderName>,
+    /// `iss`.
+    pub issuer: Option<HeaderName>,
+    /// The client types, comma-separated.
+    pub client_types: Option<HeaderName>,
+    /// The tenant; empty until multi-tenancy is configured.
+    pub tenant: Option<HeaderName>,
+}
+
+impl Server {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+        check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
+        let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
+        let mut listen = Reader::new(sections, "listen", problems);
+        let threads = listen.number("threads", 1..=1024);
+        let auth_surface = read_surface(&mut listen);
+        let metrics_address = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
+
+        let mut server = Reader::new(sections, "server", problems);
+        check_known_values(&mut server, warnings);
+        Self {
+            auth: server.flag("auth").unwrap_or(false),
+            additional_header: read_header_name(&mut server, "auth_additional_header"),
+            addresses: read_addresses(&mut server),
+            metrics_address,
+            tls: tls::read(&mut server),
+            threads,
+            auth_surface,
+            rejected_token_status: read_rejected_status(&mut server),
+            max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),
+            allow_origin: read_allow_origin(&mut server),
+            identity_headers,
+        }
+    }
+}
+
+impl IdentityHeaders {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let mut name = |option: &str, default: &'static str| match reader.text(option) {
+            None => Some(HeaderName::from_static(default)),
+            Some(_) => read_header_name(reader, option),
+        };
+        Self {
+            subject: name("subject", "x-auth-subject"),
+            user: name("user", "x-auth-user"),
+            issuer: name("issuer", "x-auth-issuer"),
+            client_types: name("client_types", "x-auth-client-types"),
+            tenant: name("tenant", "x-auth-tenant"),
+        }
+    }
+}
+
+/// Options that other parts of the product will read: their mistakes are
+/// mistakes today.
+fn check_known_values(server: &mut Reader<'_>, warnings: &mut Vec<Problem>) {
+    if let Some(provider) = server.text("authorization_provider")
+        && !["legacy", "policy-engine"].contains(&provider.to_lowercase().as_str())
+    {
+        let text = format!(
+            "Invalid value for config option server.authorization-provider: {provider}. Valid values: legacy or policy-engine"
+        );
+        server.problem("authorization_provider", text, "");
+    }
+    if let Some(method) = server.text("auth_method")
+        && !["oidc", "database", "jwt"].contains(&method)
+    {
+        let text = format!("auth_method {method:?} is none of oidc, database, jwt");
+        warnings.push(Problem::new(server.place("auth_method"), text));
+    }
+    for seconds in ["login_session_expire", "token_retention"] {
+        server.number::<u64>(seconds, 0..=u64::from(u32::MAX));
+    }
+}
+
+fn check_policy_engine(reader: &mut Reader<'_>) {
+    if let Some(level) = reader.text("log_level")
+        && !["debug", "info", "error"].contains(&level)
+    {
+        reader.problem("log_level", format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"), "");
+    }
+}
+
+fn read_surface(listen: &mut Reader<'_>) -> Surface {
+    let Some(name) = listen.text("surface") else { return Surface::Generic };
+    Surface::from_name(name).unwrap_or_else(|| {
+        let names: Vec<_> = Surface::ALL.iter().map(|surface| surface.name()).collect();
+        listen.problem("surface", format!("surface {name:?} is unknown"), &format!("choose one of {}", names.join(", ")));
+        Surface::Generic
+    })
+}
+
+fn read_addresses(server: &mut Reader<'_>) -> Vec<SocketAddr> {
+    let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
+    let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
+    if addresses.is_empty() {
+        server.problem("bind_address", "bind_address in server is empty", "name an address, such as 127.0.0.1");
+    }
+    addresses.into_iter().filter_map(|address| read_address(server, address)).map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+fn read_metrics_address(metrics: &mut Reader<'_>) -> SocketAddr {
+    let port = metrics.number("bind_port", 0..=u16::MAX).unwrap_or(8082);
+    let address = metrics.text("bind_address").and_then(|address| read_address(metrics, address));
+    SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
+}
+
+fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let parsed = match bare {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        bare => bare.parse().ok(),
+    };
+    if parsed.is_none() {
+        reader.problem("bind_address", format!("{address:?} is no IP address"), "write one such as 127.0.0.1, 0.0.0.0 or ::1");
+    }
+    parsed
+}
+
+fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
+    match server.text("rejected_token_status") {
+        None | Some("403") => StatusCode::FORBIDDEN,
+        Some("401") => StatusCode::UNAUTHORIZED,
+        Some(other) => {
+            server.problem("rejected_token_status", format!("rejected_token_status {other:?} is neither 401 nor 403"), "");
+            StatusCode::FORBIDDEN
+        }
+    }
+}
+
+fn read_header_name(reader: &mut Reader<'_>, option: &str) -> Option<HeaderName> {
+    let text = reader.text(option).filter(|text| !text.is_empty())?;
+    let name = HeaderName::from_bytes(text.as_bytes()).ok();
+    if name.is_none() {
+        reader.problem(option, format!("{text:?} is no header name"), "write one such as Cf-Access-Jwt-Assertion");
+    }
+    name
+}
+
+fn read_allow_origin(server: &mut Reader<'_>) -> Option<HeaderValue> {
+    let text = server.text("access_control_allow_origin").filter(|text| !text.is_empty())?;
+    let value = HeaderValue::from_str(text).ok();
+    if value.is_none() {
+        let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
+        server.problem("access_control_allow_origin", format!("{text:?} cannot be sent as {name}"), "write an origin or *");
+    }
+    value
+}

@@ -1,0 +1,100 @@
+//! The same sections and options, spelled in TOML.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    problem::{Problem, Problems},
+    raw::{Section, Setting, normal_option, normal_section},
+};
+
+/// Parses one file.
+///
+/// # Errors
+/// Syntax errors, options outside a section, and values that are neither text,
+/// number, boolean nor a list of texts.
+pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
+    let place = |offset: usize| format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1);
+    let document = DeTable::parse(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        Problem::new(place(offset), error.message())
+    })?;
+    let mut sections: BTreeMap<String, Section> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (section, value) in document.get_ref() {
+        let here = place(section.span().start);
+        let DeValue::Table(options) = value.get_ref() else {
+            problems.push(Problem::new(here, format!("{} stands outside any [section]", section.get_ref())));
+            continue;
+        };
+        let section = normal_section(section.get_ref());
+        let settings = sections.entry(section.clone()).or_default();
+        let mut in_order: Vec<_> = options.iter().collect();
+        in_order.sort_by_key(|(option, _)| option.span().start);
+        for (option, value) in in_order {
+            let here = place(option.span().start);
+            let option = normal_option(option.get_ref());
+            let Some(text) = value_text(value.get_ref()) else {
+                problems.push(Problem::new(
+                    here,
+                    format!("{option} in section {section} is neither a text, a number, a boolean nor a list of texts"),
+                ));
+                continue;
+            };
+            if settings.insert(option.clone(), Setting { text, place: here.clone() }).is_some() {
+                problems.push(
+                    Problem::new(here, format!("{option} is given twice in section {section}"))
+                        .help("`-` and `_` are the same in option names"),
+                );
+            }
+        }
+    }
+    if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
+}
+
+fn value_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().into()),
+        DeValue::Integer(number) => Some(number.as_str().into()),
+        DeValue::Float(number) => Some(number.as_str().into()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Array(elements) => {
+            // A comma inside an element would silently become two elements.
+            let texts: Option<Vec<_>> =
+                elements.iter().map(|one| one.get_ref().as_str().filter(|text| !text.contains(','))).collect();
+            Some(texts?.join(","))
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_every_kind_become_texts() {
+        let sections = parse("f", "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n").unwrap();
+        let text = |section: &str, option: &str| sections[section][option].text.clone();
+        assert_eq!(text("server", "auth"), "true");
+        assert_eq!(text("server", "bind_port"), "8888");
+        assert_eq!(text("auth_jwt_a", "client_types"), "api,agent");
+        assert_eq!(text("auth_jwt_a", "jwks_request_timeout"), "1.5");
+        assert_eq!(sections["server"]["bind_port"].place, "f:3");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        for (text, expected) in [
+            ("[server]\nauth = \n", "f:2"),
+            ("auth = true\n", "f:1: auth stands outside any [section]"),
+            ("[server]\nauth = 1979-05-27\n", "f:2: auth in section server is neither"),
+            ("[server]\nbind_address = [\"a,b\"]\n", "f:2: bind_address"),
+            ("[server]\nbind_port = 1\nbind-port = 2\n", "f:3: bind_port is given twice"),
+        ] {
+            let problems = parse("f", text).unwrap_err().to_string();
+            assert!(problems.contains(expected), "{text:?} gave {problems}");
+        }
+    }
+}

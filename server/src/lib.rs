@@ -1,0 +1,27 @@
+//! The Countersign daemon around [`countersign_engine`]: sockets, clocks, files,
+//! configuration, and the surfaces of the systems it is compatible with.
+//!
+//! A library for the sake of its tests and of the `countersign` binary; the
+//! engine is the crate to build on.
+
+#![forbid(unsafe_code)]
+
+// A request's way.
+pub mod runtime;
+pub mod listen;
+pub mod routes;
+pub mod surface;
+pub mod http;
+
+// What it meets there.
+pub mod app;
+pub mod keysource;
+pub mod telemetry;
+pub mod clock;
+
+// How it came to be so.
+pub mod config;
+pub mod state;
+pub mod issue;
+pub mod cli;
+pub mod command;

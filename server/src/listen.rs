@@ -1,0 +1,4 @@
+//! Sockets: what accepts connections and speaks HTTP/1.1 on them.
+
+pub mod http1;
+pub mod tcp;

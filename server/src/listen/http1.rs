@@ -1,0 +1,42 @@
+//! HTTP/1.1 by hyper.
+
+use std::{convert::Infallible, error::Error, pin::pin};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use crate::http::Body;
+
+/// Room for one request's head, and for reading ahead.
+const BUFFER: usize = 32 * 1024;
+
+/// Serves one connection until it ends, or until `shutdown` and the request in
+/// progress is answered.
+pub async fn serve<S, F>(stream: S, mut shutdown: watch::Receiver<bool>, answer: impl Fn(Request<Incoming>) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = Builder::new().max_buf_size(BUFFER).writev(false).serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = shutdown.wait_for(|down| *down) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // The client's business: it hung up or did not speak HTTP.
+        tracing::debug!("connection ended: {error}{}", error.source().map(|source| format!(": {source}")).unwrap_or_default());
+    }
+}

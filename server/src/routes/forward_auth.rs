@@ -1,0 +1,96 @@
+//! `ANY /auth` and `/auth/*`: a reverse proxy asks whether to let a request pass.
+//!
+//! No answer has a body, since nginx keeps its connection only then. Every 200
+//! carries every identity header, empty where there is nothing to say, so that a
+//! proxy overwrites whatever a client sent under those names.
+
+use countersign_engine::{Reject, Verified};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::{
+    app::App,
+    clock,
+    http::{Body, empty, no_store},
+    surface::{Credential, Style},
+    telemetry::Outcome,
+};
+
+/// What cannot stand in an identity header as it is. `%` is among it, so that two
+/// different names never look alike, and the comma, which separates.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
+
+/// Answers one question of a proxy.
+pub(super) fn answer(app: &App, headers: &HeaderMap) -> Response<Body> {
+    let surface = app.server.auth_surface;
+    let (outcome, response) = match surface.credential(headers, app.server.additional_header.as_ref()) {
+        Credential::None => (Outcome::NoToken, surface.challenge(Style::Bare)),
+        Credential::Conflict => (Outcome::Conflict, surface.conflict(Style::Bare)),
+        Credential::Token(token) => match app.verifier.verify(token, clock::now()) {
+            Ok(verified) => (Outcome::Verified, allow(app, &verified)),
+            Err(reject) => (Outcome::Rejected(reject), refuse(app, reject, token)),
+        },
+    };
+    app.metrics.count(outcome);
+    no_store(response)
+}
+
+fn refuse(app: &App, reject: Reject, token: &[u8]) -> Response<Body> {
+    app.server.auth_surface.refuse(Style::Bare, reject, token, app.server.rejected_token_status)
+}
+
+fn allow(app: &App, verified: &Verified) -> Response<Body> {
+    let mut response = empty(StatusCode::OK);
+    let mut set = |name: &Option<HeaderName>, value: HeaderValue| {
+        if let Some(name) = name {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    let names = &app.server.identity_headers;
+    let claims = verified.claims();
+    set(&names.subject, escaped(claims.subject().unwrap_or_default()));
+    set(&names.user, escaped(claims.username().unwrap_or_default()));
+    set(&names.issuer, escaped(&verified.issuer().name));
+    set(&names.client_types, list(claims.client_types()));
+    set(&names.tenant, HeaderValue::from_static(""));
+    response
+}
+
+fn escaped(text: &str) -> HeaderValue {
+    // Escaping leaves visible ASCII only, which is always a header value.
+    HeaderValue::try_from(utf8_percent_encode(text, ESCAPED).to_string()).unwrap_or(const { HeaderValue::from_static("") })
+}
+
+fn list<'t>(texts: impl Iterator<Item = &'t str>) -> HeaderValue {
+    let mut joined = String::new();
+    for text in texts {
+        if !joined.is_empty() {
+            joined.push(',');
+        }
+        joined.extend(utf8_percent_encode(text, ESCAPED));
+    }
+    HeaderValue::try_from(joined).unwrap_or(const { HeaderValue::from_static("") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e3_identity_values_are_escaped_so_that_no_two_look_alike() {
+        for (text, header) in [
+            ("bob", "bob"),
+            ("", ""),
+            ("a b", "a%20b"),
+            ("a%20b", "a%2520b"),
+            ("évé", "%C3%A9v%C3%A9"),
+            ("x\r\nX-Auth-User: root", "x%0D%0AX-Auth-User:%20root"),
+            ("a,b", "a%2Cb"),
+            ("\u{7f}\0", "%7F%00"),
+            ("https://idp/\"q\"", "https://idp/\"q\""),
+        ] {
+            assert_eq!(escaped(text), header, "{text:?}");
+        }
+        assert_eq!(list(["api", "a,b"].into_iter()), "api,a%2Cb");
+    }
+}

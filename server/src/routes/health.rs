@@ -1,0 +1,59 @@
+//! Probes.
+
+use http::{HeaderMap, Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    clock,
+    http::{Body, empty, json, no_store},
+    surface::{Credential, Style, Surface},
+};
+
+/// `GET /healthz` and `/live`: the process answers.
+pub(super) fn live() -> Response<Body> {
+    no_store(json(StatusCode::OK, &json!({ "live": true })))
+}
+
+/// `GET /readyz` and `/ready`: every issuer has been asked for its keys. The body
+/// tells which have them.
+pub(super) fn ready(app: &App) -> Response<Body> {
+    let ready = app.readiness.is_ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let snapshot = app.verifier.snapshot();
+    let keys = |section: &str| {
+        let issuer = snapshot.issuers().find(|issuer| &*issuer.config().section == section);
+        issuer.and_then(|issuer| issuer.keys()).map_or(0, countersign_engine::KeySet::len)
+    };
+    let issuers: Value = app.issuers.iter().map(|one| json!({ "section": one.section(), "keys": keys(one.section()) })).collect();
+    no_store(json(status, &json!({ "ready": ready, "issuers": issuers })))
+}
+
+/// `/api/v2/health`: open to everyone, but a token that comes along must be good.
+pub(super) fn inmanta(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let mut response = no_store(inmanta_answer(app, method, headers));
+    if let Some(origin) = &app.server.allow_origin {
+        response.headers_mut().insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+    response
+}
+
+fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    if method == Method::OPTIONS {
+        return empty(StatusCode::OK);
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return super::method_not_allowed("GET, HEAD");
+    }
+    if !app.server.auth {
+        return empty(StatusCode::OK);
+    }
+    match Surface::Inmanta.credential(headers, app.server.additional_header.as_ref()) {
+        Credential::None => empty(StatusCode::OK),
+        Credential::Conflict => Surface::Inmanta.conflict(Style::Body),
+        Credential::Token(token) => match app.verifier.verify(token, clock::now()) {
+            Ok(_) => empty(StatusCode::OK),
+            Err(reject) => Surface::Inmanta.refuse(Style::Body, reject, token, app.server.rejected_token_status),
+        },
+    }
+}

@@ -1,0 +1,202 @@
+//! Threads: one accepts and hands each connection to the least-loaded worker;
+//! every worker is one thread with a runtime of its own, and a connection never
+//! leaves its worker.
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::LocalSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    app::App,
+    keysource,
+    listen::{http1, tcp},
+    routes,
+    telemetry::Metrics,
+};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long open connections get to finish on shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Where the server listens, once it does.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The main listener's addresses.
+    pub main: Vec<SocketAddr>,
+    /// The address for metrics and probes.
+    pub metrics: SocketAddr,
+    /// `http` or `https`, for the main listener.
+    pub scheme: &'static str,
+}
+
+/// How many threads serve requests.
+#[must_use]
+pub fn threads(configured: Option<usize>) -> usize {
+    configured.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Serves until SIGTERM or SIGINT. Calls `listening` once every socket is bound.
+///
+/// # Errors
+/// An address that cannot be bound, or a system out of threads.
+pub fn serve(app: &Arc<App>, threads: usize, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+    let (stop, shutdown) = watch::channel(false);
+    let workers = (0..threads).map(|index| Worker::start(index, app, &shutdown)).collect::<io::Result<Vec<_>>>()?;
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime()?, run(app, &workers, shutdown, listening))?;
+    let _nobody_listens = stop.send(true);
+    let joins: Vec<_> = workers.into_iter().map(Worker::close).collect();
+    for join in joins {
+        let _panicked_worker = join.join();
+    }
+    Ok(())
+}
+
+async fn run(
+    app: &Arc<App>,
+    workers: &[Worker],
+    shutdown: watch::Receiver<bool>,
+    listening: impl FnOnce(&Bound),
+) -> io::Result<()> {
+    let mut main = Vec::new();
+    for address in &app.server.addresses {
+        main.push(tcp::bind(*address, "bind_address and bind_port in [server]")?);
+    }
+    let metrics = tcp::bind(app.server.metrics_address, "bind_address and bind_port in [metrics]")?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    keysource::spawn_refreshers(app)?;
+    listening(&Bound {
+        main: main.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?,
+        metrics: metrics.local_addr()?,
+        scheme: if app.server.tls.is_some() { "https" } else { "http" },
+    });
+
+    let serving = async {
+        let accepting = main.into_iter().map(|listener| tcp::accept(listener, |stream| least_loaded(workers).hand_over(stream)));
+        let operations = tcp::accept(metrics, |stream| {
+            let (app, shutdown) = (Arc::clone(app), shutdown.clone());
+            tokio::task::spawn_local(async move {
+                http1::serve(stream, shutdown, |request| std::future::ready(routes::operations(&app, &request))).await;
+            });
+        });
+        let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(operations)];
+        all.extend(accepting.map(|future| Box::pin(future) as _));
+        std::future::poll_fn(|context| {
+            for future in &mut all {
+                let _runs_for_ever = future.as_mut().poll(context);
+            }
+            std::task::Poll::<()>::Pending
+        })
+        .await;
+    };
+    tokio::select! {
+        () = serving => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: connections get {} s to finish", DRAIN.as_secs());
+    Ok(())
+}
+
+/// One thread that serves connections.
+struct Worker {
+    connections: mpsc::UnboundedSender<std::net::TcpStream>,
+    /// Connections handed over and not ended. Counted relaxed: a stale count only
+    /// means a slightly less even spread.
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(index: usize, app: &Arc<App>, shutdown: &watch::Receiver<bool>) -> io::Result<Self> {
+        let (connections, queue) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let (app, shutdown, open) = (Arc::clone(app), shutdown.clone(), Arc::clone(&load));
+        let runtime = runtime()?;
+        let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
+            Metrics::use_shard(index);
+            LocalSet::new().block_on(&runtime, work(app, queue, open, shutdown));
+        })?;
+        Ok(Self { connections, load, thread })
+    }
+
+    fn hand_over(&self, stream: TcpStream) {
+        // Taken out of this thread's runtime, to be put into the worker's.
+        match stream.into_std() {
+            Ok(stream) => {
+                self.load.fetch_add(1, Ordering::Relaxed);
+                let _worker_has_panicked = self.connections.send(stream);
+            }
+            Err(error) => tracing::warn!("handing over a connection failed: {error}"),
+        }
+    }
+
+    fn close(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+fn least_loaded(workers: &[Worker]) -> &Worker {
+    let least = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+    least.unwrap_or_else(|| unreachable!("there is at least one worker"))
+}
+
+async fn work(
+    app: Arc<App>,
+    mut queue: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    load: Arc<AtomicUsize>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let app = Rc::new(app);
+    while let Some(stream) = queue.recv().await {
+        let (app, load, shutdown) = (Rc::clone(&app), Arc::clone(&load), shutdown.clone());
+        tokio::task::spawn_local(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => connection(&app, stream, shutdown).await,
+                Err(error) => tracing::warn!("taking over a connection failed: {error}"),
+            }
+            load.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    // The acceptor is gone. Whatever is still open ends by itself or is cut off.
+    let drained = async {
+        while load.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _deadline = tokio::time::timeout(DRAIN, drained).await;
+}
+
+async fn connection(app: &Arc<App>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+    let answer = |request| routes::main(app, request);
+    let Some(tls) = &app.server.tls else {
+        return http1::serve(stream, shutdown, answer).await;
+    };
+    match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
+        Ok(Ok(stream)) => http1::serve(stream, shutdown, answer).await,
+        Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,182 @@
+//! What differs between the systems we are compatible with: where a credential
+//! is looked for, which status a refusal has, and what its body says. Nothing
+//! else in the server branches on the system.
+
+pub mod generic;
+pub mod inmanta;
+
+use countersign_engine::{Blame, Reject};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::http::{Body, empty};
+
+/// One system whose callers we answer as it would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// RFC 6750 and nothing else: for reverse proxies and applications.
+    Generic,
+    /// The Inmanta server: a refused token is 403, with a JSON message.
+    Inmanta,
+}
+
+impl Surface {
+    /// Every surface.
+    pub const ALL: [Self; 2] = [Self::Generic, Self::Inmanta];
+
+    /// Its name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Inmanta => "inmanta",
+        }
+    }
+
+    /// The surface of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|surface| surface.name() == name)
+    }
+
+    /// The credential a request carries. The additional header, where it is
+    /// configured and present, wins over `Authorization`.
+    #[must_use]
+    pub fn credential<'h>(self, headers: &'h HeaderMap, additional: Option<&HeaderName>) -> Credential<'h> {
+        match self {
+            Self::Generic | Self::Inmanta => {
+                let bare = additional.map_or(Credential::None, |name| only_line(headers, name));
+                if bare == Credential::None { bearer(headers) } else { bare }
+            }
+        }
+    }
+
+    /// The answer to a request without a credential that counts.
+    #[must_use]
+    pub fn challenge(self, style: Style) -> Response<Body> {
+        let mut response = self.body(style, StatusCode::UNAUTHORIZED, inmanta::UNAUTHORIZED);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+    }
+
+    /// The answer to a request with the same credential header twice: which of
+    /// the two was meant cannot be told (RFC 6750 section 3.1, `invalid_request`).
+    #[must_use]
+    pub fn conflict(self, style: Style) -> Response<Body> {
+        let mut response = self.body(style, StatusCode::UNAUTHORIZED, "Access denied: the credential header is given twice");
+        let value = HeaderValue::from_static(
+            r#"Bearer error="invalid_request", error_description="the credential header is given twice""#,
+        );
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        response
+    }
+
+    /// The answer to a refused token.
+    #[must_use]
+    pub fn refuse(self, style: Style, reject: Reject, token: &[u8], rejected_status: StatusCode) -> Response<Body> {
+        let status = self.status(reject, rejected_status);
+        let mut response = match (self, style) {
+            (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::message(reject, token)),
+            _ => self.body(style, status, ""),
+        };
+        let headers = response.headers_mut();
+        match reject.blame() {
+            Blame::Unavailable => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            _ => headers.insert(header::WWW_AUTHENTICATE, generic::invalid_token(reject)),
+        };
+        response
+    }
+
+    /// The status of a refusal: ours when we cannot tell, the system's otherwise.
+    #[must_use]
+    pub fn status(self, reject: Reject, rejected_status: StatusCode) -> StatusCode {
+        match (reject.blame(), self) {
+            (Blame::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Self::Generic) => StatusCode::UNAUTHORIZED,
+            (_, Self::Inmanta) => rejected_status,
+        }
+    }
+
+    fn body(self, style: Style, status: StatusCode, message: &str) -> Response<Body> {
+        match (self, style) {
+            (Self::Generic, _) | (_, Style::Bare) => empty(status),
+            (Self::Inmanta, Style::Body) => inmanta::answer(status, message),
+        }
+    }
+}
+
+/// Whether an answer may have a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For proxies, which throw bodies away and some of them the connection too.
+    Bare,
+    /// For callers that read it.
+    Body,
+}
+
+/// What a request offers as its proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'h> {
+    /// Nothing, or nothing that is a bearer token.
+    None,
+    /// A token, whatever it is worth.
+    Token(&'h [u8]),
+    /// The same header twice.
+    Conflict,
+}
+
+fn only_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Credential<'h> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Credential::None,
+        (Some(line), None) => Credential::Token(line.as_bytes()),
+        (Some(_), Some(_)) => Credential::Conflict,
+    }
+}
+
+/// `Authorization` of exactly two parts, the first `Bearer` in any case; any
+/// other scheme is no bearer token (RFC 6750 section 2.1).
+fn bearer(headers: &HeaderMap) -> Credential<'_> {
+    let Credential::Token(line) = only_line(headers, &header::AUTHORIZATION) else {
+        return only_line(headers, &header::AUTHORIZATION);
+    };
+    match line.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") && !token.contains(&b' ') => Credential::Token(token),
+        _ => Credential::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(lines: &[(&'static str, &'static str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        match Surface::Generic.credential(&headers, Some(&HeaderName::from_static("x-jwt"))) {
+            Credential::None => "none".into(),
+            Credential::Token(token) => String::from_utf8_lossy(token).into_owned(),
+            Credential::Conflict => "conflict".into(),
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_exactly_two_parts() {
+        assert_eq!(credential(&[("authorization", "Bearer abc")]), "abc");
+        assert_eq!(credential(&[("authorization", "bEARER abc")]), "abc");
+        for line in ["abc", "Basic abc", "Bearer", "Bearer abc def", "Bearer  abc", "Bearerabc", "", "Token Bearer abc"] {
+            assert_eq!(credential(&[("authorization", line)]), "none", "{line:?}");
+        }
+    }
+
+    #[test]
+    fn e4_two_lines_of_one_header_conflict_and_the_additional_header_wins() {
+        assert_eq!(credential(&[]), "none");
+        assert_eq!(credential(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]), "conflict");
+        assert_eq!(credential(&[("x-jwt", "a"), ("x-jwt", "a")]), "conflict");
+        assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b")]), "a");
+        assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b"), ("authorization", "Bearer b")]), "a");
+        assert_eq!(credential(&[("x-jwt", ""), ("authorization", "Bearer b")]), "", "e5: present and worthless is not absent");
+    }
+}

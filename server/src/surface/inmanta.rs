@@ -1,0 +1,85 @@
+//! The Inmanta server's words.
+
+use countersign_engine::{Blame, Reject, jws::Unverified};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::http::{Body, json};
+
+/// The message of an answer to a request without a token.
+pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
+
+/// An answer with a message.
+#[must_use]
+pub fn answer(status: StatusCode, message: &str) -> Response<Body> {
+    json(status, &json!({ "message": message }))
+}
+
+/// The message for a refused token.
+#[must_use]
+pub fn message(reject: Reject, token: &[u8]) -> String {
+    match detail(reject, token) {
+        detail if detail.is_empty() => "Access denied".into(),
+        detail => format!("Access denied: {detail}"),
+    }
+}
+
+fn detail(reject: Reject, token: &[u8]) -> String {
+    let text = match reject {
+        reject if reject.blame() == Blame::Malformed => "Unable to decode provided JWT bearer token.",
+        Reject::IssuerMissing => "Issuer is required in token to validate.",
+        Reject::IssuerUnknown => "Unknown issuer for token",
+        Reject::AlgorithmMissing => "alg field is missing in jwt header or is not a valid string",
+        Reject::AlgorithmUnsupported | Reject::AlgorithmNotAllowed => return algorithm_detail(token),
+        Reject::KidMissing => KID_MISSING,
+        Reject::KidUnknown => KID_UNKNOWN,
+        Reject::Signature => "Signature verification failed",
+        Reject::IssuedAtFormat => "Issued At claim (iat) must be an integer.",
+        Reject::IssuedInFuture => "The token is not yet valid (iat)",
+        Reject::NotBeforeFormat => "Not Before claim (nbf) must be an integer.",
+        Reject::NotYetValid => "The token is not yet valid (nbf)",
+        Reject::ExpiryFormat => "Expiration Time claim (exp) must be an integer.",
+        Reject::Expired => "Signature has expired",
+        Reject::AudienceMissing => "aud",
+        Reject::AudienceFormat => "Invalid claim format in token",
+        Reject::Audience => "Audience doesn't match",
+        Reject::SubjectFormat => "Subject must be a string",
+        Reject::TokenIdFormat => "JWT ID must be a string",
+        Reject::ListFormat => "",
+        Reject::Constraints => "The configured claims constraints did not match. See logs for details.",
+        // Reasons the real system does not have.
+        other => return other.to_string(),
+    };
+    text.into()
+}
+
+const KID_MISSING: &str = "kid is missing in jwt header or is not a valid string";
+const KID_UNKNOWN: &str = "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the \
+                           server to load any new keys.";
+
+/// The real system looks for the key before it asks whether the section wants
+/// the algorithm, and compares names in lower case first and exactly later.
+fn algorithm_detail(token: &[u8]) -> String {
+    let header = Unverified::decode(token).ok().and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
+    let member = |name| header.as_ref()?.get(name)?.as_str();
+    let name = member("alg").unwrap_or_default();
+    match name.to_lowercase().as_str() {
+        "rs256" if member("kid").is_none() => KID_MISSING.into(),
+        // An RS256 token at a section that has no published keys.
+        "rs256" if name == "RS256" => KID_UNKNOWN.into(),
+        "rs256" | "hs256" => "The specified alg value is not allowed".into(),
+        lower => format!("Algorithm {lower} is not supported."),
+    }
+}
+
+/// The claims as the real system hands them on: texts, booleans, objects and
+/// lists of texts; numbers and nulls are dropped, and the client types are a list.
+#[must_use]
+pub fn claims(claims: &countersign_engine::Claims) -> Value {
+    let mut kept = serde_json::from_slice(claims.json()).unwrap_or_else(|_| json!({}));
+    if let Some(members) = kept.as_object_mut() {
+        members.retain(|_, claim| !claim.is_number() && !claim.is_null());
+        members.insert(crate::config::CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
+    }
+    kept
+}
