@@ -130,7 +130,11 @@ impl KeySet {
                 }
             }
         }
-        Ok((Self::new(keys), skipped))
+        let set = match policy.origin {
+            Origin::Static => Self::new(keys),
+            Origin::Published => Self::published(keys),
+        };
+        Ok((set, skipped))
     }
 }
 

@@ -1,19 +1,20 @@
 //! Signatures below the level of claims: a compact JWS (RFC 7515) whose payload
 //! may be anything, checked against one key set. No issuer, no time, no claims.
 
-use crate::{algorithm::Algorithm, keyset::KeySet, reject::Reject, token::JwsBuffers};
+use crate::{algorithm::Algorithm, keyset::KeySet, reject::Reject, token::with_scratch};
 
 /// Checks the signature of a compact JWS and returns its payload.
 ///
 /// # Errors
 /// The first [`Reject`] on its way; none that speaks of claims.
 pub fn verify(token: &[u8], keys: &KeySet) -> Result<Vec<u8>, Reject> {
-    let mut buffers = JwsBuffers::new();
-    let jws = buffers.decode(token)?;
-    let name = jws.header.algorithm.ok_or(Reject::AlgorithmMissing)?;
-    let algorithm = Algorithm::from_name(name).ok_or(Reject::AlgorithmUnsupported)?;
-    keys.select(jws.header.kid, algorithm)?.verify(jws.signing_input, jws.signature)?;
-    Ok(jws.payload.to_vec())
+    with_scratch(|scratch| {
+        let jws = scratch.jws.decode(token)?;
+        let name = jws.header.algorithm.ok_or(Reject::AlgorithmMissing)?;
+        let algorithm = Algorithm::from_name(name).ok_or(Reject::AlgorithmUnsupported)?;
+        keys.select(jws.header.kid, algorithm)?.verify(jws.signing_input, jws.signature)?;
+        Ok(jws.payload.to_vec())
+    })
 }
 
 /// The decoded parts of a token that nobody has vouched for.
@@ -34,8 +35,9 @@ impl Unverified {
     /// # Errors
     /// The [`Reject`] that [`verify`] would give before it looks for a key.
     pub fn decode(token: &[u8]) -> Result<Self, Reject> {
-        let mut buffers = JwsBuffers::new();
-        let jws = buffers.decode(token)?;
-        Ok(Self { header: jws.header_json.to_vec(), payload: jws.payload.to_vec() })
+        with_scratch(|scratch| {
+            let jws = scratch.jws.decode(token)?;
+            Ok(Self { header: jws.header_json.to_vec(), payload: jws.payload.to_vec() })
+        })
     }
 }

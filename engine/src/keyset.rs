@@ -112,8 +112,15 @@ pub enum KeyMaterial<'k> {
 
 /// What tells one key from every other: a digest of its algorithm and material.
 /// It survives a refresh that brings the same key again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyIdentity([u8; 32]);
+
+impl fmt::Debug for KeyIdentity {
+    /// The digest of a weak secret would be a way to guess it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyIdentity(..)")
+    }
+}
 
 /// A key ready to verify with, for exactly one algorithm.
 pub struct VerificationKey {
@@ -206,27 +213,34 @@ fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
+    /// Whether a `kid` that no key has may mean a key without any.
+    anonymous_keys_serve: bool,
 }
 
 impl KeySet {
-    /// Orders `keys`. Of two with the same `kid` and algorithm the first is kept;
-    /// the caller has refused or reported the second.
+    /// A set that an operator wrote down: a key without `kid` serves every `kid`.
     #[must_use]
-    pub fn new(mut keys: Vec<VerificationKey>) -> Self {
-        keys.sort_by(|one, other| one.place().cmp(&other.place()));
-        keys.dedup_by(|later, earlier| later.place() == earlier.place());
-        Self { keys }
+    pub fn new(keys: Vec<VerificationKey>) -> Self {
+        Self { keys: ordered(keys), anonymous_keys_serve: true }
+    }
+
+    /// A set that an issuer published: a `kid` means exactly the key that has it.
+    #[must_use]
+    pub fn published(keys: Vec<VerificationKey>) -> Self {
+        Self { keys: ordered(keys), anonymous_keys_serve: false }
     }
 
     /// The key that a header with this `kid` and algorithm names.
     ///
-    /// With a `kid`: the key of that id, or else a key without any id. Without
-    /// one: the only key of that algorithm, since nothing is left to choose.
+    /// With a `kid`: the key of that id, or else, in a set written down by an
+    /// operator, a key without any id. Without one: the only key of that algorithm,
+    /// since nothing is left to choose.
     ///
     /// # Errors
     /// [`Reject::KidUnknown`], [`Reject::KidMissing`] or [`Reject::AlgorithmNotAllowed`].
     pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
-        if let Some(key) = self.find(kid, algorithm).or_else(|| self.find(None, algorithm)) {
+        let anonymous = || self.anonymous_keys_serve.then(|| self.find(None, algorithm)).flatten();
+        if let Some(key) = self.find(kid, algorithm).or_else(anonymous) {
             return Ok(key);
         }
         match kid {
@@ -268,6 +282,14 @@ impl KeySet {
     }
 }
 
+/// Orders keys for binary search. Of two with the same `kid` and algorithm the
+/// first is kept; whoever read them has refused or reported the second.
+fn ordered(mut keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
+    keys.sort_by(|one, other| one.place().cmp(&other.place()));
+    keys.dedup_by(|later, earlier| later.place() == earlier.place());
+    keys
+}
+
 impl VerificationKey {
     fn place(&self) -> (Option<&str>, Algorithm) {
         (self.kid(), self.algorithm)
@@ -305,6 +327,9 @@ mod tests {
         assert!(set.select(Some("anything"), Algorithm::Hs256).is_ok());
         assert!(set.select(None, Algorithm::Hs256).is_ok());
         assert_eq!(set.select(Some("anything"), Algorithm::Hs384).err(), Some(Reject::KidUnknown));
+        let published = KeySet::published(vec![secret(None, Algorithm::Hs256, 1)]);
+        assert_eq!(published.select(Some("anything"), Algorithm::Hs256).err(), Some(Reject::KidUnknown));
+        assert!(published.select(None, Algorithm::Hs256).is_ok());
     }
 
     #[test]

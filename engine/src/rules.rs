@@ -73,8 +73,33 @@ pub struct ClientTypes {
     pub allowed: Option<Box<[Box<str>]>>,
 }
 
+/// The claims that the rules of an issuer name, found in one pass.
+pub(crate) struct NamedClaims<'d, 'b> {
+    pub(crate) username: Option<Value<'d, 'b>>,
+    pub(crate) client_types: Option<Value<'d, 'b>>,
+    pub(crate) environment: Option<Value<'d, 'b>>,
+}
+
 impl Rules {
-    pub(crate) fn check(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
+    /// Finds the claims that these rules name. One claim may serve two purposes.
+    pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> NamedClaims<'d, 'b> {
+        let mut found = NamedClaims { username: None, client_types: None, environment: None };
+        for (name, value) in claims.all() {
+            if name == &*self.username_claim {
+                found.username = Some(value);
+            }
+            if name == &*self.client_types.claim {
+                found.client_types = Some(value);
+            }
+            if name == &*self.environment_claim {
+                found.environment = Some(value);
+            }
+        }
+        found
+    }
+
+    /// Checks everything; `named` is what [`find`](Self::find) found.
+    pub(crate) fn check(&self, claims: &ClaimNodes<'_, '_>, named: &NamedClaims<'_, '_>, now: UnixTime) -> Result<(), Reject> {
         self.check_times(claims, now)?;
         self.check_audience(claims.audience)?;
         check_string(claims.subject, Reject::SubjectFormat)?;
@@ -82,8 +107,8 @@ impl Rules {
         if self.lists_of_strings {
             check_lists(claims)?;
         }
-        self.client_types.check(claims)?;
-        check_string(claims.get(&self.environment_claim), Reject::EnvironmentFormat)?;
+        self.client_types.check(named.client_types)?;
+        check_string(named.environment, Reject::EnvironmentFormat)?;
         let all_hold = self.constraints.iter().all(|constraint| constraint.holds(claims));
         if all_hold { Ok(()) } else { Err(Reject::Constraints) }
     }
@@ -106,7 +131,7 @@ impl Rules {
     }
 
     fn check_audience(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
-        let claim = claim.ok_or(Reject::AudienceMissing)?;
+        let claim = claim.filter(|claim| !claim.is_null()).ok_or(Reject::AudienceMissing)?;
         if let Some(audience) = claim.as_str() {
             return match audience {
                 "" => Err(Reject::AudienceMissing),
@@ -129,8 +154,8 @@ impl Rules {
 }
 
 impl ClientTypes {
-    fn check(&self, claims: &ClaimNodes<'_, '_>) -> Result<(), Reject> {
-        match claims.get(&self.claim) {
+    fn check(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
+        match claim {
             Some(claim) => each_client_type(claim, |client_type| self.check_one(client_type)),
             None => match &self.when_absent {
                 Some(client_type) => self.check_one(client_type),
@@ -147,25 +172,30 @@ impl ClientTypes {
         }
     }
 
-    /// The client types of claims that have passed [`check`](Self::check).
-    pub(crate) fn collect(&self, claims: &ClaimNodes<'_, '_>) -> Box<[Box<str>]> {
-        let mut types = Vec::new();
-        match claims.get(&self.claim) {
-            Some(claim) => {
-                let read = each_client_type(claim, |client_type| {
-                    types.push(client_type.into());
-                    Ok(())
-                });
-                debug_assert!(read.is_ok(), "only claims that were checked are collected");
-            }
-            None => types.extend(self.when_absent.clone()),
+    /// The client types of a claim that has passed [`check`](Self::check), joined
+    /// by commas.
+    pub(crate) fn join(&self, claim: Option<Value<'_, '_>>) -> Box<str> {
+        let Some(claim) = claim else { return self.when_absent.clone().unwrap_or_default() };
+        // One type, or several without white space: as the claim spells them.
+        if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
+            return types.into();
         }
-        types.into()
+        let mut joined = String::new();
+        let read = each_client_type(claim, |client_type| {
+            if !joined.is_empty() {
+                joined.push(',');
+            }
+            joined.push_str(client_type);
+            Ok(())
+        });
+        debug_assert!(read.is_ok(), "only claims that were checked are joined");
+        joined.into()
     }
 }
 
 /// Calls `visit` with each client type of the claim. White space around the
-/// types of a comma string does not count; an empty type is never one.
+/// types of a comma string does not count; an empty type, or one with a comma in
+/// it, is never one.
 fn each_client_type(claim: Value<'_, '_>, mut visit: impl FnMut(&str) -> Result<(), Reject>) -> Result<(), Reject> {
     let mut visit = |client_type: &str| match client_type {
         "" => Err(Reject::ClientTypesFormat),
@@ -174,8 +204,17 @@ fn each_client_type(claim: Value<'_, '_>, mut visit: impl FnMut(&str) -> Result<
     if let Some(types) = claim.as_str() {
         return types.split(',').try_for_each(|one| visit(one.trim()));
     }
-    let mut types = claim.elements().ok_or(Reject::ClientTypesFormat)?;
-    types.try_for_each(|one| visit(one.as_str().ok_or(Reject::ClientTypesFormat)?))
+    let types = claim.elements().ok_or(Reject::ClientTypesFormat)?;
+    let mut none = true;
+    for one in types {
+        none = false;
+        match one.as_str() {
+            Some(one) if !one.contains(',') => visit(one)?,
+            _ => return Err(Reject::ClientTypesFormat),
+        }
+    }
+    // A list that names no type is no more readable than an empty string.
+    if none { Err(Reject::ClientTypesFormat) } else { Ok(()) }
 }
 
 /// A NumericDate. A claim that is there but cannot be read is never taken for
@@ -229,8 +268,9 @@ mod tests {
         let mut buffers = JsonBuffers::with_capacity(256);
         let document = buffers.parse(json.as_bytes()).unwrap();
         let claims = ClaimNodes::find(&document);
-        rules.check(&claims, UnixTime(NOW))?;
-        Ok(rules.client_types.collect(&claims).iter().map(|one| one.to_string()).collect())
+        let named = rules.find(&claims);
+        rules.check(&claims, &named, UnixTime(NOW))?;
+        Ok(rules.client_types.join(named.client_types).split(',').map(str::to_owned).collect())
     }
 
     #[test]
@@ -270,13 +310,13 @@ mod tests {
         let ok = |json: &str| check_all(&rules(), json).map(drop);
         assert_eq!(ok(r#"{"aud":"us"}"#), Ok(()));
         assert_eq!(ok(r#"{"aud":["them","us"]}"#), Ok(()));
-        for json in ["{}", r#"{"aud":[]}"#, r#"{"aud":""}"#] {
+        for json in ["{}", r#"{"aud":[]}"#, r#"{"aud":""}"#, r#"{"aud":null}"#] {
             assert_eq!(ok(json), Err(Reject::AudienceMissing), "{json}");
         }
         for json in [r#"{"aud":"them"}"#, r#"{"aud":["them"]}"#, r#"{"aud":"us/"}"#, r#"{"aud":"US"}"#, r#"{"aud":"us,them"}"#] {
             assert_eq!(ok(json), Err(Reject::Audience), "{json}");
         }
-        for json in [r#"{"aud":5}"#, r#"{"aud":null}"#, r#"{"aud":["us",5]}"#, r#"{"aud":[["us"]]}"#, r#"{"aud":{"us":1}}"#] {
+        for json in [r#"{"aud":5}"#, r#"{"aud":true}"#, r#"{"aud":["us",5]}"#, r#"{"aud":[["us"]]}"#, r#"{"aud":{"us":1}}"#] {
             assert_eq!(ok(json), Err(Reject::AudienceFormat), "{json}");
         }
     }
@@ -290,7 +330,7 @@ mod tests {
         assert_eq!(types(r#""ct":["api","agent"]"#), Ok(vec!["api".into(), "agent".into()]));
         assert_eq!(types(r#""ct":"api,compiler""#), Err(Reject::ClientTypes));
         assert_eq!(types(r#""ct":["compiler"]"#), Err(Reject::ClientTypes));
-        for odd in ["7", "null", r#""""#, r#"" ""#, r#""api,""#, "{}", "true", r#"[""]"#] {
+        for odd in ["7", "null", r#""""#, r#"" ""#, r#""api,""#, "{}", "true", r#"[""]"#, r#"["api,agent"]"#, "[]"] {
             assert_eq!(types(&format!(r#""ct":{odd}"#)), Err(Reject::ClientTypesFormat), "{odd}");
         }
     }

@@ -13,7 +13,25 @@ pub(crate) use claims::ClaimNodes;
 pub(crate) use header::Header;
 pub(crate) use json::{Document, JsonBuffers, Members, Value};
 
+use core::cell::RefCell;
+
 use crate::{limits, reject::Reject};
+
+/// The memory one token is read in. One per thread, used again for every token,
+/// so that verifying allocates nothing it does not return.
+pub(crate) struct Scratch {
+    pub(crate) jws: JwsBuffers,
+    pub(crate) claims: JsonBuffers,
+}
+
+/// Lends the calling thread's memory to `read`, which must not ask for it again.
+pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> =
+            RefCell::new(Scratch { jws: JwsBuffers::new(), claims: JsonBuffers::with_capacity(limits::TOKEN_BYTES) });
+    }
+    SCRATCH.with_borrow_mut(read)
+}
 
 /// A compact JWS taken apart and decoded; nothing of it is verified.
 pub(crate) struct Jws<'s> {
@@ -34,7 +52,7 @@ pub(crate) struct JwsBuffers {
 
 impl JwsBuffers {
     /// Room for the largest token; it never grows.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             header_bytes: vec![0; limits::TOKEN_BYTES],
             header: JsonBuffers::with_capacity(limits::TOKEN_BYTES),

@@ -3,7 +3,14 @@
 use core::fmt;
 use std::sync::Arc;
 
-use crate::{issuer::IssuerConfig, keyset::KeyIdentity, reject::Reject, rules, time::UnixTime, token::ClaimNodes};
+use crate::{
+    issuer::IssuerConfig,
+    keyset::KeyIdentity,
+    reject::Reject,
+    rules::{self, NamedClaims, Rules},
+    time::UnixTime,
+    token::{ClaimNodes, Value},
+};
 
 /// A token that was genuine and acceptable at the moment it was verified.
 ///
@@ -53,22 +60,27 @@ pub struct Claims {
     payload: Box<[u8]>,
     subject: Option<Box<str>>,
     username: Option<Box<str>>,
-    client_types: Box<[Box<str>]>,
+    client_types: Box<str>,
     environment: Option<Box<str>>,
     expires_at: Option<UnixTime>,
 }
 
 impl Claims {
     /// Copies what later steps ask for out of claims that have passed `rules`.
-    pub(crate) fn collect(rules: &rules::Rules, nodes: &ClaimNodes<'_, '_>, payload: &[u8]) -> Result<Self, Reject> {
-        let text = |name: &str| nodes.get(name).and_then(|claim| claim.as_str()).map(Box::from);
+    pub(crate) fn collect(
+        rules: &Rules,
+        claims: &ClaimNodes<'_, '_>,
+        named: &NamedClaims<'_, '_>,
+        payload: &[u8],
+    ) -> Result<Self, Reject> {
+        let text = |claim: Option<Value<'_, '_>>| claim.and_then(Value::as_str).map(Box::from);
         Ok(Self {
             payload: payload.into(),
-            subject: text("sub"),
-            username: text(&rules.username_claim),
-            client_types: rules.client_types.collect(nodes),
-            environment: text(&rules.environment_claim),
-            expires_at: rules::time(nodes.expires, Reject::ExpiryFormat)?,
+            subject: text(claims.subject),
+            username: text(named.username),
+            client_types: rules.client_types.join(named.client_types),
+            environment: text(named.environment),
+            expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
         })
     }
 
@@ -91,8 +103,8 @@ impl Claims {
     }
 
     /// The client types, the default included when the token states none.
-    pub fn client_types(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.client_types.iter().map(|client_type| &**client_type)
+    pub fn client_types(&self) -> impl Iterator<Item = &str> {
+        self.client_types.split_terminator(',')
     }
 
     /// The environment the token is scoped to, if it is.

@@ -1,23 +1,17 @@
 //! The way of a token: bytes in, proof or reason out.
 
-use core::cell::RefCell;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::{
     keyset::KeySet,
-    limits,
     reject::Reject,
     snapshot::Snapshot,
     time::UnixTime,
-    token::{ClaimNodes, JsonBuffers, JwsBuffers, Value},
+    token::{ClaimNodes, Scratch, Value, with_scratch},
     verified::{Claims, Verified},
 };
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
-}
 
 /// Verifies tokens against the current [`Snapshot`], from any number of threads.
 ///
@@ -44,7 +38,7 @@ impl Verifier {
     /// parsing before cryptography, and the signature before any claim.
     pub fn verify(&self, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
         let snapshot = self.current.load();
-        SCRATCH.with_borrow_mut(|scratch| verify(&snapshot, scratch, token, now))
+        with_scratch(|scratch| verify(&snapshot, scratch, token, now))
     }
 
     /// The snapshot that verifications starting now would use.
@@ -65,19 +59,6 @@ impl Verifier {
     }
 }
 
-/// The memory one verification works in: one per thread, used again for every
-/// token, so that verifying allocates nothing it does not return.
-struct Scratch {
-    jws: JwsBuffers,
-    claims: JsonBuffers,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        Self { jws: JwsBuffers::new(), claims: JsonBuffers::with_capacity(limits::TOKEN_BYTES) }
-    }
-}
-
 fn verify(snapshot: &Snapshot, scratch: &mut Scratch, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
     let jws = scratch.jws.decode(token)?;
     let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
@@ -91,7 +72,8 @@ fn verify(snapshot: &Snapshot, scratch: &mut Scratch, token: &[u8], now: UnixTim
     key.verify(jws.signing_input, jws.signature)?;
 
     let config = issuer.config();
-    config.rules.check(&claims, now)?;
-    let claims = Claims::collect(&config.rules, &claims, jws.payload)?;
+    let named = config.rules.find(&claims);
+    config.rules.check(&claims, &named, now)?;
+    let claims = Claims::collect(&config.rules, &claims, &named, jws.payload)?;
     Ok(Verified::new(Arc::clone(config), key.identity(), claims))
 }

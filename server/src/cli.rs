@@ -8,7 +8,7 @@ use countersign_engine::Algorithm;
 use crate::config::ClientType;
 
 /// Verifies bearer tokens for reverse proxies and applications.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     version,
     about,
@@ -46,9 +46,10 @@ pub struct Cli {
 }
 
 /// What to do.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Serve requests (what happens without a command, too).
+    #[command(after_help = "Example:\n  countersign serve --config /etc/countersign/ --threads 4")]
     Serve(ServeArgs),
     /// Look at the configuration.
     #[command(subcommand)]
@@ -91,8 +92,8 @@ pub enum ConfigCommand {
     Check,
 }
 
-/// Tokens.
-#[derive(Debug, Subcommand)]
+/// Tokens. Not `Debug`: one may be among the arguments.
+#[derive(Subcommand)]
 pub enum TokenCommand {
     /// Sign a token with the section that has sign = true.
     #[command(after_help = "Examples:

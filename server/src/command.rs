@@ -8,13 +8,13 @@ mod token;
 
 use std::{
     fmt,
-    io::{self, BufRead as _, Write as _},
+    io::{self, BufRead as _, Read as _, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
 
 use crate::{
-    cli::{Cli, Command, KeyCommand},
+    cli::{Cli, Command, KeyCommand, ServeArgs},
     config::{Config, Problems},
     state, telemetry,
 };
@@ -46,8 +46,6 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }
-
-use crate::cli::ServeArgs;
 
 /// Why a command failed, grouped by who can mend it.
 enum Failure {
@@ -98,9 +96,10 @@ struct Place {
 }
 
 impl Place {
-    /// Whether the embedded default is in force: nobody named a configuration.
+    /// Whether the embedded default is in force: nobody named a configuration, and
+    /// the environment describes no issuer of its own.
     fn is_embedded(&self) -> bool {
-        self.config.is_empty()
+        self.config.is_empty() && !variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
     }
 
     fn state_dir(&self) -> io::Result<PathBuf> {
@@ -117,14 +116,18 @@ impl Place {
             true => vec![state::embedded_configuration(&self.state_dir()?)?],
             false => self.config.clone(),
         };
-        #[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
-        let variables = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-        let config = Config::load(&files, variables)?;
+        let config = Config::load(&files, variables())?;
         for warning in &config.warnings {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
     }
+}
+
+/// The environment, apart from what is not text.
+#[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
 
 /// Prints one line for whoever called.
@@ -137,14 +140,24 @@ fn print(line: impl fmt::Display) -> io::Result<()> {
 fn answer_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            return output.flush();
-        }
+    while read_line(&mut input, &mut line)? {
         let token = line.strip_suffix(b"\n").unwrap_or(&line);
         writeln!(output, "{}", answer(token))?;
         // A caller that writes one token and waits must not wait for ever.
         output.flush()?;
     }
+    Ok(())
+}
+
+/// Reads one line; of one too long to be a token, only as much as shows that.
+fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    const MOST: u64 = 32 * 1024;
+    line.clear();
+    input.by_ref().take(MOST).read_until(b'\n', line)?;
+    let mut rest = line.clone();
+    while !rest.is_empty() && !rest.ends_with(b"\n") {
+        rest.clear();
+        input.by_ref().take(MOST).read_until(b'\n', &mut rest)?;
+    }
+    Ok(!line.is_empty())
 }

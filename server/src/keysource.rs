@@ -2,6 +2,7 @@
 //! slow provider delays no request and no other issuer's start.
 
 use std::{
+    io::{self, Read as _},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,6 +16,8 @@ use countersign_engine::{
     jwks::{Origin, Policy, SkippedKey},
     limits,
 };
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
 use rustls::crypto::aws_lc_rs;
 use ureq::{
     Agent,
@@ -57,7 +60,7 @@ impl Readiness {
 ///
 /// # Errors
 /// The operating system has no thread to give.
-pub fn spawn_refreshers(app: &Arc<App>) -> std::io::Result<()> {
+pub fn spawn_refreshers(app: &Arc<App>) -> io::Result<()> {
     for section in app.issuers.clone() {
         if let KeySource::Jwks(source) = section.keys.clone() {
             let app = Arc::clone(app);
@@ -117,14 +120,23 @@ fn read(json: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<SkippedKey
 }
 
 fn fetch(source: &JwksSource) -> Result<Vec<u8>, String> {
-    if let Some(path) = source.uri.strip_prefix("file://") {
-        #[expect(clippy::disallowed_methods, reason = "the operator named this file as the key source")]
-        return std::fs::read(path.strip_prefix("localhost").unwrap_or(path)).map_err(|error| error.to_string());
-    }
-    let mut response = agent(source)?.get(&source.uri).call().map_err(|error| error.to_string())?;
     // One byte more than allowed, so that the engine can say what is wrong.
     let most = u64::try_from(limits::KEY_SET_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    if let Some(path) = source.uri.strip_prefix("file://") {
+        return read_file(path.strip_prefix("localhost").unwrap_or(path), most).map_err(|error| error.to_string());
+    }
+    let mut response = agent(source)?.get(&source.uri).call().map_err(|error| error.to_string())?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the provider answered {} where 200 is needed; redirects are not followed", response.status()));
+    }
     response.body_mut().with_config().limit(most).read_to_vec().map_err(|error| error.to_string())
+}
+
+fn read_file(path: &str, most: u64) -> io::Result<Vec<u8>> {
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    let mut bytes = Vec::new();
+    std::fs::File::open(&*path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn agent(source: &JwksSource) -> Result<Agent, String> {

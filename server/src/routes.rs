@@ -30,7 +30,7 @@ where
     match path {
         "/v1/verify" if request.method() == Method::POST => {
             let (parts, body) = request.into_parts();
-            let response = match read(body, app.server.max_body).await {
+            let response = match read(body, app.server.max_body.min(verify::MOST_BODY)).await {
                 Ok(body) => verify::answer(app, &parts.headers, &body),
                 Err(refusal) => refusal,
             };

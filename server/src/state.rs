@@ -68,7 +68,8 @@ pub fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
 fn create_private(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let draft = directory.join(format!("{FILE}.{}", std::process::id()));
+    // A name that no earlier process, dead or alive, has used.
+    let draft = directory.join(format!("{FILE}.{}", generate_key()?));
     let mut written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     written.write_all(text.as_bytes())?;
     written.sync_all()?;

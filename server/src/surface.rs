@@ -113,8 +113,8 @@ pub enum Style {
     Body,
 }
 
-/// What a request offers as its proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a request offers as its proof. Not `Debug`: it holds a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'h> {
     /// Nothing, or nothing that is a bearer token.
     None,

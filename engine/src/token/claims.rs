@@ -49,9 +49,6 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
 
     /// The claim called `name`, whatever it is.
     pub(crate) fn get(&self, name: &str) -> Option<Value<'d, 'b>> {
-        match name {
-            "sub" => self.subject,
-            name => self.all().get(name),
-        }
+        self.all().get(name)
     }
 }

@@ -114,6 +114,10 @@ impl<'d, 'b> Value<'d, 'b> {
         }
     }
 
+    pub(crate) fn is_null(self) -> bool {
+        matches!(self.0.first(), Some(Node::Static(simd_json::StaticNode::Null)))
+    }
+
     pub(crate) fn as_bool(self) -> Option<bool> {
         match self.0.first() {
             Some(Node::Static(simd_json::StaticNode::Bool(value))) => Some(*value),
@@ -208,11 +212,17 @@ fn has_duplicate<'b>(members: Members<'_, 'b>) -> bool {
             *word |= bit;
         }
     }
-    met && has_duplicate_sorted(members)
+    // Nearly every object is small, and clearing slots costs more than sorting.
+    const SMALL: usize = 16;
+    met && if members.left <= SMALL {
+        has_duplicate_sorted::<SMALL>(members)
+    } else {
+        has_duplicate_sorted::<{ limits::MEMBERS }>(members)
+    }
 }
 
-fn has_duplicate_sorted<'b>(members: Members<'_, 'b>) -> bool {
-    let mut slots = [""; limits::MEMBERS];
+fn has_duplicate_sorted<const MOST: usize>(members: Members<'_, '_>) -> bool {
+    let mut slots = [""; MOST];
     let mut count = 0usize;
     for (slot, (name, _)) in slots.iter_mut().zip(members) {
         *slot = name;

@@ -26,18 +26,34 @@ const EXPIRES: u64 = 4_102_444_800;
 pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
     let signer = Signer::new(args.alg).map_err(Failure::work)?;
     let directory = make_directory(&args.out)?;
-    let expected: Vec<_> = (0..args.count).map(|index| is_valid(index, args.valid)).collect();
-    let tokens = make_tokens(&signer, &expected)?;
-    let statuses: String = expected.iter().map(|valid| if *valid { "200\n" } else { "401\n" }).collect();
+    let plan = plan(args.count, args.valid);
+    let tokens = make_tokens(&signer, &plan)?;
+    let statuses: String = plan.iter().map(|fault| if fault.is_none() { "200\n" } else { "401\n" }).collect();
     let jwks = directory.join("jwks.json");
     write(&directory.join("tokens.txt"), &tokens)?;
     write(&directory.join("expected.txt"), &statuses)?;
     write(&jwks, &format!("{:#}\n", json!({ "keys": [signer.jwk()] })))?;
     write(&directory.join("countersign.cfg"), &configuration(&signer, &jwks))?;
-    let good = expected.iter().filter(|valid| **valid).count();
+    let good = plan.iter().filter(|fault| fault.is_none()).count();
     print(format_args!("{} tokens ({good} good) in {}", args.count, directory.display()))?;
     print(format_args!("serve them: countersign serve --config {}", directory.join("countersign.cfg").display()))?;
     Ok(())
+}
+
+/// The ways in which tokens are bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Expired,
+    Audience,
+    Issuer,
+    Signature,
+    Garbage,
+}
+
+/// The fault of each token, the faults in turn; `None` for the good ones.
+fn plan(count: usize, share: f64) -> Vec<Option<Fault>> {
+    let mut faults = [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage].into_iter().cycle();
+    (0..count).map(|index| if is_valid(index, share) { None } else { faults.next() }).collect()
 }
 
 /// Spreads the good tokens evenly: `share` of any prefix is good, to within one.
@@ -53,49 +69,38 @@ fn is_valid(index: usize, share: f64) -> bool {
     good_before(index + 1) > good_before(index)
 }
 
-fn make_tokens(signer: &Signer, expected: &[bool]) -> Result<String, Failure> {
+fn make_tokens(signer: &Signer, plan: &[Option<Fault>]) -> Result<String, Failure> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let share = expected.len().div_ceil(cores).max(1);
+    let share = plan.len().div_ceil(cores).max(1);
     let parts = thread::scope(|scope| {
-        let parts: Vec<_> = expected
-            .chunks(share)
-            .enumerate()
-            .map(|(part, valid)| scope.spawn(move || make_part(signer, part * share, valid)))
-            .collect();
-        parts
-            .into_iter()
-            .map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())))
-            .collect::<Result<String, _>>()
+        let start = |(part, faults)| scope.spawn(move || make_part(signer, part * share, faults));
+        let parts: Vec<_> = plan.chunks(share).enumerate().map(start).collect();
+        let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())));
+        joined.collect::<Result<String, _>>()
     });
     parts.map_err(Failure::work)
 }
 
-fn make_part(signer: &Signer, first: usize, expected: &[bool]) -> Result<String, String> {
+fn make_part(signer: &Signer, first: usize, faults: &[Option<Fault>]) -> Result<String, String> {
     let mut lines = String::new();
-    for (offset, valid) in expected.iter().enumerate() {
-        let index = first + offset;
-        let token = if *valid { good_token(signer, index) } else { bad_token(signer, index) };
-        lines.push_str(&token?);
+    for (offset, fault) in faults.iter().enumerate() {
+        lines.push_str(&make_token(signer, first + offset, *fault)?);
         lines.push('\n');
     }
     Ok(lines)
 }
 
-fn good_token(signer: &Signer, index: usize) -> Result<String, String> {
-    signer.token(&header(signer), &claims(index))
-}
-
-/// The ways in which tokens are bad, in turn.
-fn bad_token(signer: &Signer, index: usize) -> Result<String, String> {
+fn make_token(signer: &Signer, index: usize, fault: Option<Fault>) -> Result<String, String> {
     let mut claims = claims(index);
-    match index % 5 {
-        0 => claims["exp"] = json!(ISSUED + 3600),
-        1 => claims["aud"] = json!("https://elsewhere.example/"),
-        2 => claims["iss"] = json!("https://unknown.example/"),
-        3 => return Ok(tampered(&good_token(signer, index)?)),
-        _ => return Ok(format!("garbage-{index}")),
+    match fault {
+        Some(Fault::Expired) => claims["exp"] = json!(ISSUED + 3600),
+        Some(Fault::Audience) => claims["aud"] = json!("https://elsewhere.example/"),
+        Some(Fault::Issuer) => claims["iss"] = json!("https://unknown.example/"),
+        Some(Fault::Garbage) => return Ok(format!("garbage-{index}")),
+        Some(Fault::Signature) | None => {}
     }
-    signer.token(&header(signer), &claims)
+    let token = signer.token(&header(signer), &claims)?;
+    Ok(if fault == Some(Fault::Signature) { tampered(&token) } else { token })
 }
 
 /// The token with one character in the middle of its signature replaced.
@@ -179,5 +184,17 @@ mod tests {
         assert_eq!(good(1000, 0.9), 900);
         assert_eq!(good(10, 0.5), 5);
         assert_eq!(good(100, 0.07), 7);
+    }
+
+    #[test]
+    fn every_fault_occurs_whatever_the_share() {
+        for share in [0.0, 0.5, 0.8, 0.9] {
+            let faults: Vec<_> = plan(50, share).into_iter().flatten().collect();
+            assert_eq!(
+                faults[..5],
+                [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage],
+                "{share}"
+            );
+        }
     }
 }

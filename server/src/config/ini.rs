@@ -29,10 +29,9 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     let mut problems: Vec<_> = lines.repeated(name).collect();
     for (section, options) in parsed {
         if section == BEFORE_ANY_SECTION {
-            let example = options.keys().next().cloned().unwrap_or_default();
+            let place = options.keys().next().map_or_else(|| name.into(), |option| lines.place(name, "", &normal_option(option)));
             problems.push(
-                Problem::new(name, format!("{example:?} stands before any [section]"))
-                    .help("put it below a header such as [server]"),
+                Problem::new(place, "this line stands before any [section]").help("put it below a header such as [server]"),
             );
             continue;
         }
@@ -43,9 +42,9 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             let place = lines.place(name, &section, &option);
             match value {
                 Some(text) => drop(settings.insert(option, Setting { text, place })),
+                // The line itself is not shown: it may be a key whose `=` was forgotten.
                 None => problems.push(
-                    Problem::new(place, format!("{option:?} in section {section} has no value"))
-                        .help("write it as option = value"),
+                    Problem::new(place, format!("a line in section {section} has no value")).help("write it as option = value"),
                 ),
             }
         }
@@ -124,7 +123,7 @@ mod tests {
         for (text, expected) in [
             ("auth=true\n", "stands before any [section]"),
             ("[server\n", "line 1"),
-            ("[server]\n\nauth\n", "f:3: \"auth\" in section server has no value"),
+            ("[server]\n\nauth\n", "f:3: a line in section server has no value"),
             ("[server]\nauth=true\nauth=false\n", "f:3: auth is given twice in section server, first in line 2"),
             ("[auth_jwt_a]\nkey=1\n[auth_jwt_A]\nkey=2\n", "f:4: key is given twice in section auth_jwt_a"),
         ] {

@@ -142,7 +142,7 @@ pub(super) fn read_all(
     let issuers: Vec<_> =
         names.iter().filter_map(|name| read_one(&mut Reader::new(sections, name, problems), defaults, warnings)).collect();
     if problems.len() == before {
-        check_one_signs(sections, &issuers, problems);
+        check_one_signs(&issuers, problems);
         check_issuers_differ(sections, &issuers, problems);
     }
     issuers
@@ -172,6 +172,11 @@ fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Prob
     if sign && reader.text("jwt_username_claim").is_some() {
         let text = format!("auth config {} used for signing cannot use a custom claim.", reader.section);
         reader.problem("jwt_username_claim", text, "remove jwt_username_claim, or sign with another section");
+    }
+    for option in ["issuer", "audience", "jwt_username_claim"] {
+        if reader.text(option) == Some("") {
+            reader.problem(option, format!("{option} in {} is empty", reader.section), "remove the line to have the default");
+        }
     }
     let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
     let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
@@ -339,10 +344,18 @@ fn read_jwks(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<Key
         reader.problem("jwks_uri", text, "the provider's discovery document names it");
         return None;
     };
-    let scheme = uri.split_once("://").map_or("", |(scheme, _)| scheme);
-    if !["https", "http", "file"].contains(&scheme) {
+    let (scheme, rest) = uri.split_once("://").unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        // Not shown: it holds a password.
+        let text = format!("jwks_uri in {} holds credentials", reader.section);
+        reader.problem("jwks_uri", text, "key sets are public: name a URI without user and password");
+        return None;
+    }
+    let complete = if scheme == "file" { rest.starts_with('/') || rest.starts_with("localhost/") } else { !authority.is_empty() };
+    if !["https", "http", "file"].contains(&scheme) || !complete || uri.contains(char::is_whitespace) {
         let text = format!("jwks_uri {uri:?} in {} is no https://, http:// or file:// URI", reader.section);
-        reader.problem("jwks_uri", text, "");
+        reader.problem("jwks_uri", text, "write one such as https://idp.example/keys or file:///etc/countersign/keys.json");
         return None;
     }
     let validate_cert = reader.flag("validate_cert").unwrap_or(true);
@@ -354,23 +367,18 @@ fn read_jwks(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<Key
     Some(KeySource::Jwks(JwksSource { uri: uri.into(), validate_cert, timeout: Duration::from_secs_f64(seconds) }))
 }
 
-fn check_one_signs(sections: &BTreeMap<String, Section>, issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
-    let list = |sections_: Vec<&IssuerSection>| {
-        let line = |section: &&IssuerSection| {
-            let written = sections.get(section.section()).and_then(|settings| settings.get("sign"));
-            format!("{} -> sign={}", section.section(), written.map_or("false", |setting| setting.text.as_str()))
-        };
-        sections_.iter().map(line).collect::<Vec<_>>().join("\n")
-    };
-    let signing: Vec<_> = issuers.iter().filter(|section| section.sign).collect();
-    let text = match signing.len() {
+fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
+    let count = issuers.iter().filter(|section| section.sign).count();
+    let start = match count {
         1 => return,
         0 if issuers.is_empty() => return,
-        0 => format!("One auth_jwt section should have sign set to true:\n{}", list(issuers.iter().collect())),
-        count => {
-            format!("Only one auth_jwt section may have sign set to true, found {count} instances instead:\n{}", list(signing))
-        }
+        0 => "One auth_jwt section should have sign set to true:".into(),
+        count => format!("Only one auth_jwt section may have sign set to true, found {count} instances instead:"),
     };
+    // Every section with its value, spelled as the real system spells it.
+    let line =
+        |section: &IssuerSection| format!("\n{} -> sign={}", section.section(), if section.sign { "True" } else { "False" });
+    let text = start + &issuers.iter().map(line).collect::<String>();
     problems.push(Problem::new("auth_jwt_*", text).help("set sign = true in exactly one section, one with algorithm HS256"));
 }
 

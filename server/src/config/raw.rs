@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -14,12 +15,19 @@ use super::{
 };
 
 /// One option as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Setting {
     /// The value: of a list, the elements joined by commas.
     pub text: String,
     /// `file:line` or the name of an environment variable.
     pub place: String,
+}
+
+impl fmt::Debug for Setting {
+    /// Shows where it stands, not what it says: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting({})", self.place)
+    }
 }
 
 /// One section: its options by name, with `_` for every `-`.
@@ -146,6 +154,9 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         let mut inside: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
         inside.retain(|file| file.extension().is_some_and(|extension| extension == "cfg" || extension == "toml"));
         inside.sort();
+        if inside.is_empty() {
+            return Err(Problem::new(path.display().to_string(), "the directory holds no .cfg or .toml file"));
+        }
         files.extend(inside);
     }
     Ok(files)
@@ -158,7 +169,9 @@ fn read(path: &Path) -> Result<String, Problem> {
         Problem::new(&place, format!("the file cannot be read: {error}"))
             .help("check the path after --config and its permissions")
     })?;
-    String::from_utf8(bytes).map_err(|_| Problem::new(place, "the file is not UTF-8"))
+    // Editors elsewhere put a byte order mark in front.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    String::from_utf8(text.to_vec()).map_err(|_| Problem::new(place, "the file is not UTF-8"))
 }
 
 fn option_of_variable(name: &str) -> Option<(&'static str, &'static str)> {

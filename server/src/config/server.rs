@@ -58,6 +58,7 @@ pub struct IdentityHeaders {
 impl Server {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
+        check_later_sections(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
         let mut listen = Reader::new(sections, "listen", problems);
         let threads = listen.number("threads", 1..=1024);
@@ -68,7 +69,7 @@ impl Server {
         check_known_values(&mut server, warnings);
         Self {
             auth: server.flag("auth").unwrap_or(false),
-            additional_header: read_header_name(&mut server, "auth_additional_header"),
+            additional_header: read_additional_header(&mut server),
             addresses: read_addresses(&mut server),
             metrics_address,
             tls: tls::read(&mut server),
@@ -88,12 +89,40 @@ impl IdentityHeaders {
             None => Some(HeaderName::from_static(default)),
             Some(_) => read_header_name(reader, option),
         };
-        Self {
+        let names = Self {
             subject: name("subject", "x-auth-subject"),
             user: name("user", "x-auth-user"),
             issuer: name("issuer", "x-auth-issuer"),
             client_types: name("client_types", "x-auth-client-types"),
             tenant: name("tenant", "x-auth-tenant"),
+        };
+        names.check(reader);
+        names
+    }
+
+    /// Refuses names that mean something else in an answer, and names given twice:
+    /// one identity would silently take the place of the other.
+    fn check(&self, reader: &mut Reader<'_>) {
+        const TAKEN: [HeaderName; 8] = [
+            header::CACHE_CONTROL,
+            header::CONNECTION,
+            header::CONTENT_LENGTH,
+            header::DATE,
+            header::RETRY_AFTER,
+            header::SET_COOKIE,
+            header::TRANSFER_ENCODING,
+            header::WWW_AUTHENTICATE,
+        ];
+        let mut seen: Vec<&HeaderName> = TAKEN.iter().collect();
+        let options = ["subject", "user", "issuer", "client_types", "tenant"];
+        let names = [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant];
+        for (option, name) in options.into_iter().zip(names) {
+            let Some(name) = name else { continue };
+            if seen.contains(&name) {
+                let text = format!("the identity header {name} is taken already");
+                reader.problem(option, text, "give each identity a header name of its own");
+            }
+            seen.push(name);
         }
     }
 }
@@ -125,6 +154,21 @@ fn check_policy_engine(reader: &mut Reader<'_>) {
         && !["debug", "info", "error"].contains(&level)
     {
         reader.problem("log_level", format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"), "");
+    }
+}
+
+/// Values of sections that are read by other programs, or by later parts of this
+/// one: a mistake in them is a mistake today.
+fn check_later_sections(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) {
+    let mut web_ui = Reader::new(sections, "web-ui", problems);
+    for flag in ["console_enabled", "oidc_local_fallback"] {
+        web_ui.flag(flag);
+    }
+    for section in ["agent_rest_transport", "client_rest_transport", "cmdline_rest_transport", "compiler_rest_transport"] {
+        let mut transport = Reader::new(sections, section, problems);
+        transport.flag("ssl");
+        transport.number("port", 1..=u16::MAX);
+        transport.number("request_timeout", 0..=u32::MAX);
     }
 }
 
@@ -173,6 +217,15 @@ fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
             StatusCode::FORBIDDEN
         }
     }
+}
+
+fn read_additional_header(server: &mut Reader<'_>) -> Option<HeaderName> {
+    let name = read_header_name(server, "auth_additional_header")?;
+    if name == header::AUTHORIZATION {
+        let text = "auth_additional_header cannot be Authorization: that one carries a scheme, this one a bare token";
+        server.problem("auth_additional_header", text, "remove the line; Authorization: Bearer is always read");
+    }
+    Some(name)
 }
 
 fn read_header_name(reader: &mut Reader<'_>, option: &str) -> Option<HeaderName> {

@@ -15,7 +15,8 @@ const FAILED: &str = "Failed to load ssl certificate. Please check if you provid
                       that these files are not encrypted.";
 
 pub(super) fn read(server: &mut Reader<'_>) -> Option<Arc<ServerConfig>> {
-    let (certificate, key) = match (server.text("ssl_cert_file"), server.text("ssl_key_file")) {
+    let file = |option| server.text(option).filter(|text| !text.is_empty());
+    let (certificate, key) = match (file("ssl_cert_file"), file("ssl_key_file")) {
         (Some(certificate), Some(key)) => (certificate, key),
         (None, None) => return None,
         (Some(_), None) => return missing(server, "ssl_cert_file", "ssl_key_file"),

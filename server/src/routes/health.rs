@@ -1,6 +1,6 @@
 //! Probes.
 
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
@@ -33,14 +33,14 @@ pub(super) fn ready(app: &App) -> Response<Body> {
 pub(super) fn inmanta(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
     let mut response = no_store(inmanta_answer(app, method, headers));
     if let Some(origin) = &app.server.allow_origin {
-        response.headers_mut().insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
     response
 }
 
 fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
     if method == Method::OPTIONS {
-        return empty(StatusCode::OK);
+        return preflight(app);
     }
     if method != Method::GET && method != Method::HEAD {
         return super::method_not_allowed("GET, HEAD");
@@ -56,4 +56,16 @@ fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<B
             Err(reject) => Surface::Inmanta.refuse(Style::Body, reject, token, app.server.rejected_token_status),
         },
     }
+}
+
+/// The answer to a browser that asks before it sends.
+fn preflight(app: &App) -> Response<Body> {
+    let allowed = if app.server.auth {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
+    } else {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"
+    };
+    let mut response = empty(StatusCode::OK);
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    response
 }

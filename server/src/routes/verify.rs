@@ -1,13 +1,13 @@
 //! `POST /v1/verify`: an application asks what a token says.
 //!
-//! The token comes as `{"token": "..."}` in JSON, as the form field `token`, as
-//! plain text (`text/plain`, `application/jwt`), or, with an empty body, as the
-//! request's own bearer token.
+//! The body is `{"token": "..."}` in JSON, the form field `token`, or the bare
+//! token; without a body the request's own bearer token is meant. The body itself
+//! tells which, since many clients send JSON under the media type of a form.
 
-use bytes::Bytes;
-use countersign_engine::{Blame, Reject, Verified};
+use countersign_engine::{Blame, Reject, Verified, limits};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use percent_encoding::percent_decode_str;
+use percent_encoding::percent_decode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,10 +18,13 @@ use crate::{
     telemetry::Outcome,
 };
 
+/// The longest body read: the longest token, escaped and wrapped.
+pub(super) const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
+
 /// Answers with the claims, or with a problem that carries the reject code.
-pub(super) fn answer(app: &App, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
+pub(super) fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     let (outcome, response) = match token(app, headers, body) {
-        Err(request) => (Outcome::NoToken, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
+        Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
         Ok(token) => match app.verifier.verify(&token, clock::now()) {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
             Err(reject) => (Outcome::Rejected(reject), refused(reject)),
@@ -55,8 +58,9 @@ fn refused(reject: Reject) -> Response<Body> {
     response
 }
 
-/// A request that holds no token.
+/// A request in which no token, or not only one, can be found.
 struct BadRequest {
+    outcome: Outcome,
     code: &'static str,
     detail: String,
 }
@@ -64,39 +68,50 @@ struct BadRequest {
 impl BadRequest {
     fn missing() -> Self {
         let detail = "no token: send {\"token\": \"...\"} as JSON, or a bearer token and no body";
-        Self { code: "token_missing", detail: detail.into() }
+        Self { outcome: Outcome::NoToken, code: "token_missing", detail: detail.into() }
+    }
+
+    fn conflict() -> Self {
+        Self { outcome: Outcome::Conflict, code: "credential_conflict", detail: "the credential is given twice".into() }
     }
 }
 
-fn token(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<Vec<u8>, BadRequest> {
+fn token(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, BadRequest> {
     if body.is_empty() {
         return match Surface::Generic.credential(headers, app.server.additional_header.as_ref()) {
             Credential::Token(token) => Ok(token.to_vec()),
             Credential::None => Err(BadRequest::missing()),
-            Credential::Conflict => {
-                Err(BadRequest { code: "credential_conflict", detail: "the credential header is given twice".into() })
-            }
+            Credential::Conflict => Err(BadRequest::conflict()),
         };
     }
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/x-www-form-urlencoded" => form_token(body).ok_or_else(BadRequest::missing),
-        "text/plain" | "application/jwt" => Ok(body.to_vec()),
-        // Clients leave the type out, or let their library guess it.
-        _ => json_token(body),
+    match body.trim_ascii_start() {
+        [b'{', ..] => json_token(body),
+        // No token has a `=` in it, and every form has.
+        form if form.contains(&b'=') => form_token(form),
+        _ => Ok(body.to_vec()),
     }
+}
+
+/// The body in JSON; serde refuses a member that stands in it twice.
+#[derive(Deserialize)]
+struct VerifyRequest {
+    token: Option<String>,
 }
 
 fn json_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| BadRequest {
+    let request: VerifyRequest = serde_json::from_slice(body).map_err(|error| BadRequest {
+        outcome: Outcome::NoToken,
         code: "body",
-        detail: format!("the body is not JSON: {error}; send {{\"token\": \"...\"}}"),
+        detail: format!("the body is not as expected: {error}; send {{\"token\": \"...\"}}"),
     })?;
-    value.get("token").and_then(Value::as_str).map(Vec::from).ok_or_else(BadRequest::missing)
+    request.token.map(String::into_bytes).ok_or_else(BadRequest::missing)
 }
 
-fn form_token(body: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(body).ok()?;
-    let value = text.split('&').find_map(|field| field.strip_prefix("token="))?;
-    Some(percent_decode_str(value).collect())
+fn form_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
+    let mut tokens = body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(b"token="));
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => Ok(percent_decode(token).collect()),
+        (Some(_), Some(_)) => Err(BadRequest::conflict()),
+        (None, _) => Err(BadRequest::missing()),
+    }
 }

@@ -36,14 +36,28 @@ fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<()
     let Ok(Value::Object(members)) = serde_json::from_slice(json) else {
         return Ok(print(format_args!("  {} bytes that are no JSON object", json.len()))?);
     };
-    let width = members.keys().map(|name| name.chars().count()).max().unwrap_or(0);
-    for (name, value) in &members {
-        match note(name, value) {
+    let shown: Vec<_> =
+        members.iter().map(|(name, value)| (printable(name), printable(&value.to_string()), note(name, value))).collect();
+    let width = shown.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+    for (name, value, note) in shown {
+        match note {
             Some(note) => print(format_args!("  {name:width$}  {value}  ({note})"))?,
             None => print(format_args!("  {name:width$}  {value}"))?,
         }
     }
     Ok(())
+}
+
+/// The text with everything escaped that a terminal would act on rather than
+/// show: whoever wrote the token may want this output to say something else.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        let visible =
+            character.is_ascii_graphic() || character == ' ' || (!character.is_ascii() && character.escape_debug().len() == 1);
+        if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
+    }
+    shown
 }
 
 fn header_note(name: &str, value: &Value) -> Option<String> {
@@ -95,6 +109,12 @@ fn distance(seconds: u64, now: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_cannot_command_the_terminal() {
+        assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
+        assert_eq!(printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"), "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}");
+    }
 
     #[test]
     fn dates_are_told_in_words() {
