@@ -1,0 +1,260 @@
+use countersign_tests::{
+    binary::{Output, Sandbox},
+    openssl::{certificate, openssl},
+};
+
+use crate::given::{KEY, SIGNING};
+
+fn check(sandbox: &Sandbox, name: &str, text: &str) -> Output {
+    let config = sandbox.file(name, text);
+    sandbox.run(["config", "check", "--config", config.to_str().unwrap()])
+}
+
+/// Checks that a `.cfg` is refused with each of these texts, and exit code 2.
+fn refused(text: &str, expected: &[&str]) {
+    let output = check(&Sandbox::new(), "c.cfg", text);
+    assert_eq!(output.code(), 2, "{text}\n{output:?}");
+    for words in expected {
+        assert!(output.stderr.contains(words), "{text}\nshould say {words:?} but says\n{}", output.stderr);
+    }
+    assert!(!output.stderr.contains(KEY), "the key is shown: {}", output.stderr);
+}
+
+/// The guide's section with one line replaced, or left out for an empty text.
+fn with(option: &str, replacement: &str) -> String {
+    let lines = SIGNING.lines().map(|line| if line.starts_with(&format!("{option}=")) { replacement } else { line });
+    lines.filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_guides_examples_are_valid() {
+    let keycloak = "
+[auth_jwt_keycloak]
+algorithm=RS256
+sign=false
+client_types=api
+issuer=http://localhost:8080/auth/realms/master
+audience=inmanta
+jwks_uri=http://localhost:8080/auth/realms/master/protocol/openid-connect/certs
+validate_cert=true
+[dashboard]
+enabled=true
+path=/opt/inmanta/dashboard
+
+# keycloack specific configuration
+realm=master
+auth_url=http://localhost:8080/auth
+client_id=inmanta
+[server]
+auth=true
+auth-method=database
+auth_additional_header=Cf-Access-Jwt-Assertion
+";
+    let output = check(&Sandbox::new(), "c.cfg", &format!("{SIGNING}{keycloak}"));
+    assert_eq!(output.code(), 0, "{output:?}");
+    assert_eq!(output.stderr, "");
+    assert!(
+        output.stdout.contains("[auth_jwt_keycloak] accepts RS256 tokens of http://localhost:8080/auth/realms/master"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn mistakes_in_an_issuer_section_have_the_real_systems_texts() {
+    refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
+    refused(&with("algorithm", "algorithm=ES256"), &["Algorithm ES256 in auth_jwt_default is not support \n"]);
+    refused(&with("client_types", ""), &["client_types is a required option for auth_jwt_default"]);
+    refused(&with("client_types", "client_types=api,robot"), &["invalid client_type robot in auth_jwt_default"]);
+    refused(&with("key", ""), &["key is required in auth_jwt_default for algorithm HS256"]);
+    refused(&with("key", "key=c2hvcnQ"), &["HS256 requires a key of 32 bytes (256 bits) or longer in auth_jwt_default"]);
+    refused(&with("sign", "sign=maybe"), &["Not a boolean: maybe", "c.cfg:3"]);
+    refused(&with("expire", "expire=soon"), &["expire in auth_jwt_default must be a number"]);
+    let claim = format!("{SIGNING}jwt_username_claim=email\n");
+    refused(&claim, &["auth config auth_jwt_default used for signing cannot use a custom claim."]);
+    let rs256 = format!("{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\n");
+    refused(&rs256, &["jwks_uri is required for RS256 based providers in section auth_jwt_oidc"]);
+    refused(&with("sign", "sign=true\nclaims=prod"), &["is no claims expression", "<value> in <claim>"]);
+}
+
+#[test]
+fn exactly_one_section_signs_and_issuers_differ() {
+    let second = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("https://localhost:8888/", "https://other/");
+    refused(
+        &format!("{SIGNING}{second}"),
+        &[
+            "Only one auth_jwt section may have sign set to true, found 2 instances instead:",
+            "auth_jwt_default -> sign=True\nauth_jwt_other -> sign=True\n",
+        ],
+    );
+    refused(&with("sign", "sign=false"), &["One auth_jwt section should have sign set to true:\nauth_jwt_default -> sign=False"]);
+    let same_issuer = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("sign=true", "sign=false");
+    refused(&format!("{SIGNING}{same_issuer}"), &["Only one configuration per issuer is supported"]);
+    let both_default = format!("{}[auth_jwt_b]\nalgorithm=HS256\nclient_types=api\nkey={KEY}\n", with("issuer", ""));
+    refused(&both_default, &["Only one configuration per issuer is supported"]);
+    assert_eq!(check(&Sandbox::new(), "c.cfg", "[server]\nauth=true\n").code(), 0, "no issuer at all is valid");
+}
+
+#[test]
+fn mistakes_in_other_sections_have_the_real_systems_texts() {
+    refused(
+        "[server]\nauthorization-provider=opa\n",
+        &["Invalid value for config option server.authorization-provider: opa. Valid values: legacy or policy-engine"],
+    );
+    refused("[policy_engine]\nlog-level=warn\n", &["Invalid value warn. Valid values: ['debug', 'info', 'error']"]);
+    refused("[server]\nauth=2\n", &["Not a boolean: 2"]);
+    refused("[server]\nbind-port=70000\n", &["bind_port in server must be a number from 0 to 65535"]);
+    refused("[server]\nbind-address=here\n", &["\"here\" is no IP address"]);
+    refused("[server]\nauth_additional_header=a b\n", &["\"a b\" is no header name"]);
+    refused("[server]\nrejected_token_status=500\n", &["neither 401 nor 403"]);
+    refused("[web-ui]\noidc_local_fallback=2\n", &["Not a boolean: 2"]);
+    refused(
+        "[agent_rest_transport]\nssl=perhaps\nport=x\n",
+        &["Not a boolean: perhaps", "port in agent_rest_transport must be a number"],
+    );
+    refused("[server]\nauth_additional_header=Authorization\n", &["auth_additional_header cannot be Authorization"]);
+    refused("[identity_headers]\nuser=Content-Length\n", &["content-length is taken already"]);
+    refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is taken already"]);
+    refused("[listen]\nsurface=infical\n", &["surface \"infical\" is unknown", "generic, inmanta"]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_lines() {
+    refused(
+        "[server]\nauth=perhaps\nbind-port=x\n[auth_jwt_a]\nclient_types=api\n",
+        &[
+            "c.cfg:2: Not a boolean: perhaps",
+            "c.cfg:3: bind_port",
+            "[auth_jwt_a]: algorithm is required in auth_jwt_a section",
+            "help:",
+        ],
+    );
+}
+
+#[test]
+fn values_that_could_only_fail_later_are_refused_at_once() {
+    for option in ["issuer", "audience"] {
+        refused(&with(option, &format!("{option}=")), &[&format!("{option} in auth_jwt_default is empty")]);
+    }
+    let oidc =
+        |uri: &str| format!("{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri={uri}\n");
+    for uri in ["ftp://idp/keys", "https://", "idp/keys", "https://idp/a b", "file://keys.json", "file:///"] {
+        let output = check(&Sandbox::new(), "c.cfg", &oidc(uri));
+        assert_eq!(
+            output.code() == 2 && output.stderr.contains("is no https://, http:// or file:// URI"),
+            uri != "file:///",
+            "{uri}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_shown_by_any_message() {
+    let forgotten = with("key", &format!("key {KEY}"));
+    refused(&forgotten, &["c.cfg:5: a line in section auth_jwt_default has no value"]);
+    refused(&format!("key = {KEY}\n"), &["c.cfg:1: this line stands before any [section]"]);
+    let sandbox = Sandbox::new();
+    let uri = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri=https://user:hunter2@idp/keys\n";
+    let output = check(&sandbox, "c.cfg", &format!("{SIGNING}{uri}"));
+    assert!(output.code() == 2 && output.stderr.contains("holds credentials"), "{output:?}");
+    assert!(!format!("{output:?}").contains("hunter2"), "{output:?}");
+}
+
+#[test]
+fn a_padded_key_loads_and_a_foreign_character_does_not() {
+    let sandbox = Sandbox::new();
+    assert_eq!(check(&sandbox, "c.cfg", &with("key", &format!("key={KEY}="))).code(), 0);
+    for foreign in ["key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPR!", "key=rID3 kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs"] {
+        let output = check(&sandbox, "c.cfg", &with("key", foreign));
+        assert!(output.code() == 2 && output.stderr.contains("key in auth_jwt_default is not urlsafe base64"), "{output:?}");
+        assert!(!output.stderr.contains("kG4OwGpajIsx"), "the key is shown: {}", output.stderr);
+    }
+}
+
+#[test]
+fn tls_files_that_cannot_be_used_have_the_real_systems_text() {
+    const TEXT: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure that \
+                        these files are not encrypted.";
+    let sandbox = Sandbox::new();
+    let (certificate, key) = certificate(sandbox.path());
+    let tls = |certificate: &str, key: &str| {
+        check(&sandbox, "c.cfg", &format!("[server]\nssl_cert_file={certificate}\nssl_key_file={key}\n"))
+    };
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    assert_eq!(tls(certificate, key).code(), 0);
+    let encrypted = sandbox.path().join("encrypted.key");
+    openssl(&["pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", encrypted.to_str().unwrap()], b"");
+    for (certificate, key) in
+        [(certificate, encrypted.to_str().unwrap()), (certificate, "/nowhere"), ("/nowhere", key), (key, certificate)]
+    {
+        let output = tls(certificate, key);
+        assert!(output.code() == 2 && output.stderr.contains(TEXT), "{output:?}");
+    }
+    let half = check(&sandbox, "c.cfg", &format!("[server]\nssl_cert_file={certificate}\n"));
+    assert!(half.code() == 2 && half.stderr.contains("ssl_cert_file is set but ssl_key_file is not"), "{half:?}");
+}
+
+#[test]
+fn toml_has_the_same_sections_and_refuses_what_it_does_not_know() {
+    let sandbox = Sandbox::new();
+    let text = format!(
+        "[server]\nauth = true\nbind-port = 8888\n[auth_jwt_default]\nalgorithm = \"HS256\"\nsign = true\nclient_types = [\"api\", \"agent\"]\nkey = \"{KEY}\"\n"
+    );
+    let output = check(&sandbox, "c.toml", &text);
+    assert!(output.code() == 0 && output.stdout.contains("(api, agent)"), "{output:?}");
+    let output = check(&sandbox, "c.toml", &text.replace("client_types", "client_type"));
+    assert!(output.code() == 2 && output.stderr.contains("did you mean client_types?"), "{output:?}");
+    let output = check(&sandbox, "c.cfg", &SIGNING.replace("expire=", "expires="));
+    assert!(
+        output.code() == 0 && output.stderr.contains("warning: ") && output.stderr.contains("did you mean expire?"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn the_environment_overrides_files_and_makes_sections() {
+    let sandbox = Sandbox::new()
+        .variable("INMANTA_AUTH_JWT_MY_CONFIG_ALGORITHM", "RS256")
+        .variable("INMANTA_AUTH_JWT_MY_CONFIG_CLIENT_TYPES", "api")
+        .variable("INMANTA_AUTH_JWT_MY_CONFIG_ISSUER", "https://idp/")
+        .variable("INMANTA_AUTH_JWT_MY_CONFIG_JWKS_URI", "https://idp/keys")
+        .variable("INMANTA_AUTH_JWT_DEFAULT_AUDIENCE", "somebody")
+        .variable("INMANTA_AUTH_JWT_DEFAULT_COLOUR", "red")
+        .variable("INMANTA_SERVER_BIND_PORT", "1234");
+    let output = check(&sandbox, "c.cfg", SIGNING);
+    assert_eq!(output.code(), 0, "{output:?}");
+    assert!(output.stdout.contains("[auth_jwt_my_config] accepts RS256 tokens of https://idp/"), "{output:?}");
+    assert!(output.stdout.contains("for somebody") && output.stdout.contains("127.0.0.1:1234"), "{output:?}");
+    assert!(output.stderr.contains("INMANTA_AUTH_JWT_DEFAULT_COLOUR"), "{output:?}");
+}
+
+#[test]
+fn an_issuer_in_the_environment_takes_the_place_of_the_embedded_default() {
+    let sandbox = Sandbox::new()
+        .variable("INMANTA_AUTH_JWT_MAIN_ALGORITHM", "HS256")
+        .variable("INMANTA_AUTH_JWT_MAIN_CLIENT_TYPES", "api")
+        .variable("INMANTA_AUTH_JWT_MAIN_SIGN", "true")
+        .variable("INMANTA_AUTH_JWT_MAIN_KEY", KEY);
+    let output = sandbox.run(["config", "check"]);
+    assert!(
+        output.code() == 0 && output.stdout.contains("[auth_jwt_main]") && !output.stdout.contains("auth_jwt_default"),
+        "{output:?}"
+    );
+    assert!(!sandbox.path().join(".local").exists(), "no state is made up");
+}
+
+#[test]
+fn directories_are_read_in_order_and_later_files_win() {
+    let sandbox = Sandbox::new();
+    sandbox.file("d/20.cfg", "[server]\nbind-port=2222\n");
+    sandbox.file("d/10.cfg", format!("{SIGNING}[server]\nbind-port=1111\n"));
+    sandbox.file("d/readme.txt", "no configuration");
+    let output = sandbox.run(["config", "check", "-c", sandbox.path().join("d").to_str().unwrap()]);
+    assert!(output.code() == 0 && output.stdout.contains(":2222"), "{output:?}");
+    sandbox.file("empty/readme.txt", "no configuration");
+    let empty = sandbox.run(["config", "check", "-c", "empty"]);
+    assert!(empty.code() == 2 && empty.stderr.contains("the directory holds no .cfg or .toml file"), "{empty:?}");
+    sandbox.file("bom.cfg", format!("\u{feff}{SIGNING}"));
+    assert_eq!(sandbox.run(["config", "check", "-c", "bom.cfg"]).code(), 0);
+    let missing = sandbox.run(["config", "check", "-c", "/nowhere.cfg"]);
+    assert!(missing.code() == 2 && missing.stderr.contains("/nowhere.cfg: the file cannot be read"), "{missing:?}");
+}

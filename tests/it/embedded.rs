@@ -1,0 +1,63 @@
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
+
+use countersign_tests::{binary::Sandbox, http::request};
+
+/// The embedded default listens on its fixed ports, so one test has them to itself.
+#[test]
+fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.start::<&str>([]);
+    assert_eq!((server.address.to_string(), server.metrics.to_string()), ("127.0.0.1:8888".into(), "127.0.0.1:8082".into()));
+    server.wait_until_ready();
+    let address = server.address;
+
+    let state = sandbox.path().join(".local/state/countersign");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&state), mode(&state.join("countersign.cfg"))), (0o700, 0o600));
+
+    // Tokens signed beside the running server are its own.
+    let token = sandbox.run(["token", "sign", "--client-type", "agent"]);
+    assert_eq!(server.auth(token.text()).header("x-auth-client-types"), Some("agent"));
+    let jwks = request(address, "GET /.well-known/jwks.json HTTP/1.1\r\n", b"");
+    assert_eq!((jwks.status, jwks.body.as_str()), (200, "{\"keys\":[]}"), "a shared secret never shows");
+
+    // The test suite cannot run the command and read the pipe at once, so the
+    // server is asked to start a second time after it has told everything.
+    let log = server.log();
+    let (status, printed) = server.stop("TERM");
+    assert!(status.success());
+    let curl = printed.iter().find(|line| line.starts_with("curl ")).unwrap();
+    let bootstrap = printed.iter().find(|line| line.starts_with("eyJ")).unwrap();
+    assert!(
+        curl.contains(bootstrap.as_str()) && !log.contains(bootstrap.as_str()),
+        "a token belongs on the screen, not in the log"
+    );
+
+    let server = sandbox.start::<&str>([]);
+    server.wait_until_ready();
+    let output = Command::new("sh").args(["-c", curl]).output().unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "the key outlives a restart: {answer}");
+    assert!(answer.contains("x-auth-client-types: api,compiler,agent"), "{answer}");
+
+    // A second server cannot have the same port, and says what to do.
+    let second = sandbox.run(["serve"]);
+    assert_eq!(second.code(), 1);
+    assert!(
+        second.stderr.contains("cannot listen on 127.0.0.1:8888") && second.stderr.contains("bind_port"),
+        "{}",
+        second.stderr
+    );
+}
+
+#[test]
+fn the_state_directory_can_be_named() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path().join("elsewhere");
+    let sign = ["token", "sign", "--client-type", "api", "--idempotent", "--state-dir", directory.to_str().unwrap()];
+    let (one, other) = (sandbox.run(sign), sandbox.run(sign));
+    assert_eq!(one.text(), other.text(), "the key is made once");
+    assert!(directory.join("countersign.cfg").is_file());
+    let failed = sandbox.run(["token", "bootstrap", "--state-dir", "/proc/nowhere"]);
+    assert!(failed.code() == 1 && failed.stderr.contains("/proc/nowhere"), "{failed:?}");
+}

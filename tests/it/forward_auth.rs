@@ -1,0 +1,162 @@
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    http::{Connection, Response},
+};
+use serde_json::json;
+
+use crate::given::{self, SIGNING};
+
+const IDENTITY: [&str; 5] = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant"];
+
+fn get(server: &Server<'_>, lines: &str) -> Response {
+    server.request(&format!("GET /auth HTTP/1.1\r\n{lines}"))
+}
+
+fn refused(response: &Response, challenge: &str) {
+    assert_eq!(response.status, 401, "{response:?}");
+    assert_eq!(response.header("www-authenticate"), Some(challenge));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(response.body, "");
+    assert!(IDENTITY.iter().all(|name| response.header(name).is_none()), "{response:?}");
+}
+
+#[test]
+fn a_good_token_passes_with_every_identity_header_and_no_body() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let token = given::token(&given::claims(json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"] })));
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "PROPFIND"] {
+        for path in ["/auth", "/auth/", "/auth/some/path?query=1", "/auth?x"] {
+            let response = server.request(&format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"));
+            assert_eq!(response.status, 200, "{method} {path}");
+            let values = IDENTITY.map(|name| response.header(name).unwrap().to_owned());
+            assert_eq!(values, ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", given::ISSUER, "api,agent", ""]);
+            assert_eq!(response.header("cache-control"), Some("no-store"));
+            // To HEAD the length may be left out (RFC 9110 section 9.3.2).
+            let length = if method == "HEAD" { None } else { Some("0") };
+            assert_eq!((response.body.as_str(), response.header("content-length")), ("", length));
+        }
+    }
+    assert_eq!(server.request("GET /authx HTTP/1.1\r\n").status, 404);
+}
+
+#[test]
+fn without_a_token_the_challenge_names_no_error() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    for lines in ["", "Authorization: Basic Ym9iOnB3\r\n", "Authorization: Bearer\r\n", "Authorization: Bearer a b\r\n"] {
+        refused(&get(&server, lines), "Bearer");
+    }
+}
+
+#[test]
+fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth_additional_header=X-Jwt\n"));
+    let expired = given::token(&given::claims(json!({ "exp": 1 })));
+    let invalid = |description: &str| format!("Bearer error=\"invalid_token\", error_description=\"{description}\"");
+    refused(&server.auth(&expired), &invalid("the token has expired (exp)"));
+    refused(&server.auth("abc"), &invalid("a token has three segments separated by dots"));
+    refused(&get(&server, "X-Jwt:\r\n"), &invalid("a token has three segments separated by dots"));
+    let elsewhere = given::token(&given::claims(json!({ "aud": "elsewhere" })));
+    refused(&server.auth(&elsewhere), &invalid("the token is meant for another audience (aud)"));
+}
+
+#[test]
+fn e4_a_credential_header_that_comes_twice_is_refused() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth_additional_header=X-Jwt\n"));
+    let good = given::good_token();
+    let conflict = "Bearer error=\"invalid_request\", error_description=\"the credential header is given twice\"";
+    refused(&get(&server, &format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n")), conflict);
+    refused(&get(&server, &format!("authorization: Bearer {good}\r\nAUTHORIZATION: Basic x\r\n")), conflict);
+    refused(&get(&server, &format!("X-Jwt: {good}\r\nx-jwt: {good}\r\n")), conflict);
+}
+
+#[test]
+fn the_additional_header_carries_a_bare_token_and_wins() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n"));
+    let user = |name: &str| given::token(&given::claims(json!({ "sub": name })));
+    let subject = |lines: &str| get(&server, lines).header("x-auth-subject").map(str::to_owned);
+    let (cloudflare, bearer) = (user("cloudflare"), user("bearer"));
+    let both = format!("Cf-Access-Jwt-Assertion: {cloudflare}\r\nAuthorization: Bearer {bearer}\r\n");
+    assert_eq!(subject(&both).as_deref(), Some("cloudflare"));
+    assert_eq!(subject(&format!("Authorization: Bearer {bearer}\r\n")).as_deref(), Some("bearer"));
+    assert_eq!(subject(&format!("Cf-Access-Jwt-Assertion: abc\r\nAuthorization: Bearer {bearer}\r\n")), None);
+    assert_eq!(get(&server, &format!("Cf-Access-Jwt-Assertion: Bearer {cloudflare}\r\n")).status, 401, "bare, without a scheme");
+    // E2: the underscore twin is another header, and means nothing.
+    assert_eq!(get(&server, &format!("Cf_Access_Jwt_Assertion: {cloudflare}\r\n")).status, 401);
+}
+
+#[test]
+fn e3_what_a_client_sends_as_its_identity_never_comes_back() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let lines: String = IDENTITY.iter().map(|name| format!("{name}: root\r\n")).collect();
+    refused(&get(&server, &lines), "Bearer");
+    let anonymous = given::token(&given::claims(json!({ "sub": null })));
+    let allowed = get(&server, &format!("{lines}Authorization: Bearer {anonymous}\r\n"));
+    let values = IDENTITY.map(|name| allowed.header(name).unwrap().to_owned());
+    assert_eq!(values, ["", "", given::ISSUER, "api", ""]);
+}
+
+#[test]
+fn identity_headers_can_be_renamed_and_switched_off() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[identity_headers]\nsubject=X-Who\ntenant=\n"));
+    let response = server.auth(&given::good_token());
+    assert_eq!(response.header("x-who"), Some("bob"));
+    assert!(response.header("x-auth-subject").is_none() && response.header("x-auth-tenant").is_none());
+    assert_eq!(response.header("x-auth-user"), Some("bob"));
+}
+
+#[test]
+fn a_body_is_never_waited_for() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let good = given::good_token();
+    let mut connection = Connection::open(server.address);
+    // nginx's misconfiguration: a length, and no body that would fill it.
+    connection.send_raw(
+        format!("GET /auth HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\nAuthorization: Bearer {good}\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(connection.receive(false).status, 200);
+    let answer = countersign_tests::http::request(
+        server.address,
+        &format!("POST /auth HTTP/1.1\r\nAuthorization: Bearer {good}\r\n"),
+        b"body",
+    );
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn e8_requests_on_one_connection_know_nothing_of_each_other() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let mut connection = Connection::open(server.address);
+    for round in 0..50 {
+        let token = given::token(&given::claims(json!({ "sub": format!("user-{round}") })));
+        connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+        assert_eq!(connection.receive(false).header("x-auth-subject").unwrap(), format!("user-{round}"));
+        connection.send("GET /auth HTTP/1.1\r\n", b"");
+        refused(&connection.receive(false), "Bearer");
+    }
+    // Pipelined: answers come in the order of the questions.
+    let good = given::good_token();
+    let pair =
+        format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {good}\r\n\r\nGET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
+    connection.send_raw(pair.repeat(20).as_bytes());
+    for _ in 0..20 {
+        assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
+    }
+}
+
+#[test]
+fn the_inmanta_surface_refuses_with_its_own_status_and_still_no_body() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[listen]\nsurface=inmanta\n"));
+    let response = server.auth("abc");
+    assert_eq!((response.status, response.body.as_str()), (403, ""));
+    assert_eq!(get(&server, "").status, 401);
+}

@@ -1,0 +1,149 @@
+use countersign_tests::{binary::Sandbox, providers::JwksServer, shared};
+use serde_json::{Value, json};
+
+use crate::given;
+
+/// The moment the recordings were made at.
+const RECORDED: &str = "1700000000";
+
+#[test]
+fn recorded_tokens_get_the_answers_of_the_real_system_but_for_what_we_decided() {
+    let Some(recording) = shared::json("compat/inmanta_decode_cases.json") else { return };
+    let sandbox = Sandbox::new();
+    let jwks = sandbox.file("jwks.json", recording["jwks"].to_string());
+    let mut text = String::new();
+    for (section, options) in recording["config"].as_object().unwrap() {
+        text += &format!("[{section}]\n");
+        for (option, value) in options.as_object().unwrap() {
+            text += &format!("{option}={}\n", value.as_str().unwrap());
+        }
+        if section == "auth_jwt_oidc" {
+            text += &format!("jwks_uri=file://{}\n", jwks.display());
+        }
+    }
+    let config = sandbox.file("c.cfg", text);
+    let cases = recording["cases"].as_array().unwrap();
+    let tokens: String = cases.iter().map(|case| format!("{}\n", case["token"].as_str().unwrap())).collect();
+    let output = sandbox.run_with_input(["token", "verify", "--now", RECORDED, "-c", config.to_str().unwrap()], tokens);
+    let answers = output.json_lines();
+    assert_eq!(answers.len(), cases.len());
+    for (case, answer) in cases.iter().zip(&answers) {
+        compare(case, answer, &recording["decided"]);
+    }
+}
+
+fn compare(case: &Value, answer: &Value, decided: &Value) {
+    let name = case["name"].as_str().unwrap();
+    let accepted =
+        |claims: Value| json!({ "ok": true, "section": case["section"], "username": case["username"], "claims": claims });
+    match (&decided[name], name) {
+        (Value::Number(status), _) => {
+            assert_eq!((&answer["ok"], &answer["status"]), (&json!(false), &json!(status)), "{name}: {answer}");
+        }
+        (Value::String(_), name) => {
+            let mut claims = case["claims"].clone();
+            claims["urn:inmanta:ct"] = if name == "ct list1" { json!(["api"]) } else { json!(["api", "agent"]) };
+            assert_eq!(answer, &accepted(claims), "{name}");
+        }
+        _ if case["status"] == 200 => assert_eq!(answer, &accepted(case["claims"].clone()), "{name}"),
+        _ => {
+            assert_eq!(answer["status"], case["status"], "{name}: {answer}");
+            assert_eq!(answer["message"], case["body"]["message"], "{name}: {answer}");
+            assert!(answer["code"].is_string(), "{name}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn health_is_open_but_a_token_that_comes_along_must_be_good() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
+    let health = |lines: &str| server.request(&format!("GET /api/v2/health HTTP/1.1\r\n{lines}"));
+    let answer = health("");
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    let preflight = server.request("OPTIONS /api/v2/health HTTP/1.1\r\n");
+    assert!(
+        preflight.status == 200
+            && preflight.header("access-control-allow-headers").unwrap().ends_with("X-Inmanta-tid, Authorization")
+    );
+    assert_eq!(health(&format!("Authorization: Bearer {}\r\n", given::good_token())).status, 200);
+    let refused = health("Authorization: Bearer abc\r\n");
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.json(), json!({ "message": "Access denied: Unable to decode provided JWT bearer token." }));
+    assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
+}
+
+#[test]
+fn health_asks_for_nothing_with_authentication_off() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(given::SIGNING);
+    assert_eq!(server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status, 200);
+    assert_eq!(server.auth("abc").status, 401, "/auth always verifies");
+}
+
+#[test]
+fn the_rejected_status_can_be_rfc_6750s() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
+    let refused = server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n");
+    assert_eq!((refused.status, refused.json()["message"].as_str().unwrap().starts_with("Access denied")), (401, true));
+}
+
+#[test]
+fn the_order_of_key_faults_is_the_real_systems() {
+    let jwks = JwksServer::start(
+        &json!({ "keys": [countersign_tests::openssl::SigningKey::generate("RS256", "k1").jwk()] }).to_string(),
+    );
+    let sandbox = Sandbox::new();
+    let text = format!(
+        "{}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\naudience=inm\njwks_uri={}\n",
+        given::SIGNING,
+        jwks.uri()
+    );
+    let config = sandbox.file("c.cfg", text);
+    let cases = [
+        (json!({ "alg": "RS256" }), "https://idp/", "kid is missing in jwt header or is not a valid string"),
+        (
+            json!({ "alg": "RS256", "kid": "k2" }),
+            "https://idp/",
+            "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the server to load any new keys.",
+        ),
+        (json!({ "alg": "RS256", "kid": "k1" }), "https://idp/", "Signature verification failed"),
+        (json!({ "alg": "HS256", "kid": "k1" }), "https://idp/", "The specified alg value is not allowed"),
+        (json!({ "alg": "none" }), "https://idp/", "Algorithm none is not supported."),
+        (json!({ "alg": "PS256", "kid": "k1" }), "https://idp/", "Algorithm ps256 is not supported."),
+        (
+            json!({ "alg": "RS256", "kid": "k1" }),
+            given::ISSUER,
+            "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the server to load any new keys.",
+        ),
+        (json!({ "alg": "RS256" }), given::ISSUER, "kid is missing in jwt header or is not a valid string"),
+    ];
+    let tokens: Vec<_> = cases
+        .iter()
+        .map(|(header, issuer, _)| given::token_with_header(header, &json!({ "iss": issuer, "aud": "inm" })))
+        .collect();
+    let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], tokens.join("\n"));
+    for ((header, issuer, detail), answer) in cases.iter().zip(output.json_lines()) {
+        assert_eq!(answer["message"], format!("Access denied: {detail}"), "{header} at {issuer}");
+        assert_eq!(answer["status"], 403);
+    }
+}
+
+#[test]
+fn client_types_outside_the_section_are_refused_unless_that_is_switched_off() {
+    let sandbox = Sandbox::new();
+    let agents = given::SIGNING.replace("agent,compiler,api", "agent,compiler");
+    let verdict = |options: &str, claims: Value| {
+        let config = sandbox.file("c.cfg", format!("{agents}{options}"));
+        let token = given::token(&given::claims(claims));
+        sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token).json_lines()[0]["code"].clone()
+    };
+    assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent" })), Value::Null);
+    assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent,api" })), "client_types");
+    assert_eq!(verdict("", json!({})), "client_types", "absent means api");
+    assert_eq!(verdict("enforce_client_types=false\n", json!({})), Value::Null);
+    assert_eq!(verdict("legacy_require_client_type=true\n", json!({})), "client_types_missing");
+    assert_eq!(verdict("", json!({ ":urn:inmanta:ct": "agent" })), "client_types", "that name is another claim");
+}

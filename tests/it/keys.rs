@@ -1,0 +1,231 @@
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    openssl::{SigningKey, certificate},
+    providers::JwksServer,
+};
+use serde_json::{Value, json};
+
+use crate::given;
+
+const ALL: [&str; 10] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+
+fn oidc(algorithms: &str, uri: &str, options: &str) -> String {
+    format!(
+        "{}[auth_jwt_oidc]\nalgorithms={algorithms}\nclient_types=api\nissuer=https://idp/\naudience=inm\njwks_uri={uri}\n{options}\n",
+        given::SIGNING
+    )
+}
+
+fn claims() -> Value {
+    json!({ "iss": "https://idp/", "aud": "inm", "sub": "bob", "preferred_username": "Bob" })
+}
+
+#[test]
+fn tokens_signed_by_openssl_verify_with_every_algorithm() {
+    let keys: Vec<_> = ALL.iter().map(|algorithm| SigningKey::generate(algorithm, &format!("key-{algorithm}"))).collect();
+    let jwks: Vec<_> = keys.iter().map(SigningKey::jwk).collect();
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("jwks.json", json!({ "keys": jwks }).to_string());
+    let server =
+        sandbox.serve(&oidc(&ALL.join(","), &format!("file://{}", file.display()), "jwt_username_claim=preferred_username"));
+    for (key, algorithm) in keys.iter().zip(ALL) {
+        let token = key.token(&claims());
+        assert_eq!(server.auth(&token).header("x-auth-user"), Some("Bob"), "{algorithm}");
+        // A16: the same key, and the same bytes, under any other algorithm's name.
+        for other in ALL.iter().filter(|other| **other != algorithm) {
+            let header = json!({ "alg": other, "kid": format!("key-{algorithm}") });
+            assert_eq!(server.auth(&key.token_with_header(&header, &claims())).status, 401, "{algorithm} as {other}");
+        }
+    }
+}
+
+#[test]
+fn a2_public_key_bytes_never_serve_as_a_secret() {
+    let key = SigningKey::generate("RS256", "k1");
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("jwks.json", json!({ "keys": [key.jwk()] }).to_string());
+    let server = sandbox.serve(&oidc("RS256", &format!("file://{}", file.display()), ""));
+    let pem = countersign_tests::openssl::openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-pubout"], b"");
+    let der =
+        countersign_tests::openssl::openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-pubout", "-outform", "DER"], b"");
+    for secret in [pem.clone(), pem[..pem.len() - 1].to_vec(), der, key.jwk().to_string().into_bytes()] {
+        let token = countersign_tests::openssl::hs256(&secret, &json!({ "alg": "HS256", "kid": "k1" }), &claims());
+        assert_eq!(server.auth(&token).status, 401);
+    }
+}
+
+#[test]
+fn c5_a_key_vouches_only_for_its_own_issuer() {
+    let (one, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
+    let (first, second) = (
+        JwksServer::start(&json!({ "keys": [one.jwk()] }).to_string()),
+        JwksServer::start(&json!({ "keys": [other.jwk()] }).to_string()),
+    );
+    let sandbox = Sandbox::new();
+    let second =
+        format!("[auth_jwt_b]\nalgorithms=ES256\nclient_types=api\nissuer=https://b/\naudience=inm\njwks_uri={}\n", second.uri());
+    let server = sandbox.serve(&(oidc("ES256", &first.uri(), "") + &second));
+    let of = |issuer: &str| json!({ "iss": issuer, "aud": "inm" });
+    assert_eq!(server.auth(&one.token(&of("https://idp/"))).status, 200);
+    assert_eq!(server.auth(&other.token(&of("https://b/"))).status, 200);
+    assert_eq!(server.auth(&one.token(&of("https://b/"))).status, 401);
+    assert_eq!(server.auth(&other.token(&of("https://idp/"))).status, 401);
+    for near in ["https://idp", "https://idp//", "https://IDP/", "https://idp/ ", ""] {
+        assert_eq!(server.auth(&one.token(&of(near))).status, 401, "c4 {near:?}");
+    }
+}
+
+#[test]
+fn a8_a9_keys_that_a_token_brings_along_are_never_used_or_fetched() {
+    let (known, foreign) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
+    let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
+    let evil = JwksServer::start(&json!({ "keys": [foreign.jwk()] }).to_string());
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&oidc("ES256", &provider.uri(), ""));
+    let asked = provider.requests();
+    for header in [
+        json!({ "alg": "ES256", "kid": "k", "jwk": foreign.jwk() }),
+        json!({ "alg": "ES256", "kid": "k", "jku": evil.uri(), "x5u": evil.uri() }),
+        json!({ "alg": "ES256", "kid": "k", "iss": evil.uri() }),
+    ] {
+        assert_eq!(server.auth(&foreign.token_with_header(&header, &claims())).status, 401, "{header}");
+    }
+    let from_evil = json!({ "iss": evil.uri(), "aud": "inm" });
+    assert_eq!(server.auth(&foreign.token(&from_evil)).status, 401, "a10");
+    assert_eq!((evil.requests(), provider.requests()), (0, asked));
+}
+
+#[test]
+fn a_published_key_without_an_id_does_not_serve_tokens_that_name_one() {
+    let key = SigningKey::generate("RS256", "named");
+    let mut jwk = key.jwk();
+    jwk.as_object_mut().unwrap().remove("kid");
+    let provider = JwksServer::start(&json!({ "keys": [jwk] }).to_string());
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&oidc("RS256", &provider.uri(), ""));
+    assert_eq!(server.auth(&key.token(&claims())).status, 401);
+}
+
+#[test]
+fn one_bad_key_never_voids_a_set() {
+    let key = SigningKey::generate("RS256", "good");
+    let keys = json!({ "keys": [{ "kty": "EC", "kid": "x", "crv": "P-256" }, { "kty": "oct", "k": "AAAA", "alg": "HS256" }, key.jwk(), 5, { "use": "enc" }] });
+    let provider = JwksServer::start(&keys.to_string());
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&oidc("RS256", &provider.uri(), ""));
+    assert_eq!(server.auth(&key.token(&claims())).status, 200);
+    assert!(server.log().contains("a shared secret (oct) has no place"), "{}", server.log());
+}
+
+#[test]
+fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens() {
+    let key = SigningKey::generate("RS256", "k");
+    let sandbox = Sandbox::new();
+    let started = std::time::Instant::now();
+    // Nobody listens there.
+    let server = sandbox.serve(&oidc("RS256", "http://127.0.0.1:9/jwks", ""));
+    assert!(started.elapsed() < Duration::from_secs(20), "start-up waits for nobody");
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+    let unavailable = server.auth(&key.token(&claims()));
+    assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
+    assert!(unavailable.header("retry-after").is_some() && unavailable.header("www-authenticate").is_none());
+    let body = json!({ "token": key.token(&claims()) }).to_string();
+    let problem = countersign_tests::http::request(server.address, "POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    assert_eq!((problem.status, &problem.json()["code"]), (503, &json!("keys_unavailable")));
+    assert!(
+        server.log().contains(
+            "Unable to load key data for auth_jwt_oidc using the provided jwks_uri http://127.0.0.1:9/jwks. Got error: "
+        ),
+        "{}",
+        server.log()
+    );
+    let ready = server.operations("/ready").json();
+    assert_eq!(
+        ready["issuers"],
+        json!([{ "section": "auth_jwt_default", "keys": 1 }, { "section": "auth_jwt_oidc", "keys": 0 }])
+    );
+}
+
+#[test]
+fn d10_answers_that_are_no_key_set_give_no_keys() {
+    let key = SigningKey::generate("RS256", "k");
+    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let elsewhere = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
+    for (answer, reason) in [
+        (ok("<html>sorry</html>"), "not a strict JSON object"),
+        (ok("{\"keys\":[]}"), "no usable key"),
+        (ok(&format!("{{\"keys\":[],\"padding\":\"{}\"}}", "x".repeat(600_000))), "Got error"),
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".into(), "500"),
+        (
+            format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n", elsewhere.uri()),
+            "redirects are not followed",
+        ),
+        (ok(&json!({ "keys": [key.jwk()] }).to_string()).replace("200 OK", "302 Found"), "redirects are not followed"),
+        (String::new(), "Got error"),
+    ] {
+        let provider = JwksServer::start_raw(&answer);
+        let sandbox = Sandbox::new();
+        let config = sandbox.file("c.cfg", oidc("RS256", &provider.uri(), ""));
+        let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], key.token(&claims()));
+        assert_eq!(output.json_lines()[0]["code"], "keys_unavailable", "{reason}");
+        assert_eq!(output.json_lines()[0]["status"], 503);
+        assert!(output.stderr.contains(reason), "{reason}: {}", output.stderr);
+    }
+    assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
+}
+
+/// `openssl s_server` serving files: a TLS server no one here wrote.
+struct TlsProvider(Child, u16);
+
+impl TlsProvider {
+    fn start(sandbox: &Sandbox, jwks: &Value) -> Self {
+        sandbox.file("jwks.json", format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{jwks}"));
+        certificate(sandbox.path());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("openssl")
+            .args(["s_server", "-quiet", "-HTTP", "-cert", "tls.crt", "-key", "tls.key", "-accept", &port.to_string()])
+            .current_dir(sandbox.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..100 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self(child, port)
+    }
+
+    fn serve<'s>(&self, sandbox: &'s Sandbox, options: &str) -> Server<'s> {
+        sandbox.serve(&oidc("RS256", &format!("https://localhost:{}/jwks.json", self.1), options))
+    }
+}
+
+impl Drop for TlsProvider {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_providers_certificate_is_checked_unless_that_is_switched_off() {
+    let key = SigningKey::generate("RS256", "k");
+    let (provider_side, our_side) = (Sandbox::new(), Sandbox::new());
+    let provider = TlsProvider::start(&provider_side, &json!({ "keys": [key.jwk()] }));
+    {
+        let server = provider.serve(&our_side, "");
+        assert_eq!(server.auth(&key.token(&claims())).status, 503);
+        assert!(server.log().contains("UnknownIssuer") || server.log().contains("certificate"), "{}", server.log());
+    }
+    let server = provider.serve(&our_side, "validate_cert=false");
+    assert_eq!(server.auth(&key.token(&claims())).status, 200, "{}", server.log());
+}

@@ -1,0 +1,24 @@
+//! Integration tests: the real binary, driven from outside, one module a topic.
+
+/// Signing and the claims that signing refuses; `token`, `jws`, `key`.
+mod cli;
+/// What a configuration means and what is wrong with it; `config check`.
+mod config;
+/// `countersign corpus`: the tokens, and the server they are for.
+mod corpus;
+/// Starting without a configuration, and the README's promises about it.
+mod embedded;
+/// `/auth`: what reverse proxies rely on.
+mod forward_auth;
+/// A real nginx with `auth_request` in front.
+mod nginx;
+/// Recordings of the real Inmanta server.
+mod inmanta;
+/// Where keys come from.
+mod keys;
+/// Starting, stopping, TLS, probes and metrics.
+mod operations;
+/// `POST /v1/verify`.
+mod verify;
+/// Tokens and configurations that several topics use.
+mod given;

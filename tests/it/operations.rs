@@ -1,0 +1,133 @@
+use std::{process::Command, time::Duration};
+
+use countersign_tests::{binary::Sandbox, http::Connection, openssl::certificate};
+use serde_json::json;
+
+use crate::given::{self, SIGNING};
+
+#[test]
+fn probes_and_metrics_answer_on_their_own_port_only() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n")).status, 200, "{path}");
+        assert_eq!(server.request(&format!("POST {path} HTTP/1.1\r\n")).status, 405, "{path}");
+    }
+    assert_eq!(server.operations("/live").status, 200);
+    assert_eq!(
+        server.operations("/ready").json(),
+        json!({ "ready": true, "issuers": [{ "section": "auth_jwt_default", "keys": 1 }] })
+    );
+    for path in ["/metrics", "/live", "/ready"] {
+        assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n")).status, 404, "{path} on the main port");
+    }
+    assert_eq!(server.operations("/auth").status, 404);
+}
+
+#[test]
+fn every_outcome_is_counted_by_its_code() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    for _ in 0..3 {
+        server.auth(&given::good_token());
+    }
+    server.auth("abc");
+    server.auth(&given::token(&given::claims(json!({ "exp": 1 }))));
+    server.request("GET /auth HTTP/1.1\r\n");
+    let metrics = server.operations("/metrics").body;
+    for line in [
+        r#"countersign_verifications_total{outcome="verified",code=""} 3"#,
+        r#"countersign_verifications_total{outcome="no_token",code=""} 1"#,
+        r#"countersign_verifications_total{outcome="rejected",code="segments"} 1"#,
+        r#"countersign_verifications_total{outcome="rejected",code="expired"} 1"#,
+        r#"countersign_verifications_total{outcome="rejected",code="signature"} 0"#,
+        r#"countersign_issuer_keys{section="auth_jwt_default"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is not in\n{metrics}");
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[test]
+fn no_token_and_no_key_reaches_the_log() {
+    let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", "trace");
+    let server = sandbox.serve(SIGNING);
+    let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
+    server.auth(&good);
+    server.auth(&expired);
+    let body = json!({ "token": good }).to_string();
+    countersign_tests::http::request(server.address, "POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    let log = server.log();
+    for secret in
+        [given::KEY, good.split('.').nth(2).unwrap(), expired.split('.').nth(2).unwrap(), good.split('.').nth(1).unwrap()]
+    {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_server_after_the_request_in_progress() {
+    for signal in ["TERM", "INT"] {
+        let sandbox = Sandbox::new();
+        let server = sandbox.serve(SIGNING);
+        let mut idle = Connection::open(server.address);
+        idle.send("GET /healthz HTTP/1.1\r\n", b"");
+        assert_eq!(idle.receive(false).status, 200);
+        let (status, _) = server.stop(signal);
+        assert!(status.success(), "{signal}: {status:?}");
+        assert!(idle.is_closed());
+    }
+}
+
+#[test]
+fn tls_is_on_when_certificate_and_key_are_set() {
+    let sandbox = Sandbox::new();
+    let (certificate, key) = certificate(sandbox.path());
+    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    let server = sandbox.serve(&format!("{SIGNING}{tls}"));
+    let url = format!("https://localhost:{}/auth", server.address.port());
+    let header = format!("Authorization: Bearer {}", given::good_token());
+    for version in ["--tlsv1.3", "--tls-max"] {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--http1.1",
+            "--cacert",
+            certificate.to_str().unwrap(),
+            "-H",
+            &header,
+            "-i",
+            &url,
+            version,
+        ]);
+        if version == "--tls-max" {
+            curl.arg("1.2");
+        }
+        let output = curl.output().expect("curl is missing: apt-get install curl");
+        assert!(output.stdout.starts_with(b"HTTP/1.1 200"), "{version}: {output:?}");
+    }
+    // Plain HTTP at a TLS port, and half a handshake, disturb nobody.
+    let mut plain = Connection::open(server.address);
+    plain.send_raw(b"GET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
+    let _half_open = Connection::open(server.address);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(server.operations("/live").status, 200);
+}
+
+#[test]
+fn threads_share_connections_evenly() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=4\n"));
+    let mut connections: Vec<_> = (0..8).map(|_| Connection::open(server.address)).collect();
+    for connection in &mut connections {
+        connection.send("GET /healthz HTTP/1.1\r\n", b"");
+        assert_eq!(connection.receive(false).status, 200);
+    }
+    let names: Vec<_> = std::fs::read_dir(format!("/proc/{}/task", server.process()))
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
+        .filter(|name| name.starts_with("worker:"))
+        .collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+}

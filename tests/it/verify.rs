@@ -1,0 +1,93 @@
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    http::{Response, request},
+};
+use serde_json::json;
+
+use crate::given::{self, SIGNING};
+
+fn post(server: &Server<'_>, lines: &str, body: &str) -> Response {
+    request(server.address, &format!("POST /v1/verify HTTP/1.1\r\n{lines}"), body.as_bytes())
+}
+
+#[test]
+fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let token = given::token(&given::claims(json!({ "level": 7, "urn:inmanta:env": "e1" })));
+    let json_body = json!({ "token": token }).to_string();
+    let answers = [
+        post(&server, "Content-Type: application/json\r\n", &json_body),
+        post(&server, "Content-Type: application/x-www-form-urlencoded\r\n", &json_body),
+        post(&server, "", &format!("hint=access_token&token={}", token.replace('.', "%2E"))),
+        post(&server, "Content-Type: application/jwt\r\n", &token),
+        post(&server, &format!("Authorization: Bearer {token}\r\n"), ""),
+    ];
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(
+            answer.json(),
+            json!({
+                "ok": true,
+                "section": "auth_jwt_default",
+                "issuer": given::ISSUER,
+                "subject": "bob",
+                "username": "bob",
+                "client_types": ["api"],
+                "environment": "e1",
+                "expires_at": 4_102_444_800u64,
+                "claims": { "iss": given::ISSUER, "aud": [given::ISSUER], "sub": "bob", "exp": 4_102_444_800u64, "level": 7, "urn:inmanta:env": "e1" },
+            })
+        );
+    }
+}
+
+#[test]
+fn a_bad_token_is_a_problem_with_its_code() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let expired = given::token(&given::claims(json!({ "exp": 1 })));
+    let answer = post(&server, "", &json!({ "token": expired }).to_string());
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
+    let problem = answer.json();
+    assert_eq!((&problem["code"], &problem["status"]), (&json!("expired"), &json!(401)));
+    assert_eq!(post(&server, "", &json!({ "token": "" }).to_string()).json()["code"], "segments");
+    assert_eq!(post(&server, "", "not-a-token").json()["code"], "segments");
+}
+
+#[test]
+fn a_body_is_read_only_as_far_as_a_token_can_reach() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    assert_eq!(post(&server, "", &"a".repeat(65_536)).json()["code"], "too_long");
+    assert_eq!(post(&server, "", &"a".repeat(65_537)).status, 413, "whatever max_request_body_size says");
+}
+
+#[test]
+fn requests_that_hold_no_token_say_how_to_send_one() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[server]\nmax_request_body_size=1000\n"));
+    for (body, status, code) in [
+        ("", 400, "token_missing"),
+        ("{}", 400, "token_missing"),
+        ("{\"token\":null}", 400, "token_missing"),
+        ("{\"token\":5}", 400, "body"),
+        ("{", 400, "body"),
+        ("{\"token\":\"a\",\"token\":\"b\"}", 400, "body"),
+        ("x=1&y=2", 400, "token_missing"),
+        ("token=a&token=b", 400, "credential_conflict"),
+    ] {
+        let answer = post(&server, "", body);
+        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{body:?}");
+    }
+    let large = post(&server, "", &"a".repeat(1001));
+    assert_eq!((large.status, &large.json()["code"]), (413, &json!("body_too_large")));
+    let metrics = server.operations("/metrics").body;
+    assert!(metrics.contains("countersign_verifications_total{outcome=\"conflict\",code=\"\"} 1\n"), "{metrics}");
+    let wrong_method = server.request("GET /v1/verify HTTP/1.1\r\n");
+    assert_eq!((wrong_method.status, wrong_method.header("allow")), (405, Some("POST")));
+}

@@ -1,0 +1,231 @@
+//! The real `countersign` binary.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::http::{self, Response};
+
+/// The path of the binary, built first if that has not happened yet.
+pub fn path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        // target/<profile>/deps/<test>
+        let profile = test.ancestors().nth(2).unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--quiet", "-p", "countersign-server", "--bin", "countersign"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the binary does not build");
+        profile.join("countersign")
+    })
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The exit code.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap()
+    }
+
+    /// Standard output of a command that succeeded, without the last line ending.
+    pub fn text(&self) -> &str {
+        assert!(self.status.success(), "{self:?}");
+        self.stdout.trim_end_matches('\n')
+    }
+
+    /// Each line of standard output as JSON.
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// A place to run commands in, with no environment of the person who runs the
+/// tests and a home of its own.
+pub struct Sandbox {
+    directory: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// An empty place.
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
+    }
+
+    /// With an environment variable set.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes a file into it and returns its path.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs the binary to its end.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
+        self.run_with_input(arguments, b"")
+    }
+
+    /// Runs the binary to its end with `input` on standard input.
+    pub fn run_with_input<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: impl AsRef<[u8]>) -> Output {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let input = input.as_ref().to_vec();
+        // A thread, so that neither side waits for the other with a full pipe.
+        let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        writing.join().unwrap();
+        Output {
+            status: output.status,
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts a server with a configuration in Inmanta's form, to which free ports
+    /// are added, and waits until it is ready.
+    pub fn serve(&self, configuration: &str) -> Server<'_> {
+        let ports = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
+        let ports = self.file("ports.cfg", ports);
+        let config = self.file("server.cfg", configuration);
+        let server = self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()]);
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts a server and waits until it listens.
+    pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server<'_> {
+        let mut command = self.command(arguments);
+        let log = std::fs::File::create(self.path().join("log")).unwrap();
+        let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut address_after = |word: &str| {
+            let mut seen = String::new();
+            while let Some(Ok(line)) = lines.next() {
+                if let Some(rest) = line.trim().strip_prefix(word) {
+                    let address = rest.trim().split("//").nth(1).unwrap().trim_end_matches("/metrics");
+                    return address.parse().unwrap();
+                }
+                seen.push_str(&line);
+            }
+            panic!("the server did not start: {seen} {}", std::fs::read_to_string(self.path().join("log")).unwrap())
+        };
+        let (address, metrics): (SocketAddr, SocketAddr) = (address_after("requests"), address_after("metrics"));
+        // The rest of what it prints is read too, or it would block on a full pipe.
+        let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
+        Server { sandbox: self, child, address, metrics, rest: Some(rest) }
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(path());
+        command.args(arguments).current_dir(self.path()).env_clear();
+        command.env("HOME", self.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// A running server; ended when it is dropped.
+pub struct Server<'s> {
+    sandbox: &'s Sandbox,
+    child: Child,
+    /// The main listener.
+    pub address: SocketAddr,
+    /// The listener for metrics and probes.
+    pub metrics: SocketAddr,
+    rest: Option<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Server<'_> {
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// One request on a connection of its own.
+    pub fn request(&self, head: &str) -> Response {
+        http::request(self.address, head, b"")
+    }
+
+    /// `GET /auth` with a bearer token.
+    pub fn auth(&self, token: &str) -> Response {
+        self.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"))
+    }
+
+    /// `GET` on the metrics listener.
+    pub fn operations(&self, path: &str) -> Response {
+        http::request(self.metrics, &format!("GET {path} HTTP/1.1\r\n"), b"")
+    }
+
+    /// Waits until every issuer's keys have been asked for.
+    pub fn wait_until_ready(&self) {
+        for _ in 0..600 {
+            if self.operations("/ready").status == 200 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not ready after 30 s: {}", self.log());
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.sandbox.path().join("log")).unwrap()
+    }
+
+    /// Sends a signal and returns how it ended and what it printed after its addresses.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        (status, self.rest.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
