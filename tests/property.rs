@@ -73,9 +73,9 @@ proptest! {
     #[test]
     fn good_tokens_are_accepted_and_say_what_was_signed(claims in good_claims()) {
         let verified = verifier().verify(sign(&unsigned(&claims)).as_bytes(), NOW).unwrap();
-        prop_assert_eq!(serde_json::from_slice::<Value>(verified.claims().json()).unwrap(), claims.clone());
         prop_assert_eq!(verified.claims().subject(), claims["sub"].as_str());
         prop_assert_eq!(verified.claims().expires_at(), claims["exp"].as_u64().map(UnixTime));
+        prop_assert_eq!(serde_json::from_slice::<Value>(verified.claims().json()).unwrap(), claims);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use core::fmt;
 
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
-    keyset::{KeyFault, KeyMaterial, KeySet, VerificationKey},
+    fault::{KeyFault, KeySetFault},
+    keyset::{KeyMaterial, KeySet, VerificationKey},
     limits,
     token::{Document, JsonBuffers, Members, Value, decode_base64},
 };
@@ -53,54 +54,6 @@ impl fmt::Display for SkippedKey {
         write!(f, ": {}", self.fault)
     }
 }
-
-/// Why a whole set was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeySetFault {
-    /// Longer than [`limits::KEY_SET_BYTES`].
-    TooLong,
-    /// No strict JSON object.
-    Json,
-    /// Neither an array called `keys` nor a single JWK.
-    NotAKeySet,
-    /// More than [`limits::KEYS`] keys.
-    TooManyKeys,
-    /// Shared secrets beside public keys, in a static set.
-    Mixed,
-    /// One `kid` for two keys, in a static set.
-    DuplicateKid,
-}
-
-impl KeySetFault {
-    /// The stable name of the reason.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::TooLong => "key_set_too_long",
-            Self::Json => "key_set_json",
-            Self::NotAKeySet => "key_set_format",
-            Self::TooManyKeys => "key_set_too_many_keys",
-            Self::Mixed => "key_set_mixed",
-            Self::DuplicateKid => "key_set_duplicate_kid",
-        }
-    }
-}
-
-impl fmt::Display for KeySetFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "the key set is longer than 512 KiB",
-            Self::Json => "the key set is not a strict JSON object (RFC 8259, no duplicate members, at most 16 levels)",
-            Self::NotAKeySet => "the key set has no array called \"keys\" (RFC 7517 section 5)",
-            Self::TooManyKeys => "the key set has more than 256 keys",
-            Self::Mixed => "the key set mixes shared secrets (oct) with public keys: keep them in separate sets",
-            Self::DuplicateKid => "two keys of the set have the same kid: give each its own",
-        })
-    }
-}
-
-impl core::error::Error for KeySetFault {}
 
 impl KeySet {
     /// Reads a JWK Set, or a single JWK as a set of one.

@@ -50,13 +50,15 @@ pub mod jws;
 // Control plane: what the data plane knows.
 mod snapshot;
 mod issuer;
+mod fault;
 pub mod jwks;
 pub mod limits;
 
 // The public interface, all of it beside the modules `jws`, `jwks` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
+pub use fault::{KeyFault, KeySetFault};
 pub use issuer::{Issuer, IssuerConfig};
-pub use keyset::{KeyFault, KeyIdentity, KeyMaterial, KeySet, VerificationKey};
+pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};
 pub use rules::{ClientTypes, Constraint, Rules};
 pub use snapshot::{DuplicateIssuer, Snapshot};

@@ -1,13 +1,15 @@
 //! What every request can reach: the verifier, the settings, the counters.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use countersign_engine::{Issuer, KeyMaterial, KeySet, Snapshot, VerificationKey, Verifier};
 
 use crate::{
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
-    keysource::Readiness,
-    telemetry::Metrics,
+    metrics::Metrics,
 };
 
 /// The running server, apart from its sockets.
@@ -39,6 +41,33 @@ impl App {
             metrics: Metrics::new(threads),
             readiness: Readiness::new(published),
         }))
+    }
+}
+
+/// How many issuers have not been asked for their keys yet.
+///
+/// # Synchronization
+/// A counter that only falls; a probe that reads it late asks again.
+#[derive(Debug)]
+pub struct Readiness {
+    pending: AtomicUsize,
+}
+
+impl Readiness {
+    fn new(published: usize) -> Self {
+        Self { pending: AtomicUsize::new(published) }
+    }
+
+    /// Notes that an issuer has been asked for the first time.
+    pub fn asked_one(&self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether every issuer has been asked once, whatever it answered. A provider
+    /// that is down keeps its own tokens out, not the whole server.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
     }
 }
 

@@ -7,13 +7,14 @@ pub mod options;
 mod problem;
 pub mod raw;
 mod reader;
+pub mod setting;
 mod server;
 mod tls;
 mod toml;
 
 use std::path::PathBuf;
 
-pub use issuer::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, IssuerSection, JwksSource, KeySource, SigningSecret};
+pub use issuer::{ClientType, IssuerSection, JwksSource, KeySource, SigningSecret};
 pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
 pub use server::{IdentityHeaders, Server};

@@ -8,7 +8,10 @@ use countersign_engine::UnixTime;
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
 
-use crate::config::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, IssuerSection, KeySource};
+use crate::{
+    config::{ClientType, IssuerSection, KeySource},
+    surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+};
 
 /// What a token is asked to say.
 #[derive(Clone, Debug)]

@@ -3,10 +3,7 @@
 
 use std::{
     io::{self, Read as _},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -33,28 +30,6 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(300);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// How many issuers have not been asked for their keys yet.
-///
-/// # Synchronization
-/// A counter that only falls; a probe that reads it late asks again.
-#[derive(Debug)]
-pub struct Readiness {
-    pending: AtomicUsize,
-}
-
-impl Readiness {
-    pub(crate) fn new(published: usize) -> Self {
-        Self { pending: AtomicUsize::new(published) }
-    }
-
-    /// Whether every issuer has been asked once, whatever it answered. A provider
-    /// that is down keeps its own tokens out, not the whole server.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) == 0
-    }
-}
 
 /// Starts one thread for each published key set. They end with the process.
 ///
@@ -86,7 +61,7 @@ fn refresh_forever(app: &App, section: &IssuerSection, source: &JwksSource) {
             }
         };
         if !std::mem::replace(&mut asked, true) {
-            app.readiness.pending.fetch_sub(1, Ordering::Relaxed);
+            app.readiness.asked_one();
         }
         thread::sleep(pause);
     }

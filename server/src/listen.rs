@@ -1,4 +1,5 @@
 //! Sockets: what accepts connections and speaks HTTP/1.1 on them.
 
-pub mod http1;
 pub mod tcp;
+pub mod http1;
+pub mod drain;

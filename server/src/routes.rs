@@ -2,6 +2,7 @@
 
 mod forward_auth;
 mod health;
+mod metrics;
 mod verify;
 mod wellknown;
 
@@ -14,8 +15,7 @@ use hyper::body::Body as HttpBody;
 
 use crate::{
     app::App,
-    http::{Body, empty, no_store, problem, typed},
-    telemetry,
+    http::{Body, no_store, problem},
 };
 
 /// Answers a request on the main listener.
@@ -47,12 +47,8 @@ where
 
 /// Answers a request on the listener for metrics and probes.
 pub fn operations<B>(app: &Arc<App>, request: &Request<B>) -> Response<Body> {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match request.uri().path() {
-        "/metrics" => for_reading(request.method(), || match telemetry::encode(app) {
-            Ok(text) => typed(StatusCode::OK, OPEN_METRICS, text),
-            Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
-        }),
+        "/metrics" => for_reading(request.method(), || metrics::answer(app)),
         "/live" => for_reading(request.method(), health::live),
         "/ready" => for_reading(request.method(), || health::ready(app)),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "this listener has /metrics, /live and /ready"),

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::LocalSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,9 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     app::App,
     keysource,
-    listen::{http1, tcp},
+    listen::{drain::Drain, http1, tcp},
+    metrics::Metrics,
     routes,
-    telemetry::Metrics,
 };
 
 /// How long a TLS handshake may take.
@@ -58,11 +58,9 @@ pub fn threads(configured: Option<usize>) -> usize {
 /// # Errors
 /// An address that cannot be bound, or a system out of threads.
 pub fn serve(app: &Arc<App>, threads: usize, listening: impl FnOnce(&Bound)) -> io::Result<()> {
-    let (stop, shutdown) = watch::channel(false);
-    let workers = (0..threads).map(|index| Worker::start(index, app, &shutdown)).collect::<io::Result<Vec<_>>>()?;
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime()?, run(app, &workers, shutdown, listening))?;
-    let _nobody_listens = stop.send(true);
+    let workers = (0..threads).map(|index| Worker::start(index, app)).collect::<io::Result<Vec<_>>>()?;
+    LocalSet::new().block_on(&runtime()?, run(app, &workers, listening))?;
+    // All are told before any is waited for.
     let joins: Vec<_> = workers.into_iter().map(Worker::close).collect();
     for join in joins {
         let _panicked_worker = join.join();
@@ -70,12 +68,7 @@ pub fn serve(app: &Arc<App>, threads: usize, listening: impl FnOnce(&Bound)) -> 
     Ok(())
 }
 
-async fn run(
-    app: &Arc<App>,
-    workers: &[Worker],
-    shutdown: watch::Receiver<bool>,
-    listening: impl FnOnce(&Bound),
-) -> io::Result<()> {
+async fn run(app: &Arc<App>, workers: &[Worker], listening: impl FnOnce(&Bound)) -> io::Result<()> {
     let mut main = Vec::new();
     for address in &app.server.addresses {
         main.push(tcp::bind(*address, "bind_address and bind_port in [server]")?);
@@ -92,9 +85,10 @@ async fn run(
     let serving = async {
         let accepting = main.into_iter().map(|listener| tcp::accept(listener, |stream| least_loaded(workers).hand_over(stream)));
         let operations = tcp::accept(metrics, |stream| {
-            let (app, shutdown) = (Arc::clone(app), shutdown.clone());
+            let app = Arc::clone(app);
             tokio::task::spawn_local(async move {
-                http1::serve(stream, shutdown, |request| std::future::ready(routes::operations(&app, &request))).await;
+                let answer = |request| std::future::ready(routes::operations(&app, &request));
+                http1::serve(stream, &Drain::default(), answer).await;
             });
         });
         let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(operations)];
@@ -126,14 +120,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(index: usize, app: &Arc<App>, shutdown: &watch::Receiver<bool>) -> io::Result<Self> {
+    fn start(index: usize, app: &Arc<App>) -> io::Result<Self> {
         let (connections, queue) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
-        let (app, shutdown, open) = (Arc::clone(app), shutdown.clone(), Arc::clone(&load));
+        let (app, open) = (Arc::clone(app), Arc::clone(&load));
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
             Metrics::use_shard(index);
-            LocalSet::new().block_on(&runtime, work(app, queue, open, shutdown));
+            LocalSet::new().block_on(&runtime, work(app, queue, open));
         })?;
         Ok(Self { connections, load, thread })
     }
@@ -149,6 +143,7 @@ impl Worker {
         }
     }
 
+    /// Takes no more connections and ends those that are open.
     fn close(self) -> JoinHandle<()> {
         self.thread
     }
@@ -159,24 +154,22 @@ fn least_loaded(workers: &[Worker]) -> &Worker {
     least.unwrap_or_else(|| unreachable!("there is at least one worker"))
 }
 
-async fn work(
-    app: Arc<App>,
-    mut queue: mpsc::UnboundedReceiver<std::net::TcpStream>,
-    load: Arc<AtomicUsize>,
-    shutdown: watch::Receiver<bool>,
-) {
-    let app = Rc::new(app);
+async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<std::net::TcpStream>, load: Arc<AtomicUsize>) {
+    // Counted on this thread: a reference taken by every connection on every core
+    // to one shared counter would be a write that all of them wait for.
+    let (app, drain) = (Rc::new(app), Rc::new(Drain::default()));
     while let Some(stream) = queue.recv().await {
-        let (app, load, shutdown) = (Rc::clone(&app), Arc::clone(&load), shutdown.clone());
+        let (app, drain, load) = (Rc::clone(&app), Rc::clone(&drain), Arc::clone(&load));
         tokio::task::spawn_local(async move {
             match TcpStream::from_std(stream) {
-                Ok(stream) => connection(&app, stream, shutdown).await,
+                Ok(stream) => connection(&app, stream, &drain).await,
                 Err(error) => tracing::warn!("taking over a connection failed: {error}"),
             }
             load.fetch_sub(1, Ordering::Relaxed);
         });
     }
-    // The acceptor is gone. Whatever is still open ends by itself or is cut off.
+    // The acceptor is gone. Whatever is still open after the deadline is cut off.
+    drain.start();
     let drained = async {
         while load.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -185,13 +178,13 @@ async fn work(
     let _deadline = tokio::time::timeout(DRAIN, drained).await;
 }
 
-async fn connection(app: &Arc<App>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+async fn connection(app: &Arc<App>, stream: TcpStream, drain: &Drain) {
     let answer = |request| routes::main(app, request);
     let Some(tls) = &app.server.tls else {
-        return http1::serve(stream, shutdown, answer).await;
+        return http1::serve(stream, drain, answer).await;
     };
     match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
-        Ok(Ok(stream)) => http1::serve(stream, shutdown, answer).await,
+        Ok(Ok(stream)) => http1::serve(stream, drain, answer).await,
         Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }

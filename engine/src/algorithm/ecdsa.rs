@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::keyset::KeyFault;
+use crate::fault::KeyFault;
 
 /// Takes a point on the algorithm's curve. `x` and `y` have exactly the length
 /// of the field (RFC 7518 section 6.2.1); a point off the curve is refused.

@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::keyset::KeyFault;
+use crate::fault::KeyFault;
 
 /// Takes the 32 bytes of an Ed25519 public key.
 pub(crate) fn parse(algorithm: Algorithm, curve: &str, x: &[u8]) -> Result<ParsedPublicKey, KeyFault> {

@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac;
 
 use super::Algorithm;
-use crate::keyset::KeyFault;
+use crate::fault::KeyFault;
 
 /// Takes a secret that is at least as long as the hash (RFC 7518 section 3.2).
 pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyFault> {

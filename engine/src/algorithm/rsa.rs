@@ -6,7 +6,7 @@ use aws_lc_rs::{
 };
 
 use super::Algorithm;
-use crate::{keyset::KeyFault, limits};
+use crate::{fault::KeyFault, limits};
 
 /// Takes a modulus and exponent, both big-endian without leading zeros, as
 /// RFC 7518 section 6.3.1 spells them.

@@ -6,7 +6,7 @@ use configparser::ini::Ini;
 
 use super::{
     problem::{Problem, Problems},
-    raw::{Section, Setting, normal_option, normal_section},
+    setting::{Section, Setting, normal_option, normal_section},
 };
 
 /// A section name that no file can spell: what stands before the first header.

@@ -15,12 +15,8 @@ use base64::{
 };
 use countersign_engine::{Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, KeyType, Rules};
 
-use super::{options::ISSUER_PREFIX, problem::Problem, raw::Section, reader::Reader};
-
-/// The claim that states the client types of a token.
-pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
-/// The claim that scopes a token to one environment.
-pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
+use super::{options::ISSUER_PREFIX, problem::Problem, reader::Reader, setting::Section};
+use crate::surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM};
 
 /// Secrets in configuration are read as their other readers do: padding and stray
 /// low bits do not matter. Tokens are never read by this.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
 };
 
@@ -11,27 +10,9 @@ use super::{
     ini,
     options::{self, ISSUER, ISSUER_PREFIX, SECTIONS},
     problem::{Problem, Problems},
+    setting::{Section, Setting},
     toml,
 };
-
-/// One option as written.
-#[derive(Clone)]
-pub struct Setting {
-    /// The value: of a list, the elements joined by commas.
-    pub text: String,
-    /// `file:line` or the name of an environment variable.
-    pub place: String,
-}
-
-impl fmt::Debug for Setting {
-    /// Shows where it stands, not what it says: it may be a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Setting({})", self.place)
-    }
-}
-
-/// One section: its options by name, with `_` for every `-`.
-pub type Section = BTreeMap<String, Setting>;
 
 /// Everything that was written.
 #[derive(Clone, Debug, Default)]
@@ -127,19 +108,6 @@ impl Raw {
 
     fn set(&mut self, section: &str, option: &str, text: String, place: String) {
         self.sections.entry(section.into()).or_default().insert(option.into(), Setting { text, place });
-    }
-}
-
-/// Inmanta's `_` and `-` are the same in the names of options.
-pub(super) fn normal_option(name: &str) -> String {
-    name.to_lowercase().replace('-', "_")
-}
-
-/// The ids of issuers are lower-case; the names of all other sections are exact.
-pub(super) fn normal_section(name: &str) -> String {
-    match name.strip_prefix(ISSUER_PREFIX) {
-        Some(id) => format!("{ISSUER_PREFIX}{}", id.to_lowercase()),
-        None => name.into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr
 
 use super::{
     problem::Problem,
-    raw::{Section, Setting},
+    setting::{Section, Setting},
 };
 
 /// One section being read.

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::{problem::Problem, raw::Section, reader::Reader, tls};
+use super::{problem::Problem, reader::Reader, setting::Section, tls};
 use crate::surface::Surface;
 
 /// How we listen, and what is true of every request.

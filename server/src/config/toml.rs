@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     problem::{Problem, Problems},
-    raw::{Section, Setting, normal_option, normal_section},
+    setting::{Section, Setting, normal_option, normal_section},
 };
 
 /// Parses one file.

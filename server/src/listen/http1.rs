@@ -5,19 +5,17 @@ use std::{convert::Infallible, error::Error, pin::pin};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::drain::Drain;
 use crate::http::Body;
 
 /// Room for one request's head, and for reading ahead.
 const BUFFER: usize = 32 * 1024;
 
-/// Serves one connection until it ends, or until `shutdown` and the request in
-/// progress is answered.
-pub async fn serve<S, F>(stream: S, mut shutdown: watch::Receiver<bool>, answer: impl Fn(Request<Incoming>) -> F)
+/// Serves one connection until it ends, or until draining starts and the request
+/// in progress is answered.
+pub async fn serve<S, F>(stream: S, drain: &Drain, answer: impl Fn(Request<Incoming>) -> F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Response<Body>>,
@@ -28,14 +26,14 @@ where
     });
     let connection = Builder::new().max_buf_size(BUFFER).writev(false).serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = shutdown.wait_for(|down| *down) => {
+    let mut told = false;
+    let ended = drain.wake_for(|context| {
+        if drain.has_started() && !std::mem::replace(&mut told, true) {
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
-    if let Err(error) = ended {
+        connection.as_mut().poll(context)
+    });
+    if let Err(error) = ended.await {
         // The client's business: it hung up or did not speak HTTP.
         tracing::debug!("connection ended: {error}{}", error.source().map(|source| format!(": {source}")).unwrap_or_default());
     }

@@ -14,8 +14,8 @@ use crate::{
     app::App,
     clock,
     http::{Body, json, problem},
+    metrics::Outcome,
     surface::{Credential, Surface, generic},
-    telemetry::Outcome,
 };
 
 /// The longest body read: the longest token, escaped and wrapped.

@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 
 use crate::http::{Body, json};
 
+/// The claim that states the client types of a token.
+pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
+/// The claim that scopes a token to one environment.
+pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
+
 /// The message of an answer to a request without a token.
 pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
 
@@ -79,7 +84,7 @@ pub fn claims(claims: &countersign_engine::Claims) -> Value {
     let mut kept = serde_json::from_slice(claims.json()).unwrap_or_else(|_| json!({}));
     if let Some(members) = kept.as_object_mut() {
         members.retain(|_, claim| !claim.is_number() && !claim.is_null());
-        members.insert(crate::config::CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
+        members.insert(CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
     }
     kept
 }
