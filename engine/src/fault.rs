@@ -37,6 +37,8 @@ pub enum KeyFault {
     LeadingZeros,
     /// A modulus with the ROCA weakness (CVE-2017-15361).
     Roca,
+    /// An Ed25519 key for which anyone can sign.
+    SmallOrder,
     /// A curve other than the algorithm's.
     WrongCurve,
     /// A coordinate that is not exactly as long as the curve's field.
@@ -65,6 +67,7 @@ impl fmt::Display for KeyFault {
             Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",
             Self::LeadingZeros => "a number of it has leading zero bytes",
             Self::Roca => "the RSA modulus has the ROCA weakness (CVE-2017-15361)",
+            Self::SmallOrder => "it is an Ed25519 point of small order, for which anyone can sign",
             Self::WrongCurve => "its curve (crv) does not fit its algorithm (alg)",
             Self::CoordinateLength => "a coordinate does not have the length of the curve's field",
             Self::Invalid => "it is not a valid public key",

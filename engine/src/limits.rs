@@ -17,7 +17,7 @@ pub const DEPTH: usize = 16;
 /// Largest JWK Set document accepted, in bytes.
 pub const KEY_SET_BYTES: usize = 512 * 1024;
 
-/// Most keys one JWK Set may hold.
+/// Most JWKs one JWK Set may hold. One without `alg` may become several keys.
 pub const KEYS: usize = 256;
 
 /// RSA moduli outside this range of bits are refused (RFC 7518 section 3.3 sets
