@@ -152,6 +152,10 @@ fn no_secret_is_shown_by_any_message() {
     let forgotten = with("key", &format!("key {KEY}"));
     refused(&forgotten, &["c.cfg:5: a line in section auth_jwt_default has no value"]);
     refused(&format!("key = {KEY}\n"), &["c.cfg:1: this line stands before any [section]"]);
+    refused(
+        &with("key", &format!("  key={KEY}")),
+        &["c.cfg:4: client_types in section auth_jwt_default goes on over several lines"],
+    );
     let sandbox = Sandbox::new();
     let uri = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri=https://user:hunter2@idp/keys\n";
     let output = check(&sandbox, "c.cfg", &format!("{SIGNING}{uri}"));

@@ -27,29 +27,37 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     let lines = Lines::index(text);
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
     let mut problems: Vec<_> = lines.repeated(name).collect();
-    for (section, options) in parsed {
+    // Ordered, so that the same file always gives the same messages.
+    for (section, options) in parsed.into_iter().collect::<BTreeMap<_, _>>() {
         if section == BEFORE_ANY_SECTION {
-            let place = options.keys().next().map_or_else(|| name.into(), |option| lines.place(name, "", &normal_option(option)));
-            problems.push(
-                Problem::new(place, "this line stands before any [section]").help("put it below a header such as [server]"),
-            );
+            let problem = Problem::new(lines.first(name), "this line stands before any [section]");
+            problems.push(problem.help("put it below a header such as [server]"));
             continue;
         }
         let section = normal_section(&section);
         let settings = sections.entry(section.clone()).or_default();
-        for (option, value) in options {
+        for (option, value) in options.into_iter().collect::<BTreeMap<_, _>>() {
             let option = normal_option(&option);
             let place = lines.place(name, &section, &option);
-            match value {
-                Some(text) => drop(settings.insert(option, Setting { text, place })),
-                // The line itself is not shown: it may be a key whose `=` was forgotten.
-                None => problems.push(
-                    Problem::new(place, format!("a line in section {section} has no value")).help("write it as option = value"),
-                ),
+            match check_value(&section, &option, value) {
+                Ok(text) => drop(settings.insert(option, Setting { text, place })),
+                Err((text, help)) => problems.push(Problem::new(place, text).help(help)),
             }
         }
     }
     if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
+}
+
+/// A value that can be meant. What cannot is never shown: it may be a key whose
+/// `=` was forgotten, or one that was indented and so continues the line above.
+fn check_value(section: &str, option: &str, value: Option<String>) -> Result<String, (String, &'static str)> {
+    let text = value.ok_or_else(|| (format!("a line in section {section} has no value"), "write it as option = value"))?;
+    let known = super::options::of_section(section).is_some_and(|options| options.contains(&option));
+    if known && option != "claims" && text.contains('\n') {
+        let text = format!("{option} in section {section} goes on over several lines");
+        return Err((text, "an indented line continues the one above: remove the white space in front of it"));
+    }
+    Ok(text)
 }
 
 /// Where the options of a file stand. The parser does not tell, and an error
@@ -60,16 +68,30 @@ impl Lines {
     fn index(text: &str) -> Self {
         let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         let mut section = String::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
+        // An option goes on as long as lines are indented deeper than it.
+        let mut current = None;
+        for (number, whole) in (1..).zip(text.lines()) {
+            let line = whole.trim();
+            let indent = whole.len() - whole.trim_start().len();
+            if line.is_empty() || line.starts_with(['#', ';']) {
+                continue;
+            }
             if let Some(header) = line.strip_prefix('[') {
                 section = normal_section(header.split(']').next().unwrap_or_default().trim());
-            } else if !line.starts_with(['#', ';']) {
+                current = None;
+            } else if current.is_none_or(|current| indent <= current) {
                 let option = line.split(['=', ':']).next().unwrap_or_default().trim();
                 lines.entry((section.clone(), normal_option(option))).or_default().push(number);
+                current = Some(indent);
             }
         }
         Self(lines)
+    }
+
+    /// The first line that is an option, whichever it is.
+    fn first(&self, name: &str) -> String {
+        let line = self.0.values().flatten().min();
+        line.map_or_else(|| name.into(), |line| format!("{name}:{line}"))
     }
 
     fn place(&self, name: &str, section: &str, option: &str) -> String {
@@ -116,12 +138,15 @@ mod tests {
         assert_eq!(setting(text, "auth_jwt_cloudflare", "claims").unwrap().0.lines().count(), 2);
         assert_eq!(setting(text, "auth_jwt_cloudflare", "empty").unwrap().0, "");
         assert_eq!(setting("[a]\nk: v\n", "a", "k").unwrap().0, "v");
+        let continued = "[auth_jwt_a]\nissuer=i\nclaims=\n  a in bb\n  issuer: is x\n";
+        assert_eq!(setting(continued, "auth_jwt_a", "issuer").unwrap().0, "i", "a line that continues is no option");
     }
 
     #[test]
     fn mistakes_are_named_with_their_line() {
         for (text, expected) in [
-            ("auth=true\n", "stands before any [section]"),
+            ("\nz=1\na=2\n[server]\n", "f:2: this line stands before any [section]"),
+            ("[server]\nauth=true\n  auth=false\n", "f:2: auth in section server goes on over several lines"),
             ("[server\n", "line 1"),
             ("[server]\n\nauth\n", "f:3: a line in section server has no value"),
             ("[server]\nauth=true\nauth=false\n", "f:3: auth is given twice in section server, first in line 2"),
