@@ -1,0 +1,34 @@
+//! Every committed fuzz input through its target, on stable Rust and in every
+//! test run: what fuzzing once found stays found.
+
+use std::{fs, path::Path};
+
+use countersign_tests::fuzz;
+
+#[test]
+fn every_committed_token_input_holds_the_invariants() {
+    replay("token", fuzz::token);
+}
+
+#[test]
+fn every_committed_jwks_input_holds_the_invariants() {
+    replay("jwks", fuzz::jwks);
+}
+
+#[test]
+fn every_committed_configuration_input_holds_the_invariants() {
+    replay("configuration", fuzz::configuration);
+}
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut inputs: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty: a replay of nothing proves nothing", corpus.display());
+    for input in inputs {
+        let data = fs::read(&input).unwrap();
+        // The panic of the body says what is wrong; this says with which input.
+        let held = std::panic::catch_unwind(|| body(&data));
+        assert!(held.is_ok(), "{} breaks an invariant, see above", input.display());
+    }
+}
