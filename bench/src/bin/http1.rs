@@ -1,0 +1,208 @@
+//! CPU per request of `/auth` over HTTP/1.1 keep-alive, beside a bare hyper
+//! handler under the same load and verifying the same tokens in process, in turn.
+//!
+//! Usage: `taskset -c 1 target/release/http1 [ALG] [ROUNDS]`, after
+//! `cargo build --release --workspace`. The servers run on core 0, the load and the
+//! verifying on core 1. Every answer is checked. What to read is the last line: our
+//! cost over that of the bare handler and the verification together.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use countersign_engine::{
+    Algorithm, KeySet,
+    jwks::{Origin, Policy},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::LocalSet,
+};
+
+const CONNECTIONS: usize = 64;
+const REQUESTS: usize = 1_500;
+const TOKENS: usize = 200;
+const ROUNDS_OF_CORPUS: usize = 200;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[expect(clippy::print_stdout, reason = "the report")]
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let algorithm = arguments.next().unwrap_or_else(|| "RS256".into());
+    let rounds: usize = arguments.next().map_or(Ok(9), |text| text.parse())?;
+    let programs = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
+    let requests = corpus(&programs, &algorithm)?;
+    let bare = Server::start(Command::new("taskset").args(["-c", "0"]).arg(programs.join("bare")), "")?;
+    let config = corpus_directory().join("bench.cfg");
+    let ours = Server::start(
+        Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(programs.join("countersign"))
+            .args(["serve", "--threads", "1", "-c"])
+            .arg(config),
+        "requests",
+    )?;
+    let mut rounds_seen = Vec::new();
+    for round in 0..rounds {
+        let cost = Cost { bare: bare.load(&requests)?, verify: verify_cost(&algorithm)?, ours: ours.load(&requests)? };
+        println!("round {round}: {cost}");
+        rounds_seen.push(cost);
+    }
+    rounds_seen.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
+    println!("{algorithm}: median of {rounds} rounds: {}", rounds_seen[rounds / 2]);
+    Ok(())
+}
+
+/// Microseconds of CPU per request or token.
+struct Cost {
+    bare: f64,
+    verify: f64,
+    ours: f64,
+}
+
+impl Cost {
+    fn ratio(&self) -> f64 {
+        self.ours / (self.bare + self.verify)
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bare, verify, ours } = self;
+        write!(f, "bare {bare:.2} us, verify {verify:.2} us, countersign {ours:.2} us; ratio {:.2}", self.ratio())
+    }
+}
+
+/// What verifying the tokens of the corpus costs without any server around it.
+fn verify_cost(algorithm: &str) -> Result<f64> {
+    let algorithm = Algorithm::from_name(algorithm).ok_or("no such algorithm")?;
+    let jwks = std::fs::read(corpus_directory().join("jwks.json"))?;
+    let (keys, _) = KeySet::from_jwks(&jwks, Policy { origin: Origin::Static, algorithms: None })?;
+    let verifier = countersign_bench::verifier(algorithm, keys);
+    let tokens = std::fs::read_to_string(corpus_directory().join("tokens.txt"))?;
+    let before = cpu_microseconds("self")?;
+    for _ in 0..ROUNDS_OF_CORPUS {
+        for token in tokens.lines() {
+            verifier.verify(token.as_bytes(), countersign_bench::NOW)?;
+        }
+    }
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count of tokens")]
+    Ok((cpu_microseconds("self")? - before) / (ROUNDS_OF_CORPUS * TOKENS) as f64)
+}
+
+fn corpus_directory() -> std::path::PathBuf {
+    std::env::temp_dir().join("countersign-bench-corpus")
+}
+
+/// Requests with the tokens of a corpus, all of them good.
+fn corpus(programs: &Path, algorithm: &str) -> Result<Arc<Vec<Vec<u8>>>> {
+    let directory = corpus_directory();
+    let count = TOKENS.to_string();
+    let made = Command::new(programs.join("countersign"))
+        .args(["corpus", "--alg", algorithm, "--count", &count, "--out"])
+        .arg(&directory)
+        .stdout(Stdio::null())
+        .status()?;
+    if !made.success() {
+        return Err("countersign corpus failed".into());
+    }
+    let ports = "\n[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
+    let config = std::fs::read_to_string(directory.join("countersign.cfg"))?;
+    std::fs::write(directory.join("bench.cfg"), config + ports)?;
+    let tokens = std::fs::read_to_string(directory.join("tokens.txt"))?;
+    let request = |token| format!("GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes();
+    Ok(Arc::new(tokens.lines().map(request).collect()))
+}
+
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and reads its address from the line that starts with `word`.
+    fn start(command: &mut Command, word: &str) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let address = loop {
+            let line = lines.next().ok_or("the server did not start")??;
+            if let Some(rest) = line.trim().strip_prefix(word) {
+                let address = rest.trim().trim_start_matches("http://");
+                if let Ok(address) = address.parse() {
+                    break address;
+                }
+            }
+        };
+        // Keys are loaded on a thread of their own.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        Ok(Self { child, address })
+    }
+
+    /// Microseconds of the server's CPU per request under the load.
+    fn load(&self, requests: &Arc<Vec<Vec<u8>>>) -> Result<f64> {
+        let before = self.cpu_microseconds()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let address = self.address;
+        let requests = Arc::clone(requests);
+        LocalSet::new().block_on(&runtime, async move {
+            let clients: Vec<_> =
+                (0..CONNECTIONS).map(|first| tokio::task::spawn_local(client(address, Arc::clone(&requests), first))).collect();
+            for client in clients {
+                client.await?.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, Box<dyn Error>>(())
+        })?;
+        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count of requests")]
+        Ok((self.cpu_microseconds()? - before) / (CONNECTIONS * REQUESTS) as f64)
+    }
+
+    fn cpu_microseconds(&self) -> Result<f64> {
+        cpu_microseconds(&self.child.id().to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The CPU time a process has used.
+fn cpu_microseconds(process: &str) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // Linux counts in hundredths of a second everywhere it runs.
+    Ok(ticks * 10_000.0)
+}
+
+/// One connection: a request, its answer, and the next.
+async fn client(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, first: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; 4096];
+    for number in 0..REQUESTS {
+        stream.write_all(&requests[(first * 31 + number) % requests.len()]).await?;
+        let mut filled = 0;
+        while !buffer[..filled].ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut buffer[filled..]).await?;
+            if read == 0 {
+                return Err(std::io::Error::other("the server hung up"));
+            }
+            filled += read;
+        }
+        if !buffer.starts_with(b"HTTP/1.1 200") {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&buffer[..filled]).into_owned()));
+        }
+    }
+    Ok(())
+}
