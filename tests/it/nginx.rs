@@ -67,9 +67,11 @@ impl Nginx {
         );
         let file = sandbox.file("nginx.conf", main);
         let child = Command::new("nginx").arg("-c").arg(file).spawn().expect("nginx is missing: apt-get install nginx-light");
+        // Made at once, so that it is ended whatever happens next.
+        let nginx = Self(child, address);
         for _ in 0..200 {
             if std::net::TcpStream::connect(address).is_ok() {
-                return Self(child, address);
+                return nginx;
             }
             std::thread::sleep(Duration::from_millis(25));
         }
