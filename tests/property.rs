@@ -120,3 +120,26 @@ fn every_single_byte_change_of_a_token_is_refused() {
         changed[place] = good[place];
     }
 }
+
+/// Headers are remembered between tokens: what was seen before must not matter.
+#[test]
+fn a_token_is_judged_alike_whatever_was_verified_before_it() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let claims = json!({ "iss": "https://idp/", "aud": "us", "sub": "bob" });
+    let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+    let headers =
+        ["", "{}", r#"{"alg":"HS256"}"#, r#"{"alg":"none"}"#, r#"{"alg":"HS256","crit":[]}"#, r#"{"alg":"HS256","kid":5}"#, "[]"];
+    let tokens = headers.map(|header| sign(&format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header))));
+    let alone = tokens.each_ref().map(|token| {
+        let token = token.clone();
+        std::thread::spawn(move || verifier().verify(token.as_bytes(), NOW).err()).join().unwrap()
+    });
+    assert_eq!(alone.iter().filter(|refused| refused.is_none()).count(), 1, "{alone:?}");
+    for before in &tokens {
+        for (token, expected) in tokens.iter().zip(&alone) {
+            let verifier = verifier();
+            drop(verifier.verify(before.as_bytes(), NOW));
+            assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), *expected, "{token} after {before}");
+        }
+    }
+}

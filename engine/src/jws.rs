@@ -1,7 +1,12 @@
 //! Signatures below the level of claims: a compact JWS (RFC 7515) whose payload
 //! may be anything, checked against one key set. No issuer, no time, no claims.
 
-use crate::{algorithm::Algorithm, keyset::KeySet, reject::Reject, token::with_scratch};
+use crate::{
+    algorithm::Algorithm,
+    keyset::KeySet,
+    reject::Reject,
+    token::{header_json, with_scratch},
+};
 
 /// Checks the signature of a compact JWS and returns its payload.
 ///
@@ -37,7 +42,7 @@ impl Unverified {
     pub fn decode(token: &[u8]) -> Result<Self, Reject> {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token)?;
-            Ok(Self { header: jws.header_json.to_vec(), payload: jws.payload.to_vec() })
+            Ok(Self { header: header_json(token)?, payload: jws.payload.to_vec() })
         })
     }
 }

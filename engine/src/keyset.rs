@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use aws_lc_rs::{digest, hmac as aws_hmac, signature::ParsedPublicKey};
+use aws_lc_rs::{digest, signature::ParsedPublicKey};
 
 use crate::{
     algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
@@ -62,7 +62,7 @@ pub struct VerificationKey {
 
 #[expect(clippy::large_enum_variant, reason = "keys are few, and a pointer less is followed per verification")]
 enum Parsed {
-    Secret(aws_hmac::Key),
+    Secret(ring::hmac::Key),
     Public(ParsedPublicKey),
 }
 

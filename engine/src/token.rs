@@ -7,6 +7,7 @@ mod base64;
 mod claims;
 mod header;
 mod json;
+mod memo;
 
 pub(crate) use base64::decode as decode_base64;
 pub(crate) use claims::ClaimNodes;
@@ -14,6 +15,8 @@ pub(crate) use header::Header;
 pub(crate) use json::{Document, JsonBuffers, Members, Value};
 
 use core::cell::RefCell;
+
+use memo::HeaderMemo;
 
 use crate::{limits, reject::Reject};
 
@@ -36,7 +39,6 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
 /// A compact JWS taken apart and decoded; nothing of it is verified.
 pub(crate) struct Jws<'s> {
     pub(crate) header: Header<'s>,
-    pub(crate) header_json: &'s [u8],
     pub(crate) payload: &'s [u8],
     pub(crate) signature: &'s [u8],
     pub(crate) signing_input: &'s [u8],
@@ -44,6 +46,7 @@ pub(crate) struct Jws<'s> {
 
 /// The memory one token is decoded into, used again for the next.
 pub(crate) struct JwsBuffers {
+    memo: HeaderMemo,
     header_bytes: Vec<u8>,
     header: JsonBuffers,
     payload: Vec<u8>,
@@ -54,6 +57,7 @@ impl JwsBuffers {
     /// Room for the largest token; it never grows.
     fn new() -> Self {
         Self {
+            memo: HeaderMemo::new(),
             header_bytes: vec![0; limits::TOKEN_BYTES],
             header: JsonBuffers::with_capacity(limits::TOKEN_BYTES),
             payload: vec![0; limits::TOKEN_BYTES],
@@ -64,13 +68,23 @@ impl JwsBuffers {
     /// Takes a token apart.
     pub(crate) fn decode<'s>(&'s mut self, token: &'s [u8]) -> Result<Jws<'s>, Reject> {
         let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
-        let header_json = decode_segment(header, &mut self.header_bytes)?;
-        let document = self.header.parse(header_json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
-        let header = Header::read(&document)?;
+        let header = self.memo.get_or_read(header, |enter| {
+            let json = decode_segment(header, &mut self.header_bytes)?;
+            let document = self.header.parse(json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
+            enter(Header::read(&document)?);
+            Ok(())
+        })?;
         let payload = decode_segment(payload, &mut self.payload)?;
         let signature = decode_segment(signature, &mut self.signature)?;
-        Ok(Jws { header, header_json, payload, signature, signing_input })
+        Ok(Jws { header, payload, signature, signing_input })
     }
+}
+
+/// The decoded header of a token, for showing it.
+pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
+    let encoded = Compact::split(token)?.header;
+    let mut buffer = vec![0; encoded.len()];
+    decode_segment(encoded, &mut buffer).map(<[u8]>::to_vec)
 }
 
 /// Where the three segments of a compact JWS lie.

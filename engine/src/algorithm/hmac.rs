@@ -1,6 +1,7 @@
-//! HMAC (RFC 7518 section 3.2).
+//! HMAC (RFC 7518 section 3.2), by ring: at the size of a token it takes 0.83 of the
+//! time that aws-lc takes (`bench/record`), and the tests hold the two together.
 
-use aws_lc_rs::hmac;
+use ring::hmac;
 
 use super::Algorithm;
 use crate::fault::KeyFault;
@@ -37,6 +38,21 @@ mod tests {
             assert_eq!(parse(algorithm, &[]).err(), Some(KeyFault::SecretTooShort));
         }
         assert_eq!(parse(Algorithm::Rs256, &[7; 64]).err(), Some(KeyFault::WrongKeyType));
+    }
+
+    #[test]
+    fn two_implementations_agree() {
+        for (algorithm, other) in [
+            (Algorithm::Hs256, aws_lc_rs::hmac::HMAC_SHA256),
+            (Algorithm::Hs384, aws_lc_rs::hmac::HMAC_SHA384),
+            (Algorithm::Hs512, aws_lc_rs::hmac::HMAC_SHA512),
+        ] {
+            for length in [64, 65, 127, 128, 129, 200, 1000] {
+                let secret: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+                let tag = aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(other, &secret), &secret);
+                assert!(verify(&parse(algorithm, &secret).unwrap(), &secret, tag.as_ref()), "{algorithm} {length}");
+            }
+        }
     }
 
     #[test]

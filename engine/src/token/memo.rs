@@ -1,0 +1,156 @@
+//! The headers seen last, already read.
+//!
+//! An issuer writes the same header into every token it signs with one key. What a
+//! header says is a function of its bytes alone, so an entry found by comparing all
+//! of them can never be stale, and nothing but bytes that were read as a good
+//! header is ever entered.
+
+use super::{header::Header, json::fingerprint};
+use crate::limits;
+
+/// Headers up to this many encoded bytes are kept; longer ones pass through.
+const LONGEST: usize = 512;
+/// Enough for the keys of a dozen issuers in rotation.
+const SLOTS: usize = 16;
+
+/// A small table of headers, indexed by a few bits of their bytes. Its memory is
+/// taken once; hostile headers can only push others out, to be read again.
+pub(super) struct HeaderMemo {
+    slots: Vec<Slot>,
+    /// Where a header that is too long to keep lies until the next one.
+    passing: Slot,
+}
+
+struct Slot {
+    /// Whether the rest means anything: an empty slot is not an empty header.
+    known: bool,
+    encoded: Vec<u8>,
+    algorithm: OptionalText,
+    kid: OptionalText,
+}
+
+/// An `Option<String>` that keeps its memory when it becomes `None`.
+struct OptionalText {
+    present: bool,
+    text: String,
+}
+
+impl HeaderMemo {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Slot::with_capacity(LONGEST)).collect(),
+            passing: Slot::with_capacity(limits::TOKEN_BYTES),
+        }
+    }
+
+    /// What the encoded header says; `read` is asked if it is not known.
+    pub(super) fn get_or_read<'m, E>(
+        &'m mut self,
+        encoded: &[u8],
+        read: impl FnOnce(&mut dyn FnMut(Header<'_>)) -> Result<(), E>,
+    ) -> Result<Header<'m>, E> {
+        let slot = self.slot(encoded);
+        if !slot.known || slot.encoded != encoded {
+            // Until it holds all of the new header: a refused one leaves no trace.
+            slot.known = false;
+            read(&mut |header| slot.enter(encoded, header))?;
+        }
+        Ok(Header { algorithm: slot.algorithm.get(), kid: slot.kid.get() })
+    }
+
+    fn slot(&mut self, encoded: &[u8]) -> &mut Slot {
+        let index = usize::from(fingerprint(encoded)) & (SLOTS - 1);
+        match self.slots.get_mut(index) {
+            Some(slot) if encoded.len() <= LONGEST => slot,
+            _ => &mut self.passing,
+        }
+    }
+}
+
+impl Slot {
+    fn with_capacity(bytes: usize) -> Self {
+        let text = || OptionalText { present: false, text: String::with_capacity(bytes) };
+        Self { known: false, encoded: Vec::with_capacity(bytes), algorithm: text(), kid: text() }
+    }
+
+    fn enter(&mut self, encoded: &[u8], header: Header<'_>) {
+        self.algorithm.set(header.algorithm);
+        self.kid.set(header.kid);
+        self.encoded.clear();
+        self.encoded.extend_from_slice(encoded);
+        self.known = true;
+    }
+}
+
+impl OptionalText {
+    fn get(&self) -> Option<&str> {
+        self.present.then_some(&self.text)
+    }
+
+    fn set(&mut self, text: Option<&str>) {
+        self.present = text.is_some();
+        self.text.clear();
+        self.text.push_str(text.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks a header up, reading it as `alg` = its own bytes; tells whether it had to.
+    fn look(memo: &mut HeaderMemo, encoded: &str, kid: Option<&str>) -> (Option<String>, Option<String>, bool) {
+        let mut asked = false;
+        let header = memo.get_or_read::<()>(encoded.as_bytes(), |enter| {
+            asked = true;
+            enter(Header { algorithm: Some(encoded), kid });
+            Ok(())
+        });
+        let header = header.unwrap();
+        (header.algorithm.map(str::to_owned), header.kid.map(str::to_owned), asked)
+    }
+
+    #[test]
+    fn a_header_is_read_once_and_then_known() {
+        let mut memo = HeaderMemo::new();
+        assert_eq!(look(&mut memo, "one", Some("k")), (Some("one".into()), Some("k".into()), true));
+        assert_eq!(look(&mut memo, "one", None), (Some("one".into()), Some("k".into()), false));
+    }
+
+    #[test]
+    fn many_headers_push_each_other_out_and_are_never_mixed_up() {
+        let mut memo = HeaderMemo::new();
+        for round in 0..3 {
+            for number in 0..200 {
+                let encoded = format!("{number}{}", "x".repeat(number * 5));
+                let kid = (number % 3 != 0).then_some(encoded.as_str());
+                let (algorithm, found, _) = look(&mut memo, &encoded, kid);
+                assert_eq!((algorithm.as_deref(), found.as_deref()), (Some(encoded.as_str()), kid), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_header_is_read_every_time_and_leaves_no_trace() {
+        let mut memo = HeaderMemo::new();
+        // Also one of no bytes at all, like those of a slot that holds nothing.
+        for hostile in ["", "bad", &"z".repeat(LONGEST + 1)] {
+            for _ in 0..2 {
+                assert!(memo.get_or_read(hostile.as_bytes(), |_| Err("refused")).is_err(), "{hostile:?}");
+            }
+            assert!(look(&mut memo, hostile, Some("k")).2, "{hostile:?} is still to be read");
+            assert!(memo.get_or_read(b"another", |_| Err("refused")).is_err());
+        }
+    }
+
+    #[test]
+    fn its_memory_never_grows() {
+        let mut memo = HeaderMemo::new();
+        for length in [0, 1, LONGEST, LONGEST + 1, limits::TOKEN_BYTES] {
+            let encoded = "y".repeat(length);
+            look(&mut memo, &encoded, Some(&encoded));
+        }
+        assert!(memo.slots.iter().all(|slot| slot.encoded.capacity() == LONGEST && slot.kid.text.capacity() == LONGEST));
+        assert_eq!(memo.passing.kid.text.capacity(), limits::TOKEN_BYTES);
+    }
+}
