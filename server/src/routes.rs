@@ -6,7 +6,12 @@ mod metrics;
 mod verify;
 mod wellknown;
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -19,15 +24,42 @@ use crate::{
 };
 
 /// Answers a request on the main listener.
-pub async fn main<B>(app: &App, request: Request<B>) -> Response<Body>
+pub fn main<'a, B>(app: &'a App, request: Request<B>) -> Answer<'a>
 where
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'a,
 {
     let path = request.uri().path();
     if path == "/auth" || path.starts_with("/auth/") {
-        return forward_auth::answer(app, request.headers());
+        return Answer::Ready(Some(forward_auth::answer(app, request.headers())));
     }
-    match path {
+    Answer::Later(Box::pin(others(app, request)))
+}
+
+/// An answer that is there or on its way. What decides on every request of a proxy
+/// has nothing to wait for, and is not moved through a state machine.
+pub enum Answer<'a> {
+    /// There, until it is taken.
+    Ready(Option<Response<Body>>),
+    /// On its way.
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + 'a>>),
+}
+
+impl Future for Answer<'_> {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
+
+async fn others<B>(app: &App, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    match request.uri().path() {
         "/v1/verify" if request.method() == Method::POST => {
             let (parts, body) = request.into_parts();
             let response = match read(body, app.server.max_body.min(verify::MOST_BODY)).await {

@@ -1,6 +1,11 @@
 //! HTTP/1.1 by hyper.
 
-use std::{convert::Infallible, error::Error, pin::pin};
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
@@ -18,12 +23,9 @@ const BUFFER: usize = 32 * 1024;
 pub async fn serve<S, F>(stream: S, drain: &Drain, answer: impl Fn(Request<Incoming>) -> F)
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = Response<Body>>,
+    F: Future<Output = Response<Body>> + Unpin,
 {
-    let service = service_fn(|request| {
-        let answer = answer(request);
-        async { Ok::<_, Infallible>(answer.await) }
-    });
+    let service = service_fn(|request| Certain(answer(request)));
     let connection = Builder::new().max_buf_size(BUFFER).writev(false).serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut told = false;
@@ -36,5 +38,16 @@ where
     if let Err(error) = ended.await {
         // The client's business: it hung up or did not speak HTTP.
         tracing::debug!("connection ended: {error}{}", error.source().map(|source| format!(": {source}")).unwrap_or_default());
+    }
+}
+
+/// A future that cannot fail, as hyper wants it.
+struct Certain<F>(F);
+
+impl<F: Future + Unpin> Future for Certain<F> {
+    type Output = Result<F::Output, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(Ok)
     }
 }

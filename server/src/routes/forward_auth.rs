@@ -65,6 +65,10 @@ const ROOM: usize = 8;
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 fn escaped(text: &str) -> HeaderValue {
+    // Nearly every value stands as it is.
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%' && byte != b',') {
+        return header_value(text);
+    }
     header_value(&Cow::from(utf8_percent_encode(text, ESCAPED)))
 }
 
