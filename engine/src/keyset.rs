@@ -60,7 +60,6 @@ pub struct VerificationKey {
     parsed: Parsed,
 }
 
-#[expect(clippy::large_enum_variant, reason = "keys are few, and a pointer less is followed per verification")]
 enum Parsed {
     Secret(ring::hmac::Key),
     Public(ParsedPublicKey),

@@ -137,7 +137,9 @@ impl Worker {
         match stream.into_std() {
             Ok(stream) => {
                 self.load.fetch_add(1, Ordering::Relaxed);
-                let _worker_has_panicked = self.connections.send(stream);
+                if self.connections.send(stream).is_err() {
+                    self.load.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             Err(error) => tracing::warn!("handing over a connection failed: {error}"),
         }
@@ -159,13 +161,13 @@ async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<std::net::TcpStr
     // to one shared counter would be a write that all of them wait for.
     let (app, drain) = (Rc::new(app), Rc::new(Drain::default()));
     while let Some(stream) = queue.recv().await {
-        let (app, drain, load) = (Rc::clone(&app), Rc::clone(&drain), Arc::clone(&load));
+        let (app, drain, open) = (Rc::clone(&app), Rc::clone(&drain), Open(Arc::clone(&load)));
         tokio::task::spawn_local(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connection(&app, stream, &drain).await,
                 Err(error) => tracing::warn!("taking over a connection failed: {error}"),
             }
-            load.fetch_sub(1, Ordering::Relaxed);
+            drop(open);
         });
     }
     // The acceptor is gone. Whatever is still open after the deadline is cut off.
@@ -176,6 +178,15 @@ async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<std::net::TcpStr
         }
     };
     let _deadline = tokio::time::timeout(DRAIN, drained).await;
+}
+
+/// One open connection, counted until it is gone, however it goes.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 async fn connection(app: &Arc<App>, stream: TcpStream, drain: &Drain) {
