@@ -22,9 +22,9 @@ pub fn path() -> &'static Path {
         // target/<profile>/deps/<test>
         let profile = test.ancestors().nth(2).unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build
-            .args(["build", "--quiet", "-p", "countersign-server", "--bin", "countersign"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        // For the whole workspace: for one package alone cargo chooses other features
+        // of the dependencies, and compiles them all again.
+        build.args(["build", "--quiet", "--workspace", "--bin", "countersign"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");
         }
