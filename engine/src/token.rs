@@ -68,6 +68,8 @@ impl JwsBuffers {
     /// Takes a token apart.
     pub(crate) fn decode<'s>(&'s mut self, token: &'s [u8]) -> Result<Jws<'s>, Reject> {
         let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
+        // Of a token with too many dots, that is the fault to name.
+        let decode_segment = |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_fault(payload));
         let header = self.memo.get_or_read(header, |enter| {
             let json = decode_segment(header, &mut self.header_bytes)?;
             let document = self.header.parse(json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
@@ -84,7 +86,7 @@ impl JwsBuffers {
 pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     let encoded = Compact::split(token)?.header;
     let mut buffer = vec![0; encoded.len()];
-    decode_segment(encoded, &mut buffer).map(<[u8]>::to_vec)
+    decode_base64(encoded, &mut buffer).map(<[u8]>::to_vec).ok_or(Reject::Base64)
 }
 
 /// Where the three segments of a compact JWS lie.
@@ -114,13 +116,9 @@ impl<'t> Compact<'t> {
     }
 }
 
-fn decode_segment<'b>(segment: &[u8], buffer: &'b mut [u8]) -> Result<&'b [u8], Reject> {
-    decode_base64(segment, buffer).ok_or_else(|| segment_fault(segment))
-}
-
-/// Names what is wrong with a segment that did not decode.
-fn segment_fault(segment: &[u8]) -> Reject {
-    if memchr::memchr(b'.', segment).is_some() { Reject::Segments } else { Reject::Base64 }
+/// Names what is wrong with a token of which a segment did not decode.
+fn segment_fault(payload: &[u8]) -> Reject {
+    if memchr::memchr(b'.', payload).is_some() { Reject::Segments } else { Reject::Base64 }
 }
 
 #[cfg(test)]
@@ -152,6 +150,9 @@ mod tests {
         let compact = Compact::split(token.as_bytes()).unwrap();
         assert_eq!(compact.payload, b"b.c");
         assert_eq!(segment_fault(compact.payload), Reject::Segments);
+        let fault = |token: &str| with_scratch(|scratch| scratch.jws.decode(token.as_bytes()).err());
+        assert_eq!(fault("a.b.c.d.e"), Some(Reject::Segments), "b10: also where another segment is the first not to decode");
+        assert_eq!(fault("a.b.c"), Some(Reject::Base64));
     }
 
     #[test]

@@ -234,7 +234,7 @@ fn has_duplicate_sorted<const MOST: usize>(members: Members<'_, '_>) -> bool {
 }
 
 /// Ten bits of a name: enough to tell the handful of names of a token apart.
-pub(super) fn fingerprint(name: &[u8]) -> u16 {
+fn fingerprint(name: &[u8]) -> u16 {
     let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
         (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
         _ => name.iter().fold(0, |folded, byte| (folded << 8) | u64::from(*byte)),

@@ -5,17 +5,23 @@
 //! of them can never be stale, and nothing but bytes that were read as a good
 //! header is ever entered.
 
-use super::{header::Header, json::fingerprint};
+use core::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+
+use super::header::Header;
 use crate::limits;
 
 /// Headers up to this many encoded bytes are kept; longer ones pass through.
 const LONGEST: usize = 512;
 /// Enough for the keys of a dozen issuers in rotation.
-const SLOTS: usize = 16;
+const SLOTS: u64 = 16;
 
-/// A small table of headers, indexed by a few bits of their bytes. Its memory is
-/// taken once; hostile headers can only push others out, to be read again.
+/// A small table of headers, indexed by a hash of all their bytes that nobody
+/// outside can foresee. Its memory is taken once; hostile headers can only push
+/// others out, to be read again.
 pub(super) struct HeaderMemo {
+    hash: RandomState,
     slots: Vec<Slot>,
     /// Where a header that is too long to keep lies until the next one.
     passing: Slot,
@@ -38,6 +44,7 @@ struct OptionalText {
 impl HeaderMemo {
     pub(super) fn new() -> Self {
         Self {
+            hash: RandomState::default(),
             slots: (0..SLOTS).map(|_| Slot::with_capacity(LONGEST)).collect(),
             passing: Slot::with_capacity(limits::TOKEN_BYTES),
         }
@@ -59,7 +66,7 @@ impl HeaderMemo {
     }
 
     fn slot(&mut self, encoded: &[u8]) -> &mut Slot {
-        let index = usize::from(fingerprint(encoded)) & (SLOTS - 1);
+        let index = usize::try_from(self.hash.hash_one(encoded) % SLOTS).unwrap_or(0);
         match self.slots.get_mut(index) {
             Some(slot) if encoded.len() <= LONGEST => slot,
             _ => &mut self.passing,
@@ -128,6 +135,16 @@ mod tests {
                 assert_eq!((algorithm.as_deref(), found.as_deref()), (Some(encoded.as_str()), kid), "round {round}");
             }
         }
+    }
+
+    #[test]
+    fn headers_that_differ_in_the_middle_only_do_not_crowd_one_slot() {
+        let mut memo = HeaderMemo::new();
+        for number in 0..200 {
+            look(&mut memo, &format!("eyJhbGciOiJSUzI1NiIsImtpZCI6{number:08}InR5cCI6IkpXVCJ9"), None);
+        }
+        let used = memo.slots.iter().filter(|slot| slot.known).count();
+        assert!(used >= 8, "200 headers share {used} slots");
     }
 
     #[test]
