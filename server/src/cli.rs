@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_engine::Algorithm;
 
-use crate::config::ClientType;
+use crate::{
+    config::ClientType,
+    surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+};
 
 /// Verifies bearer tokens for reverse proxies and applications.
 #[derive(Parser)]
 #[command(
+    name = "countersign",
     version,
     about,
     max_term_width = 100,
@@ -23,6 +27,11 @@ Examples:
   countersign config check --config server.cfg --config auth.cfg
   countersign token sign --client-type api --expire 3600
   echo \"$TOKEN\" | countersign token verify --config server.cfg
+
+Environment:
+  INMANTA_<SECTION>_<OPTION>  overrides an option of the configuration
+  COUNTERSIGN_STATE_DIR       the state directory; else below XDG_STATE_HOME or ~/.local/state
+  COUNTERSIGN_LOG             what is logged: error, warn, info (default), debug, trace
 
 Exit codes: 0 done, 1 it could not be done, 2 the command line or the
 configuration is wrong. Refused tokens are answers, not failures."
@@ -80,7 +89,7 @@ Example:
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Threads that serve requests; one per core unless said otherwise.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
@@ -119,7 +128,7 @@ Example:
   countersign token verify --config server.cfg --now 1700000000 < tokens.txt")]
     Verify {
         /// The moment to verify at, in seconds since 1970; the present unless said otherwise.
-        #[arg(long, value_name = "UNIX")]
+        #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
         now: Option<u64>,
     },
 }
@@ -134,7 +143,7 @@ pub struct SignArgs {
     #[arg(long = "env", short = 'e', value_name = "ID")]
     pub environment: Option<String>,
     /// Its lifetime in seconds; what the section says unless said otherwise.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
     pub expire: Option<u32>,
     /// Leave every date out: the same request gives the same token.
     #[arg(long)]
@@ -186,8 +195,14 @@ pub struct CorpusArgs {
     pub valid: f64,
 }
 
+/// The claims that are not for `--claim` to set.
+const RESERVED_CLAIMS: [&str; 7] = ["aud", CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM, "exp", "iat", "iss", "nbf"];
+
 fn named_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if RESERVED_CLAIMS.contains(&name) {
+        return Err(format!("{name} is set by the section, or by --client-type, --env and --expire"));
+    }
     Ok((name.into(), value.into()))
 }
 

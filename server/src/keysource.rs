@@ -48,15 +48,20 @@ pub fn spawn_refreshers(app: &Arc<App>) -> io::Result<()> {
 }
 
 fn refresh_forever(app: &App, section: &IssuerSection, source: &JwksSource) {
-    let mut asked = false;
+    let (mut asked, mut failing) = (false, true);
     loop {
         let pause = match load(section, source) {
             Ok(keys) => {
+                // The first success, and the first after failures.
+                if std::mem::replace(&mut failing, false) {
+                    tracing::info!(section = section.section(), keys = keys.len(), "keys loaded");
+                }
                 app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys));
                 REFRESH
             }
             Err(reason) => {
                 tracing::warn!(section = section.section(), "{reason}");
+                failing = true;
                 RETRY
             }
         };

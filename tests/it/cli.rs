@@ -147,6 +147,22 @@ fn a_client_type_outside_the_section_is_not_signed() {
 }
 
 #[test]
+fn claims_that_have_options_of_their_own_are_not_set_beside_them() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.file("c.cfg", SIGNING);
+    let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"];
+    for claim in ["urn:inmanta:ct=agent", "iss=evil", "exp=1", "aud=x"] {
+        let refused = sandbox.run(sign.iter().chain(&["--claim", claim]));
+        assert!(refused.code() == 2 && refused.stderr.contains("--client-type, --env and --expire"), "{refused:?}");
+    }
+    let twice = sandbox.run(sign.iter().chain(&["--claim", "sub=a", "--claim", "sub=b"]));
+    assert!(twice.code() == 1 && twice.stderr.contains("the claim sub is given twice"), "{twice:?}");
+    let negative = sandbox.run(sign.iter().chain(&["--expire", "-5"]));
+    assert!(negative.code() == 2 && negative.stderr.contains("-5 is not in 1.."), "{negative:?}");
+    assert!(sandbox.run(["--version"]).text().starts_with("countersign 0."));
+}
+
+#[test]
 fn token_verify_answers_every_line_untrimmed_and_in_order() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);

@@ -90,7 +90,11 @@ fn exactly_one_section_signs_and_issuers_differ() {
     let same_issuer = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("sign=true", "sign=false");
     refused(&format!("{SIGNING}{same_issuer}"), &["Only one configuration per issuer is supported"]);
     let both_default = format!("{}[auth_jwt_b]\nalgorithm=HS256\nclient_types=api\nkey={KEY}\n", with("issuer", ""));
-    refused(&both_default, &["Only one configuration per issuer is supported"]);
+    // The section without the option has its header for a place.
+    refused(
+        &both_default,
+        &["c.cfg:1: Only one configuration per issuer is supported", "auth_jwt_b has the issuer https://localhost:8888/ too"],
+    );
     assert_eq!(check(&Sandbox::new(), "c.cfg", "[server]\nauth=true\n").code(), 0, "no issuer at all is valid");
 }
 
@@ -124,7 +128,7 @@ fn all_mistakes_are_told_at_once_with_their_lines() {
         &[
             "c.cfg:2: Not a boolean: perhaps",
             "c.cfg:3: bind_port",
-            "[auth_jwt_a]: algorithm is required in auth_jwt_a section",
+            "c.cfg:4: algorithm is required in auth_jwt_a section",
             "help:",
         ],
     );

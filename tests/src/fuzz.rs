@@ -318,7 +318,7 @@ impl Reading {
         raw.add("fuzz", text, format, &mut parsing);
         // These two name files that are opened: not for the fuzzer to choose.
         if let Some(server) = raw.sections.get_mut("server") {
-            server.retain(|option, _| !["ssl_cert_file", "ssl_key_file"].contains(&option.as_str()));
+            server.settings.retain(|option, _| !["ssl_cert_file", "ssl_key_file"].contains(&option.as_str()));
         }
         Self { config: Config::from_raw(raw.clone()), raw, parsing }
     }
@@ -357,7 +357,9 @@ fn assert_keys_stay_secret(text: &str, format: Format, raw: &Raw) {
     if text.to_lowercase().contains("canary") {
         return;
     }
-    let keys = |raw: &Raw| raw.sections.values().filter_map(|section| Some(section.get("key")?.text.clone())).collect::<Vec<_>>();
+    let keys = |raw: &Raw| {
+        raw.sections.values().filter_map(|section| Some(section.settings.get("key")?.text.clone())).collect::<Vec<_>>()
+    };
     let mut secrets = keys(raw).into_iter();
     let Some(secret) = secrets.find(|key| key.len() >= 16 && text.matches(key).count() == 1) else { return };
     for canary in [GOOD_KEY, SHORT_KEY, NOT_BASE64] {

@@ -31,6 +31,11 @@ pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
 fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
     let config = place.load()?;
     let section = config.signing().ok_or_else(|| Failure::work("no auth_jwt section is configured: nothing to sign with"))?;
+    let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Failure::work(format_args!("the claim {} is given twice", twice[0])));
+    }
     let request = TokenRequest {
         client_types: args.client_types,
         environment: args.environment,

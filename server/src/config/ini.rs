@@ -9,6 +9,8 @@ use super::{
     setting::{Section, Setting, normal_option, normal_section},
 };
 
+/// In place of an option's name: the header of the section.
+const HEADER: &str = "[]";
 /// A section name that no file can spell: what stands before the first header.
 const BEFORE_ANY_SECTION: &str = "\0";
 
@@ -35,7 +37,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             continue;
         }
         let section = normal_section(&section);
-        let settings = sections.entry(section.clone()).or_default();
+        let place = lines.place(name, &section, HEADER);
+        let settings = &mut sections.entry(section.clone()).or_insert_with(|| Section { place, ..Section::default() }).settings;
         for (option, value) in options.into_iter().collect::<BTreeMap<_, _>>() {
             let option = normal_option(&option);
             let place = lines.place(name, &section, &option);
@@ -78,6 +81,7 @@ impl Lines {
             }
             if let Some(header) = line.strip_prefix('[') {
                 section = normal_section(header.split(']').next().unwrap_or_default().trim());
+                lines.entry((section.clone(), HEADER.into())).or_default().push(number);
                 current = None;
             } else if current.is_none_or(|current| indent <= current) {
                 let option = line.split(['=', ':']).next().unwrap_or_default().trim();
@@ -90,7 +94,8 @@ impl Lines {
 
     /// The first line that is an option, whichever it is.
     fn first(&self, name: &str) -> String {
-        let line = self.0.values().flatten().min();
+        let options = self.0.iter().filter(|((_, option), _)| option != HEADER);
+        let line = options.flat_map(|(_, lines)| lines).min();
         line.map_or_else(|| name.into(), |line| format!("{name}:{line}"))
     }
 
@@ -123,7 +128,7 @@ mod tests {
 
     fn setting(text: &str, section: &str, option: &str) -> Option<(String, String)> {
         let sections = parse("f", text).unwrap();
-        let setting = sections.get(section)?.get(option)?;
+        let setting = sections.get(section)?.settings.get(option)?;
         Some((setting.text.clone(), setting.place.clone()))
     }
 

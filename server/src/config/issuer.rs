@@ -1,12 +1,6 @@
 //! The `auth_jwt_*` sections: one issuer each.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use base64::{
     Engine as _,
@@ -379,14 +373,13 @@ fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
 }
 
 fn check_issuers_differ(sections: &BTreeMap<String, Section>, issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
-    let mut seen = BTreeSet::new();
-    for section in issuers.iter().filter(|section| !seen.insert(&section.issuer.name)) {
-        let place = sections.get(section.section()).and_then(|settings| settings.get("issuer"));
-        let place = place.map_or_else(|| format!("[{}]", section.section()), |setting| setting.place.clone());
-        problems.push(Problem::new(place, "Only one configuration per issuer is supported").help(format!(
-            "another section has the issuer {} too; leaving it out means https://localhost:8888/",
-            section.issuer.name
-        )));
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for section in issuers {
+        let Some(earlier) = seen.insert(&section.issuer.name, section.section()) else { continue };
+        let mut reader = Reader::new(sections, section.section(), problems);
+        let name = &section.issuer.name;
+        let help = format!("{earlier} has the issuer {name} too; a section without issuer means https://localhost:8888/");
+        reader.problem("issuer", "Only one configuration per issuer is supported", &help);
     }
 }
 

@@ -71,9 +71,11 @@ impl Raw {
             Format::Ini => &mut self.warnings,
             Format::Toml => problems,
         };
-        unknown.extend(unknown_names(name, &sections));
+        unknown.extend(unknown_names(&sections));
         for (section, settings) in sections {
-            self.sections.entry(section).or_default().extend(settings);
+            let known = self.sections.entry(section).or_default();
+            known.place = settings.place;
+            known.settings.extend(settings.settings);
         }
     }
 
@@ -107,7 +109,7 @@ impl Raw {
     }
 
     fn set(&mut self, section: &str, option: &str, text: String, place: String) {
-        self.sections.entry(section.into()).or_default().insert(option.into(), Setting { text, place });
+        self.sections.entry(section.into()).or_default().settings.insert(option.into(), Setting { text, place });
     }
 }
 
@@ -151,16 +153,16 @@ fn option_of_variable(name: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-fn unknown_names(file: &str, sections: &BTreeMap<String, Section>) -> Vec<Problem> {
+fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
     let mut unknown = Vec::new();
     for (section, settings) in sections {
         let Some(known) = options::of_section(section) else {
             if !options::FOREIGN_SECTIONS.contains(&section.as_str()) {
-                unknown.push(unknown_section(file, section));
+                unknown.push(unknown_section(&settings.place, section));
             }
             continue;
         };
-        for (option, setting) in settings.iter().filter(|(option, _)| !known.contains(&option.as_str())) {
+        for (option, setting) in settings.settings.iter().filter(|(option, _)| !known.contains(&option.as_str())) {
             let problem = Problem::new(&setting.place, format!("unknown option {option} in section {section}"));
             unknown.push(match options::nearest(option, known.iter().copied()) {
                 Some(meant) => problem.help(format!("did you mean {meant}?")),
@@ -171,8 +173,8 @@ fn unknown_names(file: &str, sections: &BTreeMap<String, Section>) -> Vec<Proble
     unknown
 }
 
-fn unknown_section(file: &str, section: &str) -> Problem {
-    let problem = Problem::new(file, format!("unknown section [{section}]"));
+fn unknown_section(place: &str, section: &str) -> Problem {
+    let problem = Problem::new(place, format!("unknown section [{section}]"));
     let lower = section.to_lowercase().replace('-', "_");
     if lower.starts_with(ISSUER_PREFIX) {
         return problem.help(format!("did you mean [{lower}]? The prefix auth_jwt_ is case-sensitive"));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     fn value<'r>(raw: &'r Raw, section: &str, option: &str) -> Option<&'r str> {
-        Some(raw.sections.get(section)?.get(option)?.text.as_str())
+        Some(raw.sections.get(section)?.settings.get(option)?.text.as_str())
     }
 
     #[test]

@@ -24,7 +24,11 @@ impl<'r> Reader<'r> {
     pub(super) fn place(&self, option: &str) -> String {
         match self.setting(option) {
             Some(setting) => setting.place.clone(),
-            None => format!("[{}]", self.section),
+            None => self
+                .settings
+                .map(|section| section.place.clone())
+                .filter(|place| !place.is_empty())
+                .unwrap_or_else(|| format!("[{}]", self.section)),
         }
     }
 
@@ -71,6 +75,6 @@ impl<'r> Reader<'r> {
     }
 
     fn setting(&self, option: &str) -> Option<&'r Setting> {
-        self.settings?.get(option)
+        self.settings?.settings.get(option)
     }
 }

@@ -21,7 +21,13 @@ impl fmt::Debug for Setting {
 }
 
 /// One section: its options by name, with `_` for every `-`.
-pub type Section = BTreeMap<String, Setting>;
+#[derive(Clone, Debug, Default)]
+pub struct Section {
+    /// `file:line` of its header; empty for one made by environment variables.
+    pub place: String,
+    /// Its options.
+    pub settings: BTreeMap<String, Setting>,
+}
 
 /// Inmanta's `_` and `-` are the same in the names of options.
 pub(super) fn normal_option(name: &str) -> String {

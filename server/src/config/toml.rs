@@ -29,7 +29,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             continue;
         };
         let section = normal_section(section.get_ref());
-        let settings = sections.entry(section.clone()).or_default();
+        let settings =
+            &mut sections.entry(section.clone()).or_insert_with(|| Section { place: here, ..Section::default() }).settings;
         let mut in_order: Vec<_> = options.iter().collect();
         in_order.sort_by_key(|(option, _)| option.span().start);
         for (option, value) in in_order {
@@ -76,12 +77,12 @@ mod tests {
     #[test]
     fn values_of_every_kind_become_texts() {
         let sections = parse("f", "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n").unwrap();
-        let text = |section: &str, option: &str| sections[section][option].text.clone();
+        let text = |section: &str, option: &str| sections[section].settings[option].text.clone();
         assert_eq!(text("server", "auth"), "true");
         assert_eq!(text("server", "bind_port"), "8888");
         assert_eq!(text("auth_jwt_a", "client_types"), "api,agent");
         assert_eq!(text("auth_jwt_a", "jwks_request_timeout"), "1.5");
-        assert_eq!(sections["server"]["bind_port"].place, "f:3");
+        assert_eq!(sections["server"].settings["bind_port"].place, "f:3");
     }
 
     #[test]
