@@ -15,11 +15,11 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::LocalSet,
+    task::{LocalSet, spawn_local},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -58,56 +58,46 @@ pub fn threads(configured: Option<usize>) -> usize {
 /// # Errors
 /// An address that cannot be bound, or a system out of threads.
 pub fn serve(app: &Arc<App>, threads: usize, listening: impl FnOnce(&Bound)) -> io::Result<()> {
-    let workers = (0..threads).map(|index| Worker::start(index, app)).collect::<io::Result<Vec<_>>>()?;
-    LocalSet::new().block_on(&runtime()?, run(app, &workers, listening))?;
+    let workers = Rc::new((0..threads).map(|index| Worker::start(index, app)).collect::<io::Result<Vec<_>>>()?);
+    // What accepts ends with its tasks, and gives its workers back.
+    LocalSet::new().block_on(&runtime()?, accept_until_told(app, &workers, listening))?;
     // All are told before any is waited for.
-    let joins: Vec<_> = workers.into_iter().map(Worker::close).collect();
+    let joins: Vec<_> = Rc::into_inner(workers).into_iter().flatten().map(Worker::close).collect();
     for join in joins {
         let _panicked_worker = join.join();
     }
     Ok(())
 }
 
-async fn run(app: &Arc<App>, workers: &[Worker], listening: impl FnOnce(&Bound)) -> io::Result<()> {
-    let mut main = Vec::new();
-    for address in &app.server.addresses {
-        main.push(tcp::bind(*address, "bind_address and bind_port in [server]")?);
-    }
+async fn accept_until_told(app: &Arc<App>, workers: &Rc<Vec<Worker>>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+    let option = "bind_address and bind_port in [server]";
+    let main = app.server.addresses.iter().map(|address| tcp::bind(*address, option)).collect::<io::Result<Vec<_>>>()?;
     let metrics = tcp::bind(app.server.metrics_address, "bind_address and bind_port in [metrics]")?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     keysource::spawn_refreshers(app)?;
     listening(&Bound {
-        main: main.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?,
+        main: main.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?,
         metrics: metrics.local_addr()?,
         scheme: if app.server.tls.is_some() { "https" } else { "http" },
     });
-
-    let serving = async {
-        let accepting = main.into_iter().map(|listener| tcp::accept(listener, |stream| least_loaded(workers).hand_over(stream)));
-        let operations = tcp::accept(metrics, |stream| {
-            let app = Arc::clone(app);
-            tokio::task::spawn_local(async move {
-                let answer = |request| std::future::ready(routes::operations(&app, &request));
-                http1::serve(stream, &Drain::default(), answer).await;
-            });
-        });
-        let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + '_>>> = vec![Box::pin(operations)];
-        all.extend(accepting.map(|future| Box::pin(future) as _));
-        std::future::poll_fn(|context| {
-            for future in &mut all {
-                let _runs_for_ever = future.as_mut().poll(context);
-            }
-            std::task::Poll::<()>::Pending
-        })
-        .await;
-    };
+    for listener in main {
+        let workers = Rc::clone(workers);
+        spawn_local(tcp::accept(listener, move |stream| least_loaded(&workers).hand_over(stream)));
+    }
+    let operations = Arc::clone(app);
+    spawn_local(tcp::accept(metrics, move |stream| drop(spawn_local(serve_operations(Arc::clone(&operations), stream)))));
     tokio::select! {
-        () = serving => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: connections get {} s to finish", DRAIN.as_secs());
     Ok(())
+}
+
+/// Metrics and probes are asked for rarely, and answered on the accepting thread.
+async fn serve_operations(app: Arc<App>, stream: TcpStream) {
+    let answer = |request| std::future::ready(routes::operations(&app, &request));
+    http1::serve(stream, &Drain::default(), answer).await;
 }
 
 /// One thread that serves connections.
@@ -162,7 +152,7 @@ async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<std::net::TcpStr
     let (app, drain) = (Rc::new(app), Rc::new(Drain::default()));
     while let Some(stream) = queue.recv().await {
         let (app, drain, open) = (Rc::clone(&app), Rc::clone(&drain), Open(Arc::clone(&load)));
-        tokio::task::spawn_local(async move {
+        spawn_local(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connection(&app, stream, &drain).await,
                 Err(error) => tracing::warn!("taking over a connection failed: {error}"),

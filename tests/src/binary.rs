@@ -214,10 +214,15 @@ impl Server<'_> {
         std::fs::read_to_string(self.sandbox.path().join("log")).unwrap()
     }
 
-    /// Sends a signal and returns how it ended and what it printed after its addresses.
-    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Sends a signal and returns how it ended and what it printed after its addresses.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+        self.signal(signal);
         let status = self.child.wait().unwrap();
         (status, self.rest.take().unwrap().join().unwrap())
     }
