@@ -57,6 +57,18 @@ macro_rules! algorithms {
                 match self { $( Self::$variant => KeyType::$type, )* }
             }
 
+            /// The least bytes a secret of it must have, the length of its hash
+            /// (RFC 7518 section 3.2); `None` where keys are public.
+            #[must_use]
+            pub const fn shortest_secret(self) -> Option<usize> {
+                match self {
+                    Self::Hs256 => Some(32),
+                    Self::Hs384 => Some(48),
+                    Self::Hs512 => Some(64),
+                    _ => None,
+                }
+            }
+
             const fn bit(self) -> u16 {
                 #[expect(clippy::as_conversions, reason = "the discriminants count from zero to twelve")]
                 1u16.wrapping_shl(self as u32)

@@ -29,6 +29,13 @@ macro_rules! rejects {
             /// Every reason, in declaration order; a reason's place is its index.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
+            /// Its place in [`ALL`](Self::ALL).
+            #[must_use]
+            pub const fn index(self) -> usize {
+                #[expect(clippy::as_conversions, reason = "the discriminants count from zero in declaration order")]
+                { self as usize }
+            }
+
             /// The stable name of the reason, for logs, metrics and machines.
             #[must_use]
             pub const fn code(self) -> &'static str {
@@ -144,6 +151,13 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Reject::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_stands_at_its_index() {
+        for (place, reject) in Reject::ALL.iter().enumerate() {
+            assert_eq!(reject.index(), place);
+        }
     }
 
     #[test]

@@ -153,11 +153,10 @@ fn answer_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Resul
 fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     const MOST: u64 = 32 * 1024;
     line.clear();
-    input.by_ref().take(MOST).read_until(b'\n', line)?;
-    let mut rest = line.clone();
-    while !rest.is_empty() && !rest.ends_with(b"\n") {
-        rest.clear();
-        input.by_ref().take(MOST).read_until(b'\n', &mut rest)?;
+    let mut start = input.by_ref().take(MOST);
+    start.read_until(b'\n', line)?;
+    if start.limit() == 0 && !line.ends_with(b"\n") {
+        input.skip_until(b'\n')?;
     }
     Ok(!line.is_empty())
 }

@@ -26,7 +26,7 @@ const SLOTS: usize = REJECTS + 3;
 impl Outcome {
     fn slot(self) -> usize {
         match self {
-            Self::Rejected(reject) => Reject::ALL.iter().position(|one| *one == reject).unwrap_or(0),
+            Self::Rejected(reject) => reject.index(),
             Self::Verified => REJECTS,
             Self::NoToken => REJECTS + 1,
             Self::Conflict => REJECTS + 2,

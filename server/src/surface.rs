@@ -78,11 +78,7 @@ impl Surface {
             (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::message(reject, token)),
             _ => self.body(style, status, ""),
         };
-        let headers = response.headers_mut();
-        match reject.blame() {
-            Blame::Unavailable => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
-            _ => headers.insert(header::WWW_AUTHENTICATE, generic::invalid_token(reject)),
-        };
+        generic::explain(reject, response.headers_mut());
         response
     }
 

@@ -8,13 +8,13 @@ use crate::fault::KeyFault;
 
 /// Takes a secret that is at least as long as the hash (RFC 7518 section 3.2).
 pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyFault> {
-    let (hash, shortest) = match algorithm {
-        Algorithm::Hs256 => (hmac::HMAC_SHA256, 32),
-        Algorithm::Hs384 => (hmac::HMAC_SHA384, 48),
-        Algorithm::Hs512 => (hmac::HMAC_SHA512, 64),
+    let hash = match algorithm {
+        Algorithm::Hs256 => hmac::HMAC_SHA256,
+        Algorithm::Hs384 => hmac::HMAC_SHA384,
+        Algorithm::Hs512 => hmac::HMAC_SHA512,
         _ => return Err(KeyFault::WrongKeyType),
     };
-    if secret.len() < shortest {
+    if algorithm.shortest_secret().is_none_or(|shortest| secret.len() < shortest) {
         return Err(KeyFault::SecretTooShort);
     }
     Ok(hmac::Key::new(hash, secret))

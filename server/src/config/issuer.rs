@@ -303,7 +303,9 @@ fn read_keys(reader: &mut Reader<'_>, algorithms: AlgorithmSet, sign: bool, warn
 }
 
 fn read_secret(reader: &mut Reader<'_>, algorithms: AlgorithmSet) -> Option<KeySource> {
+    // The one that demands the longest key.
     let longest = algorithms.iter().max()?;
+    let bytes = longest.shortest_secret()?;
     let Some(text) = reader.text("key") else {
         let text = format!("key is required in {} for algorithm {longest}", reader.section);
         reader.problem("key", text, "countersign key generate makes one");
@@ -314,11 +316,6 @@ fn read_secret(reader: &mut Reader<'_>, algorithms: AlgorithmSet) -> Option<KeyS
         let text = format!("key in {} is not urlsafe base64", reader.section);
         reader.problem("key", text, "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one");
         return None;
-    };
-    let bytes = match longest {
-        Algorithm::Hs512 => 64,
-        Algorithm::Hs384 => 48,
-        _ => 32,
     };
     if secret.len() < bytes {
         let text = format!("{longest} requires a key of {bytes} bytes ({} bits) or longer in {}", bytes * 8, reader.section);

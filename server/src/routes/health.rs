@@ -1,5 +1,6 @@
 //! Probes.
 
+use countersign_engine::KeySet;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -21,11 +22,9 @@ pub(super) fn ready(app: &App) -> Response<Body> {
     let ready = app.readiness.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let snapshot = app.verifier.snapshot();
-    let keys = |section: &str| {
-        let issuer = snapshot.issuers().find(|issuer| &*issuer.config().section == section);
-        issuer.and_then(|issuer| issuer.keys()).map_or(0, countersign_engine::KeySet::len)
-    };
-    let issuers: Value = app.issuers.iter().map(|one| json!({ "section": one.section(), "keys": keys(one.section()) })).collect();
+    let keys = |name: &str| snapshot.issuer(name).and_then(|issuer| issuer.keys()).map_or(0, KeySet::len);
+    let issuers: Value =
+        app.issuers.iter().map(|one| json!({ "section": one.section(), "keys": keys(&one.issuer.name) })).collect();
     no_store(json(status, &json!({ "ready": ready, "issuers": issuers })))
 }
 

@@ -4,8 +4,8 @@
 //! token; without a body the request's own bearer token is meant. The body itself
 //! tells which, since many clients send JSON under the media type of a form.
 
-use countersign_engine::{Blame, Reject, Verified, limits};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use countersign_engine::{Reject, Verified, limits};
+use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -51,10 +51,7 @@ fn verified_json(verified: &Verified) -> Value {
 
 fn refused(reject: Reject) -> Response<Body> {
     let mut response = problem(Surface::Generic.status(reject, StatusCode::UNAUTHORIZED), reject.code(), &reject.to_string());
-    match reject.blame() {
-        Blame::Unavailable => response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
-        _ => response.headers_mut().insert(header::WWW_AUTHENTICATE, generic::invalid_token(reject)),
-    };
+    generic::explain(reject, response.headers_mut());
     response
 }
 
