@@ -1,0 +1,431 @@
+//! When the keys of an issuer are asked for, and how long they are good.
+//!
+//! A pure state machine: [`Rotation::step`] takes the moment and what happened and
+//! returns what to do. Whoever drives it fetches, publishes and owns the clock; a
+//! moment is the time since any fixed start, on a clock that never goes back.
+//!
+//! The rules:
+//!
+//! - Keys are asked for again before they are due, each issuer at its own point of
+//!   the last third, so that a fleet does not ask in chorus.
+//! - A `kid` that no key has asks once for everybody, and then not again for a
+//!   cool-down. Nothing else a token says causes a fetch; there is no event for a
+//!   bad signature.
+//! - After a failure it tries again, ever less often. Keys that could not be
+//!   confirmed go on being used for a bounded time; then they are withdrawn.
+
+use core::time::Duration;
+
+/// The times one key source is handled by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long keys are used without being confirmed, while all goes well: the
+    /// longest a withdrawn key lives. At least twice the cool-down.
+    pub interval: Duration,
+    /// How long an unknown `kid` causes no fetch after one did.
+    pub cool_down: Duration,
+    /// How much longer keys are used while they cannot be confirmed; zero for not
+    /// at all.
+    pub stale: Duration,
+}
+
+impl Default for Timing {
+    /// Five minutes, 30 seconds, one day.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(300), cool_down: Duration::from_secs(30), stale: Duration::from_secs(86_400) }
+    }
+}
+
+/// Something that happened to a key source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time went by.
+    Wake,
+    /// A token named a `kid` that no key of the issuer has.
+    UnknownKid,
+    /// The fetch under way brought usable keys, or the word that they are the same.
+    Confirmed {
+        /// What the provider allows them to be kept for (RFC 9111 section 5.2.2.1);
+        /// it can shorten the interval, down to twice the cool-down.
+        max_age: Option<Duration>,
+    },
+    /// The fetch under way brought nothing that can be used.
+    Failed,
+}
+
+/// Why keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// There are none, and none were asked for before.
+    Start,
+    /// They are soon due.
+    Schedule,
+    /// The last time failed.
+    Retry,
+    /// A token named a `kid` that no key has.
+    UnknownKid,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Schedule, Self::Retry, Self::UnknownKid];
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Schedule => "schedule",
+            Self::Retry => "retry",
+            Self::UnknownKid => "unknown_kid",
+        }
+    }
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Actions {
+    /// Stop using the keys: nobody has confirmed them for too long.
+    pub withdraw: bool,
+    /// Fetch, and report with [`Event::Confirmed`] or [`Event::Failed`].
+    pub fetch: Option<Cause>,
+}
+
+/// Where one key source stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    timing: Timing,
+    /// This source's place among its like, as a fraction of 65,536.
+    spread: u16,
+    fetching: bool,
+    /// When to fetch of our own accord, unless that is under way.
+    next: Duration,
+    next_cause: Cause,
+    /// When keys in use are withdrawn; `None` while none are in use.
+    lapse: Option<Duration>,
+    failures: u32,
+    /// When an unknown `kid` last caused a fetch.
+    refetched: Option<Duration>,
+}
+
+/// The first pause after a failure while there are no keys; it doubles.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest pause while there are no keys.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+impl Rotation {
+    /// A source that was never asked, and wants to be at once. `spread` is drawn
+    /// once per source and process.
+    #[must_use]
+    pub const fn new(timing: Timing, spread: u16) -> Self {
+        Self {
+            timing,
+            spread,
+            fetching: false,
+            next: Duration::ZERO,
+            next_cause: Cause::Start,
+            lapse: None,
+            failures: 0,
+            refetched: None,
+        }
+    }
+
+    /// The state after `event`, and what to do.
+    #[must_use]
+    pub fn step(mut self, now: Duration, event: Event) -> (Self, Actions) {
+        let mut actions = Actions::default();
+        match event {
+            Event::Wake => {}
+            Event::UnknownKid if self.refetch_from().is_some_and(|from| from <= now) && !self.fetching => {
+                self.refetched = Some(now);
+                self.fetching = true;
+                actions.fetch = Some(Cause::UnknownKid);
+            }
+            Event::UnknownKid => {}
+            Event::Confirmed { max_age } => self.confirm(now, max_age),
+            Event::Failed => self.fail(now),
+        }
+        if self.lapse.is_some_and(|lapse| lapse <= now) {
+            self.lapse = None;
+            // What could wait while there were keys cannot now.
+            self.next = self.next.min(now.saturating_add(LAST_RETRY));
+            actions.withdraw = true;
+        }
+        if !self.fetching && self.next <= now {
+            self.fetching = true;
+            actions.fetch = Some(self.next_cause);
+        }
+        (self, actions)
+    }
+
+    /// When to call [`step`](Self::step) with [`Event::Wake`], if nothing happens
+    /// before; `None` while only the fetch under way can change anything.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Duration> {
+        let next = (!self.fetching).then_some(self.next);
+        next.into_iter().chain(self.lapse).min()
+    }
+
+    /// The moment from which an unknown `kid` causes a fetch; `None` while there
+    /// are no keys, when fetching follows its own pace.
+    #[must_use]
+    pub fn refetch_from(&self) -> Option<Duration> {
+        self.lapse?;
+        Some(self.refetched.map_or(Duration::ZERO, |at| at.saturating_add(self.timing.cool_down)))
+    }
+
+    /// Whether a fetch is under way.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
+    fn confirm(&mut self, now: Duration, max_age: Option<Duration>) {
+        let Timing { interval, cool_down, stale } = self.timing;
+        let shortest = cool_down.saturating_mul(2).min(interval);
+        let lifetime = max_age.unwrap_or(interval).clamp(shortest, interval);
+        self.fetching = false;
+        self.failures = 0;
+        // From 80 down to 70 percent: time enough for retries before they are due.
+        self.next = now.saturating_add(part(lifetime, 80)).saturating_sub(self.spread_of(part(lifetime, 10)));
+        self.next_cause = Cause::Schedule;
+        self.lapse = Some(now.saturating_add(lifetime).saturating_add(stale));
+    }
+
+    fn fail(&mut self, now: Duration) {
+        let doubled = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures));
+        let pause = match self.lapse {
+            // There is no haste, and a provider in trouble is not helped by any.
+            Some(_) => doubled.clamp(self.timing.cool_down, self.timing.interval),
+            None => doubled.min(LAST_RETRY).min(self.timing.interval),
+        };
+        self.fetching = false;
+        self.failures = self.failures.saturating_add(1);
+        self.next = now.saturating_add(pause).saturating_add(self.spread_of(part(pause, 10)));
+        self.next_cause = Cause::Retry;
+    }
+
+    fn spread_of(&self, range: Duration) -> Duration {
+        let scaled = range.saturating_mul(u32::from(self.spread));
+        scaled.checked_div(u32::from(u16::MAX).saturating_add(1)).unwrap_or_default()
+    }
+}
+
+fn part(whole: Duration, percent: u32) -> Duration {
+    whole.saturating_mul(percent).checked_div(100).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing =
+        Timing { interval: Duration::from_secs(300), cool_down: Duration::from_secs(30), stale: Duration::from_secs(600) };
+    const CONFIRMED: Event = Event::Confirmed { max_age: None };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A source whose keys were confirmed at `seconds`.
+    fn confirmed(timing: Timing, seconds: u64) -> Rotation {
+        let (rotation, actions) = Rotation::new(timing, 0).step(at(seconds), Event::Wake);
+        assert_eq!(actions, Actions { withdraw: false, fetch: Some(Cause::Start) });
+        rotation.step(at(seconds), CONFIRMED).0
+    }
+
+    fn fetches(rotation: Rotation, now: Duration, event: Event) -> Option<Cause> {
+        rotation.step(now, event).1.fetch
+    }
+
+    #[test]
+    fn keys_are_asked_for_again_before_they_are_due() {
+        let rotation = confirmed(TIMING, 1000);
+        assert_eq!(rotation.wake_at(), Some(at(1240)));
+        assert_eq!(fetches(rotation, at(1239), Event::Wake), None);
+        assert_eq!(fetches(rotation, at(1240), Event::Wake), Some(Cause::Schedule));
+        let (asked, _) = rotation.step(at(1240), Event::Wake);
+        assert_eq!(fetches(asked, at(1250), Event::Wake), None, "one at a time");
+    }
+
+    #[test]
+    fn sources_spread_over_a_tenth_of_the_interval() {
+        let next = |spread| Rotation::new(TIMING, spread).step(at(0), CONFIRMED).0.wake_at().unwrap();
+        assert_eq!(next(0), at(240));
+        assert_eq!(next(1 << 15), at(225));
+        assert!(next(u16::MAX) > at(210) && next(u16::MAX) < at(211));
+    }
+
+    #[test]
+    fn max_age_shortens_the_interval_within_bounds() {
+        let next = |max_age| {
+            let event = Event::Confirmed { max_age: Some(at(max_age)) };
+            Rotation::new(TIMING, 0).step(at(0), event).0.wake_at().unwrap()
+        };
+        assert_eq!(next(100), at(80));
+        assert_eq!(next(0), at(48), "twice the cool-down is the least");
+        assert_eq!(next(1_000_000), at(240), "no provider makes a withdrawn key live longer");
+        assert_eq!(next(u64::MAX), at(240));
+    }
+
+    #[test]
+    fn an_unknown_kid_asks_once_and_then_cools_down() {
+        let rotation = confirmed(TIMING, 0);
+        let (rotation, actions) = rotation.step(at(5), Event::UnknownKid);
+        assert_eq!(actions.fetch, Some(Cause::UnknownKid), "the fetch at the start does not count");
+        assert_eq!(fetches(rotation, at(6), Event::UnknownKid), None, "it is under way");
+        let (rotation, _) = rotation.step(at(7), CONFIRMED);
+        assert_eq!(rotation.refetch_from(), Some(at(35)));
+        assert_eq!(fetches(rotation, at(34), Event::UnknownKid), None);
+        assert_eq!(fetches(rotation, at(35), Event::UnknownKid), Some(Cause::UnknownKid));
+    }
+
+    #[test]
+    fn an_unknown_kid_does_not_hurry_a_source_without_keys() {
+        let (rotation, _) = Rotation::new(TIMING, 0).step(at(0), Event::Wake);
+        let (rotation, _) = rotation.step(at(0), Event::Failed);
+        assert_eq!(rotation.refetch_from(), None);
+        assert_eq!(fetches(rotation, Duration::from_millis(999), Event::UnknownKid), None);
+    }
+
+    #[test]
+    fn failures_are_retried_ever_less_often() {
+        let pauses = |mut rotation: Rotation, start: u64| {
+            let mut now = at(start);
+            let mut pauses = Vec::new();
+            for _ in 0..9 {
+                rotation = rotation.step(now, Event::Failed).0;
+                let next = rotation.next;
+                pauses.push((next - now).as_secs());
+                now = next;
+                let (asked, actions) = rotation.step(now, Event::Wake);
+                assert_eq!(actions.fetch, Some(Cause::Retry));
+                rotation = asked;
+            }
+            pauses
+        };
+        assert_eq!(pauses(Rotation::new(TIMING, 0), 0), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let patient = Timing { stale: at(100_000), ..TIMING };
+        assert_eq!(pauses(confirmed(patient, 0), 240), [30, 30, 30, 30, 30, 32, 64, 128, 256]);
+    }
+
+    #[test]
+    fn stale_keys_are_used_for_a_bounded_time_and_then_withdrawn_once() {
+        for stale in [0, 600] {
+            let rotation = confirmed(Timing { stale: at(stale), ..TIMING }, 0);
+            let (rotation, _) = rotation.step(at(240), Event::Wake);
+            let (rotation, before) = rotation.step(at(300 + stale) - Duration::from_nanos(1), Event::Wake);
+            assert!(!before.withdraw);
+            assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "also while a fetch hangs");
+            let (rotation, then) = rotation.step(at(300 + stale), Event::Wake);
+            assert!(then.withdraw);
+            assert!(!rotation.step(at(5000), Event::Wake).1.withdraw);
+            // And back, as soon as there are keys again.
+            let (rotation, _) = rotation.step(at(6000), CONFIRMED);
+            assert_eq!(rotation.refetch_from(), Some(at(0)));
+        }
+    }
+
+    /// Every sequence of five events at every pace, against the rules as they are
+    /// written, kept by a reader who remembers everything.
+    #[test]
+    fn no_sequence_of_events_breaks_a_rule() {
+        const EVENTS: [Event; 5] =
+            [Event::Wake, Event::UnknownKid, CONFIRMED, Event::Confirmed { max_age: Some(Duration::ZERO) }, Event::Failed];
+        const PAUSES: [u64; 4] = [0, 29, 31, 700];
+        fn explore(rotation: Rotation, diary: &Diary, now: u64, depth: u32) {
+            for pause in PAUSES {
+                for event in EVENTS {
+                    // Only a fetch under way can end.
+                    if !diary.fetching && matches!(event, Event::Confirmed { .. } | Event::Failed) {
+                        continue;
+                    }
+                    let now = now + pause;
+                    let (next, actions) = rotation.step(at(now), event);
+                    let diary = diary.after(now, event, actions);
+                    assert_eq!(next.is_fetching(), diary.fetching);
+                    assert_eq!(next.refetch_from().is_some(), diary.usable);
+                    assert!(next.wake_at().is_some_and(|wake| wake > at(now)) || (diary.fetching && !diary.usable));
+                    if depth > 0 {
+                        explore(next, &diary, now, depth - 1);
+                    }
+                }
+            }
+        }
+        explore(Rotation::new(TIMING, 12_345), &Diary::default(), 0, 4);
+    }
+
+    #[derive(Clone, Default)]
+    struct Diary {
+        fetching: bool,
+        usable: bool,
+        /// Until when the keys last confirmed may be used.
+        lapse: u64,
+        refetched: Option<u64>,
+        ended: Option<u64>,
+    }
+
+    impl Diary {
+        fn after(&self, now: u64, event: Event, actions: Actions) -> Self {
+            let mut next = self.clone();
+            match event {
+                Event::Confirmed { max_age } => {
+                    let lifetime = if max_age.is_some() { 60 } else { 300 };
+                    (next.fetching, next.usable, next.lapse) = (false, true, now + lifetime + 600);
+                    next.ended = Some(now);
+                }
+                Event::Failed => (next.fetching, next.ended) = (false, Some(now)),
+                Event::Wake | Event::UnknownKid => {}
+            }
+            assert_eq!(actions.withdraw, next.usable && next.lapse <= now);
+            next.usable &= next.lapse > now;
+            match actions.fetch {
+                Some(Cause::UnknownKid) => {
+                    assert!(event == Event::UnknownKid && self.usable, "nothing else asks for it");
+                    assert!(self.refetched.is_none_or(|before| now - before >= 30), "the cool-down holds");
+                    next.refetched = Some(now);
+                }
+                Some(_) if self.usable => assert!(self.ended.is_none_or(|ended| now > ended), "never at once again"),
+                _ => {}
+            }
+            assert!(actions.fetch.is_none() || !next.fetching, "one at a time");
+            next.fetching |= actions.fetch.is_some();
+            next
+        }
+    }
+
+    /// The promise made to providers, whatever they do: answer at once or slowly,
+    /// fail or not, allow no keeping at all.
+    #[test]
+    fn d9_a_flood_of_unknown_kids_costs_one_fetch_and_one_more_a_cool_down() {
+        for (delay, fails, max_age) in
+            [(0, false, None), (0, true, None), (7, false, Some(0)), (29, true, None), (45, true, None), (3, false, Some(1))]
+        {
+            for start in [0, 10, 200, 239, 240, 250, 299] {
+                let mut rotation = confirmed(TIMING, 0);
+                let mut done_at = None;
+                let mut count = 0u64;
+                for now in 0..start + 500 {
+                    let mut events = vec![Event::Wake];
+                    if done_at == Some(now) {
+                        done_at = None;
+                        events.push(if fails { Event::Failed } else { Event::Confirmed { max_age: max_age.map(at) } });
+                    }
+                    if now >= start {
+                        events.push(Event::UnknownKid);
+                    }
+                    for event in events {
+                        let (next, actions) = rotation.step(at(now), event);
+                        rotation = next;
+                        if actions.fetch.is_some() {
+                            done_at = Some(now + delay + 1);
+                            count += u64::from(now >= start);
+                        }
+                    }
+                    let bound = 1 + (now + 1).saturating_sub(start).div_ceil(30);
+                    assert!(count <= bound, "{count} fetches in {} s: {delay} {fails} {max_age:?} {start}", now + 1 - start);
+                }
+            }
+        }
+    }
+}
