@@ -18,6 +18,8 @@ fn verifier() -> Verifier {
         kid_required: false,
         rules: Rules {
             audience: "us".into(),
+            token_types: None,
+            max_lifetime: None,
             leeway: 0,
             username_claim: "sub".into(),
             lists_of_strings: true,

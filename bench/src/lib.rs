@@ -108,6 +108,8 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
         kid_required: true,
         rules: Rules {
             audience: AUDIENCE.into(),
+            token_types: None,
+            max_lifetime: None,
             leeway: 0,
             username_claim: "preferred_username".into(),
             lists_of_strings: true,

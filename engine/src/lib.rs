@@ -52,14 +52,17 @@ mod snapshot;
 mod issuer;
 mod fault;
 pub mod jwks;
+pub mod rotation;
+mod revocation;
 pub mod limits;
 
-// The public interface, all of it beside the modules `jws`, `jwks` and `limits`.
+// The public interface, all of it beside the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use fault::{KeyFault, KeySetFault};
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};
+pub use revocation::{Revocation, Revocations, RevocationsFull, Revoked, Revoker};
 pub use rules::{ClientTypes, Constraint, Rules};
 pub use snapshot::{DuplicateIssuer, Snapshot};
 pub use time::UnixTime;

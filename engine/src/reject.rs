@@ -12,7 +12,7 @@ pub enum Blame {
     Untrusted,
     /// It is genuine, but its claims do not allow it here and now.
     Claims,
-    /// We cannot tell: the issuer's keys could not be had. Never the caller's fault.
+    /// We cannot tell: keys or revocations could not be had. Never the caller's fault.
     Unavailable,
 }
 
@@ -78,6 +78,8 @@ rejects! {
     Unencoded, "b64", Malformed, "an unencoded payload (b64) is not supported";
     /// A `kid` that is no string.
     KidType, "kid_type", Malformed, "the key id (kid) is not a string";
+    /// A `typ` that is no string.
+    TypeFormat, "typ_format", Malformed, "the token type (typ) is not a string";
     /// No `iss` claim, and so no way to choose a key.
     IssuerMissing, "issuer_missing", Untrusted, "the token names no issuer (iss)";
     /// An `iss` that is not exactly one of the configured issuers.
@@ -94,6 +96,8 @@ rejects! {
     KidUnknown, "kid_unknown", Untrusted, "no key of the issuer has this key id (kid)";
     /// The signature does not verify.
     Signature, "signature", Untrusted, "the signature does not verify";
+    /// A `typ` that says the token is meant for something else (RFC 8725 section 3.11).
+    Type, "typ", Claims, "the token is of another type (typ)";
     /// `iat` is not a number of seconds in range.
     IssuedAtFormat, "iat_format", Claims, "the issue time (iat) is not a number of seconds";
     /// `iat` lies in the future.
@@ -106,6 +110,9 @@ rejects! {
     ExpiryFormat, "exp_format", Claims, "the expiry time (exp) is not a number of seconds";
     /// `exp` has come: a token is dead in the very second it names.
     Expired, "expired", Claims, "the token has expired (exp)";
+    /// It does not say when it was issued and when it expires, or lives longer than
+    /// the issuer's tokens may.
+    Lifetime, "lifetime", Claims, "the token does not expire within the lifetime allowed (iat, exp)";
     /// No `aud`, or an empty one.
     AudienceMissing, "aud_missing", Claims, "the token names no audience (aud)";
     /// `aud` is neither a string nor a list of strings.
@@ -128,8 +135,12 @@ rejects! {
     EnvironmentFormat, "environment_format", Claims, "the environment is not a string";
     /// A constraint configured for the issuer does not hold.
     Constraints, "constraints", Claims, "the claims do not meet the constraints configured for the issuer";
+    /// It was revoked.
+    Revoked, "revoked", Claims, "the token was revoked";
     /// The issuer is configured, but its keys could not be had yet.
     KeysUnavailable, "keys_unavailable", Unavailable, "the keys of the issuer are unavailable";
+    /// What was revoked in the past could not be read back yet.
+    RevocationsUnavailable, "revocations_unavailable", Unavailable, "the revocations are unavailable";
 }
 
 impl fmt::Display for Reject {

@@ -2,8 +2,9 @@
 //! the issuer's rules and the time given.
 //!
 //! The order of the checks is part of the behaviour, since it decides the reason
-//! a token with several faults is refused for: `iat`, `nbf`, `exp`, `aud`, `sub`,
-//! `jti`, then the lists, the client types, the environment and the constraints.
+//! a token with several faults is refused for: `typ`, `iat`, `nbf`, `exp`, the
+//! lifetime, `aud`, `sub`, `jti`, then the lists, the client types, the environment
+//! and the constraints.
 
 use crate::{
     limits,
@@ -17,6 +18,12 @@ use crate::{
 pub struct Rules {
     /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
     pub audience: Box<str>,
+    /// The `typ` headers accepted, without `application/` and in any case; `None`
+    /// for every token that does not say it is something else.
+    pub token_types: Option<Box<[Box<str>]>>,
+    /// The longest time in seconds between `iat` and `exp`; with it, a token must
+    /// state both.
+    pub max_lifetime: Option<u32>,
     /// Seconds of clock difference forgiven for `exp`, `nbf` and `iat`.
     pub leeway: u32,
     /// The claim that holds the name shown for the token's user.
@@ -99,7 +106,14 @@ impl Rules {
     }
 
     /// Checks everything; `named` is what [`find`](Self::find) found.
-    pub(crate) fn check(&self, claims: &ClaimNodes<'_, '_>, named: &NamedClaims<'_, '_>, now: UnixTime) -> Result<(), Reject> {
+    pub(crate) fn check(
+        &self,
+        token_type: Option<&str>,
+        claims: &ClaimNodes<'_, '_>,
+        named: &NamedClaims<'_, '_>,
+        now: UnixTime,
+    ) -> Result<(), Reject> {
+        self.check_type(token_type)?;
         self.check_times(claims, now)?;
         self.check_audience(claims.audience)?;
         check_string(claims.subject, Reject::SubjectFormat)?;
@@ -113,21 +127,42 @@ impl Rules {
         if all_hold { Ok(()) } else { Err(Reject::Constraints) }
     }
 
+    /// Unless types are configured: a token explicitly typed as something else than
+    /// an access token (`dpop+jwt`, `secevent+jwt`, `logout+jwt`, ...) is none; most
+    /// issuers type theirs as `JWT` or not at all (RFC 8725 section 3.11, RFC 9068
+    /// section 2.1).
+    fn check_type(&self, token_type: Option<&str>) -> Result<(), Reject> {
+        const OF_ACCESS_TOKENS: &str = "at+jwt";
+        // RFC 7515 section 4.1.9: the prefix is left out when nothing is lost by it.
+        let short = token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
+        let fits = match (&self.token_types, short) {
+            (Some(types), Some(name)) => types.iter().any(|one| one.eq_ignore_ascii_case(name)),
+            (Some(_), None) => false,
+            (None, Some(name)) => !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(OF_ACCESS_TOKENS),
+            (None, None) => true,
+        };
+        if fits { Ok(()) } else { Err(Reject::Type) }
+    }
+
     /// RFC 7519 sections 4.1.4 to 4.1.6. `exp` is the first second in which the
     /// token is dead, so a token whose `exp` is now has expired.
     fn check_times(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
         let leeway = u64::from(self.leeway);
         let latest_start = now.plus(leeway);
-        if time(claims.issued_at, Reject::IssuedAtFormat)?.is_some_and(|issued_at| issued_at > latest_start) {
+        let issued_at = time(claims.issued_at, Reject::IssuedAtFormat)?;
+        if issued_at.is_some_and(|issued_at| issued_at > latest_start) {
             return Err(Reject::IssuedInFuture);
         }
         if time(claims.not_before, Reject::NotBeforeFormat)?.is_some_and(|not_before| not_before > latest_start) {
             return Err(Reject::NotYetValid);
         }
-        if time(claims.expires, Reject::ExpiryFormat)?.is_some_and(|expires| expires.plus(leeway) <= now) {
+        let expires = time(claims.expires, Reject::ExpiryFormat)?;
+        if expires.is_some_and(|expires| expires.plus(leeway) <= now) {
             return Err(Reject::Expired);
         }
-        Ok(())
+        let Some(most) = self.max_lifetime else { return Ok(()) };
+        let is_short = |(issued_at, expires): (UnixTime, UnixTime)| expires <= issued_at.plus(most.into());
+        if issued_at.zip(expires).is_some_and(is_short) { Ok(()) } else { Err(Reject::Lifetime) }
     }
 
     fn check_audience(&self, claim: Option<Value<'_, '_>>) -> Result<(), Reject> {
@@ -223,6 +258,16 @@ pub(crate) fn time(claim: Option<Value<'_, '_>>, format: Reject) -> Result<Optio
     claim.map(|claim| claim.as_whole(limits::LATEST_TIME).map(UnixTime).ok_or(format)).transpose()
 }
 
+fn strip_prefix_any_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+fn ends_with_any_case(text: &str, ending: &str) -> bool {
+    let place = text.len().checked_sub(ending.len());
+    place.and_then(|place| text.get(place..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+}
+
 fn check_string(claim: Option<Value<'_, '_>>, format: Reject) -> Result<(), Reject> {
     match claim {
         Some(claim) if claim.as_str().is_none() => Err(format),
@@ -245,6 +290,8 @@ mod tests {
     fn rules() -> Rules {
         Rules {
             audience: "us".into(),
+            token_types: None,
+            max_lifetime: None,
             leeway: 0,
             username_claim: "sub".into(),
             lists_of_strings: true,
@@ -269,7 +316,7 @@ mod tests {
         let document = buffers.parse(json.as_bytes()).unwrap();
         let claims = ClaimNodes::find(&document);
         let named = rules.find(&claims);
-        rules.check(&claims, &named, UnixTime(NOW))?;
+        rules.check(None, &claims, &named, UnixTime(NOW))?;
         Ok(rules.client_types.join(named.client_types).split(',').map(str::to_owned).collect())
     }
 
@@ -319,6 +366,41 @@ mod tests {
         for json in [r#"{"aud":5}"#, r#"{"aud":true}"#, r#"{"aud":["us",5]}"#, r#"{"aud":[["us"]]}"#, r#"{"aud":{"us":1}}"#] {
             assert_eq!(ok(json), Err(Reject::AudienceFormat), "{json}");
         }
+    }
+
+    #[test]
+    fn c6_a_token_typed_as_something_else_is_no_access_token() {
+        let typed = |rules: &Rules, token_type| rules.check_type(token_type);
+        for other in ["dpop+jwt", "secevent+jwt", "application/logout+jwt", "APPLICATION/TOKEN-INTROSPECTION+JWT", "+jwt"] {
+            assert_eq!(typed(&rules(), Some(other)), Err(Reject::Type), "{other}");
+        }
+        for fine in [None, Some("JWT"), Some("jwt"), Some("at+jwt"), Some("application/AT+JWT"), Some("Bearer"), Some("")] {
+            assert_eq!(typed(&rules(), fine), Ok(()), "{fine:?}");
+        }
+        let strict = Rules { token_types: Some(Box::new(["at+jwt".into()])), ..rules() };
+        for fine in ["at+jwt", "AT+jwt", "application/at+jwt", "Application/At+Jwt"] {
+            assert_eq!(typed(&strict, Some(fine)), Ok(()), "{fine}");
+        }
+        for other in [None, Some("JWT"), Some(""), Some("at+jwt "), Some("at"), Some("x/at+jwt"), Some("applicatio\u{e9}at+jwt")]
+        {
+            assert_eq!(typed(&strict, other), Err(Reject::Type), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn c7_a_lifetime_is_bounded_where_that_is_configured() {
+        let bounded = Rules { max_lifetime: Some(600), ..rules() };
+        assert!(check(&bounded, r#""iat":1699999500,"exp":1700000100"#).is_ok());
+        for members in [
+            r#""iat":1699999500,"exp":1700000101"#,
+            r#""iat":1699999500"#,
+            r#""exp":1700000100"#,
+            "",
+            r#""iat":0,"exp":9007199254740991"#,
+        ] {
+            assert_eq!(check(&bounded, members), Err(Reject::Lifetime), "{members}");
+        }
+        assert_eq!(check(&bounded, r#""iat":0,"exp":1700000000"#), Err(Reject::Expired), "named first");
     }
 
     #[test]

@@ -25,13 +25,19 @@ use crate::{limits, reject::Reject};
 pub(crate) struct Scratch {
     pub(crate) jws: JwsBuffers,
     pub(crate) claims: JsonBuffers,
+    /// Where names to look up in the revocations are put together.
+    pub(crate) name: Vec<u8>,
 }
 
 /// Lends the calling thread's memory to `read`, which must not ask for it again.
 pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
     thread_local! {
-        static SCRATCH: RefCell<Scratch> =
-            RefCell::new(Scratch { jws: JwsBuffers::new(), claims: JsonBuffers::with_capacity(limits::TOKEN_BYTES) });
+        static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+            jws: JwsBuffers::new(),
+            claims: JsonBuffers::with_capacity(limits::TOKEN_BYTES),
+            // An issuer of ours and a claim of the token.
+            name: Vec::with_capacity(2 * limits::TOKEN_BYTES),
+        });
     }
     SCRATCH.with_borrow_mut(read)
 }

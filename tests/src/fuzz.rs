@@ -97,6 +97,8 @@ fn issuer_config() -> IssuerConfig {
         kid_required: false,
         rules: Rules {
             audience: AUDIENCE.into(),
+            token_types: None,
+            max_lifetime: None,
             leeway: 0,
             username_claim: "preferred_username".into(),
             lists_of_strings: true,

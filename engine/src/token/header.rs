@@ -10,15 +10,17 @@ use crate::reject::Reject;
 pub(crate) struct Header<'b> {
     pub(crate) algorithm: Option<&'b str>,
     pub(crate) kid: Option<&'b str>,
+    pub(crate) token_type: Option<&'b str>,
 }
 
 impl<'b> Header<'b> {
     pub(crate) fn read(document: &Document<'b>) -> Result<Self, Reject> {
-        let mut header = Self { algorithm: None, kid: None };
+        let mut header = Self { algorithm: None, kid: None, token_type: None };
         for (name, value) in document.members() {
             match name {
                 "alg" => header.algorithm = value.as_str(),
                 "kid" => header.kid = Some(value.as_str().ok_or(Reject::KidType)?),
+                "typ" => header.token_type = Some(value.as_str().ok_or(Reject::TypeFormat)?),
                 // We understand no extension, so none may be critical; an empty or
                 // odd `crit` is malformed anyway (RFC 7515 section 4.1.11).
                 "crit" => return Err(Reject::Critical),
@@ -68,6 +70,12 @@ mod tests {
         for kid in ["5", "null", r#"["k"]"#, "{}", "true"] {
             assert_eq!(read(&format!(r#"{{"alg":"HS256","kid":{kid}}}"#)), Err(Reject::KidType), "{kid}");
         }
+    }
+
+    #[test]
+    fn c6_a_typ_of_another_type_is_refused() {
+        assert_eq!(read(r#"{"alg":"HS256","typ":["JWT"]}"#), Err(Reject::TypeFormat));
+        assert_eq!(read(r#"{"alg":"HS256","typ":null}"#), Err(Reject::TypeFormat));
     }
 
     #[test]

@@ -33,6 +33,7 @@ struct Slot {
     encoded: Vec<u8>,
     algorithm: OptionalText,
     kid: OptionalText,
+    token_type: OptionalText,
 }
 
 /// An `Option<String>` that keeps its memory when it becomes `None`.
@@ -62,7 +63,7 @@ impl HeaderMemo {
             slot.known = false;
             read(&mut |header| slot.enter(encoded, header))?;
         }
-        Ok(Header { algorithm: slot.algorithm.get(), kid: slot.kid.get() })
+        Ok(Header { algorithm: slot.algorithm.get(), kid: slot.kid.get(), token_type: slot.token_type.get() })
     }
 
     fn slot(&mut self, encoded: &[u8]) -> &mut Slot {
@@ -77,12 +78,13 @@ impl HeaderMemo {
 impl Slot {
     fn with_capacity(bytes: usize) -> Self {
         let text = || OptionalText { present: false, text: String::with_capacity(bytes) };
-        Self { known: false, encoded: Vec::with_capacity(bytes), algorithm: text(), kid: text() }
+        Self { known: false, encoded: Vec::with_capacity(bytes), algorithm: text(), kid: text(), token_type: text() }
     }
 
     fn enter(&mut self, encoded: &[u8], header: Header<'_>) {
         self.algorithm.set(header.algorithm);
         self.kid.set(header.kid);
+        self.token_type.set(header.token_type);
         self.encoded.clear();
         self.encoded.extend_from_slice(encoded);
         self.known = true;
@@ -110,10 +112,11 @@ mod tests {
         let mut asked = false;
         let header = memo.get_or_read::<()>(encoded.as_bytes(), |enter| {
             asked = true;
-            enter(Header { algorithm: Some(encoded), kid });
+            enter(Header { algorithm: Some(encoded), kid, token_type: kid });
             Ok(())
         });
         let header = header.unwrap();
+        assert_eq!(header.token_type, header.kid);
         (header.algorithm.map(str::to_owned), header.kid.map(str::to_owned), asked)
     }
 

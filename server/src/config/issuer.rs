@@ -170,6 +170,9 @@ fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Prob
     }
     let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
     let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
+    if sign {
+        check_own_lifetime(reader, &rules, expire);
+    }
     let (algorithms, client_types) = (algorithms?, client_types?);
     let keys = read_keys(reader, algorithms, sign, warnings)?;
     let issuer = IssuerConfig {
@@ -242,6 +245,8 @@ fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_
     let require = reader.flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
     Rules {
         audience: reader.text("audience").unwrap_or(issuer).into(),
+        token_types: read_token_types(reader),
+        max_lifetime: reader.number("max_lifetime", 1..=u32::MAX),
         leeway: reader.number("leeway", 0..=3600).unwrap_or(0),
         username_claim: reader.text("jwt_username_claim").unwrap_or("sub").into(),
         lists_of_strings: true,
@@ -253,6 +258,25 @@ fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_
         environment_claim: ENVIRONMENT_CLAIM.into(),
         constraints: read_constraints(reader),
     }
+}
+
+/// A section that refuses the tokens it signs is a mistake.
+fn check_own_lifetime(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
+    let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most)) else { return };
+    let lifetime = if expire == 0 { "never expire".into() } else { format!("live for {expire} s") };
+    let text =
+        format!("the tokens that {} signs {lifetime}, but it accepts none that lives longer than {most} s", reader.section);
+    reader.problem("max_lifetime", text, "set expire to max_lifetime or less");
+}
+
+/// `typ`: what the header must say, `application/` left out as in RFC 7515 section 4.1.9.
+fn read_token_types(reader: &mut Reader<'_>) -> Option<Box<[Box<str>]>> {
+    let types = reader.list("typ")?;
+    if types.is_empty() || types.contains(&"") {
+        let text = format!("typ in {} names an empty type", reader.section);
+        reader.problem("typ", text, "write typ = at+jwt, or remove the line to accept what does not say it is something else");
+    }
+    Some(types.into_iter().map(|one| one.strip_prefix("application/").unwrap_or(one).into()).collect())
 }
 
 /// The `claims` option of older versions: lines of `<value> in <list claim>` and

@@ -20,7 +20,9 @@ pub const ISSUER: &[&str] = &[
     "key",
     "leeway",
     "legacy_require_client_type",
+    "max_lifetime",
     "sign",
+    "typ",
     "validate_cert",
 ];
 
