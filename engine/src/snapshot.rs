@@ -54,13 +54,13 @@ impl Snapshot {
         self.issuers.values()
     }
 
-    /// This snapshot with the keys of one issuer replaced, all of them; unchanged
-    /// if there is no such issuer.
+    /// This snapshot with the keys of one issuer replaced, all of them, or taken
+    /// away; unchanged if there is no such issuer.
     #[must_use]
-    pub fn with_keys(&self, issuer: &str, keys: &Arc<KeySet>) -> Self {
+    pub fn with_keys(&self, issuer: &str, keys: Option<&Arc<KeySet>>) -> Self {
         let mut next = self.clone();
         if let Some(issuer) = next.issuers.get_mut(issuer) {
-            *issuer = Issuer::new(Arc::clone(issuer.config()), Some(Arc::clone(keys)));
+            *issuer = Issuer::new(Arc::clone(issuer.config()), keys.cloned());
         }
         next
     }

@@ -102,7 +102,13 @@ impl Verifier {
     /// Replaces the keys of one issuer; the other issuers are not touched, even
     /// if they change at the same time.
     pub fn replace_keys(&self, issuer: &str, keys: &Arc<KeySet>) {
-        self.current.rcu(|current| current.with_keys(issuer, keys));
+        self.current.rcu(|current| current.with_keys(issuer, Some(keys)));
+    }
+
+    /// Takes an issuer's keys away: its tokens are answered with
+    /// [`Reject::KeysUnavailable`] until there are keys again.
+    pub fn withdraw_keys(&self, issuer: &str) {
+        self.current.rcu(|current| current.with_keys(issuer, None));
     }
 }
 

@@ -1,14 +1,13 @@
 //! What every request can reach: the verifier, the settings, the counters.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use countersign_engine::{Issuer, KeyMaterial, KeySet, Snapshot, VerificationKey, Verifier};
+use countersign_engine::{Issuer, Reject, Snapshot, Verified, Verifier};
 
 use crate::{
+    clock,
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
+    keysource::{KeySources, Refetch, written},
     metrics::Metrics,
 };
 
@@ -18,56 +17,69 @@ pub struct App {
     pub verifier: Verifier,
     /// What is true of every request.
     pub server: Server,
-    /// The issuers configured.
-    pub issuers: Vec<IssuerSection>,
+    /// Where the issuers' keys come from.
+    pub keys: KeySources,
     /// Counters.
     pub metrics: Metrics,
-    /// Whether every issuer's keys have been asked for once.
-    pub readiness: Readiness,
 }
 
 impl App {
-    /// An application that knows its own secrets, and will learn published keys.
+    /// An application that knows the keys it was told, and will learn the others.
     ///
     /// # Errors
     /// A secret that the engine refuses.
     pub fn new(config: Config, threads: usize) -> Result<Arc<Self>, Problems> {
-        let verifier = Verifier::new(snapshot(&config.issuers)?);
-        let published = config.issuers.iter().filter(|section| matches!(section.keys, KeySource::Jwks(_))).count();
         Ok(Arc::new(Self {
-            verifier,
+            verifier: Verifier::new(snapshot(&config.issuers)?),
             server: config.server,
-            issuers: config.issuers,
+            keys: KeySources::new(&config.issuers),
             metrics: Metrics::new(threads),
-            readiness: Readiness::new(published),
         }))
     }
-}
 
-/// How many issuers have not been asked for their keys yet.
-///
-/// # Synchronization
-/// A counter that only falls; a probe that reads it late asks again.
-#[derive(Debug)]
-pub struct Readiness {
-    pending: AtomicUsize,
-}
-
-impl Readiness {
-    fn new(published: usize) -> Self {
-        Self { pending: AtomicUsize::new(published) }
-    }
-
-    /// Notes that an issuer has been asked for the first time.
-    pub fn asked_one(&self) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether every issuer has been asked once, whatever it answered. A provider
-    /// that is down keeps its own tokens out, not the whole server.
+    /// Whether requests can be answered as they will be answered from now on.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) == 0
+        self.keys.were_all_asked()
+    }
+
+    /// Verifies a token as of now. One whose key nobody knows is verified again
+    /// when its issuer has been asked for new keys.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn verify(&self, token: &[u8]) -> Result<Verified, Reject> {
+        let first = self.verify_now(token);
+        match self.refetch(token, &first) {
+            Some(refetch) => self.verify_after(refetch, token).await,
+            None => first,
+        }
+    }
+
+    /// Verifies a token by the keys there are.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn verify_now(&self, token: &[u8]) -> Result<Verified, Reject> {
+        self.verifier.verify(token, clock::now())
+    }
+
+    /// What there is to wait for before a token is refused for good.
+    #[must_use]
+    pub fn refetch(&self, token: &[u8], verified: &Result<Verified, Reject>) -> Option<Refetch> {
+        match verified {
+            Err(Reject::KidUnknown) => self.keys.refetch(&self.verifier.claimed_issuer(token)?.name),
+            _ => None,
+        }
+    }
+
+    /// Verifies a token once the wait is over.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn verify_after(&self, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
+        refetch.wait().await;
+        self.verify_now(token)
     }
 }
 
@@ -77,14 +89,12 @@ fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
     for section in sections {
         let keys = match &section.keys {
             KeySource::Secret(secret) => {
+                let keys = written::secret_keys(secret.expose(), section.issuer.algorithms);
                 let place = format!("[{}]", section.section());
-                let keys = section.issuer.algorithms.iter().map(|algorithm| {
-                    VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret.expose()))
-                        .map_err(|fault| Problem::new(&place, format!("the key cannot be used: {fault}")))
-                });
-                Some(Arc::new(KeySet::new(keys.collect::<Result<_, _>>()?)))
+                Some(Arc::new(keys.map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?))
             }
-            KeySource::Jwks(_) => None,
+            KeySource::Written(keys) => Some(Arc::clone(keys)),
+            KeySource::Renewed(_) => None,
         };
         issuers.push(Issuer::new(Arc::clone(&section.issuer), keys));
     }

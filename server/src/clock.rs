@@ -1,6 +1,7 @@
-//! The one place where the time is asked for.
+//! The one place where the time is asked for: of the day, which may jump, and
+//! since the start, which never goes back.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use countersign_engine::UnixTime;
 
@@ -11,4 +12,23 @@ pub fn now() -> UnixTime {
     #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime(since.map_or(u64::MAX, |since| since.as_secs()))
+}
+
+/// Measures the time since it was started, whatever happens to the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[must_use]
+    pub fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
+        Self(Instant::now())
+    }
+
+    /// The time since then.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }

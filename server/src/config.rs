@@ -3,6 +3,7 @@
 
 mod ini;
 mod issuer;
+mod keys;
 pub mod options;
 mod problem;
 pub mod raw;
@@ -14,7 +15,8 @@ mod toml;
 
 use std::path::PathBuf;
 
-pub use issuer::{ClientType, IssuerSection, JwksSource, KeySource, SigningSecret};
+pub use issuer::{ClientType, IssuerSection};
+pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
 pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
 pub use server::{IdentityHeaders, Server};
@@ -47,7 +49,7 @@ impl Config {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
         let server = Server::read(&raw.sections, &mut problems, &mut warnings);
-        let issuers = issuer::read_all(&raw.sections, &mut problems, &mut warnings);
+        let issuers = issuer::read_all(&raw.sections, server.tls.is_some(), &mut problems, &mut warnings);
         if problems.is_empty() { Ok(Self { server, issuers, warnings }) } else { Err(Problems(problems)) }
     }
 

@@ -1,143 +1,373 @@
-//! Fetching published key sets: blocking work on a thread of its own, so that a
-//! slow provider delays no request and no other issuer's start.
+//! The keys of every issuer: where they stand, and who keeps them fresh.
+//!
+//! One thread drives all of them, each by its own [`Rotation`]; fetching itself is
+//! blocking work on further threads. No request waits for a provider, except one
+//! that names a key nobody knows, and that for a second at most.
+
+pub mod fetch;
+pub mod written;
 
 use std::{
-    io::{self, Read as _},
-    sync::Arc,
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
 
+use aws_lc_rs::rand;
 use countersign_engine::{
-    AlgorithmSet, KeySet,
-    jwks::{Origin, Policy, SkippedKey},
-    limits,
+    KeySet, UnixTime,
+    rotation::{Cause, Event, Rotation},
 };
-use http::StatusCode;
-use percent_encoding::percent_decode_str;
-use rustls::crypto::aws_lc_rs;
-use ureq::{
-    Agent,
-    tls::{Certificate, RootCerts, TlsConfig},
+use fetch::{FetchFault, Fetched, Fetcher};
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, watch},
+    task::{JoinHandle, LocalSet, spawn_blocking},
+    time::timeout,
 };
 
 use crate::{
     app::App,
-    config::{IssuerSection, JwksSource, KeySource},
+    clock::{self, Stopwatch},
+    config::{IssuerSection, KeySource, RenewedKeys},
 };
 
-/// How long keys are served before they are asked for again.
-const REFRESH: Duration = Duration::from_secs(300);
-/// How long to wait after a failure.
-const RETRY: Duration = Duration::from_secs(5);
+/// The longest a request waits for its issuer to be asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many requests may wait for one issuer; a flood is not to fill the memory.
+const WAITING: usize = 1024;
 
-/// Starts one thread for each published key set. They end with the process.
+/// The key sources of all issuers.
+pub struct KeySources {
+    in_order: Vec<Arc<Source>>,
+    by_issuer: HashMap<Box<str>, Arc<Source>>,
+    clock: Stopwatch,
+}
+
+impl KeySources {
+    /// Sources that have not been asked for anything yet.
+    #[must_use]
+    pub fn new(sections: &[IssuerSection]) -> Self {
+        let in_order: Vec<_> = sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
+        let by_issuer = in_order.iter().map(|source| (source.section.issuer.name.clone(), Arc::clone(source))).collect();
+        Self { in_order, by_issuer, clock: Stopwatch::start() }
+    }
+
+    /// Every source, in the order of the sections.
+    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.in_order.iter().map(|source| &**source)
+    }
+
+    /// Whether every issuer has been asked once, whatever it answered: a provider
+    /// that is down keeps its own tokens out, not the whole server.
+    #[must_use]
+    pub fn were_all_asked(&self) -> bool {
+        self.iter().all(|source| source.renewed().is_none() || source.progress.borrow().rounds > 0)
+    }
+
+    /// Notes that a token of this issuer named an unknown `kid`. Says what to wait
+    /// for, if the issuer is being asked again or may be now.
+    #[must_use]
+    pub fn refetch(&self, issuer: &str) -> Option<Refetch> {
+        let source = self.by_issuer.get(issuer)?;
+        source.unknown_kids.fetch_add(1, Ordering::Relaxed);
+        let mut progress = source.progress.subscribe();
+        let now = self.clock.elapsed();
+        {
+            let state = progress.borrow_and_update();
+            if !state.fetching && state.refetch_from.is_none_or(|from| now < from) {
+                return None;
+            }
+        }
+        let waiting = Waiting::enter(source)?;
+        source.asked.notify_one();
+        Some(Refetch { progress, waiting })
+    }
+}
+
+/// A wait for one issuer to have been asked again.
+pub struct Refetch {
+    progress: watch::Receiver<Progress>,
+    waiting: Waiting,
+}
+
+impl Refetch {
+    /// Waits for the round to end, a second at most. The keys may be there then.
+    pub async fn wait(mut self) {
+        let rounds = self.progress.borrow().rounds;
+        let _over_or_out_of_patience = timeout(PATIENCE, self.progress.wait_for(|state| state.rounds != rounds)).await;
+        drop(self.waiting);
+    }
+}
+
+/// One of the requests that wait for a source.
+struct Waiting(Arc<Source>);
+
+impl Waiting {
+    fn enter(source: &Arc<Source>) -> Option<Self> {
+        // Counted first, so that the bound holds whoever comes at the same time.
+        let entered = Self(Arc::clone(source));
+        (source.waiting.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(entered)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The keys of one issuer.
+///
+/// # Synchronization
+/// The counters are relaxed: they order nothing. What happened is published
+/// through a watch channel after the keys themselves, so that whoever was woken by
+/// it verifies with them.
+pub struct Source {
+    section: IssuerSection,
+    progress: watch::Sender<Progress>,
+    asked: Notify,
+    waiting: AtomicUsize,
+    unknown_kids: AtomicU64,
+    fetches: [AtomicU64; Cause::ALL.len()],
+}
+
+/// How far a source has come.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// How many fetches have ended.
+    pub rounds: u64,
+    /// Whether one is under way.
+    pub fetching: bool,
+    /// From when on an unknown `kid` causes one.
+    refetch_from: Option<Duration>,
+    /// When keys were last confirmed.
+    pub last_success: Option<UnixTime>,
+    /// When and why a fetch last failed.
+    pub last_failure: Option<(UnixTime, FetchFault)>,
+    /// How many have.
+    pub failures: u64,
+}
+
+impl Progress {
+    /// Whether the last fetch that ended failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        let failed = self.last_failure.as_ref().map(|(at, _)| *at);
+        failed.is_some() && failed > self.last_success
+    }
+}
+
+impl Source {
+    fn new(section: IssuerSection) -> Self {
+        Self {
+            section,
+            progress: watch::Sender::default(),
+            asked: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            unknown_kids: AtomicU64::new(0),
+            fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
+        }
+    }
+
+    /// The section whose keys these are.
+    #[must_use]
+    pub fn section(&self) -> &IssuerSection {
+        &self.section
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// How often a token named a `kid` that no key had.
+    #[must_use]
+    pub fn unknown_kids(&self) -> u64 {
+        self.unknown_kids.load(Ordering::Relaxed)
+    }
+
+    /// How many fetches were started, by cause.
+    pub fn fetches(&self) -> impl Iterator<Item = (Cause, u64)> {
+        Cause::ALL.into_iter().zip(self.fetches.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Where its keys are renewed from, if they are.
+    #[must_use]
+    pub fn renewed(&self) -> Option<&Arc<RenewedKeys>> {
+        match &self.section.keys {
+            KeySource::Renewed(source) => Some(source),
+            KeySource::Secret(_) | KeySource::Written(_) => None,
+        }
+    }
+}
+
+/// Starts the thread that keeps every issuer's keys fresh. It ends with the process.
 ///
 /// # Errors
 /// The operating system has no thread to give.
-pub fn spawn_refreshers(app: &Arc<App>) -> io::Result<()> {
-    for section in app.issuers.clone() {
-        if let KeySource::Jwks(source) = section.keys.clone() {
-            let app = Arc::clone(app);
-            thread::Builder::new()
-                .name(format!("keys:{}", section.section()))
-                .spawn(move || refresh_forever(&app, &section, &source))?;
+pub fn spawn(app: &Arc<App>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let app = Arc::clone(app);
+    thread::Builder::new().name("keys".into()).spawn(move || {
+        let tasks = LocalSet::new();
+        for source in &app.keys.in_order {
+            if let Some(renewed) = source.renewed() {
+                let renewal = Renewal::new(&app, source, renewed);
+                tasks.spawn_local(renewal.run());
+            }
         }
-    }
+        runtime.block_on(tasks);
+    })?;
     Ok(())
 }
 
-fn refresh_forever(app: &App, section: &IssuerSection, source: &JwksSource) {
-    let (mut asked, mut failing) = (false, true);
-    loop {
-        let pause = match load(section, source) {
-            Ok(keys) => {
-                // The first success, and the first after failures.
-                if std::mem::replace(&mut failing, false) {
-                    tracing::info!(section = section.section(), keys = keys.len(), "keys loaded");
-                }
-                app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys));
-                REFRESH
+/// Keeps the keys of one issuer fresh.
+struct Renewal {
+    app: Arc<App>,
+    source: Arc<Source>,
+    renewed: Arc<RenewedKeys>,
+    rotation: Rotation,
+    /// The keys last found good: they may be confirmed after they were withdrawn.
+    keys: Option<Arc<KeySet>>,
+    /// At rest here, or at work on another thread.
+    fetcher: Option<Fetcher>,
+}
+
+type Fetching = JoinHandle<(Fetcher, Result<Fetched, FetchFault>)>;
+
+impl Renewal {
+    fn new(app: &Arc<App>, source: &Arc<Source>, renewed: &Arc<RenewedKeys>) -> Self {
+        let mut spread = [0; 2];
+        // Without randomness all sources keep the same pace, which is no harm to us.
+        let _unspread = rand::fill(&mut spread);
+        Self {
+            app: Arc::clone(app),
+            source: Arc::clone(source),
+            renewed: Arc::clone(renewed),
+            rotation: Rotation::new(renewed.timing, u16::from_ne_bytes(spread)),
+            keys: None,
+            fetcher: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut event = Event::Wake;
+        let mut fetching: Option<Fetching> = None;
+        loop {
+            let (rotation, actions) = self.rotation.step(self.app.keys.clock.elapsed(), event);
+            self.rotation = rotation;
+            if actions.withdraw {
+                self.withdraw();
             }
-            Err(reason) => {
-                tracing::warn!(section = section.section(), "{reason}");
-                failing = true;
-                RETRY
+            if let Some(cause) = actions.fetch {
+                fetching = Some(self.start(cause));
+            }
+            self.publish(event);
+            event = self.next_event(&mut fetching).await;
+        }
+    }
+
+    async fn next_event(&mut self, fetching: &mut Option<Fetching>) -> Event {
+        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(self.app.keys.clock.elapsed()));
+        let wake = async {
+            match wake_at {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
             }
         };
-        if !std::mem::replace(&mut asked, true) {
-            app.readiness.asked_one();
+        let ended = async {
+            match fetching {
+                Some(fetching) => fetching.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = ended => {
+                *fetching = None;
+                self.take(ended)
+            }
+            () = self.source.asked.notified() => Event::UnknownKid,
+            () = wake => Event::Wake,
         }
-        thread::sleep(pause);
     }
-}
 
-/// Fetches and reads the key set of a section, once, waiting for it.
-///
-/// # Errors
-/// The real system's sentence for a provider that cannot be asked, with the reason.
-pub fn load(section: &IssuerSection, source: &JwksSource) -> Result<KeySet, String> {
-    let failed = |reason: String| {
-        let (name, uri) = (section.section(), &source.uri);
-        format!("Unable to load key data for {name} using the provided jwks_uri {uri}. Got error: {reason}")
-    };
-    let json = fetch(source).map_err(failed)?;
-    let (keys, skipped) = read(&json, section.issuer.algorithms).map_err(failed)?;
-    for key in skipped {
-        tracing::warn!(section = section.section(), uri = source.uri, "key skipped: {key}");
+    fn start(&mut self, cause: Cause) -> Fetching {
+        let place = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
+        self.source.fetches[place].fetch_add(1, Ordering::Relaxed);
+        let mut fetcher = self.fetcher.take().unwrap_or_else(|| Fetcher::new(&self.source.section, &self.renewed));
+        spawn_blocking(move || {
+            let fetched = fetcher.fetch(cause);
+            (fetcher, fetched)
+        })
     }
-    Ok(keys)
-}
 
-fn read(json: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<SkippedKey>), String> {
-    let policy = Policy { origin: Origin::Published, algorithms: Some(algorithms) };
-    let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|fault| fault.to_string())?;
-    if keys.is_empty() {
-        let reasons: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
-        return Err(format!("the key set holds no usable key ({})", reasons.join("; ")));
+    fn take(&mut self, ended: Result<(Fetcher, Result<Fetched, FetchFault>), tokio::task::JoinError>) -> Event {
+        let (fetcher, fetched) = match ended {
+            Ok(ended) => ended,
+            Err(panic) => {
+                tracing::error!(section = self.source.section.section(), "fetching keys ended unexpectedly: {panic}");
+                self.note_failure(FetchFault { code: "internal", text: "fetching ended unexpectedly".into() });
+                return Event::Failed;
+            }
+        };
+        let event = match fetched {
+            Ok(fetched) => self.take_keys(fetched),
+            Err(fault) => {
+                tracing::error!(section = self.source.section.section(), reason = fault.code, "{}", fetcher.explain(&fault));
+                self.note_failure(fault);
+                Event::Failed
+            }
+        };
+        self.fetcher = Some(fetcher);
+        event
     }
-    Ok((keys, skipped))
-}
 
-fn fetch(source: &JwksSource) -> Result<Vec<u8>, String> {
-    // One byte more than allowed, so that the engine can say what is wrong.
-    let most = u64::try_from(limits::KEY_SET_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    if let Some(path) = source.uri.strip_prefix("file://") {
-        return read_file(path.strip_prefix("localhost").unwrap_or(path), most).map_err(|error| error.to_string());
+    fn take_keys(&mut self, fetched: Fetched) -> Event {
+        let in_use = self.rotation.refetch_from().is_some();
+        let changed = fetched.keys.is_some();
+        if let Some(keys) = fetched.keys {
+            self.keys = Some(Arc::new(keys));
+        }
+        if let (Some(keys), true) = (&self.keys, changed || !in_use) {
+            if !in_use || self.source.progress.borrow().is_failing() {
+                tracing::info!(section = self.source.section.section(), keys = keys.len(), "keys loaded");
+            }
+            self.app.verifier.replace_keys(&self.source.section.issuer.name, keys);
+        }
+        Event::Confirmed { max_age: fetched.max_age }
     }
-    let mut response = agent(source)?.get(&source.uri).call().map_err(|error| error.to_string())?;
-    if response.status() != StatusCode::OK {
-        return Err(format!("the provider answered {} where 200 is needed; redirects are not followed", response.status()));
+
+    fn withdraw(&self) {
+        let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
+        tracing::error!(section, "the keys could not be confirmed for {stale} s after they were due, and are used no longer");
+        self.app.verifier.withdraw_keys(&self.source.section.issuer.name);
     }
-    response.body_mut().with_config().limit(most).read_to_vec().map_err(|error| error.to_string())
-}
 
-fn read_file(path: &str, most: u64) -> io::Result<Vec<u8>> {
-    let path = percent_decode_str(path).decode_utf8_lossy();
-    let mut bytes = Vec::new();
-    std::fs::File::open(&*path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn agent(source: &JwksSource) -> Result<Agent, String> {
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-        .disable_verification(!source.validate_cert);
-    let tls = if source.uri.starts_with("https:") && source.validate_cert { tls.root_certs(system_roots()?) } else { tls };
-    let config = Agent::config_builder()
-        .tls_config(tls.build())
-        .timeout_global(Some(source.timeout))
-        // A redirect would let a provider point us at any host inside.
-        .max_redirects(0)
-        .user_agent("countersign")
-        .accept("application/jwk-set+json, application/json");
-    Ok(config.build().new_agent())
-}
-
-fn system_roots() -> Result<RootCerts, String> {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        return Err("the operating system has no trusted certificates (install ca-certificates)".into());
+    fn note_failure(&self, fault: FetchFault) {
+        self.source.progress.send_modify(|progress| {
+            progress.failures += 1;
+            progress.last_failure = Some((clock::now(), fault));
+        });
     }
-    Ok(found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect::<Vec<_>>().into())
+
+    /// Tells what has become of the event, and whoever waited for a round to end.
+    fn publish(&self, event: Event) {
+        self.source.progress.send_modify(|progress| {
+            progress.fetching = self.rotation.is_fetching();
+            progress.refetch_from = self.rotation.refetch_from();
+            match event {
+                Event::Confirmed { .. } => progress.last_success = Some(clock::now()),
+                Event::Failed => {}
+                Event::Wake | Event::UnknownKid => return,
+            }
+            progress.rounds += 1;
+        });
+    }
 }

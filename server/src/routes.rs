@@ -30,9 +30,9 @@ where
 {
     let path = request.uri().path();
     if path == "/auth" || path.starts_with("/auth/") {
-        return Answer::Ready(Some(forward_auth::answer(app, request.headers())));
+        return forward_auth::answer(app, request.headers());
     }
-    Answer::Later(Box::pin(others(app, request)))
+    Answer::later(others(app, request))
 }
 
 /// An answer that is there or on its way. What decides on every request of a proxy
@@ -42,6 +42,16 @@ pub enum Answer<'a> {
     Ready(Option<Response<Body>>),
     /// On its way.
     Later(Pin<Box<dyn Future<Output = Response<Body>> + 'a>>),
+}
+
+impl<'a> Answer<'a> {
+    fn ready(response: Response<Body>) -> Self {
+        Self::Ready(Some(response))
+    }
+
+    fn later(response: impl Future<Output = Response<Body>> + 'a) -> Self {
+        Self::Later(Box::pin(response))
+    }
 }
 
 impl Future for Answer<'_> {
@@ -63,13 +73,13 @@ where
         "/v1/verify" if request.method() == Method::POST => {
             let (parts, body) = request.into_parts();
             let response = match read(body, app.server.max_body.min(verify::MOST_BODY)).await {
-                Ok(body) => verify::answer(app, &parts.headers, &body),
+                Ok(body) => verify::answer(app, &parts.headers, &body).await,
                 Err(refusal) => refusal,
             };
             no_store(response)
         }
         "/v1/verify" => method_not_allowed("POST"),
-        "/api/v2/health" => health::inmanta(app, request.method(), request.headers()),
+        "/api/v2/health" => health::inmanta(app, request.method(), request.headers()).await,
         "/healthz" => for_reading(request.method(), health::live),
         "/readyz" => for_reading(request.method(), || health::ready(app)),
         "/.well-known/jwks.json" => for_reading(request.method(), wellknown::jwks),

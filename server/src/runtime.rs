@@ -74,7 +74,7 @@ async fn accept_until_told(app: &Arc<App>, workers: &Rc<Vec<Worker>>, listening:
     let main = app.server.addresses.iter().map(|address| tcp::bind(*address, option)).collect::<io::Result<Vec<_>>>()?;
     let metrics = tcp::bind(app.server.metrics_address, "bind_address and bind_port in [metrics]")?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    keysource::spawn_refreshers(app)?;
+    keysource::spawn(app)?;
     listening(&Bound {
         main: main.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?,
         metrics: metrics.local_addr()?,

@@ -40,7 +40,9 @@ fn describe(section: &IssuerSection) -> String {
     let role = if section.sign { "signs and accepts" } else { "accepts" };
     let keys = match &section.keys {
         KeySource::Secret(_) => "a shared key".into(),
-        KeySource::Jwks(source) => format!("the keys at {}", source.uri),
+        KeySource::Written(keys) if keys.len() == 1 => "a key written down".into(),
+        KeySource::Written(keys) => format!("{} keys written down", keys.len()),
+        KeySource::Renewed(source) => format!("the keys of {}", source.location),
     };
     format!(
         "{role} {} tokens of {} for {} ({}), with {keys}",

@@ -4,7 +4,7 @@ mod inspect;
 
 use std::sync::Arc;
 
-use countersign_engine::{Reject, UnixTime, Verified};
+use countersign_engine::{Reject, UnixTime, Verified, rotation::Cause};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -13,9 +13,8 @@ use crate::{
     app::App,
     cli::{SignArgs, TokenCommand},
     clock,
-    config::KeySource,
     issue::{self, Lifetime, TokenRequest},
-    keysource,
+    keysource::fetch::{Fetched, Fetcher},
     surface::{Surface, inmanta},
 };
 
@@ -63,11 +62,12 @@ fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
 /// Fetches every published key set. What cannot be fetched is told, and its
 /// issuer's tokens answered with `keys_unavailable`.
 fn load_keys(app: &App) {
-    for section in &app.issuers {
-        let KeySource::Jwks(source) = &section.keys else { continue };
-        match keysource::load(section, source) {
-            Ok(keys) => app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys)),
-            Err(reason) => tracing::error!("{reason}"),
+    for source in app.keys.iter() {
+        let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
+        let mut fetcher = Fetcher::new(section, renewed);
+        match fetcher.fetch(Cause::Start) {
+            Ok(Fetched { keys, .. }) => app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default())),
+            Err(fault) => tracing::error!("{}", fetcher.explain(&fault)),
         }
     }
 }

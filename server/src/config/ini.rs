@@ -53,10 +53,12 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
 
 /// A value that can be meant. What cannot is never shown: it may be a key whose
 /// `=` was forgotten, or one that was indented and so continues the line above.
+/// Constraints, and keys in PEM or JSON, are meant to have several lines.
 fn check_value(section: &str, option: &str, value: Option<String>) -> Result<String, (String, &'static str)> {
     let text = value.ok_or_else(|| (format!("a line in section {section} has no value"), "write it as option = value"))?;
     let known = super::options::of_section(section).is_some_and(|options| options.contains(&option));
-    if known && option != "claims" && text.contains('\n') {
+    let takes_several = option == "claims" || (option == "key" && (text.starts_with("-----BEGIN") || text.starts_with('{')));
+    if known && !takes_several && text.contains('\n') {
         let text = format!("{option} in section {section} goes on over several lines");
         return Err((text, "an indented line continues the one above: remove the white space in front of it"));
     }

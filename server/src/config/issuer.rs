@@ -1,23 +1,17 @@
 //! The `auth_jwt_*` sections: one issuer each.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use base64::{
-    Engine as _,
-    alphabet::URL_SAFE,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+use countersign_engine::{Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, Rules, jwks::Origin};
+
+use super::{
+    keys::{self, KeySource, Location},
+    options::ISSUER_PREFIX,
+    problem::Problem,
+    reader::Reader,
+    setting::Section,
 };
-use countersign_engine::{Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, KeyType, Rules};
-
-use super::{options::ISSUER_PREFIX, problem::Problem, reader::Reader, setting::Section};
 use crate::surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM};
-
-/// Secrets in configuration are read as their other readers do: padding and stray
-/// low bits do not matter. Tokens are never read by this.
-const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
-);
 
 /// What a client is, and so which calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,44 +54,6 @@ impl FromStr for ClientType {
     }
 }
 
-/// The secret of a section that signs or verifies with HMAC.
-#[derive(Clone)]
-pub struct SigningSecret(Box<[u8]>);
-
-impl SigningSecret {
-    /// The secret itself.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SigningSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningSecret(..)")
-    }
-}
-
-/// Where the keys of an issuer come from.
-#[derive(Clone, Debug)]
-pub enum KeySource {
-    /// `key`: a secret shared with us.
-    Secret(SigningSecret),
-    /// `jwks_uri`: a published key set.
-    Jwks(JwksSource),
-}
-
-/// A published key set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksSource {
-    /// `https://`, `http://` or `file://`.
-    pub uri: String,
-    /// Whether the provider's certificate is checked.
-    pub validate_cert: bool,
-    /// How long fetching may take.
-    pub timeout: Duration,
-}
-
 /// One `auth_jwt_*` section.
 #[derive(Clone, Debug)]
 pub struct IssuerSection {
@@ -123,10 +79,11 @@ impl IssuerSection {
 
 pub(super) fn read_all(
     sections: &BTreeMap<String, Section>,
+    serves_tls: bool,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Vec<IssuerSection> {
-    let defaults = Defaults::read(&mut Reader::new(sections, "server", problems));
+    let defaults = Defaults::read(&mut Reader::new(sections, "server", problems), serves_tls);
     let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
     let before = problems.len();
     let issuers: Vec<_> =
@@ -138,16 +95,18 @@ pub(super) fn read_all(
     issuers
 }
 
-/// Options that `[server]` can set for all sections.
+/// What `[server]` says about all sections.
 #[derive(Clone, Copy)]
 struct Defaults {
+    serves_tls: bool,
     enforce_client_types: bool,
     require_client_type: bool,
 }
 
 impl Defaults {
-    fn read(server: &mut Reader<'_>) -> Self {
+    fn read(server: &mut Reader<'_>, serves_tls: bool) -> Self {
         Self {
+            serves_tls,
             enforce_client_types: server.flag("enforce_client_types").unwrap_or(true),
             require_client_type: server.flag("legacy_require_client_type").unwrap_or(false),
         }
@@ -174,15 +133,9 @@ fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Prob
         check_own_lifetime(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
-    let keys = read_keys(reader, algorithms, sign, warnings)?;
-    let issuer = IssuerConfig {
-        name,
-        section: reader.section.into(),
-        algorithms,
-        // The real system insists on a key id wherever keys are published.
-        kid_required: matches!(keys, KeySource::Jwks(_)),
-        rules,
-    };
+    let context = &mut keys::Context { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
+    let keys = keys::read(reader, context)?;
+    let issuer = IssuerConfig { name, section: reader.section.into(), algorithms, kid_required: is_published(&keys), rules };
     Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
 }
 
@@ -310,72 +263,15 @@ fn parse_constraint(line: &str) -> Option<Constraint> {
     })
 }
 
-fn read_keys(reader: &mut Reader<'_>, algorithms: AlgorithmSet, sign: bool, warnings: &mut Vec<Problem>) -> Option<KeySource> {
-    let secret = algorithms.iter().any(|algorithm| algorithm.key_type() == KeyType::Secret);
-    let public = algorithms.iter().any(|algorithm| algorithm.key_type() != KeyType::Secret);
-    if secret && public {
-        let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
-        reader.problem("algorithms", text, "give each kind a section and an issuer of its own");
-        return None;
+/// The real system insists on a key id wherever keys are published.
+fn is_published(keys: &KeySource) -> bool {
+    match keys {
+        KeySource::Secret(_) | KeySource::Written(_) => false,
+        KeySource::Renewed(keys) => match &keys.location {
+            Location::Jwks(_) | Location::Discovery(_) => true,
+            Location::File { origin, .. } => *origin == Origin::Published,
+        },
     }
-    if sign && !algorithms.contains(Algorithm::Hs256) {
-        let text = format!("sign is true in {}, but tokens are signed with HS256 only", reader.section);
-        reader.problem("sign", text, "sign with a section whose algorithm is HS256; countersign key generate makes a key");
-        return None;
-    }
-    if secret { read_secret(reader, algorithms) } else { read_jwks(reader, warnings) }
-}
-
-fn read_secret(reader: &mut Reader<'_>, algorithms: AlgorithmSet) -> Option<KeySource> {
-    // The one that demands the longest key.
-    let longest = algorithms.iter().max()?;
-    let bytes = longest.shortest_secret()?;
-    let Some(text) = reader.text("key") else {
-        let text = format!("key is required in {} for algorithm {longest}", reader.section);
-        reader.problem("key", text, "countersign key generate makes one");
-        return None;
-    };
-    let Ok(secret) = SECRET_BASE64.decode(text) else {
-        // Never shows the key: this line may end up in a log.
-        let text = format!("key in {} is not urlsafe base64", reader.section);
-        reader.problem("key", text, "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one");
-        return None;
-    };
-    if secret.len() < bytes {
-        let text = format!("{longest} requires a key of {bytes} bytes ({} bits) or longer in {}", bytes * 8, reader.section);
-        reader.problem("key", text, "countersign key generate makes one");
-        return None;
-    }
-    Some(KeySource::Secret(SigningSecret(secret.into())))
-}
-
-fn read_jwks(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<KeySource> {
-    let Some(uri) = reader.text("jwks_uri") else {
-        let text = format!("jwks_uri is required for RS256 based providers in section {}", reader.section);
-        reader.problem("jwks_uri", text, "the provider's discovery document names it");
-        return None;
-    };
-    let (scheme, rest) = uri.split_once("://").unwrap_or_default();
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains('@') {
-        // Not shown: it holds a password.
-        let text = format!("jwks_uri in {} holds credentials", reader.section);
-        reader.problem("jwks_uri", text, "key sets are public: name a URI without user and password");
-        return None;
-    }
-    let complete = if scheme == "file" { rest.starts_with('/') || rest.starts_with("localhost/") } else { !authority.is_empty() };
-    if !["https", "http", "file"].contains(&scheme) || !complete || uri.contains(char::is_whitespace) {
-        let text = format!("jwks_uri {uri:?} in {} is no https://, http:// or file:// URI", reader.section);
-        reader.problem("jwks_uri", text, "write one such as https://idp.example/keys or file:///etc/countersign/keys.json");
-        return None;
-    }
-    let validate_cert = reader.flag("validate_cert").unwrap_or(true);
-    if !validate_cert {
-        let text = format!("validate_cert is off in {}: anyone on the network path can replace the keys", reader.section);
-        warnings.push(Problem::new(reader.place("validate_cert"), text));
-    }
-    let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
-    Some(KeySource::Jwks(JwksSource { uri: uri.into(), validate_cert, timeout: Duration::from_secs_f64(seconds) }))
 }
 
 fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
@@ -420,10 +316,5 @@ mod tests {
         for odd in ["prod", "in environments", "prod in", "prod on environments", "prodin environments", ""] {
             assert_eq!(parse_constraint(odd), None, "{odd}");
         }
-    }
-
-    #[test]
-    fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", SigningSecret(Box::new([1, 2, 3]))), "SigningSecret(..)");
     }
 }

@@ -12,9 +12,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
     app::App,
-    clock,
     http::{Body, empty, no_store},
     metrics::Outcome,
+    routes::Answer,
     surface::{Credential, Style},
 };
 
@@ -22,17 +22,32 @@ use crate::{
 /// different names never look alike, and the comma, which separates.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
 
-/// Answers one question of a proxy.
-pub(super) fn answer(app: &App, headers: &HeaderMap) -> Response<Body> {
+/// Answers one question of a proxy: at once, unless the issuer is to be asked for
+/// its keys first.
+pub(super) fn answer<'a>(app: &'a App, headers: &HeaderMap) -> Answer<'a> {
     let surface = app.server.auth_surface;
-    let (outcome, response) = match surface.credential(headers, app.server.additional_header.as_ref()) {
-        Credential::None => (Outcome::NoToken, surface.challenge(Style::Bare)),
-        Credential::Conflict => (Outcome::Conflict, surface.conflict(Style::Bare)),
-        Credential::Token(token) => match app.verifier.verify(token, clock::now()) {
-            Ok(verified) => (Outcome::Verified, allow(app, &verified)),
-            Err(reject) => (Outcome::Rejected(reject), refuse(app, reject, token)),
-        },
-    };
+    Answer::ready(match surface.credential(headers, app.server.additional_header.as_ref()) {
+        Credential::None => count(app, Outcome::NoToken, surface.challenge(Style::Bare)),
+        Credential::Conflict => count(app, Outcome::Conflict, surface.conflict(Style::Bare)),
+        Credential::Token(token) => {
+            let verified = app.verify_now(token);
+            if let Some(refetch) = app.refetch(token, &verified) {
+                let token = token.to_vec();
+                return Answer::later(async move { judge(app, &token, app.verify_after(refetch, &token).await) });
+            }
+            judge(app, token, verified)
+        }
+    })
+}
+
+fn judge(app: &App, token: &[u8], verified: Result<Verified, Reject>) -> Response<Body> {
+    match verified {
+        Ok(verified) => count(app, Outcome::Verified, allow(app, &verified)),
+        Err(reject) => count(app, Outcome::Rejected(reject), refuse(app, reject, token)),
+    }
+}
+
+fn count(app: &App, outcome: Outcome, response: Response<Body>) -> Response<Body> {
     app.metrics.count(outcome);
     no_store(response)
 }

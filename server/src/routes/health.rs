@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    clock,
     http::{Body, empty, json, no_store},
     surface::{Credential, Style, Surface},
 };
@@ -19,25 +18,28 @@ pub(super) fn live() -> Response<Body> {
 /// `GET /readyz` and `/ready`: every issuer has been asked for its keys. The body
 /// tells which have them.
 pub(super) fn ready(app: &App) -> Response<Body> {
-    let ready = app.readiness.is_ready();
+    let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let snapshot = app.verifier.snapshot();
     let keys = |name: &str| snapshot.issuer(name).and_then(|issuer| issuer.keys()).map_or(0, KeySet::len);
-    let issuers: Value =
-        app.issuers.iter().map(|one| json!({ "section": one.section(), "keys": keys(&one.issuer.name) })).collect();
+    let issuers: Value = app
+        .keys
+        .iter()
+        .map(|source| json!({ "section": source.section().section(), "keys": keys(&source.section().issuer.name) }))
+        .collect();
     no_store(json(status, &json!({ "ready": ready, "issuers": issuers })))
 }
 
 /// `/api/v2/health`: open to everyone, but a token that comes along must be good.
-pub(super) fn inmanta(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let mut response = no_store(inmanta_answer(app, method, headers));
+pub(super) async fn inmanta(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let mut response = no_store(inmanta_answer(app, method, headers).await);
     if let Some(origin) = &app.server.allow_origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
     response
 }
 
-fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
+async fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
     if method == Method::OPTIONS {
         return preflight(app);
     }
@@ -50,7 +52,7 @@ fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<B
     match Surface::Inmanta.credential(headers, app.server.additional_header.as_ref()) {
         Credential::None => empty(StatusCode::OK),
         Credential::Conflict => Surface::Inmanta.conflict(Style::Body),
-        Credential::Token(token) => match app.verifier.verify(token, clock::now()) {
+        Credential::Token(token) => match app.verify(token).await {
             Ok(_) => empty(StatusCode::OK),
             Err(reject) => Surface::Inmanta.refuse(Style::Body, reject, token, app.server.rejected_token_status),
         },

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    clock,
     http::{Body, json, problem},
     metrics::Outcome,
     surface::{Credential, Surface, generic},
@@ -22,10 +21,10 @@ use crate::{
 pub(super) const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
 
 /// Answers with the claims, or with a problem that carries the reject code.
-pub(super) fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     let (outcome, response) = match token(app, headers, body) {
         Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
-        Ok(token) => match app.verifier.verify(&token, clock::now()) {
+        Ok(token) => match app.verify(&token).await {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
             Err(reject) => (Outcome::Rejected(reject), refused(reject)),
         },

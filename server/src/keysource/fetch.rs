@@ -1,0 +1,356 @@
+//! Fetching keys, once: blocking, and bounded in time, bytes and redirects.
+
+use std::{
+    fmt,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_engine::{AlgorithmSet, KeySet, jwks::Origin, limits, rotation::Cause};
+use http::{HeaderMap, Response, StatusCode, Uri, header};
+use rustls::crypto::aws_lc_rs;
+use serde::Deserialize;
+use ureq::{
+    Agent, Body,
+    tls::{Certificate, RootCerts, TlsConfig},
+};
+
+use super::written;
+use crate::{
+    clock,
+    config::{IssuerSection, Location, RenewedKeys},
+};
+
+/// How often a provider may send us on, on the same host.
+const REDIRECTS: usize = 3;
+/// The longest discovery document read, in bytes.
+const DISCOVERY_BYTES: u64 = 64 * 1024;
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The keys; `None` if they are those of the last time.
+    pub keys: Option<KeySet>,
+    /// How long the provider allows them to be kept.
+    pub max_age: Option<Duration>,
+}
+
+/// Why a fetch brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchFault {
+    /// Its stable name, for metrics.
+    pub code: &'static str,
+    /// In words.
+    pub text: String,
+}
+
+impl FetchFault {
+    fn new(code: &'static str, text: impl fmt::Display) -> Self {
+        Self { code, text: text.to_string() }
+    }
+}
+
+/// Asks one place for the keys of one issuer, again and again, and remembers what
+/// makes the next time cheaper.
+pub struct Fetcher {
+    section: String,
+    issuer: Box<str>,
+    algorithms: AlgorithmSet,
+    source: Arc<RenewedKeys>,
+    agent: Option<Agent>,
+    /// What tells whether the keys have changed since they were last good.
+    seen: Option<Seen>,
+    /// The key set that the discovery document named.
+    discovered: Option<String>,
+}
+
+/// A version of a file or of an answer.
+#[derive(Clone, PartialEq, Eq)]
+enum Seen {
+    /// Device, inode, length, modification time.
+    File([i128; 5]),
+    /// The URI and its `ETag` (RFC 9110 section 8.8.3).
+    Answer(String, String),
+}
+
+/// Bytes that may be keys, or the word that they are as before.
+struct Answer {
+    bytes: Option<Vec<u8>>,
+    seen: Option<Seen>,
+    max_age: Option<Duration>,
+}
+
+impl Fetcher {
+    /// For the keys of a section.
+    #[must_use]
+    pub fn new(section: &IssuerSection, source: &Arc<RenewedKeys>) -> Self {
+        Self {
+            section: section.section().into(),
+            issuer: section.issuer.name.clone(),
+            algorithms: section.issuer.algorithms,
+            source: Arc::clone(source),
+            agent: None,
+            seen: None,
+            discovered: None,
+        }
+    }
+
+    /// Fetches and reads, waiting for it.
+    ///
+    /// # Errors
+    /// Why there are no keys, or none that can be used.
+    pub fn fetch(&mut self, cause: Cause) -> Result<Fetched, FetchFault> {
+        let fetched = self.ask(cause).and_then(|answer| self.read(answer));
+        if fetched.is_err() {
+            // The next time the provider may say where its keys are now.
+            self.discovered = None;
+        }
+        fetched
+    }
+
+    /// The real system's sentence for a provider that cannot be asked.
+    #[must_use]
+    pub fn explain(&self, fault: &FetchFault) -> String {
+        let (section, location) = (&self.section, &self.source.location);
+        format!("Unable to load key data for {section} using the provided {location}. Got error: {}", fault.text)
+    }
+
+    fn read(&mut self, answer: Answer) -> Result<Fetched, FetchFault> {
+        let Answer { bytes, seen, max_age } = answer;
+        let Some(bytes) = bytes else { return Ok(Fetched { keys: None, max_age }) };
+        let read = match self.source.location {
+            Location::File { origin: Origin::Static, .. } => written::keys(&bytes, self.algorithms),
+            _ => written::jwks(&bytes, Origin::Published, self.algorithms),
+        };
+        let (keys, remarks) = read.map_err(|text| FetchFault::new("unusable", text))?;
+        for remark in remarks {
+            tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+        }
+        // Not before it was good: a set that was refused is never "as before".
+        self.seen = seen;
+        Ok(Fetched { keys: Some(keys), max_age })
+    }
+
+    fn ask(&mut self, cause: Cause) -> Result<Answer, FetchFault> {
+        let source = Arc::clone(&self.source);
+        match &source.location {
+            Location::File { path, .. } => self.read_file(path).map_err(|error| FetchFault::new("file", error)),
+            Location::Jwks(uri) => self.ask_for_keys(uri),
+            Location::Discovery(uri) => {
+                let known = self.discovered.take().filter(|_| cause == Cause::UnknownKid);
+                let keys = known.map_or_else(|| self.discover(uri), Ok)?;
+                let answer = self.ask_for_keys(&keys)?;
+                self.discovered = Some(keys);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Answer> {
+        let mut file = std::fs::File::open(path)?;
+        let about = file.metadata()?;
+        let version =
+            [about.dev().into(), about.ino().into(), about.len().into(), about.mtime().into(), about.mtime_nsec().into()];
+        // Within the resolution of its time stamp a file can change unseen.
+        let is_settled = i128::from(about.mtime()) + 2 < i128::from(clock::now().0);
+        let seen = is_settled.then_some(Seen::File(version));
+        if seen.is_some() && seen == self.seen {
+            return Ok(Answer { bytes: None, seen, max_age: None });
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(one_more(limits::KEY_SET_BYTES)).read_to_end(&mut bytes)?;
+        Ok(Answer { bytes: Some(bytes), seen, max_age: None })
+    }
+
+    fn ask_for_keys(&mut self, uri: &str) -> Result<Answer, FetchFault> {
+        let etag = match &self.seen {
+            Some(Seen::Answer(of, etag)) if of == uri => Some(etag.clone()),
+            _ => None,
+        };
+        let response = self.get(uri, "application/jwk-set+json, application/json", etag.as_deref())?;
+        let max_age = max_age(response.headers());
+        if response.status() == StatusCode::NOT_MODIFIED && etag.is_some() {
+            return Ok(Answer { bytes: None, seen: self.seen.clone(), max_age });
+        }
+        let seen = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let seen = seen.map(|etag| Seen::Answer(uri.into(), etag.into()));
+        Ok(Answer { bytes: Some(body(response, one_more(limits::KEY_SET_BYTES))?), seen, max_age })
+    }
+
+    /// The URI of the key set, by the provider's metadata (OpenID Connect
+    /// Discovery 1.0 sections 4.2 and 4.3).
+    fn discover(&mut self, uri: &str) -> Result<String, FetchFault> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            issuer: String,
+            jwks_uri: String,
+        }
+        let fault = |text: String| FetchFault::new("discovery", text);
+        let response = self.get(uri, "application/json", None)?;
+        let metadata: Metadata = serde_json::from_slice(&body(response, DISCOVERY_BYTES)?)
+            .map_err(|error| fault(format!("the discovery document cannot be read: {error}")))?;
+        if metadata.issuer != *self.issuer {
+            let (theirs, ours) = (metadata.issuer, &self.issuer);
+            return Err(fault(format!("the discovery document is of the issuer {theirs:?}, not of {ours:?}")));
+        }
+        let keys: Uri = metadata.jwks_uri.parse().map_err(|_| fault("its jwks_uri is no URI".into()))?;
+        let allowed = match keys.scheme_str() {
+            Some("https") => true,
+            Some("http") => uri.starts_with("http://"),
+            _ => false,
+        };
+        let has_credentials = keys.authority().is_some_and(|authority| authority.as_str().contains('@'));
+        if !allowed || has_credentials {
+            return Err(fault(format!("its jwks_uri {:?} is not https", metadata.jwks_uri)));
+        }
+        Ok(metadata.jwks_uri)
+    }
+
+    /// A 200, or a 304 if it was asked for by `etag`; redirects are followed on the
+    /// same origin only, or a provider could point us at any host inside.
+    fn get(&mut self, uri: &str, accept: &str, etag: Option<&str>) -> Result<Response<Body>, FetchFault> {
+        let agent = match &self.agent {
+            Some(agent) => agent.clone(),
+            None => self.agent.insert(agent(&self.source, uri)?).clone(),
+        };
+        let mut uri: Uri = uri.parse().map_err(|_| FetchFault::new("unreachable", "it is no URI"))?;
+        for _ in 0..=REDIRECTS {
+            let mut request = agent.get(&uri).header(header::ACCEPT, accept);
+            if let Some(etag) = etag {
+                request = request.header(header::IF_NONE_MATCH, etag);
+            }
+            let response = request.call().map_err(|error| transport_fault(&error))?;
+            match response.status() {
+                StatusCode::OK | StatusCode::NOT_MODIFIED => return Ok(response),
+                status if status.is_redirection() => uri = redirected(&uri, response.headers())?,
+                status => return Err(FetchFault::new("status", format!("the provider answered {status} where 200 is needed"))),
+            }
+        }
+        Err(FetchFault::new("redirect", format!("the provider redirected more than {REDIRECTS} times")))
+    }
+}
+
+/// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).
+fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchFault> {
+    let refused = || FetchFault::new("redirect", "redirects are not followed to another host, port or scheme");
+    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()).ok_or_else(refused)?;
+    if location.starts_with('/') && !location.starts_with("//") {
+        let mut parts = from.clone().into_parts();
+        parts.path_and_query = Some(location.parse().map_err(|_| refused())?);
+        return Uri::from_parts(parts).map_err(|_| refused());
+    }
+    let to: Uri = location.parse().map_err(|_| refused())?;
+    if to.scheme() == from.scheme() && to.authority() == from.authority() { Ok(to) } else { Err(refused()) }
+}
+
+fn transport_fault(error: &ureq::Error) -> FetchFault {
+    match error {
+        ureq::Error::Timeout(_) => FetchFault::new("timeout", error),
+        ureq::Error::BodyExceedsLimit(_) => FetchFault::new("too_long", error),
+        _ => FetchFault::new("unreachable", error),
+    }
+}
+
+fn body(response: Response<Body>, most: u64) -> Result<Vec<u8>, FetchFault> {
+    response.into_body().with_config().limit(most).read_to_vec().map_err(|error| transport_fault(&error))
+}
+
+/// One byte more than allowed, so that the engine can say what is wrong.
+fn one_more(most: usize) -> u64 {
+    u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// How long an answer may be kept (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
+/// if it does not say.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    let mut found = None;
+    for directive in lines.flat_map(|line| line.split(',')).map(str::trim) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => found = value.trim_matches('"').parse().ok().map(Duration::from_secs).or(found),
+            _ => {}
+        }
+    }
+    let age =
+        headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    Some(found?.saturating_sub(age))
+}
+
+fn agent(source: &RenewedKeys, uri: &str) -> Result<Agent, FetchFault> {
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+        .disable_verification(!source.validate_cert);
+    let needs_roots = uri.starts_with("https:") && source.validate_cert;
+    let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
+    let config = Agent::config_builder()
+        .tls_config(tls.build())
+        .timeout_global(Some(source.timeout))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent("countersign");
+    Ok(config.build().new_agent())
+}
+
+/// The system's authorities, and those configured for this issuer.
+fn roots(source: &RenewedKeys) -> Result<RootCerts, FetchFault> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    let all = found.iter().chain(&source.authorities);
+    let all: Vec<_> = all.map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
+    if all.is_empty() {
+        let text = "the operating system has no trusted certificates: install ca-certificates, or set ca_file";
+        return Err(FetchFault::new("unreachable", text));
+    }
+    Ok(all.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn max_age_is_what_is_left_of_it() {
+        let seconds = |lines: &[(&'static str, &'static str)]| max_age(&headers(lines)).map(|age| age.as_secs());
+        assert_eq!(seconds(&[]), None);
+        assert_eq!(seconds(&[("cache-control", "public, Max-Age=100, must-revalidate")]), Some(100));
+        assert_eq!(seconds(&[("cache-control", "public"), ("cache-control", "max-age=\"7\"")]), Some(7));
+        assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "30")]), Some(70));
+        assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "300")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "max-age=100, no-cache")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "no-store")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "max-age=-1")]), None);
+        assert_eq!(seconds(&[("cache-control", "s-maxage=5")]), None);
+    }
+
+    #[test]
+    fn d10_redirects_stay_on_their_origin() {
+        let from: Uri = "https://idp.example/keys".parse().unwrap();
+        let to = |location: &'static str| redirected(&from, &headers(&[("location", location)])).ok().map(|uri| uri.to_string());
+        assert_eq!(to("/v2/keys?a=b").as_deref(), Some("https://idp.example/v2/keys?a=b"));
+        assert_eq!(to("https://idp.example/other").as_deref(), Some("https://idp.example/other"));
+        for elsewhere in [
+            "http://idp.example/keys",
+            "https://idp.example:8443/keys",
+            "https://evil.example/keys",
+            "//evil.example/keys",
+            "https://idp.example@evil.example/keys",
+            "file:///etc/passwd",
+            "keys",
+            "",
+        ] {
+            assert_eq!(to(elsewhere), None, "{elsewhere}");
+        }
+    }
+}

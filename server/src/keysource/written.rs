@@ -1,0 +1,151 @@
+//! Keys as people write them down: secrets in base64, public keys and X.509
+//! certificates in PEM or DER, JWKs and JWK Sets in JSON.
+
+use std::fmt::Display;
+
+use base64::{
+    Engine as _,
+    alphabet::URL_SAFE,
+    engine::{
+        DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig,
+        general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    },
+};
+use countersign_engine::{
+    AlgorithmSet, KeyFault, KeyMaterial, KeySet, KeyType, VerificationKey,
+    jwks::{Origin, Policy, SkippedKey},
+};
+use rustls::pki_types::{
+    CertificateDer, SubjectPublicKeyInfoDer,
+    pem::{PemObject as _, SectionKind},
+};
+use serde_json::{Value, json};
+use x509_parser::{
+    certificate::X509Certificate,
+    der_parser::Oid,
+    oid_registry::{OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ED25519},
+    prelude::FromDer as _,
+    public_key::PublicKey,
+    x509::SubjectPublicKeyInfo,
+};
+
+/// Secrets in configuration are read as their other readers do: padding and stray
+/// low bits do not matter. Tokens are never read by this.
+const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
+
+/// A secret in urlsafe base64.
+#[must_use]
+pub fn secret(text: &str) -> Option<Vec<u8>> {
+    SECRET_BASE64.decode(text).ok()
+}
+
+/// A secret as a key for each of the algorithms.
+///
+/// # Errors
+/// It is too short for one of them.
+pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, KeyFault> {
+    let keys = algorithms.iter().map(|algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret)));
+    Ok(KeySet::new(keys.collect::<Result<_, _>>()?))
+}
+
+/// Reads keys that an operator wrote in any of the forms, with remarks about what
+/// was left out of them.
+///
+/// # Errors
+/// What is wrong with them, never showing any of it.
+pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
+    let text = text.trim_ascii();
+    if text.starts_with(b"{") {
+        return jwks(text, Origin::Static, algorithms);
+    }
+    if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
+        let secret = str::from_utf8(text).ok().and_then(secret).ok_or("it is neither urlsafe base64 nor a JWK")?;
+        return Ok((secret_keys(&secret, algorithms).map_err(|fault| fault.to_string())?, Vec::new()));
+    }
+    let jwk = if text.starts_with(b"-----") { pem_to_jwk(text)? } else { der_to_jwk(&from_base64(text)?)? };
+    jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
+}
+
+/// Reads a JWK Set, or a single JWK, that holds at least one usable key.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn jwks(json: &[u8], origin: Origin, algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
+    let policy = Policy { origin, algorithms: Some(algorithms) };
+    let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|fault| fault.to_string())?;
+    let remarks: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
+    if keys.is_empty() {
+        return Err(format!("there is no usable key ({})", remarks.join("; ")));
+    }
+    Ok((keys, remarks.into_iter().map(|remark| format!("key skipped: {remark}")).collect()))
+}
+
+/// Base64 of PEM or DER, in one line, as environment variables have it.
+fn from_base64(text: &[u8]) -> Result<Vec<u8>, &'static str> {
+    STANDARD.decode(text).map_err(|_| "it is neither PEM, nor base64 of it, nor a JWK")
+}
+
+fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
+    if bytes.starts_with(b"-----") {
+        return pem_to_jwk(bytes);
+    }
+    match X509Certificate::from_der(bytes) {
+        Ok((_, certificate)) => to_jwk(certificate.public_key()),
+        Err(_) => spki_to_jwk(bytes),
+    }
+}
+
+/// Exactly one public key or certificate. Of a chain, which key signs would be a
+/// guess, and an authority's key must not become one that signs tokens.
+fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
+    let sections: Vec<_> =
+        <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|fault| damaged(&fault))?;
+    match &sections[..] {
+        [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
+        [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
+        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => {
+            Err("it is a private key: give the public one, by openssl pkey -in key.pem -pubout".into())
+        }
+        [] => Err("it holds neither a PUBLIC KEY nor a CERTIFICATE".into()),
+        [_] => Err("it is neither a PUBLIC KEY nor a CERTIFICATE".into()),
+        _ => Err("it holds several keys or certificates: give the one that signs, or a JWK Set with a kid for each".into()),
+    }
+}
+
+fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
+    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|fault| damaged(&fault))?;
+    if rest.is_empty() { to_jwk(&spki) } else { Err("bytes follow the public key".into()) }
+}
+
+/// The same key as a JWK without `kid` and `alg`, so that one reader checks all.
+fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let significant = |number: &[u8]| text(&number[number.iter().position(|byte| *byte != 0).unwrap_or(number.len())..]);
+    if *spki.algorithm.oid() == OID_SIG_ED25519 {
+        return Ok(json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }));
+    }
+    match spki.parsed().map_err(|fault| damaged(&fault))? {
+        PublicKey::RSA(key) => Ok(json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) })),
+        PublicKey::EC(point) => {
+            let curve = spki.algorithm.parameters().and_then(|parameters| parameters.as_oid().ok());
+            let curve = curve.as_ref().and_then(curve_name).ok_or("its curve is none of P-256, P-384 and P-521")?;
+            let coordinates = point.data().strip_prefix(&[4]).ok_or("its point is compressed")?;
+            let (x, y) = coordinates.split_at(coordinates.len() / 2);
+            Ok(json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) }))
+        }
+        _ => Err("it is neither an RSA, an EC nor an Ed25519 key".into()),
+    }
+}
+
+fn curve_name(oid: &Oid<'_>) -> Option<&'static str> {
+    [(OID_EC_P256, "P-256"), (OID_NIST_EC_P384, "P-384"), (OID_NIST_EC_P521, "P-521")]
+        .into_iter()
+        .find_map(|(known, name)| (*oid == known).then_some(name))
+}
+
+fn damaged(fault: &impl Display) -> String {
+    format!("it is damaged: {fault}")
+}
