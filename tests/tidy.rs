@@ -205,7 +205,7 @@ fn rust_below(directories: &[&str]) -> Vec<Source> {
     files
 }
 
-/// Every file with this extension that is ours: nothing built, nothing hidden.
+/// Every file with this extension that is ours: nothing built, installed or hidden.
 fn files_with(extension: &str) -> Vec<Source> {
     let (root, mut pending, mut found) = (root(), vec![root()], Vec::new());
     while let Some(directory) = pending.pop() {
@@ -213,7 +213,7 @@ fn files_with(extension: &str) -> Vec<Source> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
+                if name != "target" && name != "node_modules" && !name.starts_with('.') {
                     pending.push(path);
                 }
             } else if path.extension().is_some_and(|one| one == extension) {

@@ -4,6 +4,7 @@
 pub mod binary;
 pub mod fuzz;
 pub mod http;
+pub mod oidc;
 pub mod openssl;
 pub mod providers;
 pub mod shared;
