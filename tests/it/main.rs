@@ -16,6 +16,8 @@ mod nginx;
 mod inmanta;
 /// Where keys come from.
 mod keys;
+/// A certified OpenID provider.
+mod openid;
 /// Starting, stopping, TLS, probes and metrics.
 mod operations;
 /// `POST /v1/verify`.

@@ -1,0 +1,57 @@
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    http::Connection,
+    oidc::{AUDIENCE, OidcProvider},
+};
+use serde_json::json;
+
+use crate::given;
+
+const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
+
+fn serve<'s>(sandbox: &'s Sandbox, provider: &OidcProvider) -> Server<'s> {
+    sandbox.serve(&format!(
+        "{}[auth_jwt_openid]\nalgorithms=RS256,ES256\nclient_types=api\nissuer={}\naudience={AUDIENCE}\njwks_uri={}\n",
+        given::SIGNING,
+        provider.issuer(),
+        provider.jwks_uri()
+    ))
+}
+
+#[test]
+fn access_tokens_of_a_certified_provider_verify() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let server = serve(&sandbox, &provider);
+    for algorithm in ALGORITHMS {
+        let answer = server.auth(&provider.token(algorithm));
+        // The provider's clients are named after their algorithms.
+        assert_eq!((answer.status, answer.header("x-auth-user")), (200, Some(algorithm)), "{}", server.log());
+    }
+    assert_eq!(provider.requests(), (1, 0), "one request for the keys serves every token");
+}
+
+#[test]
+fn tokens_signed_before_a_provider_changed_its_keys_are_refused() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let old = ALGORITHMS.map(|algorithm| provider.token(algorithm));
+    let kids = provider.rotate();
+    let server = serve(&sandbox, &provider);
+    for (algorithm, old) in ALGORITHMS.iter().zip(old) {
+        assert_eq!(server.auth(&old).status, 401, "{algorithm}");
+        assert_eq!(server.auth(&provider.token(algorithm)).status, 200, "{algorithm}");
+    }
+    assert_eq!(kids.len(), ALGORITHMS.len());
+}
+
+#[test]
+fn a_providers_metadata_name_its_issuer_and_its_keys() {
+    let provider = OidcProvider::start();
+    let host = provider.issuer().strip_prefix("http://").unwrap();
+    let path = provider.discovery_uri().replace(provider.issuer(), "");
+    let mut connection = Connection::open(host.parse().unwrap());
+    // It writes its metadata for the host that it is asked as.
+    connection.send_raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    let metadata = connection.receive(false).json();
+    assert_eq!((&metadata["issuer"], &metadata["jwks_uri"]), (&json!(provider.issuer()), &json!(provider.jwks_uri())));
+    assert_eq!(provider.requests(), (0, 1));
+}
