@@ -22,7 +22,8 @@ const SCOPE = 'read';
 const CLIENT_SECRET = 'known-to-everyone';
 const ROUTES = { jwks: '/jwks', token: '/token' };
 
-// Standard output is for answers, and the provider gives its advice there.
+// Standard output is for answers and standard error for failures; the provider
+// gives its advice on both.
 console.info = console.warn = () => {};
 const { default: Provider } = await import('oidc-provider');
 
