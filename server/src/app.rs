@@ -9,6 +9,8 @@ use crate::{
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
     keysource::{KeySources, Refetch, written},
     metrics::Metrics,
+    revocation::Desk,
+    surface::Refusal,
 };
 
 /// The running server, apart from its sockets.
@@ -19,6 +21,8 @@ pub struct App {
     pub server: Server,
     /// Where the issuers' keys come from.
     pub keys: KeySources,
+    /// Where tokens are revoked.
+    pub revocations: Desk,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -28,9 +32,10 @@ impl App {
     ///
     /// # Errors
     /// A secret that the engine refuses.
-    pub fn new(config: Config, threads: usize) -> Result<Arc<Self>, Problems> {
+    pub fn new(config: Config, threads: usize, revocations: Desk) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
-            verifier: Verifier::new(snapshot(&config.issuers)?),
+            verifier: Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table())),
+            revocations,
             server: config.server,
             keys: KeySources::new(&config.issuers),
             metrics: Metrics::new(threads),
@@ -40,7 +45,28 @@ impl App {
     /// Whether requests can be answered as they will be answered from now on.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.keys.were_all_asked()
+        self.keys.were_all_asked() && self.revocations.is_ready()
+    }
+
+    /// What can be said about a refused token.
+    #[must_use]
+    pub fn refusal<'t>(&self, reject: Reject, token: &'t [u8]) -> Refusal<'t> {
+        let issuer = (reject == Reject::KeysUnavailable).then(|| self.verifier.claimed_issuer(token)).flatten();
+        Refusal { reject, token, issuer }
+    }
+
+    /// Refuses to revoke in the name of an issuer that is not configured: nothing
+    /// would come of it but the belief that something was revoked.
+    ///
+    /// # Errors
+    /// A sentence with the issuers there are.
+    pub fn check_issuer(&self, issuer: &str) -> Result<(), String> {
+        let mut names = self.keys.iter().map(|source| &*source.section().issuer.name);
+        if names.clone().any(|name| name == issuer) {
+            return Ok(());
+        }
+        let first = names.next().map_or_else(String::new, |name| format!("; one of those that are is {name}"));
+        Err(format!("the issuer {issuer} is not configured{first}"))
     }
 
     /// Verifies a token as of now. One whose key nobody knows is verified again

@@ -69,9 +69,9 @@ pub enum Command {
     /// Verify signatures below the level of claims.
     #[command(subcommand)]
     Jws(JwsCommand),
-    /// Make keys.
-    #[command(subcommand)]
-    Key(KeyCommand),
+    /// Make keys, and see how those of the issuers stand.
+    #[command(subcommand, visible_alias = "key")]
+    Keys(KeysCommand),
     /// Write a deterministic load-test corpus.
     ///
     /// Its keys are part of this program and known to everyone.
@@ -120,6 +120,16 @@ pub enum TokenCommand {
         /// The token; read from standard input if it is not given.
         token: Option<String>,
     },
+    /// Revoke tokens, at once and for every server that uses this state directory.
+    #[command(after_help = "\
+A token says itself what is to be revoked. Without one, name what is meant.
+
+Examples:
+  countersign token revoke \"$TOKEN\" --config auth.cfg
+  countersign token revoke --issuer https://idp.example/ --subject bob
+  countersign token revoke --issuer https://idp.example/ --kid leaked-key
+  countersign token revoke --issued-before 1700000000")]
+    Revoke(RevokeArgs),
     /// Verify tokens from standard input, one a line; one line of JSON for each.
     #[command(after_help = "\
 Lines are never trimmed: an empty line is an empty token.
@@ -131,6 +141,36 @@ Example:
         #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
         now: Option<u64>,
     },
+}
+
+/// Which tokens to revoke. Not `Debug`: one may be among the arguments.
+#[derive(Args)]
+pub struct RevokeArgs {
+    /// The token; it must be genuine.
+    #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "issued_before", "signing_input_sha256", "until"])]
+    pub token: Option<String>,
+    /// The issuer of the tokens meant.
+    #[arg(long, value_name = "ISSUER")]
+    pub issuer: Option<String>,
+    /// One token, by its id (jti).
+    #[arg(long, value_name = "ID")]
+    pub jti: Option<String>,
+    /// Every token of a subject (sub) issued before a moment, or until now.
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: Option<String>,
+    /// Every token signed with the key of this id.
+    #[arg(long, value_name = "ID")]
+    pub kid: Option<String>,
+    /// Seconds since 1970: tokens issued from then on are not meant.
+    #[arg(long, value_name = "UNIX")]
+    pub issued_before: Option<u64>,
+    /// One token, by the SHA-256 of everything before its last dot, in hexadecimal.
+    #[arg(long, value_name = "HEX")]
+    pub signing_input_sha256: Option<String>,
+    /// Seconds since 1970: none of the tokens is alive from then on, so that the
+    /// revocation may be forgotten.
+    #[arg(long, value_name = "UNIX")]
+    pub until: Option<u64>,
 }
 
 /// What a token is to say.
@@ -170,12 +210,34 @@ Example:
     },
 }
 
-/// Keys.
+/// Keys and secrets.
 #[derive(Debug, Subcommand)]
-pub enum KeyCommand {
+pub enum KeysCommand {
     /// Print a fresh HS256 key for an auth_jwt section.
     #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
     Generate,
+    /// Print a fresh secret for a client that may revoke tokens, and its line for [api_clients].
+    #[command(after_help = "Example:\n  countersign key client deployer")]
+    Client {
+        /// The name it will call itself by.
+        #[arg(value_parser = client_name)]
+        name: String,
+    },
+    /// Ask the running server how the keys of each issuer stand.
+    #[command(after_help = "\
+The server is asked at its listener for metrics, which the configuration names.
+
+Examples:
+  countersign keys status --config auth.cfg
+  countersign keys status --url http://127.0.0.1:8082/keys --json")]
+    Status {
+        /// Where to ask, if not where the configuration says.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What a corpus is to hold.
@@ -204,6 +266,14 @@ fn named_value(text: &str) -> Result<(String, String), String> {
         return Err(format!("{name} is set by the section, or by --client-type, --env and --expire"));
     }
     Ok((name.into(), value.into()))
+}
+
+fn client_name(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err("use letters, digits, `-`, `_` and `.`".into());
+    }
+    Ok(name.into())
 }
 
 fn algorithm(name: &str) -> Result<Algorithm, String> {

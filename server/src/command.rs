@@ -3,6 +3,7 @@
 mod check;
 mod corpus;
 mod jws;
+mod keys;
 mod serve;
 mod token;
 
@@ -14,8 +15,9 @@ use std::{
 };
 
 use crate::{
-    cli::{Cli, Command, KeyCommand, ServeArgs},
+    cli::{Cli, Command, ServeArgs},
     config::{Config, Problems},
+    revocation::{Desk, journal::Journal},
     state, telemetry,
 };
 
@@ -42,7 +44,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Config(_)) => check::run(&place),
         Some(Command::Token(command)) => token::run(&place, command),
         Some(Command::Jws(command)) => jws::run(&command),
-        Some(Command::Key(KeyCommand::Generate)) => Ok(print(state::generate_key()?)?),
+        Some(Command::Keys(command)) => keys::run(&place, command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }
@@ -121,6 +123,23 @@ impl Place {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
+    }
+}
+
+impl Place {
+    /// The file that revocations are kept in.
+    fn revocations(&self, config: &Config) -> io::Result<PathBuf> {
+        match &config.revocation.file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(self.state_dir()?.join("revocations")),
+        }
+    }
+
+    /// The desk over that file. Where there is no place for a state directory,
+    /// tokens are verified all the same, but none can be revoked.
+    fn desk(&self, config: &Config) -> io::Result<Desk> {
+        let store = self.revocations(config).map_err(|error| error.to_string());
+        Desk::open(store.map(|file| Box::new(Journal::new(file)) as _), config.revocation.capacity)
     }
 }
 

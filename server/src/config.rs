@@ -1,6 +1,7 @@
 //! Configuration in two stages: as written ([`raw`]), and as meant (here), with
 //! types, bounds and every mistake named at its place.
 
+mod clients;
 mod ini;
 mod issuer;
 mod keys;
@@ -8,6 +9,7 @@ pub mod options;
 mod problem;
 pub mod raw;
 mod reader;
+mod revocation;
 pub mod setting;
 mod server;
 mod tls;
@@ -15,10 +17,12 @@ mod toml;
 
 use std::path::PathBuf;
 
+pub use clients::{ApiClients, hashed};
 pub use issuer::{ClientType, IssuerSection};
 pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
 pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
+pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Server};
 
 /// A configuration that can be run.
@@ -28,6 +32,8 @@ pub struct Config {
     pub server: Server,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,
+    /// `[revocation]`.
+    pub revocation: RevocationSettings,
     /// What looks like a slip but need not be one.
     pub warnings: Vec<Problem>,
 }
@@ -50,7 +56,8 @@ impl Config {
         let mut warnings = raw.warnings;
         let server = Server::read(&raw.sections, &mut problems, &mut warnings);
         let issuers = issuer::read_all(&raw.sections, server.tls.is_some(), &mut problems, &mut warnings);
-        if problems.is_empty() { Ok(Self { server, issuers, warnings }) } else { Err(Problems(problems)) }
+        let revocation = RevocationSettings::read(&raw.sections, &mut problems);
+        if problems.is_empty() { Ok(Self { server, issuers, revocation, warnings }) } else { Err(Problems(problems)) }
     }
 
     /// The section that signs our own tokens, if any section is configured.

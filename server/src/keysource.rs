@@ -59,7 +59,7 @@ impl KeySources {
     }
 
     /// Every source, in the order of the sections.
-    pub fn iter(&self) -> impl Iterator<Item = &Source> {
+    pub fn iter(&self) -> impl Iterator<Item = &Source> + Clone {
         self.in_order.iter().map(|source| &**source)
     }
 

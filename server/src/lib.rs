@@ -16,6 +16,7 @@ pub mod http;
 // What it meets there.
 pub mod app;
 pub mod keysource;
+pub mod revocation;
 pub mod metrics;
 pub mod telemetry;
 pub mod clock;

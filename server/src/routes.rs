@@ -2,7 +2,9 @@
 
 mod forward_auth;
 mod health;
+mod keys;
 mod metrics;
+mod revoke;
 mod verify;
 mod wellknown;
 
@@ -14,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use countersign_engine::limits;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
@@ -22,6 +25,9 @@ use crate::{
     app::App,
     http::{Body, no_store, problem},
 };
+
+/// The longest body read: the longest token, escaped and wrapped.
+const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
 
 /// Answers a request on the main listener.
 pub fn main<'a, B>(app: &'a App, request: Request<B>) -> Answer<'a>
@@ -70,15 +76,8 @@ where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
     match request.uri().path() {
-        "/v1/verify" if request.method() == Method::POST => {
-            let (parts, body) = request.into_parts();
-            let response = match read(body, app.server.max_body.min(verify::MOST_BODY)).await {
-                Ok(body) => verify::answer(app, &parts.headers, &body).await,
-                Err(refusal) => refusal,
-            };
-            no_store(response)
-        }
-        "/v1/verify" => method_not_allowed("POST"),
+        "/v1/verify" | "/v1/revoke" if request.method() == Method::POST => no_store(posted(app, request).await),
+        "/v1/verify" | "/v1/revoke" => method_not_allowed("POST"),
         "/api/v2/health" => health::inmanta(app, request.method(), request.headers()).await,
         "/healthz" => for_reading(request.method(), health::live),
         "/readyz" => for_reading(request.method(), || health::ready(app)),
@@ -87,13 +86,27 @@ where
     }
 }
 
+/// Answers a request whose body holds a token.
+async fn posted<B>(app: &App, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let (parts, body) = request.into_parts();
+    match read(body, app.server.max_body.min(MOST_BODY)).await {
+        Err(refusal) => refusal,
+        Ok(body) if parts.uri.path() == "/v1/revoke" => revoke::answer(app, &parts.headers, &body).await,
+        Ok(body) => verify::answer(app, &parts.headers, &body).await,
+    }
+}
+
 /// Answers a request on the listener for metrics and probes.
 pub fn operations<B>(app: &Arc<App>, request: &Request<B>) -> Response<Body> {
     match request.uri().path() {
         "/metrics" => for_reading(request.method(), || metrics::answer(app)),
+        "/keys" => for_reading(request.method(), || keys::answer(app)),
         "/live" => for_reading(request.method(), health::live),
         "/ready" => for_reading(request.method(), || health::ready(app)),
-        _ => problem(StatusCode::NOT_FOUND, "not_found", "this listener has /metrics, /live and /ready"),
+        _ => problem(StatusCode::NOT_FOUND, "not_found", "this listener has /metrics, /keys, /live and /ready"),
     }
 }
 

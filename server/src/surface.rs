@@ -5,7 +5,9 @@
 pub mod generic;
 pub mod inmanta;
 
-use countersign_engine::{Blame, Reject};
+use std::{fmt, sync::Arc};
+
+use countersign_engine::{Blame, IssuerConfig, Reject};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::http::{Body, empty};
@@ -72,13 +74,13 @@ impl Surface {
 
     /// The answer to a refused token.
     #[must_use]
-    pub fn refuse(self, style: Style, reject: Reject, token: &[u8], rejected_status: StatusCode) -> Response<Body> {
-        let status = self.status(reject, rejected_status);
+    pub fn refuse(self, style: Style, refusal: &Refusal<'_>, rejected_status: StatusCode) -> Response<Body> {
+        let status = self.status(refusal.reject, rejected_status);
         let mut response = match (self, style) {
-            (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::message(reject, token)),
+            (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::explain(refusal)),
             _ => self.body(style, status, ""),
         };
-        generic::explain(reject, response.headers_mut());
+        generic::explain(refusal, response.headers_mut());
         response
     }
 
@@ -107,6 +109,25 @@ pub enum Style {
     Bare,
     /// For callers that read it.
     Body,
+}
+
+/// A refused token. Not `Debug`: it holds the token.
+pub struct Refusal<'t> {
+    /// Why.
+    pub reject: Reject,
+    /// The token.
+    pub token: &'t [u8],
+    /// The issuer of ours that it names, where that is whose keys are missing.
+    pub issuer: Option<Arc<IssuerConfig>>,
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.issuer {
+            Some(issuer) => write!(f, "the keys of the issuer {} are unavailable", issuer.name),
+            None => self.reject.fmt(f),
+        }
+    }
 }
 
 /// What a request offers as its proof. Not `Debug`: it holds a token.

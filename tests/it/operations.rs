@@ -16,7 +16,11 @@ fn probes_and_metrics_answer_on_their_own_port_only() {
     assert_eq!(server.operations("/live").status, 200);
     assert_eq!(
         server.operations("/ready").json(),
-        json!({ "ready": true, "issuers": [{ "section": "auth_jwt_default", "keys": 1 }] })
+        json!({
+            "ready": true,
+            "issuers": [{ "section": "auth_jwt_default", "keys": 1 }],
+            "revocations": { "known": true, "count": 0, "fault": null },
+        })
     );
     for path in ["/metrics", "/live", "/ready"] {
         assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n")).status, 404, "{path} on the main port");

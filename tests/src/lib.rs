@@ -8,3 +8,14 @@ pub mod oidc;
 pub mod openssl;
 pub mod providers;
 pub mod shared;
+
+/// Waits until something has become true, and fails if it does not within 20 s.
+pub fn eventually(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..400 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it has not come to pass in 20 s");
+}

@@ -13,8 +13,12 @@ use crate::{
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     let config = place.load()?;
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
+    if let Err(reason) = place.revocations(&config) {
+        tracing::warn!("tokens cannot be revoked: {reason}");
+    }
+    let desk = place.desk(&config)?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
-    let app = App::new(config, threads)?;
+    let app = App::new(config, threads, desk)?;
     runtime::serve(&app, threads, |bound| {
         // A closed standard output is no reason not to serve.
         let _nobody_reads = announce(place, bound, bootstrap.as_deref());

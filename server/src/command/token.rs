@@ -1,6 +1,7 @@
 //! `countersign token`.
 
 mod inspect;
+mod revoke;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
         TokenCommand::Sign(args) => sign(place, args),
         TokenCommand::Bootstrap => Ok(print(bootstrap_token(&place.load()?)?)?),
         TokenCommand::Inspect { token } => inspect::run(token),
+        TokenCommand::Revoke(args) => revoke::run(place, args),
         TokenCommand::Verify { now } => verify(place, now.map(UnixTime)),
     }
 }
@@ -50,7 +52,9 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
 
 /// Verifies lines of standard input as the Inmanta surface would answer them.
 fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
-    let app = App::new(place.load()?, 1)?;
+    let config = place.load()?;
+    let desk = place.desk(&config)?;
+    let app = App::new(config, 1, desk)?;
     load_keys(&app);
     answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
         Ok(verified) => accepted(&verified),

@@ -40,7 +40,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
         let place = lines.place(name, &section, HEADER);
         let settings = &mut sections.entry(section.clone()).or_insert_with(|| Section { place, ..Section::default() }).settings;
         for (option, value) in options.into_iter().collect::<BTreeMap<_, _>>() {
-            let option = normal_option(&option);
+            let option = normal_option(&section, &option);
             let place = lines.place(name, &section, &option);
             match check_value(&section, &option, value) {
                 Ok(text) => drop(settings.insert(option, Setting { text, place })),
@@ -87,7 +87,7 @@ impl Lines {
                 current = None;
             } else if current.is_none_or(|current| indent <= current) {
                 let option = line.split(['=', ':']).next().unwrap_or_default().trim();
-                lines.entry((section.clone(), normal_option(option))).or_default().push(number);
+                lines.entry((section.clone(), normal_option(&section, option))).or_default().push(number);
                 current = Some(indent);
             }
         }

@@ -83,6 +83,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("listen", &["surface", "threads"]),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
     ("metrics", &["bind_address", "bind_port"]),
+    ("revocation", &["capacity", "file"]),
     ("policy_engine", &["executable", "log_level", "policy_file"]),
     (
         "web-ui",

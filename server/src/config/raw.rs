@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ini,
+    clients, ini,
     options::{self, ISSUER, ISSUER_PREFIX, SECTIONS},
     problem::{Problem, Problems},
     setting::{Section, Setting},
@@ -157,7 +157,7 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
     let mut unknown = Vec::new();
     for (section, settings) in sections {
         let Some(known) = options::of_section(section) else {
-            if !options::FOREIGN_SECTIONS.contains(&section.as_str()) {
+            if section != clients::SECTION && !options::FOREIGN_SECTIONS.contains(&section.as_str()) {
                 unknown.push(unknown_section(&settings.place, section));
             }
             continue;

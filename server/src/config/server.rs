@@ -1,4 +1,4 @@
-//! `[server]`, `[listen]`, `[metrics]` and `[identity_headers]`.
+//! `[server]`, `[listen]`, `[metrics]`, `[identity_headers]` and `[api_clients]`.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::{problem::Problem, reader::Reader, setting::Section, tls};
+use super::{clients::ApiClients, problem::Problem, reader::Reader, setting::Section, tls};
 use crate::surface::Surface;
 
 /// How we listen, and what is true of every request.
@@ -38,6 +38,8 @@ pub struct Server {
     pub allow_origin: Option<HeaderValue>,
     /// The headers that carry a caller's identity on `/auth`.
     pub identity_headers: IdentityHeaders,
+    /// `[api_clients]`: who may revoke tokens.
+    pub api_clients: ApiClients,
 }
 
 /// The names of the identity headers; `None` where one is switched off.
@@ -59,6 +61,7 @@ impl Server {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
         check_later_sections(sections, problems);
+        let api_clients = ApiClients::read(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
         let mut listen = Reader::new(sections, "listen", problems);
         let threads = listen.number("threads", 1..=1024);
@@ -79,6 +82,7 @@ impl Server {
             max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),
             allow_origin: read_allow_origin(&mut server),
             identity_headers,
+            api_clients,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::options::ISSUER_PREFIX;
+use super::{clients, options::ISSUER_PREFIX};
 
 /// One option as written.
 #[derive(Clone)]
@@ -29,9 +29,10 @@ pub struct Section {
     pub settings: BTreeMap<String, Setting>,
 }
 
-/// Inmanta's `_` and `-` are the same in the names of options.
-pub(super) fn normal_option(name: &str) -> String {
-    name.to_lowercase().replace('-', "_")
+/// Inmanta's `_` and `-` are the same in the names of options; the names of
+/// clients are exact.
+pub(super) fn normal_option(section: &str, name: &str) -> String {
+    if section == clients::SECTION { name.into() } else { name.to_lowercase().replace('-', "_") }
 }
 
 /// The ids of issuers are lower-case; the names of all other sections are exact.

@@ -35,7 +35,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
         in_order.sort_by_key(|(option, _)| option.span().start);
         for (option, value) in in_order {
             let here = place(option.span().start);
-            let option = normal_option(option.get_ref());
+            let option = normal_option(&section, option.get_ref());
             let Some(text) = value_text(value.get_ref()) else {
                 problems.push(Problem::new(
                     here,

@@ -4,23 +4,16 @@
 //! carries every identity header, empty where there is nothing to say, so that a
 //! proxy overwrites whatever a client sent under those names.
 
-use std::borrow::Cow;
-
 use countersign_engine::{Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
     app::App,
-    http::{Body, empty, no_store},
+    http::{Body, empty, escaped, no_store},
     metrics::Outcome,
     routes::Answer,
     surface::{Credential, Style},
 };
-
-/// What cannot stand in an identity header as it is. `%` is among it, so that two
-/// different names never look alike, and the comma, which separates.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
 
 /// Answers one question of a proxy: at once, unless the issuer is to be asked for
 /// its keys first.
@@ -53,7 +46,7 @@ fn count(app: &App, outcome: Outcome, response: Response<Body>) -> Response<Body
 }
 
 fn refuse(app: &App, reject: Reject, token: &[u8]) -> Response<Body> {
-    app.server.auth_surface.refuse(Style::Bare, reject, token, app.server.rejected_token_status)
+    app.server.auth_surface.refuse(Style::Bare, &app.refusal(reject, token), app.server.rejected_token_status)
 }
 
 fn allow(app: &App, verified: &Verified) -> Response<Body> {
@@ -71,22 +64,12 @@ fn allow(app: &App, verified: &Verified) -> Response<Body> {
     set(&names.user, escaped(claims.username().unwrap_or_default()));
     set(&names.issuer, escaped(&verified.issuer().name));
     set(&names.client_types, list(claims.client_types()));
-    set(&names.tenant, EMPTY);
+    set(&names.tenant, HeaderValue::from_static(""));
     response
 }
 
 /// The identity headers, and what every answer has besides.
 const ROOM: usize = 8;
-const EMPTY: HeaderValue = HeaderValue::from_static("");
-
-fn escaped(text: &str) -> HeaderValue {
-    // Nearly every value stands as it is.
-    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%' && byte != b',') {
-        return header_value(text);
-    }
-    header_value(&Cow::from(utf8_percent_encode(text, ESCAPED)))
-}
-
 fn list<'t>(mut texts: impl Iterator<Item = &'t str>) -> HeaderValue {
     let (first, second) = (texts.next(), texts.next());
     let Some(second) = second else { return escaped(first.unwrap_or_default()) };
@@ -95,14 +78,9 @@ fn list<'t>(mut texts: impl Iterator<Item = &'t str>) -> HeaderValue {
         if !joined.is_empty() {
             joined.push(',');
         }
-        joined.extend(utf8_percent_encode(text, ESCAPED));
+        joined.push_str(escaped(text).to_str().unwrap_or_default());
     }
-    header_value(&joined)
-}
-
-/// Escaping leaves visible ASCII only, which is always a header value.
-fn header_value(text: &str) -> HeaderValue {
-    if text.is_empty() { EMPTY } else { HeaderValue::from_str(text).unwrap_or(EMPTY) }
+    HeaderValue::from_str(&joined).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     http::{Body, empty, json, no_store},
+    revocation::Status,
     surface::{Credential, Style, Surface},
 };
 
@@ -15,8 +16,8 @@ pub(super) fn live() -> Response<Body> {
     no_store(json(StatusCode::OK, &json!({ "live": true })))
 }
 
-/// `GET /readyz` and `/ready`: every issuer has been asked for its keys. The body
-/// tells which have them.
+/// `GET /readyz` and `/ready`: every issuer has been asked for its keys, and what
+/// was revoked is known. The body tells which issuers have keys.
 pub(super) fn ready(app: &App) -> Response<Body> {
     let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -27,7 +28,9 @@ pub(super) fn ready(app: &App) -> Response<Body> {
         .iter()
         .map(|source| json!({ "section": source.section().section(), "keys": keys(&source.section().issuer.name) }))
         .collect();
-    no_store(json(status, &json!({ "ready": ready, "issuers": issuers })))
+    let Status { count, fault, .. } = app.revocations.status();
+    let revocations = json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
+    no_store(json(status, &json!({ "ready": ready, "issuers": issuers, "revocations": revocations })))
 }
 
 /// `/api/v2/health`: open to everyone, but a token that comes along must be good.
@@ -54,7 +57,7 @@ async fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Resp
         Credential::Conflict => Surface::Inmanta.conflict(Style::Body),
         Credential::Token(token) => match app.verify(token).await {
             Ok(_) => empty(StatusCode::OK),
-            Err(reject) => Surface::Inmanta.refuse(Style::Body, reject, token, app.server.rejected_token_status),
+            Err(reject) => Surface::Inmanta.refuse(Style::Body, &app.refusal(reject, token), app.server.rejected_token_status),
         },
     }
 }

@@ -13,7 +13,9 @@ use prometheus_client::{
 
 use crate::{
     app::App,
+    clock,
     http::{Body, empty, typed},
+    keysource::Source,
     metrics::Outcome,
 };
 
@@ -44,6 +46,14 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.encode_outcomes(&mut encoder)?;
+        self.encode_issuers(&mut encoder)?;
+        self.encode_revocations(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.metrics;
         let help = "Requests to verifying routes by outcome";
         let mut family = encoder.encode_descriptor("verifications", help, None, MetricType::Counter)?;
@@ -54,12 +64,88 @@ impl Collector for Scrape {
             let labels = [("outcome", name), ("code", code)];
             ConstCounter::new(metrics.total(outcome)).encode(family.encode_family(&labels)?)?;
         }
-        let mut family = encoder.encode_descriptor("issuer_keys", "Usable keys by issuer section", None, MetricType::Gauge)?;
-        for issuer in self.0.verifier.snapshot().issuers() {
-            let keys = issuer.keys().map_or(0, KeySet::len);
-            let labels = [("section", &*issuer.config().section)];
-            ConstGauge::new(i64::try_from(keys).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        Ok(())
+    }
+
+    /// Every family by issuer section; of keys that are never renewed only how many
+    /// there are.
+    fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let snapshot = self.0.verifier.snapshot();
+        let keys = |source: &Source| {
+            let issuer = snapshot.issuer(&source.section().issuer.name)?;
+            Some(issuer.keys().map_or(0, KeySet::len))
+        };
+        let now = clock::now().0;
+        let sources = || self.0.keys.iter();
+        let renewed = || sources().filter(|source| source.renewed().is_some());
+        let success = |source: &Source| Some(source.progress().last_success?.0);
+
+        gauges(encoder, "issuer_keys", "Usable keys", sources().filter_map(|one| Some((section(one), keys(one)?))))?;
+        let values = renewed().filter_map(|one| Some((section(one), success(one)?)));
+        gauges(encoder, "issuer_keys_last_success_timestamp_seconds", "When keys were last confirmed", values)?;
+        let values = renewed().filter_map(|one| Some((section(one), one.progress().last_failure?.0.0)));
+        gauges(encoder, "issuer_keys_last_failure_timestamp_seconds", "When keys could last not be had", values)?;
+        let values = renewed().filter_map(|one| Some((section(one), now.saturating_sub(success(one)?))));
+        gauges(encoder, "issuer_keys_staleness_seconds", "How long ago keys were last confirmed", values)?;
+        let values = renewed().flat_map(|one| {
+            // The reason of the last failure, while the last fetch failed.
+            let failing = one.progress().last_failure.filter(|_| one.progress().is_failing());
+            failing.map(|(_, fault)| ([("section", one.section().section()), ("reason", fault.code)], 1u64))
+        });
+        gauges(encoder, "issuer_keys_failing", "1 while the keys cannot be had, by reason", values)?;
+        let values = renewed().map(|one| (section(one), one.progress().failures));
+        counters(encoder, "issuer_keys_fetch_failures", "Fetches that brought no usable keys", values)?;
+        let values = renewed().flat_map(|one| {
+            one.fetches().map(|(cause, count)| ([("section", one.section().section()), ("cause", cause.name())], count))
+        });
+        counters(encoder, "issuer_keys_fetches", "Fetches started, by cause", values)?;
+        let values = renewed().map(|one| (section(one), one.unknown_kids()));
+        counters(encoder, "issuer_unknown_kids", "Tokens that named a key nobody knew", values)
+    }
+
+    fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = self.0.revocations.status();
+        let known = usize::from(self.0.revocations.is_ready());
+        for (name, help, value) in [
+            ("revocations", "Revocations in force", status.count),
+            ("revocations_capacity", "Revocations there may be", status.capacity),
+            ("revocations_known", "1 if all that was ever revoked is known", known),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         Ok(())
     }
+}
+
+type Labels<'l, const N: usize> = [(&'static str, &'l str); N];
+
+fn section(source: &Source) -> Labels<'_, 1> {
+    [("section", source.section().section())]
+}
+
+fn gauges<'l, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels<'l, N>, impl TryInto<i64>)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value.try_into().unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counters<'l, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

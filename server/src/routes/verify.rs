@@ -4,7 +4,7 @@
 //! token; without a body the request's own bearer token is meant. The body itself
 //! tells which, since many clients send JSON under the media type of a form.
 
-use countersign_engine::{Reject, Verified, limits};
+use countersign_engine::Verified;
 use http::{HeaderMap, Response, StatusCode};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -14,11 +14,8 @@ use crate::{
     app::App,
     http::{Body, json, problem},
     metrics::Outcome,
-    surface::{Credential, Surface, generic},
+    surface::{Credential, Refusal, Surface, generic},
 };
-
-/// The longest body read: the longest token, escaped and wrapped.
-pub(super) const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
 
 /// Answers with the claims, or with a problem that carries the reject code.
 pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
@@ -26,7 +23,7 @@ pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Respo
         Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
         Ok(token) => match app.verify(&token).await {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
-            Err(reject) => (Outcome::Rejected(reject), refused(reject)),
+            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(reject, &token))),
         },
     };
     app.metrics.count(outcome);
@@ -48,9 +45,10 @@ fn verified_json(verified: &Verified) -> Value {
     })
 }
 
-fn refused(reject: Reject) -> Response<Body> {
-    let mut response = problem(Surface::Generic.status(reject, StatusCode::UNAUTHORIZED), reject.code(), &reject.to_string());
-    generic::explain(reject, response.headers_mut());
+fn refused(refusal: &Refusal<'_>) -> Response<Body> {
+    let status = Surface::Generic.status(refusal.reject, StatusCode::UNAUTHORIZED);
+    let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
+    generic::explain(refusal, response.headers_mut());
     response
 }
 

@@ -1,15 +1,28 @@
 //! RFC 6750.
 
 use countersign_engine::{Blame, Reject};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Refusal;
+use crate::http::escaped;
+
+/// Tells a proxy's operator why no answer could be given: a reject code and, after
+/// a space, the issuer. A 503 has no challenge to say it in.
+const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Says in the headers of a refusal what the caller can do: come again when we
 /// could not tell, or bring another token.
-pub fn explain(reject: Reject, headers: &mut HeaderMap) {
-    match reject.blame() {
-        Blame::Unavailable => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
-        _ => headers.insert(header::WWW_AUTHENTICATE, invalid_token(reject)),
-    };
+pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
+    let reject = refusal.reject;
+    if reject.blame() != Blame::Unavailable {
+        headers.insert(header::WWW_AUTHENTICATE, invalid_token(reject));
+        return;
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    let issuer = refusal.issuer.as_ref().map(|issuer| escaped(&issuer.name));
+    let text = issuer.as_ref().and_then(|issuer| issuer.to_str().ok()).map(|issuer| format!("{} {issuer}", reject.code()));
+    let value = text.and_then(|text| HeaderValue::try_from(text).ok());
+    headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }
 
 /// The challenge for a refused token (RFC 6750 section 3): why, in words that

@@ -4,6 +4,7 @@ use countersign_engine::{Blame, Reject, jws::Unverified};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::Refusal;
 use crate::http::{Body, json};
 
 /// The claim that states the client types of a token.
@@ -56,6 +57,15 @@ fn detail(reject: Reject, token: &[u8]) -> String {
         other => return other.to_string(),
     };
     text.into()
+}
+
+/// Why, in the real system's words, or in ours where we could not tell.
+#[must_use]
+pub fn explain(refusal: &Refusal<'_>) -> String {
+    match refusal.issuer {
+        Some(_) => refusal.to_string(),
+        None => message(refusal.reject, refusal.token),
+    }
 }
 
 const KID_MISSING: &str = "kid is missing in jwt header or is not a valid string";

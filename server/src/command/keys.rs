@@ -1,0 +1,85 @@
+//! `countersign keys`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::{Failure, Place, print};
+use crate::{cli::KeysCommand, config::hashed, state};
+
+pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
+    match command {
+        KeysCommand::Generate => Ok(print(state::generate_key()?)?),
+        KeysCommand::Client { name } => client(&name),
+        KeysCommand::Status { url, json } => status(place, url, json),
+    }
+}
+
+/// A secret for a client, and the line that makes it known.
+fn client(name: &str) -> Result<(), Failure> {
+    let secret = state::generate_key()?;
+    print(format_args!("The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration:\n"))?;
+    Ok(print(format_args!("[api_clients]\n{name} = {}", hashed(&secret)))?)
+}
+
+/// Asks the running server.
+fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failure> {
+    let url = match url {
+        Some(url) => url,
+        None => format!("http://{}/keys", place.load()?.server.metrics_address),
+    };
+    let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().new_agent();
+    let asked = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
+    let text = asked.map_err(|error| {
+        Failure::work(format_args!("no server answers at {url}: {error}; name its metrics listener by --url or --config"))
+    })?;
+    if as_json {
+        return Ok(print(text.trim_end())?);
+    }
+    let answer: Value = serde_json::from_str(&text).map_err(Failure::work)?;
+    for issuer in answer["issuers"].as_array().into_iter().flatten() {
+        for line in describe(issuer) {
+            print(line)?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(issuer: &Value) -> Vec<String> {
+    let text = |name: &str| issuer[name].as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![format!("[{}] {}", text("section"), text("issuer"))];
+    let keys = issuer["keys"].as_array().map_or(&[][..], Vec::as_slice);
+    let name = |key: &Value| format!("{} {}", key["alg"].as_str().unwrap_or_default(), key["kid"].as_str().unwrap_or("(no kid)"));
+    let names: Vec<_> = keys.iter().map(name).collect();
+    lines.push(match names.is_empty() {
+        true => "  no keys: its tokens are answered with 503".into(),
+        false => format!("  {} keys: {}", names.len(), names.join(", ")),
+    });
+    let Some(source) = issuer["source"].as_str() else {
+        lines.push("  written in the configuration".into());
+        return lines;
+    };
+    lines.push(format!("  from {source}"));
+    lines.push(match issuer["seconds_since_success"].as_u64() {
+        Some(seconds) => format!("  confirmed {seconds} s ago"),
+        None => "  never confirmed".into(),
+    });
+    if let (Some(reason), Some(seconds)) =
+        (issuer["last_failure"]["text"].as_str(), issuer["last_failure"]["seconds_ago"].as_u64())
+    {
+        let still = if issuer["failing"] == true { "failing now" } else { "working since" };
+        lines.push(format!("  last failure {seconds} s ago ({still}): {reason}"));
+    }
+    let fetches = &issuer["fetches"];
+    let count = |cause: &str| fetches[cause].as_u64().unwrap_or_default();
+    lines.push(format!(
+        "  asked {} at start, {} on schedule, {} again after failures, {} for an unknown kid ({} tokens named one)",
+        count("start"),
+        count("schedule"),
+        count("retry"),
+        count("unknown_kid"),
+        issuer["unknown_kids"]
+    ));
+    lines
+}

@@ -1,0 +1,89 @@
+//! `[api_clients]`: who may revoke tokens, by name and hashed secret.
+
+use std::{collections::BTreeMap, fmt};
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+};
+
+use super::{problem::Problem, setting::Section};
+use crate::revocation::record::{from_hex, to_hex};
+
+/// The section: its options are the clients' names, spelled as they are.
+pub(super) const SECTION: &str = "api_clients";
+
+/// The clients configured.
+#[derive(Clone, Default)]
+pub struct ApiClients(BTreeMap<String, [u8; 32]>);
+
+impl fmt::Debug for ApiClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl ApiClients {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let mut clients = Self::default();
+        for (name, setting) in sections.get(SECTION).into_iter().flat_map(|section| &section.settings) {
+            match setting.text.strip_prefix("sha256:").map(from_hex) {
+                Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
+                // Not shown: it may be the secret itself.
+                _ => problems.push(
+                    Problem::new(
+                        &setting.place,
+                        format!("the secret of {name} in {SECTION} is not sha256: and 64 hexadecimal digits"),
+                    )
+                    .help("countersign key client makes a secret and this line"),
+                ),
+            }
+        }
+        clients
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is the secret of the client of this name. Takes as long for a
+    /// wrong secret as for a right one, and for a name that nobody has.
+    #[must_use]
+    pub fn accept(&self, name: &str, secret: &[u8]) -> bool {
+        let presented = digest(&SHA256, secret);
+        let expected = self.0.get(name);
+        let equal = verify_slices_are_equal(presented.as_ref(), expected.unwrap_or(&[0; 32])).is_ok();
+        equal && expected.is_some()
+    }
+}
+
+/// How a secret stands in the configuration. A plain hash is enough because the
+/// secrets are random: there is no dictionary to try.
+#[must_use]
+pub fn hashed(secret: &str) -> String {
+    format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::setting::Setting;
+
+    #[test]
+    fn only_the_secret_of_the_name_is_accepted() {
+        let mut problems = Vec::new();
+        let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
+        let settings = [("ci", setting(&hashed("s3cret"))), ("odd", setting("s3cret"))];
+        let section = Section { place: String::new(), settings: settings.map(|(name, setting)| (name.into(), setting)).into() };
+        let clients = ApiClients::read(&[(SECTION.into(), section)].into(), &mut problems);
+        assert!(clients.accept("ci", b"s3cret"));
+        for (name, secret) in [("ci", "s3cret "), ("ci", ""), ("CI", "s3cret"), ("", ""), ("odd", "s3cret"), ("x", "s3cret")] {
+            assert!(!clients.accept(name, secret.as_bytes()), "{name} {secret}");
+        }
+        assert_eq!(problems.len(), 1);
+        assert!(!problems[0].to_string().contains("s3cret"));
+        assert_eq!(format!("{clients:?}"), "{\"ci\"}");
+    }
+}

@@ -1,0 +1,24 @@
+//! `[revocation]`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{problem::Problem, reader::Reader, setting::Section};
+
+/// How revocations are kept.
+#[derive(Clone, Debug)]
+pub struct RevocationSettings {
+    /// The file; `None` for `revocations` in the state directory.
+    pub file: Option<PathBuf>,
+    /// How many there may be at a time.
+    pub capacity: usize,
+}
+
+impl RevocationSettings {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let mut reader = Reader::new(sections, "revocation", problems);
+        Self {
+            file: reader.text("file").filter(|path| !path.is_empty()).map(PathBuf::from),
+            capacity: reader.number("capacity", 1..=100_000_000).unwrap_or(1_000_000),
+        }
+    }
+}

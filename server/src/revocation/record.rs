@@ -1,0 +1,172 @@
+//! A revocation as it is written: in the file, in a request, on a command line.
+
+use std::fmt::Write as _;
+
+use countersign_engine::{Revocation, Revoked, UnixTime};
+use serde::{Deserialize, Serialize};
+
+/// The members of a written revocation. Which of them are there says what is
+/// revoked; a member nobody knows is refused, since a slip in one would widen it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The issuer of the tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The `jti` of one token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// The `sub` whose tokens, issued before a moment, are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The `kid` whose tokens are meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// Seconds since 1970; tokens issued from then on are not meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_before: Option<u64>,
+    /// The SHA-256 of one token's signing input, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_input_sha256: Option<String>,
+    /// Seconds since 1970; none of the tokens is alive from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+impl Record {
+    /// What it revokes. `issued_before` means tokens of every moment up to `now`,
+    /// this second included, where it is needed and left out.
+    ///
+    /// # Errors
+    /// What is missing or too much.
+    pub fn meaning(self, now: UnixTime) -> Result<Revocation, String> {
+        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
+        let texts = [&issuer, &jti, &subject, &kid];
+        if texts.into_iter().flatten().any(String::is_empty) {
+            return Err("a value is empty".into());
+        }
+        let has_moment = issued_before.is_some();
+        let moment = UnixTime(issued_before.unwrap_or_else(|| now.plus(1).0));
+        let issuer = issuer.map(String::into_boxed_str);
+        let need =
+            |issuer: Option<Box<str>>| issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned());
+        let what = match (jti, subject, kid, signing_input_sha256) {
+            (Some(_), None, None, None) | (None, None, Some(_), None) | (None, None, None, Some(_)) if has_moment => {
+                return Err("issued_before goes with a subject, an issuer, or alone".into());
+            }
+            (Some(jti), None, None, None) => Revoked::TokenId { issuer: need(issuer)?, token_id: jti.into() },
+            (None, Some(subject), None, None) => {
+                Revoked::Subject { issuer: need(issuer)?, subject: subject.into(), issued_before: moment }
+            }
+            (None, None, Some(kid), None) => Revoked::Key { issuer: need(issuer)?, kid: kid.into() },
+            (None, None, None, Some(_)) if issuer.is_some() => return Err("signing_input_sha256 goes without an issuer".into()),
+            (None, None, None, Some(digest)) => Revoked::SigningInput(from_hex(&digest)?),
+            (None, None, None, None) if has_moment => Revoked::Everything { issuer, issued_before: moment },
+            (None, None, None, None) => {
+                return Err("say what to revoke: a jti, subject or kid with its issuer, a signing_input_sha256, or everything \
+                            issued_before a moment"
+                    .into());
+            }
+            _ => return Err("jti, subject, kid and signing_input_sha256 exclude each other".into()),
+        };
+        Ok(Revocation { what, until: until.map(UnixTime) })
+    }
+}
+
+impl From<&Revocation> for Record {
+    fn from(revocation: &Revocation) -> Self {
+        let text = |text: &str| Some(text.to_owned());
+        let record = Self { until: revocation.until.map(|until| until.0), ..Self::default() };
+        match &revocation.what {
+            Revoked::TokenId { issuer, token_id } => Self { issuer: text(issuer), jti: text(token_id), ..record },
+            Revoked::Subject { issuer, subject, issued_before } => {
+                Self { issuer: text(issuer), subject: text(subject), issued_before: Some(issued_before.0), ..record }
+            }
+            Revoked::Key { issuer, kid } => Self { issuer: text(issuer), kid: text(kid), ..record },
+            Revoked::Everything { issuer, issued_before } => {
+                Self { issuer: issuer.as_deref().and_then(text), issued_before: Some(issued_before.0), ..record }
+            }
+            Revoked::SigningInput(digest) => Self { signing_input_sha256: Some(to_hex(digest)), ..record },
+        }
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The 32 bytes of a digest in hexadecimal.
+///
+/// # Errors
+/// It is none.
+pub fn from_hex(text: &str) -> Result<[u8; 32], String> {
+    let odd = || "a SHA-256 has 64 hexadecimal digits".to_owned();
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(odd());
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(odd)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1000);
+
+    fn meaning(json: &str) -> Result<Revocation, String> {
+        serde_json::from_str::<Record>(json).map_err(|error| error.to_string())?.meaning(NOW)
+    }
+
+    #[test]
+    fn every_kind_is_written_and_read_back() {
+        let digest = "ab".repeat(32);
+        for json in [
+            r#"{"issuer":"i","jti":"1","until":5}"#,
+            r#"{"issuer":"i","subject":"s","issued_before":7}"#,
+            r#"{"issuer":"i","kid":"k"}"#,
+            r#"{"issuer":"i","issued_before":7}"#,
+            r#"{"issued_before":7,"until":9}"#,
+            &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
+        ] {
+            let revocation = meaning(json).unwrap();
+            assert_eq!(serde_json::to_string(&Record::from(&revocation)).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn a_subject_is_revoked_up_to_and_with_this_second() {
+        let Revoked::Subject { issued_before, .. } = meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().what else { panic!() };
+        assert_eq!(issued_before, UnixTime(1001));
+    }
+
+    #[test]
+    fn what_is_not_clearly_meant_is_refused() {
+        for (json, expected) in [
+            ("{}", "say what to revoke"),
+            (r#"{"issuer":"i"}"#, "say what to revoke"),
+            (r#"{"until":5}"#, "say what to revoke"),
+            (r#"{"jti":"1"}"#, "issuer is missing"),
+            (r#"{"kid":"1"}"#, "issuer is missing"),
+            (r#"{"subject":"1","issued_before":1}"#, "issuer is missing"),
+            (r#"{"issuer":"i","jti":"1","kid":"k"}"#, "exclude each other"),
+            (r#"{"issuer":"i","jti":"1","issued_before":1}"#, "issued_before goes with"),
+            (r#"{"issuer":"i","jti":""}"#, "empty"),
+            (r#"{"issuer":"i","subjct":"s","issued_before":1}"#, "unknown field"),
+            (r#"{"signing_input_sha256":"abc"}"#, "64 hexadecimal digits"),
+            (r#"{"signing_input_sha256":"ab","issuer":"i"}"#, "without an issuer"),
+        ] {
+            let fault = meaning(json).unwrap_err();
+            assert!(fault.contains(expected), "{json}: {fault}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `/keys` on the listener for metrics: how the keys of each issuer stand.
+
+use countersign_engine::KeySet;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    app::App,
+    clock,
+    http::{Body, json, no_store},
+    keysource::Source,
+};
+
+/// Every issuer with its keys, by name and algorithm, and how fetching them goes.
+pub(super) fn answer(app: &App) -> Response<Body> {
+    let snapshot = app.verifier.snapshot();
+    let issuers: Value = app
+        .keys
+        .iter()
+        .map(|source| describe(source, snapshot.issuer(&source.section().issuer.name).and_then(|issuer| issuer.keys())))
+        .collect();
+    no_store(json(StatusCode::OK, &json!({ "issuers": issuers })))
+}
+
+fn describe(source: &Source, keys: Option<&KeySet>) -> Value {
+    let (section, progress) = (source.section(), source.progress());
+    let ago = |at: countersign_engine::UnixTime| clock::now().0.saturating_sub(at.0);
+    let keys: Value =
+        keys.into_iter().flat_map(KeySet::iter).map(|key| json!({ "kid": key.kid(), "alg": key.algorithm().name() })).collect();
+    let mut described = json!({ "section": section.section(), "issuer": section.issuer.name, "keys": keys });
+    if let (Some(renewed), Some(members)) = (source.renewed(), described.as_object_mut()) {
+        let fetches: Map<_, _> = source.fetches().map(|(cause, count)| (cause.name().to_owned(), count.into())).collect();
+        let failure = progress
+            .last_failure
+            .as_ref()
+            .map(|(at, fault)| json!({ "at": at.0, "seconds_ago": ago(*at), "reason": fault.code, "text": fault.text }));
+        let renewal = json!({
+            "source": renewed.location.to_string(),
+            "last_success": progress.last_success.map(|at| at.0),
+            "seconds_since_success": progress.last_success.map(ago),
+            "last_failure": failure,
+            "failing": progress.is_failing(),
+            "failures": progress.failures,
+            "fetching": progress.fetching,
+            "fetches": fetches,
+            "unknown_kids": source.unknown_kids(),
+        });
+        members.extend(renewal.as_object().cloned().unwrap_or_default());
+    }
+    described
+}

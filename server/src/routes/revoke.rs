@@ -1,0 +1,150 @@
+//! `POST /v1/revoke` (RFC 7009): a client of `[api_clients]` revokes a token, or
+//! more than one.
+//!
+//! The form of the RFC revokes `token`. In its place, `issuer` with `jti`,
+//! `subject` or `kid`, `issued_before`, or `signing_input_sha256` say what to
+//! revoke, as a form or in JSON.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use countersign_engine::{Blame, Revocation};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    app::App,
+    clock,
+    http::{Body, empty, json},
+    revocation::record::Record,
+};
+
+/// Answers 200 once the revocation is kept and in force.
+pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+    match revoke(app, headers, body).await {
+        Ok(()) => empty(StatusCode::OK),
+        Err(fault) => fault.answer(),
+    }
+}
+
+/// The parameters of a request. serde refuses one that stands there twice (RFC 6749
+/// section 3.1), and one that nobody knows, since a slip would widen what is meant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    token: Option<String>,
+    #[expect(dead_code, reason = "a hint that we need not take (RFC 7009 section 2.1)")]
+    token_type_hint: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    issuer: Option<String>,
+    jti: Option<String>,
+    subject: Option<String>,
+    kid: Option<String>,
+    issued_before: Option<u64>,
+    signing_input_sha256: Option<String>,
+    until: Option<u64>,
+}
+
+/// RFC 6749 section 5.2.
+enum Fault {
+    /// The caller is nobody we know.
+    Client,
+    /// It cannot be told what is to be revoked.
+    Request(String),
+    /// It could not be done; a later try may succeed (RFC 7009 section 2.2.1).
+    Unavailable(String),
+}
+
+impl Fault {
+    fn answer(self) -> Response<Body> {
+        let (status, code, text) = match self {
+            Self::Client => {
+                (StatusCode::UNAUTHORIZED, "invalid_client", "the client is not known by this name and secret".into())
+            }
+            Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
+            Self::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text),
+        };
+        let mut response = json(status, &json!({ "error": code, "error_description": text }));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let challenge = HeaderValue::from_static(r#"Basic realm="countersign", charset="UTF-8""#);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+async fn revoke(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+    let mut parameters = Parameters::read(body)?;
+    authenticate(app, headers, &mut parameters)?;
+    let Some(revocation) = meaning(app, parameters)? else { return Ok(()) };
+    let what = format!("{:?}", revocation.what);
+    app.revocations.revoke(revocation).await.map_err(|fault| Fault::Unavailable(fault.to_string()))?;
+    tracing::info!("entered: {what}");
+    Ok(())
+}
+
+impl Parameters {
+    fn read(body: &[u8]) -> Result<Self, Fault> {
+        let read = match body.trim_ascii_start() {
+            [b'{', ..] => serde_json::from_slice(body).map_err(|error| error.to_string()),
+            _ => serde_urlencoded::from_bytes(body).map_err(|error| error.to_string()),
+        };
+        read.map_err(|error| Fault::Request(format!("the parameters cannot be read: {error}")))
+    }
+
+    fn record(self) -> Record {
+        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } = self;
+        Record { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
+    }
+}
+
+/// RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and `client_secret`; not both.
+fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> Result<(), Fault> {
+    let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let credentials = match (lines.next(), lines.next(), in_body) {
+        (None, _, in_body) => in_body,
+        (Some(line), None, None) => basic(line),
+        _ => None,
+    };
+    let known = credentials.is_some_and(|(name, secret)| app.server.api_clients.accept(&name, secret.as_bytes()));
+    if known { Ok(()) } else { Err(Fault::Client) }
+}
+
+fn basic(line: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = line.to_str().ok()?.split_once(' ')?;
+    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (name, secret) = text.split_once(':')?;
+    // The RFC has both form-encoded, which changes neither as we make them.
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok();
+    Some((decoded(name)?, decoded(secret)?))
+}
+
+/// What to revoke; nothing for a token that was not going to be accepted anyway
+/// (RFC 7009 section 2.2).
+fn meaning(app: &App, mut parameters: Parameters) -> Result<Option<Revocation>, Fault> {
+    let token = parameters.token.take();
+    let record = parameters.record();
+    let Some(token) = token else {
+        if let Some(issuer) = &record.issuer {
+            app.check_issuer(issuer).map_err(Fault::Request)?;
+        }
+        return record.meaning(clock::now()).map(Some).map_err(Fault::Request);
+    };
+    if record != Record::default() {
+        return Err(Fault::Request("a token says itself what is to be revoked: nothing goes with it".into()));
+    }
+    match app.verifier.revocation_of(token.as_bytes()) {
+        Ok(revocation) => Ok(Some(revocation).filter(|one| one.until.is_none_or(|until| clock::now() < until))),
+        Err(reject) if reject.blame() == Blame::Unavailable => Err(Fault::Unavailable(reject.to_string())),
+        Err(_) => Ok(None),
+    }
+}
