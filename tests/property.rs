@@ -1,48 +1,9 @@
 //! Properties that hold for every token, found by making many.
 
-use countersign_engine::{
-    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
-};
+use countersign_engine::UnixTime;
+use countersign_tests::engine::{HEADER, NOW, claims, secret_verifier as verifier, token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
-
-const SECRET: [u8; 32] = [7; 32];
-const NOW: UnixTime = UnixTime(1_700_000_000);
-
-fn verifier() -> Verifier {
-    let config = IssuerConfig {
-        name: "https://idp/".into(),
-        section: "auth_jwt_test".into(),
-        algorithms: [Algorithm::Hs256].into_iter().collect(),
-        kid_required: false,
-        rules: Rules {
-            audience: "us".into(),
-            token_types: None,
-            max_lifetime: None,
-            leeway: 0,
-            username_claim: "sub".into(),
-            lists_of_strings: true,
-            client_types: ClientTypes { claim: "ct".into(), when_absent: Some("api".into()), allowed: None },
-            environment_claim: "env".into(),
-            constraints: Box::new([]),
-        },
-    };
-    let key = VerificationKey::new(None, Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap();
-    let issuer = Issuer::new(Arc::new(config), Some(Arc::new(KeySet::new(vec![key]))));
-    Verifier::new(Snapshot::new([issuer]).unwrap())
-}
-
-fn unsigned(claims: &Value) -> String {
-    countersign_tests::openssl::signing_input(&json!({ "alg": "HS256" }), claims)
-}
-
-fn sign(signing_input: &str) -> String {
-    use aws_lc_rs::hmac;
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), signing_input.as_bytes());
-    format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
-}
 
 /// Any JSON that stays within the bounds.
 fn any_json() -> impl Strategy<Value = Value> {
@@ -61,6 +22,10 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+fn signed(claims: &Value) -> String {
+    token(HEADER, claims.to_string())
+}
+
 fn good_claims() -> impl Strategy<Value = Value> {
     (".{0,20}", prop::collection::btree_map("x[a-z]{1,8}", any_json(), 0..8), NOW.0 + 1..=4_000_000_000).prop_map(
         |(subject, extra, exp)| {
@@ -74,7 +39,7 @@ fn good_claims() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn good_tokens_are_accepted_and_say_what_was_signed(claims in good_claims()) {
-        let verified = verifier().verify(sign(&unsigned(&claims)).as_bytes(), NOW).unwrap();
+        let verified = verifier().verify(signed(&claims).as_bytes(), NOW).unwrap();
         prop_assert_eq!(verified.claims().subject(), claims["sub"].as_str());
         prop_assert_eq!(verified.claims().expires_at(), claims["exp"].as_u64().map(UnixTime));
         prop_assert_eq!(serde_json::from_slice::<Value>(verified.claims().json()).unwrap(), claims);
@@ -82,14 +47,14 @@ proptest! {
 
     #[test]
     fn flipping_any_byte_refuses_the_token(claims in good_claims(), place in any::<prop::sample::Index>(), flip in 1u8..) {
-        let mut bytes = sign(&unsigned(&claims)).into_bytes();
+        let mut bytes = signed(&claims).into_bytes();
         *place.get_mut(&mut bytes) ^= flip;
         prop_assert!(verifier().verify(&bytes, NOW).is_err());
     }
 
     #[test]
     fn cutting_or_lengthening_refuses_the_token(claims in good_claims(), cut in any::<prop::sample::Index>(), tail in "[A-Za-z0-9_.=-]{1,4}") {
-        let token = sign(&unsigned(&claims));
+        let token = signed(&claims);
         prop_assert!(verifier().verify(&token.as_bytes()[..cut.index(token.len())], NOW).is_err());
         let longer = [token, tail].concat();
         prop_assert!(verifier().verify(longer.as_bytes(), NOW).is_err());
@@ -103,7 +68,7 @@ proptest! {
     #[test]
     fn a_token_lives_exactly_until_its_exp(claims in good_claims(), now in 0u64..5_000_000_000) {
         let alive = now < claims["exp"].as_u64().unwrap();
-        prop_assert_eq!(verifier().verify(sign(&unsigned(&claims)).as_bytes(), UnixTime(now)).is_ok(), alive);
+        prop_assert_eq!(verifier().verify(signed(&claims).as_bytes(), UnixTime(now)).is_ok(), alive);
     }
 }
 
@@ -111,7 +76,7 @@ proptest! {
 #[test]
 fn every_single_byte_change_of_a_token_is_refused() {
     let verifier = verifier();
-    let good = sign(&unsigned(&json!({ "iss": "https://idp/", "aud": "us", "sub": "bob" }))).into_bytes();
+    let good = token(HEADER, claims("")).into_bytes();
     assert!(verifier.verify(&good, NOW).is_ok());
     let mut changed = good.clone();
     for place in 0..good.len() {
@@ -126,12 +91,9 @@ fn every_single_byte_change_of_a_token_is_refused() {
 /// Headers are remembered between tokens: what was seen before must not matter.
 #[test]
 fn a_token_is_judged_alike_whatever_was_verified_before_it() {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    let claims = json!({ "iss": "https://idp/", "aud": "us", "sub": "bob" });
-    let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
     let headers =
         ["", "{}", r#"{"alg":"HS256"}"#, r#"{"alg":"none"}"#, r#"{"alg":"HS256","crit":[]}"#, r#"{"alg":"HS256","kid":5}"#, "[]"];
-    let tokens = headers.map(|header| sign(&format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header))));
+    let tokens = headers.map(|header| token(header, claims("")));
     let alone = tokens.each_ref().map(|token| {
         let token = token.clone();
         std::thread::spawn(move || verifier().verify(token.as_bytes(), NOW).err()).join().unwrap()

@@ -90,27 +90,15 @@ fn engine() -> &'static Engine {
 }
 
 fn issuer_config() -> IssuerConfig {
-    IssuerConfig {
-        name: ISSUER.into(),
-        section: "auth_jwt_fuzz".into(),
-        algorithms: [Algorithm::Hs256].into_iter().collect(),
-        kid_required: false,
-        rules: Rules {
-            audience: AUDIENCE.into(),
-            token_types: None,
-            max_lifetime: None,
-            leeway: 0,
-            username_claim: "preferred_username".into(),
-            lists_of_strings: true,
-            client_types: ClientTypes {
-                claim: "urn:inmanta:ct".into(),
-                when_absent: Some("api".into()),
-                allowed: Some(CLIENT_TYPES.map(Box::from).into()),
-            },
-            environment_claim: "urn:inmanta:env".into(),
-            constraints: Box::new([]),
-        },
-    }
+    let usual = crate::engine::config([Algorithm::Hs256]);
+    let allowed = Some(CLIENT_TYPES.map(Box::from).into());
+    let rules = Rules {
+        audience: AUDIENCE.into(),
+        username_claim: "preferred_username".into(),
+        client_types: ClientTypes { allowed, ..usual.rules.client_types },
+        ..usual.rules
+    };
+    IssuerConfig { name: ISSUER.into(), section: "auth_jwt_fuzz".into(), rules, ..usual }
 }
 
 /// A token over these bytes, with a signature that is right.

@@ -1,7 +1,8 @@
-//! What the tests share: running the real binary, talking to it, and making
-//! tokens and keys with the `openssl` command line.
+//! What the tests share: running the real binary, talking to it, the engine as
+//! tests configure it, and tokens and keys by the `openssl` command line.
 
 pub mod binary;
+pub mod engine;
 pub mod fuzz;
 pub mod http;
 pub mod oidc;
