@@ -125,12 +125,17 @@ impl Sandbox {
     /// Starts a server with a configuration in Inmanta's form, to which free ports
     /// are added, and waits until it is ready.
     pub fn serve(&self, configuration: &str) -> Server<'_> {
+        let server = self.listen(configuration);
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts a server as [`serve`](Self::serve) does, and waits only until it listens.
+    pub fn listen(&self, configuration: &str) -> Server<'_> {
         let ports = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
         let ports = self.file("ports.cfg", ports);
         let config = self.file("server.cfg", configuration);
-        let server = self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()]);
-        server.wait_until_ready();
-        server
+        self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()])
     }
 
     /// Starts a server and waits until it listens.

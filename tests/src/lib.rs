@@ -1,6 +1,7 @@
 //! What the tests share: running the real binary, talking to it, the engine as
 //! tests configure it, and tokens and keys by the `openssl` command line.
 
+pub mod answers;
 pub mod binary;
 pub mod engine;
 pub mod fuzz;
