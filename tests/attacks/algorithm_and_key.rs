@@ -1,0 +1,197 @@
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::{Algorithm, IssuerConfig, KeyFault, Reject};
+use countersign_tests::{
+    binary::Sandbox,
+    engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, config, secret_keys, sign_with, signing_input, token, verifier},
+    openssl::{SigningKey, openssl},
+};
+use serde_json::{Value, json};
+
+use crate::fronts::{Fronts, accept, of_published, public_claims, refuse, signature, skipped, with_signature};
+
+#[test]
+fn a1_none_in_any_case_and_a_missing_signature_are_refused() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let honest = token(HEADER, claims(""));
+    fronts.accept(&honest);
+    for name in ["none", "None", "NONE", "nOnE", "noNe", "none ", " none", "", "null", "HS256\0", "hs256"] {
+        let header = json!({ "alg": name }).to_string();
+        fronts.refuse(&format!("{}.", signing_input(&header, claims(""))), Reject::AlgorithmUnsupported);
+        fronts.refuse(&token(header, claims("")), Reject::AlgorithmUnsupported);
+    }
+    for header in
+        ["{}", r#"{"alg":null}"#, r#"{"alg":0}"#, r#"{"alg":["none"]}"#, r#"{"alg":{"alg":"none"}}"#, r#"{"typ":"JWT"}"#]
+    {
+        fronts.refuse(&format!("{}.", signing_input(header, claims(""))), Reject::AlgorithmMissing);
+        fronts.refuse(&token(header, claims("")), Reject::AlgorithmMissing);
+    }
+    fronts.refuse(&with_signature(&honest, b""), Reject::Signature);
+    fronts.refuse(&with_signature(&honest, b"\0"), Reject::Signature);
+    fronts.refuse(honest.rsplit_once('.').unwrap().0, Reject::Segments);
+}
+
+#[test]
+fn a2_public_key_bytes_never_serve_as_a_secret() {
+    let sandbox = Sandbox::new();
+    for algorithm in ["RS256", "ES256"] {
+        let key = SigningKey::generate(algorithm, "k");
+        // As if somebody had even allowed both kinds for one issuer.
+        let both = [Algorithm::from_name(algorithm).unwrap(), Algorithm::Hs256];
+        let careless = verifier([of_published(&[key.jwk()], &both)]);
+        let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &both[..1]);
+        fronts.accept(&key.token(&public_claims()));
+        for secret in spellings(&key) {
+            let forged = |header: Value| sign_with(&secret, &signing_input(header.to_string(), public_claims().to_string()));
+            fronts.refuse(&forged(json!({ "alg": "HS256", "kid": "k" })), Reject::AlgorithmNotAllowed);
+            refuse(&careless, &forged(json!({ "alg": "HS256", "kid": "k" })), Reject::AlgorithmNotAllowed);
+            refuse(&careless, &forged(json!({ "alg": "HS256" })), Reject::AlgorithmNotAllowed);
+            refuse(&careless, &forged(json!({ "alg": "HS256", "kid": "other" })), Reject::KidUnknown);
+            // Nor does a provider that publishes them as a secret.
+            let jwk = json!({ "kty": "oct", "alg": "HS256", "kid": "k2", "k": URL_SAFE_NO_PAD.encode(&secret) });
+            assert_eq!(skipped(&[key.jwk(), jwk], &both), [KeyFault::SecretInPublicSet]);
+        }
+    }
+}
+
+/// A public key in every form that a library was once fooled by.
+fn spellings(key: &SigningKey) -> Vec<Vec<u8>> {
+    let path = key.path();
+    let public = |form| openssl(&["pkey", "-in", path.to_str().unwrap(), "-pubout", "-outform", form], b"");
+    let (pem, der, jwk) = (public("PEM"), public("DER"), key.jwk());
+    let text = String::from_utf8(pem.clone()).unwrap();
+    let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default()).unwrap();
+    vec![
+        text.trim_end().into(),
+        text.replace('\n', "\r\n").into(),
+        text.replace("PUBLIC KEY", "RSA PUBLIC KEY").into(),
+        text.lines().filter(|line| !line.starts_with('-')).collect::<String>().into(),
+        format!("\n {text}").into(),
+        [b"\xef\xbb\xbf", &*pem].concat(),
+        pem,
+        der,
+        jwk.to_string().into(),
+        member("n"),
+        [member("x"), member("y")].concat(),
+        Vec::new(),
+    ]
+}
+
+#[test]
+fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says() {
+    let (rsa, ec) = (SigningKey::generate("RS256", "r"), SigningKey::generate("ES256", "e"));
+    let without_alg = [&rsa, &ec].map(|key| {
+        let mut jwk = key.jwk();
+        jwk.as_object_mut().unwrap().remove("alg");
+        jwk
+    });
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_keys(&sandbox, &without_alg, &[Algorithm::Rs256, Algorithm::Es256]);
+    fronts.accept(&rsa.token(&public_claims()));
+    fronts.accept(&ec.token(&public_claims()));
+    for (kid, algorithm) in
+        [("r", "HS256"), ("r", "RS512"), ("r", "PS256"), ("e", "HS256"), ("e", "ES384"), ("r", "ES256"), ("e", "RS256")]
+    {
+        let header = json!({ "alg": algorithm, "kid": kid });
+        // For libraries that made an empty secret of what they could not read.
+        let forged = sign_with(b"", &signing_input(header.to_string(), public_claims().to_string()));
+        fronts.refuse(&forged, Reject::AlgorithmNotAllowed);
+        let signed = if kid == "r" { &rsa } else { &ec }.token_with_header(&header, &public_claims());
+        fronts.refuse(&signed, Reject::AlgorithmNotAllowed);
+    }
+}
+
+#[test]
+fn a7_the_algorithm_comes_from_the_protected_header_and_is_one() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    // What is beside `alg` does not count, whatever it is called.
+    fronts.accept(&token(r#"{"alg":"HS256","header":{"alg":"none"},"unprotected":{"alg":"none"},"Alg":"none"}"#, claims("")));
+    for (header, reject) in [
+        (r#"{"alg":["HS256","none"]}"#, Reject::AlgorithmMissing),
+        (r#"{"alg":["HS256"]}"#, Reject::AlgorithmMissing),
+        (r#"{"alg":"HS256,none"}"#, Reject::AlgorithmUnsupported),
+        (r#"{"alg":"none","alg":"HS256"}"#, Reject::DuplicateMember),
+        (r#"{"alg":"HS256","\u0061lg":"none"}"#, Reject::DuplicateMember),
+        (r#"{"header":{"alg":"HS256"}}"#, Reject::AlgorithmMissing),
+        (r#"{"Alg":"HS256"}"#, Reject::AlgorithmMissing),
+    ] {
+        fronts.refuse(&token(header, claims("")), reject);
+    }
+    let honest = token(HEADER, claims(""));
+    let parts: Vec<_> = honest.split('.').collect();
+    let unprotected = json!({ "header": { "alg": "HS256" }, "payload": parts[1], "signature": parts[2] });
+    fronts.refuse(&unprotected.to_string(), Reject::Segments);
+}
+
+#[test]
+fn a16_a_key_serves_its_own_algorithm_alone() {
+    let signing = ["RS256", "RS512", "PS256", "ES256", "EdDSA"].map(|algorithm| SigningKey::generate(algorithm, algorithm));
+    let all: Vec<_> = Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.shortest_secret().is_none()).collect();
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_keys(&sandbox, &signing.each_ref().map(SigningKey::jwk), &all);
+    for (key, own) in signing.iter().zip(["RS256", "RS512", "PS256", "ES256", "EdDSA"]) {
+        fronts.accept(&key.token(&public_claims()));
+        for other in Algorithm::ALL.iter().map(|algorithm| algorithm.name()).filter(|other| *other != own) {
+            let header = json!({ "alg": other, "kid": own });
+            fronts.refuse(&key.token_with_header(&header, &public_claims()), Reject::AlgorithmNotAllowed);
+        }
+        for unknown in ["ES256K", "Ed25519", "RS1", "RSA1_5", "RSA-OAEP", "PS256 ", "es256"] {
+            let header = json!({ "alg": unknown, "kid": own });
+            fronts.refuse(&key.token_with_header(&header, &public_claims()), Reject::AlgorithmUnsupported);
+        }
+    }
+    // The same RSA key published for PSS only: its PKCS#1 signatures do not count.
+    let mut jwk = signing[0].jwk();
+    jwk["alg"] = json!("PS256");
+    let pss_only = verifier([of_published(&[jwk], &all)]);
+    refuse(&pss_only, &signing[0].token(&public_claims()), Reject::AlgorithmNotAllowed);
+    let header = json!({ "alg": "PS256", "kid": "RS256" });
+    refuse(&pss_only, &signing[0].token_with_header(&header, &public_claims()), Reject::Signature);
+}
+
+#[test]
+fn a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong() {
+    // The comparison is ring::hmac::verify, which takes the same time wherever tags
+    // differ; what can be told here is that no part of a tag is left out of it.
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let honest = token(HEADER, claims(""));
+    fronts.accept(&honest);
+    let tag = signature(&honest);
+    for place in 0..tag.len() {
+        let mut wrong = tag.clone();
+        wrong[place] ^= 1;
+        fronts.refuse(&with_signature(&honest, &wrong), Reject::Signature);
+    }
+    for length in [0, 1, 16, 20, 31] {
+        fronts.refuse(&with_signature(&honest, &tag[..length]), Reject::Signature);
+    }
+    fronts.refuse(&with_signature(&honest, &[&*tag, &tag].concat()), Reject::Signature);
+}
+
+#[test]
+fn a18_a_secret_is_never_taken_from_the_token() {
+    const THEIRS: &[u8; 32] = &[0x61; 32];
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let named = verifier([(IssuerConfig { kid_required: true, ..config([Algorithm::Hs256]) }, secret_keys(Some("k"), SECRET))]);
+    let (text, encoded) = (str::from_utf8(THEIRS).unwrap(), URL_SAFE_NO_PAD.encode(THEIRS));
+    let jwk = json!({ "kty": "oct", "k": encoded, "alg": "HS256", "kid": "k" });
+    for brought in [
+        json!({ "kid": text }),
+        json!({ "kid": "k", "k": encoded, "key": text, "secret": text, "client_secret": text }),
+        json!({ "kid": "k", "jwk": jwk, "jwks": { "keys": [jwk] } }),
+        json!({ "kid": "k", "sub": text, "client_id": text, "x5c": [encoded] }),
+    ] {
+        let mut header = json!({ "alg": "HS256" });
+        header.as_object_mut().unwrap().extend(brought.as_object().unwrap().clone());
+        let payload = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "bob", "secret": text, "jwk": jwk, "cnf": { "jwk": jwk } });
+        let input = signing_input(header.to_string(), payload.to_string());
+        let reject = if header["kid"] == "k" { Reject::Signature } else { Reject::KidUnknown };
+        fronts.accept(&sign_with(SECRET, &input));
+        fronts.refuse(&sign_with(THEIRS, &input), Reject::Signature);
+        refuse(&named, &sign_with(THEIRS, &input), reject);
+    }
+    accept(&named, &token(r#"{"alg":"HS256","kid":"k"}"#, claims("")));
+}

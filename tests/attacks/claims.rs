@@ -1,0 +1,262 @@
+use countersign_engine::{Algorithm, Reject, UnixTime, limits};
+use countersign_tests::{
+    binary::Sandbox,
+    engine::{
+        AUDIENCE, HEADER, ISSUER, NOW, SECRET, claims, config_with, secret_keys, sign_with, signing_input, token, verifier,
+    },
+    openssl::SigningKey,
+    providers::JwksServer,
+};
+use serde_json::json;
+
+use crate::fronts::{Fronts, PUBLIC_ISSUER, of_published, public_section, secret_section};
+
+/// The end of times that every front agrees is far away.
+const FAR: u64 = 4_102_444_800;
+
+#[test]
+fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let far = limits::LATEST_TIME;
+    for honest in [
+        format!(r#""exp":{FAR},"nbf":0,"iat":0"#),
+        format!(r#""exp":{FAR}.5,"nbf":1600000000.25,"iat":-0"#),
+        r#""exp":4.1024448e9,"nbf":1.6e9,"iat":16E8"#.to_owned(),
+        format!(r#""exp":{far}"#),
+    ] {
+        fronts.accept(&token(HEADER, claims(&honest)));
+    }
+    for (name, reject) in [("exp", Reject::ExpiryFormat), ("nbf", Reject::NotBeforeFormat), ("iat", Reject::IssuedAtFormat)] {
+        for value in [
+            "\"4102444800\"",
+            "\"\"",
+            "\"never\"",
+            "null",
+            "true",
+            "false",
+            "[]",
+            "[4102444800]",
+            "{}",
+            "-1",
+            "-0.5",
+            "-1e300",
+            "9007199254740992",
+            "9007199254740993.0",
+            "9223372036854775807",
+            "9223372036854775808",
+            "18446744073709551615",
+            "1e16",
+            "1e308",
+            "-9223372036854775808",
+        ] {
+            fronts.refuse(&token(HEADER, claims(&format!(r#""{name}":{value}"#))), reject);
+        }
+        for value in ["1e400", "-1e400", "NaN", "Infinity", "99999999999999999999999999e999"] {
+            fronts.refuse(&token(HEADER, claims(&format!(r#""{name}":{value}"#))), Reject::ClaimsJson);
+        }
+    }
+}
+
+#[test]
+fn c1_no_sum_of_time_and_leeway_overflows() {
+    let patient = verifier([(config_with(|rules| rules.leeway = u32::MAX), secret_keys(None, SECRET))]);
+    let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::LATEST_TIME)));
+    let end = limits::LATEST_TIME + u64::from(u32::MAX);
+    for (now, verdict) in [
+        (0, None),
+        (NOW.0, None),
+        (end - 1, None),
+        (end, Some(Reject::Expired)),
+        (u64::MAX - 1, Some(Reject::Expired)),
+        (u64::MAX, Some(Reject::Expired)),
+    ] {
+        assert_eq!(patient.verify(latest.as_bytes(), UnixTime(now)).err(), verdict, "{now}");
+    }
+    for name in ["nbf", "iat"] {
+        let token = token(HEADER, claims(&format!(r#""{name}":{}"#, limits::LATEST_TIME)));
+        let early = if name == "nbf" { Reject::NotYetValid } else { Reject::IssuedInFuture };
+        assert_eq!(patient.verify(token.as_bytes(), NOW).err(), Some(early));
+        assert!(patient.verify(token.as_bytes(), UnixTime(u64::MAX)).is_ok());
+    }
+}
+
+#[test]
+fn c2_exp_is_the_first_second_too_late_with_leeway_and_without() {
+    for leeway in [0, 1, 60, 3600] {
+        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let end = NOW.0 + u64::from(leeway);
+        for exp in [format!("{}", NOW.0), format!("{}.0", NOW.0), format!("{}.999", NOW.0)] {
+            let token = token(HEADER, claims(&format!(r#""exp":{exp}"#)));
+            for (now, verdict) in [(end - 1, None), (end, Some(Reject::Expired)), (end + 1, Some(Reject::Expired))] {
+                assert_eq!(verifier.verify(token.as_bytes(), UnixTime(now)).err(), verdict, "{exp} at {now}, leeway {leeway}");
+            }
+        }
+    }
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    fronts.accept(&token(HEADER, claims(&format!(r#""exp":{FAR}"#))));
+    for dead in ["0", "1", "1e0", "0.5", "1600000000", "1600000000.9"] {
+        fronts.refuse(&token(HEADER, claims(&format!(r#""exp":{dead}"#))), Reject::Expired);
+    }
+}
+
+#[test]
+fn c3_the_audience_must_name_us_exactly() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let with = |member: &str| token(HEADER, format!(r#"{{"iss":"{ISSUER}","sub":"bob"{member}}}"#));
+    for honest in [r#""us""#, r#"["us"]"#, r#"["them","us"]"#, r#"["us","us"]"#] {
+        fronts.accept(&with(&format!(r#","aud":{honest}"#)));
+    }
+    fronts.refuse(&with(""), Reject::AudienceMissing);
+    // For another service of the same issuer, whoever it was issued to.
+    fronts.refuse(&with(r#","aud":"them","azp":"us","client_id":"us","resource":"us""#), Reject::Audience);
+    for (audience, reject) in [
+        ("null", Reject::AudienceMissing),
+        (r#""""#, Reject::AudienceMissing),
+        ("[]", Reject::AudienceMissing),
+        (r#""them""#, Reject::Audience),
+        (r#""US""#, Reject::Audience),
+        (r#""us ""#, Reject::Audience),
+        (r#"" us""#, Reject::Audience),
+        (r#""u""#, Reject::Audience),
+        (r#""us/""#, Reject::Audience),
+        (r#""usa""#, Reject::Audience),
+        (r#""us,them""#, Reject::Audience),
+        (r#""them us""#, Reject::Audience),
+        (r#""us\u0000""#, Reject::Audience),
+        (r#""[\"us\"]""#, Reject::Audience),
+        (r#"["them"]"#, Reject::Audience),
+        (r#"["","them"]"#, Reject::Audience),
+        (r#"[["us"]]"#, Reject::AudienceFormat),
+        (r#"[{"us":"us"}]"#, Reject::AudienceFormat),
+        (r#"["us",5]"#, Reject::AudienceFormat),
+        (r#"[null,"us"]"#, Reject::AudienceFormat),
+        (r#"{"us":"us"}"#, Reject::AudienceFormat),
+        ("true", Reject::AudienceFormat),
+        ("0", Reject::AudienceFormat),
+    ] {
+        fronts.refuse(&with(&format!(r#","aud":{audience}"#)), reject);
+    }
+}
+
+#[test]
+fn c4_the_issuer_is_compared_byte_by_byte() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    let of = |issuer: &str| token(HEADER, format!(r#"{{"iss":{issuer},"aud":"{AUDIENCE}","sub":"bob"}}"#));
+    fronts.accept(&of(r#""https://idp/""#));
+    fronts.accept(&of(r#""https:\/\/idp\u002f""#));
+    for issuer in [
+        r#""https://idp""#,
+        r#""https://idp//""#,
+        r#""https://idp/x""#,
+        r#""https://idp/?""#,
+        r#""https://idp/#""#,
+        r#""https://idp.evil/""#,
+        r#""https://evil/https://idp/""#,
+        r#""https://x@idp/""#,
+        r#""https://idp:443/""#,
+        r#""http://idp/""#,
+        r#""HTTPS://idp/""#,
+        r#""https://IDP/""#,
+        r#""https://\u0456dp/""#,
+        r#""https://idp%2f""#,
+        r#""https://idp/./""#,
+        r#"" https://idp/""#,
+        r#""https://idp/ ""#,
+        r#""https://idp/\n""#,
+        r#""https://idp/\u0000""#,
+        r#""ttps://idp/""#,
+        r#""""#,
+        r#""/""#,
+        r#"["https://idp/"]"#,
+        r#"["https://idp/","https://evil/"]"#,
+        r#"{"https://idp/":true}"#,
+        "null",
+        "true",
+        "5",
+    ] {
+        fronts.refuse(&of(issuer), Reject::IssuerUnknown);
+    }
+    fronts.refuse(&token(HEADER, r#"{"aud":"us"}"#), Reject::IssuerMissing);
+    fronts.refuse(&token(r#"{"alg":"HS256","iss":"https://idp/"}"#, r#"{"aud":"us"}"#), Reject::IssuerMissing);
+}
+
+#[test]
+fn c5_a_key_vouches_only_for_its_own_issuer() {
+    const OTHER_SECRET: &[u8; 32] = &[7; 32];
+    let (one, other, lone) =
+        (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "lone"));
+    let (first, second) = (
+        JwksServer::start(&json!({ "keys": [one.jwk()] }).to_string()),
+        JwksServer::start(&json!({ "keys": [other.jwk(), lone.jwk()] }).to_string()),
+    );
+    let sandbox = Sandbox::new();
+    let renamed = public_section("ES256", &second.uri()).replace("public", "second");
+    let server = sandbox.serve(&[secret_section(), public_section("ES256", &first.uri()), renamed].concat());
+    let (mut config, keys) = of_published(&[other.jwk(), lone.jwk()], &[Algorithm::Es256]);
+    config.name = "https://second/".into();
+    let verifier = verifier([
+        of_published(&[one.jwk()], &[Algorithm::Es256]),
+        (config, keys),
+        (config_with(|_| ()), secret_keys(None, SECRET)),
+        {
+            let mut config = config_with(|_| ());
+            config.name = "https://third/".into();
+            (config, secret_keys(None, OTHER_SECRET))
+        },
+    ]);
+    let of = |issuer: &str| json!({ "iss": issuer, "aud": AUDIENCE, "sub": "bob" });
+    // The engine knows one issuer more than the server: secrets of two issuers.
+    let by = |secret, issuer| sign_with(secret, &signing_input(HEADER, of(issuer).to_string()));
+    let engine = |token: &str| verifier.verify(token.as_bytes(), NOW).err();
+    assert_eq!([engine(&by(SECRET, ISSUER)), engine(&by(OTHER_SECRET, "https://third/"))], [None, None]);
+    assert_eq!(engine(&by(OTHER_SECRET, ISSUER)), Some(Reject::Signature));
+    assert_eq!(engine(&by(SECRET, "https://third/")), Some(Reject::Signature));
+
+    let fronts = Fronts { verifier, server };
+    fronts.accept(&one.token(&of(PUBLIC_ISSUER)));
+    fronts.accept(&other.token(&of("https://second/")));
+    fronts.accept(&lone.token(&of("https://second/")));
+    fronts.refuse(&one.token(&of("https://second/")), Reject::Signature);
+    fronts.refuse(&other.token(&of(PUBLIC_ISSUER)), Reject::Signature);
+    fronts.refuse(&lone.token(&of(PUBLIC_ISSUER)), Reject::KidUnknown);
+    fronts.refuse(&one.token(&of(ISSUER)), Reject::AlgorithmNotAllowed);
+    fronts.refuse(&by(SECRET, PUBLIC_ISSUER), Reject::AlgorithmNotAllowed);
+}
+
+#[test]
+fn c6_a_token_for_the_client_is_not_one_for_us() {
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    fronts.accept(&token(r#"{"alg":"HS256","typ":"at+jwt"}"#, claims(r#""client_id":"console","scope":"all""#)));
+    // What an ID token has: the client as its audience, and traces of a login.
+    let login = r#""nonce":"n-0S6","auth_time":1600000000,"at_hash":"MTIzNDU2Nzg5MDEyMzQ1Ng","acr":"0""#;
+    for audience in [r#""console""#, r#"["console"]"#, r#"["console","account"]"#] {
+        let claims = format!(r#"{{"iss":"{ISSUER}","aud":{audience},"azp":"us","sub":"bob",{login}}}"#);
+        fronts.refuse(&token(r#"{"alg":"HS256","typ":"JWT"}"#, &claims), Reject::Audience);
+        fronts.refuse(&token(r#"{"alg":"HS256","typ":"at+jwt"}"#, &claims), Reject::Audience);
+    }
+}
+
+#[test]
+fn c7_a_token_from_the_future_is_refused() {
+    for leeway in [0, 60] {
+        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let latest = NOW.0 + u64::from(leeway);
+        for (name, reject) in [("iat", Reject::IssuedInFuture), ("nbf", Reject::NotYetValid)] {
+            for (at, verdict) in [(0, None), (latest, None), (latest + 1, Some(reject)), (FAR, Some(reject))] {
+                let token = token(HEADER, claims(&format!(r#""{name}":{at},"exp":{}"#, FAR + 1)));
+                assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), verdict, "{name} {at}, leeway {leeway}");
+            }
+        }
+    }
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    fronts.accept(&token(HEADER, claims(r#""iat":1600000000,"nbf":1600000000"#)));
+    fronts.refuse(&token(HEADER, claims(r#""iat":4102444800"#)), Reject::IssuedInFuture);
+    fronts.refuse(&token(HEADER, claims(r#""nbf":4102444800"#)), Reject::NotYetValid);
+    fronts.refuse(&token(HEADER, claims(r#""iat":4102444800,"exp":1"#)), Reject::IssuedInFuture);
+}

@@ -1,0 +1,369 @@
+use countersign_engine::Reject;
+use countersign_tests::{
+    answers::{IDENTITY, assert_nothing_told, assert_refused, invalid_token},
+    binary::{Sandbox, Server},
+    engine::{HEADER, ISSUER, claims, token},
+    http::{Connection, Response, request},
+};
+use serde_json::json;
+
+use crate::fronts::{secret_section, with_signature};
+
+fn get(server: &Server<'_>, lines: &str) -> Response {
+    server.request(&format!("GET /auth HTTP/1.1\r\n{lines}"))
+}
+
+fn honest() -> String {
+    token(HEADER, claims(""))
+}
+
+fn with_additional_header(sandbox: &Sandbox) -> Server<'_> {
+    sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n", secret_section()))
+}
+
+/// What a 200 says of the caller.
+fn identity(response: &Response) -> [String; 5] {
+    assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?}");
+    IDENTITY.map(|name| response.header(name).unwrap().to_owned())
+}
+
+fn bob() -> [String; 5] {
+    ["bob", "bob", ISSUER, "api", ""].map(str::to_owned)
+}
+
+#[test]
+fn e1_what_a_client_says_of_its_request_changes_no_answer() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let (bearer, bad) = (format!("Authorization: Bearer {}\r\n", honest()), with_signature(&honest(), b""));
+    let mut lines: Vec<String> = Vec::new();
+    for name in [
+        "X-Forwarded-Uri",
+        "X-Forwarded-Prefix",
+        "X-Original-URI",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Envoy-Original-Path",
+        "X-Auth-Request-Redirect",
+    ] {
+        for path in
+            ["/", "/healthz", "/v1/verify", "/metrics", "/.well-known/jwks.json", "/auth/../healthz", "//", "http://evil/"]
+        {
+            lines.push(format!("{name}: {path}\r\n"));
+        }
+    }
+    for name in ["X-Forwarded-Method", "X-Original-Method", "X-HTTP-Method-Override", "X-Method-Override"] {
+        lines.extend(["OPTIONS", "HEAD", "TRACE", "DELETE", ""].map(|method| format!("{name}: {method}\r\n")));
+    }
+    for name in ["X-Forwarded-For", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Forwarded-Host", "X-Forwarded-Proto"] {
+        lines.extend(["127.0.0.1", "localhost", "https", "127.0.0.1, 10.0.0.1"].map(|value| format!("{name}: {value}\r\n")));
+    }
+    lines.push("Forwarded: for=127.0.0.1;host=localhost;proto=https\r\n".into());
+    // Many at once; a head has at most a hundred lines.
+    lines.push(lines.iter().step_by(2).map(String::as_str).collect());
+    let mut connection = Connection::open(server.address);
+    let mut ask = |lines: &str| {
+        connection.send(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
+        connection.receive(false)
+    };
+    for line in &lines {
+        assert_eq!(identity(&ask(&format!("{line}{bearer}"))), bob(), "{line}");
+        assert_refused(&ask(line), "Bearer");
+        assert_refused(&ask(&format!("{line}Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
+    }
+    // Nor do they lead from another route to this one, or from this to another.
+    let elsewhere =
+        server.request(&format!("GET /nowhere HTTP/1.1\r\nX-Original-URL: /auth\r\nX-Forwarded-Uri: /auth\r\n{bearer}"));
+    assert_eq!(elsewhere.status, 404);
+    assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n").status, 405);
+}
+
+#[test]
+fn e2_header_names_that_only_look_alike_mean_nothing() {
+    let sandbox = Sandbox::new();
+    let server = with_additional_header(&sandbox);
+    let good = honest();
+    assert_eq!(identity(&get(&server, &format!("X-Jwt: {good}\r\n"))), bob());
+    for line in [
+        format!("X_Jwt: {good}\r\n"),
+        format!("X-Jwt-: {good}\r\n"),
+        format!("XJwt: {good}\r\n"),
+        format!("Http-X-Jwt: {good}\r\n"),
+        format!("Authorization_: Bearer {good}\r\n"),
+        format!("Proxy-Authorization: Bearer {good}\r\n"),
+        format!("X-Authorization: Bearer {good}\r\n"),
+        format!("X-Forwarded-Access-Token: {good}\r\n"),
+    ] {
+        assert_refused(&get(&server, &line), "Bearer");
+    }
+    let twins = "X_Auth_User: root\r\nX_Auth_Subject: root\r\nx_auth_tenant: root\r\nX.Auth.User: root\r\n";
+    let answer = get(&server, &format!("{twins}X-Jwt: {good}\r\n"));
+    assert_eq!(identity(&answer), bob());
+    assert!(answer.headers.iter().all(|(name, value)| !name.contains('_') && value != "root"), "{answer:?}");
+}
+
+#[test]
+fn e2_a_connection_header_takes_nothing_away() {
+    let sandbox = Sandbox::new();
+    let server = with_additional_header(&sandbox);
+    let good = honest();
+    for listed in [
+        "X-Auth-User, X-Auth-Subject",
+        "Authorization",
+        "close, X-Jwt, Authorization",
+        "keep-alive, X-Auth-Issuer",
+        "WWW-Authenticate",
+    ] {
+        let line = format!("Connection: {listed}\r\n");
+        assert_eq!(identity(&get(&server, &format!("{line}Authorization: Bearer {good}\r\n"))), bob(), "{listed}");
+        assert_eq!(identity(&get(&server, &format!("{line}X-Jwt: {good}\r\n"))), bob(), "{listed}");
+        // Present and worthless stays present, however it is listed.
+        let worthless = get(&server, &format!("{line}X-Jwt: abc\r\nAuthorization: Bearer {good}\r\n"));
+        assert_refused(&worthless, &invalid_token(Reject::Segments));
+        assert_refused(&get(&server, &line), "Bearer");
+    }
+}
+
+#[test]
+fn e3_what_a_client_sends_as_its_identity_never_comes_back() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let lines: String = IDENTITY.iter().map(|name| format!("{name}: root\r\n")).collect();
+    assert_refused(&get(&server, &lines), "Bearer");
+    let anonymous = token(HEADER, r#"{"iss":"https://idp/","aud":"us"}"#);
+    let allowed = get(&server, &format!("{lines}Authorization: Bearer {anonymous}\r\n"));
+    assert_eq!(identity(&allowed), ["", "", ISSUER, "api", ""], "nothing to say is said, so that it overwrites");
+}
+
+#[test]
+fn e3_no_claim_breaks_out_of_its_header() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let names = |response: &Response| response.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let usual = names(&server.auth(&honest()));
+    for (subject, header) in [
+        ("bob\r\nX-Auth-User: root", "bob%0D%0AX-Auth-User:%20root"),
+        ("bob\nSet-Cookie: a=b", "bob%0ASet-Cookie:%20a=b"),
+        ("bob\r\n\r\nHTTP/1.1 200 OK", "bob%0D%0A%0D%0AHTTP/1.1%20200%20OK"),
+        ("bob\0", "bob%00"),
+        ("\u{7f}", "%7F"),
+        ("bob,root", "bob%2Croot"),
+        ("bob%0d%0a", "bob%250d%250a"),
+        ("bøb", "b%C3%B8b"),
+        ("bob\u{a0}", "bob%C2%A0"),
+        ("\u{202e}bob", "%E2%80%AEbob"),
+        (" bob ", "%20bob%20"),
+        ("嘊嘍X-Auth-User: root", "%E5%98%8A%E5%98%8DX-Auth-User:%20root"),
+        ("", ""),
+    ] {
+        let payload = json!({ "iss": ISSUER, "aud": "us", "sub": subject }).to_string();
+        let response = server.auth(&token(HEADER, payload));
+        assert_eq!(identity(&response)[..2], [header, header]);
+        assert_eq!(names(&response), usual, "{subject:?}");
+    }
+    let long = "b".repeat(10_000);
+    assert_eq!(identity(&server.auth(&token(HEADER, json!({ "iss": ISSUER, "aud": "us", "sub": long }).to_string())))[0], long);
+}
+
+#[test]
+fn e4_a_credential_header_that_comes_twice_is_refused() {
+    let sandbox = Sandbox::new();
+    let server = with_additional_header(&sandbox);
+    let good = honest();
+    let conflict = "Bearer error=\"invalid_request\", error_description=\"the credential header is given twice\"";
+    for lines in [
+        format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
+        format!("Authorization: Bearer {good}\r\nAuthorization: Bearer abc\r\n"),
+        format!("Authorization: Bearer abc\r\nAuthorization: Bearer {good}\r\n"),
+        format!("authorization: Bearer {good}\r\nAUTHORIZATION: Basic x\r\n"),
+        format!("Authorization:\r\nAuthorization: Bearer {good}\r\n"),
+        format!("X-Jwt: {good}\r\nx-jwt: {good}\r\n"),
+        format!("X-Jwt: {good}\r\nx-jwt: abc\r\nAuthorization: Bearer {good}\r\n"),
+    ] {
+        assert_refused(&get(&server, &lines), conflict);
+    }
+    for one_line in
+        [format!("Authorization: Bearer {good}, Bearer {good}\r\n"), format!("Authorization: Basic x, Bearer {good}\r\n")]
+    {
+        assert_refused(&get(&server, &one_line), "Bearer");
+    }
+}
+
+#[test]
+fn e4_a_token_counts_in_its_own_place_only() {
+    let sandbox = Sandbox::new();
+    let server = with_additional_header(&sandbox);
+    let (good, root) = (honest(), token(HEADER, claims("").replace("bob", "root")));
+    // Of two that differ the configured header is the one, good or bad.
+    let both =
+        |additional: &str, bearer: &str| get(&server, &format!("Authorization: Bearer {bearer}\r\nX-Jwt: {additional}\r\n"));
+    assert_eq!(identity(&both(&good, &root)), bob());
+    assert_eq!(identity(&both(&root, &good))[0], "root");
+    assert_eq!(identity(&both(&good, "abc")), bob());
+    assert_refused(&both("abc", &good), &invalid_token(Reject::Segments));
+    // RFC 6750 sections 2.2 and 2.3, and what browsers send by themselves.
+    let form = format!("access_token={good}");
+    let head = "POST /auth HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    assert_refused(&request(server.address, head, form.as_bytes()), "Bearer");
+    assert_refused(&server.request(&format!("GET /auth?access_token={good} HTTP/1.1\r\n")), "Bearer");
+    assert_refused(&server.request(&format!("GET /auth/{good} HTTP/1.1\r\n")), "Bearer");
+    assert_refused(
+        &get(&server, &format!("Cookie: token={good}; access_token={good}; Authorization=Bearer {good}\r\n")),
+        "Bearer",
+    );
+    assert_refused(&get(&server, &format!("Sec-WebSocket-Protocol: bearer, {good}\r\n")), "Bearer");
+}
+
+#[test]
+fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one() {
+    let sandbox = Sandbox::new();
+    let server = with_additional_header(&sandbox);
+    assert_refused(&get(&server, ""), "Bearer");
+    for (bad, reject) in [
+        ("abc".to_owned(), Reject::Segments),
+        ("..".to_owned(), Reject::HeaderJson),
+        ("null".to_owned(), Reject::Segments),
+        (with_signature(&honest(), b""), Reject::Signature),
+        (token(HEADER, claims(r#""exp":1"#)), Reject::Expired),
+        (token(HEADER, claims("").replace("\"us\"", "\"them\"")), Reject::Audience),
+        (token(r#"{"alg":"none"}"#, claims("")), Reject::AlgorithmUnsupported),
+        ("x".repeat(16_385), Reject::TooLong),
+    ] {
+        assert_refused(&server.auth(&bad), &invalid_token(reject));
+        assert_refused(&get(&server, &format!("X-Jwt: {bad}\r\n")), &invalid_token(reject));
+        assert_refused(&get(&server, &format!("X-Jwt: {bad}\r\nAuthorization: Bearer {}\r\n", honest())), &invalid_token(reject));
+    }
+    assert_refused(&get(&server, "X-Jwt:\r\n"), &invalid_token(Reject::Segments));
+    assert_refused(&get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", honest())), &invalid_token(Reject::Segments));
+}
+
+#[test]
+fn e6_nothing_of_a_token_that_is_refused_is_told() {
+    const MARK: &str = "mallory";
+    let marked = format!(
+        r#"{{"iss":"{ISSUER}","aud":"us","sub":"{MARK}","name":"{MARK}","urn:inmanta:env":"{MARK}","jti":"{MARK}","tenant":"{MARK}""#
+    );
+    let with = |members: &str| format!("{marked}{members}}}");
+    let header = format!(r#"{{"alg":"HS256","kid":"{MARK}","typ":"{MARK}"}}"#);
+    let unknown = format!(r#"{{"alg":"{MARK}","kid":"{MARK}"}}"#);
+    for surface in ["", "[listen]\nsurface=inmanta\n"] {
+        let sandbox = Sandbox::new();
+        let server = sandbox.serve(&format!("{}{surface}", secret_section()));
+        assert_eq!(identity(&server.auth(&token(&header, with(""))))[..2], [MARK, MARK]);
+        for refused in [
+            with_signature(&token(&header, with("")), &[7; 32]),
+            token(&header, with(r#","exp":1"#)),
+            token(&header, with(r#","nbf":4102444800"#)),
+            token(&header, with("").replace("\"us\"", &format!("\"{MARK}\""))),
+            token(&header, with("").replace(ISSUER, &format!("https://{MARK}/"))),
+            token(&header, with(&format!(r#","urn:inmanta:ct":"{MARK}""#))),
+            token(&header, with(&format!(r#","exp":"{MARK}""#))),
+            token(unknown.clone(), with("")),
+            token(&header, format!("{{{MARK}")),
+        ] {
+            let answer = server.auth(&refused);
+            assert_nothing_told(&answer);
+            assert!(matches!(answer.status, 401 | 403), "{answer:?}");
+            assert!(!format!("{answer:?}").contains(MARK), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn e7_a_path_is_taken_as_it_is_written() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let bearer = format!("Authorization: Bearer {}\r\n", honest());
+    for path in [
+        "/auth",
+        "/auth/",
+        "/auth//x",
+        "/auth///",
+        "/auth/..",
+        "/auth/../v1/verify",
+        "/auth/../metrics",
+        "/auth/../../etc/passwd",
+        "/auth/%2e%2e/",
+        "/auth/%2e%2e/healthz",
+        "/auth/..%2fhealthz",
+        "/auth/%2F%2Fx",
+        "/auth/..;/healthz",
+        "/auth/%00",
+        "/auth/%",
+        "/auth?/../healthz",
+        "/auth?path=/healthz",
+        "http://evil/auth",
+        "http://evil/auth/../healthz",
+    ] {
+        for method in ["GET", "POST", "OPTIONS", "TRACE", "PURGE"] {
+            let request = |lines: &str| server.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"));
+            assert_eq!(identity(&request(&bearer)), bob(), "{method} {path}");
+            assert_refused(&request(""), "Bearer");
+        }
+    }
+    // With a token in its body `/v1/verify` would answer; behind `/auth/` nothing does.
+    let body = json!({ "token": honest() }).to_string();
+    assert_refused(&request(server.address, "POST /auth/../v1/verify HTTP/1.1\r\n", body.as_bytes()), "Bearer");
+    for path in [
+        "//auth",
+        "/AUTH",
+        "/Auth",
+        "/%61uth",
+        "/./auth",
+        "/x/../auth",
+        "/auth%2f",
+        "/auth%2Fx",
+        "/auth;x",
+        "/authx",
+        "/auth.",
+        "/v1/../auth",
+    ] {
+        assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n{bearer}")).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn e8_requests_on_one_connection_know_nothing_of_each_other() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let mut connection = Connection::open(server.address);
+    for round in 0..50 {
+        alternate(&mut connection, &format!("user-{round}"));
+    }
+    // Pipelined: answers come in the order of the questions.
+    let good = honest();
+    let pair =
+        format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {good}\r\n\r\nGET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
+    connection.send_raw(pair.repeat(20).as_bytes());
+    for _ in 0..20 {
+        assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
+    }
+}
+
+#[test]
+fn e8_connections_at_the_same_time_know_nothing_of_each_other() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let address = server.address;
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            scope.spawn(move || {
+                let mut connection = Connection::open(address);
+                (0..100).for_each(|round| alternate(&mut connection, &format!("user-{client}-{round}")));
+            });
+        }
+    });
+}
+
+/// A good token, a bad one and none, of which only the first has anything to say.
+fn alternate(connection: &mut Connection, user: &str) {
+    let mut ask = |lines: &str| {
+        connection.send(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
+        connection.receive(false)
+    };
+    let good = token(HEADER, claims("").replace("bob", user));
+    assert_eq!(identity(&ask(&format!("Authorization: Bearer {good}\r\n")))[0], user);
+    let bad = with_signature(&good, b"bad");
+    assert_refused(&ask(&format!("Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
+    assert_refused(&ask(""), "Bearer");
+}

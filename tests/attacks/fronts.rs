@@ -1,0 +1,127 @@
+//! Every front a token can reach, trusting the same keys under the same rules:
+//! the engine, called directly, and `/auth` of the real server.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::{Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyFault, KeySet, Reject, Verifier};
+use countersign_tests::{
+    answers::{assert_nothing_told, assert_refused, invalid_token},
+    binary::{Sandbox, Server},
+    engine::{AUDIENCE, ISSUER, NOW, SECRET, config, published, secret_keys, secret_verifier, verifier},
+};
+use serde_json::{Value, json};
+
+/// The issuer whose keys are published; [`ISSUER`] signs with the secret.
+pub(crate) const PUBLIC_ISSUER: &str = "https://public/";
+
+pub(crate) struct Fronts<'s> {
+    pub(crate) verifier: Verifier,
+    pub(crate) server: Server<'s>,
+}
+
+impl<'s> Fronts<'s> {
+    /// The issuer with the secret.
+    pub(crate) fn of_secret(sandbox: &'s Sandbox) -> Self {
+        let server = sandbox.serve(&secret_section());
+        Self { verifier: secret_verifier(), server }
+    }
+
+    /// The same, and the issuer that publishes `keys`.
+    pub(crate) fn of_keys(sandbox: &'s Sandbox, keys: &[Value], algorithms: &[Algorithm]) -> Self {
+        let file = sandbox.file("jwks.json", json!({ "keys": keys }).to_string());
+        let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        let section = public_section(&names.join(","), &format!("file://{}", file.display()));
+        let server = sandbox.serve(&(secret_section() + &section));
+        let issuers = [(config([Algorithm::Hs256]), secret_keys(None, SECRET)), of_published(keys, algorithms)];
+        Self { verifier: verifier(issuers), server }
+    }
+
+    /// Checks that every front accepts the token.
+    #[track_caller]
+    pub(crate) fn accept(&self, token: &str) {
+        accept(&self.verifier, token);
+        let response = self.server.auth(token);
+        assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?} to {token}");
+    }
+
+    /// Checks that every front refuses the token, and for this reason.
+    #[track_caller]
+    pub(crate) fn refuse(&self, token: &str, reject: Reject) {
+        refuse(&self.verifier, token, reject);
+        if !can_be_carried(token) {
+            return;
+        }
+        let response = self.server.auth(token);
+        if reject.blame() == Blame::Unavailable {
+            assert_eq!(response.status, 503, "{response:?} to {token}");
+            assert_nothing_told(&response);
+        } else {
+            assert_refused(&response, &invalid_token(reject));
+        }
+    }
+}
+
+/// Checks that the engine alone refuses the token, and for this reason.
+#[track_caller]
+pub(crate) fn refuse(verifier: &Verifier, token: &str, reject: Reject) {
+    assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), Some(reject), "{token:.2000}");
+}
+
+/// Checks that the engine alone accepts the token.
+#[track_caller]
+pub(crate) fn accept(verifier: &Verifier, token: &str) {
+    let verdict = verifier.verify(token.as_bytes(), NOW);
+    assert!(verdict.is_ok(), "{verdict:?} of {token}");
+}
+
+/// Whether a request can have the token in its header: HTTP forbids control
+/// characters there, a blank makes it no bearer token, and a head has an end.
+fn can_be_carried(token: &str) -> bool {
+    const HEAD: usize = 24 * 1024;
+    !token.is_empty() && token.len() < HEAD && token.bytes().all(|byte| byte > b' ' && byte != 0x7f)
+}
+
+/// The engine's view of an issuer that publishes these keys.
+pub(crate) fn of_published(keys: &[Value], algorithms: &[Algorithm]) -> (IssuerConfig, Arc<KeySet>) {
+    let allowed: AlgorithmSet = algorithms.iter().copied().collect();
+    let (set, _) = published(&json!({ "keys": keys }), allowed);
+    (IssuerConfig { name: PUBLIC_ISSUER.into(), kid_required: true, ..config(algorithms.iter().copied()) }, set)
+}
+
+/// The faults of the keys that are left out of a published set.
+pub(crate) fn skipped(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyFault> {
+    let (_, skipped) = published(&json!({ "keys": keys }), algorithms.iter().copied().collect());
+    skipped.into_iter().map(|key| key.fault).collect()
+}
+
+/// The server's view of the issuer with the secret.
+pub(crate) fn secret_section() -> String {
+    format!(
+        "[auth_jwt_secret]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=agent,compiler,api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n",
+        URL_SAFE_NO_PAD.encode(SECRET)
+    )
+}
+
+/// The server's view of the issuer that publishes its keys at `uri`.
+pub(crate) fn public_section(algorithms: &str, uri: &str) -> String {
+    format!(
+        "[auth_jwt_public]\nalgorithms={algorithms}\nclient_types=api\nissuer={PUBLIC_ISSUER}\naudience={AUDIENCE}\njwks_uri={uri}\n"
+    )
+}
+
+/// Honest claims of the issuer that publishes its keys.
+pub(crate) fn public_claims() -> Value {
+    json!({ "iss": PUBLIC_ISSUER, "aud": AUDIENCE, "sub": "bob" })
+}
+
+/// A token with other bytes for its signature.
+pub(crate) fn with_signature(token: &str, signature: &[u8]) -> String {
+    let (signing_input, _) = token.rsplit_once('.').unwrap();
+    format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// The bytes of a token's signature.
+pub(crate) fn signature(token: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(token.rsplit_once('.').unwrap().1).unwrap()
+}

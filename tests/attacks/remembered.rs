@@ -1,0 +1,309 @@
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use countersign_engine::{Algorithm, Constraint, Issuer, KeySet, Reject, Rules, Snapshot, UnixTime, Verifier};
+use countersign_tests::{
+    answers::{assert_refused, invalid_token},
+    binary::Sandbox,
+    engine::{
+        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, secret_keys, secret_verifier, sign_with, signing_input,
+        snapshot, token, verifier,
+    },
+};
+
+use crate::fronts::{secret_section, signature, with_signature};
+
+const OTHER: &[u8; 32] = &[7; 32];
+
+/// What becomes of a token that is verified again and again, here and on another
+/// thread: whatever is remembered of it, the answer is always the same.
+#[track_caller]
+fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
+    let verdict = || verifier.verify(token.as_bytes(), now).err();
+    let first = verdict();
+    for _ in 0..8 {
+        assert_eq!(verdict(), first);
+    }
+    let elsewhere = std::thread::scope(|scope| scope.spawn(|| [verdict(), verdict()]).join().unwrap());
+    assert_eq!(elsewhere, [first, first]);
+    assert_eq!(verdict(), first);
+    first
+}
+
+fn keyed(header: &str, secret: &[u8]) -> String {
+    sign_with(secret, &signing_input(header, claims("")))
+}
+
+#[test]
+fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
+    for leeway in [0, 30] {
+        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let exp = NOW.0 + 100;
+        let end = exp + u64::from(leeway);
+        for members in [
+            format!(r#""exp":{exp}"#),
+            format!(r#""exp":{exp}.9"#),
+            format!(r#""exp":{exp},"iat":1600000000"#),
+            format!(r#""iat":1600000000,"nbf":1600000000,"exp":{exp},"jti":"1""#),
+        ] {
+            let token = token(HEADER, claims(&members));
+            for (now, verdict) in [
+                (NOW.0, None),
+                (end - 1, None),
+                (end, Some(Reject::Expired)),
+                (end + 1, Some(Reject::Expired)),
+                (u64::MAX, Some(Reject::Expired)),
+                // A clock that was set back: what is dead then need not be dead now.
+                (end - 1, None),
+                (end, Some(Reject::Expired)),
+            ] {
+                assert_eq!(judge(&verifier, &token, UnixTime(now)), verdict, "{members} at {now}");
+            }
+        }
+        let endless = token(HEADER, claims(""));
+        assert_eq!([NOW.0, u64::MAX].map(|now| judge(&verifier, &endless, UnixTime(now))), [None, None]);
+    }
+}
+
+#[test]
+fn d1_the_server_lets_go_of_a_token_that_it_has_verified() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&secret_section());
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let exp = now().as_secs() + 4;
+    let token = token(HEADER, claims(&format!(r#""exp":{exp}"#)));
+    for _ in 0..10 {
+        assert_eq!(server.auth(&token).status, 200);
+    }
+    std::thread::sleep(Duration::from_secs(exp).saturating_sub(now()));
+    for _ in 0..10 {
+        assert_refused(&server.auth(&token), &invalid_token(Reject::Expired));
+    }
+}
+
+#[test]
+fn d2_a_token_refused_as_too_early_is_accepted_from_its_nbf_on_and_not_before() {
+    let verifier = secret_verifier();
+    for (name, reject) in [("nbf", Reject::NotYetValid), ("iat", Reject::IssuedInFuture)] {
+        let start = NOW.0 + 100;
+        let token = token(HEADER, claims(&format!(r#""{name}":{start},"exp":{}"#, start + 50)));
+        for (now, verdict) in [
+            (NOW.0, Some(reject)),
+            (start - 1, Some(reject)),
+            (start, None),
+            (start + 49, None),
+            (start - 1, Some(reject)),
+            (start + 50, Some(Reject::Expired)),
+            (start, None),
+        ] {
+            assert_eq!(judge(&verifier, &token, UnixTime(now)), verdict, "{name} at {now}");
+        }
+    }
+}
+
+#[test]
+fn d3_a_token_dies_with_its_key() {
+    let verifier = verifier([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
+    let token = keyed(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
+    assert_eq!(judge(&verifier, &token, NOW), None);
+    for (keys, reject) in [
+        (Arc::new(KeySet::default()), Reject::KidUnknown),
+        (secret_keys(Some("other"), SECRET), Reject::KidUnknown),
+        (secret_keys(Some("k"), OTHER), Reject::Signature),
+    ] {
+        verifier.replace_keys(ISSUER, &keys);
+        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
+        assert_eq!(judge(&verifier, &token, NOW), None, "the key is back");
+    }
+    // The whole issuer goes, or has no keys any more.
+    verifier.replace(Snapshot::default());
+    assert_eq!(judge(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
+    verifier.replace(snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
+    assert_eq!(judge(&verifier, &token, NOW), None);
+    verifier.replace(Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap());
+    assert_eq!(judge(&verifier, &token, NOW), Some(Reject::KeysUnavailable));
+}
+
+#[test]
+fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
+    let header = r#"{"alg":"HS256","kid":"k"}"#;
+    let (old, new) = (keyed(header, SECRET), keyed(header, OTHER));
+    let verifier = verifier([(config([Algorithm::Hs256, Algorithm::Hs384]), secret_keys(Some("k"), SECRET))]);
+    for _ in 0..3 {
+        assert_eq!([judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)], [None, Some(Reject::Signature)]);
+        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), OTHER));
+        assert_eq!([judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)], [Some(Reject::Signature), None]);
+        verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
+    }
+    // The same key published again is the same key.
+    assert_eq!(judge(&verifier, &old, NOW), None);
+    // The same bytes under the same kid, for another algorithm, are another key.
+    let long = [SECRET.as_slice(), SECRET].concat();
+    let of = |algorithm| {
+        let material = countersign_engine::KeyMaterial::Secret(&long);
+        Arc::new(KeySet::new(vec![countersign_engine::VerificationKey::new(Some("k"), algorithm, material).unwrap()]))
+    };
+    let by_long = keyed(header, &long);
+    verifier.replace_keys(ISSUER, &of(Algorithm::Hs256));
+    assert_eq!(judge(&verifier, &by_long, NOW), None);
+    verifier.replace_keys(ISSUER, &of(Algorithm::Hs384));
+    assert_eq!(judge(&verifier, &by_long, NOW), Some(Reject::AlgorithmNotAllowed));
+}
+
+#[test]
+fn d5_a_token_is_judged_by_the_rules_of_now() {
+    let dead = NOW.0 - 10;
+    let members = format!(r#""exp":{dead},"list":[1],"type":"dev","urn:inmanta:ct":"api","e":5"#);
+    let lenient = |rules: &mut Rules| {
+        rules.leeway = 60;
+        rules.lists_of_strings = false;
+    };
+    type Change = fn(&mut Rules);
+    let cases: [(Change, Reject); 7] = [
+        (|rules| rules.audience = "them".into(), Reject::Audience),
+        (|rules| rules.leeway = 0, Reject::Expired),
+        (|rules| rules.leeway = 10, Reject::Expired),
+        (|rules| rules.lists_of_strings = true, Reject::ListFormat),
+        (|rules| rules.client_types.allowed = Some(Box::new(["agent".into()])), Reject::ClientTypes),
+        (|rules| rules.environment_claim = "e".into(), Reject::EnvironmentFormat),
+        (
+            |rules| rules.constraints = Box::new([Constraint::Is { claim: "type".into(), value: "prod".into() }]),
+            Reject::Constraints,
+        ),
+    ];
+    let token = token(HEADER, claims(&members));
+    let of = |change: &dyn Fn(&mut Rules)| [(config_with(|rules| change(rules)), secret_keys(None, SECRET))];
+    let changing = verifier(of(&lenient));
+    for (change, reject) in cases {
+        let strict = |rules: &mut Rules| {
+            lenient(rules);
+            change(rules);
+        };
+        // One verifier whose rules change, and two side by side that differ.
+        let (one, other) = (verifier(of(&lenient)), verifier(of(&strict)));
+        for _ in 0..3 {
+            assert_eq!(judge(&changing, &token, NOW), None);
+            changing.replace(snapshot(of(&strict)));
+            assert_eq!(judge(&changing, &token, NOW), Some(reject));
+            changing.replace(snapshot(of(&lenient)));
+            assert_eq!([judge(&one, &token, NOW), judge(&other, &token, NOW)], [None, Some(reject)]);
+        }
+    }
+}
+
+#[test]
+fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
+    let by = |claim: &'static str| [(config_with(|rules| rules.username_claim = claim.into()), secret_keys(None, SECRET))];
+    let token = token(HEADER, claims(r#""email":"bob@example.com""#));
+    let (changing, other) = (verifier(by("sub")), verifier(by("email")));
+    let username = |verifier: &Verifier| {
+        assert_eq!(judge(verifier, &token, NOW), None);
+        verifier.verify(token.as_bytes(), NOW).unwrap().claims().username().map(str::to_owned)
+    };
+    for _ in 0..3 {
+        assert_eq!([username(&changing), username(&other)], [Some("bob".into()), Some("bob@example.com".into())]);
+        changing.replace(snapshot(by("email")));
+        assert_eq!(username(&changing).as_deref(), Some("bob@example.com"));
+        changing.replace(snapshot(by("nobody")));
+        assert_eq!(username(&changing), None);
+        changing.replace(snapshot(by("sub")));
+    }
+}
+
+#[test]
+fn d6_tokens_that_look_alike_are_not_taken_for_each_other() {
+    let verifier = secret_verifier();
+    // Alike for four kilobytes, then one digit or two, then alike again.
+    let padding = "x".repeat(4_096);
+    let of = |user: usize| {
+        token(HEADER, format!(r#"{{"iss":"{ISSUER}","aud":"us","pad":"{padding}","sub":"user-{user:03}","end":"{padding}"}}"#))
+    };
+    let tokens: Vec<_> = (0..200).map(of).collect();
+    for _ in 0..3 {
+        for (user, token) in tokens.iter().enumerate() {
+            let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+            assert_eq!(verified.claims().subject(), Some(&*format!("user-{user:03}")));
+            // The same token with the signature of its neighbour, which is right for that one.
+            let crossed = with_signature(token, &signature(&tokens[(user + 1) % tokens.len()]));
+            assert_eq!(verifier.verify(crossed.as_bytes(), NOW).err(), Some(Reject::Signature));
+        }
+    }
+    // The same signature and length under a header, or a payload, of another case.
+    let honest = &tokens[0];
+    let (header, rest) = honest.split_once('.').unwrap();
+    let other = signing_input(r#"{"alg":"HS384"}"#, "");
+    assert_eq!(other.len(), header.len() + 1);
+    assert_eq!(judge(&verifier, &format!("{other}{rest}"), NOW), Some(Reject::AlgorithmNotAllowed));
+    assert_eq!(judge(&verifier, honest, NOW), None);
+}
+
+#[test]
+fn d7_a_token_and_one_byte_more_is_another_token() {
+    let verifier = secret_verifier();
+    let honest = token(HEADER, claims(""));
+    assert_eq!(judge(&verifier, &honest, NOW), None);
+    for byte in 0..=u8::MAX {
+        let reject = match byte {
+            b'.' => Reject::Segments,
+            // 44 characters are 33 bytes: a tag of another length.
+            b'-' | b'_' => Reject::Signature,
+            byte if byte.is_ascii_alphanumeric() => Reject::Signature,
+            _ => Reject::Base64,
+        };
+        let longer = [honest.as_bytes(), &[byte]].concat();
+        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} behind");
+        let longer = [&[byte], honest.as_bytes()].concat();
+        let reject = if byte == b'.' { Reject::HeaderJson } else { Reject::Base64 };
+        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} before");
+        assert!(verifier.verify(honest.as_bytes(), NOW).is_ok());
+    }
+}
+
+#[test]
+fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
+    let verifier = secret_verifier();
+    let good: Vec<_> = (0..20).map(|user| token(HEADER, claims(&format!(r#""jti":"{user}""#)))).collect();
+    let bad: Vec<_> = good.iter().map(|token| with_signature(token, &[0x5a; 32])).collect();
+    for round in 0..20_000usize {
+        // A new payload each time, and now and then a new header; none is signed.
+        let header = if round % 7 == 0 { format!(r#"{{"alg":"HS256","kid":"{round}"}}"#) } else { HEADER.to_owned() };
+        let garbage = format!("{}.{}", signing_input(header, claims(&format!(r#""jti":"{round}""#))), "A".repeat(43));
+        assert_eq!(verifier.verify(garbage.as_bytes(), NOW).err(), Some(Reject::Signature));
+        assert!(verifier.verify(good[round % 20].as_bytes(), NOW).is_ok(), "{round}");
+        assert_eq!(verifier.verify(bad[round % 20].as_bytes(), NOW).err(), Some(Reject::Signature), "{round}");
+    }
+}
+
+#[test]
+fn d8_a_refusal_is_forgotten_when_keys_change() {
+    let right = secret_keys(Some("k"), SECRET);
+    let token = keyed(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
+    let issuer = |keys| Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), keys)]).unwrap();
+    for (before, reject) in [
+        (issuer(Some(secret_keys(Some("old"), OTHER))), Reject::KidUnknown),
+        (issuer(Some(secret_keys(Some("k"), OTHER))), Reject::Signature),
+        (issuer(Some(Arc::default())), Reject::KidUnknown),
+        (issuer(None), Reject::KeysUnavailable),
+    ] {
+        let verifier = Verifier::new(before);
+        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        verifier.replace_keys(ISSUER, &right);
+        assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
+        assert_eq!(judge(&verifier, &token, NOW), None);
+    }
+    // And when the issuer, its algorithms or its rules do.
+    let strict = config_with(|rules| rules.audience = "them".into());
+    for (before, reject) in [
+        (Snapshot::default(), Reject::IssuerUnknown),
+        (snapshot([(config([Algorithm::Hs512]), Arc::clone(&right))]), Reject::AlgorithmNotAllowed),
+        (snapshot([(strict, Arc::clone(&right))]), Reject::Audience),
+    ] {
+        let verifier = Verifier::new(before);
+        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        verifier.replace(snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
+        assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
+    }
+}

@@ -1,0 +1,202 @@
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use countersign_engine::{Algorithm, KeySetFault, Reject, jwks};
+use countersign_tests::{
+    answers::{assert_nothing_told, assert_refused, invalid_token},
+    binary::{Sandbox, Server},
+    engine::{HEADER, claims, published, signing_input, token},
+    http::Connection,
+    openssl::SigningKey,
+    providers::JwksServer,
+};
+use serde_json::{Value, json};
+
+use crate::fronts::{Fronts, public_claims, public_section, secret_section};
+
+#[test]
+fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys() {
+    let key = SigningKey::generate("EdDSA", "k");
+    let provider = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri())));
+    let honest = key.token(&public_claims());
+    assert_eq!(server.auth(&honest).status, 200);
+    let asked = provider.requests();
+    let hostile =
+        |header: Value, claims: Value| format!("{}.{}", signing_input(header.to_string(), claims.to_string()), "A".repeat(86));
+    let numbered = |number: usize| {
+        let mut claims = public_claims();
+        claims["jti"] = json!(number.to_string());
+        claims
+    };
+
+    // No signature is a reason to ask, nor is an issuer that nobody has configured.
+    flood(&server, Reject::Signature, |number| hostile(json!({ "alg": "EdDSA", "kid": "k" }), numbered(number)));
+    flood(&server, Reject::IssuerUnknown, |number| {
+        hostile(json!({ "alg": "EdDSA", "kid": "k" }), json!({ "iss": format!("{}/{number}", provider.uri()), "aud": "us" }))
+    });
+    assert_eq!(provider.requests(), asked);
+    // A kid that nobody knows may be a new key: worth a question now and then.
+    flood(&server, Reject::KidUnknown, |number| hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), public_claims()));
+    assert!(provider.requests() <= asked + 2, "{} requests more", provider.requests() - asked);
+    assert_eq!(server.auth(&honest).status, 200);
+}
+
+/// Sends tokens for some seconds, each one new, as fast as they are answered.
+fn flood(server: &Server<'_>, reject: Reject, token: impl Fn(usize) -> String) {
+    let (mut connection, start) = (Connection::open(server.address), Instant::now());
+    for number in 0.. {
+        connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", token(number)), b"");
+        assert_refused(&connection.receive(false), &invalid_token(reject));
+        if start.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn d10_answers_that_are_no_key_set_give_no_keys() {
+    let key = SigningKey::generate("ES256", "k");
+    let set = json!({ "keys": [key.jwk()] }).to_string();
+    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let elsewhere = JwksServer::start(&set);
+    let redirect =
+        |status: &str, target: &str| format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+    let codes = [ask(&ok(&set), &key), ask(&ok(&format!(" {set}\n")), &key)].map(|(code, _)| code);
+    assert_eq!(codes, [json!(null), json!(null)], "the honest answers");
+    for (answer, reason) in [
+        (ok("<html>sorry</html>"), "not a strict JSON object"),
+        (ok(""), "not a strict JSON object"),
+        (ok("[]"), "not a strict JSON object"),
+        (ok(&format!("\u{feff}{set}")), "not a strict JSON object"),
+        (ok(&format!("{set}{set}")), "not a strict JSON object"),
+        (ok(&set.replace(r#"{"keys""#, r#"{"keys":[],"keys""#)), "not a strict JSON object"),
+        (ok("{}"), "no array called"),
+        (ok(r#"{"keys":null}"#), "no array called"),
+        (ok("{\"keys\":[]}"), "no usable key"),
+        (ok(r#"{"keys":[{"kty":"oct","k":"AAAA","alg":"HS256"}]}"#), "no usable key"),
+        (ok(&format!("{{\"keys\":[],\"padding\":\"{}\"}}", "x".repeat(600_000))), "Got error"),
+        (ok(&set).replace("Content-Length: ", "Content-Length: 1"), "Got error"),
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".into(), "500"),
+        ("HTTP/1.1 204 No Content\r\n\r\n".into(), "204"),
+        (ok(&set).replace("200 OK", "201 Created"), "201"),
+        (redirect("301", &elsewhere.uri()), "redirects are not followed"),
+        (redirect("302", &elsewhere.uri()), "redirects are not followed"),
+        (redirect("307", "http://localhost:1/"), "redirects are not followed"),
+        (redirect("308", "file:///etc/passwd"), "redirects are not followed"),
+        (ok(&set).replace("200 OK", "302 Found"), "redirects are not followed"),
+        (String::new(), "Got error"),
+        (set.clone(), "Got error"),
+    ] {
+        let (code, log) = ask(&answer, &key);
+        assert_eq!(code, "keys_unavailable", "{answer:.200}");
+        assert!(log.contains(reason), "{answer:.200} should give {reason:?}, but {log:.2000}");
+    }
+    assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
+}
+
+/// The code that a good token gets when the provider gives this answer, and why.
+fn ask(answer: &str, key: &SigningKey) -> (Value, String) {
+    let provider = JwksServer::start_raw(answer);
+    let sandbox = Sandbox::new();
+    let config = sandbox.file("c.cfg", secret_section() + &public_section("ES256", &provider.uri()));
+    let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], key.token(&public_claims()));
+    (output.json_lines()[0]["code"].clone(), output.stderr)
+}
+
+#[test]
+fn d10_no_entry_of_a_set_voids_the_key_beside_it() {
+    let good = SigningKey::generate("ES256", "good");
+    let odd = [
+        json!(null),
+        json!(5),
+        json!([]),
+        json!({}),
+        json!("key"),
+        json!({ "kty": 5 }),
+        json!({ "kty": "XYZ", "kid": "x" }),
+        json!({ "kty": "oct", "k": "AAAA", "alg": "HS256", "kid": "good" }),
+        json!({ "kty": "EC", "crv": "P-256", "kid": "half" }),
+        json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "good", "alg": "ES256" }),
+        json!({ "kty": "EC", "crv": 5, "x": 5, "y": 5, "kid": 5, "alg": 5 }),
+        json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "ES256" }),
+        json!({ "kty": "EC", "kid": "k".repeat(100_000) }),
+        json!({ "kty": "EC", "use": "enc", "kid": "\u{1b}[2J\r\n" }),
+    ];
+    let count = |keys: &[Value]| published(&json!({ "keys": keys }), [Algorithm::Es256].into_iter().collect()).0.len();
+    for one in &odd {
+        assert_eq!([count(&[one.clone(), good.jwk()]), count(&[good.jwk(), one.clone()])], [1, 1], "{one:.200}");
+    }
+    let sandbox = Sandbox::new();
+    let keys = [&odd[..], &[good.jwk()], &odd].concat();
+    let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
+    fronts.accept(&good.token(&public_claims()));
+    // A set too large to be honest is another matter: it is refused whole.
+    let read = |json: String| {
+        countersign_engine::KeySet::from_jwks(json.as_bytes(), jwks::Policy { origin: jwks::Origin::Published, algorithms: None })
+    };
+    assert_eq!(read(json!({ "keys": vec![good.jwk(); 257] }).to_string()).err(), Some(KeySetFault::TooManyKeys));
+    assert_eq!(read(json!({ "keys": [good.jwk()], "x": "x".repeat(600_000) }).to_string()).err(), Some(KeySetFault::TooLong));
+}
+
+#[test]
+fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else() {
+    let slow = SlowProvider::start();
+    let sandbox = Sandbox::new();
+    let server = sandbox.listen(&(secret_section() + &public_section("ES256", &slow.uri())));
+    slow.asked.recv().unwrap();
+    let public = SigningKey::generate("ES256", "k").token(&public_claims());
+    for _ in 0..20 {
+        assert_eq!(server.auth(&token(HEADER, claims(""))).status, 200);
+        let unavailable = server.auth(&public);
+        assert_eq!(unavailable.status, 503);
+        assert_nothing_told(&unavailable);
+    }
+    assert_eq!(server.operations("/live").status, 200);
+    assert!(!slow.done.load(Ordering::SeqCst), "all of that while the provider was still at it");
+}
+
+/// A provider that promises a long key set and sends a byte of it every second.
+struct SlowProvider {
+    address: SocketAddr,
+    /// Receives once it is sending.
+    asked: mpsc::Receiver<()>,
+    done: Arc<AtomicBool>,
+}
+
+impl SlowProvider {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((asking, asked), done) = (mpsc::channel(), Arc::new(AtomicBool::new(false)));
+        let flag = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let stream = reader.get_mut();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n{").unwrap();
+            asking.send(()).unwrap();
+            while stream.write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            flag.store(true, Ordering::SeqCst);
+        });
+        Self { address, asked, done }
+    }
+
+    fn uri(&self) -> String {
+        format!("http://{}/jwks.json", self.address)
+    }
+}
