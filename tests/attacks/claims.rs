@@ -242,6 +242,51 @@ fn c6_a_token_for_the_client_is_not_one_for_us() {
 }
 
 #[test]
+fn c6_a_token_that_says_it_is_something_else_is_no_access_token() {
+    let typed = |name: &str| token(format!(r#"{{"alg":"HS256","typ":"{name}"}}"#), claims(""));
+    let sandbox = Sandbox::new();
+    let fronts = Fronts::of_secret(&sandbox);
+    for fine in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
+        fronts.accept(&typed(fine));
+    }
+    for other in ["dpop+jwt", "secevent+jwt", "logout+jwt", "application/dpop+jwt", "DPOP+JWT", "token-introspection+jwt"] {
+        fronts.refuse(&typed(other), Reject::Type);
+    }
+    for odd in ["5", "null", r#"["at+jwt"]"#] {
+        fronts.refuse(&token(format!(r#"{{"alg":"HS256","typ":{odd}}}"#), claims("")), Reject::TypeFormat);
+    }
+    // RFC 9068 section 4: a resource that only takes access tokens says so.
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&(secret_section() + "typ=at+jwt\n"));
+    let strict = config_with(|rules| rules.token_types = Some(Box::new(["at+jwt".into()])));
+    let fronts = Fronts { verifier: verifier([(strict, secret_keys(None, SECRET))]), server };
+    fronts.accept(&typed("at+jwt"));
+    fronts.accept(&typed("application/at+JWT"));
+    fronts.refuse(&typed("JWT"), Reject::Type);
+    fronts.refuse(&token(HEADER, claims("")), Reject::Type);
+}
+
+#[test]
+fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it() {
+    let sandbox = Sandbox::new();
+    let section = secret_section().replace("expire=0", "expire=600");
+    let server = sandbox.serve(&(section + "max_lifetime=600\nleeway=60\n"));
+    let bounded = config_with(|rules| (rules.max_lifetime, rules.leeway) = (Some(600), 60));
+    let fronts = Fronts { verifier: verifier([(bounded, secret_keys(None, SECRET))]), server };
+    let living = |members: &str| token(HEADER, claims(members));
+    let start = FAR - 300;
+    for members in
+        [String::new(), format!(r#""exp":{FAR}"#), r#""iat":1600000000"#.into(), format!(r#""iat":1600000000,"exp":{FAR}"#)]
+    {
+        fronts.refuse(&living(&members), Reject::Lifetime);
+    }
+    let within =
+        |at: u64| fronts.verifier.verify(living(&format!(r#""iat":{start},"exp":{}"#, start + at)).as_bytes(), UnixTime(start));
+    assert!(within(600).is_ok(), "the leeway is for clocks and lengthens no life");
+    assert_eq!(within(601).err(), Some(Reject::Lifetime));
+}
+
+#[test]
 fn c7_a_token_from_the_future_is_refused() {
     for leeway in [0, 60] {
         let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
