@@ -1,7 +1,9 @@
 //! What the benchmarks share: tokens as an identity provider issues them, keys
 //! for every verifier, and a verifier of ours that knows them.
 
-use std::sync::Arc;
+pub mod paired;
+
+use std::{iter, sync::Arc};
 
 use aws_lc_rs::{
     hmac, rand,
@@ -51,9 +53,7 @@ impl Keys {
     /// Signing fails.
     #[must_use]
     pub fn token(&self, algorithm: Algorithm, index: usize) -> String {
-        let header = json!({ "alg": algorithm.name(), "typ": "JWT", "kid": "bench" });
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signing_input = format!("{}.{}", encode(&header), encode(&claims(index)));
+        let signing_input = signing_input(algorithm, ISSUER, index);
         let message = signing_input.as_bytes();
         let signature = match algorithm {
             Algorithm::Rs256 => {
@@ -63,7 +63,7 @@ impl Keys {
             }
             Algorithm::Es256 => self.ecdsa.sign(&rand::SystemRandom::new(), message).expect("a signature").as_ref().to_vec(),
             Algorithm::EdDsa => self.ed25519.sign(message).as_ref().to_vec(),
-            _ => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), message).as_ref().to_vec(),
+            _ => return secret_token(ISSUER, index),
         };
         format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
@@ -100,6 +100,56 @@ pub fn verifier(algorithm: Algorithm, keys: KeySet) -> Verifier {
     Verifier::new(Snapshot::new([issuer]).expect("one issuer"))
 }
 
+/// How many issuers [`many_issuers`] has.
+pub const MANY: usize = 1000;
+
+/// A verifier of [`MANY`] issuers that share the secret, the usual one among them.
+///
+/// # Panics
+/// Never: their names differ.
+#[must_use]
+pub fn many_issuers() -> Verifier {
+    let key = || VerificationKey::new(Some("bench"), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).expect("a key");
+    let named = |name: String| IssuerConfig { name: name.into(), ..issuer(Algorithm::Hs256) };
+    let issuers = (0..MANY).map(|number| Issuer::new(Arc::new(named(tenant(number))), Some(Arc::new(KeySet::new(vec![key()])))));
+    Verifier::new(Snapshot::new(issuers).expect("different names"))
+}
+
+/// The name of one of [`many_issuers`]; the first is the usual issuer.
+#[must_use]
+pub fn tenant(number: usize) -> String {
+    // As long as the others, so that only their number matters.
+    if number == 0 { ISSUER.into() } else { format!("https://tenant-{number:04}.countersign.example/") }
+}
+
+/// An HS256 token of this issuer.
+#[must_use]
+pub fn secret_token(issuer: &str, index: usize) -> String {
+    let signing_input = signing_input(Algorithm::Hs256, issuer, index);
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), signing_input.as_bytes());
+    format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
+}
+
+fn signing_input(algorithm: Algorithm, issuer: &str, index: usize) -> String {
+    let header = json!({ "alg": algorithm.name(), "typ": "JWT", "kid": "bench" });
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}", encode(&header), encode(&claims(issuer, index)))
+}
+
+/// Two sets of 100 secrets that have all but one in common, the one of the tokens
+/// among those: an issuer's set before and after a rotation.
+///
+/// # Panics
+/// The engine refuses a key.
+#[must_use]
+pub fn hundred_keys() -> [KeySet; 2] {
+    let key = |number: u8| {
+        let (kid, secret) = if number == 0 { ("bench".to_owned(), SECRET) } else { (format!("key-{number}"), [number; 32]) };
+        VerificationKey::new(Some(&kid), Algorithm::Hs256, KeyMaterial::Secret(&secret)).expect("a key")
+    };
+    [1..=99, 2..=100].map(|others| KeySet::new(iter::once(0).chain(others).map(key).collect()))
+}
+
 fn issuer(algorithm: Algorithm) -> IssuerConfig {
     IssuerConfig {
         name: ISSUER.into(),
@@ -124,9 +174,9 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
     }
 }
 
-fn claims(index: usize) -> Value {
+fn claims(issuer: &str, index: usize) -> Value {
     json!({
-        "iss": ISSUER,
+        "iss": issuer,
         "aud": AUDIENCE,
         "sub": format!("9f1c7a52-0d4e-4b1e-8a56-{index:012x}"),
         "iat": NOW.0 - 60,
