@@ -14,6 +14,8 @@ mod forward_auth;
 mod nginx;
 /// Recordings of the real Inmanta server.
 mod inmanta;
+/// How the issuers' keys stand: metrics, `/keys`, `countersign keys status`.
+mod key_status;
 /// Revoking tokens: who may, what it covers, and that it is never lost.
 mod revocation;
 /// Where keys come from.

@@ -54,7 +54,7 @@ fn describe(issuer: &Value) -> Vec<String> {
     let names: Vec<_> = keys.iter().map(name).collect();
     lines.push(match names.is_empty() {
         true => "  no keys: its tokens are answered with 503".into(),
-        false => format!("  {} keys: {}", names.len(), names.join(", ")),
+        false => format!("  keys: {}", names.join(", ")),
     });
     let Some(source) = issuer["source"].as_str() else {
         lines.push("  written in the configuration".into());

@@ -1,0 +1,103 @@
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    eventually,
+    openssl::SigningKey,
+    providers::JwksServer,
+};
+use serde_json::{Value, json};
+
+use crate::given::SIGNING;
+
+/// One issuer that is well, one that is down; asked again a second later.
+fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer) -> Server<'s> {
+    let section = |id: &str, uri: &str| {
+        format!(
+            "[auth_jwt_{id}]\nalgorithms=ES256\nclient_types=api\nissuer=https://{id}/\naudience=a\njwks_uri={uri}\njwks_cool_down=3600\njwks_refresh_interval=7200\n"
+        )
+    };
+    sandbox.serve(&format!("{SIGNING}{}{}", section("well", &provider.uri()), section("down", "http://127.0.0.1:9/jwks")))
+}
+
+fn claims() -> Value {
+    json!({ "iss": "https://well/", "aud": "a", "sub": "bob" })
+}
+
+#[test]
+fn metrics_tell_how_the_keys_of_every_issuer_stand() {
+    let (known, unknown) = (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));
+    let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider);
+    assert_eq!(server.auth(&known.token(&claims())).status, 200);
+    for _ in 0..3 {
+        assert_eq!(server.auth(&unknown.token(&claims())).status, 401);
+    }
+    let metrics = server.operations("/metrics").body;
+    let value = |line: &str| metrics.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(' ')?.parse::<f64>().ok());
+    for (line, expected) in [
+        (r#"countersign_issuer_keys{section="auth_jwt_well"}"#, 1.0),
+        (r#"countersign_issuer_keys{section="auth_jwt_down"}"#, 0.0),
+        (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="start"}"#, 1.0),
+        (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="unknown_kid"}"#, 1.0),
+        (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="schedule"}"#, 0.0),
+        (r#"countersign_issuer_unknown_kids_total{section="auth_jwt_well"}"#, 3.0),
+        (r#"countersign_issuer_unknown_kids_total{section="auth_jwt_down"}"#, 0.0),
+        (r#"countersign_issuer_keys_fetch_failures_total{section="auth_jwt_well"}"#, 0.0),
+        (r#"countersign_issuer_keys_failing{section="auth_jwt_down",reason="unreachable"}"#, 1.0),
+    ] {
+        assert_eq!(value(line), Some(expected), "{line} in\n{metrics}");
+    }
+    assert!(value(r#"countersign_issuer_keys_staleness_seconds{section="auth_jwt_well"}"#).unwrap() < 60.0);
+    assert!(value(r#"countersign_issuer_keys_last_success_timestamp_seconds{section="auth_jwt_well"}"#).unwrap() > 1.7e9);
+    assert!(value(r#"countersign_issuer_keys_last_failure_timestamp_seconds{section="auth_jwt_down"}"#).unwrap() > 1.7e9);
+    assert!(!metrics.contains(r#"last_failure_timestamp_seconds{section="auth_jwt_well"}"#), "it has not failed");
+}
+
+#[test]
+fn keys_status_asks_the_running_server() {
+    let known = SigningKey::generate("ES256", "k1");
+    let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider);
+    let url = format!("http://{}/keys", server.metrics);
+    // The provider that is down is asked again after a second.
+    eventually(|| server.operations("/keys").json()["issuers"][1]["fetches"]["retry"].as_u64() > Some(0));
+
+    let printed = sandbox.run(["keys", "status", "--url", &url]);
+    let text = printed.text();
+    for expected in [
+        "[auth_jwt_default] https://localhost:8888/\n  keys: HS256 (no kid)\n  written in the configuration\n".to_owned(),
+        format!("[auth_jwt_well] https://well/\n  keys: ES256 k1\n  from jwks_uri {}\n  confirmed ", provider.uri()),
+        "[auth_jwt_down] https://down/\n  no keys: its tokens are answered with 503\n".to_owned(),
+        "never confirmed".to_owned(),
+        "(failing now): ".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "{expected:?} is not in\n{text}");
+    }
+    let json = sandbox.run(["keys", "status", "--json", "--url", &url]).json_lines().remove(0);
+    assert_eq!(json["issuers"][2]["keys"], json!([{ "kid": "k1", "alg": "ES256" }]));
+    assert_eq!(json["issuers"][1]["last_failure"]["reason"], "unreachable");
+
+    drop(server);
+    let nobody = sandbox.run(["keys", "status", "--url", &url]);
+    assert_eq!(nobody.code(), 1);
+    assert!(nobody.stderr.contains("no server answers at") && nobody.stderr.contains("--config"), "{nobody:?}");
+}
+
+#[test]
+fn an_answer_of_503_names_the_issuer_whose_keys_are_missing() {
+    let key = SigningKey::generate("ES256", "k1");
+    let provider = JwksServer::start("{}");
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider);
+    let token = key.token(&claims());
+    let answer = server.auth(&token);
+    assert_eq!((answer.status, answer.body.as_str()), (503, ""));
+    assert_eq!(answer.header("x-auth-error"), Some("keys_unavailable https://well/"));
+    let body = json!({ "token": token }).to_string();
+    let problem = countersign_tests::http::request(server.address, "POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    assert_eq!(
+        (problem.status, &problem.json()["detail"]),
+        (503, &json!("the keys of the issuer https://well/ are unavailable"))
+    );
+}

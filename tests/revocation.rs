@@ -1,0 +1,180 @@
+//! Revocations against their slow, obviously right twin: a list that is read from
+//! the start for every token.
+
+use std::sync::Arc;
+
+use countersign_engine::{Algorithm, Reject, Revocation, Revoked, Revoker, UnixTime, Verifier};
+use countersign_tests::engine::{AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot};
+use proptest::prelude::*;
+use serde_json::json;
+
+const ISSUERS: [&str; 2] = ["https://idp/", "https://idp"];
+const NAMES: [&str; 3] = ["a", "b", ""];
+
+/// What of a token a revocation can mean.
+#[derive(Clone, Debug)]
+struct Token {
+    issuer: &'static str,
+    kid: Option<&'static str>,
+    token_id: Option<&'static str>,
+    subject: Option<&'static str>,
+    issued_at: Option<u64>,
+}
+
+impl Token {
+    fn signing_input(&self) -> String {
+        let mut header = json!({ "alg": "HS256" });
+        let mut claims = json!({ "iss": self.issuer, "aud": AUDIENCE });
+        let mut set = |claim: &str, value: Option<serde_json::Value>| {
+            claims.as_object_mut().unwrap().extend(value.map(|value| (claim.into(), value)))
+        };
+        set("jti", self.token_id.map(Into::into));
+        set("sub", self.subject.map(Into::into));
+        set("iat", self.issued_at.map(Into::into));
+        header.as_object_mut().unwrap().extend(self.kid.map(|kid| ("kid".into(), kid.into())));
+        signing_input(header.to_string(), claims.to_string())
+    }
+
+    /// The twin: the definition, word for word.
+    fn is_meant_by(&self, revoked: &Revoked) -> bool {
+        let is_before = |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
+        match revoked {
+            Revoked::TokenId { issuer, token_id } => **issuer == *self.issuer && self.token_id == Some(token_id),
+            Revoked::Subject { issuer, subject, issued_before } => {
+                **issuer == *self.issuer && self.subject == Some(subject) && is_before(*issued_before)
+            }
+            Revoked::Key { issuer, kid } => **issuer == *self.issuer && self.kid == Some(kid),
+            Revoked::Everything { issuer, issued_before } => {
+                issuer.as_deref().is_none_or(|issuer| issuer == self.issuer) && is_before(*issued_before)
+            }
+            Revoked::SigningInput(_) => *revoked == Revoked::signing_input(self.signing_input().as_bytes()),
+        }
+    }
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&NAMES[..])
+}
+
+fn moment() -> impl Strategy<Value = u64> {
+    prop::sample::select(&[0u64, 99, 100, 101, 1_600_000_000][..])
+}
+
+fn tokens() -> impl Strategy<Value = Token> {
+    let option = || prop::option::of(name());
+    (prop::sample::select(&ISSUERS[..]), option(), option(), option(), prop::option::of(moment()))
+        .prop_map(|(issuer, kid, token_id, subject, issued_at)| Token { issuer, kid, token_id, subject, issued_at })
+}
+
+fn revoked() -> impl Strategy<Value = Revoked> {
+    let issuer = || prop::sample::select(&ISSUERS[..]).prop_map(Box::<str>::from);
+    prop_oneof![
+        4 => (issuer(), name()).prop_map(|(issuer, id)| Revoked::TokenId { issuer, token_id: id.into() }),
+        4 => (issuer(), name(), moment()).prop_map(|(issuer, subject, at)| Revoked::Subject { issuer, subject: subject.into(), issued_before: UnixTime(at) }),
+        2 => (issuer(), name()).prop_map(|(issuer, kid)| Revoked::Key { issuer, kid: kid.into() }),
+        1 => (prop::option::of(issuer()), moment()).prop_map(|(issuer, at)| Revoked::Everything { issuer, issued_before: UnixTime(at) }),
+        2 => tokens().prop_map(|token| Revoked::signing_input(token.signing_input().as_bytes())),
+    ]
+}
+
+/// One step in the life of a table.
+#[derive(Clone, Debug)]
+enum Step {
+    Enter(Vec<Revocation>),
+    Forget(u64),
+    Verify(Token),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let revocation =
+        (revoked(), prop::option::of(0u64..20)).prop_map(|(what, until)| Revocation { what, until: until.map(UnixTime) });
+    let step = prop_oneof![
+        3 => prop::collection::vec(revocation, 1..4).prop_map(Step::Enter),
+        1 => (0u64..20).prop_map(Step::Forget),
+        6 => tokens().prop_map(Step::Verify),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Two about the same tokens count as the stricter of them.
+fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
+    let moment = |what: &Revoked| match what {
+        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => Some(*issued_before),
+        _ => None,
+    };
+    let subject = |what: &Revoked| {
+        let mut what = what.clone();
+        if let Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } = &mut what {
+            *issued_before = UnixTime(0);
+        }
+        what
+    };
+    match list.iter_mut().find(|old| subject(&old.what) == subject(&new.what)) {
+        None => list.push(new.clone()),
+        Some(old) => {
+            if moment(&new.what) > moment(&old.what) {
+                old.what = new.what.clone();
+            }
+            old.until = old.until.zip(new.until).map(|(one, other)| one.max(other));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_table_refuses_what_the_list_refuses(steps in steps()) {
+        let mut revoker = Revoker::new(1000);
+        let configs = ISSUERS.map(|name| {
+            let mut config = config([Algorithm::Hs256]);
+            config.name = name.into();
+            (config, secret_keys(None, SECRET))
+        });
+        let verifier = Verifier::with_revocations(snapshot(configs), Arc::clone(revoker.revocations()));
+        let mut list: Vec<Revocation> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Enter(new) => {
+                    revoker.enter(&new).unwrap();
+                    new.iter().for_each(|one| enter(&mut list, one));
+                }
+                Step::Forget(now) => {
+                    let before = list.len();
+                    list.retain(|one| one.until.is_none_or(|until| until > UnixTime(now)));
+                    prop_assert_eq!(revoker.forget_over(UnixTime(now)), before - list.len());
+                }
+                Step::Verify(token) => {
+                    let verdict = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
+                    let revoked = list.iter().any(|one| token.is_meant_by(&one.what));
+                    prop_assert_eq!(verdict, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
+                }
+            }
+            prop_assert_eq!(revoker.count(), list.len());
+            prop_assert_eq!(revoker.all().len(), list.len());
+        }
+    }
+
+    #[test]
+    fn what_revokes_a_token_revokes_it_and_is_forgotten_when_it_is_dead(token in tokens(), exp in prop::option::of(NOW.0 + 1..NOW.0 + 9)) {
+        let mut claims = json!({ "iss": token.issuer, "aud": AUDIENCE, "sub": token.subject.unwrap_or("s") });
+        if let Some(exp) = exp {
+            claims["exp"] = exp.into();
+        }
+        if let Some(id) = token.token_id {
+            claims["jti"] = id.into();
+        }
+        let signed = sign(&signing_input(r#"{"alg":"HS256"}"#, claims.to_string()));
+        let mut config = config([Algorithm::Hs256]);
+        (config.name, config.rules.leeway) = (token.issuer.into(), 5);
+        let mut revoker = Revoker::new(1);
+        let verifier = Verifier::with_revocations(snapshot([(config, secret_keys(None, SECRET))]), Arc::clone(revoker.revocations()));
+        prop_assert!(verifier.verify(signed.as_bytes(), NOW).is_ok());
+        let revocation = verifier.revocation_of(signed.as_bytes()).unwrap();
+        prop_assert_eq!(revocation.until, exp.map(|exp| UnixTime(exp + 5)));
+        revoker.enter(&[revocation]).unwrap();
+        prop_assert_eq!(verifier.verify(signed.as_bytes(), NOW).err(), Some(Reject::Revoked));
+        for moment in NOW.0..NOW.0 + 20 {
+            revoker.forget_over(UnixTime(moment));
+            prop_assert!(verifier.verify(signed.as_bytes(), UnixTime(moment)).is_err(), "alive again at {}", moment);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Keys that change under full verification load: what was good stays good, and
+//! what was withdrawn is refused from the next verification on.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use countersign_engine::{Algorithm, KeyIdentity, KeyMaterial, KeySet, Reject, VerificationKey, Verifier};
+use countersign_tests::engine::{ISSUER, NOW, claims, config, sign_with, signing_input, verifier};
+
+fn secret(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+/// The keys `first` to `first + 99`.
+fn hundred(first: u8) -> Arc<KeySet> {
+    let key = |number: u8| {
+        let kid = format!("key-{number}");
+        VerificationKey::new(Some(&kid), Algorithm::Hs256, KeyMaterial::Secret(&secret(number))).unwrap()
+    };
+    Arc::new(KeySet::new((first..first + 100).map(key).collect()))
+}
+
+fn token(number: u8) -> String {
+    sign_with(&secret(number), &signing_input(format!(r#"{{"alg":"HS256","kid":"key-{number}"}}"#), claims("")))
+}
+
+fn judge(verifier: &Verifier, token: &str) -> Result<KeyIdentity, Reject> {
+    verifier.verify(token.as_bytes(), NOW).map(|verified| verified.key())
+}
+
+#[test]
+fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
+    const SWAPS: u64 = 2000;
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0))]);
+    // The first key is in every other set, the second in all of them.
+    let (sometimes, always) = (token(0), token(50));
+    // Odd while the set without the first key is certain to be in place.
+    let (phase, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let counts = thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut counts = HashMap::new();
+                    while !done.load(Ordering::Acquire) {
+                        judge(&verifier, &always).unwrap();
+                        let before = phase.load(Ordering::SeqCst);
+                        let verdict = judge(&verifier, &sometimes).err();
+                        let certain = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
+                        assert!(!certain || verdict == Some(Reject::KidUnknown), "a withdrawn key verifies");
+                        *counts.entry((certain, verdict)).or_insert(0u64) += 1;
+                    }
+                    counts
+                })
+            })
+            .collect();
+        for swap in 0..SWAPS {
+            let (keys, withdrawn) = (hundred(u8::try_from(swap % 2).unwrap()), swap % 2 == 1);
+            if !withdrawn {
+                phase.store(2 * swap, Ordering::SeqCst);
+            }
+            verifier.replace_keys(ISSUER, &keys);
+            if withdrawn {
+                phase.store(2 * swap + 1, Ordering::SeqCst);
+                assert_eq!(judge(&verifier, &sometimes).err(), Some(Reject::KidUnknown), "from the next verification on");
+            }
+        }
+        done.store(true, Ordering::Release);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+    });
+    let seen = |what| counts.iter().filter_map(|counts| counts.get(&what)).sum::<u64>();
+    assert!(seen((false, None)) > 0 && seen((true, Some(Reject::KidUnknown))) > 0, "{counts:?}");
+}
+
+#[test]
+fn a_refresh_that_brings_the_same_keys_leaves_their_identities_as_they_are() {
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0))]);
+    let identities = || (0..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
+    let before = identities();
+    verifier.replace_keys(ISSUER, &hundred(0));
+    assert_eq!(identities(), before);
+    verifier.replace_keys(ISSUER, &hundred(1));
+    assert_eq!((1..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(), before[1..]);
+    assert_eq!(judge(&verifier, &token(0)).err(), Some(Reject::KidUnknown));
+    assert!(!before.contains(&judge(&verifier, &token(100)).unwrap()));
+}
+
+#[test]
+fn an_issuer_without_keys_is_unavailable_and_the_others_are_not() {
+    let mut other = config([Algorithm::Hs256]);
+    other.name = "https://other/".into();
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0)), (other, hundred(0))]);
+    let of_other =
+        sign_with(&secret(7), &signing_input(r#"{"alg":"HS256","kid":"key-7"}"#, claims("").replace(ISSUER, "https://other/")));
+    verifier.withdraw_keys(ISSUER);
+    assert_eq!(judge(&verifier, &token(7)).err(), Some(Reject::KeysUnavailable));
+    assert!(judge(&verifier, &of_other).is_ok());
+    assert_eq!(verifier.claimed_issuer(token(7).as_bytes()).map(|issuer| issuer.name.clone()).as_deref(), Some(ISSUER));
+    verifier.replace_keys(ISSUER, &hundred(0));
+    assert!(judge(&verifier, &token(7)).is_ok());
+    assert!(verifier.claimed_issuer(b"a.b.c").is_none());
+}
