@@ -16,6 +16,11 @@ fn every_committed_jwks_input_holds_the_invariants() {
 }
 
 #[test]
+fn every_committed_input_of_written_keys_holds_the_invariants() {
+    replay("written", fuzz::written);
+}
+
+#[test]
 fn every_committed_configuration_input_holds_the_invariants() {
     replay("configuration", fuzz::configuration);
 }

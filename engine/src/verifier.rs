@@ -65,7 +65,9 @@ impl Verifier {
         })
     }
 
-    /// What revokes exactly this token, for as long as it could be alive.
+    /// What revokes exactly this token, for as long as it could be alive: its id, or
+    /// what was signed where it has none, or where its key is not known and its id
+    /// may be somebody else's.
     ///
     /// # Errors
     /// The [`Reject`] of a token that none of our issuers signed; its claims are
@@ -77,11 +79,15 @@ impl Verifier {
             let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
             let issuer = issuer(&snapshot, &claims)?;
-            authenticate(issuer, &jws)?;
+            let is_genuine = match authenticate(issuer, &jws) {
+                Ok(_) => true,
+                Err(Reject::KidUnknown | Reject::KeysUnavailable) => false,
+                Err(reject) => return Err(reject),
+            };
             let config = issuer.config();
             let what = match claims.token_id.and_then(Value::as_str) {
-                Some(token_id) => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
-                None => Revoked::signing_input(jws.signing_input),
+                Some(token_id) if is_genuine => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
+                _ => Revoked::signing_input(jws.signing_input),
             };
             let expires = rules::time(claims.expires, Reject::ExpiryFormat)?;
             Ok(Revocation { what, until: expires.map(|at| at.plus(config.rules.leeway.into())) })

@@ -78,29 +78,32 @@ impl KeySources {
         source.unknown_kids.fetch_add(1, Ordering::Relaxed);
         let mut progress = source.progress.subscribe();
         let now = self.clock.elapsed();
-        {
+        let rounds = {
             let state = progress.borrow_and_update();
             if !state.fetching && state.refetch_from.is_none_or(|from| now < from) {
                 return None;
             }
-        }
+            state.rounds
+        };
         let waiting = Waiting::enter(source)?;
         source.asked.notify_one();
-        Some(Refetch { progress, waiting })
+        Some(Refetch { progress, rounds, waiting })
     }
 }
 
 /// A wait for one issuer to have been asked again.
 pub struct Refetch {
     progress: watch::Receiver<Progress>,
+    /// How many had ended when the wait began.
+    rounds: u64,
     waiting: Waiting,
 }
 
 impl Refetch {
     /// Waits for the round to end, a second at most. The keys may be there then.
     pub async fn wait(mut self) {
-        let rounds = self.progress.borrow().rounds;
-        let _over_or_out_of_patience = timeout(PATIENCE, self.progress.wait_for(|state| state.rounds != rounds)).await;
+        let is_over = self.progress.wait_for(|state| state.rounds != self.rounds);
+        let _over_or_out_of_patience = timeout(PATIENCE, is_over).await;
         drop(self.waiting);
     }
 }
@@ -152,15 +155,8 @@ pub struct Progress {
     pub last_failure: Option<(UnixTime, FetchFault)>,
     /// How many have.
     pub failures: u64,
-}
-
-impl Progress {
-    /// Whether the last fetch that ended failed.
-    #[must_use]
-    pub fn is_failing(&self) -> bool {
-        let failed = self.last_failure.as_ref().map(|(at, _)| *at);
-        failed.is_some() && failed > self.last_success
-    }
+    /// Whether the last one that ended did.
+    pub is_failing: bool,
 }
 
 impl Source {
@@ -336,7 +332,7 @@ impl Renewal {
             self.keys = Some(Arc::new(keys));
         }
         if let (Some(keys), true) = (&self.keys, changed || !in_use) {
-            if !in_use || self.source.progress.borrow().is_failing() {
+            if !in_use || self.source.progress.borrow().is_failing {
                 tracing::info!(section = self.source.section.section(), keys = keys.len(), "keys loaded");
             }
             self.app.verifier.replace_keys(&self.source.section.issuer.name, keys);
@@ -353,6 +349,7 @@ impl Renewal {
     fn note_failure(&self, fault: FetchFault) {
         self.source.progress.send_modify(|progress| {
             progress.failures += 1;
+            progress.is_failing = true;
             progress.last_failure = Some((clock::now(), fault));
         });
     }
@@ -363,7 +360,10 @@ impl Renewal {
             progress.fetching = self.rotation.is_fetching();
             progress.refetch_from = self.rotation.refetch_from();
             match event {
-                Event::Confirmed { .. } => progress.last_success = Some(clock::now()),
+                Event::Confirmed { .. } => {
+                    progress.last_success = Some(clock::now());
+                    progress.is_failing = false;
+                }
                 Event::Failed => {}
                 Event::Wake | Event::UnknownKid => return,
             }

@@ -19,7 +19,10 @@ use countersign_engine::{
     jws::{self, Unverified},
     limits,
 };
-use countersign_server::config::{Config, Format, Problem, Problems, Raw};
+use countersign_server::{
+    config::{Config, Format, Problem, Problems, Raw},
+    keysource::written,
+};
 use serde_json::{Map, Value};
 
 /// The moment every token is judged at.
@@ -56,6 +59,22 @@ pub fn jwks(data: &[u8]) {
         for algorithms in policies {
             let algorithms = algorithms.map(|allowed| allowed.iter().copied().collect());
             judge_key_set(data, Policy { origin, algorithms });
+        }
+    }
+}
+
+/// Any bytes as keys that an operator wrote down, for secrets and for public keys.
+pub fn written(data: &[u8]) {
+    let algorithms: [&[Algorithm]; 4] =
+        [&[Algorithm::Hs256], &[Algorithm::Rs256, Algorithm::Ps384], &[Algorithm::Es256, Algorithm::Es512], &[Algorithm::EdDsa]];
+    for algorithms in algorithms.map(|all| all.iter().copied().collect::<AlgorithmSet>()) {
+        match written::keys(data, algorithms) {
+            Ok((keys, remarks)) => {
+                assert!(!keys.is_empty(), "a set without keys is a mistake");
+                assert_keys_fit(&keys, Policy { origin: Origin::Static, algorithms: Some(algorithms) });
+                assert!(remarks.iter().all(|remark| remark.starts_with("key skipped: ")), "{remarks:?}");
+            }
+            Err(fault) => assert!(!fault.is_empty() && !fault.contains('\n'), "{fault:?}"),
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::{
     fmt,
+    fs::File,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -134,7 +136,9 @@ fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Ke
             let text = String::from_utf8(text).unwrap_or_default();
             read_secret(reader, "key_file", text.trim(), context.algorithms)
         }
-        (None, Some(path)) => Some(renewed(reader, Location::File { path: path.into(), origin: Origin::Static })),
+        (None, Some(path)) => {
+            Some(renewed(reader, Location::File { path: path.into(), origin: Origin::Static }, context.warnings))
+        }
         (None, None) => {
             let longest = context.algorithms.iter().max()?;
             let text = format!("key is required in {} for algorithm {longest}", reader.section);
@@ -196,17 +200,11 @@ fn read_source(reader: &mut Reader<'_>, option: &str, context: &mut Context<'_>)
         "key_file" => Location::File { path: text.into(), origin: Origin::Static },
         option => read_uri(reader, option, text)?,
     };
-    if let Some(uri) = location.uri() {
-        if uri.starts_with("http://") && context.serves_tls {
-            let text = format!("{option} in {} is plain http: anyone on the network path can replace the keys", reader.section);
-            context.warnings.push(Problem::new(reader.place(option), text).help("use https, as for our own listener"));
-        }
-        if reader.flag("validate_cert") == Some(false) {
-            let text = format!("validate_cert is off in {}: anyone on the network path can replace the keys", reader.section);
-            context.warnings.push(Problem::new(reader.place("validate_cert"), text));
-        }
+    if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
+        let text = format!("{option} in {} is plain http: anyone on the network path can replace the keys", reader.section);
+        context.warnings.push(Problem::new(reader.place(option), text).help("use https, as for our own listener"));
     }
-    Some(renewed(reader, location))
+    Some(renewed(reader, location, context.warnings))
 }
 
 /// `key`: public keys, or secrets as JWKs, written into the configuration.
@@ -255,12 +253,17 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
     })
 }
 
-fn renewed(reader: &mut Reader<'_>, location: Location) -> KeySource {
+fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Problem>) -> KeySource {
+    let validate_cert = reader.flag("validate_cert").unwrap_or(true);
+    if !validate_cert && location.uri().is_some() {
+        let text = format!("validate_cert is off in {}: anyone on the network path can replace the keys", reader.section);
+        warnings.push(Problem::new(reader.place("validate_cert"), text));
+    }
     let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
     KeySource::Renewed(Arc::new(RenewedKeys {
         timing: read_timing(reader, &location),
         location,
-        validate_cert: reader.flag("validate_cert").unwrap_or(true),
+        validate_cert,
         authorities: read_authorities(reader),
         timeout: Duration::from_secs_f64(seconds),
     }))
@@ -300,13 +303,16 @@ fn read_authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
 }
 
 fn read_file(reader: &mut Reader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
-    #[expect(clippy::disallowed_methods, reason = "configuration names this file")]
-    let read = std::fs::read(path);
-    read.map_err(|error| {
-        let text = format!("{option} in {} cannot be read: {}: {error}", reader.section, path.display());
-        reader.problem(option, text, "check the path and its permissions");
-    })
-    .ok()
+    // A device has no end.
+    const MOST: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    read.map(|_| bytes)
+        .map_err(|error| {
+            let text = format!("{option} in {} cannot be read: {}: {error}", reader.section, path.display());
+            reader.problem(option, text, "check the path and its permissions");
+        })
+        .ok()
 }
 
 #[cfg(test)]

@@ -256,7 +256,8 @@ fn write_lines(lines: &mut Vec<u8>, checksum: &mut Vec<u8>, revocations: &[Revoc
 
 /// A new name is only kept once its directory is.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

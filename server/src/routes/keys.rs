@@ -39,7 +39,7 @@ fn describe(source: &Source, keys: Option<&KeySet>) -> Value {
             "last_success": progress.last_success.map(|at| at.0),
             "seconds_since_success": progress.last_success.map(ago),
             "last_failure": failure,
-            "failing": progress.is_failing(),
+            "failing": progress.is_failing,
             "failures": progress.failures,
             "fetching": progress.fetching,
             "fetches": fetches,

@@ -89,7 +89,7 @@ impl Scrape {
         gauges(encoder, "issuer_keys_staleness_seconds", "How long ago keys were last confirmed", values)?;
         let values = renewed().flat_map(|one| {
             // The reason of the last failure, while the last fetch failed.
-            let failing = one.progress().last_failure.filter(|_| one.progress().is_failing());
+            let failing = one.progress().last_failure.filter(|_| one.progress().is_failing);
             failing.map(|(_, fault)| ([("section", one.section().section()), ("reason", fault.code)], 1u64))
         });
         gauges(encoder, "issuer_keys_failing", "1 while the keys cannot be had, by reason", values)?;

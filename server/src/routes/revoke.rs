@@ -6,7 +6,7 @@
 //! revoke, as a form or in JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign_engine::{Blame, Revocation};
+use countersign_engine::Revocation;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -144,7 +144,6 @@ fn meaning(app: &App, mut parameters: Parameters) -> Result<Option<Revocation>, 
     }
     match app.verifier.revocation_of(token.as_bytes()) {
         Ok(revocation) => Ok(Some(revocation).filter(|one| one.until.is_none_or(|until| clock::now() < until))),
-        Err(reject) if reject.blame() == Blame::Unavailable => Err(Fault::Unavailable(reject.to_string())),
         Err(_) => Ok(None),
     }
 }
