@@ -104,8 +104,7 @@ impl App {
     /// # Errors
     /// Why it is refused.
     pub async fn verify_after(&self, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
-        refetch.wait().await;
-        self.verify_now(token)
+        refetch.wait(|| self.verify_now(token)).await
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 
 use aws_lc_rs::rand;
 use countersign_engine::{
-    KeySet, UnixTime,
+    KeySet, Reject, UnixTime,
     rotation::{Cause, Event, Rotation},
 };
 use fetch::{FetchFault, Fetched, Fetcher};
@@ -76,35 +76,56 @@ impl KeySources {
     pub fn refetch(&self, issuer: &str) -> Option<Refetch> {
         let source = self.by_issuer.get(issuer)?;
         source.unknown_kids.fetch_add(1, Ordering::Relaxed);
-        let mut progress = source.progress.subscribe();
-        let now = self.clock.elapsed();
-        let rounds = {
-            let state = progress.borrow_and_update();
-            if !state.fetching && state.refetch_from.is_none_or(|from| now < from) {
-                return None;
-            }
-            state.rounds
-        };
-        let waiting = Waiting::enter(source)?;
-        source.asked.notify_one();
-        Some(Refetch { progress, rounds, waiting })
+        Refetch::ask(Waiting::enter(source)?, self.clock)
     }
 }
 
-/// A wait for one issuer to have been asked again.
+/// A wait for one issuer to be asked again.
 pub struct Refetch {
-    progress: watch::Receiver<Progress>,
-    /// How many had ended when the wait began.
-    rounds: u64,
     waiting: Waiting,
+    progress: watch::Receiver<Progress>,
+    /// How many fetches had ended when the wait began.
+    rounds: u64,
+    clock: Stopwatch,
 }
 
 impl Refetch {
-    /// Waits for the round to end, a second at most. The keys may be there then.
-    pub async fn wait(mut self) {
-        let is_over = self.progress.wait_for(|state| state.rounds != self.rounds);
-        let _over_or_out_of_patience = timeout(PATIENCE, is_over).await;
-        drop(self.waiting);
+    fn ask(waiting: Waiting, clock: Stopwatch) -> Option<Self> {
+        let source = &waiting.0;
+        let progress = source.progress.subscribe();
+        let (rounds, fetching, refetch_from) = {
+            let state = progress.borrow();
+            (state.rounds, state.fetching, state.refetch_from)
+        };
+        let may_ask = refetch_from.is_some_and(|from| from <= clock.elapsed());
+        if !fetching && !may_ask {
+            return None;
+        }
+        source.asked.notify_one();
+        Some(Self { waiting, progress, rounds, clock })
+    }
+
+    /// Waits, a second at most, until `judge` says something other than
+    /// [`Reject::KidUnknown`] or there is nothing more to wait for. A fetch that was
+    /// under way already may have been answered too early to bring a new key; then
+    /// the issuer is asked once more.
+    ///
+    /// # Errors
+    /// What `judge` says in the end.
+    pub async fn wait<T>(self, judge: impl Fn() -> Result<T, Reject>) -> Result<T, Reject> {
+        let waited = async {
+            let mut refetch = self;
+            loop {
+                // The sender lives as long as the source, so this ends only as it should.
+                drop(refetch.progress.wait_for(|state| state.rounds != refetch.rounds).await);
+                let judged = judge();
+                refetch = match (&judged, Self::ask(refetch.waiting, refetch.clock)) {
+                    (Err(Reject::KidUnknown), Some(again)) => again,
+                    _ => return judged,
+                };
+            }
+        };
+        timeout(PATIENCE, waited).await.unwrap_or_else(|_out_of_patience| judge())
     }
 }
 
