@@ -42,3 +42,23 @@ pub(crate) fn claims(changes: Value) -> Value {
 pub(crate) fn good_token() -> String {
     token(&claims(json!({})))
 }
+
+/// A second issuer beside the guide's, with these algorithms and further options.
+pub(crate) fn with_idp(algorithms: &str, options: &str) -> String {
+    format!("{SIGNING}{}", issuer_section("oidc", algorithms, "https://idp/", options))
+}
+
+/// A section for an issuer elsewhere.
+pub(crate) fn issuer_section(name: &str, algorithms: &str, issuer: &str, options: &str) -> String {
+    format!("[auth_jwt_{name}]\nalgorithms={algorithms}\nclient_types=api\nissuer={issuer}\naudience=inm\n{options}\n")
+}
+
+/// Claims that an issuer elsewhere makes.
+pub(crate) fn claims_of(issuer: &str) -> Value {
+    json!({ "iss": issuer, "aud": "inm", "sub": "bob", "preferred_username": "Bob" })
+}
+
+/// What a provider with these keys publishes.
+pub(crate) fn key_set(keys: &[&openssl::SigningKey]) -> String {
+    json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }).to_string()
+}

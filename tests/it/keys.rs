@@ -1,12 +1,9 @@
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use countersign_tests::{
-    binary::{Sandbox, Server},
-    openssl::{SigningKey, certificate},
-    providers::JwksServer,
+    binary::Sandbox,
+    openssl::SigningKey,
+    providers::{JwksServer, TlsProvider},
 };
 use serde_json::{Value, json};
 
@@ -15,14 +12,11 @@ use crate::given;
 const ALL: [&str; 10] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 fn oidc(algorithms: &str, uri: &str, options: &str) -> String {
-    format!(
-        "{}[auth_jwt_oidc]\nalgorithms={algorithms}\nclient_types=api\nissuer=https://idp/\naudience=inm\njwks_uri={uri}\n{options}\n",
-        given::SIGNING
-    )
+    given::with_idp(algorithms, &format!("jwks_uri={uri}\n{options}"))
 }
 
 fn claims() -> Value {
-    json!({ "iss": "https://idp/", "aud": "inm", "sub": "bob", "preferred_username": "Bob" })
+    given::claims_of("https://idp/")
 }
 
 #[test]
@@ -78,8 +72,7 @@ fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens() {
     let unavailable = server.auth(&key.token(&claims()));
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
     assert!(unavailable.header("retry-after").is_some() && unavailable.header("www-authenticate").is_none());
-    let body = json!({ "token": key.token(&claims()) }).to_string();
-    let problem = countersign_tests::http::request(server.address, "POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    let problem = server.verify(&key.token(&claims()));
     assert_eq!((problem.status, &problem.json()["code"]), (503, &json!("keys_unavailable")));
     assert!(
         server.log().contains(
@@ -95,53 +88,16 @@ fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens() {
     );
 }
 
-/// `openssl s_server` serving files: a TLS server no one here wrote.
-struct TlsProvider(Child, u16);
-
-impl TlsProvider {
-    fn start(sandbox: &Sandbox, jwks: &Value) -> Self {
-        sandbox.file("jwks.json", format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{jwks}"));
-        certificate(sandbox.path());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-HTTP", "-cert", "tls.crt", "-key", "tls.key", "-accept", &port.to_string()])
-            .current_dir(sandbox.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        for _ in 0..100 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self(child, port)
-    }
-
-    fn serve<'s>(&self, sandbox: &'s Sandbox, options: &str) -> Server<'s> {
-        sandbox.serve(&oidc("RS256", &format!("https://localhost:{}/jwks.json", self.1), options))
-    }
-}
-
-impl Drop for TlsProvider {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn a_providers_certificate_is_checked_unless_that_is_switched_off() {
     let key = SigningKey::generate("RS256", "k");
-    let (provider_side, our_side) = (Sandbox::new(), Sandbox::new());
-    let provider = TlsProvider::start(&provider_side, &json!({ "keys": [key.jwk()] }));
+    let (sandbox, provider) = (Sandbox::new(), TlsProvider::start());
+    let uri = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
     {
-        let server = provider.serve(&our_side, "");
+        let server = sandbox.serve(&oidc("RS256", &uri, ""));
         assert_eq!(server.auth(&key.token(&claims())).status, 503);
         assert!(server.log().contains("UnknownIssuer") || server.log().contains("certificate"), "{}", server.log());
     }
-    let server = provider.serve(&our_side, "validate_cert=false");
+    let server = sandbox.serve(&oidc("RS256", &uri, "validate_cert=false"));
     assert_eq!(server.auth(&key.token(&claims())).status, 200, "{}", server.log());
 }

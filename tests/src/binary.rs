@@ -198,6 +198,11 @@ impl Server<'_> {
         self.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"))
     }
 
+    /// `POST /v1/verify` with a token.
+    pub fn verify(&self, token: &str) -> Response {
+        http::request(self.address, "POST /v1/verify HTTP/1.1\r\n", token.as_bytes())
+    }
+
     /// `GET` on the metrics listener.
     pub fn operations(&self, path: &str) -> Response {
         http::request(self.metrics, &format!("GET {path} HTTP/1.1\r\n"), b"")

@@ -12,6 +12,7 @@ pub mod providers;
 pub mod shared;
 
 /// Waits until something has become true, and fails if it does not within 20 s.
+#[track_caller]
 pub fn eventually(mut is_so: impl FnMut() -> bool) {
     for _ in 0..400 {
         if is_so() {

@@ -133,13 +133,26 @@ pub fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 /// A self-signed certificate for localhost, and its key.
 pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
-    let (certificate_text, key_text) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-    let command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost \
-                   -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
-    let arguments: Vec<_> =
-        command.split(' ').filter(|word| !word.is_empty()).chain(["-keyout", key_text, "-out", certificate_text]).collect();
-    openssl(&arguments, b"");
+    openssl(&[&CERTIFICATE[..], &LOCALHOST, &["-keyout", text(&key), "-out", text(&certificate)]].concat(), b"");
     (certificate, key)
+}
+
+/// A certificate for localhost, `tls.crt` with `tls.key`, by an authority of its
+/// own, `ca.crt`.
+pub fn certified(directory: &Path) {
+    let file = |name| directory.join(name);
+    let (authority, authority_key, certificate, key) = (file("ca.crt"), file("ca.key"), file("tls.crt"), file("tls.key"));
+    let subject = ["-subj", "/CN=authority", "-keyout", text(&authority_key), "-out", text(&authority)];
+    openssl(&[&CERTIFICATE[..], &subject].concat(), b"");
+    let by = ["-CA", text(&authority), "-CAkey", text(&authority_key), "-addext", "basicConstraints=critical,CA:FALSE"];
+    openssl(&[&CERTIFICATE[..], &LOCALHOST, &by, &["-keyout", text(&key), "-out", text(&certificate)]].concat(), b"");
+}
+
+const CERTIFICATE: [&str; 9] = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
+const LOCALHOST: [&str; 4] = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 fn modulus(key: &Path) -> Vec<u8> {
