@@ -20,6 +20,8 @@ mod key_status;
 mod revocation;
 /// Where keys come from.
 mod keys;
+/// When published keys are asked for again, and how long they are good.
+mod rotation;
 /// A certified OpenID provider.
 mod openid;
 /// Starting, stopping, TLS, probes and metrics.

@@ -1,0 +1,257 @@
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    eventually,
+    http::{Connection, Response},
+    openssl::{SigningKey, signing_input},
+    providers::{Answer, JwksServer},
+};
+use serde_json::json;
+
+use crate::given::{self, key_set};
+
+const ISSUER: &str = "https://idp/";
+
+fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Server<'s> {
+    sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri())))
+}
+
+/// Two keys, each with a token it signed.
+fn two_keys() -> [(SigningKey, String); 2] {
+    ["old", "new"].map(|kid| {
+        let key = SigningKey::generate("ES256", kid);
+        let token = key.token(&given::claims_of(ISSUER));
+        (key, token)
+    })
+}
+
+/// A token with this header and a signature that nobody made.
+fn forged(header: &serde_json::Value) -> String {
+    format!("{}.{}", signing_input(header, &given::claims_of(ISSUER)), URL_SAFE_NO_PAD.encode([1; 64]))
+}
+
+fn unknown_kid(number: u32) -> String {
+    forged(&json!({ "alg": "ES256", "kid": format!("unknown-{number}") }))
+}
+
+#[test]
+fn a_new_key_serves_the_first_token_that_names_it() {
+    let [(old, _), (new, token)] = two_keys();
+    let ways: [fn(&Server<'_>, &str) -> Response; 2] = [|server, token| server.auth(token), |server, token| server.verify(token)];
+    for present in ways {
+        let provider = JwksServer::start(&key_set(&[&old]));
+        let sandbox = Sandbox::new();
+        let server = serve(&sandbox, &provider, "");
+        provider.publish(&key_set(&[&old, &new]));
+        assert_eq!(present(&server, &token).status, 200, "{}", server.log());
+        assert_eq!(provider.requests(), 2);
+    }
+}
+
+#[test]
+fn fifty_requests_with_a_new_key_wait_for_one_fetch() {
+    let [(old, _), (new, token)] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&old]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "");
+    // Late enough for most of them to come while it is under way.
+    provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    std::thread::scope(|scope| {
+        let ask = |number: usize| {
+            let (server, token) = (&server, &token);
+            scope.spawn(move || if number.is_multiple_of(2) { server.auth(token) } else { server.verify(token) })
+        };
+        let asking: Vec<_> = (0..50).map(ask).collect();
+        for answer in asking {
+            assert_eq!(answer.join().unwrap().status, 200, "{}", server.log());
+        }
+    });
+    assert_eq!(provider.requests(), 2);
+}
+
+/// Presents tokens on several connections at once until `enough`, and returns for
+/// how long it went on.
+fn flood(server: &Server<'_>, token: impl Fn(u32) -> String + Sync, enough: impl Fn(Duration) -> bool + Sync) -> Duration {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for connection in 0..4 {
+            let (token, enough) = (&token, &enough);
+            scope.spawn(move || {
+                let mut asking = Connection::open(server.address);
+                for number in 0.. {
+                    if enough(started.elapsed()) {
+                        break;
+                    }
+                    let token = token(number * 4 + connection);
+                    asking.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+                    assert_eq!(asking.receive(false).status, 401);
+                }
+            });
+        }
+    });
+    started.elapsed()
+}
+
+/// How many requests a flood of unknown `kid`s may cause at most.
+fn most(cool_down: u64, lasted: Duration) -> usize {
+    1 + usize::try_from(lasted.as_secs() / cool_down + 1).unwrap()
+}
+
+#[test]
+fn d9_a_flood_of_unknown_kids_causes_one_request_by_default() {
+    let [(key, token), _] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&key]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "");
+    let lasted = flood(&server, unknown_kid, |lasted| lasted > Duration::from_secs(3));
+    let caused = provider.requests() - 1;
+    assert!((1..=most(30, lasted)).contains(&caused), "{caused} requests in {lasted:?}");
+    assert_eq!(server.auth(&token).status, 200);
+}
+
+#[test]
+fn d9_a_flood_of_unknown_kids_causes_one_request_a_cool_down() {
+    let [(key, _), _] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&key]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
+    let lasted = flood(&server, unknown_kid, |_| provider.requests() >= 4);
+    let caused = provider.requests() - 1;
+    assert!(caused <= most(1, lasted), "{caused} requests in {lasted:?}");
+}
+
+#[test]
+fn d9_nothing_but_an_unknown_kid_causes_a_request() {
+    let [(key, _), _] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&key]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
+    let bad = [
+        forged(&json!({ "alg": "ES256", "kid": "old" })),
+        forged(&json!({ "alg": "ES256" })),
+        forged(&json!({ "alg": "RS256", "kid": "old" })),
+        forged(&json!({ "alg": "ES384", "kid": "old" })),
+        forged(&json!({ "alg": "none", "kid": "other" })),
+        forged(&json!({ "alg": "ES256", "kid": 5 })),
+        key.token(&json!({ "iss": ISSUER, "aud": "inm", "exp": 1 })),
+        key.token(&given::claims_of("https://nobody/")),
+    ];
+    flood(&server, |number| bad[number as usize % bad.len()].clone(), |lasted| lasted > Duration::from_secs(3));
+    assert_eq!(provider.requests(), 1);
+}
+
+#[test]
+fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs() {
+    let [(key, token), _] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&key]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_request_timeout=600");
+    provider.behave(Answer::silence());
+    std::thread::scope(|scope| {
+        let started = Instant::now();
+        let asking = scope.spawn(|| (server.auth(&unknown_kid(0)), server.verify(&unknown_kid(1))));
+        eventually(|| provider.requests() == 2);
+        assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer");
+        assert_eq!(server.auth(&token).status, 200, "a key that is known");
+        let (auth, verify) = asking.join().unwrap();
+        assert_eq!((auth.status, verify.status, &verify.json()["code"]), (401, 401, &json!("kid_unknown")));
+        assert!(started.elapsed() < Duration::from_secs(10), "each waits for a second at most");
+    });
+    assert_eq!(provider.requests(), 2);
+}
+
+#[test]
+fn keys_are_replaced_on_schedule_without_anyone_asking() {
+    let [(old, old_token), (new, new_token)] = two_keys();
+    let provider = JwksServer::start(&key_set(&[&old]));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1");
+    provider.publish(&key_set(&[&old, &new]));
+    // The second of two requests begins when the first has had its effect.
+    provider.wait_for_requests(2);
+    provider.behave(Answer::status("500 Oops"));
+    assert_eq!([&old_token, &new_token].map(|token| server.auth(token).status), [200; 2], "added");
+    provider.publish(&key_set(&[&new]));
+    // No token names a kid that is unknown before the key is gone.
+    eventually(|| server.auth(&old_token).status == 401);
+    assert_eq!(server.auth(&new_token).status, 200, "and the others stay");
+    provider.publish(&key_set(&[&old]));
+    eventually(|| server.auth(&new_token).status == 401);
+    assert_eq!(server.auth(&old_token).status, 200, "replaced altogether");
+}
+
+#[test]
+fn what_has_not_changed_is_not_sent_again() {
+    let [(key, token), _] = two_keys();
+    let provider = JwksServer::start_with(Answer::json(&key_set(&[&key])).etag("\"a\""));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=0");
+    // Without the word that they are the same, they would have been withdrawn by now.
+    eventually(|| provider.requests() >= 4);
+    eventually(|| server.auth(&token).status == 200);
+    let sent = provider.sent("if-none-match");
+    assert_eq!(sent[0], None);
+    assert!(sent[1..].iter().all(|etag| etag.as_deref() == Some("\"a\"")), "{sent:?}");
+}
+
+#[test]
+fn the_etag_of_a_set_that_was_refused_is_never_sent() {
+    let [(old, old_token), (new, new_token)] = two_keys();
+    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).etag("\"a\""));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1");
+    provider.behave(Answer::json(&key_set(&[])).etag("\"b\""));
+    provider.wait_for_requests(3);
+    assert_eq!(server.auth(&old_token).status, 200);
+    let sent = provider.sent("if-none-match");
+    assert!(sent[1..].iter().all(|etag| etag.as_deref() == Some("\"a\"")), "{sent:?}");
+    // A server that had kept it would be told that nothing is new, for ever.
+    provider.behave(Answer::json(&key_set(&[&new])).etag("\"b\""));
+    eventually(|| server.auth(&new_token).status == 200);
+}
+
+#[test]
+fn a_provider_can_ask_for_an_earlier_refresh() {
+    let [(key, token), _] = two_keys();
+    for (cache_control, comes) in [("public, max-age=2", true), ("no-store", true), ("max-age=86400", false)] {
+        let provider = JwksServer::start_with(Answer::json(&key_set(&[&key])).header("Cache-Control", cache_control));
+        let sandbox = Sandbox::new();
+        let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
+        if comes {
+            provider.wait_for_requests(2);
+        }
+        assert_eq!(server.auth(&token).status, 200);
+        assert_eq!(provider.requests() > 1, comes, "{cache_control}");
+    }
+}
+
+#[test]
+fn stale_keys_are_used_only_as_long_as_they_may_be() {
+    let [(key, token), _] = two_keys();
+    let good = || Answer::json(&key_set(&[&key])).etag("\"a\"");
+    let providers = [JwksServer::start_with(good()), JwksServer::start_with(good())];
+    let sandboxes = [Sandbox::new(), Sandbox::new()];
+    let servers: [_; 2] = std::array::from_fn(|place| {
+        let options = format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale={}", [3600, 0][place]);
+        serve(&sandboxes[place], &providers[place], &options)
+    });
+    let [patient, strict] = &servers;
+    for provider in &providers {
+        provider.behave(Answer::status("500 Oops"));
+    }
+    eventually(|| strict.auth(&token).status == 503);
+    let refused = strict.auth(&token);
+    assert!(refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none(), "{refused:?}");
+    assert_eq!(strict.auth(&given::good_token()).status, 200, "another issuer");
+    assert_eq!(strict.operations("/ready").status, 200, "it was asked");
+    assert!(strict.log().contains("are used no longer"), "{}", strict.log());
+    // Its own last failure is past the moment in which it would have withdrawn them.
+    providers[0].wait_for_requests(2);
+    assert_eq!(patient.auth(&token).status, 200, "{}", patient.log());
+    // The word that they are the same is enough to have them back.
+    providers[1].behave(good());
+    eventually(|| strict.auth(&token).status == 200);
+    assert_eq!(providers[1].sent("if-none-match").pop(), Some(Some("\"a\"".into())));
+}
