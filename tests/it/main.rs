@@ -22,6 +22,8 @@ mod revocation;
 mod keys;
 /// When published keys are asked for again, and how long they are good.
 mod rotation;
+/// Providers that are broken, slow or hostile, and whom to trust by TLS.
+mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
 /// Starting, stopping, TLS, probes and metrics.

@@ -1,0 +1,141 @@
+use std::time::Duration;
+
+use countersign_tests::{
+    binary::Sandbox,
+    eventually,
+    openssl::{SigningKey, certificate},
+    providers::{Answer, JwksServer, TlsProvider},
+};
+use serde_json::json;
+
+use crate::given::{self, claims_of, issuer_section, key_set};
+
+const ISSUER: &str = "https://idp/";
+
+/// What providers do in their worst hours, by a name, and what is logged then.
+fn misdeeds(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)> {
+    let slow = Duration::from_millis(50);
+    let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] }).to_string();
+    let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
+    let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
+    vec![
+        ("empty", Answer::json(&key_set(&[])), "no usable key"),
+        ("secret", Answer::json(&secret), "no usable key"),
+        ("html", Answer::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
+        ("array", Answer::json("[]"), "not a strict JSON object"),
+        ("huge", Answer::chunked(&huge), "too_long"),
+        ("truncated", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["), "Got error"),
+        ("broken", Answer::status("500 Oops"), "500"),
+        ("no_content", Answer::status("204 No Content"), "204"),
+        ("unchanged", Answer::status("304 Not Modified"), "Got error"),
+        ("other_port", Answer::redirect(&elsewhere.uri()), "redirects are not followed"),
+        ("other_host", Answer::redirect(&other_host), "redirects are not followed"),
+        ("circle", Answer::redirect("/jwks.json"), "redirected more than 3 times"),
+        ("hang_up", Answer::hang_up(), "Got error"),
+        ("silence", Answer::silence(), "timeout"),
+        ("dripping", Answer::json(&key_set(&[])).dripping(slow), "timeout"),
+    ]
+}
+
+#[test]
+fn d10_an_answer_that_is_no_key_set_leaves_the_keys_in_use() {
+    let key = SigningKey::generate("ES256", "k");
+    let elsewhere = JwksServer::start(&key_set(&[&key]));
+    let misdeeds = misdeeds(&elsewhere);
+    let mut configuration = given::SIGNING.to_owned();
+    let providers: Vec<_> = misdeeds.iter().map(|_| JwksServer::start(&key_set(&[&key]))).collect();
+    for ((name, ..), provider) in misdeeds.iter().zip(&providers) {
+        let options = "jwks_refresh_interval=2\njwks_cool_down=1\njwks_request_timeout=1";
+        let options = format!("jwks_uri={}\n{options}", provider.uri());
+        configuration += &issuer_section(name, "ES256", &format!("https://{name}/"), &options);
+    }
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration);
+    for ((_, answer, _), provider) in misdeeds.iter().zip(&providers) {
+        provider.behave(answer.clone());
+    }
+    for (name, _, reason) in &misdeeds {
+        let about = format!("Unable to load key data for auth_jwt_{name} using");
+        eventually(|| server.log().contains(&about));
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(&about)).unwrap();
+        assert!(line.contains(reason), "{name} should say {reason:?} but says {line}");
+        let token = key.token(&claims_of(&format!("https://{name}/")));
+        assert_eq!(server.auth(&token).status, 200, "{name}: {}", server.log());
+    }
+    assert_eq!(elsewhere.requests(), 0, "no redirect leads there");
+}
+
+#[test]
+fn redirects_on_the_same_origin_are_followed() {
+    let key = SigningKey::generate("ES256", "k");
+    let provider = JwksServer::start("");
+    provider.behave_at("/jwks.json", Answer::redirect("/v2/keys?format=jwks"));
+    provider.behave_at("/v2/keys?format=jwks", Answer::redirect(&format!("{}/v3/keys", provider.origin())));
+    provider.behave_at("/v3/keys", Answer::json(&key_set(&[&key])));
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}", provider.uri())));
+    assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, 200, "{}", server.log());
+    assert_eq!(provider.requests(), 3);
+}
+
+#[test]
+fn start_up_waits_for_no_provider() {
+    let key = SigningKey::generate("ES256", "k");
+    let token = key.token(&claims_of(ISSUER));
+    let provider = JwksServer::start_with(Answer::silence());
+    let sandbox = Sandbox::new();
+    let server = sandbox.listen(&given::with_idp("ES256", &format!("jwks_uri={}\njwks_request_timeout=600", provider.uri())));
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+    let (ready, live) = (server.operations("/ready"), server.operations("/live"));
+    assert_eq!((ready.status, &ready.json()["ready"], live.status), (503, &json!(false), 200));
+    let refused = server.auth(&token);
+    assert_eq!((refused.status, refused.header("www-authenticate")), (503, None));
+    assert!(refused.header("retry-after").is_some());
+    // Having been asked is enough, whatever it answered.
+    provider.behave(Answer::hang_up());
+    server.wait_until_ready();
+    assert_eq!(server.auth(&token).status, 503);
+    provider.publish(&key_set(&[&key]));
+    eventually(|| server.auth(&token).status == 200);
+}
+
+#[test]
+fn an_authority_of_its_own_vouches_for_a_provider() {
+    let key = SigningKey::generate("ES256", "k");
+    let provider = TlsProvider::start();
+    let uri = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
+    let (sandbox, other) = (Sandbox::new(), Sandbox::new());
+    let (others, _) = certificate(other.path());
+    for (authority, status) in [(provider.authority(), 200), (others, 503)] {
+        let options = format!("jwks_uri={uri}\nca_file={}\nvalidate_cert=true", authority.display());
+        let server = sandbox.serve(&given::with_idp("ES256", &options));
+        assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, status, "{}", server.log());
+    }
+    let empty = sandbox.file("empty.pem", "no certificate");
+    for (authority, text) in [(empty.as_path(), "holds no certificate"), ("/nowhere.pem".as_ref(), "ca_file in auth_jwt_oidc")] {
+        let options = format!("jwks_uri={uri}\nca_file={}", authority.display());
+        let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
+        let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
+        assert!(output.code() == 2 && output.stderr.contains(text), "{output:?}");
+    }
+}
+
+#[test]
+fn plain_http_is_warned_about_where_we_serve_tls() {
+    let sandbox = Sandbox::new();
+    let (certificate, key) = certificate(sandbox.path());
+    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    for (source, server, warned) in [
+        ("jwks_uri=http://idp/keys", tls.as_str(), true),
+        ("discovery_uri=http://idp/.well-known/openid-configuration", &tls, true),
+        ("jwks_uri=https://idp/keys", &tls, false),
+        ("jwks_uri=http://idp/keys", "", false),
+    ] {
+        let config = sandbox.file("c.cfg", given::with_idp("ES256", source) + server);
+        let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
+        assert_eq!(output.code(), 0, "{output:?}");
+        let text = "warning: ";
+        assert_eq!(output.stderr.contains(text) && output.stderr.contains("is plain http"), warned, "{source}: {output:?}");
+    }
+}
