@@ -20,6 +20,8 @@ mod key_status;
 mod revocation;
 /// Where keys come from.
 mod keys;
+/// Keys that the operator writes down: `key`, `key_file`.
+mod written_keys;
 /// When published keys are asked for again, and how long they are good.
 mod rotation;
 /// Providers that are broken, slow or hostile, and whom to trust by TLS.

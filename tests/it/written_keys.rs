@@ -1,0 +1,261 @@
+use std::path::Path;
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use countersign_tests::{
+    binary::{Output, Sandbox},
+    eventually,
+    openssl::{SigningKey, hs256, openssl},
+};
+use serde_json::{Value, json};
+
+use crate::given::{self, claims_of, issuer_section, key_set};
+
+const ISSUER: &str = "https://idp/";
+const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+fn public_pem(key: &SigningKey) -> String {
+    text(openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-pubout"], b""))
+}
+
+fn certificate_pem(key: &SigningKey) -> String {
+    let private = key.path();
+    text(openssl(&["req", "-x509", "-new", "-days", "30", "-subj", "/CN=signer", "-key", private.to_str().unwrap()], b""))
+}
+
+fn der_of(pem: &str) -> Vec<u8> {
+    let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+    STANDARD.decode(lines.collect::<String>()).unwrap()
+}
+
+/// A secret's token; no key set names it.
+fn token_by_secret(secret: &[u8], issuer: &str) -> String {
+    hs256(secret, &json!({ "alg": "HS256" }), &claims_of(issuer))
+}
+
+/// Every form in which a public key can be written down.
+fn forms(key: &SigningKey) -> Vec<(&'static str, String)> {
+    let (pem, certificate) = (public_pem(key), certificate_pem(key));
+    let pretty = serde_json::to_string_pretty(&json!({ "keys": [key.jwk()] })).unwrap();
+    vec![
+        ("base64 of PEM", STANDARD.encode(&pem)),
+        ("base64 of DER", STANDARD.encode(der_of(&pem))),
+        ("base64 of a certificate in PEM", STANDARD.encode(&certificate)),
+        ("base64 of a certificate in DER", STANDARD.encode(der_of(&certificate))),
+        ("a JWK", key.jwk().to_string()),
+        ("a JWK Set", key_set(&[key])),
+        ("a JWK Set over several lines", pretty),
+        ("PEM", pem),
+        ("a certificate in PEM", certificate),
+    ]
+}
+
+/// As a value in a `.cfg`: the lines after the first are indented.
+fn continued(text: &str) -> String {
+    text.trim_end().replace('\n', "\n    ")
+}
+
+fn check(sandbox: &Sandbox, configuration: &str) -> Output {
+    let config = sandbox.file("c.cfg", configuration);
+    sandbox.run(["config", "check", "-c", config.to_str().unwrap()])
+}
+
+/// What `token verify` says of a token that was made by `key` and names `kid`.
+fn verdict(sandbox: &Sandbox, config: &Path, key: &SigningKey, kid: &str) -> Value {
+    let token = key.token_with_header(&json!({ "alg": "ES256", "kid": kid }), &claims_of(ISSUER));
+    let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    output.json_lines().remove(0)["ok"].take()
+}
+
+#[test]
+fn a_key_in_the_configuration_may_have_every_form() {
+    let (key, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
+    let sandbox = Sandbox::new();
+    for (form, text) in forms(&key) {
+        let cfg = sandbox.file("c.cfg", given::with_idp("ES256", &format!("key={}", continued(&text))));
+        let section =
+            format!("algorithms=\"ES256\"\nclient_types=\"api\"\nissuer=\"{ISSUER}\"\naudience=\"inm\"\nkey='''\n{text}'''\n");
+        let signing = format!("algorithm=\"HS256\"\nsign=true\nclient_types=\"api\"\nkey=\"{}\"\n", given::KEY);
+        let toml = sandbox.file("c.toml", format!("[auth_jwt_default]\n{signing}[auth_jwt_oidc]\n{section}"));
+        for config in [&cfg, &toml] {
+            assert_eq!(verdict(&sandbox, config, &key, "k"), json!(true), "{form}");
+            assert_eq!(verdict(&sandbox, config, &other, "k"), json!(false), "{form}");
+        }
+        // What is no JWK has no id, and serves every one.
+        let serves_every_kid = !form.starts_with("a JWK");
+        assert_eq!(verdict(&sandbox, &cfg, &key, "any"), json!(serves_every_kid), "{form}");
+    }
+}
+
+#[test]
+fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
+    let key = SigningKey::generate("ES256", "k");
+    let pkcs8 = std::fs::read_to_string(key.path()).unwrap();
+    let sec1 = text(openssl(&["pkey", "-traditional", "-in", key.path().to_str().unwrap()], b""));
+    let pkcs1 = text(openssl(&["genrsa", "-traditional", "2048"], b""));
+    let sandbox = Sandbox::new();
+    for pem in [pkcs8, sec1, pkcs1] {
+        for form in [continued(&pem), STANDARD.encode(&pem)] {
+            let output = check(&sandbox, &given::with_idp("ES256,RS256", &format!("key={form}")));
+            assert!(output.code() == 2 && output.stderr.contains("it is a private key"), "{output:?}");
+            assert!(output.stderr.contains("openssl pkey -in key.pem -pubout"), "{output:?}");
+            let is_shown = |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
+            assert!(!form.lines().any(is_shown), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_could_mean_several_things_are_refused() {
+    let (one, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
+    let secret = json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let mixed = json!({ "keys": [secret, one.jwk()] }).to_string();
+    let (uri, discovery) = ("jwks_uri=https://idp/keys\n", "discovery_uri=https://idp/.well-known/openid-configuration\n");
+    let (first, second) = (public_pem(&one), public_pem(&other));
+    let written = format!("key={}\n", STANDARD.encode(&first));
+    let sandbox = Sandbox::new();
+    for (algorithms, options, text) in [
+        ("ES256", format!("key={}", continued(&(first.clone() + &second))), "it holds several keys"),
+        ("ES256", format!("key={}", continued(&(first + &certificate_pem(&one)))), "it holds several keys"),
+        ("ES256", format!("key={mixed}"), "mixes shared secrets (oct) with public keys"),
+        ("HS256", format!("key={mixed}"), "mixes shared secrets (oct) with public keys"),
+        ("ES256", format!("key={}", key_set(&[&one, &other])), "two keys of the set have the same kid"),
+        ("ES256", format!("{uri}{discovery}"), "names two sources of keys: jwks_uri and discovery_uri"),
+        ("ES256", format!("{uri}key_file=/keys"), "names two sources of keys: jwks_uri and key_file"),
+        ("ES256", format!("{written}{discovery}"), "names two sources of keys: discovery_uri and key"),
+        ("ES256", format!("{written}key_file=/keys"), "names two sources of keys: key_file and key"),
+        ("HS256", format!("key={}\nkey_file=/keys", given::KEY), "names two sources of keys: key and key_file"),
+        ("ES256,HS256", uri.to_owned(), "mixes shared secrets (HS...) with public keys"),
+    ] {
+        let output = check(&sandbox, &given::with_idp(algorithms, &options));
+        assert!(output.code() == 2 && output.stderr.contains(text), "{text}: {output:?}");
+        assert!(!output.stderr.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{output:?}");
+    }
+    let output = check(&sandbox, &given::with_idp("ES256", &format!("{uri}{written}")));
+    assert!(output.code() == 0 && output.stderr.contains("is ignored, as it has a jwks_uri"), "{output:?}");
+}
+
+#[test]
+fn a_key_file_may_have_every_form() {
+    let kinds = ["RS256", "ES256", "ES384", "ES512", "EdDSA"];
+    let keys: Vec<_> = kinds.iter().map(|kind| SigningKey::generate(kind, "k")).collect();
+    let mut files: Vec<_> = kinds.into_iter().zip(&keys).map(|(kind, key)| (kind, key, public_pem(key))).collect();
+    files.push(("RS256", &keys[0], certificate_pem(&keys[0])));
+    files.extend(forms(&keys[1]).into_iter().map(|(_, text)| ("ES256", &keys[1], text)));
+    let sandbox = Sandbox::new();
+    let mut configuration = given::SIGNING.to_owned();
+    for (place, (kind, _, text)) in files.iter().enumerate() {
+        let file = sandbox.file(&format!("key-{place}"), text);
+        let options = format!("key_file={}", file.display());
+        configuration += &issuer_section(&format!("n{place}"), kind, &format!("https://{place}/"), &options);
+    }
+    let secret = sandbox.file("secret", URL_SAFE_NO_PAD.encode(SECRET) + "\n");
+    configuration += &issuer_section("hs", "HS256", "https://hs/", &format!("sign=false\nkey_file={}", secret.display()));
+    let server = sandbox.serve(&configuration);
+    for (place, (kind, key, text)) in files.iter().enumerate() {
+        let token = key.token(&claims_of(&format!("https://{place}/")));
+        assert_eq!(server.auth(&token).status, 200, "{kind} {text} {}", server.log());
+    }
+    assert_eq!(server.auth(&token_by_secret(SECRET, "https://hs/")).status, 200, "{}", server.log());
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+}
+
+#[test]
+fn another_issuers_secret_verifies_beside_ours() {
+    let theirs = format!("sign=false\nkey={}", URL_SAFE_NO_PAD.encode(SECRET));
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&given::with_idp("HS256", &theirs));
+    assert_eq!(server.auth(&token_by_secret(SECRET, ISSUER)).status, 200);
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&token_by_secret(SECRET, given::ISSUER)).status, 401, "their secret, our name");
+    let ours = URL_SAFE_NO_PAD.decode(given::KEY).unwrap();
+    assert_eq!(server.auth(&token_by_secret(&ours, ISSUER)).status, 401, "our secret, their name");
+}
+
+/// A way to give a file another content.
+type Replace = fn(&Path, &str);
+
+/// Writes a new file beside the old one and puts it in its place.
+fn rename_over(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(draft, path).unwrap();
+}
+
+fn rewrite(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_key_file_is_replaced_while_running() {
+    let keys = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
+    let public = || keys.each_ref().map(public_pem);
+    let jwks = keys.each_ref().map(|key| key_set(&[key]));
+    let secrets = [SECRET, b"another secret of thirty-two bytes"];
+    let sandbox = Sandbox::new();
+    let ways: [(_, _, [String; 2], Replace); 4] = [
+        ("renamed", "ES256", public(), rename_over),
+        ("rewritten", "ES256", public(), rewrite),
+        ("set", "ES256", jwks, rewrite),
+        ("secret", "HS256", secrets.map(|secret| URL_SAFE_NO_PAD.encode(secret)), rename_over),
+    ];
+    let mut configuration = given::SIGNING.to_owned();
+    let cases = ways.map(|(name, algorithm, texts, replace)| {
+        let issuer = format!("https://{name}/");
+        let file = sandbox.file(name, &texts[0]);
+        configuration += &issuer_section(name, algorithm, &issuer, &format!("key_file={}", file.display()));
+        let tokens: [String; 2] = match algorithm {
+            "HS256" => secrets.map(|secret| token_by_secret(secret, &issuer)),
+            _ => keys.each_ref().map(|key| key.token(&claims_of(&issuer))),
+        };
+        (file, texts, tokens, replace)
+    });
+    let server = sandbox.serve(&configuration);
+    let statuses = |tokens: &[String; 2]| tokens.each_ref().map(|token| server.auth(token).status);
+    for (file, texts, tokens, replace) in &cases {
+        assert_eq!(statuses(tokens), [200, 401]);
+        replace(file, &texts[1]);
+    }
+    for (.., tokens, _) in &cases {
+        eventually(|| statuses(tokens) == [401, 200]);
+    }
+    // What cannot be read leaves the keys in use, and so does what is not there.
+    for (place, (file, ..)) in cases.iter().enumerate() {
+        if place == 0 { std::fs::remove_file(file).unwrap() } else { rewrite(file, "<broken>") }
+    }
+    for (file, _, tokens, _) in &cases {
+        let complaint = format!("using the provided file {}. Got error: ", file.display());
+        eventually(|| server.log().contains(&complaint));
+        assert_eq!(statuses(tokens), [401, 200], "{}", server.log());
+    }
+    for (file, texts, _, replace) in &cases {
+        replace(file, &texts[0]);
+    }
+    for (.., tokens, _) in &cases {
+        eventually(|| statuses(tokens) == [200, 401]);
+    }
+}
+
+#[test]
+fn a_key_file_may_come_later_and_a_private_one_is_not_used() {
+    let key = SigningKey::generate("ES256", "k");
+    let token = key.token(&claims_of(ISSUER));
+    let sandbox = Sandbox::new();
+    let file = sandbox.path().join("key.pem");
+    let server = sandbox.serve(&given::with_idp("ES256", &format!("key_file={}", file.display())));
+    assert_eq!(server.auth(&token).status, 503);
+    let private = std::fs::read_to_string(key.path()).unwrap();
+    rewrite(&file, &private);
+    eventually(|| server.log().contains("it is a private key"));
+    assert_eq!(server.auth(&token).status, 503);
+    assert!(!private.lines().any(|line| server.log().contains(line)));
+    rewrite(&file, &public_pem(&key));
+    eventually(|| server.auth(&token).status == 200);
+}
