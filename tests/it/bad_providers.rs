@@ -139,3 +139,91 @@ fn plain_http_is_warned_about_where_we_serve_tls() {
         assert_eq!(output.stderr.contains(text) && output.stderr.contains("is plain http"), warned, "{source}: {output:?}");
     }
 }
+
+const METADATA: &str = "/.well-known/openid-configuration";
+
+fn metadata(issuer: &str, jwks_uri: &str) -> String {
+    json!({ "issuer": issuer, "jwks_uri": jwks_uri, "authorization_endpoint": "https://idp/" }).to_string()
+}
+
+/// Metadata by the issuer that they are asked for, and what is logged about them.
+fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
+    let with_password = uri.replace("http://", "http://user:secret@");
+    let of_another = |issuer: &str| (metadata(issuer, uri), "is of the issuer");
+    let at_another_place = |place: &str, reason| (metadata("https://idp/", place), reason);
+    let twice = format!("{{\"issuer\":\"https://evil/\",\"issuer\":\"https://idp/\",\"jwks_uri\":\"{uri}\"}}");
+    let long = json!({ "issuer": "https://idp/", "jwks_uri": uri, "padding": "x".repeat(65 * 1024) }).to_string();
+    let cases = [
+        ("https://idp/", of_another("https://idp")),
+        ("https://idp", of_another("https://idp/")),
+        ("https://idp/", of_another("https://idp//")),
+        ("https://idp/", of_another("HTTPS://idp/")),
+        ("https://idp/", of_another("https://evil/")),
+        ("https://idp/", at_another_place("file:///etc/passwd", "its jwks_uri")),
+        ("https://idp/", at_another_place("ftp://idp/keys", "is not https")),
+        ("https://idp/", at_another_place("/keys", "is not https")),
+        ("https://idp/", at_another_place("http://[", "is no URI")),
+        ("https://idp/", at_another_place(&with_password, "jwks_uri")),
+        ("https://idp/", (json!({ "issuer": "https://idp/" }).to_string(), "missing field `jwks_uri`")),
+        ("https://idp/", (twice, "duplicate field `issuer`")),
+        ("https://idp/", (long, "is larger than")),
+        ("https://idp/", ("<!DOCTYPE html>".into(), "cannot be read")),
+    ];
+    cases.into_iter().map(|(issuer, (document, reason))| (issuer, document, reason)).collect()
+}
+
+#[test]
+fn metadata_of_another_issuer_or_with_odd_keys_are_not_followed() {
+    let key = SigningKey::generate("ES256", "k");
+    let keys = JwksServer::start(&key_set(&[&key]));
+    let provider = JwksServer::start("");
+    for (issuer, document, reason) in misleading(&keys.uri()) {
+        provider.behave_at(METADATA, Answer::json(&document));
+        let options = format!("discovery_uri={}{METADATA}", provider.origin());
+        let sandbox = Sandbox::new();
+        let config = sandbox.file("c.cfg", given::SIGNING.to_owned() + &issuer_section("idp", "ES256", issuer, &options));
+        let token = key.token(&claims_of(issuer));
+        let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
+        assert_eq!(output.json_lines()[0]["code"], "keys_unavailable", "{document}");
+        assert!(output.stderr.contains(reason), "{document} should give {reason:?} but gives {}", output.stderr);
+    }
+    assert_eq!(keys.requests(), 0);
+}
+
+#[test]
+fn metadata_may_move_the_keys_to_another_place() {
+    let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
+    let places = [&old, &new].map(|key| JwksServer::start(&key_set(&[key])));
+    let provider = JwksServer::start("");
+    provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[0].uri())));
+    let options = format!("discovery_uri={}{METADATA}\njwks_refresh_interval=2\njwks_cool_down=1", provider.origin());
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&given::with_idp("ES256", &options));
+    let [old, new] = [old, new].map(|key| key.token(&claims_of(ISSUER)));
+    assert_eq!(server.auth(&old).status, 200, "{}", server.log());
+    provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[1].uri())));
+    eventually(|| server.auth(&old).status == 401);
+    assert_eq!(server.auth(&new).status, 200);
+    // Metadata that mislead do not take away what good ones gave.
+    provider.behave_at(METADATA, Answer::json(&metadata("https://evil/", &places[0].uri())));
+    eventually(|| server.log().contains("is of the issuer"));
+    assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
+}
+
+#[test]
+fn metadata_over_tls_lead_to_keys_over_tls_only() {
+    let key = SigningKey::generate("ES256", "k");
+    let (safe, plain) = (TlsProvider::start(), JwksServer::start(&key_set(&[&key])));
+    let keys = safe.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
+    let sandbox = Sandbox::new();
+    for (name, jwks_uri, code) in [("safe.json", keys, None), ("plain.json", plain.uri(), Some("keys_unavailable"))] {
+        let uri = safe.serve(name, &json!({ "issuer": ISSUER, "jwks_uri": jwks_uri }));
+        let options = format!("discovery_uri={uri}\nca_file={}", safe.authority().display());
+        let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
+        let token = key.token(&claims_of(ISSUER));
+        let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
+        assert_eq!(output.json_lines()[0]["code"].as_str(), code, "{output:?}");
+        assert_eq!(output.stderr.contains("is not https"), code.is_some(), "{output:?}");
+    }
+    assert_eq!(plain.requests(), 0);
+}

@@ -10,11 +10,13 @@ use crate::given;
 const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
 
 fn serve<'s>(sandbox: &'s Sandbox, provider: &OidcProvider) -> Server<'s> {
+    serve_with(sandbox, provider.issuer(), &format!("jwks_uri={}", provider.jwks_uri()))
+}
+
+fn serve_with<'s>(sandbox: &'s Sandbox, issuer: &str, options: &str) -> Server<'s> {
     sandbox.serve(&format!(
-        "{}[auth_jwt_openid]\nalgorithms=RS256,ES256\nclient_types=api\nissuer={}\naudience={AUDIENCE}\njwks_uri={}\n",
-        given::SIGNING,
-        provider.issuer(),
-        provider.jwks_uri()
+        "{}[auth_jwt_openid]\nalgorithms=RS256,ES256\nclient_types=api\nissuer={issuer}\naudience={AUDIENCE}\n{options}\n",
+        given::SIGNING
     ))
 }
 
@@ -41,6 +43,34 @@ fn tokens_signed_before_a_provider_changed_its_keys_are_refused() {
         assert_eq!(server.auth(&provider.token(algorithm)).status, 200, "{algorithm}");
     }
     assert_eq!(kids.len(), ALGORITHMS.len());
+}
+
+#[test]
+fn a_provider_is_discovered_and_changes_its_keys_while_running() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let server = serve_with(&sandbox, provider.issuer(), &format!("discovery_uri={}", provider.discovery_uri()));
+    let old = ALGORITHMS.map(|algorithm| provider.token(algorithm));
+    for token in &old {
+        assert_eq!(server.auth(token).status, 200, "{}", server.log());
+    }
+    provider.rotate();
+    for algorithm in ALGORITHMS {
+        assert_eq!(server.auth(&provider.token(algorithm)).status, 200, "{algorithm}: {}", server.log());
+    }
+    for token in &old {
+        assert_eq!(server.auth(token).status, 401, "withdrawn");
+    }
+    // The metadata are not read again for a key that is missing.
+    assert_eq!(provider.requests(), (2, 1));
+}
+
+#[test]
+fn an_issuer_that_is_not_spelled_as_the_provider_spells_it_is_not_discovered() {
+    let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
+    let issuer = format!("{}/", provider.issuer());
+    let server = serve_with(&sandbox, &issuer, &format!("discovery_uri={}", provider.discovery_uri()));
+    assert!(server.log().contains("the discovery document is of the issuer"), "{}", server.log());
+    assert_eq!(provider.requests().0, 0, "its keys are not asked for");
 }
 
 #[test]
