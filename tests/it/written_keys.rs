@@ -200,17 +200,19 @@ fn a_key_file_is_replaced_while_running() {
     let jwks = keys.each_ref().map(|key| key_set(&[key]));
     let secrets = [SECRET, b"another secret of thirty-two bytes"];
     let sandbox = Sandbox::new();
-    let ways: [(_, _, [String; 2], Replace); 4] = [
+    let ways: [(_, _, [String; 2], Replace); 5] = [
         ("renamed", "ES256", public(), rename_over),
         ("rewritten", "ES256", public(), rewrite),
-        ("set", "ES256", jwks, rewrite),
+        ("set", "ES256", jwks.clone(), rewrite),
+        ("published", "ES256", jwks, rename_over),
         ("secret", "HS256", secrets.map(|secret| URL_SAFE_NO_PAD.encode(secret)), rename_over),
     ];
     let mut configuration = given::SIGNING.to_owned();
     let cases = ways.map(|(name, algorithm, texts, replace)| {
         let issuer = format!("https://{name}/");
         let file = sandbox.file(name, &texts[0]);
-        configuration += &issuer_section(name, algorithm, &issuer, &format!("key_file={}", file.display()));
+        let option = if name == "published" { "jwks_uri=file://" } else { "key_file=" };
+        configuration += &issuer_section(name, algorithm, &issuer, &format!("{option}{}", file.display()));
         let tokens: [String; 2] = match algorithm {
             "HS256" => secrets.map(|secret| token_by_secret(secret, &issuer)),
             _ => keys.each_ref().map(|key| key.token(&claims_of(&issuer))),
