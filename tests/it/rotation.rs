@@ -71,6 +71,20 @@ fn fifty_requests_with_a_new_key_wait_for_one_fetch() {
     assert_eq!(provider.requests(), 2);
 }
 
+#[test]
+fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_at_once() {
+    let [(old, _), (new, token)] = two_keys();
+    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
+    // An answer on schedule that was written before the key was there.
+    provider.behave(Answer::json(&key_set(&[&old])).late(Duration::from_millis(300)));
+    eventually(|| provider.requests() == 2);
+    provider.publish(&key_set(&[&old, &new]));
+    assert_eq!(server.auth(&token).status, 200, "{}", server.log());
+    assert_eq!(provider.requests(), 3);
+}
+
 /// Presents tokens on several connections at once until `enough`, and returns for
 /// how long it went on.
 fn flood(server: &Server<'_>, token: impl Fn(u32) -> String + Sync, enough: impl Fn(Duration) -> bool + Sync) -> Duration {

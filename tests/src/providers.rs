@@ -215,20 +215,24 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let Some(request) = Request::read(&mut reader)? else { return Ok(()) };
     let mut stream = reader.into_inner();
-    state.lock().unwrap().requests.push(request.clone());
-    loop {
-        let answer = state.lock().unwrap().answer_to(&request);
-        if answer.manner != Manner::Silent {
-            return answer.write(&mut stream, &request);
-        }
-        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    // Together: whoever sees the request counted knows which answer it will have.
+    let mut answer = state.lock().unwrap().receive(&request);
+    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while answer.manner == Manner::Silent {
         if stream.read(&mut [0]).is_ok_and(|read| read == 0) {
             return Ok(());
         }
+        answer = state.lock().unwrap().answer_to(&request);
     }
+    answer.write(&mut stream, &request)
 }
 
 impl State {
+    fn receive(&mut self, request: &Request) -> Answer {
+        self.requests.push(request.clone());
+        self.answer_to(request)
+    }
+
     fn answer_to(&self, request: &Request) -> Answer {
         self.by_path.get(&request.path).unwrap_or(&self.answer).clone()
     }
