@@ -27,6 +27,8 @@ pub enum KeyFault {
     NotForSignatures,
     /// A shared secret where only public keys belong.
     SecretInPublicSet,
+    /// The private half of a key pair, published.
+    Private,
     /// A secret shorter than the hash of its algorithm.
     SecretTooShort,
     /// An RSA modulus outside 2048 to 8192 bits.
@@ -62,6 +64,7 @@ impl fmt::Display for KeyFault {
             Self::AlgorithmNotConfigured => "its algorithm (alg) is not configured for this issuer",
             Self::NotForSignatures => "its use or key_ops do not include verifying signatures",
             Self::SecretInPublicSet => "a shared secret (oct) has no place in a published key set",
+            Self::Private => "it holds the private key (its member \"d\"): give the public one only",
             Self::SecretTooShort => "the secret is shorter than the hash of its algorithm",
             Self::ModulusSize => "the RSA modulus is not between 2048 and 8192 bits long",
             Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",

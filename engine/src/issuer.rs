@@ -48,8 +48,8 @@ impl Issuer {
 
     /// Its keys, once there are any.
     #[must_use]
-    pub fn keys(&self) -> Option<&KeySet> {
-        self.keys.as_deref()
+    pub fn keys(&self) -> Option<&Arc<KeySet>> {
+        self.keys.as_ref()
     }
 
     /// The key that must have made the signature, if the header names one of ours.

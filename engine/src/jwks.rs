@@ -125,6 +125,11 @@ fn read_jwk(jwk: Members<'_, '_>, policy: Policy, earlier: &[VerificationKey]) -
     if key_type == KeyType::Secret && policy.origin == Origin::Published {
         return Err(KeyFault::SecretInPublicSet);
     }
+    // Everybody who can read it can sign. The key pair of somebody who only verifies
+    // for himself, as the RFCs have them in their examples, is his own business.
+    if policy.origin == Origin::Published && jwk.clone().get("d").is_some() {
+        return Err(KeyFault::Private);
+    }
     refuse_other_purposes(&jwk)?;
     let material = Material::read(&jwk, key_type)?;
     let mut keys = Vec::new();
@@ -275,6 +280,13 @@ mod tests {
             read(&published, Origin::Published, &[]),
             Ok((2, vec![KeyFault::SecretInPublicSet, KeyFault::Duplicate, KeyFault::MemberType("keys")]))
         );
+    }
+
+    #[test]
+    fn a_private_key_that_is_published_is_no_key() {
+        let pair = set(&[format!(r#"{{{EC},"alg":"ES256","d":"AAAA"}}"#)]);
+        assert_eq!(read(&pair, Origin::Published, &[]), Ok((0, vec![KeyFault::Private])));
+        assert_eq!(read(&pair, Origin::Static, &[]), Ok((1, vec![])));
     }
 
     #[test]

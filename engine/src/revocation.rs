@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::fast::RandomState;
 
-use crate::{reject::Reject, time::UnixTime};
+use crate::{reject::Reject, time::UnixTime, token::with_scratch};
 
 /// Which tokens are revoked.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub enum Revoked {
 impl fmt::Debug for Revoked {
     /// Names the kind. Subjects and token ids are nobody's business in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Revoked({:?})", self.kind())
+        write!(f, "Revoked({})", self.kind_name())
     }
 }
 
@@ -78,7 +78,22 @@ pub struct Revocation {
     pub until: Option<UnixTime>,
 }
 
-/// All that can be entered is entered: forget some, or raise the capacity.
+impl Revocation {
+    /// What revokes exactly this token although nobody can say whether it is genuine,
+    /// because its key is not known: what was signed, and nothing that it says of
+    /// itself, which may be somebody else's. For ever; whoever enters it sets a bound.
+    ///
+    /// # Errors
+    /// The [`Reject`] of bytes that are no token.
+    pub fn of_unproven(token: &[u8]) -> Result<Self, Reject> {
+        with_scratch(|scratch| {
+            let jws = scratch.jws.decode(token)?;
+            Ok(Self { what: Revoked::signing_input(jws.signing_input), until: None })
+        })
+    }
+}
+
+/// There is no room for a further entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationsFull {
     /// How many entries there may be.
@@ -87,14 +102,14 @@ pub struct RevocationsFull {
 
 impl fmt::Display for RevocationsFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there are {} revocations already, as many as there may be: raise the capacity", self.capacity)
+        write!(f, "there is room for {} revocations and no more", self.capacity)
     }
 }
 
 impl core::error::Error for RevocationsFull {}
 
 /// The kinds of revocation, each a bit of [`Revocations::present`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     TokenId = 1,
     Subject = 2,
@@ -138,7 +153,8 @@ const FOREVER: UnixTime = UnixTime(u64::MAX);
 /// [`ArcSwap`]; a change copies that part and swaps it in, so that a reader meets
 /// it before or after. `present` says which kinds there are at all and is set
 /// (Release) after the map that holds the first of a kind, read (Acquire) before
-/// the maps: a reader that sees the bit sees the entry. Nobody clears a bit.
+/// the maps: a reader that sees the bit sees the entry. Nobody clears the bit of a
+/// kind.
 pub struct Revocations {
     present: AtomicU8,
     hash: RandomState,
@@ -244,6 +260,12 @@ impl Revoker {
         &self.revocations
     }
 
+    /// Says that there are revocations which cannot be read: until the next
+    /// [`enter`](Self::enter), tokens are answered as if none were known.
+    pub fn lose_track(&mut self) {
+        self.revocations.present.fetch_or(UNKNOWN, Ordering::Release);
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -344,6 +366,19 @@ impl Revoked {
     #[must_use]
     pub fn signing_input(signing_input: &[u8]) -> Self {
         Self::SigningInput(sha256(signing_input))
+    }
+
+    /// What kind it is, for logs.
+    #[must_use]
+    pub const fn kind_name(&self) -> &'static str {
+        match self {
+            Self::TokenId { .. } => "token id",
+            Self::Subject { .. } => "subject",
+            Self::Key { .. } => "key",
+            Self::Everything { issuer: Some(_), .. } => "issuer",
+            Self::Everything { issuer: None, .. } => "everything",
+            Self::SigningInput(_) => "signing input",
+        }
     }
 
     fn kind(&self) -> Kind {
@@ -526,6 +561,10 @@ mod tests {
         assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
         revoker.enter(&[]).unwrap();
         assert_eq!((revoker.revocations().are_known(), check(&revoker, &token("1"))), (true, Ok(())));
+        revoker.lose_track();
+        assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
+        revoker.enter(&[]).unwrap();
+        assert_eq!(check(&revoker, &token("1")), Ok(()));
     }
 
     #[test]

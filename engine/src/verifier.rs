@@ -66,12 +66,12 @@ impl Verifier {
     }
 
     /// What revokes exactly this token, for as long as it could be alive: its id, or
-    /// what was signed where it has none, or where its key is not known and its id
-    /// may be somebody else's.
+    /// what was signed where it has none.
     ///
     /// # Errors
-    /// The [`Reject`] of a token that none of our issuers signed; its claims are
-    /// not looked at further, since one that is not valid yet may be revoked too.
+    /// The [`Reject`] of a token that none of our issuers is known to have signed;
+    /// its claims are not looked at further, since one that is not valid yet may be
+    /// revoked too. For one whose key is not known see [`Revocation::of_unproven`].
     pub fn revocation_of(&self, token: &[u8]) -> Result<Revocation, Reject> {
         let snapshot = self.current.load();
         with_scratch(|scratch| {
@@ -79,15 +79,11 @@ impl Verifier {
             let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
             let issuer = issuer(&snapshot, &claims)?;
-            let is_genuine = match authenticate(issuer, &jws) {
-                Ok(_) => true,
-                Err(Reject::KidUnknown | Reject::KeysUnavailable) => false,
-                Err(reject) => return Err(reject),
-            };
+            authenticate(issuer, &jws)?;
             let config = issuer.config();
-            let what = match claims.token_id.and_then(Value::as_str) {
-                Some(token_id) if is_genuine => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
-                _ => Revoked::signing_input(jws.signing_input),
+            let what = match claims.token_id.and_then(Value::as_str).filter(|token_id| !token_id.is_empty()) {
+                Some(token_id) => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
+                None => Revoked::signing_input(jws.signing_input),
             };
             let expires = rules::time(claims.expires, Reject::ExpiryFormat)?;
             Ok(Revocation { what, until: expires.map(|at| at.plus(config.rules.leeway.into())) })

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use countersign_engine::{Issuer, Reject, Snapshot, Verified, Verifier};
+use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier};
 
 use crate::{
     clock,
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
-    keysource::{KeySources, Refetch, written},
+    keysource::{KeySources, Refetch, Source, written},
     metrics::Metrics,
-    revocation::Desk,
+    revocation::{Desk, Entry, RevokeFault, record::Record},
     surface::Refusal,
 };
 
@@ -48,6 +48,13 @@ impl App {
         self.keys.were_all_asked() && self.revocations.is_ready()
     }
 
+    /// The keys in use of each issuer, in the order of the sections.
+    pub fn keys_in_use(&self) -> impl Iterator<Item = (&Source, Option<Arc<KeySet>>)> {
+        let snapshot = self.verifier.snapshot();
+        let keys = move |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
+        self.keys.iter().map(move |source| (source, keys(source)))
+    }
+
     /// What can be said about a refused token.
     #[must_use]
     pub fn refusal<'t>(&self, reject: Reject, token: &'t [u8]) -> Refusal<'t> {
@@ -55,18 +62,56 @@ impl App {
         Refusal { reject, token, issuer }
     }
 
-    /// Refuses to revoke in the name of an issuer that is not configured: nothing
-    /// would come of it but the belief that something was revoked.
+    /// What a request to revoke means. Not in the name of an issuer that is not
+    /// configured, nor by a `kid` that a key without one could take: nothing would
+    /// come of it but the belief that something was revoked.
     ///
     /// # Errors
-    /// A sentence with the issuers there are.
-    pub fn check_issuer(&self, issuer: &str) -> Result<(), String> {
-        let mut names = self.keys.iter().map(|source| &*source.section().issuer.name);
-        if names.clone().any(|name| name == issuer) {
-            return Ok(());
+    /// What is wrong with it.
+    pub fn revocation(&self, record: Record) -> Result<Revocation, String> {
+        let rules = |source: &Source| source.section().issuer.rules.clone();
+        let Some(name) = &record.issuer else {
+            // Of all issuers, so that of the one whose clock may be furthest ahead.
+            let leeway = self.keys.iter().map(|source| rules(source).leeway).max().unwrap_or_default();
+            return record.request(clock::now(), leeway.into());
+        };
+        let Some((source, keys)) = self.keys_in_use().find(|(source, _)| *source.section().issuer.name == **name) else {
+            let first = self.keys.iter().next().map(|source| source.section().issuer.name.clone());
+            let hint = first.map_or_else(String::new, |first| format!("; one of those that are is {first}"));
+            return Err(format!("the issuer {name} is not configured{hint}"));
+        };
+        let serves_every_kid = keys.is_some_and(|keys| keys.iter().any(|key| key.kid().is_none()));
+        if record.kid.is_some() && serves_every_kid {
+            return Err(format!("a key of {name} has no kid, so whoever has it can name any: replace the key"));
         }
-        let first = names.next().map_or_else(String::new, |name| format!("; one of those that are is {name}"));
-        Err(format!("the issuer {issuer} is not configured{first}"))
+        let (leeway, max_lifetime) = (rules(source).leeway.into(), rules(source).max_lifetime);
+        let mut revocation = record.request(clock::now(), leeway)?;
+        revocation.until = revocation.until.or_else(|| end_of(&revocation.what, max_lifetime?.into(), leeway));
+        Ok(revocation)
+    }
+
+    /// Revokes one token. One that is none of ours needs no revoking (RFC 7009
+    /// section 2.2). One whose key is not known, and is not known after its issuer
+    /// was asked, is revoked as it is.
+    ///
+    /// # Errors
+    /// Why it is not revoked.
+    pub async fn revoke_token(&self, token: &[u8]) -> Result<Revoking, RevokeFault> {
+        let first = self.verifier.revocation_of(token);
+        let known = match self.refetch(token, &first) {
+            Some(refetch) => refetch.wait(|| self.verifier.revocation_of(token)).await,
+            None => first,
+        };
+        let revocation = match known {
+            Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => return Ok(Revoking::Needless),
+            Ok(revocation) => Entry::Proven(revocation),
+            Err(Reject::KidUnknown | Reject::KeysUnavailable) => match Revocation::of_unproven(token) {
+                Ok(revocation) => Entry::Unproven(revocation),
+                Err(_) => return Ok(Revoking::Needless),
+            },
+            Err(reject) => return Ok(Revoking::NoneOfOurs(reject)),
+        };
+        self.revocations.revoke(revocation).await.map(|()| Revoking::Done)
     }
 
     /// Verifies a token as of now. One whose key nobody knows is verified again
@@ -92,7 +137,7 @@ impl App {
 
     /// What there is to wait for before a token is refused for good.
     #[must_use]
-    pub fn refetch(&self, token: &[u8], verified: &Result<Verified, Reject>) -> Option<Refetch> {
+    pub fn refetch<T>(&self, token: &[u8], verified: &Result<T, Reject>) -> Option<Refetch> {
         match verified {
             Err(Reject::KidUnknown) => self.keys.refetch(&self.verifier.claimed_issuer(token)?.name),
             _ => None,
@@ -106,6 +151,29 @@ impl App {
     pub async fn verify_after(&self, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
         refetch.wait(|| self.verify_now(token)).await
     }
+}
+
+/// What became of a token that was to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoking {
+    /// It is revoked.
+    Done,
+    /// It has expired, or is no token.
+    Needless,
+    /// None of our issuers made it.
+    NoneOfOurs(Reject),
+}
+
+/// When the last of the tokens has died that an issuer dated as it may: issued
+/// before the moment, or just now.
+fn end_of(what: &Revoked, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
+    let latest = match what {
+        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => *issued_before,
+        Revoked::TokenId { .. } => clock::now().plus(leeway),
+        // Whoever has the key can go on signing.
+        Revoked::Key { .. } | Revoked::SigningInput(_) => return None,
+    };
+    Some(latest.plus(max_lifetime).plus(leeway))
 }
 
 /// The issuers with the keys that need no fetching.

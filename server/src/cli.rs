@@ -15,7 +15,6 @@ use crate::{
 #[command(
     name = "countersign",
     version,
-    about,
     max_term_width = 100,
     after_help = "\
 Without a command it serves. Without --config it serves an embedded default: a
@@ -31,6 +30,7 @@ Examples:
 Environment:
   INMANTA_<SECTION>_<OPTION>  overrides an option of the configuration
   COUNTERSIGN_STATE_DIR       the state directory; else below XDG_STATE_HOME or ~/.local/state
+  HTTPS_PROXY, NO_PROXY, ...  the way to key providers
   COUNTERSIGN_LOG             what is logged: error, warn, info (default), debug, trace
 
 Exit codes: 0 done, 1 it could not be done, 2 the command line or the
@@ -41,7 +41,7 @@ pub struct Cli {
     #[arg(long, short, global = true, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
-    /// Where the embedded default keeps its state.
+    /// Where revocations are kept, and what the embedded default makes up.
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
@@ -146,7 +146,7 @@ Example:
 /// Which tokens to revoke. Not `Debug`: one may be among the arguments.
 #[derive(Args)]
 pub struct RevokeArgs {
-    /// The token; it must be genuine.
+    /// The token, which must be genuine; - reads it from standard input.
     #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "issued_before", "signing_input_sha256", "until"])]
     pub token: Option<String>,
     /// The issuer of the tokens meant.

@@ -12,6 +12,7 @@ use std::{
     io::{self, BufRead as _, Read as _, Write as _},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use crate::{
@@ -124,9 +125,7 @@ impl Place {
         }
         Ok(config)
     }
-}
 
-impl Place {
     /// The file that revocations are kept in.
     fn revocations(&self, config: &Config) -> io::Result<PathBuf> {
         match &config.revocation.file {
@@ -136,10 +135,11 @@ impl Place {
     }
 
     /// The desk over that file. Where there is no place for a state directory,
-    /// tokens are verified all the same, but none can be revoked.
-    fn desk(&self, config: &Config) -> io::Result<Desk> {
+    /// tokens are verified all the same, but none can be revoked. A server keeps it
+    /// tidy, every so often.
+    fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
         let store = self.revocations(config).map_err(|error| error.to_string());
-        Desk::open(store.map(|file| Box::new(Journal::new(file)) as _), config.revocation.capacity)
+        Desk::open(store.map(|file| Box::new(Journal::new(file)) as _), config.revocation.capacity, tidy_every)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{
     surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
 };
 
+/// The `typ` of our own tokens.
+pub const TOKEN_TYPE: &str = "JWT";
+
 /// What a token is asked to say.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
@@ -37,11 +40,25 @@ pub enum Lifetime {
     Idempotent,
 }
 
+impl Lifetime {
+    /// How long that is; `None` for tokens that never expire.
+    fn seconds(self, section: &IssuerSection) -> Option<u64> {
+        let seconds = match self {
+            Self::Idempotent => 0,
+            Self::OfSection => section.expire,
+            Self::Seconds(seconds) => seconds,
+        };
+        (seconds > 0).then_some(seconds)
+    }
+}
+
 /// Why a token was not signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IssueError {
     /// The section may not sign for a client type.
     ClientType(ClientType, Vec<ClientType>),
+    /// The section would refuse a token that lives so long.
+    Lifetime(u32),
     /// The section has no secret to sign with.
     NoSecret(String),
 }
@@ -53,6 +70,9 @@ impl fmt::Display for IssueError {
                 let names: Vec<_> = allowed.iter().map(|one| format!("'{one}'")).collect();
                 let allowed = names.join(", ");
                 write!(f, "The signing config does not support the requested client type {asked}. Only [{allowed}] are allowed.")
+            }
+            Self::Lifetime(most) => {
+                write!(f, "the section accepts no token that lives longer than {most} s (max_lifetime): ask for less")
             }
             Self::NoSecret(section) => write!(f, "section {section} has no key to sign with"),
         }
@@ -72,7 +92,12 @@ pub fn sign(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> R
     let KeySource::Secret(secret) = &section.keys else {
         return Err(IssueError::NoSecret(section.section().into()));
     };
-    let header = json!({ "alg": "HS256", "typ": "JWT" });
+    let lifetime = request.lifetime.seconds(section);
+    if let Some(most) = section.issuer.rules.max_lifetime.filter(|most| lifetime.is_none_or(|seconds| seconds > u64::from(*most)))
+    {
+        return Err(IssueError::Lifetime(most));
+    }
+    let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
     let signing_input = format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
     Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
@@ -86,14 +111,9 @@ fn payload(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Ma
     claims.insert("aud".into(), json!([section.issuer.rules.audience]));
     claims.insert(CLIENT_TYPES_CLAIM.into(), json!(names.join(",")));
     claims.extend(request.custom_claims.iter().cloned());
-    let expire = match request.lifetime {
-        Lifetime::Idempotent => None,
-        Lifetime::OfSection => Some(section.expire),
-        Lifetime::Seconds(seconds) => Some(seconds),
-    };
-    if let Some(seconds) = expire {
+    if request.lifetime != Lifetime::Idempotent {
         claims.insert("iat".into(), json!(now.0));
-        if seconds > 0 {
+        if let Some(seconds) = request.lifetime.seconds(section) {
             claims.insert("exp".into(), json!(now.plus(seconds).0));
         }
     }

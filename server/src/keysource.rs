@@ -119,10 +119,9 @@ impl Refetch {
                 // The sender lives as long as the source, so this ends only as it should.
                 drop(refetch.progress.wait_for(|state| state.rounds != refetch.rounds).await);
                 let judged = judge();
-                refetch = match (&judged, Self::ask(refetch.waiting, refetch.clock)) {
-                    (Err(Reject::KidUnknown), Some(again)) => again,
-                    _ => return judged,
-                };
+                let Err(Reject::KidUnknown) = judged else { return judged };
+                let Some(again) = Self::ask(refetch.waiting, refetch.clock) else { return judged };
+                refetch = again;
             }
         };
         timeout(PATIENCE, waited).await.unwrap_or_else(|_out_of_patience| judge())
@@ -337,7 +336,7 @@ impl Renewal {
         let event = match fetched {
             Ok(fetched) => self.take_keys(fetched),
             Err(fault) => {
-                tracing::error!(section = self.source.section.section(), reason = fault.code, "{}", fetcher.explain(&fault));
+                self.log(&fetcher, &fault);
                 self.note_failure(fault);
                 Event::Failed
             }
@@ -367,6 +366,20 @@ impl Renewal {
         self.app.verifier.withdraw_keys(&self.source.section.issuer.name);
     }
 
+    /// Aloud when it is news: a source is asked again and again.
+    fn log(&self, fetcher: &Fetcher, fault: &FetchFault) {
+        let section = self.source.section.section();
+        let is_known = {
+            let progress = self.source.progress.borrow();
+            progress.is_failing && progress.last_failure.as_ref().is_some_and(|(_, last)| last == fault)
+        };
+        if is_known {
+            tracing::debug!(section, reason = fault.code, "{}", fetcher.explain(fault));
+        } else {
+            tracing::error!(section, reason = fault.code, "{}", fetcher.explain(fault));
+        }
+    }
+
     fn note_failure(&self, fault: FetchFault) {
         self.source.progress.send_modify(|progress| {
             progress.failures += 1;
@@ -377,18 +390,21 @@ impl Renewal {
 
     /// Tells what has become of the event, and whoever waited for a round to end.
     fn publish(&self, event: Event) {
-        self.source.progress.send_modify(|progress| {
-            progress.fetching = self.rotation.is_fetching();
-            progress.refetch_from = self.rotation.refetch_from();
+        self.source.progress.send_if_modified(|progress| {
+            let (fetching, refetch_from) = (self.rotation.is_fetching(), self.rotation.refetch_from());
+            let changed = (fetching, refetch_from) != (progress.fetching, progress.refetch_from);
+            (progress.fetching, progress.refetch_from) = (fetching, refetch_from);
             match event {
                 Event::Confirmed { .. } => {
                     progress.last_success = Some(clock::now());
                     progress.is_failing = false;
                 }
                 Event::Failed => {}
-                Event::Wake | Event::UnknownKid => return,
+                // Most of these change nothing, and nobody is to be woken for them.
+                Event::Wake | Event::UnknownKid => return changed,
             }
             progress.rounds += 1;
+            true
         });
     }
 }

@@ -29,6 +29,8 @@ pub fn generate_key() -> io::Result<String> {
 /// # Errors
 /// None of these is set.
 pub fn default_directory(variable: impl Fn(&str) -> Option<PathBuf>) -> io::Result<PathBuf> {
+    // The XDG specification has an empty variable count as one that is not set.
+    let variable = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
     let below_home = || Some(variable("HOME")?.join(".local/state"));
     let named = variable("COUNTERSIGN_STATE_DIR");
     named
@@ -95,6 +97,8 @@ mod tests {
         assert_eq!(set(&[("COUNTERSIGN_STATE_DIR", "/s"), ("HOME", "/h")]).unwrap(), Path::new("/s"));
         assert_eq!(set(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]).unwrap(), Path::new("/x/countersign"));
         assert_eq!(set(&[("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/countersign"));
+        assert_eq!(set(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/countersign"));
+        assert!(set(&[("HOME", "")]).is_err());
         assert!(set(&[]).unwrap_err().to_string().contains("--state-dir"));
     }
 }

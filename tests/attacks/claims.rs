@@ -257,7 +257,9 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token() {
     }
     // RFC 9068 section 4: a resource that only takes access tokens says so.
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&(secret_section() + "typ=at+jwt\n"));
+    // Our own tokens are typed as JWT, so another section has to sign them.
+    let signer = secret_section().replace("[auth_jwt_secret]", "[auth_jwt_signer]").replace(ISSUER, "https://signer/");
+    let server = sandbox.serve(&(signer + &secret_section().replace("sign=true", "sign=false") + "typ=at+jwt\n"));
     let strict = config_with(|rules| rules.token_types = Some(Box::new(["at+jwt".into()])));
     let fronts = Fronts { verifier: verifier([(strict, secret_keys(None, SECRET))]), server };
     fronts.accept(&typed("at+jwt"));

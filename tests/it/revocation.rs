@@ -2,22 +2,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use countersign_engine::Reject;
 use countersign_tests::{
+    answers::{assert_refused, invalid_token},
     binary::{Sandbox, Server},
     eventually,
     http::{self, Response},
-    openssl::SigningKey,
+    openssl::{SigningKey, signing_input},
 };
 use serde_json::{Value, json};
 
 use crate::given::{self, ISSUER, SIGNING};
 
-/// `countersign key client` made these.
+/// As `countersign key client` makes them.
 const SECRET: &str = "7WwzQW1fTBQnJ2zq0hD1Y8sU5u2cBf0n3kq9nq2mJ6E";
 
 fn configuration() -> String {
-    let hash: String = digest(&SHA256, SECRET.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{SIGNING}[api_clients]\nCI-bot = sha256:{hash}\n")
+    format!("{SIGNING}[api_clients]\nCI-bot = sha256:{}\n", sha256(SECRET))
+}
+
+fn sha256(text: &str) -> String {
+    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn basic(name: &str, secret: &str) -> String {
@@ -48,10 +53,7 @@ fn a_revoked_token_is_refused_from_then_on_and_no_other() {
     assert_eq!((server.auth(&leaked).status, server.auth(&other).status), (200, 200));
     let revoked = revoke(&server, &format!("token={leaked}&token_type_hint=access_token"));
     assert_eq!((revoked.status, revoked.body.as_str(), revoked.header("cache-control")), (200, "", Some("no-store")));
-    let refused = server.auth(&leaked);
-    assert_eq!((refused.status, refused.body.as_str()), (401, ""));
-    let challenge = "Bearer error=\"invalid_token\", error_description=\"the token was revoked\"";
-    assert_eq!(refused.header("www-authenticate"), Some(challenge));
+    assert_refused(&server.auth(&leaked), &invalid_token(Reject::Revoked));
     assert_eq!(server.auth(&other).status, 200);
     assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200, "again changes nothing");
     assert_eq!(server.operations("/ready").json()["revocations"], json!({ "known": true, "count": 1, "fault": null }));
@@ -66,8 +68,7 @@ fn a_token_without_an_id_is_revoked_by_what_was_signed() {
     assert_eq!(server.auth(&eternal).status, 401);
     assert_eq!(server.auth(&token(json!({ "exp": null, "sub": "another" }))).status, 200);
     let (input, _) = eternal.rsplit_once('.').unwrap();
-    let digest: String = digest(&SHA256, input.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(std::fs::read_to_string(file(&sandbox)).unwrap().contains(&digest));
+    assert!(std::fs::read_to_string(file(&sandbox)).unwrap().contains(&sha256(input)));
 }
 
 fn file(sandbox: &Sandbox) -> std::path::PathBuf {
@@ -75,7 +76,7 @@ fn file(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 #[test]
-fn subjects_keys_and_everything_before_a_moment_are_revoked() {
+fn subjects_and_everything_before_a_moment_are_revoked() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration());
     let (before, after) = (now() - 100, now() - 10);
@@ -91,14 +92,107 @@ fn subjects_keys_and_everything_before_a_moment_are_revoked() {
     assert_eq!(revoke(&server, &format!("issuer={ISSUER}&subject=eve")).status, 200);
     assert_eq!(status(&of("eve", after)), 401, "without a moment: until now");
 
-    let header = json!({ "alg": "HS256", "kid": "leaked" });
-    let by_key = given::token_with_header(&header, &given::claims(json!({ "sub": "carol" })));
-    assert_eq!(status(&by_key), 200);
-    assert_eq!(revoke(&server, &format!("issuer={ISSUER}&kid=leaked")).status, 200);
-    assert_eq!((status(&by_key), status(&of("carol", before))), (401, 200));
-
     assert_eq!(revoke(&server, &format!("issued_before={}", now() - 50)).status, 200);
     assert_eq!((status(&of("carol", before)), status(&of("carol", after))), (401, 200));
+}
+
+/// The configuration with an issuer whose keys lie in a file.
+fn with_keys(sandbox: &Sandbox, keys: &[&SigningKey]) -> String {
+    let file = sandbox.file("jwks.json", given::key_set(keys));
+    let section = "[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\nissuer=https://idp/\naudience=a\nleeway=60\n";
+    format!("{}{section}jwks_uri=file://{}\n", configuration(), file.display())
+}
+
+fn of_idp(changes: Value) -> Value {
+    let mut claims = json!({ "iss": "https://idp/", "aud": "a", "sub": "bob" });
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    claims
+}
+
+#[test]
+fn a_key_is_revoked_by_its_kid_unless_it_has_none() {
+    let (leaked, other) = (SigningKey::generate("ES256", "leaked"), SigningKey::generate("ES256", "other"));
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&with_keys(&sandbox, &[&leaked, &other]));
+    let [of_leaked, of_other] = [&leaked, &other].map(|key| key.token(&of_idp(json!({}))));
+    assert_eq!((server.auth(&of_leaked).status, server.auth(&of_other).status), (200, 200));
+    assert_eq!(revoke(&server, "issuer=https://idp/&kid=leaked").status, 200);
+    assert_eq!((server.auth(&of_leaked).status, server.auth(&of_other).status), (401, 200));
+    // Whoever has a key without kid can name any in his tokens.
+    let refused = revoke(&server, &format!("issuer={ISSUER}&kid=leaked"));
+    assert_eq!(refused.status, 400);
+    assert!(refused.json()["error_description"].as_str().unwrap().contains("replace the key"), "{refused:?}");
+}
+
+#[test]
+fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead() {
+    let key = SigningKey::generate("ES256", "k");
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
+    let ahead = key.token(&of_idp(json!({ "iat": now() + 30 })));
+    assert_eq!(server.auth(&ahead).status, 200, "within the leeway");
+    assert_eq!(revoke(&server, "issuer=https://idp/&subject=bob").status, 200);
+    assert_eq!(server.auth(&ahead).status, 401);
+}
+
+#[test]
+fn a_token_with_an_empty_id_is_revoked_and_can_be_read_back() {
+    let sandbox = Sandbox::new();
+    let (odd, other) = (token(json!({ "jti": "" })), token(json!({ "jti": "", "sub": "eve" })));
+    {
+        let server = sandbox.serve(&configuration());
+        assert_eq!(revoke(&server, &format!("token={odd}")).status, 200);
+    }
+    let server = sandbox.serve(&configuration());
+    assert_eq!((server.auth(&odd).status, server.auth(&other).status), (401, 200));
+}
+
+#[test]
+fn tokens_of_unknown_keys_take_a_small_part_of_the_room() {
+    let key = SigningKey::generate("ES256", "k");
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{}[revocation]\ncapacity=300\n", with_keys(&sandbox, &[&key])));
+    let forged = |number: usize| {
+        let input = signing_input(&json!({ "alg": "ES256", "kid": "nobody's" }), &of_idp(json!({ "jti": number.to_string() })));
+        format!("token={input}.{}", "A".repeat(86))
+    };
+    let statuses: Vec<_> = (0..5).map(|number| revoke(&server, &forged(number)).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 503, 503]);
+    assert_eq!(revoke(&server, &format!("token={}", key.token(&of_idp(json!({ "jti": "real" }))))).status, 200);
+    // They end, as nothing in a forged token can decide.
+    let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
+    let ends = kept.lines().filter(|line| line.contains("signing_input_sha256") && line.contains("until")).count();
+    assert_eq!(ends, 3, "{kept}");
+}
+
+#[test]
+fn what_is_over_takes_no_room_after_a_restart() {
+    let sandbox = Sandbox::new();
+    {
+        let server = sandbox.serve(&configuration());
+        for id in 0..20 {
+            assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti={id}&until={}", now() + 5)).status, 200);
+        }
+        assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=alive")).status, 200);
+    }
+    // Two days later, as far as the file can tell: written again with earlier ends.
+    let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
+    let records: Vec<Value> =
+        kept.lines().skip(1).map(|line| serde_json::from_str(line.split_once(' ').unwrap().1).unwrap()).collect();
+    let mut checksum = digest(&SHA256, b"countersign-revocations 1\n").as_ref().to_vec();
+    let mut aged = "countersign-revocations 1\n".to_owned();
+    for mut record in records {
+        if record["until"].is_u64() {
+            record["until"] = json!(now() - 2 * 86_400);
+        }
+        checksum = digest(&SHA256, &[&checksum[..], record.to_string().as_bytes()].concat()).as_ref().to_vec();
+        let written: String = checksum[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        aged += &format!("{written} {record}\n");
+    }
+    std::fs::write(file(&sandbox), aged).unwrap();
+    let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
+    assert_eq!(server.operations("/ready").json()["revocations"], json!({ "known": true, "count": 1, "fault": null }));
+    assert_eq!(server.auth(&token(json!({ "jti": "alive" }))).status, 401);
 }
 
 #[test]
@@ -136,6 +230,8 @@ fn what_is_not_clearly_meant_is_refused_and_changes_nothing() {
     for (body, expected) in [
         ("", "say what to revoke"),
         ("token_type_hint=access_token", "say what to revoke"),
+        ("token=", "say what to revoke"),
+        ("issued_before=99999999999", "not milliseconds"),
         ("token=a.b.c&jti=1", "nothing goes with it"),
         ("token=a&token=b", "duplicate field"),
         (r#"{"token":"a","token":"b"}"#, "duplicate field"),
@@ -154,7 +250,7 @@ fn what_is_not_clearly_meant_is_refused_and_changes_nothing() {
     // RFC 7009 section 2.2: a token that is none needs no revoking.
     let forged = format!("{}x", token(json!({ "jti": "1" })));
     let expired = token(json!({ "jti": "1", "exp": 1 }));
-    for worthless in ["abc", "", &forged, &expired] {
+    for worthless in ["abc", &forged, &expired] {
         assert_eq!(revoke(&server, &format!("token={worthless}")).status, 200, "{worthless}");
     }
     assert_eq!(server.operations("/ready").json()["revocations"]["count"], 0);
@@ -214,7 +310,11 @@ fn the_capacity_is_a_loud_error() {
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti={id}")).status, status, "{id}");
     }
     assert_eq!(server.auth(&token(json!({ "jti": "3" }))).status, 200, "not entered, and not said to be");
-    assert!(server.log().contains("there are 2 revocations already"), "{}", server.log());
+    assert!(
+        server.log().contains("there is room for 2 revocations and no more: raise capacity in [revocation]"),
+        "{}",
+        server.log()
+    );
     let metrics = server.operations("/metrics").body;
     for line in ["countersign_revocations 2", "countersign_revocations_capacity 2", "countersign_revocations_known 1"] {
         assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
@@ -266,13 +366,8 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
 fn a_second_valid_signature_of_the_same_token_is_revoked_with_it() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
-    let jwks = sandbox.file("jwks.json", json!({ "keys": [key.jwk()] }).to_string());
-    let server = sandbox.serve(&format!(
-        "{}[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\nissuer=https://idp/\naudience=a\njwks_uri=file://{}\n",
-        configuration(),
-        jwks.display()
-    ));
-    let claims = json!({ "iss": "https://idp/", "aud": "a", "sub": "bob" });
+    let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
+    let claims = of_idp(json!({}));
     // ECDSA draws a number for every signature: two tokens, one signing input.
     let (one, other) = (key.token(&claims), key.token(&claims));
     assert_ne!(one, other);
@@ -285,21 +380,16 @@ fn a_second_valid_signature_of_the_same_token_is_revoked_with_it() {
 fn a_token_is_revoked_even_before_its_key_is_known() {
     let key = SigningKey::generate("ES256", "later");
     let sandbox = Sandbox::new();
-    let jwks = sandbox.file("jwks.json", r#"{"keys":[]}"#);
-    let server = sandbox.serve(&format!(
-        "{}[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\nissuer=https://idp/\naudience=a\njwks_uri=file://{}\n",
-        configuration(),
-        jwks.display()
-    ));
-    let named = |id: &str| key.token(&json!({ "iss": "https://idp/", "aud": "a", "jti": id }));
+    let server = sandbox.serve(&with_keys(&sandbox, &[]));
+    let named = |id: &str| key.token(&of_idp(json!({ "jti": id })));
     let (leaked, other) = (named("1"), named("2"));
     assert_eq!(server.auth(&leaked).status, 503);
     assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
-    sandbox.file("jwks.json", json!({ "keys": [key.jwk()] }).to_string());
+    sandbox.file("jwks.json", given::key_set(&[&key]));
     eventually(|| server.auth(&other).status == 200);
     assert_eq!(server.auth(&leaked).status, 401);
     // What nobody has vouched for revokes no more than itself.
-    assert_eq!(server.auth(&key.token(&json!({ "iss": "https://idp/", "aud": "a", "jti": "1", "sub": "s" }))).status, 200);
+    assert_eq!(server.auth(&key.token(&of_idp(json!({ "jti": "1", "sub": "eve" })))).status, 200);
 }
 
 #[test]
@@ -307,8 +397,11 @@ fn a_client_made_on_the_command_line_works_as_printed() {
     let sandbox = Sandbox::new();
     let printed = sandbox.run(["key", "client", "deployer"]).text().to_owned();
     let line = |start: &str| printed.lines().skip_while(move |line| !line.starts_with(start)).nth(2).unwrap();
-    let (secret, section) = (line("The secret"), printed.split_once("For the configuration:\n").unwrap().1);
-    let server = sandbox.serve(&format!("{SIGNING}{section}\n"));
+    let (cfg, toml) = printed.split_once("(.cfg):\n").unwrap().1.split_once("The same in TOML:\n").unwrap();
+    let secret = line("The secret");
+    let toml = sandbox.file("clients.toml", toml);
+    assert_eq!(sandbox.run(["config", "check", "--config", toml.to_str().unwrap()]).code(), 0);
+    let server = sandbox.serve(&format!("{SIGNING}{cfg}\n"));
     assert_eq!(post(&server, &basic("deployer", secret), &format!("issuer={ISSUER}&jti=1")).status, 200);
 }
 

@@ -271,3 +271,17 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
     eventually(|| strict.auth(&token).status == 200);
     assert_eq!(providers[1].sent("if-none-match").pop(), Some(Some("\"a\"".into())));
 }
+
+#[test]
+fn a_key_that_a_fetch_under_way_brings_is_not_asked_for_again() {
+    let [(old, _), (new, token)] = two_keys();
+    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"));
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
+    provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    eventually(|| provider.requests() == 2);
+    assert_eq!(server.auth(&token).status, 200, "{}", server.log());
+    let bad = forged(&json!({ "alg": "ES256", "kid": "new" }));
+    flood(&server, |_| bad.clone(), |lasted| lasted > Duration::from_secs(1));
+    assert_eq!(provider.requests(), 2);
+}

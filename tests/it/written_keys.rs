@@ -100,15 +100,17 @@ fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
     let pkcs8 = std::fs::read_to_string(key.path()).unwrap();
     let sec1 = text(openssl(&["pkey", "-traditional", "-in", key.path().to_str().unwrap()], b""));
     let pkcs1 = text(openssl(&["genrsa", "-traditional", "2048"], b""));
+    let der = openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-outform", "DER"], b"");
+    let mut jwk = key.jwk();
+    jwk["d"] = json!("3BvtEtqh8hrSjSqe3LkeMyLFpTLdyGNlFjZgFmOmXpY");
+    let forms = [pkcs8, sec1, pkcs1].into_iter().flat_map(|pem| [continued(&pem), STANDARD.encode(&pem)]);
     let sandbox = Sandbox::new();
-    for pem in [pkcs8, sec1, pkcs1] {
-        for form in [continued(&pem), STANDARD.encode(&pem)] {
-            let output = check(&sandbox, &given::with_idp("ES256,RS256", &format!("key={form}")));
-            assert!(output.code() == 2 && output.stderr.contains("it is a private key"), "{output:?}");
-            assert!(output.stderr.contains("openssl pkey -in key.pem -pubout"), "{output:?}");
-            let is_shown = |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
-            assert!(!form.lines().any(is_shown), "{output:?}");
-        }
+    for form in forms.chain([STANDARD.encode(der), jwk.to_string(), json!({ "keys": [jwk] }).to_string()]) {
+        let output = check(&sandbox, &given::with_idp("ES256,RS256", &format!("key={form}")));
+        assert!(output.code() == 2 && output.stderr.contains("it holds a private key"), "{output:?}");
+        assert!(output.stderr.contains("openssl pkey -in key.pem -pubout"), "{output:?}");
+        let is_shown = |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
+        assert!(!form.lines().any(is_shown), "{output:?}");
     }
 }
 
@@ -255,7 +257,7 @@ fn a_key_file_may_come_later_and_a_private_one_is_not_used() {
     assert_eq!(server.auth(&token).status, 503);
     let private = std::fs::read_to_string(key.path()).unwrap();
     rewrite(&file, &private);
-    eventually(|| server.log().contains("it is a private key"));
+    eventually(|| server.log().contains("it holds a private key"));
     assert_eq!(server.auth(&token).status, 503);
     assert!(!private.lines().any(|line| server.log().contains(line)));
     rewrite(&file, &public_pem(&key));

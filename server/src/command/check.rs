@@ -1,7 +1,14 @@
 //! `countersign config check`.
 
+use std::io::{self, Write as _};
+
+use countersign_engine::rotation::Cause;
+
 use super::{Failure, Place, print};
-use crate::config::{IssuerSection, KeySource};
+use crate::{
+    config::{IssuerSection, KeySource, Location},
+    keysource::fetch::Fetcher,
+};
 
 pub(super) fn run(place: &Place) -> Result<(), Failure> {
     let config = place.load()?;
@@ -25,6 +32,27 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     }
     for section in &config.issuers {
         print(format_args!("  [{}] {}", section.section(), describe(section)))?;
+        warn_of_file(section)?;
+    }
+    if server.api_clients.is_empty() {
+        print("  nobody may revoke tokens by request: there are no [api_clients]")?;
+    }
+    match place.revocations(&config) {
+        Ok(file) => print(format_args!("  keeps revocations in {}", file.display()))?,
+        Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
+    }
+    Ok(())
+}
+
+/// A file can be looked at now. One that is not there yet is no mistake: the server
+/// takes it up when it appears.
+fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
+    let KeySource::Renewed(source) = &section.keys else { return Ok(()) };
+    if let Location::File { .. } = source.location
+        && let Err(fault) = Fetcher::new(section, source).fetch(Cause::Start)
+    {
+        let (section, location) = (section.section(), &source.location);
+        writeln!(io::stderr(), "warning: [{section}]: {location} gives no keys now: {}", fault.text)?;
     }
     Ok(())
 }

@@ -19,8 +19,9 @@ pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
 /// A secret for a client, and the line that makes it known.
 fn client(name: &str) -> Result<(), Failure> {
     let secret = state::generate_key()?;
-    print(format_args!("The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration:\n"))?;
-    Ok(print(format_args!("[api_clients]\n{name} = {}", hashed(&secret)))?)
+    print(format_args!("The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration (.cfg):\n"))?;
+    let hash = hashed(&secret);
+    Ok(print(format_args!("[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""))?)
 }
 
 /// Asks the running server.
@@ -29,7 +30,11 @@ fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failu
         Some(url) => url,
         None => format!("http://{}/keys", place.load()?.server.metrics_address),
     };
-    let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).build().new_agent();
+    if !url.starts_with("http://") {
+        return Err(Failure::work(format_args!("{url} is no http:// URL: the listener for metrics speaks plain HTTP")));
+    }
+    // A proxy is for the way to others, and this is our own server.
+    let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).proxy(None).build().new_agent();
     let asked = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
     let text = asked.map_err(|error| {
         Failure::work(format_args!("no server answers at {url}: {error}; name its metrics listener by --url or --config"))
@@ -57,7 +62,7 @@ fn describe(issuer: &Value) -> Vec<String> {
         false => format!("  keys: {}", names.join(", ")),
     });
     let Some(source) = issuer["source"].as_str() else {
-        lines.push("  written in the configuration".into());
+        lines.push("  as configured, never renewed".into());
         return lines;
     };
     lines.push(format!("  from {source}"));

@@ -1,5 +1,7 @@
 //! `countersign serve`.
 
+use std::time::Duration;
+
 use super::{Failure, Place, print};
 use crate::{
     app::App,
@@ -14,9 +16,13 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     let config = place.load()?;
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
     if let Err(reason) = place.revocations(&config) {
+        // To start as if nothing had ever been revoked would be no service.
+        if !config.server.api_clients.is_empty() {
+            return Err(Failure::work(format_args!("[api_clients] may revoke tokens, but {reason}")));
+        }
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
-    let desk = place.desk(&config)?;
+    let desk = place.desk(&config, Some(TIDY))?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
     let app = App::new(config, threads, desk)?;
     runtime::serve(&app, threads, |bound| {
@@ -26,15 +32,18 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token for every client type, for an hour.
+/// How often revocations that are over are forgotten.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// A token for every client type, for an hour or as long as the section allows.
 pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
-    const LIFETIME: u64 = 3600;
+    const LIFETIME: u32 = 3600;
     let section = config.signing().ok_or_else(|| Failure::work("no section has sign = true"))?;
     let request = TokenRequest {
         client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
         environment: None,
         custom_claims: Vec::new(),
-        lifetime: Lifetime::Seconds(LIFETIME),
+        lifetime: Lifetime::Seconds(section.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into()),
     };
     issue::sign(section, &request, clock::now()).map_err(Failure::work)
 }

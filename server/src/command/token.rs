@@ -53,7 +53,7 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
 /// Verifies lines of standard input as the Inmanta surface would answer them.
 fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
     let config = place.load()?;
-    let desk = place.desk(&config)?;
+    let desk = place.desk(&config, None)?;
     let app = App::new(config, 1, desk)?;
     load_keys(&app);
     answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {

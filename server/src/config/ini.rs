@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use configparser::ini::Ini;
 
 use super::{
+    clients,
     problem::{Problem, Problems},
     setting::{Section, Setting, normal_option, normal_section},
 };
@@ -57,12 +58,18 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
 fn check_value(section: &str, option: &str, value: Option<String>) -> Result<String, (String, &'static str)> {
     let text = value.ok_or_else(|| (format!("a line in section {section} has no value"), "write it as option = value"))?;
     let known = super::options::of_section(section).is_some_and(|options| options.contains(&option));
-    let takes_several = option == "claims" || (option == "key" && (text.starts_with("-----BEGIN") || text.starts_with('{')));
+    let takes_several = option == "claims" || (option == "key" && starts_a_key(&text));
     if known && !takes_several && text.contains('\n') {
         let text = format!("{option} in section {section} goes on over several lines");
         return Err((text, "an indented line continues the one above: remove the white space in front of it"));
     }
     Ok(text)
+}
+
+/// Keys in PEM or JSON. A secret in base64 could start with one dash, not with five.
+fn starts_a_key(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("-----BEGIN") || text.starts_with('{')
 }
 
 /// Where the options of a file stand. The parser does not tell, and an error
@@ -111,7 +118,7 @@ impl Lines {
     /// Options that stand in one section twice.
     fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
         self.0.iter().filter_map(move |((section, option), lines)| {
-            let known = super::options::of_section(section)?.contains(&option.as_str());
+            let known = section == clients::SECTION || super::options::of_section(section)?.contains(&option.as_str());
             let [first, second, ..] = lines[..] else { return None };
             known.then(|| {
                 Problem::new(

@@ -11,7 +11,10 @@ use super::{
     reader::Reader,
     setting::Section,
 };
-use crate::surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM};
+use crate::{
+    issue::TOKEN_TYPE,
+    surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+};
 
 /// What a client is, and so which calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +133,7 @@ fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Prob
     let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
     let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
     if sign {
-        check_own_lifetime(reader, &rules, expire);
+        check_own_tokens(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
     let context = &mut keys::Context { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
@@ -214,7 +217,11 @@ fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_
 }
 
 /// A section that refuses the tokens it signs is a mistake.
-fn check_own_lifetime(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
+fn check_own_tokens(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
+    if rules.token_types.as_ref().is_some_and(|types| !types.iter().any(|one| one.eq_ignore_ascii_case(TOKEN_TYPE))) {
+        let text = format!("the tokens that {} signs are of the type {TOKEN_TYPE}, which its typ refuses", reader.section);
+        reader.problem("typ", text, "add it to the list, or remove the line");
+    }
     let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most)) else { return };
     let lifetime = if expire == 0 { "never expire".into() } else { format!("live for {expire} s") };
     let text =
@@ -229,7 +236,13 @@ fn read_token_types(reader: &mut Reader<'_>) -> Option<Box<[Box<str>]>> {
         let text = format!("typ in {} names an empty type", reader.section);
         reader.problem("typ", text, "write typ = at+jwt, or remove the line to accept what does not say it is something else");
     }
-    Some(types.into_iter().map(|one| one.strip_prefix("application/").unwrap_or(one).into()).collect())
+    Some(
+        types
+            .into_iter()
+            .map(|one| one.to_lowercase())
+            .map(|one| one.strip_prefix("application/").unwrap_or(&one).into())
+            .collect(),
+    )
 }
 
 /// The `claims` option of older versions: lines of `<value> in <list claim>` and

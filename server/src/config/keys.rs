@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    fs::File,
     io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{problem::Problem, reader::Reader};
-use crate::keysource::written;
+use crate::keysource::{fetch::open_regular, written};
 
 /// The secret of a section that signs or verifies with HMAC.
 #[derive(Clone)]
@@ -121,7 +120,29 @@ pub(super) fn read(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option
         reader.problem("sign", text, "sign with a section whose algorithm is HS256; countersign key generate makes a key");
         return None;
     }
-    if secret { read_secrets(reader, context) } else { read_public(reader, context) }
+    let source = if secret { read_secrets(reader, context) } else { read_public(reader, context) }?;
+    warn_of_ignored(reader, &source, context.warnings);
+    Some(source)
+}
+
+/// Options about fetching that a source does not have: whoever wrote them believes
+/// that they do something.
+fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
+    const FETCHING: [&str; 5] = ["ca_file", "jwks_cool_down", "jwks_refresh_interval", "jwks_request_timeout", "validate_cert"];
+    const SOURCES: [&str; 3] = ["discovery_uri", "jwks_uri", "key_file"];
+    let (what, ignored) = match source {
+        // The one that is used is there, and further ones are refused.
+        KeySource::Renewed(keys) if keys.location.uri().is_some() => return,
+        KeySource::Renewed(_) => ("a file", FETCHING.to_vec()),
+        KeySource::Secret(_) if reader.text("key").is_none() => {
+            ("a file that is read once", [&FETCHING[..], &["jwks_stale"]].concat())
+        }
+        KeySource::Secret(_) | KeySource::Written(_) => ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat()),
+    };
+    for option in ignored.into_iter().filter(|option| reader.text(option).is_some()) {
+        let text = format!("{option} in {} is ignored: its keys come from {what}", reader.section);
+        warnings.push(Problem::new(reader.place(option), text));
+    }
 }
 
 /// `key` or `key_file` of a section with shared secrets.
@@ -154,8 +175,11 @@ fn read_secret(reader: &mut Reader<'_>, option: &str, text: &str, algorithms: Al
     let bytes = longest.shortest_secret()?;
     // Never shows the key: these lines may end up in a log.
     let Some(secret) = written::secret(text) else {
-        let text = format!("{option} in {} is not urlsafe base64", reader.section);
-        reader.problem(option, text, "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one");
+        let help = match text.trim_start().starts_with('{') {
+            true => "a section that signs takes no JWK: write its member \"k\"",
+            false => "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one",
+        };
+        reader.problem(option, format!("{option} in {} is not urlsafe base64", reader.section), help);
         return None;
     };
     if secret.len() < bytes {
@@ -235,12 +259,12 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
     let is_file = scheme == "file" && option == "jwks_uri";
     let complete = if is_file { rest.starts_with('/') || rest.starts_with("localhost/") } else { !authority.is_empty() };
     if !(is_file || ["https", "http"].contains(&scheme)) || !complete || uri.contains(char::is_whitespace) {
-        let text = format!("{option} {uri:?} in {} is no https://, http:// or file:// URI", reader.section);
-        reader.problem(
-            option,
-            text,
-            "write one such as https://idp.example/keys or, for jwks_uri, file:///etc/countersign/keys.json",
-        );
+        let (schemes, example) = match option {
+            "jwks_uri" => ("https://, http:// or file://", "https://idp.example/keys or file:///etc/countersign/keys.json"),
+            _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
+        };
+        let text = format!("{option} {uri:?} in {} is no {schemes} URI", reader.section);
+        reader.problem(option, text, &format!("write one such as {example}"));
         return None;
     }
     Some(match option {
@@ -295,18 +319,20 @@ fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
 fn read_authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text("ca_file") else { return Vec::new() };
     let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).map_while(Result::ok).collect();
-    if found.is_empty() {
-        reader.problem("ca_file", format!("{path} holds no certificate"), "give a file with certificates in PEM");
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => return found,
+        Ok(_) => reader.problem("ca_file", format!("{path} holds no certificate"), "give a file with certificates in PEM"),
+        Err(fault) => reader.problem("ca_file", format!("{path} is damaged: {fault}"), "give a file with certificates in PEM"),
     }
-    found
+    Vec::new()
 }
 
 fn read_file(reader: &mut Reader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
     // A device has no end.
     const MOST: u64 = 1 << 20;
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    let read = open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
     read.map(|_| bytes)
         .map_err(|error| {
             let text = format!("{option} in {} cannot be read: {}: {error}", reader.section, path.display());

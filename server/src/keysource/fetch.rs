@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -20,7 +21,7 @@ use ureq::{
 
 use super::written;
 use crate::{
-    clock,
+    clock::{self, Stopwatch},
     config::{IssuerSection, Location, RenewedKeys},
 };
 
@@ -65,13 +66,15 @@ pub struct Fetcher {
     seen: Option<Seen>,
     /// The key set that the discovery document named.
     discovered: Option<String>,
+    /// Since the fetch under way began: it has one time for all its requests.
+    started: Stopwatch,
 }
 
 /// A version of a file or of an answer.
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
-    /// Device, inode, length, modification time.
-    File([i128; 5]),
+    /// Device, inode, length, times of the last modification and change.
+    File([i128; 7]),
     /// The URI and its `ETag` (RFC 9110 section 8.8.3).
     Answer(String, String),
 }
@@ -95,6 +98,7 @@ impl Fetcher {
             agent: None,
             seen: None,
             discovered: None,
+            started: Stopwatch::start(),
         }
     }
 
@@ -103,6 +107,7 @@ impl Fetcher {
     /// # Errors
     /// Why there are no keys, or none that can be used.
     pub fn fetch(&mut self, cause: Cause) -> Result<Fetched, FetchFault> {
+        self.started = Stopwatch::start();
         let fetched = self.ask(cause).and_then(|answer| self.read(answer));
         if fetched.is_err() {
             // The next time the provider may say where its keys are now.
@@ -150,10 +155,17 @@ impl Fetcher {
     }
 
     fn read_file(&self, path: &Path) -> io::Result<Answer> {
-        let mut file = std::fs::File::open(path)?;
+        let mut file = open_regular(path)?;
         let about = file.metadata()?;
-        let version =
-            [about.dev().into(), about.ino().into(), about.len().into(), about.mtime().into(), about.mtime_nsec().into()];
+        let version = [
+            about.dev().into(),
+            about.ino().into(),
+            about.len().into(),
+            about.mtime().into(),
+            about.mtime_nsec().into(),
+            about.ctime().into(),
+            about.ctime_nsec().into(),
+        ];
         // Within the resolution of its time stamp a file can change unseen.
         let is_settled = i128::from(about.mtime()) + 2 < i128::from(clock::now().0);
         let seen = is_settled.then_some(Seen::File(version));
@@ -193,20 +205,19 @@ impl Fetcher {
         let metadata: Metadata = serde_json::from_slice(&body(response, DISCOVERY_BYTES)?)
             .map_err(|error| fault(format!("the discovery document cannot be read: {error}")))?;
         if metadata.issuer != *self.issuer {
-            let (theirs, ours) = (metadata.issuer, &self.issuer);
+            let (theirs, ours) = (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
             return Err(fault(format!("the discovery document is of the issuer {theirs:?}, not of {ours:?}")));
         }
-        let keys: Uri = metadata.jwks_uri.parse().map_err(|_| fault("its jwks_uri is no URI".into()))?;
-        let allowed = match keys.scheme_str() {
-            Some("https") => true,
-            Some("http") => uri.starts_with("http://"),
-            _ => false,
-        };
-        let has_credentials = keys.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        if !allowed || has_credentials {
-            return Err(fault(format!("its jwks_uri {:?} is not https", metadata.jwks_uri)));
+        // Not shown: it may hold a password.
+        let keys = metadata.jwks_uri.parse::<Uri>().map_err(|_| fault("the jwks_uri in it is no http(s) URI".into()))?;
+        if keys.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(fault("the jwks_uri in it holds credentials".into()));
         }
-        Ok(metadata.jwks_uri)
+        match keys.scheme_str() {
+            Some("https") => Ok(metadata.jwks_uri),
+            Some("http") if uri.starts_with("http://") => Ok(metadata.jwks_uri),
+            _ => Err(fault("the jwks_uri in it is not https".into())),
+        }
     }
 
     /// A 200, or a 304 if it was asked for by `etag`; redirects are followed on the
@@ -214,11 +225,16 @@ impl Fetcher {
     fn get(&mut self, uri: &str, accept: &str, etag: Option<&str>) -> Result<Response<Body>, FetchFault> {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
-            None => self.agent.insert(agent(&self.source, uri)?).clone(),
+            None => self.agent.insert(agent(&self.source)?).clone(),
         };
         let mut uri: Uri = uri.parse().map_err(|_| FetchFault::new("unreachable", "it is no URI"))?;
         for _ in 0..=REDIRECTS {
-            let mut request = agent.get(&uri).header(header::ACCEPT, accept);
+            let left = self.source.timeout.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                return Err(FetchFault::new("timeout", "the provider took too long"));
+            }
+            let request = agent.get(&uri).config().timeout_global(Some(left)).build();
+            let mut request = request.header(header::ACCEPT, accept);
             if let Some(etag) = etag {
                 request = request.header(header::IF_NONE_MATCH, etag);
             }
@@ -231,6 +247,14 @@ impl Fetcher {
         }
         Err(FetchFault::new("redirect", format!("the provider redirected more than {REDIRECTS} times")))
     }
+}
+
+/// Opens a file that ends: to open a pipe would wait for whoever writes to it.
+///
+/// # Errors
+/// There is none.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 /// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).
@@ -247,10 +271,16 @@ fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchFault> {
 }
 
 fn transport_fault(error: &ureq::Error) -> FetchFault {
+    let text = error.to_string();
     match error {
-        ureq::Error::Timeout(_) => FetchFault::new("timeout", error),
-        ureq::Error::BodyExceedsLimit(_) => FetchFault::new("too_long", error),
-        _ => FetchFault::new("unreachable", error),
+        ureq::Error::Timeout(_) => FetchFault::new("timeout", text),
+        ureq::Error::BodyExceedsLimit(most) => FetchFault::new("too_long", format!("the answer has {most} bytes or more")),
+        // What `openssl req -x509` makes, and no server should present.
+        _ if text.contains("CaUsedAsEndEntity") => {
+            let hint = "the certificate is that of an authority (CA:TRUE): give the provider one that the authority signed";
+            FetchFault::new("unreachable", format!("{text}; {hint}"))
+        }
+        _ => FetchFault::new("unreachable", text),
     }
 }
 
@@ -281,15 +311,17 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(found?.saturating_sub(age))
 }
 
-fn agent(source: &RenewedKeys, uri: &str) -> Result<Agent, FetchFault> {
+fn agent(source: &RenewedKeys) -> Result<Agent, FetchFault> {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
         .disable_verification(!source.validate_cert);
-    let needs_roots = uri.starts_with("https:") && source.validate_cert;
+    // A discovery document on plain http may still name a key set on https.
+    let is_plain = matches!(&source.location, Location::Jwks(uri) if uri.starts_with("http://"));
+    let needs_roots = source.validate_cert && !is_plain;
     let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
     let config = Agent::config_builder()
-        .tls_config(tls.build())
-        .timeout_global(Some(source.timeout))
+        .tls_config(tls.build()) // Minutes lie between two questions: whoever kept the line open has hung up.
+        .max_idle_connections(0)
         .http_status_as_error(false)
         .max_redirects(0)
         .user_agent("countersign");

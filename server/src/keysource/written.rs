@@ -1,5 +1,6 @@
-//! Keys as people write them down: secrets in base64, public keys and X.509
-//! certificates in PEM or DER, JWKs and JWK Sets in JSON.
+//! Keys as people write them down: secrets in base64; public keys and X.509
+//! certificates in PEM, or in one line as the base64 of PEM or DER; JWKs and JWK
+//! Sets in JSON.
 
 use std::fmt::Display;
 
@@ -16,7 +17,7 @@ use countersign_engine::{
     jwks::{Origin, Policy, SkippedKey},
 };
 use rustls::pki_types::{
-    CertificateDer, SubjectPublicKeyInfoDer,
+    CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
     pem::{PemObject as _, SectionKind},
 };
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
 pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
     let text = text.trim_ascii();
     if text.starts_with(b"{") {
-        return jwks(text, Origin::Static, algorithms);
+        return if holds_private_key(text) { Err(PRIVATE.into()) } else { jwks(text, Origin::Static, algorithms) };
     }
     if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
         let secret = str::from_utf8(text).ok().and_then(secret).ok_or("it is neither urlsafe base64 nor a JWK")?;
@@ -93,7 +94,9 @@ fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
         return pem_to_jwk(bytes);
     }
     match X509Certificate::from_der(bytes) {
-        Ok((_, certificate)) => to_jwk(certificate.public_key()),
+        Ok(([], certificate)) => to_jwk(certificate.public_key()),
+        Ok(_) => Err("bytes follow the certificate".into()),
+        Err(_) if PrivateKeyDer::try_from(bytes).is_ok() => Err(PRIVATE.into()),
         Err(_) => spki_to_jwk(bytes),
     }
 }
@@ -106,14 +109,21 @@ fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
     match &sections[..] {
         [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
-        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => {
-            Err("it is a private key: give the public one, by openssl pkey -in key.pem -pubout".into())
-        }
+        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => Err(PRIVATE.into()),
         [] => Err("it holds neither a PUBLIC KEY nor a CERTIFICATE".into()),
         [_] => Err("it is neither a PUBLIC KEY nor a CERTIFICATE".into()),
         _ => Err("it holds several keys or certificates: give the one that signs, or a JWK Set with a kid for each".into()),
     }
 }
+
+/// Whether a JWK, or one of a set, has the private half of a key pair with it.
+fn holds_private_key(json: &[u8]) -> bool {
+    let document: Value = serde_json::from_slice(json).unwrap_or_default();
+    let is_private = |jwk: &Value| jwk["kty"] != "oct" && !jwk["d"].is_null();
+    is_private(&document) || document["keys"].as_array().is_some_and(|keys| keys.iter().any(is_private))
+}
+
+const PRIVATE: &str = "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
 
 fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
     let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|fault| damaged(&fault))?;

@@ -3,33 +3,45 @@
 //!
 //! The first line names the format. Each further line is a checksum and a record
 //! in JSON; the checksum covers the record and everything before it, so a line
-//! that was changed, moved or taken out is noticed. An append happens under the
+//! that was changed, moved or taken out is noticed, except at the end: whoever can
+//! write the file can cut it short while nobody follows it. An append happens under the
 //! file's lock and is on the disk when it returns. What a killed process left half
 //! written has no line ending: nobody was told that it is kept, and the next append
 //! takes its place. Rewriting without what is over makes a new file and renames it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use countersign_engine::{Revocation, UnixTime};
+use countersign_engine::Revocation;
 
 use super::{
     RevocationStore,
     record::{Record, to_hex},
 };
+use crate::clock::Stopwatch;
 
 const HEADER: &[u8] = b"countersign-revocations 1\n";
 
 /// A file of revocations, followed as others append to it.
 pub struct Journal {
     path: PathBuf,
+    /// How far it has been read; `None` to begin at its start.
     followed: Option<Followed>,
+    /// Whether the file has ever been there: then it is not to be missing.
+    was_there: bool,
+    /// Read and not handed out, because something else failed.
+    unread: Vec<Revocation>,
 }
+
+/// How long to wait for another process to give the file back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far a file has been read.
 struct Followed {
@@ -46,12 +58,18 @@ impl Journal {
     /// The file at this path, which need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, followed: None }
+        Self { path, followed: None, was_there: false, unread: Vec::new() }
     }
 
     fn damaged(&self, what: &str) -> io::Error {
-        let text = format!("{} {what}; restore it, or move it away to go on without what it holds", self.path.display());
+        let text =
+            format!("{} {what}; restore it, or move it away and restart to go on without what it holds", self.path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+
+    fn gone(&self) -> io::Error {
+        let text = format!("{} is gone; put it back, or restart to begin a new one", self.path.display());
+        io::Error::new(io::ErrorKind::NotFound, text)
     }
 
     /// Names the file in an error of the operating system.
@@ -62,45 +80,55 @@ impl Journal {
     /// Reads what was appended since the last time, of `file` if that is another
     /// one than before.
     fn catch_up(&mut self, file: File) -> io::Result<Vec<Revocation>> {
+        self.was_there = true;
         let about = file.metadata()?;
         let identity = (about.dev(), about.ino());
         let mut followed = match self.followed.take() {
             Some(followed) if followed.identity == identity => followed,
             _ => Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 },
         };
-        let read = followed.read_on();
-        // Where it stopped, so that a fault is found again and not passed over.
-        self.followed = Some(followed);
-        read.map_err(|fault| match fault {
-            ReadFault::Io(error) => self.named(error),
-            ReadFault::Damaged(what) => self.damaged(&what),
-        })
+        match followed.read_on() {
+            Ok(new) => {
+                self.followed = Some(followed);
+                self.unread.extend(new);
+                Ok(std::mem::take(&mut self.unread))
+            }
+            Err(ReadFault::Shorter) => {
+                // What is missing is known here; whoever puts it back continues from there.
+                self.followed = Some(followed);
+                Err(self.damaged("has become shorter"))
+            }
+            // From the start the next time: what was read before the fault must not be
+            // passed over when the file is repaired.
+            Err(ReadFault::Damaged(what)) => Err(self.damaged(&what)),
+            Err(ReadFault::Io(error)) => Err(self.named(error)),
+        }
     }
 
     /// Opens the file for writing and locks it, making it first if need be.
     fn lock(&self) -> io::Result<Locked> {
-        if let Some(directory) = self.path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
+        DirBuilder::new().recursive(true).mode(0o700).create(directory(&self.path))?;
         loop {
             let is_new = !self.path.exists();
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-            file.lock()?;
+            wait_for(|| file.try_lock())?;
+            let file = Locked(file);
             // While we waited another process may have put a new file in its place.
-            let (ours, there) = (file.metadata()?, self.path.metadata());
+            let (ours, there) = (file.0.metadata()?, self.path.metadata());
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
                 if is_new {
+                    give_to_owner_of(&file.0, directory(&self.path));
                     sync_directory(&self.path)?;
                 }
-                return Ok(Locked(file));
+                return Ok(file);
             }
         }
     }
 
     /// Writes lines behind everything complete, under the lock.
     fn write(&mut self, file: &mut File, revocations: &[Revocation]) -> io::Result<()> {
-        let Some(followed) = &mut self.followed else { return Ok(()) };
+        let followed = self.followed.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
         let mut lines = Vec::new();
         let mut checksum = followed.checksum.clone();
         if followed.end == 0 {
@@ -125,23 +153,36 @@ impl Journal {
 }
 
 impl RevocationStore for Journal {
-    fn read_new(&mut self) -> io::Result<Vec<Revocation>> {
-        match File::open(&self.path) {
-            Ok(file) => self.catch_up(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.followed.is_none() => Ok(Vec::new()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.damaged("is gone")),
-            Err(error) => Err(self.named(error)),
+    fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => return Ok(Some(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.gone()),
+            Err(error) => return Err(self.named(error)),
+        };
+        // Not while somebody writes: half of it would look like damage.
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if self.followed.is_some() => return Ok(None),
+            Err(_) => wait_for(|| file.try_lock_shared()).map_err(|error| self.named(error))?,
         }
+        let _lock = Locked(file.try_clone()?);
+        self.catch_up(file).map(Some)
     }
 
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
-        if self.followed.is_some() && !self.path.exists() {
-            return Err(self.damaged("is gone"));
+        if self.was_there && !self.path.exists() {
+            return Err(self.gone());
         }
         let mut lock = self.lock().map_err(|error| self.named(error))?;
         let others = self.catch_up(lock.0.try_clone()?)?;
-        self.write(&mut lock.0, revocations).map_err(|error| self.named(error))?;
-        Ok(others)
+        match self.write(&mut lock.0, revocations) {
+            Ok(()) => Ok(others),
+            Err(error) => {
+                self.unread = others;
+                Err(self.named(error))
+            }
+        }
     }
 
     fn records(&self) -> usize {
@@ -150,14 +191,17 @@ impl RevocationStore for Journal {
 
     fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()> {
         let lock = self.lock().map_err(|error| self.named(error))?;
-        let kept = keep(self.catch_up(lock.0.try_clone()?)?);
+        let new = self.catch_up(lock.0.try_clone()?)?;
+        let kept = keep(new);
         let mut lines = HEADER.to_vec();
         let mut checksum = digest(&SHA256, HEADER).as_ref().to_vec();
         write_lines(&mut lines, &mut checksum, &kept)?;
-        let draft = self.path.with_extension("new");
+        let mut draft = self.path.clone().into_os_string();
+        draft.push(".new");
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&lines)?;
+        give_to_owner_of(&file, &self.path);
         file.sync_all()?;
         #[expect(clippy::disallowed_methods, reason = "the new file takes the old one's place, whole or not at all")]
         std::fs::rename(&draft, &self.path)?;
@@ -180,8 +224,24 @@ impl Drop for Locked {
     }
 }
 
+/// Takes a lock, unless another process does not let go of it.
+fn wait_for(take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
+    let waiting = Stopwatch::start();
+    loop {
+        match take() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if waiting.elapsed() > PATIENCE => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
 enum ReadFault {
     Io(io::Error),
+    Shorter,
     Damaged(String),
 }
 
@@ -194,18 +254,18 @@ impl From<io::Error> for ReadFault {
 impl Followed {
     fn read_on(&mut self) -> Result<Vec<Revocation>, ReadFault> {
         if self.file.metadata()?.len() < self.end {
-            return Err(ReadFault::Damaged("has become shorter".into()));
+            return Err(ReadFault::Shorter);
         }
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.read_to_end(&mut bytes)?;
         let mut revocations = Vec::new();
-        // What has no line ending yet is being written, or never will be.
+        if self.end == 0 && !bytes.starts_with(HEADER) && !HEADER.starts_with(&bytes) {
+            return Err(ReadFault::Damaged("does not start as a file of revocations does".into()));
+        }
+        // What has no line ending was never completed.
         for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             if self.end == 0 {
-                if line != HEADER {
-                    return Err(ReadFault::Damaged("does not start as a file of revocations does".into()));
-                }
                 self.checksum = digest(&SHA256, HEADER).as_ref().to_vec();
             } else {
                 revocations.push(self.read_line(line)?);
@@ -226,7 +286,7 @@ impl Followed {
             return Err(damaged());
         }
         let record: Record = serde_json::from_slice(json).map_err(|_| damaged())?;
-        let revocation = record.meaning(UnixTime(0)).map_err(|_| damaged())?;
+        let revocation = record.meaning().map_err(|_| damaged())?;
         self.checksum = checksum;
         Ok(revocation)
     }
@@ -256,8 +316,19 @@ fn write_lines(lines: &mut Vec<u8>, checksum: &mut Vec<u8>, revocations: &[Revoc
 
 /// A new name is only kept once its directory is.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    File::open(directory(path))?.sync_all()
+}
+
+fn directory(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
+/// What an administrator makes is for the server to read, which may not be one.
+fn give_to_owner_of(file: &File, model: &Path) {
+    if let Ok(model) = model.metadata() {
+        let _only_administrators_can = fchown(file, Some(model.uid()), Some(model.gid()));
+    }
 }
 
 #[cfg(test)]
@@ -306,12 +377,12 @@ mod tests {
     #[test]
     fn what_was_appended_is_read_back_by_the_next_process() {
         let place = Place::new("back");
-        assert_eq!(place.journal().read_new().unwrap(), [], "no file yet");
+        assert_eq!(place.journal().read_new().unwrap().unwrap(), [], "no file yet");
         let mut journal = place.journal();
         assert_eq!(journal.append(&[entry(1), entry(2)]).unwrap(), []);
         journal.append(&[entry(3)]).unwrap();
-        assert_eq!(place.journal().read_new().unwrap(), [entry(1), entry(2), entry(3)]);
-        assert_eq!(journal.read_new().unwrap(), [], "not told twice");
+        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(2), entry(3)]);
+        assert_eq!(journal.read_new().unwrap().unwrap(), [], "not told twice");
         assert_eq!(place.file().metadata().unwrap().mode() & 0o777, 0o600);
     }
 
@@ -321,16 +392,16 @@ mod tests {
         let (mut one, mut other) = (place.journal(), place.journal());
         one.append(&[entry(1)]).unwrap();
         assert_eq!(other.append(&[entry(2)]).unwrap(), [entry(1)], "what others wrote first");
-        assert_eq!(one.read_new().unwrap(), [entry(2)]);
+        assert_eq!(one.read_new().unwrap().unwrap(), [entry(2)]);
         one.rewrite(&mut |new| {
             assert_eq!(new, []);
             vec![entry(2)]
         })
         .unwrap();
-        assert_eq!(other.read_new().unwrap(), [entry(2)], "a new file is read from its start");
+        assert_eq!(other.read_new().unwrap().unwrap(), [entry(2)], "a new file is read from its start");
         other.append(&[entry(3)]).unwrap();
-        assert_eq!(one.read_new().unwrap(), [entry(3)]);
-        assert_eq!((one.records(), place.journal().read_new().unwrap()), (2, vec![entry(2), entry(3)]));
+        assert_eq!(one.read_new().unwrap().unwrap(), [entry(3)]);
+        assert_eq!((one.records(), place.journal().read_new().unwrap().unwrap()), (2, vec![entry(2), entry(3)]));
     }
 
     #[test]
@@ -342,14 +413,14 @@ mod tests {
         for cut in first_two..whole.len() {
             place.put(&whole[..cut]);
             let mut journal = place.journal();
-            assert_eq!(journal.read_new().unwrap(), [entry(1)], "cut at {cut}");
+            assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1)], "cut at {cut}");
             journal.append(&[entry(3)]).unwrap();
-            assert_eq!(place.journal().read_new().unwrap(), [entry(1), entry(3)], "cut at {cut}");
+            assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(3)], "cut at {cut}");
         }
         // Also before the first line was complete.
         place.put(&whole[..5]);
         place.journal().append(&[entry(4)]).unwrap();
-        assert_eq!(place.journal().read_new().unwrap(), [entry(4)]);
+        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(4)]);
     }
 
     #[test]
@@ -367,11 +438,62 @@ mod tests {
             assert!(journal.append(&[entry(9)]).is_err(), "byte {at}, and nothing is written behind it");
         }
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        let put = |order: &[usize]| place.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>());
         for order in [&[0, 1, 3][..], &[0, 2, 1, 3], &[1, 2, 3], &[0, 1, 1]] {
-            place.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>());
+            put(order);
             let fault = place.journal().read_new().unwrap_err().to_string();
             assert!(fault.contains("move it away"), "{order:?}: {fault}");
         }
+        // The end alone has nothing behind it that would tell; who follows the file knows.
+        put(&[0, 1, 2, 3]);
+        let mut follower = place.journal();
+        assert_eq!(follower.read_new().unwrap().unwrap().len(), 3);
+        put(&[0, 1, 2]);
+        assert!(follower.read_new().is_err());
+        assert_eq!(place.journal().read_new().unwrap().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_stood_before_the_damage_is_read_again_once_it_is_repaired() {
+        let place = Place::new("repair");
+        place.journal().append(&[entry(1), entry(2)]).unwrap();
+        let whole = place.bytes();
+        let mut changed = whole.clone();
+        let last = changed.len() - 3;
+        changed[last] ^= 1;
+        place.put(&changed);
+        let mut journal = place.journal();
+        assert!(journal.read_new().is_err());
+        // In place, as `cp` does it.
+        place.put(&whole);
+        assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1), entry(2)]);
+    }
+
+    #[test]
+    fn another_kind_of_file_is_never_written_over() {
+        let place = Place::new("foreign");
+        place.journal().append(&[]).unwrap();
+        for foreign in [&b"a secret without a line ending"[..], &[0; 5000], b"countersign-revocations 2\n", b"\n"] {
+            place.put(foreign);
+            assert!(place.journal().read_new().is_err());
+            assert!(place.journal().append(&[entry(1)]).is_err());
+            assert_eq!(place.bytes(), foreign);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_back_is_a_fault_and_nothing_is_lost_by_it() {
+        let place = Place::new("locked");
+        let (mut journal, mut other) = (place.journal(), place.journal());
+        journal.append(&[entry(1)]).unwrap();
+        other.append(&[entry(2)]).unwrap();
+        let hung = File::open(place.file()).unwrap();
+        hung.lock().unwrap();
+        assert_eq!(journal.read_new().unwrap(), None, "it cannot be told now");
+        assert_eq!(journal.append(&[entry(3)]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(place.journal().read_new().unwrap_err().kind(), io::ErrorKind::TimedOut, "and is not taken for empty");
+        hung.unlock().unwrap();
+        assert_eq!(journal.read_new().unwrap().unwrap(), [entry(2)]);
     }
 
     #[test]
@@ -383,7 +505,7 @@ mod tests {
         place.put(HEADER);
         assert!(journal.read_new().unwrap_err().to_string().contains("shorter"));
         place.put(&whole);
-        assert_eq!(journal.read_new().unwrap(), []);
+        assert_eq!(journal.read_new().unwrap().unwrap(), []);
         std::fs::remove_dir_all(place.file().parent().unwrap()).unwrap();
         assert!(journal.read_new().unwrap_err().to_string().contains("is gone"));
         assert!(journal.append(&[entry(2)]).unwrap_err().to_string().contains("is gone"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use countersign_engine::{Revocation, Revoked, UnixTime};
+use countersign_engine::{Revocation, Revoked, UnixTime, limits};
 use serde::{Deserialize, Serialize};
 
 /// The members of a written revocation. Which of them are there says what is
@@ -34,19 +34,40 @@ pub struct Record {
 }
 
 impl Record {
-    /// What it revokes. `issued_before` means tokens of every moment up to `now`,
-    /// this second included, where it is needed and left out.
+    /// What it revokes, asked for now: what is clearly a slip is refused, since
+    /// nobody can take a revocation back. `issued_before` means every token up to
+    /// now where it is needed and left out; `leeway` is how far ahead of ours the
+    /// clock may be that dated them.
+    ///
+    /// # Errors
+    /// What is missing, too much, or not meant.
+    pub fn request(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
+        let texts = [&self.issuer, &self.jti, &self.subject, &self.kid];
+        if texts.into_iter().flatten().any(|text| text.is_empty() || text.len() > limits::TOKEN_BYTES) {
+            return Err("a value is empty, or longer than any token".into());
+        }
+        // The second that is running is meant as a whole.
+        let moment = now.plus(leeway).plus(1);
+        // Clocks differ by so much.
+        const LATER: u64 = 60;
+        if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(LATER)) {
+            return Err("issued_before lies in the future: it is in seconds since 1970, not milliseconds".into());
+        }
+        if self.until.is_some_and(|until| UnixTime(until) <= now) {
+            return Err("until has passed: the revocation would be forgotten at once".into());
+        }
+        let issued_before = self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
+        Self { issued_before, ..self }.meaning()
+    }
+
+    /// What it revokes, as it was written once.
     ///
     /// # Errors
     /// What is missing or too much.
-    pub fn meaning(self, now: UnixTime) -> Result<Revocation, String> {
+    pub fn meaning(self) -> Result<Revocation, String> {
         let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
-        let texts = [&issuer, &jti, &subject, &kid];
-        if texts.into_iter().flatten().any(String::is_empty) {
-            return Err("a value is empty".into());
-        }
         let has_moment = issued_before.is_some();
-        let moment = UnixTime(issued_before.unwrap_or_else(|| now.plus(1).0));
+        let moment = || issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
         let issuer = issuer.map(String::into_boxed_str);
         let need =
             |issuer: Option<Box<str>>| issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned());
@@ -56,12 +77,12 @@ impl Record {
             }
             (Some(jti), None, None, None) => Revoked::TokenId { issuer: need(issuer)?, token_id: jti.into() },
             (None, Some(subject), None, None) => {
-                Revoked::Subject { issuer: need(issuer)?, subject: subject.into(), issued_before: moment }
+                Revoked::Subject { issuer: need(issuer)?, subject: subject.into(), issued_before: moment()? }
             }
             (None, None, Some(kid), None) => Revoked::Key { issuer: need(issuer)?, kid: kid.into() },
             (None, None, None, Some(_)) if issuer.is_some() => return Err("signing_input_sha256 goes without an issuer".into()),
             (None, None, None, Some(digest)) => Revoked::SigningInput(from_hex(&digest)?),
-            (None, None, None, None) if has_moment => Revoked::Everything { issuer, issued_before: moment },
+            (None, None, None, None) if has_moment => Revoked::Everything { issuer, issued_before: moment()? },
             (None, None, None, None) => {
                 return Err("say what to revoke: a jti, subject or kid with its issuer, a signing_input_sha256, or everything \
                             issued_before a moment"
@@ -124,22 +145,39 @@ mod tests {
     const NOW: UnixTime = UnixTime(1000);
 
     fn meaning(json: &str) -> Result<Revocation, String> {
-        serde_json::from_str::<Record>(json).map_err(|error| error.to_string())?.meaning(NOW)
+        serde_json::from_str::<Record>(json).map_err(|error| error.to_string())?.request(NOW, 0)
     }
 
     #[test]
     fn every_kind_is_written_and_read_back() {
         let digest = "ab".repeat(32);
         for json in [
-            r#"{"issuer":"i","jti":"1","until":5}"#,
+            r#"{"issuer":"i","jti":"1","until":5000}"#,
             r#"{"issuer":"i","subject":"s","issued_before":7}"#,
             r#"{"issuer":"i","kid":"k"}"#,
             r#"{"issuer":"i","issued_before":7}"#,
-            r#"{"issued_before":7,"until":9}"#,
+            r#"{"issued_before":7,"until":9000}"#,
             &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
         ] {
             let revocation = meaning(json).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(json).unwrap().meaning().as_ref(), Ok(&revocation), "read back");
             assert_eq!(serde_json::to_string(&Record::from(&revocation)).unwrap(), json);
+        }
+    }
+
+    /// Whatever was entered once must be readable for ever, odd or not.
+    #[test]
+    fn what_is_refused_as_a_request_is_read_back_all_the_same() {
+        let long = "x".repeat(100_000);
+        for json in [
+            r#"{"issuer":"","jti":""}"#,
+            r#"{"issuer":"i","subject":"","issued_before":18446744073709551615,"until":0}"#,
+            &format!(r#"{{"issuer":"i","kid":"{long}"}}"#),
+        ] {
+            let record: Record = serde_json::from_str(json).unwrap();
+            assert!(record.clone().request(NOW, 0).is_err());
+            let revocation = record.clone().meaning().unwrap();
+            assert_eq!(Record::from(&revocation), record);
         }
     }
 
@@ -147,6 +185,18 @@ mod tests {
     fn a_subject_is_revoked_up_to_and_with_this_second() {
         let Revoked::Subject { issued_before, .. } = meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().what else { panic!() };
         assert_eq!(issued_before, UnixTime(1001));
+        let record = Record { issuer: Some("i".into()), subject: Some("s".into()), ..Record::default() };
+        let Revoked::Subject { issued_before, .. } = record.request(NOW, 30).unwrap().what else { panic!() };
+        assert_eq!(issued_before, UnixTime(1031), "of an issuer whose clock may be ahead");
+    }
+
+    #[test]
+    fn slips_that_nobody_could_take_back_are_refused() {
+        let request = |json: &str| serde_json::from_str::<Record>(json).unwrap().request(NOW, 0).map(drop);
+        assert!(request(r#"{"issued_before":1061,"until":1001}"#).is_ok());
+        assert!(request(r#"{"issued_before":1700000000000}"#).unwrap_err().contains("not milliseconds"));
+        assert!(request(r#"{"issued_before":1062}"#).unwrap_err().contains("future"));
+        assert!(request(r#"{"issuer":"i","jti":"1","until":1000}"#).unwrap_err().contains("until has passed"));
     }
 
     #[test]
@@ -154,7 +204,7 @@ mod tests {
         for (json, expected) in [
             ("{}", "say what to revoke"),
             (r#"{"issuer":"i"}"#, "say what to revoke"),
-            (r#"{"until":5}"#, "say what to revoke"),
+            (r#"{"until":5000}"#, "say what to revoke"),
             (r#"{"jti":"1"}"#, "issuer is missing"),
             (r#"{"kid":"1"}"#, "issuer is missing"),
             (r#"{"subject":"1","issued_before":1}"#, "issuer is missing"),

@@ -1,5 +1,7 @@
 //! Probes.
 
+use std::sync::Arc;
+
 use countersign_engine::KeySet;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -21,13 +23,9 @@ pub(super) fn live() -> Response<Body> {
 pub(super) fn ready(app: &App) -> Response<Body> {
     let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let snapshot = app.verifier.snapshot();
-    let keys = |name: &str| snapshot.issuer(name).and_then(|issuer| issuer.keys()).map_or(0, KeySet::len);
-    let issuers: Value = app
-        .keys
-        .iter()
-        .map(|source| json!({ "section": source.section().section(), "keys": keys(&source.section().issuer.name) }))
-        .collect();
+    let keys = |keys: Option<Arc<KeySet>>| keys.map_or(0, |keys| keys.len());
+    let issuers: Value =
+        app.keys_in_use().map(|(source, of)| json!({ "section": source.section().section(), "keys": keys(of) })).collect();
     let Status { count, fault, .. } = app.revocations.status();
     let revocations = json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
     no_store(json(status, &json!({ "ready": ready, "issuers": issuers, "revocations": revocations })))

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use countersign_engine::{KeySet, Reject};
+use countersign_engine::Reject;
 use http::{Response, StatusCode};
 use prometheus_client::{
     collector::Collector,
@@ -15,7 +15,7 @@ use crate::{
     app::App,
     clock,
     http::{Body, empty, typed},
-    keysource::Source,
+    keysource::{Progress, Source},
     metrics::Outcome,
 };
 
@@ -70,37 +70,34 @@ impl Scrape {
     /// Every family by issuer section; of keys that are never renewed only how many
     /// there are.
     fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let snapshot = self.0.verifier.snapshot();
-        let keys = |source: &Source| {
-            let issuer = snapshot.issuer(&source.section().issuer.name)?;
-            Some(issuer.keys().map_or(0, KeySet::len))
+        let counts = self.0.keys_in_use().map(|(source, keys)| (section(source), keys.map_or(0, |keys| keys.len())));
+        gauges(encoder, "issuer_keys", "Usable keys", counts)?;
+        // Looked at once, so that what is said of one issuer fits together.
+        let renewed = self.0.keys.iter().filter(|source| source.renewed().is_some());
+        let renewed: Vec<_> = renewed.map(|source| (source, source.progress())).collect();
+        let at = |moment: fn(&Progress) -> Option<u64>| {
+            renewed.iter().filter_map(move |(source, progress)| Some((section(source), moment(progress)?)))
         };
-        let now = clock::now().0;
-        let sources = || self.0.keys.iter();
-        let renewed = || sources().filter(|source| source.renewed().is_some());
-        let success = |source: &Source| Some(source.progress().last_success?.0);
+        let success = |progress: &Progress| progress.last_success.map(|at| at.0);
+        gauges(encoder, "issuer_keys_last_success_timestamp_seconds", "When keys were last confirmed", at(success))?;
+        let failure = |progress: &Progress| progress.last_failure.as_ref().map(|(at, _)| at.0);
+        gauges(encoder, "issuer_keys_last_failure_timestamp_seconds", "When keys could last not be had", at(failure))?;
+        let age = |progress: &Progress| progress.last_success.map(|at| clock::now().0.saturating_sub(at.0));
+        gauges(encoder, "issuer_keys_staleness_seconds", "How long ago keys were last confirmed", at(age))?;
+        let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(|(source, progress)| {
+            let (_, fault) = progress.last_failure.as_ref()?;
+            Some(([("section", source.section().section()), ("reason", fault.code)], 1))
+        });
+        gauges(encoder, "issuer_keys_failing", "1 while the keys cannot be had, by reason", failing)?;
 
-        gauges(encoder, "issuer_keys", "Usable keys", sources().filter_map(|one| Some((section(one), keys(one)?))))?;
-        let values = renewed().filter_map(|one| Some((section(one), success(one)?)));
-        gauges(encoder, "issuer_keys_last_success_timestamp_seconds", "When keys were last confirmed", values)?;
-        let values = renewed().filter_map(|one| Some((section(one), one.progress().last_failure?.0.0)));
-        gauges(encoder, "issuer_keys_last_failure_timestamp_seconds", "When keys could last not be had", values)?;
-        let values = renewed().filter_map(|one| Some((section(one), now.saturating_sub(success(one)?))));
-        gauges(encoder, "issuer_keys_staleness_seconds", "How long ago keys were last confirmed", values)?;
-        let values = renewed().flat_map(|one| {
-            // The reason of the last failure, while the last fetch failed.
-            let failing = one.progress().last_failure.filter(|_| one.progress().is_failing);
-            failing.map(|(_, fault)| ([("section", one.section().section()), ("reason", fault.code)], 1u64))
+        let failures = renewed.iter().map(|(source, progress)| (section(source), progress.failures));
+        counters(encoder, "issuer_keys_fetch_failures", "Fetches that brought no usable keys", failures)?;
+        let fetches = renewed.iter().flat_map(|(source, _)| {
+            source.fetches().map(|(cause, count)| ([("section", source.section().section()), ("cause", cause.name())], count))
         });
-        gauges(encoder, "issuer_keys_failing", "1 while the keys cannot be had, by reason", values)?;
-        let values = renewed().map(|one| (section(one), one.progress().failures));
-        counters(encoder, "issuer_keys_fetch_failures", "Fetches that brought no usable keys", values)?;
-        let values = renewed().flat_map(|one| {
-            one.fetches().map(|(cause, count)| ([("section", one.section().section()), ("cause", cause.name())], count))
-        });
-        counters(encoder, "issuer_keys_fetches", "Fetches started, by cause", values)?;
-        let values = renewed().map(|one| (section(one), one.unknown_kids()));
-        counters(encoder, "issuer_unknown_kids", "Tokens that named a key nobody knew", values)
+        counters(encoder, "issuer_keys_fetches", "Fetches started, by cause", fetches)?;
+        let unknown = renewed.iter().map(|(source, _)| (section(source), source.unknown_kids()));
+        counters(encoder, "issuer_unknown_kids", "Tokens that named a key nobody knew", unknown)
     }
 
     fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

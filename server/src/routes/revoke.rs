@@ -6,17 +6,15 @@
 //! revoke, as a form or in JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use countersign_engine::Revocation;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    app::App,
-    clock,
+    app::{App, Revoking},
     http::{Body, empty, json},
-    revocation::record::Record,
+    revocation::{Entry, RevokeFault, record::Record},
 };
 
 /// Answers 200 once the revocation is kept and in force.
@@ -49,7 +47,7 @@ struct Parameters {
 /// RFC 6749 section 5.2.
 enum Fault {
     /// The caller is nobody we know.
-    Client,
+    Client(&'static str),
     /// It cannot be told what is to be revoked.
     Request(String),
     /// It could not be done; a later try may succeed (RFC 7009 section 2.2.1).
@@ -59,9 +57,7 @@ enum Fault {
 impl Fault {
     fn answer(self) -> Response<Body> {
         let (status, code, text) = match self {
-            Self::Client => {
-                (StatusCode::UNAUTHORIZED, "invalid_client", "the client is not known by this name and secret".into())
-            }
+            Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
             Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
             Self::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text),
         };
@@ -82,11 +78,24 @@ impl Fault {
 
 async fn revoke(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
     let mut parameters = Parameters::read(body)?;
-    authenticate(app, headers, &mut parameters)?;
-    let Some(revocation) = meaning(app, parameters)? else { return Ok(()) };
-    let what = format!("{:?}", revocation.what);
-    app.revocations.revoke(revocation).await.map_err(|fault| Fault::Unavailable(fault.to_string()))?;
-    tracing::info!("entered: {what}");
+    let client = authenticate(app, headers, &mut parameters)?;
+    // An empty parameter is none (RFC 6749 section 3.1).
+    let token = parameters.token.take().filter(|token| !token.is_empty());
+    let record = parameters.record();
+    let unavailable = |fault: RevokeFault| Fault::Unavailable(fault.to_string());
+    let Some(token) = token else {
+        let revocation = app.revocation(record).map_err(Fault::Request)?;
+        let kind = revocation.what.kind_name();
+        app.revocations.revoke(Entry::Proven(revocation)).await.map_err(unavailable)?;
+        tracing::info!(client, "revoked by {kind}");
+        return Ok(());
+    };
+    if record != Record::default() {
+        return Err(Fault::Request("a token says itself what is to be revoked: nothing goes with it".into()));
+    }
+    if app.revoke_token(token.as_bytes()).await.map_err(unavailable)? == Revoking::Done {
+        tracing::info!(client, "revoked a token");
+    }
     Ok(())
 }
 
@@ -105,8 +114,9 @@ impl Parameters {
     }
 }
 
-/// RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and `client_secret`; not both.
-fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> Result<(), Fault> {
+/// The client, by RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and
+/// `client_secret`; not both.
+fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> Result<String, Fault> {
     let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
@@ -114,8 +124,13 @@ fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> 
         (Some(line), None, None) => basic(line),
         _ => None,
     };
-    let known = credentials.is_some_and(|(name, secret)| app.server.api_clients.accept(&name, secret.as_bytes()));
-    if known { Ok(()) } else { Err(Fault::Client) }
+    let clients = &app.server.api_clients;
+    let known = credentials.filter(|(name, secret)| clients.accept(name, secret.as_bytes()));
+    match known {
+        Some((name, _)) => Ok(name),
+        None if clients.is_empty() => Err(Fault::Client("no client is configured in [api_clients]")),
+        None => Err(Fault::Client("the client is not known by this name and secret")),
+    }
 }
 
 fn basic(line: &HeaderValue) -> Option<(String, String)> {
@@ -126,24 +141,4 @@ fn basic(line: &HeaderValue) -> Option<(String, String)> {
     // The RFC has both form-encoded, which changes neither as we make them.
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok();
     Some((decoded(name)?, decoded(secret)?))
-}
-
-/// What to revoke; nothing for a token that was not going to be accepted anyway
-/// (RFC 7009 section 2.2).
-fn meaning(app: &App, mut parameters: Parameters) -> Result<Option<Revocation>, Fault> {
-    let token = parameters.token.take();
-    let record = parameters.record();
-    let Some(token) = token else {
-        if let Some(issuer) = &record.issuer {
-            app.check_issuer(issuer).map_err(Fault::Request)?;
-        }
-        return record.meaning(clock::now()).map(Some).map_err(Fault::Request);
-    };
-    if record != Record::default() {
-        return Err(Fault::Request("a token says itself what is to be revoked: nothing goes with it".into()));
-    }
-    match app.verifier.revocation_of(token.as_bytes()) {
-        Ok(revocation) => Ok(Some(revocation).filter(|one| one.until.is_none_or(|until| clock::now() < until))),
-        Err(_) => Ok(None),
-    }
 }

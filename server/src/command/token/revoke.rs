@@ -1,43 +1,50 @@
 //! `countersign token revoke`.
 
-use countersign_engine::Revocation;
+use std::io;
+
 use tokio::runtime::Builder;
 
 use super::{Failure, Place, load_keys, print};
-use crate::{app::App, cli::RevokeArgs, clock, revocation::record::Record};
+use crate::{
+    app::{App, Revoking},
+    cli::RevokeArgs,
+    revocation::{Entry, record::Record},
+};
 
 /// Enters a revocation into the file that servers follow.
 pub(super) fn run(place: &Place, args: RevokeArgs) -> Result<(), Failure> {
     let config = place.load()?;
-    let (file, desk) = (place.revocations(&config)?, place.desk(&config)?);
+    let file = place.revocations(&config)?;
+    let desk = place.desk(&config, None)?;
     let app = App::new(config, 1, desk)?;
     if let Some(fault) = app.revocations.status().fault {
         return Err(Failure::work(fault));
     }
-    let revocation = meaning(&app, args)?;
-    let runtime = Builder::new_current_thread().build()?;
-    runtime.block_on(app.revocations.revoke(revocation)).map_err(Failure::work)?;
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(revoke(&app, args))?;
     Ok(print(format_args!("Revoked. Servers that keep their revocations in {} know it within a second.", file.display()))?)
 }
 
-fn meaning(app: &App, args: RevokeArgs) -> Result<Revocation, Failure> {
-    if let Some(token) = args.token {
-        // A token that nobody signed could name anybody's.
-        load_keys(app);
-        let refused = |reject| Failure::work(format_args!("the token is none of ours: {reject}; name it by --issuer and --jti"));
-        return app.verifier.revocation_of(token.trim().as_bytes()).map_err(refused);
-    }
-    if let Some(issuer) = &args.issuer {
-        app.check_issuer(issuer).map_err(Failure::work)?;
-    }
-    let record = Record {
-        issuer: args.issuer,
-        jti: args.jti,
-        subject: args.subject,
-        kid: args.kid,
-        issued_before: args.issued_before,
-        signing_input_sha256: args.signing_input_sha256,
-        until: args.until,
+async fn revoke(app: &App, args: RevokeArgs) -> Result<(), Failure> {
+    let Some(token) = args.token else {
+        let record = Record {
+            issuer: args.issuer,
+            jti: args.jti,
+            subject: args.subject,
+            kid: args.kid,
+            issued_before: args.issued_before,
+            signing_input_sha256: args.signing_input_sha256,
+            until: args.until,
+        };
+        let revocation = app.revocation(record).map_err(Failure::work)?;
+        return app.revocations.revoke(Entry::Proven(revocation)).await.map_err(Failure::work);
     };
-    record.meaning(clock::now()).map_err(Failure::work)
+    let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
+    // A token that nobody signed could name anybody's.
+    load_keys(app);
+    match app.revoke_token(token.trim().as_bytes()).await.map_err(Failure::work)? {
+        Revoking::Done => Ok(()),
+        Revoking::Needless => Err(Failure::work("the token is dead already, or none")),
+        Revoking::NoneOfOurs(reject) => Err(Failure::work(format_args!("the token is none of ours: {reject}"))),
+    }
 }
