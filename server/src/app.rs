@@ -97,11 +97,12 @@ impl App {
     /// # Errors
     /// Why it is not revoked.
     pub async fn revoke_token(&self, token: &[u8]) -> Result<Revoking, RevokeFault> {
-        let first = self.verifier.revocation_of(token);
-        let known = match self.refetch(token, &first) {
-            Some(refetch) => refetch.wait(|| self.verifier.revocation_of(token)).await,
-            None => first,
-        };
+        let mut known = self.verifier.revocation_of(token);
+        if let Err(Reject::KidUnknown) = known
+            && let Some(refetch) = self.refetch(token)
+        {
+            known = refetch.wait(|| self.verifier.revocation_of(token)).await;
+        }
         let revocation = match known {
             Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => return Ok(Revoking::Needless),
             Ok(revocation) => Entry::Proven(revocation),
@@ -120,27 +121,23 @@ impl App {
     /// # Errors
     /// Why it is refused.
     pub async fn verify(&self, token: &[u8]) -> Result<Verified, Reject> {
-        let first = self.verify_now(token);
-        match self.refetch(token, &first) {
-            Some(refetch) => self.verify_after(refetch, token).await,
-            None => first,
+        match self.verify_or_wait(token) {
+            Verdict::Now(verified) => verified,
+            Verdict::Later(refetch) => self.verify_after(refetch, token).await,
         }
     }
 
-    /// Verifies a token by the keys there are.
-    ///
-    /// # Errors
-    /// Why it is refused.
-    pub fn verify_now(&self, token: &[u8]) -> Result<Verified, Reject> {
-        self.verifier.verify(token, clock::now())
-    }
-
-    /// What there is to wait for before a token is refused for good.
+    /// Verifies a token by the keys there are, or says what to wait for first.
     #[must_use]
-    pub fn refetch<T>(&self, token: &[u8], verified: &Result<T, Reject>) -> Option<Refetch> {
-        match verified {
-            Err(Reject::KidUnknown) => self.keys.refetch(&self.verifier.claimed_issuer(token)?.name),
-            _ => None,
+    pub fn verify_or_wait(&self, token: &[u8]) -> Verdict {
+        let verified = self.verify_now(token);
+        if !matches!(verified, Err(Reject::KidUnknown)) {
+            return Verdict::Now(verified);
+        }
+        match self.refetch(token) {
+            Some(refetch) => Verdict::Later(refetch),
+            // In the meantime the key may have come.
+            None => Verdict::Now(self.verify_now(token)),
         }
     }
 
@@ -151,6 +148,23 @@ impl App {
     pub async fn verify_after(&self, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
         refetch.wait(|| self.verify_now(token)).await
     }
+
+    fn verify_now(&self, token: &[u8]) -> Result<Verified, Reject> {
+        self.verifier.verify(token, clock::now())
+    }
+
+    /// What there is to wait for before a token with an unknown key is refused.
+    fn refetch(&self, token: &[u8]) -> Option<Refetch> {
+        self.keys.refetch(&self.verifier.claimed_issuer(token)?.name)
+    }
+}
+
+/// What becomes of a token.
+pub enum Verdict {
+    /// It is judged.
+    Now(Result<Verified, Reject>),
+    /// Its key is not known; its issuer is being asked.
+    Later(Refetch),
 }
 
 /// What became of a token that was to be revoked.

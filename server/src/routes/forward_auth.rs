@@ -8,7 +8,7 @@ use countersign_engine::{Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::{
-    app::App,
+    app::{App, Verdict},
     http::{Body, empty, escaped, no_store},
     metrics::Outcome,
     routes::Answer,
@@ -22,14 +22,13 @@ pub(super) fn answer<'a>(app: &'a App, headers: &HeaderMap) -> Answer<'a> {
     Answer::ready(match surface.credential(headers, app.server.additional_header.as_ref()) {
         Credential::None => count(app, Outcome::NoToken, surface.challenge(Style::Bare)),
         Credential::Conflict => count(app, Outcome::Conflict, surface.conflict(Style::Bare)),
-        Credential::Token(token) => {
-            let verified = app.verify_now(token);
-            if let Some(refetch) = app.refetch(token, &verified) {
+        Credential::Token(token) => match app.verify_or_wait(token) {
+            Verdict::Now(verified) => judge(app, token, verified),
+            Verdict::Later(refetch) => {
                 let token = token.to_vec();
                 return Answer::later(async move { judge(app, &token, app.verify_after(refetch, &token).await) });
             }
-            judge(app, token, verified)
-        }
+        },
     })
 }
 
