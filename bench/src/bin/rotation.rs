@@ -77,7 +77,7 @@ fn swaps() {
     };
     compare("100 keys swapped / not", &with(true), &with(false));
     let count = swaps.load(Ordering::Relaxed);
-    assert!(count > 100, "only {count} swaps: the figure means nothing");
+    assert!(count > 50, "only {count} swaps: the figure means nothing");
     #[expect(clippy::print_stdout, reason = "the report")]
     {
         println!("{count} swaps, every verification accepted");
