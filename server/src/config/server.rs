@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{clients::ApiClients, problem::Problem, reader::Reader, setting::Section, tls};
-use crate::surface::Surface;
+use crate::surface::{Surface, generic};
 
 /// How we listen, and what is true of every request.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl IdentityHeaders {
     /// Refuses names that mean something else in an answer, and names given twice:
     /// one identity would silently take the place of the other.
     fn check(&self, reader: &mut Reader<'_>) {
-        const TAKEN: [HeaderName; 8] = [
+        const TAKEN: [HeaderName; 9] = [
             header::CACHE_CONTROL,
             header::CONNECTION,
             header::CONTENT_LENGTH,
@@ -116,6 +116,7 @@ impl IdentityHeaders {
             header::SET_COOKIE,
             header::TRANSFER_ENCODING,
             header::WWW_AUTHENTICATE,
+            generic::ERROR,
         ];
         let mut seen: Vec<&HeaderName> = TAKEN.iter().collect();
         let options = ["subject", "user", "issuer", "client_types", "tenant"];

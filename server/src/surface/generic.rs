@@ -8,7 +8,7 @@ use crate::http::escaped;
 
 /// Tells a proxy's operator why no answer could be given: a reject code and, after
 /// a space, the issuer. A 503 has no challenge to say it in.
-const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
+pub const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Says in the headers of a refusal what the caller can do: come again when we
 /// could not tell, or bring another token.
