@@ -107,7 +107,7 @@ impl IdentityHeaders {
     /// Refuses names that mean something else in an answer, and names given twice:
     /// one identity would silently take the place of the other.
     fn check(&self, reader: &mut Reader<'_>) {
-        const TAKEN: [HeaderName; 9] = [
+        let taken = [
             header::CACHE_CONTROL,
             header::CONNECTION,
             header::CONTENT_LENGTH,
@@ -118,7 +118,7 @@ impl IdentityHeaders {
             header::WWW_AUTHENTICATE,
             generic::ERROR,
         ];
-        let mut seen: Vec<&HeaderName> = TAKEN.iter().collect();
+        let mut seen: Vec<&HeaderName> = taken.iter().collect();
         let options = ["subject", "user", "issuer", "client_types", "tenant"];
         let names = [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant];
         for (option, name) in options.into_iter().zip(names) {
