@@ -34,7 +34,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
             jws: JwsBuffers::new(),
-            claims: JsonBuffers::with_capacity(limits::TOKEN_BYTES),
+            claims: JsonBuffers::for_tokens(),
             // An issuer of ours and a claim of the token.
             name: Vec::with_capacity(2 * limits::TOKEN_BYTES),
         });
@@ -65,7 +65,7 @@ impl JwsBuffers {
         Self {
             memo: HeaderMemo::new(),
             header_bytes: vec![0; limits::TOKEN_BYTES],
-            header: JsonBuffers::with_capacity(limits::TOKEN_BYTES),
+            header: JsonBuffers::for_tokens(),
             payload: vec![0; limits::TOKEN_BYTES],
             signature: vec![0; limits::TOKEN_BYTES],
         }

@@ -216,7 +216,7 @@ pub enum KeysCommand {
     /// Print a fresh HS256 key for an auth_jwt section.
     #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
     Generate,
-    /// Print a fresh secret for a client that may revoke tokens, and its line for [api_clients].
+    /// Print a fresh secret for a client that may revoke tokens, and its line for `[api_clients]`.
     #[command(after_help = "Example:\n  countersign key client deployer")]
     Client {
         /// The name it will call itself by.

@@ -47,6 +47,19 @@ impl JsonBuffers {
         }
     }
 
+    /// Room for any token. The parser sizes its memory by a guess and lets it grow
+    /// with what it meets, so it meets the widest document there can be first.
+    pub(crate) fn for_tokens() -> Self {
+        let mut buffers = Self::with_capacity(limits::TOKEN_BYTES);
+        let mut widest = br#"{"":["#.to_vec();
+        widest.resize(limits::TOKEN_BYTES.saturating_sub(3), b',');
+        widest.iter_mut().skip(5).step_by(2).for_each(|byte| *byte = b'1');
+        widest.extend_from_slice(b"1]}");
+        let met = buffers.parse(&widest).is_ok();
+        debug_assert!(met, "it is valid JSON");
+        buffers
+    }
+
     /// Parses a document whose outermost value is an object.
     pub(crate) fn parse<'b>(&'b mut self, json: &[u8]) -> Result<Document<'b>, Fault> {
         self.text.clear();

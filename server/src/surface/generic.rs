@@ -1,5 +1,7 @@
 //! RFC 6750.
 
+use std::sync::LazyLock;
+
 use countersign_engine::{Blame, Reject};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -15,7 +17,7 @@ pub const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
 pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     let reject = refusal.reject;
     if reject.blame() != Blame::Unavailable {
-        headers.insert(header::WWW_AUTHENTICATE, invalid_token(reject));
+        headers.insert(header::WWW_AUTHENTICATE, challenge(reject));
         return;
     }
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
@@ -25,8 +27,15 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }
 
-/// The challenge for a refused token (RFC 6750 section 3): why, in words that
-/// hold nothing of the token.
+/// The challenge for a refused token. All of them are made once: who sends garbage
+/// is not worth the formatting of an answer.
+fn challenge(reject: Reject) -> HeaderValue {
+    static CHALLENGES: LazyLock<Box<[HeaderValue]>> =
+        LazyLock::new(|| Reject::ALL.iter().map(|reject| invalid_token(*reject)).collect());
+    CHALLENGES[reject.index()].clone()
+}
+
+/// RFC 6750 section 3: why, in words that hold nothing of the token.
 fn invalid_token(reject: Reject) -> HeaderValue {
     let text = format!(r#"Bearer error="invalid_token", error_description="{reject}""#);
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
@@ -39,7 +48,7 @@ mod tests {
     #[test]
     fn every_reason_fits_a_quoted_string() {
         for reject in Reject::ALL {
-            let value = invalid_token(*reject);
+            let value = challenge(*reject);
             let text = value.to_str().unwrap();
             assert!(text.contains(&reject.to_string()), "{text}");
             assert_eq!(text.matches('"').count(), 4, "RFC 6750 section 3 allows no quote inside: {text}");

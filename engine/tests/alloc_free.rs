@@ -1,0 +1,182 @@
+//! Refusing a token allocates nothing, whatever is wrong with it: counted by an
+//! allocator, for every reason there is.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    collections::BTreeSet,
+    sync::Arc,
+};
+
+use countersign_engine::{
+    Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker, Rules,
+    Snapshot, UnixTime, VerificationKey, Verifier,
+};
+
+/// The system's allocator, counting what the calling thread asks it for.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed on to the system's allocator unchanged, which keeps
+// the contract; counting touches a thread-local cell without a destructor and
+// allocates nothing.
+#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `alloc` above, and so from the system.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NOW: UnixTime = UnixTime(1_700_000_000);
+const SECRET: [u8; 32] = [7; 32];
+
+fn rules() -> Rules {
+    Rules {
+        audience: "us".into(),
+        token_types: None,
+        max_lifetime: None,
+        leeway: 0,
+        username_claim: "sub".into(),
+        lists_of_strings: true,
+        client_types: ClientTypes { claim: "ct".into(), when_absent: None, allowed: Some(Box::new(["api".into()])) },
+        environment_claim: "env".into(),
+        constraints: Box::new([Constraint::Is { claim: "zone".into(), value: "a".into() }]),
+    }
+}
+
+fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) -> Issuer {
+    let algorithms = [Algorithm::Hs256, Algorithm::Es256].into_iter().collect();
+    let config = IssuerConfig { name: name.into(), section: "s".into(), algorithms, kid_required, rules };
+    Issuer::new(Arc::new(config), keys.map(Arc::new))
+}
+
+fn verifier(revoker: &Revoker) -> Verifier {
+    let key = |kid| VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap();
+    let set = || Some(KeySet::published(vec![key("k"), key("revoked")]));
+    let snapshot = Snapshot::new([
+        issuer("i", rules(), false, set()),
+        issuer("strict", Rules { max_lifetime: Some(60), ..rules() }, true, set()),
+        issuer("down", rules(), false, None),
+    ]);
+    Verifier::with_revocations(snapshot.unwrap(), Arc::clone(revoker.revocations()))
+}
+
+/// One token for every reason, in the order of [`Reject::ALL`] where that matters.
+fn hostile_tokens() -> Vec<String> {
+    let header = r#"{"alg":"HS256","kid":"k"}"#;
+    let honest = r#""iss":"i","aud":"us","ct":"api","zone":"a""#;
+    let mut tokens: Vec<_> = ["", "a.b", "a.b.c.d", "!.!.!", "e30.e30.%%", "W10.e30.", "e30.W10."].map(str::to_owned).into();
+    tokens.push("a".repeat(20_000));
+    for header in [
+        r#"{"alg":"HS256","alg":"HS256"}"#.to_owned(),
+        r#"{"alg":"HS256","crit":["x"]}"#.into(),
+        r#"{"alg":"HS256","b64":false}"#.into(),
+        r#"{"alg":"HS256","kid":5}"#.into(),
+        r#"{"alg":"HS256","typ":5}"#.into(),
+        format!("{}1{}", r#"{"a":"#.repeat(20), "}".repeat(20)),
+        format!("{{{}}}", (0..300).map(|member| format!(r#""{member}":1"#)).collect::<Vec<_>>().join(",")),
+        "{}".into(),
+        r#"{"alg":"none"}"#.into(),
+        r#"{"alg":"ES256"}"#.into(),
+        r#"{"alg":"RS256","kid":"k"}"#.into(),
+        r#"{"alg":"HS256"}"#.into(),
+        r#"{"alg":"HS256","kid":"other"}"#.into(),
+        r#"{"alg":"HS256","kid":"k","typ":"dpop+jwt"}"#.into(),
+        r#"{"alg":"HS256","kid":"revoked"}"#.into(),
+    ] {
+        tokens.push(signed(&header, &format!("{{{honest}}}")));
+    }
+    for claims in [
+        "{}".to_owned(),
+        r#"{"iss":"nobody"}"#.into(),
+        r#"{"iss":"down"}"#.into(),
+        r#"{"iss":"strict","aud":"us","ct":"api","zone":"a"}"#.into(),
+        r#"{"iss":"i"}"#.into(),
+        r#"{"iss":"i","aud":5}"#.into(),
+        r#"{"iss":"i","aud":"them"}"#.into(),
+        r#"{"iss":"i","aud":"us"}"#.into(),
+        r#"{"iss":"i","aud":"us","ct":5}"#.into(),
+        r#"{"iss":"i","aud":"us","ct":"compiler"}"#.into(),
+        r#"{"iss":"i","aud":"us","ct":"api"}"#.into(),
+    ] {
+        tokens.push(signed(header, &claims));
+    }
+    for member in [
+        r#""iat":"x""#,
+        r#""iat":1800000000"#,
+        r#""nbf":"x""#,
+        r#""nbf":1800000000"#,
+        r#""exp":"x""#,
+        r#""exp":1"#,
+        r#""sub":5"#,
+        r#""jti":5"#,
+        r#""l":[1]"#,
+        r#""env":5"#,
+    ] {
+        tokens.push(signed(header, &format!("{{{honest},{member}}}")));
+    }
+    let forged = signed(header, &format!("{{{honest}}}"));
+    tokens.push(format!("{}{}", &forged[..forged.len() - 4], "AAAA"));
+    tokens
+}
+
+fn signed(header: &str, claims: &str) -> String {
+    let encode = |bytes: &[u8]| base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes);
+    let input = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+    let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET), input.as_bytes());
+    format!("{input}.{}", encode(tag.as_ref()))
+}
+
+/// The reason, and how often memory was asked for on the way to it.
+fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
+    let before = COUNT.get();
+    let verdict = verifier.verify(token.as_bytes(), NOW);
+    let count = COUNT.get() - before;
+    (verdict.expect_err(token), count)
+}
+
+#[test]
+fn every_reason_is_given_without_allocating() {
+    let mut revoker = Revoker::new(10);
+    let key = Revoked::Key { issuer: "i".into(), kid: "revoked".into() };
+    revoker.enter(&[Revocation { what: key, until: None }]).unwrap();
+    let verifier = verifier(&revoker);
+    let tokens = hostile_tokens();
+    let good = signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
+    // The thread's own memory is taken with the first token.
+    assert!(verifier.verify(good.as_bytes(), NOW).is_ok(), "what all of them are variants of");
+
+    let mut seen = BTreeSet::new();
+    for token in &tokens {
+        let (reject, count) = refuse(&verifier, token);
+        assert_eq!(count, 0, "{reject:?} of {token:.200}");
+        seen.insert(reject.index());
+    }
+    revoker.lose_track();
+    let (reject, count) = refuse(&verifier, &good);
+    assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
+    seen.insert(reject.index());
+
+    let missing: Vec<_> = Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
+    assert!(missing.is_empty(), "no token was refused for {missing:?}");
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = COUNT.get();
+    drop(std::hint::black_box(vec![1, 2, 3]));
+    assert_eq!(COUNT.get() - before, 1);
+}
