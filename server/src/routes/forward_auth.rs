@@ -69,6 +69,7 @@ fn allow(app: &App, verified: &Verified) -> Response<Body> {
 
 /// The identity headers, and what every answer has besides.
 const ROOM: usize = 8;
+
 fn list<'t>(mut texts: impl Iterator<Item = &'t str>) -> HeaderValue {
     let (first, second) = (texts.next(), texts.next());
     let Some(second) = second else { return escaped(first.unwrap_or_default()) };
