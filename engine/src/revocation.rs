@@ -278,6 +278,12 @@ impl Revoker {
         self.capacity
     }
 
+    /// Whether there is an entry for exactly these tokens.
+    #[must_use]
+    pub fn knows(&self, what: &Revoked) -> bool {
+        self.revocations.issued_before(&what.name()).is_some_and(|moment| moment >= what.issued_before())
+    }
+
     /// Whether there is room for these: tells before anything is written elsewhere.
     ///
     /// # Errors

@@ -32,14 +32,21 @@ const UNPROVEN_SHARE: usize = 100;
 pub(super) struct Clerk {
     revoker: Revoker,
     store: Result<Box<dyn RevocationStore>, String>,
-    /// Read from the store and not entered: there was no room.
-    pending: Vec<Revocation>,
+    /// How many there may be by request.
+    capacity: usize,
+    /// Whether it was said that there are more.
+    is_overfull: bool,
     /// When entries that nobody proved end, oldest first.
     unproven: VecDeque<UnixTime>,
     tidy_every: Option<Duration>,
     publish: watch::Sender<Status>,
-    /// What time it was when this watch was started.
-    started: (UnixTime, Stopwatch),
+    /// Since what was over was last forgotten.
+    forgot: Stopwatch,
+    /// What time it was when the watch beside it was started.
+    base: UnixTime,
+    since: Stopwatch,
+    /// Whether that was because the clock had jumped.
+    has_jumped: bool,
     /// Since the store could last be read.
     read: Stopwatch,
 }
@@ -48,12 +55,25 @@ impl Clerk {
     pub(super) fn new(
         revoker: Revoker,
         store: Result<Box<dyn RevocationStore>, String>,
+        capacity: usize,
         tidy_every: Option<Duration>,
         publish: watch::Sender<Status>,
     ) -> Self {
-        let started = (clock::now(), Stopwatch::start());
-        let (pending, unproven) = (Vec::new(), VecDeque::new());
-        Self { revoker, store, pending, unproven, tidy_every, publish, started, read: Stopwatch::start() }
+        let now = Stopwatch::start();
+        Self {
+            revoker,
+            store,
+            capacity,
+            is_overfull: false,
+            unproven: VecDeque::new(),
+            tidy_every,
+            publish,
+            forgot: now,
+            base: clock::now(),
+            since: now,
+            has_jumped: false,
+            read: now,
+        }
     }
 
     pub(super) fn work(mut self, queue: &Receiver<Request>) {
@@ -84,7 +104,8 @@ impl Clerk {
         let fault = match looked {
             Ok(Some(new)) => {
                 self.read = Stopwatch::start();
-                self.enter_kept(new).err()
+                self.enter_kept(new);
+                None
             }
             Ok(None) if self.read.elapsed() > LOCKED => Some("another process keeps the revocations to itself".into()),
             Ok(None) => self.publish.borrow().fault.clone(),
@@ -97,42 +118,46 @@ impl Clerk {
         self.note(fault);
     }
 
-    /// Enters what is kept already. What finds no room is not forgotten: it is
-    /// tried again each time, and no token is answered meanwhile.
-    fn enter_kept(&mut self, new: Vec<Revocation>) -> Result<(), String> {
+    /// Enters what is kept already, however much it is: there was room for it when
+    /// it was kept, and dropping it would bring it back to life.
+    fn enter_kept(&mut self, mut kept: Vec<Revocation>) {
         let over = self.over();
-        self.pending.extend(new);
-        self.pending.retain(|one| one.until.is_none_or(|until| until > over));
-        if self.revoker.enter(&self.pending).is_err() {
-            self.revoker.forget_over(over);
-            if let Err(full) = self.revoker.enter(&self.pending) {
-                self.revoker.lose_track();
-                return Err(RevokeFault::Full(full).to_string());
-            }
+        kept.retain(|one| one.until.is_none_or(|until| until > over));
+        let entered = self.revoker.enter(&kept);
+        debug_assert!(entered.is_ok(), "the table itself has no bound");
+        if self.revoker.count() > self.capacity && !std::mem::replace(&mut self.is_overfull, true) {
+            tracing::error!("there are more revocations than there may be: raise capacity in [revocation]");
         }
-        self.pending.clear();
-        Ok(())
     }
 
-    /// Checks that there is room, if need be after forgetting what is over.
-    fn make_room(&mut self, revocations: &[Revocation]) -> Result<(), RevocationsFull> {
-        if self.revoker.check_room(revocations).is_ok() {
+    /// Checks that there is room for what is asked for, if need be after forgetting
+    /// what is over.
+    fn check_room(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
+        let new = revocations.iter().filter(|revocation| !self.revoker.knows(&revocation.what)).count();
+        let capacity = self.capacity;
+        let fits = |revoker: &Revoker| new == 0 || revoker.count().saturating_add(new) <= capacity;
+        if fits(&self.revoker) || (self.forget_over() > 0 && fits(&self.revoker)) {
             return Ok(());
         }
-        self.revoker.forget_over(self.over());
-        self.revoker.check_room(revocations)
+        Err(RevokeFault::Full(RevocationsFull { capacity }))
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
         let (entries, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|request| (request.entry, request.answer)).unzip();
-        let admitted: Vec<_> = entries.into_iter().map(|entry| self.admit(entry)).collect();
-        let revocations: Vec<_> = admitted.iter().flatten().cloned().collect();
+        let mut ends = self.unproven.len();
+        let admitted: Vec<_> = entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
+        let revocations: Vec<_> = admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
         // All in one write; if that does not fit, as many as do.
         let together = self.revoke(&revocations);
         for (admitted, answer) in admitted.into_iter().zip(answers) {
-            let result = admitted.and_then(|revocation| match &together {
-                Err(RevokeFault::Full(_)) => self.revoke(&[revocation]),
-                together => together.clone(),
+            let result = admitted.and_then(|(revocation, unproven)| {
+                let until = revocation.until;
+                match &together {
+                    Err(RevokeFault::Full(_)) => self.revoke(&[revocation])?,
+                    together => together.clone()?,
+                }
+                self.unproven.extend(until.filter(|_| unproven));
+                Ok(())
             });
             if let Err(fault) = &result {
                 tracing::error!("a token was not revoked: {fault}");
@@ -145,72 +170,95 @@ impl Clerk {
 
     /// What is entered for an entry: for one that nobody proved, with an end, and
     /// only while its kind has not taken its share. Otherwise whoever can have tokens
-    /// revoked that he made up himself could fill the table.
-    fn admit(&mut self, entry: Entry) -> Result<Revocation, RevokeFault> {
+    /// revoked that he made up himself could fill the table. Says whether it is one.
+    fn admit(&mut self, entry: Entry, ends: &mut usize) -> Result<(Revocation, bool), RevokeFault> {
         let revocation = match entry {
-            Entry::Proven(revocation) => return Ok(revocation),
+            Entry::Proven(revocation) => return Ok((revocation, false)),
             Entry::Unproven(revocation) => revocation,
         };
         let now = clock::now();
+        let end = now.plus(UNPROVEN);
+        if self.revoker.knows(&revocation.what) {
+            return Ok((Revocation { until: Some(end), ..revocation }, false));
+        }
         while self.unproven.front().is_some_and(|end| *end <= now) {
             self.unproven.pop_front();
+            *ends = ends.saturating_sub(1);
         }
-        let capacity = (self.revoker.capacity() / UNPROVEN_SHARE).max(1);
-        if self.unproven.len() >= capacity {
+        let capacity = (self.capacity / UNPROVEN_SHARE).max(1);
+        if *ends >= capacity {
             let text = format!("{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known");
             return Err(RevokeFault::Store(text));
         }
-        let end = now.plus(UNPROVEN);
-        self.unproven.push_back(end);
-        Ok(Revocation { until: Some(end), ..revocation })
+        *ends += 1;
+        Ok((Revocation { until: Some(end), ..revocation }, true))
     }
 
     fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
-        self.make_room(revocations).map_err(RevokeFault::Full)?;
+        self.check_room(revocations)?;
         let store = self.store.as_mut().map_err(|reason| RevokeFault::Store(reason.clone()))?;
         let others = store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
-        self.pending.extend(others);
-        self.enter_kept(revocations.to_vec()).map_err(RevokeFault::Store)
+        self.read = Stopwatch::start();
+        self.enter_kept([others, revocations.to_vec()].concat());
+        Ok(())
+    }
+
+    /// Forgets what is over; not for every request that finds no room.
+    fn forget_over(&mut self) -> usize {
+        const PAUSE: Duration = Duration::from_secs(1);
+        if self.forgot.elapsed() < PAUSE {
+            return 0;
+        }
+        self.forgot = Stopwatch::start();
+        let over = self.over();
+        self.revoker.forget_over(over)
     }
 
     /// Forgets what is over, and rewrites the store once most of it is.
     fn tidy(&mut self) {
         const MARGIN: usize = 1024;
-        let forgotten = self.revoker.forget_over(self.over());
+        let forgotten = self.forget_over();
         if forgotten > 0 {
             tracing::info!(forgotten, left = self.revoker.count(), "revocations of tokens that are over were forgotten");
         }
         let Ok(store) = &mut self.store else { return };
-        let live = self.revoker.count() + self.pending.len();
+        let live = self.revoker.count();
         if store.records().saturating_sub(live) <= live + MARGIN {
             return;
         }
-        let (revoker, pending) = (&mut self.revoker, &mut self.pending);
+        let (revoker, mut others) = (&self.revoker, Vec::new());
         let rewritten = store.rewrite(&mut |new| {
-            pending.extend(new);
-            revoker.all().into_iter().chain(pending.iter().cloned()).collect()
+            others.clone_from(&new);
+            revoker.all().into_iter().chain(new).collect()
         });
+        self.enter_kept(others);
         if let Err(error) = rewritten {
             tracing::warn!("the revocations could not be rewritten without what is over: {error}");
         }
     }
 
-    /// Entries that end by this moment can be forgotten. None can while the clock is
-    /// not where it should be by a watch that never jumps: set wrong for a minute, it
-    /// would bring back to life what was revoked.
-    fn over(&self) -> UnixTime {
-        let (now, (then, watch)) = (clock::now(), self.started);
-        if now.0.abs_diff(then.plus(watch.elapsed().as_secs()).0) > JUMP {
+    /// Entries that end by this moment can be forgotten. None can for a day after the
+    /// clock was not where it should be by a watch that never jumps: set wrong for a
+    /// minute, it would bring back to life what was revoked.
+    fn over(&mut self) -> UnixTime {
+        let now = clock::now();
+        let expected = self.base.plus(self.since.elapsed().as_secs());
+        if now.0.abs_diff(expected.0) > JUMP {
+            tracing::warn!("the clock has jumped: no revocation is forgotten for a day");
+            (self.base, self.since, self.has_jumped) = (now, Stopwatch::start(), true);
+        }
+        if self.has_jumped && self.since.elapsed().as_secs() < GRACE {
             return UnixTime(0);
         }
-        UnixTime(now.0.saturating_sub(GRACE))
+        // A clock before 1970 reads as the far end of time.
+        if now.0 == u64::MAX { UnixTime(0) } else { UnixTime(now.0.saturating_sub(GRACE)) }
     }
 
     fn note(&self, fault: Option<String>) {
         if fault.is_some() && fault != self.publish.borrow().fault {
             tracing::error!("the revocations are not all known: {}", fault.as_deref().unwrap_or_default());
         }
-        let (count, capacity) = (self.revoker.count(), self.revoker.capacity());
+        let (count, capacity) = (self.revoker.count(), self.capacity);
         self.publish.send_replace(Status { count, capacity, fault, looked: Stopwatch::start() });
     }
 }

@@ -10,7 +10,7 @@
 //! takes its place. Rewriting without what is over makes a new file and renames it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
@@ -42,6 +42,8 @@ pub struct Journal {
 
 /// How long to wait for another process to give the file back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a reader waits for its turn between writers.
+const TURN: Duration = Duration::from_millis(400);
 
 /// How far a file has been read.
 struct Followed {
@@ -74,19 +76,26 @@ impl Journal {
 
     /// Names the file in an error of the operating system.
     fn named(&self, error: io::Error) -> io::Error {
+        if is_passing(&error) {
+            return error;
+        }
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
-    /// Reads what was appended since the last time, of `file` if that is another
-    /// one than before.
-    fn catch_up(&mut self, file: File) -> io::Result<Vec<Revocation>> {
+    /// Follows `file` from now on, unless it is followed already.
+    fn adopt(&mut self, file: &File) -> io::Result<()> {
         self.was_there = true;
-        let about = file.metadata()?;
-        let identity = (about.dev(), about.ino());
-        let mut followed = match self.followed.take() {
-            Some(followed) if followed.identity == identity => followed,
-            _ => Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 },
-        };
+        let identity = identity(&file.metadata()?);
+        if self.followed.as_ref().is_none_or(|followed| followed.identity != identity) {
+            let file = file.try_clone()?;
+            self.followed = Some(Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 });
+        }
+        Ok(())
+    }
+
+    /// Reads what was appended since the last time. Nobody may be writing.
+    fn catch_up(&mut self) -> io::Result<Vec<Revocation>> {
+        let Some(mut followed) = self.followed.take() else { return Ok(std::mem::take(&mut self.unread)) };
         match followed.read_on() {
             Ok(new) => {
                 self.followed = Some(followed);
@@ -112,11 +121,11 @@ impl Journal {
             let is_new = !self.path.exists();
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-            wait_for(|| file.try_lock())?;
+            wait_for(PATIENCE, || file.try_lock())?;
             let file = Locked(file);
             // While we waited another process may have put a new file in its place.
             let (ours, there) = (file.0.metadata()?, self.path.metadata());
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            if there.is_ok_and(|there| identity(&there) == identity(&ours)) {
                 if is_new {
                     give_to_owner_of(&file.0, directory(&self.path));
                     sync_directory(&self.path)?;
@@ -154,20 +163,11 @@ impl Journal {
 
 impl RevocationStore for Journal {
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => return Ok(Some(Vec::new())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.gone()),
-            Err(error) => return Err(self.named(error)),
-        };
-        // Not while somebody writes: half of it would look like damage.
-        match file.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) if self.followed.is_some() => return Ok(None),
-            Err(_) => wait_for(|| file.try_lock_shared()).map_err(|error| self.named(error))?,
+        match self.look() {
+            // The process or the machine is short of something; the file is as it was.
+            Err(error) if is_passing(&error) => Ok(None),
+            looked => looked,
         }
-        let _lock = Locked(file.try_clone()?);
-        self.catch_up(file).map(Some)
     }
 
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
@@ -175,7 +175,8 @@ impl RevocationStore for Journal {
             return Err(self.gone());
         }
         let mut lock = self.lock().map_err(|error| self.named(error))?;
-        let others = self.catch_up(lock.0.try_clone()?)?;
+        self.adopt(&lock.0)?;
+        let others = self.catch_up()?;
         match self.write(&mut lock.0, revocations) {
             Ok(()) => Ok(others),
             Err(error) => {
@@ -191,26 +192,78 @@ impl RevocationStore for Journal {
 
     fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()> {
         let lock = self.lock().map_err(|error| self.named(error))?;
-        let new = self.catch_up(lock.0.try_clone()?)?;
-        let kept = keep(new);
+        self.adopt(&lock.0)?;
+        let kept = keep(self.catch_up()?);
         let mut lines = HEADER.to_vec();
         let mut checksum = digest(&SHA256, HEADER).as_ref().to_vec();
         write_lines(&mut lines, &mut checksum, &kept)?;
-        let mut draft = self.path.clone().into_os_string();
+        // A name may stand for another: the file itself is to be replaced.
+        let path = self.path.canonicalize()?;
+        let mut draft = path.clone().into_os_string();
         draft.push(".new");
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // Before it has its name, so that nobody appends before the name is kept.
+        wait_for(PATIENCE, || file.try_lock())?;
+        let _held = Locked(file.try_clone()?);
         file.write_all(&lines)?;
-        give_to_owner_of(&file, &self.path);
+        give_to_owner_of(&file, &path);
+        file.set_permissions(lock.0.metadata()?.permissions())?;
         file.sync_all()?;
         #[expect(clippy::disallowed_methods, reason = "the new file takes the old one's place, whole or not at all")]
-        std::fs::rename(&draft, &self.path)?;
-        sync_directory(&self.path)?;
-        let about = file.metadata()?;
-        let (identity, end) = ((about.dev(), about.ino()), about.len());
+        std::fs::rename(&draft, &path)?;
+        sync_directory(&path)?;
+        let identity = identity(&file.metadata()?);
+        let end = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         self.followed = Some(Followed { file, identity, end, checksum, records: kept.len() });
         Ok(())
     }
+}
+
+impl Journal {
+    fn look(&mut self) -> io::Result<Option<Vec<Revocation>>> {
+        let about = match self.path.metadata() {
+            Ok(about) => about,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => return Ok(Some(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // What was appended just before it went is still in reach.
+                let last = self.catch_up()?;
+                return if last.is_empty() { Err(self.gone()) } else { Ok(Some(last)) };
+            }
+            Err(error) => return Err(self.named(error)),
+        };
+        let known = self.followed.as_ref().filter(|followed| followed.identity == identity(&about));
+        if known.is_some_and(|followed| followed.end == about.len()) {
+            return Ok(Some(std::mem::take(&mut self.unread)));
+        }
+        let is_known = known.is_some();
+        if !is_known {
+            let file = File::open(&self.path).map_err(|error| self.named(error))?;
+            self.adopt(&file)?;
+        }
+        let Some(file) = self.followed.as_ref().map(|followed| followed.file.try_clone()).transpose()? else { return Ok(None) };
+        // Not while somebody writes: half of it would look like damage.
+        match wait_for(TURN, || file.try_lock_shared()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && is_known => return Ok(None),
+            Err(error) => {
+                self.followed = None;
+                return Err(self.named(error));
+            }
+        }
+        let _lock = Locked(file);
+        self.catch_up().map(Some)
+    }
+}
+
+fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+/// Whether an error says nothing about the file.
+fn is_passing(error: &io::Error) -> bool {
+    // EINTR, ENOMEM, ENFILE and EMFILE, on every Unix.
+    matches!(error.raw_os_error(), Some(4 | 12 | 23 | 24))
 }
 
 /// A file that no other process writes meanwhile.
@@ -225,16 +278,16 @@ impl Drop for Locked {
 }
 
 /// Takes a lock, unless another process does not let go of it.
-fn wait_for(take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
+fn wait_for(patience: Duration, take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
     let waiting = Stopwatch::start();
     loop {
         match take() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if waiting.elapsed() > PATIENCE => {
+            Err(TryLockError::WouldBlock) if waiting.elapsed() > patience => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
             }
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
         }
     }
 }
@@ -258,11 +311,15 @@ impl Followed {
         }
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(self.end))?;
+        if self.end == 0 {
+            // Before all of it, which may be anything of any length.
+            (&self.file).take(u64::try_from(HEADER.len()).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+            if !HEADER.starts_with(&bytes) {
+                return Err(ReadFault::Damaged("does not start as a file of revocations does".into()));
+            }
+        }
         self.file.read_to_end(&mut bytes)?;
         let mut revocations = Vec::new();
-        if self.end == 0 && !bytes.starts_with(HEADER) && !HEADER.starts_with(&bytes) {
-            return Err(ReadFault::Damaged("does not start as a file of revocations does".into()));
-        }
         // What has no line ending was never completed.
         for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             if self.end == 0 {
@@ -494,6 +551,51 @@ mod tests {
         assert_eq!(place.journal().read_new().unwrap_err().kind(), io::ErrorKind::TimedOut, "and is not taken for empty");
         hung.unlock().unwrap();
         assert_eq!(journal.read_new().unwrap().unwrap(), [entry(2)]);
+    }
+
+    #[test]
+    fn what_is_appended_while_the_file_is_rewritten_is_in_the_new_one() {
+        let place = Place::new("rewrite");
+        let mut journal = place.journal();
+        journal.append(&(0..50).map(entry).collect::<Vec<_>>()).unwrap();
+        let (appending, done) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut other = place.journal();
+                for id in 100..160 {
+                    other.append(&[entry(id)]).unwrap();
+                    appending.store(id, std::sync::atomic::Ordering::SeqCst);
+                }
+                done.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            let mut known: Vec<_> = (0..50).map(entry).collect();
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                journal
+                    .rewrite(&mut |new| {
+                        known.extend(new.into_iter().filter(|one| !known.contains(one)).collect::<Vec<_>>());
+                        known.clone()
+                    })
+                    .unwrap();
+            }
+        });
+        journal.append(&[entry(200)]).unwrap();
+        let kept = place.journal().read_new().unwrap().unwrap();
+        assert!((0..50).chain(100..160).chain([200]).all(|id| kept.contains(&entry(id))), "{}", kept.len());
+    }
+
+    #[test]
+    fn a_file_that_stands_behind_another_name_stays_one() {
+        let place = Place::new("link");
+        place.journal().append(&[entry(1)]).unwrap();
+        let other = place.0.join("other");
+        std::os::unix::fs::symlink(place.file(), &other).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
+        File::open(place.file()).unwrap().set_permissions(mode).unwrap();
+        let mut behind = Journal::new(other);
+        behind.rewrite(&mut |new| new).unwrap();
+        behind.append(&[entry(2)]).unwrap();
+        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(2)]);
+        assert_eq!(place.file().metadata().unwrap().mode() & 0o777, 0o660);
     }
 
     #[test]

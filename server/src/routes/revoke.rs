@@ -80,7 +80,7 @@ async fn revoke(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault
     let mut parameters = Parameters::read(body)?;
     let client = authenticate(app, headers, &mut parameters)?;
     // An empty parameter is none (RFC 6749 section 3.1).
-    let token = parameters.token.take().filter(|token| !token.is_empty());
+    let token = parameters.token.take().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
     let record = parameters.record();
     let unavailable = |fault: RevokeFault| Fault::Unavailable(fault.to_string());
     let Some(token) = token else {
