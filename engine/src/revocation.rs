@@ -247,8 +247,8 @@ impl Revoker {
         Self { revocations: Arc::new(Revocations::new(0)), capacity, count: 0 }
     }
 
-    /// A table that is not known yet: until [`enter`](Self::enter) has brought back
-    /// what was kept, every token is answered with [`Reject::RevocationsUnavailable`].
+    /// A table that is not known yet: until [`enter_kept`](Self::enter_kept) has brought
+    /// back what was kept, every token is answered with [`Reject::RevocationsUnavailable`].
     #[must_use]
     pub fn unknown(capacity: usize) -> Self {
         Self { revocations: Arc::new(Revocations::new(UNKNOWN)), capacity, count: 0 }
@@ -260,8 +260,8 @@ impl Revoker {
         &self.revocations
     }
 
-    /// Says that there are revocations which cannot be read: until the next
-    /// [`enter`](Self::enter), tokens are answered as if none were known.
+    /// Says that there are revocations which cannot be read: until the next that are
+    /// entered, tokens are answered as if none were known.
     pub fn lose_track(&mut self) {
         self.revocations.present.fetch_or(UNKNOWN, Ordering::Release);
     }
@@ -291,7 +291,7 @@ impl Revoker {
     pub fn check_room(&self, further: &[Revocation]) -> Result<(), RevocationsFull> {
         let names = further.iter().map(|revocation| revocation.what.name());
         let new: HashSet<_> = names.filter(|name| self.revocations.issued_before(name).is_none()).collect();
-        if self.count.saturating_add(new.len()) > self.capacity {
+        if !new.is_empty() && self.count.saturating_add(new.len()) > self.capacity {
             return Err(RevocationsFull { capacity: self.capacity });
         }
         Ok(())
@@ -304,6 +304,13 @@ impl Revoker {
     /// [`RevocationsFull`]; then none of them was entered.
     pub fn enter(&mut self, revocations: &[Revocation]) -> Result<(), RevocationsFull> {
         self.check_room(revocations)?;
+        self.enter_kept(revocations);
+        Ok(())
+    }
+
+    /// Enters what is kept elsewhere already, however much it is: there was room for
+    /// it when it was kept, and to drop it would bring it back to life.
+    pub fn enter_kept(&mut self, revocations: &[Revocation]) {
         let mut changed: HashMap<usize, Shard, RandomState> = HashMap::default();
         let mut kinds = 0;
         for Revocation { what, until } in revocations {
@@ -323,7 +330,6 @@ impl Revoker {
         }
         let known = self.revocations.present.load(Ordering::Relaxed) & !UNKNOWN;
         self.revocations.present.store(known | kinds, Ordering::Release);
-        Ok(())
     }
 
     /// Forgets the entries that are over at `now`, and says how many those were.
@@ -547,6 +553,10 @@ mod tests {
         revoker.enter(&[token_id("3", None), token_id("1", None)]).unwrap();
         assert_eq!(revoker.enter(&[token_id("4", None)]), Err(RevocationsFull { capacity: 3 }));
         assert_eq!(revoker.enter(&[token_id("3", None)]), Ok(()), "what is there needs no room");
+        revoker.enter_kept(&[token_id("5", None)]);
+        assert_eq!((revoker.count(), check(&revoker, &token("5"))), (4, Err(Reject::Revoked)), "what is kept is never dropped");
+        assert_eq!(revoker.enter(&[token_id("6", None)]), Err(RevocationsFull { capacity: 3 }));
+        assert_eq!(revoker.enter(&[token_id("5", None)]), Ok(()));
     }
 
     #[test]

@@ -125,12 +125,11 @@ impl Desk {
         capacity: usize,
         tidy_every: Option<Duration>,
     ) -> io::Result<Self> {
-        // The table holds whatever is kept; only requests are held to the capacity.
-        let revoker = if store.is_ok() { Revoker::unknown(usize::MAX) } else { Revoker::new(usize::MAX) };
+        let revoker = if store.is_ok() { Revoker::unknown(capacity) } else { Revoker::new(capacity) };
         let table = Arc::clone(revoker.revocations());
         let (requests, queue) = sync_channel(QUEUE);
         let (publish, status) = watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
-        let mut clerk = Clerk::new(revoker, store, capacity, tidy_every, publish);
+        let mut clerk = Clerk::new(revoker, store, tidy_every, publish);
         clerk.look();
         thread::Builder::new().name("revocations".into()).spawn(move || clerk.work(&queue))?;
         Ok(Self { table, requests, status })

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::{Revocation, RevocationsFull, Revoker, UnixTime};
+use countersign_engine::{Revocation, Revoker, UnixTime};
 use tokio::sync::watch;
 
 use super::{Entry, QUEUE, Request, RevocationStore, RevokeFault, Status};
@@ -32,9 +32,7 @@ const UNPROVEN_SHARE: usize = 100;
 pub(super) struct Clerk {
     revoker: Revoker,
     store: Result<Box<dyn RevocationStore>, String>,
-    /// How many there may be by request.
-    capacity: usize,
-    /// Whether it was said that there are more.
+    /// Whether it was said that there are more than there may be.
     is_overfull: bool,
     /// When entries that nobody proved end, oldest first.
     unproven: VecDeque<UnixTime>,
@@ -55,7 +53,6 @@ impl Clerk {
     pub(super) fn new(
         revoker: Revoker,
         store: Result<Box<dyn RevocationStore>, String>,
-        capacity: usize,
         tidy_every: Option<Duration>,
         publish: watch::Sender<Status>,
     ) -> Self {
@@ -63,7 +60,6 @@ impl Clerk {
         Self {
             revoker,
             store,
-            capacity,
             is_overfull: false,
             unproven: VecDeque::new(),
             tidy_every,
@@ -118,14 +114,12 @@ impl Clerk {
         self.note(fault);
     }
 
-    /// Enters what is kept already, however much it is: there was room for it when
-    /// it was kept, and dropping it would bring it back to life.
+    /// Enters what is kept already, unless it is over.
     fn enter_kept(&mut self, mut kept: Vec<Revocation>) {
         let over = self.over();
         kept.retain(|one| one.until.is_none_or(|until| until > over));
-        let entered = self.revoker.enter(&kept);
-        debug_assert!(entered.is_ok(), "the table itself has no bound");
-        if self.revoker.count() > self.capacity && !std::mem::replace(&mut self.is_overfull, true) {
+        self.revoker.enter_kept(&kept);
+        if self.revoker.count() > self.revoker.capacity() && !std::mem::replace(&mut self.is_overfull, true) {
             tracing::error!("there are more revocations than there may be: raise capacity in [revocation]");
         }
     }
@@ -133,13 +127,9 @@ impl Clerk {
     /// Checks that there is room for what is asked for, if need be after forgetting
     /// what is over.
     fn check_room(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
-        let new = revocations.iter().filter(|revocation| !self.revoker.knows(&revocation.what)).count();
-        let capacity = self.capacity;
-        let fits = |revoker: &Revoker| new == 0 || revoker.count().saturating_add(new) <= capacity;
-        if fits(&self.revoker) || (self.forget_over() > 0 && fits(&self.revoker)) {
-            return Ok(());
-        }
-        Err(RevokeFault::Full(RevocationsFull { capacity }))
+        let room = self.revoker.check_room(revocations);
+        let room = if room.is_err() && self.forget_over() > 0 { self.revoker.check_room(revocations) } else { room };
+        room.map_err(RevokeFault::Full)
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
@@ -185,7 +175,7 @@ impl Clerk {
             self.unproven.pop_front();
             *ends = ends.saturating_sub(1);
         }
-        let capacity = (self.capacity / UNPROVEN_SHARE).max(1);
+        let capacity = (self.revoker.capacity() / UNPROVEN_SHARE).max(1);
         if *ends >= capacity {
             let text = format!("{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known");
             return Err(RevokeFault::Store(text));
@@ -258,7 +248,7 @@ impl Clerk {
         if fault.is_some() && fault != self.publish.borrow().fault {
             tracing::error!("the revocations are not all known: {}", fault.as_deref().unwrap_or_default());
         }
-        let (count, capacity) = (self.revoker.count(), self.capacity);
+        let (count, capacity) = (self.revoker.count(), self.revoker.capacity());
         self.publish.send_replace(Status { count, capacity, fault, looked: Stopwatch::start() });
     }
 }
