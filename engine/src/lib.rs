@@ -69,4 +69,4 @@ pub use rules::{ClientTypes, Constraint, Rules};
 pub use snapshot::{DuplicateIssuer, Snapshot};
 pub use time::UnixTime;
 pub use verified::{Claims, Verified};
-pub use verifier::Verifier;
+pub use verifier::{Cold, Verifier};

@@ -12,7 +12,8 @@ pub enum Blame {
     Untrusted,
     /// It is genuine, but its claims do not allow it here and now.
     Claims,
-    /// We cannot tell: keys or revocations could not be had. Never the caller's fault.
+    /// We cannot tell: keys or revocations could not be had, or there was no time to
+    /// look. Nothing is said about the token.
     Unavailable,
 }
 
@@ -141,6 +142,9 @@ rejects! {
     KeysUnavailable, "keys_unavailable", Unavailable, "the keys of the issuer are unavailable";
     /// What was revoked in the past could not be read back yet.
     RevocationsUnavailable, "revocations_unavailable", Unavailable, "the revocations are unavailable";
+    /// Its signature was not looked at: whoever embeds the engine said no to the
+    /// work, see [`Verifier::verify_if`](crate::Verifier::verify_if).
+    NotAdmitted, "not_admitted", Unavailable, "there was no time to check the signature";
 }
 
 impl fmt::Display for Reject {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::{
+    algorithm::Algorithm,
     issuer::{Issuer, IssuerConfig},
     keyset::{KeySet, VerificationKey},
     reject::Reject,
@@ -29,6 +30,15 @@ pub struct Verifier {
     revocations: Arc<Revocations>,
 }
 
+/// A cold verification: the work of checking one signature, about to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Cold<'c> {
+    /// The issuer whose key would check it. The token names it, and may be lying.
+    pub issuer: &'c IssuerConfig,
+    /// The algorithm it would be checked by.
+    pub algorithm: Algorithm,
+}
+
 impl Verifier {
     /// A verifier that starts with `snapshot` and never revokes anything.
     #[must_use]
@@ -48,8 +58,18 @@ impl Verifier {
     /// The first [`Reject`] on the token's way; bounds come before parsing,
     /// parsing before cryptography, and the signature before any claim.
     pub fn verify(&self, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
+        self.verify_if(token, now, |_| true)
+    }
+
+    /// Verifies as [`verify`](Self::verify) does, and asks `admit` before the one step
+    /// that is expensive: it is called at most once, when the key has been found and
+    /// the signature would be checked next. It must not use a verifier itself.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), and [`Reject::NotAdmitted`] where `admit` said no.
+    pub fn verify_if(&self, token: &[u8], now: UnixTime, admit: impl FnOnce(&Cold<'_>) -> bool) -> Result<Verified, Reject> {
         let snapshot = self.current.load();
-        with_scratch(|scratch| verify(&snapshot, &self.revocations, scratch, token, now))
+        with_scratch(|scratch| verify(&snapshot, &self.revocations, scratch, token, now, admit))
     }
 
     /// The configured issuer that a token names, though nobody has vouched for it:
@@ -79,7 +99,7 @@ impl Verifier {
             let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
             let issuer = issuer(&snapshot, &claims)?;
-            authenticate(issuer, &jws)?;
+            authenticate(issuer, &jws, |_| true)?;
             let config = issuer.config();
             let what = match claims.token_id.and_then(Value::as_str).filter(|token_id| !token_id.is_empty()) {
                 Some(token_id) => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
@@ -120,12 +140,13 @@ fn verify(
     scratch: &mut Scratch,
     token: &[u8],
     now: UnixTime,
+    admit: impl FnOnce(&Cold<'_>) -> bool,
 ) -> Result<Verified, Reject> {
     let jws = scratch.jws.decode(token)?;
     let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
     let claims = ClaimNodes::find(&document);
     let issuer = issuer(snapshot, &claims)?;
-    let key = authenticate(issuer, &jws)?;
+    let key = authenticate(issuer, &jws, admit)?;
 
     let config = issuer.config();
     let named = config.rules.find(&claims);
@@ -150,9 +171,16 @@ fn issuer<'s>(snapshot: &'s Snapshot, claims: &ClaimNodes<'_, '_>) -> Result<&'s
     name.as_str().and_then(|name| snapshot.issuer(name)).ok_or(Reject::IssuerUnknown)
 }
 
-/// The key of the issuer that made the signature.
-fn authenticate<'s>(issuer: &'s Issuer, jws: &Jws<'_>) -> Result<&'s VerificationKey, Reject> {
+/// The key of the issuer that made the signature, if the work of telling is admitted.
+fn authenticate<'s>(
+    issuer: &'s Issuer,
+    jws: &Jws<'_>,
+    admit: impl FnOnce(&Cold<'_>) -> bool,
+) -> Result<&'s VerificationKey, Reject> {
     let key = issuer.select(jws.header)?;
+    if !admit(&Cold { issuer: issuer.config(), algorithm: key.algorithm() }) {
+        return Err(Reject::NotAdmitted);
+    }
     key.verify(jws.signing_input, jws.signature)?;
     Ok(key)
 }

@@ -170,6 +170,11 @@ fn every_reason_is_given_without_allocating() {
     assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
     seen.insert(reject.index());
 
+    let before = COUNT.get();
+    let not_admitted = verifier.verify_if(good.as_bytes(), NOW, |_| false).map(drop);
+    assert_eq!((not_admitted, COUNT.get() - before), (Err(Reject::NotAdmitted), 0));
+    seen.insert(Reject::NotAdmitted.index());
+
     let missing: Vec<_> = Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
     assert!(missing.is_empty(), "no token was refused for {missing:?}");
 }
