@@ -1,0 +1,267 @@
+//! Whose request it is, where proxies stand in between.
+//!
+//! One header says so, and only to the extent that proxies we trust have written
+//! it: each appends the address that it was asked from, so the list is read from its
+//! end and believed until it names somebody who is no proxy of ours. That is the
+//! client; what stands further left is the client's own invention. All other headers
+//! of this kind are ignored, since a proxy that sets one passes on the client's copy
+//! of the others.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use http::{HeaderMap, HeaderName};
+
+/// The proxies that are believed, and the header they say it in.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    trusted: Vec<Network>,
+    header: HeaderName,
+}
+
+/// The most proxies one request is followed through. A list that names only proxies
+/// is not worth reading to its end.
+const HOPS: usize = 32;
+
+impl Proxies {
+    /// Proxies in these networks, which put the address of a client into `header`.
+    #[must_use]
+    pub fn new(trusted: Vec<Network>, header: HeaderName) -> Self {
+        Self { trusted, header }
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// The networks.
+    #[must_use]
+    pub fn trusted(&self) -> &[Network] {
+        &self.trusted
+    }
+
+    /// The address of the client of a request that came through `peer`: the last one
+    /// that somebody we trust has vouched for. Nothing left of what cannot be read is
+    /// believed.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut known = peer.to_canonical();
+        if !self.trust(known) {
+            return known;
+        }
+        let lines = headers.get_all(&self.header).iter().rev();
+        let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).take(HOPS);
+        for hop in hops {
+            let Some(before) = address(hop) else { return known };
+            known = before;
+            if !self.trust(known) {
+                return known;
+            }
+        }
+        known
+    }
+
+    /// Whether this looks like a proxy that was forgotten in the configuration.
+    #[must_use]
+    pub fn are_missing(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        headers.contains_key(&self.header) && !self.trust(peer.to_canonical())
+    }
+
+    fn trust(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+/// An address as proxies write it: alone, or with a port, IPv6 then in brackets.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bare {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip())),
+    };
+    address.map(|address| address.to_canonical())
+}
+
+/// An address, or all that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or a single address.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let example = "write one such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32";
+        let address: IpAddr = address.parse().map_err(|_| example.to_owned())?;
+        let Some(bits) = bits else {
+            let first = address.to_canonical();
+            return Ok(Self { first, bits: width(first) });
+        };
+        if address != address.to_canonical() {
+            return Err("write the network as one of IPv4".into());
+        }
+        let digits = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+        let bits = bits.parse().ok().filter(|bits| digits && *bits <= width(address)).ok_or(example)?;
+        let first = masked(address, bits);
+        if first == address { Ok(Self { first, bits }) } else { Err(format!("did you mean {first}/{bits}?")) }
+    }
+
+    /// Whether an address, of which a mapped one is IPv4, belongs to it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.first.is_ipv4() && masked(address, self.bits) == self.first
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, bits } = self;
+        if *bits == width(*first) { first.fmt(f) } else { write!(f, "{first}/{bits}") }
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The address with everything after its first `bits` cleared.
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    let cleared = u32::from(width(address).saturating_sub(bits));
+    match address {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(cleared).unwrap_or(0)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(cleared).unwrap_or(0)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn client(trusted: &[&str], peer: &str, lines: &[&[u8]]) -> String {
+        let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
+        let proxies = Proxies::new(trusted, HeaderName::from_static("x-forwarded-for"));
+        let mut headers = HeaderMap::new();
+        headers.append("x-real-ip", HeaderValue::from_static("203.0.113.66"));
+        for line in lines {
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+        }
+        proxies.client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn e1_a_header_counts_only_from_a_proxy_we_trust() {
+        for (trusted, peer) in [(&[][..], "10.0.0.1"), (&["10.0.0.2"], "10.0.0.1"), (&["10.0.0.0/8"], "11.0.0.1")] {
+            assert_eq!(client(trusted, peer, &[b"198.51.100.7"]), peer, "{trusted:?}");
+        }
+        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[b"198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[]), "10.0.0.1", "a proxy that says nothing stands for itself");
+    }
+
+    #[test]
+    fn e1_the_list_is_believed_from_its_end_and_no_further_than_the_first_stranger() {
+        let trusted = &["10.0.0.0/8", "2001:db8::/32"];
+        for (lines, expected) in [
+            (&["203.0.113.9, 198.51.100.7"][..], "198.51.100.7"),
+            (&["203.0.113.9,198.51.100.7,10.0.0.2 ,\t10.0.0.3"], "198.51.100.7"),
+            (&["203.0.113.9", "198.51.100.7, 10.0.0.2"], "198.51.100.7"),
+            (&["198.51.100.7", "10.0.0.2", "2001:db8::5"], "198.51.100.7"),
+            (&["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
+            // Nothing left of garbage counts.
+            (&["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
+            (&["198.51.100.7, , 10.0.0.2"], "10.0.0.2"),
+            (&["198.51.100.7,"], "10.0.0.1"),
+            (&["198.51.100.7", ""], "10.0.0.1"),
+            (&["unknown"], "10.0.0.1"),
+            (&["_hidden"], "10.0.0.1"),
+            (&["198.51.100.256"], "10.0.0.1"),
+            (&["198.51.100.7 10.0.0.2"], "10.0.0.1"),
+            (&["for=198.51.100.7"], "10.0.0.1"),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
+            assert_eq!(client(trusted, "10.0.0.1", &lines), expected, "{lines:?}");
+        }
+        assert_eq!(client(trusted, "10.0.0.1", &[b"198.51.100.7, \xff"]), "10.0.0.1");
+        let long = vec!["10.0.0.2"; 5000].join(",");
+        assert_eq!(
+            client(trusted, "10.0.0.1", &[format!("198.51.100.7,{long}").as_bytes()]),
+            "10.0.0.2",
+            "it is not read to its end"
+        );
+    }
+
+    #[test]
+    fn an_address_may_have_a_port_and_a_mapped_one_is_ipv4() {
+        for (text, expected) in [
+            ("198.51.100.7", "198.51.100.7"),
+            (" 198.51.100.7:4711 ", "198.51.100.7"),
+            ("2001:db8:9::7", "2001:db8:9::7"),
+            ("[2001:db8:9::7]", "2001:db8:9::7"),
+            ("[2001:db8:9::7]:4711", "2001:db8:9::7"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+            ("[::ffff:198.51.100.7]:80", "198.51.100.7"),
+        ] {
+            assert_eq!(client(&["::ffff:10.0.0.1"], "::ffff:10.0.0.1", &[text.as_bytes()]), expected, "{text:?}");
+        }
+        for text in [
+            "[198.51.100.7]",
+            "198.51.100.7:",
+            "198.51.100.7:x",
+            "[2001:db8::7",
+            "2001:db8::7]",
+            "1.2.3",
+            "0x7f.1",
+            "fe80::1%eth0",
+            "\"1.2.3.4\"",
+        ] {
+            assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[text.as_bytes()]), "10.0.0.1", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_holds_exactly_its_addresses() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
+            ("192.0.2.4/30", "192.0.2.7", "192.0.2.8"),
+            ("0.0.0.0/0", "255.255.255.255", "::1"),
+            ("::/0", "ffff::", "10.0.0.1"),
+            ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::1"),
+            ("::1", "::1", "::2"),
+        ] {
+            let parsed = Network::parse(network).unwrap();
+            assert_eq!(parsed.to_string(), network);
+            assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
+            assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_refused_with_a_remedy() {
+        for (text, remedy) in [
+            ("", "write one such as"),
+            ("proxy.example", "write one such as"),
+            ("10.0.0.0/33", "write one such as"),
+            ("10.0.0.0/+8", "write one such as"),
+            ("10.0.0.0/", "write one such as"),
+            ("10.0.0.0/8/8", "write one such as"),
+            ("10.1.2.3/8", "did you mean 10.0.0.0/8?"),
+            ("2001:db8::1/64", "did you mean 2001:db8::/64?"),
+            ("::ffff:10.0.0.0/104", "one of IPv4"),
+        ] {
+            let error = Network::parse(text).unwrap_err();
+            assert!(error.contains(remedy), "{text:?}: {error}");
+        }
+    }
+}
