@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier};
+use http::HeaderMap;
 
 use crate::{
+    admission::{Caller, Peer},
     clock,
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
     keysource::{KeySources, Refetch, Source, written},
@@ -55,11 +57,18 @@ impl App {
         self.keys.iter().map(move |source| (source, keys(source)))
     }
 
-    /// What can be said about a refused token.
+    /// Who sent these headers.
     #[must_use]
-    pub fn refusal<'t>(&self, reject: Reject, token: &'t [u8]) -> Refusal<'t> {
+    pub fn caller<'a, 'r>(&'a self, peer: Peer<'a>, headers: &'r HeaderMap) -> Caller<'a, 'r> {
+        Caller::new(peer, &self.server.proxies, headers)
+    }
+
+    /// What can be said about a token that was refused to this caller.
+    #[must_use]
+    pub fn refusal<'t>(&self, caller: &Caller<'_, '_>, reject: Reject, token: &'t [u8]) -> Refusal<'t> {
         let issuer = (reject == Reject::KeysUnavailable).then(|| self.verifier.claimed_issuer(token)).flatten();
-        Refusal { reject, token, issuer }
+        let exceeded = caller.exceeded().filter(|_| reject == Reject::NotAdmitted);
+        Refusal { reject, token, issuer, exceeded }
     }
 
     /// What a request to revoke means. Not in the name of an issuer that is not
@@ -92,7 +101,8 @@ impl App {
 
     /// Revokes one token. One that is none of ours needs no revoking (RFC 7009
     /// section 2.2). One whose key is not known, and is not known after its issuer
-    /// was asked, is revoked as it is.
+    /// was asked, is revoked as it is. Whoever may ask for this has said who they are,
+    /// so their signatures are checked without a budget.
     ///
     /// # Errors
     /// Why it is not revoked.
@@ -120,24 +130,24 @@ impl App {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn verify(&self, token: &[u8]) -> Result<Verified, Reject> {
-        match self.verify_or_wait(token) {
+    pub async fn verify(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Result<Verified, Reject> {
+        match self.verify_or_wait(caller, token) {
             Verdict::Now(verified) => verified,
-            Verdict::Later(refetch) => self.verify_after(refetch, token).await,
+            Verdict::Later(refetch) => self.verify_after(caller, refetch, token).await,
         }
     }
 
     /// Verifies a token by the keys there are, or says what to wait for first.
     #[must_use]
-    pub fn verify_or_wait(&self, token: &[u8]) -> Verdict {
-        let verified = self.verify_now(token);
+    pub fn verify_or_wait(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Verdict {
+        let verified = self.verify_now(caller, token);
         if !matches!(verified, Err(Reject::KidUnknown)) {
             return Verdict::Now(verified);
         }
         match self.refetch(token) {
             Some(refetch) => Verdict::Later(refetch),
             // In the meantime the key may have come.
-            None => Verdict::Now(self.verify_now(token)),
+            None => Verdict::Now(self.verify_now(caller, token)),
         }
     }
 
@@ -145,12 +155,12 @@ impl App {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn verify_after(&self, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
-        refetch.wait(|| self.verify_now(token)).await
+    pub async fn verify_after(&self, caller: &Caller<'_, '_>, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
+        refetch.wait(|| self.verify_now(caller, token)).await
     }
 
-    fn verify_now(&self, token: &[u8]) -> Result<Verified, Reject> {
-        self.verifier.verify(token, clock::now())
+    fn verify_now(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Result<Verified, Reject> {
+        caller.verify(&self.verifier, &self.metrics, token, clock::now())
     }
 
     /// What there is to wait for before a token with an unknown key is refused.

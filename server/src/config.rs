@@ -5,6 +5,7 @@ mod clients;
 mod ini;
 mod issuer;
 mod keys;
+mod limits;
 pub mod options;
 mod problem;
 pub mod raw;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 pub use clients::{ApiClients, hashed};
 pub use issuer::{ClientType, IssuerSection};
 pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
+pub use limits::Limits;
 pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
@@ -28,7 +30,7 @@ pub use server::{IdentityHeaders, Server};
 /// A configuration that can be run.
 #[derive(Debug)]
 pub struct Config {
-    /// `[server]`, `[listen]`, `[metrics]` and `[identity_headers]`.
+    /// `[server]`, `[listen]`, `[limits]`, `[metrics]` and `[identity_headers]`.
     pub server: Server,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,

@@ -15,6 +15,7 @@ pub mod http;
 
 // What it meets there.
 pub mod app;
+pub mod admission;
 pub mod keysource;
 pub mod revocation;
 pub mod metrics;

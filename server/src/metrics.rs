@@ -7,6 +7,8 @@ use std::{
 
 use countersign_engine::Reject;
 
+use crate::admission::Budget;
+
 /// What a request to a verifying route ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -20,8 +22,20 @@ pub enum Outcome {
     Conflict,
 }
 
+/// What else happens on the way of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A signature was checked.
+    Cold,
+    /// One was not, since a budget is spent.
+    NotAdmitted(Budget),
+    /// A source that had spent some of its budget was forgotten for another.
+    SourceForgotten,
+}
+
 const REJECTS: usize = Reject::ALL.len();
-const SLOTS: usize = REJECTS + 3;
+const OUTCOMES: usize = REJECTS + 3;
+const SLOTS: usize = OUTCOMES + 5;
 
 impl Outcome {
     fn slot(self) -> usize {
@@ -30,6 +44,18 @@ impl Outcome {
             Self::Verified => REJECTS,
             Self::NoToken => REJECTS + 1,
             Self::Conflict => REJECTS + 2,
+        }
+    }
+}
+
+impl Event {
+    fn slot(self) -> usize {
+        match self {
+            Self::Cold => OUTCOMES,
+            Self::NotAdmitted(Budget::Core) => OUTCOMES + 1,
+            Self::NotAdmitted(Budget::Issuer) => OUTCOMES + 2,
+            Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
+            Self::SourceForgotten => OUTCOMES + 4,
         }
     }
 }
@@ -61,13 +87,32 @@ impl Metrics {
 
     /// Counts one request to a verifying route.
     pub fn count(&self, outcome: Outcome) {
-        let shard = &self.0[SHARD.get() % self.0.len()];
-        shard.0[outcome.slot()].fetch_add(1, Ordering::Relaxed);
+        self.add(outcome.slot());
+    }
+
+    /// Counts something that happened on the way of a token.
+    pub fn note(&self, event: Event) {
+        self.add(event.slot());
     }
 
     /// How many requests have ended like this, on all threads.
     #[must_use]
     pub fn total(&self, outcome: Outcome) -> u64 {
-        self.0.iter().map(|shard| shard.0[outcome.slot()].load(Ordering::Relaxed)).sum()
+        self.sum(outcome.slot())
+    }
+
+    /// How often this has happened, on all threads.
+    #[must_use]
+    pub fn noted(&self, event: Event) -> u64 {
+        self.sum(event.slot())
+    }
+
+    fn add(&self, slot: usize) {
+        let shard = &self.0[SHARD.get() % self.0.len()];
+        shard.0[slot].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self, slot: usize) -> u64 {
+        self.0.iter().map(|shard| shard.0[slot].load(Ordering::Relaxed)).sum()
     }
 }

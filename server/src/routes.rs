@@ -22,6 +22,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as HttpBody;
 
 use crate::{
+    admission::Peer,
     app::App,
     http::{Body, no_store, problem},
 };
@@ -30,15 +31,15 @@ use crate::{
 const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
 
 /// Answers a request on the main listener.
-pub fn main<'a, B>(app: &'a App, request: Request<B>) -> Answer<'a>
+pub fn main<'a, B>(app: &'a App, peer: Peer<'a>, request: Request<B>) -> Answer<'a>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'a,
 {
     let path = request.uri().path();
     if path == "/auth" || path.starts_with("/auth/") {
-        return forward_auth::answer(app, request.headers());
+        return forward_auth::answer(app, peer, request.headers());
     }
-    Answer::later(others(app, request))
+    Answer::later(others(app, peer, request))
 }
 
 /// An answer that is there or on its way. What decides on every request of a proxy
@@ -71,14 +72,14 @@ impl Future for Answer<'_> {
     }
 }
 
-async fn others<B>(app: &App, request: Request<B>) -> Response<Body>
+async fn others<B>(app: &App, peer: Peer<'_>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
     match request.uri().path() {
-        "/v1/verify" | "/v1/revoke" if request.method() == Method::POST => no_store(posted(app, request).await),
+        "/v1/verify" | "/v1/revoke" if request.method() == Method::POST => no_store(posted(app, peer, request).await),
         "/v1/verify" | "/v1/revoke" => method_not_allowed("POST"),
-        "/api/v2/health" => health::inmanta(app, request.method(), request.headers()).await,
+        "/api/v2/health" => health::inmanta(app, peer, request.method(), request.headers()).await,
         "/healthz" => for_reading(request.method(), health::live),
         "/readyz" => for_reading(request.method(), || health::ready(app)),
         "/.well-known/jwks.json" => for_reading(request.method(), wellknown::jwks),
@@ -87,7 +88,7 @@ where
 }
 
 /// Answers a request whose body holds a token.
-async fn posted<B>(app: &App, request: Request<B>) -> Response<Body>
+async fn posted<B>(app: &App, peer: Peer<'_>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
@@ -95,7 +96,7 @@ where
     match read(body, app.server.max_body.min(MOST_BODY)).await {
         Err(refusal) => refusal,
         Ok(body) if parts.uri.path() == "/v1/revoke" => revoke::answer(app, &parts.headers, &body).await,
-        Ok(body) => verify::answer(app, &parts.headers, &body).await,
+        Ok(body) => verify::answer(app, peer, &parts.headers, &body).await,
     }
 }
 

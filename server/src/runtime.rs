@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
         Arc,
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    admission::{Gate, Peer},
     app::App,
     keysource,
     listen::{drain::Drain, http1, tcp},
@@ -82,10 +83,10 @@ async fn accept_until_told(app: &Arc<App>, workers: &Rc<Vec<Worker>>, listening:
     });
     for listener in main {
         let workers = Rc::clone(workers);
-        spawn_local(tcp::accept(listener, move |stream| least_loaded(&workers).hand_over(stream)));
+        spawn_local(tcp::accept(listener, move |stream, peer| least_loaded(&workers).hand_over(stream, peer)));
     }
     let operations = Arc::clone(app);
-    spawn_local(tcp::accept(metrics, move |stream| drop(spawn_local(serve_operations(Arc::clone(&operations), stream)))));
+    spawn_local(tcp::accept(metrics, move |stream, _| drop(spawn_local(serve_operations(Arc::clone(&operations), stream)))));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -100,9 +101,13 @@ async fn serve_operations(app: Arc<App>, stream: TcpStream) {
     http1::serve(stream, &Drain::default(), answer).await;
 }
 
+/// A connection between two threads, and the address it comes from: asked for once,
+/// not with every request.
+type Accepted = (std::net::TcpStream, IpAddr);
+
 /// One thread that serves connections.
 struct Worker {
-    connections: mpsc::UnboundedSender<std::net::TcpStream>,
+    connections: mpsc::UnboundedSender<Accepted>,
     /// Connections handed over and not ended. Counted relaxed: a stale count only
     /// means a slightly less even spread.
     load: Arc<AtomicUsize>,
@@ -122,12 +127,12 @@ impl Worker {
         Ok(Self { connections, load, thread })
     }
 
-    fn hand_over(&self, stream: TcpStream) {
+    fn hand_over(&self, stream: TcpStream, peer: IpAddr) {
         // Taken out of this thread's runtime, to be put into the worker's.
         match stream.into_std() {
             Ok(stream) => {
                 self.load.fetch_add(1, Ordering::Relaxed);
-                if self.connections.send(stream).is_err() {
+                if self.connections.send((stream, peer)).is_err() {
                     self.load.fetch_sub(1, Ordering::Relaxed);
                 }
             }
@@ -146,15 +151,17 @@ fn least_loaded(workers: &[Worker]) -> &Worker {
     least.unwrap_or_else(|| unreachable!("there is at least one worker"))
 }
 
-async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<std::net::TcpStream>, load: Arc<AtomicUsize>) {
+async fn work(app: Arc<App>, mut queue: mpsc::UnboundedReceiver<Accepted>, load: Arc<AtomicUsize>) {
     // Counted on this thread: a reference taken by every connection on every core
     // to one shared counter would be a write that all of them wait for.
-    let (app, drain) = (Rc::new(app), Rc::new(Drain::default()));
-    while let Some(stream) = queue.recv().await {
-        let (app, drain, open) = (Rc::clone(&app), Rc::clone(&drain), Open(Arc::clone(&load)));
+    let gate = Gate::new(app.server.limits);
+    let (work, drain) = (Rc::new((app, gate)), Rc::new(Drain::default()));
+    while let Some((stream, address)) = queue.recv().await {
+        let (work, drain, open) = (Rc::clone(&work), Rc::clone(&drain), Open(Arc::clone(&load)));
         spawn_local(async move {
+            let (app, gate) = &*work;
             match TcpStream::from_std(stream) {
-                Ok(stream) => connection(&app, stream, &drain).await,
+                Ok(stream) => connection(app, Peer { gate, address }, stream, &drain).await,
                 Err(error) => tracing::warn!("taking over a connection failed: {error}"),
             }
             drop(open);
@@ -179,8 +186,8 @@ impl Drop for Open {
     }
 }
 
-async fn connection(app: &Arc<App>, stream: TcpStream, drain: &Drain) {
-    let answer = |request| routes::main(app, request);
+async fn connection(app: &Arc<App>, peer: Peer<'_>, stream: TcpStream, drain: &Drain) {
+    let answer = |request| routes::main(app, peer, request);
     let Some(tls) = &app.server.tls else {
         return http1::serve(stream, drain, answer).await;
     };

@@ -10,7 +10,10 @@ use std::{fmt, sync::Arc};
 use countersign_engine::{Blame, IssuerConfig, Reject};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::http::{Body, empty};
+use crate::{
+    admission::{Budget, Exceeded},
+    http::{Body, empty},
+};
 
 /// One system whose callers we answer as it would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl Surface {
     /// The answer to a refused token.
     #[must_use]
     pub fn refuse(self, style: Style, refusal: &Refusal<'_>, rejected_status: StatusCode) -> Response<Body> {
-        let status = self.status(refusal.reject, rejected_status);
+        let status = self.status_of(refusal, rejected_status);
         let mut response = match (self, style) {
             (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::explain(refusal)),
             _ => self.body(style, status, ""),
@@ -91,6 +94,16 @@ impl Surface {
             (Blame::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
             (_, Self::Generic) => StatusCode::UNAUTHORIZED,
             (_, Self::Inmanta) => rejected_status,
+        }
+    }
+
+    /// The same, where it is known whose doing it is: 429 says that it is the caller's
+    /// own (RFC 6585 section 4).
+    #[must_use]
+    pub fn status_of(self, refusal: &Refusal<'_>, rejected_status: StatusCode) -> StatusCode {
+        match refusal.exceeded {
+            Some(Exceeded { budget: Budget::Source, .. }) => StatusCode::TOO_MANY_REQUESTS,
+            _ => self.status(refusal.reject, rejected_status),
         }
     }
 
@@ -119,13 +132,33 @@ pub struct Refusal<'t> {
     pub token: &'t [u8],
     /// The issuer of ours that it names, where that is whose keys are missing.
     pub issuer: Option<Arc<IssuerConfig>>,
+    /// The budget that is spent, where that is why.
+    pub exceeded: Option<Exceeded>,
+}
+
+impl Refusal<'_> {
+    /// After how many seconds to come again, where that may help.
+    #[must_use]
+    pub fn retry_after(&self) -> u64 {
+        /// Long enough for a provider that was only slow.
+        const ANY_REASON: u64 = 5;
+        self.exceeded.map_or(ANY_REASON, |exceeded| exceeded.retry_after)
+    }
 }
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.issuer {
-            Some(issuer) => write!(f, "the keys of the issuer {} are unavailable", issuer.name),
-            None => self.reject.fmt(f),
+        match (&self.issuer, self.exceeded) {
+            (Some(issuer), _) => write!(f, "the keys of the issuer {} are unavailable", issuer.name),
+            (None, Some(Exceeded { budget, .. })) => {
+                let whose = match budget {
+                    Budget::Core => "in all",
+                    Budget::Issuer => "in the name of this issuer",
+                    Budget::Source => "from this address",
+                };
+                write!(f, "the signature was not checked: too many others {whose} were bad")
+            }
+            (None, None) => self.reject.fmt(f),
         }
     }
 }

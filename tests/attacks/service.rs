@@ -12,7 +12,7 @@ use std::{
 use countersign_engine::{Algorithm, KeySetFault, Reject, jwks};
 use countersign_tests::{
     answers::{assert_nothing_told, assert_refused, invalid_token},
-    binary::{Sandbox, Server},
+    binary::{NO_BUDGETS, Sandbox, Server},
     engine::{HEADER, claims, published, signing_input, token},
     http::Connection,
     openssl::SigningKey,
@@ -27,7 +27,7 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys() {
     let key = SigningKey::generate("EdDSA", "k");
     let provider = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri())));
+    let server = sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri()) + NO_BUDGETS));
     let honest = key.token(&public_claims());
     assert_eq!(server.auth(&honest).status, 200);
     let asked = provider.requests();

@@ -118,7 +118,38 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
     refused("[server]\nauth_additional_header=Authorization\n", &["auth_additional_header cannot be Authorization"]);
     refused("[identity_headers]\nuser=Content-Length\n", &["content-length is taken already"]);
     refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is taken already"]);
+    for (option, mistake) in [
+        ("bad_signatures_per_core", "0"),
+        ("bad_signatures_per_issuer", "101"),
+        ("bad_signatures_per_source", "5%"),
+        ("bad_signatures_per_source", "none"),
+    ] {
+        let message = format!("{option} in limits must be a number from 1 to 100 or off, not \"{mistake}\"");
+        refused(&format!("[limits]\n{option}={mistake}\n"), &[&message, "percent of a core's time"]);
+    }
+    refused("[limits]\nsources=0\n", &["sources in limits must be a number from 8 to 1048576"]);
+    refused(
+        "[listen]\ntrusted_proxies=10.0.0.1, 10.1.0.0/8, proxy\n",
+        &[
+            "\"10.1.0.0/8\" of trusted_proxies in listen",
+            "did you mean 10.0.0.0/8?",
+            "\"proxy\" of trusted_proxies",
+            "2001:db8::/32",
+        ],
+    );
+    refused("[listen]\nclient_address_header=Forwarded\n", &["cannot be Forwarded", "X-Real-IP"]);
+    refused("[listen]\nclient_address_header=a b\n", &["\"a b\" is no header name"]);
     refused("[listen]\nsurface=infical\n", &["surface \"infical\" is unknown", "generic, inmanta"]);
+}
+
+#[test]
+fn proxies_that_are_believed_are_named() {
+    let sandbox = Sandbox::new();
+    let listen = "[listen]\nclient_address_header = \"X-Real-IP\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
+    let limits = "[limits]\nbad_signatures_per_core = \"off\"\nbad_signatures_per_source = 100\nsources = 8\n";
+    let output = check(&sandbox, "c.toml", &format!("{listen}{limits}"));
+    assert!(output.text().contains("takes a client's address from x-real-ip, if 10.0.0.0/8 or ::1 says so"), "{output:?}");
+    assert!(!check(&sandbox, "c.cfg", "[listen]\ntrusted_proxies=\n").text().contains("client's address"));
 }
 
 #[test]

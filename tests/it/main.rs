@@ -10,6 +10,8 @@ mod corpus;
 mod embedded;
 /// `/auth`: what reverse proxies rely on.
 mod forward_auth;
+/// What floods of bad signatures may cost, and whom.
+mod admission;
 /// A real nginx with `auth_request` in front.
 mod nginx;
 /// Recordings of the real Inmanta server.

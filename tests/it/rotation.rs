@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_tests::{
-    binary::{Sandbox, Server},
+    binary::{NO_BUDGETS, Sandbox, Server},
     eventually,
     http::{Connection, Response},
     openssl::{SigningKey, signing_input},
@@ -15,7 +15,7 @@ use crate::given::{self, key_set};
 const ISSUER: &str = "https://idp/";
 
 fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Server<'s> {
-    sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri())))
+    sandbox.serve(&(given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri())) + NO_BUDGETS))
 }
 
 /// Two keys, each with a token it signed.

@@ -14,6 +14,11 @@ use tempfile::TempDir;
 
 use crate::http::{self, Response};
 
+/// Switches the budgets of bad signatures off, for floods that are about something
+/// else.
+pub const NO_BUDGETS: &str =
+    "[limits]\nbad_signatures_per_core=off\nbad_signatures_per_issuer=off\nbad_signatures_per_source=off\n";
+
 /// The path of the binary, built first if that has not happened yet.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

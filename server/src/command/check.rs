@@ -27,6 +27,10 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         server.auth_surface.name(),
         demands(server.auth)
     ))?;
+    if !server.proxies.trusted().is_empty() {
+        let networks: Vec<_> = server.proxies.trusted().iter().map(ToString::to_string).collect();
+        print(format_args!("  takes a client's address from {}, if {} says so", server.proxies.header(), networks.join(" or ")))?;
+    }
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: every token will be refused")?;
     }

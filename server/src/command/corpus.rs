@@ -150,6 +150,12 @@ fn configuration(signer: &Signer, jwks: &Path) -> String {
         _ => writeln!(text, "jwks_uri=file://{}", jwks.display()),
     };
     text + "\n\
+         # All the load comes from one address, and some of it is bad on purpose.\n\
+         [limits]\n\
+         bad_signatures_per_core=off\n\
+         bad_signatures_per_issuer=off\n\
+         bad_signatures_per_source=off\n\
+         \n\
          # Every configuration has a section that signs.\n\
          [auth_jwt_default]\n\
          algorithm=HS256\n\

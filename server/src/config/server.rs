@@ -1,4 +1,5 @@
-//! `[server]`, `[listen]`, `[metrics]`, `[identity_headers]` and `[api_clients]`.
+//! `[server]`, `[listen]`, `[limits]`, `[metrics]`, `[identity_headers]` and
+//! `[api_clients]`.
 
 use std::{
     collections::BTreeMap,
@@ -8,8 +9,18 @@ use std::{
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use super::{clients::ApiClients, problem::Problem, reader::Reader, setting::Section, tls};
-use crate::surface::{Surface, generic};
+use super::{
+    clients::ApiClients,
+    limits::{self, Limits},
+    problem::Problem,
+    reader::Reader,
+    setting::Section,
+    tls,
+};
+use crate::{
+    listen::peer::Proxies,
+    surface::{Surface, generic},
+};
 
 /// How we listen, and what is true of every request.
 #[derive(Debug)]
@@ -27,6 +38,10 @@ pub struct Server {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Threads that serve requests; `None` for one per core.
     pub threads: Option<usize>,
+    /// Who says where a request comes from.
+    pub proxies: Proxies,
+    /// How much time bad signatures may take.
+    pub limits: Limits,
     /// Which system's answers `/auth` gives.
     pub auth_surface: Surface,
     /// The status of a refused token on the Inmanta surface: 403 as the real
@@ -66,6 +81,8 @@ impl Server {
         let mut listen = Reader::new(sections, "listen", problems);
         let threads = listen.number("threads", 1..=1024);
         let auth_surface = read_surface(&mut listen);
+        let proxies = limits::read_proxies(&mut listen);
+        let limits = Limits::read(sections, problems);
         let metrics_address = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
 
         let mut server = Reader::new(sections, "server", problems);
@@ -77,6 +94,8 @@ impl Server {
             metrics_address,
             tls: tls::read(&mut server),
             threads,
+            proxies,
+            limits,
             auth_surface,
             rejected_token_status: read_rejected_status(&mut server),
             max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),

@@ -1,6 +1,10 @@
 //! Listening and accepting.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,14 +23,15 @@ pub fn bind(address: SocketAddr, option: &str) -> io::Result<TcpListener> {
     })
 }
 
-/// Accepts connections for ever, handing each to `hand_over`.
-pub async fn accept(listener: TcpListener, mut hand_over: impl FnMut(TcpStream)) {
+/// Accepts connections for ever, handing each to `hand_over` with the address it
+/// comes from.
+pub async fn accept(listener: TcpListener, mut hand_over: impl FnMut(TcpStream, IpAddr)) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Answers are small: waiting to fill a segment only adds latency.
                 let _best_effort = stream.set_nodelay(true);
-                hand_over(stream);
+                hand_over(stream, peer.ip());
             }
             // Out of file descriptors, most likely: they come back when connections end.
             Err(error) => {

@@ -8,34 +8,39 @@ use countersign_engine::{Reject, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::{
+    admission::{Caller, Peer},
     app::{App, Verdict},
     http::{Body, empty, escaped, no_store},
     metrics::Outcome,
     routes::Answer,
-    surface::{Credential, Style},
+    surface::{Credential, Refusal, Style},
 };
 
 /// Answers one question of a proxy: at once, unless the issuer is to be asked for
 /// its keys first.
-pub(super) fn answer<'a>(app: &'a App, headers: &HeaderMap) -> Answer<'a> {
+pub(super) fn answer<'a>(app: &'a App, peer: Peer<'a>, headers: &HeaderMap) -> Answer<'a> {
     let surface = app.server.auth_surface;
+    let caller = app.caller(peer, headers);
     Answer::ready(match surface.credential(headers, app.server.additional_header.as_ref()) {
         Credential::None => count(app, Outcome::NoToken, surface.challenge(Style::Bare)),
         Credential::Conflict => count(app, Outcome::Conflict, surface.conflict(Style::Bare)),
-        Credential::Token(token) => match app.verify_or_wait(token) {
-            Verdict::Now(verified) => judge(app, token, verified),
+        Credential::Token(token) => match app.verify_or_wait(&caller, token) {
+            Verdict::Now(verified) => judge(app, &caller, token, verified),
             Verdict::Later(refetch) => {
-                let token = token.to_vec();
-                return Answer::later(async move { judge(app, &token, app.verify_after(refetch, &token).await) });
+                let (caller, token) = (caller.detached(), token.to_vec());
+                return Answer::later(async move {
+                    let verified = app.verify_after(&caller, refetch, &token).await;
+                    judge(app, &caller, &token, verified)
+                });
             }
         },
     })
 }
 
-fn judge(app: &App, token: &[u8], verified: Result<Verified, Reject>) -> Response<Body> {
+fn judge(app: &App, caller: &Caller<'_, '_>, token: &[u8], verified: Result<Verified, Reject>) -> Response<Body> {
     match verified {
         Ok(verified) => count(app, Outcome::Verified, allow(app, &verified)),
-        Err(reject) => count(app, Outcome::Rejected(reject), refuse(app, reject, token)),
+        Err(reject) => count(app, Outcome::Rejected(reject), refuse(app, &app.refusal(caller, reject, token))),
     }
 }
 
@@ -44,8 +49,8 @@ fn count(app: &App, outcome: Outcome, response: Response<Body>) -> Response<Body
     no_store(response)
 }
 
-fn refuse(app: &App, reject: Reject, token: &[u8]) -> Response<Body> {
-    app.server.auth_surface.refuse(Style::Bare, &app.refusal(reject, token), app.server.rejected_token_status)
+fn refuse(app: &App, refusal: &Refusal<'_>) -> Response<Body> {
+    app.server.auth_surface.refuse(Style::Bare, refusal, app.server.rejected_token_status)
 }
 
 fn allow(app: &App, verified: &Verified) -> Response<Body> {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::Peer,
     app::App,
     http::{Body, empty, json, no_store},
     revocation::Status,
@@ -32,15 +33,15 @@ pub(super) fn ready(app: &App) -> Response<Body> {
 }
 
 /// `/api/v2/health`: open to everyone, but a token that comes along must be good.
-pub(super) async fn inmanta(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let mut response = no_store(inmanta_answer(app, method, headers).await);
+pub(super) async fn inmanta(app: &App, peer: Peer<'_>, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let mut response = no_store(inmanta_answer(app, peer, method, headers).await);
     if let Some(origin) = &app.server.allow_origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
     response
 }
 
-async fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Response<Body> {
+async fn inmanta_answer(app: &App, peer: Peer<'_>, method: &Method, headers: &HeaderMap) -> Response<Body> {
     if method == Method::OPTIONS {
         return preflight(app);
     }
@@ -50,12 +51,16 @@ async fn inmanta_answer(app: &App, method: &Method, headers: &HeaderMap) -> Resp
     if !app.server.auth {
         return empty(StatusCode::OK);
     }
+    let caller = app.caller(peer, headers);
     match Surface::Inmanta.credential(headers, app.server.additional_header.as_ref()) {
         Credential::None => empty(StatusCode::OK),
         Credential::Conflict => Surface::Inmanta.conflict(Style::Body),
-        Credential::Token(token) => match app.verify(token).await {
+        Credential::Token(token) => match app.verify(&caller, token).await {
             Ok(_) => empty(StatusCode::OK),
-            Err(reject) => Surface::Inmanta.refuse(Style::Body, &app.refusal(reject, token), app.server.rejected_token_status),
+            Err(reject) => {
+                let refusal = app.refusal(&caller, reject, token);
+                Surface::Inmanta.refuse(Style::Body, &refusal, app.server.rejected_token_status)
+            }
         },
     }
 }

@@ -12,11 +12,12 @@ use prometheus_client::{
 };
 
 use crate::{
+    admission::Budget,
     app::App,
     clock,
     http::{Body, empty, typed},
     keysource::{Progress, Source},
-    metrics::Outcome,
+    metrics::{Event, Outcome},
 };
 
 /// Everything counted so far.
@@ -47,6 +48,7 @@ impl fmt::Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.encode_outcomes(&mut encoder)?;
+        self.encode_admission(&mut encoder)?;
         self.encode_issuers(&mut encoder)?;
         self.encode_revocations(&mut encoder)
     }
@@ -65,6 +67,19 @@ impl Scrape {
             ConstCounter::new(metrics.total(outcome)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.0.metrics;
+        for (event, name, help) in [
+            (Event::Cold, "cold_verifications", "Signatures checked"),
+            (Event::SourceForgotten, "sources_forgotten", "Sources of bad signatures that had no room beside others"),
+        ] {
+            let counter = ConstCounter::new(metrics.noted(event));
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let budgets = Budget::ALL.map(|budget| ([("budget", budget.name())], metrics.noted(Event::NotAdmitted(budget))));
+        counters(encoder, "not_admitted", "Signatures not checked, by the budget that was spent", budgets)
     }
 
     /// Every family by issuer section; of keys that are never renewed only how many

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    admission::Peer,
     app::App,
     http::{Body, json, problem},
     metrics::Outcome,
@@ -18,12 +19,13 @@ use crate::{
 };
 
 /// Answers with the claims, or with a problem that carries the reject code.
-pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+pub(super) async fn answer(app: &App, peer: Peer<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+    let caller = app.caller(peer, headers);
     let (outcome, response) = match token(app, headers, body) {
         Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
-        Ok(token) => match app.verify(&token).await {
+        Ok(token) => match app.verify(&caller, &token).await {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
-            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(reject, &token))),
+            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(&caller, reject, &token))),
         },
     };
     app.metrics.count(outcome);
@@ -46,7 +48,7 @@ fn verified_json(verified: &Verified) -> Value {
 }
 
 fn refused(refusal: &Refusal<'_>) -> Response<Body> {
-    let status = Surface::Generic.status(refusal.reject, StatusCode::UNAUTHORIZED);
+    let status = Surface::Generic.status_of(refusal, StatusCode::UNAUTHORIZED);
     let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
     generic::explain(refusal, response.headers_mut());
     response

@@ -6,10 +6,11 @@ use countersign_engine::{Blame, Reject};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Refusal;
-use crate::http::escaped;
+use crate::{admission::Budget, http::escaped};
 
 /// Tells a proxy's operator why no answer could be given: a reject code and, after
-/// a space, the issuer. A 503 has no challenge to say it in.
+/// a space, the issuer or the budget it is about. A 429 or 503 has no challenge to
+/// say it in.
 pub const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Says in the headers of a refusal what the caller can do: come again when we
@@ -20,11 +21,24 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reject));
         return;
     }
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(refusal.retry_after()));
+    if let Some(exceeded) = refusal.exceeded {
+        headers.insert(ERROR, HeaderValue::from_static(not_admitted(exceeded.budget)));
+        return;
+    }
     let issuer = refusal.issuer.as_ref().map(|issuer| escaped(&issuer.name));
     let text = issuer.as_ref().and_then(|issuer| issuer.to_str().ok()).map(|issuer| format!("{} {issuer}", reject.code()));
     let value = text.and_then(|text| HeaderValue::try_from(text).ok());
     headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
+}
+
+/// Nothing is formatted for floods.
+fn not_admitted(budget: Budget) -> &'static str {
+    match budget {
+        Budget::Core => "not_admitted core",
+        Budget::Issuer => "not_admitted issuer",
+        Budget::Source => "not_admitted source",
+    }
 }
 
 /// The challenge for a refused token. All of them are made once: who sends garbage
@@ -44,6 +58,13 @@ fn invalid_token(reject: Reject) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spent_budget_is_named_after_the_code() {
+        for budget in Budget::ALL {
+            assert_eq!(not_admitted(budget), format!("{} {}", Reject::NotAdmitted.code(), budget.name()));
+        }
+    }
 
     #[test]
     fn every_reason_fits_a_quoted_string() {

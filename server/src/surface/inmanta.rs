@@ -62,9 +62,9 @@ fn detail(reject: Reject, token: &[u8]) -> String {
 /// Why, in the real system's words, or in ours where we could not tell.
 #[must_use]
 pub fn explain(refusal: &Refusal<'_>) -> String {
-    match refusal.issuer {
-        Some(_) => refusal.to_string(),
-        None => message(refusal.reject, refusal.token),
+    match (&refusal.issuer, refusal.exceeded) {
+        (Some(_), _) | (_, Some(_)) => refusal.to_string(),
+        (None, None) => message(refusal.reject, refusal.token),
     }
 }
 

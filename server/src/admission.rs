@@ -1,0 +1,228 @@
+//! Admission: how much time signatures that turn out bad may take from good tokens.
+//!
+//! Checking a signature costs between half a microsecond (HS256) and a third of a
+//! millisecond (ES512), and anybody can send one that is worth nothing. So whatever
+//! a bad one took is charged to three budgets, each a share of one core's time:
+//! that of the core, of the issuer it named, and of the source it came from. While
+//! one of them is spent, no signature that would be charged to it is checked.
+//!
+//! - *A good signature costs nothing*, whatever is wrong with its token otherwise.
+//!   Honest load is never limited, however large, nor are the many clients behind
+//!   one address. Which of the two a signature is shows only afterwards, so it is
+//!   charged afterwards, and a budget may be overdrawn by one signature.
+//! - *The cost is measured*, not looked up: key sizes and machines differ by more
+//!   than any table of algorithms would get right, and a share of time that was
+//!   measured is the same share on a slow machine.
+//! - *All state is of one worker*. Nothing is shared, locked or waited for; a source
+//!   whose connections are on several workers has its share of each.
+//! - *As long as no budget is spent, nobody is looked up*: one comparison admits, and
+//!   a client's address is not even searched for in the headers.
+
+mod ledger;
+mod bucket;
+mod source;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    sync::Once,
+};
+
+use countersign_engine::{Reject, UnixTime, Verified, Verifier};
+use http::HeaderMap;
+
+use crate::{
+    clock::Stopwatch,
+    config::Limits,
+    listen::peer::Proxies,
+    metrics::{Event, Metrics},
+};
+use bucket::Nanos;
+pub use bucket::Share;
+use ledger::Ledger;
+use source::Source;
+
+/// Whose time it is that bad signatures take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// Of the core: everybody's.
+    Core,
+    /// Of the issuer that a token names.
+    Issuer,
+    /// Of the address that a token comes from.
+    Source,
+}
+
+impl Budget {
+    /// Every budget.
+    pub const ALL: [Self; 3] = [Self::Core, Self::Issuer, Self::Source];
+
+    /// Its name, for metrics and machines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Issuer => "issuer",
+            Self::Source => "source",
+        }
+    }
+}
+
+/// A budget that is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Which.
+    pub budget: Budget,
+    /// Whole seconds after which it will not be, one at least.
+    pub retry_after: u64,
+}
+
+/// The budgets of one worker.
+pub struct Gate {
+    clock: Stopwatch,
+    ledger: RefCell<Ledger>,
+}
+
+impl Gate {
+    /// Budgets that nothing was taken from yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { clock: Stopwatch::start(), ledger: RefCell::new(Ledger::new(limits)) }
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos::try_from(self.clock.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+    }
+}
+
+/// The other end of a connection, and the worker it is on.
+#[derive(Clone, Copy)]
+pub struct Peer<'g> {
+    /// The worker's budgets.
+    pub gate: &'g Gate,
+    /// The address that the connection comes from.
+    pub address: IpAddr,
+}
+
+/// Who wants a token verified.
+pub struct Caller<'g, 'r> {
+    gate: &'g Gate,
+    proxies: &'g Proxies,
+    address: Address<'r>,
+    exceeded: Cell<Option<Exceeded>>,
+}
+
+/// Where to find the address of a client. Few requests need it.
+enum Address<'r> {
+    Unread { peer: IpAddr, headers: &'r HeaderMap },
+    Read(IpAddr),
+}
+
+impl<'g, 'r> Caller<'g, 'r> {
+    /// Whoever sent these headers through `peer`.
+    #[must_use]
+    pub fn new(peer: Peer<'g>, proxies: &'g Proxies, headers: &'r HeaderMap) -> Self {
+        let address = Address::Unread { peer: peer.address, headers };
+        Self { gate: peer.gate, proxies, address, exceeded: Cell::new(None) }
+    }
+
+    /// The same, to be kept when the headers are gone.
+    #[must_use]
+    pub fn detached(&self) -> Caller<'g, 'static> {
+        let address = Address::Read(self.address());
+        Caller { gate: self.gate, proxies: self.proxies, address, exceeded: Cell::new(None) }
+    }
+
+    /// The budget that the last token was refused for.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        self.exceeded.get()
+    }
+
+    /// Verifies a token within the budgets.
+    ///
+    /// # Errors
+    /// Why it is refused; [`Reject::NotAdmitted`] says more in [`exceeded`](Self::exceeded).
+    pub fn verify(&self, verifier: &Verifier, metrics: &Metrics, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
+        let mut started = None;
+        let verdict = verifier.verify_if(token, now, |cold| {
+            let now = self.gate.now();
+            let asked = self.gate.ledger.borrow_mut().ask(&cold.issuer.name, || self.source(), now);
+            started = asked.is_ok().then_some(now);
+            self.exceeded.set(asked.err());
+            started.is_some()
+        });
+        match (started, &verdict) {
+            (Some(started), Err(Reject::Signature)) => self.charge(started, metrics),
+            (None, Err(Reject::NotAdmitted)) => self.count(metrics),
+            _ => {}
+        }
+        if started.is_some() {
+            metrics.note(Event::Cold);
+        }
+        verdict
+    }
+
+    fn charge(&self, started: Nanos, metrics: &Metrics) {
+        let now = self.gate.now();
+        let forgotten = self.gate.ledger.borrow_mut().charge(self.source(), now.saturating_sub(started), now);
+        if forgotten {
+            metrics.note(Event::SourceForgotten);
+        }
+    }
+
+    fn count(&self, metrics: &Metrics) {
+        let Some(Exceeded { budget, .. }) = self.exceeded.get() else { return };
+        metrics.note(Event::NotAdmitted(budget));
+        if budget == Budget::Source {
+            self.warn_of_a_proxy();
+        }
+    }
+
+    /// A proxy that nobody configured makes all its clients one source. That a header
+    /// says so may be the client's own doing, so it is told once and changes nothing.
+    fn warn_of_a_proxy(&self) {
+        static TOLD: Once = Once::new();
+        if let Address::Unread { peer, headers } = self.address
+            && self.proxies.are_missing(peer, headers)
+        {
+            TOLD.call_once(|| {
+                let header = self.proxies.header();
+                tracing::warn!(
+                    "too many bad signatures come from {peer}, which sends {header}: if it is a proxy of yours, name it in \
+                     trusted_proxies of [listen], or all its clients share one budget"
+                );
+            });
+        }
+    }
+
+    fn address(&self) -> IpAddr {
+        match self.address {
+            Address::Unread { peer, headers } => self.proxies.client(peer, headers),
+            Address::Read(address) => address,
+        }
+    }
+
+    fn source(&self) -> Source {
+        Source::of(self.address())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+    use crate::listen::peer::Network;
+
+    #[test]
+    fn a_caller_is_the_same_when_its_request_is_gone() {
+        let proxies = Proxies::new(vec![Network::parse("10.0.0.1").unwrap()], HeaderName::from_static("x-real-ip"));
+        let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+        let headers = HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
+        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap() };
+        let detached = Caller::new(peer, &proxies, &headers).detached();
+        drop(headers);
+        assert_eq!(detached.source(), Source::of("198.51.100.7".parse().unwrap()));
+    }
+}

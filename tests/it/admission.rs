@@ -1,0 +1,342 @@
+use std::{fmt::Write as _, process::Command};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::{Blame, Reject};
+use countersign_tests::{
+    answers::assert_nothing_told,
+    binary::{Sandbox, Server},
+    engine::{self, HEADER, NOW, secret_verifier},
+    http::{Connection, Response},
+    openssl::{SigningKey, certificate, signing_input},
+};
+use serde_json::{Value, json};
+
+use crate::given;
+
+const ISSUER: &str = "https://idp/";
+
+/// A key of the issuer, the server's view of it, and how to forge its tokens.
+pub(crate) struct Issuer {
+    key: SigningKey,
+    genuine: String,
+}
+
+impl Issuer {
+    pub(crate) fn new(algorithm: &'static str) -> Self {
+        let key = SigningKey::generate(algorithm, "k");
+        let genuine = key.token(&given::claims_of(ISSUER));
+        Self { key, genuine }
+    }
+
+    /// A configuration on one thread, so that there is one set of budgets, with each
+    /// of them as given, and these options of `[listen]`.
+    pub(crate) fn configuration(&self, sandbox: &Sandbox, [core, issuer, source]: [&str; 3], listen: &str) -> String {
+        let jwks = sandbox.file("jwks.json", given::key_set(&[&self.key]));
+        let algorithm = self.key.jwk()["alg"].as_str().unwrap().to_owned();
+        let idp = given::with_idp(&algorithm, &format!("jwks_uri=file://{}", jwks.display()));
+        format!(
+            "{idp}[listen]\nthreads=1\n{listen}\n[limits]\nbad_signatures_per_core={core}\n\
+             bad_signatures_per_issuer={issuer}\nbad_signatures_per_source={source}\n"
+        )
+    }
+
+    /// A token that nobody has seen before, with the signature of another one: it
+    /// takes as long to see through as a good one.
+    pub(crate) fn forged(&self, number: usize) -> String {
+        let (signed, signature) = self.genuine.rsplit_once('.').unwrap();
+        let mut claims = given::claims_of(ISSUER);
+        claims["jti"] = json!(number);
+        let header = signed.split('.').next().unwrap();
+        let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
+        format!("{header}.{payload}.{signature}")
+    }
+}
+
+fn auth(lines: &str, token: &str) -> String {
+    format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n{lines}\r\n")
+}
+
+/// What became of a flood.
+struct Flood {
+    /// How many signatures were found to be bad.
+    checked: u64,
+    /// The answers that refused to look, and there are some.
+    refused: Vec<Response>,
+}
+
+/// Sends requests until some were refused without a look. Many at a time, so that
+/// the server is never waiting for us: whether a share of its time is spent does not
+/// depend on how fast anybody is.
+#[track_caller]
+fn flood(server: &Server<'_>, request: impl Fn(usize) -> String) -> Flood {
+    const BATCH: usize = 50;
+    let mut connection = Connection::open(server.address);
+    let mut flood = Flood { checked: 0, refused: Vec::new() };
+    for batch in 0..400 {
+        let requests: String = (0..BATCH).map(|number| request(BATCH * batch + number)).collect();
+        connection.send_raw(requests.as_bytes());
+        for answer in (0..BATCH).map(|_| connection.receive(false)) {
+            match answer.status {
+                401 | 403 => flood.checked += 1,
+                _ => flood.refused.push(answer),
+            }
+        }
+        if !flood.refused.is_empty() {
+            return flood;
+        }
+    }
+    panic!("all of {} bad signatures were checked", flood.checked);
+}
+
+/// The value of a metric, by its whole name.
+fn metric(server: &Server<'_>, name: &str) -> u64 {
+    let metrics = server.operations("/metrics").body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+}
+
+fn not_admitted(server: &Server<'_>) -> [u64; 3] {
+    ["core", "issuer", "source"].map(|budget| metric(server, &format!("countersign_not_admitted_total{{budget=\"{budget}\"}}")))
+}
+
+/// Checks an answer of `/auth` that says to come again.
+#[track_caller]
+fn assert_put_off(answer: &Response, status: u16, reason: &str) {
+    assert_eq!((answer.status, answer.header("x-auth-error")), (status, Some(reason)), "{answer:?}");
+    assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
+    assert!(answer.header("www-authenticate").is_none(), "nothing is said about the token: {answer:?}");
+    assert_nothing_told(answer);
+}
+
+#[test]
+fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1"));
+    let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
+    let flood = flood(&server, |number| auth(&from("203.0.113.9"), &issuer.forged(number)));
+    for answer in &flood.refused {
+        assert_put_off(answer, 429, "not_admitted source");
+    }
+    let mut other = Connection::open(server.address);
+    other.send_raw(auth(&from("198.51.100.7"), &issuer.genuine).as_bytes());
+    assert_eq!(other.receive(false).status, 200);
+
+    let refused = u64::try_from(flood.refused.len()).unwrap();
+    assert_eq!(not_admitted(&server), [0, 0, refused]);
+    assert_eq!(metric(&server, "countersign_cold_verifications_total"), flood.checked + 1);
+    assert_eq!(metric(&server, "countersign_verifications_total{outcome=\"rejected\",code=\"not_admitted\"}"), refused);
+    assert_eq!(metric(&server, "countersign_sources_forgotten_total"), 0);
+}
+
+#[test]
+fn a_client_has_no_more_sources_than_its_network() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let listen = "trusted_proxies=127.0.0.0/8\nclient_address_header=X-Real-IP";
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
+    let from =
+        |network: &str, host: usize| format!("X-Real-IP: {network}::{host:x}\r\nX-Forwarded-For: 203.0.113.{}\r\n", host % 256);
+    let flood = flood(&server, |number| auth(&from("2001:db8:1:2", number), &issuer.forged(number)));
+    assert_put_off(&flood.refused[0], 429, "not_admitted source");
+    let mut other = Connection::open(server.address);
+    other.send_raw(auth(&from("2001:db8:1:3", 1), &issuer.genuine).as_bytes());
+    assert_eq!(other.receive(false).status, 200);
+}
+
+#[test]
+fn e1_nobody_changes_its_address_by_a_header_of_its_own() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let invented = |number: usize| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
+    // A stranger that plays the proxy, where no proxy or only others are trusted.
+    for listen in ["", "trusted_proxies=10.0.0.0/8,127.0.0.2"] {
+        let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
+        let lines = |number| format!("X-Forwarded-For: {}\r\n", invented(number));
+        let flood = flood(&server, |number| auth(&lines(number), &issuer.forged(number)));
+        assert_put_off(&flood.refused[0], 429, "not_admitted source");
+        let log = server.log();
+        assert_eq!(log.matches("name it in trusted_proxies").count(), 1, "told once: {log}");
+    }
+    // A client that begins the list which our proxy goes on with.
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1"));
+    for line in ["X-Forwarded-For: {}, 203.0.113.9\r\n", "X-Forwarded-For: {}\r\nX-Forwarded-For: 203.0.113.9\r\n"] {
+        let lines = |number| line.replace("{}", &invented(number));
+        let flood = flood(&server, |number| auth(&lines(number), &issuer.forged(number)));
+        assert_put_off(&flood.refused[0], 429, "not_admitted source");
+    }
+}
+
+#[test]
+fn an_issuer_under_attack_is_put_off_and_the_others_are_not() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "1", "off"], ""));
+    let flood = flood(&server, |number| auth("", &issuer.forged(number)));
+    assert_put_off(&flood.refused[0], 503, "not_admitted issuer");
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+    let [core, of_issuer, source] = not_admitted(&server);
+    assert!(core == 0 && of_issuer > 0 && source == 0, "{core} {of_issuer} {source}");
+}
+
+#[test]
+fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "off", "off"], ""));
+    // Between two that are not looked at, one that needs no look.
+    let token = |number: usize| if number.is_multiple_of(2) { issuer.forged(number) } else { "abc".into() };
+    let flood = flood(&server, |number| auth("", &token(number)));
+    for answer in &flood.refused {
+        assert_put_off(answer, 503, "not_admitted core");
+    }
+    let malformed = metric(&server, "countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
+    assert_eq!(malformed * 2, flood.checked + u64::try_from(flood.refused.len()).unwrap(), "every other one");
+}
+
+#[test]
+fn v1_verify_answers_with_a_problem() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    for (budgets, status, whose) in
+        [(["off", "off", "1"], 429, "from this address"), (["off", "1", "off"], 503, "of this issuer")]
+    {
+        let server = sandbox.serve(&issuer.configuration(&sandbox, budgets, ""));
+        let flood = flood(&server, |number| {
+            let token = issuer.forged(number);
+            format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}", token.len())
+        });
+        let answer = &flood.refused[0];
+        assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/problem+json")), "{answer:?}");
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
+        let problem = answer.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!("not_admitted")));
+        assert!(problem["detail"].as_str().unwrap().contains(whose), "{problem}");
+    }
+}
+
+#[test]
+fn the_inmanta_surface_says_the_same_in_its_own_form() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+    let configuration = issuer.configuration(&sandbox, ["off", "off", "1"], "surface=inmanta");
+    let server = sandbox.serve(&format!("{configuration}[server]\nauth=true\n"));
+    let bare = flood(&server, |number| auth("", &issuer.forged(number)));
+    assert_put_off(&bare.refused[0], 429, "not_admitted source");
+    let health = flood(&server, |number| auth("", &issuer.forged(number)).replace("/auth", "/api/v2/health"));
+    let answer = &health.refused[0];
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.json()["message"], "the signature was not checked: too many others from this address were bad");
+}
+
+#[test]
+fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens() {
+    let (sandbox, signer) = (Sandbox::new(), Signer::new());
+    let jwks = sandbox.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
+    let idp = given::with_idp("EdDSA", &format!("jwks_uri=file://{}", jwks.display()));
+    let limits = "[limits]\nbad_signatures_per_core=1\nbad_signatures_per_issuer=1\nbad_signatures_per_source=1\n";
+    let server = sandbox.serve(&format!("{idp}[listen]\nthreads=1\n{limits}"));
+    let mut connection = Connection::open(server.address);
+    for batch in 0..40 {
+        // A good one, one that has expired, and so on; none of them seen before.
+        let token = |number: usize| {
+            let mut claims = given::claims_of(ISSUER);
+            claims["jti"] = json!(format!("{batch}-{number}"));
+            claims["exp"] = json!(if number.is_multiple_of(2) { 4_102_444_800u64 } else { 1 });
+            signer.token(&claims)
+        };
+        let requests: String = (0..50).map(|number| auth("", &token(number))).collect();
+        connection.send_raw(requests.as_bytes());
+        for number in 0..50 {
+            let expected = if number % 2 == 0 { 200 } else { 401 };
+            assert_eq!(connection.receive(false).status, expected, "{batch}-{number}");
+        }
+    }
+    assert_eq!((metric(&server, "countersign_cold_verifications_total"), not_admitted(&server)), (2000, [0; 3]));
+    // The same number of bad ones would have been put off long before.
+    let forged = Issuer { key: SigningKey::generate("EdDSA", "k"), genuine: signer.token(&given::claims_of(ISSUER)) };
+    assert!(flood(&server, |number| auth("", &forged.forged(number))).checked < 2000);
+}
+
+#[test]
+fn what_is_switched_off_puts_nobody_off() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "off"], ""));
+    let mut connection = Connection::open(server.address);
+    for batch in 0..10 {
+        let requests: String = (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
+        connection.send_raw(requests.as_bytes());
+        assert!((0..50).all(|_| connection.receive(false).status == 401));
+    }
+    assert_eq!((metric(&server, "countersign_cold_verifications_total"), not_admitted(&server)), (500, [0; 3]));
+    // With the least of budgets the same would have been put off.
+    drop(server);
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "1", "1"], ""));
+    assert!(flood(&server, |number| auth("", &issuer.forged(number))).checked < 500);
+}
+
+#[test]
+fn over_tls_the_source_is_the_address_of_the_connection() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
+    let (certificate, key) = certificate(sandbox.path());
+    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    let server = sandbox.serve(&(issuer.configuration(&sandbox, ["off", "off", "1"], "") + &tls));
+    let curl = |interface: &str, tokens: &[String]| -> Vec<String> {
+        let mut script = String::new();
+        for token in tokens {
+            let url = format!("https://127.0.0.1:{}/auth", server.address.port());
+            let options = format!("http1.1\nsilent\ncacert=\"{}\"\ninterface={interface}", certificate.display());
+            let shown = "write-out=\"%{http_code}\\n\"";
+            writeln!(script, "{options}\n{shown}\nurl=\"{url}\"\nheader=\"Authorization: Bearer {token}\"\nnext").unwrap();
+        }
+        let script = sandbox.file("curl.txt", script.trim_end().trim_end_matches("next"));
+        let output = Command::new("curl").arg("--config").arg(script).output().expect("curl is missing: apt-get install curl");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let forged: Vec<_> = (0..400).map(|number| issuer.forged(number)).collect();
+    let statuses = curl("127.0.0.1", &forged);
+    assert_eq!(statuses.len(), 400);
+    assert!(statuses.iter().all(|status| status == "401" || status == "429"), "{statuses:?}");
+    assert!(statuses.iter().any(|status| status == "429"), "{statuses:?}");
+    assert_eq!(curl("127.0.0.2", std::slice::from_ref(&issuer.genuine)), ["200"]);
+}
+
+#[test]
+fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
+    let verifier = secret_verifier();
+    let good = engine::token(HEADER, engine::claims(""));
+    let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(43));
+    for (token, expected) in [
+        (good.clone(), None),
+        (engine::token(HEADER, engine::claims(r#""exp":1"#)), Some(Reject::Expired)),
+        (forged, Some(Reject::Signature)),
+        ("abc".into(), Some(Reject::Segments)),
+        (engine::token(HEADER, r#"{"iss":"https://nobody/"}"#), Some(Reject::IssuerUnknown)),
+        (engine::token(r#"{"alg":"RS256"}"#, engine::claims("")), Some(Reject::AlgorithmNotAllowed)),
+    ] {
+        let mut asked = Vec::new();
+        let verdict = verifier.verify_if(token.as_bytes(), NOW, |cold| {
+            asked.push((cold.issuer.name.to_string(), cold.algorithm.name()));
+            true
+        });
+        assert_eq!(verdict.err(), expected);
+        let cold = expected.is_none_or(|reject| reject == Reject::Signature || reject.blame() == Blame::Claims);
+        let expected_asked = cold.then(|| (engine::ISSUER.to_owned(), "HS256"));
+        assert_eq!(asked, expected_asked.into_iter().collect::<Vec<_>>(), "{expected:?}");
+    }
+    assert_eq!(verifier.verify_if(good.as_bytes(), NOW, |_| false).err(), Some(Reject::NotAdmitted));
+}
+
+/// Signs many tokens quickly, in this process.
+struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    fn new() -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap())
+    }
+
+    fn jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref());
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "alg": "EdDSA", "kid": "k", "use": "sig" })
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        let input = signing_input(&json!({ "alg": "EdDSA", "kid": "k" }), claims);
+        let signature = URL_SAFE_NO_PAD.encode(self.0.sign(input.as_bytes()));
+        format!("{input}.{signature}")
+    }
+}
