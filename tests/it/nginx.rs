@@ -13,7 +13,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given;
+use crate::{admission::Issuer, given};
 
 /// An application that remembers the requests it saw and answers `hello`.
 struct Application {
@@ -154,6 +154,20 @@ fn nginx_lets_good_tokens_of_openssl_pass_and_no_others() {
     let unavailable = nginx.get(&bearer(&rsa.token(&claims(json!({ "iss": "https://down/" })))));
     assert_eq!((unavailable.status, unavailable.header("retry-after")), (503, Some("5")));
     assert!(application.seen.lock().unwrap().is_empty(), "nothing refused reached the application");
+}
+
+#[test]
+fn e1_nginx_tells_whose_flood_it_is_whatever_the_client_says() {
+    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
+    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.0/8"));
+    let application = Application::start();
+    let nginx = Nginx::start(&sandbox, server.address, application.address);
+    let mut answers = (0..1000).map(|number| {
+        let invented = format!("X-Forwarded-For: 10.0.{}.{}\r\n", number / 256, number % 256);
+        nginx.get(&format!("{invented}Authorization: Bearer {}\r\n", issuer.forged(number)))
+    });
+    let put_off = answers.find(|answer| answer.status != 401).expect("all of them were checked");
+    assert_eq!((put_off.status, put_off.header("retry-after")), (429, Some("1")));
 }
 
 #[test]
