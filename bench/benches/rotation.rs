@@ -1,17 +1,9 @@
 //! A verification while nothing changes, and while another thread puts new sets of
 //! 100 keys in place all the time. `src/bin/rotation.rs` decides; this tracks.
 
-use std::{
-    hint::black_box,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{hint::black_box, time::Duration};
 
-use countersign_bench::{NOW, hundred_keys, secret_token, tenant, verifier};
+use countersign_bench::{accepts, cache_of, cached_verifier, hundred_keys, replacing, secret_token, tenant, verifier};
 use countersign_engine::Algorithm;
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -19,30 +11,24 @@ use criterion::{Criterion, criterion_group, criterion_main};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn rotation(criterion: &mut Criterion) {
-    let [before, after] = hundred_keys();
-    let (verifier, token) = (Arc::new(verifier(Algorithm::Hs256, before)), secret_token(&tenant(0), 1));
-    let mut measure = |name: &str| {
-        criterion.bench_function(name, |bencher| {
-            bencher.iter(|| verifier.verify(black_box(token.as_bytes()), NOW).unwrap());
-        });
-    };
-    measure("rotation/quiet");
-
-    let (done, sets) =
-        (Arc::new(AtomicBool::new(false)), [Arc::new(after), Arc::new(hundred_keys().into_iter().next().unwrap())]);
-    let swapping = thread::spawn({
-        let (verifier, done) = (Arc::clone(&verifier), Arc::clone(&done));
-        move || {
-            for set in sets.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                verifier.replace_keys(&tenant(0), set);
-                thread::sleep(Duration::from_micros(500));
-            }
-        }
-    });
-    measure("rotation/100 keys swapped every half millisecond");
-    done.store(true, Ordering::Relaxed);
-    swapping.join().unwrap();
+    let token = secret_token(&tenant(0), 1);
+    let [first, second] = hundred_keys();
+    let cold = verifier(Algorithm::Hs256, first);
+    let cached = cached_verifier(Algorithm::Hs256, second, cache_of(1_000));
+    for (how, verifier) in [("cold", &cold), ("cached", &cached)] {
+        let mut measure = |name: &str| {
+            criterion.bench_function(&format!("rotation/{how}, {name}"), |bencher| {
+                bencher.iter(|| assert!(accepts(verifier, black_box(token.as_bytes()))));
+            });
+        };
+        measure("quiet");
+        replacing(verifier, || measure("100 keys replaced every half millisecond"));
+    }
 }
 
-criterion_group!(benches, rotation);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(50);
+    targets = rotation
+}
 criterion_main!(benches);

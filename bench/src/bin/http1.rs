@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
 };
 
+use countersign_bench::budget;
 use countersign_engine::{
     Algorithm, KeySet,
     jwks::{Origin, Policy},
@@ -65,7 +66,9 @@ fn main() -> Result<()> {
         rounds_seen.push(cost);
     }
     rounds_seen.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
-    println!("{algorithm}: median of {rounds} rounds: {}", rounds_seen[rounds / 2]);
+    let median = &rounds_seen[rounds / 2];
+    let name = format!("/auth {algorithm} / bare hyper and verification");
+    budget::print(&name, median.ratio(), &format!("median of {rounds} rounds: {median}"));
     Ok(())
 }
 

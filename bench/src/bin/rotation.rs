@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use countersign_bench::{MANY, NOW, hundred_keys, many_issuers, paired::compare, secret_token, tenant, verifier};
-use countersign_engine::{Algorithm, KeyMaterial, KeySet, VerificationKey, Verifier};
+use countersign_bench::{MANY, NOW, hundred_keys, many_issuers, padded_key, paired::compare, secret_token, tenant, verifier};
+use countersign_engine::{Algorithm, Verifier};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,9 +37,7 @@ fn in_turn<'v>(verifier: &'v Verifier, tokens: &'v [String]) -> impl Fn() -> boo
 }
 
 fn issuers() {
-    let key =
-        VerificationKey::new(Some("bench"), Algorithm::Hs256, KeyMaterial::Secret(&countersign_bench::SECRET)).expect("a key");
-    let (one, many) = (verifier(Algorithm::Hs256, KeySet::new(vec![key])), many_issuers());
+    let (one, many) = (verifier(Algorithm::Hs256, padded_key()), many_issuers());
     let of_one: Vec<_> = (0..MANY).map(|index| secret_token(&tenant(0), index)).collect();
     let of_all: Vec<_> = (0..MANY).map(|index| secret_token(&tenant(index), index)).collect();
     compare("one of 1,000 issuers / alone", &in_turn(&many, &of_one), &in_turn(&one, &of_one));
