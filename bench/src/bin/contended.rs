@@ -1,0 +1,199 @@
+//! The figures of several threads: two against one, and two beside a third that
+//! presents new tokens all the time.
+//!
+//! Usage: `target/release/contended`, on an otherwise idle machine with two cores.
+//! A loop over registers runs in the same rounds: two cores that are two threads of
+//! one do not give it twice the speed either.
+
+use std::{
+    hint::black_box,
+    process::ExitCode,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use countersign_bench::{
+    Tokens, accepts, budget, cache_hits, cached,
+    machine::{stay_on, thread_seconds},
+    order::Order,
+    paired::report,
+};
+use countersign_engine::Verifier;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ROUNDS: usize = 41;
+const PHASE: Duration = Duration::from_millis(50);
+/// What one writer presents in a second, every token new.
+const NEW_PER_SECOND: f64 = 50_000.0;
+/// More than the phases with a writer can use up.
+const NEW: usize = 300_000;
+/// Less than the writer presents in all, so that the cache is full and evicts.
+const CACHED: usize = 50_000;
+
+#[expect(clippy::print_stderr, reason = "what is missing")]
+fn main() -> ExitCode {
+    if thread::available_parallelism().map_or(1, usize::from) < 2 {
+        eprintln!("Two threads want two cores.");
+        return ExitCode::FAILURE;
+    }
+    let new = New { tokens: Tokens::make(1_000..1_000 + NEW), next: AtomicUsize::new(0) };
+    for (number, words) in [(1, "1 token"), (1_000, "1,000 tokens")] {
+        new.next.store(0, Ordering::Relaxed);
+        scaling(number, words, &new);
+    }
+    ExitCode::SUCCESS
+}
+
+/// One round has every phase, so that the machine is the same for all.
+fn scaling(number: usize, words: &str, new: &New) {
+    let (tokens, verifier) = (Tokens::make(0..number), cached(CACHED));
+    for token in tokens.iter().chain(tokens.iter()) {
+        assert!(accepts(&verifier, token), "a good token was refused");
+    }
+    let own = [Tokens::make(0..number), tokens];
+    let hitting = |core: usize| {
+        // Its own copy, as each worker of a server reads from its own sockets.
+        let (verifier, tokens) = (&verifier, &own[core]);
+        let mut order = Order::new(u64::try_from(core).unwrap_or_default());
+        move || (0..64).filter(|_| accepts(verifier, tokens.get(order.below(tokens.len())))).count()
+    };
+    let registers = |_| registers;
+    let write = |stop: &AtomicBool| new.present(&verifier, stop);
+    let idle = |_: &AtomicBool| ();
+    let mut seen = Seen::default();
+    let before = cache_hits(&verifier);
+    let mut verified = 0.0;
+    for _ in 0..ROUNDS {
+        let (one_loop, two_loops) = (together([0], registers, idle), together([0, 1], registers, idle));
+        let (one, two) = (together([0], hitting, idle), together([0, 1], hitting, idle));
+        let beside = together([0, 1], hitting, write);
+        verified += one.calls + two.calls + beside.calls;
+        seen.registers.push(two_loops.per_second / one_loop.per_second);
+        seen.scaling.push(two.per_second / one.per_second);
+        seen.of_possible.push(two.per_second / one.per_second / (two_loops.per_second / one_loop.per_second));
+        seen.beside.push(beside.per_second / two.per_second);
+        seen.beside_cpu.push(beside.per_cpu_second / two.per_cpu_second);
+    }
+    seen.report(words);
+    if let (Some(before), Some(after)) = (before, cache_hits(&verifier)) {
+        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a figure")]
+        let hits = (after - before) as f64;
+        budget::print(&format!("hits of two threads, {words}"), hits / verified, &format!("{hits} hits"));
+    }
+}
+
+/// The ratios of the rounds.
+#[derive(Default)]
+struct Seen {
+    registers: Vec<f64>,
+    scaling: Vec<f64>,
+    of_possible: Vec<f64>,
+    beside: Vec<f64>,
+    beside_cpu: Vec<f64>,
+}
+
+impl Seen {
+    fn report(self, words: &str) {
+        report(&format!("two threads / one, registers beside {words}"), self.registers, "");
+        report(&format!("two threads / one, {words}"), self.scaling, "");
+        report(&format!("two threads / one, {words}, over registers"), self.of_possible, "");
+        report(&format!("beside a writer / without, {words}"), self.beside, "");
+        report(&format!("beside a writer / without, {words}, by CPU time"), self.beside_cpu, "");
+    }
+}
+
+/// What the threads of one phase did together.
+struct Rate {
+    calls: f64,
+    per_second: f64,
+    /// By the time that the threads really had a core.
+    per_cpu_second: f64,
+}
+
+/// Runs one worker on each of these cores for a [`PHASE`], beside `other` on any.
+/// A worker's function does some calls and says how many were right.
+fn together<const N: usize, W>(cores: [usize; N], worker: impl Fn(usize) -> W + Sync, other: impl Fn(&AtomicBool) + Send) -> Rate
+where
+    W: FnMut() -> usize,
+{
+    let (start, stop) = (Barrier::new(N + 1), AtomicBool::new(false));
+    let (start, stop, worker) = (&start, &stop, &worker);
+    thread::scope(|scope| {
+        let workers = cores.map(|core| {
+            scope.spawn(move || {
+                stay_on(core);
+                let work = worker(core);
+                start.wait();
+                work_for(PHASE, work)
+            })
+        });
+        scope.spawn(move || {
+            start.wait();
+            other(stop);
+        });
+        let rates = workers.map(|worker| worker.join().expect("a worker of good tokens"));
+        stop.store(true, Ordering::Relaxed);
+        rates.into_iter().fold(Rate { calls: 0.0, per_second: 0.0, per_cpu_second: 0.0 }, |sum, rate| Rate {
+            calls: sum.calls + rate.calls,
+            per_second: sum.per_second + rate.per_second,
+            per_cpu_second: sum.per_cpu_second + rate.per_cpu_second,
+        })
+    })
+}
+
+fn work_for(time: Duration, mut work: impl FnMut() -> usize) -> Rate {
+    let (begin, cpu) = (Instant::now(), thread_seconds());
+    let mut calls = 0;
+    while begin.elapsed() < time {
+        let right = work();
+        assert_eq!(right, 64, "a good token was refused");
+        calls += right;
+    }
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a rate")]
+    let calls = calls as f64;
+    Rate { calls, per_second: calls / begin.elapsed().as_secs_f64(), per_cpu_second: calls / (thread_seconds() - cpu) }
+}
+
+/// Nothing but arithmetic: eight chains at once, so that it needs the whole width of
+/// a core and shows whether there are two.
+fn registers() -> usize {
+    let mut chains = black_box([1u64, 2, 3, 4, 5, 6, 7, 8]);
+    for _ in 0..64 {
+        for chain in &mut chains {
+            *chain = (*chain ^ (*chain >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    black_box(chains);
+    64
+}
+
+/// Tokens that nobody has presented before.
+struct New {
+    tokens: Tokens,
+    next: AtomicUsize,
+}
+
+impl New {
+    /// Presents them at their pace until it is told to stop. A thread of its own that
+    /// mostly sleeps: what it takes from the others' cores counts against them.
+    fn present(&self, verifier: &Verifier, stop: &AtomicBool) {
+        let begin = Instant::now();
+        let mut presented = 0.0;
+        while !stop.load(Ordering::Relaxed) {
+            while presented < begin.elapsed().as_secs_f64() * NEW_PER_SECOND {
+                let place = self.next.fetch_add(1, Ordering::Relaxed);
+                assert!(accepts(verifier, self.tokens.get(place)), "a new token was refused");
+                presented += 1.0;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let due = begin.elapsed().as_secs_f64() * NEW_PER_SECOND;
+        assert!(presented >= due * 0.8, "the writer did not keep up: {presented} of {due}");
+    }
+}
