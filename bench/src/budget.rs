@@ -72,19 +72,19 @@ impl Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtMost(limit) => write!(f, "at most {}", number(*limit)),
-            Self::AtLeast(limit) => write!(f, "at least {}", number(*limit)),
+            Self::AtMost(limit) => write!(f, "at most {limit}"),
+            Self::AtLeast(limit) => write!(f, "at least {limit}"),
         }
     }
 }
 
-/// A number with the digits that mean something.
+/// A number with more digits than mean something, so that rounding decides nothing.
 #[must_use]
 pub fn number(value: f64) -> String {
     match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 0.1 => format!("{value:.3}"),
-        _ => format!("{value:.5}"),
+        size if size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 0.1 => format!("{value:.4}"),
+        _ => format!("{value:.6}"),
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_line_is_a_figure_again_when_it_is_read() {
-        let line = format!("{:56}  {:>8}  (quartiles 0.1 to 0.2)  at most 0.25", "cold HS256 / jsonwebtoken", number(0.123_45));
-        assert_eq!(parse(&line), Some(("cold HS256 / jsonwebtoken", 0.123)));
+        let line = format!("{:56}  {:>8}  (quartiles 0.1 to 0.2)  at most 0.25", "cold HS256 / jsonwebtoken", number(0.123_44));
+        assert_eq!(parse(&line), Some(("cold HS256 / jsonwebtoken", 0.1234)));
         assert_eq!(parse("round 3: bare 6.77 us, verify 1.23 us, countersign 9.17 us; ratio 1.15"), None);
         assert_eq!(parse(""), None);
     }

@@ -100,7 +100,7 @@ mod tests {
     fn a_figure_without_a_limit_is_shown() {
         let runs = vec![2.0, 1.0, 3.0];
         let expected =
-            Row { figure: "a / b".into(), bound: String::new(), measured: "2.000 (1.000 to 3.000)".into(), verdict: "" };
+            Row { figure: "a / b".into(), bound: String::new(), measured: "2.0000 (1.0000 to 3.0000)".into(), verdict: "" };
         assert_eq!(row("a / b", None, Some(&runs)), expected);
     }
 }
