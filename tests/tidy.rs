@@ -9,7 +9,8 @@ use std::{
 
 /// What the engine may depend on. A longer list is a decision, not an edit: put
 /// the reason in `engine/Cargo.toml` and the name here.
-const ENGINE_DEPENDENCIES: [&str; 7] = ["aws-lc-rs", "arc-swap", "base64-simd", "foldhash", "memchr", "ring", "simd-json"];
+const ENGINE_DEPENDENCIES: [&str; 8] =
+    ["aws-lc-rs", "arc-swap", "base64-simd", "foldhash", "memchr", "memmap2", "ring", "simd-json"];
 
 /// The only files that may say `unsafe`, each with its own tests.
 const UNSAFE_FILES: [&str; 2] = ["engine/src/cache/table.rs", "engine/src/algorithm/rsa/ifma.rs"];

@@ -17,7 +17,6 @@ pub mod machine;
 pub mod budget;
 
 pub use ours::{
-    MANY, accepts, cache_hits, cache_of, cached, cached_verifier, hundred_keys, many_issuers, padded_key, replacing, tenant,
-    verifier,
+    MANY, accepts, cache_of, cached, cached_verifier, hits, hundred_keys, many_issuers, padded_key, replacing, tenant, verifier,
 };
 pub use tokens::{Keys, NOW, SECRET, TOKEN_BYTES, Tokens, forged, secret_token};

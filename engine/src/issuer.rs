@@ -1,9 +1,11 @@
 //! An issuer: whose tokens are accepted, by which keys and under which rules.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
+    identity::header_safe,
     keyset::{KeySet, VerificationKey},
     reject::Reject,
     rules::Rules,
@@ -30,6 +32,22 @@ pub struct IssuerConfig {
 pub struct Issuer {
     config: Arc<IssuerConfig>,
     keys: Option<Arc<KeySet>>,
+    stamp: Stamp,
+    /// Its name as it may stand in a header.
+    identity: Arc<str>,
+}
+
+/// Names one configuration with one set of keys: whatever has the same stamp answers
+/// every token in the same way, if the time is the same and nothing was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u64);
+
+impl Stamp {
+    /// One that nothing else has. Relaxed: only that it differs matters.
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Issuer {
@@ -37,7 +55,17 @@ impl Issuer {
     /// with [`Reject::KeysUnavailable`].
     #[must_use]
     pub fn new(config: Arc<IssuerConfig>, keys: Option<Arc<KeySet>>) -> Self {
-        Self { config, keys }
+        let identity = header_safe(&config.name).into();
+        Self { config, keys, stamp: Stamp::next(), identity }
+    }
+
+    /// This issuer with other keys, or without any. Unchanged, and so is what is
+    /// remembered of its tokens, if they are the same as before.
+    pub(crate) fn with_keys(&self, keys: Option<&Arc<KeySet>>) -> Self {
+        match (&self.keys, keys) {
+            (Some(current), Some(new)) if current.is_same(new) => self.clone(),
+            _ => Self { keys: keys.cloned(), stamp: Stamp::next(), ..self.clone() },
+        }
     }
 
     /// Its configuration.
@@ -50,6 +78,14 @@ impl Issuer {
     #[must_use]
     pub fn keys(&self) -> Option<&Arc<KeySet>> {
         self.keys.as_ref()
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// The key that must have made the signature, if the header names one of ours.

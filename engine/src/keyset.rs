@@ -45,6 +45,21 @@ pub enum KeyMaterial<'k> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyIdentity([u8; 32]);
 
+impl KeyIdentity {
+    /// The digest in words, as a note keeps it.
+    pub(crate) fn words(self) -> [u64; 4] {
+        let mut words = [0; 4];
+        words.iter_mut().zip(self.0.as_chunks::<8>().0).for_each(|(word, chunk)| *word = u64::from_ne_bytes(*chunk));
+        words
+    }
+
+    pub(crate) fn from_words(words: [u64; 4]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.as_chunks_mut::<8>().0.iter_mut().zip(words).for_each(|(chunk, word)| *chunk = word.to_ne_bytes());
+        Self(bytes)
+    }
+}
+
 impl fmt::Debug for KeyIdentity {
     /// The digest of a weak secret would be a way to guess it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,6 +209,15 @@ impl KeySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether it would answer every question as the other does.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let is_same =
+            |(one, other): (&VerificationKey, &VerificationKey)| one.place() == other.place() && one.identity == other.identity;
+        self.anonymous_keys_serve == other.anonymous_keys_serve
+            && self.len() == other.len()
+            && self.iter().zip(other.iter()).all(is_same)
     }
 
     fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {

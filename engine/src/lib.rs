@@ -40,12 +40,15 @@
 
 // Data plane: the way of a token.
 mod verifier;
+mod cache;
 mod token;
 mod keyset;
 mod algorithm;
 mod rules;
 mod reject;
 mod verified;
+mod note;
+mod identity;
 mod time;
 pub mod jws;
 
@@ -60,7 +63,9 @@ pub mod limits;
 
 // The public interface, all of it beside the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
+pub use cache::{OutOfMemory, Statistics as CacheStatistics};
 pub use fault::{KeyFault, KeySetFault};
+pub use identity::header_safe;
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};
@@ -68,5 +73,5 @@ pub use revocation::{Revocation, Revocations, RevocationsFull, Revoked, Revoker}
 pub use rules::{ClientTypes, Constraint, Rules};
 pub use snapshot::{DuplicateIssuer, Snapshot};
 pub use time::UnixTime;
-pub use verified::{Claims, Verified};
+pub use verified::{Claims, Identity, Verified};
 pub use verifier::{Cold, Verifier};

@@ -5,7 +5,13 @@
 //! of every verification that starts after it was entered, whatever issuers, keys
 //! and rules are in force by then.
 
-use core::{fmt, hash::BuildHasher as _, iter};
+mod filter;
+
+use core::{
+    fmt,
+    hash::{BuildHasher as _, Hasher as _},
+    iter,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -18,7 +24,17 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use foldhash::fast::RandomState;
 
-use crate::{reject::Reject, time::UnixTime, token::with_scratch};
+use crate::{
+    reject::Reject,
+    time::UnixTime,
+    token::{Scratch, with_scratch},
+};
+use filter::Filter;
+
+/// What the filter is synchronized by; replaced where it is model-checked.
+mod sync {
+    pub(super) use core::sync::atomic::{AtomicU64, Ordering};
+}
 
 /// Which tokens are revoked.
 #[derive(Clone, PartialEq, Eq)]
@@ -154,17 +170,31 @@ const FOREVER: UnixTime = UnixTime(u64::MAX);
 /// it before or after. `present` says which kinds there are at all and is set
 /// (Release) after the map that holds the first of a kind, read (Acquire) before
 /// the maps: a reader that sees the bit sees the entry. Nobody clears the bit of a
-/// kind.
+/// kind. The filter holds every name in the maps, and perhaps some more.
 pub struct Revocations {
     present: AtomicU8,
     hash: RandomState,
     shards: Box<[ArcSwap<Shard>]>,
+    filter: ArcSwap<Filter>,
 }
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Revocations").field("known", &self.are_known()).finish_non_exhaustive()
     }
+}
+
+/// What a token is called in the filter: by its token id, subject, key and signing
+/// input. Kept with a cached token, for asking whether it may have been revoked since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names(pub(crate) [u64; 4]);
+
+impl Names {
+    const KINDS: [Kind; 4] = [Kind::TokenId, Kind::Subject, Kind::Key, Kind::SigningInput];
+    /// Of a token that has nothing of the kind.
+    const ABSENT: u64 = 0;
+    /// Of a signing input that nobody has digested, since none was revoked.
+    const UNKNOWN: u64 = 1;
 }
 
 /// What of a token can be revoked.
@@ -178,11 +208,11 @@ pub(crate) struct Presented<'t> {
 }
 
 impl Revocations {
-    fn new(present: u8) -> Self {
+    fn new(present: u8, capacity: usize) -> Self {
         let hash = RandomState::default();
         let nothing = Arc::new(Shard::with_hasher(hash.clone()));
         let shards = iter::repeat_with(|| ArcSwap::new(Arc::clone(&nothing))).take(SHARDS).collect();
-        Self { present: AtomicU8::new(present), hash, shards }
+        Self { present: AtomicU8::new(present), hash, shards, filter: ArcSwap::from_pointee(Filter::with_room_for(capacity)) }
     }
 
     /// Whether what was revoked in the past is known. Until then every token is
@@ -216,6 +246,58 @@ impl Revocations {
         if found { Err(Reject::Revoked) } else { Ok(()) }
     }
 
+    /// What this token is called.
+    pub(crate) fn names(&self, token: &Presented<'_>) -> Names {
+        let issuer = self.hash.hash_one(token.issuer);
+        let name = |kind, value: Option<&[u8]>| value.map_or(Names::ABSENT, |value| self.filter_hash(kind, issuer, value));
+        // A digest costs as much as all the rest, and is nearly never asked for.
+        let is_asked_for = self.present.load(Ordering::Acquire) & Kind::SigningInput.bit() != 0;
+        Names([
+            name(Kind::TokenId, token.token_id.map(str::as_bytes)),
+            name(Kind::Subject, token.subject.map(str::as_bytes)),
+            name(Kind::Key, token.kid.map(str::as_bytes)),
+            if is_asked_for { self.signing_input_hash(&sha256(token.signing_input)) } else { Names::UNKNOWN },
+        ])
+    }
+
+    /// Whether a token that was not revoked when it was verified may be by now. Surely
+    /// not if `false`; otherwise [`check`](Self::check) tells.
+    #[inline]
+    pub(crate) fn may_concern(&self, names: Names, issuer: &str, issued_at: Option<UnixTime>) -> bool {
+        let present = self.present.load(Ordering::Acquire);
+        present != 0 && (present & UNKNOWN != 0 || self.may_hold(present, names) || self.holds_issuer(present, issuer, issued_at))
+    }
+
+    fn may_hold(&self, present: u8, names: Names) -> bool {
+        let filter = self.filter.load();
+        Names::KINDS.into_iter().zip(names.0).any(|(kind, name)| {
+            present & kind.bit() != 0 && name != Names::ABSENT && (name == Names::UNKNOWN || filter.may_hold(name))
+        })
+    }
+
+    /// Whether everything is revoked that this issuer, or anybody, issued then.
+    fn holds_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
+        let revoked = |kind: Kind, issuer: &str, name: &mut Vec<u8>| {
+            write_name(name, kind, issuer, b"");
+            let moment = (present & kind.bit() != 0).then(|| self.issued_before(name)).flatten();
+            moment.is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
+        };
+        present & (Kind::Issuer.bit() | Kind::All.bit()) != 0
+            && with_scratch(|Scratch { name, .. }| revoked(Kind::Issuer, issuer, name) || revoked(Kind::All, "", name))
+    }
+
+    fn signing_input_hash(&self, digest: &[u8]) -> u64 {
+        self.filter_hash(Kind::SigningInput, self.hash.hash_one(""), digest)
+    }
+
+    fn filter_hash(&self, kind: Kind, issuer: u64, value: &[u8]) -> u64 {
+        let mut hasher = self.hash.build_hasher();
+        hasher.write_u64(issuer);
+        hasher.write_u8(kind.bit());
+        hasher.write(value);
+        hasher.finish().max(2)
+    }
+
     /// The moment from which tokens are not meant by the entry of this name.
     fn issued_before(&self, name: &[u8]) -> Option<UnixTime> {
         Some(self.shard(name)?.load().get(name)?.issued_before)
@@ -244,14 +326,14 @@ impl Revoker {
     /// A table in which nothing is revoked.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { revocations: Arc::new(Revocations::new(0)), capacity, count: 0 }
+        Self { revocations: Arc::new(Revocations::new(0, capacity)), capacity, count: 0 }
     }
 
     /// A table that is not known yet: until [`enter_kept`](Self::enter_kept) has brought
     /// back what was kept, every token is answered with [`Reject::RevocationsUnavailable`].
     #[must_use]
     pub fn unknown(capacity: usize) -> Self {
-        Self { revocations: Arc::new(Revocations::new(UNKNOWN)), capacity, count: 0 }
+        Self { revocations: Arc::new(Revocations::new(UNKNOWN, capacity)), capacity, count: 0 }
     }
 
     /// The table it writes, for [`Verifier::with_revocations`](crate::Verifier::with_revocations).
@@ -328,6 +410,8 @@ impl Revoker {
         for (place, shard) in changed {
             self.swap(place, shard);
         }
+        let filter = self.revocations.filter.load();
+        revocations.iter().for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
         let known = self.revocations.present.load(Ordering::Relaxed) & !UNKNOWN;
         self.revocations.present.store(known | kinds, Ordering::Release);
     }
@@ -347,7 +431,17 @@ impl Revoker {
             }
         }
         self.count = self.count.saturating_sub(forgotten);
+        if forgotten > 0 {
+            let filter = Filter::with_room_for(self.capacity);
+            self.all().iter().for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
+            self.revocations.filter.store(Arc::new(filter));
+        }
         forgotten
+    }
+
+    fn filter_hash(&self, what: &Revoked) -> u64 {
+        let (issuer, value) = what.issuer_and_value();
+        self.revocations.filter_hash(what.kind(), self.revocations.hash.hash_one(issuer), value)
     }
 
     /// Everything that is revoked, in no particular order.
@@ -411,14 +505,18 @@ impl Revoked {
         }
     }
 
-    fn name(&self) -> Vec<u8> {
-        let (issuer, value): (&str, &[u8]) = match self {
+    fn issuer_and_value(&self) -> (&str, &[u8]) {
+        match self {
             Self::TokenId { issuer, token_id: value }
             | Self::Subject { issuer, subject: value, .. }
             | Self::Key { issuer, kid: value } => (issuer, value.as_bytes()),
             Self::Everything { issuer, .. } => (issuer.as_deref().unwrap_or_default(), b""),
             Self::SigningInput(digest) => ("", digest),
-        };
+        }
+    }
+
+    fn name(&self) -> Vec<u8> {
+        let (issuer, value) = self.issuer_and_value();
         let mut name = Vec::new();
         write_name(&mut name, self.kind(), issuer, value);
         name

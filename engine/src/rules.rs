@@ -208,23 +208,23 @@ impl ClientTypes {
     }
 
     /// The client types of a claim that has passed [`check`](Self::check), joined
-    /// by commas.
-    pub(crate) fn join(&self, claim: Option<Value<'_, '_>>) -> Box<str> {
-        let Some(claim) = claim else { return self.when_absent.clone().unwrap_or_default() };
+    /// by commas in `room` where they are not written so already.
+    pub(crate) fn join<'r>(&'r self, claim: Option<Value<'_, 'r>>, room: &'r mut String) -> &'r str {
+        let Some(claim) = claim else { return self.when_absent.as_deref().unwrap_or_default() };
         // One type, or several without white space: as the claim spells them.
         if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
-            return types.into();
+            return types;
         }
-        let mut joined = String::new();
+        room.clear();
         let read = each_client_type(claim, |client_type| {
-            if !joined.is_empty() {
-                joined.push(',');
+            if !room.is_empty() {
+                room.push(',');
             }
-            joined.push_str(client_type);
+            room.push_str(client_type);
             Ok(())
         });
         debug_assert!(read.is_ok(), "only claims that were checked are joined");
-        joined.into()
+        room
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
         let claims = ClaimNodes::find(&document);
         let named = rules.find(&claims);
         rules.check(None, &claims, &named, UnixTime(NOW))?;
-        Ok(rules.client_types.join(named.client_types).split(',').map(str::to_owned).collect())
+        Ok(rules.client_types.join(named.client_types, &mut String::new()).split(',').map(str::to_owned).collect())
     }
 
     #[test]

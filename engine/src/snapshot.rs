@@ -13,7 +13,8 @@ use crate::{issuer::Issuer, keyset::KeySet};
 /// The issuers accepted at one moment, by their exact names.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    issuers: HashMap<Box<str>, Issuer, RandomState>,
+    issuers: Vec<Issuer>,
+    places: Arc<HashMap<Box<str>, u32, RandomState>>,
 }
 
 /// Two issuers of the same name: a token could not tell whose rules it is under.
@@ -34,34 +35,55 @@ impl Snapshot {
     /// # Errors
     /// [`DuplicateIssuer`] when two have the same name.
     pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, DuplicateIssuer> {
-        let mut snapshot = Self::default();
-        for issuer in issuers {
-            if let Some(earlier) = snapshot.issuers.insert(issuer.config().name.clone(), issuer) {
-                return Err(DuplicateIssuer(earlier.config().name.clone()));
+        let issuers: Vec<_> = issuers.into_iter().collect();
+        let mut places = HashMap::default();
+        for (place, issuer) in (0..).zip(&issuers) {
+            let name = &issuer.config().name;
+            if places.insert(name.clone(), place).is_some() {
+                return Err(DuplicateIssuer(name.clone()));
             }
         }
-        Ok(snapshot)
+        Ok(Self { issuers, places: Arc::new(places) })
     }
 
     /// The issuer of exactly this name.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
-        self.issuers.get(name)
+        self.find(name).map(|(_, issuer)| issuer)
     }
 
-    /// Every issuer, in no particular order.
+    /// Every issuer.
     pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
-        self.issuers.values()
+        self.issuers.iter()
     }
 
     /// This snapshot with the keys of one issuer replaced, all of them, or taken
-    /// away; unchanged if there is no such issuer.
+    /// away; unchanged if there is no such issuer, or it has these keys already.
     #[must_use]
     pub fn with_keys(&self, issuer: &str, keys: Option<&Arc<KeySet>>) -> Self {
         let mut next = self.clone();
-        if let Some(issuer) = next.issuers.get_mut(issuer) {
-            *issuer = Issuer::new(Arc::clone(issuer.config()), keys.cloned());
+        let place = self.places.get(issuer).and_then(|place| usize::try_from(*place).ok());
+        if let Some(issuer) = place.and_then(|place| next.issuers.get_mut(place)) {
+            *issuer = issuer.with_keys(keys);
         }
         next
+    }
+
+    /// The issuer of exactly this name, and its place.
+    pub(crate) fn find(&self, name: &str) -> Option<(u32, &Issuer)> {
+        let place = *self.places.get(name)?;
+        Some((place, self.issuers.get(usize::try_from(place).ok()?)?))
+    }
+
+    /// The issuer at this place, if there are so many.
+    #[inline]
+    pub(crate) fn at_place(&self, place: usize) -> Option<&Issuer> {
+        self.issuers.get(place)
+    }
+
+    /// The issuer at a place that this snapshot has given.
+    #[expect(clippy::indexing_slicing, reason = "a place is only ever looked up in the snapshot that gave it")]
+    pub(crate) fn at(&self, place: usize) -> &Issuer {
+        &self.issuers[place]
     }
 }

@@ -27,6 +27,10 @@ pub(crate) struct Scratch {
     pub(crate) claims: JsonBuffers,
     /// Where names to look up in the revocations are put together.
     pub(crate) name: Vec<u8>,
+    /// Where the texts of a note are put together.
+    pub(crate) texts: Vec<u8>,
+    /// Where client types are joined.
+    pub(crate) client_types: String,
 }
 
 /// Lends the calling thread's memory to `read`, which must not ask for it again.
@@ -37,6 +41,8 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             claims: JsonBuffers::for_tokens(),
             // An issuer of ours and a claim of the token.
             name: Vec::with_capacity(2 * limits::TOKEN_BYTES),
+            texts: Vec::new(),
+            client_types: String::new(),
         });
     }
     SCRATCH.with_borrow_mut(read)
@@ -93,6 +99,15 @@ pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     let encoded = Compact::split(token)?.header;
     let mut buffer = vec![0; encoded.len()];
     decode_base64(encoded, &mut buffer).map(<[u8]>::to_vec).ok_or(Reject::Base64)
+}
+
+/// The payload of a token whose segments are known to decode.
+pub(crate) fn payload_json(token: &[u8]) -> Option<Vec<u8>> {
+    let encoded = Compact::split(token).ok()?.payload;
+    let mut buffer = vec![0; encoded.len()];
+    let bytes = decode_base64(encoded, &mut buffer)?.len();
+    buffer.truncate(bytes);
+    Some(buffer)
 }
 
 /// Where the three segments of a compact JWS lie.

@@ -3,119 +3,162 @@
 use core::fmt;
 use std::sync::Arc;
 
+use arc_swap::Guard;
+
 use crate::{
-    issuer::IssuerConfig,
+    issuer::{Issuer, IssuerConfig},
     keyset::KeyIdentity,
-    reject::Reject,
-    rules::{self, NamedClaims, Rules},
+    note::{Note, Text},
+    snapshot::Snapshot,
     time::UnixTime,
-    token::{ClaimNodes, Value},
+    token,
 };
 
 /// A token that was genuine and acceptable at the moment it was verified.
 ///
 /// Only [`Verifier::verify`](crate::Verifier::verify) makes one, so holding it is
-/// the proof. It says nothing about any later moment.
-#[derive(Clone)]
-pub struct Verified {
-    issuer: Arc<IssuerConfig>,
-    key: KeyIdentity,
-    claims: Claims,
+/// the proof. It says nothing about any later moment. It keeps the snapshot it was
+/// verified under, so hold it for a request and not for longer.
+pub struct Verified<'t> {
+    token: &'t [u8],
+    snapshot: Guard<Arc<Snapshot>>,
+    note: Note,
+    is_remembered: bool,
 }
 
-impl Verified {
-    pub(crate) fn new(issuer: Arc<IssuerConfig>, key: KeyIdentity, claims: Claims) -> Self {
-        Self { issuer, key, claims }
+impl<'t> Verified<'t> {
+    pub(crate) fn new(token: &'t [u8], snapshot: Guard<Arc<Snapshot>>, note: Note, is_remembered: bool) -> Self {
+        Self { token, snapshot, note, is_remembered }
     }
 
     /// The issuer whose key signed the token.
     #[must_use]
     pub fn issuer(&self) -> &IssuerConfig {
-        &self.issuer
+        self.issuer_and_keys().config()
     }
 
     /// The key that signed it.
     #[must_use]
     pub fn key(&self) -> KeyIdentity {
-        self.key
+        self.note.key()
     }
 
     /// What it claims.
     #[must_use]
-    pub fn claims(&self) -> &Claims {
-        &self.claims
+    pub fn claims(&self) -> Claims<'_> {
+        Claims { token: self.token, note: &self.note }
+    }
+
+    /// Who it names, as that may stand in headers.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { issuer: self.issuer_and_keys(), note: &self.note }
+    }
+
+    /// Whether it was answered from the cache, as it was seen before.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        self.is_remembered
+    }
+
+    fn issuer_and_keys(&self) -> &Issuer {
+        self.snapshot.at(self.note.issuer())
     }
 }
 
-impl fmt::Debug for Verified {
+impl Clone for Verified<'_> {
+    fn clone(&self) -> Self {
+        let snapshot = Guard::from_inner(Arc::clone(&self.snapshot));
+        Self { token: self.token, snapshot, note: self.note.clone(), is_remembered: self.is_remembered }
+    }
+}
+
+impl fmt::Debug for Verified<'_> {
     /// Names the issuer; what a token says is nobody's business in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verified").field("issuer", &self.issuer.name).finish_non_exhaustive()
+        f.debug_struct("Verified").field("issuer", &self.issuer().name).finish_non_exhaustive()
     }
 }
 
 /// The claims of a verified token.
-#[derive(Clone)]
-pub struct Claims {
-    payload: Box<[u8]>,
-    subject: Option<Box<str>>,
-    username: Option<Box<str>>,
-    client_types: Box<str>,
-    environment: Option<Box<str>>,
-    expires_at: Option<UnixTime>,
+#[derive(Clone, Copy)]
+pub struct Claims<'v> {
+    token: &'v [u8],
+    note: &'v Note,
 }
 
-impl Claims {
-    /// Copies what later steps ask for out of claims that have passed `rules`.
-    pub(crate) fn collect(
-        rules: &Rules,
-        claims: &ClaimNodes<'_, '_>,
-        named: &NamedClaims<'_, '_>,
-        payload: &[u8],
-    ) -> Result<Self, Reject> {
-        let text = |claim: Option<Value<'_, '_>>| claim.and_then(Value::as_str).map(Box::from);
-        Ok(Self {
-            payload: payload.into(),
-            subject: text(claims.subject),
-            username: text(named.username),
-            client_types: rules.client_types.join(named.client_types),
-            environment: text(named.environment),
-            expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
-        })
-    }
-
-    /// The payload exactly as it was signed: a strict JSON object (RFC 8259).
+impl<'v> Claims<'v> {
+    /// The payload exactly as it was signed: a strict JSON object (RFC 8259). It is
+    /// decoded anew each time, since most who ask about a token never want it.
     #[must_use]
-    pub fn json(&self) -> &[u8] {
-        &self.payload
+    pub fn json(self) -> Vec<u8> {
+        token::payload_json(self.token).unwrap_or_default()
     }
 
     /// `sub`.
     #[must_use]
-    pub fn subject(&self) -> Option<&str> {
-        self.subject.as_deref()
+    pub fn subject(self) -> Option<&'v str> {
+        self.note.text(Text::Subject)
     }
 
     /// The string in the claim that the issuer is configured to name users by.
     #[must_use]
-    pub fn username(&self) -> Option<&str> {
-        self.username.as_deref()
+    pub fn username(self) -> Option<&'v str> {
+        self.note.text(Text::Username)
     }
 
     /// The client types, the default included when the token states none.
-    pub fn client_types(&self) -> impl Iterator<Item = &str> {
-        self.client_types.split_terminator(',')
+    pub fn client_types(self) -> impl Iterator<Item = &'v str> {
+        self.note.text(Text::ClientTypes).unwrap_or_default().split_terminator(',')
     }
 
     /// The environment the token is scoped to, if it is.
     #[must_use]
-    pub fn environment(&self) -> Option<&str> {
-        self.environment.as_deref()
+    pub fn environment(self) -> Option<&'v str> {
+        self.note.text(Text::Environment)
     }
 
     /// The first second in which the token is dead; `None` for one that never expires.
     #[must_use]
-    pub fn expires_at(&self) -> Option<UnixTime> {
-        self.expires_at
+    pub fn expires_at(self) -> Option<UnixTime> {
+        self.note.expires_at()
+    }
+}
+
+/// Who a verified token names, in visible ASCII: what is not, and `%`, is
+/// percent-encoded, so that no two look alike. Made when the token was first verified.
+#[derive(Clone, Copy)]
+pub struct Identity<'v> {
+    issuer: &'v Issuer,
+    note: &'v Note,
+}
+
+impl<'v> Identity<'v> {
+    /// `sub`, or nothing.
+    #[must_use]
+    pub fn subject(self) -> &'v str {
+        self.escaped(Text::HeaderSubject, Text::Subject)
+    }
+
+    /// The user's name, or nothing.
+    #[must_use]
+    pub fn user(self) -> &'v str {
+        self.escaped(Text::HeaderUsername, Text::Username)
+    }
+
+    /// `iss`.
+    #[must_use]
+    pub fn issuer(self) -> &'v str {
+        self.issuer.identity()
+    }
+
+    /// The client types, separated by commas.
+    #[must_use]
+    pub fn client_types(self) -> &'v str {
+        self.escaped(Text::HeaderClientTypes, Text::ClientTypes)
+    }
+
+    fn escaped(self, escaped: Text, plain: Text) -> &'v str {
+        self.note.text(escaped).or_else(|| self.note.text(plain)).unwrap_or_default()
     }
 }

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     algorithm::Algorithm,
+    cache::{Cache, OutOfMemory, Statistics},
     issuer::{Issuer, IssuerConfig},
-    keyset::{KeySet, VerificationKey},
+    keyset::{KeyIdentity, KeySet, VerificationKey},
+    note::{Findings, Note},
     reject::Reject,
-    revocation::{Presented, Revocation, Revocations, Revoked, Revoker},
+    revocation::{Names, Presented, Revocation, Revocations, Revoked, Revoker},
     rules,
     snapshot::Snapshot,
     time::UnixTime,
     token::{ClaimNodes, Jws, Scratch, Value, with_scratch},
-    verified::{Claims, Verified},
+    verified::Verified,
 };
 
 /// Verifies tokens against the current [`Snapshot`], from any number of threads.
@@ -23,19 +25,21 @@ use crate::{
 /// The snapshot sits behind one [`ArcSwap`]. Readers load it without a lock and
 /// without writing to shared memory; a swap is visible to every verification
 /// that starts after it returns. The revocations beside it never contradict a
-/// snapshot: they only ever refuse more (see [`Revocations`]).
+/// snapshot: they only ever refuse more (see [`Revocations`]). What is remembered of
+/// tokens is believed only as far as snapshot and revocations of now bear it out.
 #[derive(Debug)]
 pub struct Verifier {
     current: ArcSwap<Snapshot>,
     revocations: Arc<Revocations>,
+    cache: Option<Cache>,
 }
 
-/// A cold verification: the work of checking one signature, about to be done.
+/// A signature that has to be checked, as nothing is remembered of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Cold<'c> {
-    /// The issuer whose key would check it. The token names it, and may be lying.
+    /// The issuer that the token names.
     pub issuer: &'c IssuerConfig,
-    /// The algorithm it would be checked by.
+    /// The algorithm of the key that is to check it.
     pub algorithm: Algorithm,
 }
 
@@ -49,7 +53,24 @@ impl Verifier {
     /// A verifier that starts with `snapshot` and refuses what is revoked.
     #[must_use]
     pub fn with_revocations(snapshot: Snapshot, revocations: Arc<Revocations>) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot), revocations }
+        Self { current: ArcSwap::from_pointee(snapshot), revocations, cache: None }
+    }
+
+    /// This verifier with a cache of so many bytes, an upper bound that is never
+    /// exceeded: a token of usual size takes its own length and some 250 bytes.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn with_cache(mut self, bytes: usize) -> Result<Self, OutOfMemory> {
+        self.cache = Some(Cache::new(bytes)?);
+        Ok(self)
+    }
+
+    /// What was counted in the cache: of tokens that were accepted, and of verdicts on
+    /// the signatures of others.
+    #[must_use]
+    pub fn cache_statistics(&self) -> Option<[Statistics; 2]> {
+        self.cache.as_ref().map(Cache::statistics)
     }
 
     /// Verifies a compact JWT (RFC 7519 section 7.2) at the moment `now`.
@@ -57,19 +78,62 @@ impl Verifier {
     /// # Errors
     /// The first [`Reject`] on the token's way; bounds come before parsing,
     /// parsing before cryptography, and the signature before any claim.
-    pub fn verify(&self, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
+    pub fn verify<'t>(&self, token: &'t [u8], now: UnixTime) -> Result<Verified<'t>, Reject> {
         self.verify_if(token, now, |_| true)
     }
 
-    /// Verifies as [`verify`](Self::verify) does, and asks `admit` before the one step
-    /// that is expensive: it is called at most once, when the key has been found and
-    /// the signature would be checked next. It must not use a verifier itself.
+    /// Verifies a token, and asks `admit` before a signature is checked, which is what
+    /// costs. A token that is remembered is verified without asking.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify), and [`Reject::NotAdmitted`] where `admit` said no.
-    pub fn verify_if(&self, token: &[u8], now: UnixTime, admit: impl FnOnce(&Cold<'_>) -> bool) -> Result<Verified, Reject> {
+    /// As [`verify`](Self::verify), and [`Reject::NotAdmitted`] when `admit` said no.
+    #[inline]
+    pub fn verify_if<'t>(
+        &self,
+        token: &'t [u8],
+        now: UnixTime,
+        admit: impl FnOnce(&Cold<'_>) -> bool,
+    ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
-        with_scratch(|scratch| verify(&snapshot, &self.revocations, scratch, token, now, admit))
+        let mut note = Note::take();
+        let is_known = self.cache.as_ref().is_some_and(|cache| cache.recall(token, &mut note));
+        if is_known && self.is_still_true(&snapshot, &note, now) {
+            return Ok(Verified::new(token, snapshot, note, true));
+        }
+        self.verify_whole(token, now, snapshot, (note, is_known), admit)
+    }
+
+    /// Whether what was found in the past would be found now.
+    #[inline]
+    fn is_still_true(&self, snapshot: &Snapshot, note: &Note, now: UnixTime) -> bool {
+        let Some(issuer) = snapshot.at_place(note.issuer()).filter(|issuer| issuer.stamp() == note.stamp()) else { return false };
+        let config = issuer.config();
+        note.is_alive(now, config.rules.leeway) && !self.revocations.may_concern(note.names(), &config.name, note.issued_at())
+    }
+
+    /// The whole way, except that a signature is not checked again by the key that is
+    /// known to have made it.
+    #[inline(never)]
+    fn verify_whole<'t>(
+        &self,
+        token: &'t [u8],
+        now: UnixTime,
+        snapshot: Guard<Arc<Snapshot>>,
+        (mut note, is_known): (Note, bool),
+        admit: impl FnOnce(&Cold<'_>) -> bool,
+    ) -> Result<Verified<'t>, Reject> {
+        let maker = is_known.then(|| note.key());
+        let before = is_known.then(|| (note.stamp(), note.names()));
+        with_scratch(|scratch| {
+            let way = Way { snapshot: &snapshot, revocations: &self.revocations, cache: self.cache.as_ref(), token, now, maker };
+            way.go(scratch, admit, &mut note)
+        })?;
+        if let Some(cache) = &self.cache
+            && before != Some((note.stamp(), note.names()))
+        {
+            cache.keep(token, &note);
+        }
+        Ok(Verified::new(token, snapshot, note, false))
     }
 
     /// The configured issuer that a token names, though nobody has vouched for it:
@@ -80,7 +144,7 @@ impl Verifier {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token).ok()?;
             let document = scratch.claims.parse(jws.payload).ok()?;
-            let issuer = issuer(&snapshot, &ClaimNodes::find(&document)).ok()?;
+            let (_, issuer) = issuer(&snapshot, &ClaimNodes::find(&document)).ok()?;
             Some(Arc::clone(issuer.config()))
         })
     }
@@ -98,8 +162,8 @@ impl Verifier {
             let jws = scratch.jws.decode(token)?;
             let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
-            let issuer = issuer(&snapshot, &claims)?;
-            authenticate(issuer, &jws, |_| true)?;
+            let (_, issuer) = issuer(&snapshot, &claims)?;
+            issuer.select(jws.header)?.verify(jws.signing_input, jws.signature)?;
             let config = issuer.config();
             let what = match claims.token_id.and_then(Value::as_str).filter(|token_id| !token_id.is_empty()) {
                 Some(token_id) => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
@@ -134,53 +198,100 @@ impl Verifier {
     }
 }
 
-fn verify(
-    snapshot: &Snapshot,
-    revocations: &Revocations,
-    scratch: &mut Scratch,
-    token: &[u8],
+/// The way of one token that is not, or not wholly, remembered.
+struct Way<'w> {
+    snapshot: &'w Snapshot,
+    revocations: &'w Revocations,
+    cache: Option<&'w Cache>,
+    token: &'w [u8],
     now: UnixTime,
-    admit: impl FnOnce(&Cold<'_>) -> bool,
-) -> Result<Verified, Reject> {
-    let jws = scratch.jws.decode(token)?;
-    let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
-    let claims = ClaimNodes::find(&document);
-    let issuer = issuer(snapshot, &claims)?;
-    let key = authenticate(issuer, &jws, admit)?;
+    /// The key that is known to have made the signature.
+    maker: Option<KeyIdentity>,
+}
 
-    let config = issuer.config();
-    let named = config.rules.find(&claims);
-    config.rules.check(jws.header.token_type, &claims, &named, now)?;
-    let presented = Presented {
-        issuer: &config.name,
+impl Way<'_> {
+    fn go(&self, scratch: &mut Scratch, admit: impl FnOnce(&Cold<'_>) -> bool, note: &mut Note) -> Result<(), Reject> {
+        let Scratch { jws, claims, name, texts, client_types } = scratch;
+        let jws = jws.decode(self.token)?;
+        let document = claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
+        let claims = ClaimNodes::find(&document);
+        let (place, issuer) = issuer(self.snapshot, &claims)?;
+        let (key, was_checked) = self.authenticate(issuer, &jws, admit)?;
+
+        let rules = &issuer.config().rules;
+        let named = rules.find(&claims);
+        let judged = rules.check(jws.header.token_type, &claims, &named, self.now);
+        let judged = judged.and_then(|()| presented(issuer, key, &jws, &claims));
+        let judged = judged.and_then(|presented| self.revocations.check(&presented, name).map(|()| presented));
+        if let (Err(_), true, Some(cache)) = (&judged, was_checked, self.cache) {
+            cache.keep_verdict(self.token, key, true);
+        }
+        let presented = judged?;
+        let not_before = rules::time(claims.not_before, Reject::NotBeforeFormat)?;
+        let findings = Findings {
+            stamp: issuer.stamp(),
+            issuer: place,
+            key: key.identity(),
+            start: presented.issued_at.max(not_before),
+            issued_at: presented.issued_at,
+            expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
+            // Nobody asks later where nothing is remembered.
+            names: self.cache.map_or_else(Names::default, |_| self.revocations.names(&presented)),
+            subject: presented.subject,
+            username: named.username.and_then(Value::as_str),
+            client_types: rules.client_types.join(named.client_types, client_types),
+            environment: named.environment.and_then(Value::as_str),
+        };
+        note.write(&findings, texts);
+        Ok(())
+    }
+
+    /// The key of the issuer that made the signature, and whether that had to be
+    /// checked.
+    fn authenticate<'i>(
+        &self,
+        issuer: &'i Issuer,
+        jws: &Jws<'_>,
+        admit: impl FnOnce(&Cold<'_>) -> bool,
+    ) -> Result<(&'i VerificationKey, bool), Reject> {
+        let key = issuer.select(jws.header)?;
+        if self.maker == Some(key.identity()) {
+            return Ok((key, false));
+        }
+        if let Some(is_genuine) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {
+            return if is_genuine { Ok((key, false)) } else { Err(Reject::Signature) };
+        }
+        if !admit(&Cold { issuer: issuer.config(), algorithm: key.algorithm() }) {
+            return Err(Reject::NotAdmitted);
+        }
+        let verdict = key.verify(jws.signing_input, jws.signature);
+        if let (Err(_), Some(cache)) = (verdict, self.cache) {
+            cache.keep_verdict(self.token, key, false);
+        }
+        verdict.map(|()| (key, true))
+    }
+}
+
+/// A claim chooses the issuer, but only among those configured, and everything
+/// that follows is bound to that issuer (RFC 8725 section 3.8).
+fn issuer<'s>(snapshot: &'s Snapshot, claims: &ClaimNodes<'_, '_>) -> Result<(u32, &'s Issuer), Reject> {
+    let name = claims.issuer.ok_or(Reject::IssuerMissing)?;
+    name.as_str().and_then(|name| snapshot.find(name)).ok_or(Reject::IssuerUnknown)
+}
+
+/// What of a token that has passed its issuer's rules can be revoked.
+fn presented<'p>(
+    issuer: &'p Issuer,
+    key: &'p VerificationKey,
+    jws: &Jws<'p>,
+    claims: &ClaimNodes<'_, 'p>,
+) -> Result<Presented<'p>, Reject> {
+    Ok(Presented {
+        issuer: &issuer.config().name,
         kid: key.kid().or(jws.header.kid),
         token_id: claims.token_id.and_then(Value::as_str),
         subject: claims.subject.and_then(Value::as_str),
         issued_at: rules::time(claims.issued_at, Reject::IssuedAtFormat)?,
         signing_input: jws.signing_input,
-    };
-    revocations.check(&presented, &mut scratch.name)?;
-    let claims = Claims::collect(&config.rules, &claims, &named, jws.payload)?;
-    Ok(Verified::new(Arc::clone(config), key.identity(), claims))
-}
-
-/// A claim chooses the issuer, but only among those configured, and everything
-/// that follows is bound to that issuer (RFC 8725 section 3.8).
-fn issuer<'s>(snapshot: &'s Snapshot, claims: &ClaimNodes<'_, '_>) -> Result<&'s Issuer, Reject> {
-    let name = claims.issuer.ok_or(Reject::IssuerMissing)?;
-    name.as_str().and_then(|name| snapshot.issuer(name)).ok_or(Reject::IssuerUnknown)
-}
-
-/// The key of the issuer that made the signature, if the work of telling is admitted.
-fn authenticate<'s>(
-    issuer: &'s Issuer,
-    jws: &Jws<'_>,
-    admit: impl FnOnce(&Cold<'_>) -> bool,
-) -> Result<&'s VerificationKey, Reject> {
-    let key = issuer.select(jws.header)?;
-    if !admit(&Cold { issuer: issuer.config(), algorithm: key.algorithm() }) {
-        return Err(Reject::NotAdmitted);
-    }
-    key.verify(jws.signing_input, jws.signature)?;
-    Ok(key)
+    })
 }

@@ -1,5 +1,5 @@
-//! Refusing a token allocates nothing, whatever is wrong with it: counted by an
-//! allocator, for every reason there is.
+//! Verifying a token allocates nothing, and neither does refusing one, whatever is
+//! wrong with it: counted by an allocator, for every reason there is.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -150,10 +150,19 @@ fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
 
 #[test]
 fn every_reason_is_given_without_allocating() {
+    every_reason(false);
+    // Some of them twice, so that verdicts are remembered and found.
+    every_reason(true);
+}
+
+fn every_reason(with_cache: bool) {
     let mut revoker = Revoker::new(10);
     let key = Revoked::Key { issuer: "i".into(), kid: "revoked".into() };
     revoker.enter(&[Revocation { what: key, until: None }]).unwrap();
-    let verifier = verifier(&revoker);
+    let mut verifier = verifier(&revoker);
+    if with_cache {
+        verifier = verifier.with_cache(1 << 20).unwrap();
+    }
     let tokens = hostile_tokens();
     let good = signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
     // The thread's own memory is taken with the first token.
@@ -170,13 +179,38 @@ fn every_reason_is_given_without_allocating() {
     assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
     seen.insert(reject.index());
 
+    let new = signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","new":1}"#);
     let before = COUNT.get();
-    let not_admitted = verifier.verify_if(good.as_bytes(), NOW, |_| false).map(drop);
+    let not_admitted = verifier.verify_if(new.as_bytes(), NOW, |_| false).map(drop);
     assert_eq!((not_admitted, COUNT.get() - before), (Err(Reject::NotAdmitted), 0));
     seen.insert(Reject::NotAdmitted.index());
 
     let missing: Vec<_> = Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
     assert!(missing.is_empty(), "no token was refused for {missing:?}");
+}
+
+#[test]
+fn verifying_allocates_nothing_remembered_or_not() {
+    let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000}"#;
+    let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
+    for with_cache in [false, true] {
+        let mut verifier = verifier(&Revoker::new(10));
+        if with_cache {
+            verifier = verifier.with_cache(1 << 20).unwrap();
+        }
+        // The thread's own memory is taken with the first token.
+        assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_remembered());
+        let before = COUNT.get();
+        for _ in 0..100 {
+            let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
+            assert_eq!(verified.is_remembered(), with_cache);
+            let (claims, identity) = (verified.claims(), verified.identity());
+            assert_eq!((claims.subject(), claims.environment()), (Some("é, 5 %"), Some("e")));
+            assert_eq!((claims.expires_at(), claims.client_types().count()), (Some(UnixTime(1_800_000_000)), 2));
+            assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
+        }
+        assert_eq!(COUNT.get() - before, 0, "with a cache: {with_cache}");
+    }
 }
 
 #[test]

@@ -143,7 +143,13 @@ impl<'g, 'r> Caller<'g, 'r> {
     ///
     /// # Errors
     /// Why it is refused; [`Reject::NotAdmitted`] says more in [`exceeded`](Self::exceeded).
-    pub fn verify(&self, verifier: &Verifier, metrics: &Metrics, token: &[u8], now: UnixTime) -> Result<Verified, Reject> {
+    pub fn verify<'t>(
+        &self,
+        verifier: &Verifier,
+        metrics: &Metrics,
+        token: &'t [u8],
+        now: UnixTime,
+    ) -> Result<Verified<'t>, Reject> {
         let mut started = None;
         let verdict = verifier.verify_if(token, now, |cold| {
             let now = self.gate.now();
@@ -155,6 +161,7 @@ impl<'g, 'r> Caller<'g, 'r> {
         match (started, &verdict) {
             (Some(started), Err(Reject::Signature)) => self.charge(started, metrics),
             (None, Err(Reject::NotAdmitted)) => self.count(metrics),
+            (None, Ok(verified)) if verified.is_remembered() => metrics.note(Event::Remembered),
             _ => {}
         }
         if started.is_some() {

@@ -36,7 +36,7 @@ impl App {
     /// A secret that the engine refuses.
     pub fn new(config: Config, threads: usize, revocations: Desk) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
-            verifier: Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table())),
+            verifier: verifier(&config, &revocations)?,
             revocations,
             server: config.server,
             keys: KeySources::new(&config.issuers),
@@ -130,7 +130,7 @@ impl App {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn verify(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Result<Verified, Reject> {
+    pub async fn verify<'t>(&self, caller: &Caller<'_, '_>, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
         match self.verify_or_wait(caller, token) {
             Verdict::Now(verified) => verified,
             Verdict::Later(refetch) => self.verify_after(caller, refetch, token).await,
@@ -139,7 +139,7 @@ impl App {
 
     /// Verifies a token by the keys there are, or says what to wait for first.
     #[must_use]
-    pub fn verify_or_wait(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Verdict {
+    pub fn verify_or_wait<'t>(&self, caller: &Caller<'_, '_>, token: &'t [u8]) -> Verdict<'t> {
         let verified = self.verify_now(caller, token);
         if !matches!(verified, Err(Reject::KidUnknown)) {
             return Verdict::Now(verified);
@@ -155,11 +155,16 @@ impl App {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn verify_after(&self, caller: &Caller<'_, '_>, refetch: Refetch, token: &[u8]) -> Result<Verified, Reject> {
+    pub async fn verify_after<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        refetch: Refetch,
+        token: &'t [u8],
+    ) -> Result<Verified<'t>, Reject> {
         refetch.wait(|| self.verify_now(caller, token)).await
     }
 
-    fn verify_now(&self, caller: &Caller<'_, '_>, token: &[u8]) -> Result<Verified, Reject> {
+    fn verify_now<'t>(&self, caller: &Caller<'_, '_>, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
         caller.verify(&self.verifier, &self.metrics, token, clock::now())
     }
 
@@ -170,9 +175,9 @@ impl App {
 }
 
 /// What becomes of a token.
-pub enum Verdict {
+pub enum Verdict<'t> {
     /// It is judged.
-    Now(Result<Verified, Reject>),
+    Now(Result<Verified<'t>, Reject>),
     /// Its key is not known; its issuer is being asked.
     Later(Refetch),
 }
@@ -198,6 +203,14 @@ fn end_of(what: &Revoked, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
         Revoked::Key { .. } | Revoked::SigningInput(_) => return None,
     };
     Some(latest.plus(max_lifetime).plus(leeway))
+}
+
+fn verifier(config: &Config, revocations: &Desk) -> Result<Verifier, Problems> {
+    let verifier = Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table()));
+    match config.server.cache_bytes {
+        0 => Ok(verifier),
+        bytes => verifier.with_cache(bytes).map_err(|fault| Problem::new("[cache] megabytes", fault.to_string()).into()),
+    }
 }
 
 /// The issuers with the keys that need no fetching.

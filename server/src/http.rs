@@ -1,11 +1,8 @@
 //! The vocabulary of requests and answers, the same for every HTTP version.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
 /// A complete body.
@@ -52,24 +49,4 @@ pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
 pub fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// What cannot stand in an identity header as it is. `%` is among it, so that two
-/// different names never look alike, and the comma, which separates.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
-
-/// A text as a header value, percent-encoded so that it can be read back.
-#[must_use]
-pub fn escaped(text: &str) -> HeaderValue {
-    // Nearly every value stands as it is.
-    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%' && byte != b',') {
-        return visible(text);
-    }
-    visible(&Cow::from(utf8_percent_encode(text, ESCAPED)))
-}
-
-/// Escaping leaves visible ASCII only, which is always a header value.
-fn visible(text: &str) -> HeaderValue {
-    const EMPTY: HeaderValue = HeaderValue::from_static("");
-    if text.is_empty() { EMPTY } else { HeaderValue::from_str(text).unwrap_or(EMPTY) }
 }

@@ -25,6 +25,8 @@ pub enum Outcome {
 /// What else happens on the way of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A token was verified before, and nothing has changed since.
+    Remembered,
     /// A signature was checked.
     Cold,
     /// One was not, since a budget is spent.
@@ -35,7 +37,7 @@ pub enum Event {
 
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 3;
-const SLOTS: usize = OUTCOMES + 5;
+const SLOTS: usize = OUTCOMES + 6;
 
 impl Outcome {
     fn slot(self) -> usize {
@@ -56,6 +58,7 @@ impl Event {
             Self::NotAdmitted(Budget::Issuer) => OUTCOMES + 2,
             Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
             Self::SourceForgotten => OUTCOMES + 4,
+            Self::Remembered => OUTCOMES + 5,
         }
     }
 }

@@ -1,10 +1,10 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, KeyFault, KeyMaterial, KeySet, KeySetFault, Reject, Snapshot, VerificationKey, Verifier, jwks,
+    Algorithm, Issuer, KeyFault, KeyMaterial, KeySet, KeySetFault, Reject, Snapshot, VerificationKey, jwks,
 };
 use countersign_tests::{
     binary::Sandbox,
-    engine::{HEADER, SECRET, claims, config, secret_keys, sign_with, signing_input, token, verifier},
+    engine::{HEADER, SECRET, claims, config, remembering, secret_keys, sign_with, signing_input, token, verifier},
     openssl::SigningKey,
     providers::JwksServer,
 };
@@ -26,7 +26,7 @@ fn a4_an_empty_or_missing_secret_verifies_nothing() {
         (None, Reject::KeysUnavailable),
     ] {
         let issuer = Issuer::new(config([Algorithm::Hs256]).into(), keys);
-        refuse(&Verifier::new(Snapshot::new([issuer]).unwrap()), &forged, reject);
+        refuse(&remembering(Snapshot::new([issuer]).unwrap()), &forged, reject);
     }
     let sandbox = Sandbox::new();
     let fronts = Fronts::of_secret(&sandbox);

@@ -8,7 +8,7 @@ use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, secret_keys, secret_verifier, sign_with, signing_input,
+        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, sign_with, signing_input,
         snapshot, token, verifier,
     },
 };
@@ -288,7 +288,7 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         (issuer(Some(Arc::default())), Reject::KidUnknown),
         (issuer(None), Reject::KeysUnavailable),
     ] {
-        let verifier = Verifier::new(before);
+        let verifier = remembering(before);
         assert_eq!(judge(&verifier, &token, NOW), Some(reject));
         verifier.replace_keys(ISSUER, &right);
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
@@ -301,7 +301,7 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         (snapshot([(config([Algorithm::Hs512]), Arc::clone(&right))]), Reject::AlgorithmNotAllowed),
         (snapshot([(strict, Arc::clone(&right))]), Reject::Audience),
     ] {
-        let verifier = Verifier::new(before);
+        let verifier = remembering(before);
         assert_eq!(judge(&verifier, &token, NOW), Some(reject));
         verifier.replace(snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");

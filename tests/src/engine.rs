@@ -66,9 +66,15 @@ pub fn published(jwks: &Value, algorithms: AlgorithmSet) -> (Arc<KeySet>, Vec<Sk
     (Arc::new(keys), skipped)
 }
 
+/// A verifier with a cache, as every server has one.
+#[must_use]
+pub fn remembering(snapshot: Snapshot) -> Verifier {
+    Verifier::new(snapshot).with_cache(1 << 20).unwrap()
+}
+
 /// A verifier of these issuers.
 pub fn verifier(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) -> Verifier {
-    Verifier::new(snapshot(issuers))
+    remembering(snapshot(issuers))
 }
 
 /// A snapshot of these issuers.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use countersign_bench::{
-    Tokens, accepts, budget, cache_hits, cached,
+    Tokens, accepts, budget, cached, hits,
     machine::{stay_on, thread_seconds},
     order::Order,
     paired::report,
@@ -67,13 +67,10 @@ fn scaling(number: usize, words: &str, new: &New) {
     let write = |stop: &AtomicBool| new.present(&verifier, stop);
     let idle = |_: &AtomicBool| ();
     let mut seen = Seen::default();
-    let before = cache_hits(&verifier);
-    let mut verified = 0.0;
     for _ in 0..ROUNDS {
         let (one_loop, two_loops) = (together([0], registers, idle), together([0, 1], registers, idle));
         let (one, two) = (together([0], hitting, idle), together([0, 1], hitting, idle));
         let beside = together([0, 1], hitting, write);
-        verified += one.calls + two.calls + beside.calls;
         seen.registers.push(two_loops.per_second / one_loop.per_second);
         seen.scaling.push(two.per_second / one.per_second);
         seen.of_possible.push(two.per_second / one.per_second / (two_loops.per_second / one_loop.per_second));
@@ -81,11 +78,10 @@ fn scaling(number: usize, words: &str, new: &New) {
         seen.beside_cpu.push(beside.per_cpu_second / two.per_cpu_second);
     }
     seen.report(words);
-    if let (Some(before), Some(after)) = (before, cache_hits(&verifier)) {
-        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a figure")]
-        let hits = (after - before) as f64;
-        budget::print(&format!("hits of two threads, {words}"), hits / verified, &format!("{hits} hits"));
-    }
+    // After all that was written beside them.
+    let known = own[0].iter().filter(|token| hits(&verifier, token)).count();
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a figure")]
+    budget::print(&format!("hits of two threads, {words}"), known as f64 / number as f64, &format!("{known} of {number}"));
 }
 
 /// The ratios of the rounds.

@@ -76,7 +76,7 @@ fn load_keys(app: &App) {
     }
 }
 
-fn accepted(verified: &Verified) -> Value {
+fn accepted(verified: &Verified<'_>) -> Value {
     json!({
         "ok": true,
         "section": verified.issuer().section,

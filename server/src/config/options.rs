@@ -81,6 +81,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("listen", &["client_address_header", "surface", "threads", "trusted_proxies"]),
+    ("cache", &["megabytes"]),
     ("limits", &["bad_signatures_per_core", "bad_signatures_per_issuer", "bad_signatures_per_source", "sources"]),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
     ("metrics", &["bind_address", "bind_port"]),

@@ -42,6 +42,8 @@ pub struct Server {
     pub proxies: Proxies,
     /// How much time bad signatures may take.
     pub limits: Limits,
+    /// The memory for verified tokens, in bytes; none are remembered with 0.
+    pub cache_bytes: usize,
     /// Which system's answers `/auth` gives.
     pub auth_surface: Surface,
     /// The status of a refused token on the Inmanta surface: 403 as the real
@@ -72,6 +74,9 @@ pub struct IdentityHeaders {
     pub tenant: Option<HeaderName>,
 }
 
+/// Room for some 60,000 tokens of the usual size. It is taken as it is used.
+const CACHE_MEGABYTES: usize = 64;
+
 impl Server {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
@@ -83,6 +88,8 @@ impl Server {
         let auth_surface = read_surface(&mut listen);
         let proxies = limits::read_proxies(&mut listen);
         let limits = Limits::read(sections, problems);
+        let cache_bytes =
+            Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
         let metrics_address = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
 
         let mut server = Reader::new(sections, "server", problems);
@@ -96,6 +103,7 @@ impl Server {
             threads,
             proxies,
             limits,
+            cache_bytes,
             auth_surface,
             rejected_token_status: read_rejected_status(&mut server),
             max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),

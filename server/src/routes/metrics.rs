@@ -72,6 +72,7 @@ impl Scrape {
     fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.metrics;
         for (event, name, help) in [
+            (Event::Remembered, "remembered_verifications", "Tokens verified from the cache"),
             (Event::Cold, "cold_verifications", "Signatures checked"),
             (Event::SourceForgotten, "sources_forgotten", "Sources of bad signatures that had no room beside others"),
         ] {

@@ -32,7 +32,7 @@ pub(super) async fn answer(app: &App, peer: Peer<'_>, headers: &HeaderMap, body:
     response
 }
 
-fn verified_json(verified: &Verified) -> Value {
+fn verified_json(verified: &Verified<'_>) -> Value {
     let claims = verified.claims();
     json!({
         "ok": true,
@@ -43,7 +43,7 @@ fn verified_json(verified: &Verified) -> Value {
         "client_types": claims.client_types().collect::<Vec<_>>(),
         "environment": claims.environment(),
         "expires_at": claims.expires_at().map(|at| at.0),
-        "claims": serde_json::from_slice::<Value>(claims.json()).unwrap_or_default(),
+        "claims": serde_json::from_slice::<Value>(&claims.json()).unwrap_or_default(),
     })
 }
 

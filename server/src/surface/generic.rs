@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use countersign_engine::{Blame, Reject};
+use countersign_engine::{Blame, Reject, header_safe};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Refusal;
-use crate::{admission::Budget, http::escaped};
+use crate::admission::Budget;
 
 /// Tells a proxy's operator why no answer could be given: a reject code and, after
 /// a space, the issuer or the budget it is about. A 429 or 503 has no challenge to
@@ -26,8 +26,7 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
         headers.insert(ERROR, HeaderValue::from_static(not_admitted(exceeded.budget)));
         return;
     }
-    let issuer = refusal.issuer.as_ref().map(|issuer| escaped(&issuer.name));
-    let text = issuer.as_ref().and_then(|issuer| issuer.to_str().ok()).map(|issuer| format!("{} {issuer}", reject.code()));
+    let text = refusal.issuer.as_ref().map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
     let value = text.and_then(|text| HeaderValue::try_from(text).ok());
     headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }

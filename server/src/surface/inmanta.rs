@@ -90,8 +90,8 @@ fn algorithm_detail(token: &[u8]) -> String {
 /// The claims as the real system hands them on: texts, booleans, objects and
 /// lists of texts; numbers and nulls are dropped, and the client types are a list.
 #[must_use]
-pub fn claims(claims: &countersign_engine::Claims) -> Value {
-    let mut kept = serde_json::from_slice(claims.json()).unwrap_or_else(|_| json!({}));
+pub fn claims(claims: countersign_engine::Claims<'_>) -> Value {
+    let mut kept = serde_json::from_slice(&claims.json()).unwrap_or_else(|_| json!({}));
     if let Some(members) = kept.as_object_mut() {
         members.retain(|_, claim| !claim.is_number() && !claim.is_null());
         members.insert(CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());

@@ -1,0 +1,148 @@
+//! Where things lie in the cache's memory, and how a slot says where an entry is.
+//!
+//! Memory is counted in lines of eight words, the unit that a processor fetches. A
+//! shard is one line of bookkeeping, the index, the ghosts, and two rings:
+//!
+//! ```text
+//! | control | sets: a line each, 8 slots | ghosts: 2 words a set | small ring | main ring |
+//! ```
+
+/// Words of a line.
+pub(super) const LINE: usize = 8;
+/// Slots of a set: one line of them.
+pub(super) const WAYS: usize = LINE;
+/// Words that remember tokens which left a set's small ring unread.
+pub(super) const GHOST_WORDS: usize = 2;
+
+/// Lines of the rings for every set: 256 bytes for every slot, so that a set rarely
+/// runs over even with the shortest tokens.
+const LINES_PER_SET: u64 = 32;
+/// The small ring has a tenth of the room: the share that S3-FIFO's authors found to
+/// serve nearly every workload (Yang et al., SOSP 2023, section 4).
+const SMALL_SHARE: u64 = 10;
+/// The longest entry, in lines: the longest token and 8 KiB beside it.
+const LONGEST: u64 = 384;
+/// More shards than this only help writers, of which few ever write at once.
+const MOST_SHARDS: u64 = 16;
+/// A shard is at least as large as this, in lines, if there are several: one MiB.
+const SHARD_LINES: u64 = 1 << 14;
+/// And smaller than this: its lines are counted in 24 bits.
+const MOST_SHARD_LINES: u64 = 1 << 24;
+
+/// A stretch of a shard, in lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) first: u64,
+    pub(super) lines: u64,
+}
+
+/// How the memory is divided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) shards: u64,
+    /// Of one shard.
+    pub(super) lines: u64,
+    pub(super) sets: u64,
+    pub(super) small: Extent,
+    pub(super) main: Extent,
+    /// The longest entry that is kept, in lines.
+    pub(super) longest: u64,
+}
+
+impl Layout {
+    /// Divides so many bytes, or a little less of them.
+    pub(super) fn of(bytes: u64) -> Self {
+        let all = bytes / 64;
+        let shards = (all / SHARD_LINES).clamp(1, MOST_SHARDS).max((all / MOST_SHARD_LINES).saturating_add(1));
+        Self::of_shard(shards, all.checked_div(shards).unwrap_or(all))
+    }
+
+    fn of_shard(shards: u64, lines: u64) -> Self {
+        let sets = (lines / (LINES_PER_SET + 1)).max(1);
+        let ghosts = sets.div_ceil(4);
+        let first = 1u64.saturating_add(sets).saturating_add(ghosts);
+        let rings = lines.saturating_sub(first);
+        let small = Extent { first, lines: rings / SMALL_SHARE };
+        let main = Extent { first: first.saturating_add(small.lines), lines: rings.saturating_sub(small.lines) };
+        // An entry and what is left over at a ring's end fit a ring several times.
+        let longest = LONGEST.min(small.lines / 2).min(main.lines / 8);
+        Self { shards, lines, sets, small, main, longest }
+    }
+
+    /// The bytes that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.shards.saturating_mul(self.lines).saturating_mul(64)
+    }
+
+    /// Where a token with this hash is looked for. Different bits decide on shard,
+    /// set and tag.
+    pub(super) fn place(&self, hash: u64) -> Place {
+        let scaled = |bits: u64, most: u64| (bits & 0xffff_ffff).wrapping_mul(most) >> 32;
+        Place {
+            shard: scaled(hash >> 32, self.shards),
+            set: scaled(hash, self.sets),
+            tag: (hash >> 32) & Slot::TAG | 1,
+            ghost: ((hash >> 40) & 0xffff).max(1),
+        }
+    }
+}
+
+/// Where a token belongs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) shard: u64,
+    pub(super) set: u64,
+    /// What tells it from most others of its set; never zero, as an empty slot's is.
+    pub(super) tag: u64,
+    /// What is remembered of it when it has left.
+    pub(super) ghost: u64,
+}
+
+/// Where an entry lies: its line in the shard; the round of the ring in which it was
+/// written; whether it was read since it was last looked at; and the tag.
+///
+/// A line and a round together come again only when the ring was written 2^20 times
+/// over, so a slot that says the same before and after an entry was read has named
+/// the same entry all the while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(pub(super) u64);
+
+impl Slot {
+    /// No entry.
+    pub(super) const EMPTY: Self = Self(0);
+    const LINE: u64 = (1 << 24) - 1;
+    const ROUND: u64 = (1 << 20) - 1;
+    const READ: u64 = 1 << 44;
+    const TAG: u64 = (1 << 19) - 1;
+
+    pub(super) fn new(line: u64, round: u64, tag: u64) -> Self {
+        Self(line & Self::LINE | (round & Self::ROUND) << 24).with_tag(tag)
+    }
+
+    /// This slot with another tag, not read.
+    pub(super) fn with_tag(self, tag: u64) -> Self {
+        Self(self.0 & (Self::LINE | Self::ROUND << 24) | (tag & Self::TAG) << 45)
+    }
+
+    pub(super) fn has_tag(self, tag: u64) -> bool {
+        self.0 >> 45 == tag
+    }
+
+    pub(super) fn line(self) -> u64 {
+        self.0 & Self::LINE
+    }
+
+    /// Whether both name the same entry, read or not.
+    pub(super) fn names_same(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !Self::READ == 0
+    }
+
+    pub(super) fn was_read(self) -> bool {
+        self.0 & Self::READ != 0
+    }
+
+    /// This slot, read.
+    pub(super) fn read(self) -> Self {
+        Self(self.0 | Self::READ)
+    }
+}

@@ -1,0 +1,87 @@
+//! Notes on tokens in a fixed amount of memory: shards side by side in one table.
+
+use core::{
+    fmt,
+    hash::{BuildHasher as _, Hasher as _},
+};
+
+use foldhash::quality::RandomState;
+
+use super::{
+    layout::{LINE, Layout, Place},
+    shard::{Shard, Statistics},
+    table::Table,
+};
+
+/// Notes on tokens.
+pub(super) struct Store {
+    table: Table,
+    layout: Layout,
+    hash: RandomState,
+}
+
+impl Store {
+    /// An empty one that never takes more than so many bytes, and as yet takes none;
+    /// `None` if the system has no room for it.
+    pub(super) fn new(bytes: usize) -> Option<Self> {
+        let layout = Layout::of(u64::try_from(bytes).ok()?);
+        let table = Table::of_zeros(usize::try_from(layout.bytes()).ok()?)?;
+        Some(Self { table, layout, hash: RandomState::default() })
+    }
+
+    /// Copies the note on exactly this token, if there is one.
+    #[inline]
+    pub(super) fn find(&self, token: &[u8], note: &mut Vec<u64>) -> bool {
+        let Some(hash) = self.hash(token) else { return false };
+        let place = self.layout.place(hash);
+        self.shard(place).is_some_and(|shard| shard.read(place, token, note))
+    }
+
+    /// Keeps a note on a token, in place of an earlier one.
+    pub(super) fn keep(&self, token: &[u8], note: &[u64]) -> bool {
+        let Some(hash) = self.hash(token) else { return false };
+        let place = self.layout.place(hash);
+        self.shard(place).is_some_and(|shard| shard.write(place, hash, token, note))
+    }
+
+    /// What was counted so far.
+    pub(super) fn statistics(&self) -> Statistics {
+        let shards = self.table.chunks(self.shard_words()).map(|words| Shard { words, layout: &self.layout }.statistics());
+        shards.fold(Statistics::default(), |all, one| Statistics {
+            entries: all.entries.saturating_add(one.entries),
+            evicted: all.evicted.saturating_add(one.evicted),
+            skipped: all.skipped.saturating_add(one.skipped),
+        })
+    }
+
+    /// A hash of the last characters, which in a token are the end of a signature. No
+    /// token that verifies is as short as those are.
+    #[inline]
+    fn hash(&self, token: &[u8]) -> Option<u64> {
+        const TAIL: usize = 32;
+        let (words, _) = token.last_chunk::<TAIL>()?.as_chunks::<8>();
+        let mut hasher = self.hash.build_hasher();
+        for word in words {
+            hasher.write_u64(u64::from_ne_bytes(*word));
+        }
+        Some(hasher.finish())
+    }
+
+    #[inline]
+    fn shard(&self, place: Place) -> Option<Shard<'_>> {
+        let words = self.shard_words();
+        let start = usize::try_from(place.shard).ok()?.checked_mul(words)?;
+        Some(Shard { words: self.table.get(start..)?.get(..words)?, layout: &self.layout })
+    }
+
+    fn shard_words(&self) -> usize {
+        usize::try_from(self.layout.lines).unwrap_or(usize::MAX).saturating_mul(LINE)
+    }
+}
+
+impl fmt::Debug for Store {
+    /// Tokens are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("bytes", &self.layout.bytes()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! The memory the cache lies in: one stretch of words, taken once, of which only what
+//! was written takes room in the machine. And what is done with words that no safe
+//! operation does fast enough.
+//!
+//! The system is asked for huge pages: tokens are met in no order, and with small
+//! pages nearly every look would also miss the processor's list of pages. Where there
+//! are none to be had, nothing else changes.
+
+#![expect(unsafe_code, reason = "zeroed huge pages as atomics, and comparing them thirty-two bytes at a time")]
+
+use core::{ops::Deref, slice};
+
+use memmap2::MmapMut;
+
+use super::sync::{AtomicU64, Ordering};
+
+/// Bytes of a word.
+pub(super) const WORD: usize = size_of::<u64>();
+
+/// Words, all of them zero at first.
+#[derive(Debug)]
+pub(super) struct Table {
+    memory: MmapMut,
+}
+
+impl Table {
+    /// So many bytes, rounded down to whole words; `None` if the system has no room
+    /// for them.
+    pub(super) fn of_zeros(bytes: usize) -> Option<Self> {
+        let memory = MmapMut::map_anon(bytes).ok()?;
+        #[cfg(target_os = "linux")]
+        let _small_pages_will_do = memory.advise(memmap2::Advice::HugePage);
+        Some(Self { memory })
+    }
+}
+
+impl Deref for Table {
+    type Target = [AtomicU64];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: The pointer is that of a live, private, anonymous mapping of at least
+        // so many words; it begins at a page and so is aligned, and comes from the
+        // mapping itself rather than from a reference to its bytes. The mapping lives as
+        // long as `self`, which the reference borrows, and is neither moved nor resized.
+        // Every value is a valid `AtomicU64`, and nothing touches the memory but through
+        // one: `memory` is private, and its bytes are lent nowhere.
+        unsafe { slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), self.memory.len() / WORD) }
+    }
+}
+
+/// The bytes of words, in the order they lie in memory.
+pub(crate) fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: A `u64` has no padding, every byte is a valid `u8`, alignment only
+    // shrinks, and the length in bytes is that of the borrowed words.
+    unsafe { slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) }
+}
+
+/// Whether the words begin with exactly these bytes. All of them are looked at,
+/// whatever the first are: where the words are far away, they had better all come at
+/// once. What is behind the bytes in the last word does not count.
+///
+/// The words may be written at the same time; then the answer is about some mixture of
+/// old and new ones, and for the caller to throw away.
+#[inline]
+pub(super) fn begin_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    if words.len() < bytes.len().div_ceil(WORD) {
+        return false;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= wide::BLOCK && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: The processor has AVX2; there are at least as many bytes in the words
+        // as in the slice, and at least a block of them.
+        return unsafe { wide::equal(words.as_ptr().cast::<u8>(), bytes) };
+    }
+    narrow(words, bytes)
+}
+
+/// The same, word by word.
+fn narrow(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<WORD>();
+    let differences = words.iter().zip(chunks).map(|(word, chunk)| word.load(Ordering::Relaxed) ^ u64::from_ne_bytes(*chunk));
+    let difference = differences.fold(0, |all, one| all | one);
+    let last = words.get(chunks.len()).map_or([0; WORD], |word| word.load(Ordering::Relaxed).to_ne_bytes());
+    difference == 0 && last.iter().zip(rest).all(|(one, other)| one == other)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use core::arch::{
+        asm,
+        x86_64::{__m256i, _mm256_setzero_si256, _mm256_testz_si256},
+    };
+
+    /// Bytes compared in one go.
+    pub(super) const BLOCK: usize = 128;
+
+    /// Whether the stored bytes are these.
+    ///
+    /// # Safety
+    /// There are at least as many stored bytes as others, which are at least a block.
+    /// They may be written meanwhile, by atomic stores.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn equal(stored: *const u8, bytes: &[u8]) -> bool {
+        let last = bytes.len().saturating_sub(BLOCK);
+        let mut differences = _mm256_setzero_si256();
+        let mut start = 0;
+        while start < last {
+            // SAFETY: A block from here ends before the last block does.
+            differences = unsafe { fold(differences, stored.add(start), bytes.as_ptr().add(start)) };
+            start = start.saturating_add(BLOCK);
+        }
+        // The last block, which may overlap the one before it.
+        // SAFETY: It ends where the bytes end.
+        differences = unsafe { fold(differences, stored.add(last), bytes.as_ptr().add(last)) };
+        _mm256_testz_si256(differences, differences) == 1
+    }
+
+    /// `differences`, and where two blocks differ. In assembler, because the stored one
+    /// may be written at the same time: for Rust an ordinary load would then be
+    /// undefined, where the machine reads each word as it is before or after.
+    ///
+    /// # Safety
+    /// Both have a whole block to read.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn fold(mut differences: __m256i, stored: *const u8, bytes: *const u8) -> __m256i {
+        // SAFETY: Reads one block of each, which the caller vouches for, and changes
+        // nothing but registers.
+        unsafe {
+            asm!(
+                "vmovdqu {one}, [{stored}]",
+                "vmovdqu {two}, [{stored} + 32]",
+                "vpxor {one}, {one}, [{bytes}]",
+                "vpxor {two}, {two}, [{bytes} + 32]",
+                "vpor {one}, {one}, {two}",
+                "vmovdqu {three}, [{stored} + 64]",
+                "vmovdqu {four}, [{stored} + 96]",
+                "vpxor {three}, {three}, [{bytes} + 64]",
+                "vpxor {four}, {four}, [{bytes} + 96]",
+                "vpor {three}, {three}, {four}",
+                "vpor {differences}, {differences}, {one}",
+                "vpor {differences}, {differences}, {three}",
+                stored = in(reg) stored,
+                bytes = in(reg) bytes,
+                differences = inout(ymm_reg) differences,
+                one = out(ymm_reg) _,
+                two = out(ymm_reg) _,
+                three = out(ymm_reg) _,
+                four = out(ymm_reg) _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn it_is_zero_aligned_and_keeps_what_is_written() {
+        let table = Table::of_zeros(3 * 4096 + 7).unwrap();
+        assert_eq!(table.len(), 3 * 512);
+        assert_eq!(table.as_ptr().addr() % 4096, 0);
+        assert!(table.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        for (number, word) in (0..).zip(table.iter()) {
+            word.store(number, Ordering::Relaxed);
+        }
+        assert!((0..).zip(table.iter()).all(|(number, word)| word.load(Ordering::Relaxed) == number));
+    }
+
+    #[test]
+    fn it_is_written_and_read_by_many_threads() {
+        let table = Table::of_zeros(1 << 20).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    table.iter().for_each(|word| {
+                        word.fetch_add(1, Ordering::Relaxed);
+                    })
+                });
+            }
+        });
+        assert!(table.iter().all(|word| word.load(Ordering::Relaxed) == 4));
+    }
+
+    #[test]
+    fn one_byte_that_differs_is_found_wherever_it_is() {
+        let text: Vec<u8> = (0..400u16).map(|number| number.to_le_bytes()[0] | 1).collect();
+        for length in (0..300).chain([400]) {
+            let table = Table::of_zeros(4096).unwrap();
+            let (bytes, start) = (&text[..length], 5);
+            for (word, chunk) in table[start..].iter().zip(bytes.chunks(WORD)) {
+                let mut padded = [0x55; WORD];
+                padded[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
+            }
+            let words = &table[start..];
+            let both = |words: &[AtomicU64], bytes: &[u8]| {
+                assert_eq!(begin_with(words, bytes), narrow(words, bytes), "{length}");
+                begin_with(words, bytes)
+            };
+            assert!(both(words, bytes), "{length}");
+            for place in 0..length {
+                for bit in [1, 0x80] {
+                    let mut other = bytes.to_vec();
+                    other[place] ^= bit;
+                    assert!(!both(words, &other), "byte {place} of {length}");
+                }
+            }
+            assert!(!begin_with(&words[..length.div_ceil(WORD).saturating_sub(1)], bytes) || length == 0, "{length}");
+        }
+    }
+
+    #[test]
+    fn bytes_lie_as_they_were_put() {
+        assert_eq!(bytes_of(&[u64::from_ne_bytes(*b"12345678"), u64::from_ne_bytes(*b"abcdefgh")]), b"12345678abcdefgh");
+        assert_eq!(bytes_of(&[]), b"");
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        assert!(Table::of_zeros(usize::MAX / 2).is_none());
+        assert!(Table::of_zeros(0).is_none_or(|table| table.is_empty()));
+    }
+}

@@ -1,0 +1,239 @@
+//! What the verification of a token found, in words: as a cache keeps it, as a hit
+//! brings it back, and as [`Verified`](crate::Verified) reads it.
+//!
+//! ```text
+//! | stamp | start | issued | end | 4 names | 4: key | issuer, ends of 7 texts | texts |
+//! ```
+//!
+//! The texts are the claims that later steps ask for, and the same as they may stand
+//! in a header where that is different.
+
+use core::cell::RefCell;
+
+use crate::{cache::bytes_of, identity, issuer::Stamp, keyset::KeyIdentity, revocation::Names, time::UnixTime};
+
+const STAMP: usize = 0;
+const START: usize = 1;
+const ISSUED: usize = 2;
+const END: usize = 3;
+const NAMES: usize = 4;
+const KEY: usize = 8;
+const ENDS: usize = 12;
+const TEXTS: usize = 16;
+/// Stands for a time that the token does not state: no claim reaches it.
+const NEVER: u64 = u64::MAX;
+
+/// A text of a note, by the place of its end.
+#[derive(Clone, Copy)]
+pub(crate) enum Text {
+    Subject = 1,
+    Username = 2,
+    ClientTypes = 3,
+    Environment = 4,
+    HeaderSubject = 5,
+    HeaderUsername = 6,
+    HeaderClientTypes = 7,
+}
+
+/// Set in the end of a text that the token does have.
+const PRESENT: u32 = 1 << 31;
+
+/// What goes into a note.
+pub(crate) struct Findings<'f> {
+    pub(crate) stamp: Stamp,
+    /// The issuer's place in its snapshot.
+    pub(crate) issuer: u32,
+    pub(crate) key: KeyIdentity,
+    /// The later of `iat` and `nbf`.
+    pub(crate) start: Option<UnixTime>,
+    pub(crate) issued_at: Option<UnixTime>,
+    pub(crate) expires_at: Option<UnixTime>,
+    pub(crate) names: Names,
+    pub(crate) subject: Option<&'f str>,
+    pub(crate) username: Option<&'f str>,
+    pub(crate) client_types: &'f str,
+    pub(crate) environment: Option<&'f str>,
+}
+
+/// A note in memory that is used again: it goes back to the thread that drops it.
+pub(crate) struct Note {
+    words: Vec<u64>,
+}
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+}
+/// As many as a thread may hold on to at once before it asks for memory again.
+const MOST_SPARE: usize = 16;
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let words = core::mem::take(&mut self.words);
+        // A thread that is ending has no place left to put it.
+        let _ended = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MOST_SPARE && words.capacity() > 0 {
+                spare.push(words);
+            }
+        });
+    }
+}
+
+impl Clone for Note {
+    fn clone(&self) -> Self {
+        let mut copy = Self::take();
+        copy.words.extend_from_slice(&self.words);
+        copy
+    }
+}
+
+impl Note {
+    /// An empty one.
+    #[inline]
+    pub(crate) fn take() -> Self {
+        let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        words.clear();
+        Self { words }
+    }
+
+    /// Its words, to be filled by a cache.
+    #[inline]
+    pub(crate) fn words_mut(&mut self) -> &mut Vec<u64> {
+        &mut self.words
+    }
+
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Writes down what was found; `texts` is memory to put the texts together in.
+    pub(crate) fn write(&mut self, findings: &Findings<'_>, texts: &mut Vec<u8>) {
+        let time = |moment: Option<UnixTime>, none: u64| moment.map_or(none, |moment| moment.0);
+        self.words.clear();
+        self.words.extend([
+            findings.stamp.0,
+            time(findings.start, 0),
+            time(findings.issued_at, NEVER),
+            time(findings.expires_at, NEVER),
+        ]);
+        self.words.extend(findings.names.0);
+        self.words.extend(findings.key.words());
+        let ends = findings.write_texts(texts);
+        self.words.extend(ends.as_chunks::<2>().0.iter().map(|[one, other]| u64::from(*one) | u64::from(*other) << 32));
+        let (chunks, rest) = texts.as_chunks::<8>();
+        self.words.extend(chunks.iter().map(|chunk| u64::from_ne_bytes(*chunk)));
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            self.words.push(u64::from_ne_bytes(last));
+        }
+    }
+
+    /// By which keys and rules it was found.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp(self.word(STAMP))
+    }
+
+    /// Whether the token is alive at this moment, clocks being so far apart.
+    #[inline]
+    pub(crate) fn is_alive(&self, now: UnixTime, leeway: u32) -> bool {
+        let leeway = u64::from(leeway);
+        self.word(START) <= now.plus(leeway).0 && (self.word(END) == NEVER || now.0 < self.word(END).saturating_add(leeway))
+    }
+
+    /// The issuer's place in the snapshot it was found in.
+    #[inline]
+    pub(crate) fn issuer(&self) -> usize {
+        usize::try_from(self.end(0)).unwrap_or(usize::MAX)
+    }
+
+    /// The key that made the signature.
+    pub(crate) fn key(&self) -> KeyIdentity {
+        KeyIdentity::from_words([0, 1, 2, 3].map(|place| self.word(KEY.saturating_add(place))))
+    }
+
+    /// What its revocation would be called.
+    #[inline]
+    pub(crate) fn names(&self) -> Names {
+        Names([0, 1, 2, 3].map(|place| self.word(NAMES.saturating_add(place))))
+    }
+
+    pub(crate) fn issued_at(&self) -> Option<UnixTime> {
+        Some(self.word(ISSUED)).filter(|at| *at != NEVER).map(UnixTime)
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<UnixTime> {
+        Some(self.word(END)).filter(|at| *at != NEVER).map(UnixTime)
+    }
+
+    /// One of the texts, if the token has it.
+    pub(crate) fn text(&self, text: Text) -> Option<&str> {
+        let place = text.place();
+        let end = self.end(place);
+        let start = if place == Text::Subject.place() { 0 } else { self.end(place.saturating_sub(1)) & !PRESENT };
+        let all = bytes_of(self.words.get(TEXTS..)?);
+        let (start, stop) = (usize::try_from(start).ok()?, usize::try_from(end & !PRESENT).ok()?);
+        (end & PRESENT != 0).then_some(all.get(start..stop)?).and_then(|bytes| core::str::from_utf8(bytes).ok())
+    }
+
+    #[inline]
+    fn word(&self, place: usize) -> u64 {
+        self.words.get(place).copied().unwrap_or(NEVER)
+    }
+
+    #[inline]
+    fn end(&self, place: usize) -> u32 {
+        let pair = self.word(ENDS.saturating_add(place / 2));
+        let half = if place.is_multiple_of(2) { pair } else { pair >> 32 };
+        u32::try_from(half & u64::from(u32::MAX)).unwrap_or(0)
+    }
+}
+
+impl Text {
+    #[inline]
+    fn place(self) -> usize {
+        #[expect(clippy::as_conversions, reason = "the discriminants are the places")]
+        {
+            self as usize
+        }
+    }
+}
+
+impl Findings<'_> {
+    /// Puts the texts together and says where each ends, behind the issuer's place.
+    fn write_texts(&self, texts: &mut Vec<u8>) -> [u32; 8] {
+        texts.clear();
+        let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0];
+        let mut mark = |text: Text, present: bool, texts: &[u8]| {
+            let end = u32::try_from(texts.len()).unwrap_or(0);
+            if let Some(place) = ends.get_mut(text.place()) {
+                *place = if present { end | PRESENT } else { end };
+            }
+        };
+        let plain = [
+            (Text::Subject, self.subject),
+            (Text::Username, self.username),
+            (Text::ClientTypes, Some(self.client_types)),
+            (Text::Environment, self.environment),
+        ];
+        for (place, text) in plain {
+            texts.extend_from_slice(text.unwrap_or_default().as_bytes());
+            mark(place, text.is_some(), texts);
+        }
+        // Where nothing is escaped, the header has the text itself.
+        let escaped = [
+            (Text::HeaderSubject, self.subject, false),
+            (Text::HeaderUsername, self.username, false),
+            (Text::HeaderClientTypes, Some(self.client_types), true),
+        ];
+        for (place, text, list) in escaped {
+            let odd = text.filter(|text| !identity::is_plain(text, list));
+            if let Some(text) = odd {
+                identity::escape(text, list, texts);
+            }
+            mark(place, odd.is_some(), texts);
+        }
+        ends
+    }
+}
