@@ -8,8 +8,8 @@ use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, sign_with, signing_input,
-        snapshot, token, verifier,
+        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, sign_with,
+        signing_input, snapshot, token, verifier,
     },
 };
 
