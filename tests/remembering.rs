@@ -133,7 +133,8 @@ fn a_key_more_or_another_rule_costs_a_parse_and_no_signature() {
     let more = || Arc::new(KeySet::published(vec![Signer::new(2).key("other"), signer.key("k")]));
     verifier.replace_keys(ISSUER, &more());
     assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, None), (Remembered, None)]);
-    let config = |change: fn(&mut Rules)| IssuerConfig { algorithms: [Algorithm::EdDsa].into_iter().collect(), ..config_with(change) };
+    let config =
+        |change: fn(&mut Rules)| IssuerConfig { algorithms: [Algorithm::EdDsa].into_iter().collect(), ..config_with(change) };
     verifier.replace(snapshot([(config(|rules| rules.audience = "them".into()), more())]));
     assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, Some(Reject::Audience)); 2]);
     verifier.replace(snapshot([(config(|_| ()), more())]));
@@ -166,7 +167,10 @@ fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
     let verifier = of(&signer);
     let (expired, early) = (signer.token(r#""exp":1"#), signer.token(&format!(r#""nbf":{}"#, NOW.0 + 10)));
     for (token, reject) in [(&expired, Reject::Expired), (&early, Reject::NotYetValid)] {
-        assert_eq!([0, 1, 2].map(|_| ask(&verifier, token, NOW)), [(Cold, Some(reject)), (Again, Some(reject)), (Again, Some(reject))]);
+        assert_eq!(
+            [0, 1, 2].map(|_| ask(&verifier, token, NOW)),
+            [(Cold, Some(reject)), (Again, Some(reject)), (Again, Some(reject))]
+        );
     }
     assert_eq!([0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))), [(Again, None), (Remembered, None)], "d2");
     let [accepted, verdicts] = verifier.cache_statistics().unwrap();
@@ -243,12 +247,16 @@ fn every_kind_of_revocation_reaches_remembered_tokens() {
 #[test]
 fn a_revocation_leaves_other_tokens_remembered() {
     let (verifier, mut revoker) = revocable();
-    let others: Vec<_> = (0..20).map(|number| remembered(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0)).collect();
+    let others: Vec<_> =
+        (0..20).map(|number| remembered(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0)).collect();
     let issuer: Box<str> = ISSUER.into();
     revoker
         .enter(&[
             Revocation { what: Revoked::TokenId { issuer: issuer.clone(), token_id: "another".into() }, until: None },
-            Revocation { what: Revoked::Subject { issuer: issuer.clone(), subject: "bob".into(), issued_before: NOW }, until: None },
+            Revocation {
+                what: Revoked::Subject { issuer: issuer.clone(), subject: "bob".into(), issued_before: NOW },
+                until: None,
+            },
             // Of what was issued before: these were not.
             Revocation { what: Revoked::Everything { issuer: Some(issuer), issued_before: NOW }, until: None },
         ])

@@ -68,17 +68,21 @@ impl<'w> Shard<'w> {
     /// Copies the note of exactly this token, if it is here.
     #[inline]
     pub(super) fn read(self, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
-        self.sets(place).any(|set| self.read_set(set, place, token, note))
+        self.read_set(place.set, place, token, note) || self.read_beside(place, token, note)
+    }
+
+    #[cold]
+    fn read_beside(self, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
+        self.read_set(beside(place.set), place, token, note)
     }
 
     #[inline]
-    fn read_set(self, set: &[AtomicU64; WAYS], place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
+    fn read_set(self, set: u64, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
+        let Some(set) = self.set(set) else { return false };
         // Which way it is cannot be foreseen, so no branch tries to: the slots are
         // looked at together, and the first that fits is nearly always the right one.
-        let mut fitting = 0u8;
-        for (way, slot) in set.iter().enumerate() {
-            fitting |= u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(place.tag)) << way;
-        }
+        let fits = |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(place.tag));
+        let mut fitting = set.iter().rev().fold(0, |others, slot| others << 1 | fits(slot));
         while let Some(slot) = set.get(first_bit(fitting)) {
             if self.read_slot(slot, place.tag, token, note) {
                 return true;
@@ -309,13 +313,15 @@ impl<'w> Shard<'w> {
     }
 
     /// The sets a token may be found in: its own, and the one beside it, for when its
-    /// own is full. They lie side by side, and the second is nearly never looked at.
-    #[inline]
+    /// own is full. The second is nearly never looked at.
     fn sets(self, place: Place) -> impl Iterator<Item = &'w [AtomicU64; WAYS]> {
-        [place.set, place.set ^ 1].into_iter().filter_map(move |set| {
-            let start = line(set.saturating_add(1));
-            self.words.get(start..)?.first_chunk().filter(|_| set < self.layout.sets)
-        })
+        [place.set, beside(place.set)].into_iter().filter_map(move |set| self.set(set))
+    }
+
+    #[inline]
+    fn set(self, number: u64) -> Option<&'w [AtomicU64; WAYS]> {
+        let start = line(number.saturating_add(1));
+        self.words.get(start..)?.first_chunk().filter(|_| number < self.layout.sets)
     }
 
     #[inline]
@@ -353,6 +359,12 @@ fn was_read(slot: &AtomicU64) -> bool {
 /// change of a slot, the readers' bit too, then comes directly after another.
 fn redirect(slot: &AtomicU64, to: Slot) {
     let _before = slot.swap(to.0, Ordering::Release);
+}
+
+/// The other set that a token of this one may be found in.
+#[inline]
+fn beside(set: u64) -> u64 {
+    set ^ 1
 }
 
 /// The place of the lowest bit that is set, or one past the last.
