@@ -90,14 +90,8 @@ fn flood(server: &Server<'_>, request: impl Fn(usize) -> String) -> Flood {
 }
 
 /// The value of a metric, by its whole name.
-fn metric(server: &Server<'_>, name: &str) -> u64 {
-    let metrics = server.operations("/metrics").body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
-}
-
 fn not_admitted(server: &Server<'_>) -> [u64; 3] {
-    ["core", "issuer", "source"].map(|budget| metric(server, &format!("countersign_not_admitted_total{{budget=\"{budget}\"}}")))
+    ["core", "issuer", "source"].map(|budget| server.metric(&format!("countersign_not_admitted_total{{budget=\"{budget}\"}}")))
 }
 
 /// Checks an answer of `/auth` that says to come again.
@@ -124,9 +118,9 @@ fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass() {
 
     let refused = u64::try_from(flood.refused.len()).unwrap();
     assert_eq!(not_admitted(&server), [0, 0, refused]);
-    assert_eq!(metric(&server, "countersign_cold_verifications_total"), flood.checked + 1);
-    assert_eq!(metric(&server, "countersign_verifications_total{outcome=\"rejected\",code=\"not_admitted\"}"), refused);
-    assert_eq!(metric(&server, "countersign_sources_forgotten_total"), 0);
+    assert_eq!(server.metric("countersign_cold_verifications_total"), flood.checked + 1);
+    assert_eq!(server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"not_admitted\"}"), refused);
+    assert_eq!(server.metric("countersign_sources_forgotten_total"), 0);
 }
 
 #[test]
@@ -186,7 +180,7 @@ fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason() {
     for answer in &flood.refused {
         assert_put_off(answer, 503, "not_admitted core");
     }
-    let malformed = metric(&server, "countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
+    let malformed = server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
     assert_eq!(malformed * 2, flood.checked + u64::try_from(flood.refused.len()).unwrap(), "every other one");
 }
 
@@ -246,7 +240,7 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens() 
             assert_eq!(connection.receive(false).status, expected, "{batch}-{number}");
         }
     }
-    assert_eq!((metric(&server, "countersign_cold_verifications_total"), not_admitted(&server)), (2000, [0; 3]));
+    assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (2000, [0; 3]));
     // The same number of bad ones would have been put off long before.
     let forged = Issuer { key: SigningKey::generate("EdDSA", "k"), genuine: signer.token(&given::claims_of(ISSUER)) };
     assert!(flood(&server, |number| auth("", &forged.forged(number))).checked < 2000);
@@ -262,7 +256,7 @@ fn what_is_switched_off_puts_nobody_off() {
         connection.send_raw(requests.as_bytes());
         assert!((0..50).all(|_| connection.receive(false).status == 401));
     }
-    assert_eq!((metric(&server, "countersign_cold_verifications_total"), not_admitted(&server)), (500, [0; 3]));
+    assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (500, [0; 3]));
     // With the least of budgets the same would have been put off.
     drop(server);
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "1", "1"], ""));
@@ -318,7 +312,9 @@ fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
         let expected_asked = cold.then(|| (engine::ISSUER.to_owned(), "HS256"));
         assert_eq!(asked, expected_asked.into_iter().collect::<Vec<_>>(), "{expected:?}");
     }
-    assert_eq!(verifier.verify_if(good.as_bytes(), NOW, |_| false).err(), Some(Reject::NotAdmitted));
+    assert_eq!(verifier.verify_if(good.as_bytes(), NOW, |_| panic!("it is remembered")).err(), None);
+    let new = engine::token(HEADER, engine::claims(r#""new":1"#));
+    assert_eq!(verifier.verify_if(new.as_bytes(), NOW, |_| false).err(), Some(Reject::NotAdmitted));
 }
 
 /// Signs many tokens quickly, in this process.

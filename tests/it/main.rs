@@ -12,6 +12,8 @@ mod embedded;
 mod forward_auth;
 /// What floods of bad signatures may cost, and whom.
 mod admission;
+/// What the server remembers of tokens: `[cache]`.
+mod remembering;
 /// A real nginx with `auth_request` in front.
 mod nginx;
 /// Recordings of the real Inmanta server.

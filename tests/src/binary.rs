@@ -208,6 +208,14 @@ impl Server<'_> {
         http::request(self.address, "POST /v1/verify HTTP/1.1\r\n", token.as_bytes())
     }
 
+    /// The value of a counter or gauge, named with its labels as `/metrics` has it.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = self.operations("/metrics").body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+    }
+
     /// `GET` on the metrics listener.
     pub fn operations(&self, path: &str) -> Response {
         http::request(self.metrics, &format!("GET {path} HTTP/1.1\r\n"), b"")

@@ -48,6 +48,7 @@ impl fmt::Debug for Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.encode_outcomes(&mut encoder)?;
+        self.encode_cache(&mut encoder)?;
         self.encode_admission(&mut encoder)?;
         self.encode_issuers(&mut encoder)?;
         self.encode_revocations(&mut encoder)
@@ -67,6 +68,17 @@ impl Scrape {
             ConstCounter::new(metrics.total(outcome)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    /// Nothing without a cache.
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(parts) = self.0.verifier.cache_statistics() else { return Ok(()) };
+        let parts = [([("part", "accepted")], parts[0]), ([("part", "refused")], parts[1])];
+        gauges(encoder, "cache_tokens", "Tokens that are remembered", parts.map(|(label, part)| (label, part.entries)))?;
+        let evicted = parts.map(|(label, part)| (label, part.evicted));
+        counters(encoder, "cache_evicted", "Tokens that had to make room for others", evicted)?;
+        let skipped = parts.map(|(label, part)| (label, part.skipped));
+        counters(encoder, "cache_skipped", "Tokens not kept, as another thread was writing beside them", skipped)
     }
 
     fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

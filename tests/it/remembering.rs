@@ -1,0 +1,72 @@
+use countersign_tests::{binary::Sandbox, http::Connection, openssl::SigningKey};
+
+use crate::given::{self, KEY, SIGNING, good_token};
+
+const REMEMBERED: &str = "countersign_remembered_verifications_total";
+const COLD: &str = "countersign_cold_verifications_total";
+
+fn auth(token: &str) -> String {
+    format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n")
+}
+
+#[test]
+fn a_token_is_verified_once_and_answered_alike_ever_after() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let token = good_token();
+    let mut connection = Connection::open(server.address);
+    let mut answers = (0..5).map(|_| {
+        connection.send_raw(auth(&token).as_bytes());
+        let mut answer = connection.receive(false);
+        answer.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
+        (answer.status, answer.headers)
+    });
+    let first = answers.next().unwrap();
+    assert_eq!(first.0, 200);
+    assert!(answers.all(|answer| answer == first));
+    assert_eq!(server.auth(&token).status, 200);
+    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (5, 1));
+    let part = |name: &str| ["accepted", "refused"].map(|part| server.metric(&format!("{name}{{part=\"{part}\"}}")));
+    assert_eq!(part("countersign_cache_tokens"), [1, 0]);
+    assert_eq!([part("countersign_cache_evicted_total"), part("countersign_cache_skipped_total")], [[0, 0]; 2]);
+}
+
+#[test]
+fn a_forged_signature_of_a_public_key_is_seen_through_once() {
+    let sandbox = Sandbox::new();
+    let keys = [SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k")];
+    let jwks = sandbox.file("jwks.json", given::key_set(&[&keys[0]]));
+    let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
+    let forged = keys[1].token(&given::claims_of("https://idp/"));
+    for _ in 0..5 {
+        assert_eq!(server.auth(&forged).status, 401);
+    }
+    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (0, 1));
+    assert_eq!(server.metric("countersign_cache_tokens{part=\"refused\"}"), 1);
+}
+
+#[test]
+fn without_a_cache_every_token_is_verified_anew() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[cache]\nmegabytes=0\n"));
+    let token = good_token();
+    assert!((0..5).all(|_| server.auth(&token).status == 200));
+    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (0, 5));
+    assert!(!server.operations("/metrics").body.contains("countersign_cache_"));
+}
+
+#[test]
+fn a_size_that_makes_no_sense_is_refused() {
+    let sandbox = Sandbox::new();
+    for megabytes in ["-1", "many", "1048577", "0.5"] {
+        let config = sandbox.file("c.cfg", format!("{SIGNING}[cache]\nmegabytes={megabytes}\n"));
+        let output = sandbox.run(["config", "check", "--config", config.to_str().unwrap()]);
+        assert_eq!(output.code(), 2, "{megabytes}: {output:?}");
+        assert!(
+            output.stderr.contains("megabytes in cache must be a number from 0 to 1048576"),
+            "{megabytes}: {}",
+            output.stderr
+        );
+        assert!(!output.stderr.contains(KEY));
+    }
+}
