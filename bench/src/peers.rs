@@ -36,6 +36,19 @@ pub struct PeerClaims {
 /// It knows no such algorithm or refuses the key.
 #[must_use]
 pub fn jsonwebtoken(keys: &Keys, algorithm: Algorithm) -> Peer {
+    jsonwebtoken_into::<PeerClaims>(keys, algorithm)
+}
+
+/// The same for a program that wants every claim, whatever it is called.
+///
+/// # Panics
+/// Likewise.
+#[must_use]
+pub fn jsonwebtoken_every_claim(keys: &Keys, algorithm: Algorithm) -> Peer {
+    jsonwebtoken_into::<serde_json::Map<String, serde_json::Value>>(keys, algorithm)
+}
+
+fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(keys: &Keys, algorithm: Algorithm) -> Peer {
     use jsonwebtoken::DecodingKey;
     let public = keys.rsa.public_key();
     let (n, e) = (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
@@ -51,7 +64,7 @@ pub fn jsonwebtoken(keys: &Keys, algorithm: Algorithm) -> Peer {
     validation.set_issuer(&[ISSUER]);
     // The tokens live at a fixed time; its own clock would find them expired.
     validation.validate_exp = false;
-    Box::new(move |token| jsonwebtoken::decode::<PeerClaims>(token, &key, &validation).is_ok())
+    Box::new(move |token| jsonwebtoken::decode::<C>(token, &key, &validation).is_ok())
 }
 
 /// What a program that uses jwt-simple adds to the claims it knows.

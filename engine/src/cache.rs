@@ -47,9 +47,7 @@ mod ring;
 mod entry;
 mod layout;
 mod table;
-#[cfg(test)]
 mod locked;
-#[cfg(test)]
 mod suite;
 
 /// What the cache's parts are synchronized by; replaced where they are model-checked.

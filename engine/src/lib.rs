@@ -12,7 +12,9 @@
 //! - A key vouches only for the issuer it is configured for (section 3.8).
 //! - Parsing is strict: one spelling of base64url, no duplicate members at any
 //!   level, bounds on everything ([`limits`]) before any cryptography.
-//! - Refusing a token allocates nothing.
+//! - A token that was verified [before](Verifier::with_cache) is verified again at about
+//!   the cost of reading it, and every answer is as if it had not been.
+//! - Neither verifying a token nor refusing it allocates.
 //! - A key that was replaced, and a token that was [revoked](Revoker), are refused
 //!   by every verification that starts afterwards.
 //! - No secret and no claim is shown by any `Debug`.

@@ -57,6 +57,8 @@ fn cold_hs256(keys: &Keys) {
     compare("cold HS256 / raw aws-lc", &ours(&verifier, &token), &raw_lc);
     compare("raw ring / raw aws-lc", &raw_ring, &raw_lc);
     against_peers("cold", keys, Algorithm::Hs256, &verifier);
+    let peer = peers::jsonwebtoken_every_claim(keys, Algorithm::Hs256);
+    compare("cold HS256 / jsonwebtoken, every claim", &ours(&verifier, &token), &|| peer(black_box(&token)));
 }
 
 fn cold(keys: &Keys, algorithm: Algorithm, key: &ParsedPublicKey) {

@@ -1,6 +1,7 @@
 //! The store's twin: slow, and obviously right. A map behind a lock that forgets the
 //! oldest first. It goes through the same tests, so that a test can be told from what
 //! it tests.
+#![cfg(test)]
 
 use std::collections::{HashMap, VecDeque};
 #[expect(clippy::disallowed_types, reason = "being obviously right is all that is asked of it")]

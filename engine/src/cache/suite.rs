@@ -1,5 +1,6 @@
 //! What must be true of every store of notes; the real one and its twin both go
 //! through it.
+#![cfg(test)]
 
 use std::{
     collections::HashMap,
