@@ -74,6 +74,12 @@ impl Signer {
     }
 }
 
+/// How many tokens are remembered as accepted, and how many as refused.
+fn kept(verifier: &Verifier) -> [u64; 2] {
+    let statistics = verifier.cache_statistics().unwrap();
+    [statistics.accepted.entries, statistics.refused.entries]
+}
+
 fn of(signer: &Signer) -> Verifier {
     verifier([(config([Algorithm::EdDsa]), signer.keys())])
 }
@@ -90,8 +96,7 @@ fn a_token_is_verified_once_and_then_remembered() {
     let without = Verifier::new(snapshot([(config([Algorithm::EdDsa]), signer.keys())]));
     assert_eq!([0, 1].map(|_| ask(&without, &token, NOW)), [(Cold, None); 2], "a verifier without a cache");
     assert_eq!(without.cache_statistics(), None);
-    let [accepted, verdicts] = verifier.cache_statistics().unwrap();
-    assert_eq!((accepted.entries, verdicts.entries), (1, 0));
+    assert_eq!(kept(&verifier), [1, 0]);
 }
 
 #[test]
@@ -162,6 +167,22 @@ fn d4_the_verdict_of_one_key_is_none_of_anothers() {
 }
 
 #[test]
+fn d7_a_flood_of_forgeries_fills_its_own_part_and_no_other() {
+    let signer = Signer::new(1);
+    let verifier = of(&signer);
+    let good: Vec<_> = (0..100).map(|number| signer.token(&format!(r#""jti":"{number}""#))).collect();
+    assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Cold, None)));
+    let forged: Vec<_> = (0..1_000).map(|number| Signer::new(2).token(&format!(r#""jti":"{number}""#))).collect();
+    for _ in 0..2 {
+        assert!(forged.iter().all(|token| ask(&verifier, token, NOW).1 == Some(Reject::Signature)));
+        assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Remembered, None)));
+    }
+    let statistics = verifier.cache_statistics().unwrap();
+    assert_eq!((statistics.accepted.entries, statistics.accepted.evicted), (100, 0));
+    assert!(statistics.refused.entries < 200 && statistics.refused.evicted > 1_000, "{statistics:?}");
+}
+
+#[test]
 fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
@@ -173,8 +194,7 @@ fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
         );
     }
     assert_eq!([0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))), [(Again, None), (Remembered, None)], "d2");
-    let [accepted, verdicts] = verifier.cache_statistics().unwrap();
-    assert_eq!((accepted.entries, verdicts.entries), (1, 2));
+    assert_eq!(kept(&verifier), [1, 2]);
 }
 
 #[test]
@@ -184,7 +204,7 @@ fn an_hmac_is_computed_again_rather_than_looked_up() {
     assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Cold, Some(Reject::Signature)); 2]);
     let expired = token(HEADER, claims(r#""exp":1"#));
     assert_eq!([0, 1].map(|_| ask(&verifier, &expired, NOW)), [(Cold, Some(Reject::Expired)); 2]);
-    assert_eq!(verifier.cache_statistics().unwrap().map(|part| part.entries), [0, 0]);
+    assert_eq!(kept(&verifier), [0, 0]);
 }
 
 #[test]
@@ -307,12 +327,14 @@ fn a_new_token_that_all_threads_meet_at_once_is_verified_at_most_once_by_each() 
                         });
                         assert!(verdict.is_ok());
                     }
-                    assert!(own <= 1, "one thread has checked a signature {own} times");
-                    checked.fetch_add(own, Ordering::Relaxed);
+                    checked.fetch_max(own, Ordering::Relaxed);
                 });
             }
         });
-        assert!((1..=THREADS).contains(&checked.into_inner()));
+        // A token is left out, and checked once more, when a writer was interrupted.
+        let skipped = usize::try_from(verifier.cache_statistics().unwrap().accepted.skipped).unwrap();
+        let most = checked.into_inner();
+        assert!(most >= 1 && most <= 1 + skipped, "one thread has checked a signature {most} times");
     }
 }
 

@@ -31,15 +31,17 @@
 //! those that are met again while they are in it, or soon after, move to the main ring,
 //! and those that are met there stay (S3-FIFO: Yang et al., SOSP 2023). A flood
 //! of tokens that are shown once, genuine or not, passes through the small ring and
-//! pushes out nothing that is in use. Who can make an issuer sign many tokens and shows
+//! pushes out nothing that is in use, but for the rare token whose two sets of slots
+//! are full of such. Who can make an issuer sign many tokens and shows
 //! each of them twice does reach the main ring, and there competes with what is in use
 //! and loses, as each round of the ring keeps what was read in it.
 //!
 //! # Reading and writing at once
 //! Readers take no lock and write nothing (see `shard`). Writers of one
-//! shard take turns; one that would wait long leaves its token out instead, and it is
-//! verified once more. A thread that has verified a token finds it from then on, so
-//! many requests with one new token verify it at most once for each core.
+//! shard take turns. A thread that has verified a token finds it from then on, so many
+//! requests with one new token verify it at most once for each core; but for the case
+//! that a writer is interrupted at its work: then the others leave their tokens out
+//! rather than wait, and verify them once more.
 
 mod store;
 mod shard;
@@ -80,6 +82,15 @@ pub(crate) struct Cache {
     verdicts: Store,
 }
 
+/// What is counted in a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatistics {
+    /// Of tokens that were accepted.
+    pub accepted: Statistics,
+    /// Of verdicts on the signatures of tokens that were refused.
+    pub refused: Statistics,
+}
+
 /// The system has no room for a cache of this size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory {
@@ -107,10 +118,11 @@ impl Cache {
         Ok(Self { accepted, verdicts })
     }
 
-    /// Brings back the note on exactly this token, if it was accepted before.
+    /// The note on exactly this token, if it was accepted before.
     #[inline]
-    pub(crate) fn recall(&self, token: &[u8], note: &mut Note) -> bool {
-        self.accepted.find(token, note.words_mut())
+    pub(crate) fn recall(&self, token: &[u8]) -> Option<Note> {
+        let mut note = Note::take();
+        self.accepted.find(token, note.words_mut()).then_some(note)
     }
 
     /// Remembers an accepted token.
@@ -138,9 +150,9 @@ impl Cache {
         }
     }
 
-    /// What was counted: of accepted tokens, and of verdicts on others.
-    pub(crate) fn statistics(&self) -> [Statistics; 2] {
-        [self.accepted.statistics(), self.verdicts.statistics()]
+    /// What was counted.
+    pub(crate) fn statistics(&self) -> CacheStatistics {
+        CacheStatistics { accepted: self.accepted.statistics(), refused: self.verdicts.statistics() }
     }
 }
 

@@ -14,7 +14,8 @@
 //!   level, bounds on everything ([`limits`]) before any cryptography.
 //! - A token that was verified [before](Verifier::with_cache) is verified again at about
 //!   the cost of reading it, and every answer is as if it had not been.
-//! - Neither verifying a token nor refusing it allocates.
+//! - Neither verifying a token nor refusing it allocates, once a thread has the memory
+//!   it works in.
 //! - A key that was replaced, and a token that was [revoked](Revoker), are refused
 //!   by every verification that starts afterwards.
 //! - No secret and no claim is shown by any `Debug`.
@@ -65,7 +66,7 @@ pub mod limits;
 
 // The public interface, all of it beside the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
-pub use cache::{OutOfMemory, Statistics as CacheStatistics};
+pub use cache::{CacheStatistics, OutOfMemory, Statistics};
 pub use fault::{KeyFault, KeySetFault};
 pub use identity::header_safe;
 pub use issuer::{Issuer, IssuerConfig};

@@ -2,7 +2,7 @@
 //! brings it back, and as [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | stamp | start | issued | end | 4 names | 4: key | issuer, ends of 7 texts | texts |
+//! | stamp | start | issued at | end | names (4) | key (4) | issuer, ends of 7 texts (4) | texts |
 //! ```
 //!
 //! The texts are the claims that later steps ask for, and the same as they may stand
@@ -10,7 +10,15 @@
 
 use core::cell::RefCell;
 
-use crate::{cache::bytes_of, identity, issuer::Stamp, keyset::KeyIdentity, revocation::Names, time::UnixTime};
+use crate::{
+    cache::bytes_of,
+    identity,
+    issuer::Stamp,
+    keyset::KeyIdentity,
+    revocation::Names,
+    rules::{has_ended, has_started},
+    time::UnixTime,
+};
 
 const STAMP: usize = 0;
 const START: usize = 1;
@@ -138,8 +146,7 @@ impl Note {
     /// Whether the token is alive at this moment, clocks being so far apart.
     #[inline]
     pub(crate) fn is_alive(&self, now: UnixTime, leeway: u32) -> bool {
-        let leeway = u64::from(leeway);
-        self.word(START) <= now.plus(leeway).0 && (self.word(END) == NEVER || now.0 < self.word(END).saturating_add(leeway))
+        has_started(UnixTime(self.word(START)), now, leeway) && !self.expires_at().is_some_and(|end| has_ended(end, now, leeway))
     }
 
     /// The issuer's place in the snapshot it was found in.
@@ -163,6 +170,7 @@ impl Note {
         Some(self.word(ISSUED)).filter(|at| *at != NEVER).map(UnixTime)
     }
 
+    #[inline]
     pub(crate) fn expires_at(&self) -> Option<UnixTime> {
         Some(self.word(END)).filter(|at| *at != NEVER).map(UnixTime)
     }

@@ -170,7 +170,8 @@ const FOREVER: UnixTime = UnixTime(u64::MAX);
 /// it before or after. `present` says which kinds there are at all and is set
 /// (Release) after the map that holds the first of a kind, read (Acquire) before
 /// the maps: a reader that sees the bit sees the entry. Nobody clears the bit of a
-/// kind. The filter holds every name in the maps, and perhaps some more.
+/// kind. When [`Revoker::enter`] has returned, the filter holds every name in the maps,
+/// and perhaps some more: about those a remembered token is asked the whole way.
 pub struct Revocations {
     present: AtomicU8,
     hash: RandomState,
@@ -194,7 +195,7 @@ impl Names {
     /// Of a token that has nothing of the kind.
     const ABSENT: u64 = 0;
     /// Of a signing input that nobody has digested, since none was revoked.
-    const UNKNOWN: u64 = 1;
+    const UNDIGESTED: u64 = 1;
 }
 
 /// What of a token can be revoked.
@@ -233,9 +234,7 @@ impl Revocations {
             return Err(Reject::RevocationsUnavailable);
         }
         let mut revoked = |kind: Kind, issuer: &str, value: Option<&[u8]>| {
-            let (true, Some(value)) = (present & kind.bit() != 0, value) else { return false };
-            write_name(name, kind, issuer, value);
-            self.issued_before(name).is_some_and(|moment| token.issued_at.is_none_or(|issued_at| issued_at < moment))
+            value.is_some_and(|value| present & kind.bit() != 0 && self.holds((kind, issuer, value), token.issued_at, name))
         };
         let found = revoked(Kind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
             || revoked(Kind::Subject, token.issuer, token.subject.map(str::as_bytes))
@@ -256,7 +255,7 @@ impl Revocations {
             name(Kind::TokenId, token.token_id.map(str::as_bytes)),
             name(Kind::Subject, token.subject.map(str::as_bytes)),
             name(Kind::Key, token.kid.map(str::as_bytes)),
-            if is_asked_for { self.signing_input_hash(&sha256(token.signing_input)) } else { Names::UNKNOWN },
+            if is_asked_for { self.signing_input_hash(&sha256(token.signing_input)) } else { Names::UNDIGESTED },
         ])
     }
 
@@ -271,19 +270,24 @@ impl Revocations {
     fn may_hold(&self, present: u8, names: Names) -> bool {
         let filter = self.filter.load();
         Names::KINDS.into_iter().zip(names.0).any(|(kind, name)| {
-            present & kind.bit() != 0 && name != Names::ABSENT && (name == Names::UNKNOWN || filter.may_hold(name))
+            present & kind.bit() != 0 && name != Names::ABSENT && (name == Names::UNDIGESTED || filter.may_hold(name))
         })
     }
 
     /// Whether everything is revoked that this issuer, or anybody, issued then.
     fn holds_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
-        let revoked = |kind: Kind, issuer: &str, name: &mut Vec<u8>| {
-            write_name(name, kind, issuer, b"");
-            let moment = (present & kind.bit() != 0).then(|| self.issued_before(name)).flatten();
-            moment.is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
-        };
-        present & (Kind::Issuer.bit() | Kind::All.bit()) != 0
-            && with_scratch(|Scratch { name, .. }| revoked(Kind::Issuer, issuer, name) || revoked(Kind::All, "", name))
+        let either =
+            [(Kind::Issuer, issuer), (Kind::All, "")].map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
+        either
+            .into_iter()
+            .flatten()
+            .any(|(kind, issuer)| with_scratch(|Scratch { name, .. }| self.holds((kind, issuer, b""), issued_at, name)))
+    }
+
+    /// Whether this was revoked for what was issued then. `name` is memory to build in.
+    fn holds(&self, (kind, issuer, value): (Kind, &str, &[u8]), issued_at: Option<UnixTime>, name: &mut Vec<u8>) -> bool {
+        write_name(name, kind, issuer, value);
+        self.issued_before(name).is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
     }
 
     fn signing_input_hash(&self, digest: &[u8]) -> u64 {

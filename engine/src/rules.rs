@@ -147,17 +147,16 @@ impl Rules {
     /// RFC 7519 sections 4.1.4 to 4.1.6. `exp` is the first second in which the
     /// token is dead, so a token whose `exp` is now has expired.
     fn check_times(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
-        let leeway = u64::from(self.leeway);
-        let latest_start = now.plus(leeway);
         let issued_at = time(claims.issued_at, Reject::IssuedAtFormat)?;
-        if issued_at.is_some_and(|issued_at| issued_at > latest_start) {
+        if issued_at.is_some_and(|issued_at| !has_started(issued_at, now, self.leeway)) {
             return Err(Reject::IssuedInFuture);
         }
-        if time(claims.not_before, Reject::NotBeforeFormat)?.is_some_and(|not_before| not_before > latest_start) {
+        if time(claims.not_before, Reject::NotBeforeFormat)?.is_some_and(|not_before| !has_started(not_before, now, self.leeway))
+        {
             return Err(Reject::NotYetValid);
         }
         let expires = time(claims.expires, Reject::ExpiryFormat)?;
-        if expires.is_some_and(|expires| expires.plus(leeway) <= now) {
+        if expires.is_some_and(|expires| has_ended(expires, now, self.leeway)) {
             return Err(Reject::Expired);
         }
         let Some(most) = self.max_lifetime else { return Ok(()) };
@@ -250,6 +249,18 @@ fn each_client_type(claim: Value<'_, '_>, mut visit: impl FnMut(&str) -> Result<
     }
     // A list that names no type is no more readable than an empty string.
     if none { Err(Reject::ClientTypesFormat) } else { Ok(()) }
+}
+
+/// Whether `iat` or `nbf` has come, by a clock that may be so far behind.
+#[inline]
+pub(crate) fn has_started(start: UnixTime, now: UnixTime, leeway: u32) -> bool {
+    start <= now.plus(leeway.into())
+}
+
+/// Whether `exp` has come, by a clock that may be so far ahead.
+#[inline]
+pub(crate) fn has_ended(end: UnixTime, now: UnixTime, leeway: u32) -> bool {
+    end.plus(leeway.into()) <= now
 }
 
 /// A NumericDate. A claim that is there but cannot be read is never taken for

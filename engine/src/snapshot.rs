@@ -81,8 +81,8 @@ impl Snapshot {
         self.issuers.get(place)
     }
 
-    /// The issuer at a place that this snapshot has given.
-    #[expect(clippy::indexing_slicing, reason = "a place is only ever looked up in the snapshot that gave it")]
+    /// The issuer at a place that is known to have one.
+    #[expect(clippy::indexing_slicing, reason = "the stamp found at this place vouches that there is an issuer")]
     pub(crate) fn at(&self, place: usize) -> &Issuer {
         &self.issuers[place]
     }

@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     algorithm::Algorithm,
-    cache::{Cache, OutOfMemory, Statistics},
+    cache::{Cache, CacheStatistics, OutOfMemory},
     issuer::{Issuer, IssuerConfig},
     keyset::{KeyIdentity, KeySet, VerificationKey},
     note::{Findings, Note},
@@ -66,10 +66,9 @@ impl Verifier {
         Ok(self)
     }
 
-    /// What was counted in the cache: of tokens that were accepted, and of verdicts on
-    /// the signatures of others.
+    /// What was counted in the cache, if there is one.
     #[must_use]
-    pub fn cache_statistics(&self) -> Option<[Statistics; 2]> {
+    pub fn cache_statistics(&self) -> Option<CacheStatistics> {
         self.cache.as_ref().map(Cache::statistics)
     }
 
@@ -83,7 +82,8 @@ impl Verifier {
     }
 
     /// Verifies a token, and asks `admit` before a signature is checked, which is what
-    /// costs. A token that is remembered is verified without asking.
+    /// costs. A token that is remembered is verified without asking. `admit` is asked in
+    /// the middle of the work, and must not use a verifier itself.
     ///
     /// # Errors
     /// As [`verify`](Self::verify), and [`Reject::NotAdmitted`] when `admit` said no.
@@ -95,12 +95,11 @@ impl Verifier {
         admit: impl FnOnce(&Cold<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
-        let mut note = Note::take();
-        let is_known = self.cache.as_ref().is_some_and(|cache| cache.recall(token, &mut note));
-        if is_known && self.is_still_true(&snapshot, &note, now) {
-            return Ok(Verified::new(token, snapshot, note, true));
+        let known = self.cache.as_ref().and_then(|cache| cache.recall(token));
+        match known {
+            Some(note) if self.is_still_true(&snapshot, &note, now) => Ok(Verified::new(token, snapshot, note, true)),
+            known => self.verify_whole(token, now, snapshot, known, admit),
         }
-        self.verify_whole(token, now, snapshot, (note, is_known), admit)
     }
 
     /// Whether what was found in the past would be found now.
@@ -119,17 +118,16 @@ impl Verifier {
         token: &'t [u8],
         now: UnixTime,
         snapshot: Guard<Arc<Snapshot>>,
-        (mut note, is_known): (Note, bool),
+        known: Option<Note>,
         admit: impl FnOnce(&Cold<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
-        let maker = is_known.then(|| note.key());
-        let before = is_known.then(|| (note.stamp(), note.names()));
-        with_scratch(|scratch| {
-            let way = Way { snapshot: &snapshot, revocations: &self.revocations, cache: self.cache.as_ref(), token, now, maker };
-            way.go(scratch, admit, &mut note)
-        })?;
+        let signer = known.as_ref().map(Note::key);
+        let mut note = Note::take();
+        let verification =
+            Verification { snapshot: &snapshot, revocations: &self.revocations, cache: self.cache.as_ref(), token, now, signer };
+        with_scratch(|scratch| verification.run(scratch, admit, &mut note))?;
         if let Some(cache) = &self.cache
-            && before != Some((note.stamp(), note.names()))
+            && known.is_none_or(|known| known.words() != note.words())
         {
             cache.keep(token, &note);
         }
@@ -198,19 +196,19 @@ impl Verifier {
     }
 }
 
-/// The way of one token that is not, or not wholly, remembered.
-struct Way<'w> {
+/// The verification of one token that is not, or not wholly, remembered.
+struct Verification<'w> {
     snapshot: &'w Snapshot,
     revocations: &'w Revocations,
     cache: Option<&'w Cache>,
     token: &'w [u8],
     now: UnixTime,
     /// The key that is known to have made the signature.
-    maker: Option<KeyIdentity>,
+    signer: Option<KeyIdentity>,
 }
 
-impl Way<'_> {
-    fn go(&self, scratch: &mut Scratch, admit: impl FnOnce(&Cold<'_>) -> bool, note: &mut Note) -> Result<(), Reject> {
+impl Verification<'_> {
+    fn run(&self, scratch: &mut Scratch, admit: impl FnOnce(&Cold<'_>) -> bool, note: &mut Note) -> Result<(), Reject> {
         let Scratch { jws, claims, name, texts, client_types } = scratch;
         let jws = jws.decode(self.token)?;
         let document = claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
@@ -220,13 +218,16 @@ impl Way<'_> {
 
         let rules = &issuer.config().rules;
         let named = rules.find(&claims);
-        let judged = rules.check(jws.header.token_type, &claims, &named, self.now);
-        let judged = judged.and_then(|()| presented(issuer, key, &jws, &claims));
-        let judged = judged.and_then(|presented| self.revocations.check(&presented, name).map(|()| presented));
-        if let (Err(_), true, Some(cache)) = (&judged, was_checked, self.cache) {
-            cache.keep_verdict(self.token, key, true);
-        }
-        let presented = judged?;
+        let mut judge = || {
+            rules.check(jws.header.token_type, &claims, &named, self.now)?;
+            let presented = presented(issuer, key, &jws, &claims)?;
+            self.revocations.check(&presented, name).map(|()| presented)
+        };
+        let presented = judge().inspect_err(|_| {
+            if let (true, Some(cache)) = (was_checked, self.cache) {
+                cache.keep_verdict(self.token, key, true);
+            }
+        })?;
         let not_before = rules::time(claims.not_before, Reject::NotBeforeFormat)?;
         let findings = Findings {
             stamp: issuer.stamp(),
@@ -255,7 +256,7 @@ impl Way<'_> {
         admit: impl FnOnce(&Cold<'_>) -> bool,
     ) -> Result<(&'i VerificationKey, bool), Reject> {
         let key = issuer.select(jws.header)?;
-        if self.maker == Some(key.identity()) {
+        if self.signer == Some(key.identity()) {
             return Ok((key, false));
         }
         if let Some(is_genuine) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {

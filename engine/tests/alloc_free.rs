@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_engine::{
     Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker, Rules,
     Snapshot, UnixTime, VerificationKey, Verifier,
@@ -133,9 +134,16 @@ fn hostile_tokens() -> Vec<String> {
     tokens
 }
 
+fn encode(bytes: &[u8]) -> String {
+    base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes)
+}
+
+fn signing_input(header: &str, claims: &str) -> String {
+    format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()))
+}
+
 fn signed(header: &str, claims: &str) -> String {
-    let encode = |bytes: &[u8]| base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes);
-    let input = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+    let input = signing_input(header, claims);
     let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET), input.as_bytes());
     format!("{input}.{}", encode(tag.as_ref()))
 }
@@ -151,8 +159,38 @@ fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
 #[test]
 fn every_reason_is_given_without_allocating() {
     every_reason(false);
-    // Some of them twice, so that verdicts are remembered and found.
     every_reason(true);
+}
+
+#[test]
+fn a_verdict_is_remembered_and_found_without_allocating() {
+    let [ours, other] = [1, 2].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
+    let material = KeyMaterial::OctetKeyPair { curve: "Ed25519", x: ours.public_key().as_ref() };
+    let key = VerificationKey::new(Some("k"), Algorithm::EdDsa, material).unwrap();
+    let config = IssuerConfig {
+        name: "i".into(),
+        section: "s".into(),
+        algorithms: [Algorithm::EdDsa].into_iter().collect(),
+        kid_required: true,
+        rules: rules(),
+    };
+    let issuer = Issuer::new(Arc::new(config), Some(Arc::new(KeySet::published(vec![key]))));
+    let verifier = Verifier::new(Snapshot::new([issuer]).unwrap()).with_cache(1 << 20).unwrap();
+    let token = |key: &Ed25519KeyPair, members: &str| {
+        let input =
+            signing_input(r#"{"alg":"EdDSA","kid":"k"}"#, &format!(r#"{{"iss":"i","aud":"us","ct":"api","zone":"a"{members}}}"#));
+        format!("{input}.{}", encode(key.sign(input.as_bytes()).as_ref()))
+    };
+    let warm = (token(&ours, r#","exp":1"#), token(&other, ""));
+    let (genuine, forged) = (token(&ours, r#","exp":2"#), token(&other, r#","x":1"#));
+    for _ in 0..2 {
+        assert_eq!([refuse(&verifier, &warm.0).0, refuse(&verifier, &warm.1).0], [Reject::Expired, Reject::Signature]);
+    }
+    for _ in 0..3 {
+        assert_eq!(refuse(&verifier, &genuine), (Reject::Expired, 0));
+        assert_eq!(refuse(&verifier, &forged), (Reject::Signature, 0));
+    }
+    assert_eq!(verifier.cache_statistics().unwrap().refused.entries, 4);
 }
 
 fn every_reason(with_cache: bool) {

@@ -1,5 +1,6 @@
 //! The cache's shard and the revocations' filter under every order in which two
-//! threads can meet, as far as the memory model of C11 allows it.
+//! threads can meet, with up to two to four changes of turn in the middle of their work,
+//! and every value that the memory model of C11 lets a load return.
 //!
 //! Both are compiled here from the product's own source, over loom's atomics.
 #![expect(dead_code, unreachable_pub, reason = "the models do not use all of what they compile")]

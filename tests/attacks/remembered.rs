@@ -26,6 +26,8 @@ fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
     for _ in 0..8 {
         assert_eq!(verdict(), first);
     }
+    let is_remembered = verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_remembered());
+    assert_eq!(is_remembered, first.is_none(), "what is accepted is remembered, or nothing is tested here");
     let elsewhere = std::thread::scope(|scope| scope.spawn(|| [verdict(), verdict()]).join().unwrap());
     assert_eq!(elsewhere, [first, first]);
     assert_eq!(verdict(), first);

@@ -105,7 +105,7 @@ fn engine() -> &'static Engine {
         let keys = Arc::new(KeySet::new(vec![key]));
         let issuer = Issuer::new(Arc::new(issuer_config()), Some(Arc::clone(&keys)));
         let verifier = Verifier::new(Snapshot::new([issuer]).expect("one issuer is no duplicate"));
-        // The smallest there is, so that fuzzing fills and empties it all the time.
+        // A small one, so that fuzzing fills and empties it all the time.
         Engine { verifier: verifier.with_cache(256 << 10).expect("room for a cache"), keys }
     })
 }
@@ -148,8 +148,15 @@ fn judge_token(token: &[u8]) {
     }
 }
 
-fn answer(verdict: &Result<Verified<'_>, Reject>) -> Result<Vec<u8>, Reject> {
-    verdict.as_ref().map(|verified| verified.claims().json()).map_err(|reject| *reject)
+/// All that can be asked of a verdict: whatever a cache brings back is in it.
+fn answer(verdict: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
+    verdict.as_ref().map_err(|reject| *reject).map(|verified| {
+        let (claims, identity) = (verified.claims(), verified.identity());
+        let names = (claims.subject(), claims.username(), claims.environment(), claims.client_types().collect::<Vec<_>>());
+        let headers = [identity.subject(), identity.user(), identity.issuer(), identity.client_types()];
+        let key = verified.key() == engine().keys.iter().next().expect("its only key").identity();
+        format!("{names:?} {headers:?} {:?} {} {key} {:?}", claims.expires_at(), verified.issuer().name, claims.json())
+    })
 }
 
 /// Encoding what was decoded gives the token's own characters back, so no second

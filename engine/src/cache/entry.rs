@@ -9,13 +9,15 @@ use super::{
     table::{WORD, begin_with},
 };
 
-/// Words before the note.
+/// Words before the token.
 const HEAD: usize = 2;
+/// The longest note, in words: 8 KiB. What is read without the lock may claim any length.
+const MOST_NOTE: usize = 1024;
 const ALL_ONES: u64 = 0xffff;
 
 /// The lines of an entry for this token and note.
 pub(super) fn lines_of(token: &[u8], note: &[u64]) -> Option<u64> {
-    let countable = token.len() <= 0xffff && note.len() <= 0xffff;
+    let countable = token.len() <= 0xffff && note.len() <= MOST_NOTE;
     let words = HEAD.saturating_add(note.len()).saturating_add(token.len().div_ceil(WORD));
     u64::try_from(words.div_ceil(LINE)).ok().filter(|_| countable)
 }
@@ -85,7 +87,7 @@ impl<'w> Entry<'w> {
         let lengths = self.lengths()?;
         let (stored_token, rest) = self.0.get(HEAD..)?.split_at_checked(token.len().div_ceil(WORD))?;
         let is_same = lengths.token_bytes == token.len() && begin_with(stored_token, token);
-        rest.get(..lengths.note_words).filter(|_| is_same)
+        rest.get(..lengths.note_words.min(MOST_NOTE)).filter(|_| is_same)
     }
 
     #[inline]

@@ -28,10 +28,11 @@ use super::{
 /// How often a slot that changes under a reader is read again. Each change is one
 /// entry written, so once is nearly always enough.
 const TRIES: usize = 3;
-/// How long to wait for another writer, in spins: about what one takes to finish.
-/// Afterwards the token is simply not entered this time.
-const PATIENCE: usize = 2000;
+/// How long to wait for another writer, in spins: some microseconds, a few times what
+/// one takes to finish. Afterwards the token is simply not entered this time.
+const PATIENCE: usize = 200;
 /// How many entries may be moved for one that is entered, so that entering is bounded.
+/// That others have to go is paid for by their own entering.
 const MOST_MOVES: usize = 16;
 
 /// What is counted in a cache.
@@ -39,7 +40,7 @@ const MOST_MOVES: usize = 16;
 pub struct Statistics {
     /// Tokens that can be found.
     pub entries: u64,
-    /// Tokens that had to make room for others.
+    /// Tokens that had to make room for others, by age.
     pub evicted: u64,
     /// Tokens that were not entered because another thread was writing beside them.
     pub skipped: u64,
@@ -142,11 +143,12 @@ impl<'w> Shard<'w> {
         let lines = lines_of(token, note)?;
         let (main, small) = (self.main()?, self.small()?);
         let is_known = self.forget_ghost(place) || is_known;
+        let mut moves = MOST_MOVES;
         let has_room = main.free() >= self.reserve().saturating_add(main.needed(lines));
-        let ring = if has_room || (is_known && self.clear_main(lines, &mut { MOST_MOVES }).is_some()) {
+        let ring = if has_room || (is_known && self.clear_main(lines, &mut moves).is_some()) {
             main
         } else {
-            self.clear_small(lines)?;
+            self.clear_small(lines, &mut moves)?;
             small
         };
         let entered = self.take(ring, lines, place.tag)?;
@@ -165,23 +167,22 @@ impl<'w> Shard<'w> {
     }
 
     /// Makes so many lines free at the head of the small ring: its oldest entries move
-    /// to the main ring if they were read, and go if not.
-    fn clear_small(self, lines: u64) -> Option<()> {
+    /// to the main ring if they were read, and go if not, or if no more may be moved.
+    fn clear_small(self, wanted: u64, moves: &mut usize) -> Option<()> {
         let small = self.small()?;
-        let mut moves = MOST_MOVES;
-        while small.free() < small.needed(lines) {
-            let Some(Oldest { entry, lines, place, slot }) = self.oldest(small)? else { continue };
-            if let Some(slot) = slot {
-                let moved = was_read(slot).then(|| self.clear_main(lines, &mut moves)).flatten();
-                match moved.and_then(|()| self.copy_to_main(entry, lines, place)) {
+        while small.free() < small.needed(wanted) {
+            let oldest = self.oldest(small)?;
+            if let Some(slot) = oldest.slot {
+                let room = was_read(slot).then(|| self.clear_main(oldest.lines, moves)).flatten();
+                match room.and_then(|()| self.copy_to_main(&oldest)) {
                     Some(moved) => redirect(slot, moved),
                     None => {
                         self.evict(slot);
-                        self.remember_ghost(place);
+                        self.remember_ghost(oldest.place);
                     }
                 }
             }
-            small.release(lines);
+            small.release(oldest.lines);
         }
         Some(())
     }
@@ -190,35 +191,34 @@ impl<'w> Shard<'w> {
     /// oldest entries move from the tail to the head if they were read, and go if not.
     /// `None` when as many were moved as may be: then nothing had to go for whoever
     /// asked, and he is the one to go without.
-    fn clear_main(self, lines: u64, moves: &mut usize) -> Option<()> {
+    fn clear_main(self, wanted: u64, moves: &mut usize) -> Option<()> {
         let main = self.main()?;
-        while main.free() < self.reserve().saturating_add(main.needed(lines)) {
-            let Some(Oldest { entry, lines, place, slot }) = self.oldest(main)? else { continue };
-            match slot {
+        while main.free() < self.reserve().saturating_add(main.needed(wanted)) {
+            let oldest = self.oldest(main)?;
+            match oldest.slot {
                 Some(slot) if was_read(slot) => {
                     *moves = moves.checked_sub(1)?;
-                    let moved = self.copy_to_main(entry, lines, place)?;
-                    redirect(slot, moved);
+                    redirect(slot, self.copy_to_main(&oldest)?);
                 }
                 Some(slot) => self.evict(slot),
                 None => {}
             }
-            main.release(lines);
+            main.release(oldest.lines);
         }
         Some(())
     }
 
-    /// The oldest entry of a ring; within, `None` if there was only what is left over
-    /// before the ring's end, which is given back.
-    fn oldest(self, ring: Ring<'_>) -> Option<Option<Oldest<'w>>> {
-        let oldest = ring.oldest()?;
-        let entry = self.entry(oldest)?;
-        let Some((lines, hash)) = entry.length_and_hash() else {
+    /// The oldest entry of a ring, behind what was left over before the ring's end.
+    fn oldest(self, ring: Ring<'_>) -> Option<Oldest<'w>> {
+        let mut place = ring.oldest()?;
+        if self.entry(place)?.length_and_hash().is_none() {
             ring.release_rest();
-            return Some(None);
-        };
-        let place = self.layout.place(hash);
-        Some(Some(Oldest { entry, lines, place, slot: self.slot_naming(place, oldest) }))
+            place = ring.oldest()?;
+        }
+        let entry = self.entry(place)?;
+        let (lines, hash) = entry.length_and_hash()?;
+        let (named, place) = (place, self.layout.place(hash));
+        Some(Oldest { entry, lines, place, slot: self.slot_naming(place, named) })
     }
 
     fn evict(self, slot: &AtomicU64) {
@@ -227,13 +227,13 @@ impl<'w> Shard<'w> {
     }
 
     /// The reserve of the main ring is free, so source and destination never overlap.
-    fn copy_to_main(self, entry: Entry<'_>, lines: u64, place: Place) -> Option<Slot> {
+    fn copy_to_main(self, oldest: &Oldest<'_>) -> Option<Slot> {
         let main = self.main()?;
-        if main.free() < main.needed(lines) {
+        if main.free() < main.needed(oldest.lines) {
             return None;
         }
-        let moved = self.take(main, lines, place.tag)?;
-        self.entry(moved)?.copy_from(entry, lines);
+        let moved = self.take(main, oldest.lines, oldest.place.tag)?;
+        self.entry(moved)?.copy_from(oldest.entry, oldest.lines);
         Some(moved)
     }
 

@@ -8,7 +8,7 @@ use core::{
 use foldhash::quality::RandomState;
 
 use super::{
-    layout::{LINE, Layout, Place},
+    layout::{LINE, Layout},
     shard::{Shard, Statistics},
     table::Table,
 };
@@ -34,20 +34,20 @@ impl Store {
     pub(super) fn find(&self, token: &[u8], note: &mut Vec<u64>) -> bool {
         let Some(hash) = self.hash(token) else { return false };
         let place = self.layout.place(hash);
-        self.shard(place).is_some_and(|shard| shard.read(place, token, note))
+        self.shard(place.shard).is_some_and(|shard| shard.read(place, token, note))
     }
 
     /// Keeps a note on a token, in place of an earlier one.
     pub(super) fn keep(&self, token: &[u8], note: &[u64]) -> bool {
         let Some(hash) = self.hash(token) else { return false };
         let place = self.layout.place(hash);
-        self.shard(place).is_some_and(|shard| shard.write(place, hash, token, note))
+        self.shard(place.shard).is_some_and(|shard| shard.write(place, hash, token, note))
     }
 
     /// What was counted so far.
     pub(super) fn statistics(&self) -> Statistics {
-        let shards = self.table.chunks(self.shard_words()).map(|words| Shard { words, layout: &self.layout }.statistics());
-        shards.fold(Statistics::default(), |all, one| Statistics {
+        let all = 0..self.layout.shards;
+        all.filter_map(|number| self.shard(number)).map(Shard::statistics).fold(Statistics::default(), |all, one| Statistics {
             entries: all.entries.saturating_add(one.entries),
             evicted: all.evicted.saturating_add(one.evicted),
             skipped: all.skipped.saturating_add(one.skipped),
@@ -68,9 +68,9 @@ impl Store {
     }
 
     #[inline]
-    fn shard(&self, place: Place) -> Option<Shard<'_>> {
+    fn shard(&self, number: u64) -> Option<Shard<'_>> {
         let words = self.shard_words();
-        let start = usize::try_from(place.shard).ok()?.checked_mul(words)?;
+        let start = usize::try_from(number).ok()?.checked_mul(words)?;
         Some(Shard { words: self.table.get(start..)?.get(..words)?, layout: &self.layout })
     }
 

@@ -315,6 +315,7 @@ fn every_size_of_store_works_or_holds_nothing() {
     for bytes in (0..3_000).chain([4_096, 10_000, 65_536, 1 << 20, (1 << 20) + 1, 20 << 20]) {
         let store = Store::new(bytes);
         let Some(store) = store else { continue };
+        assert_eq!(store.statistics().entries, 0, "{bytes}");
         for number in 0..50 {
             let token = token(number, 40);
             assert!(!store.keep(&token, &[number]) || Notes::find(&store, &token) == Some(vec![number]), "{bytes}");

@@ -10,7 +10,7 @@
 
 use core::{ops::Deref, slice};
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapRaw};
 
 use super::sync::{AtomicU64, Ordering};
 
@@ -20,14 +20,14 @@ pub(super) const WORD: usize = size_of::<u64>();
 /// Words, all of them zero at first.
 #[derive(Debug)]
 pub(super) struct Table {
-    memory: MmapMut,
+    memory: MmapRaw,
 }
 
 impl Table {
     /// So many bytes, rounded down to whole words; `None` if the system has no room
     /// for them.
     pub(super) fn of_zeros(bytes: usize) -> Option<Self> {
-        let memory = MmapMut::map_anon(bytes).ok()?;
+        let memory = MmapRaw::from(MmapMut::map_anon(bytes).ok()?);
         #[cfg(target_os = "linux")]
         let _small_pages_will_do = memory.advise(memmap2::Advice::HugePage);
         Some(Self { memory })
@@ -40,11 +40,11 @@ impl Deref for Table {
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
         // SAFETY: The pointer is that of a live, private, anonymous mapping of at least
-        // so many words; it begins at a page and so is aligned, and comes from the
-        // mapping itself rather than from a reference to its bytes. The mapping lives as
-        // long as `self`, which the reference borrows, and is neither moved nor resized.
-        // Every value is a valid `AtomicU64`, and nothing touches the memory but through
-        // one: `memory` is private, and its bytes are lent nowhere.
+        // so many words; it begins at a page and so is aligned, and is the mapping's own:
+        // a `MmapRaw` never makes a reference to its bytes. The mapping lives as long as
+        // `self`, which the reference borrows, and is neither moved nor resized. Every
+        // value is a valid `AtomicU64`, and nothing touches the memory but through one:
+        // `memory` is private, and lent nowhere.
         unsafe { slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), self.memory.len() / WORD) }
     }
 }
@@ -118,7 +118,7 @@ mod wide {
 
     /// `differences`, and where two blocks differ. In assembler, because the stored one
     /// may be written at the same time: for Rust an ordinary load would then be
-    /// undefined, where the machine reads each word as it is before or after.
+    /// undefined, where the machine reads each byte as it was before or after.
     ///
     /// # Safety
     /// Both have a whole block to read.

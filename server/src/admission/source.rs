@@ -15,19 +15,27 @@ use std::{
 use super::bucket::{Bucket, Nanos, Share};
 
 /// One client, as far as addresses tell: an IPv4 address, or an IPv6 network of 64
-/// bits, since that is what one client is given.
+/// bits, since that is what one client is given. An IPv4 address that was written as
+/// an IPv6 one, by the system or a translator, is an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Source(IpAddr);
 
 impl Source {
     pub(super) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
+            IpAddr::V6(address) if address.to_bits() & !LOW == TRANSLATED => {
+                IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address.to_bits() & LOW).unwrap_or_default()))
+            }
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
             v4 => v4,
         })
     }
 }
 
+/// 64:ff9b::/96, the prefix of translated addresses (RFC 6052 section 2.1).
+const TRANSLATED: u128 = 0x0064_ff9b << 96;
+/// Where the IPv4 address is in them.
+const LOW: u128 = 0xffff_ffff;
 /// The upper half of an IPv6 address.
 const NETWORK: u128 = !0 << 64;
 
@@ -105,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_source_is_an_ipv4_address_or_a_network_of_64_bits() {
-        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        for written in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1"] {
+            assert_eq!(source(written), source("192.0.2.1"));
+        }
+        assert_ne!(source("64:ff9b::192.0.2.1"), source("64:ff9b::192.0.2.2"));
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:2::1", "2001:db8:1:3::1"), ("::1", "127.0.0.1")] {
             assert_ne!(source(one), source(other));

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use countersign_engine::Reject;
+use countersign_engine::{CacheStatistics, Reject};
 use http::{Response, StatusCode};
 use prometheus_client::{
     collector::Collector,
@@ -72,8 +72,8 @@ impl Scrape {
 
     /// Nothing without a cache.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(parts) = self.0.verifier.cache_statistics() else { return Ok(()) };
-        let parts = [([("part", "accepted")], parts[0]), ([("part", "refused")], parts[1])];
+        let Some(CacheStatistics { accepted, refused }) = self.0.verifier.cache_statistics() else { return Ok(()) };
+        let parts = [([("part", "accepted")], accepted), ([("part", "refused")], refused)];
         gauges(encoder, "cache_tokens", "Tokens that are remembered", parts.map(|(label, part)| (label, part.entries)))?;
         let evicted = parts.map(|(label, part)| (label, part.evicted));
         counters(encoder, "cache_evicted", "Tokens that had to make room for others", evicted)?;
