@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn the_budget_can_be_read() {
         let budget = Budget::read();
-        assert_eq!(budget.bound("cold HS256 / jsonwebtoken"), Some(Bound::AtMost(0.25)));
+        assert_eq!(budget.bound("cached RS256 / jsonwebtoken"), Some(Bound::AtMost(0.003)));
+        assert_eq!(budget.bound("two threads / one, 1 token"), Some(Bound::AtLeast(1.9)));
         assert_eq!(budget.bound("nothing of this name"), None);
         for scenario in budget.instructions.keys() {
             assert!(budget.bound(&format!("{INSTRUCTIONS}{scenario}")).is_some());

@@ -229,14 +229,17 @@ impl Findings<'_> {
             texts.extend_from_slice(text.unwrap_or_default().as_bytes());
             mark(place, text.is_some(), texts);
         }
-        // Where nothing is escaped, the header has the text itself.
+        // Where nothing is escaped, which is nearly always, the header has the text itself.
+        if identity::is_plain(texts, false) {
+            return ends;
+        }
         let escaped = [
             (Text::HeaderSubject, self.subject, false),
             (Text::HeaderUsername, self.username, false),
             (Text::HeaderClientTypes, Some(self.client_types), true),
         ];
         for (place, text, list) in escaped {
-            let odd = text.filter(|text| !identity::is_plain(text, list));
+            let odd = text.filter(|text| !identity::is_plain(text.as_bytes(), list));
             if let Some(text) = odd {
                 identity::escape(text, list, texts);
             }
