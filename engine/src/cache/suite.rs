@@ -266,17 +266,24 @@ fn d7_a_flood_of_tokens_shown_once_pushes_out_nothing_in_use() {
 #[test]
 fn what_is_in_use_comes_to_stay_in_the_middle_of_a_flood() {
     let store = Store::new(1 << 20).unwrap();
-    let mut last_misses = 0;
+    let (mut asked, mut missed) = (0, 0);
     for round in 0..60_000u64 {
-        let flood = token(1_000_000 + round, 300);
-        store.keep(&flood, &[1; 12]);
+        store.keep(&token(1_000_000 + round, 300), &[1; 12]);
         let number = round % 500;
-        if round % 3 == 0 && Notes::find(&store, &token(number, 300)).is_none() {
-            store.keep(&token(number, 300), &[number; 12]);
-            last_misses = round;
+        if round % 3 == 0 {
+            let is_missing = Notes::find(&store, &token(number, 300)).is_none();
+            if is_missing {
+                store.keep(&token(number, 300), &[number; 12]);
+            }
+            // By then it has settled.
+            if round >= 30_000 {
+                asked += 1;
+                missed += u64::from(is_missing);
+            }
         }
     }
-    assert!(last_misses < 40_000, "still missed in round {last_misses}");
+    // A few have neighbours in every slot they could be in.
+    assert!(missed * 50 <= asked, "{missed} of {asked} missed");
 }
 
 #[test]
