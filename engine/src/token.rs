@@ -96,18 +96,19 @@ impl JwsBuffers {
 
 /// The decoded header of a token, for showing it.
 pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
-    let encoded = Compact::split(token)?.header;
-    let mut buffer = vec![0; encoded.len()];
-    decode_base64(encoded, &mut buffer).map(<[u8]>::to_vec).ok_or(Reject::Base64)
+    decoded(Compact::split(token)?.header)
 }
 
-/// The payload of a token whose segments are known to decode.
-pub(crate) fn payload_json(token: &[u8]) -> Option<Vec<u8>> {
-    let encoded = Compact::split(token).ok()?.payload;
-    let mut buffer = vec![0; encoded.len()];
-    let bytes = decode_base64(encoded, &mut buffer)?.len();
-    buffer.truncate(bytes);
-    Some(buffer)
+/// The decoded payload of a token, for showing it.
+pub(crate) fn payload_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
+    decoded(Compact::split(token)?.payload)
+}
+
+fn decoded(segment: &[u8]) -> Result<Vec<u8>, Reject> {
+    let mut buffer = vec![0; segment.len()];
+    let length = decode_base64(segment, &mut buffer).ok_or(Reject::Base64)?.len();
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 /// Where the three segments of a compact JWS lie.
