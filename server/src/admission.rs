@@ -29,11 +29,11 @@ use std::{
 };
 
 use countersign_engine::{Reject, UnixTime, Verified, Verifier};
-use http::HeaderMap;
 
 use crate::{
     clock::Stopwatch,
     config::Limits,
+    http::Fields,
     listen::peer::Proxies,
     metrics::{Event, Metrics},
 };
@@ -95,42 +95,42 @@ impl Gate {
     }
 }
 
-/// The other end of a connection, and the worker it is on.
+/// The other end of a connection, the listener it came to, and the worker it is on.
 #[derive(Clone, Copy)]
 pub struct Peer<'g> {
     /// The worker's budgets.
     pub gate: &'g Gate,
     /// The address that the connection comes from.
     pub address: IpAddr,
+    /// Which of the listeners.
+    pub listener: usize,
 }
 
 /// Who wants a token verified.
 pub struct Caller<'g, 'r> {
     gate: &'g Gate,
-    proxies: &'g Proxies,
     address: Address<'r>,
     exceeded: Cell<Option<Exceeded>>,
 }
 
 /// Where to find the address of a client. Few requests need it.
 enum Address<'r> {
-    Unread { peer: IpAddr, headers: &'r HeaderMap },
+    Unread { peer: IpAddr, proxies: &'r Proxies, fields: &'r dyn Fields },
     Read(IpAddr),
 }
 
 impl<'g, 'r> Caller<'g, 'r> {
-    /// Whoever sent these headers through `peer`.
+    /// Whoever sent these header lines through `peer`.
     #[must_use]
-    pub fn new(peer: Peer<'g>, proxies: &'g Proxies, headers: &'r HeaderMap) -> Self {
-        let address = Address::Unread { peer: peer.address, headers };
-        Self { gate: peer.gate, proxies, address, exceeded: Cell::new(None) }
+    pub fn new(peer: Peer<'g>, proxies: &'r Proxies, fields: &'r dyn Fields) -> Self {
+        let address = Address::Unread { peer: peer.address, proxies, fields };
+        Self { gate: peer.gate, address, exceeded: Cell::new(None) }
     }
 
-    /// The same, to be kept when the headers are gone.
+    /// The same, to be kept when the request is gone.
     #[must_use]
     pub fn detached(&self) -> Caller<'g, 'static> {
-        let address = Address::Read(self.address());
-        Caller { gate: self.gate, proxies: self.proxies, address, exceeded: Cell::new(None) }
+        Caller { gate: self.gate, address: Address::Read(self.address()), exceeded: Cell::new(None) }
     }
 
     /// The budget that the last token was refused for.
@@ -190,11 +190,11 @@ impl<'g, 'r> Caller<'g, 'r> {
     /// says so may be the client's own doing, so it is told once and changes nothing.
     fn warn_of_a_proxy(&self) {
         static TOLD: Once = Once::new();
-        if let Address::Unread { peer, headers } = self.address
-            && self.proxies.are_missing(peer, headers)
+        if let Address::Unread { peer, proxies, fields } = self.address
+            && proxies.are_missing(peer, fields)
         {
             TOLD.call_once(|| {
-                let header = self.proxies.header();
+                let header = proxies.header();
                 tracing::warn!(
                     "too many bad signatures come from {peer}, which sends {header}: if it is a proxy of yours, name it in \
                      trusted_proxies of [listen], or all its clients share one budget"
@@ -203,9 +203,11 @@ impl<'g, 'r> Caller<'g, 'r> {
         }
     }
 
-    fn address(&self) -> IpAddr {
+    /// Where the request comes from, as far as that can be believed.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
         match self.address {
-            Address::Unread { peer, headers } => self.proxies.client(peer, headers),
+            Address::Unread { peer, proxies, fields } => proxies.client(peer, fields),
             Address::Read(address) => address,
         }
     }
@@ -217,17 +219,17 @@ impl<'g, 'r> Caller<'g, 'r> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderMap, HeaderName};
 
     use super::*;
     use crate::listen::peer::Network;
 
     #[test]
     fn a_caller_is_the_same_when_its_request_is_gone() {
-        let proxies = Proxies::new(vec![Network::parse("10.0.0.1").unwrap()], HeaderName::from_static("x-real-ip"));
+        let proxies = Proxies::new(vec![Network::parse("10.0.0.1").unwrap()], false, HeaderName::from_static("x-real-ip"));
         let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
         let headers = HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
-        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap() };
+        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap(), listener: 0 };
         let detached = Caller::new(peer, &proxies, &headers).detached();
         drop(headers);
         assert_eq!(detached.source(), Source::of("198.51.100.7".parse().unwrap()));

@@ -1,12 +1,15 @@
 //! What every request can reach: the verifier, the settings, the counters.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
+use arc_swap::{ArcSwap, Guard};
 use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier};
-use http::HeaderMap;
 
 use crate::{
-    admission::{Caller, Peer},
+    admission::Caller,
     clock,
     config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
     keysource::{KeySources, Refetch, Source, written},
@@ -19,8 +22,10 @@ use crate::{
 pub struct App {
     /// Verifies every token.
     pub verifier: Verifier,
-    /// What is true of every request.
-    pub server: Server,
+    /// What is true of every request, until the configuration is read again.
+    server: ArcSwap<Server>,
+    /// Whether it has been told to stop.
+    stopping: AtomicBool,
     /// Where the issuers' keys come from.
     pub keys: KeySources,
     /// Where tokens are revoked.
@@ -38,7 +43,8 @@ impl App {
         Ok(Arc::new(Self {
             verifier: verifier(&config, &revocations)?,
             revocations,
-            server: config.server,
+            server: ArcSwap::from_pointee(config.server),
+            stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),
             metrics: Metrics::new(threads),
         }))
@@ -47,7 +53,30 @@ impl App {
     /// Whether requests can be answered as they will be answered from now on.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.keys.were_all_asked() && self.revocations.is_ready()
+        !self.is_stopping() && self.keys.were_all_asked() && self.revocations.is_ready()
+    }
+
+    /// What is true of a request now. Not for holding on to while waiting.
+    pub fn server(&self) -> Guard<Arc<Server>> {
+        self.server.load()
+    }
+
+    /// The same, for as long as it takes.
+    #[must_use]
+    pub fn server_for_long(&self) -> Arc<Server> {
+        self.server.load_full()
+    }
+
+    /// Answers from now on that it is not ready.
+    pub fn stop(&self) {
+        // Relaxed: nothing else hangs on it.
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// The keys in use of each issuer, in the order of the sections.
@@ -55,12 +84,6 @@ impl App {
         let snapshot = self.verifier.snapshot();
         let keys = move |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
         self.keys.iter().map(move |source| (source, keys(source)))
-    }
-
-    /// Who sent these headers.
-    #[must_use]
-    pub fn caller<'a, 'r>(&'a self, peer: Peer<'a>, headers: &'r HeaderMap) -> Caller<'a, 'r> {
-        Caller::new(peer, &self.server.proxies, headers)
     }
 
     /// What can be said about a token that was refused to this caller.

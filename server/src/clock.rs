@@ -14,6 +14,16 @@ pub fn now() -> UnixTime {
     UnixTime(since.map_or(u64::MAX, |since| since.as_secs()))
 }
 
+/// A moment as HTTP writes it; none that has no four-digit year.
+#[must_use]
+pub fn http_date(at: UnixTime) -> Option<String> {
+    let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at.0))?;
+    (at.0 < YEAR_10000).then(|| httpdate::fmt_http_date(moment))
+}
+
+/// The first second that HTTP has no date for.
+const YEAR_10000: u64 = 253_402_300_800;
+
 /// Measures the time since it was started, whatever happens to the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -8,6 +8,7 @@
 
 // A request's way.
 pub mod runtime;
+pub mod worker;
 pub mod listen;
 pub mod routes;
 pub mod surface;
@@ -19,6 +20,7 @@ pub mod admission;
 pub mod keysource;
 pub mod revocation;
 pub mod metrics;
+pub mod requests;
 pub mod telemetry;
 pub mod clock;
 

@@ -1,6 +1,9 @@
-//! Sockets: what accepts connections and speaks HTTP/1.1 on them.
+//! Sockets, and the protocols spoken on them.
 
-pub mod tcp;
-pub mod peer;
+pub mod accept;
 pub mod http1;
-pub mod drain;
+pub mod origin;
+pub mod peer;
+pub mod proxy_protocol;
+pub mod stream;
+pub mod watch;

@@ -3,11 +3,13 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use countersign_engine::Reject;
+use http::StatusCode;
 
-use crate::admission::Budget;
+use crate::{admission::Budget, routes::Route};
 
 /// What a request to a verifying route ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,17 @@ const OUTCOMES: usize = REJECTS + 3;
 const SLOTS: usize = OUTCOMES + 6;
 
 impl Outcome {
+    /// Its name: of a refused token, why.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Rejected(reject) => reject.code(),
+            Self::NoToken => "no_token",
+            Self::Conflict => "conflict",
+        }
+    }
+
     fn slot(self) -> usize {
         match self {
             Self::Rejected(reject) => reject.index(),
@@ -63,9 +76,65 @@ impl Event {
     }
 }
 
+/// The statuses that are told apart; all others are one.
+pub const STATUSES: [u16; 15] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
+/// The buckets of the time that answers take: up to 1.024 us, twice as much, and so
+/// on, to a second; then all that is longer.
+pub const BUCKETS: usize = 22;
+const FIRST_BUCKET: u64 = 1024;
+
+const ROUTES: usize = Route::ALL.len();
+
 /// One thread's counters, on cache lines of their own.
 #[repr(align(128))]
-struct Shard([AtomicU64; SLOTS]);
+struct Shard {
+    events: [AtomicU64; SLOTS],
+    answers: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
+    took: [Times; ROUTES],
+    connections_refused: AtomicU64,
+}
+
+/// How long answers took.
+struct Times {
+    buckets: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
+}
+
+impl Shard {
+    fn new() -> Self {
+        const ZERO: AtomicU64 = AtomicU64::new(0);
+        Self {
+            events: [ZERO; SLOTS],
+            answers: [const { [ZERO; STATUSES.len() + 1] }; ROUTES],
+            took: [const { Times { buckets: [ZERO; BUCKETS], nanos: ZERO } }; ROUTES],
+            connections_refused: ZERO,
+        }
+    }
+}
+
+/// How long the answers of a route took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// How many took no longer than the bound of each bucket, and longer than that
+    /// of the one before.
+    pub buckets: [u64; BUCKETS],
+    /// All of them together.
+    pub total: Duration,
+}
+
+/// The upper bound of a bucket, in seconds; the last has none.
+#[must_use]
+pub fn bucket_bound(bucket: usize) -> f64 {
+    match bucket + 1 {
+        BUCKETS => f64::INFINITY,
+        _ => Duration::from_nanos(FIRST_BUCKET << bucket).as_secs_f64(),
+    }
+}
+
+fn bucket_of(nanos: u64) -> usize {
+    let doublings = nanos.div_ceil(FIRST_BUCKET).max(1).next_power_of_two().trailing_zeros();
+    usize::try_from(doublings).map_or(BUCKETS - 1, |bucket| bucket.min(BUCKETS - 1))
+}
 
 /// The counters of all threads.
 ///
@@ -80,7 +149,7 @@ thread_local! {
 
 impl Metrics {
     pub(crate) fn new(threads: usize) -> Self {
-        Self((0..threads.max(1)).map(|_| Shard([const { AtomicU64::new(0) }; SLOTS])).collect())
+        Self((0..threads.max(1)).map(|_| Shard::new()).collect())
     }
 
     /// Makes the calling thread count in shard `index`.
@@ -90,32 +159,103 @@ impl Metrics {
 
     /// Counts one request to a verifying route.
     pub fn count(&self, outcome: Outcome) {
-        self.add(outcome.slot());
+        add(&self.shard().events[outcome.slot()], 1);
     }
 
     /// Counts something that happened on the way of a token.
     pub fn note(&self, event: Event) {
-        self.add(event.slot());
+        add(&self.shard().events[event.slot()], 1);
+    }
+
+    /// Counts an answer, and how long it took from the end of the request's head.
+    pub fn answered(&self, route: Route, status: StatusCode, took: Option<Duration>) {
+        let (shard, route) = (self.shard(), route.index());
+        let place = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
+        add(&shard.answers[route][place], 1);
+        if let Some(took) = took {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            add(&shard.took[route].buckets[bucket_of(nanos)], 1);
+            add(&shard.took[route].nanos, nanos);
+        }
+    }
+
+    /// Counts a connection that was one too many.
+    pub fn connection_refused(&self) {
+        add(&self.shard().connections_refused, 1);
     }
 
     /// How many requests have ended like this, on all threads.
     #[must_use]
     pub fn total(&self, outcome: Outcome) -> u64 {
-        self.sum(outcome.slot())
+        self.sum(|shard| &shard.events[outcome.slot()])
     }
 
     /// How often this has happened, on all threads.
     #[must_use]
     pub fn noted(&self, event: Event) -> u64 {
-        self.sum(event.slot())
+        self.sum(|shard| &shard.events[event.slot()])
     }
 
-    fn add(&self, slot: usize) {
-        let shard = &self.0[SHARD.get() % self.0.len()];
-        shard.0[slot].fetch_add(1, Ordering::Relaxed);
+    /// How many answers of a route had each of [`STATUSES`], and another.
+    #[must_use]
+    pub fn answers(&self, route: Route) -> [u64; STATUSES.len() + 1] {
+        std::array::from_fn(|place| self.sum(|shard| &shard.answers[route.index()][place]))
     }
 
-    fn sum(&self, slot: usize) -> u64 {
-        self.0.iter().map(|shard| shard.0[slot].load(Ordering::Relaxed)).sum()
+    /// How long the answers of a route took.
+    #[must_use]
+    pub fn latency(&self, route: Route) -> Latency {
+        let route = route.index();
+        Latency {
+            buckets: std::array::from_fn(|bucket| self.sum(|shard| &shard.took[route].buckets[bucket])),
+            total: Duration::from_nanos(self.sum(|shard| &shard.took[route].nanos)),
+        }
+    }
+
+    /// How many connections were one too many.
+    #[must_use]
+    pub fn connections_refused(&self) -> u64 {
+        self.sum(|shard| &shard.connections_refused)
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.0[SHARD.get() % self.0.len()]
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_what_took_no_longer_than_its_bound() {
+        for (nanos, bucket) in [(0, 0), (1, 0), (1024, 0), (1025, 1), (2048, 1), (2049, 2), (1 << 30, 20), (u64::MAX, 21)] {
+            assert_eq!(bucket_of(nanos), bucket, "{nanos}");
+            assert!(Duration::from_nanos(nanos).as_secs_f64() <= bucket_bound(bucket), "{nanos}");
+        }
+    }
+
+    #[test]
+    fn answers_are_summed_over_threads() {
+        let metrics = Metrics::new(2);
+        for shard in [0, 1, 1] {
+            Metrics::use_shard(shard);
+            metrics.answered(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
+        }
+        metrics.answered(Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        Metrics::use_shard(0);
+        let answers = metrics.answers(Route::Auth);
+        assert_eq!((answers[0], answers[STATUSES.len()]), (3, 1));
+        let latency = metrics.latency(Route::Auth);
+        assert_eq!((latency.buckets[1], latency.total), (3, Duration::from_nanos(4500)));
+        assert_eq!(metrics.latency(Route::Verify), Latency::default());
     }
 }

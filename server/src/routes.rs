@@ -8,112 +8,181 @@ mod revoke;
 mod verify;
 mod wellknown;
 
-use std::{
-    error::Error,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_engine::limits;
+pub use forward_auth::{Decision, decide, lines_of};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Body as HttpBody;
 
 use crate::{
-    admission::Peer,
+    admission::{Caller, Peer},
     app::App,
+    config::{Server, Serves},
     http::{Body, no_store, problem},
+    metrics::Outcome,
 };
 
 /// The longest body read: the longest token, escaped and wrapped.
 const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
 
-/// Answers a request on the main listener.
-pub fn main<'a, B>(app: &'a App, peer: Peer<'a>, request: Request<B>) -> Answer<'a>
-where
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'a,
-{
-    let path = request.uri().path();
-    if path == "/auth" || path.starts_with("/auth/") {
-        return forward_auth::answer(app, peer, request.headers());
-    }
-    Answer::later(others(app, peer, request))
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/auth`, `/auth/*`: the question of a proxy.
+    Auth,
+    /// `/v1/verify`.
+    Verify,
+    /// `/v1/revoke`.
+    Revoke,
+    /// `/api/v2/health`.
+    InmantaHealth,
+    /// `/.well-known/jwks.json`.
+    Jwks,
+    /// `/healthz`, `/live`.
+    Live,
+    /// `/readyz`, `/ready`.
+    Ready,
+    /// `/metrics`.
+    Metrics,
+    /// `/keys`.
+    Keys,
+    /// Nothing that there is.
+    None,
 }
 
-/// An answer that is there or on its way. What decides on every request of a proxy
-/// has nothing to wait for, and is not moved through a state machine.
-pub enum Answer<'a> {
-    /// There, until it is taken.
-    Ready(Option<Response<Body>>),
-    /// On its way.
-    Later(Pin<Box<dyn Future<Output = Response<Body>> + 'a>>),
-}
+impl Route {
+    /// Every route.
+    pub const ALL: [Self; 10] = [
+        Self::Auth,
+        Self::Verify,
+        Self::Revoke,
+        Self::InmantaHealth,
+        Self::Jwks,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::Keys,
+        Self::None,
+    ];
 
-impl<'a> Answer<'a> {
-    fn ready(response: Response<Body>) -> Self {
-        Self::Ready(Some(response))
+    /// The route of a request target, on a listener that serves these.
+    #[must_use]
+    pub fn of(target: &str, serves: Serves) -> Self {
+        let path = path_of(target);
+        match (serves, path) {
+            (Serves::Everything | Serves::Auth, "/auth") => Self::Auth,
+            (Serves::Everything | Serves::Auth, path) if path.starts_with("/auth/") => Self::Auth,
+            (Serves::Everything | Serves::Auth, "/healthz") | (Serves::Operations, "/live") => Self::Live,
+            (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => Self::Ready,
+            (Serves::Everything, "/v1/verify") => Self::Verify,
+            (Serves::Everything, "/v1/revoke") => Self::Revoke,
+            (Serves::Everything, "/api/v2/health") => Self::InmantaHealth,
+            (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
+            (Serves::Operations, "/metrics") => Self::Metrics,
+            (Serves::Operations, "/keys") => Self::Keys,
+            _ => Self::None,
+        }
     }
 
-    fn later(response: impl Future<Output = Response<Body>> + 'a) -> Self {
-        Self::Later(Box::pin(response))
+    /// Its place among [`ALL`](Self::ALL).
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|route| *route == self).unwrap_or_default()
+    }
+
+    /// Its name, for metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Verify => "verify",
+            Self::Revoke => "revoke",
+            Self::InmantaHealth => "inmanta_health",
+            Self::Jwks => "jwks",
+            Self::Live => "live",
+            Self::Ready => "ready",
+            Self::Metrics => "metrics",
+            Self::Keys => "keys",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether a request of this method has its body read.
+    #[must_use]
+    pub fn reads_body(self, method: &str) -> bool {
+        matches!(self, Self::Verify | Self::Revoke) && method == "POST"
+    }
+
+    /// The longest body read, in bytes.
+    #[must_use]
+    pub fn most_body(self, server: &Server) -> usize {
+        server.max_body.min(MOST_BODY)
     }
 }
 
-impl Future for Answer<'_> {
-    type Output = Response<Body>;
+/// The path of a request target, which may be a whole URI (RFC 9112 section 3.2.2).
+fn path_of(target: &str) -> &str {
+    let behind_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+    let target = behind_scheme.map_or(target, |rest| rest.find('/').map_or("/", |start| &rest[start..]));
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Ready(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
-            Self::Later(answer) => answer.as_mut().poll(context),
+/// An answer, and what became of the token that it is about.
+pub struct Reply {
+    /// The answer.
+    pub response: Response<Body>,
+    /// What became of the token, if there was one to be.
+    pub outcome: Option<Outcome>,
+}
+
+impl From<Response<Body>> for Reply {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, outcome: None }
+    }
+}
+
+/// Answers a request.
+pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Request<Bytes>) -> Reply {
+    let (method, headers) = (request.method(), request.headers());
+    let server = app.server_for_long();
+    let listener = &server.listeners[peer.listener];
+    let caller = Caller::new(peer, &listener.proxies, headers);
+    match route {
+        Route::Auth => match decide(app, &server, listener, &caller, headers) {
+            Decision::Allowed(verified) => {
+                Reply { response: forward_auth::allow(&server, &verified), outcome: Some(Outcome::Verified) }
+            }
+            Decision::Answered(reply) => reply,
+            Decision::Later(reply) => reply.await,
+        },
+        Route::Verify | Route::Revoke if method != Method::POST => method_not_allowed("POST").into(),
+        Route::Verify => verify::answer(app, &server, &caller, headers, request.body()).await,
+        Route::Revoke => no_store(revoke::answer(app, &server, headers, request.body()).await).into(),
+        Route::InmantaHealth => health::inmanta(app, &server, &caller, method, headers).await,
+        Route::Jwks => for_reading(method, wellknown::jwks),
+        Route::Live => for_reading(method, health::live),
+        Route::Ready => for_reading(method, || health::ready(app)),
+        Route::Metrics => for_reading(method, || metrics::answer(app)),
+        Route::Keys => for_reading(method, || keys::answer(app)),
+        Route::None => problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into(),
+    }
+}
+
+impl Serves {
+    /// What to tell whoever asks for something else.
+    const fn what_there_is(self) -> &'static str {
+        match self {
+            Self::Everything => "there is no such route",
+            Self::Auth => "this listener has /auth, /healthz and /readyz",
+            Self::Operations => "this listener has /metrics, /keys, /live and /ready",
         }
     }
 }
 
-async fn others<B>(app: &App, peer: Peer<'_>, request: Request<B>) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-{
-    match request.uri().path() {
-        "/v1/verify" | "/v1/revoke" if request.method() == Method::POST => no_store(posted(app, peer, request).await),
-        "/v1/verify" | "/v1/revoke" => method_not_allowed("POST"),
-        "/api/v2/health" => health::inmanta(app, peer, request.method(), request.headers()).await,
-        "/healthz" => for_reading(request.method(), health::live),
-        "/readyz" => for_reading(request.method(), || health::ready(app)),
-        "/.well-known/jwks.json" => for_reading(request.method(), wellknown::jwks),
-        _ => problem(StatusCode::NOT_FOUND, "not_found", "there is no such route"),
-    }
-}
-
-/// Answers a request whose body holds a token.
-async fn posted<B>(app: &App, peer: Peer<'_>, request: Request<B>) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-{
-    let (parts, body) = request.into_parts();
-    match read(body, app.server.max_body.min(MOST_BODY)).await {
-        Err(refusal) => refusal,
-        Ok(body) if parts.uri.path() == "/v1/revoke" => revoke::answer(app, &parts.headers, &body).await,
-        Ok(body) => verify::answer(app, peer, &parts.headers, &body).await,
-    }
-}
-
-/// Answers a request on the listener for metrics and probes.
-pub fn operations<B>(app: &Arc<App>, request: &Request<B>) -> Response<Body> {
-    match request.uri().path() {
-        "/metrics" => for_reading(request.method(), || metrics::answer(app)),
-        "/keys" => for_reading(request.method(), || keys::answer(app)),
-        "/live" => for_reading(request.method(), health::live),
-        "/ready" => for_reading(request.method(), || health::ready(app)),
-        _ => problem(StatusCode::NOT_FOUND, "not_found", "this listener has /metrics, /keys, /live and /ready"),
-    }
-}
-
 /// Answers GET and HEAD only.
-fn for_reading(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
-    if method == Method::GET || method == Method::HEAD { answer() } else { method_not_allowed("GET, HEAD") }
+fn for_reading(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
+    if method == Method::GET || method == Method::HEAD { answer().into() } else { method_not_allowed("GET, HEAD").into() }
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response<Body> {
@@ -122,16 +191,41 @@ fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// Reads a body of at most `most` bytes.
-async fn read<B>(body: B, most: usize) -> Result<Bytes, Response<Body>>
-where
-    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-{
-    match Limited::new(body, most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &format!("a body may have {most} bytes")))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e7_a_path_is_taken_as_it_is_written() {
+        for (target, expected) in [
+            ("/auth", Route::Auth),
+            ("/auth?x=/v1/verify", Route::Auth),
+            ("/auth/", Route::Auth),
+            ("/auth/../v1/verify", Route::Auth),
+            ("/auth//%2e%2e/v1", Route::Auth),
+            ("/authx", Route::None),
+            ("//auth", Route::None),
+            ("/AUTH", Route::None),
+            ("/v1/../auth", Route::None),
+            ("/%61uth", Route::None),
+            ("/v1/verify?x", Route::Verify),
+            ("/v1/verify/", Route::None),
+            ("/metrics", Route::None),
+            ("*", Route::None),
+            ("http://other.example:80/auth/x?y", Route::Auth),
+            ("https://other.example", Route::None),
+            ("ftp://other.example/auth", Route::None),
+        ] {
+            assert_eq!(Route::of(target, Serves::Everything), expected, "{target}");
         }
-        Err(_) => Err(problem(StatusCode::BAD_REQUEST, "body", "the body ended before it was complete")),
+    }
+
+    #[test]
+    fn a_listener_has_its_own_routes_only() {
+        let targets = ["/auth", "/v1/verify", "/v1/revoke", "/api/v2/health", "/.well-known/jwks.json", "/metrics", "/keys"];
+        let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
+        assert_eq!(had(Serves::Everything), [true, true, true, true, true, false, false]);
+        assert_eq!(had(Serves::Auth), [true, false, false, false, false, false, false]);
+        assert_eq!(had(Serves::Operations), [false, false, false, false, false, true, true]);
     }
 }

@@ -8,11 +8,11 @@ pub mod inmanta;
 use std::{fmt, sync::Arc};
 
 use countersign_engine::{Blame, IssuerConfig, Reject};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     admission::{Budget, Exceeded},
-    http::{Body, empty},
+    http::{Body, Fields, Several, empty, only_line},
 };
 
 /// One system whose callers we answer as it would.
@@ -37,20 +37,14 @@ impl Surface {
         }
     }
 
-    /// The surface of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|surface| surface.name() == name)
-    }
-
     /// The credential a request carries. The additional header, where it is
     /// configured and present, wins over `Authorization`.
     #[must_use]
-    pub fn credential<'h>(self, headers: &'h HeaderMap, additional: Option<&HeaderName>) -> Credential<'h> {
+    pub fn credential<'h>(self, fields: &'h impl Fields, additional: Option<&HeaderName>) -> Credential<'h> {
         match self {
             Self::Generic | Self::Inmanta => {
-                let bare = additional.map_or(Credential::None, |name| only_line(headers, name));
-                if bare == Credential::None { bearer(headers) } else { bare }
+                let bare = additional.map_or(Credential::None, |name| only_line(fields, name).into());
+                if bare == Credential::None { bearer(fields) } else { bare }
             }
         }
     }
@@ -174,21 +168,21 @@ pub enum Credential<'h> {
     Conflict,
 }
 
-fn only_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Credential<'h> {
-    let mut lines = headers.get_all(name).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Credential::None,
-        (Some(line), None) => Credential::Token(line.as_bytes()),
-        (Some(_), Some(_)) => Credential::Conflict,
+impl<'h> From<Result<Option<&'h [u8]>, Several>> for Credential<'h> {
+    fn from(line: Result<Option<&'h [u8]>, Several>) -> Self {
+        match line {
+            Ok(None) => Self::None,
+            Ok(Some(line)) => Self::Token(line),
+            Err(Several) => Self::Conflict,
+        }
     }
 }
 
 /// `Authorization` of exactly two parts, the first `Bearer` in any case; any
 /// other scheme is no bearer token (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Credential<'_> {
-    let Credential::Token(line) = only_line(headers, &header::AUTHORIZATION) else {
-        return only_line(headers, &header::AUTHORIZATION);
-    };
+fn bearer(fields: &impl Fields) -> Credential<'_> {
+    let found = only_line(fields, &header::AUTHORIZATION).into();
+    let Credential::Token(line) = found else { return found };
     match line.split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") && !token.contains(&b' ') => Credential::Token(token),
         _ => Credential::None,
@@ -197,6 +191,8 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn credential(lines: &[(&'static str, &'static str)]) -> String {

@@ -6,31 +6,24 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{IssuerSection, KeySource, Location},
+    config::{IssuerSection, KeySource, Listener, Location, Serves},
     keysource::fetch::Fetcher,
+    listen::origin::Dialect,
 };
 
 pub(super) fn run(place: &Place) -> Result<(), Failure> {
     let config = place.load()?;
     print("The configuration is valid.")?;
     let server = &config.server;
-    let scheme = if server.tls.is_some() { "https" } else { "http" };
-    for address in &server.addresses {
-        print(format_args!("  listens on {scheme}://{address}, metrics on http://{}", server.metrics_address))?;
+    for (index, listener) in server.listeners.iter().enumerate() {
+        let scheme = if index == 0 && server.tls.is_some() { "https" } else { "http" };
+        describe_listener(listener, scheme)?;
     }
     match &server.additional_header {
         Some(name) => print(format_args!("  takes tokens from Authorization: Bearer and, first, from {name}"))?,
         None => print("  takes tokens from Authorization: Bearer")?,
     }
-    print(format_args!(
-        "  /auth answers as the {} surface; /api/v2 {} tokens",
-        server.auth_surface.name(),
-        demands(server.auth)
-    ))?;
-    if !server.proxies.trusted().is_empty() {
-        let networks: Vec<_> = server.proxies.trusted().iter().map(ToString::to_string).collect();
-        print(format_args!("  takes a client's address from {}, if {} says so", server.proxies.header(), networks.join(" or ")))?;
-    }
+    print(format_args!("  /api/v2 {} tokens", demands(server.auth)))?;
     if config.issuers.is_empty() {
         print("  no auth_jwt_* section: every token will be refused")?;
     }
@@ -44,6 +37,29 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     match place.revocations(&config) {
         Ok(file) => print(format_args!("  keeps revocations in {}", file.display()))?,
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
+    }
+    Ok(())
+}
+
+fn describe_listener(listener: &Listener, scheme: &str) -> io::Result<()> {
+    let Listener { name, places, serves, surface, proxies, dialect, proxy_protocol, .. } = listener;
+    let places: Vec<_> = places.iter().map(|place| place.url(scheme)).collect();
+    let places = places.join(" and ");
+    if *serves == Serves::Operations {
+        return print(format_args!("  listener {name}: {places}, for metrics and probes"));
+    }
+    let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
+    print(format_args!("  listener {name}: {places}{what}; /auth answers as the {} surface", surface.name()))?;
+    let trusted = proxies.trusted().join(" or ");
+    if trusted.is_empty() {
+        return Ok(());
+    }
+    print(format_args!("    takes a client's address from {}, if {trusted} says so", proxies.header()))?;
+    if *dialect != Dialect::None {
+        print(format_args!("    takes the original request from them in the {} dialect", dialect.name()))?;
+    }
+    if *proxy_protocol {
+        print("    expects a PROXY protocol header of version 2 from them")?;
     }
     Ok(())
 }

@@ -6,7 +6,11 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::{Failure, Place, print};
-use crate::{cli::KeysCommand, config::hashed, state};
+use crate::{
+    cli::KeysCommand,
+    config::{Config, Listener, Serves, hashed},
+    state,
+};
 
 pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
     match command {
@@ -24,11 +28,18 @@ fn client(name: &str) -> Result<(), Failure> {
     Ok(print(format_args!("[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""))?)
 }
 
+fn metrics_url(config: &Config) -> Result<String, Failure> {
+    let listener = config.server.listeners.iter().rev().find(|listener| listener.serves == Serves::Operations);
+    let address = listener.and_then(Listener::address);
+    let address = address.ok_or_else(|| Failure::work("no listener serves operations over TCP: name one by --url"))?;
+    Ok(format!("http://{address}/keys"))
+}
+
 /// Asks the running server.
 fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failure> {
     let url = match url {
         Some(url) => url,
-        None => format!("http://{}/keys", place.load()?.server.metrics_address),
+        None => metrics_url(&place.load()?)?,
     };
     if !url.starts_with("http://") {
         return Err(Failure::work(format_args!("{url} is no http:// URL: the listener for metrics speaks plain HTTP")));

@@ -7,7 +7,7 @@ use crate::{
     app::App,
     cli::ServeArgs,
     clock,
-    config::{ClientType, Config},
+    config::{ClientType, Config, Serves},
     issue::{self, Lifetime, TokenRequest},
     runtime::{self, Bound},
 };
@@ -50,16 +50,22 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
 
 fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
-    for address in &bound.main {
-        print(format_args!("  requests  {}://{address}", bound.scheme))?;
+    for listener in &bound.0 {
+        for place in &listener.places {
+            let url = place.url(listener.scheme);
+            match listener.serves {
+                Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
+                Serves::Everything | Serves::Auth => print(format_args!("  requests  {url}"))?,
+            }
+        }
     }
-    print(format_args!("  metrics   http://{}/metrics", bound.metrics))?;
-    let (Some(token), Some(address)) = (bootstrap, bound.main.first()) else { return Ok(()) };
+    let (Some(token), Some(main)) = (bootstrap, bound.0.first()) else { return Ok(()) };
+    let (Some(address), scheme) = (main.places.first(), main.scheme) else { return Ok(()) };
     let directory = place.state_dir()?;
     print(format_args!("  state     {} (embedded default: no --config was given)", directory.display()))?;
     print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
     print(token)?;
     print("\nTry it:\n")?;
-    print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}://{address}/auth", bound.scheme))?;
+    print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}/auth", address.url(scheme)))?;
     print("")
 }

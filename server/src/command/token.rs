@@ -58,7 +58,7 @@ fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
     load_keys(&app);
     answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
         Ok(verified) => accepted(&verified),
-        Err(reject) => refused(reject, token, app.server.rejected_token_status),
+        Err(reject) => refused(reject, token, app.server().rejected_token_status),
     })?;
     Ok(())
 }

@@ -1,14 +1,9 @@
-//! `[limits]`, and who is believed about where a request comes from.
+//! `[limits]`: what requests and connections may take.
 
-use std::collections::BTreeMap;
-
-use http::{HeaderName, header};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::{problem::Problem, reader::Reader, setting::Section};
-use crate::{
-    admission::Share,
-    listen::peer::{Network, Proxies},
-};
+use crate::admission::Share;
 
 /// How much of a core's time bad signatures may take; `None` for as much as they
 /// will.
@@ -17,7 +12,7 @@ use crate::{
 /// Half of a core for one issuer leaves room for another that is flooded too, and
 /// three quarters of it in all leave room for what needs no signature. Twenty sources
 /// that do all they may fill a core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// All of them together.
     pub core: Option<Share>,
@@ -27,6 +22,36 @@ pub struct Limits {
     pub source: Option<Share>,
     /// How many sources are told apart, for each core.
     pub sources: usize,
+}
+
+/// How many connections there may be, and how long they may take.
+///
+/// # Defaults
+/// A connection that does nothing outlives the idle connections of proxies (nginx
+/// keeps its own for a minute), so that it is the proxy that closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Connections open at a time, on all listeners together.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its head; TLS likewise.
+    pub head: Duration,
+    /// From there to the end of its body.
+    pub body: Duration,
+    /// From an answer to the next request.
+    pub idle: Duration,
+    /// From the signal to stop to the end of what is open.
+    pub drain: Duration,
+}
+
+impl Patience {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let mut reader = Reader::new(sections, "limits", problems);
+        let mut seconds =
+            |option, range: RangeInclusive<u64>, default| Duration::from_secs(reader.number(option, range).unwrap_or(default));
+        let (head, body) = (seconds("head_timeout", 1..=3600, 10), seconds("body_timeout", 1..=3600, 30));
+        let (idle, drain) = (seconds("idle_timeout", 1..=86_400, 120), seconds("drain_timeout", 0..=3600, 10));
+        Self { connections: reader.number("connections", 1..=1 << 20).unwrap_or(16_384), head, body, idle, drain }
+    }
 }
 
 impl Limits {
@@ -52,38 +77,4 @@ fn read_share(reader: &mut Reader<'_>, option: &str, default: u8) -> Option<Shar
         reader.problem(option, message, "write how many percent of a core's time they may take, or off for no limit");
     }
     share
-}
-
-/// `trusted_proxies` and `client_address_header` of `[listen]`.
-pub(super) fn read_proxies(listen: &mut Reader<'_>) -> Proxies {
-    let texts = listen.list("trusted_proxies").unwrap_or_default();
-    let networks = texts.into_iter().filter_map(|text| match Network::parse(text) {
-        Ok(network) => Some(network),
-        Err(help) => {
-            let message = format!("{text:?} of trusted_proxies in listen is no address or network");
-            listen.problem("trusted_proxies", message, &help);
-            None
-        }
-    });
-    let networks = networks.collect();
-    Proxies::new(networks, read_header(listen))
-}
-
-fn read_header(listen: &mut Reader<'_>) -> HeaderName {
-    const OPTION: &str = "client_address_header";
-    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const HELP: &str = "name the one that the proxies set, such as X-Forwarded-For or X-Real-IP";
-    let Some(text) = listen.text(OPTION) else { return DEFAULT };
-    match HeaderName::from_bytes(text.as_bytes()) {
-        // Its elements are not addresses but lists of parameters (RFC 7239).
-        Ok(name) if name == header::FORWARDED => {
-            listen.problem(OPTION, format!("{OPTION} in listen cannot be Forwarded: it is not read"), HELP);
-            DEFAULT
-        }
-        Ok(name) => name,
-        Err(_) => {
-            listen.problem(OPTION, format!("{OPTION} in listen: {text:?} is no header name"), HELP);
-            DEFAULT
-        }
-    }
 }

@@ -32,6 +32,13 @@ pub const ISSUER: &[&str] = &[
     "validate_cert",
 ];
 
+/// The prefix of the sections that describe listeners beside the main one.
+pub const LISTENER_PREFIX: &str = "listener_";
+
+/// The options of a `listener_*` section.
+pub const LISTENER: &[&str] =
+    &["bind", "client_address_header", "dialect", "proxy_protocol", "serves", "surface", "trusted_proxies"];
+
 const TRANSPORT: &[&str] = &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
 
 /// Every other section with its options. Options of Inmanta that steer what an
@@ -80,9 +87,23 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "wait_after_param",
         ],
     ),
-    ("listen", &["client_address_header", "surface", "threads", "trusted_proxies"]),
+    ("listen", &["client_address_header", "dialect", "proxy_protocol", "surface", "threads", "trusted_proxies"]),
     ("cache", &["megabytes"]),
-    ("limits", &["bad_signatures_per_core", "bad_signatures_per_issuer", "bad_signatures_per_source", "sources"]),
+    (
+        "limits",
+        &[
+            "bad_signatures_per_core",
+            "bad_signatures_per_issuer",
+            "bad_signatures_per_source",
+            "body_timeout",
+            "connections",
+            "drain_timeout",
+            "head_timeout",
+            "idle_timeout",
+            "sources",
+        ],
+    ),
+    ("log", &["format", "requests"]),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
     ("metrics", &["bind_address", "bind_port"]),
     ("revocation", &["capacity", "file"]),
@@ -134,6 +155,9 @@ pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
     if section.starts_with(ISSUER_PREFIX) {
         return Some(ISSUER);
     }
+    if section.starts_with(LISTENER_PREFIX) {
+        return Some(LISTENER);
+    }
     SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, options)| *options)
 }
 
@@ -159,7 +183,7 @@ mod tests {
 
     #[test]
     fn no_option_is_listed_twice() {
-        for (section, options) in SECTIONS.iter().chain(&[("auth_jwt_", ISSUER)]) {
+        for (section, options) in SECTIONS.iter().chain(&[("auth_jwt_", ISSUER), ("listener_", LISTENER)]) {
             let mut sorted = options.to_vec();
             sorted.sort_unstable();
             sorted.dedup();

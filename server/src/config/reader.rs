@@ -68,6 +68,17 @@ impl<'r> Reader<'r> {
         number
     }
 
+    /// One of the choices, by its name.
+    pub(super) fn choice<C: Copy>(&mut self, option: &str, choices: &[C], name: impl Fn(C) -> &'static str) -> Option<C> {
+        let text = self.text(option)?;
+        let chosen = choices.iter().copied().find(|choice| name(*choice) == text);
+        if chosen.is_none() {
+            let names: Vec<_> = choices.iter().map(|choice| name(*choice)).collect();
+            self.problem(option, format!("{option} {text:?} is unknown"), &format!("choose one of {}", names.join(", ")));
+        }
+        chosen
+    }
+
     /// A comma-separated list; an empty text is an empty list.
     pub(super) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
         let text = self.text(option)?;

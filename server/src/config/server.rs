@@ -1,26 +1,21 @@
-//! `[server]`, `[listen]`, `[limits]`, `[metrics]`, `[identity_headers]` and
-//! `[api_clients]`.
+//! `[server]`, `[listen]`, `[limits]`, `[log]`, `[metrics]`, `[identity_headers]`
+//! and `[api_clients]`.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     clients::ApiClients,
-    limits::{self, Limits},
+    limits::{Limits, Patience},
+    listener::{self, Listener},
+    log::Log,
     problem::Problem,
     reader::Reader,
     setting::Section,
     tls,
 };
-use crate::{
-    listen::peer::Proxies,
-    surface::{Surface, generic},
-};
+use crate::surface::generic;
 
 /// How we listen, and what is true of every request.
 #[derive(Debug)]
@@ -30,22 +25,20 @@ pub struct Server {
     pub auth: bool,
     /// A header that carries a bare token and wins over `Authorization`.
     pub additional_header: Option<HeaderName>,
-    /// The addresses of the main listener.
-    pub addresses: Vec<SocketAddr>,
-    /// The address for metrics and probes, never reachable through the main one.
-    pub metrics_address: SocketAddr,
+    /// The listeners: the main one first, that for metrics and probes last.
+    pub listeners: Vec<Listener>,
     /// TLS for the main listener.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Threads that serve requests; `None` for one per core.
     pub threads: Option<usize>,
-    /// Who says where a request comes from.
-    pub proxies: Proxies,
     /// How much time bad signatures may take.
     pub limits: Limits,
+    /// How many connections there may be, and how long they may take.
+    pub patience: Patience,
+    /// What is written down of requests.
+    pub log: Log,
     /// The memory for verified tokens, in bytes; none are remembered with 0.
     pub cache_bytes: usize,
-    /// Which system's answers `/auth` gives.
-    pub auth_surface: Surface,
     /// The status of a refused token on the Inmanta surface: 403 as the real
     /// system, or 401 as RFC 6750.
     pub rejected_token_status: StatusCode,
@@ -83,28 +76,25 @@ impl Server {
         check_later_sections(sections, problems);
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
-        let mut listen = Reader::new(sections, "listen", problems);
-        let threads = listen.number("threads", 1..=1024);
-        let auth_surface = read_surface(&mut listen);
-        let proxies = limits::read_proxies(&mut listen);
+        let threads = Reader::new(sections, "listen", problems).number("threads", 1..=1024);
+        let listeners = listener::read_all(sections, problems);
         let limits = Limits::read(sections, problems);
+        let patience = Patience::read(sections, problems);
+        let log = Log::read(&mut Reader::new(sections, "log", problems));
         let cache_bytes =
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
-        let metrics_address = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
-
         let mut server = Reader::new(sections, "server", problems);
         check_known_values(&mut server, warnings);
         Self {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
-            addresses: read_addresses(&mut server),
-            metrics_address,
+            listeners,
             tls: tls::read(&mut server),
             threads,
-            proxies,
             limits,
+            patience,
+            log,
             cache_bytes,
-            auth_surface,
             rejected_token_status: read_rejected_status(&mut server),
             max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),
             allow_origin: read_allow_origin(&mut server),
@@ -202,42 +192,6 @@ fn check_later_sections(sections: &BTreeMap<String, Section>, problems: &mut Vec
         transport.number("port", 1..=u16::MAX);
         transport.number("request_timeout", 0..=u32::MAX);
     }
-}
-
-fn read_surface(listen: &mut Reader<'_>) -> Surface {
-    let Some(name) = listen.text("surface") else { return Surface::Generic };
-    Surface::from_name(name).unwrap_or_else(|| {
-        let names: Vec<_> = Surface::ALL.iter().map(|surface| surface.name()).collect();
-        listen.problem("surface", format!("surface {name:?} is unknown"), &format!("choose one of {}", names.join(", ")));
-        Surface::Generic
-    })
-}
-
-fn read_addresses(server: &mut Reader<'_>) -> Vec<SocketAddr> {
-    let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
-    let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
-    if addresses.is_empty() {
-        server.problem("bind_address", "bind_address in server is empty", "name an address, such as 127.0.0.1");
-    }
-    addresses.into_iter().filter_map(|address| read_address(server, address)).map(|ip| SocketAddr::new(ip, port)).collect()
-}
-
-fn read_metrics_address(metrics: &mut Reader<'_>) -> SocketAddr {
-    let port = metrics.number("bind_port", 0..=u16::MAX).unwrap_or(8082);
-    let address = metrics.text("bind_address").and_then(|address| read_address(metrics, address));
-    SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
-}
-
-fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    let parsed = match bare {
-        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        bare => bare.parse().ok(),
-    };
-    if parsed.is_none() {
-        reader.problem("bind_address", format!("{address:?} is no IP address"), "write one such as 127.0.0.1, 0.0.0.0 or ::1");
-    }
-    parsed
 }
 
 fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {

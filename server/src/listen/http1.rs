@@ -1,53 +1,317 @@
-//! HTTP/1.1 by hyper.
+//! HTTP/1.1 and 1.0 (RFC 9112), made for questions of proxies: one is read, verified
+//! and answered in one go ([`exchange`]), without a future or a header map of its
+//! own. All other requests take the way of every protocol ([`routes::answer`]).
+//!
+//! A connection keeps no memory between requests: bytes are read into buffers that
+//! belong to the thread, and only what is left over of them is kept.
+
+pub mod answer;
+pub mod body;
+pub mod exchange;
+pub mod head;
 
 use std::{
-    convert::Infallible,
-    error::Error,
-    pin::{Pin, pin},
-    task::{Context, Poll},
+    io, mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
-use super::drain::Drain;
-use crate::http::Body;
+use self::{
+    answer::Outgoing,
+    body::{BodyFault, Incoming},
+    exchange::{Asked, Link, Pending, Step, refuse, take},
+    head::{Framing, Malformed, Persistence},
+};
+use super::{
+    stream::Stream,
+    watch::{TooLate, Watch},
+};
+use crate::{
+    http::problem,
+    requests::Answered,
+    routes::{self, Reply, Route},
+};
 
-/// Room for one request's head, and for reading ahead.
-const BUFFER: usize = 32 * 1024;
+/// How long a client is listened to that was refused in the middle of its request.
+/// To hang up at once could destroy the answer on its way (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// How many bytes of it.
+const LINGER_BYTES: usize = 1 << 20;
 
-/// Serves one connection until it ends, or until draining starts and the request
-/// in progress is answered.
-pub async fn serve<S, F>(stream: S, drain: &Drain, answer: impl Fn(Request<Incoming>) -> F)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = Response<Body>> + Unpin,
-{
-    let service = service_fn(|request| Certain(answer(request)));
-    let connection = Builder::new().max_buf_size(BUFFER).writev(false).serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    let ended = drain.wake_for(|context| {
-        if drain.has_started() && !std::mem::replace(&mut told, true) {
-            connection.as_mut().graceful_shutdown();
+/// A connection that speaks HTTP/1.
+pub struct Connection<'c> {
+    link: Link<'c>,
+    watch: Rc<Watch>,
+    stream: Stream,
+    /// Bytes read and not taken.
+    rest: Vec<u8>,
+    /// How many of them are known not to hold a whole head.
+    seen: usize,
+    /// Answers that the client has not taken yet.
+    unsent: Outgoing,
+    /// What to do when they are sent.
+    then: Option<Step<'c>>,
+    phase: Phase,
+}
+
+/// What a connection waits for, each for a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing: it has just got on.
+    Busy,
+    /// A request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The client, to take its answers.
+    Writing,
+}
+
+/// The client has gone.
+struct Gone;
+
+impl<'c> Connection<'c> {
+    /// A connection of which nothing was read yet.
+    pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream) -> Self {
+        let (rest, unsent) = (Vec::new(), Outgoing::default());
+        Self { link, watch, stream, rest, seen: 0, unsent, then: None, phase: Phase::Busy }
+    }
+
+    /// Serves it to its end.
+    pub async fn serve(mut self) {
+        let watch = Rc::clone(&self.watch);
+        loop {
+            match watch.in_time(|context| self.poll_step(context)).await {
+                Ok(Ok(Step::Answer(pending))) => Box::pin(self.answer(*pending)).await,
+                Ok(Ok(Step::Close { is_sending })) => return Box::pin(self.close(is_sending)).await,
+                Ok(Err(Gone)) => return,
+                Err(TooLate) if self.phase == Phase::Head => {
+                    self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, &mut self.unsent));
+                    self.phase = Phase::Busy;
+                }
+                Err(TooLate) => return,
+            }
         }
-        connection.as_mut().poll(context)
-    });
-    if let Err(error) = ended.await {
-        // The client's business: it hung up or did not speak HTTP.
-        tracing::debug!("connection ended: {error}{}", error.source().map(|source| format!(": {source}")).unwrap_or_default());
+    }
+
+    /// Sends and reads, and answers what can be answered at once.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step<'c>, Gone>> {
+        loop {
+            ready!(self.poll_send(context)).map_err(|_| Gone)?;
+            if let Some(step) = self.then.take() {
+                return Poll::Ready(Ok(step));
+            }
+            // Some of it may be left over from before a request that took a while.
+            if self.seen == self.rest.len() {
+                ready!(self.poll_take(context)).map_err(|_| Gone)?;
+            } else {
+                let bytes = mem::take(&mut self.rest);
+                self.take(&bytes);
+            }
+        }
+    }
+
+    /// Reads more, and answers what can be answered at once.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut buffer = self.link.local.buffers.take_input();
+        let kept = self.rest.len();
+        buffer[..kept].copy_from_slice(&self.rest);
+        let polled = poll_read(&mut self.stream, context, &mut buffer[kept..]);
+        match polled {
+            Poll::Ready(Ok(read)) => self.take(&buffer[..kept + read]),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.enter(if kept == 0 { Phase::Idle } else { Phase::Head }),
+        }
+        self.link.local.buffers.return_input(buffer);
+        polled.map_ok(|_| ())
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.link.local.buffers.lend_output(&mut self.unsent.0);
+        let taken = take(self.link, bytes, self.seen, &mut self.unsent);
+        let rest = &bytes[taken.bytes..];
+        match rest {
+            // Idle connections own no memory.
+            [] => self.rest = Vec::new(),
+            rest => {
+                self.rest.clear();
+                self.rest.extend_from_slice(rest);
+            }
+        }
+        if taken.bytes > 0 {
+            // What comes next is another request, with a time of its own.
+            self.phase = Phase::Busy;
+        }
+        (self.seen, self.then) = (taken.seen, taken.step);
+    }
+
+    /// Sends the answers there are.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.0.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut sent = 0;
+        while sent < self.unsent.0.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.unsent.0[sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => sent += written,
+                Poll::Pending => {
+                    self.unsent.0.drain(..sent);
+                    self.enter(Phase::Writing);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.link.local.buffers.return_output(&mut self.unsent.0);
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    /// Begins to wait for something, unless it waits for it already: who sends a byte
+    /// now and then does not get more time for it.
+    fn enter(&mut self, phase: Phase) {
+        if mem::replace(&mut self.phase, phase) == phase {
+            return;
+        }
+        let patience = &self.link.local.patience;
+        match phase {
+            Phase::Idle => self.watch.idle_for(patience.idle),
+            Phase::Head => self.watch.due_within(patience.head),
+            Phase::Writing | Phase::Busy => self.watch.due_within(patience.body),
+        }
+    }
+
+    /// Answers a request whose answer takes a while.
+    async fn answer(&mut self, pending: Pending<'c>) {
+        let Pending { asked, route, mut manner, mut is_sending, started, line } = pending;
+        self.enter(Phase::Busy);
+        let reply = match asked {
+            Asked::Question(answer) => answer.await,
+            Asked::Request { head, framing, expects_continue } => {
+                match self.receive(route, &head, framing, expects_continue).await {
+                    Ok(body) => {
+                        // However long it takes: whoever answers has limits of its own.
+                        self.watch.due_within(Duration::MAX);
+                        routes::answer(&self.link.local.app, self.link.peer, route, head.map(|()| body)).await
+                    }
+                    Err(Unreceived::Gone) => {
+                        self.then = Some(Step::Close { is_sending: false });
+                        return;
+                    }
+                    Err(Unreceived::Refused(malformed)) => {
+                        (manner.persistence, is_sending) = (Persistence::Close, true);
+                        Reply::from(problem(malformed.status, malformed.code, &malformed.detail))
+                    }
+                }
+            }
+        };
+        if self.watch.is_draining() {
+            manner.persistence = Persistence::Close;
+        }
+        self.unsent.response(&reply.response, manner);
+        let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
+        let local = self.link.local;
+        local.note_line(&local.app.server(), answered, line);
+        self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
+        self.phase = Phase::Busy;
+    }
+
+    /// Receives the body of a request.
+    async fn receive(&mut self, route: Route, head: &Request<()>, framing: Framing, expects: bool) -> Result<Bytes, Unreceived> {
+        let most = route.most_body(&self.link.local.app.server());
+        let mut incoming = Incoming::new(framing, most).map_err(|fault| Unreceived::of(fault, most))?;
+        let mut expects = expects && head.method() != http::Method::GET;
+        self.watch.due_within(self.link.local.patience.body);
+        loop {
+            let taken = incoming.take(&self.rest).map_err(|fault| Unreceived::of(fault, most))?;
+            self.rest.drain(..taken);
+            if incoming.is_complete() {
+                return Ok(incoming.bytes.into());
+            }
+            if mem::take(&mut expects) && self.rest.is_empty() {
+                self.unsent.0.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            let watch = Rc::clone(&self.watch);
+            match watch.in_time(|context| self.poll_more(context)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Unreceived::Gone),
+                Err(TooLate) => return Err(BODY_TOO_SLOW.into()),
+            }
+        }
+    }
+
+    /// Reads more into what is left over.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
+        let mut buffer = self.link.local.buffers.take_input();
+        let polled = poll_read(&mut self.stream, context, &mut buffer);
+        if let Poll::Ready(Ok(read)) = &polled {
+            self.rest.extend_from_slice(&buffer[..*read]);
+        }
+        self.link.local.buffers.return_input(buffer);
+        polled.map_ok(|_| ())
+    }
+
+    /// Closes; first, while the client is sending, listens to it for a while.
+    async fn close(&mut self, is_sending: bool) {
+        let watch = Rc::clone(&self.watch);
+        watch.due_within(LINGER);
+        if is_sending || self.stream.is_encrypted() {
+            let _whatever_comes = watch.finish(self.stream.shutdown()).await;
+        }
+        let mut heard = 0;
+        while is_sending && heard < LINGER_BYTES {
+            self.rest.clear();
+            match watch.in_time(|context| self.poll_more(context)).await {
+                Ok(Ok(())) => heard += self.rest.len(),
+                Ok(Err(_)) | Err(TooLate) => return,
+            }
+        }
     }
 }
 
-/// A future that cannot fail, as hyper wants it.
-struct Certain<F>(F);
+/// Why a body was not received.
+enum Unreceived {
+    /// The client has gone.
+    Gone,
+    /// It is refused.
+    Refused(Malformed),
+}
 
-impl<F: Future + Unpin> Future for Certain<F> {
-    type Output = Result<F::Output, Infallible>;
+impl From<Malformed> for Unreceived {
+    fn from(malformed: Malformed) -> Self {
+        Self::Refused(malformed)
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map(Ok)
+impl Unreceived {
+    fn of(fault: BodyFault, most: usize) -> Self {
+        let (status, code) = match fault {
+            BodyFault::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            BodyFault::Malformed(_) => (StatusCode::BAD_REQUEST, "body"),
+        };
+        let detail = match fault {
+            BodyFault::TooLarge => format!("a body may have {most} bytes").into(),
+            BodyFault::Malformed(detail) => detail.into(),
+        };
+        Self::Refused(Malformed { status, code, detail })
+    }
+}
+
+const HEAD_TOO_SLOW: Malformed = Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");
+const BODY_TOO_SLOW: Malformed = Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
+
+/// Reads what there is; an end is an error.
+fn poll_read(stream: &mut Stream, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    match buffer.filled().len() {
+        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        read => Poll::Ready(Ok(read)),
     }
 }

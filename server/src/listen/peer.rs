@@ -12,24 +12,31 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::http::Fields;
 
 /// The proxies that are believed, and the header they say it in.
 #[derive(Clone, Debug)]
 pub struct Proxies {
     trusted: Vec<Network>,
+    unix: bool,
     header: HeaderName,
 }
+
+/// Where the other end of a Unix socket is. No connection over IP comes from it.
+pub const UNIX: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The most proxies one request is followed through. A list that names only proxies
 /// is not worth reading to its end.
 const HOPS: usize = 32;
 
 impl Proxies {
-    /// Proxies in these networks, which put the address of a client into `header`.
+    /// Proxies in these networks, and at the other end of Unix sockets if `unix`,
+    /// which put the address of a client into `header`.
     #[must_use]
-    pub fn new(trusted: Vec<Network>, header: HeaderName) -> Self {
-        Self { trusted, header }
+    pub fn new(trusted: Vec<Network>, unix: bool, header: HeaderName) -> Self {
+        Self { trusted, unix, header }
     }
 
     /// The header.
@@ -38,25 +45,26 @@ impl Proxies {
         &self.header
     }
 
-    /// The networks.
+    /// The networks, and `unix`, as they are written.
     #[must_use]
-    pub fn trusted(&self) -> &[Network] {
-        &self.trusted
+    pub fn trusted(&self) -> Vec<String> {
+        let unix = self.unix.then(|| "unix".into());
+        self.trusted.iter().map(ToString::to_string).chain(unix).collect()
     }
 
     /// The address of the client of a request that came through `peer`: the last one
     /// that somebody we trust has vouched for. Nothing left of what cannot be read is
     /// believed.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn client(&self, peer: IpAddr, fields: &dyn Fields) -> IpAddr {
         let mut known = peer.to_canonical();
         if !self.trust(known) {
             return known;
         }
-        let lines = headers.get_all(&self.header).iter().rev();
-        let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).take(HOPS);
+        let lines = (0..HOPS).map_while(|nth| fields.line(&self.header, nth));
+        let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(HOPS);
         for hop in hops {
-            let Some(before) = address(hop) else { return known };
+            let Some(before) = address(hop).filter(|before| *before != UNIX) else { return known };
             known = before;
             if !self.trust(known) {
                 return known;
@@ -67,12 +75,17 @@ impl Proxies {
 
     /// Whether this looks like a proxy that was forgotten in the configuration.
     #[must_use]
-    pub fn are_missing(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
-        headers.contains_key(&self.header) && !self.trust(peer.to_canonical())
+    pub fn are_missing(&self, peer: IpAddr, fields: &dyn Fields) -> bool {
+        fields.line(&self.header, 0).is_some() && !self.trust(peer)
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(address))
+    /// Whether the other end of a connection is one of them.
+    #[must_use]
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        match peer.to_canonical() {
+            UNIX => self.unix,
+            peer => self.trusted.iter().any(|network| network.contains(peer)),
+        }
     }
 }
 
@@ -145,13 +158,13 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
     fn client(trusted: &[&str], peer: &str, lines: &[&[u8]]) -> String {
         let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
-        let proxies = Proxies::new(trusted, HeaderName::from_static("x-forwarded-for"));
+        let proxies = Proxies::new(trusted, false, HeaderName::from_static("x-forwarded-for"));
         let mut headers = HeaderMap::new();
         headers.append("x-real-ip", HeaderValue::from_static("203.0.113.66"));
         for line in lines {
@@ -227,6 +240,20 @@ mod tests {
         ] {
             assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[text.as_bytes()]), "10.0.0.1", "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_other_end_of_a_unix_socket_is_trusted_by_name_only() {
+        let everything = vec![Network::parse("0.0.0.0/0").unwrap()];
+        let header = HeaderName::from_static("x-forwarded-for");
+        assert!(!Proxies::new(everything, false, header.clone()).trust(UNIX));
+        let proxies = Proxies::new(Vec::new(), true, header.clone());
+        let said = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header.clone(), HeaderValue::from_static(text))]);
+            proxies.client(UNIX, &headers).to_string()
+        };
+        assert_eq!(said("198.51.100.7"), "198.51.100.7");
+        assert_eq!(said("198.51.100.7, 0.0.0.0"), "0.0.0.0", "nobody can be made one by a header");
     }
 
     #[test]

@@ -4,94 +4,101 @@
 //! carries every identity header, empty where there is nothing to say, so that a
 //! proxy overwrites whatever a client sent under those names.
 
-use bytes::Bytes;
-use countersign_engine::{Reject, Verified};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use std::{pin::Pin, sync::Arc};
 
+use countersign_engine::{Identity, Reject, Verified};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::Reply;
 use crate::{
-    admission::{Caller, Peer},
+    admission::Caller,
     app::{App, Verdict},
-    http::{Body, empty, no_store},
+    config::{Listener, Server},
+    http::{Body, Fields, empty, no_store},
     metrics::Outcome,
-    routes::Answer,
-    surface::{Credential, Refusal, Style},
+    surface::{Credential, Style, Surface},
 };
 
-/// Answers one question of a proxy: at once, unless the issuer is to be asked for
-/// its keys first.
-pub(super) fn answer<'a>(app: &'a App, peer: Peer<'a>, headers: &HeaderMap) -> Answer<'a> {
-    let surface = app.server.auth_surface;
-    let caller = app.caller(peer, headers);
-    Answer::ready(match surface.credential(headers, app.server.additional_header.as_ref()) {
-        Credential::None => count(app, Outcome::NoToken, surface.challenge(Style::Bare)),
-        Credential::Conflict => count(app, Outcome::Conflict, surface.conflict(Style::Bare)),
-        Credential::Token(token) => match app.verify_or_wait(&caller, token) {
-            Verdict::Now(verified) => judge(app, &caller, token, verified),
-            Verdict::Later(refetch) => {
-                let (caller, token) = (caller.detached(), token.to_vec());
-                return Answer::later(async move {
-                    let verified = app.verify_after(&caller, refetch, &token).await;
-                    judge(app, &caller, &token, verified)
-                });
-            }
-        },
-    })
+/// What is said to a question of a proxy.
+pub enum Decision<'a, 't> {
+    /// Whoever it is may pass.
+    Allowed(Verified<'t>),
+    /// Something else.
+    Answered(Reply),
+    /// Nothing yet: the issuer is to be asked for its keys first.
+    Later(Pin<Box<dyn Future<Output = Reply> + 'a>>),
 }
 
-fn judge(app: &App, caller: &Caller<'_, '_>, token: &[u8], verified: Result<Verified<'_>, Reject>) -> Response<Body> {
-    match verified {
-        Ok(verified) => count(app, Outcome::Verified, allow(app, &verified)),
-        Err(reject) => count(app, Outcome::Rejected(reject), refuse(app, &app.refusal(caller, reject, token))),
+/// Decides on one question of a proxy.
+pub fn decide<'a, 't>(
+    app: &Arc<App>,
+    server: &Server,
+    listener: &Listener,
+    caller: &Caller<'a, '_>,
+    fields: &'t impl Fields,
+) -> Decision<'a, 't> {
+    let surface = listener.surface;
+    let token = match surface.credential(fields, server.additional_header.as_ref()) {
+        Credential::None => return answered(app, Outcome::NoToken, surface.challenge(Style::Bare)),
+        Credential::Conflict => return answered(app, Outcome::Conflict, surface.conflict(Style::Bare)),
+        Credential::Token(token) => token,
+    };
+    match app.verify_or_wait(caller, token) {
+        Verdict::Now(Ok(verified)) => {
+            app.metrics.count(Outcome::Verified);
+            Decision::Allowed(verified)
+        }
+        Verdict::Now(Err(reject)) => Decision::Answered(refuse(app, server, surface, caller, reject, token)),
+        Verdict::Later(refetch) => {
+            let (app, caller, token) = (Arc::clone(app), caller.detached(), token.to_vec());
+            Decision::Later(Box::pin(async move {
+                let verified = app.verify_after(&caller, refetch, &token).await;
+                let server = app.server();
+                match verified {
+                    Ok(verified) => counted(&app, Outcome::Verified, allow(&server, &verified)),
+                    Err(reject) => refuse(&app, &server, surface, &caller, reject, &token),
+                }
+            }))
+        }
     }
 }
 
-fn count(app: &App, outcome: Outcome, response: Response<Body>) -> Response<Body> {
+fn answered<'a, 't>(app: &App, outcome: Outcome, response: Response<Body>) -> Decision<'a, 't> {
+    Decision::Answered(counted(app, outcome, no_store(response)))
+}
+
+fn refuse(app: &App, server: &Server, surface: Surface, caller: &Caller<'_, '_>, reject: Reject, token: &[u8]) -> Reply {
+    let refusal = app.refusal(caller, reject, token);
+    let response = surface.refuse(Style::Bare, &refusal, server.rejected_token_status);
+    counted(app, Outcome::Rejected(reject), no_store(response))
+}
+
+fn counted(app: &App, outcome: Outcome, response: Response<Body>) -> Reply {
     app.metrics.count(outcome);
-    no_store(response)
+    Reply { response, outcome: Some(outcome) }
 }
 
-fn refuse(app: &App, refusal: &Refusal<'_>) -> Response<Body> {
-    app.server.auth_surface.refuse(Style::Bare, refusal, app.server.rejected_token_status)
-}
-
-fn allow(app: &App, verified: &Verified<'_>) -> Response<Body> {
+/// Whoever it is may pass.
+pub(super) fn allow(server: &Server, verified: &Verified<'_>) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.reserve(ROOM);
-    let names = &app.server.identity_headers;
-    let identity = verified.identity();
-    let texts = [identity.subject(), identity.user(), identity.issuer(), identity.client_types()];
-    let values = header_values(texts).into_iter().chain([HeaderValue::from_static("")]);
-    for (name, value) in [&names.subject, &names.user, &names.issuer, &names.client_types, &names.tenant].into_iter().zip(values)
-    {
-        if let Some(name) = name {
-            headers.insert(name, value);
-        }
+    for (name, value) in lines_of(server, verified.identity()) {
+        // They are visible ASCII, as the engine has written them.
+        let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
+        response.headers_mut().insert(name, value);
     }
     response
 }
 
-/// The identity headers, and what every answer has besides.
-const ROOM: usize = 8;
-
-/// Texts that are visible ASCII as values, all of them in one piece of memory.
-fn header_values<const N: usize>(texts: [&str; N]) -> [HeaderValue; N] {
-    let all = Bytes::from(texts.concat());
-    let mut start = 0;
-    texts.map(|text| {
-        let value = all.slice(start..start + text.len());
-        start += text.len();
-        HeaderValue::from_maybe_shared(value).unwrap_or(HeaderValue::from_static(""))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_in_one_piece_of_memory_are_kept_apart() {
-        assert_eq!(header_values(["bob", "", "https://idp/", "api,agent"]), ["bob", "", "https://idp/", "api,agent"]);
-        assert_eq!(header_values(["", ""]), ["", ""]);
-    }
+/// The header lines of an answer that lets a request pass.
+pub fn lines_of<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
+    let names = &server.identity_headers;
+    let identity = [
+        (&names.subject, identity.subject()),
+        (&names.user, identity.user()),
+        (&names.issuer, identity.issuer()),
+        (&names.client_types, identity.client_types()),
+        (&names.tenant, ""),
+    ];
+    let identity = identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())));
+    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity)
 }

@@ -6,9 +6,11 @@ use countersign_engine::KeySet;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::Reply;
 use crate::{
-    admission::Peer,
+    admission::Caller,
     app::App,
+    config::Server,
     http::{Body, empty, json, no_store},
     revocation::Status,
     surface::{Credential, Style, Surface},
@@ -33,41 +35,46 @@ pub(super) fn ready(app: &App) -> Response<Body> {
 }
 
 /// `/api/v2/health`: open to everyone, but a token that comes along must be good.
-pub(super) async fn inmanta(app: &App, peer: Peer<'_>, method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let mut response = no_store(inmanta_answer(app, peer, method, headers).await);
-    if let Some(origin) = &app.server.allow_origin {
+pub(super) async fn inmanta(app: &App, server: &Server, caller: &Caller<'_, '_>, method: &Method, headers: &HeaderMap) -> Reply {
+    let mut response = no_store(inmanta_answer(app, server, caller, method, headers).await);
+    if let Some(origin) = &server.allow_origin {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
-    response
+    response.into()
 }
 
-async fn inmanta_answer(app: &App, peer: Peer<'_>, method: &Method, headers: &HeaderMap) -> Response<Body> {
+async fn inmanta_answer(
+    app: &App,
+    server: &Server,
+    caller: &Caller<'_, '_>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response<Body> {
     if method == Method::OPTIONS {
-        return preflight(app);
+        return preflight(server);
     }
     if method != Method::GET && method != Method::HEAD {
         return super::method_not_allowed("GET, HEAD");
     }
-    if !app.server.auth {
+    if !server.auth {
         return empty(StatusCode::OK);
     }
-    let caller = app.caller(peer, headers);
-    match Surface::Inmanta.credential(headers, app.server.additional_header.as_ref()) {
+    match Surface::Inmanta.credential(headers, server.additional_header.as_ref()) {
         Credential::None => empty(StatusCode::OK),
         Credential::Conflict => Surface::Inmanta.conflict(Style::Body),
-        Credential::Token(token) => match app.verify(&caller, token).await {
+        Credential::Token(token) => match app.verify(caller, token).await {
             Ok(_) => empty(StatusCode::OK),
             Err(reject) => {
-                let refusal = app.refusal(&caller, reject, token);
-                Surface::Inmanta.refuse(Style::Body, &refusal, app.server.rejected_token_status)
+                let refusal = app.refusal(caller, reject, token);
+                Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status)
             }
         },
     }
 }
 
 /// The answer to a browser that asks before it sends.
-fn preflight(app: &App) -> Response<Body> {
-    let allowed = if app.server.auth {
+fn preflight(server: &Server) -> Response<Body> {
+    let allowed = if server.auth {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
     } else {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"

@@ -13,13 +13,14 @@ use serde_json::json;
 
 use crate::{
     app::{App, Revoking},
+    config::{ApiClients, Server},
     http::{Body, empty, json},
     revocation::{Entry, RevokeFault, record::Record},
 };
 
 /// Answers 200 once the revocation is kept and in force.
-pub(super) async fn answer(app: &App, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
-    match revoke(app, headers, body).await {
+pub(super) async fn answer(app: &App, server: &Server, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+    match revoke(app, &server.api_clients, headers, body).await {
         Ok(()) => empty(StatusCode::OK),
         Err(fault) => fault.answer(),
     }
@@ -76,9 +77,9 @@ impl Fault {
     }
 }
 
-async fn revoke(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+async fn revoke(app: &App, clients: &ApiClients, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
     let mut parameters = Parameters::read(body)?;
-    let client = authenticate(app, headers, &mut parameters)?;
+    let client = authenticate(clients, headers, &mut parameters)?;
     // An empty parameter is none (RFC 6749 section 3.1).
     let token = parameters.token.take().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
     let record = parameters.record();
@@ -116,7 +117,7 @@ impl Parameters {
 
 /// The client, by RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and
 /// `client_secret`; not both.
-fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> Result<String, Fault> {
+fn authenticate(clients: &ApiClients, headers: &HeaderMap, parameters: &mut Parameters) -> Result<String, Fault> {
     let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
@@ -124,7 +125,6 @@ fn authenticate(app: &App, headers: &HeaderMap, parameters: &mut Parameters) -> 
         (Some(line), None, None) => basic(line),
         _ => None,
     };
-    let clients = &app.server.api_clients;
     let known = credentials.filter(|(name, secret)| clients.accept(name, secret.as_bytes()));
     match known {
         Some((name, _)) => Ok(name),

@@ -10,26 +10,27 @@ use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Reply;
 use crate::{
-    admission::Peer,
+    admission::Caller,
     app::App,
-    http::{Body, json, problem},
+    config::Server,
+    http::{Body, json, no_store, problem},
     metrics::Outcome,
     surface::{Credential, Refusal, Surface, generic},
 };
 
 /// Answers with the claims, or with a problem that carries the reject code.
-pub(super) async fn answer(app: &App, peer: Peer<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
-    let caller = app.caller(peer, headers);
-    let (outcome, response) = match token(app, headers, body) {
+pub(super) async fn answer(app: &App, server: &Server, caller: &Caller<'_, '_>, headers: &HeaderMap, body: &[u8]) -> Reply {
+    let (outcome, response) = match token(server, headers, body) {
         Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
-        Ok(token) => match app.verify(&caller, &token).await {
+        Ok(token) => match app.verify(caller, &token).await {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
-            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(&caller, reject, &token))),
+            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(caller, reject, &token))),
         },
     };
     app.metrics.count(outcome);
-    response
+    Reply { response: no_store(response), outcome: Some(outcome) }
 }
 
 fn verified_json(verified: &Verified<'_>) -> Value {
@@ -72,9 +73,9 @@ impl BadRequest {
     }
 }
 
-fn token(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, BadRequest> {
+fn token(server: &Server, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, BadRequest> {
     if body.is_empty() {
-        return match Surface::Generic.credential(headers, app.server.additional_header.as_ref()) {
+        return match Surface::Generic.credential(headers, server.additional_header.as_ref()) {
             Credential::Token(token) => Ok(token.to_vec()),
             Credential::None => Err(BadRequest::missing()),
             Credential::Conflict => Err(BadRequest::conflict()),

@@ -1,0 +1,235 @@
+//! Listeners: the main one of `[server]` and `[listen]`, that of `[metrics]`, and
+//! any number of `[listener_<name>]`.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use http::{HeaderName, header};
+
+use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section};
+use crate::{
+    listen::{
+        origin::Dialect,
+        peer::{Network, Proxies},
+    },
+    surface::Surface,
+};
+
+/// One listener: where it is, what it answers, and whom it believes.
+#[derive(Debug)]
+pub struct Listener {
+    /// `main`, `metrics`, or what follows `listener_` in the name of its section.
+    pub name: String,
+    /// Where it is bound.
+    pub places: Vec<Place>,
+    /// Which option to change when it cannot be bound.
+    pub option: String,
+    /// What it answers.
+    pub serves: Serves,
+    /// Whose answers `/auth` gives here.
+    pub surface: Surface,
+    /// Who says where a request comes from.
+    pub proxies: Proxies,
+    /// How they say which request they ask about.
+    pub dialect: Dialect,
+    /// Whether their connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+}
+
+/// An address that can be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A TCP port of an address.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Place {
+    /// As it is asked for.
+    #[must_use]
+    pub fn url(&self, scheme: &str) -> String {
+        match self {
+            Self::Tcp(address) => format!("{scheme}://{address}"),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+}
+
+/// Which routes a listener has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// All but those for operators.
+    Everything,
+    /// `/auth` and the probes.
+    Auth,
+    /// Metrics, the state of keys, and probes.
+    Operations,
+}
+
+impl Listener {
+    /// Where it is reached over TCP, if it is.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.places.iter().find_map(|place| match place {
+            Place::Tcp(address) => Some(*address),
+            Place::Unix(_) => None,
+        })
+    }
+}
+
+impl Serves {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Everything, Self::Auth, Self::Operations];
+
+    /// Its name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Auth => "auth",
+            Self::Operations => "operations",
+        }
+    }
+}
+
+/// All listeners: the main one first, that for metrics last.
+pub(super) fn read_all(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Vec<Listener> {
+    let addresses = read_addresses(&mut Reader::new(sections, "server", problems));
+    let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), "main", Serves::Everything);
+    main.places = addresses;
+    main.option = "bind_address and bind_port in [server]".into();
+    let mut listeners = vec![main];
+    for (section, name) in sections.keys().filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?))) {
+        let mut reader = Reader::new(sections, section, problems);
+        let mut listener = Listener::read(&mut reader, name, Serves::Everything);
+        listener.places = read_places(&mut reader);
+        listeners.push(listener);
+    }
+    let mut metrics = Reader::new(sections, "metrics", problems);
+    let place = read_metrics_address(&mut metrics);
+    let option = "bind_address and bind_port in [metrics]".into();
+    listeners.push(Listener { places: vec![place], option, ..Listener::read(&mut metrics, "metrics", Serves::Operations) });
+    listeners
+}
+
+impl Listener {
+    /// What a section says, apart from where it is bound.
+    fn read(reader: &mut Reader<'_>, name: &str, serves: Serves) -> Self {
+        Self {
+            name: name.into(),
+            places: Vec::new(),
+            option: format!("bind in [{}]", reader.section),
+            serves: reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(serves),
+            surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
+            proxies: read_proxies(reader),
+            dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name).unwrap_or(Dialect::None),
+            proxy_protocol: read_proxy_protocol(reader),
+        }
+    }
+}
+
+/// It would be believed of nobody without proxies that are trusted.
+fn read_proxy_protocol(reader: &mut Reader<'_>) -> bool {
+    let is_on = reader.flag("proxy_protocol").unwrap_or(false);
+    if is_on && reader.list("trusted_proxies").is_none_or(|trusted| trusted.is_empty()) {
+        let text = format!("proxy_protocol in {} is on, but nobody is trusted to speak it", reader.section);
+        reader.problem("proxy_protocol", text, "name the proxies that speak it in trusted_proxies");
+    }
+    is_on
+}
+
+fn read_addresses(server: &mut Reader<'_>) -> Vec<Place> {
+    let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
+    let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
+    if addresses.is_empty() {
+        server.problem("bind_address", "bind_address in server is empty", "name an address, such as 127.0.0.1");
+    }
+    let addresses = addresses.into_iter().filter_map(|address| read_address(server, address));
+    addresses.map(|ip| Place::Tcp(SocketAddr::new(ip, port))).collect()
+}
+
+fn read_metrics_address(metrics: &mut Reader<'_>) -> Place {
+    let port = metrics.number("bind_port", 0..=u16::MAX).unwrap_or(8082);
+    let address = metrics.text("bind_address").and_then(|address| read_address(metrics, address));
+    Place::Tcp(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port))
+}
+
+fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let parsed = match bare {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        bare => bare.parse().ok(),
+    };
+    if parsed.is_none() {
+        reader.problem("bind_address", format!("{address:?} is no IP address"), "write one such as 127.0.0.1, 0.0.0.0 or ::1");
+    }
+    parsed
+}
+
+/// `bind` of a listener of its own: addresses with their ports, and Unix sockets.
+fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
+    const HELP: &str = "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
+    let texts = reader.list("bind").unwrap_or_default();
+    if texts.is_empty() {
+        let message = format!("bind is required in {} section", reader.section);
+        reader.problem("bind", message, HELP);
+    }
+    let mut places = Vec::new();
+    for text in texts {
+        let path = text.strip_prefix("unix:").map(PathBuf::from).filter(|path| path.is_absolute());
+        match path.map(Place::Unix).or_else(|| text.parse().ok().map(Place::Tcp)) {
+            Some(place) => places.push(place),
+            None => reader.problem("bind", format!("{text:?} is neither an address with a port nor a Unix socket"), HELP),
+        }
+    }
+    places
+}
+
+/// `trusted_proxies` and `client_address_header`.
+fn read_proxies(listen: &mut Reader<'_>) -> Proxies {
+    let (mut networks, mut unix) = (Vec::new(), false);
+    for text in listen.list("trusted_proxies").unwrap_or_default() {
+        match Network::parse(text) {
+            Ok(network) => networks.push(network),
+            Err(_) if text == "unix" => unix = true,
+            Err(help) => {
+                let message = format!("{text:?} of trusted_proxies in {} is no address or network", listen.section);
+                listen.problem("trusted_proxies", message, &help);
+            }
+        }
+    }
+    Proxies::new(networks, unix, read_client_header(listen))
+}
+
+fn read_client_header(listen: &mut Reader<'_>) -> HeaderName {
+    const OPTION: &str = "client_address_header";
+    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const HELP: &str = "name the one that the proxies set, such as X-Forwarded-For or X-Real-IP";
+    let Some(text) = listen.text(OPTION) else { return DEFAULT };
+    match HeaderName::from_bytes(text.as_bytes()) {
+        // Its elements are not addresses but lists of parameters (RFC 7239).
+        Ok(name) if name == header::FORWARDED => {
+            listen.problem(OPTION, format!("{OPTION} in {} cannot be Forwarded: it is not read", listen.section), HELP);
+            DEFAULT
+        }
+        Ok(name) => name,
+        Err(_) => {
+            listen.problem(OPTION, format!("{OPTION} in {}: {text:?} is no header name", listen.section), HELP);
+            DEFAULT
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Listening and accepting.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::FileTypeExt as _,
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::peer::UNIX;
+use crate::config::Place;
+
+/// A socket that listens.
+pub struct Acceptor {
+    socket: AsyncFd<OwnedFd>,
+    place: Place,
+}
+
+/// A connection that no runtime has seen yet.
+pub struct Accepted {
+    /// Its socket, which does not block.
+    pub socket: OwnedFd,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+impl Accepted {
+    /// Says something short, and hangs up.
+    pub fn refuse(self, answer: &[u8]) {
+        // To a socket that nothing was written to, it fits.
+        let _gone_already = rustix::io::write(&self.socket, answer);
+    }
+}
+
+impl Acceptor {
+    /// Listens at a place.
+    ///
+    /// # Errors
+    /// The system's, with the place and a remedy in its text.
+    pub fn bind(place: &Place, option: &str) -> io::Result<Self> {
+        let listen = || match place {
+            Place::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
+            Place::Unix(path) => {
+                remove_stale(path)?;
+                Self::new(std::os::unix::net::UnixListener::bind(path)?.into())
+            }
+        };
+        listen().map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {place}: {error}; choose another with {option}"))
+        })
+    }
+
+    /// Takes over a socket that listens already.
+    ///
+    /// # Errors
+    /// It is no socket of a kind we know.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let place = match rustix::net::getsockname(&socket)? {
+            address if let Ok(address) = SocketAddr::try_from(address.clone()) => {
+                // Answers are small: waiting to fill a segment only adds latency. What is
+                // accepted inherits it.
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                Place::Tcp(address)
+            }
+            address => Place::Unix(unix_path(&address)?.into()),
+        };
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        #[expect(deprecated, reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot")]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self { socket, place })
+    }
+
+    /// Where it really listens.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Accepts connections for ever, handing each to `hand_over`.
+    pub async fn accept(self, mut hand_over: impl FnMut(Accepted)) {
+        loop {
+            let accepted = self.socket.async_io(Interest::READABLE, |socket| {
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                Ok(acceptfrom_with(socket.as_fd(), flags)?)
+            });
+            match accepted.await {
+                Ok((socket, address)) => hand_over(Accepted { socket, address: address_of(address) }),
+                // It hung up before it was its turn.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // Out of file descriptors, most likely: they come back when connections end.
+                Err(error) => {
+                    tracing::warn!("accepting a connection failed: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let Place::Unix(path) = &self.place {
+            #[expect(clippy::disallowed_methods, reason = "the socket is ours, and nobody answers there any more")]
+            let _gone_already = fs::remove_file(path);
+        }
+    }
+}
+
+fn address_of(address: Option<SocketAddrAny>) -> IpAddr {
+    address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(UNIX, |address| address.ip())
+}
+
+fn unix_path(address: &SocketAddrAny) -> io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let unix = rustix::net::SocketAddrUnix::try_from(address.clone())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither TCP nor Unix"))?;
+    Ok(std::ffi::OsStr::from_bytes(unix.path_bytes().unwrap_or_default()).into())
+}
+
+/// Removes a socket that a process left behind which did not end as it should. One
+/// that somebody answers at stays, and so does whatever is no socket.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let refused =
+        || std::os::unix::net::UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_socket && refused() {
+        #[expect(clippy::disallowed_methods, reason = "nobody listens at this socket any more")]
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! The head of a request (RFC 9112), read once and strictly.
+//!
+//! httparse finds the lines. What two readers could understand differently is
+//! refused: lines that end in LF alone, two lengths, a length beside chunks, codings
+//! that are not just `chunked`, and a Host that is missing or there twice.
+
+use std::{borrow::Cow, mem::MaybeUninit};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use httparse::{Header, Status};
+use memchr::{memchr_iter, memmem};
+
+use crate::http::Fields;
+
+/// The longest head, in bytes: the longest token, twice that of everything else.
+pub const MOST_BYTES: usize = 32 * 1024;
+/// The most header lines.
+pub const MOST_LINES: usize = 100;
+
+/// Room for the header lines of one request.
+pub type Room<'b> = [MaybeUninit<Header<'b>>; MOST_LINES];
+
+/// What the bytes at the start of a buffer are.
+pub enum Parsed<'r, 'b> {
+    /// The beginning of a head.
+    Partial,
+    /// A whole head.
+    Whole(Head<'r, 'b>),
+    /// Neither.
+    Malformed(Malformed),
+}
+
+/// The head of a request.
+pub struct Head<'r, 'b> {
+    /// The method, any token.
+    pub method: &'b str,
+    /// The request target, as it was written.
+    pub target: &'b str,
+    /// Its length with the empty line at its end, in bytes.
+    pub length: usize,
+    /// What follows it.
+    pub framing: Framing,
+    /// Whether another request may follow on the connection.
+    pub persistence: Persistence,
+    /// Whether the client waits for a word before it sends the body.
+    pub expects_continue: bool,
+    lines: &'r [Header<'b>],
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing.
+    Empty,
+    /// So many bytes, more than none.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// Whether a connection is kept after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It is closed.
+    Close,
+    /// It is kept.
+    Keep,
+    /// It is kept, and the client has to be told: HTTP/1.0.
+    KeepAloud,
+}
+
+/// Why the bytes are no request that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// A stable code.
+    pub code: &'static str,
+    /// What is wrong, in words.
+    pub detail: Cow<'static, str>,
+}
+
+impl Malformed {
+    const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self { status, code, detail: Cow::Borrowed(detail) }
+    }
+
+    const fn bad(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    const fn head_too_large(detail: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+    }
+
+    pub(super) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, code, detail)
+    }
+}
+
+impl Fields for Head<'_, '_> {
+    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
+        let name = name.as_str();
+        let lines = self.lines.iter().rev().filter(|line| line.name.len() == name.len());
+        lines.filter(|line| line.name.eq_ignore_ascii_case(name)).nth(nth).map(|line| line.value)
+    }
+}
+
+impl Head<'_, '_> {
+    /// The same in the vocabulary of all protocols.
+    ///
+    /// # Errors
+    /// The target is no URI.
+    pub fn to_request(&self) -> Result<Request<()>, Malformed> {
+        let mut request = Request::new(());
+        // An OPTIONS request about the server as a whole, and a CONNECT, are no paths.
+        *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).map_err(|_| TARGET)?;
+        let headers = request.headers_mut();
+        *headers = HeaderMap::with_capacity(self.lines.len());
+        for line in self.lines {
+            let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| LINES)?;
+            headers.append(name, HeaderValue::from_bytes(line.value).map_err(|_| LINES)?);
+        }
+        Ok(request)
+    }
+}
+
+const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
+const LINES: Malformed = Malformed::bad("head", "the bytes are no HTTP/1.1 request");
+
+/// Reads the head at the start of `bytes`. Of a partial one it looks at what comes
+/// after the first `seen` bytes only, so that sending a head byte by byte does not
+/// have it read again and again.
+pub fn parse<'r, 'b>(bytes: &'b [u8], seen: usize, room: &'r mut Room<'b>) -> Parsed<'r, 'b> {
+    let from = seen.saturating_sub(END.len() - 1);
+    let Some(end) = bytes.get(from..).and_then(|new| memmem::find(new, END)) else {
+        return partial(bytes, seen);
+    };
+    let head = &bytes[..from + end + END.len()];
+    if has_bare_line_feed(head, 0) {
+        return Parsed::Malformed(BARE);
+    }
+    if head.len() > MOST_BYTES {
+        return Parsed::Malformed(too_large(head));
+    }
+    match read(head, room) {
+        Ok(head) => Parsed::Whole(head),
+        Err(malformed) => Parsed::Malformed(malformed),
+    }
+}
+
+const END: &[u8] = b"\r\n\r\n";
+const BARE: Malformed = Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
+
+fn partial<'r, 'b>(bytes: &'b [u8], seen: usize) -> Parsed<'r, 'b> {
+    if has_bare_line_feed(bytes, seen) {
+        return Parsed::Malformed(BARE);
+    }
+    // What is certainly no HTTP is not waited for to become it.
+    if seen == 0 && bytes.iter().find(|byte| !matches!(byte, b'\r' | b'\n')).is_some_and(|first| !first.is_ascii_graphic()) {
+        return Parsed::Malformed(LINES);
+    }
+    if bytes.len() >= MOST_BYTES {
+        return Parsed::Malformed(too_large(bytes));
+    }
+    Parsed::Partial
+}
+
+/// The line that is too long is named: a path, or the header lines.
+fn too_large(head: &[u8]) -> Malformed {
+    match memmem::find(head, b"\r\n") {
+        Some(_) => Malformed::head_too_large("the head of a request may have 32768 bytes"),
+        None => Malformed::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the head of a request may have 32768 bytes"),
+    }
+}
+
+fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
+    let is_bare = |place: usize| place.checked_sub(1).is_none_or(|before| bytes[before] != b'\r');
+    memchr_iter(b'\n', &bytes[from..]).any(|place| is_bare(from + place))
+}
+
+fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>, Malformed> {
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, room);
+    let length = match parsed {
+        Ok(Status::Complete(length)) => length,
+        // The empty line is there, so nothing that is still to come would help.
+        Ok(Status::Partial) => return Err(LINES),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Malformed::head_too_large("a request may have 100 header lines"));
+        }
+        Err(httparse::Error::Version) => {
+            let detail = "this port speaks HTTP/1.1 and HTTP/1.0";
+            return Err(Malformed::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version", detail));
+        }
+        Err(_) => return Err(LINES),
+    };
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(LINES);
+    };
+    let lines: &'r [Header<'b>] = request.headers;
+    let known = Known::read(lines, minor)?;
+    if target.contains('#') {
+        return Err(TARGET);
+    }
+    let persistence = match (minor, known.close, known.keep_alive) {
+        (_, true, _) | (0, _, false) => Persistence::Close,
+        (0, false, true) => Persistence::KeepAloud,
+        _ => Persistence::Keep,
+    };
+    let expects_continue = known.expects_continue && minor == 1;
+    Ok(Head { method, target, length, framing: known.framing, persistence, expects_continue, lines })
+}
+
+/// What the front itself wants to know of the header lines.
+struct Known {
+    framing: Framing,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl Known {
+    fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, Malformed> {
+        let mut known = Self { framing: Framing::Empty, close: false, keep_alive: false, expects_continue: false };
+        let (mut host, mut length, mut chunked) = (false, None, false);
+        for line in lines {
+            // The lengths of names tell most lines apart at once.
+            match line.name.len() {
+                4 if is(line, &header::HOST) => {
+                    if std::mem::replace(&mut host, true) || !is_host(line.value) {
+                        return Err(HOST);
+                    }
+                }
+                6 if is(line, &header::EXPECT) => known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
+                10 if is(line, &header::CONNECTION) => known.connection(line.value),
+                14 if is(line, &header::CONTENT_LENGTH) => {
+                    if length.replace(digits(line.value).ok_or(LENGTH)?).is_some() {
+                        return Err(LENGTH);
+                    }
+                }
+                17 if is(line, &header::TRANSFER_ENCODING) => {
+                    if std::mem::replace(&mut chunked, true) || minor == 0 {
+                        return Err(CODING);
+                    }
+                    if !line.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING });
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !host && minor == 1 {
+            return Err(HOST);
+        }
+        known.framing = match (length, chunked) {
+            (Some(_), true) => return Err(LENGTH),
+            (_, true) => Framing::Chunked,
+            (None | Some(0), false) => Framing::Empty,
+            (Some(length), false) => Framing::Length(length),
+        };
+        Ok(known)
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+}
+
+const HOST: Malformed = Malformed::bad("host", "an HTTP/1.1 request has one Host line that names a host");
+const LENGTH: Malformed = Malformed::bad("content_length", "a request has one length, in digits, or is chunked");
+const CODING: Malformed = Malformed::bad("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
+
+fn is(line: &Header<'_>, name: &HeaderName) -> bool {
+    line.name.eq_ignore_ascii_case(name.as_str())
+}
+
+/// Digits and nothing else: no sign, no list, no blank.
+fn digits(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Nothing in it that could end a host's name (RFC 3986 section 3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_graphic() && !b"/\\?#@,\"<>^`{|}".contains(byte))
+}

@@ -1,0 +1,98 @@
+//! The PROXY protocol, version 2: a balancer that only passes bytes on says in front
+//! of them where they come from.
+//!
+//! It is expected of proxies that are trusted, and of nobody else: who may speak it
+//! follows from where a connection comes from, never from what it sends.
+
+use std::{io, net::IpAddr};
+
+use ppp::v2::{Addresses, Command, Header};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Signature, version, family and length.
+const FIXED: usize = 16;
+/// The longest rest that is read: addresses, and what balancers add to them.
+const MOST: usize = 4096;
+
+/// Reads the header, and nothing behind it. Returns where the connection really
+/// comes from; `None` if the proxy made it for itself, to see whether we answer, or
+/// does not say.
+///
+/// # Errors
+/// There is no header of this version, or the connection ends within it.
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
+    let mut bytes = vec![0; FIXED];
+    stream.read_exact(&mut bytes).await?;
+    let rest = usize::from(u16::from_be_bytes([bytes[FIXED - 2], bytes[FIXED - 1]]));
+    if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) || rest > MOST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header of version 2"));
+    }
+    bytes.resize(FIXED + rest, 0);
+    stream.read_exact(&mut bytes[FIXED..]).await?;
+    let header = Header::try_from(&*bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if header.command == Command::Local {
+        return Ok(None);
+    }
+    Ok(match header.addresses {
+        Addresses::IPv4(addresses) => Some(addresses.source_address.into()),
+        Addresses::IPv6(addresses) => Some(addresses.source_address.into()),
+        Addresses::Unix(_) | Addresses::Unspecified => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+    fn read_all(bytes: &[u8]) -> (Result<Option<IpAddr>, io::ErrorKind>, usize) {
+        let mut stream = bytes;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(read(&mut stream)).map_err(|error| error.kind());
+        (read, stream.len())
+    }
+
+    fn header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [SIGNATURE, &[command, family], &length, rest].concat()
+    }
+
+    #[test]
+    fn the_source_is_read_and_nothing_behind_the_header() {
+        let v4 = [198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187];
+        let v6 = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], [0; 16]].concat();
+        for (bytes, expected) in [
+            (header(0x21, 0x11, &v4), Some("198.51.100.7")),
+            // With a field that balancers add (AWS, an identifier).
+            (header(0x21, 0x11, &[&v4[..], &[0xea, 0, 2, 1, 2]].concat()), Some("198.51.100.7")),
+            (header(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), Some("2001:db8::7")),
+            (header(0x20, 0x11, &v4), None),
+            (header(0x20, 0, &[]), None),
+            (header(0x21, 0, &[]), None),
+        ] {
+            let (read, left) = read_all(&[&bytes[..], b"GET /"].concat());
+            assert_eq!((read, left), (Ok(expected.map(|text| text.parse().unwrap())), 5));
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused() {
+        let v4 = [198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187];
+        let good = header(0x21, 0x11, &v4);
+        for bytes in [
+            b"PROXY TCP4 198.51.100.7 10.0.0.1 80 443\r\n".to_vec(),
+            b"GET /auth HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+            header(0x11, 0x11, &v4),
+            header(0x2f, 0x11, &v4),
+            header(0x21, 0x11, &v4[..11]),
+            header(0x21, 0x41, &v4),
+            header(0x21, 0x11, &[0; MOST + 1]),
+        ] {
+            assert_eq!(read_all(&bytes).0, Err(io::ErrorKind::InvalidData), "{bytes:?}");
+        }
+        for end in 0..good.len() {
+            assert_eq!(read_all(&good[..end]).0, Err(io::ErrorKind::UnexpectedEof), "{end}");
+        }
+    }
+}

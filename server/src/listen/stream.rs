@@ -1,0 +1,101 @@
+//! A connection's bytes, whatever carries them.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::server::TlsStream;
+
+/// An accepted connection on the runtime that serves it.
+pub enum Socket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// What requests are read from and answers are written to.
+pub enum Stream {
+    /// As it is.
+    Plain(Socket),
+    /// Under TLS. Boxed: idle plain connections are not to pay for its size.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Socket {
+    /// Puts a socket that does not block under the care of this thread's runtime.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
+        if is_unix {
+            return UnixStream::from_std(socket.into()).map(Self::Unix);
+        }
+        TcpStream::from_std(socket.into()).map(Self::Tcp)
+    }
+}
+
+impl Stream {
+    /// Whether its end has to be said.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
+/// Calls a method of whatever there is inside.
+macro_rules! forward {
+    ($self:expr, $one:path | $other:path, |$inner:ident| $call:expr) => {
+        match $self.get_mut() {
+            $one($inner) => $call,
+            $other($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_shutdown(context))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_read(context, into))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_shutdown(context))
+    }
+}

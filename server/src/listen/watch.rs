@@ -1,0 +1,180 @@
+//! The connections of one thread, watched from the side: for taking too long, and
+//! for telling them that the server stops.
+//!
+//! A timer for every request would cost more than the request. Here a connection
+//! notes by which tick it wants to have got on, which is one store, and a sweep over
+//! all of them, twice a second, wakes those that have not.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// The time between two sweeps.
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// All connections of a thread.
+#[derive(Default)]
+pub struct Watches {
+    tick: Cell<u32>,
+    draining: Cell<bool>,
+    all: RefCell<Vec<Weak<Watch>>>,
+}
+
+impl Watches {
+    /// Watches one more connection, by the task that calls.
+    pub async fn watch(self: &Rc<Self>) -> Rc<Watch> {
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let watch = Rc::new(Watch { all: Rc::clone(self), due: Cell::new(u32::MAX), is_idle: Cell::new(false), waker });
+        self.all.borrow_mut().push(Rc::downgrade(&watch));
+        watch
+    }
+
+    /// Wakes the connections that are late. To be called with every [`TICK`].
+    pub fn sweep(&self) {
+        self.tick.set(self.tick.get() + 1);
+        self.all.borrow_mut().retain(|watch| {
+            let Some(watch) = watch.upgrade() else { return false };
+            if watch.is_late() {
+                watch.waker.wake_by_ref();
+            }
+            true
+        });
+    }
+
+    /// Lets every connection answer what it has been asked and close. One that is
+    /// idle is given a moment: a question may be on its way.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            if watch.is_idle.get() {
+                watch.due_within(TICK);
+            }
+        }
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    #[must_use]
+    pub fn are_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// One connection, as seen from the side.
+pub struct Watch {
+    all: Rc<Watches>,
+    /// The tick by which it wants to have got on.
+    due: Cell<u32>,
+    is_idle: Cell<bool>,
+    waker: Waker,
+}
+
+impl Watch {
+    /// Gives the connection so much time for what it does now, and up to a tick more.
+    pub fn due_within(&self, limit: Duration) {
+        let ticks = limit.as_millis().div_ceil(TICK.as_millis());
+        self.is_idle.set(false);
+        self.due.set(self.all.tick.get().saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)).saturating_add(1));
+    }
+
+    /// The same for a connection that waits for a request; when draining has begun,
+    /// there is not much to wait for.
+    pub fn idle_for(&self, limit: Duration) {
+        self.due_within(if self.all.are_draining() { TICK.min(limit) } else { limit });
+        self.is_idle.set(true);
+    }
+
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.all.tick.get() >= self.due.get()
+    }
+
+    /// Whether connections are to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.all.are_draining()
+    }
+
+    /// Runs `poll` until it is done or the time is over.
+    ///
+    /// # Errors
+    /// The time is over.
+    pub async fn in_time<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Result<R, TooLate> {
+        poll_fn(|context| match poll(context) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending if self.is_late() => Poll::Ready(Err(TooLate)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Runs a future until it is done or the time is over.
+    ///
+    /// # Errors
+    /// The time is over.
+    pub async fn finish<F: Future>(&self, future: F) -> Result<F::Output, TooLate> {
+        let mut future = pin!(future);
+        self.in_time(|context| future.as_mut().poll(context)).await
+    }
+}
+
+/// A connection did not get on in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (Rc<Watches>, Rc<Watch>) {
+        let all = Rc::new(Watches::default());
+        let mut watching = pin!(all.watch());
+        let Poll::Ready(watch) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        (Rc::clone(&all), watch)
+    }
+
+    /// How many sweeps it takes until the connection is late.
+    fn ticks(all: &Watches, watch: &Watch) -> u32 {
+        (0..).inspect(|_| all.sweep()).find(|_| watch.is_late()).unwrap() + 1
+    }
+
+    #[test]
+    fn a_connection_has_at_least_the_time_it_was_given() {
+        let (all, watch) = watch();
+        for (limit, least) in [(0, 1), (1, 2), (500, 2), (501, 3), (10_000, 21)] {
+            watch.due_within(Duration::from_millis(limit));
+            assert!(!watch.is_late());
+            assert_eq!(ticks(&all, &watch), least, "{limit} ms");
+        }
+        watch.due_within(Duration::from_secs(u64::MAX));
+        all.sweep();
+        assert!(!watch.is_late());
+    }
+
+    #[test]
+    fn draining_hurries_the_idle_only() {
+        let (all, idle) = watch();
+        let mut watching = pin!(all.watch());
+        let Poll::Ready(busy) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        idle.idle_for(Duration::from_secs(60));
+        busy.due_within(Duration::from_secs(60));
+        all.drain();
+        assert_eq!(ticks(&all, &idle), 2);
+        assert!(!busy.is_late());
+        busy.idle_for(Duration::from_secs(60));
+        assert_eq!(ticks(&all, &busy), 2);
+    }
+
+    #[test]
+    fn the_dead_are_forgotten() {
+        let (all, watch) = watch();
+        drop(watch);
+        all.sweep();
+        assert!(all.all.borrow().is_empty());
+    }
+}

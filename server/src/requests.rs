@@ -1,0 +1,147 @@
+//! The log of requests: one line each, if `[log] requests` wants it.
+
+use std::{cell::RefCell, net::IpAddr};
+
+use aws_lc_rs::rand;
+use http::{HeaderName, StatusCode};
+
+use crate::{
+    clock::Stopwatch,
+    config::{Listener, Log, LoggedRequests},
+    http::{Fields, only_line},
+    metrics::Outcome,
+    routes::Route,
+};
+
+/// What became of a request.
+#[derive(Clone, Copy)]
+pub struct Answered {
+    /// Its route.
+    pub route: Route,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What became of its token, if it was about one.
+    pub outcome: Option<Outcome>,
+    /// When the request had been read.
+    pub started: Stopwatch,
+}
+
+/// What is written down of a request: where it comes from and what it is about, never
+/// a token.
+pub struct Line {
+    id: String,
+    listener: String,
+    client: IpAddr,
+    method: String,
+    uri: String,
+}
+
+/// By which a proxy tells its requests apart.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// More of an identifier or a target is not written down.
+const MOST: usize = 1024;
+
+impl Line {
+    /// Of a request: the original one, where a proxy that we trust says which it was.
+    #[must_use]
+    pub fn new(listener: &Listener, peer: IpAddr, method: &str, target: &str, fields: &dyn Fields) -> Self {
+        let is_trusted = listener.proxies.trust(peer);
+        let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
+        let original = is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
+        let (method, uri) = match &original {
+            Some(original) => (&*original.method, &*original.uri),
+            None => (method, target),
+        };
+        Self {
+            id: said.map_or_else(made_up_id, |id| shortened(&String::from_utf8_lossy(id))),
+            listener: listener.name.clone(),
+            client: listener.proxies.client(peer, fields),
+            method: shortened(method),
+            uri: shortened(without_secrets(uri)),
+        }
+    }
+
+    /// Writes it down.
+    pub fn write(&self, answered: &Answered) {
+        let Self { id, listener, client, method, uri } = self;
+        let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "request",
+            request_id = id.as_str(),
+            listener = listener.as_str(),
+            client = %client,
+            method = method.as_str(),
+            uri = uri.as_str(),
+            route = answered.route.name(),
+            status = answered.status.as_u16(),
+            outcome = answered.outcome.map(Outcome::name),
+            micros,
+            "request"
+        );
+    }
+}
+
+impl Log {
+    /// Whether any request is written down.
+    #[must_use]
+    pub fn writes_requests(&self) -> bool {
+        self.requests != LoggedRequests::Off
+    }
+
+    /// Whether one that ended like this is.
+    #[must_use]
+    pub fn writes(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
+        let is_refused = outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
+        match self.requests {
+            LoggedRequests::Off => false,
+            LoggedRequests::Refused => is_refused,
+            LoggedRequests::All => true,
+        }
+    }
+}
+
+/// A target without its query: there are clients that put tokens into it.
+fn without_secrets(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(path, _)| path)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MOST).collect()
+}
+
+/// Random by thread and counted within it.
+fn made_up_id() -> String {
+    thread_local! {
+        static NEXT: RefCell<Option<u64>> = const { RefCell::new(None) };
+    }
+    NEXT.with_borrow_mut(|next| {
+        let id = next.unwrap_or_else(|| {
+            let mut bytes = [0; 8];
+            // Without randomness the threads count from the same number, and ids repeat.
+            let _same_number = rand::fill(&mut bytes);
+            u64::from_ne_bytes(bytes)
+        });
+        *next = Some(id.wrapping_add(1));
+        format!("{id:016x}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_ids_differ_on_every_thread() {
+        let here = made_up_id();
+        assert_ne!(here, made_up_id());
+        assert_ne!(here, std::thread::spawn(made_up_id).join().unwrap());
+        assert_eq!(here.len(), 16);
+    }
+
+    #[test]
+    fn a_query_is_not_written_down() {
+        assert_eq!(without_secrets("/a/b?access_token=x"), "/a/b");
+        assert_eq!(without_secrets("/a/b"), "/a/b");
+        assert_eq!(shortened(&"ä".repeat(5000)).chars().count(), MOST);
+    }
+}
