@@ -20,6 +20,7 @@ pub mod keysource;
 pub mod revocation;
 pub mod metrics;
 pub mod telemetry;
+pub mod file;
 pub mod clock;
 
 // How it came to be so.
