@@ -26,6 +26,7 @@ pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Server};
+pub use tls::{Authorities, Clients, Part, TlsFiles};
 
 /// A configuration that can be run.
 #[derive(Debug)]

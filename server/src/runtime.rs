@@ -191,7 +191,7 @@ async fn connection(app: &Arc<App>, peer: Peer<'_>, stream: TcpStream, drain: &D
     let Some(tls) = &app.server.tls else {
         return http1::serve(stream, drain, answer).await;
     };
-    match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(Arc::clone(tls)).accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.config()).accept(stream)).await {
         Ok(Ok(stream)) => http1::serve(stream, drain, answer).await,
         Ok(Err(error)) => tracing::debug!("TLS handshake failed: {error}"),
         Err(_) => tracing::debug!("TLS handshake took too long"),

@@ -6,7 +6,7 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{IssuerSection, KeySource, Location},
+    config::{Clients, IssuerSection, KeySource, Location},
     keysource::fetch::Fetcher,
 };
 
@@ -17,6 +17,9 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     for address in &server.addresses {
         print(format_args!("  listens on {scheme}://{address}, metrics on http://{}", server.metrics_address))?;
+    }
+    if let Some(tls) = &server.tls {
+        describe_clients(&tls.files().clients)?;
     }
     match &server.additional_header {
         Some(name) => print(format_args!("  takes tokens from Authorization: Bearer and, first, from {name}"))?,
@@ -46,6 +49,19 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
     Ok(())
+}
+
+fn describe_clients(clients: &Clients) -> io::Result<()> {
+    let (Clients::Optional(authorities) | Clients::Required(authorities)) = clients else { return Ok(()) };
+    let demand = if matches!(clients, Clients::Required(_)) { "requires" } else { "accepts" };
+    let revoked = match authorities.revoked.len() {
+        0 => "none can be revoked".into(),
+        _ => format!(
+            "revoked by {}",
+            authorities.revoked.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    print(format_args!("  {demand} client certificates by the authorities in {}; {revoked}", authorities.file.display()))
 }
 
 /// A file can be looked at now. One that is not there yet is no mistake: the server

@@ -18,7 +18,7 @@ use super::{
     tls,
 };
 use crate::{
-    listen::peer::Proxies,
+    listen::{peer::Proxies, tls::Tls},
     surface::{Surface, generic},
 };
 
@@ -35,7 +35,7 @@ pub struct Server {
     /// The address for metrics and probes, never reachable through the main one.
     pub metrics_address: SocketAddr,
     /// TLS for the main listener.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<Tls>>,
     /// Threads that serve requests; `None` for one per core.
     pub threads: Option<usize>,
     /// Who says where a request comes from.
@@ -87,6 +87,7 @@ impl Server {
         let threads = listen.number("threads", 1..=1024);
         let auth_surface = read_surface(&mut listen);
         let proxies = limits::read_proxies(&mut listen);
+        let tls = tls::read(tls::Sections { all: sections, certificate: "server", clients: "listen" }, problems, warnings);
         let limits = Limits::read(sections, problems);
         let cache_bytes =
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
@@ -99,7 +100,7 @@ impl Server {
             additional_header: read_additional_header(&mut server),
             addresses: read_addresses(&mut server),
             metrics_address,
-            tls: tls::read(&mut server),
+            tls,
             threads,
             proxies,
             limits,
