@@ -208,3 +208,70 @@ impl Clients {
 fn path(reader: &Reader<'_>, option: &str) -> Option<PathBuf> {
     reader.text(option).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ini, *};
+
+    /// What these options mean, or what is said about them.
+    fn read(text: &str) -> Result<Option<TlsFiles>, String> {
+        let (all, mut problems) = (ini::parse("c.cfg", text).unwrap(), Vec::new());
+        let files = TlsFiles::read(Sections { all: &all, certificate: "server", clients: "listen" }, &mut problems);
+        if problems.is_empty() { Ok(files) } else { Err(problems.iter().map(ToString::to_string).collect()) }
+    }
+
+    const PAIR: &str = "[server]\nssl_cert_file=c\nssl_key_file=k\n[listen]\n";
+
+    #[test]
+    fn clients_show_certificates_where_the_operator_says_so() {
+        let clients = |options: &str| read(&format!("{PAIR}{options}")).map(|files| files.unwrap().clients);
+        let authorities =
+            |revoked: &[&str]| Authorities { file: "a".into(), revoked: revoked.iter().map(PathBuf::from).collect() };
+        for (options, expected) in [
+            ("", Clients::Off),
+            ("client_certificates=off", Clients::Off),
+            ("client_certificates=off\nclient_ca_file=a\nclient_crl_file=r", Clients::Off),
+            ("client_certificates=optional\nclient_ca_file=a", Clients::Optional(authorities(&[]))),
+            ("client_certificates=required\nclient_ca_file=a\nclient_crl_file=", Clients::Required(authorities(&[]))),
+            ("client_certificates=required\nclient_ca_file=a\nclient_crl_file=r, s", Clients::Required(authorities(&["r", "s"]))),
+        ] {
+            assert_eq!(clients(options), Ok(expected), "{options}");
+        }
+    }
+
+    #[test]
+    fn what_would_leave_clients_unasked_is_refused() {
+        for (text, expected) in [
+            (format!("{PAIR}client_certificates=yes"), "client_certificates \"yes\" in listen is unknown"),
+            (
+                format!("{PAIR}client_certificates=required"),
+                "c.cfg:5: client_certificates is set in listen, but client_ca_file is not",
+            ),
+            (format!("{PAIR}client_ca_file=a"), "c.cfg:5: client_ca_file is set but client_certificates is not"),
+            (format!("{PAIR}client_crl_file=r"), "c.cfg:5: client_crl_file is set but client_certificates is not"),
+            ("[listen]\nclient_certificates=optional\nclient_ca_file=a".into(), "there is no TLS to show them in"),
+            ("[server]\nssl_cert_file=c\n".into(), "ssl_cert_file is set but ssl_key_file is not"),
+            ("[server]\nssl_key_file=k\nssl_cert_file=\n".into(), "ssl_key_file is set but ssl_cert_file is not"),
+        ] {
+            let said = read(&text).unwrap_err();
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+        assert_eq!(read("[server]\nbind_port=1\n"), Ok(None));
+    }
+
+    #[test]
+    fn every_file_is_known_by_the_option_that_names_it() {
+        let files = read(&format!("{PAIR}client_certificates=required\nclient_ca_file=a\nclient_crl_file=r,s")).unwrap().unwrap();
+        let listed: Vec<_> = files.each().map(|(part, file)| (part.option(), file.to_str().unwrap())).collect();
+        assert_eq!(
+            listed,
+            [
+                ("ssl_cert_file", "c"),
+                ("ssl_key_file", "k"),
+                ("client_ca_file", "a"),
+                ("client_crl_file", "r"),
+                ("client_crl_file", "s")
+            ]
+        );
+    }
+}
