@@ -127,6 +127,8 @@ fn keys_are_agreed_on_by_the_hybrid_group_or_by_curves() {
         (asked.tls().negotiated_key_exchange_group().unwrap().name(), asked.tls().handshake_kind().unwrap())
     };
     assert_eq!(agreed(&GROUPS, &TLS13), (NamedGroup::X25519MLKEM768, Full));
+    // The order is the client's.
+    assert_eq!(agreed(&[kx_group::X25519, kx_group::X25519MLKEM768], &TLS13), (NamedGroup::X25519, Full));
     for (group, name) in [
         (kx_group::X25519, NamedGroup::X25519),
         (kx_group::SECP256R1, NamedGroup::secp256r1),
