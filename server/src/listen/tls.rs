@@ -2,13 +2,13 @@
 //! taken up while connections go on.
 //!
 //! - **Versions** 1.3 and 1.2. Keys are agreed on by X25519MLKEM768, X25519, P-256 or
-//!   P-384. All clients that know the first one put it first, and theirs is the order
-//!   that counts.
+//!   P-384. The order that counts is the client's; those that know the first one
+//!   commonly put it first.
 //! - **Resumption** is by tickets, which any worker of the listener can open and no
-//!   other listener; nothing is kept for a session, and no lock is shared for it.
-//!   There is none where clients are asked for certificates: a ticket brings back
-//!   what the certificate once proved, without asking whether it has expired or been
-//!   revoked since, so each connection has to prove it anew.
+//!   other listener; nothing is kept for a session. There is none where clients are
+//!   asked for certificates: a ticket brings back what the certificate once proved,
+//!   without asking whether it has expired or been revoked since, so each connection
+//!   has to prove it anew.
 //! - **Early data** (0-RTT) is never accepted: whoever records a request could send it
 //!   again.
 //! - **Revocation** is checked along the whole chain, since an authority between could
