@@ -33,13 +33,7 @@ fn the_engine_depends_on_its_short_list_only() {
 
 #[test]
 fn nothing_below_the_engine_does_io() {
-    let tree = Command::new(env!("CARGO"))
-        .args(["tree", "-p", "countersign-engine", "-e", "normal", "--prefix", "none", "--offline"])
-        .current_dir(root())
-        .output()
-        .expect("cargo can be run");
-    assert!(tree.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&tree.stderr));
-    let tree = String::from_utf8(tree.stdout).unwrap();
+    let tree = cargo_tree(&["-p", "countersign-engine", "-e", "normal"]);
     let names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains(&"aws-lc-rs"), "cargo tree shows no dependencies at all:\n{tree}");
     for banned in ["tokio", "hyper", "mio", "socket2"] {
@@ -48,6 +42,19 @@ fn nothing_below_the_engine_does_io() {
             "{banned} is below the engine: find it with `cargo tree -p countersign-engine -i {banned}`"
         );
     }
+}
+
+#[test]
+fn tls_has_one_provider_of_cryptography() {
+    let tree = cargo_tree(&["--workspace", "-e", "normal,build,dev", "--format", "{p}|{f}"]);
+    let rustls: Vec<_> = tree.lines().filter(|line| line.contains("rustls")).collect();
+    assert!(rustls.iter().any(|line| line.starts_with("rustls v") && line.contains("aws_lc_rs")), "{rustls:#?}");
+    let features = |line: &&str| line.split_once('|').map(|(_, features)| features.split([',', ' ']).any(|one| one == "ring"));
+    let second: Vec<_> = rustls.iter().filter(|line| features(line) == Some(true)).collect();
+    assert!(
+        second.is_empty(),
+        "rustls has ring as a second provider: find who asks for it with `cargo tree -e features`\n{second:#?}"
+    );
 }
 
 #[test]
@@ -185,6 +192,18 @@ fn each_line(files: &[Source], judge: impl Fn(&str) -> Option<String>) -> Vec<St
         file.code().filter_map(of_file).collect::<Vec<_>>()
     });
     faults.collect()
+}
+
+/// What `cargo tree` says, a package a line.
+fn cargo_tree(arguments: &[&str]) -> String {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--prefix", "none", "--offline"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo can be run");
+    assert!(tree.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&tree.stderr));
+    String::from_utf8(tree.stdout).unwrap()
 }
 
 #[track_caller]

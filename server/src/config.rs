@@ -30,6 +30,7 @@ pub use problem::{Problem, Problems};
 pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Server};
+pub use tls::{Authorities, Clients, Part, TlsFiles};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Config {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
         let server = Server::read(&raw.sections, &mut problems, &mut warnings);
-        let issuers = issuer::read_all(&raw.sections, server.tls.is_some(), &mut problems, &mut warnings);
+        let issuers = issuer::read_all(&raw.sections, server.listeners[0].tls.is_some(), &mut problems, &mut warnings);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
         if problems.is_empty() { Ok(Self { server, issuers, revocation, warnings }) } else { Err(Problems(problems)) }
     }

@@ -22,6 +22,7 @@ pub mod revocation;
 pub mod metrics;
 pub mod requests;
 pub mod telemetry;
+pub mod file;
 pub mod clock;
 
 // How it came to be so.

@@ -6,4 +6,5 @@ pub mod origin;
 pub mod peer;
 pub mod proxy_protocol;
 pub mod stream;
+pub mod tls;
 pub mod watch;

@@ -151,7 +151,7 @@ fn bound(app: &App, acceptors: &[(usize, Acceptor)]) -> Bound {
             name: listener.name.clone(),
             serves: listener.serves,
             places: own.map(|(_, acceptor)| acceptor.place().clone()).collect(),
-            scheme: if index == 0 && server.tls.is_some() { "https" } else { "http" },
+            scheme: listener.scheme(),
         }
     });
     Bound(bound.collect())
@@ -163,8 +163,8 @@ fn distribute(app: &App, crew: &[Worker], listener: usize, accepted: Accepted) {
     let server = app.server();
     if open >= server.patience.connections {
         app.metrics.connection_refused();
-        let is_encrypted = listener == 0 && server.tls.is_some();
-        return if is_encrypted { drop(accepted) } else { accepted.refuse(TOO_MANY) };
+        let is_plain = server.listeners[listener].tls.is_none();
+        return if is_plain { accepted.refuse(TOO_MANY) } else { drop(accepted) };
     }
     if let Some(worker) = crew.iter().min_by_key(|worker| worker.load()) {
         worker.hand_over(listener, accepted);
@@ -287,8 +287,7 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
         let (speaks_proxy_protocol, tls) = {
             let server = local.app.server();
             let one = &server.listeners[listener];
-            let tls = if listener == 0 { server.tls.clone() } else { None };
-            (one.proxy_protocol && one.proxies.trust(address), tls)
+            (one.proxy_protocol && one.proxies.trust(address), one.tls.as_ref().map(|tls| tls.config()))
         };
         if speaks_proxy_protocol {
             address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);

@@ -32,8 +32,10 @@ mod rotation;
 mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
-/// Starting, stopping, TLS, probes and metrics.
+/// Starting, stopping, probes and metrics.
 mod operations;
+/// TLS: what is agreed on, resumption, clients' certificates.
+mod tls;
 /// `POST /v1/verify`.
 mod verify;
 /// Tokens and configurations that several topics use.

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client that sends exactly the bytes a test writes.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -41,8 +41,8 @@ pub fn request(address: SocketAddr, head: &str, body: &[u8]) -> Response {
 }
 
 /// A connection kept open.
-pub struct Connection {
-    reader: BufReader<TcpStream>,
+pub struct Connection<S = TcpStream> {
+    reader: BufReader<S>,
 }
 
 impl Connection {
@@ -50,7 +50,19 @@ impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// A connection over something else, such as TLS.
+    pub fn over(stream: S) -> Self {
         Self { reader: BufReader::new(stream) }
+    }
+
+    /// What it is over.
+    pub fn stream(&self) -> &S {
+        self.reader.get_ref()
     }
 
     /// Sends a request as [`request`] does.
@@ -81,6 +93,19 @@ impl Connection {
         let mut body = vec![0; if to_head { 0 } else { length }];
         self.reader.read_exact(&mut body).unwrap();
         Response { status, headers, body: String::from_utf8(body).unwrap() }
+    }
+
+    /// Waits for an answer without reading it.
+    pub fn wait(&mut self) -> io::Result<()> {
+        let is_closed = self.reader.fill_buf()?.is_empty();
+        if is_closed { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Reads whatever comes until the other side closes or breaks off.
+    pub fn receive_all(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _broken_off = self.reader.read_to_end(&mut bytes);
+        bytes
     }
 
     /// Whether the other side has closed the connection and sent nothing more.

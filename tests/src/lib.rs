@@ -1,8 +1,9 @@
 //! What the tests share: running the real binary, talking to it, the engine as
-//! tests configure it, and tokens and keys by the `openssl` command line.
+//! tests configure it, tokens and keys by the `openssl` command line, and certificates.
 
 pub mod answers;
 pub mod binary;
+pub mod certificates;
 pub mod engine;
 pub mod fuzz;
 pub mod http;
@@ -10,6 +11,7 @@ pub mod oidc;
 pub mod openssl;
 pub mod providers;
 pub mod shared;
+pub mod tls;
 
 /// Waits until something has become true, and fails if it does not within 20 s.
 #[track_caller]

@@ -6,7 +6,7 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{IssuerSection, KeySource, Listener, Location, Serves},
+    config::{Clients, IssuerSection, KeySource, Listener, Location, Serves},
     keysource::fetch::Fetcher,
     listen::origin::Dialect,
 };
@@ -15,9 +15,8 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     let config = place.load()?;
     print("The configuration is valid.")?;
     let server = &config.server;
-    for (index, listener) in server.listeners.iter().enumerate() {
-        let scheme = if index == 0 && server.tls.is_some() { "https" } else { "http" };
-        describe_listener(listener, scheme)?;
+    for listener in &server.listeners {
+        describe_listener(listener)?;
     }
     match &server.additional_header {
         Some(name) => print(format_args!("  takes tokens from Authorization: Bearer and, first, from {name}"))?,
@@ -41,15 +40,18 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe_listener(listener: &Listener, scheme: &str) -> io::Result<()> {
-    let Listener { name, places, serves, surface, proxies, dialect, proxy_protocol, .. } = listener;
-    let places: Vec<_> = places.iter().map(|place| place.url(scheme)).collect();
+fn describe_listener(listener: &Listener) -> io::Result<()> {
+    let Listener { name, places, tls, serves, surface, proxies, dialect, proxy_protocol, .. } = listener;
+    let places: Vec<_> = places.iter().map(|place| place.url(listener.scheme())).collect();
     let places = places.join(" and ");
     if *serves == Serves::Operations {
         return print(format_args!("  listener {name}: {places}, for metrics and probes"));
     }
     let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
     print(format_args!("  listener {name}: {places}{what}; /auth answers as the {} surface", surface.name()))?;
+    if let Some(tls) = tls {
+        describe_clients(&tls.files().clients)?;
+    }
     let trusted = proxies.trusted().join(" or ");
     if trusted.is_empty() {
         return Ok(());
@@ -62,6 +64,19 @@ fn describe_listener(listener: &Listener, scheme: &str) -> io::Result<()> {
         print("    expects a PROXY protocol header of version 2 from them")?;
     }
     Ok(())
+}
+
+fn describe_clients(clients: &Clients) -> io::Result<()> {
+    let (Clients::Optional(authorities) | Clients::Required(authorities)) = clients else { return Ok(()) };
+    let demand = if matches!(clients, Clients::Required(_)) { "requires" } else { "accepts" };
+    let revoked = match authorities.revoked.len() {
+        0 => "none can be revoked".into(),
+        _ => format!(
+            "revoked by {}",
+            authorities.revoked.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    print(format_args!("    {demand} client certificates by the authorities in {}; {revoked}", authorities.file.display()))
 }
 
 /// A file can be looked at now. One that is not there yet is no mistake: the server

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{problem::Problem, reader::Reader};
-use crate::keysource::{fetch::open_regular, written};
+use crate::{file::open_regular, keysource::written};
 
 /// The secret of a section that signs or verifies with HMAC.
 #[derive(Clone)]

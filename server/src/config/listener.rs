@@ -6,15 +6,17 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use http::{HeaderName, header};
 
-use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section};
+use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section, tls};
 use crate::{
     listen::{
         origin::Dialect,
         peer::{Network, Proxies},
+        tls::Tls,
     },
     surface::Surface,
 };
@@ -28,6 +30,8 @@ pub struct Listener {
     pub places: Vec<Place>,
     /// Which option to change when it cannot be bound.
     pub option: String,
+    /// TLS, if it speaks that.
+    pub tls: Option<Arc<Tls>>,
     /// What it answers.
     pub serves: Serves,
     /// Whose answers `/auth` gives here.
@@ -81,6 +85,12 @@ pub enum Serves {
 }
 
 impl Listener {
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Where it is reached over TCP, if it is.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
@@ -107,16 +117,22 @@ impl Serves {
 }
 
 /// All listeners: the main one first, that for metrics last.
-pub(super) fn read_all(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Vec<Listener> {
+pub(super) fn read_all(
+    sections: &BTreeMap<String, Section>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Vec<Listener> {
     let addresses = read_addresses(&mut Reader::new(sections, "server", problems));
     let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), "main", Serves::Everything);
     main.places = addresses;
+    main.tls = tls::read(tls::Sections { all: sections, certificate: "server", clients: "listen" }, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
     for (section, name) in sections.keys().filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?))) {
         let mut reader = Reader::new(sections, section, problems);
         let mut listener = Listener::read(&mut reader, name, Serves::Everything);
         listener.places = read_places(&mut reader);
+        listener.tls = tls::read(tls::Sections { all: sections, certificate: section, clients: section }, problems, warnings);
         listeners.push(listener);
     }
     let mut metrics = Reader::new(sections, "metrics", problems);
@@ -132,6 +148,7 @@ impl Listener {
         Self {
             name: name.into(),
             places: Vec::new(),
+            tls: None,
             option: format!("bind in [{}]", reader.section),
             serves: reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(serves),
             surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),

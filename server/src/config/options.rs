@@ -36,8 +36,20 @@ pub const ISSUER: &[&str] = &[
 pub const LISTENER_PREFIX: &str = "listener_";
 
 /// The options of a `listener_*` section.
-pub const LISTENER: &[&str] =
-    &["bind", "client_address_header", "dialect", "proxy_protocol", "serves", "surface", "trusted_proxies"];
+pub const LISTENER: &[&str] = &[
+    "bind",
+    "client_address_header",
+    "client_ca_file",
+    "client_certificates",
+    "client_crl_file",
+    "dialect",
+    "proxy_protocol",
+    "serves",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "surface",
+    "trusted_proxies",
+];
 
 const TRANSPORT: &[&str] = &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
 
@@ -87,7 +99,20 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "wait_after_param",
         ],
     ),
-    ("listen", &["client_address_header", "dialect", "proxy_protocol", "surface", "threads", "trusted_proxies"]),
+    (
+        "listen",
+        &[
+            "client_address_header",
+            "client_ca_file",
+            "client_certificates",
+            "client_crl_file",
+            "dialect",
+            "proxy_protocol",
+            "surface",
+            "threads",
+            "trusted_proxies",
+        ],
+    ),
     ("cache", &["megabytes"]),
     (
         "limits",

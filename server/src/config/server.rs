@@ -1,7 +1,7 @@
 //! `[server]`, `[listen]`, `[limits]`, `[log]`, `[metrics]`, `[identity_headers]`
 //! and `[api_clients]`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -13,7 +13,6 @@ use super::{
     problem::Problem,
     reader::Reader,
     setting::Section,
-    tls,
 };
 use crate::surface::generic;
 
@@ -27,8 +26,6 @@ pub struct Server {
     pub additional_header: Option<HeaderName>,
     /// The listeners: the main one first, that for metrics and probes last.
     pub listeners: Vec<Listener>,
-    /// TLS for the main listener.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Threads that serve requests; `None` for one per core.
     pub threads: Option<usize>,
     /// How much time bad signatures may take.
@@ -77,7 +74,7 @@ impl Server {
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
         let threads = Reader::new(sections, "listen", problems).number("threads", 1..=1024);
-        let listeners = listener::read_all(sections, problems);
+        let listeners = listener::read_all(sections, problems, warnings);
         let limits = Limits::read(sections, problems);
         let patience = Patience::read(sections, problems);
         let log = Log::read(&mut Reader::new(sections, "log", problems));
@@ -89,7 +86,6 @@ impl Server {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
             listeners,
-            tls: tls::read(&mut server),
             threads,
             limits,
             patience,

@@ -2,9 +2,7 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -21,8 +19,9 @@ use ureq::{
 
 use super::written;
 use crate::{
-    clock::{self, Stopwatch},
+    clock::Stopwatch,
     config::{IssuerSection, Location, RenewedKeys},
+    file::{Version, open_regular},
 };
 
 /// How often a provider may send us on, on the same host.
@@ -73,8 +72,7 @@ pub struct Fetcher {
 /// A version of a file or of an answer.
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
-    /// Device, inode, length, times of the last modification and change.
-    File([i128; 7]),
+    File(Version),
     /// The URI and its `ETag` (RFC 9110 section 8.8.3).
     Answer(String, String),
 }
@@ -156,19 +154,7 @@ impl Fetcher {
 
     fn read_file(&self, path: &Path) -> io::Result<Answer> {
         let mut file = open_regular(path)?;
-        let about = file.metadata()?;
-        let version = [
-            about.dev().into(),
-            about.ino().into(),
-            about.len().into(),
-            about.mtime().into(),
-            about.mtime_nsec().into(),
-            about.ctime().into(),
-            about.ctime_nsec().into(),
-        ];
-        // Within the resolution of its time stamp a file can change unseen.
-        let is_settled = i128::from(about.mtime()) + 2 < i128::from(clock::now().0);
-        let seen = is_settled.then_some(Seen::File(version));
+        let seen = Version::of(&file.metadata()?).map(Seen::File);
         if seen.is_some() && seen == self.seen {
             return Ok(Answer { bytes: None, seen, max_age: None });
         }
@@ -247,14 +233,6 @@ impl Fetcher {
         }
         Err(FetchFault::new("redirect", format!("the provider redirected more than {REDIRECTS} times")))
     }
-}
-
-/// Opens a file that ends: to open a pipe would wait for whoever writes to it.
-///
-/// # Errors
-/// There is none.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 /// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).

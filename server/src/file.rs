@@ -1,0 +1,44 @@
+//! Files that are looked at again and again: opened with care, and known again by
+//! what the file system says about them.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use crate::clock;
+
+/// Opens a file that ends: to open a pipe would wait for whoever writes to it.
+///
+/// # Errors
+/// There is none.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is no regular file")) }
+}
+
+/// One version of a file: device, inode, length, times of the last modification and
+/// change. Two that are equal have the same content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version([i128; 7]);
+
+impl Version {
+    /// The version that this is about; `None` for a file written just now: within the
+    /// resolution of its time stamp it can change unseen.
+    #[must_use]
+    pub fn of(about: &Metadata) -> Option<Self> {
+        let is_settled = i128::from(about.mtime()) + 2 < i128::from(clock::now().0);
+        is_settled.then(|| {
+            Self([
+                about.dev().into(),
+                about.ino().into(),
+                about.len().into(),
+                about.mtime().into(),
+                about.mtime_nsec().into(),
+                about.ctime().into(),
+                about.ctime_nsec().into(),
+            ])
+        })
+    }
+}

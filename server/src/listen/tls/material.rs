@@ -1,0 +1,300 @@
+//! What the files of a listener's TLS hold, and the configuration that comes of it.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+use countersign_engine::UnixTime;
+use rustls::{
+    Error, InconsistentKeys, RootCertStore, ServerConfig,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{default_provider, kx_group},
+    },
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    server::{ClientCertVerifierBuilder, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
+    version::{TLS12, TLS13},
+};
+use x509_parser::{
+    certificate::X509Certificate, prelude::FromDer as _, revocation_list::CertificateRevocationList, time::ASN1Time,
+};
+
+use super::Fault;
+use crate::{
+    config::{Clients, Part, TlsFiles},
+    file::open_regular,
+};
+
+/// The protocols spoken inside, as ALPN names them (RFC 7301). A client that offers
+/// only others is refused; one that offers none speaks HTTP/1.1.
+const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+
+/// The configuration that these files make, and what else is to be known of them.
+///
+/// # Errors
+/// The file that cannot be used, and why.
+pub(super) fn build(
+    contents: &Contents<'_>,
+    tickets: Option<&Arc<dyn ProducesTickets>>,
+) -> Result<(ServerConfig, Material), Fault> {
+    let (provider, Contents { certificate, key, authorities, revoked, required }) = (Arc::new(provider()), contents);
+    let mut material = Material::default();
+    let chain = certificate.certificates()?;
+    for der in &chain {
+        material.note_certificate(certificate, der)?;
+    }
+    let verifier = match authorities {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(authorities) => {
+            let verifier = verifier(authorities, revoked, &provider, &mut material)?;
+            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+            verifier.build().map_err(|error| authorities.fault(error.to_string()))?
+        }
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| certificate.fault(error.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key.private_key()?)
+        .map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.fault(format!(
+                "the key does not belong to the certificate in {}, or that is not the first one there",
+                certificate.path.display()
+            )),
+            error => key.fault(format!("it cannot be used: {error}")),
+        })?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    config.max_early_data_size = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    match tickets {
+        Some(tickets) => config.ticketer = Arc::clone(tickets),
+        None => config.send_tls13_tickets = 0,
+    }
+    Ok((config, material))
+}
+
+/// aws-lc, with the hybrid key exchange whatever the features of rustls are.
+fn provider() -> CryptoProvider {
+    let kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+    CryptoProvider { kx_groups, ..default_provider() }
+}
+
+/// What verifies clients' certificates: by default along the whole chain, and
+/// refusing what no list says anything about.
+fn verifier(
+    authorities: &Content<'_>,
+    revoked: &[Content<'_>],
+    provider: &Arc<CryptoProvider>,
+    material: &mut Material,
+) -> Result<ClientCertVerifierBuilder, Fault> {
+    let mut roots = RootCertStore::empty();
+    for der in authorities.certificates()? {
+        material.note_authority(authorities, &der)?;
+        roots.add(der).map_err(|error| authorities.fault(format!("a certificate in it cannot be used: {error}")))?;
+    }
+    let roots = Arc::new(roots);
+    let verifier = || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
+    let mut with_all = verifier().enforce_revocation_expiration();
+    for file in revoked {
+        let lists = file.revocation_lists()?;
+        for der in &lists {
+            material.note_list(file, der)?;
+        }
+        // By itself first, which tells whose fault it is.
+        verifier().with_crls(lists.clone()).build().map_err(|error| file.fault(error.to_string()))?;
+        with_all = with_all.with_crls(lists);
+    }
+    Ok(with_all)
+}
+
+/// What is to be known of files in use.
+#[derive(Debug, Default)]
+pub(super) struct Material {
+    terms: Vec<Term>,
+    /// The names of the clients' authorities, in DER and in words.
+    authorities: Vec<(PathBuf, Vec<u8>, String)>,
+    /// The names of those whose lists there are.
+    listed: Vec<Vec<u8>>,
+}
+
+/// How long something in a file is good.
+#[derive(Debug)]
+struct Term {
+    part: Part,
+    file: PathBuf,
+    from: ASN1Time,
+    until: Option<ASN1Time>,
+}
+
+impl Material {
+    fn note_certificate(&mut self, file: &Content<'_>, der: &CertificateDer<'_>) -> Result<(), Fault> {
+        let certificate = file.parsed(der)?;
+        let validity = certificate.validity();
+        self.terms.push(file.term(validity.not_before, Some(validity.not_after)));
+        Ok(())
+    }
+
+    fn note_authority(&mut self, file: &Content<'_>, der: &CertificateDer<'_>) -> Result<(), Fault> {
+        let certificate = file.parsed(der)?;
+        let name = certificate.subject();
+        self.authorities.push((file.path.into(), name.as_raw().into(), name.to_string()));
+        Ok(())
+    }
+
+    fn note_list(&mut self, file: &Content<'_>, der: &CertificateRevocationListDer<'_>) -> Result<(), Fault> {
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| file.fault("a CRL in it is damaged"))?;
+        self.terms.push(file.term(list.last_update(), list.next_update()));
+        self.listed.push(list.issuer().as_raw().into());
+        Ok(())
+    }
+
+    /// What an operator should know as of now.
+    pub(super) fn remarks(&self, now: UnixTime) -> Vec<Fault> {
+        let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+        let terms = self.terms.iter().filter_map(|term| term.remark(now));
+        let unlisted = |name: &Vec<u8>| !self.listed.is_empty() && !self.listed.contains(name);
+        let unlisted = self.authorities.iter().filter(|(_, name, _)| unlisted(name)).map(|(file, _, words)| {
+            let reason = format!("there is no CRL of {words}: every client that it vouches for is refused");
+            Fault::new(Part::Authorities, file, reason)
+        });
+        terms.chain(unlisted).collect()
+    }
+}
+
+impl Term {
+    fn remark(&self, now: i64) -> Option<Fault> {
+        let what = match self.part {
+            Part::Revoked => "a CRL",
+            Part::Certificate | Part::Key | Part::Authorities => "a certificate",
+        };
+        let reason = match self.until {
+            _ if now < self.from.timestamp() => format!("{what} in it is not valid before {}", self.from),
+            Some(until) if now > until.timestamp() => match self.part {
+                Part::Revoked => format!("{what} in it has expired, {until}: every client of its authority is refused"),
+                _ => format!("{what} in it has expired, {until}"),
+            },
+            _ => return None,
+        };
+        Some(Fault::new(self.part, &self.file, reason))
+    }
+}
+
+/// What tells the contents of all files from others. Of a key nothing else is kept.
+pub(super) type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// The contents of all files.
+pub(super) struct Contents<'f> {
+    certificate: Content<'f>,
+    key: Content<'f>,
+    authorities: Option<Content<'f>>,
+    revoked: Vec<Content<'f>>,
+    /// Whether clients have to show a certificate, where they are asked for one.
+    required: bool,
+}
+
+impl<'f> Contents<'f> {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// The one that cannot be read.
+    pub(super) fn read(files: &'f TlsFiles) -> Result<Self, Fault> {
+        let clients = files.clients.authorities();
+        let revoked = clients.map(|clients| &*clients.revoked).unwrap_or_default();
+        Ok(Self {
+            certificate: Content::read(Part::Certificate, &files.certificate)?,
+            key: Content::read(Part::Key, &files.key)?,
+            authorities: clients.map(|clients| Content::read(Part::Authorities, &clients.file)).transpose()?,
+            revoked: revoked.iter().map(|file| Content::read(Part::Revoked, file)).collect::<Result<_, _>>()?,
+            required: matches!(files.clients, Clients::Required(_)),
+        })
+    }
+
+    /// Their fingerprint.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut all = digest::Context::new(&digest::SHA256);
+        let files = [&self.certificate, &self.key].into_iter().chain(&self.authorities).chain(&self.revoked);
+        for content in files {
+            all.update(digest::digest(&digest::SHA256, &content.bytes).as_ref());
+        }
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(all.finish().as_ref());
+        fingerprint
+    }
+}
+
+/// The content of one file.
+struct Content<'f> {
+    part: Part,
+    path: &'f Path,
+    bytes: Vec<u8>,
+}
+
+impl<'f> Content<'f> {
+    fn read(part: Part, path: &'f Path) -> Result<Self, Fault> {
+        /// The lists of public authorities have some megabytes.
+        const MOST: u64 = 64 << 20;
+        let mut content = Self { part, path, bytes: Vec::new() };
+        let read = open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut content.bytes));
+        match read {
+            Ok(length) if u64::try_from(length).is_ok_and(|length| length < MOST) => Ok(content),
+            Ok(_) => Err(content.fault(format!("it has {MOST} bytes or more"))),
+            Err(error) => Err(content.fault(error.to_string())),
+        }
+    }
+
+    fn fault(&self, reason: impl Into<String>) -> Fault {
+        Fault::new(self.part, self.path, reason)
+    }
+
+    fn term(&self, from: ASN1Time, until: Option<ASN1Time>) -> Term {
+        Term { part: self.part, file: self.path.into(), from, until }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Fault> {
+        self.sections("certificate in PEM")
+    }
+
+    fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+        // A SEQUENCE: where authorities publish them, they are in DER (RFC 5280 section 4.2.1.13).
+        if self.bytes.starts_with(&[0x30]) {
+            return Ok(vec![CertificateRevocationListDer::from(self.bytes.clone())]);
+        }
+        self.sections("CRL")
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Fault> {
+        let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+        if marks.iter().any(|mark| self.bytes.windows(mark.len()).any(|window| window == *mark)) {
+            return Err(self.fault("the private key is encrypted"));
+        }
+        // Of several the first, as OpenSSL has it.
+        self.sections("private key in PEM").map(|mut keys| keys.swap_remove(0))
+    }
+
+    /// All of a kind, and at least one. The parser's own words are not passed on: they
+    /// quote the file, which may be a key.
+    fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, Fault> {
+        let found: Vec<T> = T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
+            self.fault(match error {
+                pem::Error::MissingSectionEnd { .. } => "it is damaged: a section has no end",
+                pem::Error::IllegalSectionStart { .. } => "it is damaged: a line that begins a section does not end as it should",
+                pem::Error::Base64Decode(_) => "it is damaged: a section is not base64",
+                _ => "it is damaged",
+            })
+        })?;
+        if found.is_empty() { Err(self.fault(format!("it holds no {kind}"))) } else { Ok(found) }
+    }
+
+    fn parsed<'d>(&self, der: &'d CertificateDer<'_>) -> Result<X509Certificate<'d>, Fault> {
+        match X509Certificate::from_der(der) {
+            Ok(([], certificate)) => Ok(certificate),
+            _ => Err(self.fault("a certificate in it is damaged")),
+        }
+    }
+}
