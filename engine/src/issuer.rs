@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What an operator configures about an issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// The exact `iss` of its tokens; a trailing slash matters (RFC 8725 section 3.8).
     pub name: Box<str>,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The rules of one issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
     pub audience: Box<str>,
@@ -70,7 +70,7 @@ impl Constraint {
 }
 
 /// The client types of a token: which claim states them and which are allowed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTypes {
     /// The claim, a comma-separated string or a list of strings.
     pub claim: Box<str>,

@@ -183,6 +183,23 @@ impl Verifier {
         self.current.store(Arc::new(snapshot));
     }
 
+    /// Replaces everything by what becomes of it, even if it changes meanwhile: `next`
+    /// is called again then. An issuer that is taken over as it is keeps what is
+    /// remembered of its tokens.
+    pub fn reconfigure(&self, mut next: impl FnMut(&Snapshot) -> Snapshot) {
+        self.current.rcu(|current| next(current));
+    }
+
+    /// Replaces or takes away the keys of the issuer with this very configuration.
+    /// Whoever asks its provider may come too late with the answer: keys that were
+    /// found for another configuration are not for this one.
+    pub fn renew_keys(&self, of: &Arc<IssuerConfig>, keys: Option<&Arc<KeySet>>) {
+        self.current.rcu(|current| match current.issuer(&of.name) {
+            Some(issuer) if Arc::ptr_eq(issuer.config(), of) => current.with_keys(&of.name, keys),
+            _ => Snapshot::clone(current),
+        });
+    }
+
     /// Replaces the keys of one issuer; the other issuers are not touched, even
     /// if they change at the same time.
     pub fn replace_keys(&self, issuer: &str, keys: &Arc<KeySet>) {

@@ -11,7 +11,7 @@ use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, 
 use crate::{
     admission::Caller,
     clock,
-    config::{Config, IssuerSection, KeySource, Problem, Problems, Server},
+    config::{Config, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server},
     keysource::{KeySources, Refetch, Source, written},
     metrics::Metrics,
     revocation::{Desk, Entry, RevokeFault, record::Record},
@@ -23,15 +23,17 @@ pub struct App {
     /// Verifies every token.
     pub verifier: Verifier,
     /// What is true of every request, until the configuration is read again.
-    server: ArcSwap<Server>,
+    pub(crate) server: ArcSwap<Server>,
     /// Whether it has been told to stop.
     stopping: AtomicBool,
     /// Where the issuers' keys come from.
     pub keys: KeySources,
     /// Where tokens are revoked.
     pub revocations: Desk,
+    /// `[revocation]`, as the desk was made.
+    pub(crate) revocation: RevocationSettings,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
 }
 
 impl App {
@@ -42,11 +44,12 @@ impl App {
     pub fn new(config: Config, threads: usize, revocations: Desk) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
             verifier: verifier(&config, &revocations)?,
+            revocation: config.revocation,
             revocations,
             server: ArcSwap::from_pointee(config.server),
             stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),
-            metrics: Metrics::new(threads),
+            metrics: Arc::new(Metrics::new(threads)),
         }))
     }
 
@@ -80,10 +83,11 @@ impl App {
     }
 
     /// The keys in use of each issuer, in the order of the sections.
-    pub fn keys_in_use(&self) -> impl Iterator<Item = (&Source, Option<Arc<KeySet>>)> {
+    #[must_use]
+    pub fn keys_in_use(&self) -> Vec<(Arc<Source>, Option<Arc<KeySet>>)> {
         let snapshot = self.verifier.snapshot();
-        let keys = move |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
-        self.keys.iter().map(move |source| (source, keys(source)))
+        let keys = |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
+        self.keys.all().into_iter().map(|source| (Arc::clone(&source), keys(&source))).collect()
     }
 
     /// What can be said about a token that was refused to this caller.
@@ -104,11 +108,12 @@ impl App {
         let rules = |source: &Source| source.section().issuer.rules.clone();
         let Some(name) = &record.issuer else {
             // Of all issuers, so that of the one whose clock may be furthest ahead.
-            let leeway = self.keys.iter().map(|source| rules(source).leeway).max().unwrap_or_default();
+            let leeway = self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
             return record.request(clock::now(), leeway.into());
         };
-        let Some((source, keys)) = self.keys_in_use().find(|(source, _)| *source.section().issuer.name == **name) else {
-            let first = self.keys.iter().next().map(|source| source.section().issuer.name.clone());
+        let Some((source, keys)) = self.keys_in_use().into_iter().find(|(source, _)| *source.section().issuer.name == **name)
+        else {
+            let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
             let hint = first.map_or_else(String::new, |first| format!("; one of those that are is {first}"));
             return Err(format!("the issuer {name} is not configured{hint}"));
         };
@@ -116,7 +121,7 @@ impl App {
         if record.kid.is_some() && serves_every_kid {
             return Err(format!("a key of {name} has no kid, so whoever has it can name any: replace the key"));
         }
-        let (leeway, max_lifetime) = (rules(source).leeway.into(), rules(source).max_lifetime);
+        let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
         let mut revocation = record.request(clock::now(), leeway)?;
         revocation.until = revocation.until.or_else(|| end_of(&revocation.what, max_lifetime?.into(), leeway));
         Ok(revocation)
@@ -238,18 +243,21 @@ fn verifier(config: &Config, revocations: &Desk) -> Result<Verifier, Problems> {
 
 /// The issuers with the keys that need no fetching.
 fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
-    let mut issuers = Vec::new();
-    for section in sections {
-        let keys = match &section.keys {
-            KeySource::Secret(secret) => {
-                let keys = written::secret_keys(secret.expose(), section.issuer.algorithms);
-                let place = format!("[{}]", section.section());
-                Some(Arc::new(keys.map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?))
-            }
-            KeySource::Written(keys) => Some(Arc::clone(keys)),
-            KeySource::Renewed(_) => None,
-        };
-        issuers.push(Issuer::new(Arc::clone(&section.issuer), keys));
-    }
+    let issuers = sections.iter().map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), written_keys(section)?)));
+    let issuers: Vec<_> = issuers.collect::<Result<_, Problem>>()?;
     Snapshot::new(issuers).map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
+}
+
+/// The keys of a section that need no fetching.
+pub(crate) fn written_keys(section: &IssuerSection) -> Result<Option<Arc<KeySet>>, Problem> {
+    match &section.keys {
+        KeySource::Secret(secret) => {
+            let keys = written::secret_keys(secret.expose(), section.issuer.algorithms);
+            let place = format!("[{}]", section.section());
+            let keys = keys.map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?;
+            Ok(Some(Arc::new(keys)))
+        }
+        KeySource::Written(keys) => Ok(Some(Arc::clone(keys))),
+        KeySource::Renewed(_) => Ok(None),
+    }
 }

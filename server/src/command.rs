@@ -17,7 +17,8 @@ use std::{
 
 use crate::{
     cli::{Cli, Command, ServeArgs},
-    config::{Config, Problems},
+    config::{Config, LogFormat, Problems, raw},
+    reload,
     revocation::{Desk, journal::Journal},
     state, telemetry,
 };
@@ -25,7 +26,10 @@ use crate::{
 /// Runs a command line and says how it went.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    telemetry::start_logging();
+    // A server looks into its configuration first.
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        telemetry::start_logging(LogFormat::Auto);
+    }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough is no failure.
@@ -93,6 +97,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Where a command's configuration comes from.
+#[derive(Clone)]
 struct Place {
     config: Vec<PathBuf>,
     state_dir: Option<PathBuf>,
@@ -115,15 +120,19 @@ impl Place {
 
     /// The configuration, its warnings told on standard error.
     fn load(&self) -> Result<Config, Failure> {
-        let files = match self.is_embedded() {
-            true => vec![state::embedded_configuration(&self.state_dir()?)?],
-            false => self.config.clone(),
-        };
-        let config = Config::load(&files, variables())?;
+        let config = Config::load(&self.files()?, variables())?;
         for warning in &config.warnings {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
+    }
+
+    /// The files that the configuration is read from.
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        match self.is_embedded() {
+            true => Ok(vec![state::embedded_configuration(&self.state_dir()?)?]),
+            false => Ok(self.config.clone()),
+        }
     }
 
     /// The file that revocations are kept in.
@@ -140,6 +149,23 @@ impl Place {
     fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
         let store = self.revocations(config).map_err(|error| error.to_string());
         Desk::open(store.map(|file| Box::new(Journal::new(file)) as _), config.revocation.capacity, tidy_every)
+    }
+}
+
+impl reload::Origin for Place {
+    fn load(&self) -> Result<Config, String> {
+        let files = self.files().map_err(|error| error.to_string())?;
+        let config = Config::load(&files, variables()).map_err(|problems| problems.to_string())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files()
+            .and_then(|paths| raw::expand(&paths).map_err(|problem| io::Error::other(problem.to_string())))
+            .unwrap_or_default()
     }
 }
 

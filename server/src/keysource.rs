@@ -11,13 +11,14 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use countersign_engine::{
     KeySet, Reject, UnixTime,
@@ -26,8 +27,8 @@ use countersign_engine::{
 use fetch::{FetchFault, Fetched, Fetcher};
 use tokio::{
     runtime::Builder,
-    sync::{Notify, watch},
-    task::{JoinHandle, LocalSet, spawn_blocking},
+    sync::{Notify, mpsc, watch},
+    task::{JoinHandle, LocalSet, spawn_blocking, spawn_local},
     time::timeout,
 };
 
@@ -43,38 +44,85 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const WAITING: usize = 1024;
 
 /// The key sources of all issuers.
+///
+/// # Synchronization
+/// One pointer to one immutable table. It is replaced before the verifier's snapshot
+/// is, so a source may find that its issuer has just gone:
+/// [`Verifier::renew_keys`](countersign_engine::Verifier::renew_keys) takes keys for the
+/// configuration they were fetched for, and no other.
 pub struct KeySources {
+    table: ArcSwap<Table>,
+    clock: Stopwatch,
+    /// Where sources go that are to be kept fresh, once there is a thread for that.
+    started: OnceLock<mpsc::UnboundedSender<Arc<Source>>>,
+}
+
+struct Table {
     in_order: Vec<Arc<Source>>,
     by_issuer: HashMap<Box<str>, Arc<Source>>,
-    clock: Stopwatch,
+}
+
+impl Table {
+    fn new(in_order: Vec<Arc<Source>>) -> Self {
+        let by_issuer = in_order.iter().map(|source| (source.section.issuer.name.clone(), Arc::clone(source))).collect();
+        Self { in_order, by_issuer }
+    }
 }
 
 impl KeySources {
     /// Sources that have not been asked for anything yet.
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
-        let in_order: Vec<_> = sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
-        let by_issuer = in_order.iter().map(|source| (source.section.issuer.name.clone(), Arc::clone(source))).collect();
-        Self { in_order, by_issuer, clock: Stopwatch::start() }
+        let sources = sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
+        Self { table: ArcSwap::from_pointee(Table::new(sources)), clock: Stopwatch::start(), started: OnceLock::new() }
+    }
+
+    /// Takes over these sections. A source whose section is the same goes on as it is,
+    /// the others are retired. Returns the new ones, which are to be
+    /// [started](Self::start) when the verifier knows their issuers.
+    #[must_use]
+    pub fn replace(&self, sections: &[IssuerSection]) -> Vec<Arc<Source>> {
+        let before = self.table.load_full();
+        let kept = |section: &IssuerSection| before.in_order.iter().find(|source| source.section.is_same(section)).cloned();
+        let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| Arc::new(Source::new(section.clone()))));
+        let now = Table::new(sources.collect());
+        let is_among = |source: &Arc<Source>, among: &[Arc<Source>]| among.iter().any(|one| Arc::ptr_eq(one, source));
+        for retired in before.in_order.iter().filter(|source| !is_among(source, &now.in_order)) {
+            retired.retired.notify_one();
+        }
+        let new: Vec<_> = now.in_order.iter().filter(|source| !is_among(source, &before.in_order)).cloned().collect();
+        self.table.store(Arc::new(now));
+        new
+    }
+
+    /// Lets sources be kept fresh.
+    pub fn start(&self, sources: Vec<Arc<Source>>) {
+        let Some(started) = self.started.get() else { return };
+        for source in sources {
+            let _the_process_ends = started.send(source);
+        }
     }
 
     /// Every source, in the order of the sections.
-    pub fn iter(&self) -> impl Iterator<Item = &Source> + Clone {
-        self.in_order.iter().map(|source| &**source)
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Source>> {
+        self.table.load().in_order.clone()
     }
 
     /// Whether every issuer has been asked once, whatever it answered: a provider
     /// that is down keeps its own tokens out, not the whole server.
     #[must_use]
     pub fn were_all_asked(&self) -> bool {
-        self.iter().all(|source| source.renewed().is_none() || source.progress.borrow().rounds > 0)
+        let were_asked = |source: &Arc<Source>| source.renewed().is_none() || source.progress.borrow().rounds > 0;
+        self.table.load().in_order.iter().all(were_asked)
     }
 
     /// Notes that a token of this issuer named an unknown `kid`. Says what to wait
     /// for, if the issuer is being asked again or may be now.
     #[must_use]
     pub fn refetch(&self, issuer: &str) -> Option<Refetch> {
-        let source = self.by_issuer.get(issuer)?;
+        let table = self.table.load();
+        let source = table.by_issuer.get(issuer)?;
         source.unknown_kids.fetch_add(1, Ordering::Relaxed);
         Refetch::ask(Waiting::enter(source)?, self.clock)
     }
@@ -155,6 +203,8 @@ pub struct Source {
     section: IssuerSection,
     progress: watch::Sender<Progress>,
     asked: Notify,
+    /// Another source has taken its place.
+    retired: Notify,
     waiting: AtomicUsize,
     unknown_kids: AtomicU64,
     fetches: [AtomicU64; Cause::ALL.len()],
@@ -185,6 +235,7 @@ impl Source {
             section,
             progress: watch::Sender::default(),
             asked: Notify::new(),
+            retired: Notify::new(),
             waiting: AtomicUsize::new(0),
             unknown_kids: AtomicU64::new(0),
             fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
@@ -230,16 +281,20 @@ impl Source {
 /// The operating system has no thread to give.
 pub fn spawn(app: &Arc<App>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
+    let (started, mut starting) = mpsc::unbounded_channel();
+    let started = app.keys.started.get_or_init(|| started);
+    for source in app.keys.all() {
+        let _the_thread_comes_next = started.send(source);
+    }
     let app = Arc::clone(app);
     thread::Builder::new().name("keys".into()).spawn(move || {
-        let tasks = LocalSet::new();
-        for source in &app.keys.in_order {
-            if let Some(renewed) = source.renewed() {
-                let renewal = Renewal::new(&app, source, renewed);
-                tasks.spawn_local(renewal.run());
+        LocalSet::new().block_on(&runtime, async {
+            while let Some(source) = starting.recv().await {
+                if let Some(renewed) = source.renewed() {
+                    spawn_local(Renewal::new(&app, &source, renewed).run());
+                }
             }
-        }
-        runtime.block_on(tasks);
+        });
     })?;
     Ok(())
 }
@@ -286,7 +341,11 @@ impl Renewal {
                 fetching = Some(self.start(cause));
             }
             self.publish(event);
-            event = self.next_event(&mut fetching).await;
+            let source = Arc::clone(&self.source);
+            event = tokio::select! {
+                event = self.next_event(&mut fetching) => event,
+                () = source.retired.notified() => return,
+            };
         }
     }
 
@@ -355,7 +414,7 @@ impl Renewal {
             if !in_use || self.source.progress.borrow().is_failing {
                 tracing::info!(section = self.source.section.section(), keys = keys.len(), "keys loaded");
             }
-            self.app.verifier.replace_keys(&self.source.section.issuer.name, keys);
+            self.app.verifier.renew_keys(&self.source.section.issuer, Some(keys));
         }
         Event::Confirmed { max_age: fetched.max_age }
     }
@@ -363,7 +422,7 @@ impl Renewal {
     fn withdraw(&self) {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
         tracing::error!(section, "the keys could not be confirmed for {stale} s after they were due, and are used no longer");
-        self.app.verifier.withdraw_keys(&self.source.section.issuer.name);
+        self.app.verifier.renew_keys(&self.source.section.issuer, None);
     }
 
     /// Aloud when it is news: a source is asked again and again.

@@ -27,6 +27,7 @@ pub mod clock;
 
 // How it came to be so.
 pub mod config;
+pub mod reload;
 pub mod state;
 pub mod issue;
 pub mod cli;

@@ -2,7 +2,10 @@
 
 use std::{
     cell::Cell,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -91,6 +94,7 @@ struct Shard {
     events: [AtomicU64; SLOTS],
     answers: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
     took: [Times; ROUTES],
+    connections: AtomicUsize,
     connections_refused: AtomicU64,
 }
 
@@ -107,6 +111,7 @@ impl Shard {
             events: [ZERO; SLOTS],
             answers: [const { [ZERO; STATUSES.len() + 1] }; ROUTES],
             took: [const { Times { buckets: [ZERO; BUCKETS], nanos: ZERO } }; ROUTES],
+            connections: AtomicUsize::new(0),
             connections_refused: ZERO,
         }
     }
@@ -179,6 +184,23 @@ impl Metrics {
         }
     }
 
+    /// Counts a connection of a worker, until what is returned is dropped.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>, worker: usize) -> Open {
+        self.load(worker).fetch_add(1, Ordering::Relaxed);
+        Open { metrics: Arc::clone(self), worker }
+    }
+
+    /// How many connections each worker has.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.0.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).collect()
+    }
+
+    fn load(&self, worker: usize) -> &AtomicUsize {
+        &self.0[worker % self.0.len()].connections
+    }
+
     /// Counts a connection that was one too many.
     pub fn connection_refused(&self) {
         add(&self.shard().connections_refused, 1);
@@ -224,6 +246,19 @@ impl Metrics {
 
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// One open connection, counted until it is gone, however it goes. Relaxed: a count
+/// that is seen too late means a slightly less even spread.
+pub struct Open {
+    metrics: Arc<Metrics>,
+    worker: usize,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.load(self.worker).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,14 +6,13 @@ use std::{
     io,
     net::IpAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -29,14 +28,15 @@ use crate::{
     config::{Place, Serves},
     keysource,
     listen::{
-        accept::{Accepted, Acceptor},
+        accept::{self, Accepted, Acceptor},
         http1::{Connection, exchange::Link},
         peer::UNIX,
         proxy_protocol,
         stream::{Socket, Stream},
         watch::{TICK, Watch},
     },
-    metrics::Metrics,
+    metrics::{Metrics, Open},
+    reload::{self, Origin},
     worker::Local,
 };
 
@@ -67,20 +67,53 @@ pub fn threads(configured: Option<usize>) -> usize {
 ///
 /// # Errors
 /// An address that cannot be bound, or a system out of threads.
-pub fn serve(app: &Arc<App>, threads: usize, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+pub fn serve(app: &Arc<App>, threads: usize, origin: Box<dyn Origin>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+    allow_many_files(app);
     let crew = (0..threads).map(|index| Worker::start(index, app)).collect::<io::Result<Vec<_>>>()?;
-    LocalSet::new().block_on(&runtime()?, supervise(app, crew, listening))
+    LocalSet::new().block_on(&runtime()?, supervise(app, crew, origin, listening))
 }
 
+/// Connections are files to the system, which allows a process few of them unless it
+/// asks for more.
+fn allow_many_files(app: &App) {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, ..limits };
+    // What counts is the limit there is in the end.
+    let _not_allowed = setrlimit(Resource::Nofile, raised);
+    let wanted = app.server().patience.connections;
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if u64::try_from(wanted).is_ok_and(|wanted| allowed < wanted.saturating_add(OTHER_FILES)) {
+        tracing::warn!(
+            "the system allows this process {allowed} open files, which is too few for {wanted} connections: raise the limit \
+             (LimitNOFILE= of systemd, ulimit -n), or lower connections in [limits]"
+        );
+    }
+}
+
+/// Files that are no connections: logs, keys, sockets that listen.
+const OTHER_FILES: u64 = 64;
+
 /// Listens, hands connections out, and in the end waits for them.
-async fn supervise(app: &Arc<App>, crew: Vec<Worker>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+async fn supervise(app: &Arc<App>, crew: Vec<Worker>, origin: Box<dyn Origin>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
     let acceptors = bind_all(app)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (tell, told) = std::sync::mpsc::channel();
+    spawn_local(reload_when_told(signal(SignalKind::hangup())?, tell));
+    reload::spawn(app, origin, told)?;
     keysource::spawn(app)?;
     listening(&bound(app, &acceptors));
+    reload::notify(&[NotifyState::Ready]);
 
     let operations = Rc::new(Local::new(Arc::clone(app)));
-    spawn_local(sweep(Rc::clone(&operations)));
+    let (watches, orders) = (Rc::clone(&operations.watches), orders_of(&crew));
+    spawn_local(sweep(move || {
+        watches.sweep();
+        for orders in &orders {
+            if let Some(orders) = orders.upgrade() {
+                let _ended = orders.send(Order::Sweep);
+            }
+        }
+    }));
     let crew = Rc::new(crew);
     let mut accepting = Vec::new();
     for (listener, acceptor) in acceptors {
@@ -97,6 +130,7 @@ async fn supervise(app: &Arc<App>, crew: Vec<Worker>, listening: impl FnOnce(&Bo
     told_to_stop(&mut terminate, &mut interrupt).await;
     tracing::info!("stopping: connections get {} s to finish", operations.patience.drain.as_secs());
     app.stop();
+    reload::notify(&[NotifyState::Stopping]);
     accepting.iter().for_each(AbortHandle::abort);
     let drained = async {
         let Some(crew) = alone(crew).await else { return };
@@ -113,11 +147,21 @@ async fn supervise(app: &Arc<App>, crew: Vec<Worker>, listening: impl FnOnce(&Bo
     Ok(())
 }
 
+/// The ways to the workers, which do not keep them from ending.
+fn orders_of(crew: &[Worker]) -> Vec<mpsc::WeakUnboundedSender<Order>> {
+    crew.iter().map(|worker| worker.orders.downgrade()).collect()
+}
+
 async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// SIGHUP: to read everything again that can be.
+async fn reload_when_told(mut hangup: Signal, tell: std::sync::mpsc::Sender<()>) {
+    while hangup.recv().await.is_some() && tell.send(()).is_ok() {}
 }
 
 /// What is shared, once the tasks that share it have ended.
@@ -132,13 +176,23 @@ async fn alone<T>(mut shared: Rc<T>) -> Option<T> {
     None
 }
 
-/// Every socket, with the listener it belongs to.
+/// Every socket, with the listener it belongs to. Those that are open already are
+/// taken where they are configured.
 fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
+    let mut inherited = accept::inherited()?;
     let mut acceptors = Vec::new();
     for (index, listener) in app.server().listeners.iter().enumerate() {
         for place in &listener.places {
-            acceptors.push((index, Acceptor::bind(place, &listener.option)?));
+            let acceptor = match inherited.iter().position(|acceptor| acceptor.place() == place) {
+                Some(open) => inherited.swap_remove(open),
+                None => Acceptor::bind(place, &listener.option)?,
+            };
+            acceptors.push((index, acceptor));
         }
+    }
+    if let Some(left) = inherited.first() {
+        let text = format!("a socket was passed on that listens on {}, and no listener is configured there", left.place());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(acceptors)
 }
@@ -159,15 +213,17 @@ fn bound(app: &App, acceptors: &[(usize, Acceptor)]) -> Bound {
 
 /// Hands a connection to the worker with the fewest, unless there are too many.
 fn distribute(app: &App, crew: &[Worker], listener: usize, accepted: Accepted) {
-    let open: usize = crew.iter().map(Worker::load).sum();
+    let loads = app.metrics.connections();
     let server = app.server();
-    if open >= server.patience.connections {
+    if loads.iter().sum::<usize>() >= server.patience.connections {
         app.metrics.connection_refused();
         let is_plain = server.listeners[listener].tls.is_none();
         return if is_plain { accepted.refuse(TOO_MANY) } else { drop(accepted) };
     }
-    if let Some(worker) = crew.iter().min_by_key(|worker| worker.load()) {
-        worker.hand_over(listener, accepted);
+    if let Some((worker, index)) = crew.iter().zip(0..).min_by_key(|(_, index)| loads.get(*index)) {
+        let open = app.metrics.connection(index);
+        // A worker that has ended takes nothing more, and what is not taken is closed.
+        let _ended = worker.orders.send(Order::Serve { listener, accepted, open });
     }
 }
 
@@ -175,40 +231,34 @@ fn distribute(app: &App, crew: &[Worker], listener: usize, accepted: Accepted) {
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-auth-error: connections\r\n\
                           cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// What a worker is to do.
+enum Order {
+    /// To serve a connection.
+    Serve { listener: usize, accepted: Accepted, open: Open },
+    /// To look after its connections. It has no timer of its own, as that would cost
+    /// the system some work every time the worker waits.
+    Sweep,
+}
+
 /// One thread that serves connections.
 struct Worker {
-    connections: mpsc::UnboundedSender<(usize, Accepted)>,
-    /// Connections handed over and not ended. Counted relaxed: a stale count only
-    /// means a slightly less even spread.
-    load: Arc<AtomicUsize>,
+    orders: mpsc::UnboundedSender<Order>,
     thread: JoinHandle<()>,
     end: mpsc::Receiver<()>,
 }
 
 impl Worker {
     fn start(index: usize, app: &Arc<App>) -> io::Result<Self> {
-        let (connections, queue) = mpsc::unbounded_channel();
+        let (orders, queue) = mpsc::unbounded_channel();
         let (ended, end) = mpsc::channel(1);
-        let load = Arc::new(AtomicUsize::new(0));
-        let (app, open) = (Arc::clone(app), Arc::clone(&load));
+        let app = Arc::clone(app);
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
             Metrics::use_shard(index);
-            LocalSet::new().block_on(&runtime, work(Rc::new(Local::new(app)), queue, open));
+            LocalSet::new().block_on(&runtime, work(Rc::new(Local::new(app)), index, queue));
             drop(ended);
         })?;
-        Ok(Self { connections, load, thread, end })
-    }
-
-    fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    fn hand_over(&self, listener: usize, accepted: Accepted) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        if self.connections.send((listener, accepted)).is_err() {
-            self.load.fetch_sub(1, Ordering::Relaxed);
-        }
+        Ok(Self { orders, thread, end })
     }
 
     /// Takes no more connections, and lets those end that are open.
@@ -230,41 +280,40 @@ impl End {
     }
 }
 
-async fn work(local: Rc<Local>, mut queue: mpsc::UnboundedReceiver<(usize, Accepted)>, load: Arc<AtomicUsize>) {
-    spawn_local(sweep(Rc::clone(&local)));
-    while let Some((listener, accepted)) = queue.recv().await {
-        let (local, open) = (Rc::clone(&local), Open(Arc::clone(&load)));
-        spawn_local(async move {
-            connection(local, listener, accepted).await;
-            drop(open);
-        });
+async fn work(local: Rc<Local>, index: usize, mut queue: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = queue.recv().await {
+        match order {
+            Order::Serve { listener, accepted, open } => {
+                let local = Rc::clone(&local);
+                spawn_local(async move {
+                    connection(local, listener, accepted).await;
+                    drop(open);
+                });
+            }
+            Order::Sweep => local.watches.sweep(),
+        }
     }
     // The acceptor is gone. Whatever is still open after the deadline is cut off.
     local.watches.drain();
     let drained = async {
-        while load.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut looks = interval(Duration::from_millis(10));
+        while local.app.metrics.connections()[index] > 0 {
+            looks.tick().await;
         }
     };
-    let _deadline = timeout(local.patience.drain, drained).await;
-}
-
-/// One open connection, counted until it is gone, however it goes.
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    tokio::select! {
+        () = sweep(|| local.watches.sweep()) => {}
+        _deadline = timeout(local.patience.drain, drained) => {}
     }
 }
 
-/// Looks after the connections of the thread, for ever.
-async fn sweep(local: Rc<Local>) {
+/// Calls with every tick, for ever.
+async fn sweep(mut all: impl FnMut()) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        local.watches.sweep();
+        all();
     }
 }
 

@@ -4,13 +4,20 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging to standard error: lines for people on a terminal, JSON
-/// otherwise. `COUNTERSIGN_LOG` filters, as in `debug` or `countersign_server=trace`.
-pub fn start_logging() {
+use crate::config::LogFormat;
+
+/// Starts logging to standard error. `COUNTERSIGN_LOG` filters, as in `debug` or
+/// `countersign_server=trace`.
+pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        log.with_target(false).init();
+    let for_people = match format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    if for_people {
+        log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     } else {
         log.json().flatten_event(true).init();
     }

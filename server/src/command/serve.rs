@@ -10,10 +10,12 @@ use crate::{
     config::{ClientType, Config, Serves},
     issue::{self, Lifetime, TokenRequest},
     runtime::{self, Bound},
+    telemetry,
 };
 
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     let config = place.load()?;
+    telemetry::start_logging(config.server.log.format);
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
     if let Err(reason) = place.revocations(&config) {
         // To start as if nothing had ever been revoked would be no service.
@@ -25,7 +27,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     let desk = place.desk(&config, Some(TIDY))?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
     let app = App::new(config, threads, desk)?;
-    runtime::serve(&app, threads, |bound| {
+    runtime::serve(&app, threads, Box::new(place.clone()), |bound| {
         // A closed standard output is no reason not to serve.
         let _nobody_reads = announce(place, bound, bootstrap.as_deref());
     })?;

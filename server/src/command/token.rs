@@ -66,7 +66,7 @@ fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
 /// Fetches every published key set. What cannot be fetched is told, and its
 /// issuer's tokens answered with `keys_unavailable`.
 fn load_keys(app: &App) {
-    for source in app.keys.iter() {
+    for source in app.keys.all() {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
         let mut fetcher = Fetcher::new(section, renewed);
         match fetcher.fetch(Cause::Start) {

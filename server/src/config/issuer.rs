@@ -78,6 +78,19 @@ impl IssuerSection {
     pub fn section(&self) -> &str {
         &self.issuer.section
     }
+
+    /// Whether this is the same issuer with keys from the same place, so that whoever
+    /// keeps them fresh can go on. Keys that are written down are read again.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.has_same_source(other)
+    }
+
+    /// Whether the keys are renewed, and in the same way.
+    #[must_use]
+    pub fn has_same_source(&self, other: &Self) -> bool {
+        matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other)
+    }
 }
 
 pub(super) fn read_all(

@@ -46,7 +46,7 @@ pub enum KeySource {
 }
 
 /// Keys that are asked for again and again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewedKeys {
     /// Where they are.
     pub location: Location,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// One listener: where it is, what it answers, and whom it believes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// `main`, `metrics`, or what follows `listener_` in the name of its section.
     pub name: String,

@@ -113,7 +113,11 @@ impl Raw {
     }
 }
 
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
+/// The files that are meant: of a directory, those in it.
+///
+/// # Errors
+/// A directory that cannot be read, or has no file for us.
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

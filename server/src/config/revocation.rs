@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use super::{problem::Problem, reader::Reader, setting::Section};
 
 /// How revocations are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {
     /// The file; `None` for `revocations` in the state directory.
     pub file: Option<PathBuf>,

@@ -68,6 +68,12 @@ pub struct IdentityHeaders {
 const CACHE_MEGABYTES: usize = 64;
 
 impl Server {
+    /// The listener of this name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
         check_later_sections(sections, problems);

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use listenfd::ListenFd;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -21,6 +22,26 @@ use crate::config::Place;
 pub struct Acceptor {
     socket: AsyncFd<OwnedFd>,
     place: Place,
+    /// Whether it was us who made the file of a Unix socket.
+    is_ours: bool,
+}
+
+/// Sockets that whoever started us has opened already, as systemd does.
+///
+/// # Errors
+/// What was passed on is no socket that listens, or of a kind we know.
+pub fn inherited() -> io::Result<Vec<Acceptor>> {
+    let mut passed = ListenFd::from_env();
+    (0..passed.len())
+        .map(|index| {
+            let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
+            let socket = match tcp {
+                Some(socket) => Some(socket),
+                None => passed.take_unix_listener(index)?.map(OwnedFd::from),
+            };
+            Acceptor::new(socket.ok_or_else(|| io::Error::other("a socket that was passed on is gone"))?)
+        })
+        .collect()
 }
 
 /// A connection that no runtime has seen yet.
@@ -49,7 +70,9 @@ impl Acceptor {
             Place::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
             Place::Unix(path) => {
                 remove_stale(path)?;
-                Self::new(std::os::unix::net::UnixListener::bind(path)?.into())
+                let mut bound = Self::new(std::os::unix::net::UnixListener::bind(path)?.into())?;
+                bound.is_ours = true;
+                Ok(bound)
             }
         };
         listen().map_err(|error| {
@@ -74,7 +97,7 @@ impl Acceptor {
         rustix::io::ioctl_fionbio(&socket, true)?;
         #[expect(deprecated, reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot")]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { socket, place })
+        Ok(Self { socket, place, is_ours: false })
     }
 
     /// Where it really listens.
@@ -106,7 +129,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if let Place::Unix(path) = &self.place {
+        if let (Place::Unix(path), true) = (&self.place, self.is_ours) {
             #[expect(clippy::disallowed_methods, reason = "the socket is ours, and nobody answers there any more")]
             let _gone_already = fs::remove_file(path);
         }

@@ -26,9 +26,12 @@ pub(super) fn live() -> Response<Body> {
 pub(super) fn ready(app: &App) -> Response<Body> {
     let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let keys = |keys: Option<Arc<KeySet>>| keys.map_or(0, |keys| keys.len());
-    let issuers: Value =
-        app.keys_in_use().map(|(source, of)| json!({ "section": source.section().section(), "keys": keys(of) })).collect();
+    let keys = |keys: Option<&Arc<KeySet>>| keys.map_or(0, |keys| keys.len());
+    let issuers: Value = app
+        .keys_in_use()
+        .iter()
+        .map(|(source, of)| json!({ "section": source.section().section(), "keys": keys(of.as_ref()) }))
+        .collect();
     let Status { count, fault, .. } = app.revocations.status();
     let revocations = json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
     no_store(json(status, &json!({ "ready": ready, "issuers": issuers, "revocations": revocations })))

@@ -13,7 +13,7 @@ use crate::{
 
 /// Every issuer with its keys, by name and algorithm, and how fetching them goes.
 pub(super) fn answer(app: &App) -> Response<Body> {
-    let issuers: Value = app.keys_in_use().map(|(source, keys)| describe(source, keys.as_deref())).collect();
+    let issuers: Value = app.keys_in_use().iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
     no_store(json(StatusCode::OK, &json!({ "issuers": issuers })))
 }
 

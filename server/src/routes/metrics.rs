@@ -8,7 +8,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
     clock,
     http::{Body, empty, typed},
     keysource::{Progress, Source},
-    metrics::{Event, Outcome},
+    metrics::{Event, Latency, Outcome, STATUSES, bucket_bound},
+    routes::Route,
 };
 
 /// Everything counted so far.
@@ -47,6 +48,9 @@ impl fmt::Debug for Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.encode_requests(&mut encoder)?;
+        self.encode_latency(&mut encoder)?;
+        self.encode_connections(&mut encoder)?;
         self.encode_outcomes(&mut encoder)?;
         self.encode_cache(&mut encoder)?;
         self.encode_admission(&mut encoder)?;
@@ -56,6 +60,50 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    /// Of answers that were never given nothing is said.
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor("requests", "Requests answered", None, MetricType::Counter)?;
+        for route in Route::ALL {
+            let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".into()]);
+            for (status, count) in statuses.zip(self.0.metrics.answers(route)).filter(|(_, count)| *count > 0) {
+                let labels = [("route", route.name()), ("status", &*status)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Time from the end of a request's head to its answer";
+        let unit = Unit::Seconds;
+        let mut family = encoder.encode_descriptor("request_duration", help, Some(&unit), MetricType::Histogram)?;
+        for route in Route::ALL {
+            let Latency { buckets, total } = self.0.metrics.latency(route);
+            let count = buckets.iter().sum();
+            if count > 0 {
+                let buckets: Vec<_> = buckets.iter().enumerate().map(|(place, count)| (bucket_bound(place), *count)).collect();
+                let labels = [("route", route.name())];
+                family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
+                    total.as_secs_f64(),
+                    count,
+                    &buckets,
+                    None,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let loads = self.0.metrics.connections();
+        let loads: Vec<_> = loads.iter().enumerate().map(|(worker, open)| (worker.to_string(), *open)).collect();
+        let open = loads.iter().map(|(worker, open)| ([("worker", worker.as_str())], *open));
+        gauges(encoder, "connections", "Connections open", open)?;
+        let refused = ConstCounter::new(self.0.metrics.connections_refused());
+        let help = "Connections that were one too many";
+        refused.encode(encoder.encode_descriptor("connections_refused", help, None, MetricType::Counter)?)
+    }
+
     fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.metrics;
         let help = "Requests to verifying routes by outcome";
@@ -98,10 +146,11 @@ impl Scrape {
     /// Every family by issuer section; of keys that are never renewed only how many
     /// there are.
     fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.0.keys_in_use().map(|(source, keys)| (section(source), keys.map_or(0, |keys| keys.len())));
+        let in_use = self.0.keys_in_use();
+        let counts = in_use.iter().map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
         gauges(encoder, "issuer_keys", "Usable keys", counts)?;
         // Looked at once, so that what is said of one issuer fits together.
-        let renewed = self.0.keys.iter().filter(|source| source.renewed().is_some());
+        let renewed = in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());
         let renewed: Vec<_> = renewed.map(|source| (source, source.progress())).collect();
         let at = |moment: fn(&Progress) -> Option<u64>| {
             renewed.iter().filter_map(move |(source, progress)| Some((section(source), moment(progress)?)))
