@@ -16,6 +16,10 @@ pub mod paired;
 pub mod machine;
 pub mod budget;
 
+// A whole server, from the other end of a connection.
+#[cfg(feature = "peers")]
+pub mod e2e;
+
 pub use ours::{
     MANY, accepts, cache_of, cached, cached_verifier, hits, hundred_keys, many_issuers, padded_key, replacing, tenant, verifier,
 };

@@ -1,5 +1,7 @@
 //! The least a hyper server can do: an empty 200, on one thread. What the front
 //! of Countersign is measured against.
+//!
+//! Usage: `bare [PORT]`; any, and printed, unless one is named.
 
 use std::convert::Infallible;
 
@@ -15,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await?;
         #[expect(clippy::print_stdout, reason = "the driver reads where it listens")]
         {
             println!("{}", listener.local_addr()?);
