@@ -104,8 +104,8 @@ impl Corpus {
     /// The credentials of one kind; one `None` for requests that have none.
     #[must_use]
     pub fn credentials(&self, kind: Kind) -> Vec<Option<Credential>> {
-        /// Enough that they do not all lie in a processor's cache.
-        const MADE: usize = 2_000;
+        /// Of each kind. Forgeries are new with every sending all the same.
+        const MADE: usize = 500;
         let plain = |text: String| Some(Credential { text, fresh: None });
         let made = self.valid.iter().cycle().take(MADE);
         match kind {

@@ -142,7 +142,7 @@ impl<P: Protocol> Run<P> {
 }
 
 fn name<W>(question: &Question<W>) -> String {
-    format!("request {} of the {} ones", question.index, question.kind)
+    format!("request {} ({})", question.index, question.kind)
 }
 
 async fn lane<P: Protocol>(run: Rc<Run<P>>, number: usize, open: Option<P::Lane>) -> Result<()> {

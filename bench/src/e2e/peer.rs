@@ -100,7 +100,8 @@ impl Places {
     /// # Errors
     /// A file cannot be read or written, or the program cannot be started.
     pub fn start(&self, name: &str, peer: &Peer, tokens: usize, core: Option<usize>) -> Result<Server> {
-        let state = self.work.join("state").join(name);
+        // The name without what would have to be quoted in a configuration.
+        let state = self.work.join("state").join(name.replace(", ", "-").replace(' ', "-"));
         std::fs::create_dir_all(&state)?;
         let port = free_port()?;
         let fill = |text: &str| {

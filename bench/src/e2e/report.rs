@@ -67,8 +67,10 @@ impl Report<'_> {
             (valid(|quantiles| quantiles.max), 0),
             (median_of(rounds, |measured| Some(measured.invalid?.p99)), 0),
         ];
-        let cell =
-            |(value, digits): (Option<f64>, usize)| value.map_or(format!("{:>9}", "-"), |value| format!("{value:>9.digits$}"));
+        let cell = |(value, digits): (Option<f64>, usize)| match value {
+            Some(value) => format!("{value:>9.digits$}"),
+            None => format!("{:>9}", "-"),
+        };
         cells.map(cell).concat()
     }
 

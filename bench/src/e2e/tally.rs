@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::schedule::Nanoseconds;
 
 /// Counts and latencies of one load.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     /// Of the requests that nothing was wrong with.
     pub valid: Histogram<u64>,
