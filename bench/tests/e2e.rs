@@ -222,7 +222,7 @@ impl Trivial {
         bad: f64,
         change: impl FnOnce(Load<Http1>) -> Load<Http1>,
     ) -> std::result::Result<Tally, String> {
-        let protocol = Rc::new(Http1::new(self.address, tls.map(Rc::new)));
+        let protocol = Rc::new(Http1::new(vec![self.address], tls.map(Rc::new)));
         let questions = Rc::new(Questions::new(&*protocol, &corpus(), &strict(), bad, &Kind::BAD));
         let (pace, limit) = (Pace::AsItGoes, requests(100));
         let load = Load { protocol, questions, in_turn: false, lanes: 2, per_connection: None, pace, limit, seed: 1 };
@@ -231,8 +231,8 @@ impl Trivial {
 }
 
 impl Target for Trivial {
-    fn address(&self) -> SocketAddr {
-        self.address
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address]
     }
 
     fn spent(&self) -> Result<Spent> {

@@ -74,8 +74,12 @@ fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
     let mut servers = Vec::new();
     for name in &scenario.servers {
         let peer = peers.get(name)?;
-        let server = places.start(name, peer, scenario.tokens, core)?;
-        servers.push((name, peer, started(server, scenario, places, &corpus).map_err(|error| format!("{name}: {error}"))?));
+        let mut copies = Vec::new();
+        for copy in 0..peer.copies {
+            let server = places.start(name, peer, copy, scenario.tokens, core)?;
+            copies.push(started(server, scenario, places, &corpus).map_err(|error| format!("{name}: {error}"))?);
+        }
+        servers.push((name, peer, copies));
     }
     let turn = |(server, flooded)| {
         let found = servers.iter().find(|(name, ..)| *name == server);
@@ -100,7 +104,7 @@ fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
 fn started(mut server: Server, scenario: &Scenario, places: &Places, corpus: &Corpus) -> Result<Server> {
     const PATIENCE: u32 = 150;
     let tls = scenario.tls.map(|_| Tls::new(Handshake::Full, &places.certificate(), 1)).transpose()?.map(Rc::new);
-    let protocol = Rc::new(Http1::new(server.address(), tls));
+    let protocol = Rc::new(Http1::new(server.addresses(), tls));
     let trusting = Answers { refuses: Vec::new(), refusals: Vec::new() };
     let questions = Rc::new(Questions::new(&*protocol, corpus, &trusting, 0.0, &[]));
     let mut last = Ok(());
@@ -124,7 +128,7 @@ fn load_one(words: &[String]) -> Result<()> {
     let [port, good, bad, options @ ..] = words else { return Err("load needs a port and two corpora".into()) };
     let options = Options::read(options)?;
     let tls = options.tls.map(|(kind, path)| Tls::new(kind, Path::new(path), options.connections)).transpose()?.map(Rc::new);
-    let protocol = Rc::new(Http1::new((Ipv4Addr::LOCALHOST, port.parse()?).into(), tls));
+    let protocol = Rc::new(Http1::new(vec![(Ipv4Addr::LOCALHOST, port.parse()?).into()], tls));
     let corpus = Corpus::read(Path::new(good), Path::new(bad))?;
     let answers = Answers { refuses: Kind::BAD.to_vec(), refusals: vec![401] };
     let questions = Rc::new(Questions::new(&*protocol, &corpus, &answers, options.bad, &Kind::BAD));

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_mix_has_its_share_of_every_kind_with_the_answer_that_is_right() {
-        let protocol = Http1::new(([127, 0, 0, 1], 1).into(), None);
+        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
         let questions = Questions::new(&protocol, &corpus(), &refusing(), 0.9, &Kind::BAD);
         let mut choice = Choice::AtRandom(Order::new(1));
         let drawn: Vec<_> = (0..50_000).map(|_| questions.choose(&mut choice)).collect();
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn who_looks_at_nothing_is_expected_to_allow_everything() {
-        let protocol = Http1::new(([127, 0, 0, 1], 1).into(), None);
+        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
         let answers = Answers { refuses: vec![Kind::Forged], refusals: vec![401, 429] };
         let questions = Questions::new(&protocol, &corpus(), &answers, 0.5, &[Kind::Forged, Kind::Expired]);
         let mut choice = Choice::InTurn(0);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn in_turn_means_each_once() {
-        let protocol = Http1::new(([127, 0, 0, 1], 1).into(), None);
+        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
         let questions = Questions::new(&protocol, &corpus(), &refusing(), 0.5, &[Kind::Expired, Kind::Missing]);
         let mut choice = Choice::InTurn(0);
         let turn: Vec<_> =

@@ -15,17 +15,17 @@ use super::{
     tls::Tls,
 };
 
-/// HTTP/1.1 towards one server.
+/// HTTP/1.1 towards one server, or several that share the load.
 pub struct Http1 {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     tls: Option<Rc<Tls>>,
 }
 
 impl Http1 {
-    /// To this address, in plain text unless there is TLS.
+    /// To these addresses, one lane each in turn, in plain text unless there is TLS.
     #[must_use]
-    pub fn new(address: SocketAddr, tls: Option<Rc<Tls>>) -> Self {
-        Self { address, tls }
+    pub fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
+        Self { addresses, tls }
     }
 }
 
@@ -54,7 +54,7 @@ impl Protocol for Http1 {
     }
 
     async fn open(&self, number: usize) -> io::Result<Http1Lane> {
-        let stream = TcpStream::connect(self.address).await?;
+        let stream = TcpStream::connect(self.addresses[number % self.addresses.len()]).await?;
         stream.set_nodelay(true)?;
         let stream = match &self.tls {
             None => Stream::Plain(stream),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_request_has_its_credential_and_knows_where_it_changes() {
-        let protocol = Http1::new(([127, 0, 0, 1], 1).into(), None);
+        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
         let wire = protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
         assert_eq!(wire.bytes, b"GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer a.b.0123456789\r\n\r\n");
         assert!(wire.bytes[wire.fresh.unwrap()..].starts_with(b"123456"));

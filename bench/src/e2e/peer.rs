@@ -20,6 +20,9 @@ use super::{
 pub struct Peer {
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// How many of it there are, to share the load.
+    #[serde(default = "one")]
+    pub copies: usize,
     /// The configurations it reads, out of `bench/e2e/peers/`.
     #[serde(default)]
     pub files: Vec<String>,
@@ -29,6 +32,10 @@ pub struct Peer {
     /// The statuses that are a refusal.
     #[serde(default = "unauthorized")]
     pub refusals: Vec<u16>,
+}
+
+fn one() -> usize {
+    1
 }
 
 fn unauthorized() -> Vec<u16> {
@@ -95,13 +102,13 @@ impl Places {
         self.work.join("certificate.pem")
     }
 
-    /// Starts a server with the keys of this corpus, on one core or on any.
+    /// Starts one copy of a server with the keys of this corpus, on one core or on any.
     ///
     /// # Errors
     /// A file cannot be read or written, or the program cannot be started.
-    pub fn start(&self, name: &str, peer: &Peer, tokens: usize, core: Option<usize>) -> Result<Server> {
+    pub fn start(&self, name: &str, peer: &Peer, copy: usize, tokens: usize, core: Option<usize>) -> Result<Server> {
         // The name without what would have to be quoted in a configuration.
-        let state = self.work.join("state").join(name.replace(", ", "-").replace(' ', "-"));
+        let state = self.work.join("state").join(format!("{name}-{copy}").replace([',', ' '], "-"));
         std::fs::create_dir_all(&state)?;
         let port = free_port()?;
         let fill = |text: &str| {

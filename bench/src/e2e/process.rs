@@ -15,7 +15,7 @@ use super::Result;
 /// What is measured. A server in processes of its own, but for tests of the bench itself.
 pub trait Target {
     /// Where it listens.
-    fn address(&self) -> SocketAddr;
+    fn addresses(&self) -> Vec<SocketAddr>;
     /// What it has spent so far.
     ///
     /// # Errors
@@ -50,6 +50,13 @@ impl Spent {
             }
         }
         Ok(Self(threads))
+    }
+
+    /// With what others have spent.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Of all threads since then, and of the one that spent most, in nanoseconds.
@@ -100,8 +107,8 @@ impl Server {
 }
 
 impl Target for Server {
-    fn address(&self) -> SocketAddr {
-        self.address
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address]
     }
 
     fn spent(&self) -> Result<Spent> {
@@ -131,6 +138,21 @@ impl Drop for Server {
             self.processes.iter().for_each(|process| signal(process, Signal::KILL));
             drop(self.child.wait());
         }
+    }
+}
+
+/// Several servers that share the load and nothing else.
+impl Target for Vec<Server> {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.iter().flat_map(Server::addresses).collect()
+    }
+
+    fn spent(&self) -> Result<Spent> {
+        self.iter().try_fold(Spent::default(), |spent, server| Ok(spent.and(server.spent()?)))
+    }
+
+    fn resident_bytes(&self) -> Result<u64> {
+        self.iter().map(Server::resident_bytes).sum()
     }
 }
 

@@ -95,12 +95,12 @@ impl<'a> Stage<'a> {
     fn player(&'a self, turn: &'a Turn<'a>) -> Result<Player<'a>> {
         let Scenario { tls, connections, bad, flood, .. } = self.scenario;
         let tls = tls.map(|kind| Tls::new(kind, &self.certificate, *connections)).transpose()?.map(Rc::new);
-        let protocol = Rc::new(Http1::new(turn.target.address(), tls));
+        let protocol = Rc::new(Http1::new(turn.target.addresses(), tls.clone()));
         let mixed = |share, kinds: &[Kind]| Rc::new(Questions::new(&*protocol, self.corpus, &turn.answers, share, kinds));
         let questions = bad.as_ref().map_or_else(|| mixed(0.0, &[]), |bad| mixed(bad.share, &bad.kinds));
         let flood = flood.as_ref().filter(|_| turn.flooded).map(|flood| (flood, mixed(1.0, &flood.kinds)));
         let all = mixed(0.0, &Kind::BAD);
-        Ok(Player { scenario: self.scenario, turn, protocol, questions, flood, all })
+        Ok(Player { scenario: self.scenario, turn, tls, protocol, questions, flood, all })
     }
 }
 
@@ -110,6 +110,7 @@ type Http1Questions = Rc<Questions<Bytes>>;
 struct Player<'a> {
     scenario: &'a Scenario,
     turn: &'a Turn<'a>,
+    tls: Option<Rc<Tls>>,
     protocol: Rc<Http1>,
     questions: Http1Questions,
     flood: Option<(&'a Flood, Http1Questions)>,
@@ -118,12 +119,17 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    /// Asks everything once: what can be remembered is, and a server that does not
+    /// Asks everything once of each copy: what can be remembered is, and a server that does not
     /// answer each kind of request as it should does not take part.
     fn warm_up(&self) -> Result<()> {
         let limit = Limit { requests: u64::try_from(self.all.len())?, time: Duration::from_secs(60) };
-        let load = Load { questions: Rc::clone(&self.all), in_turn: true, per_connection: None, ..self.load(limit, 0) };
-        load::run(vec![Load { pace: Pace::AsItGoes, ..load }], false).map(drop)
+        for address in self.turn.target.addresses() {
+            let protocol = Rc::new(Http1::new(vec![address], self.tls.clone()));
+            let (questions, pace) = (Rc::clone(&self.all), Pace::AsItGoes);
+            let load = Load { protocol, questions, in_turn: true, per_connection: None, pace, ..self.load(limit, 0) };
+            load::run(vec![load], false)?;
+        }
+        Ok(())
     }
 
     fn play(&self, seed: u64) -> Result<Measured> {
