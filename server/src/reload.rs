@@ -6,7 +6,7 @@
 //! a restart, and is named.
 
 use std::{
-    io,
+    io::{self, Read as _},
     path::PathBuf,
     sync::{
         Arc,
@@ -16,12 +16,13 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use countersign_engine::{Issuer, KeySet, Snapshot};
 
 use crate::{
     app::{App, written_keys},
     config::{Config, IssuerSection, Listener, Problems, Server},
-    file::Version,
+    file::{Version, open_regular},
     keysource::Source,
 };
 
@@ -55,14 +56,8 @@ pub fn spawn(app: &Arc<App>, origin: Box<dyn Origin>, told: Receiver<()>) -> io:
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let now = Seen::of(&origin.files());
-            // A file that is being written is waited for.
-            let is_new = now.is_settled() && now != seen;
-            if is_told || is_new {
+            if seen.changes(&origin.files()) || is_told {
                 reload(&app, &*origin);
-            }
-            if is_new {
-                seen = now;
             }
             renew_certificates(&app, is_told);
         }
@@ -70,19 +65,44 @@ pub fn spawn(app: &Arc<App>, origin: Box<dyn Origin>, told: Receiver<()>) -> io:
     Ok(())
 }
 
-/// Files as they were at one look.
-#[derive(PartialEq, Eq)]
-struct Seen(Vec<(PathBuf, Option<Version>)>);
+/// Files as they were at the last look that counted.
+struct Seen {
+    versions: Vec<(PathBuf, Option<Version>)>,
+    /// Of what they contain.
+    fingerprint: Option<digest::Digest>,
+}
 
 impl Seen {
     fn of(files: &[PathBuf]) -> Self {
-        Self(files.iter().map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about)))).collect())
+        Self { versions: versions(files), fingerprint: fingerprint(files) }
     }
 
-    /// Whether all of them have been as they are for a moment. One that is gone is not.
-    fn is_settled(&self) -> bool {
-        self.0.iter().all(|(_, version)| version.is_some())
+    /// Looks again, and says whether they contain something else. What is being
+    /// written, or is gone for the moment, is waited for.
+    fn changes(&mut self, files: &[PathBuf]) -> bool {
+        let versions = versions(files);
+        if versions == self.versions || versions.iter().any(|(_, version)| version.is_none()) {
+            return false;
+        }
+        let now = Self { versions, fingerprint: fingerprint(files) };
+        let before = std::mem::replace(self, now);
+        self.fingerprint.as_ref().map(AsRef::as_ref) != before.fingerprint.as_ref().map(AsRef::as_ref)
     }
+}
+
+fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<Version>)> {
+    files.iter().map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about)))).collect()
+}
+
+/// `None` if one of them cannot be read.
+fn fingerprint(files: &[PathBuf]) -> Option<digest::Digest> {
+    let mut all = digest::Context::new(&digest::SHA256);
+    for file in files {
+        let mut bytes = Vec::new();
+        open_regular(file).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
+        all.update(digest::digest(&digest::SHA256, &bytes).as_ref());
+    }
+    Some(all.finish())
 }
 
 fn reload(app: &App, origin: &dyn Origin) {

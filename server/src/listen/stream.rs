@@ -1,7 +1,7 @@
 //! A connection's bytes, whatever carries them.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::OwnedFd,
     pin::Pin,
     task::{Context, Poll},
@@ -71,6 +71,18 @@ impl AsyncWrite for Socket {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(context, bytes))
     }
 
+    // TLS writes several records at once, and counts on it when it ends with an alert.
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write_vectored(context, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(inner) => inner.is_write_vectored(),
+            Self::Unix(inner) => inner.is_write_vectored(),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_flush(context))
     }
@@ -89,6 +101,18 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(context, bytes))
+    }
+
+    // TLS writes several records at once, and counts on it when it ends with an alert.
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write_vectored(context, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(inner) => inner.is_write_vectored(),
+            Self::Tls(inner) => inner.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
