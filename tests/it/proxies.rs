@@ -10,6 +10,9 @@ mod contract;
 mod world;
 mod nginx;
 mod haproxy;
+mod caddy;
+mod traefik;
+mod envoy;
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -25,6 +28,10 @@ struct Proxy {
     address_header: &'static str,
     /// Whether it asks many questions on one connection.
     keeps_connections: bool,
+    /// What it answers while Countersign cannot be asked.
+    when_down: u16,
+    /// Whether it stops waiting for an answer within seconds.
+    gives_up: bool,
 }
 
 /// Where everything is.
@@ -35,15 +42,29 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// A shipped configuration, with its addresses replaced.
-    fn put_into(&self, name: &str) -> String {
-        let replaced =
-            [("127.0.0.1:8888", self.countersign), ("127.0.0.1:8080", self.application), ("127.0.0.1:8000", self.proxy)];
-        replaced.into_iter().fold(shipped(name), |text, (shipped, address)| {
-            assert!(text.contains(shipped), "{name} does not mention {shipped}");
-            text.replace(shipped, &address.to_string())
-        })
+    /// The address that a shipped configuration has for the proxy, and what replaces it.
+    fn own(&self) -> (&'static str, String) {
+        ("127.0.0.1:8000", self.proxy.to_string())
     }
+
+    /// The same of Countersign and the application.
+    fn others(&self) -> [(&'static str, String); 2] {
+        [("127.0.0.1:8888", self.countersign.to_string()), ("127.0.0.1:8080", self.application.to_string())]
+    }
+
+    /// The same of all three.
+    fn all(&self) -> [(&'static str, String); 3] {
+        let [countersign, application] = self.others();
+        [countersign, application, self.own()]
+    }
+}
+
+/// A shipped configuration, with some of its words replaced.
+fn configuration(name: &str, replaced: &[(&str, String)]) -> String {
+    replaced.iter().fold(shipped(name), |text, (word, replacement)| {
+        assert!(text.contains(word), "{name} does not mention {word}");
+        text.replace(word, replacement)
+    })
 }
 
 /// `dialect` in `[listen]`.

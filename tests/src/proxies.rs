@@ -247,9 +247,13 @@ impl Drop for Running {
 /// A program that tests/run installs for the tests alone.
 pub fn installed(name: &str) -> PathBuf {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxies/.venv");
-    let program = environment.join("bin").join(name);
-    assert!(program.exists(), "{name} is missing: tests/run installs it");
-    program
+    // Some are in their package, of whichever version of Python.
+    let libraries = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
+    let packaged = libraries.map(|library| library.path().join("site-packages").join(name).join("_bin").join(name));
+    packaged
+        .chain([environment.join("bin").join(name)])
+        .find(|place| place.exists())
+        .unwrap_or_else(|| panic!("{name} is missing: tests/run installs it"))
 }
 
 /// A configuration in `deploy/proxies`.

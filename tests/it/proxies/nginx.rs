@@ -1,6 +1,6 @@
 use std::{path::Path, process::Command};
 
-use super::{Addresses, Dialect, Proxy, contract};
+use super::{Addresses, Dialect, Proxy, configuration, contract};
 
 #[test]
 fn nginx_keeps_the_contract() {
@@ -12,17 +12,23 @@ fn nginx_keeps_the_contract_with_http_1_0() {
     contract::check(&Proxy { command: with_http_1_0, keeps_connections: false, ..NGINX });
 }
 
-const NGINX: Proxy =
-    Proxy { command: as_shipped, dialect: Dialect::Nginx, address_header: "X-Forwarded-For", keeps_connections: true };
+const NGINX: Proxy = Proxy {
+    command: as_shipped,
+    dialect: Dialect::Nginx,
+    address_header: "X-Forwarded-For",
+    keeps_connections: true,
+    when_down: 503,
+    gives_up: true,
+};
 
 fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {
-    command(directory, &addresses.put_into("nginx.conf"))
+    command(directory, &configuration("nginx.conf", &addresses.all()))
 }
 
 /// What nginx does where it is not told otherwise: it asks in HTTP/1.0, on a
 /// connection for every question.
 fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
-    let shipped = addresses.put_into("nginx.conf");
+    let shipped = configuration("nginx.conf", &addresses.all());
     let lines = shipped.lines().filter(|line| !["keepalive 16;", "proxy_http_version 1.1;"].contains(&line.trim()));
     let text = lines.collect::<Vec<_>>().join("\n").replace("Connection \"\"", "Connection close");
     assert_eq!(shipped.lines().count(), text.lines().count() + 2);

@@ -75,13 +75,30 @@ impl World<'_> {
         drop((self.relay.take(), self.application.take()));
         let mut connection = Connection::open(self.address);
         connection.send_raw(request.as_bytes());
-        let answer = connection.receive(request.starts_with("HEAD "));
+        let mut answer = connection.receive(request.starts_with("HEAD "));
+        while answer.status == 100 {
+            answer = connection.receive(false);
+        }
         Exchange { answer, asked: self.relay.take(), seen: self.application.take() }
     }
 
     /// The client asks for `/page?x=1` with these further lines.
     pub(super) fn get(&self, lines: &str) -> Exchange {
         self.send(&format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n"))
+    }
+
+    /// The same, and when Countersign has been asked, its connections end.
+    pub(super) fn get_and_hang_up(&mut self, lines: &str) -> Exchange {
+        drop((self.relay.take(), self.application.take()));
+        let mut connection = Connection::open(self.address);
+        connection.send_raw(format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").as_bytes());
+        let mut asked = Vec::new();
+        eventually(|| {
+            asked.extend(self.relay.take());
+            !asked.is_empty()
+        });
+        self.relay.lead(Way::Refused);
+        Exchange { answer: connection.receive(false), asked, seen: self.application.take() }
     }
 
     /// Countersign on its generic surface answers from now on.
