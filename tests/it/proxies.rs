@@ -32,6 +32,8 @@ struct Proxy {
     when_down: u16,
     /// Whether it stops waiting for an answer within seconds.
     gives_up: bool,
+    /// Whether it hands on what stands behind a chunked body.
+    passes_trailers: bool,
 }
 
 /// Where everything is.

@@ -122,7 +122,7 @@ pub struct Request {
     pub method: String,
     /// What stands behind it, a path most of the time.
     pub target: String,
-    /// The header lines, names in lower case, in order.
+    /// The header lines, names in lower case, in order; after them the trailers.
     pub headers: Vec<(String, String)>,
     /// The body; the chunks put together.
     pub body: String,
@@ -141,21 +141,30 @@ impl Request {
         let mut words = line.split(' ').map(str::to_owned);
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(io::Error::other(line)) };
         let mut request = Self { method, target, ..Self::default() };
-        loop {
-            let line = next_line(reader)?;
-            match line.trim_end().split_once(':') {
-                Some((name, value)) => request.headers.push((name.to_lowercase(), value.trim().to_owned())),
-                None if line.trim_end().is_empty() && !line.is_empty() => break,
-                None => return Err(io::Error::other(line)),
-            }
-        }
+        request.read_fields(reader)?;
         let body = match (request.header("transfer-encoding"), request.header("content-length")) {
-            (Some(_), _) => read_chunks(reader)?,
+            (Some(_), _) => {
+                let body = read_chunks(reader)?;
+                request.read_fields(reader)?;
+                body
+            }
             (None, Some(length)) => read_exactly(reader, length.parse().map_err(io::Error::other)?)?,
             (None, None) => Vec::new(),
         };
         request.body = String::from_utf8(body).map_err(io::Error::other)?;
         Ok(Some(request))
+    }
+
+    /// Reads header lines or trailers to the empty line behind them.
+    fn read_fields(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
+        loop {
+            let line = next_line(reader)?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) => self.headers.push((name.to_lowercase(), value.trim().to_owned())),
+                None if line.trim_end().is_empty() && !line.is_empty() => return Ok(()),
+                None => return Err(io::Error::other(line)),
+            }
+        }
     }
 
     /// The first line of a header, named in lower case.
@@ -181,15 +190,16 @@ fn read_exactly(reader: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
+/// The chunks, without what comes after the last of them.
 fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = next_line(reader)?;
         let length = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
-        body.extend(read_exactly(reader, length)?);
-        next_line(reader)?;
         if length == 0 {
             return Ok(body);
         }
+        body.extend(read_exactly(reader, length)?);
+        next_line(reader)?;
     }
 }

@@ -13,6 +13,7 @@ fn caddy_keeps_the_contract() {
         keeps_connections: true,
         when_down: 503,
         gives_up: true,
+        passes_trailers: false,
     });
 }
 

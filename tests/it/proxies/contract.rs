@@ -3,7 +3,7 @@ use std::{
     process::Command,
 };
 
-use countersign_tests::proxies::Way;
+use countersign_tests::{http::Connection, proxies::Way};
 use serde_json::json;
 
 use super::{
@@ -17,32 +17,39 @@ use super::{
 pub(super) fn check(proxy: &Proxy) {
     with_world(proxy, |world| {
         let broken = |world: &mut World<'_>, check: Check| catch_unwind(AssertUnwindSafe(|| check(world))).is_err();
-        let broken: Vec<_> = CHECKS.into_iter().filter(|(_, check)| broken(world, *check)).map(|(name, _)| name).collect();
+        let broken: Vec<_> = CHECKS.iter().filter(|(_, check)| broken(world, *check)).map(|(name, _)| *name).collect();
         assert!(broken.is_empty(), "it does not hold that:\n{}\nand each is said above", broken.join("\n"));
     });
 }
 
 type Check = fn(&mut World<'_>);
 
+/// Functions with their names.
+macro_rules! checks {
+    ($($name:ident,)*) => { &[$((stringify!($name), $name)),*] };
+}
+
 /// In this order: the later ones change who answers.
-const CHECKS: [(&str, Check); 17] = [
-    ("a good token passes with its identity", a_good_token_passes_with_its_identity),
-    ("whoever is not allowed is told why", whoever_is_not_allowed_is_told_why),
-    ("two credentials are none", two_credentials_are_none),
-    ("a body reaches the application alone", a_body_reaches_the_application_alone),
-    ("every method is asked about", every_method_is_asked_about),
-    ("the application gets the target that was asked about", the_application_gets_the_target_that_was_asked_about),
-    ("no client says who it is", no_client_says_who_it_is),
-    ("no client says who it is under another spelling", no_client_says_who_it_is_under_another_spelling),
-    ("no client says what it asks for", no_client_says_what_it_asks_for),
-    ("no client has a header taken away", no_client_has_a_header_taken_away),
-    ("no client asks for another method or path behind our back", no_client_asks_for_something_else_behind_our_back),
-    ("the address is that of the client", the_address_is_that_of_the_client),
-    ("keys that cannot be had are 503", keys_that_cannot_be_had_are_503),
-    ("connections are used again", connections_are_used_again),
-    ("a forbidden token is 403", a_forbidden_token_is_403),
-    ("a flood is put off with 429", a_flood_is_put_off_with_429),
-    ("nobody passes while Countersign cannot be asked", nobody_passes_while_countersign_cannot_be_asked),
+const CHECKS: &[(&str, Check)] = checks![
+    a_good_token_passes_with_its_identity,
+    whoever_is_not_allowed_is_told_why,
+    e4_two_credentials_are_none,
+    a_body_reaches_the_application_alone,
+    every_method_is_asked_about,
+    e7_the_application_gets_the_target_that_was_asked_about,
+    e3_no_client_says_who_it_is,
+    e2_no_client_says_who_it_is_under_another_spelling,
+    e3_no_client_says_who_it_is_after_its_body,
+    e1_no_client_says_what_it_asks_for,
+    e2_no_client_has_a_header_taken_away,
+    e1_no_client_asks_for_something_else_behind_our_back,
+    the_address_is_that_of_the_client,
+    keys_that_cannot_be_had_are_503,
+    e8_requests_know_nothing_of_each_other,
+    connections_are_used_again,
+    a_forbidden_token_is_403,
+    e1_a_flood_is_put_off_with_429,
+    nobody_passes_while_countersign_cannot_be_asked,
 ];
 
 /// The identity headers, and what they say of the good token.
@@ -96,7 +103,7 @@ fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
     }
 }
 
-fn two_credentials_are_none(world: &mut World<'_>) {
+fn e4_two_credentials_are_none(world: &mut World<'_>) {
     for pair in [[good(), good_but(json!({ "sub": "eve" }))], [good(), "abc".into()], ["abc".into(), good()]] {
         let exchange = world.get(&pair.map(|token| bearer(&token)).concat());
         assert!([400, 401].contains(&exchange.answer.status), "{:?}", exchange.answer);
@@ -148,7 +155,7 @@ fn every_method_is_asked_about(world: &mut World<'_>) {
     }
 }
 
-fn the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>) {
+fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>) {
     let mut passed = 0;
     for target in [
         "/",
@@ -203,7 +210,7 @@ fn the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>) {
     assert!(passed >= 12, "only {passed} passed");
 }
 
-fn no_client_says_who_it_is(world: &mut World<'_>) {
+fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
     let claimed =
         |name: &str| format!("{name}: root\r\n{}: root, root\r\n{}: root\r\n", name.to_lowercase(), name.to_uppercase());
     let lines: String = IDENTITY.iter().map(|(name, _)| claimed(name)).collect();
@@ -222,7 +229,7 @@ fn no_client_says_who_it_is(world: &mut World<'_>) {
 
 /// What stands between the words of a header's name is the same to many applications,
 /// which make `HTTP_X_AUTH_USER` of it.
-fn no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
+fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
     for between in "_.!#$%&'*+^`|~".chars() {
         let mut lines: String =
             IDENTITY.iter().map(|(name, _)| format!("{}: root\r\n", name.replace('-', &between.to_string()))).collect();
@@ -236,8 +243,19 @@ fn no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
     }
 }
 
+/// Trailers, which some applications put to the headers.
+fn e3_no_client_says_who_it_is_after_its_body(world: &mut World<'_>) {
+    let lines = format!("{}Trailer: X-Auth-User, X_Auth_User\r\nTransfer-Encoding: chunked\r\n", bearer(&good()));
+    let trailers = "X-Auth-User: root\r\nX-Auth-Tenant: root\r\nX_Auth_User: root\r\nX-Forwarded-For: root\r\n";
+    let request = format!("POST /form HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n4\r\nname\r\n0\r\n{trailers}\r\n");
+    let exchange = world.send(&request);
+    assert!([200, 400].contains(&exchange.answer.status), "{:?}", exchange.answer);
+    assert!(!format!("{:?}", exchange.asked).contains("root"), "{:?}", exchange.asked);
+    assert_eq!(format!("{:?}", exchange.seen).contains("root"), world.proxy.passes_trailers, "{:?}", exchange.seen);
+}
+
 /// What Countersign is told is what the proxy says.
-fn no_client_says_what_it_asks_for(world: &mut World<'_>) {
+fn e1_no_client_says_what_it_asks_for(world: &mut World<'_>) {
     let names = [
         "X-Forwarded-For",
         "X-Forwarded-Method",
@@ -270,7 +288,7 @@ fn no_client_says_what_it_asks_for(world: &mut World<'_>) {
 
 /// `Connection` names headers that are for the next hop alone; a client names those
 /// that the proxy has set.
-fn no_client_has_a_header_taken_away(world: &mut World<'_>) {
+fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
     let identity = IDENTITY.map(|(name, _)| name).join(", ");
     let told = "X-Forwarded-For, X-Real-IP, X-Forwarded-Method, X-Forwarded-Uri, X-Forwarded-Host, X-Forwarded-Proto, X-Original-Method, X-Original-URI";
     for line in [
@@ -297,7 +315,7 @@ fn no_client_has_a_header_taken_away(world: &mut World<'_>) {
     assert!([200, 401].contains(&without.answer.status), "{:?}", without.answer);
 }
 
-fn no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
+fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
     let names = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
     let lines: String = names.map(|name| format!("{name}: evil\r\n{}: evil\r\n", name.to_lowercase())).concat();
     let exchange = world.get(&format!("{lines}{}", bearer(&good())));
@@ -324,6 +342,38 @@ fn keys_that_cannot_be_had_are_503(world: &mut World<'_>) {
     assert_eq!(answer.answer.header("retry-after"), Some("5"));
 }
 
+fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
+    // On one connection, the second at once.
+    let request = |user: &str, lines: &str| format!("GET /{user} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n");
+    let mut connection = Connection::open(world.address);
+    connection.send_raw(format!("{}{}", request("bob", &bearer(&good())), request("nobody", "")).as_bytes());
+    assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
+
+    // And of many at the same time.
+    let address = world.address;
+    drop(world.take_seen());
+    std::thread::scope(|scope| {
+        for user in ["ann", "ben", "cleo", "dan"] {
+            let bearer = bearer(&good_but(json!({ "sub": user })));
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let ask = |lines: &str| {
+                        let mut connection = Connection::open(address);
+                        connection.send_raw(request(user, lines).as_bytes());
+                        connection.receive(false).status
+                    };
+                    assert_eq!((ask(&bearer), ask("")), (200, 401));
+                }
+            });
+        }
+    });
+    let seen = world.take_seen();
+    assert_eq!(seen.len(), 80);
+    for given in seen {
+        assert_eq!(given.target.trim_start_matches('/'), given.lines("x-auth-subject").concat());
+    }
+}
+
 fn connections_are_used_again(world: &mut World<'_>) {
     const REQUESTS: usize = 20;
     let (good, before) = (bearer(&good()), world.relay.connections());
@@ -348,7 +398,7 @@ fn a_forbidden_token_is_403(world: &mut World<'_>) {
     world.get("").assert_refused(401);
 }
 
-fn a_flood_is_put_off_with_429(world: &mut World<'_>) {
+fn e1_a_flood_is_put_off_with_429(world: &mut World<'_>) {
     world.lead_to_strict();
     let put_off = (1..1000).find_map(|number| {
         let invented = format!("{}: 10.0.{}.{}\r\n", world.proxy.address_header, number / 256, number % 256);

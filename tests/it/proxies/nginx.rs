@@ -19,6 +19,7 @@ const NGINX: Proxy = Proxy {
     keeps_connections: true,
     when_down: 503,
     gives_up: true,
+    passes_trailers: false,
 };
 
 fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {

@@ -13,6 +13,7 @@ fn traefik_keeps_the_contract() {
         keeps_connections: true,
         when_down: 500,
         gives_up: false,
+        passes_trailers: false,
     });
 }
 

@@ -101,6 +101,11 @@ impl World<'_> {
         Exchange { answer: connection.receive(false), asked, seen: self.application.take() }
     }
 
+    /// What the application was given since somebody last looked.
+    pub(super) fn take_seen(&self) -> Vec<Request> {
+        self.application.take()
+    }
+
     /// Countersign on its generic surface answers from now on.
     pub(super) fn lead_to_generic(&mut self) {
         self.lead_to(self.generic.address);
