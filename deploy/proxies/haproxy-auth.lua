@@ -40,6 +40,7 @@ local function question(txn, uri)
         ["x-forwarded-for"] = { txn.f:src() },
         ["x-original-method"] = { txn.f:method() },
         ["x-original-uri"] = { uri },
+        ["x-request-id"] = { txn.f:unique_id() },
     }
     local sent = txn.http:req_get_headers()
     for _, name in ipairs(CREDENTIALS) do

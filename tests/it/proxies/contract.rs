@@ -3,7 +3,7 @@ use std::{
     process::Command,
 };
 
-use countersign_tests::{http::Connection, proxies::Way};
+use countersign_tests::{eventually, http::Connection, proxies::Way};
 use serde_json::json;
 
 use super::{
@@ -32,6 +32,7 @@ macro_rules! checks {
 /// In this order: the later ones change who answers.
 const CHECKS: &[(&str, Check)] = checks![
     a_good_token_passes_with_its_identity,
+    countersign_writes_down_the_request_of_the_client,
     whoever_is_not_allowed_is_told_why,
     e4_two_credentials_are_none,
     a_body_reaches_the_application_alone,
@@ -77,6 +78,16 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
         let answer = world.send(&request).answer;
         assert_eq!((answer.status, answer.body.as_str()), (status, "hello"));
     }
+}
+
+fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
+    let forged = "X-Forwarded-Method: GET\r\nX-Original-URI: /evil\r\nX-Request-ID: evil\r\nX-Forwarded-For: 198.51.100.66\r\n";
+    let request = format!("DELETE /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{forged}{}\r\n", bearer(&good()));
+    assert_eq!(world.send(&request).answer.status, 200);
+    eventually(|| world.last_line().is_some_and(|line| line["method"] == "DELETE"));
+    let line = world.last_line().unwrap();
+    assert_eq!((&line["uri"], &line["client"], &line["status"]), (&json!("/a/page"), &json!("127.0.0.1"), &json!(200)));
+    assert_ne!(line["request_id"], "evil", "{line}");
 }
 
 fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {

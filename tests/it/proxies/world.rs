@@ -40,11 +40,14 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     let sandboxes = [Sandbox::new(), Sandbox::new(), Sandbox::new()];
     let issuer = Issuer::new("ES512");
     let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
-        let listen = format!("trusted_proxies=127.0.0.1\nclient_address_header={}\n{listen}", proxy.address_header);
+        let Proxy { dialect, address_header, .. } = proxy;
+        let said = format!("dialect={}\nclient_address_header={address_header}", dialect.name());
+        let listen = format!("trusted_proxies=127.0.0.1\n{said}\n{listen}");
         let people = format!("key={}\njwt_username_claim=email", given::KEY);
         issuer.configuration(sandbox, ["off", "off", source], &listen)
             + &given::issuer_section("people", "HS256", PEOPLE, &people)
             + &given::issuer_section("down", "RS256", DOWN, "jwks_uri=http://127.0.0.1:9/")
+            + "[log]\nformat=json\nrequests=all\n"
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
@@ -106,6 +109,13 @@ impl World<'_> {
         self.application.take()
     }
 
+    /// What Countersign has written down of the last request, on its generic surface.
+    pub(super) fn last_line(&self) -> Option<Value> {
+        let log = self.generic.log();
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|line| line.get("fields").cloned().unwrap_or(line)).find(|line| line.get("request_id").is_some())
+    }
+
     /// Countersign on its generic surface answers from now on.
     pub(super) fn lead_to_generic(&mut self) {
         self.lead_to(self.generic.address);
@@ -147,6 +157,15 @@ impl Exchange {
 }
 
 impl Dialect {
+    /// Its name in `[listen]`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::XForwarded => "x-forwarded",
+            Self::EnvoyPath => "envoy-path",
+        }
+    }
+
     /// The method and URI that a question says the request has. Each is said once.
     #[track_caller]
     pub(super) fn told(self, question: &Request) -> (String, String) {
