@@ -44,6 +44,8 @@ const CHECKS: &[(&str, Check)] = checks![
     e1_no_client_says_what_it_asks_for,
     e2_no_client_has_a_header_taken_away,
     e1_no_client_asks_for_something_else_behind_our_back,
+    no_client_speaks_another_protocol_behind_our_back,
+    nobody_passes_with_a_head_too_large_to_ask_about,
     the_address_is_that_of_the_client,
     keys_that_cannot_be_had_are_503,
     e8_requests_know_nothing_of_each_other,
@@ -252,6 +254,20 @@ fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
             exchange.assert_refused(400);
         }
     }
+    // Not even a name (RFC 9112 section 5.1).
+    for name in [
+        "X-Auth-User ",
+        "X-Auth-User\t",
+        "X-Auth-User\u{b}",
+        "X-Auth-User\0",
+        "X-Auth-\rUser",
+        "\"X-Auth-User\"",
+        "(X-Auth-User)",
+    ] {
+        let exchange = world.get(&format!("{name}: root\r\n{}", bearer(&good())));
+        let passed = exchange.answer.status == 200 && !format!("{:?}", exchange.given()).contains("root");
+        assert!(passed || exchange.answer.status == 400 && exchange.seen.is_empty(), "{name:?}: {:?}", exchange.seen);
+    }
 }
 
 /// Trailers, which some applications put to the headers.
@@ -332,6 +348,35 @@ fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
     let exchange = world.get(&format!("{lines}{}", bearer(&good())));
     assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
     assert!(!format!("{:?}", exchange.given()).contains("evil"), "{:?}", exchange.given());
+}
+
+/// Whoever is upgraded to HTTP/2 by the application has it to himself.
+fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
+    for protocol in ["h2c", "websocket, h2c", "h2c\r\nUpgrade: websocket", "HTTP/2.0", "TLS/1.0"] {
+        let lines = format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n");
+        let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+        if exchange.answer.status == 200 {
+            assert!(exchange.given().lines("upgrade").is_empty(), "{protocol}: {:?}", exchange.given());
+        } else {
+            assert!([400, 403].contains(&exchange.answer.status), "{protocol}: {:?}", exchange.answer);
+            assert!(exchange.seen.is_empty());
+        }
+        let refused = world.get(&lines);
+        assert!([400, 401, 403].contains(&refused.answer.status), "{protocol}: {:?}", refused.answer);
+        assert!(refused.seen.is_empty());
+    }
+}
+
+/// What Countersign reads of a head is bounded, and so is what a proxy reads.
+fn nobody_passes_with_a_head_too_large_to_ask_about(world: &mut World<'_>) {
+    for (lines, length) in [(1, 7000), (4, 7000), (9, 7000), (200, 10)] {
+        let padding: String = (0..lines).map(|line| format!("X-Pad-{line}: {}\r\n", "x".repeat(length))).collect();
+        let refused = world.get(&padding);
+        assert!((400..600).contains(&refused.answer.status), "{lines} of {length}: {:?}", refused.answer);
+        assert!(refused.seen.is_empty());
+        let exchange = world.get(&format!("{padding}{}", bearer(&good())));
+        assert_eq!(exchange.answer.status == 200, exchange.seen.len() == 1, "{lines} of {length}: {:?}", exchange.answer);
+    }
 }
 
 /// Of a client with another address than everybody's, for which it takes curl.
