@@ -28,8 +28,9 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
-/// An application that remembers the requests it saw and answers `hello`, with another
-/// status than 200 where the path ends in one, and that closes every connection.
+/// An application that remembers the requests it saw and answers `hello`, and that
+/// closes every connection. At `/status/<code>` it answers with another status than
+/// 200, and at `/status/` not at all.
 pub struct Application {
     /// Where it listens.
     pub address: SocketAddr,
@@ -50,6 +51,9 @@ impl Application {
                     let Ok(Some(request)) = Request::read(&mut reader) else { return };
                     let status = request.target.strip_prefix("/status/").unwrap_or("200").to_owned();
                     seen.lock().unwrap().push(request);
+                    if status.is_empty() {
+                        return;
+                    }
                     let answer = format!("HTTP/1.0 {status} Status\r\nContent-Length: 5\r\n\r\nhello");
                     drop(reader.get_mut().write_all(answer.as_bytes()));
                 });

@@ -80,6 +80,8 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
         let answer = world.send(&request).answer;
         assert_eq!((answer.status, answer.body.as_str()), (status, "hello"));
     }
+    let broken = world.send(&format!("GET /status/ HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good()))).answer;
+    assert!([502, 503].contains(&broken.status) && broken.header("retry-after").is_none(), "{broken:?}");
 }
 
 fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
