@@ -14,8 +14,8 @@ mod forward_auth;
 mod admission;
 /// What the server remembers of tokens: `[cache]`.
 mod remembering;
-/// A real nginx with `auth_request` in front.
-mod nginx;
+/// Real reverse proxies in front.
+mod proxies;
 /// Recordings of the real Inmanta server.
 mod inmanta;
 /// How the issuers' keys stand: metrics, `/keys`, `countersign keys status`.

@@ -1,7 +1,8 @@
-//! A plain HTTP/1.1 client that sends exactly the bytes a test writes.
+//! A plain HTTP/1.1 client that sends exactly the bytes a test writes, and what a
+//! server of the tests reads.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -111,5 +112,94 @@ impl<S: Read + Write> Connection<S> {
     /// Whether the other side has closed the connection and sent nothing more.
     pub fn is_closed(&mut self) -> bool {
         self.reader.fill_buf().is_ok_and(<[u8]>::is_empty)
+    }
+}
+
+/// A request, as whoever received it read it.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// What stands behind it, a path most of the time.
+    pub target: String,
+    /// The header lines, names in lower case, in order; after them the trailers.
+    pub headers: Vec<(String, String)>,
+    /// The body; the chunks put together.
+    pub body: String,
+}
+
+impl Request {
+    /// Reads one. `None` if the connection ended before the request began.
+    ///
+    /// # Errors
+    /// If it ended later, or the request is none.
+    pub fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let line = next_line(reader)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        let mut words = line.split(' ').map(str::to_owned);
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(io::Error::other(line)) };
+        let mut request = Self { method, target, ..Self::default() };
+        request.read_fields(reader)?;
+        let body = match (request.header("transfer-encoding"), request.header("content-length")) {
+            (Some(_), _) => {
+                let body = read_chunks(reader)?;
+                request.read_fields(reader)?;
+                body
+            }
+            (None, Some(length)) => read_exactly(reader, length.parse().map_err(io::Error::other)?)?,
+            (None, None) => Vec::new(),
+        };
+        request.body = String::from_utf8(body).map_err(io::Error::other)?;
+        Ok(Some(request))
+    }
+
+    /// Reads header lines or trailers to the empty line behind them.
+    fn read_fields(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
+        loop {
+            let line = next_line(reader)?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) => self.headers.push((name.to_lowercase(), value.trim().to_owned())),
+                None if line.trim_end().is_empty() && !line.is_empty() => return Ok(()),
+                None => return Err(io::Error::other(line)),
+            }
+        }
+    }
+
+    /// The first line of a header, named in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All lines of a header.
+    pub fn lines(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+fn next_line(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    Ok(line)
+}
+
+fn read_exactly(reader: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The chunks, without what comes after the last of them.
+fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = next_line(reader)?;
+        let length = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+        if length == 0 {
+            return Ok(body);
+        }
+        body.extend(read_exactly(reader, length)?);
+        next_line(reader)?;
     }
 }

@@ -10,6 +10,7 @@ pub mod http;
 pub mod oidc;
 pub mod openssl;
 pub mod providers;
+pub mod proxies;
 pub mod shared;
 pub mod tls;
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{eventually, openssl::certified};
+use crate::{eventually, http::Request, openssl::certified};
 
 /// What a [`JwksServer`] does when it is asked.
 #[derive(Clone, Debug)]
@@ -131,14 +131,6 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// The head of a request.
-#[derive(Clone, Debug, Default)]
-struct Request {
-    path: String,
-    /// Names in lower case.
-    headers: Vec<(String, String)>,
-}
-
 impl JwksServer {
     /// Serves this key set with status 200.
     pub fn start(jwks: &str) -> Self {
@@ -234,28 +226,7 @@ impl State {
     }
 
     fn answer_to(&self, request: &Request) -> Answer {
-        self.by_path.get(&request.path).unwrap_or(&self.answer).clone()
-    }
-}
-
-impl Request {
-    /// `None` if the connection ended before the request did.
-    fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let mut request = Self { path: line.split(' ').nth(1).unwrap_or_default().into(), headers: Vec::new() };
-        loop {
-            line.clear();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(None);
-            }
-            let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(Some(request)) };
-            request.headers.push((name.to_lowercase(), value.trim().to_owned()));
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.by_path.get(&request.target).unwrap_or(&self.answer).clone()
     }
 }
 

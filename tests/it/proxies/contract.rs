@@ -1,0 +1,481 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
+};
+
+use countersign_tests::{eventually, http::Connection, proxies::Way};
+use serde_json::json;
+
+use super::{
+    Proxy,
+    world::{World, bearer, good, good_but, unavailable, with_world},
+};
+
+/// Checks everything of a proxy. One world for all of it, since starting one takes
+/// longer than most of the checks.
+#[track_caller]
+pub(super) fn check(proxy: &Proxy) {
+    with_world(proxy, |world| {
+        let broken = |world: &mut World<'_>, check: Check| catch_unwind(AssertUnwindSafe(|| check(world))).is_err();
+        let broken: Vec<_> = CHECKS.iter().filter(|(_, check)| broken(world, *check)).map(|(name, _)| *name).collect();
+        assert!(broken.is_empty(), "it does not hold that:\n{}\nand each is said above", broken.join("\n"));
+    });
+}
+
+type Check = fn(&mut World<'_>);
+
+/// Functions with their names.
+macro_rules! checks {
+    ($($name:ident,)*) => { &[$((stringify!($name), $name)),*] };
+}
+
+/// In this order: the later ones change who answers.
+const CHECKS: &[(&str, Check)] = checks![
+    a_good_token_passes_with_its_identity,
+    countersign_writes_down_the_request_of_the_client,
+    whoever_is_not_allowed_is_told_why,
+    e4_two_credentials_are_none,
+    a_body_reaches_the_application_alone,
+    every_method_is_asked_about,
+    e7_the_application_gets_the_target_that_was_asked_about,
+    e3_no_client_says_who_it_is,
+    e2_no_client_says_who_it_is_under_another_spelling,
+    e3_no_client_says_who_it_is_after_its_body,
+    e1_no_client_says_what_it_asks_for,
+    e2_no_client_has_a_header_taken_away,
+    e1_no_client_asks_for_something_else_behind_our_back,
+    no_client_speaks_another_protocol_behind_our_back,
+    nobody_passes_with_a_head_too_large_to_ask_about,
+    the_address_is_that_of_the_client,
+    keys_that_cannot_be_had_are_503,
+    e8_requests_know_nothing_of_each_other,
+    connections_are_used_again,
+    a_forbidden_token_is_403,
+    e1_a_flood_is_put_off_with_429,
+    nobody_passes_while_countersign_cannot_be_asked,
+];
+
+/// The identity headers, and what they say of the good token.
+const IDENTITY: [(&str, &str); 5] = [
+    ("X-Auth-Subject", "bob"),
+    ("X-Auth-User", "bob@example.com"),
+    ("X-Auth-Issuer", "https://people/"),
+    ("X-Auth-Client-Types", "api"),
+    ("X-Auth-Tenant", ""),
+];
+
+fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
+    let exchange = world.get(&bearer(&good()));
+    assert_eq!((exchange.answer.status, exchange.answer.body.as_str()), (200, "hello"));
+    assert_eq!(exchange.given().target, "/page?x=1");
+    for (name, value) in IDENTITY {
+        assert_eq!(exchange.given().lines(&name.to_lowercase()).concat(), value, "{name} in {:?}", exchange.given());
+    }
+    assert_eq!(world.proxy.dialect.told(exchange.question()), ("GET".into(), "/page?x=1".into()));
+    assert_eq!(exchange.question().lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"]);
+    assert!(exchange.answer.headers.iter().all(|(name, _)| !name.starts_with("x-auth")), "{:?}", exchange.answer);
+    // What the application says of itself is nobody else's affair.
+    for status in [401, 429, 500, 503] {
+        let request = format!("GET /status/{status} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good()));
+        let answer = world.send(&request).answer;
+        assert_eq!((answer.status, answer.body.as_str()), (status, "hello"));
+    }
+    let broken = world.send(&format!("GET /status/ HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good()))).answer;
+    assert!([502, 503].contains(&broken.status) && broken.header("retry-after").is_none(), "{broken:?}");
+}
+
+fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
+    let forged = "X-Forwarded-Method: GET\r\nX-Original-URI: /evil\r\nX-Request-ID: evil\r\nX-Forwarded-For: 198.51.100.66\r\n";
+    let request = format!("DELETE /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{forged}{}\r\n", bearer(&good()));
+    assert_eq!(world.send(&request).answer.status, 200);
+    eventually(|| world.last_line().is_some_and(|line| line["method"] == "DELETE"));
+    let line = world.last_line().unwrap();
+    assert_eq!((&line["uri"], &line["client"], &line["status"]), (&json!("/a/page"), &json!("127.0.0.1"), &json!(200)));
+    assert_ne!(line["request_id"], "evil", "{line}");
+}
+
+fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
+    for lines in ["", "Authorization: Basic Ym9iOmJvYg==\r\n", "Authorization:\r\n", "Authorization: Bearer\r\n"] {
+        let missing = world.get(lines);
+        missing.assert_refused(401);
+        assert_eq!(missing.answer.header("www-authenticate"), Some("Bearer"), "{lines:?}");
+    }
+    let (good, other) = (good(), good_but(json!({ "sub": "eve" })));
+    let spliced = format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+    for (token, why) in [
+        (world.issuer.forged(0), "signature"),
+        (spliced, "signature"),
+        (good_but(json!({ "exp": 1 })), "expired"),
+        (good_but(json!({ "aud": "them" })), "audience"),
+        (good_but(json!({ "iss": "https://nobody/" })), "issuer"),
+        ("abc".into(), ""),
+        ("x".repeat(3000), ""),
+    ] {
+        let refused = world.get(&bearer(&token));
+        refused.assert_refused(401);
+        let challenge = refused.answer.header("www-authenticate").unwrap();
+        assert!(challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(why), "{challenge}");
+    }
+}
+
+fn e4_two_credentials_are_none(world: &mut World<'_>) {
+    for pair in [[good(), good_but(json!({ "sub": "eve" }))], [good(), "abc".into()], ["abc".into(), good()]] {
+        let exchange = world.get(&pair.map(|token| bearer(&token)).concat());
+        assert!([400, 401].contains(&exchange.answer.status), "{:?}", exchange.answer);
+        assert!(exchange.seen.is_empty());
+    }
+}
+
+fn a_body_reaches_the_application_alone(world: &mut World<'_>) {
+    let head = format!("POST /form HTTP/1.1\r\nHost: shop.example\r\n{}", bearer(&good()));
+    let long = "name=value&".repeat(10_000);
+    for (rest, body) in [
+        ("Content-Length: 10\r\n\r\nname=value".to_owned(), "name=value"),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nname\r\n6\r\n=value\r\n0\r\n\r\n".into(), "name=value"),
+        (format!("Content-Length: {}\r\n\r\n{long}", long.len()), &long),
+    ] {
+        let exchange = world.send(&format!("{head}{rest}"));
+        assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
+        assert_eq!((exchange.given().method.as_str(), exchange.given().body.as_str()), ("POST", body));
+        let question = exchange.question();
+        assert_eq!(world.proxy.dialect.told(question), ("POST".into(), "/form".into()));
+        assert!(question.body.is_empty() && question.lines("transfer-encoding").is_empty(), "{question:?}");
+        assert!(["", "0"].contains(&question.header("content-length").unwrap_or_default()), "{question:?}");
+    }
+    // That somebody waits to send it is between the client and the proxy.
+    let patient = world.send(&format!("{head}Expect: 100-continue\r\nContent-Length: 4\r\n\r\nname"));
+    assert_eq!(patient.given().body, "name", "{:?}", patient.answer);
+    assert!(patient.question().lines("expect").is_empty(), "{:?}", patient.question());
+    world.send(&format!("POST /form HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{long}", long.len())).assert_refused(401);
+}
+
+fn every_method_is_asked_about(world: &mut World<'_>) {
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "get"] {
+        let request = |lines: &str| {
+            let length = if ["POST", "PUT", "PATCH"].contains(&method) { "Content-Length: 0\r\n" } else { "" };
+            world.send(&format!("{method} /page HTTP/1.1\r\nHost: shop.example\r\n{length}{lines}\r\n"))
+        };
+        let allowed = request(&bearer(&good()));
+        if allowed.answer.status == 200 {
+            assert_eq!(allowed.given().method, method);
+            assert_eq!(world.proxy.dialect.told(allowed.question()), (method.into(), "/page".into()));
+            request("").assert_refused(401);
+        } else {
+            // The proxy's own affair, as long as it lets nobody pass.
+            assert!(["PROPFIND", "PURGE", "get"].contains(&method), "{method}: {:?}", allowed.answer);
+            allowed.assert_refused(allowed.answer.status);
+            let status = request("").answer.status;
+            assert!((400..600).contains(&status), "{method}: {status}");
+        }
+    }
+}
+
+fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>) {
+    let mut passed = 0;
+    for target in [
+        "/",
+        "//",
+        "/a//b",
+        "/a/../b",
+        "/a/./b",
+        "/../b",
+        "/%2e%2e/b",
+        "/a%2Fb",
+        "/a%2fb",
+        "/a%5cb",
+        "/a\\b",
+        "/a;x=1/b",
+        "/%61dmin",
+        "/a%00b",
+        "/a%b",
+        "/a%0d%0aX-Auth-User:%20root",
+        "/a b",
+        "/a\tb",
+        "/b\u{f8}b",
+        "/a?x=1&y=%20&x=2",
+        "/a?x=1;y=2",
+        "/a?x=%zz",
+        "/a?",
+        "/a?/../b?c",
+        "/a#b",
+        "/a?x#b",
+        "?x",
+        "*",
+        "a",
+        "http://shop.example/a?x",
+        "http://shop.example",
+        "/_auth",
+        "/auth",
+        "/auth/",
+        "/healthz",
+    ] {
+        let exchange = world.send(&format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good())));
+        if exchange.answer.status == 200 {
+            passed += 1;
+            let told = world.proxy.dialect.told(exchange.question());
+            assert_eq!(told, ("GET".into(), exchange.given().target.clone()), "{target:?}");
+        } else {
+            assert!((300..500).contains(&exchange.answer.status), "{target:?}: {:?}", exchange.answer);
+            exchange.assert_refused(exchange.answer.status);
+        }
+        let refused = world.send(&format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
+        assert!((300..500).contains(&refused.answer.status), "{target:?}: {:?}", refused.answer);
+        assert!(refused.seen.is_empty(), "{target:?}");
+    }
+    assert!(passed >= 12, "only {passed} passed");
+}
+
+fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
+    let claimed =
+        |name: &str| format!("{name}: root\r\n{}: root, root\r\n{}: root\r\n", name.to_lowercase(), name.to_uppercase());
+    let lines: String = IDENTITY.iter().map(|(name, _)| claimed(name)).collect();
+    // The second is one of whom there is little to say.
+    let anonymous = good_but(json!({ "sub": null }));
+    for (token, subject) in [(good(), "bob"), (anonymous, "")] {
+        for lines in [format!("{lines}{}", bearer(&token)), format!("{}{lines}", bearer(&token))] {
+            let exchange = world.get(&lines);
+            assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
+            assert!(!format!("{:?}", exchange.seen).contains("root"), "{:?}", exchange.seen);
+            assert_eq!(exchange.given().lines("x-auth-subject").concat(), subject);
+        }
+    }
+    world.get(&lines).assert_refused(401);
+}
+
+/// What stands between the words of a header's name is the same to many applications,
+/// which make `HTTP_X_AUTH_USER` of it.
+fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
+    for between in "_.!#$%&'*+^`|~".chars() {
+        let mut lines: String =
+            IDENTITY.iter().map(|(name, _)| format!("{}: root\r\n", name.replace('-', &between.to_string()))).collect();
+        lines += &format!("x{between}auth-user: root\r\nX-Auth{between}User: root\r\nX_AUTH{between}CLIENT-TYPES: root\r\n");
+        let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+        if exchange.answer.status == 200 {
+            assert!(!format!("{:?}", exchange.given()).contains("root"), "{between}: {:?}", exchange.given());
+        } else {
+            exchange.assert_refused(400);
+        }
+    }
+    // Not even a name (RFC 9112 section 5.1).
+    for name in [
+        "X-Auth-User ",
+        "X-Auth-User\t",
+        "X-Auth-User\u{b}",
+        "X-Auth-User\0",
+        "X-Auth-\rUser",
+        "\"X-Auth-User\"",
+        "(X-Auth-User)",
+    ] {
+        let exchange = world.get(&format!("{name}: root\r\n{}", bearer(&good())));
+        let passed = exchange.answer.status == 200 && !format!("{:?}", exchange.given()).contains("root");
+        assert!(passed || exchange.answer.status == 400 && exchange.seen.is_empty(), "{name:?}: {:?}", exchange.seen);
+    }
+}
+
+/// Trailers, which some applications put to the headers.
+fn e3_no_client_says_who_it_is_after_its_body(world: &mut World<'_>) {
+    let lines = format!("{}Trailer: X-Auth-User, X_Auth_User\r\nTransfer-Encoding: chunked\r\n", bearer(&good()));
+    let trailers = "X-Auth-User: root\r\nX-Auth-Tenant: root\r\nX_Auth_User: root\r\nX-Forwarded-For: root\r\n";
+    let request = format!("POST /form HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n4\r\nname\r\n0\r\n{trailers}\r\n");
+    let exchange = world.send(&request);
+    assert!([200, 400].contains(&exchange.answer.status), "{:?}", exchange.answer);
+    assert!(!format!("{:?}", exchange.asked).contains("root"), "{:?}", exchange.asked);
+    assert_eq!(format!("{:?}", exchange.seen).contains("root"), world.proxy.passes_trailers, "{:?}", exchange.seen);
+}
+
+/// What Countersign is told is what the proxy says.
+fn e1_no_client_says_what_it_asks_for(world: &mut World<'_>) {
+    let names = [
+        "X-Forwarded-For",
+        "X-Forwarded-Method",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Original-Method",
+        "X-Original-URI",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Real-IP",
+        "X-Client-IP",
+        "X-Envoy-External-Address",
+        "X-Envoy-Original-Path",
+        "X-Envoy-Original-Method",
+        "Forwarded",
+    ];
+    for value in ["evil", "198.51.100.66", "127.0.0.1, 198.51.100.66", ""] {
+        let lines: String = names.map(|name| format!("{name}: {value}\r\n{}: {value}\r\n", name.to_lowercase())).concat();
+        let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+        assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
+        let question = exchange.question();
+        assert_eq!(world.proxy.dialect.told(question), ("GET".into(), "/page?x=1".into()));
+        assert_eq!(question.lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"], "{question:?}");
+        world.get(&lines).assert_refused(401);
+    }
+}
+
+/// `Connection` names headers that are for the next hop alone; a client names those
+/// that the proxy has set.
+fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
+    let identity = IDENTITY.map(|(name, _)| name).join(", ");
+    let told = "X-Forwarded-For, X-Real-IP, X-Forwarded-Method, X-Forwarded-Uri, X-Forwarded-Host, X-Forwarded-Proto, X-Original-Method, X-Original-URI";
+    for line in [
+        format!("Connection: close, {identity}\r\n"),
+        format!("Connection: {told}\r\n"),
+        format!("Connection: keep-alive\r\nConnection: {identity}, {told}\r\nKeep-Alive: 1\r\n"),
+        format!("Connection: upgrade, {identity}, {told}\r\nUpgrade: websocket\r\n{WEBSOCKET}"),
+        format!("Proxy-Connection: {identity}\r\nTE: trailers\r\nTrailer: X-Auth-User\r\n"),
+    ] {
+        let exchange = world.get(&format!("{line}{}", bearer(&good())));
+        if exchange.answer.status != 200 {
+            assert!([400, 403].contains(&exchange.answer.status), "{line}: {:?}", exchange.answer);
+            exchange.assert_refused(exchange.answer.status);
+            continue;
+        }
+        for (name, value) in IDENTITY {
+            assert_eq!(exchange.given().lines(&name.to_lowercase()).concat(), value, "{line} {name} in {:?}", exchange.given());
+        }
+        assert_eq!(world.proxy.dialect.told(exchange.question()), ("GET".into(), "/page?x=1".into()));
+        assert_eq!(exchange.question().lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"]);
+    }
+    const WEBSOCKET: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let without = world.get(&format!("Connection: Authorization\r\n{}", bearer(&good())));
+    assert!([200, 401].contains(&without.answer.status), "{:?}", without.answer);
+}
+
+fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
+    let names = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
+    let lines: String = names.map(|name| format!("{name}: evil\r\n{}: evil\r\n", name.to_lowercase())).concat();
+    let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+    assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
+    assert!(!format!("{:?}", exchange.given()).contains("evil"), "{:?}", exchange.given());
+}
+
+/// Whoever is upgraded to HTTP/2 by the application has it to himself.
+fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
+    for protocol in ["h2c", "websocket, h2c", "h2c\r\nUpgrade: websocket", "HTTP/2.0", "TLS/1.0"] {
+        let lines = format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n");
+        let exchange = world.get(&format!("{lines}{}", bearer(&good())));
+        if exchange.answer.status == 200 {
+            assert!(exchange.given().lines("upgrade").is_empty(), "{protocol}: {:?}", exchange.given());
+        } else {
+            assert!([400, 403].contains(&exchange.answer.status), "{protocol}: {:?}", exchange.answer);
+            assert!(exchange.seen.is_empty());
+        }
+        let refused = world.get(&lines);
+        assert!([400, 401, 403].contains(&refused.answer.status), "{protocol}: {:?}", refused.answer);
+        assert!(refused.seen.is_empty());
+    }
+}
+
+/// What Countersign reads of a head is bounded, and so is what a proxy reads.
+fn nobody_passes_with_a_head_too_large_to_ask_about(world: &mut World<'_>) {
+    for (lines, length) in [(1, 7000), (4, 7000), (9, 7000), (200, 10)] {
+        let padding: String = (0..lines).map(|line| format!("X-Pad-{line}: {}\r\n", "x".repeat(length))).collect();
+        let refused = world.get(&padding);
+        assert!((400..600).contains(&refused.answer.status), "{lines} of {length}: {:?}", refused.answer);
+        assert!(refused.seen.is_empty());
+        let exchange = world.get(&format!("{padding}{}", bearer(&good())));
+        assert_eq!(exchange.answer.status == 200, exchange.seen.len() == 1, "{lines} of {length}: {:?}", exchange.answer);
+    }
+}
+
+/// Of a client with another address than everybody's, for which it takes curl.
+fn the_address_is_that_of_the_client(world: &mut World<'_>) {
+    drop(world.relay.take());
+    let url = format!("http://{}/page?x=1", world.address);
+    let forged = format!("{}: 198.51.100.66", world.proxy.address_header);
+    let authorization = format!("Authorization: Bearer {}", good());
+    let arguments = ["--silent", "--interface", "127.0.0.2", "--write-out", "%{http_code}", "--header", &forged, "--header"];
+    let output = Command::new("curl").args(arguments).args([&authorization, &url]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello200");
+    let asked = world.relay.take();
+    assert_eq!(asked[0].lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.2"], "{asked:?}");
+}
+
+fn keys_that_cannot_be_had_are_503(world: &mut World<'_>) {
+    let answer = world.get(&bearer(&unavailable()));
+    answer.assert_refused(503);
+    assert_eq!(answer.answer.header("retry-after"), Some("5"));
+}
+
+fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
+    // On one connection, the second at once.
+    let request = |user: &str, lines: &str| format!("GET /{user} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n");
+    let mut connection = Connection::open(world.address);
+    connection.send_raw(format!("{}{}", request("bob", &bearer(&good())), request("nobody", "")).as_bytes());
+    assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
+
+    // And of many at the same time.
+    let address = world.address;
+    drop(world.take_seen());
+    std::thread::scope(|scope| {
+        for user in ["ann", "ben", "cleo", "dan"] {
+            let bearer = bearer(&good_but(json!({ "sub": user })));
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let ask = |lines: &str| {
+                        let mut connection = Connection::open(address);
+                        connection.send_raw(request(user, lines).as_bytes());
+                        connection.receive(false).status
+                    };
+                    assert_eq!((ask(&bearer), ask("")), (200, 401));
+                }
+            });
+        }
+    });
+    let seen = world.take_seen();
+    assert_eq!(seen.len(), 80);
+    for given in seen {
+        assert_eq!(given.target.trim_start_matches('/'), given.lines("x-auth-subject").concat());
+    }
+}
+
+fn connections_are_used_again(world: &mut World<'_>) {
+    const REQUESTS: usize = 20;
+    let (good, before) = (bearer(&good()), world.relay.connections());
+    for _ in 0..REQUESTS {
+        assert_eq!(world.get(&good).answer.status, 200);
+        world.get("").assert_refused(401);
+    }
+    let opened = world.relay.connections() - before;
+    let kept = opened <= 4;
+    assert!(
+        kept == world.proxy.keeps_connections && opened <= 2 * REQUESTS,
+        "{opened} connections for {} questions",
+        2 * REQUESTS
+    );
+}
+
+fn a_forbidden_token_is_403(world: &mut World<'_>) {
+    world.lead_to_strict();
+    for token in [good_but(json!({ "aud": "them" })), good_but(json!({ "exp": 1 })), "abc".into()] {
+        world.get(&bearer(&token)).assert_refused(403);
+    }
+    world.get("").assert_refused(401);
+}
+
+fn e1_a_flood_is_put_off_with_429(world: &mut World<'_>) {
+    world.lead_to_strict();
+    let put_off = (1..1000).find_map(|number| {
+        let invented = format!("{}: 10.0.{}.{}\r\n", world.proxy.address_header, number / 256, number % 256);
+        let exchange = world.get(&format!("{invented}{}", bearer(&world.issuer.forged(number))));
+        assert!(exchange.seen.is_empty(), "{:?}", exchange.seen);
+        (exchange.answer.status != 403).then_some(exchange)
+    });
+    let put_off = put_off.expect("not all of them were checked");
+    put_off.assert_refused(429);
+    assert!(put_off.answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+}
+
+fn nobody_passes_while_countersign_cannot_be_asked(world: &mut World<'_>) {
+    let good = bearer(&good());
+    for way in [Way::Refused, Way::HangUp, Way::Nonsense, Way::Silence] {
+        world.relay.lead(way);
+        // Whoever does not give up is let go after the question has come.
+        let exchange = if way == Way::Silence && !world.proxy.gives_up { world.get_and_hang_up(&good) } else { world.get(&good) };
+        exchange.assert_refused(world.proxy.when_down);
+    }
+    world.lead_to_generic();
+}

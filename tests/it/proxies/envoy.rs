@@ -1,0 +1,33 @@
+use std::{net::SocketAddr, path::Path, process::Command};
+
+use countersign_tests::proxies::installed;
+
+use super::{Addresses, Dialect, Proxy, configuration, contract};
+
+#[test]
+fn envoy_keeps_the_contract() {
+    contract::check(&Proxy {
+        command,
+        dialect: Dialect::EnvoyPath,
+        address_header: "X-Real-IP",
+        keeps_connections: true,
+        when_down: 503,
+        gives_up: true,
+        passes_trailers: false,
+    });
+}
+
+fn command(directory: &Path, addresses: &Addresses) -> Command {
+    let place = |address: SocketAddr| format!("address: {}, port_value: {} ", address.ip(), address.port());
+    let replaced = [
+        ("address: 127.0.0.1, port_value: 8888 ", place(addresses.countersign)),
+        ("address: 127.0.0.1, port_value: 8080 ", place(addresses.application)),
+        ("address: 127.0.0.1, port_value: 8000 ", place(addresses.proxy)),
+    ];
+    let file = directory.join("envoy.yaml");
+    std::fs::write(&file, configuration("envoy.yaml", &replaced)).unwrap();
+    // One thread, which has connections of its own; no memory shared with other Envoys.
+    let mut command = Command::new(installed("envoy"));
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"]).arg(file);
+    command
+}

@@ -1,0 +1,50 @@
+use std::{path::Path, process::Command};
+
+use countersign_tests::{
+    http::request,
+    proxies::{Application, Running, free_address},
+};
+
+use super::{Addresses, Dialect, Proxy, configuration, contract};
+
+#[test]
+fn haproxy_keeps_the_contract() {
+    contract::check(&Proxy {
+        command,
+        dialect: Dialect::Nginx,
+        address_header: "X-Forwarded-For",
+        keeps_connections: true,
+        when_down: 503,
+        gives_up: true,
+        passes_trailers: true,
+    });
+}
+
+/// HAProxy goes on with a request as if a script that failed had not been there.
+#[test]
+fn haproxy_lets_nobody_pass_where_its_script_fails() {
+    let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
+    let addresses = Addresses { proxy: free_address(), countersign: free_address(), application: application.address };
+    let command = command(directory.path(), &addresses);
+    let script = directory.path().join("haproxy-auth.lua");
+    let text = std::fs::read_to_string(&script).unwrap();
+    std::fs::write(&script, text.replace("core.httpclient()", "nothing()")).unwrap();
+    let haproxy = Running::start(command, directory.path(), addresses.proxy);
+    let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
+    assert!(application.take().is_empty());
+    assert!(haproxy.log().contains("attempt to call"), "{}", haproxy.log());
+}
+
+fn command(directory: &Path, addresses: &Addresses) -> Command {
+    let (file, script) = (directory.join("haproxy.cfg"), directory.join("haproxy-auth.lua"));
+    // Names of abstract sockets belong to the whole machine.
+    let socket = ("abns@countersign", format!("abns@countersign-{}", addresses.proxy));
+    std::fs::write(&script, configuration("haproxy-auth.lua", std::slice::from_ref(&socket))).unwrap();
+    let path = ("/etc/haproxy/haproxy-auth.lua", script.to_str().unwrap().to_owned());
+    let replaced = [addresses.all().as_slice(), &[socket, path]].concat();
+    std::fs::write(&file, configuration("haproxy.cfg", &replaced)).unwrap();
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(file);
+    command
+}

@@ -1,0 +1,213 @@
+use std::net::SocketAddr;
+
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    eventually,
+    http::{Connection, Request, Response},
+    proxies::{Application, Relay, Running, Way, free_address},
+};
+use serde_json::{Value, json};
+
+use super::{Addresses, Dialect, Proxy};
+use crate::{admission::Issuer, given};
+
+/// A proxy with what stands around it. Of Countersign there are two: a generic one,
+/// and one on the surface `inmanta`, which refuses with 403, that is quick to put off
+/// sources of bad signatures.
+pub(super) struct World<'w> {
+    pub(super) proxy: &'w Proxy,
+    pub(super) address: SocketAddr,
+    pub(super) issuer: &'w Issuer,
+    pub(super) relay: Relay,
+    generic: &'w Server<'w>,
+    strict: &'w Server<'w>,
+    application: Application,
+    _running: Running,
+}
+
+/// What became of a request.
+pub(super) struct Exchange {
+    /// What the client was answered.
+    pub(super) answer: Response,
+    /// What Countersign was asked.
+    pub(super) asked: Vec<Request>,
+    /// What the application was given.
+    pub(super) seen: Vec<Request>,
+}
+
+/// Builds a world, and does something in it.
+pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
+    let sandboxes = [Sandbox::new(), Sandbox::new(), Sandbox::new()];
+    let issuer = Issuer::new("ES512");
+    let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
+        let Proxy { dialect, address_header, .. } = proxy;
+        let said = format!("dialect={}\nclient_address_header={address_header}", dialect.name());
+        let listen = format!("trusted_proxies=127.0.0.1\n{said}\n{listen}");
+        let people = format!("key={}\njwt_username_claim=email", given::KEY);
+        issuer.configuration(sandbox, ["off", "off", source], &listen)
+            + &given::issuer_section("people", "HS256", PEOPLE, &people)
+            + &given::issuer_section("down", "RS256", DOWN, "jwks_uri=http://127.0.0.1:9/")
+            + "[log]\nformat=json\nrequests=all\n"
+    };
+    let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
+    let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
+    let (relay, application) = (Relay::start(Way::To(generic.address)), Application::start());
+    let addresses = Addresses { proxy: free_address(), countersign: relay.address, application: application.address };
+    let directory = sandboxes[2].path();
+    let running = Running::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
+    let mut world = World {
+        proxy,
+        address: addresses.proxy,
+        issuer: &issuer,
+        relay,
+        generic: &generic,
+        strict: &strict,
+        application,
+        _running: running,
+    };
+    world.lead_to_generic();
+    check(&mut world);
+}
+
+const PEOPLE: &str = "https://people/";
+const DOWN: &str = "https://down/";
+
+impl World<'_> {
+    /// The client sends exactly these bytes, which are one request.
+    pub(super) fn send(&self, request: &str) -> Exchange {
+        drop((self.relay.take(), self.application.take()));
+        let mut connection = Connection::open(self.address);
+        connection.send_raw(request.as_bytes());
+        let mut answer = connection.receive(request.starts_with("HEAD "));
+        while answer.status == 100 {
+            answer = connection.receive(false);
+        }
+        Exchange { answer, asked: self.relay.take(), seen: self.application.take() }
+    }
+
+    /// The client asks for `/page?x=1` with these further lines.
+    pub(super) fn get(&self, lines: &str) -> Exchange {
+        self.send(&format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n"))
+    }
+
+    /// The same, and when Countersign has been asked, its connections end.
+    pub(super) fn get_and_hang_up(&mut self, lines: &str) -> Exchange {
+        drop((self.relay.take(), self.application.take()));
+        let mut connection = Connection::open(self.address);
+        connection.send_raw(format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").as_bytes());
+        let mut asked = Vec::new();
+        eventually(|| {
+            asked.extend(self.relay.take());
+            !asked.is_empty()
+        });
+        self.relay.lead(Way::Refused);
+        Exchange { answer: connection.receive(false), asked, seen: self.application.take() }
+    }
+
+    /// What the application was given since somebody last looked.
+    pub(super) fn take_seen(&self) -> Vec<Request> {
+        self.application.take()
+    }
+
+    /// What Countersign has written down of the last request, on its generic surface.
+    pub(super) fn last_line(&self) -> Option<Value> {
+        let log = self.generic.log();
+        let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|line| line.get("fields").cloned().unwrap_or(line)).find(|line| line.get("request_id").is_some())
+    }
+
+    /// Countersign on its generic surface answers from now on.
+    pub(super) fn lead_to_generic(&mut self) {
+        self.lead_to(self.generic.address);
+    }
+
+    /// Countersign on the surface `inmanta` answers from now on.
+    pub(super) fn lead_to_strict(&mut self) {
+        self.lead_to(self.strict.address);
+    }
+
+    fn lead_to(&mut self, address: SocketAddr) {
+        self.relay.lead(Way::To(address));
+        // A proxy may have to notice first that its connections have ended.
+        eventually(|| self.get(&bearer(&good())).answer.status == 200);
+    }
+}
+
+impl Exchange {
+    /// What Countersign was asked, at last: a question may be put twice.
+    #[track_caller]
+    pub(super) fn question(&self) -> &Request {
+        self.asked.last().expect("Countersign was asked")
+    }
+
+    /// What the application was given.
+    #[track_caller]
+    pub(super) fn given(&self) -> &Request {
+        assert_eq!(self.seen.len(), 1, "the application was given one request: {:?}", self.answer);
+        &self.seen[0]
+    }
+
+    /// Checks that it was refused with this status, and that the application knows
+    /// nothing of it.
+    #[track_caller]
+    pub(super) fn assert_refused(&self, status: u16) {
+        assert_eq!(self.answer.status, status, "{:?}", self.answer);
+        assert!(self.seen.is_empty(), "{:?}", self.seen);
+    }
+}
+
+impl Dialect {
+    /// Its name in `[listen]`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::XForwarded => "x-forwarded",
+            Self::EnvoyPath => "envoy-path",
+        }
+    }
+
+    /// The method and URI that a question says the request has. Each is said once.
+    #[track_caller]
+    pub(super) fn told(self, question: &Request) -> (String, String) {
+        let only = |name: &str| {
+            let lines = question.lines(name);
+            assert_eq!(lines.len(), 1, "{name} in {question:?}");
+            lines[0].to_owned()
+        };
+        match self {
+            Self::Nginx => (only("x-original-method"), only("x-original-uri")),
+            Self::XForwarded => {
+                assert_eq!((only("x-forwarded-host").as_str(), only("x-forwarded-proto").as_str()), ("shop.example", "http"));
+                (only("x-forwarded-method"), only("x-forwarded-uri"))
+            }
+            Self::EnvoyPath => {
+                let path = question.target.strip_prefix("/auth").expect("a path below /auth");
+                (question.method.clone(), path.to_owned())
+            }
+        }
+    }
+}
+
+/// The line of a bearer token.
+pub(super) fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// A token of a person.
+pub(super) fn good() -> String {
+    good_but(json!({}))
+}
+
+/// A good token, with some of its claims replaced or, by null, removed.
+pub(super) fn good_but(changes: Value) -> String {
+    let person = json!({ "iss": PEOPLE, "aud": "inm", "email": "bob@example.com" });
+    let mut claims = given::claims(person);
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    given::token(&claims)
+}
+
+/// A token of an issuer whose keys cannot be had.
+pub(super) fn unavailable() -> String {
+    given::token_with_header(&json!({ "alg": "RS256", "kid": "k" }), &given::claims_of(DOWN))
+}
