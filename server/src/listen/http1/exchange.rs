@@ -74,7 +74,7 @@ pub enum Asked<'c> {
     /// A request, whose body may be still to come.
     Request {
         /// Its head.
-        head: Request<()>,
+        head: Box<Request<()>>,
         /// What follows the head.
         framing: Framing,
         /// Whether the client waits for a word before it sends the body.
@@ -169,7 +169,7 @@ impl<'r, 'b, 'c> Given<'r, 'b, 'c> {
         match self.head.to_request() {
             Ok(head) => {
                 let (framing, expects_continue) = (self.behind.framing, self.head.expects_continue);
-                self.pending(Asked::Request { head, framing, expects_continue })
+                self.pending(Asked::Request { head: Box::new(head), framing, expects_continue })
             }
             Err(malformed) => refuse(self.link, &malformed, out),
         }

@@ -210,12 +210,15 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
         _ => Persistence::Keep,
     };
     let expects_continue = known.expects_continue && minor == 1;
-    Ok(Head { method, target, length, framing: known.framing, persistence, expects_continue, lines })
+    Ok(Head { method, target, length, framing: known.framing()?, persistence, expects_continue, lines })
 }
 
 /// What the front itself wants to know of the header lines.
+#[derive(Default)]
 struct Known {
-    framing: Framing,
+    has_host: bool,
+    length: Option<u64>,
+    is_chunked: bool,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -223,44 +226,46 @@ struct Known {
 
 impl Known {
     fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, Malformed> {
-        let mut known = Self { framing: Framing::Empty, close: false, keep_alive: false, expects_continue: false };
-        let (mut host, mut length, mut chunked) = (false, None, false);
+        let mut known = Self::default();
         for line in lines {
             // The lengths of names tell most lines apart at once.
             match line.name.len() {
-                4 if is(line, &header::HOST) => {
-                    if std::mem::replace(&mut host, true) || !is_host(line.value) {
-                        return Err(HOST);
-                    }
-                }
+                4 if is(line, &header::HOST) => known.host(line.value)?,
                 6 if is(line, &header::EXPECT) => known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
                 10 if is(line, &header::CONNECTION) => known.connection(line.value),
-                14 if is(line, &header::CONTENT_LENGTH) => {
-                    if length.replace(digits(line.value).ok_or(LENGTH)?).is_some() {
-                        return Err(LENGTH);
-                    }
-                }
-                17 if is(line, &header::TRANSFER_ENCODING) => {
-                    if std::mem::replace(&mut chunked, true) || minor == 0 {
-                        return Err(CODING);
-                    }
-                    if !line.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING });
-                    }
-                }
+                14 if is(line, &header::CONTENT_LENGTH) => known.length(line.value)?,
+                17 if is(line, &header::TRANSFER_ENCODING) => known.coding(line.value, minor)?,
                 _ => {}
             }
         }
-        if !host && minor == 1 {
-            return Err(HOST);
+        if known.has_host || minor == 0 { Ok(known) } else { Err(HOST) }
+    }
+
+    fn framing(&self) -> Result<Framing, Malformed> {
+        match (self.length, self.is_chunked) {
+            (Some(_), true) => Err(LENGTH),
+            (None, true) => Ok(Framing::Chunked),
+            (None | Some(0), false) => Ok(Framing::Empty),
+            (Some(length), false) => Ok(Framing::Length(length)),
         }
-        known.framing = match (length, chunked) {
-            (Some(_), true) => return Err(LENGTH),
-            (_, true) => Framing::Chunked,
-            (None | Some(0), false) => Framing::Empty,
-            (Some(length), false) => Framing::Length(length),
-        };
-        Ok(known)
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        let is_second = std::mem::replace(&mut self.has_host, true);
+        if is_second || !is_host(value) { Err(HOST) } else { Ok(()) }
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        let before = self.length.replace(digits(value).ok_or(LENGTH)?);
+        if before.is_some() { Err(LENGTH) } else { Ok(()) }
+    }
+
+    fn coding(&mut self, value: &[u8], minor: u8) -> Result<(), Malformed> {
+        if std::mem::replace(&mut self.is_chunked, true) || minor == 0 {
+            return Err(CODING);
+        }
+        let is_known = value.eq_ignore_ascii_case(b"chunked");
+        if is_known { Ok(()) } else { Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING }) }
     }
 
     fn connection(&mut self, value: &[u8]) {
