@@ -212,3 +212,6 @@ impl Behind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
