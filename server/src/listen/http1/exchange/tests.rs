@@ -35,10 +35,14 @@ impl Given {
         format!("{line}\r\nHost: a\r\nAuthorization: Bearer {}\r\n{lines}\r\n", self.token)
     }
 
-    fn take(&self, bytes: &[u8]) -> Result {
+    fn link(&self) -> Link<'_> {
         let peer = Peer { gate: &self.local.gate, address: [192, 0, 2, 1].into(), listener: 0 };
+        Link { local: &self.local, peer }
+    }
+
+    fn take(&self, bytes: &[u8]) -> Result {
         let mut out = Outgoing::default();
-        let Taken { bytes, seen, step } = take(Link { local: &self.local, peer }, bytes, 0, &mut out);
+        let Taken { bytes, seen, step } = take(self.link(), bytes, 0, &mut out);
         let step = match step {
             None => "wait".into(),
             Some(Step::Close { is_sending: false }) => "close".into(),
@@ -111,6 +115,9 @@ fn other_requests_are_handed_on_where_they_stand() {
     ] {
         assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
     }
+    let mut out = Outgoing::default();
+    take(given.link(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
+    assert!(out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"), "HEAD is answered without a body");
 }
 
 #[test]
@@ -201,9 +208,10 @@ fn a_thread_that_drains_answers_one_more_question() {
 #[test]
 fn questions_go_to_listeners_that_answer_them() {
     let given = Given::new();
-    let peer = Peer { gate: &given.local.gate, address: [192, 0, 2, 1].into(), listener: 1 };
+    let mut link = given.link();
+    link.peer.listener = 1;
     let mut out = Outgoing::default();
     let bytes = given.question("GET /auth HTTP/1.1", "");
-    let taken = take(Link { local: &given.local, peer }, bytes.as_bytes(), 0, &mut out);
+    let taken = take(link, bytes.as_bytes(), 0, &mut out);
     assert!(matches!(taken.step, Some(Step::Answer(pending)) if pending.route == Route::None) && out.0.is_empty());
 }
