@@ -138,11 +138,8 @@ pub fn parse<'r, 'b>(bytes: &'b [u8], seen: usize, room: &'r mut Room<'b>) -> Pa
         return partial(bytes, seen);
     };
     let head = &bytes[..from + end + END.len()];
-    if has_bare_line_feed(head, 0) {
-        return Parsed::Malformed(BARE);
-    }
-    if head.len() > MOST_BYTES {
-        return Parsed::Malformed(too_large(head));
+    if let Some(fault) = fault(head, 0, MOST_BYTES) {
+        return Parsed::Malformed(fault);
     }
     match read(head, room) {
         Ok(head) => Parsed::Whole(head),
@@ -154,17 +151,30 @@ const END: &[u8] = b"\r\n\r\n";
 const BARE: Malformed = Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
 
 fn partial<'r, 'b>(bytes: &'b [u8], seen: usize) -> Parsed<'r, 'b> {
-    if has_bare_line_feed(bytes, seen) {
-        return Parsed::Malformed(BARE);
+    // Its end is still to come, so that it is longer than this.
+    match fault(bytes, seen, MOST_BYTES - 1) {
+        Some(fault) => Parsed::Malformed(fault),
+        None => Parsed::Partial,
     }
-    // What is certainly no HTTP is not waited for to become it.
-    if seen == 0 && bytes.iter().find(|byte| !matches!(byte, b'\r' | b'\n')).is_some_and(|first| !first.is_ascii_graphic()) {
-        return Parsed::Malformed(LINES);
+}
+
+/// What is wrong with a head without a look at its parts. Whatever a part of it shows
+/// the whole shows too, and by the same fault: how a head arrives changes no answer.
+fn fault(bytes: &[u8], seen: usize, most: usize) -> Option<Malformed> {
+    let within = &bytes[..bytes.len().min(MOST_BYTES)];
+    if !may_begin(within) {
+        return Some(LINES);
     }
-    if bytes.len() >= MOST_BYTES {
-        return Parsed::Malformed(too_large(bytes));
+    if has_bare_line_feed(within, seen.min(within.len())) {
+        return Some(BARE);
     }
-    Parsed::Partial
+    (bytes.len() > most).then(|| too_large(within))
+}
+
+/// What is certainly no HTTP is not waited for to become it.
+fn may_begin(bytes: &[u8]) -> bool {
+    let request = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    request.first().is_none_or(|first| first.is_ascii_graphic() || matches!(first, b'\r' | b'\n'))
 }
 
 /// The line that is too long is named: a path, or the header lines.
@@ -294,3 +304,6 @@ fn digits(value: &[u8]) -> Option<u64> {
 fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !b"/\\?#@,\"<>^`{|}".contains(byte))
 }
+
+#[cfg(test)]
+mod tests;
