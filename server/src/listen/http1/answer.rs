@@ -135,7 +135,7 @@ mod tests {
         let response = problem(StatusCode::NOT_FOUND, "code", "detail");
         let [whole, head] = [false, true].map(|is_head| written(|out| out.response(&response, Manner { is_head, ..KEPT })));
         assert!(whole.starts_with("HTTP/1.1 404 Not Found\r\n") && whole.starts_with(&head) && head.ends_with("\r\n\r\n"));
-        assert_eq!(whole[head.len()..].as_bytes(), response.body());
+        assert_eq!(&whole.as_bytes()[head.len()..], response.body());
     }
 
     #[test]

@@ -133,18 +133,26 @@ const LINES: Malformed = Malformed::bad("head", "the bytes are no HTTP/1.1 reque
 /// after the first `seen` bytes only, so that sending a head byte by byte does not
 /// have it read again and again.
 pub fn parse<'r, 'b>(bytes: &'b [u8], seen: usize, room: &'r mut Room<'b>) -> Parsed<'r, 'b> {
+    // Usually one request has come and nothing else: its end need not be looked for.
+    let is_whole = bytes.len() <= MOST_BYTES && bytes.ends_with(END) && !bytes.starts_with(b"\r");
+    let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, seen) };
+    let Some(end) = end else { return partial(bytes, seen) };
+    match read(&bytes[..end], room) {
+        Ok(head) => match fault(&bytes[..head.length], 0, MOST_BYTES) {
+            None => Parsed::Whole(head),
+            Some(fault) => Parsed::Malformed(fault),
+        },
+        Err(malformed) => {
+            let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
+            Parsed::Malformed(fault(head, 0, MOST_BYTES).unwrap_or(malformed))
+        }
+    }
+}
+
+/// The end of the head that `bytes` begin with, if it is not within the first `seen`.
+fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     let from = seen.saturating_sub(END.len() - 1);
-    let Some(end) = bytes.get(from..).and_then(|new| memmem::find(new, END)) else {
-        return partial(bytes, seen);
-    };
-    let head = &bytes[..from + end + END.len()];
-    if let Some(fault) = fault(head, 0, MOST_BYTES) {
-        return Parsed::Malformed(fault);
-    }
-    match read(head, room) {
-        Ok(head) => Parsed::Whole(head),
-        Err(malformed) => Parsed::Malformed(malformed),
-    }
+    Some(from + memmem::find(bytes.get(from..)?, END)? + END.len())
 }
 
 const END: &[u8] = b"\r\n\r\n";
