@@ -189,7 +189,8 @@ async fn connection(local: &Local, listener: usize, accepted: Accepted) {
     // Apart, so that it takes no memory any more when it is over.
     let opened = Box::pin(open(local, &watch, listener, accepted)).await;
     if let Some((stream, address)) = opened {
-        let peer = Peer { gate: &local.gate, address, listener };
+        let certificate = stream.client_certificate().cloned();
+        let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
         Connection::new(Link { local, peer }, watch, stream).serve().await;
     }
 }

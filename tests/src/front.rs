@@ -90,7 +90,7 @@ impl Front {
 
 async fn serve(local: &'static Local, socket: UnixStream) {
     let stream = Stream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
-    let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0 };
+    let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0, certificate: None };
     let watch = local.watches.watch().await;
     Connection::new(Link { local, peer }, watch, stream).serve().await;
 }

@@ -40,6 +40,8 @@ pub struct Listener {
     pub proxies: Proxies,
     /// How they say which request they ask about.
     pub dialect: Dialect,
+    /// Where they put the certificate of a client.
+    pub certificate_header: Option<HeaderName>,
     /// Whether their connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
@@ -154,6 +156,7 @@ impl Listener {
             surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
             proxies: read_proxies(reader),
             dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name).unwrap_or(Dialect::None),
+            certificate_header: reader.header_name("client_certificate_header"),
             proxy_protocol: read_proxy_protocol(reader),
         }
     }

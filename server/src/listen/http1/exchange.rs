@@ -182,7 +182,7 @@ impl<'r, 'b, 'c> Given<'r, 'b, 'c> {
     }
 
     fn line(&self) -> Line {
-        Line::new(self.listener, self.link.peer.address, self.head.method, self.head.target, self.head)
+        Line::new(self.listener, self.link.peer, self.head.method, self.head.target, self.head)
     }
 }
 

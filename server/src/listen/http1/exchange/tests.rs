@@ -36,7 +36,7 @@ impl Given {
     }
 
     fn link(&self) -> Link<'_> {
-        let peer = Peer { gate: &self.local.gate, address: [192, 0, 2, 1].into(), listener: 0 };
+        let peer = Peer { gate: &self.local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
         Link { local: &self.local, peer }
     }
 
