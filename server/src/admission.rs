@@ -29,6 +29,7 @@ use std::{
 };
 
 use countersign_engine::{Reject, UnixTime, Verified, Verifier};
+use rustls::pki_types::CertificateDer;
 
 use crate::{
     clock::Stopwatch,
@@ -104,6 +105,8 @@ pub struct Peer<'g> {
     pub address: IpAddr,
     /// Which of the listeners.
     pub listener: usize,
+    /// The certificate that it has shown, if it has.
+    pub certificate: Option<&'g CertificateDer<'static>>,
 }
 
 /// Who wants a token verified.
@@ -229,7 +232,7 @@ mod tests {
         let proxies = Proxies::new(vec![Network::parse("10.0.0.1").unwrap()], false, HeaderName::from_static("x-real-ip"));
         let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
         let headers = HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
-        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap(), listener: 0 };
+        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap(), listener: 0, certificate: None };
         let detached = Caller::new(peer, &proxies, &headers).detached();
         drop(headers);
         assert_eq!(detached.source(), Source::of("198.51.100.7".parse().unwrap()));

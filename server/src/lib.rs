@@ -8,6 +8,7 @@
 
 // A request's way.
 pub mod runtime;
+pub mod crew;
 pub mod worker;
 pub mod listen;
 pub mod routes;

@@ -1,6 +1,7 @@
 //! Sockets, and the protocols spoken on them.
 
 pub mod accept;
+pub mod certificate;
 pub mod http1;
 pub mod origin;
 pub mod peer;

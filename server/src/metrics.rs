@@ -106,15 +106,18 @@ struct Times {
 
 impl Shard {
     fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
         Self {
-            events: [ZERO; SLOTS],
-            answers: [const { [ZERO; STATUSES.len() + 1] }; ROUTES],
-            took: [const { Times { buckets: [ZERO; BUCKETS], nanos: ZERO } }; ROUTES],
+            events: zeros(),
+            answers: std::array::from_fn(|_| zeros()),
+            took: std::array::from_fn(|_| Times { buckets: zeros(), nanos: AtomicU64::new(0) }),
             connections: AtomicUsize::new(0),
-            connections_refused: ZERO,
+            connections_refused: AtomicU64::new(0),
         }
     }
+}
+
+fn zeros<const N: usize>() -> [AtomicU64; N] {
+    std::array::from_fn(|_| AtomicU64::new(0))
 }
 
 /// How long the answers of a route took.

@@ -6,10 +6,11 @@ use aws_lc_rs::rand;
 use http::{HeaderName, StatusCode};
 
 use crate::{
+    admission::Peer,
     clock::Stopwatch,
     config::{Listener, Log, LoggedRequests},
     http::{Fields, only_line},
-    listen::peer::UNIX,
+    listen::{certificate, peer::UNIX},
     metrics::Outcome,
     routes::Route,
 };
@@ -33,6 +34,7 @@ pub struct Line {
     id: String,
     listener: String,
     client: IpAddr,
+    certificate: Option<String>,
     method: String,
     uri: String,
 }
@@ -45,8 +47,8 @@ const MOST: usize = 1024;
 impl Line {
     /// Of a request: the original one, where a proxy that we trust says which it was.
     #[must_use]
-    pub fn new(listener: &Listener, peer: IpAddr, method: &str, target: &str, fields: &dyn Fields) -> Self {
-        let is_trusted = listener.proxies.trust(peer);
+    pub fn new(listener: &Listener, peer: Peer<'_>, method: &str, target: &str, fields: &dyn Fields) -> Self {
+        let is_trusted = listener.proxies.trust(peer.address);
         let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
         let original = is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
         let (method, uri) = match &original {
@@ -56,7 +58,8 @@ impl Line {
         Self {
             id: said.map_or_else(made_up_id, |id| shortened(&String::from_utf8_lossy(id))),
             listener: listener.name.clone(),
-            client: listener.proxies.client(peer, fields),
+            client: listener.proxies.client(peer.address, fields),
+            certificate: certificate(listener, peer, fields),
             method: shortened(method),
             uri: shortened(path_only(uri)),
         }
@@ -64,7 +67,7 @@ impl Line {
 
     /// Writes it down.
     pub fn write(&self, answered: &Answered) {
-        let Self { id, listener, client, method, uri } = self;
+        let Self { id, listener, client, certificate, method, uri } = self;
         let client = if *client == UNIX { "unix".into() } else { client.to_string() };
         let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
@@ -72,6 +75,7 @@ impl Line {
             request_id = id.as_str(),
             listener = listener.as_str(),
             client = client.as_str(),
+            certificate,
             method = method.as_str(),
             uri = uri.as_str(),
             route = answered.route.name(),
@@ -81,6 +85,16 @@ impl Line {
             "request"
         );
     }
+}
+
+/// Which certificate the client has: the one that a proxy has been shown, where one
+/// says that.
+fn certificate(listener: &Listener, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
+    let said = match &listener.certificate_header {
+        Some(header) if listener.proxies.trust(peer.address) => certificate::said(fields, header),
+        _ => None,
+    };
+    said.as_ref().or(peer.certificate).map(certificate::fingerprint)
 }
 
 impl Log {

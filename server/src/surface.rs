@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 
 use countersign_engine::{Blame, IssuerConfig, Reject};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use memchr::memchr;
 
 use crate::{
     admission::{Budget, Exceeded},
@@ -184,7 +185,9 @@ fn bearer(fields: &impl Fields) -> Credential<'_> {
     let found = only_line(fields, &header::AUTHORIZATION).into();
     let Credential::Token(line) = found else { return found };
     match line.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") && !token.contains(&b' ') => Credential::Token(token),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") && memchr(b' ', token).is_none() => {
+            Credential::Token(token)
+        }
         _ => Credential::None,
     }
 }

@@ -3,6 +3,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use base64::Engine as _;
 use countersign_tests::{
     binary::{Sandbox, Server},
     certificates::{Authority, CURRENT, Issued, OVER},
@@ -402,4 +403,34 @@ fn what_is_out_of_date_is_warned_about() {
     given.file("list.crl", given.ours.revoked(&[]));
     let (code, said) = given.check(clients);
     assert!(code == 0 && said.contains("clients.crt: there is no CRL of CN=theirs: every client"), "{said}");
+}
+
+#[test]
+fn the_certificate_of_a_client_is_written_down_by_its_fingerprint() {
+    let given = Given::new();
+    let direct = "client_certificates=optional\nclient_ca_file=clients.crt\nclient_certificate_header=X-Client-Cert\n";
+    let proxied = "[listener_proxy]\nbind=unix:PATH\ntrusted_proxies=unix\nclient_certificate_header=X-Client-Cert\n";
+    let socket = given.sandbox.path().join("proxy.sock");
+    let proxied = proxied.replace("PATH", socket.to_str().unwrap());
+    let server = given.serve(&format!("{direct}{proxied}[log]\nrequests=all\n"));
+    let (shown, said) = (given.theirs.client("shown", 1), given.theirs.client("said", 2));
+    let fingerprint = |issued: &Issued| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &issued.chain[0]);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let line = format!("X-Client-Cert: {}\r\n", base64::engine::general_purpose::STANDARD.encode(&said.chain[0]));
+
+    // Shown to us: what the client says in a header is nothing.
+    let client = given.showing(Some(&shown), &TLS13);
+    client.ask(server.address, &format!("GET /auth/direct HTTP/1.1\r\n{line}")).unwrap();
+    // Shown to a proxy that we trust.
+    let mut proxy = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    proxy.write_all(format!("GET /auth/proxied HTTP/1.0\r\n{line}\r\n").as_bytes()).unwrap();
+    io::Read::read_to_string(&mut proxy, &mut String::new()).unwrap();
+    eventually(|| {
+        let log = server.log();
+        let written = |path: &str| log.lines().find(|line| line.contains(path)).map(str::to_owned);
+        written("/auth/direct").is_some_and(|line| line.contains(&fingerprint(&shown)))
+            && written("/auth/proxied").is_some_and(|line| line.contains(&fingerprint(&said)))
+    });
 }

@@ -5,6 +5,8 @@
 //! engine is judged by readers that share no code with it: `serde_json` for JSON,
 //! the `base64` crate for segments, one HMAC computed here for signatures.
 
+mod http1;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock},
@@ -23,6 +25,7 @@ use countersign_server::{
     config::{Config, Format, Problem, Problems, Raw},
     keysource::written,
 };
+pub use http1::http1;
 use serde_json::{Map, Value};
 
 /// The moment every token is judged at.

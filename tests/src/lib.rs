@@ -5,6 +5,7 @@ pub mod answers;
 pub mod binary;
 pub mod certificates;
 pub mod engine;
+pub mod front;
 pub mod fuzz;
 pub mod http;
 pub mod oidc;

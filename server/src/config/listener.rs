@@ -41,6 +41,8 @@ pub struct Listener {
     pub proxies: Proxies,
     /// How they say which request they ask about.
     pub dialect: Dialect,
+    /// Where they put the certificate of a client.
+    pub certificate_header: Option<HeaderName>,
     /// Whether their connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
@@ -166,6 +168,7 @@ impl Listener {
             surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
             proxies: read_proxies(reader),
             dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name).unwrap_or(Dialect::None),
+            certificate_header: reader.header_name("client_certificate_header"),
             proxy_protocol: read_proxy_protocol(reader),
         }
     }
@@ -198,7 +201,7 @@ fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
     if reader.list("trusted_proxies").is_some_and(|trusted| !trusted.is_empty()) {
         return;
     }
-    for option in ["client_address_header", "dialect"] {
+    for option in ["client_address_header", "client_certificate_header", "dialect"] {
         if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
             let text = format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
             warnings.push(Problem::new(reader.place(option), text).help("name the proxies that do in trusted_proxies"));

@@ -40,6 +40,7 @@ pub const LISTENER: &[&str] = &[
     "bind",
     "client_address_header",
     "client_ca_file",
+    "client_certificate_header",
     "client_certificates",
     "client_crl_file",
     "dialect",
@@ -104,6 +105,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "client_address_header",
             "client_ca_file",
+            "client_certificate_header",
             "client_certificates",
             "client_crl_file",
             "dialect",

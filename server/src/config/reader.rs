@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr};
 
+use http::HeaderName;
+
 use super::{
     problem::Problem,
     setting::{Section, Setting},
@@ -77,6 +79,16 @@ impl<'r> Reader<'r> {
             self.problem(option, format!("{option} {text:?} is unknown"), &format!("choose one of {}", names.join(", ")));
         }
         chosen
+    }
+
+    /// The name of a header; an empty text is none.
+    pub(super) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
+        let text = self.text(option).filter(|text| !text.is_empty())?;
+        let name = HeaderName::from_bytes(text.as_bytes()).ok();
+        if name.is_none() {
+            self.problem(option, format!("{text:?} is no header name"), "write one such as Cf-Access-Jwt-Assertion");
+        }
+        name
     }
 
     /// A comma-separated list; an empty text is an empty list.

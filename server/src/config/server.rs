@@ -110,7 +110,7 @@ impl IdentityHeaders {
     fn read(reader: &mut Reader<'_>) -> Self {
         let mut name = |option: &str, default: &'static str| match reader.text(option) {
             None => Some(HeaderName::from_static(default)),
-            Some(_) => read_header_name(reader, option),
+            Some(_) => reader.header_name(option),
         };
         let names = Self {
             subject: name("subject", "x-auth-subject"),
@@ -208,21 +208,12 @@ fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
 }
 
 fn read_additional_header(server: &mut Reader<'_>) -> Option<HeaderName> {
-    let name = read_header_name(server, "auth_additional_header")?;
+    let name = server.header_name("auth_additional_header")?;
     if name == header::AUTHORIZATION {
         let text = "auth_additional_header cannot be Authorization: that one carries a scheme, this one a bare token";
         server.problem("auth_additional_header", text, "remove the line; Authorization: Bearer is always read");
     }
     Some(name)
-}
-
-fn read_header_name(reader: &mut Reader<'_>, option: &str) -> Option<HeaderName> {
-    let text = reader.text(option).filter(|text| !text.is_empty())?;
-    let name = HeaderName::from_bytes(text.as_bytes()).ok();
-    if name.is_none() {
-        reader.problem(option, format!("{text:?} is no header name"), "write one such as Cf-Access-Jwt-Assertion");
-    }
-    name
 }
 
 fn read_allow_origin(server: &mut Reader<'_>) -> Option<HeaderValue> {

@@ -92,7 +92,7 @@ impl Acceptor {
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 Place::Tcp(address)
             }
-            address => Place::Unix(unix_path(&address)?.into()),
+            address => Place::Unix(unix_path(&address)?),
         };
         rustix::io::ioctl_fionbio(&socket, true)?;
         #[expect(deprecated, reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot")]

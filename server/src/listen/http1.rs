@@ -92,7 +92,7 @@ impl<'c> Connection<'c> {
                 Ok(Ok(Step::Close { is_sending })) => return Box::pin(self.close(is_sending)).await,
                 Ok(Err(Gone)) => return,
                 Err(TooLate) if self.phase == Phase::Head => {
-                    self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, &mut self.unsent));
+                    self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, false, &mut self.unsent));
                     self.phase = Phase::Busy;
                 }
                 Err(TooLate) => return,

@@ -7,11 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::server::TlsStream;
+
+use super::tls::client_certificate;
 
 /// An accepted connection on the runtime that serves it.
 pub enum Socket {
@@ -47,6 +50,15 @@ impl Stream {
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// The certificate that the client has shown, if it has.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => client_certificate(stream.get_ref().1),
+        }
     }
 }
 

@@ -94,3 +94,69 @@ fn with_date_line(now: UnixTime, take: impl FnOnce(&[u8])) {
         take(line);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::http::{empty, problem};
+
+    const KEPT: Manner = Manner { persistence: Persistence::Keep, is_head: false, now: UnixTime(784_111_777) };
+
+    fn written(write: impl FnOnce(&mut Outgoing)) -> String {
+        let mut out = Outgoing::default();
+        write(&mut out);
+        String::from_utf8(out.0).unwrap()
+    }
+
+    #[test]
+    fn an_answer_says_its_length_its_date_and_what_becomes_of_the_connection() {
+        for (persistence, line) in [
+            (Persistence::Keep, ""),
+            (Persistence::Close, "connection: close\r\n"),
+            (Persistence::KeepAloud, "connection: keep-alive\r\n"),
+        ] {
+            let manner = Manner { persistence, ..KEPT };
+            let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+            let lines = [(&header::CACHE_CONTROL, &b"no-store"[..])];
+            let bare = format!("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 0\r\n{line}{date}\r\n");
+            assert_eq!(written(|out| out.bare(StatusCode::OK, manner, lines.into_iter())), bare);
+            let mut response = Response::new(Bytes::from_static(b"body"));
+            response.headers_mut().insert("x-one", HeaderValue::from_static("1"));
+            response.headers_mut().append("x-one", HeaderValue::from_static("2"));
+            let whole = format!("HTTP/1.1 200 OK\r\nx-one: 1\r\nx-one: 2\r\ncontent-length: 4\r\n{line}{date}\r\nbody");
+            assert_eq!(written(|out| out.response(&response, manner)), whole);
+        }
+    }
+
+    #[test]
+    fn the_answer_to_head_has_the_length_and_not_the_body() {
+        let response = problem(StatusCode::NOT_FOUND, "code", "detail");
+        let [whole, head] = [false, true].map(|is_head| written(|out| out.response(&response, Manner { is_head, ..KEPT })));
+        assert!(whole.starts_with("HTTP/1.1 404 Not Found\r\n") && whole.starts_with(&head) && head.ends_with("\r\n\r\n"));
+        assert_eq!(&whole.as_bytes()[head.len()..], response.body());
+    }
+
+    #[test]
+    fn answers_stand_one_behind_the_other() {
+        let [one, other] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(empty);
+        let both = written(|out| {
+            out.response(&one, KEPT);
+            out.response(&other, KEPT);
+        });
+        assert_eq!(both, written(|out| out.response(&one, KEPT)) + &written(|out| out.response(&other, KEPT)));
+        let unknown = empty(StatusCode::from_u16(299).unwrap());
+        assert!(written(|out| out.response(&unknown, KEPT)).starts_with("HTTP/1.1 299 \r\n"), "the blank belongs to it");
+    }
+
+    #[test]
+    fn a_clock_beyond_all_dates_gives_no_date() {
+        let manner = Manner { now: UnixTime(u64::MAX), ..KEPT };
+        let answer = written(|out| out.response(&empty(StatusCode::OK), manner));
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        assert!(
+            written(|out| out.response(&empty(StatusCode::OK), KEPT)).contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
+        );
+    }
+}

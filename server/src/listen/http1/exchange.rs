@@ -74,7 +74,7 @@ pub enum Asked<'c> {
     /// A request, whose body may be still to come.
     Request {
         /// Its head.
-        head: Request<()>,
+        head: Box<Request<()>>,
         /// What follows the head.
         framing: Framing,
         /// Whether the client waits for a word before it sends the body.
@@ -95,7 +95,7 @@ pub fn take<'c>(link: Link<'c>, bytes: &[u8], seen: usize, out: &mut Outgoing) -
             Parsed::Whole(head) => head,
             Parsed::Partial => return Taken { bytes: taken, seen: bytes.len() - taken, step: None },
             Parsed::Malformed(malformed) => {
-                let step = Some(refuse(link, &malformed, out));
+                let step = Some(refuse(link, &malformed, false, out));
                 return Taken { bytes: bytes.len(), seen: 0, step };
             }
         };
@@ -108,9 +108,9 @@ pub fn take<'c>(link: Link<'c>, bytes: &[u8], seen: usize, out: &mut Outgoing) -
     }
 }
 
-/// Refuses what is no request.
-pub fn refuse<'c>(link: Link<'_>, malformed: &Malformed, out: &mut Outgoing) -> Step<'c> {
-    let manner = Manner { persistence: Persistence::Close, is_head: false, now: clock::now() };
+/// Refuses what is no request, or, if it is known to be one of HEAD, without a body.
+pub fn refuse<'c>(link: Link<'_>, malformed: &Malformed, is_head: bool, out: &mut Outgoing) -> Step<'c> {
+    let manner = Manner { persistence: Persistence::Close, is_head, now: clock::now() };
     out.response(&problem(malformed.status, malformed.code, &malformed.detail), manner);
     link.local.app.metrics.answered(Route::None, malformed.status, None);
     tracing::debug!(client = %link.peer.address, code = malformed.code, "malformed request");
@@ -169,9 +169,9 @@ impl<'r, 'b, 'c> Given<'r, 'b, 'c> {
         match self.head.to_request() {
             Ok(head) => {
                 let (framing, expects_continue) = (self.behind.framing, self.head.expects_continue);
-                self.pending(Asked::Request { head, framing, expects_continue })
+                self.pending(Asked::Request { head: Box::new(head), framing, expects_continue })
             }
-            Err(malformed) => refuse(self.link, &malformed, out),
+            Err(malformed) => refuse(self.link, &malformed, self.manner.is_head, out),
         }
     }
 
@@ -182,7 +182,7 @@ impl<'r, 'b, 'c> Given<'r, 'b, 'c> {
     }
 
     fn line(&self) -> Line {
-        Line::new(self.listener, self.link.peer.address, self.head.method, self.head.target, self.head)
+        Line::new(self.listener, self.link.peer, self.head.method, self.head.target, self.head)
     }
 }
 
@@ -212,3 +212,6 @@ impl Behind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

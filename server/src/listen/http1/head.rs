@@ -133,38 +133,56 @@ const LINES: Malformed = Malformed::bad("head", "the bytes are no HTTP/1.1 reque
 /// after the first `seen` bytes only, so that sending a head byte by byte does not
 /// have it read again and again.
 pub fn parse<'r, 'b>(bytes: &'b [u8], seen: usize, room: &'r mut Room<'b>) -> Parsed<'r, 'b> {
+    // Usually one request has come and nothing else: its end need not be looked for.
+    let is_whole = bytes.len() <= MOST_BYTES && bytes.ends_with(END) && !bytes.starts_with(b"\r");
+    let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, seen) };
+    let Some(end) = end else { return partial(bytes, seen) };
+    match read(&bytes[..end], room) {
+        Ok(head) => match fault(&bytes[..head.length], 0, MOST_BYTES) {
+            None => Parsed::Whole(head),
+            Some(fault) => Parsed::Malformed(fault),
+        },
+        Err(malformed) => {
+            let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
+            Parsed::Malformed(fault(head, 0, MOST_BYTES).unwrap_or(malformed))
+        }
+    }
+}
+
+/// The end of the head that `bytes` begin with, if it is not within the first `seen`.
+fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     let from = seen.saturating_sub(END.len() - 1);
-    let Some(end) = bytes.get(from..).and_then(|new| memmem::find(new, END)) else {
-        return partial(bytes, seen);
-    };
-    let head = &bytes[..from + end + END.len()];
-    if has_bare_line_feed(head, 0) {
-        return Parsed::Malformed(BARE);
-    }
-    if head.len() > MOST_BYTES {
-        return Parsed::Malformed(too_large(head));
-    }
-    match read(head, room) {
-        Ok(head) => Parsed::Whole(head),
-        Err(malformed) => Parsed::Malformed(malformed),
-    }
+    Some(from + memmem::find(bytes.get(from..)?, END)? + END.len())
 }
 
 const END: &[u8] = b"\r\n\r\n";
 const BARE: Malformed = Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
 
 fn partial<'r, 'b>(bytes: &'b [u8], seen: usize) -> Parsed<'r, 'b> {
-    if has_bare_line_feed(bytes, seen) {
-        return Parsed::Malformed(BARE);
+    // Its end is still to come, so that it is longer than this.
+    match fault(bytes, seen, MOST_BYTES - 1) {
+        Some(fault) => Parsed::Malformed(fault),
+        None => Parsed::Partial,
     }
-    // What is certainly no HTTP is not waited for to become it.
-    if seen == 0 && bytes.iter().find(|byte| !matches!(byte, b'\r' | b'\n')).is_some_and(|first| !first.is_ascii_graphic()) {
-        return Parsed::Malformed(LINES);
+}
+
+/// What is wrong with a head without a look at its parts. Whatever a part of it shows
+/// the whole shows too, and by the same fault: how a head arrives changes no answer.
+fn fault(bytes: &[u8], seen: usize, most: usize) -> Option<Malformed> {
+    let within = &bytes[..bytes.len().min(MOST_BYTES)];
+    if !may_begin(within) {
+        return Some(LINES);
     }
-    if bytes.len() >= MOST_BYTES {
-        return Parsed::Malformed(too_large(bytes));
+    if has_bare_line_feed(within, seen.min(within.len())) {
+        return Some(BARE);
     }
-    Parsed::Partial
+    (bytes.len() > most).then(|| too_large(within))
+}
+
+/// What is certainly no HTTP is not waited for to become it.
+fn may_begin(bytes: &[u8]) -> bool {
+    let request = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    request.first().is_none_or(|first| first.is_ascii_graphic() || matches!(first, b'\r' | b'\n'))
 }
 
 /// The line that is too long is named: a path, or the header lines.
@@ -210,12 +228,15 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
         _ => Persistence::Keep,
     };
     let expects_continue = known.expects_continue && minor == 1;
-    Ok(Head { method, target, length, framing: known.framing, persistence, expects_continue, lines })
+    Ok(Head { method, target, length, framing: known.framing()?, persistence, expects_continue, lines })
 }
 
 /// What the front itself wants to know of the header lines.
+#[derive(Default)]
 struct Known {
-    framing: Framing,
+    has_host: bool,
+    length: Option<u64>,
+    is_chunked: bool,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -223,44 +244,46 @@ struct Known {
 
 impl Known {
     fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, Malformed> {
-        let mut known = Self { framing: Framing::Empty, close: false, keep_alive: false, expects_continue: false };
-        let (mut host, mut length, mut chunked) = (false, None, false);
+        let mut known = Self::default();
         for line in lines {
             // The lengths of names tell most lines apart at once.
             match line.name.len() {
-                4 if is(line, &header::HOST) => {
-                    if std::mem::replace(&mut host, true) || !is_host(line.value) {
-                        return Err(HOST);
-                    }
-                }
+                4 if is(line, &header::HOST) => known.host(line.value)?,
                 6 if is(line, &header::EXPECT) => known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
                 10 if is(line, &header::CONNECTION) => known.connection(line.value),
-                14 if is(line, &header::CONTENT_LENGTH) => {
-                    if length.replace(digits(line.value).ok_or(LENGTH)?).is_some() {
-                        return Err(LENGTH);
-                    }
-                }
-                17 if is(line, &header::TRANSFER_ENCODING) => {
-                    if std::mem::replace(&mut chunked, true) || minor == 0 {
-                        return Err(CODING);
-                    }
-                    if !line.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING });
-                    }
-                }
+                14 if is(line, &header::CONTENT_LENGTH) => known.length(line.value)?,
+                17 if is(line, &header::TRANSFER_ENCODING) => known.coding(line.value, minor)?,
                 _ => {}
             }
         }
-        if !host && minor == 1 {
-            return Err(HOST);
+        if known.has_host || minor == 0 { Ok(known) } else { Err(HOST) }
+    }
+
+    fn framing(&self) -> Result<Framing, Malformed> {
+        match (self.length, self.is_chunked) {
+            (Some(_), true) => Err(LENGTH),
+            (None, true) => Ok(Framing::Chunked),
+            (None | Some(0), false) => Ok(Framing::Empty),
+            (Some(length), false) => Ok(Framing::Length(length)),
         }
-        known.framing = match (length, chunked) {
-            (Some(_), true) => return Err(LENGTH),
-            (_, true) => Framing::Chunked,
-            (None | Some(0), false) => Framing::Empty,
-            (Some(length), false) => Framing::Length(length),
-        };
-        Ok(known)
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        let is_second = std::mem::replace(&mut self.has_host, true);
+        if is_second || !is_host(value) { Err(HOST) } else { Ok(()) }
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), Malformed> {
+        let before = self.length.replace(digits(value).ok_or(LENGTH)?);
+        if before.is_some() { Err(LENGTH) } else { Ok(()) }
+    }
+
+    fn coding(&mut self, value: &[u8], minor: u8) -> Result<(), Malformed> {
+        if std::mem::replace(&mut self.is_chunked, true) || minor == 0 {
+            return Err(CODING);
+        }
+        let is_known = value.eq_ignore_ascii_case(b"chunked");
+        if is_known { Ok(()) } else { Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING }) }
     }
 
     fn connection(&mut self, value: &[u8]) {
@@ -289,3 +312,6 @@ fn digits(value: &[u8]) -> Option<u64> {
 fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| byte.is_ascii_graphic() && !b"/\\?#@,\"<>^`{|}".contains(byte))
 }
+
+#[cfg(test)]
+mod tests;

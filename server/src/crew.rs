@@ -1,0 +1,230 @@
+//! The threads that serve connections: each has a runtime of its own, and a
+//! connection never leaves its thread.
+//!
+//! A server of one thread has none but that which accepts, so that nothing is handed
+//! over. Otherwise accepting has a thread to itself: it would have to wait where it is
+//! needed most, behind the work of its own connections.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+    task::{LocalSet, spawn_local},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    admission::Peer,
+    app::App,
+    listen::{
+        accept::Accepted,
+        http1::{Connection, exchange::Link},
+        peer::UNIX,
+        proxy_protocol,
+        stream::{Socket, Stream},
+        watch::{TICK, Watch},
+    },
+    metrics::{Metrics, Open},
+    worker::Local,
+};
+
+/// All threads that serve connections.
+pub struct Crew {
+    /// The thread that accepts.
+    local: Rc<Local>,
+    /// The others; none once they are to end.
+    workers: RefCell<Vec<Worker>>,
+}
+
+/// What a worker is to do.
+enum Order {
+    /// To serve a connection.
+    Serve { listener: usize, accepted: Accepted, open: Open },
+    /// To look after its connections. It has no timer of its own, as that would cost
+    /// the system some work every time the worker waits.
+    Sweep,
+}
+
+impl Crew {
+    /// Starts the threads beside the one that accepts.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(local: Rc<Local>, threads: usize) -> io::Result<Self> {
+        let others = if threads > 1 { threads } else { 0 };
+        let workers = (0..others).map(|index| Worker::start(index, &local.app)).collect::<io::Result<_>>()?;
+        Ok(Self { local, workers: RefCell::new(workers) })
+    }
+
+    /// Hands a connection to the thread with the fewest, unless there are too many.
+    pub fn serve(&self, listener: usize, accepted: Accepted) {
+        let app = &self.local.app;
+        let loads = app.metrics.connections();
+        let server = app.server();
+        if loads.iter().sum::<usize>() >= server.patience.connections {
+            app.metrics.connection_refused();
+            let is_plain = server.listeners[listener].tls.is_none();
+            return if is_plain { accepted.refuse(TOO_MANY) } else { drop(accepted) };
+        }
+        let workers = self.workers.borrow();
+        match workers.iter().zip(0..).min_by_key(|(_, index)| loads.get(*index)) {
+            Some((worker, index)) => {
+                let open = app.metrics.connection(index);
+                // A worker that has ended takes nothing more, and what is not taken is closed.
+                let _ended = worker.orders.send(Order::Serve { listener, accepted, open });
+            }
+            None => serve(Rc::clone(&self.local), listener, accepted, app.metrics.connection(0)),
+        }
+    }
+
+    /// Looks after all connections, with every tick, for ever.
+    pub async fn sweep(&self) {
+        ticking(|| {
+            self.local.watches.sweep();
+            for worker in &*self.workers.borrow() {
+                let _ended = worker.orders.send(Order::Sweep);
+            }
+        })
+        .await;
+    }
+
+    /// Lets connections answer what they were asked, and returns when they have, or
+    /// when their time is over.
+    pub async fn drain(&self) {
+        let workers = self.workers.take();
+        if workers.is_empty() {
+            return drain(&self.local, 0).await;
+        }
+        // All are told before any is waited for.
+        let ends: Vec<_> = workers.into_iter().map(|worker| (worker.end, worker.thread)).collect();
+        for (mut end, thread) in ends {
+            let _nothing_is_sent = end.recv().await;
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// What a client is told that is one too many.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-auth-error: connections\r\n\
+                          cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// One thread that serves connections, until nobody can order it to any more.
+struct Worker {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: JoinHandle<()>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Worker {
+    fn start(index: usize, app: &Arc<App>) -> io::Result<Self> {
+        let (orders, queue) = mpsc::unbounded_channel();
+        let (ended, end) = mpsc::channel(1);
+        let app = Arc::clone(app);
+        let runtime = runtime()?;
+        let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
+            Metrics::use_shard(index);
+            LocalSet::new().block_on(&runtime, work(Rc::new(Local::new(app)), index, queue));
+            drop(ended);
+        })?;
+        Ok(Self { orders, thread, end })
+    }
+}
+
+async fn work(local: Rc<Local>, index: usize, mut queue: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = queue.recv().await {
+        match order {
+            Order::Serve { listener, accepted, open } => serve(Rc::clone(&local), listener, accepted, open),
+            Order::Sweep => local.watches.sweep(),
+        }
+    }
+    tokio::select! {
+        () = ticking(|| local.watches.sweep()) => {}
+        () = drain(&local, index) => {}
+    }
+}
+
+/// Whatever is still open after the deadline is cut off.
+async fn drain(local: &Local, index: usize) {
+    local.watches.drain();
+    let drained = async {
+        let mut looks = interval(Duration::from_millis(10));
+        while local.app.metrics.connections()[index] > 0 {
+            looks.tick().await;
+        }
+    };
+    let _deadline = timeout(local.patience.drain, drained).await;
+}
+
+/// Calls with every tick, for ever.
+async fn ticking(mut call: impl FnMut()) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        call();
+    }
+}
+
+/// Serves a connection on this thread.
+pub fn serve(local: Rc<Local>, listener: usize, accepted: Accepted, open: impl Sized + 'static) {
+    spawn_local(async move {
+        connection(&local, listener, accepted).await;
+        drop(open);
+    });
+}
+
+async fn connection(local: &Local, listener: usize, accepted: Accepted) {
+    let watch = local.watches.watch().await;
+    watch.due_within(local.patience.head);
+    // Apart, so that it takes no memory any more when it is over.
+    let opened = Box::pin(open(local, &watch, listener, accepted)).await;
+    if let Some((stream, address)) = opened {
+        let certificate = stream.client_certificate().cloned();
+        let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
+        Connection::new(Link { local, peer }, watch, stream).serve().await;
+    }
+}
+
+/// What comes before the first request: whom it is from, and keys to talk in secret.
+async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted) -> Option<(Stream, IpAddr)> {
+    let Accepted { socket, mut address } = accepted;
+    let opened = async {
+        let mut socket = Socket::new(socket, address == UNIX)?;
+        let (speaks_proxy_protocol, tls) = {
+            let server = local.app.server();
+            let one = &server.listeners[listener];
+            (one.proxy_protocol && one.proxies.trust(address), one.tls.as_ref().map(|tls| tls.config()))
+        };
+        if speaks_proxy_protocol {
+            address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);
+        }
+        match tls {
+            None => Ok(Stream::Plain(socket)),
+            Some(tls) => TlsAcceptor::from(tls).accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))),
+        }
+    };
+    match watch.finish(opened).await {
+        Ok(Ok(stream)) => return Some((stream, address)),
+        Ok(Err(error)) => tracing::debug!(client = %address, "a connection did not come about: {error}"),
+        Err(_) => tracing::debug!(client = %address, "a connection took too long to come about"),
+    }
+    None
+}
+
+/// A runtime for one thread.
+///
+/// # Errors
+/// The system has no more of what it takes.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}

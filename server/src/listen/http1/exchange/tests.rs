@@ -1,0 +1,217 @@
+use super::*;
+use crate::{
+    app::App,
+    config::{ClientType, Config, Format, Raw},
+    issue::{self, Lifetime, TokenRequest},
+    revocation::Desk,
+};
+
+/// A thread with one issuer, whose tokens it signs itself.
+struct Given {
+    local: Local,
+    token: String,
+}
+
+impl Given {
+    fn new() -> Self {
+        const TEXT: &str = "[auth_jwt_default]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nissuer=https://us/\n\
+                            audience=us\nkey=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs\n";
+        let (mut raw, mut problems) = (Raw::default(), Vec::new());
+        raw.add("test", TEXT, Format::Ini, &mut problems);
+        let config = Config::from_raw(raw).unwrap();
+        let request = TokenRequest {
+            client_types: vec![ClientType::Api],
+            environment: None,
+            custom_claims: Vec::new(),
+            lifetime: Lifetime::Idempotent,
+        };
+        let token = issue::sign(config.signing().unwrap(), &request, clock::now()).unwrap();
+        let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
+        Self { local: Local::new(App::new(config, 1, desk).unwrap()), token }
+    }
+
+    /// A question with a good token and these lines more.
+    fn question(&self, line: &str, lines: &str) -> String {
+        format!("{line}\r\nHost: a\r\nAuthorization: Bearer {}\r\n{lines}\r\n", self.token)
+    }
+
+    fn link(&self) -> Link<'_> {
+        let peer = Peer { gate: &self.local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
+        Link { local: &self.local, peer }
+    }
+
+    fn take(&self, bytes: &[u8]) -> Result {
+        let mut out = Outgoing::default();
+        let Taken { bytes, seen, step } = take(self.link(), bytes, 0, &mut out);
+        let step = match step {
+            None => "wait".into(),
+            Some(Step::Close { is_sending: false }) => "close".into(),
+            Some(Step::Close { is_sending: true }) => "listen and close".into(),
+            Some(Step::Answer(pending)) => match &pending.asked {
+                Asked::Request { head, framing, .. } => {
+                    format!("{:?} by {} with {framing:?}, then {:?}", pending.route, head.method(), pending.manner.persistence)
+                }
+                Asked::Question(_) => "question".into(),
+            },
+        };
+        let out = String::from_utf8(out.0).unwrap();
+        let statuses = out.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect::<Vec<_>>().join(" ");
+        Result { statuses, closes: out.matches("connection: close\r\n").count(), taken: bytes, seen, step }
+    }
+}
+
+struct Result {
+    /// Of the answers, in order.
+    statuses: String,
+    /// How many of them say that they are the last.
+    closes: usize,
+    taken: usize,
+    seen: usize,
+    step: String,
+}
+
+impl Result {
+    /// The answers, and what is done next.
+    fn told(&self) -> String {
+        format!("{} {}", self.statuses, self.step)
+    }
+}
+
+#[test]
+fn questions_are_answered_one_behind_the_other_as_far_as_they_have_come() {
+    let given = Given::new();
+    let [good, none] = [given.question("GET /auth HTTP/1.1", ""), "GET /auth/x HTTP/1.1\r\nHost: a\r\n\r\n".into()];
+    let whole = [good.clone(), none.clone(), none, good.clone()].concat();
+    let result = given.take(whole.as_bytes());
+    assert_eq!((result.told().as_str(), result.closes), ("200 401 401 200 wait", 0));
+    assert_eq!((result.taken, result.seen), (whole.len(), 0));
+    for cut in [1, good.len() - 1] {
+        let result = given.take(&whole.as_bytes()[..whole.len() - cut]);
+        assert_eq!(result.told(), "200 401 401 wait");
+        assert_eq!((result.taken, result.seen), (whole.len() - good.len(), good.len() - cut));
+    }
+}
+
+#[test]
+fn other_requests_are_handed_on_where_they_stand() {
+    let given = Given::new();
+    let [good, verify] =
+        [given.question("GET /auth HTTP/1.1", ""), "POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n".into()];
+    let result = given.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
+    assert_eq!(result.told(), "200 Verify by POST with Length(3), then Keep");
+    assert_eq!((result.taken, result.seen), (good.len() + verify.len(), 0), "the body is left, and what follows it");
+    for (request, expected) in [
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", " Live by GET with Empty, then Keep"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", " Live by GET with Empty, then Close"),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", " None by OPTIONS with Empty, then Keep"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", " None by CONNECT with Empty, then Keep"),
+        ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " Verify by POST with Chunked, then Keep"),
+        // Bodies that nobody reads.
+        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", " Verify by GET with Empty, then Keep"),
+        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", " Verify by GET with Empty, then Close"),
+        ("post /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", " Verify by post with Empty, then Close"),
+        ("GET /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " None by GET with Empty, then Close"),
+        ("GET /< HTTP/1.1\r\nHost: a\r\n\r\n", "400 listen and close"),
+    ] {
+        assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
+    }
+    let mut out = Outgoing::default();
+    take(given.link(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
+    assert!(out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"), "HEAD is answered without a body");
+}
+
+#[test]
+fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
+    let given = Given::new();
+    let good = given.question("GET /auth HTTP/1.1", "");
+    let with =
+        |line: &str, body: &str| given.take([&given.question("POST /auth HTTP/1.1", line), body, &good].concat().as_bytes());
+    assert_eq!(with("Content-Length: 4\r\n", "GET ").told(), "200 200 wait", "a body is no request");
+    assert_eq!(with(&format!("Content-Length: {}\r\n", good.len()), &good).told(), "200 200 wait");
+    for (line, body) in [
+        // nginx with `proxy_pass_request_body off` and the client's length.
+        ("Content-Length: 100000\r\n", ""),
+        ("Content-Length: 18446744073709551615\r\n", "GET "),
+        ("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\n", "nonsense"),
+    ] {
+        let result = with(line, body);
+        assert_eq!((result.told().as_str(), result.closes), ("200 listen and close", 1), "{line} {body}");
+    }
+}
+
+#[test]
+fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
+    let given = Given::new();
+    let smuggled = given.question("GET /auth/smuggled HTTP/1.1", "");
+    for lines in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 0\r\nContent-Length: 5\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Content-Length: +5\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: \x0bchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "X: y\r\n Content-Length: 5\r\n",
+        "X: y\rContent-Length: 5\r\n",
+        "X: y\nContent-Length: 5\r\n",
+        "X\0: y\r\n",
+        "Host: b\r\n",
+    ] {
+        for line in ["GET /auth HTTP/1.1", "POST /v1/verify HTTP/1.1", "GET /healthz HTTP/1.1"] {
+            let bytes = given.question(line, lines) + "0\r\n\r\n" + &smuggled;
+            let result = given.take(bytes.as_bytes());
+            let is_refused = ["400 listen and close", "501 listen and close"].contains(&&*result.told());
+            assert!(is_refused && result.closes == 1, "{line} {lines:?}: {}", result.told());
+            assert_eq!((result.taken, result.seen), (bytes.len(), 0), "nothing of it is looked at again");
+        }
+    }
+}
+
+#[test]
+fn the_answers_before_a_malformed_request_are_given() {
+    let given = Given::new();
+    let bytes =
+        given.question("GET /auth HTTP/1.1", "") + "GET /auth HTTP/9.9\r\n\r\n" + &given.question("GET /auth HTTP/1.1", "");
+    let result = given.take(bytes.as_bytes());
+    assert_eq!((result.told().as_str(), result.closes), ("200 505 listen and close", 1));
+}
+
+#[test]
+fn who_wants_to_close_is_answered_once() {
+    let given = Given::new();
+    let good = given.question("GET /auth HTTP/1.1", "");
+    for (line, lines, expected) in [
+        ("GET /auth HTTP/1.1", "Connection: close\r\n", ("200 close", 1)),
+        ("GET /auth HTTP/1.0", "", ("200 close", 1)),
+        ("GET /auth HTTP/1.0", "Connection: keep-alive\r\n", ("200 200 wait", 0)),
+        ("HEAD /auth HTTP/1.1", "", ("200 200 wait", 0)),
+    ] {
+        let result = given.take((given.question(line, lines) + &good).as_bytes());
+        assert_eq!((result.told().as_str(), result.closes), expected, "{line} {lines}");
+    }
+}
+
+#[test]
+fn a_thread_that_drains_answers_one_more_question() {
+    let given = Given::new();
+    given.local.watches.drain();
+    let good = given.question("GET /auth HTTP/1.1", "");
+    let result = given.take(good.repeat(2).as_bytes());
+    assert_eq!((result.told().as_str(), result.closes, result.taken), ("200 close", 1, good.len()));
+    let health = given.take(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(health.told(), " Live by GET with Empty, then Close");
+}
+
+#[test]
+fn questions_go_to_listeners_that_answer_them() {
+    let given = Given::new();
+    let mut link = given.link();
+    link.peer.listener = 1;
+    let mut out = Outgoing::default();
+    let bytes = given.question("GET /auth HTTP/1.1", "");
+    let taken = take(link, bytes.as_bytes(), 0, &mut out);
+    assert!(matches!(taken.step, Some(Step::Answer(pending)) if pending.route == Route::None) && out.0.is_empty());
+}

@@ -1,0 +1,172 @@
+//! The HTTP/1 front in the process of the test: its connections end at a pair of
+//! sockets, so that what it makes of bytes can be seen thousands of times a second.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Shutdown},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use countersign_server::{
+    admission::Peer,
+    app::App,
+    config::{Config, Format, Raw},
+    listen::{
+        http1::{Connection, exchange::Link},
+        stream::{Socket, Stream},
+    },
+    revocation::Desk,
+    worker::Local,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::{LocalSet, spawn_local, yield_now},
+    time::timeout,
+};
+
+/// One thread's front.
+pub struct Front {
+    local: &'static Local,
+    runtime: Runtime,
+}
+
+/// What came back over a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// All answers.
+    pub bytes: Vec<u8>,
+    /// Whether it was the front that closed.
+    pub is_closed: bool,
+}
+
+/// Where the connections come from.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+impl Front {
+    /// A front with this configuration, which lives as long as the process.
+    pub fn new(configuration: &str) -> Self {
+        let (mut raw, mut problems) = (Raw::default(), Vec::new());
+        raw.add("test", configuration, Format::Ini, &mut problems);
+        let config = Config::from_raw(raw).expect("the configuration is one");
+        let desk = Desk::open(Err("there is no store".into()), 0, None).expect("there are threads");
+        let app = App::new(config, 1, desk).expect("the keys are some");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
+        Self { local: Box::leak(Box::new(Local::new(app))), runtime }
+    }
+
+    /// Sends these pieces over one connection, each when the one before has had its
+    /// effect, and hears what comes back until nothing more does.
+    pub fn hear<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
+        LocalSet::new().block_on(&self.runtime, async {
+            let (mut ours, theirs) = UnixStream::pair().expect("there are files");
+            for socket in [&ours, &theirs] {
+                socket.set_nonblocking(true).expect("sockets can wait");
+            }
+            let served = spawn_local(serve(self.local, theirs));
+            let mut heard = Heard::default();
+            for piece in pieces {
+                let mut rest = piece;
+                while !rest.is_empty() && !heard.is_closed {
+                    let sent = match ours.write(rest) {
+                        Ok(sent) => sent,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                        Err(_) => break,
+                    };
+                    rest = &rest[sent..];
+                    heard.listen(&mut ours).await;
+                }
+                while heard.listen(&mut ours).await {}
+            }
+            // It may have gone already.
+            let _not_connected = ours.shutdown(Shutdown::Write);
+            timeout(Duration::from_secs(20), served).await.expect("a client that has gone is noticed").expect("no panic");
+            // Forgets the connection.
+            self.local.watches.sweep();
+            heard
+        })
+    }
+}
+
+async fn serve(local: &'static Local, socket: UnixStream) {
+    let stream = Stream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
+    let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0, certificate: None };
+    let watch = local.watches.watch().await;
+    Connection::new(Link { local, peer }, watch, stream).serve().await;
+}
+
+impl Heard {
+    /// Lets the front do what it can, and returns whether that was to be heard.
+    async fn listen(&mut self, socket: &mut UnixStream) -> bool {
+        // The system is asked for news between two tasks, so that it takes a few.
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        let (before, mut buffer) = (self.bytes.len(), [0; 16 * 1024]);
+        while let Ok(length) = socket.read(&mut buffer) {
+            if length == 0 {
+                self.is_closed = true;
+                break;
+            }
+            self.bytes.extend_from_slice(&buffer[..length]);
+        }
+        self.bytes.len() > before
+    }
+
+    /// The answers one by one, without their dates. That to a HEAD request has no body
+    /// whatever it says; which those are is asked by their place.
+    ///
+    /// # Panics
+    /// One of them is none.
+    pub fn answers(&self, is_to_head: impl Fn(usize) -> bool) -> Vec<Answer> {
+        let (mut rest, mut answers, mut place) = (&*self.bytes, Vec::new(), 0);
+        while !rest.is_empty() {
+            let mut lines = [httparse::EMPTY_HEADER; 64];
+            let mut response = httparse::Response::new(&mut lines);
+            let Ok(httparse::Status::Complete(head)) = response.parse(rest) else { panic!("no answer: {}", rest.escape_ascii()) };
+            assert_eq!(response.version, Some(1));
+            let lines = response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("date"));
+            let text = |value| String::from_utf8(<[u8]>::to_vec(value)).expect("a line is text");
+            let headers: Vec<_> = lines.map(|line| (line.name.to_lowercase(), text(line.value))).collect();
+            let mut answer = Answer { status: response.code.unwrap_or(0), headers, body: Vec::new() };
+            rest = &rest[head..];
+            if answer.status != 100 {
+                let length = answer.header("content-length").expect("every answer has a length");
+                let length: usize = if is_to_head(place) { 0 } else { length.parse().expect("a length is a number") };
+                place += 1;
+                (answer.body, rest) = (rest[..length].to_vec(), &rest[length..]);
+            }
+            answers.push(answer);
+        }
+        answers
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The header lines but the date, names in lower case, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The only line of a header.
+    ///
+    /// # Panics
+    /// There are several.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.headers.iter().filter(|(header, _)| header == name);
+        let line = lines.next()?;
+        assert!(lines.next().is_none(), "{name} is there twice: {self:?}");
+        Some(&line.1)
+    }
+
+    /// Whether it says that it is the last.
+    pub fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+}
