@@ -36,6 +36,8 @@ mod openid;
 mod operations;
 /// A configuration that changes while the server runs.
 mod reload;
+/// The service manager: what it is told, sockets that it has opened, its units.
+mod systemd;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
 /// `POST /v1/verify`.

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -167,8 +168,29 @@ impl Sandbox {
     /// Starts a server and waits until it listens.
     pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server<'_> {
         let mut command = self.command(arguments);
-        let log = std::fs::File::create(self.path().join("log")).unwrap();
-        let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        command.stdin(Stdio::null()).stderr(std::fs::File::create(self.path().join("log")).unwrap());
+        self.wait_for(command)
+    }
+
+    /// Starts a server as systemd does for which it has opened two sockets, and waits
+    /// until it listens.
+    pub fn activate(&self, sockets: [&OwnedFd; 2], configuration: &str) -> Server<'_> {
+        self.wait_for(self.activated(sockets, configuration))
+    }
+
+    /// The command for that. A shell moves the sockets from where they can be passed on
+    /// to where systemd puts them.
+    pub fn activated(&self, [first, second]: [&OwnedFd; 2], configuration: &str) -> Command {
+        const SHELL: &str = "exec env LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:local \"$@\" 3<&0 4<&2 0</dev/null 2>>log";
+        let config = self.replace("server.cfg", configuration);
+        let mut command = self.bare("sh");
+        command.args(["-c", SHELL, "sh"]).arg(path()).arg("--config").arg(config);
+        command.stdin(first.try_clone().unwrap()).stderr(second.try_clone().unwrap());
+        command
+    }
+
+    fn wait_for(&self, mut command: Command) -> Server<'_> {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address_after = |word: &str| {
             let mut seen = String::new();
@@ -188,8 +210,14 @@ impl Sandbox {
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(path());
-        command.args(arguments).current_dir(self.path()).env_clear();
+        let mut command = self.bare(path());
+        command.args(arguments);
+        command
+    }
+
+    fn bare(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).env_clear();
         command.env("HOME", self.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

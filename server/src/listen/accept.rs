@@ -32,16 +32,25 @@ pub struct Acceptor {
 /// What was passed on is no socket that listens, or of a kind we know.
 pub fn inherited() -> io::Result<Vec<Acceptor>> {
     let mut passed = ListenFd::from_env();
-    (0..passed.len())
-        .map(|index| {
-            let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
-            let socket = match tcp {
-                Some(socket) => Some(socket),
-                None => passed.take_unix_listener(index)?.map(OwnedFd::from),
-            };
-            Acceptor::new(socket.ok_or_else(|| io::Error::other("a socket that was passed on is gone"))?)
-        })
-        .collect()
+    (0..passed.len()).map(|index| take(&mut passed, index)).collect()
+}
+
+fn take(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
+    let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
+    let socket = match tcp {
+        Some(socket) => Ok(Some(socket)),
+        None => passed.take_unix_listener(index).map(|socket| socket.map(OwnedFd::from)),
+    };
+    let fault = |fault: String| {
+        let text = format!("what was passed on as socket {} of {} cannot be used: {fault}", index + 1, passed.len());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    let socket = socket.map_err(|error| fault(error.to_string()))?.ok_or_else(|| fault("it is gone".into()))?;
+    // A connection has its listener's address, but nothing can be accepted from it.
+    if !sockopt::socket_acceptconn(&socket)? {
+        return Err(fault("it does not listen; in a socket unit, write Accept=no and ListenStream=".into()));
+    }
+    Acceptor::new(socket)
 }
 
 /// A connection that no runtime has seen yet.
