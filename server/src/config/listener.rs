@@ -5,12 +5,12 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix,
     path::PathBuf,
     sync::Arc,
 };
 
 use http::{HeaderName, header};
-use rustix::net::SocketAddrUnix;
 
 use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section, tls};
 use crate::{
@@ -318,7 +318,7 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
     for text in texts {
         let path = text.strip_prefix("unix:").map(PathBuf::from).filter(|path| path.is_absolute());
         match path.map(Place::Unix).or_else(|| text.parse().ok().map(Place::Tcp)) {
-            Some(Place::Unix(path)) if SocketAddrUnix::new(&path).is_err() => {
+            Some(Place::Unix(path)) if unix::net::SocketAddr::from_pathname(&path).is_err() => {
                 let length = path.as_os_str().len();
                 reader.problem("bind", format!("{text:?} is too long for a Unix socket: its path has {length} bytes"), SHORTER);
             }
