@@ -34,6 +34,10 @@ mod bad_providers;
 mod openid;
 /// Starting, stopping and probes.
 mod operations;
+/// The log: its forms, the lines of requests, and what is in none of them.
+mod logs;
+/// `/metrics`: valid, complete, and right under load.
+mod metrics;
 /// A configuration that changes while the server runs.
 mod reload;
 /// The service manager: what it is told, sockets that it has opened, its units.

@@ -9,6 +9,7 @@ pub mod front;
 pub mod fuzz;
 pub mod http;
 pub mod oidc;
+pub mod openmetrics;
 pub mod openssl;
 pub mod providers;
 pub mod proxies;

@@ -1,0 +1,154 @@
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    eventually,
+    http::{Connection, request},
+    openmetrics::{self, Families},
+};
+use serde_json::json;
+
+use crate::given::{self, SIGNING};
+
+fn scrape(server: &Server<'_>) -> Families {
+    openmetrics::parse(&server.operations("/metrics").body)
+}
+
+/// How many requests of a route had this status.
+fn requests(families: &Families, route: &str, status: &str) -> f64 {
+    openmetrics::sum(families, "countersign_requests", &[("route", route), ("status", status)])
+}
+
+#[test]
+fn what_is_scraped_is_valid_open_metrics() {
+    // As odd as the name of a section may be.
+    let odd = format!("[auth_jwt_a\"b\\c]\nalgorithm=HS256\nclient_types=api\nissuer=https://odd/\nkey={}\n", given::KEY);
+    let down = given::issuer_section("down", "ES256", "https://down/", "jwks_uri=http://127.0.0.1:9/jwks");
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}{odd}{down}"));
+    server.auth(&given::good_token());
+    server.auth("a.b.c");
+    let answer = server.operations("/metrics");
+    let kind = answer.header("content-type");
+    assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let families = openmetrics::parse(&answer.body);
+    assert_eq!(openmetrics::sum(&families, "countersign_issuer_keys", &[("section", "auth_jwt_a\"b\\c")]), 1.0);
+    assert_eq!(openmetrics::sum(&families, "countersign_issuer_keys_failing", &[("section", "auth_jwt_down")]), 1.0);
+    assert!(families.keys().all(|name| name.starts_with("countersign_")));
+}
+
+#[test]
+fn requests_are_counted_and_timed_by_their_route() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let before = scrape(&server);
+    let expired = given::token(&given::claims(json!({ "exp": 1 })));
+    for _ in 0..3 {
+        assert_eq!(server.auth(&given::good_token()).status, 200);
+        assert_eq!(server.verify(&given::good_token()).status, 200);
+    }
+    for _ in 0..2 {
+        assert_eq!(server.auth(&expired).status, 401);
+    }
+    assert_eq!(server.request("GET /auth/deeper?x HTTP/1.1\r\n").status, 401);
+    assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\n").status, 405);
+    assert_eq!(server.request("GET /nothing HTTP/1.1\r\n").status, 404);
+    assert_eq!(request(server.address, "POST /v1/verify HTTP/1.1\r\n", &[b'x'; 100_000]).status, 413);
+    assert_eq!(server.request("GET /auth HTTP/1.1\r\nName : value\r\n").status, 400);
+    let after = scrape(&server);
+    for (route, status, count) in [
+        ("auth", "200", 3.0),
+        ("auth", "401", 3.0),
+        ("verify", "200", 3.0),
+        ("verify", "405", 1.0),
+        ("verify", "413", 1.0),
+        ("none", "404", 1.0),
+        ("none", "400", 1.0),
+    ] {
+        assert_eq!(requests(&after, route, status), count, "{route} {status}");
+    }
+    // What was no request has no time from the end of its head.
+    for (route, count) in [("auth", 6.0), ("verify", 5.0), ("none", 1.0), ("metrics", 1.0 + timed(&before, "metrics"))] {
+        assert_eq!(timed(&after, route), count, "{route}");
+    }
+    let counted: f64 = ["200", "401", "405", "413"].map(|status| requests(&after, "verify", status)).iter().sum();
+    assert_eq!(counted, timed(&after, "verify"));
+}
+
+/// How many requests of a route the histogram of times knows of.
+fn timed(families: &Families, route: &str) -> f64 {
+    let histogram = &families["countersign_request_duration_seconds"];
+    let of_route = |suffix: &str| {
+        let samples = histogram.samples.iter().filter(|one| one.suffix == suffix && one.labels["route"] == route);
+        samples.map(|one| one.value).sum::<f64>()
+    };
+    assert_eq!(of_route("_count") > 0.0, of_route("_sum") > 0.0, "{route}");
+    of_route("_count")
+}
+
+#[test]
+fn connections_are_counted_where_they_are() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=2\n[limits]\nconnections=4\n"));
+    let open = |worker: &str| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}"));
+    let refused = || server.metric("countersign_connections_refused_total");
+    let mut connections: Vec<_> = (0..4).map(|_| Connection::open(server.address)).collect();
+    for connection in &mut connections {
+        connection.send("GET /healthz HTTP/1.1\r\n", b"");
+        assert_eq!(connection.receive(false).status, 200);
+    }
+    assert_eq!((open("0"), open("1"), refused()), (2, 2, 0));
+    // Says nothing, so that the answer is not lost with what was said.
+    let mut surplus = Connection::open(server.address);
+    let answer = surplus.receive(false);
+    assert_eq!((answer.status, answer.header("x-auth-error")), (503, Some("connections")), "{answer:?}");
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert!(surplus.is_closed());
+    assert_eq!((open("0") + open("1"), refused()), (4, 1));
+    // Operators are let in all the same, and there is room again for others.
+    drop(connections);
+    eventually(|| open("0") + open("1") == 0);
+    assert_eq!((server.auth(&given::good_token()).status, refused()), (200, 1));
+}
+
+#[test]
+fn the_counters_of_all_threads_add_up_while_they_are_scraped() {
+    const CONNECTIONS: usize = 8;
+    const REQUESTS: usize = 250;
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=4\n"));
+    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let scraping = scope.spawn(|| {
+            let mut last = 0.0;
+            while !is_over.load(Ordering::Relaxed) {
+                let now = requests(&scrape(&server), "auth", "200");
+                assert!(now >= last, "{now} after {last}");
+                last = now;
+            }
+        });
+        let asking: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = Connection::open(server.address);
+                    for _ in 0..REQUESTS {
+                        connection.send(&head, b"");
+                        assert_eq!(connection.receive(false).status, 200);
+                    }
+                })
+            })
+            .collect();
+        asking.into_iter().for_each(|asking| asking.join().unwrap());
+        is_over.store(true, Ordering::Relaxed);
+        scraping.join().unwrap();
+    });
+    let (families, all) = (scrape(&server), (CONNECTIONS * REQUESTS) as f64);
+    assert_eq!((requests(&families, "auth", "200"), timed(&families, "auth")), (all, all));
+    assert_eq!(openmetrics::sum(&families, "countersign_verifications", &[("outcome", "verified")]), all);
+    let remembered = server.metric("countersign_remembered_verifications_total");
+    assert!(remembered > (CONNECTIONS * REQUESTS) as u64 - 100, "{remembered}");
+}
