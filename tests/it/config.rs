@@ -1,3 +1,6 @@
+/// Listeners, and what connections and requests may take.
+mod listeners;
+
 use countersign_tests::{
     binary::{Output, Sandbox},
     openssl::{certificate, openssl},

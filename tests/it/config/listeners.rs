@@ -1,0 +1,200 @@
+//! `[listen]`, `[listener_<name>]`, `[metrics]`, `[limits]` and `[log]`.
+
+use countersign_tests::binary::{Output, Sandbox};
+
+use super::check;
+
+/// Sections with their options, to be written in either form.
+type Written<'w> = [(&'w str, &'w [(&'w str, &'w str)])];
+
+/// What is said about them as a `.cfg` and as TOML.
+fn both(written: &Written<'_>) -> [Output; 2] {
+    [("c.cfg", ""), ("c.toml", "\"")].map(|(name, quote)| {
+        let mut text = String::new();
+        for (section, options) in written {
+            text += &format!("[{section}]\n");
+            for (option, value) in *options {
+                text += &format!("{option} = {quote}{value}{quote}\n");
+            }
+        }
+        check(&Sandbox::new(), name, &text)
+    })
+}
+
+/// Checks that both forms are refused, at this line and with each of these texts.
+#[track_caller]
+fn refused(written: &Written<'_>, line: u32, expected: &[&str]) {
+    for (output, name) in both(written).into_iter().zip(["c.cfg", "c.toml"]) {
+        assert_eq!(output.code(), 2, "{output:?}");
+        let place = format!("{name}:{line}: ");
+        assert!(output.stderr.contains(&place), "{place} is not in {}", output.stderr);
+        for words in expected {
+            assert!(output.stderr.contains(words), "{words:?} is not in {}", output.stderr);
+        }
+    }
+}
+
+/// Checks that both forms are valid, and what they are warned of.
+#[track_caller]
+fn warned(written: &Written<'_>, expected: &[&str]) {
+    for output in both(written) {
+        assert_eq!(output.code(), 0, "{output:?}");
+        assert_eq!(output.stderr.matches("warning: ").count(), usize::from(!expected.is_empty()), "{}", output.stderr);
+        for words in expected {
+            assert!(output.stderr.contains(words), "{words:?} is not in {}", output.stderr);
+        }
+    }
+}
+
+const BIND: (&str, &str) = ("bind", "127.0.0.1:9000");
+
+#[test]
+fn a_listener_says_where_it_is() {
+    const HELP: &str = "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
+    refused(&[("listener_x", &[])], 1, &["bind is required in listener_x section", HELP]);
+    refused(&[("listener_x", &[("bind", "")])], 2, &["bind is required in listener_x section", HELP]);
+    let binds = ["9000", "localhost:9000", "127.0.0.1", "127.0.0.1:70000", "unix:run.sock", "unix:", "[::1]"];
+    let texts = binds.map(|bind| format!("\"{bind}\" is neither an address with a port nor a Unix socket"));
+    let texts: Vec<_> = texts.iter().map(String::as_str).chain([HELP]).collect();
+    refused(&[("listener_x", &[("bind", &binds.join(","))])], 2, &texts);
+    let (fits, longer) = (format!("unix:/{}", "d".repeat(106)), format!("unix:/{}", "d".repeat(107)));
+    warned(&[("listener_x", &[("bind", &fits)])], &[]);
+    refused(
+        &[("listener_x", &[("bind", &longer)])],
+        2,
+        &["is too long for a Unix socket: its path has 108 bytes", "put it somewhere else"],
+    );
+}
+
+#[test]
+fn choices_are_named_where_none_was_meant() {
+    for (option, choices) in [
+        ("dialect", "none, nginx, x-forwarded, envoy-path"),
+        ("surface", "generic, inmanta"),
+        ("serves", "everything, auth, operations"),
+    ] {
+        let text = format!("{option} \"haproxi\" is unknown");
+        let trusted = ("trusted_proxies", "10.0.0.1");
+        refused(&[("listener_x", &[BIND, trusted, (option, "haproxi")])], 4, &[&text, &format!("choose one of {choices}")]);
+    }
+    refused(&[("log", &[("requests", "some")])], 2, &["requests \"some\" is unknown", "choose one of off, refused, all"]);
+    refused(&[("log", &[("format", "xml")])], 2, &["format \"xml\" is unknown", "choose one of auto, json, human"]);
+}
+
+#[test]
+fn limits_are_numbers_that_leave_something() {
+    let ranges = [
+        ("head_timeout", "1 to 3600"),
+        ("body_timeout", "1 to 3600"),
+        ("idle_timeout", "1 to 86400"),
+        ("connections", "1 to 1048576"),
+    ];
+    for value in ["0", "-1", "soon", "10s"] {
+        let options = ranges.map(|(option, _)| (option, value));
+        let texts = ranges.map(|(option, range)| format!("{option} in limits must be a number from {range}, not \"{value}\""));
+        refused(&[("limits", &options)], 5, &texts.each_ref().map(String::as_str));
+    }
+    refused(&[("limits", &[("drain_timeout", "3601")])], 2, &["drain_timeout in limits must be a number from 0 to 3600"]);
+    refused(&[("listen", &[("threads", "0")])], 2, &["threads in listen must be a number from 1 to 1024"]);
+    warned(&[("limits", &[("drain_timeout", "0"), ("connections", "1")])], &[]);
+}
+
+#[test]
+fn nobody_is_believed_by_accident() {
+    for (section, options) in [("listen", &[("proxy_protocol", "true")][..]), ("listener_x", &[("proxy_protocol", "on"), BIND])] {
+        let text = format!("proxy_protocol in {section} is on, but nobody is trusted to speak it");
+        refused(&[(section, options)], 2, &[&text, "name the proxies that speak it in trusted_proxies"]);
+    }
+    for option in [("dialect", "nginx"), ("client_address_header", "X-Real-IP"), ("client_certificate_header", "X-Client-Cert")] {
+        let text = format!("{} in listener_x does nothing: nobody is trusted to say it", option.0);
+        warned(&[("listener_x", &[BIND, option])], &[&text, "name the proxies that do in trusted_proxies"]);
+        warned(&[("listen", &[option])], &["nobody is trusted to say it"]);
+        warned(&[("listener_x", &[BIND, option, ("trusted_proxies", "10.0.0.1")])], &[]);
+    }
+    warned(&[("listen", &[("dialect", "none")])], &[]);
+}
+
+#[test]
+fn two_listeners_are_at_two_places() {
+    let help = "give each a port or a path of its own";
+    let twice = |one: &str, other: &str, expected: &str| {
+        refused(&[("listener_a", &[("bind", one)]), ("listener_b", &[("bind", other)])], 4, &[expected, help]);
+    };
+    twice("127.0.0.1:9000", "127.0.0.1:9000", "listener b cannot be at 127.0.0.1:9000: listener a is at 127.0.0.1:9000");
+    twice("0.0.0.0:9000", "127.0.0.1:9000", "listener b cannot be at 127.0.0.1:9000: listener a is at 0.0.0.0:9000");
+    twice("[::1]:9000", "[::]:9000", "listener b cannot be at [::]:9000");
+    twice("unix:/run/a.sock", "unix:/run/a.sock", "listener b cannot be at unix:/run/a.sock");
+    refused(&[("listener_a", &[("bind", "127.0.0.1:9000,127.0.0.1:9000")])], 2, &["listener a cannot be at", help]);
+    refused(
+        &[("listener_a", &[("bind", "127.0.0.1:8888")])],
+        2,
+        &["listener a cannot be at 127.0.0.1:8888: listener main", help],
+    );
+    refused(&[("metrics", &[("bind_port", "8888")])], 2, &["listener metrics cannot be at 127.0.0.1:8888: listener main", help]);
+    // Any free port, several families, other addresses.
+    let others = [("bind", "127.0.0.1:0,127.0.0.1:0,127.0.0.2:8888,[::1]:8888,unix:/run/a.sock,unix:/run/b.sock")];
+    warned(&[("listener_a", &others)], &[]);
+}
+
+#[test]
+fn listeners_have_names_of_their_own() {
+    let help = "call it something else, such as [listener_internal]";
+    for (name, text) in [
+        ("listener_main", "there is a listener called main already"),
+        ("listener_metrics", "there is a listener called metrics already"),
+        ("listener_", "the listener of [listener_] has no name"),
+    ] {
+        refused(&[(name, &[BIND])], 1, &[text, help]);
+    }
+}
+
+#[test]
+fn operations_in_public_are_warned_of() {
+    let text = |place: &str| format!("whoever reaches {place} can read metrics and how the keys stand");
+    let operations = ("serves", "operations");
+    let help = "bind it to 127.0.0.1 or to an address of a private network";
+    for place in ["0.0.0.0:9000", "198.51.100.7:9000", "[::]:9000", "[2001:db8::1]:9000"] {
+        warned(&[("listener_x", &[("bind", place), operations])], &[&text(place), help]);
+    }
+    warned(&[("listener_x", &[("bind", "0.0.0.0:9000")])], &[]);
+    let private = "127.0.0.1:9000,10.1.2.3:9000,100.64.0.1:9000,[::1]:9000,[fd00::1]:9000,unix:/run/a.sock";
+    warned(&[("listener_x", &[("bind", private), operations])], &[]);
+    warned(&[("metrics", &[("bind_address", "0.0.0.0")])], &[&text("0.0.0.0:8082")]);
+}
+
+#[test]
+fn what_a_section_does_not_have_is_not_obeyed() {
+    // Unknown options are warned about in .cfg, and are not to mean anything.
+    for text in ["[listen]\nserves=operations\n", "[metrics]\nserves=everything\nsurface=inmanta\n"] {
+        let output = check(&Sandbox::new(), "c.cfg", text);
+        assert!(output.stderr.contains("unknown option"), "{output:?}");
+        let said = output.text();
+        assert!(said.contains("listener main: http://127.0.0.1:8888; /auth answers as the generic surface"), "{said}");
+        assert!(said.contains("listener metrics: http://127.0.0.1:8082, for metrics and probes"), "{said}");
+    }
+}
+
+#[test]
+fn what_listeners_mean_is_told() {
+    let listener: &[(&str, &str)] = &[
+        ("bind", "127.0.0.1:9000,unix:/run/a.sock"),
+        ("serves", "auth"),
+        ("surface", "inmanta"),
+        ("trusted_proxies", "10.0.0.0/8,unix"),
+        ("dialect", "x-forwarded"),
+        ("client_certificate_header", "X-Client-Cert"),
+        ("proxy_protocol", "on"),
+    ];
+    for output in both(&[("listener_edge", listener)]) {
+        let said = output.text();
+        for words in [
+            "listener edge: http://127.0.0.1:9000 and unix:/run/a.sock, with /auth and probes only; /auth answers as the inmanta surface",
+            "takes a client's address from x-forwarded-for, if 10.0.0.0/8 or unix says so",
+            "takes the original request from them in the x-forwarded dialect",
+            "takes a client's certificate from x-client-cert, if they say so",
+            "expects a PROXY protocol header of version 2 from them",
+        ] {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+    }
+}
