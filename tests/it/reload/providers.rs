@@ -1,4 +1,7 @@
-use std::{thread::sleep, time::Duration};
+use std::{
+    thread::{self, sleep},
+    time::Duration,
+};
 
 use countersign_tests::{
     binary::{Sandbox, Server},
@@ -101,23 +104,25 @@ fn the_keys_of_another_uri_never_serve_again() {
 #[test]
 fn an_answer_of_the_old_uri_that_comes_late_is_not_heard() {
     let [(old_key, old), (new_key, new)] = ["old", "new"].map(key);
-    for next in [None, Some(JwksServer::start(&key_set(&[&new_key])))] {
-        let late = Answer::json(&key_set(&[&old_key])).late(Duration::from_secs(2));
-        let provider = JwksServer::start_with(late);
-        let sandbox = Sandbox::new();
-        let server = sandbox.listen(&configuration(&provider.uri(), ""));
-        eventually(|| provider.requests() == 1);
-        let uri = next.as_ref().map_or(DOWN.into(), JwksServer::uri);
-        take_over(&sandbox, &server, &configuration(&uri, ""));
-        if next.is_some() {
-            eventually(|| server.auth(&new).status == 200);
+    let late = Answer::json(&key_set(&[&old_key])).late(Duration::from_secs(2));
+    let next = JwksServer::start(&key_set(&[&new_key]));
+    thread::scope(|scope| {
+        for (uri, expected) in [(DOWN.into(), 503), (next.uri(), 401)] {
+            let (late, old, new) = (late.clone(), &old, &new);
+            scope.spawn(move || {
+                let provider = JwksServer::start_with(late);
+                let sandbox = Sandbox::new();
+                let server = sandbox.listen(&configuration(&provider.uri(), ""));
+                eventually(|| provider.requests() == 1);
+                take_over(&sandbox, &server, &configuration(&uri, ""));
+                eventually(|| server.auth(new).status == if expected == 401 { 200 } else { 503 });
+                for _ in 0..30 {
+                    assert_eq!(server.auth(old).status, expected);
+                    sleep(Duration::from_millis(100));
+                }
+            });
         }
-        let expected = if next.is_some() { 401 } else { 503 };
-        for _ in 0..30 {
-            assert_eq!(server.auth(&old).status, expected);
-            sleep(Duration::from_millis(100));
-        }
-    }
+    });
 }
 
 #[test]
