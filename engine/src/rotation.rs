@@ -130,6 +130,15 @@ impl Rotation {
         }
     }
 
+    /// A source that takes the place of one with the same keys, which were last
+    /// confirmed at this moment. It wants to be asked at once, and until it has
+    /// answered, the keys grow no younger.
+    #[must_use]
+    pub const fn with_keys(timing: Timing, spread: u16, confirmed: Duration) -> Self {
+        let lapse = confirmed.saturating_add(timing.interval).saturating_add(timing.stale);
+        Self { lapse: Some(lapse), ..Self::new(timing, spread) }
+    }
+
     /// The state after `event`, and what to do.
     #[must_use]
     pub fn step(mut self, now: Duration, event: Event) -> (Self, Actions) {
@@ -324,6 +333,17 @@ mod tests {
             let (rotation, _) = rotation.step(at(6000), CONFIRMED);
             assert_eq!(rotation.refetch_from(), Some(at(0)));
         }
+    }
+
+    #[test]
+    fn keys_that_are_taken_over_grow_no_younger() {
+        let rotation = Rotation::with_keys(TIMING, 0, at(100));
+        assert_eq!(fetches(rotation, at(500), Event::Wake), Some(Cause::Start));
+        let (rotation, _) = rotation.step(at(500), Event::Wake);
+        let (rotation, failed) = rotation.step(at(500), Event::Failed);
+        assert!(!failed.withdraw);
+        assert!(rotation.step(at(1000), Event::Wake).1.withdraw, "confirmed at 100, good for 300, used for 600 more");
+        assert!(Rotation::with_keys(TIMING, 0, at(100)).step(at(1000), Event::Wake).1.withdraw);
     }
 
     /// Every sequence of five events at every pace, against the rules as they are

@@ -143,6 +143,15 @@ impl Place {
         }
     }
 
+    /// Refuses clients that revoke tokens where nothing can be kept: to go on as if
+    /// nothing had ever been revoked would be no service.
+    fn check_clients(&self, config: &Config) -> Result<(), String> {
+        match self.revocations(config) {
+            Err(reason) if !config.server.api_clients.is_empty() => Err(format!("[api_clients] may revoke tokens, but {reason}")),
+            _ => Ok(()),
+        }
+    }
+
     /// The desk over that file. Where there is no place for a state directory,
     /// tokens are verified all the same, but none can be revoked. A server keeps it
     /// tidy, every so often.
@@ -155,7 +164,13 @@ impl Place {
 impl reload::Origin for Place {
     fn load(&self) -> Result<Config, String> {
         let files = self.files().map_err(|error| error.to_string())?;
+        let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
+        // A pipe had its say at the start; now it would have none, or nobody to say it.
+        if let Some(odd) = expanded.iter().find(|file| file.exists() && !file.is_file()) {
+            return Err(format!("error: {}: it is no regular file, so it cannot be read again: restart instead", odd.display()));
+        }
         let config = Config::load(&files, variables()).map_err(|problems| problems.to_string())?;
+        self.check_clients(&config).map_err(|reason| format!("error: {reason}"))?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }

@@ -25,10 +25,13 @@ pub struct Version([i128; 7]);
 
 impl Version {
     /// The version that this is about; `None` for a file written just now: within the
-    /// resolution of its time stamp it can change unseen.
+    /// resolution of its time stamp it can change unseen. One that says it is from the
+    /// future was told to, some time ago.
     #[must_use]
     pub fn of(about: &Metadata) -> Option<Self> {
-        let is_settled = i128::from(about.mtime()) + 2 < i128::from(clock::now().0);
+        let now = i128::from(clock::now().0);
+        let is_over = |time: i64| i128::from(time) + 2 < now;
+        let is_settled = is_over(about.mtime()) || (i128::from(about.mtime()) > now + 2 && is_over(about.ctime()));
         is_settled.then(|| {
             Self([
                 about.dev().into(),

@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -55,6 +55,9 @@ pub struct KeySources {
     clock: Stopwatch,
     /// Where sources go that are to be kept fresh, once there is a thread for that.
     started: OnceLock<mpsc::UnboundedSender<Arc<Source>>>,
+    /// Whether there was a time when every source had been asked. Relaxed: nothing
+    /// hangs on it.
+    were_asked: AtomicBool,
 }
 
 struct Table {
@@ -74,7 +77,12 @@ impl KeySources {
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
         let sources = sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
-        Self { table: ArcSwap::from_pointee(Table::new(sources)), clock: Stopwatch::start(), started: OnceLock::new() }
+        Self {
+            table: ArcSwap::from_pointee(Table::new(sources)),
+            clock: Stopwatch::start(),
+            started: OnceLock::new(),
+            were_asked: AtomicBool::new(false),
+        }
     }
 
     /// Takes over these sections. A source whose section is the same goes on as it is,
@@ -83,8 +91,15 @@ impl KeySources {
     #[must_use]
     pub fn replace(&self, sections: &[IssuerSection]) -> Vec<Arc<Source>> {
         let before = self.table.load_full();
+        if self.were_all_asked() {
+            self.were_asked.store(true, Ordering::Relaxed);
+        }
         let kept = |section: &IssuerSection| before.in_order.iter().find(|source| source.section.is_same(section)).cloned();
-        let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| Arc::new(Source::new(section.clone()))));
+        let new = |section: &IssuerSection| {
+            let source = before.in_order.iter().find(|source| source.section.keys_are_good_for(section));
+            Arc::new(source.map_or_else(|| Source::new(section.clone()), |source| source.succeeded_by(section.clone())))
+        };
+        let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| new(section)));
         let now = Table::new(sources.collect());
         let is_among = |source: &Arc<Source>, among: &[Arc<Source>]| among.iter().any(|one| Arc::ptr_eq(one, source));
         for retired in before.in_order.iter().filter(|source| !is_among(source, &now.in_order)) {
@@ -110,11 +125,12 @@ impl KeySources {
     }
 
     /// Whether every issuer has been asked once, whatever it answered: a provider
-    /// that is down keeps its own tokens out, not the whole server.
+    /// that is down keeps its own tokens out, not the whole server. One that is new in
+    /// the configuration of a running server neither.
     #[must_use]
     pub fn were_all_asked(&self) -> bool {
         let were_asked = |source: &Arc<Source>| source.renewed().is_none() || source.progress.borrow().rounds > 0;
-        self.table.load().in_order.iter().all(were_asked)
+        self.were_asked.load(Ordering::Relaxed) || self.table.load().in_order.iter().all(were_asked)
     }
 
     /// Notes that a token of this issuer named an unknown `kid`. Says what to wait
@@ -219,6 +235,8 @@ pub struct Progress {
     pub fetching: bool,
     /// From when on an unknown `kid` causes one.
     refetch_from: Option<Duration>,
+    /// When the keys in use were last confirmed; `None` while none are.
+    confirmed: Option<Duration>,
     /// When keys were last confirmed.
     pub last_success: Option<UnixTime>,
     /// When and why a fetch last failed.
@@ -240,6 +258,21 @@ impl Source {
             unknown_kids: AtomicU64::new(0),
             fetches: [const { AtomicU64::new(0) }; Cause::ALL.len()],
         }
+    }
+
+    /// What goes on in its place, with the keys that it has, for another section.
+    fn succeeded_by(&self, section: IssuerSection) -> Self {
+        let Progress { confirmed, last_success, .. } = self.progress();
+        let next = Self::new(section);
+        // As old as they are: a new section is no reason to use them longer.
+        next.progress.send_modify(|progress| (progress.confirmed, progress.last_success) = (confirmed, last_success));
+        next
+    }
+
+    /// Whether keys of it are in use.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.progress.borrow().confirmed.is_some()
     }
 
     /// The section whose keys these are.
@@ -322,7 +355,10 @@ impl Renewal {
             app: Arc::clone(app),
             source: Arc::clone(source),
             renewed: Arc::clone(renewed),
-            rotation: Rotation::new(renewed.timing, u16::from_ne_bytes(spread)),
+            rotation: match source.progress.borrow().confirmed {
+                Some(at) => Rotation::with_keys(renewed.timing, u16::from_ne_bytes(spread), at),
+                None => Rotation::new(renewed.timing, u16::from_ne_bytes(spread)),
+            },
             keys: None,
             fetcher: None,
         }
@@ -423,6 +459,10 @@ impl Renewal {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
         tracing::error!(section, "the keys could not be confirmed for {stale} s after they were due, and are used no longer");
         self.app.verifier.renew_keys(&self.source.section.issuer, None);
+        self.source.progress.send_if_modified(|progress| {
+            progress.confirmed = None;
+            false
+        });
     }
 
     /// Aloud when it is news: a source is asked again and again.
@@ -456,6 +496,7 @@ impl Renewal {
             match event {
                 Event::Confirmed { .. } => {
                     progress.last_success = Some(clock::now());
+                    progress.confirmed = Some(self.app.keys.clock.elapsed());
                     progress.is_failing = false;
                 }
                 Event::Failed => {}

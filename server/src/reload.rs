@@ -18,10 +18,11 @@ use std::{
 
 use aws_lc_rs::digest;
 use countersign_engine::{Issuer, KeySet, Snapshot};
+use sd_notify::NotifyState;
 
 use crate::{
     app::{App, written_keys},
-    config::{Config, IssuerSection, Listener, Problems, Server},
+    config::{Config, Listener, Log, Problems, Server},
     file::{Version, open_regular},
     keysource::Source,
 };
@@ -41,92 +42,144 @@ pub trait Origin: Send {
     fn files(&self) -> Vec<PathBuf>;
 }
 
+/// Files of a configuration, and what was in them when they were last looked at.
+pub struct Watched {
+    origin: Box<dyn Origin>,
+    seen: Seen,
+    /// What is wrong with what they say now, if it is not in force for that.
+    mistake: Option<String>,
+}
+
+impl Watched {
+    /// To be made before the configuration is read for the first time: what changes
+    /// after this is noticed.
+    #[must_use]
+    pub fn new(origin: Box<dyn Origin>) -> Self {
+        let seen = Seen::of(&origin.files());
+        Self { origin, seen, mistake: None }
+    }
+}
+
 /// Starts the thread that looks at files, and reads the configuration again when they
 /// have changed or somebody says so. It ends when nobody can say so any more.
 ///
 /// # Errors
 /// The operating system has no thread to give.
-pub fn spawn(app: &Arc<App>, origin: Box<dyn Origin>, told: Receiver<()>) -> io::Result<()> {
+pub fn spawn(app: &Arc<App>, mut watched: Watched, told: Receiver<()>) -> io::Result<()> {
     let app = Arc::clone(app);
     thread::Builder::new().name("files".into()).spawn(move || {
-        let mut seen = Seen::of(&origin.files());
         loop {
             let is_told = match told.recv_timeout(LOOK) {
                 Ok(()) => true,
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if seen.changes(&origin.files()) || is_told {
-                reload(&app, &*origin);
-            }
+            watched.look(&app, is_told);
             renew_certificates(&app, is_told);
         }
     })?;
     Ok(())
 }
 
-/// Files as they were at the last look that counted.
+impl Watched {
+    fn look(&mut self, app: &App, is_told: bool) {
+        let now = self.seen.again(&self.origin.files());
+        // What is being written, or is gone for the moment, is waited for.
+        let is_settled = now.is_settled();
+        let is_news = is_settled && now.fingerprint() != self.seen.fingerprint();
+        if is_told || is_settled {
+            self.seen = now;
+        }
+        if is_told || is_news {
+            self.mistake = None;
+            notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready)]);
+            self.reload(app);
+            notify(&[NotifyState::Ready]);
+        } else if is_settled && self.mistake.is_some() {
+            // It may be mended in another file: a certificate, a key.
+            self.reload(app);
+        }
+    }
+
+    /// Reads the configuration and takes it over, or says what is wrong with it, once.
+    fn reload(&mut self, app: &App) {
+        let taken = self.origin.load().and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
+        let mistake = match taken {
+            Ok(waiting) => {
+                tell_success(app, &waiting);
+                None
+            }
+            Err(problems) => Some(problems),
+        };
+        if let Some(problems) = mistake.as_ref().filter(|_| mistake != self.mistake) {
+            tracing::error!("the configuration was read again and is not taken over, nothing has changed: {problems}");
+        }
+        self.mistake = mistake;
+    }
+}
+
+fn tell_success(app: &App, waiting: &[String]) {
+    if waiting.is_empty() {
+        tracing::info!("the configuration was read again and is in force");
+    } else {
+        let waiting = waiting.join(", ");
+        tracing::warn!("the configuration was read again and is in force, but for what waits for a restart: {waiting}");
+    }
+    if app.keys.all().is_empty() {
+        tracing::warn!("there is no auth_jwt_* section any more: every token is refused");
+    }
+}
+
+/// Files as they were at one look.
 struct Seen {
     versions: Vec<(PathBuf, Option<Version>)>,
-    /// Of what they contain.
+    /// Of their names and of what they contain; `None` if one cannot be read.
     fingerprint: Option<digest::Digest>,
 }
 
 impl Seen {
     fn of(files: &[PathBuf]) -> Self {
-        Self { versions: versions(files), fingerprint: fingerprint(files) }
+        // Before the files are read: what is written in between is seen next time.
+        let versions = versions(files);
+        Self { versions, fingerprint: fingerprint(files) }
     }
 
-    /// Looks again, and says whether they contain something else. What is being
-    /// written, or is gone for the moment, is waited for.
-    fn changes(&mut self, files: &[PathBuf]) -> bool {
+    /// Looks again. What the file system says is the same is not read again.
+    fn again(&self, files: &[PathBuf]) -> Self {
         let versions = versions(files);
-        if versions == self.versions || versions.iter().any(|(_, version)| version.is_none()) {
-            return false;
-        }
-        let now = Self { versions, fingerprint: fingerprint(files) };
-        let before = std::mem::replace(self, now);
-        self.fingerprint.as_ref().map(AsRef::as_ref) != before.fingerprint.as_ref().map(AsRef::as_ref)
+        let is_same = self.is_settled() && versions == self.versions;
+        Self { versions, fingerprint: if is_same { self.fingerprint } else { fingerprint(files) } }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.versions.iter().all(|(_, version)| version.is_some())
+    }
+
+    fn fingerprint(&self) -> Option<&[u8]> {
+        self.fingerprint.as_ref().map(AsRef::as_ref)
     }
 }
 
+/// `None` for those that may still change unseen, or are not there.
 fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<Version>)> {
     files.iter().map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about)))).collect()
 }
 
-/// `None` if one of them cannot be read.
 fn fingerprint(files: &[PathBuf]) -> Option<digest::Digest> {
     let mut all = digest::Context::new(&digest::SHA256);
     for file in files {
         let mut bytes = Vec::new();
         open_regular(file).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
+        all.update(digest::digest(&digest::SHA256, file.as_os_str().as_encoded_bytes()).as_ref());
         all.update(digest::digest(&digest::SHA256, &bytes).as_ref());
     }
     Some(all.finish())
 }
 
-fn reload(app: &App, origin: &dyn Origin) {
-    notify(&[
-        sd_notify::NotifyState::Reloading,
-        sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready),
-    ]);
-    match origin.load().and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string())) {
-        Ok(waiting) if waiting.is_empty() => tracing::info!("the configuration was read again and is in force"),
-        Ok(waiting) => {
-            let waiting = waiting.join(", ");
-            tracing::warn!("the configuration was read again and is in force, but for what waits for a restart: {waiting}");
-        }
-        Err(problems) => {
-            tracing::error!("the configuration was read again and is not taken over, nothing has changed: {problems}")
-        }
-    }
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
 /// Tells the service manager, if there is one.
-pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
+pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("the service manager could not be told: {error}");
+        tracing::warn!("the service manager could not be told: {error}");
     }
 }
 
@@ -163,10 +216,9 @@ impl App {
         }
         let server = next_server(&self.server(), server, &mut waiting);
 
-        let before: Vec<_> = self.keys.all();
         let new = self.keys.replace(&issuers);
         let sources: Vec<_> = self.keys.all().into_iter().zip(written).collect();
-        self.verifier.reconfigure(|current| next_snapshot(current, &before, &sources));
+        self.verifier.reconfigure(|current| next_snapshot(current, &sources));
         self.keys.start(new);
         self.server.store(Arc::new(server));
         Ok(waiting)
@@ -175,27 +227,19 @@ impl App {
 
 /// The issuers of `sources`, each with the keys that are written down for it or that it
 /// has already.
-fn next_snapshot(current: &Snapshot, before: &[Arc<Source>], sources: &[(Arc<Source>, Option<Arc<KeySet>>)]) -> Snapshot {
+fn next_snapshot(current: &Snapshot, sources: &[(Arc<Source>, Option<Arc<KeySet>>)]) -> Snapshot {
     let issuers = sources.iter().map(|(source, written)| {
-        let section = source.section();
-        match current.issuer(&section.issuer.name) {
-            Some(issuer) if Arc::ptr_eq(issuer.config(), &section.issuer) => issuer.clone(),
+        let config = &source.section().issuer;
+        match current.issuer(&config.name) {
+            Some(issuer) if Arc::ptr_eq(issuer.config(), config) => issuer.clone(),
             known => {
-                let kept =
-                    known.and_then(Issuer::keys).filter(|_| before.iter().any(|source| keeps_keys(source.section(), section)));
-                Issuer::new(Arc::clone(&section.issuer), written.as_ref().or(kept).cloned())
+                let kept = known.and_then(Issuer::keys).filter(|_| source.has_keys());
+                Issuer::new(Arc::clone(config), written.as_ref().or(kept).cloned())
             }
         }
     });
     // Two issuers of one name are a mistake in a configuration, and were found there.
     Snapshot::new(issuers).unwrap_or_else(|_| current.clone())
-}
-
-/// Whether the keys of one section are those of another, so that they need not be waited
-/// for again.
-fn keeps_keys(before: &IssuerSection, now: &IssuerSection) -> bool {
-    let (one, other) = (&before.issuer, &now.issuer);
-    one.name == other.name && one.algorithms == other.algorithms && before.has_same_source(now)
 }
 
 /// The settings to come, with everything of the old ones that cannot change now.
@@ -215,15 +259,16 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
     let mut coming = next.listeners;
     let listeners = before.listeners.iter().map(|listener| {
         let place = coming.iter().position(|one| one.name == listener.name);
-        if let Some(next) = place.map(|place| coming.swap_remove(place)) {
+        if let Some(next) = place.map(|place| coming.remove(place)) {
             return next_listener(listener, next, waiting);
         }
         waiting.push(format!("listener {}", listener.name));
         listener.clone()
     });
     let listeners = listeners.collect();
+    let log = Log { format: before.log.format, ..next.log };
     let (limits, patience, cache_bytes, threads) = (before.limits, before.patience, before.cache_bytes, before.threads);
-    Server { listeners, limits, patience, cache_bytes, threads, ..next }
+    Server { listeners, log, limits, patience, cache_bytes, threads, ..next }
 }
 
 fn next_listener(before: &Listener, mut next: Listener, waiting: &mut Vec<String>) -> Listener {

@@ -10,7 +10,7 @@ use crate::{
     clock::Stopwatch,
     config::{Listener, Log, LoggedRequests},
     http::{Fields, only_line},
-    listen::certificate,
+    listen::{certificate, peer::UNIX},
     metrics::Outcome,
     routes::Route,
 };
@@ -61,19 +61,20 @@ impl Line {
             client: listener.proxies.client(peer.address, fields),
             certificate: certificate(listener, peer, fields),
             method: shortened(method),
-            uri: shortened(without_secrets(uri)),
+            uri: shortened(path_only(uri)),
         }
     }
 
     /// Writes it down.
     pub fn write(&self, answered: &Answered) {
         let Self { id, listener, client, certificate, method, uri } = self;
+        let client = if *client == UNIX { "unix".into() } else { client.to_string() };
         let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "request",
             request_id = id.as_str(),
             listener = listener.as_str(),
-            client = %client,
+            client = client.as_str(),
             certificate,
             method = method.as_str(),
             uri = uri.as_str(),
@@ -115,9 +116,12 @@ impl Log {
     }
 }
 
-/// A target without its query: there are clients that put tokens into it.
-fn without_secrets(uri: &str) -> &str {
-    uri.split_once('?').map_or(uri, |(path, _)| path)
+/// A target without its query, as there are clients that put tokens into it, and
+/// without what stands before a path: it could be a password.
+fn path_only(uri: &str) -> &str {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let behind_scheme = uri.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
+    behind_scheme.map_or(uri, |(_, rest)| rest.find('/').map_or("", |start| &rest[start..]))
 }
 
 fn shortened(text: &str) -> String {
@@ -154,9 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_not_written_down() {
-        assert_eq!(without_secrets("/a/b?access_token=x"), "/a/b");
-        assert_eq!(without_secrets("/a/b"), "/a/b");
+    fn only_the_path_is_written_down() {
+        for (uri, written) in [
+            ("/a/b?access_token=x", "/a/b"),
+            ("/a/b#access_token=x", "/a/b"),
+            ("/a/b", "/a/b"),
+            ("/a://b/c", "/a://b/c"),
+            ("http://bob:secret@host/a?b", "/a"),
+            ("http://bob:secret@host", ""),
+            ("", ""),
+        ] {
+            assert_eq!(path_only(uri), written);
+        }
         assert_eq!(shortened(&"ä".repeat(5000)).chars().count(), MOST);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     crew::{self, Crew, runtime},
     keysource,
     listen::accept::{self, Accepted, Acceptor},
-    reload::{self, Origin},
+    reload::{self, Watched},
     worker::Local,
 };
 
@@ -47,9 +47,9 @@ pub fn threads(configured: Option<usize>) -> usize {
 ///
 /// # Errors
 /// An address that cannot be bound, or a system out of threads.
-pub fn serve(app: &Arc<App>, threads: usize, origin: Box<dyn Origin>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+pub fn serve(app: &Arc<App>, threads: usize, watched: Watched, listening: impl FnOnce(&Bound)) -> io::Result<()> {
     allow_many_files(app);
-    LocalSet::new().block_on(&runtime()?, supervise(app, threads, origin, listening))
+    LocalSet::new().block_on(&runtime()?, supervise(app, threads, watched, listening))
 }
 
 /// Connections are files to the system, which allows a process few of them unless it
@@ -73,13 +73,13 @@ fn allow_many_files(app: &App) {
 const OTHER_FILES: u64 = 64;
 
 /// Listens, hands connections out, and in the end waits for them.
-async fn supervise(app: &Arc<App>, threads: usize, origin: Box<dyn Origin>, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: impl FnOnce(&Bound)) -> io::Result<()> {
     let acceptors = bind_all(app)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (tell, told) = std::sync::mpsc::channel();
     spawn_local(reload_when_told(signal(SignalKind::hangup())?, tell));
-    reload::spawn(app, origin, told)?;
     keysource::spawn(app)?;
+    reload::spawn(app, watched, told)?;
     listening(&bound(app, &acceptors));
     reload::notify(&[NotifyState::Ready]);
 

@@ -1,6 +1,6 @@
 //! Logs, on standard error. No token and no key is ever among them.
 
-use std::io::IsTerminal as _;
+use std::{env::VarError, error::Error as _, io::IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -9,7 +9,10 @@ use crate::config::LogFormat;
 /// Starts logging to standard error. `COUNTERSIGN_LOG` filters, as in `debug` or
 /// `countersign_server=trace`.
 pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("COUNTERSIGN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = EnvFilter::try_from_env("COUNTERSIGN_LOG");
+    let fault = asked.as_ref().err().filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
+    let fault = fault.map(ToString::to_string);
+    let filter = asked.unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let for_people = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
@@ -20,5 +23,8 @@ pub fn start_logging(format: LogFormat) {
         log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     } else {
         log.json().flatten_event(true).init();
+    }
+    if let Some(fault) = fault {
+        tracing::warn!("COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info");
     }
 }

@@ -32,8 +32,10 @@ mod rotation;
 mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
-/// Starting, stopping, probes and metrics.
+/// Starting, stopping and probes.
 mod operations;
+/// A configuration that changes while the server runs.
+mod reload;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
 /// `POST /v1/verify`.

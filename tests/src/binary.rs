@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
 
-use crate::http::{self, Response};
+use crate::{
+    eventually,
+    http::{self, Response},
+};
 
 /// Switches the budgets of bad signatures off, for floods that are about something
 /// else.
@@ -36,6 +39,15 @@ pub fn path() -> &'static Path {
         assert!(build.status().unwrap().success(), "the binary does not build");
         profile.join("countersign")
     })
+}
+
+/// What stands in the log whenever the configuration was.
+const READ_AGAIN: &str = "the configuration was read again";
+
+/// Makes a file look as if it had been written a while ago.
+pub fn settle(path: &Path) {
+    let file = std::fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
 /// What a command printed and how it ended.
@@ -106,6 +118,15 @@ impl Sandbox {
         path
     }
 
+    /// Puts a file in the place of another at once, as if it had been written a while
+    /// ago: then nobody waits for the rest of it.
+    pub fn replace(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let (path, draft) = (self.path().join(name), self.file(&format!("{name}.draft"), text));
+        settle(&draft);
+        std::fs::rename(draft, &path).unwrap();
+        path
+    }
+
     /// Runs the binary to its end.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
         self.run_with_input(arguments, b"")
@@ -138,8 +159,8 @@ impl Sandbox {
     /// Starts a server as [`serve`](Self::serve) does, and waits only until it listens.
     pub fn listen(&self, configuration: &str) -> Server<'_> {
         let ports = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
-        let ports = self.file("ports.cfg", ports);
-        let config = self.file("server.cfg", configuration);
+        let ports = self.replace("ports.cfg", ports);
+        let config = self.replace("server.cfg", configuration);
         self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()])
     }
 
@@ -235,6 +256,27 @@ impl Server<'_> {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.sandbox.path().join("log")).unwrap()
+    }
+
+    /// Has the configuration read again, and returns what is said about it.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        self.reloaded_by(|| self.signal("HUP"))
+    }
+
+    /// The same, whatever the reason is.
+    #[track_caller]
+    pub fn reloaded_by(&self, cause: impl FnOnce()) -> String {
+        let before = self.reloads();
+        cause();
+        eventually(|| self.reloads() > before);
+        self.log().lines().filter(|line| line.contains(READ_AGAIN)).nth(before).unwrap().into()
+    }
+
+    /// How often the configuration was read again.
+    pub fn reloads(&self) -> usize {
+        // A line that is not yet written to its end is not there yet.
+        self.log().split_inclusive('\n').filter(|line| line.contains(READ_AGAIN) && line.ends_with('\n')).count()
     }
 
     /// Sends a signal.

@@ -101,6 +101,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Asks again.
+    pub fn again(&mut self, head: &str) -> Response {
+        self.connection.send(head, b"");
+        self.connection.receive(false)
+    }
+
     /// What was agreed on.
     pub fn tls(&self) -> &ClientConnection {
         &self.connection.stream().conn

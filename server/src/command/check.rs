@@ -41,7 +41,7 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
 }
 
 fn describe_listener(listener: &Listener) -> io::Result<()> {
-    let Listener { name, places, tls, serves, surface, proxies, dialect, proxy_protocol, .. } = listener;
+    let Listener { name, places, tls, serves, surface, proxies, dialect, certificate_header, proxy_protocol, .. } = listener;
     let places: Vec<_> = places.iter().map(|place| place.url(listener.scheme())).collect();
     let places = places.join(" and ");
     if *serves == Serves::Operations {
@@ -57,6 +57,9 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         return Ok(());
     }
     print(format_args!("    takes a client's address from {}, if {trusted} says so", proxies.header()))?;
+    if let Some(header) = certificate_header {
+        print(format_args!("    takes a client's certificate from {header}, if they say so"))?;
+    }
     if *dialect != Dialect::None {
         print(format_args!("    takes the original request from them in the {} dialect", dialect.name()))?;
     }

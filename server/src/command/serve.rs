@@ -9,25 +9,24 @@ use crate::{
     clock,
     config::{ClientType, Config, Serves},
     issue::{self, Lifetime, TokenRequest},
+    reload::Watched,
     runtime::{self, Bound},
     telemetry,
 };
 
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
+    let watched = Watched::new(Box::new(place.clone()));
     let config = place.load()?;
     telemetry::start_logging(config.server.log.format);
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
     if let Err(reason) = place.revocations(&config) {
-        // To start as if nothing had ever been revoked would be no service.
-        if !config.server.api_clients.is_empty() {
-            return Err(Failure::work(format_args!("[api_clients] may revoke tokens, but {reason}")));
-        }
+        place.check_clients(&config).map_err(Failure::work)?;
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
     let desk = place.desk(&config, Some(TIDY))?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
     let app = App::new(config, threads, desk)?;
-    runtime::serve(&app, threads, Box::new(place.clone()), |bound| {
+    runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
         let _nobody_reads = announce(place, bound, bootstrap.as_deref());
     })?;

@@ -83,13 +83,19 @@ impl IssuerSection {
     /// keeps them fresh can go on. Keys that are written down are read again.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.issuer == other.issuer && self.has_same_source(other)
+        let has_same_source =
+            matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other);
+        self.issuer == other.issuer && has_same_source
     }
 
-    /// Whether the keys are renewed, and in the same way.
+    /// Whether keys that were found for this section are keys for another, so that they
+    /// need not be waited for again. An algorithm may come along, as a key has one of
+    /// its own.
     #[must_use]
-    pub fn has_same_source(&self, other: &Self) -> bool {
-        matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other)
+    pub fn keys_are_good_for(&self, other: &Self) -> bool {
+        let (KeySource::Renewed(here), KeySource::Renewed(there)) = (&self.keys, &other.keys) else { return false };
+        let has_algorithms = self.issuer.algorithms.iter().all(|one| other.issuer.algorithms.contains(one));
+        self.issuer.name == other.issuer.name && has_algorithms && here.is_trusted_like(there)
     }
 }
 

@@ -60,6 +60,16 @@ pub struct RenewedKeys {
     pub timing: Timing,
 }
 
+impl RenewedKeys {
+    /// Whether the same place is believed for the same reasons, however often and
+    /// patiently it is asked.
+    #[must_use]
+    pub fn is_trusted_like(&self, other: &Self) -> bool {
+        let trust = |keys: &Self| (keys.location.clone(), keys.validate_cert, keys.authorities.clone());
+        trust(self) == trust(other)
+    }
+}
+
 /// A place where keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {

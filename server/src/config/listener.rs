@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{HeaderName, header};
+use rustix::net::SocketAddrUnix;
 
 use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section, tls};
 use crate::{
@@ -125,39 +126,143 @@ pub(super) fn read_all(
     warnings: &mut Vec<Problem>,
 ) -> Vec<Listener> {
     let addresses = read_addresses(&mut Reader::new(sections, "server", problems));
-    let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), "main", Serves::Everything);
+    let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), MAIN, warnings);
     main.places = addresses;
     main.tls = tls::read(tls::Sections { all: sections, certificate: "server", clients: "listen" }, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
     for (section, name) in sections.keys().filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?))) {
         let mut reader = Reader::new(sections, section, problems);
-        let mut listener = Listener::read(&mut reader, name, Serves::Everything);
+        check_name(&mut reader, name);
+        let mut listener = Listener::read(&mut reader, name, warnings);
+        listener.serves = reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
         listener.places = read_places(&mut reader);
         listener.tls = tls::read(tls::Sections { all: sections, certificate: section, clients: section }, problems, warnings);
         listeners.push(listener);
     }
-    let mut metrics = Reader::new(sections, "metrics", problems);
-    let place = read_metrics_address(&mut metrics);
+    let place = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
     let option = "bind_address and bind_port in [metrics]".into();
-    listeners.push(Listener { places: vec![place], option, ..Listener::read(&mut metrics, "metrics", Serves::Operations) });
+    // It has none of the options that listeners have.
+    let nothing = BTreeMap::new();
+    let metrics = Listener::read(&mut Reader::new(&nothing, "metrics", problems), METRICS, warnings);
+    listeners.push(Listener { places: vec![place], option, serves: Serves::Operations, ..metrics });
+    check_places_differ(sections, &listeners, problems);
+    warn_of_public_operations(sections, &listeners, problems, warnings);
     listeners
 }
 
+/// The names of the listeners that are always there.
+const MAIN: &str = "main";
+const METRICS: &str = "metrics";
+
 impl Listener {
-    /// What a section says, apart from where it is bound.
-    fn read(reader: &mut Reader<'_>, name: &str, serves: Serves) -> Self {
+    /// What a section says, apart from where it is bound and what it serves.
+    fn read(reader: &mut Reader<'_>, name: &str, warnings: &mut Vec<Problem>) -> Self {
+        warn_of_unheard(reader, warnings);
         Self {
             name: name.into(),
             places: Vec::new(),
             tls: None,
             option: format!("bind in [{}]", reader.section),
-            serves: reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(serves),
+            serves: Serves::Everything,
             surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
             proxies: read_proxies(reader),
             dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name).unwrap_or(Dialect::None),
             certificate_header: reader.header_name("client_certificate_header"),
             proxy_protocol: read_proxy_protocol(reader),
+        }
+    }
+
+    /// The section and the option that say where it is bound.
+    fn bind_option<'s>(&self, sections: &'s BTreeMap<String, Section>) -> (&'s str, &'static str) {
+        match self.name.as_str() {
+            MAIN => ("server", "bind_port"),
+            METRICS => ("metrics", "bind_port"),
+            name => {
+                let is_its_own = |section: &&String| section.strip_prefix(LISTENER_PREFIX) == Some(name);
+                (sections.keys().find(is_its_own).map_or("listen", String::as_str), "bind")
+            }
+        }
+    }
+}
+
+/// By its name a listener is known in logs, and again when the configuration changes.
+fn check_name(reader: &mut Reader<'_>, name: &str) {
+    const HELP: &str = "call it something else, such as [listener_internal]";
+    match name {
+        "" => reader.problem("", format!("the listener of [{}] has no name", reader.section), HELP),
+        MAIN | METRICS => reader.problem("", format!("there is a listener called {name} already"), HELP),
+        _ => {}
+    }
+}
+
+/// What only trusted proxies are asked for is asked of nobody without them.
+fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
+    if reader.list("trusted_proxies").is_some_and(|trusted| !trusted.is_empty()) {
+        return;
+    }
+    for option in ["client_address_header", "client_certificate_header", "dialect"] {
+        if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
+            let text = format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
+            warnings.push(Problem::new(reader.place(option), text).help("name the proxies that do in trusted_proxies"));
+        }
+    }
+}
+
+/// Two sockets cannot be at one place.
+fn check_places_differ(sections: &BTreeMap<String, Section>, listeners: &[Listener], problems: &mut Vec<Problem>) {
+    let mut taken: Vec<(&Place, &str)> = Vec::new();
+    for listener in listeners {
+        let (section, option) = listener.bind_option(sections);
+        for place in &listener.places {
+            if let Some((other, by)) = taken.iter().find(|(other, _)| other.collides(place)) {
+                let text = format!("listener {} cannot be at {place}: listener {by} is at {other}", listener.name);
+                let mut reader = Reader::new(sections, section, problems);
+                reader.problem(option, text, "give each a port or a path of its own");
+            }
+            taken.push((place, &listener.name));
+        }
+    }
+}
+
+fn warn_of_public_operations(
+    sections: &BTreeMap<String, Section>,
+    listeners: &[Listener],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) {
+    for listener in listeners.iter().filter(|listener| listener.serves == Serves::Operations) {
+        let (section, option) = listener.bind_option(sections);
+        let reader = Reader::new(sections, section, problems);
+        for place in listener.places.iter().filter(|place| place.is_public()) {
+            let text = format!("whoever reaches {place} can read metrics and how the keys stand");
+            let help = "bind it to 127.0.0.1 or to an address of a private network";
+            warnings.push(Problem::new(reader.place(option), text).help(help));
+        }
+    }
+}
+
+impl Place {
+    /// Whether not both can be listened on.
+    fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let is_within = one.is_ipv4() == other.is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified());
+                one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_within)
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// Whether others than those of a private network may reach it.
+    fn is_public(&self) -> bool {
+        let Self::Tcp(address) = self else { return false };
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+                !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
+            }
+            IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
         }
     }
 }
@@ -203,6 +308,7 @@ fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
 /// `bind` of a listener of its own: addresses with their ports, and Unix sockets.
 fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
     const HELP: &str = "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
+    const SHORTER: &str = "most systems allow 107 bytes: put it somewhere else, such as unix:/run/countersign.sock";
     let texts = reader.list("bind").unwrap_or_default();
     if texts.is_empty() {
         let message = format!("bind is required in {} section", reader.section);
@@ -212,6 +318,10 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
     for text in texts {
         let path = text.strip_prefix("unix:").map(PathBuf::from).filter(|path| path.is_absolute());
         match path.map(Place::Unix).or_else(|| text.parse().ok().map(Place::Tcp)) {
+            Some(Place::Unix(path)) if SocketAddrUnix::new(&path).is_err() => {
+                let length = path.as_os_str().len();
+                reader.problem("bind", format!("{text:?} is too long for a Unix socket: its path has {length} bytes"), SHORTER);
+            }
             Some(place) => places.push(place),
             None => reader.problem("bind", format!("{text:?} is neither an address with a port nor a Unix socket"), HELP),
         }

@@ -113,7 +113,8 @@ impl Raw {
     }
 }
 
-/// The files that are meant: of a directory, those in it.
+/// The files that are meant: of a directory, those in it, apart from hidden ones, in
+/// which editors and copying programs keep what is not done yet.
 ///
 /// # Errors
 /// A directory that cannot be read, or has no file for us.
@@ -127,6 +128,7 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         let entries = path.read_dir().map_err(|error| Problem::new(path.display().to_string(), error.to_string()))?;
         let mut inside: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
         inside.retain(|file| file.extension().is_some_and(|extension| extension == "cfg" || extension == "toml"));
+        inside.retain(|file| file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
         inside.sort();
         if inside.is_empty() {
             return Err(Problem::new(path.display().to_string(), "the directory holds no .cfg or .toml file"));

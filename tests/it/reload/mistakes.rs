@@ -1,0 +1,73 @@
+use countersign_tests::{binary::Sandbox, certificates::Authority};
+
+use super::{SECOND, reload, second_token};
+use crate::given::{self, KEY, SIGNING};
+
+#[test]
+fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let changed = |from: &str, to: &str| format!("{}{SECOND}", SIGNING.replace(from, to));
+    let twin = SECOND.replace("https://second/", "https://localhost:8888/");
+    for (text, expected) in [
+        (
+            changed("expire=0", "expire"),
+            ["server.cfg:6: a line in section auth_jwt_default has no value", "write it as option = value"],
+        ),
+        (changed(KEY, "c2hvcnQ"), ["server.cfg:5: HS256 requires a key of 32 bytes", "countersign key generate makes one"]),
+        (format!("{SIGNING}{twin}"), ["server.cfg:12: Only one configuration per issuer", "auth_jwt_default has the issuer"]),
+        (
+            changed("sign=true", "sign=false"),
+            ["One auth_jwt section should have sign set to true", "set sign = true in exactly one"],
+        ),
+        (changed("sign=true", "sign=true\njwt_username_claim=email"), ["server.cfg:4: auth config auth_jwt_default", "remove"]),
+        (format!("{SIGNING}{SECOND}[log]\nrequests=some\n"), ["server.cfg:16: requests", "off, refused, all"]),
+    ] {
+        let said = reload(&sandbox, &server, &text);
+        assert!(said.contains("\"level\":\"ERROR\"") && said.contains("nothing has changed"), "{said}");
+        assert!(expected.iter().all(|words| said.contains(words)), "{expected:?} in {said}");
+        assert_eq!((server.auth(&given::good_token()).status, server.auth(&second_token()).status), (200, 401), "{text}");
+    }
+    assert!(!server.log().contains(KEY), "the key is in the log");
+    // Mended, and nobody has to say so.
+    let said = server.reloaded_by(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
+    assert!(said.contains("is in force"), "{said}");
+    assert_eq!(server.auth(&second_token()).status, 200);
+}
+
+#[test]
+fn an_unknown_option_in_toml_changes_nothing() {
+    let sandbox = Sandbox::new();
+    let text = format!(
+        "[server]\nbind_port = 0\n[metrics]\nbind_port = 0\n[auth_jwt_default]\nalgorithm = \"HS256\"\nsign = true\n\
+         client_types = [\"api\"]\nkey = \"{KEY}\"\naudience = \"https://localhost:8888/\"\n"
+    );
+    let config = sandbox.replace("server.toml", &text);
+    let server = sandbox.start(["--config", config.to_str().unwrap()]);
+    let token = given::good_token();
+    assert_eq!(server.auth(&token).status, 200);
+    let said = server.reloaded_by(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
+    assert!(said.contains("server.toml:10: unknown option audiance") && said.contains("did you mean audience?"), "{said}");
+    assert_eq!(server.auth(&token).status, 200);
+    sandbox.replace("server.toml", text.replace("= true", "= tru"));
+    let said = server.reload();
+    assert!(said.contains("server.toml") && said.contains("nothing has changed"), "{said}");
+    let other = text.replace("\"https://localhost:8888/\"", "\"other\"");
+    let said = server.reloaded_by(|| drop(sandbox.replace("server.toml", other)));
+    assert!(said.contains("is in force"), "{said}");
+    assert_eq!(server.auth(&token).status, 401);
+}
+
+#[test]
+fn what_is_mended_in_another_file_is_taken_over_too() {
+    let (sandbox, authority) = (Sandbox::new(), Authority::root("ours"));
+    let server = sandbox.serve(SIGNING);
+    let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
+    let said = reload(&sandbox, &server, &format!("{SIGNING}{SECOND}{tls}"));
+    assert!(said.contains("Failed to load ssl certificate"), "{said}");
+    assert_eq!(server.auth(&second_token()).status, 401, "not the half of it that could be used");
+    let said = server.reloaded_by(|| drop(authority.server().write(sandbox.path())));
+    assert!(said.contains("is in force"), "{said}");
+    // Said once, however often it was tried.
+    assert_eq!(server.reloads(), 2, "{}", server.log());
+}

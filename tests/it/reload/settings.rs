@@ -1,0 +1,208 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use countersign_tests::{
+    binary::Sandbox,
+    http::{Connection, request},
+    openssl::SigningKey,
+    providers::JwksServer,
+};
+use serde_json::{Value, json};
+
+use super::{SECOND, ask, reload, second_token, take_over};
+use crate::given::{self, SIGNING, key_set};
+
+#[test]
+fn a_new_issuer_is_accepted_and_one_that_is_gone_is_not() {
+    let (sandbox, token) = (Sandbox::new(), second_token());
+    let server = sandbox.serve(SIGNING);
+    let mut connection = Connection::open(server.address);
+    assert_eq!(ask(&mut connection, &token), 401);
+    take_over(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
+    // Often enough for it to be remembered.
+    for _ in 0..3 {
+        assert_eq!(ask(&mut connection, &token), 200);
+    }
+    assert_eq!(server.verify(&token).status, 200);
+    take_over(&sandbox, &server, SIGNING);
+    assert_eq!(ask(&mut connection, &token), 401, "with the next request, on the same connection");
+    assert_eq!((server.verify(&token).status, server.auth(&given::good_token()).status), (401, 200));
+    take_over(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
+    assert_eq!(ask(&mut connection, &token), 200);
+}
+
+#[test]
+fn without_any_issuer_nobody_comes_in() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    assert_eq!(server.auth(&given::good_token()).status, 200);
+    take_over(&sandbox, &server, "");
+    assert_eq!(server.auth(&given::good_token()).status, 401);
+    assert!(server.log().contains("no auth_jwt_* section any more: every token is refused"), "{}", server.log());
+}
+
+/// The guide's section with one line replaced.
+fn with(option: &str, value: &str) -> String {
+    let line = |line: &str| match line.starts_with(&format!("{option}=")) {
+        true => format!("{option}={value}\n"),
+        false => format!("{line}\n"),
+    };
+    SIGNING.lines().map(line).collect()
+}
+
+#[test]
+fn what_tokens_must_claim_changes_with_the_next_request() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let mut connection = Connection::open(server.address);
+    let token = given::good_token();
+    let other = given::token(&given::claims(json!({ "aud": "other" })));
+    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (200, 401));
+    take_over(&sandbox, &server, &with("audience", "other"));
+    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (401, 200));
+    take_over(&sandbox, &server, &with("audience", "other\nclaims=sub is carol"));
+    assert_eq!(ask(&mut connection, &other), 401);
+    let carol = given::token(&given::claims(json!({ "aud": "other", "sub": "carol" })));
+    assert_eq!(ask(&mut connection, &carol), 200);
+    take_over(&sandbox, &server, SIGNING);
+    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (200, 401));
+    // Another secret, and what was signed with the old one is dead.
+    take_over(&sandbox, &server, &with("key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"));
+    assert_eq!(ask(&mut connection, &token), 401);
+}
+
+#[test]
+fn what_answers_say_changes_with_the_next_request() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let mut connection = Connection::open(server.address);
+    let mut auth = |token: &str| {
+        connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+        connection.receive(false)
+    };
+    let token = given::good_token();
+    assert_eq!(auth(&token).header("x-auth-user"), Some("bob"));
+    take_over(&sandbox, &server, &format!("{SIGNING}[identity_headers]\nuser=X-Who\ntenant=\n"));
+    let answer = auth(&token);
+    assert_eq!((answer.header("x-who"), answer.header("x-auth-user"), answer.header("x-auth-tenant")), (Some("bob"), None, None));
+    assert_eq!(auth("a.b.c").status, 401);
+    take_over(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n"));
+    let answer = auth(&token);
+    assert_eq!((auth("a.b.c").status, answer.header("x-who"), answer.header("x-auth-user")), (403, None, Some("bob")));
+    take_over(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n[server]\nrejected_token_status=401\n"));
+    assert_eq!(auth("a.b.c").status, 401);
+}
+
+#[test]
+fn clients_that_may_revoke_come_and_go() {
+    let sandbox = Sandbox::new();
+    let made = sandbox.run(["key", "client", "ci"]);
+    let (secret, line) = {
+        let words: Vec<_> = made.text().split_whitespace().collect();
+        let hash = words.iter().find(|word| word.contains("sha256:")).unwrap();
+        let hash = &hash[hash.find("sha256:").unwrap()..];
+        let secret = words.iter().rev().find(|word| word.len() > 30 && !word.contains("sha256:")).unwrap();
+        ((*secret).to_owned(), format!("[api_clients]\nci = {hash}\n"))
+    };
+    let server = sandbox.serve(SIGNING);
+    let token = given::good_token();
+    let body = format!("token={token}&client_id=ci&client_secret={secret}");
+    let head = "POST /v1/revoke HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let revoke = || request(server.address, head, body.as_bytes()).status;
+    assert_eq!(revoke(), 401);
+    take_over(&sandbox, &server, &format!("{SIGNING}{line}"));
+    assert_eq!((revoke(), server.auth(&token).status), (200, 401));
+    take_over(&sandbox, &server, SIGNING);
+    assert_eq!((revoke(), server.auth(&token).status), (401, 401), "what is revoked stays revoked");
+}
+
+#[test]
+fn who_is_believed_and_what_is_written_down_changes() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let mut connection = Connection::open(server.address);
+    let mut lines = || -> Vec<Value> {
+        let head = "GET /auth HTTP/1.1\r\nX-Forwarded-For: 203.0.113.9\r\nX-Original-Method: PUT\r\nX-Original-URI: /orders\r\n";
+        connection.send(head, b"");
+        assert_eq!(connection.receive(false).status, 401);
+        let log = server.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["target"] == "request").collect()
+    };
+    assert_eq!(lines().len(), 0);
+    take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=all\n"));
+    let written = lines();
+    let [line] = &written[..] else { panic!("{written:?}") };
+    assert_eq!((&line["client"], &line["method"], &line["uri"]), (&json!("127.0.0.1"), &json!("GET"), &json!("/auth")));
+    let believing = "[listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n";
+    take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=refused\n{believing}"));
+    let line = lines().pop().unwrap();
+    assert_eq!((&line["client"], &line["method"], &line["uri"]), (&json!("203.0.113.9"), &json!("PUT"), &json!("/orders")));
+    take_over(&sandbox, &server, SIGNING);
+    assert_eq!(lines().len(), 2);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&format!("{SIGNING}[listener_gone]\nbind=127.0.0.1:0\n"));
+    let next = format!(
+        "{SIGNING}{SECOND}[listen]\nthreads=7\n[cache]\nmegabytes=1\n[limits]\nidle_timeout=5\n[log]\nformat=human\n\
+         [revocation]\ncapacity=77\n[listener_new]\nbind=127.0.0.1:0\n[server]\nbind_address=127.0.0.2\n"
+    );
+    // Every time: what is not in force is not forgotten after it was said once.
+    for _ in 0..2 {
+        let said = reload(&sandbox, &server, &next);
+        for name in [
+            "threads in [listen]",
+            "[cache]",
+            "[limits]",
+            "format in [log]",
+            "[revocation]",
+            "listener new",
+            "listener gone",
+            "where listener main is",
+        ] {
+            assert!(said.contains(name), "{name} is not in {said}");
+        }
+        assert!(said.contains("\"level\":\"WARN\"") && said.contains("is in force, but for what waits for a restart"), "{said}");
+        assert_eq!(server.auth(&second_token()).status, 200);
+    }
+    let back = reload(&sandbox, &server, &format!("{SIGNING}[listener_gone]\nbind=127.0.0.1:0\n"));
+    assert!(!back.contains("restart"), "{back}");
+}
+
+#[test]
+fn no_request_fails_during_twenty_reloads() {
+    let key = SigningKey::generate("ES256", "k");
+    let provider = JwksServer::start(&key_set(&[&key]));
+    let configuration = |second: &str| given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())) + second;
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration(""));
+    let tokens = [given::good_token(), key.token(&given::claims_of("https://idp/"))];
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = tokens.each_ref().map(|token| {
+            let (address, is_over) = (server.address, &is_over);
+            scope.spawn(move || {
+                let mut connection = Connection::open(address);
+                let mut answers = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(ask(&mut connection, token), 200);
+                    answers += 1;
+                    std::thread::yield_now();
+                }
+                answers
+            })
+        });
+        for round in 0..20 {
+            let second = [SECOND, "[identity_headers]\nuser=X-Who\n"][round % 2];
+            take_over(&sandbox, &server, &configuration(second));
+            assert_eq!(server.operations("/ready").status, 200);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for asking in asking {
+            assert!(asking.join().unwrap() > 20);
+        }
+    });
+    assert_eq!(provider.requests(), 1);
+}
