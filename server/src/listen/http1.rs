@@ -267,6 +267,8 @@ impl<'c> Connection<'c> {
 
     /// Closes; first, while the client is sending, listens to it for a while.
     async fn close(&mut self, is_sending: bool) {
+        // What has come already and is not answered may not be all there is.
+        let is_sending = is_sending || !self.rest.is_empty();
         let watch = Rc::clone(&self.watch);
         watch.due_within(LINGER);
         if is_sending || self.stream.is_encrypted() {
