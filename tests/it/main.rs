@@ -34,6 +34,8 @@ mod bad_providers;
 mod openid;
 /// Starting, stopping, probes and metrics.
 mod operations;
+/// What connections may cost and what they may claim, whoever is at their other end.
+mod hardening;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
 /// `POST /v1/verify`.
