@@ -36,6 +36,8 @@ mod openid;
 mod operations;
 /// A configuration that changes while the server runs.
 mod reload;
+/// What connections may cost and what they may claim, whoever is at their other end.
+mod hardening;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
 /// `POST /v1/verify`.
