@@ -33,7 +33,7 @@ fn one_connection_too_many_is_told_to_come_again() {
     eventually(|| {
         let mut next = Connection::open(server.address);
         // It may be refused before it has asked.
-        let _refused = std::io::Write::write_all(&mut &*next.stream(), question("").as_bytes());
+        let _refused = std::io::Write::write_all(&mut next.stream(), question("").as_bytes());
         next.wait().is_ok() && next.receive(false).status == 200
     });
 }

@@ -93,7 +93,7 @@ fn told_twice_a_server_stops_at_once() {
         server.signal(first);
         eventually(|| TcpStream::connect(server.address).is_err());
         // It is still there for what it has begun.
-        assert!((&*busy.stream()).write_all(b"x").is_ok());
+        assert!(busy.stream().write_all(b"x").is_ok());
         assert_eq!(server.operations("/ready").status, 503);
         let (status, _) = server.stop(second);
         assert_eq!(status.code(), Some(0), "{first} {second}");

@@ -118,7 +118,7 @@ fn garbage_on_any_port_disturbs_nobody() {
         let throw = |address: SocketAddr| {
             let mut connection = Connection::open(address);
             // It may be turned away before it has said all of it.
-            let _turned_away = (&*connection.stream()).write_all(&bytes);
+            let _turned_away = connection.stream().write_all(&bytes);
             let _gone = connection.stream().shutdown(std::net::Shutdown::Write);
             connection.receive_all()
         };

@@ -27,7 +27,7 @@ fn drip(connection: &mut Connection, byte: u8) {
         match connection.wait() {
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
                 // It may have been refused in this moment.
-                let _refused = (&*connection.stream()).write(&[byte]);
+                let _refused = connection.stream().write(&[byte]);
             }
             _ => return wait(connection.stream(), 20_000),
         }

@@ -107,7 +107,7 @@ fn an_answer_of_the_old_uri_that_comes_late_is_not_heard() {
         let sandbox = Sandbox::new();
         let server = sandbox.listen(&configuration(&provider.uri(), ""));
         eventually(|| provider.requests() == 1);
-        let uri = next.as_ref().map_or(DOWN.into(), JwksServer::uri);
+        let uri = next.as_ref().map_or_else(|| DOWN.into(), JwksServer::uri);
         take_over(&sandbox, &server, &configuration(&uri, ""));
         if next.is_some() {
             eventually(|| server.auth(&new).status == 200);
