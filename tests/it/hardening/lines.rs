@@ -16,7 +16,7 @@ pub(super) fn request_lines(server: &Server<'_>, count: usize) -> Vec<Value> {
         // The last line may be half written.
         let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
         // What is wrong with a configuration is told in words.
-        let lines = whole.lines().filter(|line| !line.starts_with("warning: "));
+        let lines = whole.lines().filter(|line| !line.starts_with("warning: ") && !line.starts_with("  help: "));
         let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")));
         lines.filter(|line| line["target"] == "request" && line["listener"] != "metrics").collect::<Vec<_>>()
     };
