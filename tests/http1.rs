@@ -176,7 +176,11 @@ fn hypers(bytes: &[u8]) -> Option<Read> {
         client.write_all(bytes).await.unwrap();
         let mut connection =
             std::pin::pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
-        poll_fn(|context| Poll::Ready(drop(connection.as_mut().poll(context)))).await;
+        poll_fn(|context| {
+            let _whether_it_is_over = connection.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
     });
     read.take()
 }

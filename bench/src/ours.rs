@@ -16,8 +16,10 @@ use countersign_engine::{
 
 use crate::tokens::{NOW, SECRET, TOKEN_BYTES};
 
-pub(crate) const ISSUER: &str = "https://corpus.countersign.example/";
-pub(crate) const AUDIENCE: &str = "https://service.countersign.example/";
+/// The issuer of the tokens.
+pub const ISSUER: &str = "https://corpus.countersign.example/";
+/// Whom they are for.
+pub const AUDIENCE: &str = "https://service.countersign.example/";
 
 /// A verifier of ours for tokens of this algorithm, by these keys, without a cache.
 ///

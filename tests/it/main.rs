@@ -42,6 +42,8 @@ mod metrics;
 mod reload;
 /// The service manager: what it is told, sockets that it has opened, its units.
 mod systemd;
+/// What connections may cost and what they may claim, whoever is at their other end.
+mod hardening;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
 /// `POST /v1/verify`.

@@ -132,7 +132,10 @@ impl Heard {
             rest = &rest[head..];
             if answer.status != 100 {
                 let length = answer.header("content-length").expect("every answer has a length");
-                let length: usize = if is_to_head(place) { 0 } else { length.parse().expect("a length is a number") };
+                let length: usize = length.parse().expect("a length is a number");
+                // One that is malformed is refused with a body whatever its method.
+                let is_refused = answer.closes() && rest.len() == length;
+                let length = if is_to_head(place) && !is_refused { 0 } else { length };
                 place += 1;
                 (answer.body, rest) = (rest[..length].to_vec(), &rest[length..]);
             }

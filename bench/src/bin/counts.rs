@@ -8,6 +8,7 @@
 use std::{
     error::Error,
     hint::black_box,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::Arc,
@@ -15,10 +16,23 @@ use std::{
 
 use aws_lc_rs::signature::KeyPair as _;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_bench::{Keys, SECRET, accepts, budget, cache_of, cached_verifier, hundred_keys, tenant, verifier};
+use countersign_bench::{
+    AUDIENCE, ISSUER, Keys, SECRET, accepts, budget, cache_of, cached_verifier, hundred_keys, tenant, verifier,
+};
 use countersign_engine::{
     Algorithm, Issuer, KeySet, Verifier,
     jwks::{Origin, Policy},
+};
+use countersign_server::{
+    admission::Peer,
+    app::App,
+    config::{Config, Format, Raw},
+    listen::http1::{
+        answer::Outgoing,
+        exchange::{Link, take},
+    },
+    revocation::Desk,
+    worker::Local,
 };
 use serde_json::json;
 
@@ -33,7 +47,7 @@ const CALLS: usize = 32;
 /// The name of what is counted, and how it is made ready.
 type Scenario = (&'static str, fn(&Given) -> Work<'_>);
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 13] = [
     ("parse", parse),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
     ("cold RS256", |given| cold(given, Algorithm::Rs256)),
@@ -42,6 +56,9 @@ const SCENARIOS: [Scenario; 10] = [
     ("cached RS256, 1 token", cached),
     ("refuse what is not base64url", malformed),
     ("refuse a bad HS256 signature", badly_signed),
+    ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
+    ("/auth, a token that is none", |given| answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())),
+    ("/auth without a token", |given| answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())),
     ("replace 100 keys", replace),
     ("read a set of 100 keys", read),
 ];
@@ -155,6 +172,23 @@ fn badly_signed(given: &Given) -> Work<'_> {
     Box::new(move |call| !accepts(&verifier, forged[call].as_bytes()))
 }
 
+/// A request as a proxy makes it, from its bytes to those of the answer.
+fn answer<'g>(given: &'g Given, expected: &'static str, authorization: fn(&str) -> String) -> Work<'g> {
+    let request = |token: &String| {
+        let lines = "Host: countersign\r\nX-Original-Method: GET\r\nX-Original-URI: /page?x=1\r\nX-Forwarded-For: 192.0.2.7\r\n\
+                     User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n";
+        format!("GET /auth HTTP/1.1\r\n{lines}Authorization: {}\r\n\r\n", authorization(token)).into_bytes()
+    };
+    let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
+    let local = Local::new(given.app());
+    Box::new(move |call| {
+        let peer = Peer { gate: &local.gate, address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
+        let mut answers = Outgoing(Vec::with_capacity(1024));
+        let taken = take(Link { local: &local, peer }, &requests[call], 0, &mut answers);
+        taken.bytes == requests[call].len() && taken.step.is_none() && answers.0[9..].starts_with(expected.as_bytes())
+    })
+}
+
 fn replace(given: &Given) -> Work<'_> {
     let (sets, issuer) = (hundred_keys().map(Arc::new), tenant(0));
     let verifier = given.verifier(Algorithm::Hs256);
@@ -197,6 +231,21 @@ impl Given {
     fn keys(&self, algorithm: Algorithm) -> KeySet {
         let jwks = std::fs::read(self.directory.join(format!("{algorithm}.json"))).expect("a set of keys");
         KeySet::from_jwks(&jwks, POLICY).expect("a set of keys").0
+    }
+
+    /// A server that verifies RS256 tokens.
+    fn app(&self) -> Arc<App> {
+        let jwks = std::fs::read_to_string(self.directory.join("RS256.json")).expect("a set of keys");
+        let text = format!(
+            "[auth_jwt_signing]\nalgorithm=HS256\nsign=true\nclient_types=api\nkey={}\n\
+             [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
+            encode(&SECRET)
+        );
+        let (mut raw, mut problems) = (Raw::default(), Vec::new());
+        raw.add("bench", &text, Format::Ini, &mut problems);
+        let config = Config::from_raw(raw).unwrap_or_else(|problems| panic!("{problems}"));
+        let desk = Desk::open(Err("nothing is revoked".into()), 0, None).expect("a desk");
+        App::new(config, 1, desk).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     fn verifier(&self, algorithm: Algorithm) -> Verifier {

@@ -55,6 +55,8 @@ pub struct Connection<'c> {
     seen: usize,
     /// Answers that the client has not taken yet.
     unsent: Outgoing,
+    /// Whether nothing of what was taken is still on its way through TLS.
+    is_flushed: bool,
     /// What to do when they are sent.
     then: Option<Step<'c>>,
     phase: Phase,
@@ -80,7 +82,7 @@ impl<'c> Connection<'c> {
     /// A connection of which nothing was read yet.
     pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream) -> Self {
         let (rest, unsent) = (Vec::new(), Outgoing::default());
-        Self { link, watch, stream, rest, seen: 0, unsent, then: None, phase: Phase::Busy }
+        Self { link, watch, stream, rest, seen: 0, unsent, is_flushed: true, then: None, phase: Phase::Busy }
     }
 
     /// Serves it to its end.
@@ -153,7 +155,7 @@ impl<'c> Connection<'c> {
 
     /// Sends the answers there are.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.0.is_empty() {
+        if self.unsent.0.is_empty() && self.is_flushed {
             return Poll::Ready(Ok(()));
         }
         let mut sent = 0;
@@ -169,7 +171,13 @@ impl<'c> Connection<'c> {
             }
         }
         self.link.local.buffers.return_output(&mut self.unsent.0);
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // TLS takes more than the socket does: what it holds has to be seen off too.
+        self.is_flushed = flushed.is_ready();
+        if !self.is_flushed {
+            self.enter(Phase::Writing);
+        }
+        flushed
     }
 
     /// Begins to wait for something, unless it waits for it already: who sends a byte
@@ -259,6 +267,8 @@ impl<'c> Connection<'c> {
 
     /// Closes; first, while the client is sending, listens to it for a while.
     async fn close(&mut self, is_sending: bool) {
+        // What has come already and is not answered may not be all there is.
+        let is_sending = is_sending || !self.rest.is_empty();
         let watch = Rc::clone(&self.watch);
         watch.due_within(LINGER);
         if is_sending || self.stream.is_encrypted() {

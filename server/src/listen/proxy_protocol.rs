@@ -33,11 +33,16 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     if header.command == Command::Local {
         return Ok(None);
     }
-    Ok(match header.addresses {
-        Addresses::IPv4(addresses) => Some(addresses.source_address.into()),
-        Addresses::IPv6(addresses) => Some(addresses.source_address.into()),
-        Addresses::Unix(_) | Addresses::Unspecified => None,
-    })
+    let source: IpAddr = match header.addresses {
+        Addresses::IPv4(addresses) => addresses.source_address.into(),
+        Addresses::IPv6(addresses) => addresses.source_address.into(),
+        Addresses::Unix(_) | Addresses::Unspecified => return Ok(None),
+    };
+    // Nobody is there, and here it stands for whoever is at a Unix socket.
+    if source.to_canonical().is_unspecified() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the PROXY protocol header names no client"));
+    }
+    Ok(Some(source))
 }
 
 #[cfg(test)]
@@ -88,6 +93,9 @@ mod tests {
             header(0x21, 0x11, &v4[..11]),
             header(0x21, 0x41, &v4),
             header(0x21, 0x11, &[0; MOST + 1]),
+            header(0x21, 0x11, &[0; 12]),
+            header(0x21, 0x21, &[0; 36]),
+            header(0x21, 0x21, &[&[0; 10][..], &[0xff; 2], &[0; 24]].concat()),
         ] {
             assert_eq!(read_all(&bytes).0, Err(io::ErrorKind::InvalidData), "{bytes:?}");
         }

@@ -308,9 +308,15 @@ fn digits(value: &[u8]) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Nothing in it that could end a host's name (RFC 3986 section 3.2.2).
+/// Nothing in it but what a host and its port are made of (RFC 3986 section 3.2.2), and
+/// no comma, which could part two of them.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_graphic() && !b"/\\?#@,\"<>^`{|}".contains(byte))
+    let is_part = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    };
+    value.iter().all(is_part)
 }
 
 #[cfg(test)]

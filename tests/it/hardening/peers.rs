@@ -1,0 +1,158 @@
+use std::net::SocketAddr;
+
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    http::Connection,
+    proxies::{Running, free_address},
+};
+use serde_json::Value;
+
+use super::{lines::request_lines, question, refused, served, unharmed};
+use crate::given::SIGNING;
+
+const LOG: &str = "[log]\nrequests=all\nformat=json\n";
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header of the PROXY protocol.
+fn proxy(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    [SIGNATURE, &[command, family], &u16::try_from(rest.len()).unwrap().to_be_bytes(), rest].concat()
+}
+
+/// From 198.51.100.7.
+fn from_client() -> Vec<u8> {
+    proxy(0x21, 0x11, &[198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187])
+}
+
+fn serve<'s>(sandbox: &'s Sandbox, listen: &str) -> Server<'s> {
+    sandbox.serve(&format!("{SIGNING}{LOG}[listen]\n{listen}\n"))
+}
+
+/// Asks once with these bytes before the request and these lines in it.
+fn asked(address: SocketAddr, before: &[u8], lines: &str) -> u16 {
+    let mut connection = Connection::open(address);
+    connection.send_raw(&[before, question(lines).as_bytes()].concat());
+    connection.receive(false).status
+}
+
+#[test]
+fn e1_the_proxy_protocol_is_spoken_by_proxies() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1");
+    let v6 = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], [0; 16]].concat();
+    let cases = [
+        (from_client(), "", "198.51.100.7"),
+        (proxy(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), "", "2001:db8::7"),
+        // To see whether we answer; and a client that is not told.
+        (proxy(0x20, 0, &[]), "", "127.0.0.1"),
+        (proxy(0x21, 0, &[]), "", "127.0.0.1"),
+        // Now that the client is known, it is the client who sent the lines.
+        (from_client(), "X-Forwarded-For: 203.0.113.1\r\n", "198.51.100.7"),
+    ];
+    for (before, lines, _) in &cases {
+        assert_eq!(asked(server.address, before, lines), 200);
+    }
+    let clients: Vec<_> = request_lines(&server, cases.len()).iter().map(|line| line["client"].clone()).collect();
+    assert_eq!(clients, cases.map(|(_, _, client)| client));
+    // A proxy that does not speak it is not heard, whatever else it says.
+    for bytes in [question("").into_bytes(), b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(), proxy(0x31, 0x11, &[0; 12])] {
+        let mut connection = Connection::open(server.address);
+        connection.send_raw(&[bytes, question("").into_bytes()].concat());
+        assert_eq!(connection.receive_all(), b"");
+    }
+    request_lines(&server, clients.len());
+}
+
+#[test]
+fn e1_the_proxy_protocol_of_anybody_else_is_no_request() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=10.0.0.0/8, unix");
+    let mut connection = Connection::open(server.address);
+    connection.send_raw(&[&from_client()[..], question("").as_bytes()].concat());
+    refused(&mut connection, 400, "head");
+    served(&mut Connection::open(server.address));
+    assert_eq!(request_lines(&server, 1)[0]["client"], "127.0.0.1");
+}
+
+#[test]
+fn e1_the_other_end_of_a_unix_socket_is_no_address_to_claim() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1, unix");
+    let mapped = [&[0; 10][..], &[0xff; 2], &[0; 24]].concat();
+    for before in [proxy(0x21, 0x11, &[0; 12]), proxy(0x21, 0x21, &[0; 36]), proxy(0x21, 0x21, &mapped)] {
+        let mut connection = Connection::open(server.address);
+        connection.send_raw(&[&before, question("X-Forwarded-For: 203.0.113.1\r\n").as_bytes()].concat());
+        assert_eq!(connection.receive_all(), b"", "{before:?}");
+    }
+    assert_eq!(asked(server.address, &from_client(), ""), 200);
+    request_lines(&server, 1);
+}
+
+#[test]
+fn a_real_haproxy_tells_who_its_clients_are() {
+    let sandbox = Sandbox::new();
+    let (front, back) = (free_address(), free_address());
+    let listener = format!("[listener_proxied]\nbind={back}\nproxy_protocol=true\ntrusted_proxies=127.0.0.0/8\n");
+    let server = sandbox.serve(&format!("{SIGNING}{LOG}{listener}"));
+    let configuration = sandbox.file(
+        "haproxy.cfg",
+        format!(
+            "defaults\n mode tcp\n timeout connect 20s\n timeout client 60s\n timeout server 60s\n\
+             listen all\n bind {front}\n server one {back} send-proxy-v2\n"
+        ),
+    );
+    let mut command = std::process::Command::new("haproxy");
+    command.arg("-f").arg(configuration);
+    let _haproxy = Running::start(command, sandbox.path(), front);
+    let before = request_lines_of(&server, "proxied").len();
+    let mut connection = Connection::open(front);
+    let from = connection.stream().local_addr().unwrap().ip().to_string();
+    served(&mut connection);
+    served(&mut connection);
+    countersign_tests::eventually(|| request_lines_of(&server, "proxied").len() >= before + 2);
+    for line in &request_lines_of(&server, "proxied")[before..] {
+        assert_eq!(line["client"].as_str(), Some(&*from), "{line}");
+    }
+    unharmed(&server);
+}
+
+fn request_lines_of(server: &Server<'_>, listener: &str) -> Vec<Value> {
+    let log = server.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["target"] == "request" && line["listener"] == listener).collect()
+}
+
+/// What a proxy could say, in every way there is.
+const SAID: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Real-IP: 203.0.113.66\r\nForwarded: for=203.0.113.67\r\n\
+                    X-Original-Method: PUT\r\nX-Original-URI: /nginx?secret\r\n\
+                    X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /forwarded?secret\r\nX-Request-ID: said\r\n";
+
+#[test]
+fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect() {
+    for (options, expected) in [
+        ("", ["127.0.0.1", "GET", "/auth"]),
+        ("dialect=nginx", ["127.0.0.1", "GET", "/auth"]),
+        ("trusted_proxies=10.0.0.0/8\ndialect=nginx", ["127.0.0.1", "GET", "/auth"]),
+        ("trusted_proxies=10.0.0.0/8\ndialect=x-forwarded\nclient_address_header=X-Real-IP", ["127.0.0.1", "GET", "/auth"]),
+        ("trusted_proxies=127.0.0.1", ["198.51.100.7", "GET", "/auth"]),
+        ("trusted_proxies=127.0.0.1\nclient_address_header=X-Real-IP", ["203.0.113.66", "GET", "/auth"]),
+        ("trusted_proxies=127.0.0.1\ndialect=nginx", ["198.51.100.7", "PUT", "/nginx"]),
+        ("trusted_proxies=127.0.0.1\ndialect=x-forwarded", ["198.51.100.7", "DELETE", "/forwarded"]),
+        ("trusted_proxies=127.0.0.1\ndialect=envoy-path", ["198.51.100.7", "GET", "/auth"]),
+    ] {
+        let sandbox = Sandbox::new();
+        let server = serve(&sandbox, options);
+        assert_eq!(asked(server.address, b"", SAID), 200);
+        let line = &request_lines(&server, 1)[0];
+        assert_eq!(["client", "method", "uri"].map(|name| line[name].as_str().unwrap()), expected, "{options}");
+        assert_eq!(line["request_id"] == "said", options.contains("127.0.0.1"), "{options}");
+    }
+}
+
+#[test]
+fn e1_what_is_said_twice_is_believed_of_nobody() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "trusted_proxies=127.0.0.1\ndialect=nginx");
+    let twice = "X-Original-Method: PUT\r\nX-Original-URI: /one\r\nX-Original-URI: /two\r\n";
+    assert_eq!(asked(server.address, b"", twice), 200);
+    assert_eq!(request_lines(&server, 1)[0]["uri"], "/auth");
+}
