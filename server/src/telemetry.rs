@@ -1,7 +1,17 @@
 //! Logs, on standard error. No token and no key is ever among them.
 
-use std::{env::VarError, error::Error as _, io::IsTerminal as _};
+use std::{
+    env::VarError,
+    error::Error as _,
+    io::{self, IsTerminal as _, StderrLock, Write},
+    iter::once,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pipe::PIPE_BUF,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -13,18 +23,67 @@ pub fn start_logging(format: LogFormat) {
     let fault = asked.as_ref().err().filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
     let fault = fault.map(ToString::to_string);
     let filter = asked.unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Unhurried);
     let for_people = match format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
     if for_people {
-        log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+        log.with_target(false).with_ansi(io::stderr().is_terminal()).init();
     } else {
         log.json().flatten_event(true).init();
     }
     if let Some(fault) = fault {
         tracing::warn!("COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info");
     }
+}
+
+/// Standard error, written to only where there is room. Whoever reads it may have
+/// stopped reading, and the threads that serve requests are not to wait for that: lines
+/// that do not fit are lost, and how many is said when others fit again.
+///
+/// # Synchronization
+/// The numbers are relaxed: they are changed under the lock of standard error, but for
+/// telling, which may tell one line late.
+struct Unhurried;
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+/// Whether the last line went out without its end.
+static CUT_OFF: AtomicBool = AtomicBool::new(false);
+
+impl Write for Unhurried {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let is_written = write_line(&mut io::stderr().lock(), line)?;
+        if !is_written {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        } else if let lost @ 1.. = LOST.swap(0, Ordering::Relaxed) {
+            tracing::warn!("{lost} lines of the log are lost: whoever reads it did not");
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says whether the line is out.
+fn write_line(out: &mut StderrLock<'_>, line: &[u8]) -> io::Result<bool> {
+    let end_of_the_last: &[u8] = if CUT_OFF.load(Ordering::Relaxed) { b"\n" } else { b"" };
+    // Where there is room at all, so much fits without waiting.
+    for part in once(end_of_the_last).chain(line.chunks(PIPE_BUF)).filter(|part| !part.is_empty()) {
+        if !has_room(out) {
+            return Ok(false);
+        }
+        out.write_all(part)?;
+        CUT_OFF.store(!part.ends_with(b"\n"), Ordering::Relaxed);
+    }
+    Ok(true)
+}
+
+fn has_room(out: &StderrLock<'_>) -> bool {
+    let mut asked = [PollFd::new(out, PollFlags::OUT)];
+    // What cannot be asked is written to.
+    poll(&mut asked, Some(&Timespec::default())).map_or(true, |answered| answered > 0)
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read as _, sync::Mutex};
 
 use countersign_tests::{
     binary::{Sandbox, Server},
@@ -152,6 +152,45 @@ fn what_is_logged_can_be_filtered_and_a_filter_that_is_none_is_named() {
     let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", "request=loud");
     let server = sandbox.serve(&configuration);
     assert!(server.log().contains("COUNTERSIGN_LOG cannot be read, so it is info"), "{}", server.log());
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    /// More than a pipe holds, by far.
+    const MANY: usize = 2000;
+    const LOST: &str = " lines of the log are lost";
+    let sandbox = Sandbox::new();
+    let (mut log, end) = std::io::pipe().unwrap();
+    let server = sandbox.serve_with_log(&format!("{SIGNING}[log]\nrequests=all\n"), end);
+    let mut connection = Connection::open(server.address);
+    let long = format!("GET /auth/{} HTTP/1.1\r\n", "\"".repeat(5000));
+    let mut ask = |head: &str| {
+        connection.send(head, b"");
+        assert_eq!(connection.receive(false).status, 401);
+    };
+    (0..MANY).for_each(|number| ask(if number % 10 == 0 { &long } else { "GET /auth HTTP/1.1\r\n" }));
+    // Now somebody reads.
+    let text = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut some = [0; 4096];
+            while let Ok(length @ 1..) = log.read(&mut some) {
+                text.lock().unwrap().extend_from_slice(&some[..length]);
+            }
+        });
+        eventually(|| {
+            ask("GET /auth HTTP/1.1\r\n");
+            String::from_utf8_lossy(&text.lock().unwrap()).contains(LOST)
+        });
+        assert!(server.stop("TERM").0.success());
+    });
+    let text = String::from_utf8(text.into_inner().unwrap()).unwrap();
+    let (whole, cut): (Vec<_>, Vec<_>) = text.lines().partition(|line| serde_json::from_str::<Value>(line).is_ok());
+    assert!(cut.len() <= 1, "{cut:?}");
+    let count = |line: &&str| line.split_once(LOST)?.0.rsplit('"').next()?.parse::<usize>().ok();
+    let lost: usize = whole.iter().filter_map(count).sum();
+    let written = whole.iter().filter(|line| line.contains("\"route\":\"auth\"")).count();
+    assert!(lost > 0 && lost + written > MANY, "{lost} lost and {written} written");
 }
 
 #[test]

@@ -172,6 +172,18 @@ impl Sandbox {
         self.wait_for(command)
     }
 
+    /// Starts a server as [`serve`](Self::serve) does, which logs somewhere else.
+    pub fn serve_with_log(&self, configuration: &str, log: impl Into<Stdio>) -> Server<'_> {
+        self.file("log", "");
+        let ports = self.replace("ports.cfg", "[server]\nbind_port=0\n[metrics]\nbind_port=0\n");
+        let config = self.replace("server.cfg", configuration);
+        let mut command = self.command([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()]);
+        command.stdin(Stdio::null()).stderr(log);
+        let server = self.wait_for(command);
+        server.wait_until_ready();
+        server
+    }
+
     /// Starts a server as systemd does for which it has opened two sockets, and waits
     /// until it listens.
     pub fn activate(&self, sockets: [&OwnedFd; 2], configuration: &str) -> Server<'_> {
