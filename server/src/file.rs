@@ -30,8 +30,9 @@ impl Version {
     #[must_use]
     pub fn of(about: &Metadata) -> Option<Self> {
         let now = i128::from(clock::now().0);
-        let is_over = |time: i64| i128::from(time) + 2 < now;
-        let is_settled = is_over(about.mtime()) || (i128::from(about.mtime()) > now + 2 && is_over(about.ctime()));
+        let [modified, changed] = [about.mtime(), about.ctime()].map(i128::from);
+        let is_near = |time: i128| (time - now).abs() <= 2;
+        let is_settled = !is_near(modified) && (modified < now || !is_near(changed));
         is_settled.then(|| {
             Self([
                 about.dev().into(),
