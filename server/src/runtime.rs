@@ -80,11 +80,11 @@ async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: 
     spawn_local(reload_when_told(signal(SignalKind::hangup())?, tell));
     keysource::spawn(app)?;
     reload::spawn(app, watched, told)?;
+    let local = Rc::new(Local::new(Arc::clone(app)));
+    let crew = Rc::new(Crew::start(Rc::clone(&local), threads)?);
     listening(&bound(app, &acceptors));
     reload::notify(&[NotifyState::Ready]);
 
-    let local = Rc::new(Local::new(Arc::clone(app)));
-    let crew = Rc::new(Crew::start(Rc::clone(&local), threads)?);
     let looking_after = Rc::clone(&crew);
     spawn_local(async move { looking_after.sweep().await });
     // Every connection of theirs holds on to it.
