@@ -97,6 +97,8 @@ impl<'c> Connection<'c> {
                     self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, false, &mut self.unsent));
                     self.phase = Phase::Busy;
                 }
+                // Under TLS even this is said.
+                Err(TooLate) if self.phase == Phase::Idle => return Box::pin(self.close(false)).await,
                 Err(TooLate) => return,
             }
         }

@@ -95,6 +95,19 @@ fn an_idle_connection_ends_without_a_word() {
     unharmed(&server);
 }
 
+#[test]
+fn an_idle_connection_under_tls_ends_with_a_word_of_tls() {
+    let sandbox = Sandbox::new();
+    let authority = Authority::root("ours");
+    authority.server().write(sandbox.path());
+    let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
+    let server = sandbox.serve(&format!("{}{tls}", with_limits("idle_timeout=1")));
+    let client = Client::new(&authority, &Wishes::default());
+    let mut idle = Connection::over(StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap()));
+    served(&mut idle);
+    assert!(idle.is_closed(), "by an end, not by a break");
+}
+
 /// How a record of TLS begins that says what is wrong.
 const ALERT: &[u8] = b"\x15\x03\x03";
 /// A header of the PROXY protocol, of a proxy that wants to see whether we answer.

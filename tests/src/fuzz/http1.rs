@@ -92,8 +92,8 @@ impl Asked {
             let mut lines = [EMPTY_HEADER; 100];
             let mut request = httparse::Request::new(&mut lines);
             let Ok(Status::Complete(head)) = request.parse(&bytes[start..]) else { return asked };
-            let is_read = request.method == Some("POST")
-                && request.path.is_some_and(|path| path.contains("/v1/verify") || path.contains("/v1/revoke"));
+            let path = request.path.and_then(|path| path.split('?').next());
+            let is_read = request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"));
             let lines = &*request.headers;
             let has_body = lines.iter().any(|line| is(line, "content-length") || is(line, "transfer-encoding"));
             if has_body && !is_read {
