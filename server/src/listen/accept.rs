@@ -12,7 +12,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use rustix::net::{Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::peer::UNIX;
@@ -66,6 +66,10 @@ impl Accepted {
     pub fn refuse(self, answer: &[u8]) {
         // To a socket that nothing was written to, it fits.
         let _gone_already = rustix::io::write(&self.socket, answer);
+        // To close with something unread would break the connection, and with it the answer.
+        let _gone_already = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        let mut unread = [0; 4096];
+        while rustix::io::read(&self.socket, &mut unread).is_ok_and(|read| read == unread.len()) {}
     }
 }
 
@@ -117,18 +121,24 @@ impl Acceptor {
 
     /// Accepts connections for ever, handing each to `hand_over`.
     pub async fn accept(self, mut hand_over: impl FnMut(Accepted)) {
+        let mut is_in_trouble = false;
         loop {
             let accepted = self.socket.async_io(Interest::READABLE, |socket| {
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
                 Ok(acceptfrom_with(socket.as_fd(), flags)?)
             });
             match accepted.await {
-                Ok((socket, address)) => hand_over(Accepted { socket, address: address_of(address) }),
+                Ok((socket, address)) => {
+                    is_in_trouble = false;
+                    hand_over(Accepted { socket, address: address_of(address) });
+                }
                 // It hung up before it was its turn.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 // Out of file descriptors, most likely: they come back when connections end.
                 Err(error) => {
-                    tracing::warn!("accepting a connection failed: {error}");
+                    if !std::mem::replace(&mut is_in_trouble, true) {
+                        tracing::warn!("accepting connections fails at {}: {error}", self.place);
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
