@@ -117,6 +117,17 @@ mod pieces {
     }
 
     #[test]
+    fn who_asks_much_at_once_lets_others_have_their_turn() {
+        const QUESTIONS: usize = 20;
+        let question = format!("GET /auth HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(8000));
+        let bytes = question.repeat(QUESTIONS);
+        let turn = FRONT.with(|front| front.hear_one_turn(bytes.as_bytes()));
+        let answered = turn.answers(|_| false).len();
+        assert!((1..QUESTIONS / 2).contains(&answered), "{answered} of {QUESTIONS} questions were answered in one turn");
+        assert_eq!(answers(bytes.as_bytes(), &[]).0.len(), QUESTIONS);
+    }
+
+    #[test]
     fn requests_that_come_byte_by_byte_are_answered_as_those_that_come_at_once() {
         let token = good();
         let bytes = format!(

@@ -2,9 +2,12 @@
 //! sockets, so that what it makes of bytes can be seen thousands of times a second.
 
 use std::{
+    future::poll_fn,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Shutdown},
     os::unix::net::UnixStream,
+    pin::pin,
+    task::Poll,
     time::Duration,
 };
 
@@ -55,14 +58,32 @@ impl Front {
         Self { local: Box::leak(Box::new(Local::new(app))), runtime }
     }
 
+    /// Hears what comes back in one turn, before other connections have theirs, when all
+    /// of this has come. The socket has to hold it, and the answers.
+    pub fn hear_one_turn(&self, bytes: &[u8]) -> Heard {
+        LocalSet::new().block_on(&self.runtime, async {
+            let (mut ours, theirs) = pair();
+            ours.write_all(bytes).expect("the socket holds it");
+            let mut serving = pin!(serve(self.local, theirs));
+            let mut heard = Heard::default();
+            while heard.bytes.is_empty() {
+                poll_fn(|context| {
+                    let is_done = serving.as_mut().poll(context).is_ready();
+                    assert!(!is_done, "the client has not gone");
+                    Poll::Ready(())
+                })
+                .await;
+                heard.listen(&mut ours).await;
+            }
+            heard
+        })
+    }
+
     /// Sends these pieces over one connection, each when the one before has had its
     /// effect, and hears what comes back until nothing more does.
     pub fn hear<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
         LocalSet::new().block_on(&self.runtime, async {
-            let (mut ours, theirs) = UnixStream::pair().expect("there are files");
-            for socket in [&ours, &theirs] {
-                socket.set_nonblocking(true).expect("sockets can wait");
-            }
+            let (mut ours, theirs) = pair();
             let served = spawn_local(serve(self.local, theirs));
             let mut heard = Heard::default();
             for piece in pieces {
@@ -86,6 +107,15 @@ impl Front {
             heard
         })
     }
+}
+
+/// Two ends of a connection, which do not block.
+fn pair() -> (UnixStream, UnixStream) {
+    let (one, other) = UnixStream::pair().expect("there are files");
+    for socket in [&one, &other] {
+        socket.set_nonblocking(true).expect("sockets can wait");
+    }
+    (one, other)
 }
 
 async fn serve(local: &'static Local, socket: UnixStream) {
