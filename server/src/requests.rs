@@ -10,7 +10,10 @@ use crate::{
     clock::Stopwatch,
     config::{Listener, Log, LoggedRequests},
     http::{Fields, only_line},
-    listen::{certificate, peer::UNIX},
+    listen::{
+        certificate,
+        peer::{NOBODY, UNIX},
+    },
     metrics::Outcome,
     routes::Route,
 };
@@ -68,7 +71,11 @@ impl Line {
     /// Writes it down.
     pub fn write(&self, answered: &Answered) {
         let Self { id, listener, client, certificate, method, uri } = self;
-        let client = if *client == UNIX { "unix".into() } else { client.to_string() };
+        let client = match *client {
+            UNIX => "unix".into(),
+            NOBODY => "unknown".into(),
+            client => client.to_string(),
+        };
         let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "request",

@@ -124,7 +124,7 @@ impl Route {
 /// The path of a request target, which may be a whole URI (RFC 9112 section 3.2.2).
 fn path_of(target: &str) -> &str {
     let behind_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    let target = behind_scheme.map_or(target, |rest| rest.find('/').map_or("/", |start| &rest[start..]));
+    let target = behind_scheme.map_or(target, |rest| rest.find(['/', '?']).map_or("/", |start| &rest[start..]));
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
@@ -214,6 +214,7 @@ mod tests {
             ("*", Route::None),
             ("http://other.example:80/auth/x?y", Route::Auth),
             ("https://other.example", Route::None),
+            ("http://other.example?/auth", Route::None),
             ("ftp://other.example/auth", Route::None),
         ] {
             assert_eq!(Route::of(target, Serves::Everything), expected, "{target}");

@@ -26,6 +26,8 @@ pub struct Proxies {
 
 /// Where the other end of a Unix socket is. No connection over IP comes from it.
 pub const UNIX: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Where somebody is of whom only that is known: nobody whom we trust.
+pub const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The most proxies one request is followed through. A list that names only proxies
 /// is not worth reading to its end.
@@ -64,7 +66,7 @@ impl Proxies {
         let lines = (0..HOPS).map_while(|nth| fields.line(&self.header, nth));
         let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(HOPS);
         for hop in hops {
-            let Some(before) = address(hop).filter(|before| *before != UNIX) else { return known };
+            let Some(before) = address(hop).filter(|before| ![UNIX, NOBODY].contains(before)) else { return known };
             known = before;
             if !self.trust(known) {
                 return known;
@@ -84,6 +86,7 @@ impl Proxies {
     pub fn trust(&self, peer: IpAddr) -> bool {
         match peer.to_canonical() {
             UNIX => self.unix,
+            NOBODY => false,
             peer => self.trusted.iter().any(|network| network.contains(peer)),
         }
     }
@@ -252,6 +255,8 @@ mod tests {
             let headers = HeaderMap::from_iter([(header.clone(), HeaderValue::from_static(text))]);
             proxies.client(UNIX, &headers).to_string()
         };
+        let everywhere = ["::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
+        assert!(!Proxies::new(everywhere.into(), true, header.clone()).trust(NOBODY));
         assert_eq!(said("198.51.100.7"), "198.51.100.7");
         assert_eq!(said("198.51.100.7, 0.0.0.0"), "0.0.0.0", "nobody can be made one by a header");
     }

@@ -9,14 +9,16 @@ use std::{io, net::IpAddr};
 use ppp::v2::{Addresses, Command, Header};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::peer::NOBODY;
+
 /// Signature, version, family and length.
 const FIXED: usize = 16;
 /// The longest rest that is read: addresses, and what balancers add to them.
 const MOST: usize = 4096;
 
 /// Reads the header, and nothing behind it. Returns where the connection really
-/// comes from; `None` if the proxy made it for itself, to see whether we answer, or
-/// does not say.
+/// comes from: [`NOBODY`] if the proxy does not say; `None` if it made the connection
+/// for itself, to see whether we answer.
 ///
 /// # Errors
 /// There is no header of this version, or the connection ends within it.
@@ -36,7 +38,8 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     let source: IpAddr = match header.addresses {
         Addresses::IPv4(addresses) => addresses.source_address.into(),
         Addresses::IPv6(addresses) => addresses.source_address.into(),
-        Addresses::Unix(_) | Addresses::Unspecified => return Ok(None),
+        // Not from the proxy, which is believed where its clients are not.
+        Addresses::Unix(_) | Addresses::Unspecified => return Ok(Some(NOBODY)),
     };
     // Nobody is there, and here it stands for whoever is at a Unix socket.
     if source.to_canonical().is_unspecified() {
@@ -74,7 +77,7 @@ mod tests {
             (header(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), Some("2001:db8::7")),
             (header(0x20, 0x11, &v4), None),
             (header(0x20, 0, &[]), None),
-            (header(0x21, 0, &[]), None),
+            (header(0x21, 0, &[]), Some("::")),
         ] {
             let (read, left) = read_all(&[&bytes[..], b"GET /"].concat());
             assert_eq!((read, left), (Ok(expected.map(|text| text.parse().unwrap())), 5));

@@ -42,9 +42,11 @@ fn e1_the_proxy_protocol_is_spoken_by_proxies() {
     let cases = [
         (from_client(), "", "198.51.100.7"),
         (proxy(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), "", "2001:db8::7"),
-        // To see whether we answer; and a client that is not told.
+        // To see whether we answer.
         (proxy(0x20, 0, &[]), "", "127.0.0.1"),
-        (proxy(0x21, 0, &[]), "", "127.0.0.1"),
+        // A client of whom nothing is said is not the proxy, and not believed.
+        (proxy(0x21, 0, &[]), "", "unknown"),
+        (proxy(0x21, 0, &[]), "X-Forwarded-For: 203.0.113.1\r\n", "unknown"),
         // Now that the client is known, it is the client who sent the lines.
         (from_client(), "X-Forwarded-For: 203.0.113.1\r\n", "198.51.100.7"),
     ];
