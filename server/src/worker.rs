@@ -34,18 +34,12 @@ impl Local {
         Self { app, gate, patience, watches: Rc::default(), buffers: Buffers::default() }
     }
 
-    /// Counts an answer, and writes it down if it is to be.
-    pub fn note(&self, server: &Server, answered: Answered, line: impl FnOnce() -> Line) {
+    /// Counts an answer, and writes it down if it is to be, and there is a line of it.
+    pub fn note(&self, server: &Server, answered: Answered, line: impl FnOnce() -> Option<Line>) {
         self.app.metrics.answered(answered.route, answered.status, Some(answered.started.elapsed()));
-        if server.log.writes_requests() && server.log.writes(answered.outcome, answered.status) {
-            line().write(&answered);
-        }
-    }
-
-    /// The same with a line that may be written already.
-    pub fn note_line(&self, server: &Server, answered: Answered, line: Option<Line>) {
-        self.app.metrics.answered(answered.route, answered.status, Some(answered.started.elapsed()));
-        if let Some(line) = line.filter(|_| server.log.writes(answered.outcome, answered.status)) {
+        if server.log.writes(answered.outcome, answered.status)
+            && let Some(line) = line()
+        {
             line.write(&answered);
         }
     }

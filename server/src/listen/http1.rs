@@ -236,7 +236,7 @@ impl<'c> Connection<'c> {
         self.unsent.response(&reply.response, manner);
         let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
         let local = self.link.local;
-        local.note_line(&local.app.server(), answered, line);
+        local.note(&local.app.server(), answered, || line);
         self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
         self.phase = Phase::Busy;
     }

@@ -160,7 +160,7 @@ impl<'r, 'b, 'c> Given<'r, 'b, 'c> {
             Decision::Later(answer) => return Some(self.pending(Asked::Question(answer))),
         };
         let answered = Answered { route: self.route, status, outcome, started: self.started };
-        self.link.local.note(self.server, answered, || self.line());
+        self.link.local.note(self.server, answered, || Some(self.line()));
         (self.manner.persistence == Persistence::Close).then_some(Step::Close { is_sending: self.behind.is_coming })
     }
 
