@@ -3,7 +3,10 @@
 
 use std::{cell::RefCell, convert::Infallible, future::poll_fn, mem::MaybeUninit, rc::Rc, task::Poll};
 
-use countersign_server::listen::http1::head::{Framing, MOST_LINES, Parsed, parse};
+use countersign_server::listen::{
+    exchange::Head as _,
+    http1::head::{Framing, MOST_LINES, Parsed, parse},
+};
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
     front::{Answer, Front},

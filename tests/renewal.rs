@@ -6,7 +6,7 @@ use std::{
 };
 
 use countersign_server::{
-    config::{Authorities, Clients, Part, TlsFiles},
+    config::{Authorities, Clients, Part, Protocols, TlsFiles},
     listen::tls::{Tls, client_certificate},
 };
 use countersign_tests::{
@@ -96,7 +96,7 @@ fn settle(path: &Path) {
 #[test]
 fn files_that_are_the_same_change_nothing() {
     let place = Place::new();
-    let tls = Tls::load(place.files_with_clients()).unwrap();
+    let tls = Tls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
     let before = tls.config();
     for _ in 0..3 {
         assert_eq!(tls.renew(), Ok(false));
@@ -118,7 +118,7 @@ fn files_that_are_the_same_change_nothing() {
 #[test]
 fn a_new_certificate_is_for_the_next_connection() {
     let place = Place::new();
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     let first = place.shown(&tls);
     let (mut client, mut server) = handshake(&place.client(None), &tls).unwrap();
     let issued = place.ours.server();
@@ -141,7 +141,7 @@ fn a_change_is_seen_even_if_length_and_times_are_the_same() {
     for (_, file) in place.files().each() {
         settle(file);
     }
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     // A file with another inode, moved into place.
     let issued = place.ours.server();
     issued.write(&{
@@ -159,7 +159,7 @@ fn a_change_is_seen_even_if_length_and_times_are_the_same() {
 #[test]
 fn a_certificate_that_waits_for_its_key_waits() {
     let place = Place::new();
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     let first = place.shown(&tls);
     let issued = place.ours.server();
     for (name, text, part) in [
@@ -183,7 +183,7 @@ fn a_certificate_that_waits_for_its_key_waits() {
 #[test]
 fn what_was_wrong_is_news_again_when_it_comes_back() {
     let place = Place::new();
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     let certificate = fs::read(place.file("tls.crt")).unwrap();
     for _ in 0..2 {
         fs::remove_file(place.file("tls.crt")).unwrap();
@@ -221,7 +221,7 @@ fn a_link_that_is_swapped_is_noticed() {
         fs::remove_file(place.file(name)).unwrap();
         symlink(Path::new("..data").join(name), place.file(name)).unwrap();
     }
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     assert_eq!((tls.renew(), place.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
     symlink("..2", place.file("..tmp")).unwrap();
     fs::rename(place.file("..tmp"), place.file("..data")).unwrap();
@@ -233,7 +233,8 @@ fn a_link_that_is_swapped_is_noticed() {
 fn tickets_outlive_a_certificate_and_are_of_one_listener() {
     for version in VERSIONS {
         let place = Place::new();
-        let (tls, other) = (Tls::load(place.files()).unwrap(), Tls::load(place.files()).unwrap());
+        let (tls, other) =
+            (Tls::load(place.files(), Protocols::HTTP1).unwrap(), Tls::load(place.files(), Protocols::HTTP1).unwrap());
         let client = Client::new(&place.ours, &Wishes { versions: &[version], ..Wishes::default() });
         let kind = |tls: &Tls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
@@ -247,7 +248,7 @@ fn tickets_outlive_a_certificate_and_are_of_one_listener() {
 #[test]
 fn a_new_list_revokes_for_the_next_connection() {
     let place = Place::new();
-    let tls = Tls::load(place.files_with_clients()).unwrap();
+    let tls = Tls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
     let issued = place.theirs.client("good", 1);
     let client = place.client(Some(&issued));
     let (_, server) = handshake(&client, &tls).unwrap();
@@ -269,14 +270,14 @@ fn a_new_list_revokes_for_the_next_connection() {
 #[test]
 fn a_client_without_a_certificate_has_none() {
     let place = Place::new();
-    let (_, server) = handshake(&place.client(None), &Tls::load(place.files()).unwrap()).unwrap();
+    let (_, server) = handshake(&place.client(None), &Tls::load(place.files(), Protocols::HTTP1).unwrap()).unwrap();
     assert_eq!(client_certificate(&server), None);
 }
 
 #[test]
 fn remarks_are_about_the_files_in_use() {
     let place = Place::new();
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     assert!(tls.remarks().is_empty());
     place.ours.server_in(OVER).write(place.directory.path());
     assert_eq!(tls.renew(), Ok(true));
@@ -287,7 +288,7 @@ fn remarks_are_about_the_files_in_use() {
 #[test]
 fn no_secret_is_shown() {
     let place = Place::new();
-    let tls = Tls::load(place.files()).unwrap();
+    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
     let key = fs::read_to_string(place.file("tls.key")).unwrap();
     let shown = format!("{tls:?}");
     assert!(shown.contains("tls.key") && key.lines().all(|line| !shown.contains(line)), "{shown}");

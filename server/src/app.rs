@@ -1,12 +1,13 @@
 //! What every request can reach: the verifier, the settings, the counters.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
 use arc_swap::{ArcSwap, Guard};
 use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier};
+use http::HeaderValue;
 
 use crate::{
     admission::Caller,
@@ -34,6 +35,8 @@ pub struct App {
     pub(crate) revocation: RevocationSettings,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What is said of each listener over HTTP/3, once they are bound.
+    alternatives: OnceLock<Box<[Option<HeaderValue>]>>,
 }
 
 impl App {
@@ -50,6 +53,7 @@ impl App {
             stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),
             metrics: Arc::new(Metrics::new(threads)),
+            alternatives: OnceLock::new(),
         }))
     }
 
@@ -80,6 +84,12 @@ impl App {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// `Alt-Svc` of a listener.
+    #[must_use]
+    pub fn alternative(&self, listener: usize) -> Option<&HeaderValue> {
+        self.alternatives.get()?.get(listener)?.as_ref()
     }
 
     /// The keys in use of each issuer, in the order of the sections.

@@ -28,7 +28,9 @@ use crate::{
     app::App,
     listen::{
         accept::Accepted,
-        http1::{Connection, exchange::Link},
+        exchange::Link,
+        http1::Connection,
+        http2::{self, preface},
         peer::UNIX,
         proxy_protocol,
         stream::{Socket, Stream},
@@ -191,7 +193,25 @@ async fn connection(local: &Local, listener: usize, accepted: Accepted) {
     if let Some((stream, address)) = opened {
         let certificate = stream.client_certificate().cloned();
         let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
-        Connection::new(Link { local, peer }, watch, stream).serve().await;
+        converse(Link { local, peer }, watch, stream).await;
+    }
+}
+
+/// Speaks the version of HTTP that the client has chosen, if there is one of ours.
+async fn converse(link: Link<'_>, watch: Rc<Watch>, mut stream: Stream) {
+    let protocols = link.local.app.server().listeners[link.peer.listener].protocols;
+    let (is_http2, ahead) = match &stream {
+        Stream::Tls(tls) => (tls.get_ref().1.alpn_protocol() == Some(b"h2"), Vec::new()),
+        Stream::Plain(_) if protocols.http2 => match preface::read(link, &watch, &mut stream).await {
+            Some(read) => read,
+            None => return,
+        },
+        Stream::Plain(_) => (false, Vec::new()),
+    };
+    if is_http2 {
+        Box::pin(http2::serve(link, watch, stream, ahead)).await;
+    } else if protocols.http1 {
+        Connection::new(link, watch, stream, ahead).serve().await;
     }
 }
 

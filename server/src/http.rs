@@ -1,8 +1,13 @@
 //! The vocabulary of requests and answers, the same for every HTTP version.
 
+use std::{borrow::Cow, cell::RefCell};
+
 use bytes::Bytes;
+use countersign_engine::UnixTime;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
+
+use crate::clock;
 
 /// The header lines of a request, whoever has read them.
 pub trait Fields {
@@ -30,6 +35,49 @@ pub fn only_line<'f>(fields: &'f (impl Fields + ?Sized), name: &HeaderName) -> R
 /// A header that stands there more than once and must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Several;
+
+/// Why something is no request that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// A stable code.
+    pub code: &'static str,
+    /// What is wrong, in words.
+    pub detail: Cow<'static, str>,
+}
+
+impl Malformed {
+    pub(crate) const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self { status, code, detail: Cow::Borrowed(detail) }
+    }
+
+    pub(crate) const fn bad(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(crate) const fn head_too_large(detail: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+    }
+
+    pub(crate) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, code, detail)
+    }
+
+    pub(crate) fn body_too_large(most: usize) -> Self {
+        let detail = format!("a body may have {most} bytes").into();
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", detail }
+    }
+
+    /// What is told about it.
+    #[must_use]
+    pub fn answer(&self) -> Response<Body> {
+        problem(self.status, self.code, &self.detail)
+    }
+}
+
+/// A body that took too long to come.
+pub const BODY_TOO_SLOW: Malformed = Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
 
 /// A complete body.
 pub type Body = Bytes;
@@ -75,4 +123,19 @@ pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
 pub fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Calls with `Date` as it is at a moment: written once a second by each thread. A clock
+/// that shows no date gives none (RFC 9110 section 6.6.1).
+pub fn with_date(now: UnixTime, take: impl FnOnce(&HeaderValue)) {
+    thread_local! {
+        static DATE: RefCell<(UnixTime, Option<HeaderValue>)> = const { RefCell::new((UnixTime(u64::MAX), None)) };
+    }
+    DATE.with_borrow_mut(|(of, date)| {
+        if *of != now {
+            *date = clock::http_date(now).and_then(|date| HeaderValue::try_from(date).ok());
+            *of = now;
+        }
+        date.as_ref().map(take);
+    });
 }

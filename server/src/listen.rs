@@ -2,7 +2,9 @@
 
 pub mod accept;
 pub mod certificate;
+pub mod exchange;
 pub mod http1;
+pub mod http2;
 pub mod origin;
 pub mod peer;
 pub mod proxy_protocol;

@@ -22,7 +22,7 @@ use sd_notify::NotifyState;
 
 use crate::{
     app::{App, written_keys},
-    config::{Config, Listener, Log, Problems, Server},
+    config::{Config, Listener, Log, Problems, Protocols, Server},
     file::{Version, open_regular},
     keysource::Source,
 };
@@ -272,14 +272,19 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
 }
 
 fn next_listener(before: &Listener, mut next: Listener, waiting: &mut Vec<String>) -> Listener {
-    if next.places != before.places || next.serves != before.serves {
+    let sockets = |protocols: Protocols| (protocols.use_tcp(), protocols.http3);
+    let are_others = sockets(next.protocols) != sockets(before.protocols);
+    if next.places != before.places || next.serves != before.serves || are_others {
         waiting.push(format!("where listener {} is and what it serves", before.name));
     }
     if let (Some(one), Some(other)) = (&before.tls, &next.tls)
-        && one.files() == other.files()
+        && (one.files(), one.protocols()) == (other.files(), other.protocols())
     {
         // Its tickets go on.
         next.tls = Some(Arc::clone(one));
+    }
+    if are_others {
+        next.protocols = before.protocols;
     }
     Listener { places: before.places.clone(), serves: before.serves, ..next }
 }

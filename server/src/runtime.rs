@@ -139,7 +139,7 @@ async fn reload_when_told(mut hangup: Signal, tell: std::sync::mpsc::Sender<()>)
 fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
     let mut inherited = accept::inherited()?;
     let mut acceptors = Vec::new();
-    for (index, listener) in app.server().listeners.iter().enumerate() {
+    for (index, listener) in app.server().listeners.iter().enumerate().filter(|(_, listener)| listener.protocols.use_tcp()) {
         for place in &listener.places {
             let acceptor = match inherited.iter().position(|acceptor| acceptor.place() == place) {
                 Some(open) => inherited.swap_remove(open),

@@ -16,7 +16,8 @@ use countersign_server::{
     app::App,
     config::{Config, Format, Raw},
     listen::{
-        http1::{Connection, exchange::Link},
+        exchange::Link,
+        http1::Connection,
         stream::{Socket, Stream},
     },
     revocation::Desk,
@@ -122,7 +123,7 @@ async fn serve(local: &'static Local, socket: UnixStream) {
     let stream = Stream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
     let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0, certificate: None };
     let watch = local.watches.watch().await;
-    Connection::new(Link { local, peer }, watch, stream).serve().await;
+    Connection::new(Link { local, peer }, watch, stream, Vec::new()).serve().await;
 }
 
 impl Heard {

@@ -27,9 +27,9 @@ use countersign_server::{
     admission::Peer,
     app::App,
     config::{Config, Format, Raw},
-    listen::http1::{
-        answer::Outgoing,
-        exchange::{Link, take},
+    listen::{
+        exchange::Link,
+        http1::{answer::Outgoing, pipeline::take},
     },
     revocation::Desk,
     worker::Local,

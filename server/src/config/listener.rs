@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderName, header};
 
-use super::{options::LISTENER_PREFIX, problem::Problem, reader::Reader, setting::Section, tls};
+use super::{options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::Reader, setting::Section, tls};
 use crate::{
     listen::{
         origin::Dialect,
@@ -33,6 +33,8 @@ pub struct Listener {
     pub option: String,
     /// TLS, if it speaks that.
     pub tls: Option<Arc<Tls>>,
+    /// The versions of HTTP that it speaks.
+    pub protocols: Protocols,
     /// What it answers.
     pub serves: Serves,
     /// Whose answers `/auth` gives here.
@@ -128,7 +130,8 @@ pub(super) fn read_all(
     let addresses = read_addresses(&mut Reader::new(sections, "server", problems));
     let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), MAIN, warnings);
     main.places = addresses;
-    main.tls = tls::read(tls::Sections { all: sections, certificate: "server", clients: "listen" }, problems, warnings);
+    let main_tls = tls::Sections { all: sections, certificate: "server", clients: "listen" };
+    (main.protocols, main.tls) = tls::read(main_tls, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
     for (section, name) in sections.keys().filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?))) {
@@ -137,7 +140,8 @@ pub(super) fn read_all(
         let mut listener = Listener::read(&mut reader, name, warnings);
         listener.serves = reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
         listener.places = read_places(&mut reader);
-        listener.tls = tls::read(tls::Sections { all: sections, certificate: section, clients: section }, problems, warnings);
+        let own = tls::Sections { all: sections, certificate: section, clients: section };
+        (listener.protocols, listener.tls) = tls::read(own, problems, warnings);
         listeners.push(listener);
     }
     let place = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
@@ -146,6 +150,7 @@ pub(super) fn read_all(
     let nothing = BTreeMap::new();
     let metrics = Listener::read(&mut Reader::new(&nothing, "metrics", problems), METRICS, warnings);
     listeners.push(Listener { places: vec![place], option, serves: Serves::Operations, ..metrics });
+    check_datagrams(sections, &listeners, problems);
     check_places_differ(sections, &listeners, problems);
     warn_of_public_operations(sections, &listeners, problems, warnings);
     listeners
@@ -163,6 +168,7 @@ impl Listener {
             name: name.into(),
             places: Vec::new(),
             tls: None,
+            protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),
             serves: Serves::Everything,
             surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
@@ -171,6 +177,11 @@ impl Listener {
             certificate_header: reader.header_name("client_certificate_header"),
             proxy_protocol: read_proxy_protocol(reader),
         }
+    }
+
+    /// The section that has its other options.
+    fn section<'s>(&self, sections: &'s BTreeMap<String, Section>) -> &'s str {
+        if self.name == MAIN { "listen" } else { self.bind_option(sections).0 }
     }
 
     /// The section and the option that say where it is bound.
@@ -205,6 +216,21 @@ fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
         if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
             let text = format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
             warnings.push(Problem::new(reader.place(option), text).help("name the proxies that do in trusted_proxies"));
+        }
+    }
+}
+
+/// HTTP/3 needs a port, and datagrams say themselves where they are from.
+fn check_datagrams(sections: &BTreeMap<String, Section>, listeners: &[Listener], problems: &mut Vec<Problem>) {
+    for listener in listeners.iter().filter(|listener| listener.protocols.http3) {
+        let mut reader = Reader::new(sections, listener.section(sections), problems);
+        if listener.address().is_none() && !listener.places.is_empty() {
+            let text = format!("listener {} speaks h3, and has Unix sockets only", listener.name);
+            reader.problem("protocols", text, "bind it to an address with a port too, or leave h3 out");
+        }
+        if listener.proxy_protocol {
+            let text = format!("listener {} speaks h3, which cannot begin with a PROXY protocol header", listener.name);
+            reader.problem("protocols", text, "give h3 a listener of its own");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, protocols::Protocols, reader::Reader, setting::Section};
 use crate::listen::tls::{Fault, Tls};
 
 /// The files that TLS on one listener is made of.
@@ -97,15 +97,30 @@ pub(super) struct Sections<'s> {
     pub(super) all: &'s BTreeMap<String, Section>,
     /// Has `ssl_cert_file` and `ssl_key_file`.
     pub(super) certificate: &'s str,
-    /// Has the options about clients.
+    /// Has the options about clients, and `protocols`.
     pub(super) clients: &'s str,
 }
 
-/// Reads the options of one listener and the files they name. `None` for one without
-/// TLS, or with mistakes.
-pub(super) fn read(sections: Sections<'_>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Option<Arc<Tls>> {
-    let files = TlsFiles::read(sections, problems)?;
-    match Tls::load(files) {
+/// Reads the options of one listener and the files they name, and what it speaks. No TLS
+/// for one without, or with mistakes.
+pub(super) fn read(
+    sections: Sections<'_>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> (Protocols, Option<Arc<Tls>>) {
+    let files = TlsFiles::read(sections, problems);
+    let protocols = Protocols::read(&mut Reader::new(sections.all, sections.clients, problems), files.is_some());
+    (protocols, files.and_then(|files| load(files, protocols, sections, problems, warnings)))
+}
+
+fn load(
+    files: TlsFiles,
+    protocols: Protocols,
+    sections: Sections<'_>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Option<Arc<Tls>> {
+    match Tls::load(files, protocols) {
         Ok(tls) => {
             warnings.extend(tls.remarks().iter().map(|remark| {
                 let reader = sections.reader(remark.part, problems);

@@ -1,14 +1,14 @@
 //! HTTP/1.1 and 1.0 (RFC 9112), made for questions of proxies: one is read, verified
-//! and answered in one go ([`exchange`]), without a future or a header map of its
-//! own. All other requests take the way of every protocol ([`routes::answer`]).
+//! and answered in one go ([`pipeline`]), without a future or a header map of its
+//! own. All other requests take the way of every protocol ([`routes::answer`](crate::routes::answer)).
 //!
 //! A connection keeps no memory between requests: bytes are read into buffers that
 //! belong to the thread, and only what is left over of them is kept.
 
 pub mod answer;
 pub mod body;
-pub mod exchange;
 pub mod head;
+pub mod pipeline;
 
 use std::{
     io, mem,
@@ -19,24 +19,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use self::{
     answer::Outgoing,
     body::{BodyFault, Incoming},
-    exchange::{Asked, Link, Pending, Step, refuse, take},
-    head::{Framing, Malformed, Persistence},
+    head::{Framing, Persistence},
+    pipeline::{Pending, Step, refuse, take},
 };
 use super::{
+    exchange::{Link, Waiting},
     stream::Stream,
     watch::{TooLate, Watch},
 };
-use crate::{
-    http::problem,
-    requests::Answered,
-    routes::{self, Reply, Route},
-};
+use crate::http::{BODY_TOO_SLOW, Malformed};
 
 /// How long a client is listened to that was refused in the middle of its request.
 /// To hang up at once could destroy the answer on its way (RFC 9112 section 9.6).
@@ -83,9 +79,9 @@ enum Phase {
 struct Gone;
 
 impl<'c> Connection<'c> {
-    /// A connection of which nothing was read yet.
-    pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream) -> Self {
-        let (rest, unsent) = (Vec::new(), Outgoing::default());
+    /// A connection of which so much was read already.
+    pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream, rest: Vec<u8>) -> Self {
+        let unsent = Outgoing::default();
         Self { link, watch, stream, rest, seen: 0, unsent, is_flushed: true, then: None, phase: Phase::Busy }
     }
 
@@ -208,44 +204,37 @@ impl<'c> Connection<'c> {
 
     /// Answers a request whose answer takes a while.
     async fn answer(&mut self, pending: Pending<'c>) {
-        let Pending { asked, route, mut manner, mut is_sending, started, line } = pending;
+        let Pending { waiting, framing, expects_continue, mut manner, mut is_sending } = pending;
         self.enter(Phase::Busy);
-        let reply = match asked {
-            Asked::Question(answer) => answer.await,
-            Asked::Request { head, framing, expects_continue } => {
-                match self.receive(route, &head, framing, expects_continue).await {
-                    Ok(body) => {
-                        // However long it takes: whoever answers has limits of its own.
-                        self.watch.due_within(Duration::MAX);
-                        routes::answer(&self.link.local.app, self.link.peer, route, head.map(|()| body)).await
-                    }
-                    Err(Unreceived::Gone) => {
-                        self.then = Some(Step::Close { is_sending: false });
-                        return;
-                    }
-                    Err(Unreceived::Refused(malformed)) => {
-                        (manner.persistence, is_sending) = (Persistence::Close, true);
-                        Reply::from(problem(malformed.status, malformed.code, &malformed.detail))
-                    }
-                }
+        let received =
+            if waiting.reads_body { self.receive(&waiting, framing, expects_continue).await } else { Ok(Bytes::new()) };
+        let reply = match received {
+            Ok(body) => {
+                // However long it takes: whoever answers has limits of its own.
+                self.watch.due_within(Duration::MAX);
+                waiting.answer(body).await
+            }
+            Err(Unreceived::Gone) => {
+                self.then = Some(Step::Close { is_sending: false });
+                return;
+            }
+            Err(Unreceived::Refused(malformed)) => {
+                (manner.persistence, is_sending) = (Persistence::Close, true);
+                waiting.refuse(&malformed)
             }
         };
         if self.watch.is_draining() {
             manner.persistence = Persistence::Close;
         }
         self.unsent.response(&reply.response, manner);
-        let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
-        let local = self.link.local;
-        local.note(&local.app.server(), answered, || line);
         self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
         self.phase = Phase::Busy;
     }
 
     /// Receives the body of a request.
-    async fn receive(&mut self, route: Route, head: &Request<()>, framing: Framing, expects: bool) -> Result<Bytes, Unreceived> {
-        let most = route.most_body(&self.link.local.app.server());
+    async fn receive(&mut self, waiting: &Waiting<'_>, framing: Framing, mut expects: bool) -> Result<Bytes, Unreceived> {
+        let most = waiting.most_body();
         let mut incoming = Incoming::new(framing, most).map_err(|fault| Unreceived::of(fault, most))?;
-        let mut expects = expects && head.method() != http::Method::GET;
         self.watch.due_within(self.link.local.patience.body);
         loop {
             let taken = incoming.take(&self.rest).map_err(|fault| Unreceived::of(fault, most))?;
@@ -313,20 +302,14 @@ impl From<Malformed> for Unreceived {
 
 impl Unreceived {
     fn of(fault: BodyFault, most: usize) -> Self {
-        let (status, code) = match fault {
-            BodyFault::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-            BodyFault::Malformed(_) => (StatusCode::BAD_REQUEST, "body"),
-        };
-        let detail = match fault {
-            BodyFault::TooLarge => format!("a body may have {most} bytes").into(),
-            BodyFault::Malformed(detail) => detail.into(),
-        };
-        Self::Refused(Malformed { status, code, detail })
+        Self::Refused(match fault {
+            BodyFault::TooLarge => Malformed::body_too_large(most),
+            BodyFault::Malformed(detail) => Malformed::bad("body", detail),
+        })
     }
 }
 
 const HEAD_TOO_SLOW: Malformed = Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");
-const BODY_TOO_SLOW: Malformed = Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
 
 /// Reads what there is; an end is an error.
 fn poll_read(stream: &mut Stream, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -31,7 +31,7 @@ use rustls::{ServerConfig, ServerConnection, crypto::aws_lc_rs::Ticketer, pki_ty
 use self::material::{Contents, Fingerprint, Material};
 use crate::{
     clock,
-    config::{Clients, Part, TlsFiles},
+    config::{Clients, Part, Protocols, TlsFiles},
     file::Version,
 };
 
@@ -43,6 +43,8 @@ use crate::{
 /// the next look finds that the files are others.
 pub struct Tls {
     files: TlsFiles,
+    /// What is spoken under it.
+    protocols: Protocols,
     /// The keys of tickets. They live as long as the listener: a new certificate is no
     /// reason to make all clients start again.
     tickets: Option<Arc<dyn ProducesTickets>>,
@@ -52,6 +54,8 @@ pub struct Tls {
 /// What is in use, and what came of the last look at the files.
 struct State {
     config: Arc<ServerConfig>,
+    /// The same for HTTP/3.
+    quic: Arc<ServerConfig>,
     material: Arc<Material>,
     seen: Seen,
     /// What was wrong with them, if what is in use is older than they are.
@@ -68,11 +72,11 @@ struct Seen {
 }
 
 impl Tls {
-    /// TLS by these files.
+    /// TLS by these files, for these versions of HTTP.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub fn load(files: TlsFiles) -> Result<Self, Fault> {
+    pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, Fault> {
         let tickets = match files.clients {
             Clients::Off => Some(Ticketer::new().map_err(|error| Fault::new(Part::Key, &files.key, error.to_string()))?),
             Clients::Optional(_) | Clients::Required(_) => None,
@@ -81,8 +85,8 @@ impl Tls {
         let contents = Contents::read(&files)?;
         let seen = Seen { versions, fingerprint: Some(contents.fingerprint()) };
         let (config, material) = material::build(&contents, tickets.as_ref())?;
-        let state = State { config: Arc::new(config), material: Arc::new(material), seen, fault: None };
-        Ok(Self { files, tickets, state: ArcSwap::from_pointee(state) })
+        let state = ArcSwap::from_pointee(State::new(config, protocols, material, seen));
+        Ok(Self { files, protocols, tickets, state })
     }
 
     /// The files it is made of.
@@ -91,10 +95,23 @@ impl Tls {
         &self.files
     }
 
-    /// The configuration for a new handshake.
+    /// What is spoken under it.
+    #[must_use]
+    pub fn protocols(&self) -> Protocols {
+        self.protocols
+    }
+
+    /// The configuration for a new handshake over TCP.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.state.load().config)
+    }
+
+    /// The configuration for a new handshake over QUIC, for HTTP/3: another one when the
+    /// files have been taken up again.
+    #[must_use]
+    pub fn quic_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.state.load().quic)
     }
 
     /// What an operator should know about the files in use as of now: what has
@@ -134,8 +151,7 @@ impl Tls {
         }
         match material::build(&contents, self.tickets.as_ref()) {
             Ok((config, material)) => {
-                let (config, material) = (Arc::new(config), Arc::new(material));
-                self.state.store(Arc::new(State { config, material, seen, fault: None }));
+                self.state.store(Arc::new(State::new(config, self.protocols, material, seen)));
                 Ok(true)
             }
             Err(fault) => Err(self.refuse(&state, seen, fault)),
@@ -151,9 +167,16 @@ impl Tls {
 }
 
 impl State {
+    fn new(mut config: ServerConfig, protocols: Protocols, material: Material, seen: Seen) -> Self {
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        let quic = Arc::new(config.clone());
+        config.alpn_protocols = protocols.alpn();
+        Self { config: Arc::new(config), quic, material: Arc::new(material), seen, fault: None }
+    }
+
     fn again(&self) -> Self {
-        let (config, material) = (Arc::clone(&self.config), Arc::clone(&self.material));
-        Self { config, material, seen: self.seen.clone(), fault: self.fault.clone() }
+        let (config, quic) = (Arc::clone(&self.config), Arc::clone(&self.quic));
+        Self { config, quic, material: Arc::clone(&self.material), seen: self.seen.clone(), fault: self.fault.clone() }
     }
 
     fn as_before(&self) -> Result<bool, Fault> {

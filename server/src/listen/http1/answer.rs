@@ -1,12 +1,16 @@
 //! Answers as bytes (RFC 9112 section 4).
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use countersign_engine::UnixTime;
-use http::{HeaderName, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::head::Persistence;
+use crate::{
+    clock,
+    http::with_date,
+    listen::exchange::{Answers, Link},
+    routes::Reply,
+};
 
 /// Answers to be sent, one behind the other.
 #[derive(Default)]
@@ -14,18 +18,45 @@ pub struct Outgoing(pub Vec<u8>);
 
 /// What an answer says about itself and the connection.
 #[derive(Clone, Copy)]
-pub struct Manner {
+pub struct Manner<'c> {
     /// Whether the connection is kept.
     pub persistence: Persistence,
     /// The answer to HEAD has no body, whatever it says.
     pub is_head: bool,
     /// When it is given.
     pub now: UnixTime,
+    /// `Alt-Svc`, where there is HTTP/3.
+    pub alternative: Option<&'c HeaderValue>,
+}
+
+impl<'c> Manner<'c> {
+    /// The manner of an answer that is given now.
+    pub fn new(link: Link<'c>, persistence: Persistence, is_head: bool) -> Self {
+        Self { persistence, is_head, now: clock::now(), alternative: link.alternative() }
+    }
+}
+
+/// Answers that are given in one manner.
+pub struct InManner<'o, 'c>(&'o mut Outgoing, Manner<'c>);
+
+impl Answers for InManner<'_, '_> {
+    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+        self.0.bare(status, self.1, lines);
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        self.0.response(&reply.response, self.1);
+    }
 }
 
 impl Outgoing {
+    /// Takes answers in this manner.
+    pub fn in_this<'c>(&mut self, manner: Manner<'c>) -> InManner<'_, 'c> {
+        InManner(self, manner)
+    }
+
     /// An answer with no body but these lines.
-    pub fn bare<'l>(&mut self, status: StatusCode, manner: Manner, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    pub fn bare<'l>(&mut self, status: StatusCode, manner: Manner<'_>, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
         self.status_line(status);
         for (name, value) in lines {
             self.line(name, value);
@@ -34,7 +65,7 @@ impl Outgoing {
     }
 
     /// An answer.
-    pub fn response(&mut self, response: &Response<Bytes>, manner: Manner) {
+    pub fn response(&mut self, response: &Response<Bytes>, manner: Manner<'_>) {
         self.status_line(response.status());
         for (name, value) in response.headers() {
             self.line(name, value.as_bytes());
@@ -64,7 +95,7 @@ impl Outgoing {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    fn end_of_head(&mut self, length: usize, manner: Manner) {
+    fn end_of_head(&mut self, length: usize, manner: Manner<'_>) {
         if length == 0 {
             self.0.extend_from_slice(b"content-length: 0\r\n");
         } else {
@@ -75,34 +106,21 @@ impl Outgoing {
             Persistence::Close => &b"connection: close\r\n"[..],
             Persistence::KeepAloud => b"connection: keep-alive\r\n",
         });
-        with_date_line(manner.now, |line| self.0.extend_from_slice(line));
+        if let Some(alternative) = manner.alternative {
+            self.line(&header::ALT_SVC, alternative.as_bytes());
+        }
+        with_date(manner.now, |date| self.line(&header::DATE, date.as_bytes()));
         self.0.extend_from_slice(b"\r\n");
     }
 }
 
-/// The `Date` line of a moment: written once a second by each thread.
-fn with_date_line(now: UnixTime, take: impl FnOnce(&[u8])) {
-    thread_local! {
-        static LINE: RefCell<(UnixTime, Vec<u8>)> = const { RefCell::new((UnixTime(u64::MAX), Vec::new())) };
-    }
-    LINE.with_borrow_mut(|(of, line)| {
-        if *of != now {
-            // A clock that shows no date gives no line (RFC 9110 section 6.6.1).
-            *line = crate::clock::http_date(now).map_or_else(Vec::new, |date| format!("date: {date}\r\n").into_bytes());
-            *of = now;
-        }
-        take(line);
-    });
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::http::{empty, problem};
 
-    const KEPT: Manner = Manner { persistence: Persistence::Keep, is_head: false, now: UnixTime(784_111_777) };
+    const KEPT: Manner<'_> =
+        Manner { persistence: Persistence::Keep, is_head: false, now: UnixTime(784_111_777), alternative: None };
 
     fn written(write: impl FnOnce(&mut Outgoing)) -> String {
         let mut out = Outgoing::default();

@@ -4,13 +4,16 @@
 //! refused: lines that end in LF alone, two lengths, a length beside chunks, codings
 //! that are not just `chunked`, and a Host that is missing or there twice.
 
-use std::{borrow::Cow, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
-use crate::http::Fields;
+use crate::{
+    http::{Fields, Malformed},
+    listen::exchange,
+};
 
 /// The longest head, in bytes: the longest token, twice that of everything else.
 pub const MOST_BYTES: usize = 32 * 1024;
@@ -69,35 +72,6 @@ pub enum Persistence {
     KeepAloud,
 }
 
-/// Why the bytes are no request that can be answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
-    /// The status of the answer.
-    pub status: StatusCode,
-    /// A stable code.
-    pub code: &'static str,
-    /// What is wrong, in words.
-    pub detail: Cow<'static, str>,
-}
-
-impl Malformed {
-    const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
-        Self { status, code, detail: Cow::Borrowed(detail) }
-    }
-
-    const fn bad(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail)
-    }
-
-    const fn head_too_large(detail: &'static str) -> Self {
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
-    }
-
-    pub(super) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, code, detail)
-    }
-}
-
 impl Fields for Head<'_, '_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         let name = name.as_str();
@@ -106,12 +80,16 @@ impl Fields for Head<'_, '_> {
     }
 }
 
-impl Head<'_, '_> {
-    /// The same in the vocabulary of all protocols.
-    ///
-    /// # Errors
-    /// The target is no URI.
-    pub fn to_request(&self) -> Result<Request<()>, Malformed> {
+impl exchange::Head for Head<'_, '_> {
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn target(&self) -> &str {
+        self.target
+    }
+
+    fn to_request(&self) -> Result<Request<()>, Malformed> {
         let mut request = Request::new(());
         // An OPTIONS request about the server as a whole, and a CONNECT, are no paths.
         *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;

@@ -31,10 +31,6 @@ use crate::{
     file::open_regular,
 };
 
-/// The protocols spoken inside, as ALPN names them (RFC 7301). A client that offers
-/// only others is refused; one that offers none speaks HTTP/1.1.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
-
 /// The configuration that these files make, and what else is to be known of them.
 ///
 /// # Errors
@@ -69,7 +65,6 @@ pub(super) fn build(
             )),
             error => key.fault(format!("it cannot be used: {error}")),
         })?;
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     config.max_early_data_size = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     match tickets {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::listen::exchange::Head as _;
 
 /// What is made of the bytes, in words: how a head is understood, `partial`, or why
 /// it is refused.

@@ -1,9 +1,12 @@
 use super::*;
 use crate::{
+    admission::Peer,
     app::App,
+    clock,
     config::{ClientType, Config, Format, Raw},
     issue::{self, Lifetime, TokenRequest},
     revocation::Desk,
+    worker::Local,
 };
 
 /// A thread with one issuer, whose tokens it signs itself.
@@ -47,12 +50,10 @@ impl Given {
             None => "wait".into(),
             Some(Step::Close { is_sending: false }) => "close".into(),
             Some(Step::Close { is_sending: true }) => "listen and close".into(),
-            Some(Step::Answer(pending)) => match &pending.asked {
-                Asked::Request { head, framing, .. } => {
-                    format!("{:?} by {} with {framing:?}, then {:?}", pending.route, head.method(), pending.manner.persistence)
-                }
-                Asked::Question(_) => "question".into(),
-            },
+            Some(Step::Answer(pending)) => {
+                let Pending { waiting, framing, manner, .. } = *pending;
+                format!("{:?} with {framing:?}, then {:?}", waiting.route, manner.persistence)
+            }
         };
         let out = String::from_utf8(out.0).unwrap();
         let statuses = out.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect::<Vec<_>>().join(" ");
@@ -98,19 +99,19 @@ fn other_requests_are_handed_on_where_they_stand() {
     let [good, verify] =
         [given.question("GET /auth HTTP/1.1", ""), "POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n".into()];
     let result = given.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
-    assert_eq!(result.told(), "200 Verify by POST with Length(3), then Keep");
+    assert_eq!(result.told(), "200 Verify with Length(3), then Keep");
     assert_eq!((result.taken, result.seen), (good.len() + verify.len(), 0), "the body is left, and what follows it");
     for (request, expected) in [
-        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", " Live by GET with Empty, then Keep"),
-        ("GET /healthz HTTP/1.0\r\n\r\n", " Live by GET with Empty, then Close"),
-        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", " None by OPTIONS with Empty, then Keep"),
-        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", " None by CONNECT with Empty, then Keep"),
-        ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " Verify by POST with Chunked, then Keep"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", " Live with Empty, then Keep"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", " Live with Empty, then Close"),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", " None with Empty, then Keep"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", " None with Empty, then Keep"),
+        ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " Verify with Chunked, then Keep"),
         // Bodies that nobody reads.
-        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", " Verify by GET with Empty, then Keep"),
-        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", " Verify by GET with Empty, then Close"),
-        ("post /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", " Verify by post with Empty, then Close"),
-        ("GET /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " None by GET with Empty, then Close"),
+        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", " Verify with Empty, then Keep"),
+        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", " Verify with Empty, then Close"),
+        ("post /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", " Verify with Empty, then Close"),
+        ("GET /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " None with Empty, then Close"),
         ("GET /< HTTP/1.1\r\nHost: a\r\n\r\n", "400 listen and close"),
     ] {
         assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
@@ -202,7 +203,7 @@ fn a_thread_that_drains_answers_one_more_question() {
     let result = given.take(good.repeat(2).as_bytes());
     assert_eq!((result.told().as_str(), result.closes, result.taken), ("200 close", 1, good.len()));
     let health = given.take(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(health.told(), " Live by GET with Empty, then Close");
+    assert_eq!(health.told(), " Live with Empty, then Close");
 }
 
 #[test]
@@ -213,5 +214,5 @@ fn questions_go_to_listeners_that_answer_them() {
     let mut out = Outgoing::default();
     let bytes = given.question("GET /auth HTTP/1.1", "");
     let taken = take(link, bytes.as_bytes(), 0, &mut out);
-    assert!(matches!(taken.step, Some(Step::Answer(pending)) if pending.route == Route::None) && out.0.is_empty());
+    assert!(matches!(taken.step, Some(Step::Answer(pending)) if pending.waiting.route == Route::None) && out.0.is_empty());
 }

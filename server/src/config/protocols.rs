@@ -1,0 +1,69 @@
+//! `protocols`: which versions of HTTP a listener speaks, by their names in ALPN.
+
+use super::{options::nearest, reader::Reader};
+
+/// The versions of HTTP that a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// HTTP/1.1 and 1.0.
+    pub http1: bool,
+    /// HTTP/2: under TLS by ALPN, and otherwise by prior knowledge (RFC 9113 section
+    /// 3.3), which the first bytes of a connection tell.
+    pub http2: bool,
+    /// HTTP/3, at the same address over UDP.
+    pub http3: bool,
+}
+
+const NAMES: [&str; 3] = ["http/1.1", "h2", "h3"];
+
+impl Protocols {
+    /// HTTP/1.1 and nothing else.
+    pub const HTTP1: Self = Self { http1: true, http2: false, http3: false };
+
+    /// What a listener speaks that does not say. Without TLS a client has to know
+    /// beforehand that there is HTTP/2, so it is there if somebody says so.
+    ///
+    /// # Defaults
+    /// HTTP/3 takes a port more, which somebody has to let through.
+    const fn default(has_tls: bool) -> Self {
+        Self { http2: has_tls, ..Self::HTTP1 }
+    }
+
+    /// Whether it listens over TCP.
+    #[must_use]
+    pub const fn use_tcp(self) -> bool {
+        self.http1 || self.http2
+    }
+
+    /// The names by which they are chosen under TLS over TCP, in our order.
+    #[must_use]
+    pub fn alpn(self) -> Vec<Vec<u8>> {
+        let names = [(self.http2, "h2"), (self.http1, "http/1.1")];
+        names.into_iter().filter(|(speaks, _)| *speaks).map(|(_, name)| name.into()).collect()
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>, has_tls: bool) -> Self {
+        const OPTION: &str = "protocols";
+        let Some(names) = reader.list(OPTION) else { return Self::default(has_tls) };
+        if names.is_empty() {
+            let text = format!("{OPTION} in {} is empty", reader.section);
+            reader.problem(OPTION, text, "name some of http/1.1, h2 and h3, or remove the line");
+        }
+        for name in names.iter().filter(|name| !NAMES.contains(name)) {
+            let help = match nearest(name, NAMES) {
+                Some(near) => format!("did you mean {near}?"),
+                // Of old, and of those who think that it is another protocol.
+                None if *name == "h2c" => "write h2: without TLS it is spoken by prior knowledge".into(),
+                None => format!("choose some of {}", NAMES.join(", ")),
+            };
+            reader.problem(OPTION, format!("{OPTION} in {}: {name:?} is unknown", reader.section), &help);
+        }
+        let speaks = |name| names.contains(&name);
+        let protocols = Self { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
+        if protocols.http3 && !has_tls {
+            let text = format!("{OPTION} in {} has h3, which there is only under TLS", reader.section);
+            reader.problem(OPTION, text, "set ssl_cert_file and ssl_key_file");
+        }
+        protocols
+    }
+}

@@ -1,0 +1,184 @@
+//! From a request to its answer, whatever it travels by: what can be answered on the
+//! spot is, and what cannot is remembered for as long as it takes.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+
+use crate::{
+    admission::{Caller, Peer},
+    clock::Stopwatch,
+    config::{Listener, Server},
+    http::{Fields, Malformed},
+    requests::{Answered, Line},
+    routes::{self, Decision, Reply, Route},
+    worker::Local,
+};
+
+/// The connection that a request came over.
+#[derive(Clone, Copy)]
+pub struct Link<'c> {
+    /// What the connections of its thread share.
+    pub local: &'c Local,
+    /// Its other end.
+    pub peer: Peer<'c>,
+}
+
+impl<'c> Link<'c> {
+    /// What answers say about the same server over HTTP/3, if it speaks that
+    /// (RFC 7838 section 3).
+    #[must_use]
+    pub fn alternative(&self) -> Option<&'c HeaderValue> {
+        self.local.app.alternative(self.peer.listener)
+    }
+}
+
+/// The head of a request, whoever has read it.
+pub trait Head: Fields {
+    /// The method.
+    fn method(&self) -> &str;
+
+    /// The request target: path and query, most of the time.
+    fn target(&self) -> &str;
+
+    /// The same in the vocabulary of all protocols, with its version.
+    ///
+    /// # Errors
+    /// There is no saying it so.
+    fn to_request(&self) -> Result<Request<()>, Malformed>;
+}
+
+/// Where answers are put.
+pub trait Answers {
+    /// An answer with no body but these lines.
+    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>);
+
+    /// An answer.
+    fn reply(&mut self, reply: &Reply);
+}
+
+/// A request with all that its answer depends on.
+pub struct Asked<'r, 'c, H> {
+    link: Link<'c>,
+    server: &'r Server,
+    listener: &'r Listener,
+    head: &'r H,
+    /// Its route.
+    pub route: Route,
+    started: Stopwatch,
+}
+
+/// What became of a request at once.
+pub enum Begun<'c> {
+    /// It is answered.
+    Answered,
+    /// It will be.
+    Waits(Waiting<'c>),
+    /// It is none.
+    Malformed(Malformed),
+}
+
+/// A request that is not answered yet.
+pub struct Waiting<'c> {
+    link: Link<'c>,
+    asked: What<'c>,
+    /// Its route.
+    pub route: Route,
+    /// Whether its body is to be received first.
+    pub reads_body: bool,
+    started: Stopwatch,
+    line: Option<Line>,
+}
+
+enum What<'c> {
+    /// A question that waits for keys.
+    Question(Pin<Box<dyn Future<Output = Reply> + 'c>>),
+    /// A request, without its body.
+    Request(Box<Request<()>>),
+}
+
+impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
+    /// A request that came over `link` just now.
+    #[must_use]
+    pub fn new(link: Link<'c>, server: &'r Server, head: &'r H) -> Self {
+        let started = Stopwatch::start();
+        let listener = &server.listeners[link.peer.listener];
+        let route = Route::of(head.target(), listener.serves);
+        Self { link, server, listener, head, route, started }
+    }
+
+    /// Answers it, if that takes no waiting.
+    pub fn answer(&self, answers: &mut impl Answers) -> Begun<'c> {
+        if self.route != Route::Auth {
+            return match self.head.to_request() {
+                Ok(request) => Begun::Waits(self.waiting(What::Request(Box::new(request)))),
+                Err(malformed) => Begun::Malformed(malformed),
+            };
+        }
+        let caller = Caller::new(self.link.peer, &self.listener.proxies, self.head);
+        let (outcome, status) = match routes::decide(&self.link.local.app, self.server, self.listener, &caller, self.head) {
+            Decision::Allowed(verified) => {
+                answers.bare(StatusCode::OK, routes::lines_of(self.server, verified.identity()));
+                (Some(crate::metrics::Outcome::Verified), StatusCode::OK)
+            }
+            Decision::Answered(reply) => {
+                answers.reply(&reply);
+                (reply.outcome, reply.response.status())
+            }
+            Decision::Later(answer) => return Begun::Waits(self.waiting(What::Question(answer))),
+        };
+        let answered = Answered { route: self.route, status, outcome, started: self.started };
+        self.link.local.note(self.server, answered, || Some(self.line()));
+        Begun::Answered
+    }
+
+    fn waiting(&self, asked: What<'c>) -> Waiting<'c> {
+        let line = self.server.log.writes_requests().then(|| self.line());
+        let (link, route, started) = (self.link, self.route, self.started);
+        Waiting { link, asked, route, reads_body: route.reads_body(self.head.method()), started, line }
+    }
+
+    fn line(&self) -> Line {
+        Line::new(self.listener, self.link.peer, self.head.method(), self.head.target(), self.head)
+    }
+}
+
+impl Waiting<'_> {
+    /// The longest body it may have, in bytes.
+    #[must_use]
+    pub fn most_body(&self) -> usize {
+        self.route.most_body(&self.link.local.app.server())
+    }
+
+    /// Answers it, given its body.
+    pub async fn answer(self, body: Bytes) -> Reply {
+        let Self { link, asked, route, started, line, .. } = self;
+        let reply = match asked {
+            What::Question(answer) => answer.await,
+            What::Request(request) => routes::answer(&link.local.app, link.peer, route, request.map(|()| body)).await,
+        };
+        note(link, route, &reply, started, line);
+        reply
+    }
+
+    /// Answers it, whose body cannot be had.
+    #[must_use]
+    pub fn refuse(self, malformed: &Malformed) -> Reply {
+        let reply = Reply::from(malformed.answer());
+        note(self.link, self.route, &reply, self.started, self.line);
+        reply
+    }
+}
+
+fn note(link: Link<'_>, route: Route, reply: &Reply, started: Stopwatch, line: Option<Line>) {
+    let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
+    link.local.note(&link.local.app.server(), answered, || line);
+}
+
+/// Refuses what is no request.
+pub fn refuse(link: Link<'_>, malformed: &Malformed, answers: &mut impl Answers) {
+    answers.reply(&Reply::from(malformed.answer()));
+    link.local.app.metrics.answered(Route::None, malformed.status, None);
+    tracing::debug!(client = %link.peer.address, code = malformed.code, "malformed request");
+}
