@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
+pub mod http3;
 pub mod origin;
 pub mod peer;
 pub mod proxy_protocol;
