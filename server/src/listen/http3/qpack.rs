@@ -14,3 +14,6 @@ mod table;
 pub use decode::{Room, Section, Unread};
 pub use encode::{field, status};
 pub use instruction::{DecoderStream, check_encoder};
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ impl exchange::Head for Head<'_> {
         const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
         const LINES: Malformed = Malformed::bad("head", "a field line is none of HTTP");
         let mut request = Request::new(());
-        *request.version_mut() = Version::HTTP_3;
+        *request.version_mut() = Self::VERSION;
         *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).map_err(|_| TARGET)?;
         let headers = request.headers_mut();
@@ -125,8 +125,7 @@ impl<'r> Known<'r> {
                 Some(_) => Err(HOST),
             },
             (14, b"content-length") => {
-                let length = digits(value).filter(|_| !value.is_empty());
-                let before = self.content_length.replace(length.ok_or(LENGTH)?);
+                let before = self.content_length.replace(digits(value).ok_or(LENGTH)?);
                 if before.is_some() { Err(LENGTH) } else { Ok(()) }
             }
             _ => Ok(()),
@@ -173,27 +172,29 @@ fn text(value: &[u8]) -> Result<&str, Fault> {
     std::str::from_utf8(value).map_err(|_| TARGET)
 }
 
-/// A token (RFC 9110 section 5.6.2) without capitals: they would make two names of one.
+/// A token (RFC 9110 section 5.6.2) without capitals, which would make two names of one.
 fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| TOKEN[usize::from(*byte)] && !byte.is_ascii_uppercase())
+    static NAME: [bool; 256] = token_bytes(false);
+    !name.is_empty() && name.iter().all(|byte| NAME[usize::from(*byte)])
 }
 
 fn is_token(token: &[u8]) -> bool {
+    static TOKEN: [bool; 256] = token_bytes(true);
     !token.is_empty() && token.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
-const TOKEN: [bool; 256] = {
-    let (mut token, mut byte) = ([false; 256], 0u8);
-    while byte < 128 {
-        let is_mark = matches!(
-            byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        );
-        token[byte as usize] = byte.is_ascii_alphanumeric() || is_mark;
+const fn token_bytes(with_capitals: bool) -> [bool; 256] {
+    let (mut bytes, mut byte) = ([false; 256], 0);
+    while byte < bytes.len() {
+        bytes[byte] = match byte as u8 {
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => true,
+            b'A'..=b'Z' => with_capitals,
+            byte => byte.is_ascii_alphanumeric(),
+        };
         byte += 1;
     }
-    token
-};
+    bytes
+}
 
 /// A field value (RFC 9110 section 5.5). All of it is looked at, whatever is found: so
 /// it is many bytes at a time.

@@ -222,3 +222,136 @@ const WIDTHS: [u8; 256] = [
     20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The word of an octet and its width. In a canonical code all shorter words, and
+    /// those of its width for smaller octets, come before it and take their share of all
+    /// that can follow.
+    fn word_of(octet: u8) -> (u64, u32) {
+        let width = |octet: u8| u32::from(WIDTHS[usize::from(octet)]);
+        let before = (0..=255).filter(|other| (width(*other), *other) < (width(octet), octet));
+        let taken: u64 = before.map(|other| 1 << (LONGEST - width(other))).sum();
+        (taken >> (LONGEST - width(octet)), width(octet))
+    }
+
+    /// A string as others send it: the words behind each other, and ones.
+    fn encode(text: &[u8]) -> Vec<u8> {
+        let mut bits = String::new();
+        for octet in text {
+            let (word, width) = word_of(*octet);
+            bits += &format!("{word:0width$b}", width = width as usize);
+        }
+        from_bits(&bits)
+    }
+
+    fn from_bits(bits: &str) -> Vec<u8> {
+        let padded = bits.len().next_multiple_of(8);
+        let padded = format!("{bits:1<padded$}");
+        padded.as_bytes().chunks(8).map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap()).collect()
+    }
+
+    fn decoded(encoded: &[u8]) -> Option<Vec<u8>> {
+        let mut out = vec![0; most_decoded(encoded.len())];
+        let length = decode(encoded, &mut out)?;
+        out.truncate(length);
+        Some(out)
+    }
+
+    #[test]
+    fn the_words_are_those_of_rfc_7541_appendix_b() {
+        for (octet, word, width) in [
+            (b'0', 0x0, 5),
+            (b't', 0x9, 5),
+            (b' ', 0x14, 6),
+            (b'u', 0x2d, 6),
+            (b':', 0x5c, 7),
+            (b'z', 0x7b, 7),
+            (b'&', 0xf8, 8),
+            (b'Z', 0xfd, 8),
+            (b'!', 0x3f8, 10),
+            (b'\'', 0x7fa, 11),
+            (b'#', 0xffa, 12),
+            (0, 0x1ff8, 13),
+            (b'^', 0x3ffc, 14),
+            (b'<', 0x7ffc, 15),
+            (b'\\', 0x7fff0, 19),
+            (128, 0xfffe6, 20),
+            (255, 0x3ff_ffee, 26),
+            (1, 0x7f_ffd8, 23),
+            (2, 0xfff_ffe2, 28),
+            (22, 0x3fff_fffe, 30),
+        ] {
+            assert_eq!(word_of(octet), (word, width), "{octet}");
+        }
+        let all: u64 = (0..=255).map(|octet| 1u64 << (LONGEST - word_of(octet).1)).sum();
+        assert_eq!(all, (1 << LONGEST) - 1, "one word is left, that for the end");
+    }
+
+    #[test]
+    fn every_octet_is_read_alone_and_behind_and_before_others() {
+        for octet in 0..=255 {
+            for length in 0..24 {
+                let text = [&b"token0123456789"[..length.min(15)], &[octet], &vec![b'e'; length]].concat();
+                assert_eq!(decoded(&encode(&text)), Some(text));
+            }
+            let many = vec![octet; 100];
+            assert_eq!(decoded(&encode(&many)), Some(many));
+        }
+    }
+
+    #[test]
+    fn every_pair_of_octets_is_read_again() {
+        for first in 0..=255 {
+            let text: Vec<u8> = (0..=255).flat_map(|second| [first, second]).collect();
+            assert_eq!(decoded(&encode(&text)), Some(text));
+        }
+    }
+
+    #[test]
+    fn the_most_that_a_string_can_mean_is_enough_room_and_hardly_more() {
+        for length in 0..100 {
+            let text = vec![b'0'; length * 8 / 5];
+            let encoded = encode(&text);
+            assert_eq!(encoded.len(), length);
+            assert!((text.len() + 1..=text.len() + 2).contains(&most_decoded(length)));
+            assert_eq!(decoded(&encoded), Some(text));
+        }
+    }
+
+    #[test]
+    fn padding_is_less_than_eight_ones() {
+        for before in ["", "0000000000", "00000000000000000000000000000000000000000000000000000000000000000000000000000000"] {
+            let zeros = vec![b'0'; before.len() / 5];
+            for ones in 0..32 {
+                let bits = format!("{before}{}", "1".repeat(ones));
+                let is_whole = bits.len().is_multiple_of(8);
+                if is_whole {
+                    assert_eq!(decoded(&from_bits(&bits)), (ones < 8).then(|| zeros.clone()), "{ones} ones");
+                }
+            }
+        }
+        // 00000, which is a zero, and three bits that are not all ones.
+        for padding in 0..8 {
+            assert_eq!(decoded(&[padding]), (padding == 7).then(|| b"0".to_vec()));
+        }
+        // A word of which a part has come.
+        let part = encode(&[22]);
+        for length in 1..part.len() {
+            assert_eq!(decoded(&part[..length]), None);
+        }
+    }
+
+    #[test]
+    fn the_word_for_the_end_is_refused_wherever_it_is() {
+        let end = "1".repeat(30);
+        for before in 0..20 {
+            for after in [0, 1, 20] {
+                let bits = format!("{}{end}{}", "00000".repeat(before), "00000".repeat(after));
+                assert_eq!(decoded(&from_bits(&bits)), None, "{before} {after}");
+            }
+        }
+    }
+}
