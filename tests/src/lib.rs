@@ -13,6 +13,7 @@ pub mod openmetrics;
 pub mod openssl;
 pub mod providers;
 pub mod proxies;
+pub mod quic;
 pub mod shared;
 pub mod tls;
 
