@@ -169,3 +169,6 @@ fn settings(mut payload: &[u8]) -> Result<(), Fault> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,6 @@ pub(super) fn frame(out: &mut Vec<u8>, kind: u64, payload: &[u8]) {
     varint::write(out, payload.len() as u64);
     out.extend_from_slice(payload);
 }
+
+#[cfg(test)]
+mod tests;

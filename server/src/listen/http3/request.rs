@@ -215,3 +215,6 @@ fn is_path(method: &[u8], path: &[u8]) -> bool {
     let is_visible = path.iter().fold(true, |is, byte| is & byte.is_ascii_graphic() & (*byte != b'#'));
     is_visible && (path.starts_with(b"/") || (path == b"*" && method == b"OPTIONS"))
 }
+
+#[cfg(test)]
+mod tests;

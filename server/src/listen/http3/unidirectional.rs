@@ -92,3 +92,6 @@ impl Opened {
         Ok(kind)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,14 @@ impl Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    /// How much of each kind fits in before there is another allocation.
+    pub(super) fn capacities(&self) -> [usize; 2] {
+        [self.decoded.capacity(), self.lines.capacity()]
+    }
+}
+
 const PREFIX: Unread = unreadable("a field section refers to a dynamic table, which has no room");
 const LINE: Unread = unreadable("a field line cannot be read");
 

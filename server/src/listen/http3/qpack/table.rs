@@ -29,7 +29,7 @@ pub(super) enum Found {
 }
 
 /// The first line of each name, by [`slot`]. Pseudo-header fields are not looked up.
-const NAMES: [Option<u8>; 256] = {
+static NAMES: [Option<u8>; 256] = {
     let mut names: [Option<u8>; 256] = [None; 256];
     let mut index = 0;
     while index < LINES.len() {
@@ -62,7 +62,7 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 #[rustfmt::skip]
-pub(super) const LINES: [Line; 99] = [
+pub(super) static LINES: [Line; 99] = [
     (":authority", ""),
     (":path", "/"),
     ("age", "0"),

@@ -202,6 +202,18 @@ fn a_room_holds_nothing_of_the_section_before() {
 }
 
 #[test]
+fn a_room_that_is_warm_does_not_grow() {
+    let payload = hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
+    let mut room = Room::default();
+    let room_after = |room: &mut Room| {
+        assert_eq!(room.read(&payload, MOST).unwrap().len(), 50);
+        room.capacities()
+    };
+    let warm = room_after(&mut room);
+    assert_eq!(room_after(&mut room), warm);
+}
+
+#[test]
 fn lines_of_a_name_are_found_from_the_end() {
     let payload = literal([("a", &b"1"[..]), ("b", b"2"), ("a", b"3"), ("ab", b"4")]);
     let mut room = Room::default();
