@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod binary;
 pub mod certificates;
+pub mod client;
 pub mod engine;
 pub mod front;
 pub mod fuzz;
