@@ -86,6 +86,11 @@ impl App {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Says where there is HTTP/3, of each listener; once they are bound.
+    pub(crate) fn set_alternatives(&self, alternatives: Box<[Option<HeaderValue>]>) {
+        let _said_before = self.alternatives.set(alternatives);
+    }
+
     /// `Alt-Svc` of a listener.
     #[must_use]
     pub fn alternative(&self, listener: usize) -> Option<&HeaderValue> {

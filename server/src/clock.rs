@@ -24,6 +24,14 @@ pub fn http_date(at: UnixTime) -> Option<String> {
 /// The first second that HTTP has no date for.
 const YEAR_10000: u64 = 253_402_300_800;
 
+/// The present moment on the clock that never goes back, for those who reckon with such
+/// moments themselves.
+#[must_use]
+pub fn instant() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
+    Instant::now()
+}
+
 /// Measures the time since it was started, whatever happens to the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -32,8 +40,7 @@ impl Stopwatch {
     /// Starts measuring.
     #[must_use]
     pub fn start() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
-        Self(Instant::now())
+        Self(instant())
     }
 
     /// The time since then.

@@ -32,7 +32,7 @@ use crate::{
         http1::Connection,
         http2::{self, preface},
         peer::UNIX,
-        proxy_protocol,
+        proxy_protocol, quic,
         stream::{Socket, Stream},
         watch::{TICK, Watch},
     },
@@ -52,6 +52,8 @@ pub struct Crew {
 enum Order {
     /// To serve a connection.
     Serve { listener: usize, accepted: Accepted, open: Open },
+    /// To serve what comes over QUIC.
+    Receive(quic::Place),
     /// To look after its connections. It has no timer of its own, as that would cost
     /// the system some work every time the worker waits.
     Sweep,
@@ -86,6 +88,17 @@ impl Crew {
                 let _ended = worker.orders.send(Order::Serve { listener, accepted, open });
             }
             None => serve(Rc::clone(&self.local), listener, accepted, app.metrics.connection(0)),
+        }
+    }
+
+    /// Has the threads receive at these places, each at those that are its own.
+    pub fn receive(&self, places: Vec<quic::Place>) {
+        let workers = self.workers.borrow();
+        for place in places {
+            match workers.get(usize::from(place.thread)) {
+                Some(worker) => drop(worker.orders.send(Order::Receive(place))),
+                None => receive(&self.local, place),
+            }
         }
     }
 
@@ -146,6 +159,7 @@ async fn work(local: Rc<Local>, index: usize, mut queue: mpsc::UnboundedReceiver
     while let Some(order) = queue.recv().await {
         match order {
             Order::Serve { listener, accepted, open } => serve(Rc::clone(&local), listener, accepted, open),
+            Order::Receive(place) => receive(&local, place),
             Order::Sweep => local.watches.sweep(),
         }
     }
@@ -174,6 +188,14 @@ async fn ticking(mut call: impl FnMut()) {
     loop {
         ticks.tick().await;
         call();
+    }
+}
+
+/// Receives over QUIC on this thread.
+fn receive(local: &Rc<Local>, place: quic::Place) {
+    match quic::Endpoint::new(Rc::clone(local), place) {
+        Ok(endpoint) => drop(spawn_local(endpoint.serve())),
+        Err(error) => tracing::error!("there is no HTTP/3 on this thread: {error}"),
     }
 }
 

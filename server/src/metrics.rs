@@ -194,6 +194,12 @@ impl Metrics {
         Open { metrics: Arc::clone(self), worker }
     }
 
+    /// The same for a connection of the worker that calls.
+    #[must_use]
+    pub fn connection_here(self: &Arc<Self>) -> Open {
+        self.connection(SHARD.get())
+    }
+
     /// How many connections each worker has.
     #[must_use]
     pub fn connections(&self) -> Vec<usize> {

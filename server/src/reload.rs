@@ -252,6 +252,7 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
     unchangeable("threads in [listen]", next.threads != before.threads);
     unchangeable("[cache]", next.cache_bytes != before.cache_bytes);
     unchangeable("[limits]", next.limits != before.limits || next.patience != before.patience);
+    unchangeable("[quic]", next.quic != before.quic);
     unchangeable("format in [log]", next.log.format != before.log.format);
     for listener in next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none()) {
         waiting.push(format!("listener {}", listener.name));
@@ -266,9 +267,9 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
         listener.clone()
     });
     let listeners = listeners.collect();
-    let log = Log { format: before.log.format, ..next.log };
+    let (log, quic) = (Log { format: before.log.format, ..next.log }, before.quic.clone());
     let (limits, patience, cache_bytes, threads) = (before.limits, before.patience, before.cache_bytes, before.threads);
-    Server { listeners, log, limits, patience, cache_bytes, threads, ..next }
+    Server { listeners, log, quic, limits, patience, cache_bytes, threads, ..next }
 }
 
 fn next_listener(before: &Listener, mut next: Listener, waiting: &mut Vec<String>) -> Listener {

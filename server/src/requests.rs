@@ -3,7 +3,7 @@
 use std::{cell::RefCell, net::IpAddr};
 
 use aws_lc_rs::rand;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, Version};
 
 use crate::{
     admission::Peer,
@@ -36,10 +36,22 @@ pub struct Answered {
 pub struct Line {
     id: String,
     listener: String,
+    protocol: &'static str,
     client: IpAddr,
     certificate: Option<String>,
     method: String,
     uri: String,
+}
+
+/// What was asked, and over which version of HTTP.
+#[derive(Clone, Copy)]
+pub struct Asking<'r> {
+    /// The version.
+    pub version: Version,
+    /// The method.
+    pub method: &'r str,
+    /// The request target.
+    pub target: &'r str,
 }
 
 /// By which a proxy tells its requests apart.
@@ -50,7 +62,8 @@ const MOST: usize = 1024;
 impl Line {
     /// Of a request: the original one, where a proxy that we trust says which it was.
     #[must_use]
-    pub fn new(listener: &Listener, peer: Peer<'_>, method: &str, target: &str, fields: &dyn Fields) -> Self {
+    pub fn new(listener: &Listener, peer: Peer<'_>, asked: Asking<'_>, fields: &dyn Fields) -> Self {
+        let Asking { version, method, target } = asked;
         let is_trusted = listener.proxies.trust(peer.address);
         let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
         let original = is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
@@ -61,6 +74,7 @@ impl Line {
         Self {
             id: said.map_or_else(made_up_id, |id| shortened(&String::from_utf8_lossy(id))),
             listener: listener.name.clone(),
+            protocol: protocol(version),
             client: listener.proxies.client(peer.address, fields),
             certificate: certificate(listener, peer, fields),
             method: shortened(method),
@@ -70,7 +84,7 @@ impl Line {
 
     /// Writes it down.
     pub fn write(&self, answered: &Answered) {
-        let Self { id, listener, client, certificate, method, uri } = self;
+        let Self { id, listener, protocol, client, certificate, method, uri } = self;
         let client = match *client {
             UNIX => "unix".into(),
             NOBODY => "unknown".into(),
@@ -81,6 +95,7 @@ impl Line {
             target: "request",
             request_id = id.as_str(),
             listener = listener.as_str(),
+            protocol,
             client = client.as_str(),
             certificate,
             method = method.as_str(),
@@ -91,6 +106,15 @@ impl Line {
             micros,
             "request"
         );
+    }
+}
+
+/// Its name, as its RFC has it.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{io, rc::Rc, sync::Arc, thread};
 
+use http::HeaderValue;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
@@ -15,7 +16,10 @@ use crate::{
     config::{Place, Serves},
     crew::{self, Crew, runtime},
     keysource,
-    listen::accept::{self, Accepted, Acceptor},
+    listen::{
+        accept::{self, Accepted, Acceptor},
+        quic,
+    },
     reload::{self, Watched},
     worker::Local,
 };
@@ -82,6 +86,7 @@ async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: 
     reload::spawn(app, watched, told)?;
     let local = Rc::new(Local::new(Arc::clone(app)));
     let crew = Rc::new(Crew::start(Rc::clone(&local), threads)?);
+    crew.receive(bind_datagrams(app, &acceptors, threads)?);
     listening(&bound(app, &acceptors));
     reload::notify(&[NotifyState::Ready]);
 
@@ -153,6 +158,42 @@ fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(acceptors)
+}
+
+/// Every socket of HTTP/3: at the addresses of its listener, one for each thread. Says in
+/// what is answered elsewhere that there is HTTP/3.
+fn bind_datagrams(app: &App, acceptors: &[(usize, Acceptor)], threads: usize) -> io::Result<Vec<quic::Place>> {
+    let server = app.server();
+    let keys = match &server.quic.keys {
+        Some(keys) => keys.clone(),
+        None => quic::Keys::random()?,
+    };
+    let threads = u16::try_from(threads).unwrap_or(u16::MAX);
+    let (mut places, mut alternatives) = (Vec::new(), vec![None; server.listeners.len()]);
+    for (index, listener) in server.listeners.iter().enumerate().filter(|(_, listener)| listener.protocols.http3) {
+        let own = acceptors.iter().filter(|(of, _)| *of == index);
+        // Where port 0 came to be.
+        let bound: Vec<_> = own.map(|(_, acceptor)| acceptor.place().clone()).collect();
+        let addresses = if bound.is_empty() { &listener.places } else { &bound };
+        for address in addresses.iter().filter_map(Place::address) {
+            let sockets = quic::bind_all(address, threads).map_err(|error| {
+                let option = &listener.option;
+                io::Error::new(error.kind(), format!("cannot receive at {address}, UDP: {error}; choose another with {option}"))
+            })?;
+            alternatives[index]
+                .get_or_insert_with(|| HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok());
+            let sharing = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+            places.extend((0..).zip(sockets).map(|(thread, socket)| quic::Place {
+                listener: index,
+                thread,
+                threads: sharing,
+                socket,
+                keys: keys.clone(),
+            }));
+        }
+    }
+    app.set_alternatives(alternatives.into_iter().map(Option::flatten).collect());
+    Ok(places)
 }
 
 fn bound(app: &App, acceptors: &[(usize, Acceptor)]) -> Bound {

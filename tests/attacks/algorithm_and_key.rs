@@ -2,16 +2,27 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{Algorithm, IssuerConfig, KeyFault, Reject};
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, config, secret_keys, sign_with, signing_input, token, verifier},
     openssl::{SigningKey, openssl},
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use crate::fronts::{Fronts, accept, of_published, public_claims, refuse, signature, skipped, with_signature};
 
-#[test]
-fn a1_none_in_any_case_and_a_missing_signature_are_refused() {
-    let sandbox = Sandbox::new();
+over_every_protocol!(
+    a1_none_in_any_case_and_a_missing_signature_are_refused,
+    a2_public_key_bytes_never_serve_as_a_secret,
+    a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says,
+    a7_the_algorithm_comes_from_the_protected_header_and_is_one,
+    a16_a_key_serves_its_own_algorithm_alone,
+    a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong,
+    a18_a_secret_is_never_taken_from_the_token,
+);
+
+fn a1_none_in_any_case_and_a_missing_signature_are_refused(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
@@ -31,9 +42,8 @@ fn a1_none_in_any_case_and_a_missing_signature_are_refused() {
     fronts.refuse(honest.rsplit_once('.').unwrap().0, Reject::Segments);
 }
 
-#[test]
-fn a2_public_key_bytes_never_serve_as_a_secret() {
-    let sandbox = Sandbox::new();
+fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     for algorithm in ["RS256", "ES256"] {
         let key = SigningKey::generate(algorithm, "k");
         // As if somebody had even allowed both kinds for one issuer.
@@ -77,15 +87,14 @@ fn spellings(key: &SigningKey) -> Vec<Vec<u8>> {
     ]
 }
 
-#[test]
-fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says() {
+fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says(protocol: Protocol) {
     let (rsa, ec) = (SigningKey::generate("RS256", "r"), SigningKey::generate("ES256", "e"));
     let without_alg = [&rsa, &ec].map(|key| {
         let mut jwk = key.jwk();
         jwk.as_object_mut().unwrap().remove("alg");
         jwk
     });
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &without_alg, &[Algorithm::Rs256, Algorithm::Es256]);
     fronts.accept(&rsa.token(&public_claims()));
     fronts.accept(&ec.token(&public_claims()));
@@ -101,9 +110,8 @@ fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says() {
     }
 }
 
-#[test]
-fn a7_the_algorithm_comes_from_the_protected_header_and_is_one() {
-    let sandbox = Sandbox::new();
+fn a7_the_algorithm_comes_from_the_protected_header_and_is_one(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     // What is beside `alg` does not count, whatever it is called.
     fronts.accept(&token(r#"{"alg":"HS256","header":{"alg":"none"},"unprotected":{"alg":"none"},"Alg":"none"}"#, claims("")));
@@ -124,11 +132,10 @@ fn a7_the_algorithm_comes_from_the_protected_header_and_is_one() {
     fronts.refuse(&unprotected.to_string(), Reject::Segments);
 }
 
-#[test]
-fn a16_a_key_serves_its_own_algorithm_alone() {
+fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
     let signing = ["RS256", "RS512", "PS256", "ES256", "EdDSA"].map(|algorithm| SigningKey::generate(algorithm, algorithm));
     let all: Vec<_> = Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.shortest_secret().is_none()).collect();
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &signing.each_ref().map(SigningKey::jwk), &all);
     for (key, own) in signing.iter().zip(["RS256", "RS512", "PS256", "ES256", "EdDSA"]) {
         fronts.accept(&key.token(&public_claims()));
@@ -150,11 +157,10 @@ fn a16_a_key_serves_its_own_algorithm_alone() {
     refuse(&pss_only, &signing[0].token_with_header(&header, &public_claims()), Reject::Signature);
 }
 
-#[test]
-fn a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong() {
+fn a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong(protocol: Protocol) {
     // The comparison is ring::hmac::verify, which takes the same time wherever tags
     // differ; what can be told here is that no part of a tag is left out of it.
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
@@ -170,10 +176,9 @@ fn a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong() {
     fronts.refuse(&with_signature(&honest, &[&*tag, &tag].concat()), Reject::Signature);
 }
 
-#[test]
-fn a18_a_secret_is_never_taken_from_the_token() {
+fn a18_a_secret_is_never_taken_from_the_token(protocol: Protocol) {
     const THEIRS: &[u8; 32] = &[0x61; 32];
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let named = verifier([(IssuerConfig { kid_required: true, ..config([Algorithm::Hs256]) }, secret_keys(Some("k"), SECRET))]);
     let (text, encoded) = (str::from_utf8(THEIRS).unwrap(), URL_SAFE_NO_PAD.encode(THEIRS));

@@ -1,22 +1,35 @@
 use countersign_engine::{Algorithm, Reject, UnixTime, limits};
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     engine::{
         AUDIENCE, HEADER, ISSUER, NOW, SECRET, claims, config_with, secret_keys, sign_with, signing_input, token, verifier,
     },
     openssl::SigningKey,
+    over_every_protocol,
     providers::JwksServer,
 };
 use serde_json::json;
 
 use crate::fronts::{Fronts, PUBLIC_ISSUER, of_published, public_section, secret_section};
 
+over_every_protocol!(
+    c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent,
+    c2_exp_is_the_first_second_too_late_with_leeway_and_without,
+    c3_the_audience_must_name_us_exactly,
+    c4_the_issuer_is_compared_byte_by_byte,
+    c5_a_key_vouches_only_for_its_own_issuer,
+    c6_a_token_for_the_client_is_not_one_for_us,
+    c6_a_token_that_says_it_is_something_else_is_no_access_token,
+    c7_a_token_lives_no_longer_than_its_issuer_may_let_it,
+    c7_a_token_from_the_future_is_refused,
+);
+
 /// The end of times that every front agrees is far away.
 const FAR: u64 = 4_102_444_800;
 
-#[test]
-fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent() {
-    let sandbox = Sandbox::new();
+fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let far = limits::LATEST_TIME;
     for honest in [
@@ -81,8 +94,7 @@ fn c1_no_sum_of_time_and_leeway_overflows() {
     }
 }
 
-#[test]
-fn c2_exp_is_the_first_second_too_late_with_leeway_and_without() {
+fn c2_exp_is_the_first_second_too_late_with_leeway_and_without(protocol: Protocol) {
     for leeway in [0, 1, 60, 3600] {
         let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let end = NOW.0 + u64::from(leeway);
@@ -93,7 +105,7 @@ fn c2_exp_is_the_first_second_too_late_with_leeway_and_without() {
             }
         }
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(&format!(r#""exp":{FAR}"#))));
     for dead in ["0", "1", "1e0", "0.5", "1600000000", "1600000000.9"] {
@@ -101,9 +113,8 @@ fn c2_exp_is_the_first_second_too_late_with_leeway_and_without() {
     }
 }
 
-#[test]
-fn c3_the_audience_must_name_us_exactly() {
-    let sandbox = Sandbox::new();
+fn c3_the_audience_must_name_us_exactly(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let with = |member: &str| token(HEADER, format!(r#"{{"iss":"{ISSUER}","sub":"bob"{member}}}"#));
     for honest in [r#""us""#, r#"["us"]"#, r#"["them","us"]"#, r#"["us","us"]"#] {
@@ -141,9 +152,8 @@ fn c3_the_audience_must_name_us_exactly() {
     }
 }
 
-#[test]
-fn c4_the_issuer_is_compared_byte_by_byte() {
-    let sandbox = Sandbox::new();
+fn c4_the_issuer_is_compared_byte_by_byte(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let of = |issuer: &str| token(HEADER, format!(r#"{{"iss":{issuer},"aud":"{AUDIENCE}","sub":"bob"}}"#));
     fronts.accept(&of(r#""https://idp/""#));
@@ -184,8 +194,7 @@ fn c4_the_issuer_is_compared_byte_by_byte() {
     fronts.refuse(&token(r#"{"alg":"HS256","iss":"https://idp/"}"#, r#"{"aud":"us"}"#), Reject::IssuerMissing);
 }
 
-#[test]
-fn c5_a_key_vouches_only_for_its_own_issuer() {
+fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
     const OTHER_SECRET: &[u8; 32] = &[7; 32];
     let (one, other, lone) =
         (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "lone"));
@@ -193,7 +202,7 @@ fn c5_a_key_vouches_only_for_its_own_issuer() {
         JwksServer::start(&json!({ "keys": [one.jwk()] }).to_string()),
         JwksServer::start(&json!({ "keys": [other.jwk(), lone.jwk()] }).to_string()),
     );
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let renamed = public_section("ES256", &second.uri()).replace("public", "second");
     let server = sandbox.serve(&[secret_section(), public_section("ES256", &first.uri()), renamed].concat());
     let (mut config, keys) = of_published(&[other.jwk(), lone.jwk()], &[Algorithm::Es256]);
@@ -227,9 +236,8 @@ fn c5_a_key_vouches_only_for_its_own_issuer() {
     fronts.refuse(&by(SECRET, PUBLIC_ISSUER), Reject::AlgorithmNotAllowed);
 }
 
-#[test]
-fn c6_a_token_for_the_client_is_not_one_for_us() {
-    let sandbox = Sandbox::new();
+fn c6_a_token_for_the_client_is_not_one_for_us(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","typ":"at+jwt"}"#, claims(r#""client_id":"console","scope":"all""#)));
     // What an ID token has: the client as its audience, and traces of a login.
@@ -241,10 +249,9 @@ fn c6_a_token_for_the_client_is_not_one_for_us() {
     }
 }
 
-#[test]
-fn c6_a_token_that_says_it_is_something_else_is_no_access_token() {
+fn c6_a_token_that_says_it_is_something_else_is_no_access_token(protocol: Protocol) {
     let typed = |name: &str| token(format!(r#"{{"alg":"HS256","typ":"{name}"}}"#), claims(""));
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     for fine in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
         fronts.accept(&typed(fine));
@@ -256,7 +263,7 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token() {
         fronts.refuse(&token(format!(r#"{{"alg":"HS256","typ":{odd}}}"#), claims("")), Reject::TypeFormat);
     }
     // RFC 9068 section 4: a resource that only takes access tokens says so.
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     // Our own tokens are typed as JWT, so another section has to sign them.
     let signer = secret_section().replace("[auth_jwt_secret]", "[auth_jwt_signer]").replace(ISSUER, "https://signer/");
     let server = sandbox.serve(&(signer + &secret_section().replace("sign=true", "sign=false") + "typ=at+jwt\n"));
@@ -268,9 +275,8 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token() {
     fronts.refuse(&token(HEADER, claims("")), Reject::Type);
 }
 
-#[test]
-fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it() {
-    let sandbox = Sandbox::new();
+fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let section = secret_section().replace("expire=0", "expire=600");
     let server = sandbox.serve(&(section + "max_lifetime=600\nleeway=60\n"));
     let bounded = config_with(|rules| (rules.max_lifetime, rules.leeway) = (Some(600), 60));
@@ -290,8 +296,7 @@ fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it() {
     assert_eq!(within(601), Some(Reject::Lifetime));
 }
 
-#[test]
-fn c7_a_token_from_the_future_is_refused() {
+fn c7_a_token_from_the_future_is_refused(protocol: Protocol) {
     for leeway in [0, 60] {
         let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let latest = NOW.0 + u64::from(leeway);
@@ -302,7 +307,7 @@ fn c7_a_token_from_the_future_is_refused() {
             }
         }
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(r#""iat":1600000000,"nbf":1600000000"#)));
     fronts.refuse(&token(HEADER, claims(r#""iat":4102444800"#)), Reject::IssuedInFuture);

@@ -2,12 +2,28 @@ use countersign_engine::Reject;
 use countersign_tests::{
     answers::{IDENTITY, assert_nothing_told, assert_refused, invalid_token},
     binary::{Sandbox, Server},
+    client::{Client, Protocol},
     engine::{HEADER, ISSUER, claims, token},
-    http::{Connection, Response, request},
+    http::Response,
+    over_every_protocol,
 };
 use serde_json::json;
 
 use crate::fronts::{secret_section, with_signature};
+
+over_every_protocol!(
+    e1_what_a_client_says_of_its_request_changes_no_answer,
+    e2_header_names_that_only_look_alike_mean_nothing,
+    e3_what_a_client_sends_as_its_identity_never_comes_back,
+    e3_no_claim_breaks_out_of_its_header,
+    e4_a_credential_header_that_comes_twice_is_refused,
+    e4_a_token_counts_in_its_own_place_only,
+    e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one,
+    e6_nothing_of_a_token_that_is_refused_is_told,
+    e7_a_path_is_taken_as_it_is_written,
+    e8_requests_on_one_connection_know_nothing_of_each_other,
+    e8_connections_at_the_same_time_know_nothing_of_each_other,
+);
 
 fn get(server: &Server<'_>, lines: &str) -> Response {
     server.request(&format!("GET /auth HTTP/1.1\r\n{lines}"))
@@ -31,9 +47,8 @@ fn bob() -> [String; 5] {
     ["bob", "bob", ISSUER, "api", ""].map(str::to_owned)
 }
 
-#[test]
-fn e1_what_a_client_says_of_its_request_changes_no_answer() {
-    let sandbox = Sandbox::new();
+fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let (bearer, bad) = (format!("Authorization: Bearer {}\r\n", honest()), with_signature(&honest(), b""));
     let mut lines: Vec<String> = Vec::new();
@@ -61,15 +76,10 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer() {
     lines.push("Forwarded: for=127.0.0.1;host=localhost;proto=https\r\n".into());
     // Many at once; a head has at most a hundred lines.
     lines.push(lines.iter().step_by(2).map(String::as_str).collect());
-    let mut connection = Connection::open(server.address);
-    let mut ask = |lines: &str| {
-        connection.send(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
-        connection.receive(false)
-    };
     for line in &lines {
-        assert_eq!(identity(&ask(&format!("{line}{bearer}"))), bob(), "{line}");
-        assert_refused(&ask(line), "Bearer");
-        assert_refused(&ask(&format!("{line}Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
+        assert_eq!(identity(&get(&server, &format!("{line}{bearer}"))), bob(), "{line}");
+        assert_refused(&get(&server, line), "Bearer");
+        assert_refused(&get(&server, &format!("{line}Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
     }
     // Nor do they lead from another route to this one, or from this to another.
     let elsewhere =
@@ -78,9 +88,8 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer() {
     assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n").status, 405);
 }
 
-#[test]
-fn e2_header_names_that_only_look_alike_mean_nothing() {
-    let sandbox = Sandbox::new();
+fn e2_header_names_that_only_look_alike_mean_nothing(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     let good = honest();
     assert_eq!(identity(&get(&server, &format!("X-Jwt: {good}\r\n"))), bob());
@@ -124,9 +133,8 @@ fn e2_a_connection_header_takes_nothing_away() {
     }
 }
 
-#[test]
-fn e3_what_a_client_sends_as_its_identity_never_comes_back() {
-    let sandbox = Sandbox::new();
+fn e3_what_a_client_sends_as_its_identity_never_comes_back(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let lines: String = IDENTITY.iter().map(|name| format!("{name}: root\r\n")).collect();
     assert_refused(&get(&server, &lines), "Bearer");
@@ -135,9 +143,8 @@ fn e3_what_a_client_sends_as_its_identity_never_comes_back() {
     assert_eq!(identity(&allowed), ["", "", ISSUER, "api", ""], "nothing to say is said, so that it overwrites");
 }
 
-#[test]
-fn e3_no_claim_breaks_out_of_its_header() {
-    let sandbox = Sandbox::new();
+fn e3_no_claim_breaks_out_of_its_header(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let names = |response: &Response| response.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     let usual = names(&server.auth(&honest()));
@@ -165,9 +172,8 @@ fn e3_no_claim_breaks_out_of_its_header() {
     assert_eq!(identity(&server.auth(&token(HEADER, json!({ "iss": ISSUER, "aud": "us", "sub": long }).to_string())))[0], long);
 }
 
-#[test]
-fn e4_a_credential_header_that_comes_twice_is_refused() {
-    let sandbox = Sandbox::new();
+fn e4_a_credential_header_that_comes_twice_is_refused(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     let good = honest();
     let conflict = "Bearer error=\"invalid_request\", error_description=\"the credential header is given twice\"";
@@ -189,9 +195,8 @@ fn e4_a_credential_header_that_comes_twice_is_refused() {
     }
 }
 
-#[test]
-fn e4_a_token_counts_in_its_own_place_only() {
-    let sandbox = Sandbox::new();
+fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     let (good, root) = (honest(), token(HEADER, claims("").replace("bob", "root")));
     // Of two that differ the configured header is the one, good or bad.
@@ -204,7 +209,7 @@ fn e4_a_token_counts_in_its_own_place_only() {
     // RFC 6750 sections 2.2 and 2.3, and what browsers send by themselves.
     let form = format!("access_token={good}");
     let head = "POST /auth HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    assert_refused(&request(server.address, head, form.as_bytes()), "Bearer");
+    assert_refused(&server.send(head, form.as_bytes()), "Bearer");
     assert_refused(&server.request(&format!("GET /auth?access_token={good} HTTP/1.1\r\n")), "Bearer");
     assert_refused(&server.request(&format!("GET /auth/{good} HTTP/1.1\r\n")), "Bearer");
     assert_refused(
@@ -214,9 +219,8 @@ fn e4_a_token_counts_in_its_own_place_only() {
     assert_refused(&get(&server, &format!("Sec-WebSocket-Protocol: bearer, {good}\r\n")), "Bearer");
 }
 
-#[test]
-fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one() {
-    let sandbox = Sandbox::new();
+fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     assert_refused(&get(&server, ""), "Bearer");
     for (bad, reject) in [
@@ -237,8 +241,7 @@ fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one() {
     assert_refused(&get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", honest())), &invalid_token(Reject::Segments));
 }
 
-#[test]
-fn e6_nothing_of_a_token_that_is_refused_is_told() {
+fn e6_nothing_of_a_token_that_is_refused_is_told(protocol: Protocol) {
     const MARK: &str = "mallory";
     let marked = format!(
         r#"{{"iss":"{ISSUER}","aud":"us","sub":"{MARK}","name":"{MARK}","urn:inmanta:env":"{MARK}","jti":"{MARK}","tenant":"{MARK}""#
@@ -247,7 +250,7 @@ fn e6_nothing_of_a_token_that_is_refused_is_told() {
     let header = format!(r#"{{"alg":"HS256","kid":"{MARK}","typ":"{MARK}"}}"#);
     let unknown = format!(r#"{{"alg":"{MARK}","kid":"{MARK}"}}"#);
     for surface in ["", "[listen]\nsurface=inmanta\n"] {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::over(protocol);
         let server = sandbox.serve(&format!("{}{surface}", secret_section()));
         assert_eq!(identity(&server.auth(&token(&header, with(""))))[..2], [MARK, MARK]);
         for refused in [
@@ -269,9 +272,8 @@ fn e6_nothing_of_a_token_that_is_refused_is_told() {
     }
 }
 
-#[test]
-fn e7_a_path_is_taken_as_it_is_written() {
-    let sandbox = Sandbox::new();
+fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let bearer = format!("Authorization: Bearer {}\r\n", honest());
     for path in [
@@ -303,7 +305,7 @@ fn e7_a_path_is_taken_as_it_is_written() {
     }
     // With a token in its body `/v1/verify` would answer; behind `/auth/` nothing does.
     let body = json!({ "token": honest() }).to_string();
-    assert_refused(&request(server.address, "POST /auth/../v1/verify HTTP/1.1\r\n", body.as_bytes()), "Bearer");
+    assert_refused(&server.send("POST /auth/../v1/verify HTTP/1.1\r\n", body.as_bytes()), "Bearer");
     for path in [
         "//auth",
         "/AUTH",
@@ -322,45 +324,45 @@ fn e7_a_path_is_taken_as_it_is_written() {
     }
 }
 
-#[test]
-fn e8_requests_on_one_connection_know_nothing_of_each_other() {
-    let sandbox = Sandbox::new();
+fn e8_requests_on_one_connection_know_nothing_of_each_other(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let mut connection = Connection::open(server.address);
+    let mut client = server.client();
     for round in 0..50 {
-        alternate(&mut connection, &format!("user-{round}"));
+        alternate(&mut client, &format!("user-{round}"));
     }
-    // Pipelined: answers come in the order of the questions.
-    let good = honest();
-    let pair =
-        format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {good}\r\n\r\nGET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
-    connection.send_raw(pair.repeat(20).as_bytes());
-    for _ in 0..20 {
-        assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
+    // All at once, in a row or in streams: each has its own answer.
+    let head = |number: usize| match number % 2 {
+        0 => format!(
+            "GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n",
+            token(HEADER, claims("").replace("bob", &number.to_string()))
+        ),
+        _ => "GET /auth HTTP/1.1\r\n".to_owned(),
+    };
+    let heads: Vec<_> = (0..40).map(head).collect();
+    let requests: Vec<_> = heads.iter().map(|head| (head.as_str(), &b""[..])).collect();
+    for (number, answer) in client.request_all(&requests).iter().enumerate() {
+        match number % 2 {
+            0 => assert_eq!(identity(answer)[0], number.to_string()),
+            _ => assert_refused(answer, "Bearer"),
+        }
     }
 }
 
-#[test]
-fn e8_connections_at_the_same_time_know_nothing_of_each_other() {
-    let sandbox = Sandbox::new();
+fn e8_connections_at_the_same_time_know_nothing_of_each_other(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let address = server.address;
     std::thread::scope(|scope| {
-        for client in 0..8 {
-            scope.spawn(move || {
-                let mut connection = Connection::open(address);
-                (0..100).for_each(|round| alternate(&mut connection, &format!("user-{client}-{round}")));
-            });
+        for number in 0..8 {
+            let mut client = server.client();
+            scope.spawn(move || (0..100).for_each(|round| alternate(&mut client, &format!("user-{number}-{round}"))));
         }
     });
 }
 
 /// A good token, a bad one and none, of which only the first has anything to say.
-fn alternate(connection: &mut Connection, user: &str) {
-    let mut ask = |lines: &str| {
-        connection.send(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
-        connection.receive(false)
-    };
+fn alternate(client: &mut Client, user: &str) {
+    let mut ask = |lines: &str| client.request(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
     let good = token(HEADER, claims("").replace("bob", user));
     assert_eq!(identity(&ask(&format!("Authorization: Bearer {good}\r\n")))[0], user);
     let bad = with_signature(&good, b"bad");

@@ -2,15 +2,25 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{Algorithm, KeyFault, Reject};
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     engine::published,
     openssl::{SigningKey, openssl},
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use crate::fronts::{Fronts, public_claims, signature, with_signature};
 
-#[test]
-fn a13_rsa_keys_that_buy_computing_time_are_refused_unused() {
+over_every_protocol!(
+    a13_rsa_keys_that_buy_computing_time_are_refused_unused,
+    a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length,
+    a14_an_eddsa_signature_has_one_spelling,
+    a15_a_pkcs1_message_has_one_encoding,
+    a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm,
+    a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits,
+);
+
+fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
     let good = SigningKey::generate("RS256", "good");
     let rsa = |kid: &str, n: &[u8], e: &[u8]| json!({ "kty": "RSA", "alg": "RS256", "kid": kid, "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) });
     let modulus = |bytes| vec![0xb5; bytes];
@@ -30,7 +40,7 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused() {
     for (skipped, (jwk, fault)) in skipped.iter().zip(&cases) {
         assert_eq!((skipped.kid.as_deref(), skipped.fault), (jwk["kid"].as_str(), *fault));
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Rs256]);
     fronts.accept(&good.token(&public_claims()));
     for (jwk, _) in cases {
@@ -39,8 +49,7 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused() {
     }
 }
 
-#[test]
-fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length() {
+fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: Protocol) {
     const CURVES: [(&str, Algorithm, &str); 3] = [
         ("ES256", Algorithm::Es256, "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"),
         (
@@ -55,7 +64,7 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length() {
         ),
     ];
     let keys = CURVES.map(|(name, ..)| SigningKey::generate(name, name));
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &keys.each_ref().map(SigningKey::jwk), &CURVES.map(|(_, algorithm, _)| algorithm));
     for (key, (_, _, order)) in keys.iter().zip(CURVES) {
         let honest = key.token(&public_claims());
@@ -102,10 +111,9 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     if length < 0x80 { [&[0x30, length], &*both].concat() } else { [&[0x30, 0x81, length], &*both].concat() }
 }
 
-#[test]
-fn a14_an_eddsa_signature_has_one_spelling() {
+fn a14_an_eddsa_signature_has_one_spelling(protocol: Protocol) {
     let key = SigningKey::generate("EdDSA", "k");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &[Algorithm::EdDsa]);
     let honest = key.token(&public_claims());
     fronts.accept(&honest);
@@ -151,10 +159,9 @@ impl RawRsa {
     }
 }
 
-#[test]
-fn a15_a_pkcs1_message_has_one_encoding() {
+fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
     let rsa = RawRsa::generate("RS256");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Rs256]);
     let honest = rsa.key.token(&public_claims());
     let encoded = rsa.open(&signature(&honest));
@@ -208,10 +215,9 @@ fn padded(filler: u8, content: &[u8]) -> Vec<u8> {
     [&[0, 1], &*vec![filler; 256 - 3 - content.len()], &[0], content].concat()
 }
 
-#[test]
-fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm() {
+fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Protocol) {
     let rsa = RawRsa::generate("PS256");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Ps256]);
     let honest = rsa.key.token(&public_claims());
     let (signing_input, _) = honest.rsplit_once('.').unwrap();
@@ -272,10 +278,9 @@ fn assert_numbers_out_of_range_are_refused(fronts: &Fronts<'_>, rsa: &RawRsa, ho
     }
 }
 
-#[test]
-fn a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits() {
+fn a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits(protocol: Protocol) {
     let rsa = RawRsa::generate("RS256");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Rs256]);
     // About every third signature is small enough to have the modulus added to it.
     let found = (0..200).find_map(|jti| {

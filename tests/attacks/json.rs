@@ -1,14 +1,22 @@
 use countersign_engine::Reject;
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     engine::{HEADER, claims, token},
+    over_every_protocol,
 };
 
 use crate::fronts::Fronts;
 
-#[test]
-fn b4_a_member_that_comes_twice_is_refused_at_every_level() {
-    let sandbox = Sandbox::new();
+over_every_protocol!(
+    b4_a_member_that_comes_twice_is_refused_at_every_level,
+    b4_names_that_differ_in_case_are_different_names,
+    b5_only_strict_json_is_read,
+    b5_nothing_stands_before_or_behind_the_object,
+);
+
+fn b4_a_member_that_comes_twice_is_refused_at_every_level(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(r#""o":{"iss":1,"sub":{"iss":2}},"list":["iss","iss"]"#)));
     for members in [
@@ -39,9 +47,8 @@ fn b4_a_member_that_comes_twice_is_refused_at_every_level() {
     }
 }
 
-#[test]
-fn b4_names_that_differ_in_case_are_different_names() {
-    let sandbox = Sandbox::new();
+fn b4_names_that_differ_in_case_are_different_names(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(r#""ISS":"https://evil/","Aud":"them","EXP":1,"Nbf":4102444800,"SUB":5"#)));
     fronts.accept(&token(r#"{"alg":"HS256","ALG":"none","Kid":5,"CRIT":["x"],"B64":false}"#, claims("")));
@@ -142,9 +149,8 @@ const BAD: [&[u8]; 62] = [
     b"1//",
 ];
 
-#[test]
-fn b5_only_strict_json_is_read() {
-    let sandbox = Sandbox::new();
+fn b5_only_strict_json_is_read(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let payload = |value: &[u8]| [br#"{"iss":"https://idp/","aud":"us","x":"#, value, b"}"].concat();
     let header = |value: &[u8]| [br#"{"alg":"HS256","x":"#, value, b"}"].concat();
@@ -158,9 +164,8 @@ fn b5_only_strict_json_is_read() {
     }
 }
 
-#[test]
-fn b5_nothing_stands_before_or_behind_the_object() {
-    let sandbox = Sandbox::new();
+fn b5_nothing_stands_before_or_behind_the_object(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let (header, payload) = (HEADER.as_bytes(), claims("").into_bytes());
     fronts.accept(&token([b"\r\n\t ", header, b" \n"].concat(), [b" ", &*payload, b"\r\n"].concat()));

@@ -4,8 +4,10 @@ use countersign_engine::{
 };
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     engine::{HEADER, SECRET, claims, config, remembering, secret_keys, sign_with, signing_input, token, verifier},
     openssl::SigningKey,
+    over_every_protocol,
     providers::JwksServer,
 };
 use serde_json::{Value, json};
@@ -15,8 +17,15 @@ use crate::fronts::{
     with_signature,
 };
 
-#[test]
-fn a4_an_empty_or_missing_secret_verifies_nothing() {
+over_every_protocol!(
+    a4_an_empty_or_missing_secret_verifies_nothing,
+    a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used,
+    a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetched,
+    a11_a_kid_is_compared_and_nothing_else,
+    a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys,
+);
+
+fn a4_an_empty_or_missing_secret_verifies_nothing(protocol: Protocol) {
     let forged = sign_with(b"", &signing_input(HEADER, claims("")));
     let none = KeySet::default();
     for (keys, reject) in [
@@ -28,7 +37,7 @@ fn a4_an_empty_or_missing_secret_verifies_nothing() {
         let issuer = Issuer::new(config([Algorithm::Hs256]).into(), keys);
         refuse(&remembering(Snapshot::new([issuer]).unwrap()), &forged, reject);
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims("")));
     fronts.refuse(&forged, Reject::Signature);
@@ -82,9 +91,8 @@ fn power_of_65537(exponent: usize) -> Vec<u8> {
     bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
-#[test]
-fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used() {
-    let sandbox = Sandbox::new();
+fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let (ec, ed) = (SigningKey::generate("ES256", "e"), SigningKey::generate("EdDSA", "d"));
     let all: Vec<_> = Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.shortest_secret().is_none()).collect();
     let fronts = Fronts::of_keys(&sandbox, &[ec.jwk(), ed.jwk()], &all);
@@ -126,12 +134,11 @@ fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used()
     }
 }
 
-#[test]
-fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetched() {
+fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetched(protocol: Protocol) {
     let (known, foreign) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
     let evil = JwksServer::start(&json!({ "keys": [foreign.jwk()] }).to_string());
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&(secret_section() + &public_section("ES256", &provider.uri())));
     let verifier = verifier([of_published(&[known.jwk()], &[Algorithm::Es256])]);
     let fronts = Fronts { verifier, server };
@@ -164,9 +171,8 @@ fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetch
     assert_eq!((evil.requests(), provider.requests()), (0, asked + 1));
 }
 
-#[test]
-fn a11_a_kid_is_compared_and_nothing_else() {
-    let sandbox = Sandbox::new();
+fn a11_a_kid_is_compared_and_nothing_else(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let key = SigningKey::generate("EdDSA", "k");
     let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &[Algorithm::EdDsa]);
     fronts.accept(&key.token(&public_claims()));
@@ -207,12 +213,11 @@ fn a11_a_kid_is_compared_and_nothing_else() {
     fronts.refuse(&forged(&json!("k".repeat(100_000))), Reject::TooLong);
 }
 
-#[test]
-fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys() {
+fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys(protocol: Protocol) {
     let (first, second, other) =
         (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "o"));
     let oct = json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let keys = [first.jwk(), second.jwk(), oct.clone(), other.jwk()];
     assert_eq!(skipped(&keys, &[Algorithm::Es256]), [KeyFault::Duplicate, KeyFault::SecretInPublicSet]);
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);

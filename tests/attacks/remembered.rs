@@ -7,13 +7,17 @@ use countersign_engine::{Algorithm, Constraint, Issuer, KeySet, Reject, Rules, S
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
+    client::Protocol,
     engine::{
         HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, sign_with,
         signing_input, snapshot, token, verifier,
     },
+    over_every_protocol,
 };
 
 use crate::fronts::{secret_section, signature, with_signature};
+
+over_every_protocol!(d1_the_server_lets_go_of_a_token_that_it_has_verified);
 
 const OTHER: &[u8; 32] = &[7; 32];
 
@@ -69,9 +73,8 @@ fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
     }
 }
 
-#[test]
-fn d1_the_server_lets_go_of_a_token_that_it_has_verified() {
-    let sandbox = Sandbox::new();
+fn d1_the_server_lets_go_of_a_token_that_it_has_verified(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let exp = now().as_secs() + 4;

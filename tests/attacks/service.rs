@@ -13,20 +13,26 @@ use countersign_engine::{Algorithm, KeySetFault, Reject, jwks};
 use countersign_tests::{
     answers::{assert_nothing_told, assert_refused, invalid_token},
     binary::{NO_BUDGETS, Sandbox, Server},
+    client::Protocol,
     engine::{HEADER, claims, published, signing_input, token},
-    http::Connection,
     openssl::SigningKey,
+    over_every_protocol,
     providers::JwksServer,
 };
 use serde_json::{Value, json};
 
 use crate::fronts::{Fronts, public_claims, public_section, secret_section};
 
-#[test]
-fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys() {
+over_every_protocol!(
+    d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys,
+    d10_no_entry_of_a_set_voids_the_key_beside_it,
+    d10_a_provider_that_answers_byte_by_byte_delays_nobody_else,
+);
+
+fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol) {
     let key = SigningKey::generate("EdDSA", "k");
     let provider = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri()) + NO_BUDGETS));
     let honest = key.token(&public_claims());
     assert_eq!(server.auth(&honest).status, 200);
@@ -53,10 +59,9 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys() {
 
 /// Sends tokens for some seconds, each one new, as fast as they are answered.
 fn flood(server: &Server<'_>, reject: Reject, token: impl Fn(usize) -> String) {
-    let (mut connection, start) = (Connection::open(server.address), Instant::now());
+    let start = Instant::now();
     for number in 0.. {
-        connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", token(number)), b"");
-        assert_refused(&connection.receive(false), &invalid_token(reject));
+        assert_refused(&server.auth(&token(number)), &invalid_token(reject));
         if start.elapsed() > Duration::from_secs(3) {
             break;
         }
@@ -113,8 +118,7 @@ fn ask(answer: &str, key: &SigningKey) -> (Value, String) {
     (output.json_lines()[0]["code"].clone(), output.stderr)
 }
 
-#[test]
-fn d10_no_entry_of_a_set_voids_the_key_beside_it() {
+fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
     let good = SigningKey::generate("ES256", "good");
     let odd = [
         json!(null),
@@ -136,7 +140,7 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it() {
     for one in &odd {
         assert_eq!([count(&[one.clone(), good.jwk()]), count(&[good.jwk(), one.clone()])], [1, 1], "{one:.200}");
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let keys = [&odd[..], &[good.jwk()], &odd].concat();
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
     fronts.accept(&good.token(&public_claims()));
@@ -148,10 +152,9 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it() {
     assert_eq!(read(json!({ "keys": [good.jwk()], "x": "x".repeat(600_000) }).to_string()).err(), Some(KeySetFault::TooLong));
 }
 
-#[test]
-fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else() {
+fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else(protocol: Protocol) {
     let slow = SlowProvider::start();
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.listen(&(secret_section() + &public_section("ES256", &slow.uri())));
     slow.asked.recv().unwrap();
     let public = SigningKey::generate("ES256", "k").token(&public_claims());

@@ -3,16 +3,30 @@ use countersign_engine::{Algorithm, Constraint, Reject, limits};
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
+    client::Protocol,
     engine::{HEADER, NOW, SECRET, claims, config_with, secret_keys, sign, signing_input, token, verifier},
     openssl::SigningKey,
+    over_every_protocol,
 };
 use serde_json::json;
 
 use crate::fronts::{Fronts, public_claims, secret_section};
 
-#[test]
-fn b1_a_segment_has_one_spelling() {
-    let sandbox = Sandbox::new();
+over_every_protocol!(
+    b1_a_segment_has_one_spelling,
+    b2_a_token_has_three_segments,
+    b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one,
+    b6_an_extension_that_must_be_understood_is_not,
+    b7_an_unencoded_payload_is_refused,
+    b8_header_and_payload_are_objects,
+    b9_bounds_hold_to_the_byte_and_come_before_any_cryptography,
+    b10_an_encrypted_token_is_no_signed_one,
+    b11_nothing_is_derived_or_inflated_for_a_token,
+    b12_what_is_configured_for_a_claim_is_text_and_no_pattern,
+);
+
+fn b1_a_segment_has_one_spelling(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     // Sixteen bytes and a payload one byte longer than a multiple of three: the last
     // character of every segment has bits that mean nothing, and `>` and `?` make
@@ -70,9 +84,8 @@ fn spellings(segment: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn b2_a_token_has_three_segments() {
-    let sandbox = Sandbox::new();
+fn b2_a_token_has_three_segments(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
@@ -102,9 +115,8 @@ fn b2_a_token_has_three_segments() {
     fronts.refuse(&sign(&format!("{}.", input.split_once('.').unwrap().0)), Reject::ClaimsJson);
 }
 
-#[test]
-fn b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one() {
-    let sandbox = Sandbox::new();
+fn b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
@@ -127,9 +139,8 @@ fn b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one()
     fronts.refuse(&json!(honest).to_string(), Reject::Base64);
 }
 
-#[test]
-fn b6_an_extension_that_must_be_understood_is_not() {
-    let sandbox = Sandbox::new();
+fn b6_an_extension_that_must_be_understood_is_not(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","http://example.com/UNDEFINED":true}"#, claims("")));
     for header in [
@@ -153,9 +164,8 @@ fn b6_an_extension_that_must_be_understood_is_not() {
     }
 }
 
-#[test]
-fn b7_an_unencoded_payload_is_refused() {
-    let sandbox = Sandbox::new();
+fn b7_an_unencoded_payload_is_refused(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","b64":true}"#, claims("")));
     for value in ["false", "null", "0", "1", r#""false""#, r#""true""#, "[]", "{}"] {
@@ -173,9 +183,8 @@ fn b7_an_unencoded_payload_is_refused() {
     fronts.refuse(&raw(HEADER, &claims("")), Reject::Base64);
 }
 
-#[test]
-fn b8_header_and_payload_are_objects() {
-    let sandbox = Sandbox::new();
+fn b8_header_and_payload_are_objects(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims("")));
     let wrapped = [format!("[{}]", claims("")), json!(claims("")).to_string()];
@@ -189,9 +198,8 @@ fn b8_header_and_payload_are_objects() {
     }
 }
 
-#[test]
-fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography() {
-    let sandbox = Sandbox::new();
+fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let fixed = token(HEADER, claims(r#""pad":"""#)).len();
     let padded = |bytes: usize| token(HEADER, claims(&format!(r#""pad":"{}""#, "x".repeat(bytes))));
@@ -226,9 +234,8 @@ fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography() {
     }
 }
 
-#[test]
-fn b10_an_encrypted_token_is_no_signed_one() {
-    let sandbox = Sandbox::new();
+fn b10_an_encrypted_token_is_no_signed_one(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let key = SigningKey::generate("ES256", "k");
     let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &[Algorithm::Es256]);
     fronts.accept(&key.token(&public_claims()));
@@ -255,9 +262,8 @@ fn b10_an_encrypted_token_is_no_signed_one() {
     fronts.refuse(&token(r#"{"alg":"HS256","cty":"JWT"}"#, plain), Reject::ClaimsJson);
 }
 
-#[test]
-fn b11_nothing_is_derived_or_inflated_for_a_token() {
-    let sandbox = Sandbox::new();
+fn b11_nothing_is_derived_or_inflated_for_a_token(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims("")));
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
@@ -275,8 +281,7 @@ fn b11_nothing_is_derived_or_inflated_for_a_token() {
     fronts.refuse(&token(zip, [0xab, 0xae, 0x05, 0x00]), Reject::ClaimsJson);
 }
 
-#[test]
-fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern() {
+fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern(protocol: Protocol) {
     for pattern in [".*", "^prod$", "(a+)+$", "prod|dev", "p.od", "prod*", "%", "[a-z]+", "*"] {
         let config = config_with(|rules| {
             let (claim, value): (Box<str>, Box<str>) = ("type".into(), pattern.into());
@@ -299,7 +304,7 @@ fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern() {
             assert_eq!(verdict(pattern, pattern, other), Some(Reject::Constraints), "{pattern} {other}");
         }
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}claims=type is (a+)+$\n", secret_section()));
     assert_eq!(server.auth(&token(HEADER, claims(r#""type":"(a+)+$""#))).status, 200);
     let hostile = token(HEADER, claims(&format!(r#""type":"{}!""#, "a".repeat(5_000))));

@@ -6,13 +6,27 @@ use countersign_engine::{Blame, Reject};
 use countersign_tests::{
     answers::assert_nothing_told,
     binary::{Sandbox, Server},
+    client::{Client, Protocol},
     engine::{self, HEADER, NOW, secret_verifier},
-    http::{Connection, Response},
+    http::Response,
     openssl::{SigningKey, certificate, signing_input},
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use crate::given;
+
+over_every_protocol!(
+    a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass,
+    a_client_has_no_more_sources_than_its_network,
+    e1_nobody_changes_its_address_by_a_header_of_its_own,
+    an_issuer_under_attack_is_put_off_and_the_others_are_not,
+    a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason,
+    v1_verify_answers_with_a_problem,
+    the_inmanta_surface_says_the_same_in_its_own_form,
+    good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens,
+    what_is_switched_off_puts_nobody_off,
+);
 
 const ISSUER: &str = "https://idp/";
 
@@ -53,8 +67,14 @@ impl Issuer {
     }
 }
 
-fn auth(lines: &str, token: &str) -> String {
-    format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n{lines}\r\n")
+/// A question, and an empty body.
+fn auth(lines: &str, token: &str) -> (String, String) {
+    (format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n{lines}"), String::new())
+}
+
+/// Sends many requests at once, so that the server is never waiting for us.
+fn ask_all(client: &mut Client, requests: &[(String, String)]) -> Vec<Response> {
+    client.request_all(&requests.iter().map(|(head, body)| (&**head, body.as_bytes())).collect::<Vec<_>>())
 }
 
 /// What became of a flood.
@@ -65,18 +85,16 @@ struct Flood {
     refused: Vec<Response>,
 }
 
-/// Sends requests until some were refused without a look. Many at a time, so that
-/// the server is never waiting for us: whether a share of its time is spent does not
-/// depend on how fast anybody is.
+/// Sends requests until some were refused without a look. Many at a time: whether a
+/// share of the server's time is spent does not depend on how fast anybody is.
 #[track_caller]
-fn flood(server: &Server<'_>, request: impl Fn(usize) -> String) -> Flood {
+fn flood(server: &Server<'_>, request: impl Fn(usize) -> (String, String)) -> Flood {
     const BATCH: usize = 50;
-    let mut connection = Connection::open(server.address);
+    let mut client = server.client();
     let mut flood = Flood { checked: 0, refused: Vec::new() };
     for batch in 0..400 {
-        let requests: String = (0..BATCH).map(|number| request(BATCH * batch + number)).collect();
-        connection.send_raw(requests.as_bytes());
-        for answer in (0..BATCH).map(|_| connection.receive(false)) {
+        let requests: Vec<_> = (0..BATCH).map(|number| request(BATCH * batch + number)).collect();
+        for answer in ask_all(&mut client, &requests) {
             match answer.status {
                 401 | 403 => flood.checked += 1,
                 _ => flood.refused.push(answer),
@@ -103,18 +121,15 @@ fn assert_put_off(answer: &Response, status: u16, reason: &str) {
     assert_nothing_told(answer);
 }
 
-#[test]
-fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1"));
     let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
     let flood = flood(&server, |number| auth(&from("203.0.113.9"), &issuer.forged(number)));
     for answer in &flood.refused {
         assert_put_off(answer, 429, "not_admitted source");
     }
-    let mut other = Connection::open(server.address);
-    other.send_raw(auth(&from("198.51.100.7"), &issuer.genuine).as_bytes());
-    assert_eq!(other.receive(false).status, 200);
+    assert_eq!(server.request(&auth(&from("198.51.100.7"), &issuer.genuine).0).status, 200);
 
     let refused = u64::try_from(flood.refused.len()).unwrap();
     assert_eq!(not_admitted(&server), [0, 0, refused]);
@@ -123,23 +138,19 @@ fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass() {
     assert_eq!(server.metric("countersign_sources_forgotten_total"), 0);
 }
 
-#[test]
-fn a_client_has_no_more_sources_than_its_network() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn a_client_has_no_more_sources_than_its_network(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let listen = "trusted_proxies=127.0.0.0/8\nclient_address_header=X-Real-IP";
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
     let from =
         |network: &str, host: usize| format!("X-Real-IP: {network}::{host:x}\r\nX-Forwarded-For: 203.0.113.{}\r\n", host % 256);
     let flood = flood(&server, |number| auth(&from("2001:db8:1:2", number), &issuer.forged(number)));
     assert_put_off(&flood.refused[0], 429, "not_admitted source");
-    let mut other = Connection::open(server.address);
-    other.send_raw(auth(&from("2001:db8:1:3", 1), &issuer.genuine).as_bytes());
-    assert_eq!(other.receive(false).status, 200);
+    assert_eq!(server.request(&auth(&from("2001:db8:1:3", 1), &issuer.genuine).0).status, 200);
 }
 
-#[test]
-fn e1_nobody_changes_its_address_by_a_header_of_its_own() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn e1_nobody_changes_its_address_by_a_header_of_its_own(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let invented = |number: usize| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
     // A stranger that plays the proxy, where no proxy or only others are trusted.
     for listen in ["", "trusted_proxies=10.0.0.0/8,127.0.0.2"] {
@@ -159,9 +170,8 @@ fn e1_nobody_changes_its_address_by_a_header_of_its_own() {
     }
 }
 
-#[test]
-fn an_issuer_under_attack_is_put_off_and_the_others_are_not() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn an_issuer_under_attack_is_put_off_and_the_others_are_not(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "1", "off"], ""));
     let flood = flood(&server, |number| auth("", &issuer.forged(number)));
     assert_put_off(&flood.refused[0], 503, "not_admitted issuer");
@@ -170,9 +180,8 @@ fn an_issuer_under_attack_is_put_off_and_the_others_are_not() {
     assert!(core == 0 && of_issuer > 0 && source == 0, "{core} {of_issuer} {source}");
 }
 
-#[test]
-fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "off", "off"], ""));
     // Between two that are not looked at, one that needs no look.
     let token = |number: usize| if number.is_multiple_of(2) { issuer.forged(number) } else { "abc".into() };
@@ -184,17 +193,13 @@ fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason() {
     assert_eq!(malformed * 2, flood.checked + u64::try_from(flood.refused.len()).unwrap(), "every other one");
 }
 
-#[test]
-fn v1_verify_answers_with_a_problem() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn v1_verify_answers_with_a_problem(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     for (budgets, status, whose) in
         [(["off", "off", "1"], 429, "from this address"), (["off", "1", "off"], 503, "of this issuer")]
     {
         let server = sandbox.serve(&issuer.configuration(&sandbox, budgets, ""));
-        let flood = flood(&server, |number| {
-            let token = issuer.forged(number);
-            format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}", token.len())
-        });
+        let flood = flood(&server, |number| ("POST /v1/verify HTTP/1.1\r\n".into(), issuer.forged(number)));
         let answer = &flood.refused[0];
         assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/problem+json")), "{answer:?}");
         assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
@@ -204,27 +209,28 @@ fn v1_verify_answers_with_a_problem() {
     }
 }
 
-#[test]
-fn the_inmanta_surface_says_the_same_in_its_own_form() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
+fn the_inmanta_surface_says_the_same_in_its_own_form(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let configuration = issuer.configuration(&sandbox, ["off", "off", "1"], "surface=inmanta");
     let server = sandbox.serve(&format!("{configuration}[server]\nauth=true\n"));
     let bare = flood(&server, |number| auth("", &issuer.forged(number)));
     assert_put_off(&bare.refused[0], 429, "not_admitted source");
-    let health = flood(&server, |number| auth("", &issuer.forged(number)).replace("/auth", "/api/v2/health"));
+    let health = flood(&server, |number| {
+        let (head, body) = auth("", &issuer.forged(number));
+        (head.replace("/auth", "/api/v2/health"), body)
+    });
     let answer = &health.refused[0];
     assert_eq!(answer.status, 429);
     assert_eq!(answer.json()["message"], "the signature was not checked: too many others from this address were bad");
 }
 
-#[test]
-fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens() {
-    let (sandbox, signer) = (Sandbox::new(), Signer::new());
+fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(protocol: Protocol) {
+    let (sandbox, signer) = (Sandbox::over(protocol), Signer::new());
     let jwks = sandbox.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
     let idp = given::with_idp("EdDSA", &format!("jwks_uri=file://{}", jwks.display()));
     let limits = "[limits]\nbad_signatures_per_core=1\nbad_signatures_per_issuer=1\nbad_signatures_per_source=1\n";
     let server = sandbox.serve(&format!("{idp}[listen]\nthreads=1\n{limits}"));
-    let mut connection = Connection::open(server.address);
+    let mut client = server.client();
     for batch in 0..40 {
         // A good one, one that has expired, and so on; none of them seen before.
         let token = |number: usize| {
@@ -233,11 +239,10 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens() 
             claims["exp"] = json!(if number.is_multiple_of(2) { 4_102_444_800u64 } else { 1 });
             signer.token(&claims)
         };
-        let requests: String = (0..50).map(|number| auth("", &token(number))).collect();
-        connection.send_raw(requests.as_bytes());
-        for number in 0..50 {
+        let requests: Vec<_> = (0..50).map(|number| auth("", &token(number))).collect();
+        for (number, answer) in ask_all(&mut client, &requests).iter().enumerate() {
             let expected = if number % 2 == 0 { 200 } else { 401 };
-            assert_eq!(connection.receive(false).status, expected, "{batch}-{number}");
+            assert_eq!(answer.status, expected, "{batch}-{number}");
         }
     }
     assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (2000, [0; 3]));
@@ -246,15 +251,13 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens() 
     assert!(flood(&server, |number| auth("", &forged.forged(number))).checked < 2000);
 }
 
-#[test]
-fn what_is_switched_off_puts_nobody_off() {
-    let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
+fn what_is_switched_off_puts_nobody_off(protocol: Protocol) {
+    let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("ES512"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "off"], ""));
-    let mut connection = Connection::open(server.address);
+    let mut client = server.client();
     for batch in 0..10 {
-        let requests: String = (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
-        connection.send_raw(requests.as_bytes());
-        assert!((0..50).all(|_| connection.receive(false).status == 401));
+        let requests: Vec<_> = (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
+        assert!(ask_all(&mut client, &requests).iter().all(|answer| answer.status == 401));
     }
     assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (500, [0; 3]));
     // With the least of budgets the same would have been put off.

@@ -1,7 +1,13 @@
-use countersign_tests::{binary::Sandbox, providers::JwksServer, shared};
+use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol, providers::JwksServer, shared};
 use serde_json::{Value, json};
 
 use crate::given;
+
+over_every_protocol!(
+    health_is_open_but_a_token_that_comes_along_must_be_good,
+    health_asks_for_nothing_with_authentication_off,
+    the_rejected_status_can_be_rfc_6750s,
+);
 
 /// The moment the recordings were made at.
 const RECORDED: &str = "1700000000";
@@ -54,9 +60,8 @@ fn compare(case: &Value, answer: &Value, decided: &Value) {
     }
 }
 
-#[test]
-fn health_is_open_but_a_token_that_comes_along_must_be_good() {
-    let sandbox = Sandbox::new();
+fn health_is_open_but_a_token_that_comes_along_must_be_good(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
     let health = |lines: &str| server.request(&format!("GET /api/v2/health HTTP/1.1\r\n{lines}"));
     let answer = health("");
@@ -74,17 +79,15 @@ fn health_is_open_but_a_token_that_comes_along_must_be_good() {
     assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
 }
 
-#[test]
-fn health_asks_for_nothing_with_authentication_off() {
-    let sandbox = Sandbox::new();
+fn health_asks_for_nothing_with_authentication_off(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(given::SIGNING);
     assert_eq!(server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status, 200);
     assert_eq!(server.auth("abc").status, 401, "/auth always verifies");
 }
 
-#[test]
-fn the_rejected_status_can_be_rfc_6750s() {
-    let sandbox = Sandbox::new();
+fn the_rejected_status_can_be_rfc_6750s(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
     let refused = server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n");
     assert_eq!((refused.status, refused.json()["message"].as_str().unwrap().starts_with("Access denied")), (401, true));

@@ -1,12 +1,16 @@
 use countersign_tests::{
     binary::{Sandbox, Server},
+    client::Protocol,
     eventually,
     openssl::SigningKey,
+    over_every_protocol,
     providers::JwksServer,
 };
 use serde_json::{Value, json};
 
 use crate::given::SIGNING;
+
+over_every_protocol!(an_answer_of_503_names_the_issuer_whose_keys_are_missing);
 
 /// One issuer that is well, one that is down; asked again a second later.
 fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer) -> Server<'s> {
@@ -84,18 +88,17 @@ fn keys_status_asks_the_running_server() {
     assert!(nobody.stderr.contains("no server answers at") && nobody.stderr.contains("--config"), "{nobody:?}");
 }
 
-#[test]
-fn an_answer_of_503_names_the_issuer_whose_keys_are_missing() {
+fn an_answer_of_503_names_the_issuer_whose_keys_are_missing(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k1");
     let provider = JwksServer::start("{}");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider);
     let token = key.token(&claims());
     let answer = server.auth(&token);
     assert_eq!((answer.status, answer.body.as_str()), (503, ""));
     assert_eq!(answer.header("x-auth-error"), Some("keys_unavailable https://well/"));
     let body = json!({ "token": token }).to_string();
-    let problem = countersign_tests::http::request(server.address, "POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
+    let problem = server.send("POST /v1/verify HTTP/1.1\r\n", body.as_bytes());
     assert_eq!(
         (problem.status, &problem.json()["detail"]),
         (503, &json!("the keys of the issuer https://well/ are unavailable"))

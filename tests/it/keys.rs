@@ -2,12 +2,19 @@ use std::time::Duration;
 
 use countersign_tests::{
     binary::Sandbox,
+    client::Protocol,
     openssl::SigningKey,
+    over_every_protocol,
     providers::{JwksServer, TlsProvider},
 };
 use serde_json::{Value, json};
 
 use crate::given;
+
+over_every_protocol!(
+    tokens_signed_by_openssl_verify_with_every_algorithm,
+    a_provider_that_cannot_be_asked_affects_only_its_own_tokens,
+);
 
 const ALL: [&str; 10] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
@@ -19,11 +26,10 @@ fn claims() -> Value {
     given::claims_of("https://idp/")
 }
 
-#[test]
-fn tokens_signed_by_openssl_verify_with_every_algorithm() {
+fn tokens_signed_by_openssl_verify_with_every_algorithm(protocol: Protocol) {
     let keys: Vec<_> = ALL.iter().map(|algorithm| SigningKey::generate(algorithm, &format!("key-{algorithm}"))).collect();
     let jwks: Vec<_> = keys.iter().map(SigningKey::jwk).collect();
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let file = sandbox.file("jwks.json", json!({ "keys": jwks }).to_string());
     let server =
         sandbox.serve(&oidc(&ALL.join(","), &format!("file://{}", file.display()), "jwt_username_claim=preferred_username"));
@@ -60,10 +66,9 @@ fn one_bad_key_never_voids_a_set() {
     assert!(server.log().contains("a shared secret (oct) has no place"), "{}", server.log());
 }
 
-#[test]
-fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens() {
+fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens(protocol: Protocol) {
     let key = SigningKey::generate("RS256", "k");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let started = std::time::Instant::now();
     // Nobody listens there.
     let server = sandbox.serve(&oidc("RS256", "http://127.0.0.1:9/jwks", ""));

@@ -17,6 +17,7 @@ mod remembering;
 /// Real reverse proxies in front.
 mod proxies;
 /// Recordings of the real Inmanta server.
+mod http3;
 mod inmanta;
 /// How the issuers' keys stand: metrics, `/keys`, `countersign keys status`.
 mod key_status;

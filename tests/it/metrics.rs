@@ -5,13 +5,17 @@ use std::{
 
 use countersign_tests::{
     binary::{Sandbox, Server},
+    client::Protocol,
     eventually,
-    http::{Connection, request},
+    http::Connection,
     openmetrics::{self, Families},
+    over_every_protocol,
 };
 use serde_json::json;
 
 use crate::given::{self, SIGNING};
+
+over_every_protocol!(requests_are_counted_and_timed_by_their_route, the_counters_of_all_threads_add_up_while_they_are_scraped,);
 
 fn scrape(server: &Server<'_>) -> Families {
     openmetrics::parse(&server.operations("/metrics").body)
@@ -40,9 +44,8 @@ fn what_is_scraped_is_valid_open_metrics() {
     assert!(families.keys().all(|name| name.starts_with("countersign_")));
 }
 
-#[test]
-fn requests_are_counted_and_timed_by_their_route() {
-    let sandbox = Sandbox::new();
+fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let before = scrape(&server);
     let expired = given::token(&given::claims(json!({ "exp": 1 })));
@@ -56,8 +59,8 @@ fn requests_are_counted_and_timed_by_their_route() {
     assert_eq!(server.request("GET /auth/deeper?x HTTP/1.1\r\n").status, 401);
     assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\n").status, 405);
     assert_eq!(server.request("GET /nothing HTTP/1.1\r\n").status, 404);
-    assert_eq!(request(server.address, "POST /v1/verify HTTP/1.1\r\n", &[b'x'; 100_000]).status, 413);
-    assert_eq!(server.request("GET /auth HTTP/1.1\r\nName : value\r\n").status, 400);
+    assert_eq!(server.send("POST /v1/verify HTTP/1.1\r\n", &[b'x'; 100_000]).status, 413);
+    assert_eq!(server.request("GET /auth HTTP/1.1\r\nHost: of somebody else\r\n").status, 400);
     let after = scrape(&server);
     for (route, status, count) in [
         ("auth", "200", 3.0),
@@ -114,11 +117,10 @@ fn connections_are_counted_where_they_are() {
     assert_eq!((server.auth(&given::good_token()).status, refused()), (200, 1));
 }
 
-#[test]
-fn the_counters_of_all_threads_add_up_while_they_are_scraped() {
+fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol) {
     const CONNECTIONS: usize = 8;
     const REQUESTS: usize = 250;
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=4\n"));
     let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
     let is_over = AtomicBool::new(false);
@@ -134,10 +136,9 @@ fn the_counters_of_all_threads_add_up_while_they_are_scraped() {
         let asking: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut connection = Connection::open(server.address);
+                    let mut client = server.client();
                     for _ in 0..REQUESTS {
-                        connection.send(&head, b"");
-                        assert_eq!(connection.receive(false).status, 200);
+                        assert_eq!(client.request(&head, b"").status, 200);
                     }
                 })
             })

@@ -1,13 +1,14 @@
 use std::{process::Command, time::Duration};
 
-use countersign_tests::{binary::Sandbox, http::Connection, openssl::certificate};
+use countersign_tests::{binary::Sandbox, client::Protocol, http::Connection, openssl::certificate, over_every_protocol};
 use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
-#[test]
-fn probes_and_metrics_answer_on_their_own_port_only() {
-    let sandbox = Sandbox::new();
+over_every_protocol!(probes_and_metrics_answer_on_their_own_port_only, every_outcome_is_counted_by_its_code,);
+
+fn probes_and_metrics_answer_on_their_own_port_only(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n")).status, 200, "{path}");
@@ -28,9 +29,8 @@ fn probes_and_metrics_answer_on_their_own_port_only() {
     assert_eq!(server.operations("/auth").status, 404);
 }
 
-#[test]
-fn every_outcome_is_counted_by_its_code() {
-    let sandbox = Sandbox::new();
+fn every_outcome_is_counted_by_its_code(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for _ in 0..3 {
         server.auth(&given::good_token());

@@ -1,23 +1,23 @@
-use countersign_tests::{binary::Sandbox, http::Connection, openssl::SigningKey};
+use countersign_tests::{binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol};
 
 use crate::given::{self, KEY, SIGNING, good_token};
+
+over_every_protocol!(
+    a_token_is_verified_once_and_answered_alike_ever_after,
+    a_forged_signature_of_a_public_key_is_seen_through_once,
+    without_a_cache_every_token_is_verified_anew,
+);
 
 const REMEMBERED: &str = "countersign_remembered_verifications_total";
 const COLD: &str = "countersign_cold_verifications_total";
 
-fn auth(token: &str) -> String {
-    format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n")
-}
-
-#[test]
-fn a_token_is_verified_once_and_answered_alike_ever_after() {
-    let sandbox = Sandbox::new();
+fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = good_token();
-    let mut connection = Connection::open(server.address);
+    let mut client = server.client();
     let mut answers = (0..5).map(|_| {
-        connection.send_raw(auth(&token).as_bytes());
-        let mut answer = connection.receive(false);
+        let mut answer = client.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
         answer.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
         (answer.status, answer.headers)
     });
@@ -31,9 +31,8 @@ fn a_token_is_verified_once_and_answered_alike_ever_after() {
     assert_eq!([part("countersign_cache_evicted_total"), part("countersign_cache_skipped_total")], [[0, 0]; 2]);
 }
 
-#[test]
-fn a_forged_signature_of_a_public_key_is_seen_through_once() {
-    let sandbox = Sandbox::new();
+fn a_forged_signature_of_a_public_key_is_seen_through_once(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let keys = [SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k")];
     let jwks = sandbox.file("jwks.json", given::key_set(&[&keys[0]]));
     let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
@@ -45,9 +44,8 @@ fn a_forged_signature_of_a_public_key_is_seen_through_once() {
     assert_eq!(server.metric("countersign_cache_tokens{part=\"refused\"}"), 1);
 }
 
-#[test]
-fn without_a_cache_every_token_is_verified_anew() {
-    let sandbox = Sandbox::new();
+fn without_a_cache_every_token_is_verified_anew(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[cache]\nmegabytes=0\n"));
     let token = good_token();
     assert!((0..5).all(|_| server.auth(&token).status == 200));

@@ -6,13 +6,31 @@ use countersign_engine::Reject;
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::{Sandbox, Server},
+    client::Protocol,
     eventually,
     http::{self, Response},
     openssl::{SigningKey, signing_input},
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use crate::given::{self, ISSUER, SIGNING};
+
+over_every_protocol!(
+    a_revoked_token_is_refused_from_then_on_and_no_other,
+    a_token_without_an_id_is_revoked_by_what_was_signed,
+    subjects_and_everything_before_a_moment_are_revoked,
+    a_key_is_revoked_by_its_kid_unless_it_has_none,
+    a_subject_is_revoked_also_where_its_issuers_clock_is_ahead,
+    tokens_of_unknown_keys_take_a_small_part_of_the_room,
+    only_clients_with_their_secret_may_revoke,
+    what_is_not_clearly_meant_is_refused_and_changes_nothing,
+    a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready,
+    the_capacity_is_a_loud_error,
+    a_second_valid_signature_of_the_same_token_is_revoked_with_it,
+    a_token_is_revoked_even_before_its_key_is_known,
+    a_client_made_on_the_command_line_works_as_printed,
+);
 
 /// As `countersign key client` makes them.
 const SECRET: &str = "7WwzQW1fTBQnJ2zq0hD1Y8sU5u2cBf0n3kq9nq2mJ6E";
@@ -30,7 +48,7 @@ fn basic(name: &str, secret: &str) -> String {
 }
 
 fn post(server: &Server<'_>, lines: &str, body: &str) -> Response {
-    http::request(server.address, &format!("POST /v1/revoke HTTP/1.1\r\n{lines}"), body.as_bytes())
+    server.send(&format!("POST /v1/revoke HTTP/1.1\r\n{lines}"), body.as_bytes())
 }
 
 fn revoke(server: &Server<'_>, body: &str) -> Response {
@@ -45,9 +63,8 @@ fn token(changes: Value) -> String {
     given::token(&given::claims(changes))
 }
 
-#[test]
-fn a_revoked_token_is_refused_from_then_on_and_no_other() {
-    let sandbox = Sandbox::new();
+fn a_revoked_token_is_refused_from_then_on_and_no_other(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let (leaked, other) = (token(json!({ "jti": "1" })), token(json!({ "jti": "2" })));
     assert_eq!((server.auth(&leaked).status, server.auth(&other).status), (200, 200));
@@ -59,9 +76,8 @@ fn a_revoked_token_is_refused_from_then_on_and_no_other() {
     assert_eq!(server.operations("/ready").json()["revocations"], json!({ "known": true, "count": 1, "fault": null }));
 }
 
-#[test]
-fn a_token_without_an_id_is_revoked_by_what_was_signed() {
-    let sandbox = Sandbox::new();
+fn a_token_without_an_id_is_revoked_by_what_was_signed(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let eternal = token(json!({ "exp": null, "sub": "eternal" }));
     assert_eq!(revoke(&server, &format!("token={eternal}")).status, 200);
@@ -75,9 +91,8 @@ fn file(sandbox: &Sandbox) -> std::path::PathBuf {
     sandbox.path().join(".local/state/countersign/revocations")
 }
 
-#[test]
-fn subjects_and_everything_before_a_moment_are_revoked() {
-    let sandbox = Sandbox::new();
+fn subjects_and_everything_before_a_moment_are_revoked(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let (before, after) = (now() - 100, now() - 10);
     let of = |subject: &str, issued_at: u64| token(json!({ "sub": subject, "iat": issued_at }));
@@ -109,10 +124,9 @@ fn of_idp(changes: Value) -> Value {
     claims
 }
 
-#[test]
-fn a_key_is_revoked_by_its_kid_unless_it_has_none() {
+fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
     let (leaked, other) = (SigningKey::generate("ES256", "leaked"), SigningKey::generate("ES256", "other"));
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&leaked, &other]));
     let [of_leaked, of_other] = [&leaked, &other].map(|key| key.token(&of_idp(json!({}))));
     assert_eq!((server.auth(&of_leaked).status, server.auth(&of_other).status), (200, 200));
@@ -124,10 +138,9 @@ fn a_key_is_revoked_by_its_kid_unless_it_has_none() {
     assert!(refused.json()["error_description"].as_str().unwrap().contains("replace the key"), "{refused:?}");
 }
 
-#[test]
-fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead() {
+fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
     let ahead = key.token(&of_idp(json!({ "iat": now() + 30 })));
     assert_eq!(server.auth(&ahead).status, 200, "within the leeway");
@@ -147,10 +160,9 @@ fn a_token_with_an_empty_id_is_revoked_and_can_be_read_back() {
     assert_eq!((server.auth(&odd).status, server.auth(&other).status), (401, 200));
 }
 
-#[test]
-fn tokens_of_unknown_keys_take_a_small_part_of_the_room() {
+fn tokens_of_unknown_keys_take_a_small_part_of_the_room(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=300\n", with_keys(&sandbox, &[&key])));
     let forged = |number: usize| {
         let input = signing_input(&json!({ "alg": "ES256", "kid": "nobody's" }), &of_idp(json!({ "jti": number.to_string() })));
@@ -195,9 +207,8 @@ fn what_is_over_takes_no_room_after_a_restart() {
     assert_eq!(server.auth(&token(json!({ "jti": "alive" }))).status, 401);
 }
 
-#[test]
-fn only_clients_with_their_secret_may_revoke() {
-    let sandbox = Sandbox::new();
+fn only_clients_with_their_secret_may_revoke(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let leaked = token(json!({ "jti": "1" }));
     let body = format!("token={leaked}");
@@ -223,9 +234,8 @@ fn only_clients_with_their_secret_may_revoke() {
     assert_eq!(server.request("GET /v1/revoke HTTP/1.1\r\n").status, 405);
 }
 
-#[test]
-fn what_is_not_clearly_meant_is_refused_and_changes_nothing() {
-    let sandbox = Sandbox::new();
+fn what_is_not_clearly_meant_is_refused_and_changes_nothing(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     for (body, expected) in [
         ("", "say what to revoke"),
@@ -275,9 +285,8 @@ fn revocations_survive_being_killed_at_any_moment() {
     }
 }
 
-#[test]
-fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready() {
-    let sandbox = Sandbox::new();
+fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let leaked = token(json!({ "jti": "1" }));
     {
         let server = sandbox.serve(&configuration());
@@ -285,8 +294,7 @@ fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready()
     }
     let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
     std::fs::write(file(&sandbox), kept.replace("\"jti\":\"1\"", "\"jti\":\"2\"")).unwrap();
-    let config = sandbox.file("c.cfg", format!("{}[server]\nbind_port=0\n[metrics]\nbind_port=0\n", configuration()));
-    let server = sandbox.start(["--config", config.to_str().unwrap()]);
+    let server = sandbox.listen(&configuration());
     let unavailable = server.auth(&given::good_token());
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
     assert_eq!(unavailable.header("x-auth-error"), Some("revocations_unavailable"));
@@ -302,9 +310,8 @@ fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready()
     assert_eq!((server.auth(&given::good_token()).status, server.auth(&leaked).status), (200, 401));
 }
 
-#[test]
-fn the_capacity_is_a_loud_error() {
-    let sandbox = Sandbox::new();
+fn the_capacity_is_a_loud_error(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
     for (id, status) in [("1", 200), ("2", 200), ("3", 503), ("2", 200)] {
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti={id}")).status, status, "{id}");
@@ -362,10 +369,9 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
     }
 }
 
-#[test]
-fn a_second_valid_signature_of_the_same_token_is_revoked_with_it() {
+fn a_second_valid_signature_of_the_same_token_is_revoked_with_it(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
     let claims = of_idp(json!({}));
     // ECDSA draws a number for every signature: two tokens, one signing input.
@@ -376,10 +382,9 @@ fn a_second_valid_signature_of_the_same_token_is_revoked_with_it() {
     assert_eq!((server.auth(&one).status, server.auth(&other).status), (401, 401));
 }
 
-#[test]
-fn a_token_is_revoked_even_before_its_key_is_known() {
+fn a_token_is_revoked_even_before_its_key_is_known(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "later");
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[]));
     let named = |id: &str| key.token(&of_idp(json!({ "jti": id })));
     let (leaked, other) = (named("1"), named("2"));
@@ -392,9 +397,8 @@ fn a_token_is_revoked_even_before_its_key_is_known() {
     assert_eq!(server.auth(&key.token(&of_idp(json!({ "jti": "1", "sub": "eve" })))).status, 200);
 }
 
-#[test]
-fn a_client_made_on_the_command_line_works_as_printed() {
-    let sandbox = Sandbox::new();
+fn a_client_made_on_the_command_line_works_as_printed(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let printed = sandbox.run(["key", "client", "deployer"]).text().to_owned();
     let line = |start: &str| printed.lines().skip_while(move |line| !line.starts_with(start)).nth(2).unwrap();
     let (cfg, toml) = printed.split_once("(.cfg):\n").unwrap().1.split_once("The same in TOML:\n").unwrap();

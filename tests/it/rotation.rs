@@ -3,14 +3,22 @@ use std::time::{Duration, Instant};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_tests::{
     binary::{NO_BUDGETS, Sandbox, Server},
+    client::Protocol,
     eventually,
     http::{Connection, Response},
     openssl::{SigningKey, signing_input},
+    over_every_protocol,
     providers::{Answer, JwksServer},
 };
 use serde_json::json;
 
 use crate::given::{self, key_set};
+
+over_every_protocol!(
+    a_new_key_serves_the_first_token_that_names_it,
+    fifty_requests_with_a_new_key_wait_for_one_fetch,
+    an_unknown_kid_does_not_wait_for_a_provider_that_hangs,
+);
 
 const ISSUER: &str = "https://idp/";
 
@@ -36,13 +44,12 @@ fn unknown_kid(number: u32) -> String {
     forged(&json!({ "alg": "ES256", "kid": format!("unknown-{number}") }))
 }
 
-#[test]
-fn a_new_key_serves_the_first_token_that_names_it() {
+fn a_new_key_serves_the_first_token_that_names_it(protocol: Protocol) {
     let [(old, _), (new, token)] = two_keys();
     let ways: [fn(&Server<'_>, &str) -> Response; 2] = [|server, token| server.auth(token), |server, token| server.verify(token)];
     for present in ways {
         let provider = JwksServer::start(&key_set(&[&old]));
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::over(protocol);
         let server = serve(&sandbox, &provider, "");
         provider.publish(&key_set(&[&old, &new]));
         assert_eq!(present(&server, &token).status, 200, "{}", server.log());
@@ -50,22 +57,21 @@ fn a_new_key_serves_the_first_token_that_names_it() {
     }
 }
 
-#[test]
-fn fifty_requests_with_a_new_key_wait_for_one_fetch() {
+fn fifty_requests_with_a_new_key_wait_for_one_fetch(protocol: Protocol) {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start(&key_set(&[&old]));
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "");
     // Late enough for most of them to come while it is under way.
     provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
+    let requests = [(&*auth, &b""[..]), ("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())];
     std::thread::scope(|scope| {
-        let ask = |number: usize| {
-            let (server, token) = (&server, &token);
-            scope.spawn(move || if number.is_multiple_of(2) { server.auth(token) } else { server.verify(token) })
-        };
-        let asking: Vec<_> = (0..50).map(ask).collect();
-        for answer in asking {
-            assert_eq!(answer.join().unwrap().status, 200, "{}", server.log());
+        // Some wait on connections of their own, and some beside each other on one.
+        let ask = |_| scope.spawn(|| server.client().request_all(&requests.repeat(5)));
+        let asking: Vec<_> = (0..5).map(ask).collect();
+        for answer in asking.into_iter().flat_map(|answers| answers.join().unwrap()) {
+            assert_eq!(answer.status, 200, "{}", server.log());
         }
     });
     assert_eq!(provider.requests(), 2);
@@ -156,16 +162,19 @@ fn d9_nothing_but_an_unknown_kid_causes_a_request() {
     assert_eq!(provider.requests(), 1);
 }
 
-#[test]
-fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs() {
+fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs(protocol: Protocol) {
     let [(key, token), _] = two_keys();
     let provider = JwksServer::start(&key_set(&[&key]));
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "jwks_request_timeout=600");
     provider.behave(Answer::silence());
     std::thread::scope(|scope| {
         let started = Instant::now();
-        let asking = scope.spawn(|| (server.auth(&unknown_kid(0)), server.verify(&unknown_kid(1))));
+        let asking = scope.spawn(|| {
+            let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", unknown_kid(0));
+            let auth = server.client().request(&auth, b"");
+            (auth, server.client().request("POST /v1/verify HTTP/1.1\r\n", unknown_kid(1).as_bytes()))
+        });
         eventually(|| provider.requests() == 2);
         assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer");
         assert_eq!(server.auth(&token).status, 200, "a key that is known");

@@ -1,18 +1,26 @@
 use countersign_tests::{
     binary::{Sandbox, Server},
-    http::{Response, request},
+    client::Protocol,
+    http::Response,
+    over_every_protocol,
 };
 use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
+over_every_protocol!(
+    a_good_token_is_answered_with_all_its_claims_however_it_is_sent,
+    a_bad_token_is_a_problem_with_its_code,
+    a_body_is_read_only_as_far_as_a_token_can_reach,
+    requests_that_hold_no_token_say_how_to_send_one,
+);
+
 fn post(server: &Server<'_>, lines: &str, body: &str) -> Response {
-    request(server.address, &format!("POST /v1/verify HTTP/1.1\r\n{lines}"), body.as_bytes())
+    server.send(&format!("POST /v1/verify HTTP/1.1\r\n{lines}"), body.as_bytes())
 }
 
-#[test]
-fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent() {
-    let sandbox = Sandbox::new();
+fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = given::token(&given::claims(json!({ "level": 7, "urn:inmanta:env": "e1" })));
     let json_body = json!({ "token": token }).to_string();
@@ -44,9 +52,8 @@ fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent() {
     }
 }
 
-#[test]
-fn a_bad_token_is_a_problem_with_its_code() {
-    let sandbox = Sandbox::new();
+fn a_bad_token_is_a_problem_with_its_code(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let expired = given::token(&given::claims(json!({ "exp": 1 })));
     let answer = post(&server, "", &json!({ "token": expired }).to_string());
@@ -59,17 +66,15 @@ fn a_bad_token_is_a_problem_with_its_code() {
     assert_eq!(post(&server, "", "not-a-token").json()["code"], "segments");
 }
 
-#[test]
-fn a_body_is_read_only_as_far_as_a_token_can_reach() {
-    let sandbox = Sandbox::new();
+fn a_body_is_read_only_as_far_as_a_token_can_reach(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     assert_eq!(post(&server, "", &"a".repeat(65_536)).json()["code"], "too_long");
     assert_eq!(post(&server, "", &"a".repeat(65_537)).status, 413, "whatever max_request_body_size says");
 }
 
-#[test]
-fn requests_that_hold_no_token_say_how_to_send_one() {
-    let sandbox = Sandbox::new();
+fn requests_that_hold_no_token_say_how_to_send_one(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[server]\nmax_request_body_size=1000\n"));
     for (body, status, code) in [
         ("", 400, "token_missing"),

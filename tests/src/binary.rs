@@ -7,13 +7,15 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
 
 use crate::{
+    certificates,
+    client::{Client, Protocol},
     eventually,
     http::{self, Response},
 };
@@ -85,6 +87,9 @@ impl Output {
 pub struct Sandbox {
     directory: TempDir,
     variables: Vec<(String, String)>,
+    /// By which the main listener is asked, which speaks all there are under TLS; `None`
+    /// if it is configured by the test alone.
+    protocol: Option<Protocol>,
 }
 
 impl Default for Sandbox {
@@ -96,7 +101,14 @@ impl Default for Sandbox {
 impl Sandbox {
     /// An empty place.
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new(), protocol: None }
+    }
+
+    /// One whose servers speak every version of HTTP, and are asked by this one.
+    pub fn over(protocol: Protocol) -> Self {
+        let sandbox = Self { protocol: Some(protocol), ..Self::new() };
+        certificates::ours().1.write(sandbox.path());
+        sandbox
     }
 
     /// With an environment variable set.
@@ -159,10 +171,16 @@ impl Sandbox {
 
     /// Starts a server as [`serve`](Self::serve) does, and waits only until it listens.
     pub fn listen(&self, configuration: &str) -> Server<'_> {
-        let ports = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
-        let ports = self.replace("ports.cfg", ports);
+        let ports = self.replace("ports.cfg", self.ports());
         let config = self.replace("server.cfg", configuration);
         self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()])
+    }
+
+    /// What stands in every configuration.
+    fn ports(&self) -> String {
+        let ports = "[metrics]\nbind_port=0\n[server]\nbind_port=0\n";
+        let protocols = "ssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2\n";
+        format!("{ports}{}", if self.protocol.is_some() { protocols } else { "" })
     }
 
     /// Starts a server and waits until it listens.
@@ -175,7 +193,7 @@ impl Sandbox {
     /// Starts a server as [`serve`](Self::serve) does, which logs somewhere else.
     pub fn serve_with_log(&self, configuration: &str, log: impl Into<Stdio>) -> Server<'_> {
         self.file("log", "");
-        let ports = self.replace("ports.cfg", "[server]\nbind_port=0\n[metrics]\nbind_port=0\n");
+        let ports = self.replace("ports.cfg", self.ports());
         let config = self.replace("server.cfg", configuration);
         let mut command = self.command([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()]);
         command.stdin(Stdio::null()).stderr(log);
@@ -218,7 +236,8 @@ impl Sandbox {
         let (address, metrics): (SocketAddr, SocketAddr) = (address_after("requests"), address_after("metrics"));
         // The rest of what it prints is read too, or it would block on a full pipe.
         let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-        Server { sandbox: self, child, address, metrics, rest: Some(rest) }
+        let client = self.protocol.map(|protocol| Mutex::new(Client::new(protocol, address, &certificates::ours().0)));
+        Server { sandbox: self, child, address, metrics, client, rest: Some(rest) }
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
@@ -245,6 +264,8 @@ pub struct Server<'s> {
     pub address: SocketAddr,
     /// The listener for metrics and probes.
     pub metrics: SocketAddr,
+    /// Asks the main listener, if the sandbox says how.
+    client: Option<Mutex<Client>>,
     rest: Option<std::thread::JoinHandle<Vec<String>>>,
 }
 
@@ -254,19 +275,40 @@ impl Server<'_> {
         self.child.id()
     }
 
-    /// One request on a connection of its own.
+    /// Asks the main listener something, by the version of HTTP that the sandbox is for;
+    /// without one, by HTTP/1.1 on a connection of its own.
+    #[track_caller]
     pub fn request(&self, head: &str) -> Response {
-        http::request(self.address, head, b"")
+        self.send(head, b"")
+    }
+
+    /// The same, with a body.
+    #[track_caller]
+    pub fn send(&self, head: &str, body: &[u8]) -> Response {
+        match &self.client {
+            Some(client) => client.lock().unwrap().request(head, body),
+            None => http::request(self.address, head, body),
+        }
+    }
+
+    /// Another client like the one it is asked by.
+    pub fn client(&self) -> Client {
+        match self.sandbox.protocol {
+            Some(protocol) => Client::new(protocol, self.address, &certificates::ours().0),
+            None => Client::plain(Protocol::Http1, self.address),
+        }
     }
 
     /// `GET /auth` with a bearer token.
+    #[track_caller]
     pub fn auth(&self, token: &str) -> Response {
         self.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"))
     }
 
     /// `POST /v1/verify` with a token.
+    #[track_caller]
     pub fn verify(&self, token: &str) -> Response {
-        http::request(self.address, "POST /v1/verify HTTP/1.1\r\n", token.as_bytes())
+        self.send("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())
     }
 
     /// The value of a counter or gauge, named with its labels as `/metrics` has it.

@@ -1,6 +1,9 @@
 //! Certificates and lists of revoked ones, by authorities of the tests' own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -15,6 +18,17 @@ pub type Years = std::ops::Range<i32>;
 pub const CURRENT: Years = 2000..2100;
 /// Years that are over.
 pub const OVER: Years = 2000..2010;
+
+/// An authority with the certificate of a server on this machine, for tests to which
+/// all certificates are one.
+pub fn ours() -> &'static (Authority, Issued) {
+    static OURS: OnceLock<(Authority, Issued)> = OnceLock::new();
+    OURS.get_or_init(|| {
+        let authority = Authority::root("ours");
+        let issued = authority.server();
+        (authority, issued)
+    })
+}
 
 /// Somebody who issues certificates.
 pub struct Authority {

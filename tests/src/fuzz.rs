@@ -6,6 +6,7 @@
 //! the `base64` crate for segments, one HMAC computed here for signatures.
 
 mod http1;
+mod http3;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +27,7 @@ use countersign_server::{
     keysource::written,
 };
 pub use http1::http1;
+pub use http3::http3;
 use serde_json::{Map, Value};
 
 /// The moment every token is judged at.

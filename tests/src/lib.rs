@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod binary;
 pub mod certificates;
+pub mod client;
 pub mod engine;
 pub mod front;
 pub mod fuzz;
@@ -13,6 +14,7 @@ pub mod openmetrics;
 pub mod openssl;
 pub mod providers;
 pub mod proxies;
+pub mod quic;
 pub mod shared;
 pub mod tls;
 

@@ -68,6 +68,15 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// Its address and port.
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// As it is asked for.
     #[must_use]
     pub fn url(&self, scheme: &str) -> String {
@@ -99,10 +108,7 @@ impl Listener {
     /// Where it is reached over TCP, if it is.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.places.iter().find_map(|place| match place {
-            Place::Tcp(address) => Some(*address),
-            Place::Unix(_) => None,
-        })
+        self.places.iter().find_map(Place::address)
     }
 }
 

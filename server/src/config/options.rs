@@ -135,6 +135,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("log", &["format", "requests"]),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
     ("metrics", &["bind_address", "bind_port"]),
+    ("quic", &["key_file", "retry_above"]),
     ("revocation", &["capacity", "file"]),
     ("policy_engine", &["executable", "log_level", "policy_file"]),
     (

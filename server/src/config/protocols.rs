@@ -61,7 +61,7 @@ impl Protocols {
         let speaks = |name| names.contains(&name);
         let protocols = Self { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
         if protocols.http3 && !has_tls {
-            let text = format!("{OPTION} in {} has h3, which there is only under TLS", reader.section);
+            let text = format!("{OPTION} in {} has h3, which is spoken only under TLS", reader.section);
             reader.problem(OPTION, text, "set ssl_cert_file and ssl_key_file");
         }
         protocols

@@ -11,6 +11,7 @@ use super::{
     listener::{self, Listener},
     log::Log,
     problem::Problem,
+    quic::Quic,
     reader::Reader,
     setting::Section,
 };
@@ -32,6 +33,8 @@ pub struct Server {
     pub limits: Limits,
     /// How many connections there may be, and how long they may take.
     pub patience: Patience,
+    /// What listeners share that speak HTTP/3.
+    pub quic: Quic,
     /// What is written down of requests.
     pub log: Log,
     /// The memory for verified tokens, in bytes; none are remembered with 0.
@@ -86,6 +89,7 @@ impl Server {
         let log = Log::read(&mut Reader::new(sections, "log", problems));
         let cache_bytes =
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
+        let quic = Quic::read(sections, problems);
         let mut server = Reader::new(sections, "server", problems);
         check_known_values(&mut server, warnings);
         Self {
@@ -95,6 +99,7 @@ impl Server {
             threads,
             limits,
             patience,
+            quic,
             log,
             cache_bytes,
             rejected_token_status: read_rejected_status(&mut server),

@@ -4,14 +4,14 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Version};
 
 use crate::{
     admission::{Caller, Peer},
     clock::Stopwatch,
     config::{Listener, Server},
     http::{Fields, Malformed},
-    requests::{Answered, Line},
+    requests::{Answered, Asking, Line},
     routes::{self, Decision, Reply, Route},
     worker::Local,
 };
@@ -36,6 +36,9 @@ impl<'c> Link<'c> {
 
 /// The head of a request, whoever has read it.
 pub trait Head: Fields {
+    /// The version of HTTP that it was read from.
+    const VERSION: Version;
+
     /// The method.
     fn method(&self) -> &str;
 
@@ -88,7 +91,7 @@ pub struct Waiting<'c> {
     /// Whether its body is to be received first.
     pub reads_body: bool,
     started: Stopwatch,
-    line: Option<Line>,
+    line: Option<Box<Line>>,
 }
 
 enum What<'c> {
@@ -134,13 +137,14 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
     }
 
     fn waiting(&self, asked: What<'c>) -> Waiting<'c> {
-        let line = self.server.log.writes_requests().then(|| self.line());
+        let line = self.server.log.writes_requests().then(|| Box::new(self.line()));
         let (link, route, started) = (self.link, self.route, self.started);
         Waiting { link, asked, route, reads_body: route.reads_body(self.head.method()), started, line }
     }
 
     fn line(&self) -> Line {
-        Line::new(self.listener, self.link.peer, self.head.method(), self.head.target(), self.head)
+        let asked = Asking { version: H::VERSION, method: self.head.method(), target: self.head.target() };
+        Line::new(self.listener, self.link.peer, asked, self.head)
     }
 }
 
@@ -171,9 +175,9 @@ impl Waiting<'_> {
     }
 }
 
-fn note(link: Link<'_>, route: Route, reply: &Reply, started: Stopwatch, line: Option<Line>) {
+fn note(link: Link<'_>, route: Route, reply: &Reply, started: Stopwatch, line: Option<Box<Line>>) {
     let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
-    link.local.note(&link.local.app.server(), answered, || line);
+    link.local.note(&link.local.app.server(), answered, || line.map(|line| *line));
 }
 
 /// Refuses what is no request.

@@ -82,6 +82,23 @@ fn choices_are_named_where_none_was_meant() {
 }
 
 #[test]
+fn protocols_are_named_as_in_alpn_and_have_what_they_need() {
+    let listen = |value| [("listen", [("protocols", value)])];
+    let said = |value: &'static str, expected: &[&str]| {
+        let [(section, options)] = listen(value);
+        refused(&[(section, &options)], 2, expected);
+    };
+    said("http/1.1, h4", &["\"h4\" is unknown", "choose some of http/1.1, h2, h3"]);
+    said("h2c", &["write h2: without TLS it is spoken by prior knowledge"]);
+    said("http/1", &["did you mean http/1.1?"]);
+    said("", &["protocols in listen is empty"]);
+    said("http/1.1, h3", &["spoken only under TLS", "set ssl_cert_file and ssl_key_file"]);
+    refused(&[("quic", &[("retry_above", "-1")])], 2, &["a number from 0 to"]);
+    refused(&[("quic", &[("key_file", "/nothing/there")])], 2, &["/nothing/there: ", "openssl rand -base64 48 > /nothing/there"]);
+    refused(&[("quic", &[("key_file", "/dev/null")])], 2, &["/dev/null: "]);
+}
+
+#[test]
 fn limits_are_numbers_that_leave_something() {
     let ranges = [
         ("head_timeout", "1 to 3600"),

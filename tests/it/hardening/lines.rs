@@ -1,12 +1,19 @@
 use countersign_tests::{
     binary::{Sandbox, Server},
+    client::Protocol,
     eventually,
     http::{Connection, request},
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use super::question;
 use crate::given::{self, SIGNING};
+
+over_every_protocol!(
+    a_request_is_written_down_with_what_became_of_it_and_without_its_secrets,
+    e1_an_identifier_of_anybody_else_is_not_believed,
+);
 
 /// The lines about requests that are not probes, once there are so many.
 #[track_caller]
@@ -30,17 +37,16 @@ fn with_log(options: &str) -> String {
     format!("{SIGNING}[log]\nrequests=all\nformat=json\n{options}\n")
 }
 
-#[test]
-fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets() {
-    let sandbox = Sandbox::new();
+fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log(""));
     let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
-    let ask = |head: &str, token: &str| request(server.address, &format!("{head}\r\nAuthorization: Bearer {token}\r\n"), b"");
+    let ask = |head: &str, token: &str| server.request(&format!("{head}\r\nAuthorization: Bearer {token}\r\n"));
     ask("GET /auth HTTP/1.1", &good);
     ask(&format!("DELETE /auth/a/b?access_token={good} HTTP/1.1"), &expired);
     ask("GET /nothing?x HTTP/1.1", "x");
-    request(server.address, "POST /v1/verify HTTP/1.1\r\n", good.as_bytes());
-    request(server.address, "GET /auth HTTP/1.1\r\n", b"");
+    server.send("POST /v1/verify HTTP/1.1\r\n", good.as_bytes());
+    server.request("GET /auth HTTP/1.1\r\n");
     let lines = request_lines(&server, 5);
     let fields = |line: &Value| ["method", "uri", "route", "status", "outcome"].map(|name| line[name].clone());
     assert_eq!(fields(&lines[0]), [json!("GET"), json!("/auth"), json!("auth"), json!(200), json!("verified")]);
@@ -113,12 +119,11 @@ fn e1_an_identifier_is_believed_of_proxies_and_stays_text() {
     assert_eq!(request_lines(&server, IDS.len() + 3)[IDS.len() + 2]["request_id"], "\u{fffd}\u{fffd}");
 }
 
-#[test]
-fn e1_an_identifier_of_anybody_else_is_not_believed() {
-    let sandbox = Sandbox::new();
+fn e1_an_identifier_of_anybody_else_is_not_believed(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log("[listen]\ntrusted_proxies=10.0.0.0/8"));
     for id in IDS {
-        request(server.address, &format!("GET /auth HTTP/1.1\r\nX-Request-ID: {id}\r\n"), b"");
+        server.request(&format!("GET /auth HTTP/1.1\r\nX-Request-ID: {id}\r\n"));
     }
     for line in request_lines(&server, IDS.len()) {
         let id = line["request_id"].as_str().unwrap();

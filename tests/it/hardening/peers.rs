@@ -2,13 +2,17 @@ use std::net::SocketAddr;
 
 use countersign_tests::{
     binary::{Sandbox, Server},
+    client::Protocol,
     http::Connection,
+    over_every_protocol,
     proxies::{Running, free_address},
 };
 use serde_json::Value;
 
 use super::{lines::request_lines, question, refused, served, unharmed};
-use crate::given::SIGNING;
+use crate::given::{self, SIGNING};
+
+over_every_protocol!(e1_what_is_said_twice_is_believed_of_nobody, e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect,);
 
 const LOG: &str = "[log]\nrequests=all\nformat=json\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -123,13 +127,17 @@ fn request_lines_of(server: &Server<'_>, listener: &str) -> Vec<Value> {
     lines.filter(|line| line["target"] == "request" && line["listener"] == listener).collect()
 }
 
+/// `GET /auth` with a good token and these lines.
+fn allowed(lines: &str) -> String {
+    format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n{lines}", given::good_token())
+}
+
 /// What a proxy could say, in every way there is.
 const SAID: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Real-IP: 203.0.113.66\r\nForwarded: for=203.0.113.67\r\n\
                     X-Original-Method: PUT\r\nX-Original-URI: /nginx?secret\r\n\
                     X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /forwarded?secret\r\nX-Request-ID: said\r\n";
 
-#[test]
-fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect() {
+fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect(protocol: Protocol) {
     for (options, expected) in [
         ("", ["127.0.0.1", "GET", "/auth"]),
         ("dialect=nginx", ["127.0.0.1", "GET", "/auth"]),
@@ -141,20 +149,19 @@ fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect() {
         ("trusted_proxies=127.0.0.1\ndialect=x-forwarded", ["198.51.100.7", "DELETE", "/forwarded"]),
         ("trusted_proxies=127.0.0.1\ndialect=envoy-path", ["198.51.100.7", "GET", "/auth"]),
     ] {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::over(protocol);
         let server = serve(&sandbox, options);
-        assert_eq!(asked(server.address, b"", SAID), 200);
+        assert_eq!(server.request(&allowed(SAID)).status, 200);
         let line = &request_lines(&server, 1)[0];
         assert_eq!(["client", "method", "uri"].map(|name| line[name].as_str().unwrap()), expected, "{options}");
         assert_eq!(line["request_id"] == "said", options.contains("127.0.0.1"), "{options}");
     }
 }
 
-#[test]
-fn e1_what_is_said_twice_is_believed_of_nobody() {
-    let sandbox = Sandbox::new();
+fn e1_what_is_said_twice_is_believed_of_nobody(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "trusted_proxies=127.0.0.1\ndialect=nginx");
     let twice = "X-Original-Method: PUT\r\nX-Original-URI: /one\r\nX-Original-URI: /two\r\n";
-    assert_eq!(asked(server.address, b"", twice), 200);
+    assert_eq!(server.request(&allowed(twice)).status, 200);
     assert_eq!(request_lines(&server, 1)[0]["uri"], "/auth");
 }

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
@@ -81,6 +81,8 @@ impl Fields for Head<'_, '_> {
 }
 
 impl exchange::Head for Head<'_, '_> {
+    const VERSION: Version = Version::HTTP_11;
+
     fn method(&self) -> &str {
         self.method
     }
@@ -281,14 +283,14 @@ fn is(line: &Header<'_>, name: &HeaderName) -> bool {
 }
 
 /// Digits and nothing else: no sign, no list, no blank.
-fn digits(value: &[u8]) -> Option<u64> {
+pub(in crate::listen) fn digits(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// Nothing in it but what a host and its port are made of (RFC 3986 section 3.2.2), and
 /// no comma, which could part two of them.
-fn is_host(value: &[u8]) -> bool {
+pub(in crate::listen) fn is_host(value: &[u8]) -> bool {
     let is_part = |byte: &u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')

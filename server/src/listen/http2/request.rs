@@ -23,6 +23,8 @@ impl Fields for Parts {
 }
 
 impl Head for Parts {
+    const VERSION: Version = Version::HTTP_2;
+
     fn method(&self) -> &str {
         self.method.as_str()
     }
@@ -36,7 +38,7 @@ impl Head for Parts {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        *request.version_mut() = Version::HTTP_2;
+        *request.version_mut() = Self::VERSION;
         Ok(request)
     }
 }

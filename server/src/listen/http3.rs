@@ -1,0 +1,78 @@
+//! HTTP/3 (RFC 9114) over QUIC, our own: what comes over a stream is read where it lies,
+//! and answered by appending to bytes.
+//!
+//! A question of a proxy takes neither a task nor a future nor a header map.
+
+mod answer;
+mod connection;
+pub mod control;
+pub mod fault;
+pub mod frame;
+pub mod qpack;
+pub mod request;
+mod stream;
+pub mod unidirectional;
+pub mod varint;
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use quinn_proto::{Event, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use self::connection::Connection;
+use super::{
+    exchange::Link,
+    quic::{Driver, Unproven},
+    watch::Watch,
+};
+use crate::{admission::Peer, clock, worker::Local};
+
+/// Serves a connection from its handshake to its end.
+pub(crate) async fn serve(local: &Local, listener: usize, mut driver: Driver, unproven: Option<Unproven>) {
+    let watch = local.watches.watch().await;
+    if !Box::pin(shake_hands(local, &watch, &mut driver)).await {
+        return;
+    }
+    // It has answered from where it says it is.
+    drop(unproven);
+    let certificate = certificate(&driver);
+    let address = driver.connection.remote_address().ip();
+    let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
+    Connection::new(Link { local, peer }, watch, driver).serve().await;
+}
+
+/// Whether a connection came about.
+async fn shake_hands(local: &Local, watch: &Watch, driver: &mut Driver) -> bool {
+    watch.due_within(local.patience.head);
+    let mut is_there = false;
+    let mut shake = |context: &mut Context<'_>| {
+        driver.poll_in(context);
+        // What comes behind it is for others.
+        while let Some(event) = (!is_there).then(|| driver.connection.poll()).flatten() {
+            is_there = matches!(event, Event::Connected);
+        }
+        let is_over = driver.poll_out(context).is_ready();
+        if is_there || is_over { Poll::Ready(is_there && !is_over) } else { Poll::Pending }
+    };
+    match watch.in_time(&mut shake).await {
+        Ok(is_there) => is_there,
+        Err(_) => {
+            driver.connection.close(clock::instant(), VarInt::from_u32(0), "the handshake took too long".into());
+            poll_fn(|context| {
+                driver.poll_in(context);
+                driver.poll_out(context)
+            })
+            .await;
+            false
+        }
+    }
+}
+
+/// The certificate that the client has shown, and that was verified.
+fn certificate(driver: &Driver) -> Option<CertificateDer<'static>> {
+    let shown = driver.connection.crypto_session().peer_identity()?;
+    shown.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
+}

@@ -1,0 +1,19 @@
+//! Field sections (RFC 9204) without a dynamic table: we announce that it has no room,
+//! so that none refers to another, waits for one, or is acknowledged.
+//!
+//! Reading copies what is Huffman-coded and nothing else, and allocates nothing once a
+//! [`Room`] is warm. Writing is appending.
+
+mod decode;
+mod encode;
+mod instruction;
+mod huffman;
+mod integer;
+mod table;
+
+pub use decode::{Room, Section, Unread};
+pub use encode::{field, status};
+pub use instruction::{DecoderStream, check_encoder};
+
+#[cfg(test)]
+mod tests;

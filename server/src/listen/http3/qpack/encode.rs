@@ -1,0 +1,71 @@
+//! Writing field sections: whole lines and names of the static table where it has them,
+//! and nothing Huffman-coded, which would take longer than the bytes that it saves.
+
+use http::StatusCode;
+
+use super::{
+    integer,
+    table::{self, Found},
+};
+
+/// Appends the beginning of an answer's field section: its prefix and `:status`.
+pub fn status(out: &mut Vec<u8>, status: StatusCode) {
+    /// The first of the lines with that name.
+    const STATUS: usize = 24;
+    const NO_DYNAMIC_TABLE: [u8; 2] = [0, 0];
+    out.extend_from_slice(&NO_DYNAMIC_TABLE);
+    match indexed(status) {
+        Some(index) => line_of_table(out, index),
+        None => {
+            name_of_table(out, STATUS);
+            string(out, status.as_str().as_bytes());
+        }
+    }
+}
+
+/// The line of the static table that is this status.
+const fn indexed(status: StatusCode) -> Option<usize> {
+    Some(match status.as_u16() {
+        200 => 25,
+        400 => 67,
+        403 => 68,
+        404 => 27,
+        500 => 71,
+        503 => 28,
+        103 => 24,
+        304 => 26,
+        100 => 63,
+        204 => 64,
+        206 => 65,
+        302 => 66,
+        421 => 69,
+        425 => 70,
+        _ => return None,
+    })
+}
+
+/// Appends a line. Its name is in lower case.
+pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    match table::find(name, value) {
+        Some(Found::Line(index)) => return line_of_table(out, index.into()),
+        Some(Found::Name(index)) => name_of_table(out, index.into()),
+        None => {
+            integer::write(out, 0x20, 3, name.len());
+            out.extend_from_slice(name.as_bytes());
+        }
+    }
+    string(out, value);
+}
+
+fn line_of_table(out: &mut Vec<u8>, index: usize) {
+    integer::write(out, 0xc0, 6, index);
+}
+
+fn name_of_table(out: &mut Vec<u8>, index: usize) {
+    integer::write(out, 0x50, 4, index);
+}
+
+fn string(out: &mut Vec<u8>, text: &[u8]) {
+    integer::write(out, 0, 7, text.len());
+    out.extend_from_slice(text);
+}

@@ -1,0 +1,99 @@
+//! Integers behind a prefix of bits (RFC 7541 section 5.1, RFC 9204 section 4.1.1).
+
+/// The integer at the start of `bytes`, in the last `prefix` bits of the first byte and
+/// as many bytes as it takes; they are taken away. `None` if it is not all there or has
+/// more than the 62 bits that anybody may send.
+pub(super) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
+    let (first, mut rest) = bytes.split_first()?;
+    let most = u8::MAX >> (8 - prefix);
+    let mut integer = u64::from(*first & most);
+    if integer == u64::from(most) {
+        let mut shift = 0;
+        loop {
+            let (byte, behind) = rest.split_first()?;
+            rest = behind;
+            // Nine bytes have 63 bits: neither the shift nor the sum overflows.
+            integer += u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+            shift += 7;
+            if shift > 56 {
+                return None;
+            }
+        }
+    }
+    *bytes = rest;
+    (integer < 1 << 62).then_some(integer)
+}
+
+/// Appends an integer behind a prefix, in whose byte the bits of `mark` are set.
+pub(super) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
+    let most = u8::MAX >> (8 - prefix);
+    if let Ok(small) = u8::try_from(integer)
+        && small < most
+    {
+        return out.push(mark | small);
+    }
+    out.push(mark | most);
+    let mut rest = integer - usize::from(most);
+    while rest >= 0x80 {
+        out.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest.to_le_bytes()[0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(bytes: &[u8], prefix: u32) -> Option<(u64, usize)> {
+        let mut rest = bytes;
+        read(&mut rest, prefix).map(|integer| (integer, bytes.len() - rest.len()))
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7541_c_1_are_read_and_written() {
+        for (bytes, prefix, integer) in [(&[0x0a][..], 5, 10), (&[0x1f, 0x9a, 0x0a], 5, 1337), (&[0x2a], 8, 42)] {
+            assert_eq!(read_all(bytes, prefix), Some((integer, bytes.len())));
+            let mut written = Vec::new();
+            write(&mut written, 0, prefix, usize::try_from(integer).unwrap());
+            assert_eq!(written, bytes);
+        }
+    }
+
+    #[test]
+    fn every_prefix_holds_what_surrounds_its_limits() {
+        for prefix in 3..=8 {
+            let most = (1 << prefix) - 1;
+            for integer in [0, 1, most - 1, most, most + 1, most + 127, most + 128, 1 << 40] {
+                let mut written = Vec::new();
+                write(&mut written, 0, prefix, integer);
+                assert_eq!(read_all(&written, prefix), Some((integer as u64, written.len())), "{prefix} {integer}");
+                for part in 0..written.len() {
+                    assert_eq!(read_all(&written[..part], prefix), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_of_more_than_62_bits_are_refused_however_they_are_written() {
+        // What is behind a prefix of five bits, in groups of seven.
+        let groups = |mut rest: u64| {
+            let mut bytes = vec![0x1f];
+            while rest >= 0x80 {
+                bytes.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+                rest >>= 7;
+            }
+            bytes.push(u8::try_from(rest).unwrap());
+            bytes
+        };
+        assert_eq!(read_all(&groups((1 << 62) - 1 - 31), 5), Some(((1 << 62) - 1, 10)));
+        assert_eq!(read_all(&groups((1 << 62) - 31), 5), None);
+        assert_eq!(read_all(&groups(u64::MAX - 31), 5), None);
+        // Zeros that go on for ever.
+        assert_eq!(read_all(&[&[0x1f][..], &[0x80; 100], &[0]].concat(), 5), None);
+    }
+}

@@ -1,0 +1,251 @@
+use http::StatusCode;
+
+use super::*;
+use crate::listen::http3::fault::Code;
+
+const MOST: usize = 32 * 1024;
+
+/// A field section as text, a line each; or why it is not read.
+fn read(payload: &[u8]) -> String {
+    read_most(payload, MOST)
+}
+
+fn read_most(payload: &[u8], most: usize) -> String {
+    match Room::default().read(payload, most) {
+        Ok(section) => shown(section),
+        Err(Unread::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
+        Err(Unread::Fault(fault)) => {
+            assert!(fault.ends_connection());
+            format!("{:#x}", fault.code.number())
+        }
+    }
+}
+
+fn shown(section: Section<'_>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// Lines with names and values in words.
+fn literal<'l>(lines: impl IntoIterator<Item = (&'l str, &'l [u8])>) -> Vec<u8> {
+    let mut out = vec![0, 0];
+    for (name, value) in lines {
+        integer::write(&mut out, 0x20, 3, name.len());
+        out.extend_from_slice(name.as_bytes());
+        integer::write(&mut out, 0, 7, value.len());
+        out.extend_from_slice(value);
+    }
+    out
+}
+
+#[test]
+fn the_example_of_rfc_9204_b_1_is_read() {
+    assert_eq!(read(&hex("0000 510b 2f69 6e64 6578 2e68 746d 6c")), ":path=/index.html\n");
+}
+
+/// Its values are those of the requests there; the names are in the static table of
+/// QPACK at other places.
+#[test]
+fn the_huffman_examples_of_rfc_7541_c_4_are_read() {
+    let payload = hex("0000 d1 d6 c1 50 8c f1e3 c2e5 f23a 6ba0 ab90 f4ff
+         5f15 86 a8eb 1064 9cbf
+         2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
+    let expected =
+        ":method=GET\n:scheme=http\n:path=/\n:authority=www.example.com\ncache-control=no-cache\ncustom-key=custom-value\n";
+    assert_eq!(read(&payload), expected);
+}
+
+#[test]
+fn every_line_of_the_static_table_is_read_and_written() {
+    for (index, (name, value)) in (0..).zip(table::LINES) {
+        let mut payload = vec![0, 0];
+        integer::write(&mut payload, 0xc0, 6, index);
+        assert_eq!(read(&payload), format!("{name}={value}\n"));
+        if !name.starts_with(':') {
+            let mut written = vec![0, 0];
+            field(&mut written, name, value.as_bytes());
+            assert_eq!(read(&written), format!("{name}={value}\n"));
+            // Only the third line of this name does not stand beside the others.
+            assert!(written == payload || index == 75, "{name}: {value} is not one of the table");
+            assert!(matches!(table::find(name, b"no such value"), Some(table::Found::Name(_))));
+        }
+    }
+    assert_eq!(read(&[0, 0, 0xff, 99 - 63]), "0x200", "there is no line 99");
+    assert_eq!(read(&[0, 0, 0x5f, 99 - 15, 0]), "0x200", "there is no line 99");
+}
+
+#[test]
+fn every_status_is_written_in_few_bytes() {
+    for status in 100..=599 {
+        let mut out = Vec::new();
+        super::status(&mut out, StatusCode::from_u16(status).unwrap());
+        assert_eq!(read(&out), format!(":status={status}\n"));
+        let of_table = table::LINES.contains(&(":status", &status.to_string()));
+        let least = if !of_table {
+            2 + 2 + 1 + 3
+        } else if (24..=28).any(|at| table::LINES[at].1 == status.to_string()) {
+            3
+        } else {
+            4
+        };
+        assert_eq!(out.len(), least, "{status}");
+    }
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let value = "v".repeat(300);
+    let lines = [
+        ("x-auth-user", "someone"),
+        ("x", ""),
+        ("an-extremely-long-name-that-needs-more-than-one-byte", "1"),
+        ("content-type", "application/json"),
+        ("content-type", "application/problem+json"),
+        ("cache-control", "no-store"),
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        // The slot of another name, and names without a slot.
+        ("ag", ""),
+        ("vara", ""),
+        ("long", &value),
+    ];
+    let mut out = Vec::new();
+    status(&mut out, StatusCode::OK);
+    for (name, value) in lines {
+        field(&mut out, name, value.as_bytes());
+    }
+    let expected: String = lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    assert_eq!(read(&out), format!(":status=200\n{expected}"));
+    let mut short = Vec::new();
+    field(&mut short, "cache-control", b"no-store");
+    assert_eq!(short, [0xc0 | 40], "a line of the table is one byte");
+}
+
+#[test]
+fn what_refers_to_a_dynamic_table_is_refused() {
+    for (payload, what) in [
+        (&[1, 0][..], "an entry is required"),
+        (&[0xff, 0xff], "no integer"),
+        (&[0, 0x80], "the base is below zero"),
+        (&[0, 0x85, 0xd1], "the base is below zero"),
+        (&[0, 0, 0x80], "indexed"),
+        (&[0, 0, 0x40, 0], "a name"),
+        (&[0, 0, 0x60, 0], "a name, never to be indexed"),
+        (&[0, 0, 0x10], "indexed behind the base"),
+        (&[0, 0, 0x00, 0], "a name behind the base"),
+        (&[0, 0, 0x08, 0], "a name behind the base, never to be indexed"),
+    ] {
+        assert_eq!(read(payload), "0x200", "{what}");
+    }
+    assert_eq!(read(&[0, 5, 0xd1]), ":method=GET\n", "a base alone refers to nothing");
+}
+
+#[test]
+fn a_section_that_is_cut_short_is_refused_at_every_place_but_between_lines() {
+    let whole = hex("0000 d1 510b 2f69 6e64 6578 2e68 746d 6c 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf ff 00");
+    let lines = read(&whole);
+    for part in 0..whole.len() {
+        let ends_a_line = [2, 3, 16, 36].contains(&part);
+        let part = read(&whole[..part]);
+        assert!(if ends_a_line { lines.starts_with(&part) } else { part == "0x200" }, "{part}");
+    }
+    assert_eq!(lines.lines().count(), 4);
+}
+
+#[test]
+fn a_length_beyond_the_section_is_refused_however_long() {
+    for length in ["7f 00", "7f ff7f", "7f ffff ffff ffff ff7f", "7f ffff ffff ffff ffff ffff ffff 00"] {
+        assert_eq!(read(&hex(&format!("0000 51 {length} 61"))), "0x200", "{length}");
+    }
+}
+
+#[test]
+fn a_section_has_a_hundred_lines_at_most() {
+    let lines = |count| literal(vec![("a", &b"b"[..]); count]);
+    assert_eq!(read(&lines(100)), "a=b\n".repeat(100));
+    assert_eq!(read(&lines(101)), "431");
+    assert_eq!(read(&lines(24_577)), "431");
+    assert_eq!(read(&[&[0, 0][..], &[0xd1; 100_000]].concat()), "431");
+}
+
+#[test]
+fn the_size_of_a_section_is_that_of_its_texts_and_32_a_line() {
+    let payload = literal([("abc", &b"defg"[..]), ("h", b"")]);
+    let size = 3 + 4 + 32 + 1 + 32;
+    assert_eq!(read_most(&payload, size), "abc=defg\nh=\n");
+    assert_eq!(read_most(&payload, size - 1), "431");
+    assert_eq!(read_most(&[0, 0, 0xd1], ":methodGET".len() + 32), ":method=GET\n");
+    assert_eq!(read_most(&[0, 0, 0xd1], ":methodGET".len() + 31), "431");
+    // What is decoded counts, not what has come: nine bytes for twelve.
+    let coded = hex("0000 20 89 25a8 49e9 5bb8 e8b4 bf");
+    assert_eq!(read_most(&coded, 12 + 32), "=custom-value\n");
+    assert_eq!(read_most(&coded, 12 + 31), "431");
+    // Nobody looks behind the line that is too much.
+    assert_eq!(read_most(&[&payload[..], &[0]].concat(), size - 1), "431");
+    assert_eq!(read_most(&[&payload[..], &[0]].concat(), size), "0x200");
+}
+
+#[test]
+fn a_room_holds_nothing_of_the_section_before() {
+    let mut room = Room::default();
+    let long = hex("0000 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
+    assert_eq!(shown(room.read(&long, MOST).unwrap()), "custom-key=custom-value\n");
+    assert_eq!(shown(room.read(&hex("0000 5f15 86 a8eb 1064 9cbf"), MOST).unwrap()), "cache-control=no-cache\n");
+    assert!(room.read(&[0, 0, 0x80], MOST).is_err());
+    let nothing = room.read(&[0, 0], MOST).unwrap();
+    assert!(nothing.is_empty() && nothing.lines().len() == 0);
+}
+
+#[test]
+fn a_room_that_is_warm_does_not_grow() {
+    let payload = hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
+    let mut room = Room::default();
+    let room_after = |room: &mut Room| {
+        assert_eq!(room.read(&payload, MOST).unwrap().len(), 50);
+        room.capacities()
+    };
+    let warm = room_after(&mut room);
+    assert_eq!(room_after(&mut room), warm);
+}
+
+#[test]
+fn lines_of_a_name_are_found_from_the_end() {
+    let payload = literal([("a", &b"1"[..]), ("b", b"2"), ("a", b"3"), ("ab", b"4")]);
+    let mut room = Room::default();
+    let section = room.read(&payload, MOST).unwrap();
+    assert_eq!([0, 1, 2].map(|nth| section.line(b"a", nth)), [Some(&b"3"[..]), Some(b"1"), None]);
+    assert_eq!((section.len(), section.line(b"c", 0)), (4, None));
+}
+
+#[test]
+fn the_encoder_may_say_that_its_table_has_no_room_and_nothing_else() {
+    assert_eq!(check_encoder(&[]), Ok(()));
+    assert_eq!(check_encoder(&[0x20, 0x20]), Ok(()));
+    for byte in (0..=255).filter(|byte| *byte != 0x20) {
+        let fault = check_encoder(&[0x20, byte]).unwrap_err();
+        assert!(fault.code == Code::QpackEncoderStreamError && fault.ends_connection());
+    }
+}
+
+#[test]
+fn the_decoder_may_cancel_streams_and_nothing_else() {
+    let check = |bytes: &[u8]| DecoderStream::default().check(bytes).map_err(|fault| fault.code);
+    let cancellations = hex("40 7e 7f00 7f8000 7fffffffffffffffff7f 41");
+    for split in 0..=cancellations.len() {
+        let mut stream = DecoderStream::default();
+        assert_eq!(stream.check(&cancellations[..split]), Ok(()));
+        assert_eq!(stream.check(&cancellations[split..]), Ok(()));
+        // Not within an integer any more.
+        assert_eq!(stream.check(&[0x80]).map_err(|fault| fault.code), Err(Code::QpackDecoderStreamError));
+    }
+    for byte in (0x00..=0x3f).chain(0x80..=0xff) {
+        assert_eq!(check(&[0x40, byte]), Err(Code::QpackDecoderStreamError), "{byte:#x}");
+    }
+    assert_eq!(check(&[&[0x7f][..], &[0x80; 8], &[0]].concat()), Ok(()));
+    assert_eq!(check(&[&[0x7f][..], &[0x80; 9]].concat()), Err(Code::QpackDecoderStreamError), "an integer without an end");
+}

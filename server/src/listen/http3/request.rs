@@ -1,0 +1,220 @@
+//! What a field section means as a request (RFC 9114 section 4.3).
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+
+use super::{
+    fault::{Code, Fault},
+    qpack::Section,
+};
+use crate::{
+    http::{Fields, Malformed},
+    listen::{
+        exchange,
+        http1::head::{digits, is_host},
+    },
+};
+
+/// The head of a request.
+pub struct Head<'r> {
+    method: &'r str,
+    target: &'r str,
+    /// `:scheme`, which all but CONNECT have.
+    pub scheme: Option<&'r str>,
+    /// The host and port that it is for, by `:authority` or Host.
+    pub authority: &'r str,
+    /// How long its body says that it is. The client has to keep to it (section 4.1.2).
+    pub content_length: Option<u64>,
+    section: Section<'r>,
+}
+
+impl Fields for Head<'_> {
+    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
+        self.section.line(name.as_str().as_bytes(), nth)
+    }
+}
+
+impl exchange::Head for Head<'_> {
+    const VERSION: Version = Version::HTTP_3;
+
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn target(&self) -> &str {
+        self.target
+    }
+
+    fn to_request(&self) -> Result<Request<()>, Malformed> {
+        const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
+        const LINES: Malformed = Malformed::bad("head", "a field line is none of HTTP");
+        let mut request = Request::new(());
+        *request.version_mut() = Self::VERSION;
+        *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).map_err(|_| TARGET)?;
+        let headers = request.headers_mut();
+        *headers = HeaderMap::with_capacity(self.section.len());
+        for (name, value) in self.section.lines().filter(|(name, _)| !name.starts_with(b":")) {
+            let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
+            headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
+        }
+        Ok(request)
+    }
+}
+
+impl<'r> Head<'r> {
+    /// The request that a field section is.
+    ///
+    /// # Errors
+    /// It is malformed: that ends its stream.
+    pub fn read(section: Section<'r>) -> Result<Self, Fault> {
+        let mut known = Known::default();
+        let mut lines = section.lines();
+        let mut line = lines.next();
+        while let Some((name @ [b':', ..], value)) = line {
+            known.pseudo(name, value)?;
+            line = lines.next();
+        }
+        while let Some((name, value)) = line {
+            known.regular(name, value)?;
+            line = lines.next();
+        }
+        known.request(section)
+    }
+}
+
+/// What a section says that every request has to be asked.
+#[derive(Default)]
+struct Known<'r> {
+    method: Option<&'r [u8]>,
+    scheme: Option<&'r [u8]>,
+    authority: Option<&'r [u8]>,
+    path: Option<&'r [u8]>,
+    host: Option<&'r [u8]>,
+    content_length: Option<u64>,
+}
+
+impl<'r> Known<'r> {
+    fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Fault> {
+        let place = match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            _ => return Err(malformed("a pseudo-header field is none of a request")),
+        };
+        match place.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(malformed("a pseudo-header field is there twice")),
+        }
+    }
+
+    fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Fault> {
+        if !is_name(name) {
+            return Err(malformed("a field name is no token in lower case, or a pseudo-header field comes late"));
+        }
+        if !is_value(value) {
+            return Err(malformed("a field value has control characters, or white space around it"));
+        }
+        // The lengths of names tell most lines apart at once.
+        match (name.len(), name) {
+            (2, b"te") if !value.eq_ignore_ascii_case(b"trailers") => Err(CONNECTION),
+            (7, b"upgrade") | (10, b"connection" | b"keep-alive") => Err(CONNECTION),
+            (16, b"proxy-connection") | (17, b"transfer-encoding") => Err(CONNECTION),
+            (4, b"host") => match self.host.replace(value) {
+                None => Ok(()),
+                Some(_) => Err(HOST),
+            },
+            (14, b"content-length") => {
+                let before = self.content_length.replace(digits(value).ok_or(LENGTH)?);
+                if before.is_some() { Err(LENGTH) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn request(self, section: Section<'r>) -> Result<Head<'r>, Fault> {
+        let method = self.method.filter(|method| is_token(method)).ok_or(METHOD)?;
+        let authority = self.host_of_request()?;
+        let target = match (method, self.scheme, self.path) {
+            (b"CONNECT", None, None) => self.authority.ok_or(CONNECT)?,
+            (b"CONNECT", ..) => return Err(CONNECT),
+            (_, Some(scheme), Some(path)) if is_scheme(scheme) && is_path(method, path) => path,
+            _ => return Err(TARGET),
+        };
+        let scheme = self.scheme.map(text).transpose()?;
+        let (method, target, authority) = (text(method)?, text(target)?, text(authority)?);
+        Ok(Head { method, target, scheme, authority, content_length: self.content_length, section })
+    }
+
+    /// The one host that it names, however often.
+    fn host_of_request(&self) -> Result<&'r [u8], Fault> {
+        let host = match (self.authority, self.host) {
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
+            (authority, host) => authority.or(host),
+        };
+        host.filter(|host| !host.is_empty() && is_host(host)).ok_or(HOST)
+    }
+}
+
+const METHOD: Fault = malformed("a request has no method");
+const TARGET: Fault = malformed("a request has no scheme, or no path");
+const CONNECT: Fault = malformed("CONNECT has :authority, and neither :scheme nor :path");
+const HOST: Fault = malformed("a request has one :authority, and a Host line only if it says the same");
+const LENGTH: Fault = malformed("a request has one length, in digits");
+const CONNECTION: Fault = malformed("a field is about a connection of HTTP/1");
+
+const fn malformed(reason: &'static str) -> Fault {
+    Fault::new(Code::MessageError, reason)
+}
+
+/// All that is kept as text has been seen to be ASCII.
+fn text(value: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(value).map_err(|_| TARGET)
+}
+
+/// A token (RFC 9110 section 5.6.2) without capitals, which would make two names of one.
+fn is_name(name: &[u8]) -> bool {
+    static NAME: [bool; 256] = token_bytes(false);
+    !name.is_empty() && name.iter().all(|byte| NAME[usize::from(*byte)])
+}
+
+fn is_token(token: &[u8]) -> bool {
+    static TOKEN: [bool; 256] = token_bytes(true);
+    !token.is_empty() && token.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
+const fn token_bytes(with_capitals: bool) -> [bool; 256] {
+    let (mut bytes, mut byte) = ([false; 256], 0);
+    while byte < bytes.len() {
+        bytes[byte] = match byte as u8 {
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => true,
+            b'A'..=b'Z' => with_capitals,
+            byte => byte.is_ascii_alphanumeric(),
+        };
+        byte += 1;
+    }
+    bytes
+}
+
+/// A field value (RFC 9110 section 5.5). All of it is looked at, whatever is found: so
+/// it is many bytes at a time.
+fn is_value(value: &[u8]) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let has_control = value.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')));
+    !has_control && !is_blank(value.first()) && !is_blank(value.last())
+}
+
+/// A scheme (RFC 3986 section 3.1).
+fn is_scheme(scheme: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(is_part)
+}
+
+/// A path and a query, or the asterisk of OPTIONS.
+fn is_path(method: &[u8], path: &[u8]) -> bool {
+    let is_visible = path.iter().fold(true, |is, byte| is & byte.is_ascii_graphic() & (*byte != b'#'));
+    is_visible && (path.starts_with(b"/") || (path == b"*" && method == b"OPTIONS"))
+}
+
+#[cfg(test)]
+mod tests;

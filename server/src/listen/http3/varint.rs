@@ -1,0 +1,102 @@
+//! The integers of QUIC (RFC 9000 section 16): one, two, four or eight bytes, as the
+//! first two bits say.
+
+/// The largest there is.
+pub const MOST: u64 = (1 << 62) - 1;
+
+/// The integer at the start of `bytes` and its length, if it is all there.
+#[must_use]
+pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+    let first = *bytes.first()?;
+    let length = 1 << (first >> 6);
+    if length == 1 {
+        // Most of them.
+        return Some((first.into(), 1));
+    }
+    let rest = bytes.get(1..length)?;
+    let integer = rest.iter().fold(u64::from(first & 0x3f), |integer, byte| integer << 8 | u64::from(*byte));
+    Some((integer, length))
+}
+
+/// Appends an integer, in as few bytes as it takes.
+pub fn write(out: &mut Vec<u8>, integer: u64) {
+    debug_assert!(integer <= MOST, "{integer} has no encoding");
+    let (length, mark) = match integer {
+        0..=0x3f => (1, 0),
+        0x40..=0x3fff => (2, 1),
+        0x4000..=0x3fff_ffff => (4, 2),
+        _ => (8, 3),
+    };
+    let bytes = (integer | mark << (8 * length - 2)).to_be_bytes();
+    out.extend_from_slice(&bytes[8 - length..]);
+}
+
+/// The beginning of something that is at most `MOST` bytes long and has not come as a
+/// whole.
+#[derive(Debug)]
+pub(super) struct Partial<const MOST: usize> {
+    bytes: [u8; MOST],
+    length: usize,
+}
+
+impl<const MOST: usize> Partial<MOST> {
+    pub(super) const NOTHING: Self = Self { bytes: [0; MOST], length: 0 };
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// What `parse` finds, with its length, when `bytes` complete it. They are taken away
+    /// as far as they belong to it.
+    pub(super) fn complete<T>(&mut self, bytes: &mut &[u8], parse: impl Fn(&[u8]) -> Option<(T, usize)>) -> Option<T> {
+        if self.is_empty()
+            && let Some((whole, length)) = parse(bytes)
+        {
+            *bytes = &bytes[length..];
+            return Some(whole);
+        }
+        while let Some((next, rest)) = bytes.split_first() {
+            *self.bytes.get_mut(self.length)? = *next;
+            self.length += 1;
+            *bytes = rest;
+            if let Some((whole, _)) = parse(&self.bytes[..self.length]) {
+                self.length = 0;
+                return Some(whole);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_of_rfc_9000_appendix_a_1_are_read() {
+        let examples: [(&[u8], u64); 5] = [
+            (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
+            (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
+            (&[0x7b, 0xbd], 15_293),
+            (&[0x25], 37),
+            (&[0x40, 0x25], 37),
+        ];
+        for (bytes, integer) in examples {
+            assert_eq!(read(&[bytes, &[0xff]].concat()), Some((integer, bytes.len())));
+            for part in 0..bytes.len() {
+                assert_eq!(read(&bytes[..part]), None, "{part} bytes of {integer}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_is_as_short_as_can_be() {
+        for (integer, length) in
+            [(0, 1), (63, 1), (64, 2), (16_383, 2), (16_384, 4), (1_073_741_823, 4), (1_073_741_824, 8), (MOST, 8)]
+        {
+            let mut bytes = Vec::new();
+            write(&mut bytes, integer);
+            assert_eq!((read(&bytes), bytes.len()), (Some((integer, length)), length));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! One connection of QUIC: what comes for it, its timers, and what it sends. What the
+//! streams carry is for others to know.
+
+use std::{
+    cell::RefCell,
+    future::Future as _,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use quinn_proto::{Connection, ConnectionEvent, ConnectionHandle, Transmit};
+use tokio::time::{Sleep, sleep_until};
+
+use super::Shared;
+use crate::clock;
+
+/// What has come for a connection and was not taken yet.
+#[derive(Default)]
+pub(super) struct Inbox {
+    events: RefCell<Vec<ConnectionEvent>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Inbox {
+    pub(super) fn put(&self, event: ConnectionEvent) {
+        self.events.borrow_mut().push(event);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection with its ways in and out.
+pub(crate) struct Driver {
+    shared: Rc<Shared>,
+    handle: ConnectionHandle,
+    /// The connection itself.
+    pub(crate) connection: Connection,
+    inbox: Rc<Inbox>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer goes off, which may be before anything is due.
+    wakes_at: Option<Instant>,
+    /// What the socket had no room for.
+    unsent: Option<Unsent>,
+}
+
+struct Unsent {
+    transmit: Transmit,
+    contents: Vec<u8>,
+    writable: Pin<Box<dyn Future<Output = io::Result<()>>>>,
+}
+
+/// The datagrams that are sent before it is the turn of another connection of the thread.
+const TURN: usize = 64;
+
+impl Driver {
+    pub(super) fn new(shared: Rc<Shared>, handle: ConnectionHandle, connection: Connection, inbox: Rc<Inbox>) -> Self {
+        let now = clock::instant();
+        let timer = Box::pin(sleep_until(now.into()));
+        Self { shared, handle, connection, inbox, timer, wakes_at: None, unsent: None }
+    }
+
+    /// Takes what has come, and what its timers say.
+    pub(crate) fn poll_in(&mut self, context: &Context<'_>) {
+        self.inbox.waker.replace(Some(context.waker().clone()));
+        let mut events = self.inbox.events.take();
+        for event in events.drain(..) {
+            self.connection.handle_event(event);
+        }
+        // Nothing can have come in the meantime: the memory is used again.
+        self.inbox.events.replace(events);
+        let now = clock::instant();
+        if self.connection.poll_timeout().is_some_and(|due| due <= now) {
+            self.connection.handle_timeout(now);
+        }
+    }
+
+    /// Sends what there is to send, and sets the timer. Says whether the connection is
+    /// over and done with.
+    pub(crate) fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.tell_the_endpoint();
+        self.poll_send(context);
+        self.tell_the_endpoint();
+        if self.connection.is_drained() {
+            return Poll::Ready(());
+        }
+        self.set_timer(context);
+        Poll::Pending
+    }
+
+    fn tell_the_endpoint(&mut self) {
+        while let Some(event) = self.connection.poll_endpoint_events() {
+            let answer = self.shared.endpoint.borrow_mut().handle_event(self.handle, event);
+            if let Some(answer) = answer {
+                self.connection.handle_event(answer);
+            }
+        }
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) {
+        if self.poll_unsent(context).is_pending() {
+            return;
+        }
+        let now = clock::instant();
+        let mut memory = self.shared.memory.borrow_mut();
+        let mut sent = 0;
+        while sent < TURN {
+            memory.clear();
+            let Some(transmit) = self.connection.poll_transmit(now, self.shared.socket.segments(), &mut memory) else { return };
+            sent += transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size));
+            let contents = &memory[..transmit.size];
+            match self.shared.socket.send(&transmit, contents) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let shared = Rc::clone(&self.shared);
+                    let writable = Box::pin(async move { shared.socket.writable().await });
+                    self.unsent = Some(Unsent { contents: contents.into(), transmit, writable });
+                    // So that it is known when there is room.
+                    context.waker().wake_by_ref();
+                    return;
+                }
+                // As good as lost, which it is sent again for.
+                _ => {}
+            }
+        }
+        context.waker().wake_by_ref();
+    }
+
+    /// Sends what the socket had no room for.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(unsent) = &mut self.unsent {
+            if unsent.writable.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            match self.shared.socket.send(&unsent.transmit, &unsent.contents) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let shared = Rc::clone(&self.shared);
+                    unsent.writable = Box::pin(async move { shared.socket.writable().await });
+                }
+                _ => self.unsent = None,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// A timer that goes off too early is cheaper than one that is set anew for every
+    /// datagram.
+    fn set_timer(&mut self, context: &mut Context<'_>) {
+        let Some(due) = self.connection.poll_timeout() else { return };
+        if self.wakes_at.is_none_or(|at| due < at) {
+            self.timer.as_mut().reset(due.into());
+            self.wakes_at = Some(due);
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            if due <= clock::instant() {
+                self.wakes_at = None;
+                return context.waker().wake_by_ref();
+            }
+            self.timer.as_mut().reset(due.into());
+            self.wakes_at = Some(due);
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// Whatever comes for it now is for nobody.
+    fn drop(&mut self) {
+        self.shared.forget(self.handle);
+    }
+}

@@ -1,0 +1,188 @@
+//! What streams may say, and how they are told that they may not.
+
+use countersign_tests::quic::{frame, headers, integer, request};
+use quinn::VarInt;
+
+use super::{Given, question};
+
+const NO_ERROR: u64 = 0x100;
+const STREAM_CREATION_ERROR: u64 = 0x103;
+const CLOSED_CRITICAL_STREAM: u64 = 0x104;
+const FRAME_UNEXPECTED: u64 = 0x105;
+const FRAME_ERROR: u64 = 0x106;
+const SETTINGS_ERROR: u64 = 0x109;
+const MISSING_SETTINGS: u64 = 0x10a;
+const REQUEST_INCOMPLETE: u64 = 0x10d;
+const MESSAGE_ERROR: u64 = 0x10e;
+const QPACK_DECOMPRESSION_FAILED: u64 = 0x200;
+const QPACK_ENCODER_STREAM_ERROR: u64 = 0x201;
+
+#[test]
+fn requests_of_one_connection_are_answered_in_whatever_pieces_they_come() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let whole = client.ask(&question()).unwrap();
+    assert_eq!((whole.status, whole.line("x-auth-subject"), whole.body.as_str()), (200, Some("bob"), ""));
+    let question = question();
+    for cut in [1, 3, 9, 20, question.len() - 1] {
+        let (mut send, mut receive) = client.open(&question[..cut]);
+        // Another one is not held up by it.
+        assert_eq!(client.ask(&question).unwrap().status, 200);
+        client.wait(send.write_all(&question[cut..])).unwrap();
+        send.finish().unwrap();
+        let answer = client.answer(&mut receive).unwrap();
+        assert_eq!((answer.status, answer.line("x-auth-subject")), (200, Some("bob")));
+    }
+}
+
+#[test]
+fn a_question_is_answered_before_its_body_has_come() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let (send, mut receive) = client.open(&[question(), frame(0, b"more of it")].concat());
+    assert_eq!(client.answer(&mut receive).unwrap().status, 200);
+    assert_eq!(client.wait(send.stopped()).unwrap(), Some(VarInt::from_u64(NO_ERROR).unwrap()), "the rest is not wanted");
+}
+
+#[test]
+fn a_body_is_put_together_from_its_frames_and_what_nobody_knows_between_them() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let token = crate::given::good_token();
+    let (one, other) = token.split_at(7);
+    let strange = frame(0x21, &[7; 3000]);
+    let lines = [("content-length", &*token.len().to_string())];
+    let parts = [
+        strange.clone(),
+        request("POST", "/v1/verify", &lines),
+        strange.clone(),
+        frame(0, one.as_bytes()),
+        frame(0, b""),
+        strange.clone(),
+        frame(0, other.as_bytes()),
+        headers(&[("x-trailer", "ignored")]),
+        strange,
+    ];
+    let answer = client.ask(&parts.concat()).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.contains(r#""subject":"bob""#));
+}
+
+#[test]
+fn a_malformed_request_ends_its_stream_alone() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/auth")];
+    let with = |lines: &[(&str, &str)]| headers(&[&pseudo, lines].concat());
+    let without = |name: &str| headers(&pseudo.into_iter().filter(|line| line.0 != name).collect::<Vec<_>>());
+    for bytes in [
+        without(":method"),
+        without(":path"),
+        without(":authority"),
+        with(&[(":path", "/auth")]),
+        with(&[(":status", "200")]),
+        with(&[("X-Upper", "case")]),
+        with(&[("connection", "close")]),
+        with(&[("transfer-encoding", "chunked")]),
+        with(&[("te", "gzip")]),
+        with(&[("x-a", "line\nfeed")]),
+        with(&[("host", "elsewhere")]),
+        with(&[("content-length", "+1")]),
+        headers(&[&[("x-first", "1")][..], &pseudo].concat()),
+        [with(&[("content-length", "5")]), frame(0, b"four")].concat().replace_path(),
+    ] {
+        assert_eq!(client.ask(&bytes), Err(VarInt::from_u64(MESSAGE_ERROR).unwrap()));
+    }
+    assert_eq!(client.ask(b""), Err(VarInt::from_u64(REQUEST_INCOMPLETE).unwrap()));
+    assert_eq!(client.ask(&question()).unwrap().status, 200, "the connection goes on");
+}
+
+/// The same request to a route that reads its body.
+trait ReplacePath {
+    fn replace_path(self) -> Self;
+}
+
+impl ReplacePath for Vec<u8> {
+    fn replace_path(self) -> Self {
+        let lines = [("content-length", "5")];
+        let body = frame(0, b"four");
+        assert!(self.ends_with(&body));
+        [request("POST", "/v1/verify", &lines), body].concat()
+    }
+}
+
+#[test]
+fn what_no_client_sends_ends_the_connection_with_its_code() {
+    let given = Given::new();
+    let server = given.serve("");
+    for (bytes, code) in [
+        (frame(0, b"data"), FRAME_UNEXPECTED),
+        ([question(), frame(0x4, b"")].concat(), FRAME_UNEXPECTED),
+        (frame(0x5, b"push"), FRAME_UNEXPECTED),
+        (frame(0x6, b"an HTTP/2 ping"), FRAME_UNEXPECTED),
+        (frame(0x1, &[1, 0]), QPACK_DECOMPRESSION_FAILED),
+        (frame(0x1, &[0, 0, 0x80]), QPACK_DECOMPRESSION_FAILED),
+        (integer(0x1).into(), FRAME_ERROR),
+    ] {
+        let client = given.connect(&server);
+        // POST, so that what comes behind a head is looked at.
+        let bytes = if bytes.starts_with(&question()) {
+            [request("POST", "/v1/verify", &[]), bytes[question().len()..].into()].concat()
+        } else {
+            bytes
+        };
+        let (mut send, _receive) = client.open(&bytes);
+        let _stopped = send.finish();
+        assert_eq!(client.closed(), code);
+    }
+    let settings = [integer(0).to_vec(), frame(0x4, b"")].concat();
+    for (bytes, code) in [
+        ([integer(0).to_vec(), frame(0x7, &[0])].concat(), MISSING_SETTINGS),
+        ([settings.clone(), frame(0x4, b"")].concat(), FRAME_UNEXPECTED),
+        ([integer(0).to_vec(), frame(0x4, &[0x2, 0])].concat(), SETTINGS_ERROR),
+        ([settings.clone(), frame(0x0, b"data")].concat(), FRAME_UNEXPECTED),
+        (integer(1).into(), STREAM_CREATION_ERROR),
+        ([integer(2).to_vec(), vec![0x3f, 0xff, 0x01]].concat(), QPACK_ENCODER_STREAM_ERROR),
+    ] {
+        let client = given.connect(&server);
+        let _open = client.open_one_way(&bytes);
+        assert_eq!(client.closed(), code, "{bytes:?}");
+    }
+    let client = given.connect(&server);
+    let (_one, _other) = (client.open_one_way(&settings), client.open_one_way(&settings));
+    assert_eq!(client.closed(), STREAM_CREATION_ERROR);
+    let client = given.connect(&server);
+    client.open_one_way(&settings).finish().unwrap();
+    assert_eq!(client.closed(), CLOSED_CRITICAL_STREAM);
+}
+
+#[test]
+fn one_way_streams_of_unknown_types_are_stopped_and_harm_nobody() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    // More of them than there may be at a time.
+    for _ in 0..40 {
+        let stream = client.open_one_way(&[&integer(0x21)[..], &[0; 100]].concat());
+        assert_eq!(client.wait(stream.stopped()).unwrap(), Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap()));
+    }
+    assert_eq!(client.ask(&question()).unwrap().status, 200);
+}
+
+#[test]
+fn our_settings_come_first_and_allow_no_dynamic_table() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let mut control = client.wait(client.connection.accept_uni()).unwrap();
+    let mut bytes = [0; 16];
+    let length = client.wait(control.read(&mut bytes)).unwrap().unwrap();
+    // The type of the stream, then SETTINGS.
+    assert_eq!(&bytes[..2], [0, 4]);
+    assert_eq!(usize::from(bytes[2]) + 3, length, "nothing else");
+    assert_eq!(client.ask(&question()).unwrap().status, 200);
+}
