@@ -14,9 +14,12 @@ pub mod schedule;
 pub mod clock;
 // What.
 pub mod corpus;
-// How: one trait, HTTP/1.1 so far.
+// How: one trait for all versions of HTTP.
 pub mod protocol;
 pub mod http1;
+pub mod http2;
+pub mod grpc;
+pub mod http3;
 pub mod tls;
 // The generator.
 pub mod load;

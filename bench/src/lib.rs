@@ -10,6 +10,9 @@ pub mod peers;
 #[cfg(feature = "peers")]
 pub mod tables;
 
+// What requests of HTTP/2 and HTTP/3 are made of.
+pub mod literal;
+
 // How.
 pub mod order;
 pub mod paired;

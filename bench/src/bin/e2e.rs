@@ -9,12 +9,15 @@
 //!   GOOD, BAD         directories of `countersign corpus`, the second with --valid 0
 //!   --rate R          open loop, R a second at equal distances
 //!   --poisson R       open loop, R a second by Poisson; closed loop without either
+//!   --protocol NAME   http1, h2, grpc or h3; http1 unless said otherwise
 //!   --connections N   1 unless said otherwise
+//!   --streams N       requests at a time on each connection; 1 unless said otherwise
 //!   --each K          connect anew after K requests
 //!   --seconds S       1 unless said otherwise
 //!   --bad SHARE       a share of bad requests of all kinds, to be answered 401
 //!   --full CERT       TLS 1.3, with full handshakes; CERT is trusted
 //!   --resumed CERT    TLS 1.3, resumed
+//!   --storm yes       one connection more, with requests that are taken back
 //! ```
 
 use std::{net::Ipv4Addr, path::Path, rc::Rc, time::Duration};
@@ -23,18 +26,22 @@ use countersign_bench::{
     e2e::{
         Result,
         corpus::{Answers, Corpus, Kind, Questions},
+        grpc::Grpc,
         http1::Http1,
+        http2::Http2,
+        http3::Http3,
         load::{self, Load},
         peer::{Peers, Places},
-        process::{Server, Target as _},
+        process::Server,
+        protocol::{Protocol, Storm, Way},
         report::Report,
-        rounds::{Turn, play},
-        scenario::{Scenario, turn_name},
+        rounds::{Turn, ask_once, play},
+        scenario::{Plan, Scenario},
         schedule::{Limit, Pace},
         tally::Quantiles,
         tls::{Handshake, Tls},
     },
-    machine,
+    machine::{stay_on, thread_seconds},
 };
 
 #[global_allocator]
@@ -71,49 +78,47 @@ fn play_all(words: &[String]) -> Result<()> {
 fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
     let corpus = Corpus::read(&places.corpus(scenario.tokens), &places.bad_corpus())?;
     let core = scenario.pinned.then_some(SERVER);
-    let mut servers = Vec::new();
-    for name in &scenario.servers {
-        let peer = peers.get(name)?;
+    let mut servers: Vec<(String, Vec<Server>)> = Vec::new();
+    for plan in scenario.turns() {
+        // One for all its parts.
+        if servers.iter().any(|(name, _)| *name == plan.server) {
+            continue;
+        }
+        let peer = peers.get(&plan.server)?;
         let mut copies = Vec::new();
         for copy in 0..peer.copies {
-            let server = places.start(name, peer, copy, scenario.tokens, core)?;
-            copies.push(started(server, scenario, places, &corpus).map_err(|error| format!("{name}: {error}"))?);
+            let server = places.start(&plan.server, peer, copy, scenario.tokens, core)?;
+            let started = started(server, scenario, &plan, places, &corpus);
+            copies.push(started.map_err(|error| format!("{}: {error}", plan.server))?);
         }
-        servers.push((name, peer, copies));
+        servers.push((plan.server, copies));
     }
-    let turn = |(server, flooded)| {
-        let found = servers.iter().find(|(name, ..)| *name == server);
-        let (_, peer, target) = found.ok_or("a turn without a server")?;
-        Ok(Turn { name: turn_name(server, flooded), target, answers: peer.answers(), flooded })
+    let turn = |plan: Plan| {
+        let (_, target) = servers.iter().find(|(name, _)| *name == plan.server).ok_or("a turn without a server")?;
+        Ok(Turn { target, answers: peers.get(&plan.server)?.answers(), plan })
     };
     let turns: Vec<_> = scenario.turns().into_iter().map(turn).collect::<Result<_>>()?;
     // On a thread of its own, which may be bound to a core without binding the servers to come.
     let measured = std::thread::scope(|scope| {
         let play = || {
             if scenario.pinned {
-                machine::stay_on(GENERATOR);
+                stay_on(GENERATOR);
             }
             play(scenario, &corpus, places.certificate(), &turns).map_err(|error| error.to_string())
         };
         scope.spawn(play).join().unwrap_or_else(|_| Err("the generator panicked".into()))
     })?;
-    Report { scenario, turns: turns.into_iter().map(|turn| turn.name).collect(), measured }.print()
+    Report { scenario, turns: turns.into_iter().map(|turn| turn.plan.name).collect(), measured }.print()
 }
 
 /// Waits until it answers a first request as it should.
-fn started(mut server: Server, scenario: &Scenario, places: &Places, corpus: &Corpus) -> Result<Server> {
+fn started(mut server: Server, scenario: &Scenario, plan: &Plan, places: &Places, corpus: &Corpus) -> Result<Server> {
     const PATIENCE: u32 = 150;
-    let tls = scenario.tls.map(|_| Tls::new(Handshake::Full, &places.certificate(), 1)).transpose()?.map(Rc::new);
-    let protocol = Rc::new(Http1::new(server.addresses(), tls));
-    let trusting = Answers { refuses: Vec::new(), refusals: Vec::new() };
-    let questions = Rc::new(Questions::new(&*protocol, corpus, &trusting, 0.0, &[]));
     let mut last = Ok(());
     for _ in 0..PATIENCE {
-        let (protocol, questions) = (Rc::clone(&protocol), Rc::clone(&questions));
-        let limit = Limit { requests: 1, time: Duration::from_secs(5) };
-        let load =
-            Load { in_turn: true, lanes: 1, per_connection: None, pace: Pace::AsItGoes, seed: 0, protocol, questions, limit };
-        last = load::run(vec![load], false).map(drop);
+        let answers = Answers { refuses: Vec::new(), refusals: Vec::new() };
+        let turn = Turn { plan: plan.clone(), target: &server, answers };
+        last = ask_once(scenario, corpus, places.certificate(), &turn);
         server.has_started()?;
         if last.is_ok() {
             break;
@@ -123,48 +128,74 @@ fn started(mut server: Server, scenario: &Scenario, places: &Places, corpus: &Co
     last.map(|()| server)
 }
 
-#[expect(clippy::print_stdout, reason = "the report")]
 fn load_one(words: &[String]) -> Result<()> {
     let [port, good, bad, options @ ..] = words else { return Err("load needs a port and two corpora".into()) };
     let options = Options::read(options)?;
-    let tls = options.tls.map(|(kind, path)| Tls::new(kind, Path::new(path), options.connections)).transpose()?.map(Rc::new);
-    let protocol = Rc::new(Http1::new(vec![(Ipv4Addr::LOCALHOST, port.parse()?).into()], tls));
+    let addresses = vec![(Ipv4Addr::LOCALHOST, port.parse()?).into()];
     let corpus = Corpus::read(Path::new(good), Path::new(bad))?;
+    let tls = options.tls.map(|(kind, path)| Tls::new(kind, options.protocol, Path::new(path), options.connections));
+    let tls = tls.transpose()?.map(Rc::new);
+    match options.protocol {
+        Way::Http1 => load_by(Http1::new(addresses, tls), &corpus, &options),
+        Way::H2 => load_by(Http2::new(addresses, tls), &corpus, &options),
+        Way::Grpc => load_by(Grpc::new(addresses, tls), &corpus, &options),
+        Way::H3 => load_by(Http3::new(addresses, tls.ok_or("h3 needs --full CERT")?), &corpus, &options),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report")]
+fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> Result<()> {
     let answers = Answers { refuses: Kind::BAD.to_vec(), refusals: vec![401] };
-    let questions = Rc::new(Questions::new(&*protocol, &corpus, &answers, options.bad, &Kind::BAD));
-    let Options { pace, connections: lanes, each: per_connection, seconds, .. } = options;
+    let questions = Rc::new(Questions::new(&protocol, corpus, &answers, options.bad, &Kind::BAD));
+    let Options { pace, connections, streams, each: per_connection, seconds, .. } = *options;
     let limit = Limit { requests: u64::MAX, time: seconds };
-    let load = Load { protocol, questions, in_turn: false, lanes, per_connection, pace, limit, seed: 1 };
+    let storm = options.storm.then(Rc::<Storm>::default);
+    let (protocol, beside) = (Rc::new(protocol), storm.clone());
+    let (in_turn, seed) = (false, 1);
+    let load = Load { protocol, questions, in_turn, connections, streams, per_connection, pace, limit, seed, storm: beside };
+    let before = thread_seconds();
     for tally in load::run(vec![load], false)? {
+        let spent = Duration::from_secs_f64(thread_seconds() - before);
         println!("{} requests on {} connections in {} ns", tally.requests(), tally.connections, tally.elapsed);
+        println!("client {} ns of CPU a request", spent.as_nanos() / u128::from(tally.requests().max(1)));
         for (name, latencies) in [("valid", &tally.valid), ("bad", &tally.invalid)] {
             if let Some(Quantiles { p50, p99, p999, max }) = Quantiles::of(latencies) {
                 println!("{name:6} {} requests, p50 {p50:.1} us, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}", latencies.len());
             }
         }
     }
+    if let Some(storm) = storm {
+        println!("storm  {} requests taken back on {} connections", storm.resets.get(), storm.connections.get());
+    }
     Ok(())
 }
 
 /// The options of `e2e load`.
 struct Options<'a> {
+    protocol: Way,
     pace: Pace,
     connections: usize,
+    streams: usize,
     each: Option<u32>,
     seconds: Duration,
     bad: f64,
     tls: Option<(Handshake, &'a str)>,
+    storm: bool,
 }
 
 impl<'a> Options<'a> {
     fn read(words: &'a [String]) -> Result<Self> {
         let seconds = Duration::from_secs(1);
-        let mut options = Self { pace: Pace::AsItGoes, connections: 1, each: None, seconds, bad: 0.0, tls: None };
+        let (protocol, pace, connections, streams) = (Way::Http1, Pace::AsItGoes, 1, 1);
+        let mut options = Self { protocol, pace, connections, streams, each: None, seconds, bad: 0.0, tls: None, storm: false };
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(format!("{} has no value", pair[0]).into()) };
             match name.as_str() {
                 "--rate" => options.pace = Pace::Constant(value.parse()?),
                 "--poisson" => options.pace = Pace::Poisson(value.parse()?),
+                "--protocol" => options.protocol = Way::named(value)?,
+                "--streams" => options.streams = value.parse()?,
+                "--storm" => options.storm = value == "yes",
                 "--connections" => options.connections = value.parse()?,
                 "--each" => options.each = Some(value.parse()?),
                 "--seconds" => options.seconds = Duration::try_from_secs_f64(value.parse()?)?,

@@ -101,6 +101,12 @@ impl Corpus {
         Ok(Self::new(tokens(good)?, expired.collect()))
     }
 
+    /// Its first good token alone.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self::new(vec![self.valid[0].clone()], Vec::new())
+    }
+
     /// The credentials of one kind; one `None` for requests that have none.
     #[must_use]
     pub fn credentials(&self, kind: Kind) -> Vec<Option<Credential>> {

@@ -1,7 +1,7 @@
 //! HTTP/1.1, with or without TLS. Written by hand, so that the generator costs little
 //! beside what it measures.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{convert::Infallible, io, net::SocketAddr, rc::Rc};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +11,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     corpus::{Credential, FRESH, write_fresh},
-    protocol::{Lane, Protocol},
+    protocol::{Lane, Protocol, Storm},
     tls::Tls,
 };
 
@@ -22,7 +22,7 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// To these addresses, one lane each in turn, in plain text unless there is TLS.
+    /// To these addresses, one connection each in turn, in plain text unless there is TLS.
     #[must_use]
     pub fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
         Self { addresses, tls }
@@ -53,14 +53,18 @@ impl Protocol for Http1 {
         Bytes { bytes: text.into_bytes(), fresh }
     }
 
-    async fn open(&self, number: usize) -> io::Result<Http1Lane> {
-        let stream = TcpStream::connect(self.addresses[number % self.addresses.len()]).await?;
+    async fn open(&self, connection: usize) -> io::Result<Http1Lane> {
+        let stream = TcpStream::connect(self.addresses[connection % self.addresses.len()]).await?;
         stream.set_nodelay(true)?;
         let stream = match &self.tls {
             None => Stream::Plain(stream),
-            Some(tls) => Stream::Tls(Box::new(tls.connect(stream, number).await?)),
+            Some(tls) => Stream::Tls(Box::new(tls.connect(stream, connection).await?)),
         };
         Ok(Http1Lane { stream, changed: Vec::new(), buffer: Box::new([0; MOST]), filled: 0 })
+    }
+
+    async fn storm(&self, _: &Storm) -> io::Result<Infallible> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a request of HTTP/1.1 cannot be taken back"))
     }
 }
 

@@ -7,17 +7,19 @@
 
 use std::{
     cell::{Cell, RefCell},
+    convert::Infallible,
+    io,
     rc::Rc,
     time::Duration,
 };
 
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::{
     Result,
     clock::Clock,
     corpus::{Choice, Kind, Question, Questions},
-    protocol::{Lane, Protocol},
+    protocol::{Lane, Protocol, Storm},
     schedule::{Limit, Nanoseconds, Pace, Schedule},
     tally::Tally,
 };
@@ -31,9 +33,12 @@ pub struct Load<P: Protocol> {
     pub questions: Rc<Questions<P::Wire>>,
     /// Whether each is asked in its turn, or any at random.
     pub in_turn: bool,
-    /// Requests that may be under way at a time.
-    pub lanes: usize,
-    /// After how many requests a lane connects anew; `None` for never.
+    /// Connections at a time.
+    pub connections: usize,
+    /// Requests that may be under way at a time on each.
+    pub streams: usize,
+    /// After how many requests a lane connects anew, whose connection has one stream;
+    /// `None` for never.
     pub per_connection: Option<u32>,
     /// When requests are due.
     pub pace: Pace,
@@ -41,6 +46,8 @@ pub struct Load<P: Protocol> {
     pub limit: Limit,
     /// What is random follows from it, and no two seeds forge the same signature.
     pub seed: u64,
+    /// Requests that are taken back, if there are to be any, on a connection beside.
+    pub storm: Option<Rc<Storm>>,
 }
 
 /// How long answers may be late before a run is given up.
@@ -68,20 +75,31 @@ async fn beside_each_other<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Resu
     let runs: Vec<_> = loads.into_iter().map(|load| Rc::new(Run::new(load, &clock, &failed))).collect();
     let mut lanes = Vec::new();
     for run in &runs {
-        for number in 0..run.load.lanes {
+        for number in 0..run.load.connections * run.load.streams {
             let open = if run.load.per_connection.is_none() { Some(run.connect(number).await?) } else { None };
             lanes.push((Rc::clone(run), number, open));
         }
     }
     clock.restart();
     let lanes: Vec<_> = lanes.into_iter().map(|(run, number, open)| spawn_local(lane(run, number, open))).collect();
+    let storms: Vec<_> = runs.iter().filter_map(|run| storm(&run.load)).collect();
     if busy {
         spawn_local(async move { clock.run().await });
     }
     for lane in lanes {
         lane.await?.map_err(|fault| fault.to_string())?;
     }
+    if let Some(storm) = storms.into_iter().find(JoinHandle::is_finished) {
+        let Err(error) = storm.await?;
+        return Err(format!("the storm: {error}").into());
+    }
     Ok(runs.iter().map(|run| run.tally.borrow().clone()).collect())
+}
+
+/// Starts a storm, which ends with everything else.
+fn storm<P: Protocol>(load: &Load<P>) -> Option<JoinHandle<io::Result<Infallible>>> {
+    let (protocol, storm) = (Rc::clone(&load.protocol), Rc::clone(load.storm.as_ref()?));
+    Some(spawn_local(async move { protocol.storm(&storm).await }))
 }
 
 /// One load under way.
@@ -113,9 +131,14 @@ impl<P: Protocol> Run<P> {
         }
     }
 
+    /// A lane of this number. Neighbours have different connections, so that who is
+    /// due at the same time is spread over all of them.
     async fn connect(&self, number: usize) -> Result<P::Lane> {
-        self.tally.borrow_mut().connections += 1;
-        Ok(self.load.protocol.open(number).await.map_err(|error| format!("connecting: {error}"))?)
+        let connections = self.load.connections;
+        if number < connections {
+            self.tally.borrow_mut().connections += 1;
+        }
+        Ok(self.load.protocol.open(number % connections).await.map_err(|error| format!("connecting: {error}"))?)
     }
 
     /// When the next request is due; `None` at the end.

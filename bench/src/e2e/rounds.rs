@@ -1,16 +1,21 @@
 //! Turns in rounds: every server has the same load once before any has it again, so
 //! that a machine whose speed drifts slows all of them.
 
-use std::{path::PathBuf, rc::Rc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
+
+use tokio::task::LocalSet;
 
 use super::{
     Result,
-    corpus::{Answers, Corpus, Kind, Questions},
-    http1::{Bytes, Http1},
+    corpus::{Answers, Choice, Corpus, Kind, Questions},
+    grpc::Grpc,
+    http1::Http1,
+    http2::Http2,
+    http3::Http3,
     load::{self, Load},
     process::Target,
-    protocol::{Lane as _, Protocol as _},
-    scenario::{Flood, Measure, Scenario},
+    protocol::{Lane as _, Protocol, Storm, Way},
+    scenario::{Beside, Flood, Measure, Plan, Scenario},
     schedule::{Limit, Pace},
     tally::{Quantiles, Tally},
     tls::Tls,
@@ -18,14 +23,12 @@ use super::{
 
 /// A server's part in a round.
 pub struct Turn<'a> {
-    /// What it is called in the report.
-    pub name: String,
+    /// What it does.
+    pub plan: Plan,
     /// The server.
     pub target: &'a (dyn Target + Sync),
     /// How it answers.
     pub answers: Answers,
-    /// Whether there is a flood, where the scenario has one.
-    pub flooded: bool,
 }
 
 /// What one turn has shown.
@@ -45,6 +48,10 @@ pub struct Measured {
     pub invalid: Option<Quantiles>,
     /// KiB of the server's memory per idle connection.
     pub memory: Option<f64>,
+    /// KiB that the server has grown by in its turn.
+    pub growth: f64,
+    /// Requests per second that were taken back, and the connections it took.
+    pub storm: Option<(f64, f64)>,
 }
 
 impl Measured {
@@ -57,6 +64,9 @@ impl Measured {
             Measure::Capacity => 1e6 / (self.cpu * self.busiest),
             Measure::P99 => self.valid?.p99,
             Measure::Memory => self.memory?,
+            Measure::Growth => self.growth,
+            Measure::Resets => self.storm?.0,
+            Measure::StormConnections => self.storm?.1,
         };
         value.is_finite().then_some(value)
     }
@@ -69,20 +79,28 @@ impl Measured {
 pub fn play(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turns: &[Turn<'_>]) -> Result<Vec<Vec<Measured>>> {
     let stage = Stage { scenario, corpus, certificate };
     let players: Vec<_> = turns.iter().map(|turn| stage.player(turn)).collect::<Result<_>>()?;
-    for player in &players {
-        player.warm_up().map_err(|error| player.blamed(&*error))?;
+    let blamed = |index: usize, error: &dyn std::error::Error| format!("{}, {}: {error}", scenario.name, turns[index].plan.name);
+    for (index, player) in players.iter().enumerate() {
+        player.warm_up().map_err(|error| blamed(index, &*error))?;
     }
     let mut measured = vec![Vec::new(); players.len()];
     for round in 0..scenario.rounds {
         for offset in 0..players.len() {
             // Nobody is always the first.
             let index = (round + offset) % players.len();
-            let player = &players[index];
             let seed = u64::try_from(round * players.len() + offset)? + 1;
-            measured[index].push(player.play(seed).map_err(|error| player.blamed(&*error))?);
+            measured[index].push(players[index].play(seed).map_err(|error| blamed(index, &*error))?);
         }
     }
     Ok(measured)
+}
+
+/// Asks for what everybody allows, once.
+///
+/// # Errors
+/// It was not answered, or it was refused.
+pub fn ask_once(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turn: &Turn<'_>) -> Result<()> {
+    Stage { scenario, corpus: &corpus.first(), certificate }.player(turn)?.ask_once()
 }
 
 struct Stage<'a> {
@@ -92,40 +110,66 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn player(&'a self, turn: &'a Turn<'a>) -> Result<Player<'a>> {
-        let Scenario { tls, connections, bad, flood, .. } = self.scenario;
-        let tls = tls.map(|kind| Tls::new(kind, &self.certificate, *connections)).transpose()?.map(Rc::new);
-        let protocol = Rc::new(Http1::new(turn.target.addresses(), tls.clone()));
-        let mixed = |share, kinds: &[Kind]| Rc::new(Questions::new(&*protocol, self.corpus, &turn.answers, share, kinds));
+    fn player(&'a self, turn: &'a Turn<'a>) -> Result<Box<dyn Play + 'a>> {
+        let Plan { protocol, connections, .. } = turn.plan;
+        let tls = self.scenario.tls.map(|kind| Tls::new(kind, protocol, &self.certificate, connections));
+        let tls = tls.transpose()?.map(Rc::new);
+        Ok(match protocol {
+            Way::Http1 => self.ready(turn, move |addresses| Http1::new(addresses, tls.clone())),
+            Way::H2 => self.ready(turn, move |addresses| Http2::new(addresses, tls.clone())),
+            Way::Grpc => self.ready(turn, move |addresses| Grpc::new(addresses, tls.clone())),
+            Way::H3 => {
+                let tls = tls.ok_or("HTTP/3 without TLS")?;
+                self.ready(turn, move |addresses| Http3::new(addresses, Rc::clone(&tls)))
+            }
+        })
+    }
+
+    fn ready<P: Protocol>(&'a self, turn: &'a Turn<'a>, make: impl Fn(Vec<SocketAddr>) -> P + 'a) -> Box<dyn Play + 'a> {
+        let Scenario { bad, flood, .. } = self.scenario;
+        let protocol = make(turn.target.addresses());
+        let mixed = |share, kinds: &[Kind]| Rc::new(Questions::new(&protocol, self.corpus, &turn.answers, share, kinds));
         let questions = bad.as_ref().map_or_else(|| mixed(0.0, &[]), |bad| mixed(bad.share, &bad.kinds));
-        let flood = flood.as_ref().filter(|_| turn.flooded).map(|flood| (flood, mixed(1.0, &flood.kinds)));
+        let flood = flood.as_ref().filter(|_| turn.plan.beside == Beside::Flood);
+        let flood = flood.map(|flood| (flood, mixed(1.0, &flood.kinds)));
         let all = mixed(0.0, &Kind::BAD);
-        Ok(Player { scenario: self.scenario, turn, tls, protocol, questions, flood, all })
+        Box::new(Player { scenario: self.scenario, turn, make, questions, flood, all })
     }
 }
 
-type Http1Questions = Rc<Questions<Bytes>>;
-
-/// A turn that is ready.
-struct Player<'a> {
-    scenario: &'a Scenario,
-    turn: &'a Turn<'a>,
-    tls: Option<Rc<Tls>>,
-    protocol: Rc<Http1>,
-    questions: Http1Questions,
-    flood: Option<(&'a Flood, Http1Questions)>,
-    /// Every kind there is.
-    all: Http1Questions,
-}
-
-impl Player<'_> {
+/// A turn that is ready, whatever its protocol.
+trait Play {
+    /// Asks for what everybody allows, once.
+    fn ask_once(&self) -> Result<()>;
     /// Asks everything once of each copy: what can be remembered is, and a server that does not
     /// answer each kind of request as it should does not take part.
+    fn warm_up(&self) -> Result<()>;
+    /// One round of it.
+    fn play(&self, seed: u64) -> Result<Measured>;
+}
+
+struct Player<'a, P: Protocol, M> {
+    scenario: &'a Scenario,
+    turn: &'a Turn<'a>,
+    /// What a run needs towards these addresses.
+    make: M,
+    questions: Rc<Questions<P::Wire>>,
+    flood: Option<(&'a Flood, Rc<Questions<P::Wire>>)>,
+    /// Every kind there is.
+    all: Rc<Questions<P::Wire>>,
+}
+
+impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Play for Player<'_, P, M> {
+    fn ask_once(&self) -> Result<()> {
+        let limit = Limit { requests: 1, time: Duration::from_secs(5) };
+        let load = Load { in_turn: true, connections: 1, streams: 1, pace: Pace::AsItGoes, ..self.load(limit, 0) };
+        load::run(vec![load], false).map(drop)
+    }
+
     fn warm_up(&self) -> Result<()> {
         let limit = Limit { requests: u64::try_from(self.all.len())?, time: Duration::from_secs(60) };
         for address in self.turn.target.addresses() {
-            let protocol = Rc::new(Http1::new(vec![address], self.tls.clone()));
-            let (questions, pace) = (Rc::clone(&self.all), Pace::AsItGoes);
+            let (protocol, questions, pace) = (Rc::new((self.make)(vec![address])), Rc::clone(&self.all), Pace::AsItGoes);
             let load = Load { protocol, questions, in_turn: true, per_connection: None, pace, ..self.load(limit, 0) };
             load::run(vec![load], false)?;
         }
@@ -137,30 +181,41 @@ impl Player<'_> {
             return Ok(Measured { memory: Some(self.idle(count)?), ..Measured::default() });
         }
         let limit = self.scenario.limit();
-        let mut loads = vec![self.load(limit, seed)];
+        let storm = (self.turn.plan.beside == Beside::Storm).then(Rc::<Storm>::default);
+        let mut loads = vec![Load { storm: storm.clone(), ..self.load(limit, seed) }];
         if let Some((flood, questions)) = &self.flood {
-            let (lanes, pace, questions) = (flood.connections, flood.pace, Rc::clone(questions));
-            loads.push(Load { questions, lanes, pace, seed: seed + (1 << 20), per_connection: None, ..self.load(limit, seed) });
+            let (connections, streams, pace, questions) = (flood.connections, 1, flood.pace, Rc::clone(questions));
+            let seed = seed + (1 << 20);
+            loads.push(Load { questions, connections, streams, pace, per_connection: None, ..self.load(limit, seed) });
         }
+        let occupied = self.turn.target.resident_bytes()?;
         let before = self.turn.target.spent()?;
         let tallies = load::run(loads, self.scenario.pinned)?;
         // A thread that still runs has not been charged for its last moments.
         std::thread::sleep(Duration::from_millis(5));
         let (all, busiest) = self.turn.target.spent()?.since(&before);
-        measured(&tallies, all, busiest)
+        let growth = kibibytes(self.turn.target.resident_bytes()?) - kibibytes(occupied);
+        let measured = measured(&tallies, all, busiest)?;
+        let storm = storm.map(|storm| raged(&storm, &tallies[0])).transpose()?;
+        Ok(Measured { growth, storm, ..measured })
     }
+}
 
-    fn load(&self, limit: Limit, seed: u64) -> Load<Http1> {
-        let Scenario { connections, per_connection, pace, .. } = self.scenario;
+impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Player<'_, P, M> {
+    fn load(&self, limit: Limit, seed: u64) -> Load<P> {
+        let Scenario { per_connection, pace, .. } = self.scenario;
+        let Plan { connections, streams, .. } = self.turn.plan;
         Load {
-            protocol: Rc::clone(&self.protocol),
+            protocol: Rc::new((self.make)(self.turn.target.addresses())),
             questions: Rc::clone(&self.questions),
             in_turn: false,
-            lanes: *connections,
+            connections,
+            streams,
             per_connection: *per_connection,
             pace: *pace,
             limit,
             seed,
+            storm: None,
         }
     }
 
@@ -168,10 +223,11 @@ impl Player<'_> {
     fn idle(&self, count: usize) -> Result<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let before = self.turn.target.resident_bytes()?;
-        let after = runtime.block_on(async {
-            let (mut lanes, mut order) = (Vec::with_capacity(count), super::corpus::Choice::InTurn(0));
+        let after = LocalSet::new().block_on(&runtime, async {
+            let protocol = (self.make)(self.turn.target.addresses());
+            let (mut lanes, mut order) = (Vec::with_capacity(count), Choice::InTurn(0));
             for number in 0..count {
-                let mut lane = self.protocol.open(number).await?;
+                let mut lane = protocol.open(number).await?;
                 let question = self.questions.choose(&mut order);
                 let status = lane.ask(&question.wire, 0).await?;
                 if !question.expected.contains(&status) {
@@ -186,11 +242,19 @@ impl Player<'_> {
             }
             Ok::<_, Box<dyn std::error::Error>>(after)
         })?;
-        Ok(float(after.saturating_sub(before)) / 1024.0 / float(u64::try_from(count)?))
+        Ok((kibibytes(after) - kibibytes(before)) / float(u64::try_from(count)?))
     }
+}
 
-    fn blamed(&self, error: &dyn std::error::Error) -> String {
-        format!("{}, {}: {error}", self.scenario.name, self.turn.name)
+fn kibibytes(bytes: u64) -> f64 {
+    float(bytes) / 1024.0
+}
+
+/// What a storm comes to: resets per second, and connections.
+fn raged(storm: &Storm, tally: &Tally) -> Result<(f64, f64)> {
+    match storm.resets.get() {
+        0 => Err("a storm in which nothing was taken back".into()),
+        resets => Ok((float(resets) * 1e9 / float(tally.elapsed), float(storm.connections.get()))),
     }
 }
 
@@ -209,7 +273,7 @@ fn measured(tallies: &[Tally], all: u64, busiest: u64) -> Result<Measured> {
         rate: float(requests) * 1e9 / float(elapsed),
         valid: Quantiles::of(&tallies[0].valid),
         invalid: Quantiles::of(&invalid),
-        memory: None,
+        ..Measured::default()
     })
 }
 

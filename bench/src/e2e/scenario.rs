@@ -1,12 +1,13 @@
 //! What is measured: `bench/e2e/scenarios.toml`.
 
-use std::{path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use serde::Deserialize;
 
 use super::{
     Result,
     corpus::Kind,
+    protocol::Way,
     schedule::{Limit, Pace},
     tls::Handshake,
 };
@@ -19,12 +20,18 @@ pub struct Scenario {
     pub name: String,
     /// What it is for, in a sentence.
     pub decides: String,
-    /// Whose turn it is, by the names of `peers.toml`.
-    pub servers: Vec<String>,
+    /// Whose turn it is.
+    pub servers: Vec<Part>,
     /// How many different good tokens there are.
     pub tokens: usize,
+    /// How requests travel; by HTTP/1.1, if nothing is said.
+    #[serde(default)]
+    pub protocol: Way,
     /// Connections at a time.
     pub connections: usize,
+    /// Requests at a time on each.
+    #[serde(default = "one")]
+    pub streams: usize,
     /// Requests on each, if it is not kept.
     pub per_connection: Option<u32>,
     /// TLS, and how.
@@ -37,6 +44,10 @@ pub struct Scenario {
     /// Bad requests on connections of their own. Each server has two turns then, with
     /// and without.
     pub flood: Option<Flood>,
+    /// Requests that are taken back, as fast as they can be sent, on a connection of their
+    /// own. Each server has two turns then, too.
+    #[serde(default)]
+    pub storm: bool,
     /// Instead of a load: so many connections that have had one request and are kept.
     pub idle: Option<usize>,
     /// Whether the server has one core and the generator the other; both have both, if not.
@@ -53,6 +64,91 @@ pub struct Scenario {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A server's part, if it is more than to be there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "WrittenPart")]
+pub struct Part {
+    /// Its name in `peers.toml`.
+    pub server: String,
+    /// Its name in this scenario, where it has several parts.
+    name: Option<String>,
+    /// Otherwise than the others.
+    protocol: Option<Way>,
+    /// Likewise.
+    connections: Option<usize>,
+    /// Likewise.
+    streams: Option<usize>,
+}
+
+/// A part as it is written: most are a name and nothing else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenPart {
+    Name(String),
+    #[serde(rename_all = "snake_case")]
+    Other {
+        server: String,
+        r#as: Option<String>,
+        protocol: Option<Way>,
+        connections: Option<usize>,
+        streams: Option<usize>,
+    },
+}
+
+impl From<WrittenPart> for Part {
+    fn from(written: WrittenPart) -> Self {
+        match written {
+            WrittenPart::Name(server) => Self { server, name: None, protocol: None, connections: None, streams: None },
+            WrittenPart::Other { server, r#as: name, protocol, connections, streams } => {
+                Self { server, name, protocol, connections, streams }
+            }
+        }
+    }
+}
+
+/// What every server of a scenario does in its turn, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the turn is called.
+    pub name: String,
+    /// Whose it is, by the names of `peers.toml`.
+    pub server: String,
+    /// How requests travel.
+    pub protocol: Way,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Requests at a time on each.
+    pub streams: usize,
+    /// What comes beside the load.
+    pub beside: Beside,
+}
+
+/// What comes beside the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Bad requests.
+    Flood,
+    /// Requests that are taken back.
+    Storm,
+}
+
+/// As the name of a turn ends.
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "",
+            Self::Flood => ", flooded",
+            Self::Storm => ", in a storm",
+        })
+    }
 }
 
 /// A share of requests that are bad, in equal parts of these kinds.
@@ -106,6 +202,12 @@ pub enum Measure {
     P99,
     /// KiB of memory of an idle connection.
     Memory,
+    /// KiB of memory that the server has gained in its turn.
+    Growth,
+    /// Requests per second that were taken back.
+    Resets,
+    /// Connections that it took to take them back.
+    StormConnections,
 }
 
 impl Scenario {
@@ -129,17 +231,33 @@ impl Scenario {
         Limit { requests: u64::MAX, time: Duration::from_secs_f64(self.seconds) }
     }
 
-    /// The turns of a round: server and whether it is flooded.
+    /// The turns of a round.
     #[must_use]
-    pub fn turns(&self) -> Vec<(&str, bool)> {
-        let both: &[bool] = if self.flood.is_some() { &[false, true] } else { &[false] };
-        self.servers.iter().flat_map(|server| both.iter().map(move |flooded| (server.as_str(), *flooded))).collect()
+    pub fn turns(&self) -> Vec<Plan> {
+        let beside = [(true, Beside::Nothing), (self.flood.is_some(), Beside::Flood), (self.storm, Beside::Storm)];
+        let beside = beside.into_iter().filter(|(there_is, _)| *there_is).map(|(_, beside)| beside);
+        self.servers.iter().flat_map(|part| beside.clone().map(|beside| self.plan(part, beside))).collect()
+    }
+
+    fn plan(&self, part: &Part, beside: Beside) -> Plan {
+        Plan {
+            name: format!("{}{beside}", part.name.as_ref().unwrap_or(&part.server)),
+            server: part.server.clone(),
+            protocol: part.protocol.unwrap_or(self.protocol),
+            connections: part.connections.unwrap_or(self.connections),
+            streams: part.streams.unwrap_or(self.streams),
+            beside,
+        }
     }
 
     /// The load in words.
     #[must_use]
     pub fn load(&self) -> String {
         let Self { connections, tokens, seconds, rounds, .. } = self;
+        let protocol = match self.protocol {
+            Way::Http1 => String::new(),
+            protocol => format!(", {protocol:?} with {} streams each", self.streams),
+        };
         if let Some(idle) = self.idle {
             return format!("{idle} connections that are kept, of which each has had one request");
         }
@@ -158,14 +276,8 @@ impl Scenario {
             Pace::Constant(rate) => format!("{rate} a second at equal distances"),
             Pace::Poisson(rate) => format!("{rate} a second by Poisson"),
         };
-        format!("{connections} connections {kept}{tls}; {tokens} tokens; {pace}; {rounds} rounds of {seconds} s each")
+        format!("{connections} connections {kept}{tls}{protocol}; {tokens} tokens; {pace}; {rounds} rounds of {seconds} s each")
     }
-}
-
-/// What a turn is called.
-#[must_use]
-pub fn turn_name(server: &str, flooded: bool) -> String {
-    if flooded { format!("{server}, flooded") } else { server.to_owned() }
 }
 
 #[cfg(test)]
@@ -181,8 +293,8 @@ mod tests {
     fn every_server_of_a_scenario_is_known_and_its_configuration_is_there() {
         let peers = Peers::read(&data()).unwrap();
         for scenario in Scenario::read(&data()).unwrap() {
-            for server in &scenario.servers {
-                for file in &peers.get(server).unwrap().files {
+            for part in &scenario.servers {
+                for file in &peers.get(&part.server).unwrap().files {
                     assert!(data().join("peers").join(file).exists(), "{file}");
                 }
             }
@@ -192,12 +304,40 @@ mod tests {
     #[test]
     fn every_figure_is_of_turns_that_there_are() {
         for scenario in Scenario::read(&data()).unwrap() {
-            let turns: Vec<_> = scenario.turns().into_iter().map(|(server, flooded)| turn_name(server, flooded)).collect();
+            let turns: Vec<_> = scenario.turns().into_iter().map(|plan| plan.name).collect();
+            assert!(turns.iter().enumerate().all(|(index, name)| !turns[..index].contains(name)), "twice in {turns:?}");
             for figure in &scenario.figures {
                 assert!(turns.contains(&figure.of), "{figure:?}");
                 assert!(figure.over.iter().all(|over| turns.contains(over)), "{figure:?}");
                 assert!(figure.name.len() <= 56, "{figure:?} would not stand in its column");
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_not_kept_has_one_stream() {
+        for scenario in Scenario::read(&data()).unwrap().into_iter().filter(|scenario| scenario.per_connection.is_some()) {
+            assert!(scenario.turns().iter().all(|plan| plan.streams == 1), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn a_part_is_like_the_scenario_unless_it_says_otherwise() {
+        let text = r#"
+            name = "x"
+            decides = "x"
+            servers = ["a", { server = "a", as = "a, by HTTP/1.1", protocol = "http1", connections = 64, streams = 1 }]
+            tokens = 1
+            protocol = "h2"
+            connections = 4
+            streams = 25
+            seconds = 1.0
+            rounds = 1
+            storm = true
+        "#;
+        let turns = toml::from_str::<Scenario>(text).unwrap().turns();
+        let turns: Vec<_> = turns.iter().map(|plan| (&*plan.name, plan.protocol, plan.connections, plan.streams)).collect();
+        let other = ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"].map(|name| (name, Way::Http1, 64, 1));
+        assert_eq!(turns, [("a", Way::H2, 4, 25), ("a, in a storm", Way::H2, 4, 25), other[0], other[1]]);
     }
 }

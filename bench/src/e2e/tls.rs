@@ -1,5 +1,5 @@
 //! The client's side of TLS: 1.3 with X25519 and one cipher suite, so that all servers
-//! do the same work.
+//! do the same work. What is spoken is negotiated, where it is not HTTP/1.1.
 
 use std::{cell::Cell, io, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::Result;
+use super::{Result, protocol::Way};
 
 /// How connections are to come about.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -21,46 +21,64 @@ use super::Result;
 pub enum Handshake {
     /// With the server's certificate and signature, every time.
     Full,
-    /// With the ticket of the same lane's last connection, but for its first.
+    /// With the ticket of the last connection of the same number, but for the first.
     Resumed,
 }
 
 /// What connections need.
 pub struct Tls {
     kind: Handshake,
-    lanes: Vec<LaneTls>,
+    way: Way,
+    connections: Vec<ConnectionTls>,
     server: ServerName<'static>,
 }
 
-/// A lane uses its own tickets: clients do not share them either, and each is good once.
-struct LaneTls {
+/// Tickets are of one connection and the next: clients do not share them either, and
+/// each is good once.
+struct ConnectionTls {
     config: Arc<ClientConfig>,
     /// Whether it has connected before.
     knows: Cell<bool>,
 }
 
 impl Tls {
-    /// For so many lanes, trusting this certificate, which is for `localhost`.
+    /// For so many connections at a time, trusting this certificate, which is for `localhost`.
     ///
     /// # Errors
-    /// The certificate cannot be read.
-    pub fn new(kind: Handshake, certificate: &Path, lanes: usize) -> Result<Self> {
+    /// The certificate cannot be read, or quinn could not tell what kind a handshake was.
+    pub fn new(kind: Handshake, way: Way, certificate: &Path, connections: usize) -> Result<Self> {
+        if (kind, way) == (Handshake::Resumed, Way::H3) {
+            return Err("HTTP/3 has full handshakes only: quinn does not tell them from others".into());
+        }
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(certificate)?)?;
         let roots = Arc::new(roots);
-        let lane = |_| Ok(LaneTls { config: Arc::new(config(kind, Arc::clone(&roots))?), knows: Cell::new(false) });
-        let lanes = (0..lanes).map(lane).collect::<Result<_>>()?;
-        Ok(Self { kind, lanes, server: ServerName::try_from("localhost")? })
+        let connection =
+            |_| Ok(ConnectionTls { config: Arc::new(config(kind, way, Arc::clone(&roots))?), knows: Cell::new(false) });
+        let connections = (0..connections).map(connection).collect::<Result<_>>()?;
+        Ok(Self { kind, way, connections, server: ServerName::try_from("localhost")? })
+    }
+
+    /// What the connection of this number goes by.
+    pub(super) fn config(&self, number: usize) -> Arc<ClientConfig> {
+        Arc::clone(&self.connection(number).config)
+    }
+
+    fn connection(&self, number: usize) -> &ConnectionTls {
+        &self.connections[number % self.connections.len()]
     }
 
     /// Shakes hands, and fails unless it came about as it should.
     ///
     /// # Errors
-    /// The handshake failed, or was of the other kind.
+    /// The handshake failed, or was of the other kind, or something else is spoken.
     pub async fn connect(&self, stream: TcpStream, number: usize) -> io::Result<TlsStream<TcpStream>> {
-        let lane = &self.lanes[number % self.lanes.len()];
-        let stream = TlsConnector::from(Arc::clone(&lane.config)).connect(self.server.clone(), stream).await?;
-        let resumes = self.kind == Handshake::Resumed && lane.knows.replace(true);
+        let stream = TlsConnector::from(self.config(number)).connect(self.server.clone(), stream).await?;
+        let spoken = stream.get_ref().1.alpn_protocol();
+        if spoken != self.way.alpn() {
+            return Err(io::Error::other(format!("{spoken:?} is spoken and not {:?}", self.way)));
+        }
+        let resumes = self.kind == Handshake::Resumed && self.connection(number).knows.replace(true);
         let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };
         match stream.get_ref().1.handshake_kind() {
             Some(kind) if kind == expected => Ok(stream),
@@ -69,7 +87,7 @@ impl Tls {
     }
 }
 
-fn config(kind: Handshake, roots: Arc<RootCertStore>) -> Result<ClientConfig> {
+fn config(kind: Handshake, way: Way, roots: Arc<RootCertStore>) -> Result<ClientConfig> {
     let provider = CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519],
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
@@ -77,6 +95,7 @@ fn config(kind: Handshake, roots: Arc<RootCertStore>) -> Result<ClientConfig> {
     };
     let versions = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = way.alpn().into_iter().map(<[u8]>::to_vec).collect();
     config.resumption = match kind {
         Handshake::Full => Resumption::disabled(),
         Handshake::Resumed => Resumption::in_memory_sessions(1),

@@ -1,0 +1,130 @@
+//! Strings in the heads of HTTP/2 and HTTP/3 (RFC 7541 section 5.2, RFC 9204 section
+//! 4.1.2), and the code of Huffman's kind for the characters of which requests and statuses
+//! are made (RFC 7541 appendix B). Codes of one length follow one another in the order of
+//! their characters, so that the lengths are all there is to know.
+
+/// Appends a text in code, as clients do, or as it is where it has a character with a
+/// long code.
+pub fn push(section: &mut Vec<u8>, text: &str) {
+    const CODED: u8 = 0x80;
+    match encode(text.as_bytes()) {
+        Some(code) => push_string(section, CODED, &code),
+        None => push_plain(section, text),
+    }
+}
+
+/// Appends a text as it is.
+pub fn push_plain(section: &mut Vec<u8>, text: &str) {
+    push_string(section, 0, text.as_bytes());
+}
+
+/// With its length in a prefix of seven bits, and in more where that is full.
+fn push_string(section: &mut Vec<u8>, flag: u8, bytes: &[u8]) {
+    const FULL: usize = 0x7f;
+    if bytes.len() < FULL {
+        section.push(flag | low_byte(bytes.len()));
+    } else {
+        section.push(flag | 0x7f);
+        let mut rest = bytes.len() - FULL;
+        while rest >= 0x80 {
+            section.push(0x80 | low_byte(rest));
+            rest >>= 7;
+        }
+        section.push(low_byte(rest));
+    }
+    section.extend_from_slice(bytes);
+}
+
+/// The text of this code; `None` if it is not of short codes alone.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    let (mut code, mut length) = (0, 0);
+    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| usize::from(byte >> at & 1))) {
+        (code, length) = (code << 1 | bit, length + 1);
+        if let Some((character, ..)) = codes().find(|(_, known, bits)| (*known, *bits) == (code, length)) {
+            text.push(character);
+            (code, length) = (0, 0);
+        }
+    }
+    let is_padding = length < 8 && code == (1 << length) - 1;
+    is_padding.then_some(text)
+}
+
+/// A text in code; `None` if it has a character with a long one.
+fn encode(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let (mut bits, mut filled) = (0, 0);
+    for wanted in text {
+        let (_, code, length) = codes().find(|(character, ..)| character == wanted)?;
+        (bits, filled) = (bits << length | code, filled + length);
+        while filled >= 8 {
+            filled -= 8;
+            bytes.push(low_byte(bits >> filled));
+        }
+    }
+    if filled > 0 {
+        // Filled up with ones.
+        bytes.push(low_byte(bits << (8 - filled) | 0xff >> filled));
+    }
+    Some(bytes)
+}
+
+/// Characters by the lengths of their codes.
+const LENGTHS: [(u32, &[u8]); 4] =
+    [(5, b"012aceiost"), (6, b" %-./3456789=A_bdfghlmnpru"), (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"), (8, b"&*,;XZ")];
+
+/// Codes with their lengths, as many bits of each.
+fn codes() -> impl Iterator<Item = (u8, usize, u32)> {
+    let mut next = 0;
+    let mut before = LENGTHS[0].0;
+    LENGTHS.iter().flat_map(|(length, characters)| characters.iter().map(move |character| (*character, *length))).map(
+        move |(character, length)| {
+            next <<= length - before;
+            before = length;
+            next += 1;
+            (character, next - 1, length)
+        },
+    )
+}
+
+fn low_byte(value: usize) -> u8 {
+    value.to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_coded_as_the_examples_of_rfc_7541_appendix_c_are() {
+        assert_eq!(encode(b"www.example.com").unwrap(), b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff");
+        assert_eq!(encode(b"no-cache").unwrap(), b"\xa8\xeb\x10\x64\x9c\xbf");
+        assert_eq!(encode(b"302").unwrap(), b"\x64\x02");
+        assert_eq!(encode(b"Mon, 21 Oct 2013 20:13:21 GMT").unwrap()[..6], *b"\xd0\x7a\xbe\x94\x10\x54");
+    }
+
+    #[test]
+    fn a_string_says_how_long_it_is() {
+        let written = |text: &str| {
+            let mut section = Vec::new();
+            push_plain(&mut section, text);
+            section
+        };
+        assert_eq!(written("abc"), b"\x03abc");
+        assert_eq!(written(&"a".repeat(127))[..2], [0x7f, 0]);
+        assert_eq!(written(&"a".repeat(127 + 1306))[..3], [0x7f, 0x9a, 0x0a]);
+        let mut coded = Vec::new();
+        push(&mut coded, "no-cache");
+        assert_eq!(coded, b"\x86\xa8\xeb\x10\x64\x9c\xbf");
+    }
+
+    #[test]
+    fn every_character_of_a_token_comes_back() {
+        let text = b"Bearer ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
+        assert_eq!(decode(&encode(text).unwrap()).unwrap(), text);
+        assert_eq!(encode(b"{"), None);
+        // Eight ones fill nothing up: they begin something long.
+        assert_eq!(decode(b"\xff"), None);
+    }
+}
