@@ -159,7 +159,7 @@ impl Connection<'_> {
             }
         }
         if self.phase == Phase::Pinged && self.pings.poll_pong(context).is_ready() {
-            self.phase = Phase::Busy;
+            self.enter(Phase::Busy);
         }
         self.enter(match self.phase {
             _ if self.meter.is_blocked() => Phase::Writing,
@@ -190,7 +190,8 @@ impl Connection<'_> {
     fn answer_all(&mut self, context: &mut Context<'_>) {
         let mut accepted = mem::take(&mut self.accepted);
         if !accepted.is_empty() {
-            (self.phase, self.idle) = (Phase::Busy, Stopwatch::start());
+            self.enter(Phase::Busy);
+            self.idle = Stopwatch::start();
         }
         for (request, respond) in accepted.drain(..) {
             self.answer(request, respond, context);

@@ -47,13 +47,15 @@ impl Watches {
     }
 
     /// Lets every connection answer what it has been asked and close. One that is
-    /// idle is given a moment: a question may be on its way.
+    /// idle is given a moment: a question may be on its way. All are woken, as some can
+    /// say goodbye before they are done.
     pub fn drain(&self) {
         self.draining.set(true);
         for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
             if watch.is_idle.get() {
                 watch.due_within(TICK);
             }
+            watch.waker.wake_by_ref();
         }
     }
 
