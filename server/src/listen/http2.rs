@@ -34,6 +34,7 @@ use http::Request;
 use self::{
     answer::Responder,
     meter::{Meter, Metered},
+    request::Body,
 };
 use super::{
     exchange::{self, Asked, Begun, Link},
@@ -210,7 +211,10 @@ impl Connection<'_> {
         let mut future = match begun {
             Begun::Answered => return,
             Begun::Malformed(malformed) => return exchange::refuse(self.link, &malformed, &mut responder),
-            Begun::Waits(waiting) => Box::pin(request::finish(waiting, body, responder, self.link.local.patience.body)),
+            Begun::Waits(waiting) => {
+                let body = Body { stream: body, length: request::length(&head) };
+                Box::pin(request::finish(waiting, body, responder, self.link.local.patience.body))
+            }
         };
         // Its body may be there already, and most answers wait for nothing else.
         if future.as_mut().poll(context).is_pending() {

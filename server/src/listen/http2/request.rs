@@ -10,7 +10,10 @@ use tokio::time::timeout;
 use super::answer::Responder;
 use crate::{
     http::{BODY_TOO_SLOW, Fields, Malformed, only_line},
-    listen::exchange::{Head, Waiting},
+    listen::{
+        exchange::{Head, Waiting},
+        http1::head::digits,
+    },
 };
 
 /// The most header lines, as of HTTP/1.
@@ -59,8 +62,21 @@ pub(super) fn check(head: &Parts) -> Result<(), Malformed> {
     }
 }
 
+/// How long the body of a request is, if the request says it. h2 has seen that it is a
+/// number.
+pub(super) fn length(head: &Parts) -> Option<u64> {
+    digits(head.headers.get(header::CONTENT_LENGTH)?.as_bytes())
+}
+
+/// The body of a request, as it comes.
+pub(super) struct Body {
+    pub(super) stream: RecvStream,
+    /// How long it is to be.
+    pub(super) length: Option<u64>,
+}
+
 /// Answers a request that has to wait: for its body, or for keys.
-pub(super) async fn finish(waiting: Waiting<'_>, body: RecvStream, mut responder: Responder<'_>, limit: Duration) {
+pub(super) async fn finish(waiting: Waiting<'_>, body: Body, mut responder: Responder<'_>, limit: Duration) {
     let received = match waiting.reads_body {
         true => timeout(limit, receive(body, waiting.most_body())).await.unwrap_or(Err(Unreceived::Refused(BODY_TOO_SLOW))),
         false => Ok(Bytes::new()),
@@ -83,8 +99,12 @@ enum Unreceived {
     Refused(Malformed),
 }
 
-/// Receives a body.
-async fn receive(mut body: RecvStream, most: usize) -> Result<Bytes, Unreceived> {
+/// Receives a body, unless it says itself that it is too long.
+async fn receive(body: Body, most: usize) -> Result<Bytes, Unreceived> {
+    let Body { stream: mut body, length } = body;
+    if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
+        return Err(Unreceived::Refused(Malformed::body_too_large(most)));
+    }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(|_| Unreceived::Gone)?;
