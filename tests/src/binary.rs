@@ -179,7 +179,7 @@ impl Sandbox {
     /// What stands in every configuration.
     fn ports(&self) -> String {
         let ports = "[metrics]\nbind_port=0\n[server]\nbind_port=0\n";
-        let protocols = "ssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2\n";
+        let protocols = "ssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2, h3\n";
         format!("{ports}{}", if self.protocol.is_some() { protocols } else { "" })
     }
 

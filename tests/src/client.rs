@@ -268,7 +268,6 @@ macro_rules! over_every_protocol {
             }
 
             #[test]
-            #[ignore = "the server does not speak HTTP/3 yet"]
             fn http3() {
                 super::$name(Protocol::Http3);
             }
