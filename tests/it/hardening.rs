@@ -62,7 +62,7 @@ fn unharmed(server: &Server<'_>) {
 }
 
 /// A field of `/proc/<process>/status`, in KiB.
-fn kilobytes(server: &Server<'_>, field: &str) -> u64 {
+pub(crate) fn kilobytes(server: &Server<'_>, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

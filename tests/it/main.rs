@@ -47,6 +47,8 @@ mod systemd;
 mod hardening;
 /// TLS: what is agreed on, resumption, clients' certificates.
 mod tls;
+/// HTTP/2: frames, streams, and who speaks it.
+mod http2;
 /// `POST /v1/verify`.
 mod verify;
 /// Tokens and configurations that several topics use.

@@ -6,6 +6,7 @@ pub mod binary;
 pub mod certificates;
 pub mod client;
 pub mod engine;
+pub mod frames;
 pub mod front;
 pub mod fuzz;
 pub mod http;

@@ -1,0 +1,308 @@
+use std::collections::HashSet;
+
+use countersign_tests::{
+    binary::Sandbox,
+    frames::{Frame, Raw, code, flag, kind, section, setting},
+};
+
+use super::{client, cut_short, end, fields, question, serve, served, taken_back, told_to_go, unharmed, verify};
+use crate::given;
+
+#[test]
+fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let streams: Vec<_> = (0..128).map(|number| 2 * number + 1).collect();
+    raw.send(&streams.iter().map(|stream| verify(*stream)).collect::<Vec<_>>());
+    raw.send(&streams.iter().rev().map(|stream| end(*stream, given::good_token())).collect::<Vec<_>>());
+    let mut unanswered: HashSet<_> = streams.into_iter().collect();
+    while !unanswered.is_empty() {
+        let frame = raw.receive().expect("an answer to each");
+        if frame.kind == kind::HEADERS {
+            assert_eq!(frame.status(), 200);
+            assert!(unanswered.remove(&frame.stream), "answered twice: {frame:?}");
+        }
+    }
+}
+
+#[test]
+fn one_stream_too_many_is_refused_and_may_be_asked_again() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    raw.send(&(0..128).map(|number| verify(2 * number + 1)).collect::<Vec<_>>());
+    raw.send(&[question(257)]);
+    assert_eq!(raw.receive_of(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
+    // One that ends makes room for another.
+    raw.send(&[end(3, given::good_token())]);
+    assert_eq!(raw.answer(3), 200);
+    served(&mut raw, 259);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut client = client(&server);
+    let problem = |answer: countersign_tests::http::Response| (answer.status, answer.json()["code"].as_str().map(str::to_owned));
+    let lines = client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(101)), b"");
+    assert_eq!(problem(lines), (431, Some("head_too_large".into())));
+    assert_eq!(client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(100)), b"").status, 401);
+    // h2 answers what is larger than we take, and has no words for it.
+    let large = client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(33 * 1024)), b"");
+    assert_eq!((large.status, large.body.as_str()), (431, ""));
+    assert_eq!(client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(30 * 1024)), b"").status, 401);
+    unharmed(&server);
+}
+
+#[test]
+fn a_request_is_for_one_host() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let base = [(":method", "GET"), (":scheme", "http"), (":path", "/auth")];
+    let cases: [(&[(&str, &str)], u16); 8] = [
+        (&[(":authority", "t")], 401),
+        (&[(":authority", "t"), ("host", "T")], 401),
+        (&[("host", "t")], 401),
+        (&[], 400),
+        (&[(":authority", "t"), ("host", "other")], 400),
+        (&[(":authority", "t"), ("host", "")], 400),
+        (&[(":authority", "t"), ("host", "t"), ("host", "t")], 400),
+        (&[("host", "t"), ("host", "other")], 400),
+    ];
+    for (stream, (names, status)) in (0..).map(|number| 2 * number + 1).zip(cases) {
+        raw.send(&[Frame::request(stream, &[&base, names].concat())]);
+        assert_eq!(raw.answer(stream), status, "{names:?}");
+    }
+}
+
+#[test]
+fn a_malformed_request_ends_its_own_stream_only() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let with = |field: (&'static str, &'static str)| [fields("GET", "/auth"), vec![field]].concat();
+    let malformed = [
+        with(("connection", "close")),
+        with(("connection", "authorization")),
+        with(("keep-alive", "5")),
+        with(("proxy-connection", "close")),
+        with(("transfer-encoding", "chunked")),
+        with(("upgrade", "websocket")),
+        with(("te", "gzip")),
+        with((":path", "/v1/verify")),
+        with(("content-length", "x")),
+        with(("content-length", "5")),
+        vec![(":method", "GET"), (":scheme", "http"), ("x", "y"), (":path", "/auth"), (":authority", "t")],
+        vec![(":scheme", "http"), (":path", "/auth"), (":authority", "t")],
+        vec![(":method", "GET"), (":path", "/auth"), (":authority", "t")],
+        vec![(":method", "GET"), (":scheme", "http"), (":authority", "t")],
+        fields("GET", ""),
+    ];
+    for (stream, fields) in (0..).map(|number| 4 * number + 1).zip(malformed) {
+        raw.send(&[Frame::request(stream, &fields)]);
+        let reset = raw.receive_of(kind::RST_STREAM, stream);
+        assert_eq!(reset.code(), code::PROTOCOL_ERROR, "{fields:?}");
+        served(&mut raw, stream + 2);
+    }
+    unharmed(&server);
+}
+
+#[test]
+fn what_is_no_http_2_ends_the_connection() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    for frames in [
+        // A field section that is none, and an update of the table that is too large.
+        vec![Frame::new(kind::HEADERS, flag::END_HEADERS, 1, *b"\xff\xff\xff\xff\xff\xff")],
+        vec![Frame::new(kind::HEADERS, flag::END_HEADERS, 1, *b"\x3f\xff\xff\x7f\x82")],
+        vec![Frame::new(kind::DATA, flag::NONE, 1, *b"x")],
+        vec![Frame::new(kind::DATA, flag::NONE, 0, *b"x")],
+        vec![question(2)],
+        vec![question(3), question(1)],
+        vec![Frame::new(kind::PUSH_PROMISE, flag::END_HEADERS, 1, *b"\0\0\0\x02\x82")],
+        vec![Frame::new(kind::CONTINUATION, flag::END_HEADERS, 1, *b"\x82")],
+        vec![Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth"))), question(3)],
+        vec![Frame::new(kind::PING, flag::NONE, 0, *b"short")],
+        vec![Frame::new(kind::SETTINGS, flag::NONE, 0, *b"short")],
+        vec![Frame::new(kind::DATA, flag::NONE, 1, vec![0; 16 * 1024 + 1])],
+        vec![Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, u32::MAX)])],
+        vec![Frame::new(kind::WINDOW_UPDATE, flag::NONE, 0, 0x7fff_ffffu32.to_be_bytes())],
+    ] {
+        let mut raw = Raw::open(server.address, &[]);
+        raw.send(&frames);
+        let said = raw.receive_all();
+        // h2 has one code for most of it, where the RFC has several.
+        let is_told = said.last().is_some_and(|last| last.kind == kind::GOAWAY && last.code() != code::NO_ERROR);
+        assert!(is_told, "{frames:?}: {said:?}");
+    }
+    unharmed(&server);
+}
+
+#[test]
+fn what_is_no_field_is_never_answered() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let with = |field: (&'static str, &'static str)| [fields("GET", "/auth"), vec![field]].concat();
+    for fields in [
+        with(("X-Capital", "x")),
+        with(("x y", "x")),
+        with(("x\r\ny", "x")),
+        with(("x", "a\r\nb")),
+        with(("x", "a\0b")),
+        with(("", "x")),
+        with((":unknown", "x")),
+        with((":status", "200")),
+        fields("G T", "/auth"),
+        fields("GET", "/a b"),
+        fields("GET", "/a\tb"),
+    ] {
+        let mut raw = Raw::open(server.address, &[]);
+        raw.send(&[Frame::request(1, &fields), Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
+        let said = raw.receive_all();
+        assert!(said.iter().all(|frame| frame.kind != kind::HEADERS), "{fields:?}: {said:?}");
+        // h2 ends the stream of some, and the connection of others.
+        let is_told =
+            |frame: &Frame| [kind::RST_STREAM, kind::GOAWAY].contains(&frame.kind) && frame.code() == code::PROTOCOL_ERROR;
+        assert!(said.iter().any(is_told), "{fields:?}: {said:?}");
+    }
+    unharmed(&server);
+}
+
+#[test]
+fn frames_that_nobody_knows_are_skipped() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[(0xf0f0, 5)]);
+    raw.send(&[
+        Frame::new(0x2, flag::NONE, 1, [0; 5]),
+        Frame::new(0xbe, 0xff, 0, *b"grease"),
+        Frame::new(0x10, 0, 0, *b"\0\0\0\0"),
+    ]);
+    served(&mut raw, 1);
+}
+
+#[test]
+fn a_body_comes_in_whatever_pieces() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let token = given::good_token();
+    let pieces = |stream: u32, size: usize| {
+        let pieces = token.as_bytes().chunks(size).map(move |piece| Frame::new(kind::DATA, flag::NONE, stream, piece));
+        [vec![verify(stream)], pieces.collect(), vec![end(stream, "")]].concat()
+    };
+    for (stream, size) in [(1, 1), (3, 2), (5, 100), (7, 10_000)] {
+        raw.send(&pieces(stream, size));
+        assert_eq!(raw.answer(stream), 200, "{size} at a time");
+    }
+    // Two that take turns.
+    let turns = pieces(9, 3).into_iter().zip(pieces(11, 3)).flat_map(|(one, other)| [one, other]);
+    raw.send(&turns.collect::<Vec<_>>());
+    assert_eq!((raw.answer(9), raw.answer(11)), (200, 200));
+    // With trailers, and with padding.
+    raw.send(&[verify(13), Frame::new(kind::DATA, flag::NONE, 13, token.as_bytes()), Frame::request(13, &[("x-trailer", "y")])]);
+    assert_eq!(raw.answer(13), 200);
+    let padded = [&[5], token.as_bytes(), &[0; 5]].concat();
+    raw.send(&[verify(15), Frame::new(kind::DATA, 0x8 | flag::END_STREAM, 15, padded)]);
+    assert_eq!(raw.answer(15), 200);
+}
+
+#[test]
+fn a_body_is_as_long_as_its_request_says() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let head = |stream: u32, length: &'static str| {
+        Frame::head(stream, &[fields("POST", "/v1/verify"), vec![("content-length", length)]].concat())
+    };
+    raw.send(&[head(1, "5"), end(1, "a.b.c")]);
+    assert_eq!(raw.answer(1), 401);
+    for (stream, length) in [(3, "4"), (7, "6"), (11, "0"), (15, "99999999999999999999")] {
+        raw.send(&[head(stream, length), end(stream, "a.b.c")]);
+        taken_back(&mut raw, stream, code::PROTOCOL_ERROR);
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_before_it_has_come() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut client = client(&server);
+    for length in [65_537, 1_000_000] {
+        let answer = client.request("POST /v1/verify HTTP/1.1\r\n", &vec![b'a'; length]);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("body_too_large")));
+    }
+    let mut raw = Raw::open(server.address, &[]);
+    let piece = |stream| Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 16 * 1024]);
+    // By its length alone, and by what has come of it.
+    raw.send(&[Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "65537")]].concat())]);
+    cut_short(&mut raw, 1, 413);
+    raw.send(&[verify(5), piece(5), piece(5), piece(5)]);
+    raw.receive_of(kind::WINDOW_UPDATE, 5);
+    raw.send(&[piece(5), piece(5)]);
+    cut_short(&mut raw, 5, 413);
+}
+
+#[test]
+fn a_question_never_waits_for_its_body() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    // A proxy that passes on the client's length, and not its body.
+    raw.send(&[Frame::head(1, &[fields("GET", "/auth"), vec![("content-length", "1000")]].concat())]);
+    cut_short(&mut raw, 1, 401);
+    // What comes of it all the same takes no room that others need.
+    let piece = Frame::new(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]);
+    for number in 0..100 {
+        raw.send(std::slice::from_ref(&piece));
+        served(&mut raw, 2 * number + 5);
+    }
+}
+
+#[test]
+fn a_body_that_never_ends_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "[limits]\nbody_timeout=1");
+    let mut raw = Raw::open(server.address, &[]);
+    raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "abc")]);
+    cut_short(&mut raw, 1, 408);
+    assert_eq!(server.metric("countersign_requests_total{route=\"verify\",status=\"408\"}"), 1);
+}
+
+#[test]
+fn an_answer_that_nobody_takes_is_not_kept() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "[limits]\nbody_timeout=1");
+    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    raw.send(&[verify(1), end(1, given::good_token())]);
+    assert_eq!(raw.answer(1), 200);
+    taken_back(&mut raw, 1, code::CANCEL);
+    // One that is taken late, but in time, comes whole.
+    raw.send(&[verify(5), end(5, given::good_token())]);
+    assert_eq!(raw.answer(5), 200);
+    let mut body = Vec::new();
+    loop {
+        raw.send(&[Frame::new(kind::WINDOW_UPDATE, flag::NONE, 5, 100u32.to_be_bytes())]);
+        let piece = raw.receive_of(kind::DATA, 5);
+        assert!(piece.payload.len() <= 100);
+        body.extend(piece.payload);
+        if piece.flags & flag::END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["ok"], true);
+}
+
+#[test]
+fn a_client_that_has_gone_away_is_gone() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    served(&mut raw, 1);
+    raw.send(&[Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
+    told_to_go(&mut raw, code::NO_ERROR);
+    unharmed(&server);
+}
