@@ -186,15 +186,20 @@ fn no_ticket_allows_early_data() {
 }
 
 #[test]
-fn http_1_1_is_the_protocol_inside() {
+fn the_protocol_inside_is_one_that_both_speak() {
     let given = Given::new();
     let server = given.serve("");
-    for (offered, agreed) in [(&[][..], None), (&["http/1.1"], Some("http/1.1")), (&["h2", "http/1.1"], Some("http/1.1"))] {
+    for (offered, agreed) in [(&[][..], None), (&["http/1.1"], Some("http/1.1")), (&["spdy/3", "http/1.1"], Some("http/1.1"))] {
         let asked = served(&given.client(&Wishes { protocols: offered, ..Wishes::default() }), &server);
         assert_eq!(asked.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
     }
-    let client = given.client(&Wishes { protocols: &["h2", "spdy/3"], ..Wishes::default() });
-    turned_away(&client, &server, "NoApplicationProtocol");
+    let offering = |protocols| given.client(&Wishes { protocols, ..Wishes::default() });
+    turned_away(&offering(&["h3", "spdy/3"]), &server, "NoApplicationProtocol");
+    drop(server);
+    let server = given.serve("protocols=http/1.1\n");
+    let asked = served(&offering(&["h2", "http/1.1"]), &server);
+    assert_eq!(asked.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+    turned_away(&offering(&["h2"]), &server, "NoApplicationProtocol");
 }
 
 #[test]
