@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     convert::Infallible,
-    io,
+    fmt, io,
     rc::{Rc, Weak},
 };
 
@@ -30,6 +30,17 @@ pub enum Way {
     H3,
     /// Envoy's Check over HTTP/2.
     Grpc,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::H2 => "HTTP/2",
+            Self::H3 => "HTTP/3",
+            Self::Grpc => "gRPC",
+        })
+    }
 }
 
 impl Way {

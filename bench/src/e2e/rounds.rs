@@ -1,7 +1,7 @@
 //! Turns in rounds: every server has the same load once before any has it again, so
 //! that a machine whose speed drifts slows all of them.
 
-use std::{net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::OnceCell, net::SocketAddr, path::PathBuf, rc::Rc, time::Duration};
 
 use tokio::task::LocalSet;
 
@@ -48,7 +48,7 @@ pub struct Measured {
     pub invalid: Option<Quantiles>,
     /// KiB of the server's memory per idle connection.
     pub memory: Option<f64>,
-    /// KiB that the server has grown by in its turn.
+    /// KiB that the server occupies more than after its first turn of this kind.
     pub growth: f64,
     /// Requests per second that were taken back, and the connections it took.
     pub storm: Option<(f64, f64)>,
@@ -133,7 +133,7 @@ impl<'a> Stage<'a> {
         let flood = flood.as_ref().filter(|_| turn.plan.beside == Beside::Flood);
         let flood = flood.map(|flood| (flood, mixed(1.0, &flood.kinds)));
         let all = mixed(0.0, &Kind::BAD);
-        Box::new(Player { scenario: self.scenario, turn, make, questions, flood, all })
+        Box::new(Player { scenario: self.scenario, turn, make, questions, flood, all, first: OnceCell::new() })
     }
 }
 
@@ -157,6 +157,8 @@ struct Player<'a, P: Protocol, M> {
     flood: Option<(&'a Flood, Rc<Questions<P::Wire>>)>,
     /// Every kind there is.
     all: Rc<Questions<P::Wire>>,
+    /// KiB that the server occupied after the first turn.
+    first: OnceCell<f64>,
 }
 
 impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Play for Player<'_, P, M> {
@@ -188,13 +190,13 @@ impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Play for Player<'_, P, M> {
             let seed = seed + (1 << 20);
             loads.push(Load { questions, connections, streams, pace, per_connection: None, ..self.load(limit, seed) });
         }
-        let occupied = self.turn.target.resident_bytes()?;
         let before = self.turn.target.spent()?;
         let tallies = load::run(loads, self.scenario.pinned)?;
         // A thread that still runs has not been charged for its last moments.
         std::thread::sleep(Duration::from_millis(5));
         let (all, busiest) = self.turn.target.spent()?.since(&before);
-        let growth = kibibytes(self.turn.target.resident_bytes()?) - kibibytes(occupied);
+        let occupied = kibibytes(self.turn.target.resident_bytes()?);
+        let growth = occupied - self.first.get_or_init(|| occupied);
         let measured = measured(&tallies, all, busiest)?;
         let storm = storm.map(|storm| raged(&storm, &tallies[0])).transpose()?;
         Ok(Measured { growth, storm, ..measured })

@@ -202,7 +202,7 @@ pub enum Measure {
     P99,
     /// KiB of memory of an idle connection.
     Memory,
-    /// KiB of memory that the server has gained in its turn.
+    /// KiB of memory that the server has gained since its first turn of this kind.
     Growth,
     /// Requests per second that were taken back.
     Resets,
@@ -256,7 +256,7 @@ impl Scenario {
         let Self { connections, tokens, seconds, rounds, .. } = self;
         let protocol = match self.protocol {
             Way::Http1 => String::new(),
-            protocol => format!(", {protocol:?} with {} streams each", self.streams),
+            protocol => format!(", {protocol} with {} requests at a time on each", self.streams),
         };
         if let Some(idle) = self.idle {
             return format!("{idle} connections that are kept, of which each has had one request");

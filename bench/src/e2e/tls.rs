@@ -76,7 +76,7 @@ impl Tls {
         let stream = TlsConnector::from(self.config(number)).connect(self.server.clone(), stream).await?;
         let spoken = stream.get_ref().1.alpn_protocol();
         if spoken != self.way.alpn() {
-            return Err(io::Error::other(format!("{spoken:?} is spoken and not {:?}", self.way)));
+            return Err(io::Error::other(format!("{spoken:?} is spoken and not {}", self.way)));
         }
         let resumes = self.kind == Handshake::Resumed && self.connection(number).knows.replace(true);
         let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };

@@ -146,7 +146,7 @@ fn handshakes_are_as_they_are_to_be() {
 fn who_speaks_no_http2_under_tls_is_found() {
     let server = Trivial::speaking(Way::H2, Some(tls_config(&certificate(), true, None)), honest);
     let error = server.load().run().unwrap_err();
-    assert!(error.contains("is spoken and not H2"), "{error}");
+    assert!(error.contains("is spoken and not HTTP/2"), "{error}");
 }
 
 #[test]

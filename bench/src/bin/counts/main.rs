@@ -5,6 +5,8 @@
 //! --no-default-features --bin counts`. It makes keys and tokens, runs itself under
 //! valgrind once for each scenario, and fails past a limit of `budget.toml`.
 
+mod http2;
+
 use std::{
     error::Error,
     hint::black_box,
@@ -47,7 +49,7 @@ const CALLS: usize = 32;
 /// The name of what is counted, and how it is made ready.
 type Scenario = (&'static str, fn(&Given) -> Work<'_>);
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     ("parse", parse),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
     ("cold RS256", |given| cold(given, Algorithm::Rs256)),
@@ -59,6 +61,7 @@ const SCENARIOS: [Scenario; 13] = [
     ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
     ("/auth, a token that is none", |given| answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())),
     ("/auth without a token", |given| answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())),
+    ("16 x /auth over HTTP/2, cached RS256", together),
     ("replace 100 keys", replace),
     ("read a set of 100 keys", read),
 ];
@@ -186,6 +189,24 @@ fn answer<'g>(given: &'g Given, expected: &'static str, authorization: fn(&str) 
         let mut answers = Outgoing(Vec::with_capacity(1024));
         let taken = take(Link { local: &local, peer }, &requests[call], 0, &mut answers);
         taken.bytes == requests[call].len() && taken.step.is_none() && answers.0[9..].starts_with(expected.as_bytes())
+    })
+}
+
+/// Requests of HTTP/2 that come together, as from a proxy.
+fn together(given: &Given) -> Work<'_> {
+    const AT_A_TIME: usize = 16;
+    let heads = |is_first| {
+        let tokens = given.tokens(Algorithm::Rs256);
+        tokens.iter().map(|token| http2::head(&format!("Bearer {token}"), is_first)).collect::<Vec<_>>()
+    };
+    let (first, heads) = (heads(true), heads(false));
+    let mut connection = http2::Connection::new(given.app()).expect("a connection");
+    // What is remembered of the head is, and every token is known.
+    let mut known = connection.ask(&[&first[0]]) == 1;
+    known &= heads.iter().all(|head| connection.ask(&[head]) == 1);
+    Box::new(move |call| {
+        let heads: Vec<_> = (0..AT_A_TIME).map(|nth| &*heads[(call + nth) % CALLS]).collect();
+        known && connection.ask(&heads) == AT_A_TIME
     })
 }
 
