@@ -49,6 +49,8 @@ mod hardening;
 mod tls;
 /// HTTP/2: frames, streams, and who speaks it.
 mod http2;
+/// HTTP/3 with clients that nobody here has written.
+mod http3_clients;
 /// `POST /v1/verify`.
 mod verify;
 /// Tokens and configurations that several topics use.

@@ -89,10 +89,17 @@ impl<S: Read + Write> Connection<S> {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length.map_or(0, |(_, value)| value.parse().unwrap());
-        let mut body = vec![0; if to_head { 0 } else { length }];
-        self.reader.read_exact(&mut body).unwrap();
+        let value = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
+        let body = match (value("transfer-encoding"), value("content-length")) {
+            _ if to_head => Vec::new(),
+            // We have no such answers, but proxies make them of ours.
+            (Some(_), _) => {
+                let body = read_chunks(&mut self.reader).unwrap();
+                self.reader.read_line(&mut line).unwrap();
+                body
+            }
+            (None, length) => read_exactly(&mut self.reader, length.map_or(0, |length| length.parse().unwrap())).unwrap(),
+        };
         Response { status, headers, body: String::from_utf8(body).unwrap() }
     }
 
