@@ -12,7 +12,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     pipe::PIPE_BUF,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::config::LogFormat;
 
@@ -22,7 +22,7 @@ pub fn start_logging(format: LogFormat) {
     let asked = EnvFilter::try_from_env("COUNTERSIGN_LOG");
     let fault = asked.as_ref().err().filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
     let fault = fault.map(ToString::to_string);
-    let filter = asked.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = without_clients(asked.unwrap_or_else(|_| EnvFilter::new("info")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Unhurried);
     let for_people = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -37,6 +37,16 @@ pub fn start_logging(format: LogFormat) {
     if let Some(fault) = fault {
         tracing::warn!("COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info");
     }
+}
+
+/// Leaves out what libraries warn of that any client can bring about as often as it likes,
+/// unless everything is asked for.
+fn without_clients(filter: EnvFilter) -> EnvFilter {
+    if filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO) {
+        return filter;
+    }
+    let libraries = ["h2=error", "quinn_proto=error"].map(str::parse);
+    libraries.into_iter().flatten().fold(filter, EnvFilter::add_directive)
 }
 
 /// Standard error, written to only where there is room. Whoever reads it may have

@@ -61,6 +61,7 @@ fn requests_that_are_taken_back_at_once_are_counted() {
         });
         assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
     }
+    assert!(!server.log().contains("WARN"), "a flood fills no log: {}", server.log());
 }
 
 #[test]
