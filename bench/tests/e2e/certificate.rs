@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use countersign_bench::e2e::protocol::Way;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -42,4 +43,9 @@ pub(crate) fn tls_config(certificate: &Path, remembers: bool, alpn: Option<&str>
         config.send_tls13_tickets = 0;
     }
     Arc::new(config)
+}
+
+/// HTTP/3 has it, the others do without.
+pub(crate) fn tls_for(way: Way) -> Option<Arc<ServerConfig>> {
+    (way == Way::H3).then(|| tls_config(&certificate(), true, Some("h3")))
 }

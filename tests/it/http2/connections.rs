@@ -73,7 +73,8 @@ fn a_listener_speaks_what_it_was_told_to_speak() {
     for bytes in ["GET /auth HTTP/1.1\r\nHost: t\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", "\x16\x03\x01\x02"] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(bytes.as_bytes());
-        connection.stream().shutdown(std::net::Shutdown::Write).unwrap();
+        // It may have been hung up on already.
+        let _not_connected = connection.stream().shutdown(std::net::Shutdown::Write);
         let said = String::from_utf8_lossy(&connection.receive_all()).into_owned();
         assert!(!said.contains("HTTP/1"), "{bytes:?}: {said:?}");
     }
