@@ -56,7 +56,7 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// How long nothing is heard of an idle client before it is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(30);
-/// How long a client that was told to go may take.
+/// How long a client that was told to go may take, whatever else it asks.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end; `ahead` of it was read already.
@@ -83,7 +83,7 @@ pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<
         waiting: FuturesUnordered::new(),
         phase: Phase::Busy,
         idle: Stopwatch::start(),
-        is_leaving: false,
+        leaving: None,
     };
     connection.serve().await;
 }
@@ -102,8 +102,8 @@ struct Connection<'c> {
     phase: Phase,
     /// Since the last request.
     idle: Stopwatch,
-    /// Whether the client was told to go.
-    is_leaving: bool,
+    /// Since the client was told to go.
+    leaving: Option<Stopwatch>,
 }
 
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
@@ -159,13 +159,16 @@ impl Connection<'_> {
                 break;
             }
         }
+        if self.has_lingered() && self.waiting.is_empty() && !self.meter.is_blocked() {
+            return Poll::Ready(Over);
+        }
         if self.phase == Phase::Pinged && self.pings.poll_pong(context).is_ready() {
             self.enter(Phase::Busy);
         }
         self.enter(match self.phase {
             _ if self.meter.is_blocked() => Phase::Writing,
             _ if !self.waiting.is_empty() => Phase::Busy,
-            _ if self.is_leaving => Phase::Leaving,
+            _ if self.leaving.is_some() => Phase::Leaving,
             Phase::Pinged => Phase::Pinged,
             _ => Phase::Idle,
         });
@@ -248,9 +251,14 @@ impl Connection<'_> {
         }
     }
 
+    fn has_lingered(&self) -> bool {
+        self.leaving.is_some_and(|leaving| leaving.elapsed() >= LINGER)
+    }
+
     /// Tells the client to ask for nothing more; what it has asked is answered.
     fn leave(&mut self) {
-        if !mem::replace(&mut self.is_leaving, true) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Stopwatch::start());
             self.h2.graceful_shutdown();
         }
     }

@@ -234,6 +234,26 @@ fn ask_to_the_end(raw: &mut Raw) {
 }
 
 #[test]
+fn who_goes_on_asking_when_told_to_go_does_not_keep_a_server_from_stopping() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "[limits]\ndrain_timeout=3600");
+    let mut raw = Raw::open(server.address, &[]);
+    served(&mut raw, 1);
+    let asking = std::thread::spawn(move || {
+        for stream in (3..).step_by(2) {
+            let is_answered = raw.try_send(&[question(stream)]).is_ok()
+                && std::iter::from_fn(|| raw.receive()).any(|frame| frame.kind == kind::HEADERS);
+            if !is_answered {
+                return;
+            }
+        }
+    });
+    server.signal("TERM");
+    eventually(|| asking.is_finished());
+    assert_eq!(server.stop("CONT").0.code(), Some(0));
+}
+
+#[test]
 fn a_good_token_is_good_by_prior_knowledge_too() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
