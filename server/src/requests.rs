@@ -9,6 +9,7 @@ use crate::{
     admission::Peer,
     clock::Stopwatch,
     config::{Listener, Log, LoggedRequests},
+    grpc::check_request::CheckRequest,
     http::{Fields, only_line},
     listen::{
         certificate,
@@ -65,6 +66,23 @@ impl Line {
             certificate: certificate(listener, peer, fields),
             method: shortened(method),
             uri: shortened(path_only(uri)),
+        }
+    }
+
+    /// Of a request that a proxy we trust asks about over gRPC: the question says itself
+    /// which it is. Proxies have an identifier of their own for it, which stands in none
+    /// of their logs, so that the usual one comes first.
+    #[must_use]
+    pub fn asked_about(listener: &Listener, peer: Peer<'_>, check: &CheckRequest<'_>) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        let id = only_line(check, &REQUEST_ID).ok().flatten().unwrap_or(check.id);
+        Self {
+            id: if id.is_empty() { made_up_id() } else { shortened(&text(id)) },
+            listener: listener.name.clone(),
+            client: listener.proxies.client_of(peer.address, check.source, check),
+            certificate: certificate::read(check.certificate).as_ref().map(certificate::fingerprint),
+            method: shortened(&text(check.method)),
+            uri: shortened(path_only(&text(check.path))),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod engine;
 pub mod front;
 pub mod fuzz;
+pub mod grpc;
 pub mod http;
 pub mod oidc;
 pub mod openmetrics;

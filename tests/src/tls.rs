@@ -69,6 +69,11 @@ impl Client {
         Self(Arc::new(config))
     }
 
+    /// How it connects.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// A connection on which nothing was said yet.
     pub fn connection(&self) -> ClientConnection {
         ClientConnection::new(Arc::clone(&self.0), ServerName::try_from("localhost").unwrap()).unwrap()

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
@@ -87,6 +87,10 @@ impl exchange::Head for Head<'_, '_> {
 
     fn target(&self) -> &str {
         self.target
+    }
+
+    fn version(&self) -> Version {
+        Version::HTTP_11
     }
 
     fn to_request(&self) -> Result<Request<()>, Malformed> {

@@ -1,6 +1,11 @@
 //! Requests of HTTP/2, as h2 has read them.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
@@ -31,6 +36,10 @@ impl Head for Parts {
         self.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)
     }
 
+    fn version(&self) -> Version {
+        Version::HTTP_2
+    }
+
     fn to_request(&self) -> Result<Request<()>, Malformed> {
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
@@ -57,20 +66,44 @@ pub(super) fn check(head: &Parts) -> Result<(), Malformed> {
     }
 }
 
-/// Answers a request that has to wait: for its body, or for keys.
-pub(super) async fn finish(waiting: Waiting<'_>, body: RecvStream, mut responder: Responder<'_>, limit: Duration) {
+/// What is left to be done for an answer.
+pub(super) type Finishing<'c> = Pin<Box<dyn Future<Output = ()> + 'c>>;
+
+/// Answers a request that may have to wait: for its body, or for keys. Nearly all calls
+/// of gRPC come with their body, wait for nothing, and are answered when this returns.
+pub(super) fn begin<'c>(
+    waiting: Waiting<'c>,
+    body: RecvStream,
+    mut responder: Responder<'c>,
+    limit: Duration,
+    context: &mut Context<'_>,
+) -> Option<Finishing<'c>> {
+    let mut incoming = Incoming { stream: body, most: waiting.most_body(), first: Bytes::new(), rest: BytesMut::new() };
     let received = match waiting.reads_body {
-        true => timeout(limit, receive(body, waiting.most_body())).await.unwrap_or(Err(Unreceived::Refused(BODY_TOO_SLOW))),
-        false => Ok(Bytes::new()),
+        true => incoming.poll(context),
+        false => Poll::Ready(Ok(Bytes::new())),
     };
-    let reply = match received {
-        Ok(body) => responder.unless_reset(waiting.answer(body)).await,
-        Err(Unreceived::Refused(malformed)) => Some(waiting.refuse(&malformed)),
-        Err(Unreceived::Gone) => None,
+    let waiting = match &received {
+        Poll::Ready(Ok(body)) => waiting.answer_call(body, &mut responder)?,
+        Poll::Ready(Err(_)) | Poll::Pending => waiting,
     };
-    if let Some(reply) = reply {
-        responder.finish(&reply, limit).await;
-    }
+    Some(Box::pin(async move {
+        let received = match received {
+            Poll::Ready(received) => received,
+            Poll::Pending => {
+                let whole = timeout(limit, poll_fn(|context| incoming.poll(context))).await;
+                whole.unwrap_or(Err(Unreceived::Refused(BODY_TOO_SLOW)))
+            }
+        };
+        let reply = match received {
+            Ok(body) => responder.unless_reset(waiting.answer(body)).await,
+            Err(Unreceived::Refused(malformed)) => Some(waiting.refuse(&malformed)),
+            Err(Unreceived::Gone) => None,
+        };
+        if let Some(reply) = reply {
+            responder.finish(&reply, limit).await;
+        }
+    }))
 }
 
 /// Why a body was not received.
@@ -81,23 +114,38 @@ enum Unreceived {
     Refused(Malformed),
 }
 
-/// Receives a body.
-async fn receive(mut body: RecvStream, most: usize) -> Result<Bytes, Unreceived> {
-    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-    while let Some(piece) = body.data().await {
-        let piece = piece.map_err(|_| Unreceived::Gone)?;
-        if first.len() + rest.len() + piece.len() > most {
-            return Err(Unreceived::Refused(Malformed::body_too_large(most)));
+/// A body on its way.
+struct Incoming {
+    stream: RecvStream,
+    most: usize,
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Incoming {
+    /// Receives what there is of it, and returns it when that is all.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Unreceived>> {
+        while let Some(piece) = ready!(self.stream.poll_data(context)) {
+            if let Err(unreceived) = piece.map_err(|_| Unreceived::Gone).and_then(|piece| self.add(piece)) {
+                return Poll::Ready(Err(unreceived));
+            }
         }
-        body.flow_control().release_capacity(piece.len()).map_err(|_| Unreceived::Gone)?;
-        match first.is_empty() {
-            true => first = piece,
-            false => rest.extend_from_slice(&piece),
-        }
+        // Most bodies come in one piece, which need not be copied.
+        Poll::Ready(Ok(match self.rest.is_empty() {
+            true => self.first.clone(),
+            false => [&*self.first, &self.rest].concat().into(),
+        }))
     }
-    // Most bodies come in one piece, which need not be copied.
-    match rest.is_empty() {
-        true => Ok(first),
-        false => Ok([first, rest.freeze()].concat().into()),
+
+    fn add(&mut self, piece: Bytes) -> Result<(), Unreceived> {
+        if self.first.len() + self.rest.len() + piece.len() > self.most {
+            return Err(Unreceived::Refused(Malformed::body_too_large(self.most)));
+        }
+        self.stream.flow_control().release_capacity(piece.len()).map_err(|_| Unreceived::Gone)?;
+        match self.first.is_empty() {
+            true => self.first = piece,
+            false => self.rest.extend_from_slice(&piece),
+        }
+        Ok(())
     }
 }
