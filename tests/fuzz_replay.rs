@@ -35,6 +35,11 @@ fn every_committed_http3_input_holds_the_invariants() {
     replay("http3", fuzz::http3);
 }
 
+#[test]
+fn every_committed_question_of_a_proxy_holds_the_invariants() {
+    replay("check_request", fuzz::check_request);
+}
+
 fn replay(target: &str, body: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut inputs: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();

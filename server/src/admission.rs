@@ -130,6 +130,12 @@ impl<'g, 'r> Caller<'g, 'r> {
         Self { gate: peer.gate, address, exceeded: Cell::new(None) }
     }
 
+    /// Whoever is at `address`, as somebody has said whom we trust.
+    #[must_use]
+    pub fn at(peer: Peer<'g>, address: IpAddr) -> Self {
+        Self { gate: peer.gate, address: Address::Read(address), exceeded: Cell::new(None) }
+    }
+
     /// The same, to be kept when the request is gone.
     #[must_use]
     pub fn detached(&self) -> Caller<'g, 'static> {

@@ -2,6 +2,7 @@
 //! types, bounds and every mistake named at its place.
 
 mod clients;
+mod ext_authz;
 mod ini;
 mod issuer;
 mod keys;
@@ -23,6 +24,7 @@ mod toml;
 use std::path::PathBuf;
 
 pub use clients::{ApiClients, hashed};
+pub use ext_authz::ExtAuthz;
 pub use issuer::{ClientType, IssuerSection};
 pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
 pub use limits::{Limits, Patience};
@@ -39,7 +41,7 @@ pub use tls::{Authorities, Clients, Part, TlsFiles};
 /// A configuration that can be run.
 #[derive(Debug)]
 pub struct Config {
-    /// `[server]`, `[listen]`, `[limits]`, `[metrics]` and `[identity_headers]`.
+    /// `[server]`, `[listen]`, `[limits]`, `[metrics]`, `[identity_headers]` and `[ext_authz]`.
     pub server: Server,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,

@@ -14,6 +14,7 @@ pub mod listen;
 pub mod routes;
 pub mod surface;
 pub mod http;
+pub mod grpc;
 
 // What it meets there.
 pub mod app;

@@ -80,7 +80,7 @@ impl Event {
 }
 
 /// The statuses that are told apart; all others are one.
-pub const STATUSES: [u16; 15] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 500, 501, 503, 505];
+pub const STATUSES: [u16; 16] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431, 500, 501, 503, 505];
 /// The buckets of the time that answers take: up to 1.024 us, twice as much, and so
 /// on, to a second; then all that is longer.
 pub const BUCKETS: usize = 22;

@@ -9,6 +9,7 @@ use crate::{
     admission::Peer,
     clock::Stopwatch,
     config::{Listener, Log, LoggedRequests},
+    grpc::check_request::CheckRequest,
     http::{Fields, only_line},
     listen::{
         certificate,
@@ -80,6 +81,21 @@ impl Line {
             method: shortened(method),
             uri: shortened(path_only(uri)),
         }
+    }
+
+    /// Becomes one of a request that a proxy we trust asks about over gRPC: the question
+    /// says itself which it is. Proxies have an identifier of their own for it, which
+    /// stands in none of their logs, so that the usual one comes first.
+    pub fn become_about(&mut self, listener: &Listener, peer: Peer<'_>, check: &CheckRequest<'_>) {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        let id = only_line(check, &REQUEST_ID).ok().flatten().unwrap_or(check.id);
+        if !id.is_empty() {
+            self.id = shortened(&text(id));
+        }
+        self.client = listener.proxies.client_of(peer.address, check.source, check);
+        self.certificate = certificate::read(check.certificate).as_ref().map(certificate::fingerprint);
+        self.method = shortened(&text(check.method));
+        self.uri = shortened(path_only(&text(check.path)));
     }
 
     /// Writes it down.

@@ -1,6 +1,8 @@
 //! The routes, one file each, the same on every HTTP version.
 
+mod ext_authz;
 mod forward_auth;
+mod grpc_health;
 mod health;
 mod keys;
 mod metrics;
@@ -8,29 +10,38 @@ mod revoke;
 mod verify;
 mod wellknown;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use countersign_engine::limits;
 pub use forward_auth::{Decision, decide, lines_of};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::{
     admission::{Caller, Peer},
     app::App,
     config::{Server, Serves},
+    grpc,
     http::{Body, no_store, problem},
     metrics::Outcome,
+    requests::Line,
 };
 
 /// The longest body read: the longest token, escaped and wrapped.
 const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
+/// The longest message of a call: the longest head that Envoy lets pass (60 KiB unless
+/// told otherwise), a certificate, and what else it tells.
+const MOST_MESSAGE: usize = 128 * 1024;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/auth`, `/auth/*`: the question of a proxy.
     Auth,
+    /// `/envoy.service.auth.v3.Authorization/Check`: the same over gRPC.
+    Check,
+    /// `/grpc.health.v1.Health/Check`.
+    GrpcHealth,
     /// `/v1/verify`.
     Verify,
     /// `/v1/revoke`.
@@ -53,8 +64,10 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Auth,
+        Self::Check,
+        Self::GrpcHealth,
         Self::Verify,
         Self::Revoke,
         Self::InmantaHealth,
@@ -73,6 +86,8 @@ impl Route {
         match (serves, path) {
             (Serves::Everything | Serves::Auth, "/auth") => Self::Auth,
             (Serves::Everything | Serves::Auth, path) if path.starts_with("/auth/") => Self::Auth,
+            (Serves::Everything | Serves::Auth, ext_authz::PATH) => Self::Check,
+            (Serves::Everything | Serves::Auth, grpc_health::PATH) => Self::GrpcHealth,
             (Serves::Everything | Serves::Auth, "/healthz") | (Serves::Operations, "/live") => Self::Live,
             (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => Self::Ready,
             (Serves::Everything, "/v1/verify") => Self::Verify,
@@ -96,6 +111,8 @@ impl Route {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auth => "auth",
+            Self::Check => "check",
+            Self::GrpcHealth => "grpc_health",
             Self::Verify => "verify",
             Self::Revoke => "revoke",
             Self::InmantaHealth => "inmanta_health",
@@ -111,13 +128,19 @@ impl Route {
     /// Whether a request of this method has its body read.
     #[must_use]
     pub fn reads_body(self, method: &str) -> bool {
-        matches!(self, Self::Verify | Self::Revoke) && method == "POST"
+        (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+    }
+
+    /// Whether it is for calls of gRPC.
+    #[must_use]
+    pub const fn is_call(self) -> bool {
+        matches!(self, Self::Check | Self::GrpcHealth)
     }
 
     /// The longest body read, in bytes.
     #[must_use]
     pub fn most_body(self, server: &Server) -> usize {
-        server.max_body.min(MOST_BODY)
+        server.max_body.min(if self.is_call() { MOST_MESSAGE } else { MOST_BODY })
     }
 }
 
@@ -134,11 +157,68 @@ pub struct Reply {
     pub response: Response<Body>,
     /// What became of the token, if there was one to be.
     pub outcome: Option<Outcome>,
+    /// The status that it is counted as, which is its own, except that all answers of
+    /// gRPC are 200.
+    pub counted: StatusCode,
+    /// Whether its body is a message of gRPC, which has trailers behind it.
+    pub is_message: bool,
+}
+
+impl Reply {
+    /// An answer about a token.
+    #[must_use]
+    pub fn about(outcome: Outcome, response: Response<Body>) -> Self {
+        Self { outcome: Some(outcome), ..response.into() }
+    }
+
+    /// A message of gRPC, framed.
+    #[must_use]
+    pub fn message(message: Bytes) -> Self {
+        Self { is_message: true, ..Response::new(message).into() }
+    }
+
+    /// Its head in a version of HTTP that has trailers and frames bodies itself.
+    #[must_use]
+    pub fn head(&self) -> Response<()> {
+        let mut head = Response::new(());
+        *head.status_mut() = self.response.status();
+        let headers = head.headers_mut();
+        *headers = self.response.headers().clone();
+        if self.is_message {
+            headers.insert(header::CONTENT_TYPE, grpc::MEDIA_TYPE);
+        } else if !self.response.body().is_empty() {
+            headers.insert(header::CONTENT_LENGTH, self.response.body().len().into());
+        }
+        head
+    }
+
+    /// What stands behind its body.
+    #[must_use]
+    pub fn trailers(&self) -> Option<HeaderMap> {
+        self.is_message.then(grpc::trailers)
+    }
 }
 
 impl From<Response<Body>> for Reply {
     fn from(response: Response<Body>) -> Self {
-        Self { response, outcome: None }
+        Self { counted: response.status(), response, outcome: None, is_message: false }
+    }
+}
+
+/// What is said to a call of gRPC.
+pub enum Said<'a> {
+    /// This.
+    Now(Reply),
+    /// Nothing yet: something is to be waited for.
+    Later(Pin<Box<dyn Future<Output = Reply> + 'a>>),
+}
+
+/// Answers a call, given its body. Where a proxy that we trust asks about a request, the
+/// line of the log becomes one about that.
+pub fn call<'a>(app: &Arc<App>, peer: Peer<'a>, route: Route, body: &Bytes, line: Option<&mut Line>) -> Said<'a> {
+    match route {
+        Route::Check => ext_authz::answer(app, peer, body, line),
+        _ => Said::Now(grpc_health::answer(app, body)),
     }
 }
 
@@ -150,9 +230,7 @@ pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Reque
     let caller = Caller::new(peer, &listener.proxies, headers);
     match route {
         Route::Auth => match decide(app, &server, listener, &caller, headers) {
-            Decision::Allowed(verified) => {
-                Reply { response: forward_auth::allow(&server, &verified), outcome: Some(Outcome::Verified) }
-            }
+            Decision::Allowed(verified) => Reply::about(Outcome::Verified, forward_auth::allow(&server, &verified)),
             Decision::Answered(reply) => reply,
             Decision::Later(reply) => reply.await,
         },
@@ -165,7 +243,10 @@ pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Reque
         Route::Ready => for_reading(method, || health::ready(app)),
         Route::Metrics => for_reading(method, || metrics::answer(app)),
         Route::Keys => for_reading(method, || keys::answer(app)),
-        Route::None => problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into(),
+        // What is a call has its own way.
+        Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
+        Route::None => grpc::no_such_method(request.version(), headers)
+            .unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into()),
     }
 }
 
@@ -209,6 +290,12 @@ mod tests {
             ("/v1/../auth", Route::None),
             ("/%61uth", Route::None),
             ("/v1/verify?x", Route::Verify),
+            ("/envoy.service.auth.v3.Authorization/Check", Route::Check),
+            ("/envoy.service.auth.v3.Authorization/check", Route::None),
+            ("/envoy.service.auth.v3.Authorization/Check/", Route::None),
+            ("/auth/envoy.service.auth.v3.Authorization/Check", Route::Auth),
+            ("/grpc.health.v1.Health/Check", Route::GrpcHealth),
+            ("/grpc.health.v1.Health/Watch", Route::None),
             ("/v1/verify/", Route::None),
             ("/metrics", Route::None),
             ("*", Route::None),
@@ -223,10 +310,20 @@ mod tests {
 
     #[test]
     fn a_listener_has_its_own_routes_only() {
-        let targets = ["/auth", "/v1/verify", "/v1/revoke", "/api/v2/health", "/.well-known/jwks.json", "/metrics", "/keys"];
+        let targets = [
+            "/auth",
+            ext_authz::PATH,
+            grpc_health::PATH,
+            "/v1/verify",
+            "/v1/revoke",
+            "/api/v2/health",
+            "/.well-known/jwks.json",
+            "/metrics",
+            "/keys",
+        ];
         let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
-        assert_eq!(had(Serves::Everything), [true, true, true, true, true, false, false]);
-        assert_eq!(had(Serves::Auth), [true, false, false, false, false, false, false]);
-        assert_eq!(had(Serves::Operations), [false, false, false, false, false, true, true]);
+        assert_eq!(had(Serves::Everything), [true, true, true, true, true, true, true, false, false]);
+        assert_eq!(had(Serves::Auth), [true, true, true, false, false, false, false, false, false]);
+        assert_eq!(had(Serves::Operations), [false, false, false, false, false, false, false, true, true]);
     }
 }

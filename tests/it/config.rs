@@ -121,6 +121,8 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
     refused("[server]\nauth_additional_header=Authorization\n", &["auth_additional_header cannot be Authorization"]);
     refused("[identity_headers]\nuser=Content-Length\n", &["content-length is taken already"]);
     refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is taken already"]);
+    refused("[ext_authz]\nforward_credentials=2\n", &["Not a boolean: 2"]);
+    refused("[ext_authz]\nmetadata_claims=sub,,sub\n", &["a claim without a name", "\"sub\" twice", "such as sub,groups"]);
     for (option, mistake) in [
         ("bad_signatures_per_core", "0"),
         ("bad_signatures_per_issuer", "101"),

@@ -10,6 +10,8 @@ mod corpus;
 mod embedded;
 /// `/auth`: what reverse proxies rely on.
 mod forward_auth;
+/// Envoy's questions over gRPC, and the server's health over the same.
+mod ext_authz;
 /// What floods of bad signatures may cost, and whom.
 mod admission;
 /// What the server remembers of tokens: `[cache]`.

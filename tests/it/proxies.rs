@@ -13,6 +13,7 @@ mod haproxy;
 mod caddy;
 mod traefik;
 mod envoy;
+mod envoy_grpc;
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
@@ -78,4 +79,6 @@ enum Dialect {
     XForwarded,
     /// The method and path of the question itself, after `/auth`.
     EnvoyPath,
+    /// Fields of a question over gRPC.
+    Grpc,
 }

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Shutdown},
     os::unix::net::UnixStream,
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -45,18 +46,13 @@ pub struct Heard {
 }
 
 /// Where the connections come from.
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 impl Front {
     /// A front with this configuration, which lives as long as the process.
     pub fn new(configuration: &str) -> Self {
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
-        raw.add("test", configuration, Format::Ini, &mut problems);
-        let config = Config::from_raw(raw).expect("the configuration is one");
-        let desk = Desk::open(Err("there is no store".into()), 0, None).expect("there are threads");
-        let app = App::new(config, 1, desk).expect("the keys are some");
         let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
-        Self { local: Box::leak(Box::new(Local::new(app))), runtime }
+        Self { local: Box::leak(Box::new(Local::new(app(configuration)))), runtime }
     }
 
     /// Hears what comes back in one turn, before other connections have theirs, when all
@@ -108,6 +104,18 @@ impl Front {
             heard
         })
     }
+}
+
+/// The server behind it.
+///
+/// # Panics
+/// The configuration is none.
+pub fn app(configuration: &str) -> Arc<App> {
+    let (mut raw, mut problems) = (Raw::default(), Vec::new());
+    raw.add("test", configuration, Format::Ini, &mut problems);
+    let config = Config::from_raw(raw).expect("the configuration is one");
+    let desk = Desk::open(Err("there is no store".into()), 0, None).expect("there are threads");
+    App::new(config, 1, desk).expect("the keys are some")
 }
 
 /// Two ends of a connection, which do not block.

@@ -5,6 +5,7 @@
 //! engine is judged by readers that share no code with it: `serde_json` for JSON,
 //! the `base64` crate for segments, one HMAC computed here for signatures.
 
+mod check_request;
 mod http1;
 mod http3;
 
@@ -15,6 +16,7 @@ use std::{
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+pub use check_request::{assert_same, check_request};
 use countersign_engine::{
     Algorithm, AlgorithmSet, Claims, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, KeyType, Reject, Rules, Snapshot,
     UnixTime, VerificationKey, Verified, Verifier,

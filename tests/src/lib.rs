@@ -9,6 +9,7 @@ pub mod engine;
 pub mod frames;
 pub mod front;
 pub mod fuzz;
+pub mod grpc;
 pub mod http;
 pub mod oidc;
 pub mod openmetrics;

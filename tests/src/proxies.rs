@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::http::Request;
+use crate::{grpc, http::Request};
 
 /// An address on which nobody listens, and which nobody else is given: a port of a
 /// loopback address of its own.
@@ -93,9 +93,17 @@ pub enum Way {
 
 struct State {
     way: Way,
-    /// What came on each connection and was not taken yet.
-    received: Vec<Vec<u8>>,
+    /// What came on each connection.
+    received: Vec<Received>,
     open: Vec<TcpStream>,
+}
+
+/// What came on one connection.
+#[derive(Default)]
+struct Received {
+    bytes: Vec<u8>,
+    /// How many requests were taken of it.
+    taken: usize,
 }
 
 impl Relay {
@@ -135,8 +143,15 @@ impl Relay {
     #[track_caller]
     pub fn take(&self) -> Vec<Request> {
         let mut requests = Vec::new();
-        for received in &mut self.state.lock().unwrap().received {
-            let mut reader = Cursor::new(std::mem::take(received));
+        for Received { bytes, taken } in &mut self.state.lock().unwrap().received {
+            if bytes.starts_with(b"PRI * HTTP/2.0") {
+                // Each of them can only be read after those before it.
+                let all = grpc::overheard(bytes);
+                let before = std::mem::replace(taken, all.len());
+                requests.extend(all.into_iter().skip(before));
+                continue;
+            }
+            let mut reader = Cursor::new(std::mem::take(bytes));
             while let Some(request) = Request::read(&mut reader).expect("requests and nothing else") {
                 requests.push(request);
             }
@@ -158,7 +173,7 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<State>>) {
             return;
         }
         let (way, connection) = (locked.way, locked.received.len());
-        locked.received.push(Vec::new());
+        locked.received.push(Received::default());
         locked.open.push(stream.try_clone().unwrap());
         drop(locked);
         let state = Arc::clone(state);
@@ -186,7 +201,7 @@ fn pass(mut stream: &TcpStream, there: Option<&TcpStream>, way: Way, state: &Mut
     }
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        state.lock().unwrap().received[connection].extend(&buffer[..read]);
+        state.lock().unwrap().received[connection].bytes.extend(&buffer[..read]);
         let passed = match (there, way) {
             (Some(mut there), _) => there.write_all(&buffer[..read]).is_ok(),
             (None, Way::Nonsense) => stream.write_all(b"200 OK\r\nX-Auth-User: root\r\n\r\n").is_err(),

@@ -134,6 +134,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("log", &["format", "requests"]),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
+    ("ext_authz", &["forward_credentials", "metadata_claims"]),
     ("metrics", &["bind_address", "bind_port"]),
     ("quic", &["key_file", "retry_above"]),
     ("revocation", &["capacity", "file"]),

@@ -1,5 +1,5 @@
-//! `[server]`, `[listen]`, `[limits]`, `[log]`, `[metrics]`, `[identity_headers]`
-//! and `[api_clients]`.
+//! `[server]`, `[listen]`, `[limits]`, `[log]`, `[metrics]`, `[identity_headers]`,
+//! `[ext_authz]` and `[api_clients]`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     clients::ApiClients,
+    ext_authz::ExtAuthz,
     limits::{Limits, Patience},
     listener::{self, Listener},
     log::Log,
@@ -48,6 +49,8 @@ pub struct Server {
     pub allow_origin: Option<HeaderValue>,
     /// The headers that carry a caller's identity on `/auth`.
     pub identity_headers: IdentityHeaders,
+    /// `[ext_authz]`: what Envoy is told over gRPC.
+    pub ext_authz: ExtAuthz,
     /// `[api_clients]`: who may revoke tokens.
     pub api_clients: ApiClients,
 }
@@ -82,6 +85,7 @@ impl Server {
         check_later_sections(sections, problems);
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
+        let ext_authz = ExtAuthz::read(&mut Reader::new(sections, "ext_authz", problems));
         let threads = Reader::new(sections, "listen", problems).number("threads", 1..=1024);
         let listeners = listener::read_all(sections, problems, warnings);
         let limits = Limits::read(sections, problems);
@@ -106,6 +110,7 @@ impl Server {
             max_body: server.number("max_request_body_size", 0..=1 << 30).unwrap_or(100 << 20),
             allow_origin: read_allow_origin(&mut server),
             identity_headers,
+            ext_authz,
             api_clients,
         }
     }

@@ -18,7 +18,12 @@ const MOST: usize = 24 * 1024;
 /// Traefik write it. A header that is there twice, or no certificate, is none.
 #[must_use]
 pub fn said(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
-    let value = only_line(fields, header).ok()??;
+    read(only_line(fields, header).ok()??)
+}
+
+/// Reads a certificate in any of these forms.
+#[must_use]
+pub fn read(value: &[u8]) -> Option<CertificateDer<'static>> {
     if value.len() > MOST {
         return None;
     }

@@ -10,9 +10,10 @@ use crate::{
     admission::{Caller, Peer},
     clock::Stopwatch,
     config::{Listener, Server},
+    grpc::{self, Fault},
     http::{Fields, Malformed},
     requests::{Answered, Asking, Line},
-    routes::{self, Decision, Reply, Route},
+    routes::{self, Decision, Reply, Route, Said},
     worker::Local,
 };
 
@@ -99,6 +100,8 @@ enum What<'c> {
     Question(Pin<Box<dyn Future<Output = Reply> + 'c>>),
     /// A request, without its body.
     Request(Box<Request<()>>),
+    /// A call of gRPC: all there is to know of it is in its body.
+    Call,
 }
 
 impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
@@ -113,6 +116,9 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
 
     /// Answers it, if that takes no waiting.
     pub fn answer(&self, answers: &mut impl Answers) -> Begun<'c> {
+        if self.route.is_call() && grpc::is_call(H::VERSION, self.head.method(), self.head) {
+            return Begun::Waits(self.waiting(What::Call));
+        }
         if self.route != Route::Auth {
             return match self.head.to_request() {
                 Ok(request) => Begun::Waits(self.waiting(What::Request(Box::new(request)))),
@@ -127,7 +133,7 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
             }
             Decision::Answered(reply) => {
                 answers.reply(&reply);
-                (reply.outcome, reply.response.status())
+                (reply.outcome, reply.counted)
             }
             Decision::Later(answer) => return Begun::Waits(self.waiting(What::Question(answer))),
         };
@@ -157,10 +163,15 @@ impl Waiting<'_> {
 
     /// Answers it, given its body.
     pub async fn answer(self, body: Bytes) -> Reply {
-        let Self { link, asked, route, started, line, .. } = self;
+        let Self { link, asked, route, started, mut line, .. } = self;
+        let app = &link.local.app;
         let reply = match asked {
             What::Question(answer) => answer.await,
-            What::Request(request) => routes::answer(&link.local.app, link.peer, route, request.map(|()| body)).await,
+            What::Request(request) => routes::answer(app, link.peer, route, request.map(|()| body)).await,
+            What::Call => match routes::call(app, link.peer, route, &body, line.as_deref_mut()) {
+                Said::Now(reply) => reply,
+                Said::Later(answer) => answer.await,
+            },
         };
         note(link, route, &reply, started, line);
         reply
@@ -169,14 +180,32 @@ impl Waiting<'_> {
     /// Answers it, whose body cannot be had.
     #[must_use]
     pub fn refuse(self, malformed: &Malformed) -> Reply {
-        let reply = Reply::from(malformed.answer());
+        let reply = match self.asked {
+            What::Call => Fault::from(malformed).into(),
+            What::Question(_) | What::Request(_) => Reply::from(malformed.answer()),
+        };
         note(self.link, self.route, &reply, self.started, self.line);
         reply
     }
 }
 
+impl<'c> Waiting<'c> {
+    /// Answers it, given its body, if it is a call that takes no more waiting. Most do not.
+    pub fn answer_call(mut self, body: &Bytes, answers: &mut impl Answers) -> Option<Self> {
+        let What::Call = self.asked else { return Some(self) };
+        match routes::call(&self.link.local.app, self.link.peer, self.route, body, self.line.as_deref_mut()) {
+            Said::Now(reply) => {
+                answers.reply(&reply);
+                note(self.link, self.route, &reply, self.started, self.line);
+                None
+            }
+            Said::Later(answer) => Some(Self { asked: What::Question(answer), ..self }),
+        }
+    }
+}
+
 fn note(link: Link<'_>, route: Route, reply: &Reply, started: Stopwatch, line: Option<Box<Line>>) {
-    let answered = Answered { route, status: reply.response.status(), outcome: reply.outcome, started };
+    let answered = Answered { route, status: reply.counted, outcome: reply.outcome, started };
     link.local.note(&link.local.app.server(), answered, || line.map(|line| *line));
 }
 

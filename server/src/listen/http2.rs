@@ -17,7 +17,6 @@ mod request;
 
 use std::{
     mem,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -34,7 +33,7 @@ use http::Request;
 use self::{
     answer::Responder,
     meter::{Meter, Metered},
-    request::Body,
+    request::{Finishing, Incoming},
 };
 use super::{
     exchange::{self, Asked, Begun, Link},
@@ -98,7 +97,7 @@ struct Connection<'c> {
     /// Requests that have come and are not answered yet.
     accepted: Vec<Accepted>,
     /// Those whose answers take a while.
-    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + 'c>>>,
+    waiting: FuturesUnordered<Finishing<'c>>,
     phase: Phase,
     /// Since the last request.
     idle: Stopwatch,
@@ -211,17 +210,19 @@ impl Connection<'_> {
             Ok(()) => Asked::new(self.link, &self.link.local.app.server(), &head).answer(&mut responder),
             Err(malformed) => Begun::Malformed(malformed),
         };
-        let mut future = match begun {
-            Begun::Answered => return,
+        let finishing = match begun {
+            Begun::Answered => None,
             Begun::Malformed(malformed) => return exchange::refuse(self.link, &malformed, &mut responder),
             Begun::Waits(waiting) => {
-                let body = Body { stream: body, length: request::length(&head) };
-                Box::pin(request::finish(waiting, body, responder, self.link.local.patience.body))
+                let incoming = Incoming::new(body, request::length(&head), waiting.most_body());
+                request::begin(waiting, incoming, responder, self.link.local.patience.body, context)
             }
         };
-        // Its body may be there already, and most answers wait for nothing else.
-        if future.as_mut().poll(context).is_pending() {
-            self.waiting.push(future);
+        // Most answers wait for nothing but a body, which may be there already.
+        if let Some(mut finishing) = finishing
+            && finishing.as_mut().poll(context).is_pending()
+        {
+            self.waiting.push(finishing);
         }
     }
 

@@ -75,6 +75,17 @@ impl Proxies {
         known
     }
 
+    /// The same of a request that `peer` asks about, and says itself where that has come
+    /// from. Without that nothing is believed: the header could be the client's own.
+    #[must_use]
+    pub fn client_of(&self, peer: IpAddr, source: Option<&[u8]>, fields: &dyn Fields) -> IpAddr {
+        let source = source.and_then(address).filter(|source| ![UNIX, NOBODY].contains(source));
+        match source {
+            Some(source) if self.trust(peer) => self.client(source, fields),
+            _ => peer.to_canonical(),
+        }
+    }
+
     /// Whether this looks like a proxy that was forgotten in the configuration.
     #[must_use]
     pub fn are_missing(&self, peer: IpAddr, fields: &dyn Fields) -> bool {
@@ -259,6 +270,31 @@ mod tests {
         assert!(!Proxies::new(everywhere.into(), true, header.clone()).trust(NOBODY));
         assert_eq!(said("198.51.100.7"), "198.51.100.7");
         assert_eq!(said("198.51.100.7, 0.0.0.0"), "0.0.0.0", "nobody can be made one by a header");
+    }
+
+    #[test]
+    fn e1_where_an_asked_about_request_comes_from_is_said_by_trusted_proxies_only() {
+        let trusted = |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
+        let proxies = Proxies::new(trusted(&["10.0.0.0/8"]), true, HeaderName::from_static("x-forwarded-for"));
+        let headers = HeaderMap::from_iter([(proxies.header().clone(), HeaderValue::from_static("198.51.100.7, 203.0.113.9"))]);
+        let client = |peer: &str, source: Option<&str>| {
+            proxies.client_of(peer.parse().unwrap(), source.map(str::as_bytes), &headers).to_string()
+        };
+        for (peer, source, expected) in [
+            ("10.0.0.1", Some("192.0.2.5"), "192.0.2.5"),
+            // Another proxy of ours, which has written the end of the header.
+            ("10.0.0.1", Some("::ffff:10.0.0.2"), "203.0.113.9"),
+            // Nothing can be said of the header then.
+            ("10.0.0.1", None, "10.0.0.1"),
+            ("10.0.0.1", Some("/run/envoy.sock"), "10.0.0.1"),
+            // Nobody is made the other end of a Unix socket, which is trusted.
+            ("10.0.0.1", Some("0.0.0.0"), "10.0.0.1"),
+            ("10.0.0.1", Some("::"), "10.0.0.1"),
+            ("192.0.2.1", Some("10.0.0.2"), "192.0.2.1"),
+            ("192.0.2.1", None, "192.0.2.1"),
+        ] {
+            assert_eq!(client(peer, source), expected, "{source:?} by {peer}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     app::{App, Verdict},
     config::{Listener, Server},
     http::{Body, Fields, empty, no_store},
+    keysource::Refetch,
     metrics::Outcome,
     surface::{Credential, Style, Surface},
 };
@@ -37,37 +38,67 @@ pub fn decide<'a, 't>(
     caller: &Caller<'a, '_>,
     fields: &'t impl Fields,
 ) -> Decision<'a, 't> {
+    let (refetch, token) = match judge(app, server, listener, caller, fields) {
+        Judged::Allowed(verified) => return Decision::Allowed(verified),
+        Judged::Refused(reply) => return Decision::Answered(reply),
+        Judged::Later(refetch, token) => (refetch, token.to_vec()),
+    };
+    let (app, caller, surface) = (Arc::clone(app), caller.detached(), listener.surface);
+    Decision::Later(Box::pin(async move {
+        let verified = app.verify_after(&caller, refetch, &token).await;
+        let server = app.server();
+        match verified {
+            Ok(verified) => counted(&app, Outcome::Verified, allow(&server, &verified)),
+            Err(reject) => refuse(&app, &server, surface, &caller, reject, &token),
+        }
+    }))
+}
+
+/// What a question of a proxy comes to, in whatever form it is answered. It is counted,
+/// if there is nothing to be waited for.
+pub(super) enum Judged<'t> {
+    /// Whoever it is may pass.
+    Allowed(Verified<'t>),
+    /// Nobody may, and is told why.
+    Refused(Reply),
+    /// That will show when the token's issuer has been asked for its keys.
+    Later(Refetch, &'t [u8]),
+}
+
+/// Looks for a credential, and verifies it.
+pub(super) fn judge<'t>(
+    app: &App,
+    server: &Server,
+    listener: &Listener,
+    caller: &Caller<'_, '_>,
+    fields: &'t impl Fields,
+) -> Judged<'t> {
     let surface = listener.surface;
+    let refused = |outcome, response| Judged::Refused(counted(app, outcome, no_store(response)));
     let token = match surface.credential(fields, server.additional_header.as_ref()) {
-        Credential::None => return answered(app, Outcome::NoToken, surface.challenge(Style::Bare)),
-        Credential::Conflict => return answered(app, Outcome::Conflict, surface.conflict(Style::Bare)),
+        Credential::None => return refused(Outcome::NoToken, surface.challenge(Style::Bare)),
+        Credential::Conflict => return refused(Outcome::Conflict, surface.conflict(Style::Bare)),
         Credential::Token(token) => token,
     };
     match app.verify_or_wait(caller, token) {
         Verdict::Now(Ok(verified)) => {
             app.metrics.count(Outcome::Verified);
-            Decision::Allowed(verified)
+            Judged::Allowed(verified)
         }
-        Verdict::Now(Err(reject)) => Decision::Answered(refuse(app, server, surface, caller, reject, token)),
-        Verdict::Later(refetch) => {
-            let (app, caller, token) = (Arc::clone(app), caller.detached(), token.to_vec());
-            Decision::Later(Box::pin(async move {
-                let verified = app.verify_after(&caller, refetch, &token).await;
-                let server = app.server();
-                match verified {
-                    Ok(verified) => counted(&app, Outcome::Verified, allow(&server, &verified)),
-                    Err(reject) => refuse(&app, &server, surface, &caller, reject, &token),
-                }
-            }))
-        }
+        Verdict::Now(Err(reject)) => Judged::Refused(refuse(app, server, surface, caller, reject, token)),
+        Verdict::Later(refetch) => Judged::Later(refetch, token),
     }
 }
 
-fn answered<'a, 't>(app: &App, outcome: Outcome, response: Response<Body>) -> Decision<'a, 't> {
-    Decision::Answered(counted(app, outcome, no_store(response)))
-}
-
-fn refuse(app: &App, server: &Server, surface: Surface, caller: &Caller<'_, '_>, reject: Reject, token: &[u8]) -> Reply {
+/// Refuses a token, and counts that.
+pub(super) fn refuse(
+    app: &App,
+    server: &Server,
+    surface: Surface,
+    caller: &Caller<'_, '_>,
+    reject: Reject,
+    token: &[u8],
+) -> Reply {
     let refusal = app.refusal(caller, reject, token);
     let response = surface.refuse(Style::Bare, &refusal, server.rejected_token_status);
     counted(app, Outcome::Rejected(reject), no_store(response))
@@ -75,7 +106,7 @@ fn refuse(app: &App, server: &Server, surface: Surface, caller: &Caller<'_, '_>,
 
 fn counted(app: &App, outcome: Outcome, response: Response<Body>) -> Reply {
     app.metrics.count(outcome);
-    Reply { response, outcome: Some(outcome) }
+    Reply::about(outcome, response)
 }
 
 /// Whoever it is may pass.
@@ -91,6 +122,14 @@ pub(super) fn allow(server: &Server, verified: &Verified<'_>) -> Response<Body> 
 
 /// The header lines of an answer that lets a request pass.
 pub fn lines_of<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
+    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity_lines(server, identity))
+}
+
+/// The header lines that say who it is: every one that is configured.
+pub(super) fn identity_lines<'l>(
+    server: &'l Server,
+    identity: Identity<'l>,
+) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &server.identity_headers;
     let identity = [
         (&names.subject, identity.subject()),
@@ -99,6 +138,5 @@ pub fn lines_of<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator
         (&names.client_types, identity.client_types()),
         (&names.tenant, ""),
     ];
-    let identity = identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())));
-    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity)
+    identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())))
 }

@@ -30,7 +30,7 @@ pub(super) async fn answer(app: &App, server: &Server, caller: &Caller<'_, '_>, 
         },
     };
     app.metrics.count(outcome);
-    Reply { response: no_store(response), outcome: Some(outcome) }
+    Reply::about(outcome, no_store(response))
 }
 
 fn verified_json(verified: &Verified<'_>) -> Value {

@@ -18,14 +18,23 @@ fn envoy_keeps_the_contract() {
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
+    run(directory, configuration("envoy.yaml", &places(addresses)))
+}
+
+/// The addresses that a shipped configuration has, and what replaces them.
+pub(super) fn places(addresses: &Addresses) -> [(&'static str, String); 3] {
     let place = |address: SocketAddr| format!("address: {}, port_value: {} ", address.ip(), address.port());
-    let replaced = [
+    [
         ("address: 127.0.0.1, port_value: 8888 ", place(addresses.countersign)),
         ("address: 127.0.0.1, port_value: 8080 ", place(addresses.application)),
         ("address: 127.0.0.1, port_value: 8000 ", place(addresses.proxy)),
-    ];
+    ]
+}
+
+/// The command that runs it with this configuration.
+pub(super) fn run(directory: &Path, configuration: String) -> Command {
     let file = directory.join("envoy.yaml");
-    std::fs::write(&file, configuration("envoy.yaml", &replaced)).unwrap();
+    std::fs::write(&file, configuration).unwrap();
     // One thread, which has connections of its own; no memory shared with other Envoys.
     let mut command = Command::new(installed("envoy"));
     command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"]).arg(file);

@@ -41,7 +41,7 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     let issuer = Issuer::new("ES512");
     let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
         let Proxy { dialect, address_header, .. } = proxy;
-        let said = format!("dialect={}\nclient_address_header={address_header}", dialect.name());
+        let said = format!("{}\nclient_address_header={address_header}", dialect.option());
         let listen = format!("trusted_proxies=127.0.0.1\n{said}\n{listen}");
         let people = format!("key={}\njwt_username_claim=email", given::KEY);
         issuer.configuration(sandbox, ["off", "off", source], &listen)
@@ -157,12 +157,13 @@ impl Exchange {
 }
 
 impl Dialect {
-    /// Its name in `[listen]`.
-    fn name(self) -> &'static str {
+    /// What it takes in `[listen]`.
+    fn option(self) -> &'static str {
         match self {
-            Self::Nginx => "nginx",
-            Self::XForwarded => "x-forwarded",
-            Self::EnvoyPath => "envoy-path",
+            Self::Nginx => "dialect=nginx",
+            Self::XForwarded => "dialect=x-forwarded",
+            Self::EnvoyPath => "dialect=envoy-path",
+            Self::Grpc => "protocols=http/1.1, h2",
         }
     }
 
@@ -184,6 +185,7 @@ impl Dialect {
                 let path = question.target.strip_prefix("/auth").expect("a path below /auth");
                 (question.method.clone(), path.to_owned())
             }
+            Self::Grpc => (question.method.clone(), question.target.clone()),
         }
     }
 }

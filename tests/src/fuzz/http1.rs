@@ -36,12 +36,17 @@ pub fn http1(data: &[u8]) {
 }
 
 thread_local! {
-    static FRONT: Front = Front::new(&format!(
+    static FRONT: Front = Front::new(&configuration());
+    pub(super) static TOKEN: Vec<u8> = token();
+}
+
+/// One issuer, whose secret is known.
+pub(super) fn configuration() -> String {
+    format!(
         "[auth_jwt_fuzz]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n{}",
         URL_SAFE_NO_PAD.encode(SECRET),
         crate::binary::NO_BUDGETS
-    ));
-    static TOKEN: Vec<u8> = token();
+    )
 }
 
 /// The only token that the corpus has and that is good.

@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::time::timeout;
 
 use crate::{
@@ -67,16 +67,10 @@ impl<'c> Responder<'c> {
 
     /// Sends the head of an answer, and returns what is left.
     fn begin(&mut self, reply: &Reply) -> Option<Sending> {
-        let mut head = Response::new(());
-        *head.status_mut() = reply.response.status();
-        *head.headers_mut() = reply.response.headers().clone();
-        let body = reply.response.body();
-        if !body.is_empty() {
-            head.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
-        }
-        let is_whole = body.is_empty() || self.is_head;
-        let stream = self.send_head(head, is_whole)?;
-        (!is_whole).then(|| Sending { stream, body: body.clone() })
+        let (body, trailers) = (reply.response.body(), reply.trailers());
+        let is_whole = self.is_head || body.is_empty() && trailers.is_none();
+        let stream = self.send_head(reply.head(), is_whole)?;
+        (!is_whole).then(|| Sending { stream, body: body.clone(), trailers })
     }
 
     /// `None` if the client has taken its request back.
@@ -90,16 +84,21 @@ impl<'c> Responder<'c> {
     }
 }
 
-/// The body of an answer.
+/// What stands behind the head of an answer.
 struct Sending {
     stream: SendStream<Bytes>,
     body: Bytes,
+    trailers: Option<HeaderMap>,
 }
 
 impl Sending {
     /// Leaves all of it to h2. For what is small.
     fn at_once(mut self) {
-        let _gone = self.stream.send_data(self.body, true);
+        if self.stream.send_data(self.body, self.trailers.is_none()).is_ok()
+            && let Some(trailers) = self.trailers
+        {
+            let _gone = self.stream.send_trailers(trailers);
+        }
     }
 
     /// Sends it as the client takes it. Says whether it did.
@@ -112,10 +111,10 @@ impl Sending {
             };
             let Some(Ok(capacity)) = capacity else { return false };
             let piece = self.body.split_to(capacity.min(self.body.len()));
-            if self.stream.send_data(piece, self.body.is_empty()).is_err() {
+            if self.stream.send_data(piece, self.body.is_empty() && self.trailers.is_none()).is_err() {
                 return false;
             }
         }
-        true
+        self.trailers.take().is_none_or(|trailers| self.stream.send_trailers(trailers).is_ok())
     }
 }

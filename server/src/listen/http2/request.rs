@@ -1,6 +1,11 @@
 //! Requests of HTTP/2, as h2 has read them.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
@@ -68,27 +73,43 @@ pub(super) fn length(head: &Parts) -> Option<u64> {
     digits(head.headers.get(header::CONTENT_LENGTH)?.as_bytes())
 }
 
-/// The body of a request, as it comes.
-pub(super) struct Body {
-    pub(super) stream: RecvStream,
-    /// How long it is to be.
-    pub(super) length: Option<u64>,
-}
+/// What is left to be done for an answer.
+pub(super) type Finishing<'c> = Pin<Box<dyn Future<Output = ()> + 'c>>;
 
-/// Answers a request that has to wait: for its body, or for keys.
-pub(super) async fn finish(waiting: Waiting<'_>, body: Body, mut responder: Responder<'_>, limit: Duration) {
+/// Answers a request that may have to wait: for its body, or for keys. Nearly all calls
+/// of gRPC come with their body, wait for nothing, and are answered when this returns.
+pub(super) fn begin<'c>(
+    waiting: Waiting<'c>,
+    mut incoming: Incoming,
+    mut responder: Responder<'c>,
+    limit: Duration,
+    context: &mut Context<'_>,
+) -> Option<Finishing<'c>> {
     let received = match waiting.reads_body {
-        true => timeout(limit, receive(body, waiting.most_body())).await.unwrap_or(Err(Unreceived::Refused(BODY_TOO_SLOW))),
-        false => Ok(Bytes::new()),
+        true => incoming.poll(context),
+        false => Poll::Ready(Ok(Bytes::new())),
     };
-    let reply = match received {
-        Ok(body) => responder.unless_reset(waiting.answer(body)).await,
-        Err(Unreceived::Refused(malformed)) => Some(waiting.refuse(&malformed)),
-        Err(Unreceived::Gone) => None,
+    let waiting = match &received {
+        Poll::Ready(Ok(body)) => waiting.answer_call(body, &mut responder)?,
+        Poll::Ready(Err(_)) | Poll::Pending => waiting,
     };
-    if let Some(reply) = reply {
-        responder.finish(&reply, limit).await;
-    }
+    Some(Box::pin(async move {
+        let received = match received {
+            Poll::Ready(received) => received,
+            Poll::Pending => {
+                let whole = timeout(limit, poll_fn(|context| incoming.poll(context))).await;
+                whole.unwrap_or(Err(Unreceived::Refused(BODY_TOO_SLOW)))
+            }
+        };
+        let reply = match received {
+            Ok(body) => responder.unless_reset(waiting.answer(body)).await,
+            Err(Unreceived::Refused(malformed)) => Some(waiting.refuse(&malformed)),
+            Err(Unreceived::Gone) => None,
+        };
+        if let Some(reply) = reply {
+            responder.finish(&reply, limit).await;
+        }
+    }))
 }
 
 /// Why a body was not received.
@@ -99,27 +120,48 @@ enum Unreceived {
     Refused(Malformed),
 }
 
-/// Receives a body, unless it says itself that it is too long.
-async fn receive(body: Body, most: usize) -> Result<Bytes, Unreceived> {
-    let Body { stream: mut body, length } = body;
-    if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
-        return Err(Unreceived::Refused(Malformed::body_too_large(most)));
+/// A body on its way.
+pub(super) struct Incoming {
+    stream: RecvStream,
+    /// How long it says that it is.
+    length: Option<u64>,
+    most: usize,
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Incoming {
+    /// One of which nothing has come.
+    pub(super) fn new(stream: RecvStream, length: Option<u64>, most: usize) -> Self {
+        Self { stream, length, most, first: Bytes::new(), rest: BytesMut::new() }
     }
-    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-    while let Some(piece) = body.data().await {
-        let piece = piece.map_err(|_| Unreceived::Gone)?;
-        if first.len() + rest.len() + piece.len() > most {
-            return Err(Unreceived::Refused(Malformed::body_too_large(most)));
+
+    /// Receives what there is of it, and returns it when that is all.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Unreceived>> {
+        if self.length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.most)) {
+            return Poll::Ready(Err(Unreceived::Refused(Malformed::body_too_large(self.most))));
         }
-        body.flow_control().release_capacity(piece.len()).map_err(|_| Unreceived::Gone)?;
-        match first.is_empty() {
-            true => first = piece,
-            false => rest.extend_from_slice(&piece),
+        while let Some(piece) = ready!(self.stream.poll_data(context)) {
+            if let Err(unreceived) = piece.map_err(|_| Unreceived::Gone).and_then(|piece| self.add(piece)) {
+                return Poll::Ready(Err(unreceived));
+            }
         }
+        // Most bodies come in one piece, which need not be copied.
+        Poll::Ready(Ok(match self.rest.is_empty() {
+            true => self.first.clone(),
+            false => [&*self.first, &self.rest].concat().into(),
+        }))
     }
-    // Most bodies come in one piece, which need not be copied.
-    match rest.is_empty() {
-        true => Ok(first),
-        false => Ok([first, rest.freeze()].concat().into()),
+
+    fn add(&mut self, piece: Bytes) -> Result<(), Unreceived> {
+        if self.first.len() + self.rest.len() + piece.len() > self.most {
+            return Err(Unreceived::Refused(Malformed::body_too_large(self.most)));
+        }
+        self.stream.flow_control().release_capacity(piece.len()).map_err(|_| Unreceived::Gone)?;
+        match self.first.is_empty() {
+            true => self.first = piece,
+            false => self.rest.extend_from_slice(&piece),
+        }
+        Ok(())
     }
 }

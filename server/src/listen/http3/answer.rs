@@ -1,6 +1,6 @@
 //! Answers of HTTP/3, as the bytes of a stream.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{frame, qpack};
 use crate::{clock, http::with_date, listen::exchange::Answers, routes::Reply};
@@ -13,7 +13,7 @@ pub(super) struct Writer<'o> {
 
 impl Answers for Writer<'_> {
     fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
-        self.section(status, lines, 0);
+        self.section(status, lines);
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -28,25 +28,34 @@ impl<'o> Writer<'o> {
 
     /// Writes an answer.
     pub(super) fn write(&mut self, reply: &Reply) {
-        let (response, body) = (&reply.response, reply.response.body());
-        let lines = response.headers().iter().map(|(name, value)| (name, HeaderValue::as_bytes(value)));
-        self.section(response.status(), lines, body.len());
-        if !body.is_empty() && !self.is_head {
+        let (head, body) = (reply.head(), reply.response.body());
+        self.section(head.status(), lines(head.headers()));
+        if self.is_head {
+            return;
+        }
+        if !body.is_empty() {
             frame::data(self.out, body.len());
             self.out.extend_from_slice(body);
         }
+        if let Some(trailers) = reply.trailers() {
+            frame::headers(self.out, |out| {
+                qpack::prefix(out);
+                lines(&trailers).for_each(|(name, value)| qpack::field(out, name.as_str(), value));
+            });
+        }
     }
 
-    fn section<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>, length: usize) {
+    fn section<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
         frame::headers(self.out, |out| {
             qpack::status(out, status);
             for (name, value) in lines {
                 qpack::field(out, name.as_str(), value);
             }
-            if length > 0 {
-                qpack::field(out, header::CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
-            }
             with_date(clock::now(), |date| qpack::field(out, header::DATE.as_str(), date.as_bytes()));
         });
     }
+}
+
+fn lines(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+    headers.iter().map(|(name, value)| (name, value.as_bytes()))
 }

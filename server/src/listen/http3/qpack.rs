@@ -12,7 +12,7 @@ mod integer;
 mod table;
 
 pub use decode::{Room, Section, Unread};
-pub use encode::{field, status};
+pub use encode::{field, prefix, status};
 pub use instruction::{DecoderStream, check_encoder};
 
 #[cfg(test)]

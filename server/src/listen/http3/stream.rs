@@ -1,6 +1,6 @@
 //! One request and its answer: from the pieces of a stream to the bytes that are sent.
 
-use std::{pin::Pin, time::Duration};
+use std::{mem, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 
@@ -74,7 +74,7 @@ impl<'c> Stream<'c> {
 
     /// The request, if its body is to come.
     pub(super) fn take_waiting(&mut self) -> Option<Waiting<'c>> {
-        match std::mem::replace(&mut self.state, State::Answering) {
+        match mem::replace(&mut self.state, State::Answering) {
             State::Body { waiting, .. } => Some(waiting),
             other => {
                 self.state = other;
@@ -86,7 +86,7 @@ impl<'c> Stream<'c> {
     /// What is not sent of the answer.
     pub(super) fn take_unsent(&mut self) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::Sending(unsent) => Some(std::mem::take(unsent)),
+            State::Sending(unsent) => Some(mem::take(unsent)),
             _ => None,
         }
     }
@@ -116,14 +116,20 @@ impl<'c> Stream<'c> {
             return Ok(Step::More);
         }
         self.frames.end()?;
-        self.finish()
+        self.finish(answer)
     }
 
     /// The request is all there.
-    fn finish(&mut self) -> Result<Step<'c>, Fault> {
-        match std::mem::replace(&mut self.state, State::Answering) {
+    fn finish(&mut self, answer: &mut Vec<u8>) -> Result<Step<'c>, Fault> {
+        match mem::replace(&mut self.state, State::Answering) {
             State::Body { body, length: Some(length), .. } if length != body.len() as u64 => Err(LENGTH),
-            State::Body { waiting, body, .. } => Ok(Step::Waits(Box::pin(waiting.answer(body.into())))),
+            State::Body { waiting, body, .. } => {
+                let body = body.into();
+                Ok(match waiting.answer_call(&body, &mut Writer::new(answer, self.is_head)) {
+                    None => Step::Answered,
+                    Some(waiting) => Step::Waits(Box::pin(waiting.answer(body))),
+                })
+            }
             other => {
                 self.state = other;
                 Ok(Step::More)
@@ -183,7 +189,7 @@ fn take_body<'c>(state: &mut State<'c>, data: &[u8], is_head: bool, answer: &mut
         body.extend_from_slice(data);
         return Ok(None);
     }
-    if let State::Body { waiting, .. } = std::mem::replace(state, State::Answering) {
+    if let State::Body { waiting, .. } = mem::replace(state, State::Answering) {
         Writer::new(answer, is_head).write(&waiting.refuse(&Malformed::body_too_large(most)));
     }
     Ok(Some(Step::Answered))

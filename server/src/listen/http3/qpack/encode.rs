@@ -8,12 +8,16 @@ use super::{
     table::{self, Found},
 };
 
+/// Appends what a field section begins with: that it needs no dynamic table.
+pub fn prefix(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0, 0]);
+}
+
 /// Appends the beginning of an answer's field section: its prefix and `:status`.
 pub fn status(out: &mut Vec<u8>, status: StatusCode) {
     /// The first of the lines with that name.
     const STATUS: usize = 24;
-    const NO_DYNAMIC_TABLE: [u8; 2] = [0, 0];
-    out.extend_from_slice(&NO_DYNAMIC_TABLE);
+    prefix(out);
     match indexed(status) {
         Some(index) => line_of_table(out, index),
         None => {

@@ -1,0 +1,5 @@
+//! What Envoy asks over gRPC: read as prost reads it, and answered.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_tests::fuzz::check_request(data));

@@ -1,0 +1,84 @@
+//! `envoy.service.auth.v3.CheckResponse`: what a proxy is answered.
+
+use countersign_engine::Claims;
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::Value;
+
+use super::{
+    Code,
+    protobuf::{put_bytes, put_double, put_message, put_number},
+};
+
+/// `HeaderValueOption.append_action`: whatever stands there is replaced.
+const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
+/// The greatest of the numbers up to which a double has every whole one.
+const EXACT: u64 = 1 << 53;
+
+/// Whoever asks may pass: with these header lines, and without those.
+pub fn put_allowed<'l>(
+    out: &mut Vec<u8>,
+    lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    removed: impl Iterator<Item = &'l [u8]>,
+) {
+    put_message(out, 1, |_| {});
+    put_message(out, 3, |out| {
+        lines.for_each(|(name, value)| put_header(out, name, value));
+        removed.for_each(|name| put_bytes(out, 5, name));
+    });
+}
+
+/// Whoever asks may not, and is answered with this status and these header lines.
+pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    let code = if status == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::PermissionDenied };
+    put_message(out, 1, |out| put_number(out, 1, code as u64));
+    put_message(out, 2, |out| {
+        put_message(out, 1, |out| put_number(out, 1, status.as_u16().into()));
+        headers.iter().for_each(|(name, value)| put_header(out, name, value.as_bytes()));
+    });
+}
+
+fn put_header(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    put_message(out, 2, |out| {
+        put_message(out, 1, |out| {
+            put_bytes(out, 1, name.as_str().as_bytes());
+            put_bytes(out, 2, value);
+        });
+        put_number(out, 3, OVERWRITE_IF_EXISTS_OR_ADD);
+    });
+}
+
+/// Metadata for what comes behind the proxy's filter: of these claims those that a
+/// token has.
+pub fn put_metadata(out: &mut Vec<u8>, names: &[String], claims: Claims<'_>) {
+    let claims: Value = serde_json::from_slice(&claims.json()).unwrap_or_default();
+    let named = names.iter().filter_map(|name| Some((name, claims.get(name)?)));
+    put_message(out, 4, |out| put_struct(out, named));
+}
+
+/// `google.protobuf.Struct`.
+fn put_struct<'v>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'v String, &'v Value)>) {
+    for (name, value) in members {
+        put_message(out, 1, |out| {
+            put_bytes(out, 1, name.as_bytes());
+            put_message(out, 2, |out| put_value(out, value));
+        });
+    }
+}
+
+/// `google.protobuf.Value`. Its numbers are doubles: one that a double would change is
+/// a string of its digits, since an identifier that is off by one is somebody else's.
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => put_number(out, 1, 0),
+        Value::Number(number) => match number.as_i128() {
+            Some(whole) if whole.unsigned_abs() > EXACT.into() => put_bytes(out, 3, whole.to_string().as_bytes()),
+            _ => put_double(out, 2, number.as_f64().unwrap_or_default()),
+        },
+        Value::String(text) => put_bytes(out, 3, text.as_bytes()),
+        Value::Bool(is_so) => put_number(out, 4, u64::from(*is_so)),
+        Value::Object(members) => put_message(out, 5, |out| put_struct(out, members.iter())),
+        Value::Array(elements) => put_message(out, 6, |out| {
+            elements.iter().for_each(|element| put_message(out, 1, |out| put_value(out, element)));
+        }),
+    }
+}

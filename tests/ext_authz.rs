@@ -1,0 +1,209 @@
+//! Questions over gRPC, within the process: that we read them as prost does, and that
+//! answering one takes no more memory than the answer.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use countersign_server::{
+    admission::{Gate, Peer},
+    config::Limits,
+    grpc::check_request::CheckRequest,
+    metrics::Event,
+    routes::{Reply, Route, Said, call},
+};
+use countersign_tests::{
+    engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
+    front,
+    fuzz::assert_same,
+    grpc::{self, Told, framed, question, question_with_map},
+};
+use envoy_types::pb::{
+    envoy::{
+        config::core::v3::{Address, HeaderMap, HeaderValue, Pipe, SocketAddress, address::Address as Kind},
+        service::auth::v3::{
+            self as envoy, AttributeContext,
+            attribute_context::{HttpRequest, Peer as Source, Request},
+        },
+    },
+    google::protobuf::Timestamp,
+};
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+
+/// The system's allocator, counting what the calling thread asks it for.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed on to the system's allocator unchanged, which keeps
+// the contract; counting touches a thread-local cell without a destructor and
+// allocates nothing.
+#[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `alloc` above, and so from the system.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The header lines that a browser sends through a proxy.
+const USUAL: [(&str, &str); 14] = [
+    (":authority", "shop.example"),
+    (":method", "GET"),
+    (":path", "/page?x=1"),
+    (":scheme", "https"),
+    ("accept", "text/html,application/xhtml+xml"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("accept-language", "en"),
+    ("cookie", "a=b; c=d"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
+    ("x-auth-user", "root"),
+    ("x-auth-tenant", "root"),
+    ("x-forwarded-for", "203.0.113.9"),
+    ("x-forwarded-proto", "https"),
+    ("x-request-id", "b7d7a8e2-61d8-4f31-9f7e-2a3c0d5a7c55"),
+];
+
+/// How often memory is asked for on the way from a question to its answer, whether the
+/// token was known, and the answer.
+fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
+    let app = front::app(&format!(
+        "[auth_jwt_test]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n\
+         [listen]\ntrusted_proxies=192.0.2.0/24\n",
+        URL_SAFE_NO_PAD.encode(SECRET)
+    ));
+    let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let peer = Peer { gate: &gate, address, listener: 0, certificate: None };
+    let body = Bytes::from(framed(&envoy.encode_to_vec()));
+    let ask = || -> Reply {
+        match call(&app, peer, Route::Check, &body, &mut None) {
+            Said::Now(reply) => reply,
+            Said::Later(_) => panic!("the key is known"),
+        }
+    };
+    // The thread's own memory is taken with the first, and the second finds the token.
+    drop((ask(), ask()));
+    let (known, before) = (app.metrics.noted(Event::Remembered), COUNT.get());
+    let reply = ask();
+    let (count, is_known) = (COUNT.get() - before, app.metrics.noted(Event::Remembered) > known);
+    (count, is_known, Told::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()))
+}
+
+#[test]
+fn a_remembered_token_takes_the_memory_of_its_answer_alone() {
+    let authorization = format!("Bearer {}", token(HEADER, claims("")));
+    let lines = [&USUAL[..], &[("authorization", &authorization), ("x_auth_user", "root")]].concat();
+    for envoy in [question(&lines), question_with_map(&lines)] {
+        let (count, is_known, told) = count_of(&grpc::from(envoy, "203.0.113.9", ""));
+        assert_eq!((told.status, told.removed.contains(&"x_auth_user".to_owned())), (200, true));
+        assert_eq!((is_known, count), (true, 1), "{told:?}");
+    }
+}
+
+#[test]
+fn a_refusal_takes_the_memory_of_that_by_auth_and_of_its_answer() {
+    for authorization in ["Bearer abc", "Basic abc", ""] {
+        let lines = [&USUAL[..], &[("authorization", authorization)]].concat();
+        let (count, _, told) = count_of(&question(&lines));
+        assert_eq!(told.status, 401);
+        // Two are those of a map of header lines.
+        assert_eq!(count, 3, "{told:?}");
+    }
+}
+
+/// Texts as they are met, and such as are not.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![".{0,12}", Just(String::new()), "[a-z-]{1,20}", Just("authorization".to_owned()), "x{120,300}"]
+}
+
+fn line() -> impl Strategy<Value = HeaderValue> {
+    let value = prop_oneof![
+        text().prop_map(|value| (value, Vec::new())),
+        vec(any::<u8>(), 0..20).prop_map(|raw_value| (String::new(), raw_value))
+    ];
+    (text(), value).prop_map(|(key, (value, raw_value))| HeaderValue { key, value, raw_value })
+}
+
+fn http() -> impl Strategy<Value = HttpRequest> {
+    let texts = (text(), text(), text(), text(), text());
+    let headers = proptest::collection::hash_map(text(), text(), 0..5);
+    let header_map = option::of(vec(line(), 0..8).prop_map(|headers| HeaderMap { headers }));
+    // What we do not read.
+    let others = (any::<i64>(), text(), vec(any::<u8>(), 0..30));
+    (texts, headers, header_map, others).prop_map(|(texts, headers, header_map, (size, protocol, raw_body))| {
+        let (id, method, path, host, scheme) = texts;
+        HttpRequest { id, method, path, host, scheme, headers, header_map, size, protocol, raw_body, ..HttpRequest::default() }
+    })
+}
+
+fn peer() -> impl Strategy<Value = Source> {
+    let socket = (text(), any::<i32>())
+        .prop_map(|(address, protocol)| Kind::SocketAddress(SocketAddress { address, protocol, ..SocketAddress::default() }));
+    let pipe = (text(), any::<u32>()).prop_map(|(path, mode)| Kind::Pipe(Pipe { path, mode }));
+    let address = option::of(option::of(prop_oneof![socket, pipe]).prop_map(|address| Address { address }));
+    let labels = proptest::collection::hash_map(text(), text(), 0..3);
+    (address, text(), labels, text(), text()).prop_map(|(address, service, labels, principal, certificate)| Source {
+        address,
+        service,
+        labels,
+        principal,
+        certificate,
+    })
+}
+
+fn questions() -> impl Strategy<Value = envoy::CheckRequest> {
+    let time = option::of((any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }));
+    let request = (time, option::of(http())).prop_map(|(time, http)| Request { time, http });
+    let extensions = proptest::collection::hash_map(text(), text(), 0..3);
+    let attributes = (option::of(peer()), option::of(peer()), option::of(request), extensions);
+    let attributes = attributes.prop_map(|(source, destination, request, context_extensions)| AttributeContext {
+        source,
+        destination,
+        request,
+        context_extensions,
+        ..AttributeContext::default()
+    });
+    option::of(attributes).prop_map(|attributes| envoy::CheckRequest { attributes })
+}
+
+proptest! {
+    #[test]
+    fn every_question_that_prost_writes_is_read_as_prost_reads_it(question in questions()) {
+        let bytes = question.encode_to_vec();
+        assert_same(&CheckRequest::read(&bytes).unwrap(), &question);
+    }
+
+    #[test]
+    fn a_question_that_was_damaged_is_refused_or_read_as_prost_reads_it(
+        question in questions(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = question.encode_to_vec();
+        for (place, byte) in damage {
+            if !bytes.is_empty() {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+        }
+        if let (Ok(ours), Ok(theirs)) = (CheckRequest::read(&bytes), envoy::CheckRequest::decode(&*bytes)) {
+            assert_same(&ours, &theirs);
+        }
+    }
+}

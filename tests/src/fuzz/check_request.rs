@@ -1,0 +1,84 @@
+//! Questions over gRPC: what we make of any bytes is what prost makes of them, which
+//! reads every field of Envoy's description, and the answer is one.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use countersign_server::{
+    admission::{Gate, Peer},
+    app::App,
+    config::Limits,
+    grpc::check_request::{CheckRequest, Header},
+    routes::{Route, Said, call},
+};
+use envoy_types::pb::envoy::{
+    config::core::v3::address,
+    service::auth::v3::{self as envoy, attribute_context::HttpRequest},
+};
+use prost::Message as _;
+
+use super::http1::{TOKEN, configuration};
+use crate::{
+    front::{self, CLIENT},
+    grpc::{Told, framed},
+};
+
+/// Any bytes as a question of a proxy.
+pub fn check_request(data: &[u8]) {
+    if let (Ok(ours), Ok(theirs)) = (CheckRequest::read(data), envoy::CheckRequest::decode(data)) {
+        assert_same(&ours, &theirs);
+    }
+    let told = answer(data);
+    assert!([None, Some(200), Some(401)].contains(&told.as_ref().map(|told| told.status)), "{told:?}");
+    assert_eq!(told.is_some(), CheckRequest::read(data).is_ok(), "a question that is one is answered");
+    let has_token = TOKEN.with(|token| data.windows(token.len()).any(|window| window == token));
+    assert!(has_token || told.is_none_or(|told| told.status == 401), "an identity for no token");
+}
+
+/// Checks that two readers understand a question alike.
+pub fn assert_same(ours: &CheckRequest<'_>, theirs: &envoy::CheckRequest) {
+    let attributes = theirs.attributes.clone().unwrap_or_default();
+    let source = attributes.source.unwrap_or_default();
+    let address = match source.address.and_then(|address| address.address) {
+        Some(address::Address::SocketAddress(socket)) => socket.address,
+        _ => String::new(),
+    };
+    assert_eq!(ours.source.unwrap_or_default(), address.as_bytes());
+    assert_eq!(ours.certificate, source.certificate.as_bytes());
+    let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+    let texts = [&http.id, &http.method, &http.path, &http.host, &http.scheme];
+    assert_eq!([ours.id, ours.method, ours.path, ours.host, ours.scheme], texts.map(|text| text.as_bytes()));
+    assert_same_headers(ours, &http);
+}
+
+fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
+    let listed = http.header_map.iter().flat_map(|map| &map.headers);
+    let listed: Vec<_> = listed.map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat())).collect();
+    let lines: Vec<_> = ours.headers().map(|Header { name, value }| (name, value.to_vec())).collect();
+    let (mapped, behind) = lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
+    assert_eq!(behind, listed);
+    // Of those that are in a map twice, which we count twice, others take the last.
+    let last: HashMap<_, _> = mapped.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+    let theirs: HashMap<_, _> = http.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    assert_eq!(last, theirs);
+}
+
+/// What somebody is told whom nobody trusts; `None` if there is no answer but a fault.
+fn answer(question: &[u8]) -> Option<Told> {
+    thread_local! {
+        static APP: Arc<App> = front::app(&configuration());
+        static GATE: Gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+    }
+    let body = Bytes::from(framed(question));
+    let reply = APP.with(|app| {
+        GATE.with(|gate| {
+            let peer = Peer { gate, address: CLIENT, listener: 0, certificate: None };
+            match call(app, peer, Route::Check, &body, None) {
+                Said::Now(reply) => reply,
+                Said::Later(_) => panic!("there is nobody to be asked for keys"),
+            }
+        })
+    });
+    let answer = || envoy::CheckResponse::decode(&reply.response.body()[5..]).expect("an answer is one");
+    reply.is_message.then(|| Told::of(answer()))
+}
