@@ -93,7 +93,7 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
     let peer = Peer { gate: &gate, address, listener: 0, certificate: None };
     let body = Bytes::from(framed(&envoy.encode_to_vec()));
     let ask = || -> Reply {
-        match call(&app, peer, Route::Check, &body, &mut None) {
+        match call(&app, peer, Route::Check, &body, None) {
             Said::Now(reply) => reply,
             Said::Later(_) => panic!("the key is known"),
         }
