@@ -126,7 +126,10 @@ pub fn lines_of<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator
 }
 
 /// The header lines that say who it is: every one that is configured.
-pub(super) fn identity_lines<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
+pub(super) fn identity_lines<'l>(
+    server: &'l Server,
+    identity: Identity<'l>,
+) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
     let names = &server.identity_headers;
     let identity = [
         (&names.subject, identity.subject()),
