@@ -186,3 +186,23 @@ fn our_settings_come_first_and_allow_no_dynamic_table() {
     assert_eq!(usize::from(bytes[2]) + 3, length, "nothing else");
     assert_eq!(client.ask(&question()).unwrap().status, 200);
 }
+
+#[test]
+fn grpc_travels_by_http_3_too_with_its_status_behind_the_message() {
+    let given = Given::new();
+    let server = given.serve("");
+    let client = given.connect(&server);
+    let lines = [("content-type", "application/grpc"), ("te", "trailers")];
+    let health = [request("POST", "/grpc.health.v1.Health/Check", &lines), frame(0, &[0; 5])].concat();
+    let answer = client.ask(&health).unwrap();
+    assert_eq!((answer.status, answer.line("content-type")), (200, Some("application/grpc")));
+    assert_eq!(answer.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1], "one message: it serves");
+    let (mut send, mut receive) = client.open(&health);
+    send.finish().unwrap();
+    let bytes = client.wait(receive.read_to_end(1 << 16)).unwrap();
+    let last = bytes.windows(11).position(|name| name == b"grpc-status").unwrap();
+    // Its value is a text of one character.
+    assert_eq!(bytes[last + 11..], [1, b'0']);
+    let unknown = [request("POST", "/grpc.health.v1.Health/List", &lines), frame(0, &[0; 5])].concat();
+    assert_eq!(client.ask(&unknown).unwrap().line("grpc-status"), Some("12"));
+}
