@@ -71,9 +71,6 @@ pub struct Place {
     pub keys: Keys,
 }
 
-/// How often in a row datagrams are received before connections have their turn.
-const TURN: usize = 4;
-
 impl Endpoint {
     /// An endpoint on the thread that calls.
     ///
@@ -106,14 +103,13 @@ impl Endpoint {
 
     fn poll(&mut self, receiver: &mut Receiver, context: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
-        for _ in 0..TURN {
-            match receiver.poll(&shared.socket, context, |datagram| self.take(datagram)) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                // Somebody could not be reached that we have sent to.
-                Poll::Ready(Err(error)) => tracing::debug!("receiving over UDP: {error}"),
-            }
+        match receiver.poll(&shared.socket, context, |datagram| self.take(datagram)) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) => {}
+            // Somebody could not be reached that we have sent to.
+            Poll::Ready(Err(error)) => tracing::debug!("receiving over UDP: {error}"),
         }
+        // It is the turn of the connections.
         context.waker().wake_by_ref();
         Poll::Pending
     }

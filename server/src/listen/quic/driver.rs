@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     future::Future as _,
     io,
     pin::Pin,
@@ -17,16 +18,23 @@ use tokio::time::{Sleep, sleep_until};
 use super::Shared;
 use crate::clock;
 
-/// What has come for a connection and was not taken yet.
+/// The datagrams that have come for a connection and were not taken yet.
 #[derive(Default)]
 pub(super) struct Inbox {
-    events: RefCell<Vec<ConnectionEvent>>,
+    datagrams: RefCell<VecDeque<ConnectionEvent>>,
     waker: RefCell<Option<Waker>>,
 }
 
+/// The most datagrams that wait for one connection: twice what its windows allow. More
+/// are lost, by which whoever sends them learns to send less.
+const MOST_WAITING: usize = 512;
+
 impl Inbox {
-    pub(super) fn put(&self, event: ConnectionEvent) {
-        self.events.borrow_mut().push(event);
+    pub(super) fn put(&self, datagram: ConnectionEvent) {
+        let mut datagrams = self.datagrams.borrow_mut();
+        if datagrams.len() < MOST_WAITING {
+            datagrams.push_back(datagram);
+        }
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -53,8 +61,10 @@ struct Unsent {
     writable: Pin<Box<dyn Future<Output = io::Result<()>>>>,
 }
 
-/// The datagrams that are sent before it is the turn of another connection of the thread.
-const TURN: usize = 64;
+/// The datagrams that are taken, and those that are sent, before it is the turn of another
+/// connection of the thread: whoever sends as fast as it can is not to hold up others.
+const TAKEN: usize = 16;
+const SENT: usize = 64;
 
 impl Driver {
     pub(super) fn new(shared: Rc<Shared>, handle: ConnectionHandle, connection: Connection, inbox: Rc<Inbox>) -> Self {
@@ -66,12 +76,13 @@ impl Driver {
     /// Takes what has come, and what its timers say.
     pub(crate) fn poll_in(&mut self, context: &Context<'_>) {
         self.inbox.waker.replace(Some(context.waker().clone()));
-        let mut events = self.inbox.events.take();
-        for event in events.drain(..) {
-            self.connection.handle_event(event);
+        let mut datagrams = self.inbox.datagrams.borrow_mut();
+        let taken = datagrams.len().min(TAKEN);
+        datagrams.drain(..taken).for_each(|datagram| self.connection.handle_event(datagram));
+        if !datagrams.is_empty() {
+            context.waker().wake_by_ref();
         }
-        // Nothing can have come in the meantime: the memory is used again.
-        self.inbox.events.replace(events);
+        drop(datagrams);
         let now = clock::instant();
         if self.connection.poll_timeout().is_some_and(|due| due <= now) {
             self.connection.handle_timeout(now);
@@ -107,7 +118,7 @@ impl Driver {
         let now = clock::instant();
         let mut memory = self.shared.memory.borrow_mut();
         let mut sent = 0;
-        while sent < TURN {
+        while sent < SENT {
             memory.clear();
             let Some(transmit) = self.connection.poll_transmit(now, self.shared.socket.segments(), &mut memory) else { return };
             sent += transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size));
