@@ -226,7 +226,7 @@ fn answer(head: &::http::Response<()>, body: Vec<u8>) -> Response {
 }
 
 /// Where the connections of all clients go on while no test waits for them.
-fn runtime() -> &'static Handle {
+pub(crate) fn runtime() -> &'static Handle {
     static RUNTIME: OnceLock<Handle> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,12 +18,9 @@ use countersign_server::listen::http3::{
 use quinn::{
     Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
-use tokio::{
-    runtime::{Builder, Handle},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use crate::tls;
+use crate::{client::runtime, tls};
 
 /// A client with one connection.
 pub struct Client {
@@ -120,17 +117,6 @@ impl Client {
             error => panic!("{error}"),
         }
     }
-}
-
-/// Where connections go on while no test waits for them.
-fn runtime() -> &'static Handle {
-    static RUNTIME: OnceLock<Handle> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let handle = runtime.handle().clone();
-        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-        handle
-    })
 }
 
 fn wait_for<F: Future>(future: F) -> F::Output {

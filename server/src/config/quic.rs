@@ -31,7 +31,7 @@ impl PartialEq for Quic {
 const RETRY_ABOVE: usize = 256;
 /// As much as the keys are long that are made from it.
 const LEAST_SECRET: usize = 32;
-const MOST_SECRET: u64 = 4096;
+const MOST_SECRET: usize = 4096;
 
 impl Quic {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
@@ -54,10 +54,10 @@ impl Quic {
 fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
     let mut secret = Vec::new();
     let opened = open_regular(file).map_err(|error| error.to_string())?;
-    opened.take(MOST_SECRET + 1).read_to_end(&mut secret).map_err(|error| error.to_string())?;
+    opened.take(MOST_SECRET as u64 + 1).read_to_end(&mut secret).map_err(|error| error.to_string())?;
     let length = secret.trim_ascii().len();
     match length {
-        _ if secret.len() > 4096 => Err(format!("it has more than {MOST_SECRET} bytes")),
+        _ if secret.len() > MOST_SECRET => Err(format!("it has more than {MOST_SECRET} bytes")),
         0..LEAST_SECRET => Err(format!("it has {length} bytes, and {LEAST_SECRET} are the least")),
         _ => Ok(secret.trim_ascii().into()),
     }

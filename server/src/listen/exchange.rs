@@ -12,6 +12,7 @@ use crate::{
     config::{Listener, Server},
     grpc::{self, Fault},
     http::{Fields, Malformed},
+    metrics::Outcome,
     requests::{Answered, Asking, Line},
     routes::{self, Decision, Reply, Route, Said},
     worker::Local,
@@ -129,7 +130,7 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
         let (outcome, status) = match routes::decide(&self.link.local.app, self.server, self.listener, &caller, self.head) {
             Decision::Allowed(verified) => {
                 answers.bare(StatusCode::OK, routes::lines_of(self.server, verified.identity()));
-                (Some(crate::metrics::Outcome::Verified), StatusCode::OK)
+                (Some(Outcome::Verified), StatusCode::OK)
             }
             Decision::Answered(reply) => {
                 answers.reply(&reply);

@@ -8,15 +8,14 @@ use countersign_tests::{
 use quinn::VarInt;
 
 use super::{Given, question};
+use crate::hardening::kilobytes;
 
 const REQUEST_CANCELLED: u32 = 0x10c;
 const EXCESSIVE_LOAD: u64 = 0x107;
 
 /// What the server occupies, in KiB.
 fn memory(server: &Server<'_>) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    kilobytes(server, "VmRSS")
 }
 
 /// h3 0.0.8 panics where a request has more lines than its header map can hold.
@@ -27,9 +26,9 @@ fn more_lines_than_a_header_map_can_hold_are_refused() {
     let client = given.connect(&server);
     let many: Vec<_> = (0..101).map(|_| ("a", "")).collect();
     assert_eq!(client.ask(&request("GET", "/auth", &many)).unwrap().status, 431);
-    // Two bytes each, so that they fit into what may be sent of one frame.
+    // One byte each, so that they fit into what may be sent of one frame.
     let mut section = vec![0, 0];
-    section.extend(std::iter::repeat_n([0xc0 | 4; 1], 30_000).flatten());
+    section.extend(std::iter::repeat_n(0xc0 | 4, 30_000));
     assert_eq!(client.ask(&frame(0x1, &section)).unwrap().status, 431);
     let long = "x".repeat(33_000);
     assert_eq!(client.ask(&request("GET", "/auth", &[("x-long", &long)])).unwrap().status, 431);
