@@ -38,7 +38,7 @@ use self::{
 use super::{
     exchange::{self, Asked, Begun, Link},
     stream::Stream,
-    watch::{TooLate, Watch},
+    watch::{TICK, TooLate, Watch},
 };
 use crate::clock::Stopwatch;
 
@@ -244,7 +244,8 @@ impl Connection<'_> {
 
     /// Nothing was heard for a while.
     fn stay_idle(&mut self) {
-        let is_over = self.idle.elapsed() >= self.link.local.patience.idle || self.watch.is_draining();
+        // Sweeps are rarely exact.
+        let is_over = self.idle.elapsed() + TICK >= self.link.local.patience.idle || self.watch.is_draining();
         if is_over || self.pings.send_ping(Ping::opaque()).is_err() {
             self.leave();
         } else {
