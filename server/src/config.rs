@@ -2,6 +2,7 @@
 //! types, bounds and every mistake named at its place.
 
 mod clients;
+mod database;
 mod ext_authz;
 mod ini;
 mod issuer;
@@ -9,6 +10,7 @@ mod keys;
 mod limits;
 mod listener;
 mod log;
+mod login;
 pub mod options;
 mod problem;
 mod protocols;
@@ -21,21 +23,23 @@ mod server;
 mod tls;
 mod toml;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 pub use clients::{ApiClients, hashed};
+pub use database::{Database, DatabasePlace, DatabaseUrl};
 pub use ext_authz::ExtAuthz;
 pub use issuer::{ClientType, IssuerSection};
 pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
 pub use limits::{Limits, Patience};
 pub use listener::{Listener, Place, Serves};
 pub use log::{Log, LogFormat, LoggedRequests};
+pub use login::Login;
 pub use problem::{Problem, Problems};
 pub use protocols::Protocols;
 pub use quic::Quic;
 pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
-pub use server::{IdentityHeaders, Server};
+pub use server::{IdentityHeaders, Provider, Server};
 pub use tls::{Authorities, Clients, Part, TlsFiles};
 
 /// A configuration that can be run.
@@ -45,6 +49,8 @@ pub struct Config {
     pub server: Server,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,
+    /// `[database]`.
+    pub database: Database,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
     /// What looks like a slip but need not be one.
@@ -67,15 +73,17 @@ impl Config {
     pub fn from_raw(raw: Raw) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
-        let server = Server::read(&raw.sections, &mut problems, &mut warnings);
+        let mut server = Server::read(&raw.sections, &mut problems, &mut warnings);
         let issuers = issuer::read_all(&raw.sections, server.listeners[0].tls.is_some(), &mut problems, &mut warnings);
+        server.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
+        let database = Database::read(&raw.sections, &mut problems);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
-        if problems.is_empty() { Ok(Self { server, issuers, revocation, warnings }) } else { Err(Problems(problems)) }
+        if problems.is_empty() { Ok(Self { server, issuers, database, revocation, warnings }) } else { Err(Problems(problems)) }
     }
 
     /// The section that signs our own tokens, if any section is configured.
     #[must_use]
     pub fn signing(&self) -> Option<&IssuerSection> {
-        self.issuers.iter().find(|section| section.sign)
+        self.server.signing.as_deref()
     }
 }
