@@ -2,6 +2,7 @@
 
 mod check;
 mod corpus;
+mod database;
 mod jws;
 mod keys;
 mod serve;
@@ -52,6 +53,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Token(command)) => token::run(&place, command),
         Some(Command::Jws(command)) => jws::run(&command),
         Some(Command::Keys(command)) => keys::run(&place, command),
+        Some(Command::Database(command)) => database::run(&place, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     config::{ClientType, Config, Serves},
     issue::{self, Lifetime, TokenRequest},
     reload::Watched,
+    revocation::Desk,
     runtime::{self, Bound},
     store::StoreFault,
     telemetry,
@@ -27,7 +28,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     }
     let desk = place.desk(&config, Some(TIDY))?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
-    let users = users(place, &config)?;
+    let users = users(place, &config, &desk)?;
     let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
@@ -38,7 +39,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
 
 /// The users of the database, if there is a place for one. One that cannot be reached now
 /// will be asked later; one that is not as it has to be is somebody's to mend.
-fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
+fn users(place: &Place, config: &Config, desk: &Desk) -> Result<Option<Users>, Failure> {
     let store = match place.store(config) {
         Ok(store) => store,
         Err(reason) => {
@@ -52,6 +53,8 @@ fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
             Err(fault) => tracing::error!("{}: {fault}", store.place()),
             Ok(()) => {}
         }
+        store.when_others_revoke(desk.notice());
+        store.forget_expired_tokens(config.server.login.token_retention.into());
     }
     Ok(Some(Users::new(store, &config.server.login)?))
 }

@@ -113,7 +113,7 @@ impl Server {
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
         let quic = Quic::read(sections, problems);
         let mut server = Reader::new(sections, "server", problems);
-        check_known_values(&mut server, warnings);
+        check_known_values(&server, warnings);
         Self {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
@@ -184,7 +184,7 @@ impl IdentityHeaders {
 
 /// Options that other parts of the product will read: their mistakes are
 /// mistakes today.
-fn check_known_values(server: &mut Reader<'_>, warnings: &mut Vec<Problem>) {
+fn check_known_values(server: &Reader<'_>, warnings: &mut Vec<Problem>) {
     if let Some(method) = server.text("auth_method")
         && !["oidc", "database", "jwt"].contains(&method)
     {
