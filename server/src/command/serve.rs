@@ -12,9 +12,10 @@ use crate::{
     reload::Watched,
     revocation::Desk,
     runtime::{self, Bound},
-    store::StoreFault,
+    state,
+    store::{StoreFault, users::User},
     telemetry,
-    users::Users,
+    users::{LoginFault, Users},
 };
 
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
@@ -27,12 +28,12 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
     let desk = place.desk(&config, Some(TIDY))?;
-    let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
     let users = users(place, &config, &desk)?;
+    let welcome = if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
     let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
-        let _nobody_reads = announce(place, bound, bootstrap.as_deref());
+        let _nobody_reads = announce(place, bound, welcome.as_ref());
     })?;
     Ok(())
 }
@@ -59,6 +60,36 @@ fn users(place: &Place, config: &Config, desk: &Desk) -> Result<Option<Users>, F
     Ok(Some(Users::new(store, &config.server.login)?))
 }
 
+/// What somebody who tries it out needs.
+struct Welcome {
+    /// A token for everything.
+    token: String,
+    /// The password of the first user, if they were made just now.
+    password: Option<String>,
+}
+
+/// The name of the first user.
+const FIRST_USER: &str = "admin";
+
+impl Welcome {
+    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, Failure> {
+        let password = users.map_or(Ok(None), |users| users.store.block_on(add_first_user(users)));
+        Ok(Self { token: bootstrap_token(config)?, password: password.map_err(Failure::work)? })
+    }
+}
+
+/// Adds a user who may do everything, if there is none at all, and returns the password.
+async fn add_first_user(users: &Users) -> Result<Option<String>, LoginFault> {
+    if !users.store.users().await?.is_empty() {
+        return Ok(None);
+    }
+    // As random as a key, and half as long.
+    let password = state::generate_key().map_err(|_| LoginFault::Busy)?.split_off(22);
+    let password_hash = users.hash(&password).await?;
+    let user = User { username: FIRST_USER.into(), password_hash, auth_method: "database".into(), is_admin: true };
+    Ok(users.store.add_first_user(user).await?.then_some(password))
+}
+
 /// How often revocations that are over are forgotten.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -75,7 +106,7 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
     issue::sign(section, &request, clock::now()).map_err(Failure::work)
 }
 
-fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::Result<()> {
+fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
         for place in &listener.places {
@@ -86,10 +117,13 @@ fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::R
             }
         }
     }
-    let (Some(token), Some(main)) = (bootstrap, bound.0.first()) else { return Ok(()) };
+    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else { return Ok(()) };
     let (Some(address), scheme) = (main.places.first(), main.scheme) else { return Ok(()) };
     let directory = place.state_dir()?;
     print(format_args!("  state     {} (embedded default: no --config was given)", directory.display()))?;
+    if let Some(password) = password {
+        print(format_args!("  admin     user {FIRST_USER}, password {password} (shown this once)"))?;
+    }
     print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
     print(token)?;
     print("\nTry it:\n")?;
