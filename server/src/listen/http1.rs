@@ -212,7 +212,13 @@ impl<'c> Connection<'c> {
             Ok(body) => {
                 // However long it takes: whoever answers has limits of its own.
                 self.watch.due_within(Duration::MAX);
-                waiting.answer(body).await
+                match waiting.answer(&body, &mut self.unsent.in_this(manner)) {
+                    Some(answering) => answering.await,
+                    None => {
+                        self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
+                        return;
+                    }
+                }
             }
             Err(Unreceived::Gone) => {
                 self.then = Some(Step::Close { is_sending: false });

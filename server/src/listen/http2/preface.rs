@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 
 use crate::listen::{exchange::Link, stream::Stream, watch::Watch};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What such a connection begins with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it can be told whether a client speaks HTTP/2, and returns that and what
 /// was read; `None` if nothing comes of the connection.
