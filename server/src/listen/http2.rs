@@ -8,9 +8,9 @@
 //!
 //! What a client could have us keep or do has bounds: streams, field sections and what
 //! they may be decoded to, the dynamic table, windows, and requests that come to nothing
-//! and frames that are about nothing, which the answers in between pay for
-//! ([`patience`]). While a client takes no answers nothing of it is read, and a connection
-//! reads 64 KiB before the other connections of its thread have theirs.
+//! and frames that are about nothing, which the answers in between pay for. While a client
+//! takes no answers nothing of it is read, and a connection reads 64 KiB before the other
+//! connections of its thread have theirs.
 
 mod answer;
 pub mod fault;
@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
     fault::{Code, Fault},
@@ -172,8 +172,8 @@ impl Connection<'_> {
     fn wait(&mut self) {
         self.enter(match self.phase {
             _ if self.session.has_streams() => Phase::Streams,
-            _ if !self.session.is_between_heads() || !self.rest.is_empty() => Phase::Head,
             _ if self.session.lingers().is_some() => Phase::Leaving,
+            _ if !self.session.is_between_heads() || !self.rest.is_empty() => Phase::Head,
             Phase::Pinged => Phase::Pinged,
             _ => Phase::Idle,
         });
@@ -184,7 +184,7 @@ impl Connection<'_> {
         let mut buffer = self.link.local.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
-        let polled = poll_read(&mut self.stream, context, &mut buffer[kept..]);
+        let polled = self.stream.poll_some(context, &mut buffer[kept..]);
         if let Poll::Ready(Ok(read)) = polled {
             self.take(&buffer[..kept + read]);
         }
@@ -292,19 +292,9 @@ impl Connection<'_> {
     /// Reads and throws away.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = self.link.local.buffers.take_input();
-        let polled = poll_read(&mut self.stream, context, &mut buffer);
+        let polled = self.stream.poll_some(context, &mut buffer);
         self.link.local.buffers.return_input(buffer);
         polled
-    }
-}
-
-/// Reads what there is; an end is an error.
-fn poll_read(stream: &mut Stream, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(into);
-    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-    match buffer.filled().len() {
-        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        read => Poll::Ready(Ok(read)),
     }
 }
 

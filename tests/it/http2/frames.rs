@@ -99,7 +99,13 @@ fn a_frame_is_about_what_it_can_be_about() {
 fn settings_come_first_and_within_their_bounds() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    for first in [question(1), frame(kind::PING, flag::NONE, 0, [0; 8]), update(0, 1), frame(0xbe, flag::NONE, 0, [])] {
+    for first in [
+        question(1),
+        frame(kind::PING, flag::NONE, 0, [0; 8]),
+        update(0, 1),
+        frame(0xbe, flag::NONE, 0, []),
+        frame(kind::SETTINGS, flag::ACK, 0, []),
+    ] {
         let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
         raw.send_raw(PREFACE);
         raw.send(&[first]);

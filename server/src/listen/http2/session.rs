@@ -20,7 +20,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use super::{
     answer::Outgoing,
     fault::{Code, Fault},
-    frame::{self, Frame, MOST_31_BITS, kind},
+    frame::{self, Frame, MOST_31_BITS, flag, kind},
     hpack::DynamicTable,
     patience::Patience,
     preface::PREFACE,
@@ -134,7 +134,8 @@ impl<'c> Session<'c> {
     }
 
     fn frame(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
-        if !mem::replace(&mut self.has_settings, true) && frame.kind != kind::SETTINGS {
+        let may_begin = frame.kind == kind::SETTINGS && !frame.has(flag::ACK);
+        if !mem::replace(&mut self.has_settings, true) && !may_begin {
             return Err(Fault::protocol("a client begins with something else than settings"));
         }
         if self.block.is_some() && frame.kind != kind::CONTINUATION {
@@ -230,7 +231,7 @@ impl<'c> Session<'c> {
             self.state = Going::Leaving(Stopwatch::start());
             frame::goaway(&mut self.outgoing.bytes, MOST_31_BITS, LEAVING);
             // To which it is answered when nothing more is on its way.
-            frame::frame(&mut self.outgoing.bytes, kind::PING, frame::flag::NONE, 0, &control::LAST_PING);
+            frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::LAST_PING);
         }
     }
 
@@ -244,7 +245,7 @@ impl<'c> Session<'c> {
 
     /// Asks a client whether it is there.
     pub(super) fn knock(&mut self) {
-        frame::frame(&mut self.outgoing.bytes, kind::PING, frame::flag::NONE, 0, &control::KNOCK);
+        frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KNOCK);
     }
 
     /// Ends the connection.
