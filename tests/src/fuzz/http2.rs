@@ -64,9 +64,8 @@ fn went_wrong(said: &Said) -> bool {
 }
 
 /// What is the same at any time: the length of a date is, and of which kind frames are.
-fn shown(said: &Said) -> Vec<(u32, Vec<(u8, u8, usize)>)> {
-    let frame = |frame: &Frame| (frame.kind, frame.flags, frame.payload.len());
-    said.iter().map(|(stream, frames)| (*stream, frames.iter().map(frame).collect())).collect()
+fn shown(said: &Said) -> Vec<(u32, u8, u8, usize)> {
+    said.values().flatten().map(|frame| (frame.stream, frame.kind, frame.flags, frame.payload.len())).collect()
 }
 
 /// What comes back, which has to be HTTP/2 whatever has come.
