@@ -20,6 +20,8 @@ pub mod setting;
 mod server;
 mod tls;
 mod toml;
+mod transport;
+mod web_ui;
 
 use std::path::PathBuf;
 
@@ -37,6 +39,8 @@ pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Server};
 pub use tls::{Authorities, Clients, Part, TlsFiles};
+pub use transport::{Advertised, BearerToken, Transport, Transports, host};
+pub use web_ui::{Provider, WebUi};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -47,6 +51,10 @@ pub struct Config {
     pub issuers: Vec<IssuerSection>,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
+    /// The `*_rest_transport` sections: how clients reach the server.
+    pub transports: Transports,
+    /// `[web-ui]`.
+    pub web_ui: WebUi,
     /// What looks like a slip but need not be one.
     pub warnings: Vec<Problem>,
 }
@@ -70,7 +78,12 @@ impl Config {
         let server = Server::read(&raw.sections, &mut problems, &mut warnings);
         let issuers = issuer::read_all(&raw.sections, server.listeners[0].tls.is_some(), &mut problems, &mut warnings);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
-        if problems.is_empty() { Ok(Self { server, issuers, revocation, warnings }) } else { Err(Problems(problems)) }
+        let transports = Transports::read(&raw.sections, &mut problems, &mut warnings);
+        let web_ui = WebUi::read(&raw.sections, &mut problems, &mut warnings);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        Ok(Self { server, issuers, revocation, transports, web_ui, warnings })
     }
 
     /// The section that signs our own tokens, if any section is configured.

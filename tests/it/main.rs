@@ -4,6 +4,8 @@
 mod cli;
 /// What a configuration means and what is wrong with it; `config check`.
 mod config;
+/// The configurations of Inmanta's guides, the current one and the older one.
+mod eras;
 /// `countersign corpus`: the tokens, and the server they are for.
 mod corpus;
 /// Starting without a configuration, and the README's promises about it.
