@@ -31,6 +31,8 @@ mod revocation;
 mod keys;
 /// Keys that the operator writes down: `key`, `key_file`.
 mod written_keys;
+/// The commands that talk to a running server: what they ask, and what they say.
+mod remote;
 /// When published keys are asked for again, and how long they are good.
 mod rotation;
 /// Providers that are broken, slow or hostile, and whom to trust by TLS.
