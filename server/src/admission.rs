@@ -41,7 +41,7 @@ use crate::{
 use bucket::Nanos;
 pub use bucket::Share;
 use ledger::Ledger;
-use source::Source;
+pub use source::Source;
 
 /// Whose time it is that bad signatures take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,9 @@ impl<'g, 'r> Caller<'g, 'r> {
         }
     }
 
-    fn source(&self) -> Source {
+    /// The same, as one client.
+    #[must_use]
+    pub fn source(&self) -> Source {
         Source::of(self.address())
     }
 }

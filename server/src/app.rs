@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     revocation::{Desk, Entry, RevokeFault, record::Record},
     surface::Refusal,
+    users::Users,
 };
 
 /// The running server, apart from its sockets.
@@ -33,6 +34,8 @@ pub struct App {
     pub revocations: Desk,
     /// `[revocation]`, as the desk was made.
     pub(crate) revocation: RevocationSettings,
+    /// Users of our own, where there is a database for them.
+    pub users: Option<Users>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is said of each listener over HTTP/3, once they are bound.
@@ -44,11 +47,12 @@ impl App {
     ///
     /// # Errors
     /// A secret that the engine refuses.
-    pub fn new(config: Config, threads: usize, revocations: Desk) -> Result<Arc<Self>, Problems> {
+    pub fn new(config: Config, threads: usize, revocations: Desk, users: Option<Users>) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
             verifier: verifier(&config, &revocations)?,
             revocation: config.revocation,
             revocations,
+            users,
             server: ArcSwap::from_pointee(config.server),
             stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),

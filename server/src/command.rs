@@ -26,10 +26,12 @@ use std::{
 
 use crate::{
     cli::{Cli, Command, ServeArgs},
-    config::{Config, LogFormat, Problems, raw},
+    config::{Config, DatabasePlace, LogFormat, Problems, raw},
     reload,
-    revocation::{Desk, journal::Journal},
-    state, telemetry,
+    revocation::{Desk, RevocationStore, journal::Journal},
+    state,
+    store::{Store, revocations::Ledger},
+    telemetry,
 };
 
 /// Runs a command line and says how it went.
@@ -180,8 +182,23 @@ impl Place {
     /// tokens are verified all the same, but none can be revoked. A server keeps it
     /// tidy, every so often.
     fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
-        let store = self.revocations(config).map_err(|error| error.to_string());
-        Desk::open(store.map(|file| Box::new(Journal::new(file)) as _), config.revocation.capacity, tidy_every)
+        let kept = match self.store_of_revocations(config) {
+            Some(store) => Ok(Box::new(Ledger::new(store?)) as Box<dyn RevocationStore>),
+            None => self.revocations(config).map(|file| Box::new(Journal::new(file)) as _).map_err(|error| error.to_string()),
+        };
+        Desk::open(kept, config.revocation.capacity, tidy_every)
+    }
+
+    /// The database that revocations are kept in: one that nodes share, unless a file is
+    /// named.
+    fn store_of_revocations(&self, config: &Config) -> Option<io::Result<Store>> {
+        let is_shared = matches!(config.database.place, DatabasePlace::Postgres { .. });
+        (is_shared && config.revocation.file.is_none()).then(|| self.store(config))
+    }
+
+    /// The database. Nothing is opened yet.
+    fn store(&self, config: &Config) -> io::Result<Store> {
+        Store::new(&config.database, || self.state_dir())
     }
 }
 

@@ -2,6 +2,7 @@
 //! types, bounds and every mistake named at its place.
 
 mod clients;
+mod database;
 mod ext_authz;
 mod ini;
 mod issuer;
@@ -9,6 +10,7 @@ mod keys;
 mod limits;
 mod listener;
 mod log;
+mod login;
 pub mod options;
 mod problem;
 mod protocols;
@@ -23,24 +25,26 @@ mod toml;
 mod transport;
 mod web_ui;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 pub use clients::{ApiClients, hashed};
+pub use database::{Database, DatabasePlace, DatabaseUrl};
 pub use ext_authz::ExtAuthz;
 pub use issuer::{ClientType, IssuerSection};
 pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
 pub use limits::{Limits, Patience};
 pub use listener::{Listener, Place, Serves};
 pub use log::{Log, LogFormat, LoggedRequests};
+pub use login::Login;
 pub use problem::{Problem, Problems};
 pub use protocols::Protocols;
 pub use quic::Quic;
 pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
-pub use server::{IdentityHeaders, Server};
+pub use server::{IdentityHeaders, Provider, Server};
 pub use tls::{Authorities, Clients, Part, TlsFiles};
 pub use transport::{Advertised, BearerToken, Transport, Transports, host};
-pub use web_ui::{Provider, WebUi};
+pub use web_ui::{OpenIdProvider, WebUi};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,
+    /// `[database]`.
+    pub database: Database,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
     /// The `*_rest_transport` sections: how clients reach the server.
@@ -75,20 +81,22 @@ impl Config {
     pub fn from_raw(raw: Raw) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
-        let server = Server::read(&raw.sections, &mut problems, &mut warnings);
+        let mut server = Server::read(&raw.sections, &mut problems, &mut warnings);
         let issuers = issuer::read_all(&raw.sections, server.listeners[0].tls.is_some(), &mut problems, &mut warnings);
+        server.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
+        let database = Database::read(&raw.sections, &mut problems);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
         let transports = Transports::read(&raw.sections, &mut problems, &mut warnings);
         let web_ui = WebUi::read(&raw.sections, &mut problems, &mut warnings);
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        Ok(Self { server, issuers, revocation, transports, web_ui, warnings })
+        Ok(Self { server, issuers, database, revocation, transports, web_ui, warnings })
     }
 
     /// The section that signs our own tokens, if any section is configured.
     #[must_use]
     pub fn signing(&self) -> Option<&IssuerSection> {
-        self.issuers.iter().find(|section| section.sign)
+        self.server.signing.as_deref()
     }
 }

@@ -52,7 +52,8 @@ impl Lifetime {
     }
 
     /// How long that is; `None` for tokens that never expire.
-    fn seconds(self, section: &IssuerSection) -> Option<u64> {
+    #[must_use]
+    pub fn seconds(self, section: &IssuerSection) -> Option<u64> {
         let seconds = match self {
             Self::Idempotent => 0,
             Self::OfSection => section.expire,

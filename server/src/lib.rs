@@ -13,6 +13,7 @@ pub mod worker;
 pub mod listen;
 pub mod routes;
 pub mod surface;
+pub mod authorization;
 pub mod http;
 pub mod grpc;
 
@@ -21,6 +22,8 @@ pub mod app;
 pub mod admission;
 pub mod keysource;
 pub mod revocation;
+pub mod users;
+pub mod store;
 pub mod metrics;
 pub mod requests;
 pub mod telemetry;

@@ -4,6 +4,7 @@ mod ext_authz;
 mod forward_auth;
 mod grpc_health;
 mod health;
+mod inmanta;
 mod keys;
 mod metrics;
 mod revoke;
@@ -48,6 +49,8 @@ pub enum Route {
     Revoke,
     /// `/api/v2/health`.
     InmantaHealth,
+    /// `/api/v1/*`, `/api/v2/*`: users, roles and tokens.
+    Inmanta,
     /// `/.well-known/jwks.json`.
     Jwks,
     /// `/healthz`, `/live`.
@@ -64,13 +67,14 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
         Self::Verify,
         Self::Revoke,
         Self::InmantaHealth,
+        Self::Inmanta,
         Self::Jwks,
         Self::Live,
         Self::Ready,
@@ -93,6 +97,7 @@ impl Route {
             (Serves::Everything, "/v1/verify") => Self::Verify,
             (Serves::Everything, "/v1/revoke") => Self::Revoke,
             (Serves::Everything, "/api/v2/health") => Self::InmantaHealth,
+            (Serves::Everything, path) if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") => Self::Inmanta,
             (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
             (Serves::Operations, "/metrics") => Self::Metrics,
             (Serves::Operations, "/keys") => Self::Keys,
@@ -116,6 +121,7 @@ impl Route {
             Self::Verify => "verify",
             Self::Revoke => "revoke",
             Self::InmantaHealth => "inmanta_health",
+            Self::Inmanta => "inmanta",
             Self::Jwks => "jwks",
             Self::Live => "live",
             Self::Ready => "ready",
@@ -128,7 +134,10 @@ impl Route {
     /// Whether a request of this method has its body read.
     #[must_use]
     pub fn reads_body(self, method: &str) -> bool {
-        (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+        match self {
+            Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
+            _ => (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST",
+        }
     }
 
     /// Whether it is for calls of gRPC.
@@ -238,6 +247,7 @@ pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Reque
         Route::Verify => verify::answer(app, &server, &caller, headers, request.body()).await,
         Route::Revoke => no_store(revoke::answer(app, &server, headers, request.body()).await).into(),
         Route::InmantaHealth => health::inmanta(app, &server, &caller, method, headers).await,
+        Route::Inmanta => inmanta::answer(app, &server, &caller, &request).await,
         Route::Jwks => for_reading(method, wellknown::jwks),
         Route::Live => for_reading(method, health::live),
         Route::Ready => for_reading(method, || health::ready(app)),

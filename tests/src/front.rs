@@ -115,7 +115,7 @@ pub fn app(configuration: &str) -> Arc<App> {
     raw.add("test", configuration, Format::Ini, &mut problems);
     let config = Config::from_raw(raw).expect("the configuration is one");
     let desk = Desk::open(Err("there is no store".into()), 0, None).expect("there are threads");
-    App::new(config, 1, desk).expect("the keys are some")
+    App::new(config, 1, desk, None).expect("the keys are some")
 }
 
 /// Two ends of a connection, which do not block.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod oidc;
 pub mod openmetrics;
 pub mod openssl;
+pub mod postgres;
 pub mod providers;
 pub mod proxies;
 pub mod quic;

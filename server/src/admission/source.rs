@@ -18,10 +18,12 @@ use super::bucket::{Bucket, Nanos, Share};
 /// bits, since that is what one client is given. An IPv4 address that was written as
 /// an IPv6 one, by the system or a translator, is an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl Source {
-    pub(super) fn of(address: IpAddr) -> Self {
+    /// The client at an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) if address.to_bits() & !LOW == TRANSLATED => {
                 IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address.to_bits() & LOW).unwrap_or_default()))

@@ -6,7 +6,7 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{Clients, IssuerSection, KeySource, Listener, Location, Provider, Serves, Transport, WebUi},
+    config::{Clients, IssuerSection, KeySource, Listener, Location, OpenIdProvider, Serves, Transport, WebUi},
     keysource::fetch::Fetcher,
     listen::origin::Dialect,
 };
@@ -45,7 +45,7 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
 }
 
 fn describe_console(web_ui: &WebUi) -> io::Result<()> {
-    let Some(Provider { authority, client_id, scope }) = &web_ui.provider else { return Ok(()) };
+    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else { return Ok(()) };
     let fallback = if web_ui.local_fallback { ", or here" } else { "" };
     print(format_args!("  the web console logs in at {authority} as {client_id} for {scope}{fallback}"))
 }

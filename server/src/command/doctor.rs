@@ -34,7 +34,7 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         true => None,
         false => {
             let desk = place.desk(&config, None)?;
-            let app = App::new(config, 1, desk)?;
+            let app = App::new(config, 1, desk, None)?;
             load_keys(&app);
             Some(app)
         }

@@ -11,7 +11,9 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
     reload::Watched,
     runtime::{self, Bound},
+    store::StoreFault,
     telemetry,
+    users::Users,
 };
 
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
@@ -25,12 +27,33 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     }
     let desk = place.desk(&config, Some(TIDY))?;
     let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
-    let app = App::new(config, threads, desk)?;
+    let users = users(place, &config)?;
+    let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
         let _nobody_reads = announce(place, bound, bootstrap.as_deref());
     })?;
     Ok(())
+}
+
+/// The users of the database, if there is a place for one. One that cannot be reached now
+/// will be asked later; one that is not as it has to be is somebody's to mend.
+fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
+    let store = match place.store(config) {
+        Ok(store) => store,
+        Err(reason) => {
+            tracing::warn!("there are no users and no registry of tokens: {reason}");
+            return Ok(None);
+        }
+    };
+    if config.server.auth || config.database.is_configured {
+        match store.block_on(store.open()) {
+            Err(fault @ StoreFault::Schema(_)) => return Err(Failure::work(fault)),
+            Err(fault) => tracing::error!("{}: {fault}", store.place()),
+            Ok(()) => {}
+        }
+    }
+    Ok(Some(Users::new(store, &config.server.login)?))
 }
 
 /// How often revocations that are over are forgotten.

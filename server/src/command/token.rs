@@ -54,7 +54,7 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
 fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
     let config = place.load()?;
     let desk = place.desk(&config, None)?;
-    let app = App::new(config, 1, desk)?;
+    let app = App::new(config, 1, desk, None)?;
     load_keys(&app);
     answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
         Ok(verified) => accepted(&verified),

@@ -1,16 +1,18 @@
 //! `[server]`, `[listen]`, `[limits]`, `[log]`, `[metrics]`, `[identity_headers]`,
 //! `[ext_authz]` and `[api_clients]`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     clients::ApiClients,
     ext_authz::ExtAuthz,
+    issuer::IssuerSection,
     limits::{Limits, Patience},
     listener::{self, Listener},
     log::Log,
+    login::Login,
     problem::Problem,
     quic::Quic,
     reader::Reader,
@@ -53,6 +55,21 @@ pub struct Server {
     pub ext_authz: ExtAuthz,
     /// `[api_clients]`: who may revoke tokens.
     pub api_clients: ApiClients,
+    /// How users log in.
+    pub login: Login,
+    /// Who decides which calls of the API may be made.
+    pub authorization_provider: Provider,
+    /// The section that signs our own tokens, if any section is configured.
+    pub signing: Option<Arc<IssuerSection>>,
+}
+
+/// Who decides which calls of the Inmanta API may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Client types and environments.
+    Legacy,
+    /// A policy, for users; others as with `legacy`.
+    PolicyEngine,
 }
 
 /// The names of the identity headers; `None` where one is switched off.
@@ -89,6 +106,7 @@ impl Server {
         let listeners = listener::read_all(sections, problems, warnings);
         let limits = Limits::read(sections, problems);
         let patience = Patience::read(sections, problems);
+        let login = Login::read(sections, problems);
         let log = Log::read(&mut Reader::new(sections, "log", problems));
         let cache_bytes =
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
@@ -111,6 +129,9 @@ impl Server {
             identity_headers,
             ext_authz,
             api_clients,
+            login,
+            authorization_provider: read_provider(&mut server),
+            signing: None,
         }
     }
 }
@@ -163,22 +184,26 @@ impl IdentityHeaders {
 /// Options that other parts of the product will read: their mistakes are
 /// mistakes today.
 fn check_known_values(server: &mut Reader<'_>, warnings: &mut Vec<Problem>) {
-    if let Some(provider) = server.text("authorization_provider")
-        && !["legacy", "policy-engine"].contains(&provider.to_lowercase().as_str())
-    {
-        let text = format!(
-            "Invalid value for config option server.authorization-provider: {provider}. Valid values: legacy or policy-engine"
-        );
-        server.problem("authorization_provider", text, "");
-    }
     if let Some(method) = server.text("auth_method")
         && !["oidc", "database", "jwt"].contains(&method)
     {
         let text = format!("auth_method {method:?} is none of oidc, database, jwt");
         warnings.push(Problem::new(server.place("auth_method"), text));
     }
-    for seconds in ["login_session_expire", "token_retention"] {
-        server.number::<u64>(seconds, 0..=u64::from(u32::MAX));
+}
+
+fn read_provider(server: &mut Reader<'_>) -> Provider {
+    let Some(name) = server.text("authorization_provider") else { return Provider::Legacy };
+    match name.to_lowercase().as_str() {
+        "legacy" => Provider::Legacy,
+        "policy-engine" => Provider::PolicyEngine,
+        _ => {
+            let text = format!(
+                "Invalid value for config option server.authorization-provider: {name}. Valid values: legacy or policy-engine"
+            );
+            server.problem("authorization_provider", text, "");
+            Provider::Legacy
+        }
     }
 }
 

@@ -13,14 +13,14 @@ use super::{problem::Problem, reader::Reader, setting::Section};
 #[derive(Clone, Debug)]
 pub struct WebUi {
     /// The OpenID provider, if one is named.
-    pub provider: Option<Provider>,
+    pub provider: Option<OpenIdProvider>,
     /// `oidc_local_fallback`: whether the server's own users may log in beside it.
     pub local_fallback: bool,
 }
 
 /// An OpenID provider, as the web console uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provider {
+pub struct OpenIdProvider {
     /// `oidc_authority`: its metadata are at `/.well-known/openid-configuration` below.
     pub authority: String,
     /// `oidc_client_id`: the web console's name there.
@@ -48,28 +48,28 @@ impl WebUi {
     }
 }
 
-fn read_provider(reader: &mut Reader<'_>, authority: &str, warnings: &mut Vec<Problem>) -> Option<Provider> {
+fn read_provider(reader: &mut Reader<'_>, authority: &str, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
     check_uri(reader, "oidc_authority", authority)?;
     for option in ["oidc_auth_url", "oidc_realm"].into_iter().filter(|option| given(reader, option).is_some()) {
         let text = format!("{option} in web-ui is ignored beside oidc_authority");
         warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
     }
-    Some(Provider { authority: authority.into(), client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
+    Some(OpenIdProvider { authority: authority.into(), client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
 }
 
 /// The form that only knew Keycloak.
-fn read_keycloak(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<Provider> {
+fn read_keycloak(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
     let url = given(reader, "oidc_auth_url")?;
     check_uri(reader, "oidc_auth_url", url)?;
     let authority = realm(url, given(reader, "oidc_realm").unwrap_or(REALM));
     let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they are for Keycloak alone";
     let help = format!("write instead of both:\n    oidc_authority={authority}");
     warnings.push(Problem::new(reader.place("oidc_auth_url"), text).help(help));
-    Some(Provider { authority, client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
+    Some(OpenIdProvider { authority, client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
 }
 
 /// The section before `[web-ui]`.
-fn read_dashboard(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<Provider> {
+fn read_dashboard(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
     let is_enabled = reader.flag("enabled").unwrap_or(true);
     let url = given(reader, "auth_url")?;
     check_uri(reader, "auth_url", url)?;
@@ -77,7 +77,7 @@ fn read_dashboard(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Optio
     let client_id = given(reader, "client_id").unwrap_or_default();
     let help = format!("write instead:\n    [web-ui]\n    oidc_authority={authority}\n    oidc_client_id={client_id}");
     warnings.push(Problem::new(reader.place(""), "[dashboard] has been replaced by [web-ui]").help(help));
-    is_enabled.then(|| Provider { authority, client_id: client_id.into(), scope: SCOPE.into() })
+    is_enabled.then(|| OpenIdProvider { authority, client_id: client_id.into(), scope: SCOPE.into() })
 }
 
 /// Where Keycloak has a realm.

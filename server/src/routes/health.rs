@@ -76,7 +76,7 @@ async fn inmanta_answer(
 }
 
 /// The answer to a browser that asks before it sends.
-fn preflight(server: &Server) -> Response<Body> {
+pub(super) fn preflight(server: &Server) -> Response<Body> {
     let allowed = if server.auth {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
     } else {

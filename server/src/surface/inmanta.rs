@@ -1,5 +1,7 @@
 //! The Inmanta server's words.
 
+pub mod session;
+
 use countersign_engine::{Blame, Reject, jws::Unverified};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};

@@ -64,7 +64,7 @@ impl Given {
         raw.add("bench", &text, Format::Ini, &mut problems);
         let config = Config::from_raw(raw).unwrap_or_else(|problems| panic!("{problems}"));
         let desk = Desk::open(Err("nothing is revoked".into()), 0, None).expect("a desk");
-        App::new(config, 1, desk).unwrap_or_else(|problems| panic!("{problems}"))
+        App::new(config, 1, desk, None).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     pub(crate) fn verifier(&self, algorithm: Algorithm) -> Verifier {

@@ -16,7 +16,7 @@ pub(super) fn run(place: &Place, args: RevokeArgs) -> Result<(), Failure> {
     let config = place.load()?;
     let file = place.revocations(&config)?;
     let desk = place.desk(&config, None)?;
-    let app = App::new(config, 1, desk)?;
+    let app = App::new(config, 1, desk, None)?;
     if let Some(fault) = app.revocations.status().fault {
         return Err(Failure::work(fault));
     }

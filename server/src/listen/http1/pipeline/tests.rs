@@ -30,7 +30,7 @@ impl Given {
         };
         let token = issue::sign(config.signing().unwrap(), &request, clock::now()).unwrap();
         let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
-        Self { local: Local::new(App::new(config, 1, desk).unwrap()), token }
+        Self { local: Local::new(App::new(config, 1, desk, None).unwrap()), token }
     }
 
     /// A question with a good token and these lines more.

@@ -1,0 +1,192 @@
+//! The calls of the Inmanta API that are ours to answer, and what authorization has to
+//! know of each.
+
+use percent_encoding::percent_decode_str;
+
+use crate::config::ClientType::{self, Api, Compiler};
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Gives a user a session.
+    Login,
+    /// Gives a session more time.
+    RenewLogin,
+    /// Lists the users.
+    ListUsers,
+    /// Adds a user.
+    AddUser,
+    /// Removes one.
+    DeleteUser,
+    /// Changes a password.
+    SetPassword,
+    /// Tells who asks.
+    CurrentUser,
+    /// Makes somebody an administrator, or not.
+    SetAdmin,
+    /// Lists the roles.
+    ListRoles,
+    /// Adds a role.
+    AddRole,
+    /// Removes one.
+    DeleteRole,
+    /// Lists the roles of a user.
+    ListAssignments,
+    /// Gives a role to a user.
+    AssignRole,
+    /// Takes it away.
+    UnassignRole,
+    /// Issues a token.
+    CreateToken,
+    /// The same, as it was first.
+    CreateTokenV1,
+    /// Lists the tokens of an environment.
+    ListTokens,
+    /// Revokes one.
+    RevokeToken,
+    /// Lists the environments.
+    ListEnvironments,
+    /// Shows one.
+    GetEnvironment,
+    /// Adds one.
+    CreateEnvironment,
+    /// Removes one.
+    DeleteEnvironment,
+}
+
+/// A call of the API.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its method.
+    pub method: &'static str,
+    /// Its path, with `<name>` for a segment that is an argument.
+    pub path: &'static str,
+    /// What it does.
+    pub operation: Operation,
+    /// By what it is classed in policies.
+    pub label: &'static str,
+    /// Which clients may make it.
+    pub client_types: &'static [ClientType],
+    /// The argument that says which environment it is about, if it is about one.
+    pub environment: Option<&'static str>,
+    /// Whether it changes nothing.
+    pub read_only: bool,
+    /// Whether it takes a token to make it.
+    pub needs_token: bool,
+}
+
+/// The header that names an environment.
+pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
+
+const fn endpoint(method: &'static str, path: &'static str, operation: Operation, label: &'static str) -> Endpoint {
+    let read_only = matches!(method.as_bytes(), b"GET");
+    Endpoint { method, path, operation, label, client_types: &[Api], environment: None, read_only, needs_token: true }
+}
+
+impl Endpoint {
+    const fn about(self, environment: &'static str) -> Self {
+        Self { environment: Some(environment), ..self }
+    }
+
+    const fn also_for_compilers(self) -> Self {
+        Self { client_types: &[Api, Compiler], ..self }
+    }
+}
+
+/// All of them.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { needs_token: false, ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read") },
+    Endpoint { read_only: true, ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read") },
+    endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
+    endpoint("POST", "/api/v2/user", Operation::AddUser, "user.write"),
+    endpoint("DELETE", "/api/v2/user/<username>", Operation::DeleteUser, "user.write"),
+    endpoint("PATCH", "/api/v2/user/<username>/password", Operation::SetPassword, "user.change-password"),
+    endpoint("GET", "/api/v2/current_user", Operation::CurrentUser, "user.read"),
+    endpoint("PATCH", "/api/v2/is_admin", Operation::SetAdmin, "role.is-admin"),
+    endpoint("GET", "/api/v2/role", Operation::ListRoles, "role.read"),
+    endpoint("POST", "/api/v2/role", Operation::AddRole, "role.write"),
+    endpoint("DELETE", "/api/v2/role", Operation::DeleteRole, "role.write"),
+    endpoint("GET", "/api/v2/role_assignment/<username>", Operation::ListAssignments, "role-assignment.read"),
+    endpoint("POST", "/api/v2/role_assignment/<username>", Operation::AssignRole, "role-assignment.write"),
+    endpoint("DELETE", "/api/v2/role_assignment/<username>", Operation::UnassignRole, "role-assignment.write"),
+    endpoint("POST", "/api/v1/environment_auth", Operation::CreateTokenV1, "token")
+        .about(ENVIRONMENT_HEADER)
+        .also_for_compilers(),
+    endpoint("POST", "/api/v2/environment_auth", Operation::CreateToken, "token").about(ENVIRONMENT_HEADER).also_for_compilers(),
+    endpoint("GET", "/api/v2/environment_auth", Operation::ListTokens, "token").about(ENVIRONMENT_HEADER),
+    endpoint("DELETE", "/api/v2/environment_auth/<jti>", Operation::RevokeToken, "token").about(ENVIRONMENT_HEADER),
+    endpoint("GET", "/api/v2/environment", Operation::ListEnvironments, "environment.read"),
+    endpoint("GET", "/api/v2/environment/<id>", Operation::GetEnvironment, "environment.read").about("id"),
+    endpoint("PUT", "/api/v2/environment", Operation::CreateEnvironment, "environment.create"),
+    endpoint("DELETE", "/api/v2/environment/<id>", Operation::DeleteEnvironment, "environment.delete").about("id"),
+];
+
+/// What a path leads to.
+pub enum Found {
+    /// A call, and what its path says.
+    Call(&'static Endpoint, Vec<(&'static str, String)>),
+    /// Calls by these other methods.
+    OtherMethods(Vec<&'static str>),
+    /// Nothing.
+    Nothing,
+}
+
+/// The call of a method and a path.
+#[must_use]
+pub fn find(method: &str, path: &str) -> Found {
+    let mut others = Vec::new();
+    for endpoint in ENDPOINTS {
+        match arguments(endpoint.path, path) {
+            Some(arguments) if endpoint.method == method => return Found::Call(endpoint, arguments),
+            Some(_) => others.push(endpoint.method),
+            None => {}
+        }
+    }
+    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
+}
+
+/// What a path says, if it is one of this pattern.
+fn arguments(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
+    let mut arguments = Vec::new();
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return Some(arguments),
+            (Some(expected), Some(segment)) => match expected.strip_prefix('<').and_then(|name| name.strip_suffix('>')) {
+                Some(name) if !segment.is_empty() => {
+                    arguments.push((name, percent_decode_str(segment).decode_utf8().ok()?.into_owned()));
+                }
+                None if expected == segment => {}
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_call_and_its_segments_are_decoded_once() {
+        let found = |method: &str, path: &str| match find(method, path) {
+            Found::Call(endpoint, arguments) => Some((endpoint.operation, arguments)),
+            _ => None,
+        };
+        let bob = vec![("username", "b/o%b".to_owned())];
+        assert_eq!(found("PATCH", "/api/v2/user/b%2Fo%25b/password"), Some((Operation::SetPassword, bob)));
+        assert_eq!(found("GET", "/api/v2/role"), Some((Operation::ListRoles, vec![])));
+        for (method, path) in [
+            ("GET", "/api/v2/role/"),
+            ("GET", "/api/v2/Role"),
+            ("DELETE", "/api/v2/user/"),
+            ("DELETE", "/api/v2/user/a/b"),
+            ("DELETE", "/api/v2/user/%ff"),
+            ("GET", "/api/v1/user"),
+        ] {
+            assert!(found(method, path).is_none(), "{method} {path}");
+        }
+        assert!(matches!(find("PUT", "/api/v2/role"), Found::OtherMethods(others) if others == ["GET", "POST", "DELETE"]));
+    }
+}

@@ -1,0 +1,33 @@
+//! The provider `legacy`: client types, and the environment that a token is for. Roles
+//! mean nothing to it.
+
+use super::Call;
+use crate::{config::ClientType, surface::inmanta::session::Session};
+
+pub(super) fn authorize(session: &Session, call: &Call<'_>) -> Result<(), String> {
+    if let Some(scope) = session.environment() {
+        if call.endpoint.environment.is_none() {
+            return Err("The authorization token is scoped to a specific environment.".into());
+        }
+        if call.environment != Some(scope) {
+            return Err("The authorization token is not valid for the requested environment.".into());
+        }
+    }
+    let expected = call.endpoint.client_types;
+    match session.client_types().iter().any(|has| expected.iter().any(|one| one.name() == has)) {
+        true => Ok(()),
+        false => Err(format!(
+            "The authorization token does not have a valid client type for this call. ({} provided, {} expected)",
+            python_list(session.client_types().iter().map(|name| format!("'{name}'"))),
+            python_list(expected.iter().map(|one| rendered(*one)))
+        )),
+    }
+}
+
+fn rendered(client_type: ClientType) -> String {
+    format!("<ClientType.{client_type}: '{client_type}'>")
+}
+
+fn python_list(elements: impl Iterator<Item = String>) -> String {
+    format!("[{}]", elements.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,188 @@
+//! `[database]`: where users, roles and tokens are kept.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::{problem::Problem, reader::Reader, setting::Section};
+
+const SECTION: &str = "database";
+
+/// Where users, roles and tokens are kept.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Which database it is.
+    pub place: DatabasePlace,
+    /// A way to it that keeps its sessions, where `url` goes through a pooler of
+    /// transactions: for notices of other nodes, and for changing the schema.
+    pub listen_url: Option<DatabaseUrl>,
+    /// The most connections to it.
+    pub connections: u32,
+    /// How long a connection is waited for.
+    pub connection_timeout: Duration,
+    /// Whether its schema may be brought up to date when the server starts.
+    pub migrates: bool,
+    /// Whether the configuration says anything of it.
+    pub is_configured: bool,
+}
+
+/// Which database it is.
+#[derive(Clone, Debug)]
+pub enum DatabasePlace {
+    /// A file in the state directory.
+    StateDirectory,
+    /// This file, of SQLite.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres {
+        /// How to get there.
+        url: DatabaseUrl,
+        /// The same for people: database, host and port.
+        shown: String,
+    },
+}
+
+/// A URL with a password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The URL, password and all.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(..)")
+    }
+}
+
+impl Database {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let is_configured = sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
+        let reader = &mut Reader::new(sections, SECTION, problems);
+        // Inmanta keeps some ready; here they come with the load.
+        for option in ["connection_pool_min_size", "wait_time"] {
+            reader.number(option, 0..=u32::MAX);
+        }
+        let seconds = reader.number("connection_timeout", 0.0..=3600.0);
+        Self {
+            place: read_place(reader),
+            listen_url: read_listen_url(reader),
+            connections: reader.number("connection_pool_max_size", 1..=1000).unwrap_or(10),
+            connection_timeout: seconds.map_or(Duration::from_secs(5), Duration::from_secs_f64),
+            migrates: reader.flag("migrate").unwrap_or(true),
+            is_configured,
+        }
+    }
+}
+
+/// `url`, or Inmanta's five options for PostgreSQL, or neither.
+fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
+    let parts = ["host", "port", "name", "username", "password"];
+    let given = parts.into_iter().find(|part| reader.text(part).is_some());
+    let port = reader.number("port", 1..=u16::MAX).unwrap_or(5432);
+    match (reader.text("url"), given) {
+        (None, None) => DatabasePlace::StateDirectory,
+        (None, Some(_)) => {
+            let text = |option, default| reader.text(option).unwrap_or(default);
+            let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+            let (host, name) = (text("host", "localhost"), text("name", "inmanta"));
+            let (username, password) = (escaped(text("username", "postgres")), escaped(text("password", "")));
+            // A host that is a path is the directory of a socket.
+            let url = match host.starts_with('/') {
+                true => format!("postgres://{username}:{password}@localhost:{port}/{}?host={}", escaped(name), escaped(host)),
+                false => format!("postgres://{username}:{password}@{host}:{port}/{}", escaped(name)),
+            };
+            DatabasePlace::Postgres { url: DatabaseUrl(url), shown: format!("{name} ({host}:{port})") }
+        }
+        (Some(_), Some(part)) => {
+            reader.problem(part, format!("url and {part} both say where the database is"), "keep one of the two forms");
+            DatabasePlace::StateDirectory
+        }
+        (Some(url), None) => read_url(reader, url),
+    }
+}
+
+fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let decoded = percent_decode_str(path).decode_utf8().unwrap_or_default();
+        if !decoded.is_empty() {
+            return DatabasePlace::Sqlite(PathBuf::from(&*decoded));
+        }
+    }
+    match is_postgres(url) {
+        true => DatabasePlace::Postgres { shown: shown(url), url: DatabaseUrl(url.into()) },
+        false => {
+            // Not shown: a password may be in it.
+            reader.problem("url", "the url is that of no database", "write sqlite:/path/to/file or postgres://user@host/name");
+            DatabasePlace::StateDirectory
+        }
+    }
+}
+
+fn read_listen_url(reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
+    let url = reader.text("listen_url").filter(|url| !url.is_empty())?;
+    if !is_postgres(url) {
+        reader.problem("listen_url", "the listen_url is not that of PostgreSQL", "write postgres://user@host/name");
+    }
+    Some(DatabaseUrl(url.into()))
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// What of a URL is no secret: host, port and database.
+fn shown(url: &str) -> String {
+    let behind = url.split_once("://").map_or("", |(_, rest)| rest);
+    let behind = behind.split(['?', '#']).next().unwrap_or_default();
+    let (place, name) = behind.split_once('/').unwrap_or((behind, ""));
+    let host = place.rsplit('@').next().unwrap_or_default();
+    format!("{name} ({host})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::setting::Setting;
+
+    fn read(options: &[(&str, &str)]) -> (Database, Vec<String>) {
+        let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
+        let settings = options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
+        let sections = [(SECTION.to_owned(), Section { place: String::new(), settings })].into();
+        let mut problems = Vec::new();
+        let database = Database::read(&sections, &mut problems);
+        (database, problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn postgres(options: &[(&str, &str)]) -> (String, String) {
+        match read(options).0.place {
+            DatabasePlace::Postgres { url, shown } => (url.expose().into(), shown),
+            place => panic!("{place:?}"),
+        }
+    }
+
+    #[test]
+    fn the_options_of_inmanta_are_postgresql() {
+        let (url, shown) = postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
+        assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
+        assert_eq!(shown, "inmanta (db:5432)");
+        assert!(postgres(&[("host", "/run/pg"), ("port", "5433")]).0.ends_with("@localhost:5433/inmanta?host=%2Frun%2Fpg"));
+    }
+
+    #[test]
+    fn a_url_says_which_database_and_never_shows_its_password() {
+        assert_eq!(postgres(&[("url", "postgres://u:secret@h:1/d?sslmode=require")]).1, "d (h:1)");
+        assert!(matches!(read(&[("url", "sqlite:/a%20b.db")]).0.place, DatabasePlace::Sqlite(path) if path == *"/a b.db"));
+        assert!(matches!(read(&[]).0.place, DatabasePlace::StateDirectory));
+        let (database, problems) = read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
+        assert_eq!(problems.len(), 2);
+        assert!(!format!("{database:?}{problems:?}").contains("secret"));
+        assert_eq!(read(&[("url", "sqlite:/a"), ("host", "b")]).1.len(), 1);
+    }
+}

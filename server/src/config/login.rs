@@ -1,0 +1,59 @@
+//! `[login]`, and what `[server]` says of passwords and sessions.
+
+use std::{collections::BTreeMap, num::NonZeroU32, thread, time::Duration};
+
+use super::{problem::Problem, reader::Reader, setting::Section};
+use crate::users::{attempts::AttemptLimits, password::PasswordPolicy};
+
+/// How users log in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// What new passwords have to be.
+    pub passwords: PasswordPolicy,
+    /// How long a session lasts, in seconds; 0 for as long as tokens of the section do.
+    pub session: u32,
+    /// How long expired tokens stay in the registry, in seconds.
+    pub token_retention: u32,
+    /// How often somebody may try.
+    pub attempts: AttemptLimits,
+    /// Threads that hash passwords.
+    pub hashing_threads: usize,
+    /// How many passwords may wait for them.
+    pub waiting: usize,
+}
+
+impl Login {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let mut server = Reader::new(sections, "server", problems);
+        let passwords = PasswordPolicy {
+            min_length: server.number("password_min_length", 1..=128).unwrap_or(8),
+            min_classes: server.number("password_min_classes", 0..=4).unwrap_or(0),
+        };
+        let session = server.number("login_session_expire", 0..=u32::MAX).unwrap_or(3600);
+        let token_retention = server.number("token_retention", 0..=u32::MAX).unwrap_or(30 * 86_400);
+        let mut login = Reader::new(sections, "login", problems);
+        let attempts = AttemptLimits {
+            per_user: read_limit(&mut login, "failures_per_user", 10),
+            lockout: Duration::from_secs(login.number("lockout", 1..=86_400).unwrap_or(300)),
+            per_source: read_limit(&mut login, "attempts_per_source", 60),
+        };
+        // Half of the cores, so that the other half answers requests.
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            passwords,
+            session,
+            token_retention,
+            attempts,
+            hashing_threads: login.number("hashing_threads", 1..=1024).unwrap_or_else(|| (cores / 2).max(1)),
+            waiting: login.number("waiting", 1..=100_000).unwrap_or(64),
+        }
+    }
+}
+
+/// A number, or `off`.
+fn read_limit(reader: &mut Reader<'_>, option: &str, default: u32) -> Option<NonZeroU32> {
+    match reader.text(option) {
+        Some("off") => None,
+        _ => NonZeroU32::new(reader.number(option, 1..=1_000_000).unwrap_or(default)),
+    }
+}

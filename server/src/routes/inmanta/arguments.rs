@@ -1,0 +1,144 @@
+//! The arguments of a call: of GET and DELETE in the query, otherwise members of a JSON
+//! object; some in the path, and the environment in a header.
+
+use bytes::Bytes;
+use http::{HeaderName, Request};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::fault::Fault;
+use crate::{
+    authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint},
+    http::only_line,
+};
+
+/// What of it was not asked for yet.
+pub(super) struct Arguments {
+    of_path: Vec<(&'static str, String)>,
+    environment: Option<String>,
+    others: Map<String, Value>,
+}
+
+impl Arguments {
+    pub(super) fn read(
+        endpoint: &Endpoint,
+        of_path: Vec<(&'static str, String)>,
+        request: &Request<Bytes>,
+    ) -> Result<Self, Fault> {
+        let name = HeaderName::from_static("x-inmanta-tid");
+        let environment = only_line(request.headers(), &name)
+            .map_err(|_| Fault::request(format!("{ENVIRONMENT_HEADER} is there twice")))?
+            .map(|line| String::from_utf8_lossy(line).into_owned());
+        let others = match endpoint.method {
+            "GET" | "DELETE" => of_query(request.uri().query().unwrap_or_default())?,
+            _ => of_body(request.body())?,
+        };
+        Ok(Self { of_path, environment, others })
+    }
+
+    /// An argument that the path has.
+    pub(super) fn of_path(&self, name: &str) -> Option<&str> {
+        self.of_path.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_str())
+    }
+
+    /// The same, where there has to be one.
+    pub(super) fn in_path(&self, name: &str) -> Result<String, Fault> {
+        self.of_path(name).map(str::to_owned).ok_or_else(|| missing(name))
+    }
+
+    /// The environment, by the header or an argument of this name.
+    pub(super) fn environment(&self, named: &str) -> Result<String, Fault> {
+        let text = if named == ENVIRONMENT_HEADER { self.environment.as_deref() } else { self.of_path(named) };
+        uuid(named, text.ok_or_else(|| missing(named))?)
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Result<String, Fault> {
+        self.optional_text(name)?.ok_or_else(|| missing(name))
+    }
+
+    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        match self.others.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(invalid(name, "a string")),
+        }
+    }
+
+    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
+        match self.others.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => Err(invalid(name, "a boolean")),
+        }
+    }
+
+    pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, Fault> {
+        match self.others.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_i64().map(Some).ok_or_else(|| invalid(name, "a whole number")),
+        }
+    }
+
+    pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, Fault> {
+        let Value::Array(elements) = self.others.remove(name).ok_or_else(|| missing(name))? else {
+            return Err(invalid(name, "a list of strings"));
+        };
+        let text = |element: Value| element.as_str().map(str::to_owned).ok_or_else(|| invalid(name, "a list of strings"));
+        elements.into_iter().map(text).collect()
+    }
+
+    pub(super) fn uuid(&mut self, name: &str) -> Result<String, Fault> {
+        uuid(name, &self.text(name)?)
+    }
+
+    pub(super) fn optional_uuid(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        self.optional_text(name)?.map(|text| uuid(name, &text)).transpose()
+    }
+
+    /// Refuses what nobody has asked for: it may be a slip in something that matters.
+    pub(super) fn finish(self) -> Result<(), Fault> {
+        match self.others.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Fault::request(format!("the call has no argument {name}"))),
+        }
+    }
+}
+
+/// Nothing may be there twice: which of the two was meant cannot be told.
+fn of_query(query: &str) -> Result<Map<String, Value>, Fault> {
+    let pairs: Vec<(String, String)> =
+        serde_urlencoded::from_str(query).map_err(|error| Fault::request(format!("the query cannot be read: {error}")))?;
+    let mut arguments = Map::new();
+    for (name, text) in pairs {
+        if arguments.contains_key(&name) {
+            return Err(Fault::request(format!("the argument {name} is there twice")));
+        }
+        arguments.insert(name, Value::String(text));
+    }
+    Ok(arguments)
+}
+
+fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(_) => Err(Fault::request("the body is no JSON object")),
+        // Where it stops making sense says nothing of what was sent.
+        Err(error) => Err(Fault::request(format!("the body is no JSON: line {}, column {}", error.line(), error.column()))),
+    }
+}
+
+/// A UUID as it is written nearly always.
+pub(super) fn uuid(name: &str, text: &str) -> Result<String, Fault> {
+    Uuid::parse_str(text).map(|uuid| uuid.to_string()).map_err(|_| invalid(name, "a UUID"))
+}
+
+fn missing(name: &str) -> Fault {
+    Fault::request(format!("the argument {name} is missing"))
+}
+
+fn invalid(name: &str, expected: &str) -> Fault {
+    Fault::request(format!("the argument {name} is not {expected}"))
+}

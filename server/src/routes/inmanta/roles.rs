@@ -1,0 +1,44 @@
+//! Roles, and who has them where.
+
+use http::Response;
+use serde_json::json;
+
+use super::{Context, data, done, fault::Fault, request::OfRoles, users::end_sessions};
+use crate::{http::Body, store::StoreFault};
+
+pub(super) async fn answer(context: &Context<'_>, asked: OfRoles) -> Result<Response<Body>, Fault> {
+    let store = &context.users.store;
+    match asked {
+        OfRoles::List => Ok(data(&json!(store.roles().await?))),
+        OfRoles::Add { name } => match store.add_role(&name).await {
+            Ok(()) => Ok(done()),
+            Err(StoreFault::Exists) => Err(Fault::request(format!("Role {name} already exists."))),
+            Err(fault) => Err(fault.into()),
+        },
+        OfRoles::Delete { name } => match store.delete_role(&name).await {
+            Ok(true) => Ok(done()),
+            Ok(false) => Err(Fault::request(format!("Role {name} doesn't exist."))),
+            Err(StoreFault::Reference) => {
+                Err(Fault::request(format!("Role {name} cannot be delete because it's still assigned to a user.")))
+            }
+            Err(fault) => Err(fault.into()),
+        },
+        OfRoles::Of { username } => Ok(data(&json!({ "assignments": store.roles_of(&username).await? }))),
+        OfRoles::Assign { username, environment, role } => match store.assign_role(&username, &environment, &role).await {
+            Ok(()) => Ok(done()),
+            Err(StoreFault::Reference) => Err(Fault::request(format!(
+                "Cannot assign role {role} to user {username}. Role {role}, environment {environment} or user {username} doesn't \
+                 exist."
+            ))),
+            Err(fault) => Err(fault.into()),
+        },
+        OfRoles::Unassign { username, environment, role } => {
+            if !store.unassign_role(&username, &environment, &role).await? {
+                let text = format!("Role {role} (environment={environment}) is not assigned to user {username}");
+                return Err(Fault::request(text));
+            }
+            end_sessions(context, &username).await?;
+            Ok(done())
+        }
+    }
+}

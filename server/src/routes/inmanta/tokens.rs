@@ -1,0 +1,119 @@
+//! Tokens for programs, and the registry of them.
+
+use aws_lc_rs::rand;
+use countersign_engine::UnixTime;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use uuid::{Builder, Uuid};
+
+use super::{
+    Context, data,
+    fault::Fault,
+    request::{OfTokens, WantedToken},
+    shown,
+};
+use crate::{
+    clock,
+    config::{ClientType, IssuerSection},
+    http::{Body, json},
+    issue::{self, Lifetime, TokenRequest},
+    revocation::{Entry, record::Record},
+    store::tokens::IssuedToken,
+};
+
+pub(super) async fn answer(context: &Context<'_>, asked: OfTokens) -> Result<Response<Body>, Fault> {
+    match asked {
+        OfTokens::Create { environment, wanted, is_v1 } => {
+            let token = create(context, environment, &wanted).await?;
+            Ok(if is_v1 { json(StatusCode::OK, &json!({ "token": token })) } else { data(&Value::String(token)) })
+        }
+        OfTokens::List { environment } => {
+            let tokens = context.users.store.tokens_of(&environment).await?;
+            Ok(data(&tokens.iter().map(shown_token).collect()))
+        }
+        OfTokens::Revoke { environment, jti } => revoke(context, &environment, &jti).await,
+    }
+}
+
+/// Signs a token. It is registered first, unless it is to be the same each time.
+async fn create(context: &Context<'_>, environment: String, wanted: &WantedToken) -> Result<String, Fault> {
+    let section = context.signer()?;
+    let now = clock::now();
+    let lifetime = match (wanted.is_idempotent, wanted.expire) {
+        (true, _) => Lifetime::Idempotent,
+        (false, Some(seconds)) => Lifetime::Seconds(seconds),
+        (false, None) => Lifetime::OfSection,
+    };
+    let client_types = wanted.client_types.clone();
+    let mut request = TokenRequest { client_types, environment: Some(environment.clone()), custom_claims: Vec::new(), lifetime };
+    if wanted.is_idempotent {
+        return Ok(issue::sign(section, &request, now)?);
+    }
+    let jti = random_uuid()?.to_string();
+    let created_by = context.session.and_then(|session| session.username()).map(str::to_owned);
+    request.custom_claims.push(("jti".into(), Value::String(jti.clone())));
+    request.custom_claims.extend(created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))));
+    // What cannot be signed is not registered.
+    let token = issue::sign(section, &request, now)?;
+    let issued = IssuedToken {
+        jti,
+        created_by,
+        client_types: wanted.client_types.iter().map(ClientType::to_string).collect(),
+        environment: Some(environment),
+        issued_at: now,
+        expires_at: lifetime.seconds(section).map(|seconds| now.plus(seconds)),
+        revoked_at: None,
+        last_used: None,
+    };
+    context.users.store.register_token(issued).await?;
+    Ok(token)
+}
+
+async fn revoke(context: &Context<'_>, environment: &str, jti: &str) -> Result<Response<Body>, Fault> {
+    let section = context.signer()?;
+    let unknown = || Fault::not_found(format!("Token with id {jti} does not exist."));
+    // As it stands in the registry, however it is written here.
+    let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
+    let known = context.users.store.token(&id).await?;
+    let token = known.filter(|token| token.environment.as_deref() == Some(environment)).ok_or_else(unknown)?;
+    withdraw(context, section, &token).await?;
+    let token = context.users.store.token(&id).await?.ok_or_else(unknown)?;
+    Ok(data(&shown_token(&token)))
+}
+
+/// Revokes a token: where it is verified first, which is what counts.
+pub(super) async fn withdraw(context: &Context<'_>, section: &IssuerSection, token: &IssuedToken) -> Result<(), Fault> {
+    let now = clock::now();
+    if token.expires_at.is_none_or(|end| end > now) {
+        let record = Record {
+            issuer: Some(section.issuer.name.to_string()),
+            jti: Some(token.jti.clone()),
+            until: token.expires_at.map(|end| end.plus(section.issuer.rules.leeway.into()).0),
+            ..Record::default()
+        };
+        let revocation = record.meaning().map_err(Fault::Unavailable)?;
+        context.app.revocations.revoke(Entry::Proven(revocation)).await?;
+    }
+    context.users.forget_token(&token.jti);
+    Ok(context.users.store.note_revoked(&token.jti, now).await?)
+}
+
+fn shown_token(token: &IssuedToken) -> Value {
+    let moment = |at: Option<UnixTime>| at.map_or(Value::Null, shown);
+    json!({
+        "jti": token.jti,
+        "created_by": token.created_by,
+        "client_types": token.client_types,
+        "environment": token.environment,
+        "issued_at": shown(token.issued_at),
+        "expires_at": moment(token.expires_at),
+        "revoked_at": moment(token.revoked_at),
+        "last_used": moment(token.last_used),
+    })
+}
+
+pub(super) fn random_uuid() -> Result<Uuid, Fault> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))?;
+    Ok(Builder::from_random_bytes(bytes).into_uuid())
+}

@@ -1,0 +1,79 @@
+//! The schema, in numbered steps: each is one file for each database.
+
+use sqlx::{
+    SqlSafeStr as _,
+    any::AnyPoolOptions,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::{Inner, Kind, StoreFault, make};
+
+/// Number, what it brings, and how, of each step.
+const STEPS: &[(i64, &str, &str, &str)] = &[(
+    1,
+    "users",
+    include_str!("../../migrations/sqlite/0001_users.sql"),
+    include_str!("../../migrations/postgres/0001_users.sql"),
+)];
+
+/// Where the steps are noted that were taken.
+const TABLE: &str = "countersign_migration";
+
+/// Takes the steps that are missing, if the configuration lets us; otherwise sees that
+/// none is.
+pub(super) async fn check(inner: &Inner) -> Result<(), StoreFault> {
+    inner.file.as_deref().map_or(Ok(()), make)?;
+    if inner.migrates {
+        return run(inner).await;
+    }
+    let taken = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
+    let taken = match taken.fetch_one(&inner.pool).await {
+        Ok(taken) => taken,
+        // The table is not there.
+        Err(sqlx::Error::Database(_)) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let needed = STEPS.iter().map(|step| step.0).max().unwrap_or(0);
+    match taken {
+        _ if taken < needed => Err(StoreFault::Schema(format!(
+            "The version of the database is out of date: {} has version {taken}, and {needed} is needed. Run `countersign database \
+             migrate`, or remove `migrate = false` from [database], to bring it to the latest version.",
+            inner.place
+        ))),
+        _ if taken > needed => Err(newer(inner, taken)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the steps that are missing. Nodes that start together take turns.
+pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
+    inner.file.as_deref().map_or(Ok(()), make)?;
+    let steps = STEPS.iter().map(|(number, name, sqlite, postgres)| {
+        let sql = if inner.kind == Kind::Sqlite { sqlite } else { postgres };
+        Migration::new(*number, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(steps.collect());
+    migrator.dangerous_set_table_name(TABLE);
+    let migrated = match inner.kind {
+        Kind::Sqlite => migrator.run(&inner.pool).await,
+        // The lock is the session's, which a pooler of transactions does not have.
+        Kind::Postgres => {
+            let direct = AnyPoolOptions::new().max_connections(1).connect(&inner.direct_url).await?;
+            let migrated = migrator.run(&direct).await;
+            direct.close().await;
+            migrated
+        }
+    };
+    migrated.map_err(|error| match error {
+        MigrateError::VersionMissing(number) => newer(inner, number),
+        MigrateError::Execute(error) => error.into(),
+        error => StoreFault::Schema(format!("the schema of {} cannot be brought up to date: {error}", inner.place)),
+    })
+}
+
+fn newer(inner: &Inner, number: i64) -> StoreFault {
+    StoreFault::Schema(format!(
+        "the database {} has version {number}, which a newer version of this program made: use that one",
+        inner.place
+    ))
+}

@@ -1,0 +1,81 @@
+//! Roles, and who has them where.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use super::{Store, StoreFault, users::Roles};
+
+impl Store {
+    /// The names of all roles, in order.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn roles(&self) -> Result<Vec<String>, StoreFault> {
+        self.run(async |pool| Ok(sqlx::query_scalar("SELECT name FROM countersign_role ORDER BY name").fetch_all(&pool).await?))
+            .await
+    }
+
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// [`StoreFault::Exists`], or the database cannot be asked.
+    pub async fn add_role(&self, name: &str) -> Result<(), StoreFault> {
+        self.change("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()]).await.map(drop)
+    }
+
+    /// Removes a role; says whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreFault::Reference`] if somebody has it, or the database cannot be asked.
+    pub async fn delete_role(&self, name: &str) -> Result<bool, StoreFault> {
+        self.change("DELETE FROM countersign_role WHERE name = $1", [name.into()]).await
+    }
+
+    /// Gives a role to a user in an environment, unless they have it.
+    ///
+    /// # Errors
+    /// [`StoreFault::Reference`] if one of them is not there, or the database cannot be
+    /// asked.
+    pub async fn assign_role(&self, username: &str, environment: &str, role: &str) -> Result<(), StoreFault> {
+        let texts = [username.into(), environment.into(), role.into()];
+        let statement = "INSERT INTO countersign_role_assignment (username, environment, role) VALUES ($1, $2, $3)
+                         ON CONFLICT DO NOTHING";
+        self.change(statement, texts).await.map(drop)
+    }
+
+    /// Takes a role from a user in an environment; says whether they had it.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn unassign_role(&self, username: &str, environment: &str, role: &str) -> Result<bool, StoreFault> {
+        let texts = [username.into(), environment.into(), role.into()];
+        let statement = "DELETE FROM countersign_role_assignment WHERE username = $1 AND environment = $2 AND role = $3";
+        self.change(statement, texts).await
+    }
+
+    /// The roles of a user.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn roles_of(&self, username: &str) -> Result<Roles, StoreFault> {
+        Ok(self.roles_of_all().await?.remove(username).unwrap_or_default())
+    }
+
+    /// The roles of all users who have any.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn roles_of_all(&self) -> Result<BTreeMap<String, Roles>, StoreFault> {
+        self.run(async |pool| {
+            let rows = sqlx::query("SELECT username, environment, role FROM countersign_role_assignment ORDER BY role");
+            let mut all = BTreeMap::<String, Roles>::new();
+            for row in rows.fetch_all(&pool).await? {
+                let of_user = all.entry(row.try_get("username")?).or_default();
+                of_user.entry(row.try_get("environment")?).or_default().push(row.try_get("role")?);
+            }
+            Ok(all)
+        })
+        .await
+    }
+}

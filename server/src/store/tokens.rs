@@ -1,0 +1,132 @@
+//! The registry of the tokens that we have issued and can revoke by name.
+
+use countersign_engine::UnixTime;
+use sqlx::{Row as _, any::AnyRow};
+
+use super::{Store, StoreFault, moment, unix_time};
+
+/// A token that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// Its id, a UUID.
+    pub jti: String,
+    /// Who asked for it, if it was a user.
+    pub created_by: Option<String>,
+    /// What its bearer is.
+    pub client_types: Vec<String>,
+    /// The environment it is for.
+    pub environment: Option<String>,
+    /// When it was issued.
+    pub issued_at: UnixTime,
+    /// When it dies, if it does.
+    pub expires_at: Option<UnixTime>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<UnixTime>,
+    /// About when it was last used.
+    pub last_used: Option<UnixTime>,
+}
+
+impl Store {
+    /// Enters a token.
+    ///
+    /// # Errors
+    /// [`StoreFault::Reference`] if its environment is not there, or the database cannot
+    /// be asked.
+    pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreFault> {
+        self.run(async move |pool| {
+            sqlx::query(
+                "INSERT INTO countersign_token (jti, created_by, client_types, environment, issued_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(token.jti)
+            .bind(token.created_by)
+            .bind(token.client_types.join(","))
+            .bind(token.environment)
+            .bind(moment(token.issued_at))
+            .bind(token.expires_at.map(moment))
+            .execute(&pool)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The token of this id.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreFault> {
+        let jti = jti.to_owned();
+        self.run(async move |pool| {
+            let token = sqlx::query("SELECT * FROM countersign_token WHERE jti = $1").bind(jti);
+            Ok(token.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
+        })
+        .await
+    }
+
+    /// The tokens of an environment, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreFault> {
+        let environment = environment.to_owned();
+        self.run(async move |pool| {
+            let tokens = sqlx::query("SELECT * FROM countersign_token WHERE environment = $1 ORDER BY issued_at DESC, jti");
+            let rows = tokens.bind(environment).fetch_all(&pool).await?;
+            Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Notes that a token is revoked, unless it was before.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn note_revoked(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
+        let statement = "UPDATE countersign_token SET revoked_at = $1 WHERE jti = $2 AND revoked_at IS NULL";
+        self.note_moment(statement, jti, now).await
+    }
+
+    /// Notes that a token is in use.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn note_used(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
+        self.note_moment("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now).await
+    }
+
+    async fn note_moment(&self, statement: &'static str, jti: &str, at: UnixTime) -> Result<(), StoreFault> {
+        let jti = jti.to_owned();
+        self.run(async move |pool| {
+            sqlx::query(statement).bind(moment(at)).bind(jti).execute(&pool).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets the tokens that had expired by this moment; says how many.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn forget_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreFault> {
+        self.run(async move |pool| {
+            let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1").bind(moment(expired_by));
+            Ok(deleted.execute(&pool).await?.rows_affected())
+        })
+        .await
+    }
+}
+
+fn read(row: &AnyRow) -> sqlx::Result<IssuedToken> {
+    let time = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(unix_time));
+    Ok(IssuedToken {
+        jti: row.try_get("jti")?,
+        created_by: row.try_get("created_by")?,
+        client_types: row.try_get::<String, _>("client_types")?.split(',').map(str::to_owned).collect(),
+        environment: row.try_get("environment")?,
+        issued_at: unix_time(row.try_get("issued_at")?),
+        expires_at: time("expires_at")?,
+        revoked_at: time("revoked_at")?,
+        last_used: time("last_used")?,
+    })
+}

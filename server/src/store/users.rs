@@ -1,0 +1,146 @@
+//! Users.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use super::{Store, StoreFault, flag};
+
+/// A user as stored. Not `Debug`: it holds the hash of a password.
+#[derive(Clone)]
+pub struct User {
+    /// The name, which is who they are.
+    pub username: String,
+    /// What their password is verified by (argon2, in PHC form).
+    pub password_hash: String,
+    /// `database` or `oidc`.
+    pub auth_method: String,
+    /// Whether they may do everything.
+    pub is_admin: bool,
+}
+
+/// The roles of somebody: of each environment their names, in order.
+pub type Roles = BTreeMap<String, Vec<String>>;
+
+impl Store {
+    /// The user of this name.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn user(&self, username: &str) -> Result<Option<User>, StoreFault> {
+        let username = username.to_owned();
+        self.run(async move |pool| {
+            let user = sqlx::query("SELECT * FROM countersign_user WHERE username = $1").bind(username);
+            Ok(user.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
+        })
+        .await
+    }
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn users(&self) -> Result<Vec<User>, StoreFault> {
+        self.run(async |pool| {
+            let rows = sqlx::query("SELECT * FROM countersign_user ORDER BY username").fetch_all(&pool).await?;
+            Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`StoreFault::Exists`], or the database cannot be asked.
+    pub async fn add_user(&self, user: User) -> Result<(), StoreFault> {
+        self.run(async move |pool| {
+            sqlx::query("INSERT INTO countersign_user (username, password_hash, auth_method, is_admin) VALUES ($1, $2, $3, $4)")
+                .bind(user.username)
+                .bind(user.password_hash)
+                .bind(user.auth_method)
+                .bind(flag(user.is_admin))
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds the first user; says whether there was none.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn add_first_user(&self, user: User) -> Result<bool, StoreFault> {
+        self.run(async move |pool| {
+            let added = sqlx::query(
+                "INSERT INTO countersign_user (username, password_hash, auth_method, is_admin)
+                 SELECT $1, $2, $3, CAST($4 AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM countersign_user)",
+            )
+            .bind(user.username)
+            .bind(user.password_hash)
+            .bind(user.auth_method)
+            .bind(flag(user.is_admin))
+            .execute(&pool)
+            .await?;
+            Ok(added.rows_affected() > 0)
+        })
+        .await
+    }
+
+    /// Removes a user with all their roles; says whether there was one.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn delete_user(&self, username: &str) -> Result<bool, StoreFault> {
+        let username = username.to_owned();
+        self.change("DELETE FROM countersign_user WHERE username = $1", [username.into()]).await
+    }
+
+    /// Sets what a user's password is verified by; says whether there is such a user.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn set_password_hash(&self, username: &str, hash: &str) -> Result<bool, StoreFault> {
+        self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2", [hash.into(), username.into()]).await
+    }
+
+    /// Replaces one hash of a password by another of the same password, unless it was
+    /// changed meanwhile.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn renew_password_hash(&self, username: &str, old: &str, new: &str) -> Result<bool, StoreFault> {
+        let texts = [new.into(), username.into(), old.into()];
+        self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
+    }
+
+    /// Says of a user whether they may do everything; says whether there is such a user.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn set_admin(&self, username: &str, is_admin: bool) -> Result<bool, StoreFault> {
+        let statement = match is_admin {
+            true => "UPDATE countersign_user SET is_admin = 1 WHERE username = $1",
+            false => "UPDATE countersign_user SET is_admin = 0 WHERE username = $1",
+        };
+        self.change(statement, [username.into()]).await
+    }
+
+    /// Executes a statement with these texts; says whether it changed anything.
+    pub(super) async fn change<const N: usize>(&self, statement: &'static str, texts: [String; N]) -> Result<bool, StoreFault> {
+        self.run(async move |pool| {
+            let query = texts.into_iter().fold(sqlx::query(statement), |query, text| query.bind(text));
+            Ok(query.execute(&pool).await?.rows_affected() > 0)
+        })
+        .await
+    }
+}
+
+fn read(row: &sqlx::any::AnyRow) -> sqlx::Result<User> {
+    Ok(User {
+        username: row.try_get("username")?,
+        password_hash: row.try_get("password_hash")?,
+        auth_method: row.try_get("auth_method")?,
+        is_admin: row.try_get::<i64, _>("is_admin")? != 0,
+    })
+}

@@ -1,0 +1,153 @@
+//! Users of our own: who they are, and that they are who they say.
+
+pub mod attempts;
+pub mod hashing;
+pub mod password;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::rand;
+use dashmap::DashMap;
+
+use crate::{
+    admission::Source,
+    clock,
+    config::Login,
+    store::{Store, StoreFault, users::User},
+};
+use attempts::{Attempts, TooMany};
+use hashing::{Busy, Hashing};
+use password::{Match, NoMemory};
+
+/// The users, and the registry of what they were issued.
+pub struct Users {
+    /// Where they are kept.
+    pub store: Store,
+    hashing: Hashing,
+    attempts: Attempts,
+    /// Tokens that were found in the registry, and when.
+    known: DashMap<Box<str>, Instant>,
+}
+
+/// Why nobody is logged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginFault {
+    /// There is no such user, or the password is not theirs.
+    Wrong,
+    /// It was tried too often.
+    TooMany(Duration),
+    /// Too many passwords wait to be hashed, or there is no memory for it.
+    Busy,
+    /// The database did not say.
+    Store(StoreFault),
+}
+
+impl From<StoreFault> for LoginFault {
+    fn from(fault: StoreFault) -> Self {
+        Self::Store(fault)
+    }
+}
+
+impl From<Busy> for LoginFault {
+    fn from(Busy: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<NoMemory> for LoginFault {
+    fn from(NoMemory: NoMemory) -> Self {
+        Self::Busy
+    }
+}
+
+/// How long a token is known without asking again. One that is revoked is refused before
+/// anybody asks.
+const KNOWN: Duration = Duration::from_secs(60);
+/// More tokens than this are not kept in mind.
+const MANY: usize = 16 * 1024;
+
+impl Users {
+    /// The users of a store.
+    ///
+    /// # Errors
+    /// The system has no thread to hash passwords with.
+    pub fn new(store: Store, login: &Login) -> io::Result<Self> {
+        let hashing = Hashing::start(login.hashing_threads, login.waiting)?;
+        Ok(Self { store, hashing, attempts: Attempts::new(login.attempts), known: DashMap::new() })
+    }
+
+    /// The user of this name and password.
+    ///
+    /// # Errors
+    /// [`LoginFault::Wrong`], in the same time whatever is; or it cannot be told now.
+    pub async fn authenticate(&self, username: &str, password: &str, source: Source) -> Result<User, LoginFault> {
+        let too_many = |TooMany(wait)| LoginFault::TooMany(wait);
+        self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
+        let verdict = self.verify(username, password).await;
+        match verdict {
+            Ok(_) => self.attempts.succeeded(username),
+            Err(LoginFault::Wrong | LoginFault::TooMany(_)) => {}
+            // It was not his doing.
+            Err(LoginFault::Busy | LoginFault::Store(_)) => self.attempts.withdraw(username),
+        }
+        verdict
+    }
+
+    async fn verify(&self, username: &str, password: &str) -> Result<User, LoginFault> {
+        let user = self.store.user(username).await?.filter(|user| user.auth_method == "database");
+        let (stored, typed) = (user.as_ref().map(|user| user.password_hash.clone()), password.to_owned());
+        let verified = self.hashing.run(move |memory| match stored {
+            Some(stored) => password::verify(&typed, &stored, memory),
+            None => password::verify_nobodys(&typed, memory).map(|()| Match::No),
+        });
+        match (verified.await??, user) {
+            (Match::Yes, Some(user)) => Ok(user),
+            (Match::AsTyped, Some(user)) => {
+                let renewed = self.hash(password).await?;
+                self.store.renew_password_hash(username, &user.password_hash, &renewed).await?;
+                Ok(user)
+            }
+            _ => Err(LoginFault::Wrong),
+        }
+    }
+
+    /// What a new password will be verified by.
+    ///
+    /// # Errors
+    /// Too many wait for theirs.
+    pub async fn hash(&self, password: &str) -> Result<String, LoginFault> {
+        let password = password.to_owned();
+        let mut salt = password::Salt::default();
+        rand::fill(&mut salt).map_err(|_| LoginFault::Busy)?;
+        Ok(self.hashing.run(move |memory| password::hash(&password, &salt, memory)).await??)
+    }
+
+    /// Whether a token of ours is in the registry. Once in a while it is noted there that
+    /// it is in use.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn knows_token(&self, jti: &str) -> Result<bool, StoreFault> {
+        let now = clock::instant();
+        if self.known.get(jti).is_some_and(|found| now < *found + KNOWN) {
+            return Ok(true);
+        }
+        let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
+        if is_known {
+            if self.known.len() >= MANY {
+                self.known.retain(|_, found| now < *found + KNOWN);
+            }
+            self.known.insert(jti.into(), now);
+            self.store.note_used(jti, clock::now()).await?;
+        }
+        Ok(is_known)
+    }
+
+    /// A token that is no longer in the registry.
+    pub fn forget_token(&self, jti: &str) {
+        self.known.remove(jti);
+    }
+}

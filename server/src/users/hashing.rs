@@ -1,0 +1,98 @@
+//! Threads that hash passwords: few, so that they take no more memory and time than they
+//! were given, and behind those that answer requests in the scheduler's eyes.
+
+use std::{io, thread, time::Duration};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustix::process::nice;
+use tokio::sync::oneshot;
+
+use super::password::Memory;
+
+/// Where passwords are handed in to be hashed.
+#[derive(Clone)]
+pub struct Hashing(Sender<Job>);
+
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// More passwords wait than may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+/// How long 64 MiB are kept that nobody uses.
+const KEEP: Duration = Duration::from_secs(5);
+/// How much less time than others a thread gets, when there is none to spare.
+const NICE: i32 = 15;
+
+impl Hashing {
+    /// So many threads, and so many passwords that may wait for them.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(threads: usize, waiting: usize) -> io::Result<Self> {
+        let (jobs, queue) = bounded(waiting);
+        for number in 0..threads {
+            let queue = queue.clone();
+            thread::Builder::new().name(format!("hashing-{number}")).spawn(move || work(&queue))?;
+        }
+        Ok(Self(jobs))
+    }
+
+    /// Does something with the memory to hash in, when it is its turn.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, Busy> {
+        let (answer, answered) = oneshot::channel();
+        let job = move |memory: &mut Memory| {
+            // Who has gone need not be told, nor worked for.
+            if !answer.is_closed() {
+                let _gone_meanwhile = answer.send(work(memory));
+            }
+        };
+        self.0.try_send(Box::new(job)).map_err(|_| Busy)?;
+        answered.await.map_err(|_| Busy)
+    }
+}
+
+fn work(queue: &Receiver<Job>) {
+    // Of this thread alone, on Linux. Without it everything works, but logins are felt.
+    let _not_allowed = nice(NICE);
+    let mut memory = Memory::default();
+    loop {
+        match queue.recv_timeout(KEEP) {
+            Ok(job) => job(&mut memory),
+            Err(RecvTimeoutError::Timeout) => memory = Memory::default(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_told_so_at_once() {
+        let hashing = Hashing::start(1, 1).unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, has_begun) = oneshot::channel();
+        let first = tokio::spawn({
+            let hashing = hashing.clone();
+            async move { hashing.run(move |_| begun.send(()).is_ok() && held.recv().is_ok()).await }
+        });
+        has_begun.await.unwrap();
+        let second = tokio::spawn({
+            let hashing = hashing.clone();
+            async move { hashing.run(|_| 2).await }
+        });
+        while hashing.0.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hashing.run(|_| 3).await, Err(Busy));
+        release.send(()).unwrap();
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(true), Ok(2)));
+    }
+}

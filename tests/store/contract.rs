@@ -1,0 +1,227 @@
+use std::collections::BTreeMap;
+
+use countersign_engine::{Revocation, Revoked, UnixTime};
+use countersign_server::{
+    revocation::RevocationStore as _,
+    store::{Store, StoreFault, environments::Environment, revocations::Ledger, tokens::IssuedToken, users::User},
+};
+use countersign_tests::postgres::Postgres;
+use tempfile::TempDir;
+
+use super::store;
+
+/// Runs a test against each database, empty.
+macro_rules! over_every_store {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn sqlite() {
+                let directory = tempfile::tempdir().unwrap();
+                super::$name(&|| super::store(&directory, ""));
+            }
+
+            #[test]
+            fn postgresql() {
+                let (directory, postgres) = (tempfile::tempdir().unwrap(), super::Postgres::start());
+                super::$name(&|| super::store(&directory, &format!("url={}", postgres.url())));
+            }
+        }
+    )+};
+}
+
+over_every_store!(
+    users_come_change_and_go,
+    the_first_user_is_added_once,
+    roles_are_had_somewhere_and_go_with_whom_they_concern,
+    tokens_are_listed_newest_first_and_revoked_once,
+    environments_take_their_tokens_and_roles_with_them,
+    texts_are_kept_as_they_are,
+    many_writers_lose_nothing,
+    ledgers_see_what_others_append,
+    a_ledger_is_rewritten_without_what_is_over,
+);
+
+const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
+const OTHER: &str = "22222222-2222-2222-2222-222222222222";
+
+fn user(name: &str) -> User {
+    User { username: name.into(), password_hash: "hash".into(), auth_method: "database".into(), is_admin: false }
+}
+
+fn environment(id: &str, name: &str) -> Environment {
+    Environment { id: id.into(), name: name.into(), project_id: OTHER.into() }
+}
+
+fn token(jti: &str, issued_at: u64) -> IssuedToken {
+    IssuedToken {
+        jti: jti.into(),
+        created_by: Some("admin".into()),
+        client_types: vec!["api".into(), "compiler".into()],
+        environment: Some(ENVIRONMENT.into()),
+        issued_at: UnixTime(issued_at),
+        expires_at: Some(UnixTime(issued_at + 60)),
+        revoked_at: None,
+        last_used: None,
+    }
+}
+
+/// Runs a future on the store's own thread.
+fn wait<T>(store: &Store, work: impl Future<Output = T>) -> T {
+    store.block_on(work)
+}
+
+fn users_come_change_and_go(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        assert!(store.user("bob").await.unwrap().is_none());
+        store.add_user(user("bob")).await.unwrap();
+        store.add_user(User { is_admin: true, ..user("Bob") }).await.unwrap();
+        assert_eq!(store.add_user(user("bob")).await, Err(StoreFault::Exists));
+        let names: Vec<_> = store.users().await.unwrap().into_iter().map(|user| (user.username, user.is_admin)).collect();
+        assert_eq!(names, [("Bob".to_owned(), true), ("bob".to_owned(), false)]);
+        assert_eq!(store.set_password_hash("bob", "new").await, Ok(true));
+        assert_eq!(store.renew_password_hash("bob", "old", "newer").await, Ok(false));
+        assert_eq!(store.renew_password_hash("bob", "new", "newer").await, Ok(true));
+        assert_eq!(store.set_admin("bob", true).await, Ok(true));
+        assert_eq!((store.set_admin("eve", true).await, store.set_password_hash("eve", "x").await), (Ok(false), Ok(false)));
+        let bob = store.user("bob").await.unwrap().unwrap();
+        assert_eq!((bob.password_hash.as_str(), bob.is_admin), ("newer", true));
+        assert_eq!((store.delete_user("bob").await, store.delete_user("bob").await), (Ok(true), Ok(false)));
+    });
+}
+
+fn the_first_user_is_added_once(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        assert_eq!(store.add_first_user(User { is_admin: true, ..user("admin") }).await, Ok(true));
+        assert_eq!(store.add_first_user(user("second")).await, Ok(false));
+        assert!(store.user("admin").await.unwrap().unwrap().is_admin);
+    });
+}
+
+fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        store.add_user(user("bob")).await.unwrap();
+        store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
+        for role in ["operator", "noc"] {
+            store.add_role(role).await.unwrap();
+        }
+        assert_eq!(store.add_role("noc").await, Err(StoreFault::Exists));
+        for (username, environment, role) in [("eve", ENVIRONMENT, "noc"), ("bob", OTHER, "noc"), ("bob", ENVIRONMENT, "none")] {
+            assert_eq!(store.assign_role(username, environment, role).await, Err(StoreFault::Reference), "{username} {role}");
+        }
+        for role in ["operator", "noc", "noc"] {
+            store.assign_role("bob", ENVIRONMENT, role).await.unwrap();
+        }
+        let both = BTreeMap::from([(ENVIRONMENT.to_owned(), vec!["noc".to_owned(), "operator".to_owned()])]);
+        assert_eq!(store.roles_of("bob").await, Ok(both));
+        assert_eq!(store.delete_role("noc").await, Err(StoreFault::Reference));
+        assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(true));
+        assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(false));
+        assert_eq!((store.delete_role("noc").await, store.delete_role("noc").await), (Ok(true), Ok(false)));
+        store.delete_user("bob").await.unwrap();
+        assert_eq!(store.roles_of_all().await, Ok(BTreeMap::new()));
+        assert_eq!(store.roles().await, Ok(vec!["operator".to_owned()]));
+    });
+}
+
+fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        assert_eq!(store.register_token(token("a", 1)).await, Err(StoreFault::Reference));
+        store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
+        for (jti, at) in [("a", 100), ("b", 300), ("c", 200)] {
+            store.register_token(token(jti, at)).await.unwrap();
+        }
+        store.register_token(IssuedToken { expires_at: None, created_by: None, ..token("d", 50) }).await.unwrap();
+        let listed = store.tokens_of(ENVIRONMENT).await.unwrap();
+        assert_eq!(listed.iter().map(|token| token.jti.as_str()).collect::<Vec<_>>(), ["b", "c", "a", "d"]);
+        assert_eq!(listed[0], token("b", 300));
+        store.note_revoked("a", UnixTime(400)).await.unwrap();
+        store.note_revoked("a", UnixTime(500)).await.unwrap();
+        store.note_used("a", UnixTime(450)).await.unwrap();
+        let revoked = store.token("a").await.unwrap().unwrap();
+        assert_eq!((revoked.revoked_at, revoked.last_used), (Some(UnixTime(400)), Some(UnixTime(450))));
+        assert_eq!(store.forget_tokens(UnixTime(260)).await, Ok(2));
+        assert_eq!(store.tokens_of(ENVIRONMENT).await.unwrap().len(), 2, "those that never expire stay");
+        assert_eq!(store.tokens_of(OTHER).await, Ok(vec![]));
+    });
+}
+
+fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
+        assert_eq!(store.add_environment(environment(ENVIRONMENT, "else")).await, Err(StoreFault::Exists));
+        assert_eq!(store.add_environment(environment(OTHER, "prod")).await, Err(StoreFault::Exists));
+        store.add_user(user("bob")).await.unwrap();
+        store.add_role("noc").await.unwrap();
+        store.assign_role("bob", ENVIRONMENT, "noc").await.unwrap();
+        store.register_token(token("a", 1)).await.unwrap();
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(true));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(false));
+        assert_eq!(store.token("a").await, Ok(None));
+        assert_eq!(store.delete_role("noc").await, Ok(true));
+        assert_eq!(store.environments().await, Ok(vec![]));
+    });
+}
+
+fn texts_are_kept_as_they_are(open: &dyn Fn() -> Store) {
+    let store = open();
+    wait(&store, async {
+        for name in ["O'Brien", "a\"b;--", "caf\u{e9}", "cafe\u{301}", "%_\\", " ", "\u{1f600}"] {
+            store.add_user(user(name)).await.unwrap();
+            assert_eq!(store.user(name).await.unwrap().unwrap().username, name);
+        }
+        assert!(store.user("CAF\u{c9}").await.unwrap().is_none());
+    });
+}
+
+fn many_writers_lose_nothing(open: &dyn Fn() -> Store) {
+    std::thread::scope(|scope| {
+        let store = &open();
+        for writer in 0..8 {
+            scope.spawn(move || {
+                for number in 0..25 {
+                    wait(store, store.add_user(user(&format!("{writer}-{number}")))).unwrap();
+                }
+            });
+        }
+    });
+    let store = open();
+    assert_eq!(wait(&store, store.users()).unwrap().len(), 200);
+}
+
+fn revocation(jti: &str, until: Option<u64>) -> Revocation {
+    let what = Revoked::TokenId { issuer: "i".into(), token_id: jti.into() };
+    Revocation { what, until: until.map(UnixTime) }
+}
+
+fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
+    let (mut one, mut other) = (Ledger::new(open()), Ledger::new(open()));
+    assert_eq!(one.read_new().unwrap(), Some(vec![]));
+    assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
+    assert_eq!(other.append(&[revocation("b", Some(7))]).unwrap(), [revocation("a", None)], "what was there before");
+    assert_eq!(one.read_new().unwrap(), Some(vec![revocation("b", Some(7))]));
+    assert_eq!((one.read_new().unwrap(), other.read_new().unwrap()), (Some(vec![]), Some(vec![])));
+    assert_eq!((one.records(), other.records()), (2, 2));
+}
+
+fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
+    let (mut one, mut other) = (Ledger::new(open()), Ledger::new(open()));
+    one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
+    other.append(&[revocation("c", None)]).unwrap();
+    let mut unread = Vec::new();
+    one.rewrite(&mut |new| {
+        unread.clone_from(&new);
+        [vec![revocation("a", None)], new].concat()
+    })
+    .unwrap();
+    assert_eq!(unread, [revocation("c", None)]);
+    assert_eq!(one.records(), 2);
+    one.append(&[revocation("d", None)]).unwrap();
+    assert_eq!(other.read_new().unwrap(), Some(vec![revocation("d", None)]), "nothing is read twice");
+    let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
+    assert_eq!(Ledger::new(open()).read_new().unwrap(), Some(all.to_vec()));
+}

@@ -1,0 +1,72 @@
+use std::fs;
+
+use countersign_server::store::StoreFault;
+use countersign_tests::postgres::Postgres;
+
+use super::store;
+
+#[test]
+fn every_step_is_there_for_both_databases() {
+    let steps = |database: &str| {
+        let directory = format!("{}/../server/migrations/{database}", env!("CARGO_MANIFEST_DIR"));
+        let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(steps("sqlite"), steps("postgres"));
+}
+
+#[test]
+fn an_old_schema_is_told_and_how_to_bring_it_up_to_date() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    for place in ["", &format!("url={}", postgres.url())] {
+        let old = store(&directory, &format!("{place}\nmigrate=false"));
+        let Err(StoreFault::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
+        assert!(reason.starts_with("The version of the database is out of date: "), "{reason}");
+        assert!(reason.contains("countersign database migrate"), "{reason}");
+        old.block_on(old.migrate()).unwrap();
+        old.block_on(old.open()).unwrap();
+    }
+}
+
+#[test]
+fn a_schema_of_a_newer_version_is_left_alone() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let first = store(&directory, &format!("url={}", postgres.url()));
+    first.block_on(first.open()).unwrap();
+    postgres.query(
+        "INSERT INTO countersign_migration (version, description, success, checksum, execution_time)
+         VALUES (9999, 'x', true, '', 0)",
+    );
+    for migrates in ["true", "false"] {
+        let next = store(&directory, &format!("url={}\nmigrate={migrates}", postgres.url()));
+        let Err(StoreFault::Schema(reason)) = next.block_on(next.open()) else { panic!("migrate={migrates}") };
+        assert!(reason.contains("9999") && reason.contains("newer version"), "{reason}");
+    }
+}
+
+#[test]
+fn nodes_that_start_together_take_turns() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let url = format!("url={}", postgres.url());
+    let stores: Vec<_> = (0..4).map(|_| store(&directory, &url)).collect();
+    std::thread::scope(|scope| {
+        for store in &stores {
+            scope.spawn(|| store.block_on(store.open()).unwrap());
+        }
+    });
+}
+
+#[test]
+fn the_file_of_sqlite_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("new/place.db");
+    let store = store(&directory, &format!("url=sqlite:{}", file.display()));
+    assert!(!file.exists(), "nothing is made before it is needed");
+    store.block_on(store.open()).unwrap();
+    for name in ["place.db", "place.db-wal"] {
+        let mode = file.with_file_name(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
