@@ -79,6 +79,15 @@ pub enum Command {
     /// Make keys, and see how those of the issuers stand.
     #[command(subcommand, visible_alias = "key")]
     Keys(KeysCommand),
+    /// Set the first user up, who is an administrator, on the machine of the server.
+    #[command(after_help = "\
+Asks what it has to know. Refuses if there are users already, and prints a section
+that signs tokens if the configuration has none.
+
+Examples:
+  countersign setup --config /etc/inmanta/inmanta.d/
+  printf '%s\\n' \"$PASSWORD\" | countersign setup --config /etc/inmanta/inmanta.d/ --yes --username admin --password-stdin")]
+    Setup(SetupArgs),
     /// Manage the users of a running server.
     User(UserArgs),
     /// Manage the roles of a running server, and who has them.
@@ -289,6 +298,20 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Answers to what setting up asks.
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    /// It runs on the machine of the server: do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// The name of the user: do not ask.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password from standard input, even if that is a terminal.
+    #[arg(long)]
+    pub password_stdin: bool,
 }
 
 /// What a corpus is to hold.

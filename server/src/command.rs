@@ -12,6 +12,7 @@ mod login;
 mod password;
 mod role;
 mod serve;
+mod setup;
 mod table;
 mod token;
 mod user;
@@ -61,6 +62,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Token(command)) => token::run(&place, command),
         Some(Command::Jws(command)) => jws::run(&command),
         Some(Command::Keys(command)) => keys::run(&place, command),
+        Some(Command::Setup(args)) => setup::run(&place, args),
         Some(Command::User(args)) => user::run(&place, args),
         Some(Command::Role(args)) => role::run(&place, args),
         Some(Command::Environment(args)) => environment::run(&place, args),

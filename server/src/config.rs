@@ -44,7 +44,7 @@ pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Provider, Server};
 pub use tls::{Authorities, Clients, Part, TlsFiles};
 pub use transport::{Advertised, BearerToken, Transport, Transports, host};
-pub use web_ui::{OpenIdProvider, WebUi};
+pub use web_ui::{AuthMethod, OpenIdProvider, WebUi};
 
 /// A configuration that can be run.
 #[derive(Debug)]

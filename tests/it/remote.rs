@@ -1,5 +1,11 @@
 /// `countersign client-config`.
 mod client_config;
+/// `countersign doctor`.
+mod doctor;
+/// The same commands with a real server.
+mod real;
+/// `countersign setup`.
+mod setup;
 
 use countersign_tests::{
     binary::{Output, Sandbox},

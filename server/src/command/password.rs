@@ -22,7 +22,7 @@ impl Passwords {
     pub(super) fn ask(self, prompt: &str) -> io::Result<String> {
         let password = match self {
             Self::Terminal => rpassword::prompt_password(prompt)?,
-            Self::Lines => next_line()?,
+            Self::Lines => read_answer()?,
         };
         if password.is_empty() { Err(io::Error::other("no password was given")) } else { Ok(password) }
     }
@@ -39,8 +39,8 @@ impl Passwords {
     }
 }
 
-/// The next line without its end, otherwise untouched.
-fn next_line() -> io::Result<String> {
+/// The next line of standard input without its end, otherwise untouched.
+pub(super) fn read_answer() -> io::Result<String> {
     const MOST: u64 = 64 * 1024;
     let mut line = String::new();
     io::stdin().lock().take(MOST).read_line(&mut line)?;

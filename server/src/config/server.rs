@@ -112,7 +112,6 @@ impl Server {
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
         let quic = Quic::read(sections, problems);
         let mut server = Reader::new(sections, "server", problems);
-        check_known_values(&mut server, warnings);
         Self {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
@@ -178,17 +177,6 @@ impl IdentityHeaders {
             }
             seen.push(name);
         }
-    }
-}
-
-/// Options that other parts of the product will read: their mistakes are
-/// mistakes today.
-fn check_known_values(server: &mut Reader<'_>, warnings: &mut Vec<Problem>) {
-    if let Some(method) = server.text("auth_method")
-        && !["oidc", "database", "jwt"].contains(&method)
-    {
-        let text = format!("auth_method {method:?} is none of oidc, database, jwt");
-        warnings.push(Problem::new(server.place("auth_method"), text));
     }
 }
 

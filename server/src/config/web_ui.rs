@@ -1,4 +1,4 @@
-//! `[web-ui]`: where the web console sends people to log in. Two earlier forms are
+//! `[web-ui]` and `server.auth_method`: where the web console sends people to log in. Two earlier forms are
 //! understood, each with the lines to write instead: `oidc_auth_url` with
 //! `oidc_realm`, for Keycloak alone, and the `[dashboard]` before it.
 
@@ -12,10 +12,37 @@ use super::{problem::Problem, reader::Reader, setting::Section};
 /// What the web console is told.
 #[derive(Clone, Debug)]
 pub struct WebUi {
+    /// `server.auth_method`.
+    pub auth_method: AuthMethod,
     /// The OpenID provider, if one is named.
     pub provider: Option<OpenIdProvider>,
     /// `oidc_local_fallback`: whether the server's own users may log in beside it.
     pub local_fallback: bool,
+}
+
+/// Where people log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// At an OpenID provider.
+    Oidc,
+    /// Here, as users in the database.
+    Database,
+    /// Elsewhere, before their requests come here.
+    Jwt,
+}
+
+impl AuthMethod {
+    const ALL: [Self; 3] = [Self::Oidc, Self::Database, Self::Jwt];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Oidc => "oidc",
+            Self::Database => "database",
+            Self::Jwt => "jwt",
+        }
+    }
 }
 
 /// An OpenID provider, as the web console uses it.
@@ -36,6 +63,7 @@ const REALM: &str = "inmanta";
 
 impl WebUi {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+        let auth_method = read_auth_method(&Reader::new(sections, "server", problems), warnings);
         let dashboard = read_dashboard(&mut Reader::new(sections, "dashboard", problems), warnings);
         let mut reader = Reader::new(sections, "web-ui", problems);
         reader.flag("console_enabled");
@@ -44,8 +72,18 @@ impl WebUi {
             Some(authority) => read_provider(&mut reader, authority, warnings),
             None => read_keycloak(&mut reader, warnings),
         };
-        Self { provider: provider.or(dashboard), local_fallback }
+        Self { auth_method, provider: provider.or(dashboard), local_fallback }
     }
+}
+
+/// Only warned about: the real server leaves it to its web console to complain.
+fn read_auth_method(server: &Reader<'_>, warnings: &mut Vec<Problem>) -> AuthMethod {
+    let Some(name) = server.text("auth_method") else { return AuthMethod::Oidc };
+    AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
+        let text = format!("auth_method {name:?} is none of oidc, database, jwt");
+        warnings.push(Problem::new(server.place("auth_method"), text).help("oidc is assumed"));
+        AuthMethod::Oidc
+    })
 }
 
 fn read_provider(reader: &mut Reader<'_>, authority: &str, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
