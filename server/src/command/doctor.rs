@@ -16,7 +16,8 @@ use super::{
 use crate::{
     app::App,
     clock,
-    config::{BearerToken, ClientType, Transport},
+    config::{BearerToken, ClientType, IssuerSection, Transport},
+    issue::{self, Lifetime, TokenRequest},
     surface::inmanta::CLIENT_TYPES_CLAIM,
 };
 
@@ -30,6 +31,7 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         // What the command line does without one.
         transports.push(config.transports.cmdline.clone());
     }
+    let signer = config.server.signing.clone().filter(|_| config.server.auth);
     let issuers = match config.issuers.is_empty() || transports.iter().all(|transport| transport.token.is_none()) {
         true => None,
         false => {
@@ -45,7 +47,10 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         if let Some(token) = &transport.token {
             check_token(token, transport.client_type, issuers.as_deref(), &mut report)?;
         }
-        check_server(transport, &mut report)?;
+        let works = check_server(&transport, &mut report)?;
+        if let (true, Some(signer)) = (works, &signer) {
+            check_signing_key(&transport, signer, &mut report)?;
+        }
     }
     match report.wrong {
         0 => Ok(()),
@@ -124,34 +129,57 @@ fn client_types(claim: &Value) -> Vec<String> {
     }
 }
 
-/// Whether the server answers, and what it says to the token.
-fn check_server(transport: Transport, report: &mut Report) -> io::Result<()> {
-    let (section, ssl, has_token) = (transport.section, transport.ssl, transport.token.is_some());
-    let client = match Client::new(transport) {
+/// Whether the server answers, and what it says to the token. Says whether it verifies
+/// tokens.
+fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> {
+    let client = match Client::new(transport.clone()) {
         Ok(client) => client,
-        Err(fault) => return report.fault("", &fault),
+        Err(fault) => return report.fault("", &fault).map(|()| false),
     };
     if let Err(fault) = client.call(health().anonymous()) {
-        return report.fault("", &fault);
+        return report.fault("", &fault).map(|()| false);
     }
-    report.ok(if ssl { "the server answers, and its certificate is trusted" } else { "the server answers, without TLS" })?;
-    let demands_token = matches!(client.call(guarded().anonymous()), Err(Fault { status: Some(StatusCode::UNAUTHORIZED), .. }));
-    match (demands_token, has_token) {
-        (false, _) => return report.ok("the server asks for no token"),
-        (true, false) => {
-            let help = format!("set token in [{section}]: {ANOTHER}");
-            return report.wrong("the server asks for a token, and the section has none", &help);
-        }
-        (true, true) => {}
+    report.ok(match transport.ssl {
+        true => "the server answers, and its certificate is trusted",
+        false => "the server answers, without TLS",
+    })?;
+    if !matches!(client.call(guarded().anonymous()), Err(Fault { status: Some(StatusCode::UNAUTHORIZED), .. })) {
+        return report.ok("the server asks for no token").map(|()| false);
+    }
+    if transport.token.is_none() {
+        let help = format!("set token in [{}]: {ANOTHER}", transport.section);
+        report.wrong("the server asks for a token, and the section has none", &help)?;
+        return Ok(true);
     }
     // Where no token is needed, a bad one is refused all the same.
-    if let Err(fault) = client.call(health()) {
-        return report.fault("the server refuses the token: ", &fault);
+    match client.call(health()).map(|_| client.call(guarded())) {
+        Err(fault) => report.fault("the server refuses the token: ", &fault)?,
+        Ok(Err(fault)) if !is_about_this_call(&fault) => report.fault("the server does not accept the token: ", &fault)?,
+        Ok(_) => report.ok("the server accepts the token")?,
     }
-    match client.call(guarded()) {
-        Ok(_) => report.ok("the server accepts the token"),
-        Err(fault) if is_about_this_call(&fault) => report.ok("the server accepts the token"),
-        Err(fault) => report.fault("the server does not accept the token: ", &fault),
+    Ok(true)
+}
+
+/// Whether the server believes what is signed with the key that is configured here, as
+/// all servers of one set have to.
+fn check_signing_key(transport: &Transport, signer: &IssuerSection, report: &mut Report) -> io::Result<()> {
+    const LIFETIME: u32 = 60;
+    let request = TokenRequest {
+        client_types: signer.client_types.first().copied().into_iter().collect(),
+        environment: None,
+        custom_claims: Vec::new(),
+        lifetime: Lifetime::Seconds(signer.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into()),
+    };
+    let Some(token) = issue::sign(signer, &request, clock::now()).ok().and_then(|token| BearerToken::new(&token)) else {
+        return report.wrong(&format!("[{}] signs no token", signer.section()), "countersign config check says what it means");
+    };
+    let client = Client::new(Transport { token: Some(token), ..transport.clone() });
+    match client.and_then(|client| client.call(health())) {
+        Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
+        Err(fault) => {
+            let text = format!("the server does not believe the signing key of [{}]: {}", signer.section(), fault.text);
+            report.wrong(&text, "servers that share a database need the same auth_jwt_* sections")
+        }
     }
 }
 

@@ -161,6 +161,12 @@ impl Advertised {
 pub struct BearerToken(Box<str>);
 
 impl BearerToken {
+    /// A token that a header can carry.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(text.into()))
+    }
+
     /// The token itself.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -177,12 +183,12 @@ impl fmt::Debug for BearerToken {
 fn read_token(reader: &mut Reader<'_>) -> Option<BearerToken> {
     let text = reader.text("token").map(str::trim).filter(|text| !text.is_empty())?;
     // Never shown: these lines may end up in a log.
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let token = BearerToken::new(text);
+    if token.is_none() {
         let problem = format!("token in {} holds what no header can carry", reader.section);
         reader.problem("token", problem, "paste the token alone, on one line: countersign token create prints it");
-        return None;
     }
-    Some(BearerToken(text.into()))
+    token
 }
 
 fn read_host(reader: &mut Reader<'_>, option: &str) -> String {

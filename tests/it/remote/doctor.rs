@@ -46,6 +46,7 @@ fn sections_that_work_are_said_to() {
         ("OK     the token is good by [auth_jwt_default]", 4),
         ("OK     the token expires in 6 days", 4),
         ("OK     the token is for compiler, api", 1),
+        ("OK     the server has the signing key of [auth_jwt_default]", 4),
         ("WRONG", 0),
     ] {
         assert_eq!(output.stdout.matches(text).count(), count, "{text}: {output:?}");
@@ -89,6 +90,20 @@ fn what_is_wrong_is_said_with_its_remedy() {
     let absent = sandbox.run(["doctor", "-c", "d.cfg"]);
     assert!(absent.code() == 1 && absent.stdout.contains("no server listens at 127.0.0.1:1"), "{absent:?}");
     assert!(absent.stderr.contains("one thing is wrong"), "{absent:?}");
+}
+
+#[test]
+fn a_server_with_another_signing_key_is_told_from_its_set() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration());
+    let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
+    let other = configuration().replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
+    let output = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
+    let text = "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
+    assert!(output.code() == 1 && output.stdout.contains(text), "{output:?}");
+    assert!(output.stdout.contains("help: servers that share a database need the same auth_jwt_* sections"), "{output:?}");
+    let same = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &configuration());
+    assert!(same.code() == 0 && same.stdout.contains("OK     the server has the signing key"), "{same:?}");
 }
 
 #[test]
