@@ -12,7 +12,7 @@ use http::HeaderValue;
 use crate::{
     admission::Caller,
     clock,
-    config::{Config, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server},
+    config::{Config, Database, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server},
     keysource::{KeySources, Refetch, Source, written},
     metrics::Metrics,
     revocation::{Desk, Entry, RevokeFault, record::Record},
@@ -34,6 +34,8 @@ pub struct App {
     pub revocations: Desk,
     /// `[revocation]`, as the desk was made.
     pub(crate) revocation: RevocationSettings,
+    /// `[database]`, as the users were found in it.
+    pub(crate) database: Database,
     /// Users of our own, where there is a database for them.
     pub users: Option<Users>,
     /// Counters.
@@ -51,6 +53,7 @@ impl App {
         Ok(Arc::new(Self {
             verifier: verifier(&config, &revocations)?,
             revocation: config.revocation,
+            database: config.database,
             revocations,
             users,
             server: ArcSwap::from_pointee(config.server),

@@ -113,6 +113,9 @@ Example:
     /// Log in at a running server, and print the token that it gives.
     #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
     Login(LoginArgs),
+    /// Look after the database of users, roles and tokens.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Write a deterministic load-test corpus.
     ///
     /// Its keys are part of this program and known to everyone.
@@ -140,6 +143,16 @@ pub enum ConfigCommand {
     /// Explain what the configuration means, or everything that is wrong with it.
     #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
     Check,
+}
+
+/// Looking after the database.
+#[derive(Debug, Subcommand)]
+pub enum DatabaseCommand {
+    /// Bring its schema to the version that this program needs.
+    ///
+    /// A server does so when it starts, unless `migrate = false` in `[database]`.
+    #[command(after_help = "Example:\n  countersign database migrate --config server.cfg")]
+    Migrate,
 }
 
 /// Tokens. Not `Debug`: one may be among the arguments.

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod client_config;
 mod corpus;
+mod database;
 mod doctor;
 mod environment;
 mod jws;
@@ -69,6 +70,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::ClientConfig(args)) => client_config::run(&place, &args),
         Some(Command::Doctor) => doctor::run(&place),
         Some(Command::Login(args)) => login::run(&place, &args),
+        Some(Command::Database(command)) => database::run(&place, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }

@@ -208,11 +208,14 @@ impl App {
     /// # Errors
     /// A secret that the engine refuses; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
-        let Config { server, issuers, revocation, .. } = config;
+        let Config { server, issuers, database, revocation, .. } = config;
         let written = issuers.iter().map(written_keys).collect::<Result<Vec<_>, _>>()?;
         let mut waiting = Vec::new();
         if revocation != self.revocation {
             waiting.push("[revocation]".into());
+        }
+        if database != self.database {
+            waiting.push("[database]".into());
         }
         let server = next_server(&self.server(), server, &mut waiting);
 
@@ -252,6 +255,7 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
     unchangeable("threads in [listen]", next.threads != before.threads);
     unchangeable("[cache]", next.cache_bytes != before.cache_bytes);
     unchangeable("[limits]", next.limits != before.limits || next.patience != before.patience);
+    unchangeable("[login]", next.login.needs_restart_after(&before.login));
     unchangeable("[quic]", next.quic != before.quic);
     unchangeable("format in [log]", next.log.format != before.log.format);
     for listener in next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none()) {

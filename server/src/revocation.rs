@@ -97,8 +97,16 @@ pub struct Status {
 /// Where revocations are handed in.
 pub struct Desk {
     table: Arc<Revocations>,
-    requests: SyncSender<Request>,
+    orders: SyncSender<Order>,
     status: watch::Receiver<Status>,
+}
+
+/// What the clerk is told.
+enum Order {
+    /// To enter something.
+    Enter(Request),
+    /// That another process may have entered something.
+    Look,
 }
 
 struct Request {
@@ -127,12 +135,12 @@ impl Desk {
     ) -> io::Result<Self> {
         let revoker = if store.is_ok() { Revoker::unknown(capacity) } else { Revoker::new(capacity) };
         let table = Arc::clone(revoker.revocations());
-        let (requests, queue) = sync_channel(QUEUE);
+        let (orders, queue) = sync_channel(QUEUE);
         let (publish, status) = watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
         let mut clerk = Clerk::new(revoker, store, tidy_every, publish);
         clerk.look();
         thread::Builder::new().name("revocations".into()).spawn(move || clerk.work(&queue))?;
-        Ok(Self { table, requests, status })
+        Ok(Self { table, orders, status })
     }
 
     /// What verifications look into.
@@ -154,6 +162,15 @@ impl Desk {
         self.table.are_known() && status.fault.is_none() && status.looked.elapsed() < PATIENCE
     }
 
+    /// Has the store looked at before it would be: another process has written there.
+    pub fn notice(&self) -> impl Fn() + Send + Sync + use<> {
+        let orders = self.orders.clone();
+        move || {
+            // Whoever has much to do looks anyway.
+            let _busy = orders.try_send(Order::Look);
+        }
+    }
+
     /// Revokes. When this returns it is kept, and in force.
     ///
     /// # Errors
@@ -161,7 +178,7 @@ impl Desk {
     pub async fn revoke(&self, entry: Entry) -> Result<(), RevokeFault> {
         let busy = || RevokeFault::Store("too many requests at once".into());
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { entry, answer }).map_err(|_| busy())?;
+        self.orders.try_send(Order::Enter(Request { entry, answer })).map_err(|_| busy())?;
         let late = || RevokeFault::Store("it takes too long; it may or may not have come to pass".into());
         timeout(PATIENCE, answered).await.map_err(|_| late())?.map_err(|_| busy())?
     }

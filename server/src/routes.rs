@@ -47,8 +47,6 @@ pub enum Route {
     Verify,
     /// `/v1/revoke`.
     Revoke,
-    /// `/api/v2/health`.
-    InmantaHealth,
     /// `/api/v1/*`, `/api/v2/*`: users, roles and tokens.
     Inmanta,
     /// `/.well-known/jwks.json`.
@@ -67,13 +65,12 @@ pub enum Route {
 
 impl Route {
     /// Every route.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::Auth,
         Self::Check,
         Self::GrpcHealth,
         Self::Verify,
         Self::Revoke,
-        Self::InmantaHealth,
         Self::Inmanta,
         Self::Jwks,
         Self::Live,
@@ -96,7 +93,6 @@ impl Route {
             (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => Self::Ready,
             (Serves::Everything, "/v1/verify") => Self::Verify,
             (Serves::Everything, "/v1/revoke") => Self::Revoke,
-            (Serves::Everything, "/api/v2/health") => Self::InmantaHealth,
             (Serves::Everything, path) if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") => Self::Inmanta,
             (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
             (Serves::Operations, "/metrics") => Self::Metrics,
@@ -120,7 +116,6 @@ impl Route {
             Self::GrpcHealth => "grpc_health",
             Self::Verify => "verify",
             Self::Revoke => "revoke",
-            Self::InmantaHealth => "inmanta_health",
             Self::Inmanta => "inmanta",
             Self::Jwks => "jwks",
             Self::Live => "live",
@@ -246,7 +241,6 @@ pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Reque
         Route::Verify | Route::Revoke if method != Method::POST => method_not_allowed("POST").into(),
         Route::Verify => verify::answer(app, &server, &caller, headers, request.body()).await,
         Route::Revoke => no_store(revoke::answer(app, &server, headers, request.body()).await).into(),
-        Route::InmantaHealth => health::inmanta(app, &server, &caller, method, headers).await,
         Route::Inmanta => inmanta::answer(app, &server, &caller, &request).await,
         Route::Jwks => for_reading(method, wellknown::jwks),
         Route::Live => for_reading(method, health::live),

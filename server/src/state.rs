@@ -68,6 +68,11 @@ pub fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
     }
     let text = format!(
         "# Made by Countersign on its first start without a configuration.\n\
+         # Users log in with a password, and the API asks for a token.\n\
+         [server]\n\
+         auth=true\n\
+         auth_method=database\n\
+         \n\
          # The key signs tokens: whoever reads it can make their own.\n{}",
         generate_section("https://localhost:8888/")?
     );

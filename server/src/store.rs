@@ -10,6 +10,7 @@
 
 pub mod environments;
 mod migrations;
+mod notices;
 pub mod revocations;
 pub mod roles;
 pub mod tokens;
@@ -32,9 +33,16 @@ use sqlx::{
     error::ErrorKind,
     pool::PoolOptions,
 };
-use tokio::{runtime, sync::OnceCell, time::timeout};
+use tokio::{
+    runtime,
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
 
-use crate::config::{Database, DatabasePlace};
+use crate::{
+    clock,
+    config::{Database, DatabasePlace},
+};
 
 /// The database, as far as it is there. Cheap to clone.
 #[derive(Clone)]
@@ -155,6 +163,24 @@ impl Store {
     /// The same for whoever has a thread to wait with, and no runtime.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.0.runtime.block_on(work)
+    }
+
+    /// Forgets every so often which tokens have expired so long ago.
+    pub fn forget_expired_tokens(&self, retention: u64) {
+        /// Long enough not to be felt, short enough for the registry not to grow much.
+        const PAUSE: Duration = Duration::from_secs(3600);
+        let store = self.clone();
+        self.0.runtime.spawn(async move {
+            loop {
+                let expired_by = clock::now().0.saturating_sub(retention);
+                match store.forget_tokens(countersign_engine::UnixTime(expired_by)).await {
+                    Ok(0) => {}
+                    Ok(forgotten) => tracing::info!(forgotten, "tokens that expired long ago have left the registry"),
+                    Err(fault) => tracing::warn!("the registry of tokens could not be tidied: {fault}"),
+                }
+                sleep(PAUSE).await;
+            }
+        });
     }
 
     /// Asks the database something.

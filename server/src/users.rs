@@ -5,7 +5,7 @@ pub mod hashing;
 pub mod password;
 
 use std::{
-    io,
+    fmt, io,
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,17 @@ pub enum LoginFault {
     Busy,
     /// The database did not say.
     Store(StoreFault),
+}
+
+impl fmt::Display for LoginFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong => f.write_str("no such user, or another password"),
+            Self::TooMany(wait) => write!(f, "it was tried too often, and may be again in {} s", wait.as_secs() + 1),
+            Self::Busy => f.write_str("too many passwords wait to be hashed"),
+            Self::Store(fault) => fault.fmt(f),
+        }
+    }
 }
 
 impl From<StoreFault> for LoginFault {

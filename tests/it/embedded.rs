@@ -28,6 +28,7 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     assert!(status.success());
     let curl = printed.iter().find(|line| line.starts_with("curl ")).unwrap();
     let bootstrap = printed.iter().find(|line| line.starts_with("eyJ")).unwrap();
+    let password = password_in(&printed).expect("the first user is told once");
     assert!(
         curl.contains(bootstrap.as_str()) && !log.contains(bootstrap.as_str()),
         "a token belongs on the screen, not in the log"
@@ -40,6 +41,11 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "the key outlives a restart: {answer}");
     assert!(answer.contains("x-auth-client-types: api,compiler,agent"), "{answer}");
 
+    let credentials = format!("{{\"username\":\"admin\",\"password\":\"{password}\"}}");
+    let session = request(server.address, "POST /api/v2/login HTTP/1.1\r\n", credentials.as_bytes());
+    assert_eq!((session.status, &session.json()["data"]["user"]["is_admin"]), (200, &serde_json::json!(true)));
+    assert!(!log.contains(password) && !server.log().contains(password));
+
     // A second server cannot have the same port, and says what to do.
     let second = sandbox.run(["serve"]);
     assert_eq!(second.code(), 1);
@@ -48,6 +54,12 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
         "{}",
         second.stderr
     );
+    assert_eq!(password_in(&server.stop("TERM").1), None);
+}
+
+/// The password of the first user, where it is told.
+fn password_in(printed: &[String]) -> Option<&str> {
+    printed.iter().find_map(|line| line.split_once("user admin, password ")?.1.split(' ').next())
 }
 
 #[test]

@@ -6,7 +6,6 @@ use countersign_server::{
     store::{Store, StoreFault, environments::Environment, revocations::Ledger, tokens::IssuedToken, users::User},
 };
 use countersign_tests::postgres::Postgres;
-use tempfile::TempDir;
 
 use super::store;
 
@@ -179,8 +178,8 @@ fn texts_are_kept_as_they_are(open: &dyn Fn() -> Store) {
 }
 
 fn many_writers_lose_nothing(open: &dyn Fn() -> Store) {
+    let store = &open();
     std::thread::scope(|scope| {
-        let store = &open();
         for writer in 0..8 {
             scope.spawn(move || {
                 for number in 0..25 {
@@ -189,8 +188,7 @@ fn many_writers_lose_nothing(open: &dyn Fn() -> Store) {
             });
         }
     });
-    let store = open();
-    assert_eq!(wait(&store, store.users()).unwrap().len(), 200);
+    assert_eq!(wait(store, store.users()).unwrap().len(), 200);
 }
 
 fn revocation(jti: &str, until: Option<u64>) -> Revocation {

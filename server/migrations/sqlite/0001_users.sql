@@ -22,7 +22,7 @@ CREATE TABLE countersign_environment (
 CREATE TABLE countersign_role_assignment (
     username TEXT NOT NULL REFERENCES countersign_user ON DELETE CASCADE,
     environment TEXT NOT NULL REFERENCES countersign_environment ON DELETE CASCADE,
-    role TEXT NOT NULL REFERENCES countersign_role ON DELETE RESTRICT,
+    role TEXT NOT NULL REFERENCES countersign_role,
     PRIMARY KEY (username, environment, role)
 );
 

@@ -8,6 +8,7 @@
 //! signatures have a place: honest ones are never in the way.
 
 use std::{
+    fmt,
     hash::{BuildHasher as _, RandomState},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -19,6 +20,12 @@ use super::bucket::{Bucket, Nanos, Share};
 /// an IPv6 one, by the system or a translator, is an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(IpAddr);
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl Source {
     /// The client at an address.

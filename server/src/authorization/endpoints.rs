@@ -8,6 +8,8 @@ use crate::config::ClientType::{self, Api, Compiler};
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// Nothing: it is there.
+    Health,
     /// Gives a user a session.
     Login,
     /// Gives a session more time.
@@ -95,6 +97,7 @@ impl Endpoint {
 
 /// All of them.
 pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { needs_token: false, ..endpoint("GET", "/api/v2/health", Operation::Health, "status.read") },
     Endpoint { needs_token: false, ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read") },
     Endpoint { read_only: true, ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read") },
     endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
@@ -131,9 +134,10 @@ pub enum Found {
     Nothing,
 }
 
-/// The call of a method and a path.
+/// The call of a method and a path. HEAD asks what GET would answer.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Found {
+    let method = if method == "HEAD" { "GET" } else { method };
     let mut others = Vec::new();
     for endpoint in ENDPOINTS {
         match arguments(endpoint.path, path) {

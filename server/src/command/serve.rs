@@ -10,10 +10,12 @@ use crate::{
     config::{ClientType, Config, Serves},
     issue::{self, Lifetime, TokenRequest},
     reload::Watched,
+    revocation::Desk,
     runtime::{self, Bound},
-    store::StoreFault,
+    state,
+    store::{StoreFault, users::User},
     telemetry,
-    users::Users,
+    users::{LoginFault, Users},
 };
 
 pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
@@ -26,19 +28,19 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
     let desk = place.desk(&config, Some(TIDY))?;
-    let bootstrap = if place.is_embedded() { Some(bootstrap_token(&config)?) } else { None };
-    let users = users(place, &config)?;
+    let users = users(place, &config, &desk)?;
+    let welcome = if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
     let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
-        let _nobody_reads = announce(place, bound, bootstrap.as_deref());
+        let _nobody_reads = announce(place, bound, welcome.as_ref());
     })?;
     Ok(())
 }
 
 /// The users of the database, if there is a place for one. One that cannot be reached now
 /// will be asked later; one that is not as it has to be is somebody's to mend.
-fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
+fn users(place: &Place, config: &Config, desk: &Desk) -> Result<Option<Users>, Failure> {
     let store = match place.store(config) {
         Ok(store) => store,
         Err(reason) => {
@@ -52,8 +54,40 @@ fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
             Err(fault) => tracing::error!("{}: {fault}", store.place()),
             Ok(()) => {}
         }
+        store.when_others_revoke(desk.notice());
+        store.forget_expired_tokens(config.server.login.token_retention.into());
     }
     Ok(Some(Users::new(store, &config.server.login)?))
+}
+
+/// What somebody who tries it out needs.
+struct Welcome {
+    /// A token for everything.
+    token: String,
+    /// The password of the first user, if they were made just now.
+    password: Option<String>,
+}
+
+/// The name of the first user.
+const FIRST_USER: &str = "admin";
+
+impl Welcome {
+    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, Failure> {
+        let password = users.map_or(Ok(None), |users| users.store.block_on(add_first_user(users)));
+        Ok(Self { token: bootstrap_token(config)?, password: password.map_err(Failure::work)? })
+    }
+}
+
+/// Adds a user who may do everything, if there is none at all, and returns the password.
+async fn add_first_user(users: &Users) -> Result<Option<String>, LoginFault> {
+    if !users.store.users().await?.is_empty() {
+        return Ok(None);
+    }
+    // As random as a key, and half as long.
+    let password = state::generate_key().map_err(|_| LoginFault::Busy)?.split_off(22);
+    let password_hash = users.hash(&password).await?;
+    let user = User { username: FIRST_USER.into(), password_hash, auth_method: "database".into(), is_admin: true };
+    Ok(users.store.add_first_user(user).await?.then_some(password))
 }
 
 /// How often revocations that are over are forgotten.
@@ -72,7 +106,7 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
     issue::sign(section, &request, clock::now()).map_err(Failure::work)
 }
 
-fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::Result<()> {
+fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
         for place in &listener.places {
@@ -83,10 +117,13 @@ fn announce(place: &Place, bound: &Bound, bootstrap: Option<&str>) -> std::io::R
             }
         }
     }
-    let (Some(token), Some(main)) = (bootstrap, bound.0.first()) else { return Ok(()) };
+    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else { return Ok(()) };
     let (Some(address), scheme) = (main.places.first(), main.scheme) else { return Ok(()) };
     let directory = place.state_dir()?;
     print(format_args!("  state     {} (embedded default: no --config was given)", directory.display()))?;
+    if let Some(password) = password {
+        print(format_args!("  admin     user {FIRST_USER}, password {password} (shown this once)"))?;
+    }
     print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
     print(token)?;
     print("\nTry it:\n")?;

@@ -9,7 +9,7 @@ use super::{problem::Problem, reader::Reader, setting::Section};
 const SECTION: &str = "database";
 
 /// Where users, roles and tokens are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Database {
     /// Which database it is.
     pub place: DatabasePlace,
@@ -27,7 +27,7 @@ pub struct Database {
 }
 
 /// Which database it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabasePlace {
     /// A file in the state directory.
     StateDirectory,

@@ -23,6 +23,13 @@ pub struct Login {
 }
 
 impl Login {
+    /// Whether something is other than it was that takes a restart.
+    #[must_use]
+    pub fn needs_restart_after(&self, before: &Self) -> bool {
+        let started = |login: &Self| (login.attempts, login.hashing_threads, login.waiting, login.token_retention);
+        started(self) != started(before)
+    }
+
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
         let mut server = Reader::new(sections, "server", problems);
         let passwords = PasswordPolicy {

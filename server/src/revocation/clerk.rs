@@ -11,7 +11,7 @@ use std::{
 use countersign_engine::{Revocation, Revoker, UnixTime};
 use tokio::sync::watch;
 
-use super::{Entry, QUEUE, Request, RevocationStore, RevokeFault, Status};
+use super::{Entry, Order, QUEUE, RevocationStore, RevokeFault, Status};
 use crate::clock::{self, Stopwatch};
 
 /// How soon a revocation by another process is seen.
@@ -72,7 +72,7 @@ impl Clerk {
         }
     }
 
-    pub(super) fn work(mut self, queue: &Receiver<Request>) {
+    pub(super) fn work(mut self, queue: &Receiver<Order>) {
         let mut untidied = Stopwatch::start();
         loop {
             if self.tidy_every.is_some_and(|pause| untidied.elapsed() >= pause) {
@@ -82,7 +82,7 @@ impl Clerk {
             let received = queue.recv_timeout(FOLLOW);
             self.look();
             match received {
-                Ok(first) => self.serve(iter::once(first).chain(queue.try_iter()).take(QUEUE).collect()),
+                Ok(first) => self.serve(iter::once(first).chain(queue.try_iter()).take(QUEUE)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -132,8 +132,15 @@ impl Clerk {
         room.map_err(RevokeFault::Full)
     }
 
-    fn serve(&mut self, requests: Vec<Request>) {
-        let (entries, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|request| (request.entry, request.answer)).unzip();
+    fn serve(&mut self, orders: impl Iterator<Item = Order>) {
+        let requests = orders.filter_map(|order| match order {
+            Order::Enter(request) => Some((request.entry, request.answer)),
+            Order::Look => None,
+        });
+        let (entries, answers): (Vec<_>, Vec<_>) = requests.unzip();
+        if entries.is_empty() {
+            return;
+        }
         let mut ends = self.unproven.len();
         let admitted: Vec<_> = entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
         let revocations: Vec<_> = admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();

@@ -11,6 +11,7 @@ mod fault;
 mod login;
 mod request;
 mod roles;
+mod session;
 mod tokens;
 mod users;
 
@@ -18,11 +19,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_engine::UnixTime;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Reply, health};
+use super::Reply;
 use crate::{
     admission::{Caller, Source},
     app::App,
@@ -34,7 +35,7 @@ use crate::{
     http::{Body, empty, json, no_store},
     metrics::Outcome,
     surface::{
-        Credential, Style, Surface,
+        Style, Surface,
         inmanta::{self, session::Session},
     },
     users::Users,
@@ -55,16 +56,16 @@ pub(super) async fn answer(app: &Arc<App>, server: &Server, caller: &Caller<'_, 
 
 async fn answer_call(app: &Arc<App>, server: &Server, caller: &Caller<'_, '_>, request: &Request<Bytes>) -> Reply {
     if request.method() == http::Method::OPTIONS {
-        return health::preflight(server).into();
+        return preflight(server).into();
     }
     let (endpoint, of_path) = match find(request.method().as_str(), request.uri().path()) {
         Found::Call(endpoint, of_path) => (endpoint, of_path),
         Found::OtherMethods(methods) => return method_not_allowed(&methods).into(),
         Found::Nothing => return Fault::not_found("there is no such call").answer().into(),
     };
-    let session = match session(app, server, caller, request.headers()).await {
+    let session = match session::of(app, server, caller, request.headers()).await {
         Ok(session) => session,
-        Err(reply) => return reply,
+        Err(reply) => return *reply,
     };
     let outcome = session.as_ref().map(|_| Outcome::Verified);
     let response = if session.is_none() && server.auth && endpoint.needs_token {
@@ -74,46 +75,6 @@ async fn answer_call(app: &Arc<App>, server: &Server, caller: &Caller<'_, '_>, r
         made.unwrap_or_else(|fault| fault.answer())
     };
     Reply { outcome, ..response.into() }
-}
-
-/// Whose call it is: by the token that came along, if authentication is on and one did.
-async fn session(app: &App, server: &Server, caller: &Caller<'_, '_>, headers: &HeaderMap) -> Result<Option<Session>, Reply> {
-    if !server.auth {
-        return Ok(None);
-    }
-    let refused = |outcome, response| {
-        app.metrics.count(outcome);
-        Err(Reply::about(outcome, response))
-    };
-    let token = match Surface::Inmanta.credential(headers, server.additional_header.as_ref()) {
-        Credential::None => return Ok(None),
-        Credential::Conflict => return refused(Outcome::Conflict, Surface::Inmanta.conflict(Style::Body)),
-        Credential::Token(token) => token,
-    };
-    let session = match app.verify(caller, token).await {
-        Ok(verified) => Session::of(&verified, signer(server).is_some_and(|one| one.issuer.name == verified.issuer().name)),
-        Err(reject) => {
-            let refusal = app.refusal(caller, reject, token);
-            return refused(
-                Outcome::Rejected(reject),
-                Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status),
-            );
-        }
-    };
-    app.metrics.count(Outcome::Verified);
-    match check_registry(app, &session).await {
-        Ok(()) => Ok(Some(session)),
-        Err(fault) => Err(fault.answer().into()),
-    }
-}
-
-/// A token of ours that has an id is one that we have registered.
-async fn check_registry(app: &App, session: &Session) -> Result<(), Fault> {
-    let Some(jti) = session.registered_id() else { return Ok(()) };
-    match uuid::Uuid::parse_str(jti).is_ok() && users_of(app)?.knows_token(jti).await? {
-        true => Ok(()),
-        false => Err(Fault::Forbidden("The token is not in the registry, or was revoked.".into())),
-    }
 }
 
 /// Reads the arguments of a call, authorizes it, and makes it.
@@ -126,9 +87,8 @@ async fn make(
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
 ) -> Result<Response<Body>, Fault> {
-    let users = users_of(app)?;
     let mut arguments = Arguments::read(endpoint, of_path, request)?;
-    let environment = environment_of(users, endpoint, &arguments).await?;
+    let environment = environment_of(app, endpoint, &arguments).await?;
     let user = arguments.of_path("username").map(str::to_owned);
     let asked = Asked::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
@@ -136,22 +96,23 @@ async fn make(
         let call = Call { endpoint, environment: environment.as_deref(), user: user.as_deref() };
         authorization::authorize(server.authorization_provider, session, &call).map_err(Fault::Forbidden)?;
     }
-    let context = Context { app, server, users, source, session };
+    let context = || Ok::<_, Fault>(Context { app, server, users: users_of(app)?, source, session });
     match asked {
-        Asked::Login { username, password } => login::login(&context, &username, &password).await,
-        Asked::RenewLogin => login::renew(&context).await,
-        Asked::Users(asked) => users::answer(&context, asked).await,
-        Asked::Roles(asked) => roles::answer(&context, asked).await,
-        Asked::Tokens(asked) => tokens::answer(&context, asked).await,
-        Asked::Environments(asked) => environments::answer(&context, asked).await,
+        Asked::Nothing => Ok(done()),
+        Asked::Login { username, password } => login::login(&context()?, &username, &password).await,
+        Asked::RenewLogin => login::renew(&context()?).await,
+        Asked::Users(asked) => users::answer(&context()?, asked).await,
+        Asked::Roles(asked) => roles::answer(&context()?, asked).await,
+        Asked::Tokens(asked) => tokens::answer(&context()?, asked).await,
+        Asked::Environments(asked) => environments::answer(&context()?, asked).await,
     }
 }
 
 /// The environment that a call is about, which there has to be.
-async fn environment_of(users: &Users, endpoint: &Endpoint, arguments: &Arguments) -> Result<Option<String>, Fault> {
+async fn environment_of(app: &App, endpoint: &Endpoint, arguments: &Arguments) -> Result<Option<String>, Fault> {
     let Some(named) = endpoint.environment else { return Ok(None) };
     let id = arguments.environment(named)?;
-    match users.store.environment(&id).await? {
+    match users_of(app)?.store.environment(&id).await? {
         Some(environment) => Ok(Some(environment.id)),
         None => Err(Fault::not_found(format!("The environment with id {id} does not exist."))),
     }
@@ -205,6 +166,18 @@ fn shown(at: UnixTime) -> Value {
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)
 }
 
+/// The answer to a browser that asks before it sends.
+fn preflight(server: &Server) -> Response<Body> {
+    let allowed = if server.auth {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
+    } else {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"
+    };
+    let mut response = empty(StatusCode::OK);
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    response
+}
+
 fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
     let allowed = methods.join(", ");
     let mut response = inmanta::answer(StatusCode::METHOD_NOT_ALLOWED, &format!("this call is made by {allowed}"));
@@ -216,10 +189,9 @@ fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
 
 /// The bearer token that an answer hands over beside its body.
 fn with_token(mut response: Response<Body>, token: &str) -> Response<Body> {
-    let value = HeaderValue::try_from(format!("Bearer {token}"));
-    if let (name, Ok(mut value)) = (HeaderName::from(header::AUTHORIZATION), value) {
+    if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}")) {
         value.set_sensitive(true);
-        response.headers_mut().insert(name, value);
+        response.headers_mut().insert(header::AUTHORIZATION, value);
     }
     response
 }

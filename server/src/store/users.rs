@@ -93,7 +93,7 @@ impl Store {
     /// The database cannot be asked.
     pub async fn delete_user(&self, username: &str) -> Result<bool, StoreFault> {
         let username = username.to_owned();
-        self.change("DELETE FROM countersign_user WHERE username = $1", [username.into()]).await
+        self.change("DELETE FROM countersign_user WHERE username = $1", [username]).await
     }
 
     /// Sets what a user's password is verified by; says whether there is such a user.

@@ -99,7 +99,8 @@ fn a_server_with_another_signing_key_is_told_from_its_set() {
     let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
     let other = configuration().replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
     let output = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
-    let text = "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
+    let text =
+        "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
     assert!(output.code() == 1 && output.stdout.contains(text), "{output:?}");
     assert!(output.stdout.contains("help: servers that share a database need the same auth_jwt_* sections"), "{output:?}");
     let same = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &configuration());

@@ -20,7 +20,14 @@ use crate::{
 /// `POST /login`.
 pub(super) async fn login(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
-    let user = context.users.authenticate(username, password, context.source).await?;
+    let user = match context.users.authenticate(username, password, context.source).await {
+        Ok(user) => user,
+        Err(fault) => {
+            tracing::warn!(user = username, client = %context.source, "login refused: {fault}");
+            return Err(fault.into());
+        }
+    };
+    tracing::info!(user = username, client = %context.source, "login");
     begin_session(context, section, &user).await
 }
 

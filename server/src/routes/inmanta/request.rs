@@ -5,6 +5,7 @@ use crate::{authorization::endpoints::Operation, config::ClientType};
 
 /// What is asked for. Not `Debug`: there are passwords in it.
 pub(super) enum Asked {
+    Nothing,
     Login { username: String, password: String },
     RenewLogin,
     Users(OfUsers),
@@ -57,6 +58,7 @@ impl Asked {
     pub(super) fn read(operation: Operation, environment: Option<String>, arguments: &mut Arguments) -> Result<Self, Fault> {
         let environment = environment.unwrap_or_default();
         Ok(match operation {
+            Operation::Health => Self::Nothing,
             Operation::Login => Self::Login { username: arguments.text("username")?, password: arguments.text("password")? },
             Operation::RenewLogin => Self::RenewLogin,
             Operation::ListUsers => Self::Users(OfUsers::List),
