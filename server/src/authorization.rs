@@ -35,7 +35,9 @@ pub fn authorize(provider: Provider, session: &Session, call: &Call<'_>) -> Resu
 /// What of the default policy concerns the calls that there are: everything for
 /// administrators, one's own password, and what shows nothing of an environment.
 fn default_policy(session: &Session, call: &Call<'_>) -> Result<(), String> {
-    let is_own_password = call.endpoint.label == "user.change-password" && call.user.is_some() && call.user == session.subject();
+    // By a session of ours: a provider elsewhere has users of its own, of any name.
+    let is_users_own = session.is_login() && call.user.is_some() && call.user == session.subject();
+    let is_own_password = is_users_own && call.endpoint.operation == Operation::SetPassword;
     let is_for_all = call.endpoint.read_only && call.endpoint.environment.is_none();
     let is_admin = session.claim(IS_ADMIN_CLAIM) == Some(&Value::Bool(true));
     match is_admin || is_own_password || is_for_all || call.endpoint.operation == Operation::Login {

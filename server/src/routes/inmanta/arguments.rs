@@ -1,8 +1,14 @@
 //! The arguments of a call: of GET and DELETE in the query, otherwise members of a JSON
 //! object; some in the path, and the environment in a header.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderName, Request};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -43,7 +49,8 @@ impl Arguments {
 
     /// The same, where there has to be one.
     pub(super) fn in_path(&self, name: &str) -> Result<String, Fault> {
-        self.of_path(name).map(str::to_owned).ok_or_else(|| missing(name))
+        let text = self.of_path(name).ok_or_else(|| missing(name))?;
+        readable(name, text).map(|()| text.to_owned())
     }
 
     /// The environment, by the header or an argument of this name.
@@ -59,8 +66,17 @@ impl Arguments {
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, Fault> {
         match self.others.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::String(text)) => readable(name, &text).map(|()| Some(text)),
             Some(_) => Err(invalid(name, "a string")),
+        }
+    }
+
+    /// The name of something that is to be.
+    pub(super) fn name(&mut self, name: &str) -> Result<String, Fault> {
+        let text = self.text(name)?;
+        match text.chars().nth(MOST_NAME) {
+            None => Ok(text),
+            Some(_) => Err(Fault::request(format!("the argument {name} has more than {MOST_NAME} characters"))),
         }
     }
 
@@ -104,18 +120,52 @@ impl Arguments {
     }
 }
 
-/// Nothing may be there twice: which of the two was meant cannot be told.
+/// More than anybody's name has, and few enough for tokens that state it.
+const MOST_NAME: usize = 255;
+
 fn of_query(query: &str) -> Result<Map<String, Value>, Fault> {
     let pairs: Vec<(String, String)> =
         serde_urlencoded::from_str(query).map_err(|error| Fault::request(format!("the query cannot be read: {error}")))?;
+    once_each(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
+}
+
+/// Nothing may be there twice: which of the two was meant cannot be told.
+fn once_each(pairs: impl Iterator<Item = (String, Value)>) -> Result<Map<String, Value>, Fault> {
     let mut arguments = Map::new();
-    for (name, text) in pairs {
+    for (name, value) in pairs {
         if arguments.contains_key(&name) {
             return Err(Fault::request(format!("the argument {name} is there twice")));
         }
-        arguments.insert(name, Value::String(text));
+        arguments.insert(name, value);
     }
     Ok(arguments)
+}
+
+/// The members of an object as they stand there.
+struct Members(Vec<(String, Value)>);
+
+impl<'d> Deserialize<'d> for Members {
+    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'d> Visitor<'d> for InOrder {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'d>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
 }
 
 fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
@@ -123,11 +173,16 @@ fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
-        Ok(Value::Object(arguments)) => Ok(arguments),
-        Ok(_) => Err(Fault::request("the body is no JSON object")),
+        Ok(Members(members)) => once_each(members.into_iter()),
+        Err(error) if error.is_data() => Err(Fault::request("the body is no JSON object")),
         // Where it stops making sense says nothing of what was sent.
         Err(error) => Err(Fault::request(format!("the body is no JSON: line {}, column {}", error.line(), error.column()))),
     }
+}
+
+/// Refuses what no database takes.
+fn readable(name: &str, text: &str) -> Result<(), Fault> {
+    if text.contains('\0') { Err(invalid(name, "text")) } else { Ok(()) }
 }
 
 /// A UUID as it is written nearly always.

@@ -63,7 +63,7 @@ impl Asked {
             Operation::RenewLogin => Self::RenewLogin,
             Operation::ListUsers => Self::Users(OfUsers::List),
             Operation::AddUser => {
-                let (username, password) = (arguments.text("username")?, arguments.text("password")?);
+                let (username, password) = (arguments.name("username")?, arguments.text("password")?);
                 Self::Users(OfUsers::Add { username, password })
             }
             Operation::DeleteUser => Self::Users(OfUsers::Delete { username: arguments.in_path("username")? }),
@@ -79,7 +79,7 @@ impl Asked {
                 Self::Users(OfUsers::SetAdmin { username, is_admin })
             }
             Operation::ListRoles => Self::Roles(OfRoles::List),
-            Operation::AddRole => Self::Roles(OfRoles::Add { name: arguments.text("name")? }),
+            Operation::AddRole => Self::Roles(OfRoles::Add { name: arguments.name("name")? }),
             Operation::DeleteRole => Self::Roles(OfRoles::Delete { name: arguments.text("name")? }),
             Operation::ListAssignments => Self::Roles(OfRoles::Of { username: arguments.in_path("username")? }),
             Operation::AssignRole => {
@@ -99,7 +99,7 @@ impl Asked {
             Operation::ListEnvironments => Self::Environments(OfEnvironments::List),
             Operation::GetEnvironment => Self::Environments(OfEnvironments::Get { id: environment }),
             Operation::CreateEnvironment => Self::Environments(OfEnvironments::Create {
-                name: arguments.text("name")?,
+                name: arguments.name("name")?,
                 id: arguments.optional_uuid("environment_id")?,
                 project_id: arguments.optional_uuid("project_id")?,
             }),
@@ -125,9 +125,9 @@ fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<WantedToken, F
     let expire = match expire {
         None => None,
         Some(_) if is_idempotent => return Err(Fault::request("a token that is idempotent cannot expire")),
-        Some(seconds) => match u64::try_from(seconds) {
-            Ok(seconds @ 1..) => Some(seconds),
-            _ => return Err(Fault::request("expire is in seconds, more than none")),
+        Some(seconds) => match u32::try_from(seconds) {
+            Ok(seconds @ 1..) => Some(seconds.into()),
+            _ => return Err(Fault::request("expire is in seconds, from 1 to 4294967295")),
         },
     };
     Ok(WantedToken { client_types, is_idempotent, expire })
