@@ -143,13 +143,17 @@ fn a_server_with_tls_is_reached_with_its_authority() {
     let authority = sandbox.file("ca.crt", certificates::ours().0.pem());
     let tls = format!("{}ssl_cert_file=tls.crt\nssl_key_file=tls.key\n", configuration().replacen(SIGNING, "", 1));
     let server = sandbox.serve(&format!("{tls}{SIGNING}"));
-    let way = format!("[cmdline_rest_transport]\nhost=localhost\nport={}\nssl=true\n", server.address.port());
-    sandbox.file("c.cfg", &way);
-    let login = |input: &str| sandbox.run_with_input(["login", "admin", "-c", "c.cfg"], input);
-    refused(&login(PASSWORD), "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]");
-    let trusting = format!("{way}ssl_ca_cert_file={}\n", authority.display());
-    sandbox.file("c.cfg", &trusting);
-    assert_eq!(login(PASSWORD).code(), 0);
-    sandbox.file("c.cfg", trusting.replace("localhost", "127.0.0.2"));
-    refused(&login(PASSWORD), "host in [cmdline_rest_transport] must be a name that the certificate is for");
+    let login = |host: &str, server: &Server<'_>, options: &str| {
+        let port = server.address.port();
+        sandbox.file("c.cfg", format!("[cmdline_rest_transport]\nhost={host}\nport={port}\nssl=true\n{options}\n"));
+        sandbox.run_with_input(["login", "admin", "-c", "c.cfg"], PASSWORD)
+    };
+    let trusting = format!("ssl_ca_cert_file={}", authority.display());
+    let unknown = login("localhost", &server, "");
+    refused(&unknown, "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]");
+    assert_eq!(login("localhost", &server, &trusting).code(), 0);
+    drop(server);
+    let elsewhere = sandbox.serve(&format!("{tls}bind_address=127.0.0.2\n{SIGNING}"));
+    let misnamed = login("127.0.0.2", &elsewhere, &trusting);
+    refused(&misnamed, "host in [cmdline_rest_transport] must be a name that the certificate is for");
 }
