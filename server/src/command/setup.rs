@@ -94,7 +94,7 @@ const DEFAULT_PORT: u16 = 8888;
 fn configuration_file(named: &[PathBuf]) -> PathBuf {
     const FILE: &str = "auth.cfg";
     let directory = named.iter().rev().find(|path| path.is_dir());
-    directory.map_or(Path::new("/etc/inmanta/inmanta.d"), PathBuf::as_path).join(FILE)
+    directory.map_or_else(|| Path::new("/etc/inmanta/inmanta.d"), PathBuf::as_path).join(FILE)
 }
 
 /// The database, which has no users yet.

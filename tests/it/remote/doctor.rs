@@ -72,7 +72,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
         ),
         (&foreign, "", &["the server refuses the token: Access denied: Unknown issuer for token", "token inspect"]),
         (&foreign, SIGNING, &["the issuers configured here refuse the token"]),
-        (&unregistered, SIGNING, &["does not accept the token", "not in the registry"]),
+        (&unregistered, SIGNING, &["the server refuses the token", "not in the registry"]),
         ("token=abc", "", &["the token is none"]),
         ("ssl=true\ntoken=a.b.c", "", &["WRONG", "write ssl = false in [agent_rest_transport]"]),
         ("ssl=true\nssl_ca_cert_file=/nowhere", "", &["/nowhere cannot be read"]),
