@@ -12,7 +12,7 @@ use std::{
 use countersign_engine::Reject;
 use http::StatusCode;
 
-use crate::{admission::Budget, routes::Route};
+use crate::{admission::Budget, routes::Route, users::LoginOutcome};
 
 /// What a request to a verifying route ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,14 @@ pub enum Event {
     NotAdmitted(Budget),
     /// A source that had spent some of its budget was forgotten for another.
     SourceForgotten,
+    /// A user has logged in, or not.
+    Login(LoginOutcome),
 }
 
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 3;
-const SLOTS: usize = OUTCOMES + 6;
+const LOGINS: usize = OUTCOMES + 6;
+const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
 impl Outcome {
     /// Its name: of a refused token, why.
@@ -75,12 +78,13 @@ impl Event {
             Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
             Self::SourceForgotten => OUTCOMES + 4,
             Self::Remembered => OUTCOMES + 5,
+            Self::Login(outcome) => LOGINS + outcome.index(),
         }
     }
 }
 
 /// The statuses that are told apart; all others are one.
-pub const STATUSES: [u16; 16] = [200, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431, 500, 501, 503, 505];
+pub const STATUSES: [u16; 17] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 500, 501, 503, 505];
 /// The buckets of the time that answers take: up to 1.024 us, twice as much, and so
 /// on, to a second; then all that is longer.
 pub const BUCKETS: usize = 22;

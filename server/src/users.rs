@@ -45,6 +45,56 @@ pub enum LoginFault {
     Store(StoreFault),
 }
 
+/// How a login ended, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// With a session.
+    Done,
+    /// With a wrong name or password.
+    Wrong,
+    /// At once: it was tried too often.
+    TooMany,
+    /// At once: too many passwords wait.
+    Busy,
+    /// Without the database.
+    Unavailable,
+}
+
+impl LoginOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Wrong, Self::TooMany, Self::Busy, Self::Unavailable];
+
+    /// Of what authenticating came to.
+    #[must_use]
+    pub const fn of<T>(result: &Result<T, LoginFault>) -> Self {
+        match result {
+            Ok(_) => Self::Done,
+            Err(LoginFault::Wrong) => Self::Wrong,
+            Err(LoginFault::TooMany(_)) => Self::TooMany,
+            Err(LoginFault::Busy) => Self::Busy,
+            Err(LoginFault::Store(_)) => Self::Unavailable,
+        }
+    }
+
+    /// Its name, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Wrong => "wrong",
+            Self::TooMany => "too_many",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Its place among [`ALL`](Self::ALL).
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for LoginFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -123,6 +173,12 @@ impl Users {
             }
             _ => Err(LoginFault::Wrong),
         }
+    }
+
+    /// How many passwords wait to be hashed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.hashing.waiting()
     }
 
     /// What a new password will be verified by.

@@ -19,6 +19,7 @@ use crate::{
     keysource::{Progress, Source},
     metrics::{Event, Latency, Outcome, STATUSES, bucket_bound},
     routes::Route,
+    users::LoginOutcome,
 };
 
 /// Everything counted so far.
@@ -55,7 +56,8 @@ impl Collector for Scrape {
         self.encode_cache(&mut encoder)?;
         self.encode_admission(&mut encoder)?;
         self.encode_issuers(&mut encoder)?;
-        self.encode_revocations(&mut encoder)
+        self.encode_revocations(&mut encoder)?;
+        self.encode_logins(&mut encoder)
     }
 }
 
@@ -189,6 +191,21 @@ impl Scrape {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         Ok(())
+    }
+
+    /// Nothing without users.
+    fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(users) = &self.0.users else { return Ok(()) };
+        let logins =
+            LoginOutcome::ALL.map(|outcome| ([("outcome", outcome.name())], self.0.metrics.noted(Event::Login(outcome))));
+        counters(encoder, "logins", "Logins of users, by outcome", logins)?;
+        let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
+        waiting.encode(encoder.encode_descriptor(
+            "passwords_waiting",
+            "Passwords that wait to be hashed",
+            None,
+            MetricType::Gauge,
+        )?)
     }
 }
 

@@ -38,6 +38,12 @@ impl Hashing {
         Ok(Self(jobs))
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.len()
+    }
+
     /// Does something with the memory to hash in, when it is its turn.
     ///
     /// # Errors

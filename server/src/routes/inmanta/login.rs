@@ -14,13 +14,17 @@ use crate::{
     config::{ClientType, IssuerSection},
     http::Body,
     issue::{self, Lifetime, TokenRequest},
+    metrics::Event,
     store::users::{Roles, User},
+    users::LoginOutcome,
 };
 
 /// `POST /login`.
 pub(super) async fn login(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
-    let user = match context.users.authenticate(username, password, context.source).await {
+    let authenticated = context.users.authenticate(username, password, context.source).await;
+    context.app.metrics.note(Event::Login(LoginOutcome::of(&authenticated)));
+    let user = match authenticated {
         Ok(user) => user,
         Err(fault) => {
             tracing::warn!(user = username, client = %context.source, "login refused: {fault}");
