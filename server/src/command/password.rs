@@ -1,7 +1,12 @@
 //! Passwords, which are never arguments and never shown: typed on the terminal, or
 //! lines of standard input.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal as _, Read as _, Write as _},
+};
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 /// Where passwords come from.
 #[derive(Clone, Copy)]
@@ -21,7 +26,7 @@ impl Passwords {
     /// One that is known already.
     pub(super) fn ask(self, prompt: &str) -> io::Result<String> {
         let password = match self {
-            Self::Terminal => rpassword::prompt_password(prompt)?,
+            Self::Terminal => read_unseen(prompt)?,
             Self::Lines => read_answer()?,
         };
         if password.is_empty() { Err(io::Error::other("no password was given")) } else { Ok(password) }
@@ -31,7 +36,7 @@ impl Passwords {
     pub(super) fn ask_new(self, prompt: &str) -> io::Result<String> {
         let password = self.ask(prompt)?;
         if let Self::Terminal = self
-            && rpassword::prompt_password("The same again: ")? != password
+            && read_unseen("The same again: ")? != password
         {
             return Err(io::Error::other("these are two different passwords: try again"));
         }
@@ -39,10 +44,31 @@ impl Passwords {
     }
 }
 
-/// The next line of standard input without its end, otherwise untouched.
+/// A line typed on the terminal, which shows nothing from before the prompt is there. What
+/// was typed earlier has been seen, and is not taken.
+fn read_unseen(prompt: &str) -> io::Result<String> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    let usual = tcgetattr(&terminal)?;
+    let mut silent = usual.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    // The end of the line is no secret, and what follows begins on another.
+    silent.local_modes.insert(LocalModes::ECHONL);
+    tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+    let prompted = terminal.write_all(prompt.as_bytes());
+    let line = prompted.and_then(|()| read_line(&mut BufReader::new(&terminal)));
+    tcsetattr(&terminal, OptionalActions::Now, &usual)?;
+    line
+}
+
+/// The next line of standard input.
 pub(super) fn read_answer() -> io::Result<String> {
+    read_line(&mut io::stdin().lock())
+}
+
+/// A line without its end, otherwise untouched.
+fn read_line(input: &mut impl BufRead) -> io::Result<String> {
     const MOST: u64 = 64 * 1024;
     let mut line = String::new();
-    io::stdin().lock().take(MOST).read_line(&mut line)?;
+    input.take(MOST).read_line(&mut line)?;
     Ok(line.strip_suffix('\n').map_or(&*line, |line| line.strip_suffix('\r').unwrap_or(line)).into())
 }

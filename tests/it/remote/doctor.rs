@@ -29,7 +29,7 @@ fn sections_that_work_are_said_to() {
     sandbox.file("own.cfg", format!("{}[server]\nbind_port={port}\nauth=true\n", SIGNING));
     let own = std::fs::read_to_string(sandbox.path().join("admin.cfg")).unwrap();
     let printed = |kind: &str| {
-        let command = ["client-config", kind, "-e", "prod", "--expire", "604800", "-c", "own.cfg", "-c", "admin.cfg"];
+        let command = ["client-config", kind, "-e", "prod", "--expire", "600000", "-c", "own.cfg", "-c", "admin.cfg"];
         sandbox.run(command).text().to_owned()
     };
     let sections: Vec<_> = ["--agent", "--compiler", "--api"].into_iter().map(printed).collect();
