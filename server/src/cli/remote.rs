@@ -7,7 +7,7 @@ use crate::config::host;
 /// Which server is asked. What is not said here is in `[cmdline_rest_transport]`.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The host of the server, if not that of [cmdline_rest_transport].
+    /// The host of the server, if not that of `[cmdline_rest_transport]`.
     #[arg(long, global = true, value_name = "HOST", value_parser = host)]
     pub host: Option<String>,
     /// Its port.
@@ -243,13 +243,13 @@ pub struct ClientConfigArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
-    /// For an agent: [agent_rest_transport].
+    /// For an agent: `[agent_rest_transport]`.
     #[arg(long, group = "kind")]
     pub agent: bool,
-    /// For a compiler: [compiler_rest_transport].
+    /// For a compiler: `[compiler_rest_transport]`.
     #[arg(long, group = "kind")]
     pub compiler: bool,
-    /// For command lines and programs: [cmdline_rest_transport] and [client_rest_transport].
+    /// For command lines and programs: `[cmdline_rest_transport]` and `[client_rest_transport]`.
     #[arg(long, group = "kind")]
     pub api: bool,
     /// The environment that the token is scoped to, by its name or, with --local, its id.
