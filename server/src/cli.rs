@@ -1,5 +1,7 @@
 //! The command line.
 
+mod remote;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +10,11 @@ use countersign_engine::Algorithm;
 use crate::{
     config::ClientType,
     surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+};
+
+pub use remote::{
+    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs, RoleCommand, ServerArgs,
+    TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs, UserCommand,
 };
 
 /// Verifies bearer tokens for reverse proxies and applications.
@@ -72,6 +79,40 @@ pub enum Command {
     /// Make keys, and see how those of the issuers stand.
     #[command(subcommand, visible_alias = "key")]
     Keys(KeysCommand),
+    /// Set the first user up, who is an administrator, on the machine of the server.
+    #[command(after_help = "\
+Asks what it has to know. Refuses if there are users already, and prints a section
+that signs tokens if the configuration has none.
+
+Examples:
+  countersign setup --config /etc/inmanta/inmanta.d/
+  printf '%s\\n' \"$PASSWORD\" | countersign setup --config /etc/inmanta/inmanta.d/ --yes --username admin --password-stdin")]
+    Setup(SetupArgs),
+    /// Manage the users of a running server.
+    User(UserArgs),
+    /// Manage the roles of a running server, and who has them.
+    Role(RoleArgs),
+    /// Manage the environments of a running server.
+    Environment(EnvironmentArgs),
+    /// Print the section by which a client reaches the server, with a token in it.
+    #[command(after_help = "\
+The server issues the token, asked by way of [cmdline_rest_transport], or with
+--local this command signs it.
+
+Examples:
+  countersign client-config --agent -e prod --config /etc/inmanta/inmanta.d/
+  countersign client-config --compiler -e 11111111-1111-1111-1111-111111111111 --local --remote")]
+    ClientConfig(ClientConfigArgs),
+    /// Check that clients reach the server as configured, and that their tokens are good.
+    #[command(after_help = "\
+Looks at each *_rest_transport section. Exit code 1 if something is wrong.
+
+Example:
+  countersign doctor --config /etc/inmanta/inmanta.d/")]
+    Doctor,
+    /// Log in at a running server, and print the token that it gives.
+    #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
+    Login(LoginArgs),
     /// Look after the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
@@ -127,6 +168,25 @@ pub enum TokenCommand {
         after_help = "Example:\n  curl -H \"Authorization: Bearer $(countersign token bootstrap)\" http://127.0.0.1:8888/auth"
     )]
     Bootstrap,
+    /// Have a running server issue a token for an environment.
+    #[command(after_help = "\
+The token is for client type api unless said otherwise.
+
+Examples:
+  countersign token create --environment prod --api
+  countersign token create -e 11111111-1111-1111-1111-111111111111 --agent --expire 86400 --host orchestrator.example")]
+    Create(TokenCreateArgs),
+    /// List the tokens that a running server has issued for an environment.
+    #[command(after_help = "Example:\n  countersign token list --environment prod --json")]
+    List(TokenListArgs),
+    /// Have a running server revoke a token that it has issued.
+    #[command(after_help = "\
+What `token list` shows as revoked is refused from then on. For tokens of
+others, and without a server, there is `token revoke`.
+
+Example:
+  countersign token delete -e prod 5f0c4f0e-8f0e-4a5c-9d3a-2f6f1c1f9a11")]
+    Delete(TokenDeleteArgs),
     /// Show in words what a token says, without trusting it.
     #[command(after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect")]
     Inspect {
@@ -251,6 +311,20 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Answers to what setting up asks.
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    /// It runs on the machine of the server: do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// The name of the user: do not ask.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password from standard input, even if that is a terminal.
+    #[arg(long)]
+    pub password_stdin: bool,
 }
 
 /// What a corpus is to hold.

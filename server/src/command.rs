@@ -1,12 +1,22 @@
 //! The commands, one file each.
 
 mod check;
+mod client;
+mod client_config;
 mod corpus;
 mod database;
+mod doctor;
+mod environment;
 mod jws;
 mod keys;
+mod login;
+mod password;
+mod role;
 mod serve;
+mod setup;
+mod table;
 mod token;
+mod user;
 
 use std::{
     fmt,
@@ -55,6 +65,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Token(command)) => token::run(&place, command),
         Some(Command::Jws(command)) => jws::run(&command),
         Some(Command::Keys(command)) => keys::run(&place, command),
+        Some(Command::Setup(args)) => setup::run(&place, args),
+        Some(Command::User(args)) => user::run(&place, args),
+        Some(Command::Role(args)) => role::run(&place, args),
+        Some(Command::Environment(args)) => environment::run(&place, args),
+        Some(Command::ClientConfig(args)) => client_config::run(&place, &args),
+        Some(Command::Doctor) => doctor::run(&place),
+        Some(Command::Login(args)) => login::run(&place, &args),
         Some(Command::Database(command)) => database::run(&place, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
@@ -134,6 +151,15 @@ impl Place {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
+    }
+
+    /// The configuration of somebody who only asks a server: where nobody named one,
+    /// the environment and the defaults are enough, and no key is made up.
+    fn load_client(&self) -> Result<Config, Failure> {
+        match self.config.is_empty() {
+            true => Ok(Config::load(&[], variables())?),
+            false => self.load(),
+        }
     }
 
     /// The files that the configuration is read from.
@@ -227,6 +253,18 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
 
+/// The text with everything escaped that a terminal would act on rather than
+/// show: whoever wrote it may want the output to say something else.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        let visible =
+            character.is_ascii_graphic() || character == ' ' || (!character.is_ascii() && character.escape_debug().len() == 1);
+        if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
+    }
+    shown
+}
+
 /// Prints one line for whoever called.
 fn print(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
@@ -256,4 +294,15 @@ fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<boo
         input.skip_until(b'\n')?;
     }
     Ok(!line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_command_the_terminal() {
+        assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
+        assert_eq!(printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"), "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}");
+    }
 }

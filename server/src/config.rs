@@ -22,6 +22,8 @@ pub mod setting;
 mod server;
 mod tls;
 mod toml;
+mod transport;
+mod web_ui;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -41,6 +43,8 @@ pub use raw::{Format, Raw};
 pub use revocation::RevocationSettings;
 pub use server::{IdentityHeaders, Provider, Server};
 pub use tls::{Authorities, Clients, Part, TlsFiles};
+pub use transport::{Advertised, BearerToken, Transport, Transports, host};
+pub use web_ui::{AuthMethod, OpenIdProvider, WebUi};
 
 /// A configuration that can be run.
 #[derive(Debug)]
@@ -53,6 +57,10 @@ pub struct Config {
     pub database: Database,
     /// `[revocation]`.
     pub revocation: RevocationSettings,
+    /// The `*_rest_transport` sections: how clients reach the server.
+    pub transports: Transports,
+    /// `[web-ui]`.
+    pub web_ui: WebUi,
     /// What looks like a slip but need not be one.
     pub warnings: Vec<Problem>,
 }
@@ -78,7 +86,12 @@ impl Config {
         server.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
         let database = Database::read(&raw.sections, &mut problems);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
-        if problems.is_empty() { Ok(Self { server, issuers, database, revocation, warnings }) } else { Err(Problems(problems)) }
+        let transports = Transports::read(&raw.sections, &mut problems, &mut warnings);
+        let web_ui = WebUi::read(&raw.sections, &mut problems, &mut warnings);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        Ok(Self { server, issuers, database, revocation, transports, web_ui, warnings })
     }
 
     /// The section that signs our own tokens, if any section is configured.

@@ -41,6 +41,16 @@ pub enum Lifetime {
 }
 
 impl Lifetime {
+    /// What was asked for: a time in seconds, or none of the dates.
+    #[must_use]
+    pub fn of(seconds: Option<u32>, idempotent: bool) -> Self {
+        match (idempotent, seconds) {
+            (true, _) => Self::Idempotent,
+            (false, Some(seconds)) => Self::Seconds(seconds.into()),
+            (false, None) => Self::OfSection,
+        }
+    }
+
     /// How long that is; `None` for tokens that never expire.
     #[must_use]
     pub fn seconds(self, section: &IssuerSection) -> Option<u64> {

@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod requests;
 pub mod telemetry;
 pub mod file;
+pub mod trust;
 pub mod clock;
 
 // How it came to be so.

@@ -23,6 +23,25 @@ pub fn generate_key() -> io::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
+/// A section of configuration, in the form of the Inmanta guide, that signs tokens in the
+/// name of this issuer with a fresh key.
+///
+/// # Errors
+/// The operating system has no randomness to give.
+pub fn generate_section(issuer: &str) -> io::Result<String> {
+    let key = generate_key()?;
+    Ok(format!(
+        "[auth_jwt_default]\n\
+         algorithm=HS256\n\
+         sign=true\n\
+         client_types=agent,compiler,api\n\
+         key={key}\n\
+         expire=0\n\
+         issuer={issuer}\n\
+         audience={issuer}\n"
+    ))
+}
+
 /// The state directory to use when none is named: `COUNTERSIGN_STATE_DIR`, or
 /// `countersign` below `XDG_STATE_HOME` or `~/.local/state`.
 ///
@@ -54,16 +73,8 @@ pub fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
          auth=true\n\
          auth_method=database\n\
          \n\
-         # The key signs tokens: whoever reads it can make their own.\n\
-         [auth_jwt_default]\n\
-         algorithm=HS256\n\
-         sign=true\n\
-         client_types=agent,compiler,api\n\
-         key={}\n\
-         expire=0\n\
-         issuer=https://localhost:8888/\n\
-         audience=https://localhost:8888/\n",
-        generate_key()?
+         # The key signs tokens: whoever reads it can make their own.\n{}",
+        generate_section("https://localhost:8888/")?
     );
     create_private(directory, &file, &text)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", directory.display())))?;

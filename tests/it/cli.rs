@@ -15,6 +15,16 @@ fn every_command_has_help_with_an_example() {
         "token verify",
         "jws verify",
         "key generate",
+        "token create",
+        "token list",
+        "token delete",
+        "setup",
+        "login",
+        "user",
+        "role",
+        "environment",
+        "client-config",
+        "doctor",
         "corpus",
     ] {
         let help = sandbox.run(command.split_whitespace().chain(["--help"]));

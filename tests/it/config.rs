@@ -30,39 +30,6 @@ fn with(option: &str, replacement: &str) -> String {
 }
 
 #[test]
-fn the_guides_examples_are_valid() {
-    let keycloak = "
-[auth_jwt_keycloak]
-algorithm=RS256
-sign=false
-client_types=api
-issuer=http://localhost:8080/auth/realms/master
-audience=inmanta
-jwks_uri=http://localhost:8080/auth/realms/master/protocol/openid-connect/certs
-validate_cert=true
-[dashboard]
-enabled=true
-path=/opt/inmanta/dashboard
-
-# keycloack specific configuration
-realm=master
-auth_url=http://localhost:8080/auth
-client_id=inmanta
-[server]
-auth=true
-auth-method=database
-auth_additional_header=Cf-Access-Jwt-Assertion
-";
-    let output = check(&Sandbox::new(), "c.cfg", &format!("{SIGNING}{keycloak}"));
-    assert_eq!(output.code(), 0, "{output:?}");
-    assert_eq!(output.stderr, "");
-    assert!(
-        output.stdout.contains("[auth_jwt_keycloak] accepts RS256 tokens of http://localhost:8080/auth/realms/master"),
-        "{output:?}"
-    );
-}
-
-#[test]
 fn mistakes_in_an_issuer_section_have_the_real_systems_texts() {
     refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
     refused(&with("algorithm", "algorithm=ES256"), &["Algorithm ES256 in auth_jwt_default is not support \n"]);

@@ -4,6 +4,8 @@
 mod cli;
 /// What a configuration means and what is wrong with it; `config check`.
 mod config;
+/// The configurations of Inmanta's guides, the current one and the older one.
+mod eras;
 /// `countersign corpus`: the tokens, and the server they are for.
 mod corpus;
 /// Starting without a configuration, and the README's promises about it.
@@ -29,6 +31,8 @@ mod revocation;
 mod keys;
 /// Keys that the operator writes down: `key`, `key_file`.
 mod written_keys;
+/// The commands that talk to a running server: what they ask, and what they say.
+mod remote;
 /// When published keys are asked for again, and how long they are good.
 mod rotation;
 /// Providers that are broken, slow or hostile, and whom to trust by TLS.

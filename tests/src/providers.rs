@@ -189,6 +189,16 @@ impl JwksServer {
         self.state.lock().unwrap().requests.len()
     }
 
+    /// These requests.
+    pub fn received(&self) -> Vec<Request> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// What each of these requests said in one header, named in lower case.
     pub fn sent(&self, header: &str) -> Vec<Option<String>> {
         let state = self.state.lock().unwrap();

@@ -52,13 +52,7 @@ const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER: &str = "22222222-2222-2222-2222-222222222222";
 
 fn user(name: &str) -> User {
-    User {
-        username: name.into(),
-        password_hash: "hash".into(),
-        auth_method: "database".into(),
-        is_admin: false,
-        sessions_since: UnixTime(0),
-    }
+    User::new(name, "hash".into(), false)
 }
 
 fn environment(id: &str, name: &str) -> Environment {

@@ -6,7 +6,7 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{Clients, IssuerSection, KeySource, Listener, Location, Serves},
+    config::{Clients, IssuerSection, KeySource, Listener, Location, OpenIdProvider, Serves, Transport, WebUi},
     keysource::fetch::Fetcher,
     listen::origin::Dialect,
 };
@@ -33,11 +33,31 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     if server.api_clients.is_empty() {
         print("  nobody may revoke tokens by request: there are no [api_clients]")?;
     }
+    describe_console(&config.web_ui)?;
+    for transport in config.transports.written() {
+        describe_transport(transport)?;
+    }
     match place.revocations(&config) {
         Ok(file) => print(format_args!("  keeps revocations in {}", file.display()))?,
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
     Ok(())
+}
+
+fn describe_console(web_ui: &WebUi) -> io::Result<()> {
+    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else { return Ok(()) };
+    let fallback = if web_ui.local_fallback { ", or here" } else { "" };
+    print(format_args!("  the web console logs in at {authority} as {client_id} for {scope}{fallback}"))
+}
+
+fn describe_transport(transport: &Transport) -> io::Result<()> {
+    let Transport { section, authorities, token, .. } = transport;
+    let token = if token.is_some() { "with a token" } else { "without a token" };
+    let trust = match authorities {
+        Some(file) if transport.ssl => format!(", trusting {}", file.display()),
+        _ => String::new(),
+    };
+    print(format_args!("  [{section}] reaches {} {token}{trust}", transport.origin()))
 }
 
 fn describe_listener(listener: &Listener) -> io::Result<()> {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use countersign_engine::UnixTime;
-
 use super::{Failure, Place, print};
 use crate::{
     app::App,
@@ -90,13 +88,7 @@ async fn add_first_user(users: &Users) -> Result<Option<String>, LoginFault> {
     // As random as a key, and half as long.
     let password = state::generate_key().map_err(|_| LoginFault::Busy)?.split_off(22);
     let password_hash = users.hash(&password).await?;
-    let user = User {
-        username: FIRST_USER.into(),
-        password_hash,
-        auth_method: "database".into(),
-        is_admin: true,
-        sessions_since: UnixTime(0),
-    };
+    let user = User::new(FIRST_USER, password_hash, true);
     Ok(users.store.add_first_user(user).await?.then_some(password))
 }
 

@@ -1,6 +1,7 @@
 //! `countersign token`.
 
-mod inspect;
+pub(super) mod inspect;
+pub(super) mod registry;
 mod revoke;
 
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Sign(args) => sign(place, args),
         TokenCommand::Bootstrap => Ok(print(bootstrap_token(&place.load()?)?)?),
+        TokenCommand::Create(args) => registry::create(place, args),
+        TokenCommand::List(args) => registry::list(place, &args),
+        TokenCommand::Delete(args) => registry::delete(place, &args),
         TokenCommand::Inspect { token } => inspect::run(token),
         TokenCommand::Revoke(args) => revoke::run(place, args),
         TokenCommand::Verify { now } => verify(place, now.map(UnixTime)),
@@ -41,11 +45,7 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
         client_types: args.client_types,
         environment: args.environment,
         custom_claims: args.claims.into_iter().map(|(name, text)| (name, Value::String(text))).collect(),
-        lifetime: match (args.idempotent, args.expire) {
-            (true, _) => Lifetime::Idempotent,
-            (false, Some(seconds)) => Lifetime::Seconds(seconds.into()),
-            (false, None) => Lifetime::OfSection,
-        },
+        lifetime: Lifetime::of(args.expire, args.idempotent),
     };
     Ok(print(issue::sign(section, &request, clock::now()).map_err(Failure::work)?)?)
 }
@@ -65,7 +65,7 @@ fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
 
 /// Fetches every published key set. What cannot be fetched is told, and its
 /// issuer's tokens answered with `keys_unavailable`.
-fn load_keys(app: &App) {
+pub(super) fn load_keys(app: &App) {
     for source in app.keys.all() {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
         let mut fetcher = Fetcher::new(section, renewed);

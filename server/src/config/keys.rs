@@ -11,10 +11,10 @@ use std::{
 
 use countersign_engine::{Algorithm, AlgorithmSet, KeySet, KeyType, jwks::Origin, rotation::Timing};
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::pki_types::CertificateDer;
 
 use super::{problem::Problem, reader::Reader};
-use crate::{file::open_regular, keysource::written};
+use crate::{file::open_regular, keysource::written, trust};
 
 /// The secret of a section that signs or verifies with HMAC.
 #[derive(Clone)]
@@ -329,13 +329,10 @@ fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
 fn read_authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text("ca_file") else { return Vec::new() };
     let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => return found,
-        Ok(_) => reader.problem("ca_file", format!("{path} holds no certificate"), "give a file with certificates in PEM"),
-        Err(fault) => reader.problem("ca_file", format!("{path} is damaged: {fault}"), "give a file with certificates in PEM"),
-    }
-    Vec::new()
+    trust::certificates(path, &pem).unwrap_or_else(|text| {
+        reader.problem("ca_file", text, "give a file with certificates in PEM");
+        Vec::new()
+    })
 }
 
 fn read_file(reader: &mut Reader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {

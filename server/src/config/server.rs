@@ -99,7 +99,6 @@ impl Server {
 
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
-        check_later_sections(sections, problems);
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
         let ext_authz = ExtAuthz::read(&mut Reader::new(sections, "ext_authz", problems));
@@ -113,7 +112,6 @@ impl Server {
             Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
         let quic = Quic::read(sections, problems);
         let mut server = Reader::new(sections, "server", problems);
-        check_known_values(&server, warnings);
         Self {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
@@ -182,17 +180,6 @@ impl IdentityHeaders {
     }
 }
 
-/// Options that other parts of the product will read: their mistakes are
-/// mistakes today.
-fn check_known_values(server: &Reader<'_>, warnings: &mut Vec<Problem>) {
-    if let Some(method) = server.text("auth_method")
-        && !["oidc", "database", "jwt"].contains(&method)
-    {
-        let text = format!("auth_method {method:?} is none of oidc, database, jwt");
-        warnings.push(Problem::new(server.place("auth_method"), text));
-    }
-}
-
 fn read_provider(server: &mut Reader<'_>) -> Provider {
     let Some(name) = server.text("authorization_provider") else { return Provider::Legacy };
     match name.to_lowercase().as_str() {
@@ -213,21 +200,6 @@ fn check_policy_engine(reader: &mut Reader<'_>) {
         && !["debug", "info", "error"].contains(&level)
     {
         reader.problem("log_level", format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"), "");
-    }
-}
-
-/// Values of sections that are read by other programs, or by later parts of this
-/// one: a mistake in them is a mistake today.
-fn check_later_sections(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) {
-    let mut web_ui = Reader::new(sections, "web-ui", problems);
-    for flag in ["console_enabled", "oidc_local_fallback"] {
-        web_ui.flag(flag);
-    }
-    for section in ["agent_rest_transport", "client_rest_transport", "cmdline_rest_transport", "compiler_rest_transport"] {
-        let mut transport = Reader::new(sections, section, problems);
-        transport.flag("ssl");
-        transport.number("port", 1..=u16::MAX);
-        transport.number("request_timeout", 0..=u32::MAX);
     }
 }
 

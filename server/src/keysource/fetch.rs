@@ -14,7 +14,7 @@ use rustls::crypto::aws_lc_rs;
 use serde::Deserialize;
 use ureq::{
     Agent, Body,
-    tls::{Certificate, RootCerts, TlsConfig},
+    tls::{RootCerts, TlsConfig},
 };
 
 use super::written;
@@ -22,6 +22,7 @@ use crate::{
     clock::Stopwatch,
     config::{IssuerSection, Location, RenewedKeys},
     file::{Version, open_regular},
+    trust,
 };
 
 /// How often a provider may send us on, on the same host.
@@ -308,14 +309,8 @@ fn agent(source: &RenewedKeys) -> Result<Agent, FetchFault> {
 
 /// The system's authorities, and those configured for this issuer.
 fn roots(source: &RenewedKeys) -> Result<RootCerts, FetchFault> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    let all = found.iter().chain(&source.authorities);
-    let all: Vec<_> = all.map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
-    if all.is_empty() {
-        let text = "the operating system has no trusted certificates: install ca-certificates, or set ca_file";
-        return Err(FetchFault::new("unreachable", text));
-    }
-    Ok(all.into())
+    trust::roots(&source.authorities)
+        .ok_or_else(|| FetchFault::new("unreachable", format_args!("{}, or set ca_file", trust::NO_AUTHORITY)))
 }
 
 #[cfg(test)]

@@ -22,6 +22,15 @@ pub struct User {
     pub sessions_since: UnixTime,
 }
 
+impl User {
+    /// Somebody with a password of ours, new.
+    #[must_use]
+    pub fn new(username: &str, password_hash: String, is_admin: bool) -> Self {
+        let (username, auth_method) = (username.to_owned(), "database".to_owned());
+        Self { username, password_hash, auth_method, is_admin, sessions_since: UnixTime(0) }
+    }
+}
+
 /// The roles of somebody: of each environment their names, in order.
 pub type Roles = BTreeMap<String, Vec<String>>;
 

@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn answer(context: &Context<'_>, asked: OfUsers) -> Result<Response<Body>, Fault> {
     match asked {
         OfUsers::List => list(context).await,
-        OfUsers::Add { username, password } => add(context, username, &password).await,
+        OfUsers::Add { username, password } => add(context, &username, &password).await,
         OfUsers::Delete { username } => delete(context, &username).await,
         OfUsers::SetPassword { username, password, current } => set_password(context, &username, &password, current).await,
         OfUsers::SetAdmin { username, is_admin } => set_admin(context, &username, is_admin).await,
@@ -42,13 +42,13 @@ async fn list(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     Ok(data(&shown.collect()))
 }
 
-async fn add(context: &Context<'_>, username: String, password: &str) -> Result<Response<Body>, Fault> {
+async fn add(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
     if username.is_empty() {
         return Err(Fault::request("the username cannot be an empty string"));
     }
     context.server.login.passwords.check(password).map_err(Fault::Request)?;
     let password_hash = context.users.hash(password).await?;
-    let user = User { username, password_hash, auth_method: "database".into(), is_admin: false, sessions_since: UnixTime(0) };
+    let user = User::new(username, password_hash, false);
     match context.users.store.add_user(user.clone()).await {
         Ok(()) => Ok(data(&shown_user(&user, None))),
         Err(StoreFault::Exists) => Err(Fault::Conflict(format!("A user with name {} already exists.", user.username))),

@@ -1,0 +1,48 @@
+//! `countersign role`.
+
+use serde_json::json;
+
+use super::{
+    Failure, Place,
+    client::{Call, Client},
+    print, printable,
+};
+use crate::cli::{RoleArgs, RoleCommand};
+
+pub(super) fn run(place: &Place, args: RoleArgs) -> Result<(), Failure> {
+    let client = Client::of(place, &args.server)?;
+    match args.command {
+        RoleCommand::Add { name } => {
+            client.call(Call::post(&["role"], json!({ "name": name })))?;
+            Ok(print(format_args!("Role {name} is added."))?)
+        }
+        RoleCommand::List { json } => list(&client, json),
+        RoleCommand::Delete { name } => {
+            client.call(Call::delete(&["role"]).query(&[("name", &name)]))?;
+            Ok(print(format_args!("Role {name} is deleted."))?)
+        }
+        RoleCommand::Assign(args) => {
+            let environment = client.environment_id(&args.environment)?;
+            let body = json!({ "environment": environment, "role": args.role });
+            client.call(Call::post(&["role_assignment", &args.user], body))?;
+            Ok(print(format_args!("{} is {} in environment {environment}.", args.user, args.role))?)
+        }
+        RoleCommand::Unassign(args) => {
+            let environment = client.environment_id(&args.environment)?;
+            let arguments = [("environment", &*environment), ("role", &args.role)];
+            client.call(Call::delete(&["role_assignment", &args.user]).query(&arguments))?;
+            Ok(print(format_args!("{} is no longer {} in environment {environment}.", args.user, args.role))?)
+        }
+    }
+}
+
+fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
+    let roles = client.call(Call::get(&["role"]))?;
+    if as_json {
+        return Ok(print(roles)?);
+    }
+    for role in roles.as_array().into_iter().flatten() {
+        print(printable(role.as_str().or_else(|| role["name"].as_str()).unwrap_or_default()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Lists for people, of what a server answered.
+
+use std::io;
+
+use serde_json::Value;
+
+use super::{print, printable};
+
+/// The title of a column, and the member that is shown in it.
+pub(super) type Column = (&'static str, &'static str);
+
+/// Prints a list: as it is for machines, as a table for people.
+pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io::Result<()> {
+    if as_json {
+        return print(list);
+    }
+    let rows = list.as_array().into_iter().flatten().map(|row| columns.iter().map(|(_, member)| words(&row[member])).collect());
+    let titles = columns.iter().map(|(title, _)| (*title).into()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
+    let widths: Vec<_> = (0..columns.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max()).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = width.unwrap_or(0)));
+        print(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A value in words that fit into a line.
+pub(super) fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => printable(text),
+        Value::Array(values) if values.is_empty() => "-".into(),
+        Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join(","),
+        Value::Object(members) if members.is_empty() => "-".into(),
+        Value::Object(members) => {
+            let each = members.iter().map(|(name, value)| format!("{}: {}", printable(name), words(value)));
+            each.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_fit_into_a_line_and_command_no_terminal() {
+        assert_eq!(words(&json!({ "e1": ["a", "b"], "e2": [] })), "e1: a,b; e2: -");
+        assert_eq!(words(&json!([true, null, 7])), "yes,-,7");
+        assert_eq!(words(&json!("a\n\u{1b}[2J")), "a\\u{a}\\u{1b}[2J");
+    }
+}

@@ -1,0 +1,70 @@
+//! `countersign token create`, `list` and `delete`: the tokens that a running server
+//! issues for its environments.
+
+use serde_json::{Value, json};
+
+use super::super::{
+    Failure, Place,
+    client::{Call, Client},
+    print, printable,
+    table::print_list,
+};
+use crate::{
+    cli::{TokenCreateArgs, TokenDeleteArgs, TokenListArgs},
+    config::ClientType,
+    issue::Lifetime,
+};
+
+pub(super) fn create(place: &Place, args: TokenCreateArgs) -> Result<(), Failure> {
+    let client = Client::of(place, &args.server)?;
+    let environment = client.environment_id(&args.environment)?;
+    let asked = [(ClientType::Api, args.api), (ClientType::Compiler, args.compiler), (ClientType::Agent, args.agent)];
+    let mut types: Vec<_> = asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(one, _)| one).collect();
+    if types.is_empty() {
+        types.push(ClientType::Api);
+    }
+    let token = request(&client, &environment, &types, Lifetime::of(args.expire, args.idempotent))?;
+    // The real command's words: scripts cut the token out behind them.
+    Ok(print(format_args!("Token: {token}"))?)
+}
+
+/// Has the server issue a token.
+pub(in super::super) fn request(
+    client: &Client,
+    environment: &str,
+    types: &[ClientType],
+    lifetime: Lifetime,
+) -> Result<String, Failure> {
+    let types: Vec<_> = types.iter().map(|one| one.name()).collect();
+    let mut body = json!({ "client_types": types, "idempotent": lifetime == Lifetime::Idempotent });
+    if let Lifetime::Seconds(seconds) = lifetime {
+        body["expire"] = seconds.into();
+    }
+    match client.call(Call::post(&["environment_auth"], body).environment(environment))? {
+        Value::String(token) => Ok(printable(&token)),
+        _ => Err(Failure::work("the server answered with no token")),
+    }
+}
+
+pub(super) fn list(place: &Place, args: &TokenListArgs) -> Result<(), Failure> {
+    let client = Client::of(place, &args.server)?;
+    let environment = client.environment_id(&args.environment)?;
+    let tokens = client.call(Call::get(&["environment_auth"]).environment(&environment))?;
+    let columns = [
+        ("ID", "jti"),
+        ("TYPES", "client_types"),
+        ("BY", "created_by"),
+        ("ISSUED", "issued_at"),
+        ("EXPIRES", "expires_at"),
+        ("REVOKED", "revoked_at"),
+        ("LAST USED", "last_used"),
+    ];
+    Ok(print_list(&tokens, &columns, args.json)?)
+}
+
+pub(super) fn delete(place: &Place, args: &TokenDeleteArgs) -> Result<(), Failure> {
+    let client = Client::of(place, &args.server)?;
+    let environment = client.environment_id(&args.environment)?;
+    client.call(Call::delete(&["environment_auth", &args.jti]).environment(&environment))?;
+    Ok(print(format_args!("Token {} is revoked.", args.jti))?)
+}

@@ -1,0 +1,234 @@
+//! The `*_rest_transport` sections: how clients of the server reach it. And what
+//! `[server]` says about how it wants to be reached.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{ClientType, problem::Problem, reader::Reader, setting::Section};
+
+/// All four sections, and the server's own words about itself.
+#[derive(Clone, Debug)]
+pub struct Transports {
+    /// `[agent_rest_transport]`.
+    pub agent: Transport,
+    /// `[client_rest_transport]`: programs that call the API.
+    pub client: Transport,
+    /// `[cmdline_rest_transport]`: the command line.
+    pub cmdline: Transport,
+    /// `[compiler_rest_transport]`.
+    pub compiler: Transport,
+    /// Where the server says it is.
+    pub advertised: Advertised,
+}
+
+impl Transports {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+        let mut transport = |name: &'static str, client_type| {
+            let is_written = sections.contains_key(name);
+            Transport::read(&mut Reader::new(sections, name, problems), (name, client_type, is_written), warnings)
+        };
+        Self {
+            agent: transport("agent_rest_transport", ClientType::Agent),
+            client: transport("client_rest_transport", ClientType::Api),
+            cmdline: transport("cmdline_rest_transport", ClientType::Api),
+            compiler: transport("compiler_rest_transport", ClientType::Compiler),
+            advertised: Advertised::read(&mut Reader::new(sections, "server", problems)),
+        }
+    }
+
+    /// Those that somebody wrote, in the order of their names.
+    pub fn written(&self) -> impl Iterator<Item = &Transport> {
+        [&self.agent, &self.client, &self.cmdline, &self.compiler].into_iter().filter(|transport| transport.is_written)
+    }
+}
+
+/// One way to the server.
+#[derive(Clone, Debug)]
+pub struct Transport {
+    /// The name of the section.
+    pub section: &'static str,
+    /// What the clients are that go this way.
+    pub client_type: ClientType,
+    /// Whether the section stands in the configuration; else these are its defaults.
+    pub is_written: bool,
+    /// `host`, a name or an address.
+    pub host: String,
+    /// `port`.
+    pub port: u16,
+    /// `ssl`.
+    pub ssl: bool,
+    /// `ssl_ca_cert_file`: who vouches for the server, beside the system's authorities.
+    /// Read when it is used: a server's configuration may hold the way of agents elsewhere.
+    pub authorities: Option<PathBuf>,
+    /// `token`.
+    pub token: Option<BearerToken>,
+    /// `request_timeout`; `None` for as long as it takes.
+    pub timeout: Option<Duration>,
+    /// `max_clients`: requests that a client of Inmanta makes at the same time.
+    pub max_clients: Option<u32>,
+}
+
+/// The port of an Inmanta server.
+const PORT: u16 = 8888;
+/// The seconds that a request may take.
+const TIMEOUT: u32 = 120;
+
+impl Transport {
+    fn read(
+        reader: &mut Reader<'_>,
+        (section, client_type, is_written): (&'static str, ClientType, bool),
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
+        let seconds = reader.number("request_timeout", 0..=u32::MAX).unwrap_or(TIMEOUT);
+        let transport = Self {
+            section,
+            client_type,
+            is_written,
+            host: read_host(reader, "host"),
+            port: reader.number("port", 1..=u16::MAX).unwrap_or(PORT),
+            ssl: reader.flag("ssl").unwrap_or(false),
+            authorities: reader.text("ssl_ca_cert_file").filter(|path| !path.is_empty()).map(PathBuf::from),
+            token: read_token(reader),
+            timeout: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
+            max_clients: reader.number("max_clients", 1..=u32::MAX),
+        };
+        transport.warn(reader, warnings);
+        transport
+    }
+
+    /// What will not do what whoever wrote it believes.
+    fn warn(&self, reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
+        let section = self.section;
+        if !self.ssl && self.authorities.is_some() {
+            let text = format!("ssl_ca_cert_file in {section} is ignored without ssl");
+            warnings.push(Problem::new(reader.place("ssl_ca_cert_file"), text).help("write ssl = true beside it"));
+        }
+        if !self.ssl && self.token.is_some() && !self.is_on_this_machine() {
+            let text = format!("the token in {section} goes to {} without TLS: anyone on the way can read and use it", self.host);
+            warnings.push(Problem::new(reader.place("token"), text).help("write ssl = true, and have the server use TLS"));
+        }
+    }
+
+    fn is_on_this_machine(&self) -> bool {
+        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+
+    /// Where the server is: scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = if self.ssl { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
+    /// Its host and port as URIs write them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self.host.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{}", self.port),
+            Err(_) => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Where the server says it is, for those who are told by it how to reach it.
+#[derive(Clone, Debug)]
+pub struct Advertised {
+    /// `internal_server_address`: for the agents and compilers that it starts itself.
+    pub internal_address: String,
+    /// `server_address`: for all others.
+    pub address: String,
+    /// `ssl_ca_cert_file`: who vouches for its certificate.
+    pub authorities: Option<PathBuf>,
+}
+
+impl Advertised {
+    fn read(server: &mut Reader<'_>) -> Self {
+        Self {
+            internal_address: read_host(server, "internal_server_address"),
+            address: read_host(server, "server_address"),
+            authorities: server.text("ssl_ca_cert_file").filter(|path| !path.is_empty()).map(PathBuf::from),
+        }
+    }
+}
+
+/// A token that clients show: as good as a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(Box<str>);
+
+impl BearerToken {
+    /// A token that a header can carry.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(text.into()))
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(..)")
+    }
+}
+
+fn read_token(reader: &mut Reader<'_>) -> Option<BearerToken> {
+    let text = reader.text("token").map(str::trim).filter(|text| !text.is_empty())?;
+    // Never shown: these lines may end up in a log.
+    let token = BearerToken::new(text);
+    if token.is_none() {
+        let problem = format!("token in {} holds what no header can carry", reader.section);
+        reader.problem("token", problem, "paste the token alone, on one line: countersign token create prints it");
+    }
+    token
+}
+
+fn read_host(reader: &mut Reader<'_>, option: &str) -> String {
+    const DEFAULT: &str = "localhost";
+    let Some(text) = reader.text(option) else { return DEFAULT.into() };
+    host(text).unwrap_or_else(|help| {
+        reader.problem(option, format!("{option} {text:?} in {} is no host", reader.section), &help);
+        DEFAULT.into()
+    })
+}
+
+/// The name or address of a host.
+///
+/// # Errors
+/// What to write instead.
+pub fn host(text: &str) -> Result<String, String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<Ipv6Addr>().is_ok() || (!text.is_empty() && text.bytes().all(is_name)) {
+        return Ok(bare.into());
+    }
+    Err("write a name or an address alone, without scheme, port and path".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_shown() {
+        assert_eq!(format!("{:?}", BearerToken("secret".into())), "BearerToken(..)");
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_alone() {
+        for (text, read) in [("localhost", "localhost"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("[::1]", "::1")] {
+            assert_eq!(host(text).as_deref(), Ok(read));
+        }
+        for odd in ["", "https://localhost", "localhost:8888", "a b", "a/b", "user@host", "[::1", "\u{e9}"] {
+            assert!(host(odd).is_err(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use countersign_tests::{
+    binary::{Output, Sandbox, Server},
+    certificates,
+};
+use serde_json::json;
+
+use super::{
+    ENVIRONMENT,
+    real::{Person, configuration, set_up},
+};
+use crate::given::{self, SIGNING};
+
+/// Asks the doctor about a section, beside the server's own configuration or alone.
+fn doctor(sandbox: &Sandbox, server: &Server<'_>, name: &str, lines: &str, own: &str) -> Output {
+    let port = server.address.port();
+    sandbox.file("d.cfg", format!("{own}[{name}]\nhost=127.0.0.1\nport={port}\n{lines}\n"));
+    sandbox.run(["doctor", "-c", "d.cfg"])
+}
+
+#[test]
+fn sections_that_work_are_said_to() {
+    let sandbox = Sandbox::new();
+    set_up(&sandbox);
+    let server = sandbox.serve(&configuration());
+    let admin = Person::log_in(&sandbox, &server, "admin", "correct horse");
+    let environment = admin.run("environment add prod").text().to_owned();
+    let port = server.address.port();
+    // What an operator does: print the sections, and put them where they belong.
+    sandbox.file("own.cfg", format!("{}[server]\nbind_port={port}\nauth=true\n", SIGNING));
+    let own = std::fs::read_to_string(sandbox.path().join("admin.cfg")).unwrap();
+    let printed = |kind: &str| {
+        let command = ["client-config", kind, "-e", "prod", "--expire", "600000", "-c", "own.cfg", "-c", "admin.cfg"];
+        sandbox.run(command).text().to_owned()
+    };
+    let sections: Vec<_> = ["--agent", "--compiler", "--api"].into_iter().map(printed).collect();
+    assert!(sections[0].contains(&format!("port={port}\nssl=false\n")), "{sections:?}");
+    sandbox.file("clients.cfg", sections.join("\n"));
+    let output = sandbox.run(["doctor", "-c", "own.cfg", "-c", "clients.cfg"]);
+    assert_eq!(output.code(), 0, "{output:?}");
+    for section in ["agent", "client", "cmdline", "compiler"] {
+        assert!(output.stdout.contains(&format!("[{section}_rest_transport] http://localhost:{port}\n")), "{output:?}");
+    }
+    for (text, count) in [
+        ("OK     the server answers, without TLS", 4),
+        ("OK     the server accepts the token", 4),
+        ("OK     the token is good by [auth_jwt_default]", 4),
+        ("OK     the token expires in 6 days", 4),
+        ("OK     the token is for compiler, api", 1),
+        ("OK     the server has the signing key of [auth_jwt_default]", 4),
+        ("WRONG", 0),
+    ] {
+        assert_eq!(output.stdout.matches(text).count(), count, "{text}: {output:?}");
+    }
+    assert!(!format!("{output:?}").contains(own.split("token=").nth(1).unwrap().trim()) && !environment.is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_remedy() {
+    let sandbox = Sandbox::new();
+    set_up(&sandbox);
+    let server = sandbox.serve(&configuration());
+    let token = |claims| format!("token={}", given::token(&given::claims(claims)));
+    let foreign = token(json!({ "iss": "https://other/" }));
+    let unregistered = token(json!({ "jti": ENVIRONMENT, "urn:inmanta:ct": "agent" }));
+    for (lines, own, texts) in [
+        ("", "", &["the server asks for a token, and the section has none", "help: set token in [agent_rest_transport]"][..]),
+        (&token(json!({})), "", &["the token is for api, and this section's clients are agent", "countersign client-config"]),
+        (
+            &token(json!({ "exp": 1_700_000_000, "urn:inmanta:ct": "agent" })),
+            SIGNING,
+            &["the token expired", "Signature has expired"],
+        ),
+        (&foreign, "", &["the server refuses the token: Access denied: Unknown issuer for token", "token inspect"]),
+        (&foreign, SIGNING, &["the issuers configured here refuse the token"]),
+        (&unregistered, SIGNING, &["the server refuses the token", "not in the registry"]),
+        ("token=abc", "", &["the token is none"]),
+        ("ssl=true\ntoken=a.b.c", "", &["WRONG", "write ssl = false in [agent_rest_transport]"]),
+        ("ssl=true\nssl_ca_cert_file=/nowhere", "", &["/nowhere cannot be read"]),
+    ] {
+        let output = doctor(&sandbox, &server, "agent_rest_transport", lines, own);
+        assert!(output.code() == 1 && output.stderr.contains("wrong"), "{lines}: {output:?}");
+        assert!(texts.iter().all(|text| output.stdout.contains(text)), "{texts:?}: {output:?}");
+        let secret = lines.split("token=").nth(1).unwrap_or("-");
+        assert!(!output.stdout.contains(secret) || secret.len() < 6, "{output:?}");
+    }
+    let soon = given::token(&given::claims(json!({ "exp": countersign_server::clock::now().0 + 7200 })));
+    let output = doctor(&sandbox, &server, "cmdline_rest_transport", &format!("token={soon}"), "");
+    assert!(output.code() == 1 && output.stdout.contains("WRONG  the token expires in"), "{output:?}");
+    sandbox.file("d.cfg", "[compiler_rest_transport]\nhost=127.0.0.1\nport=1\n");
+    let absent = sandbox.run(["doctor", "-c", "d.cfg"]);
+    assert!(absent.code() == 1 && absent.stdout.contains("no server listens at 127.0.0.1:1"), "{absent:?}");
+    assert!(absent.stderr.contains("one thing is wrong"), "{absent:?}");
+}
+
+#[test]
+fn a_server_with_another_signing_key_is_told_from_its_set() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&configuration());
+    let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
+    let other = configuration().replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
+    let output = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
+    let text =
+        "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
+    assert!(output.code() == 1 && output.stdout.contains(text), "{output:?}");
+    assert!(output.stdout.contains("help: servers that share a database need the same auth_jwt_* sections"), "{output:?}");
+    let same = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &configuration());
+    assert!(same.code() == 0 && same.stdout.contains("OK     the server has the signing key"), "{same:?}");
+}
+
+#[test]
+fn a_server_that_asks_for_no_token_needs_none() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(SIGNING);
+    let output = doctor(&sandbox, &server, "agent_rest_transport", "", "");
+    assert!(output.code() == 0 && output.stdout.contains("OK     the server asks for no token"), "{output:?}");
+    // Without a section it is the way of the command line.
+    let without = sandbox.run(["doctor"]);
+    assert!(without.stdout.starts_with("[cmdline_rest_transport] http://localhost:8888\n"), "{without:?}");
+}
+
+#[test]
+fn the_certificate_of_the_server_is_looked_at() {
+    let sandbox = Sandbox::new();
+    certificates::ours().1.write(sandbox.path());
+    let authority = sandbox.file("ca.crt", certificates::ours().0.pem());
+    let server = sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
+    let ask = |lines: &str| doctor(&sandbox, &server, "agent_rest_transport", lines, "");
+    let good = ask(&format!("ssl=true\nssl_ca_cert_file={}", authority.display()));
+    assert!(good.stdout.contains("OK     the server answers, and its certificate is trusted"), "{good:?}");
+    let unknown = ask("ssl=true");
+    assert!(unknown.code() == 1 && unknown.stdout.contains("help: name its authority's certificate"), "{unknown:?}");
+    let plain = ask("ssl=false");
+    assert!(plain.code() == 1 && plain.stdout.contains("help: if it speaks TLS, write ssl = true"), "{plain:?}");
+}

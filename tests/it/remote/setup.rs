@@ -1,0 +1,110 @@
+use std::{
+    io::{Read as _, Write as _},
+    process::{Command, Stdio},
+};
+
+use countersign_tests::binary::{self, Output, Sandbox};
+
+use crate::given::SIGNING;
+
+const DATABASE: &str = "[server]\nauth=true\nauth-method=database\n";
+const PASSWORD: &str = "correct horse";
+/// What the real command asks first.
+const LOCAL: &str = "This command should be execute locally on the orchestrator you want to configure. \
+                     Are you running this command locally? [y/N]: ";
+
+/// Runs it with these answers.
+fn setup(sandbox: &Sandbox, configuration: &str, options: &str, answers: &str) -> Output {
+    sandbox.file("inmanta.d/server.cfg", configuration);
+    let arguments = ["setup", "-c", "inmanta.d"].into_iter().chain(options.split_whitespace());
+    sandbox.run_with_input(arguments, answers)
+}
+
+#[test]
+fn the_first_user_is_made_by_the_guides_dialogue() {
+    let sandbox = Sandbox::new();
+    let output = setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "", &format!("y\n\n{PASSWORD}\n"));
+    let place = sandbox.path().join(".local/state/countersign/countersign.db");
+    let expected = format!(
+        "{LOCAL}\
+Server authentication:                            enabled
+Server authentication method:                     database
+Authentication signing config:                    found
+Trying to connect to DB:                          {}
+Connection to database                            success
+What username do you want to use? [admin]: \
+User admin:                                       created
+Make sure to (re)start the orchestrator to activate all changes.
+",
+        place.display()
+    );
+    assert_eq!((output.code(), &*output.stdout, &*output.stderr), (0, &*expected, ""));
+    let again = setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "--yes --username eve", PASSWORD);
+    assert!(again.code() == 1 && again.stderr.starts_with("error: There are already users in the database\n"), "{again:?}");
+    assert!(again.stdout.ends_with("Connection to database                            success\n"), "nothing more is asked");
+}
+
+#[test]
+fn without_a_key_to_sign_with_one_is_made_up_to_be_written_down() {
+    let sandbox = Sandbox::new();
+    let output = setup(&sandbox, DATABASE, "--yes", "");
+    assert_eq!(output.code(), 1);
+    let (before, rest) = output.stdout.split_once("Error: No signing config available in the configuration.\n").unwrap();
+    assert!(before.ends_with("database\n") && output.stderr.contains("Make sure signing configuration is added to the config."));
+    let text = "To use a new config, add the following to the configuration in inmanta.d/auth.cfg:\n\n";
+    let section = rest.strip_prefix(text).unwrap_or_else(|| panic!("{rest}"));
+    assert!(section.contains("\nissuer=https://") && section.contains(":8888/\naudience=https://"), "{section}");
+    assert!(!sandbox.path().join(".local").exists(), "nothing is made in passing");
+    // As the guide has it: written down, and run again.
+    sandbox.file("inmanta.d/auth.cfg", section);
+    let again = setup(&sandbox, DATABASE, "--yes --username root --password-stdin", PASSWORD);
+    assert!(again.code() == 0 && again.stdout.contains("User root:                                        created"), "{again:?}");
+}
+
+#[test]
+fn each_refusal_says_what_to_do_and_makes_nobody() {
+    let sandbox = Sandbox::new();
+    let usual = format!("{DATABASE}{SIGNING}");
+    let nowhere = format!("{usual}[database]\nhost=127.0.0.1\nport=1\npassword=hunter2\n");
+    for (configuration, options, answers, text) in [
+        (&*usual, "", "n\n", "run this command on the machine of the server"),
+        (&usual, "", "", "run this command on the machine of the server"),
+        (SIGNING, "--yes", "", "Server authentication should be enabled."),
+        (&usual.replace("=database", "=oidc"), "--yes", "", "auth-method=database in [server]"),
+        (&usual, "--yes --username admin", "short\n", "the password should be at least 8 characters long"),
+        (&usual, "--yes --username admin", "", "no password was given"),
+        (&nowhere, "--yes", "", "look at [database]"),
+    ] {
+        let refused = setup(&sandbox, configuration, options, answers);
+        assert!(refused.code() == 1 && refused.stderr.contains(text), "{text}: {refused:?}");
+        assert!(!refused.stdout.contains("created") && !format!("{refused:?}").contains("hunter2"), "{refused:?}");
+    }
+    assert_eq!(setup(&sandbox, &usual, "--yes --username admin", PASSWORD).code(), 0, "nobody was there");
+}
+
+#[test]
+fn a_password_typed_on_a_terminal_does_not_show() {
+    let sandbox = Sandbox::new();
+    sandbox.file("c.cfg", format!("{DATABASE}{SIGNING}"));
+    let command = format!("{} setup -c c.cfg --yes --username admin", binary::path().display());
+    // A terminal, in which everything that it shows can be read.
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--flush", "--command", &command, "/dev/null"])
+        .current_dir(sandbox.path())
+        .env("HOME", sandbox.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is missing: apt-get install bsdutils");
+    let (mut input, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    let mut shown = String::new();
+    while !shown.ends_with("What password do you want to use?: ") {
+        let mut byte = [0];
+        assert_eq!(screen.read(&mut byte).unwrap(), 1, "{shown}");
+        shown.push(byte[0].into());
+    }
+    input.write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+    screen.read_to_string(&mut shown).unwrap();
+    assert!(terminal.wait().unwrap().success(), "{shown}");
+    assert!(shown.contains("User admin:") && !shown.contains("correct"), "{shown}");
+}
