@@ -55,5 +55,7 @@ mod http2;
 mod http3_clients;
 /// `POST /v1/verify`.
 mod verify;
+/// Users of our own, their sessions, roles and tokens, by the Inmanta API.
+mod users;
 /// Tokens and configurations that several topics use.
 mod given;
