@@ -57,5 +57,7 @@ mod http3_clients;
 mod verify;
 /// Users of our own, their sessions, roles and tokens, by the Inmanta API.
 mod users;
+/// Behaviours of the real system, by their numbers.
+mod behaviours;
 /// Tokens and configurations that several topics use.
 mod given;

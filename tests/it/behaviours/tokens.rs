@@ -192,20 +192,24 @@ fn c25_numbers_and_nulls_are_not_handed_on() {
     }
 }
 
-/// The key that the provider publishes as `k1`.
-fn key() -> &'static SigningKey {
-    static KEY: OnceLock<SigningKey> = OnceLock::new();
-    KEY.get_or_init(|| SigningKey::generate("RS256", "k1"))
+/// What the provider publishes, one key `k1`, and a token signed by it.
+fn provider() -> &'static (String, String) {
+    static PROVIDER: OnceLock<(String, String)> = OnceLock::new();
+    PROVIDER.get_or_init(|| {
+        let key = SigningKey::generate("RS256", "k1");
+        (given::key_set(&[&key]), key.token(&given::claims_of(IDP)))
+    })
 }
 
 /// Has tokens with these headers, signed by the guide's key, refused as of an issuer.
 #[track_caller]
 fn headers(issuer: &str, headers: &[Value], text: &str) {
     let sandbox = Sandbox::new();
-    let keys = sandbox.file("jwks.json", given::key_set(&[key()]));
+    let (published, good) = provider();
+    let keys = sandbox.file("jwks.json", published);
     let idp = given::with_idp("RS256", &format!("jwks_uri=file://{}", keys.display()));
     let server = sandbox.serve(&format!("{idp}[server]\nauth=true\n"));
-    accepted(&server, &key().token(&given::claims_of(IDP)));
+    accepted(&server, good);
     for header in headers {
         refused(&server, &headed(header.clone(), issuer), text);
     }
