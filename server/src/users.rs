@@ -169,7 +169,7 @@ impl Users {
             (Match::AsTyped, Some(user)) => {
                 let renewed = self.hash(password).await?;
                 self.store.renew_password_hash(username, &user.password_hash, &renewed).await?;
-                Ok(user)
+                Ok(User { password_hash: renewed, ..user })
             }
             _ => Err(LoginFault::Wrong),
         }

@@ -1,3 +1,5 @@
+use std::{iter, sync::mpsc};
+
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
@@ -84,6 +86,28 @@ fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
     root.add_user("bob");
     assert_eq!(server.auth(&session).status, 401);
     assert_eq!(server.auth(&Api::anonymous(&server).session("bob")).status, 200, "nobody waits for the next second");
+}
+
+#[test]
+fn a_session_that_was_begun_while_its_user_was_deleted_is_none() {
+    const LOGINS: usize = 6;
+    let sandbox = Sandbox::new();
+    // One after the other, so that some wait for their turn with a user that is there.
+    let server = sandbox.serve(&configuration("[login]\nhashing_threads=1\n"));
+    Api::root(&server).add_user("bob");
+    let (send, answers) = mpsc::channel();
+    let sessions: Vec<_> = std::thread::scope(|scope| {
+        for send in vec![send; LOGINS] {
+            let server = &server;
+            scope.spawn(move || send.send(Api::anonymous(server).log_in("bob", PASSWORD)).unwrap());
+        }
+        let first = answers.recv().unwrap();
+        done(&Api::root(&server).ask("DELETE /user/bob"));
+        iter::once(first).chain(answers).filter(|answer| answer.status == 200).collect()
+    });
+    for session in &sessions {
+        assert_eq!(server.auth(data(session)["token"].as_str().unwrap()).status, 401);
+    }
 }
 
 fn c49_ones_own_password_is_changed_against_the_current_one(protocol: Protocol) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_engine::Reject;
+use countersign_engine::{Reject, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -16,11 +16,13 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
     metrics::Event,
     store::users::{Roles, User},
-    users::LoginOutcome,
+    users::{LoginFault, LoginOutcome},
 };
 
 /// `POST /login`.
 pub(super) async fn login(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    const PAUSES: usize = 30;
     let section = context.signer()?;
     let authenticated = context.users.authenticate(username, password, context.source).await;
     context.app.metrics.note(Event::Login(LoginOutcome::of(&authenticated)));
@@ -32,30 +34,53 @@ pub(super) async fn login(context: &Context<'_>, username: &str, password: &str)
         }
     };
     tracing::info!(user = username, client = %context.source, "login");
-    begin_session(context, section, &user).await
+    for _ in 0..PAUSES {
+        // In this order: what ends the sessions of this user after this moment ends the new
+        // one too, and what did before is seen now.
+        let now = clock::now();
+        let still = context.users.store.user(username).await?.filter(|still| still.password_hash == user.password_hash);
+        let still = still.ok_or(LoginFault::Wrong)?;
+        match begin_session(context, section, &still, now).await? {
+            Some(answer) => return Ok(answer),
+            // Those of before were revoked in this very second: it is over first.
+            None => sleep(PAUSE).await,
+        }
+    }
+    Err(Fault::Unavailable("the sessions of this user are revoked".into()))
 }
 
 /// `POST /login/renew`.
 pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
     let login = context.session.filter(|session| session.is_login());
-    let Some(username) = login.and_then(|session| session.subject()) else {
+    let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?))) else {
         return Err(Fault::request("Only login sessions issued by this server can be renewed."));
     };
     let user = context.users.store.user(username).await?;
     let user = user.ok_or_else(|| Fault::Unauthorized("User account no longer exists.".into()))?;
-    begin_session(context, section, &user).await
+    // As of before the old one was verified: what has ended that since ends this one too.
+    let renewed = begin_session(context, section, &user, session.asked_at).await?;
+    renewed.ok_or_else(|| Fault::Forbidden(Reject::Revoked.to_string()))
 }
 
-async fn begin_session(context: &Context<'_>, section: &IssuerSection, user: &User) -> Result<Response<Body>, Fault> {
+/// Begins a session as of a moment, unless those of that moment are revoked.
+async fn begin_session(
+    context: &Context<'_>,
+    section: &IssuerSection,
+    user: &User,
+    now: UnixTime,
+) -> Result<Option<Response<Body>>, Fault> {
     let roles = context.users.store.roles_of(&user.username).await?;
     let lifetime = lifetime(section, context.server.login.session);
-    let token = sign(context, section, &request(user, &roles, lifetime)).await?;
+    let token = issue::sign(section, &request(user, &roles, lifetime), now)?;
+    if matches!(context.app.verifier.verify(token.as_bytes(), clock::now()), Err(Reject::Revoked)) {
+        return Ok(None);
+    }
     let mut answer = json!({ "token": token, "user": shown_user(user, None) });
     if let Some(seconds) = lifetime.seconds(section) {
         answer["expires_in"] = seconds.into();
     }
-    Ok(with_token(data(&answer), &token))
+    Ok(Some(with_token(data(&answer), &token)))
 }
 
 /// As long as sessions last, and no longer than tokens of the section may.
@@ -79,20 +104,4 @@ fn request(user: &User, roles: &Roles, lifetime: Lifetime) -> TokenRequest {
         custom_claims: claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         lifetime,
     }
-}
-
-/// Signs a session. Those of before may have been revoked in this very second: then it
-/// is over first.
-async fn sign(context: &Context<'_>, section: &IssuerSection, request: &TokenRequest) -> Result<String, Fault> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    const PAUSES: usize = 30;
-    for _ in 0..PAUSES {
-        let now = clock::now();
-        let token = issue::sign(section, request, now)?;
-        match context.app.verifier.verify(token.as_bytes(), now) {
-            Err(Reject::Revoked) => sleep(PAUSE).await,
-            _ => return Ok(token),
-        }
-    }
-    Err(Fault::Unavailable("the sessions of this user are revoked".into()))
 }

@@ -6,6 +6,7 @@ use super::{Reply, fault::Fault, signer, users_of};
 use crate::{
     admission::Caller,
     app::App,
+    clock,
     config::Server,
     http::Body,
     metrics::Outcome,
@@ -30,8 +31,12 @@ pub(super) async fn of(
         Credential::Conflict => return Err(refused(app, Outcome::Conflict, Surface::Inmanta.conflict(Style::Body))),
         Credential::Token(token) => token,
     };
+    let asked_at = clock::now();
     let session = match app.verify(caller, token).await {
-        Ok(verified) => Session::of(&verified, signer(server).is_some_and(|one| one.issuer.name == verified.issuer().name)),
+        Ok(verified) => {
+            let is_ours = signer(server).is_some_and(|one| one.issuer.name == verified.issuer().name);
+            Session::of(&verified, is_ours, asked_at)
+        }
         Err(reject) => {
             let refusal = app.refusal(caller, reject, token);
             let response = Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status);

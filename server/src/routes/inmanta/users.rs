@@ -61,10 +61,12 @@ async fn delete(context: &Context<'_>, username: &str) -> Result<Response<Body>,
     }
     // A session must not outlive its user, nor a user the answer.
     end_sessions(context, username).await?;
-    match context.users.store.delete_user(username).await? {
-        true => Ok(done()),
-        false => Err(no_such_user(username)),
+    if !context.users.store.delete_user(username).await? {
+        return Err(no_such_user(username));
     }
+    // Nor one that was begun meanwhile.
+    end_sessions(context, username).await?;
+    Ok(done())
 }
 
 /// Changes a password: one's own against the current one; that of others ends their

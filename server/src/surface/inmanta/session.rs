@@ -1,6 +1,6 @@
 //! Who makes a call of the API, by the token that came along.
 
-use countersign_engine::Verified;
+use countersign_engine::{UnixTime, Verified};
 use serde_json::{Map, Value};
 
 use crate::authorization::IS_ADMIN_CLAIM;
@@ -14,12 +14,14 @@ pub struct Session {
     environment: Option<String>,
     /// Whether it was signed by us.
     pub is_ours: bool,
+    /// A moment before it was verified.
+    pub asked_at: UnixTime,
 }
 
 impl Session {
-    /// Of a token, which was signed by us or not.
+    /// Of a token, which was signed by us or not, and came at this moment.
     #[must_use]
-    pub fn of(verified: &Verified<'_>, is_ours: bool) -> Self {
+    pub fn of(verified: &Verified<'_>, is_ours: bool, asked_at: UnixTime) -> Self {
         let claims = verified.claims();
         Self {
             claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
@@ -27,6 +29,7 @@ impl Session {
             client_types: claims.client_types().map(str::to_owned).collect(),
             environment: claims.environment().map(str::to_owned),
             is_ours,
+            asked_at,
         }
     }
 
