@@ -111,7 +111,7 @@ fn expire_follows_the_argument_and_then_the_section() {
 }
 
 #[test]
-fn idempotent_tokens_are_the_real_systems_byte_for_byte() {
+fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
     // Recorded from the real encoder with the key below.
     const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     let sandbox = Sandbox::new();

@@ -30,7 +30,7 @@ fn with(option: &str, replacement: &str) -> String {
 }
 
 #[test]
-fn mistakes_in_an_issuer_section_have_the_real_systems_texts() {
+fn c36_c37_mistakes_in_an_issuer_section_have_the_real_systems_texts() {
     refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
     refused(&with("algorithm", "algorithm=ES256"), &["Algorithm ES256 in auth_jwt_default is not support \n"]);
     refused(&with("client_types", ""), &["client_types is a required option for auth_jwt_default"]);
@@ -47,7 +47,7 @@ fn mistakes_in_an_issuer_section_have_the_real_systems_texts() {
 }
 
 #[test]
-fn exactly_one_section_signs_and_issuers_differ() {
+fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
     let second = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("https://localhost:8888/", "https://other/");
     refused(
         &format!("{SIGNING}{second}"),
@@ -182,7 +182,7 @@ fn a_padded_key_loads_and_a_foreign_character_does_not() {
 }
 
 #[test]
-fn tls_files_that_cannot_be_used_have_the_real_systems_text() {
+fn c80_tls_files_that_cannot_be_used_have_the_real_systems_text() {
     const TEXT: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure that \
                         these files are not encrypted.";
     let sandbox = Sandbox::new();
@@ -222,7 +222,7 @@ fn toml_has_the_same_sections_and_refuses_what_it_does_not_know() {
 }
 
 #[test]
-fn the_environment_overrides_files_and_makes_sections() {
+fn c40_the_environment_overrides_files_and_makes_sections() {
     let sandbox = Sandbox::new()
         .variable("INMANTA_AUTH_JWT_MY_CONFIG_ALGORITHM", "RS256")
         .variable("INMANTA_AUTH_JWT_MY_CONFIG_CLIENT_TYPES", "api")

@@ -1,4 +1,4 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol, providers::JwksServer, shared};
+use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol, shared};
 use serde_json::{Value, json};
 
 use crate::given;
@@ -94,48 +94,7 @@ fn the_rejected_status_can_be_rfc_6750s(protocol: Protocol) {
 }
 
 #[test]
-fn the_order_of_key_faults_is_the_real_systems() {
-    let jwks = JwksServer::start(
-        &json!({ "keys": [countersign_tests::openssl::SigningKey::generate("RS256", "k1").jwk()] }).to_string(),
-    );
-    let sandbox = Sandbox::new();
-    let text = format!(
-        "{}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\naudience=inm\njwks_uri={}\n",
-        given::SIGNING,
-        jwks.uri()
-    );
-    let config = sandbox.file("c.cfg", text);
-    let cases = [
-        (json!({ "alg": "RS256" }), "https://idp/", "kid is missing in jwt header or is not a valid string"),
-        (
-            json!({ "alg": "RS256", "kid": "k2" }),
-            "https://idp/",
-            "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the server to load any new keys.",
-        ),
-        (json!({ "alg": "RS256", "kid": "k1" }), "https://idp/", "Signature verification failed"),
-        (json!({ "alg": "HS256", "kid": "k1" }), "https://idp/", "The specified alg value is not allowed"),
-        (json!({ "alg": "none" }), "https://idp/", "Algorithm none is not supported."),
-        (json!({ "alg": "PS256", "kid": "k1" }), "https://idp/", "Algorithm ps256 is not supported."),
-        (
-            json!({ "alg": "RS256", "kid": "k1" }),
-            given::ISSUER,
-            "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the server to load any new keys.",
-        ),
-        (json!({ "alg": "RS256" }), given::ISSUER, "kid is missing in jwt header or is not a valid string"),
-    ];
-    let tokens: Vec<_> = cases
-        .iter()
-        .map(|(header, issuer, _)| given::token_with_header(header, &json!({ "iss": issuer, "aud": "inm" })))
-        .collect();
-    let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], tokens.join("\n"));
-    for ((header, issuer, detail), answer) in cases.iter().zip(output.json_lines()) {
-        assert_eq!(answer["message"], format!("Access denied: {detail}"), "{header} at {issuer}");
-        assert_eq!(answer["status"], 403);
-    }
-}
-
-#[test]
-fn client_types_outside_the_section_are_refused_unless_that_is_switched_off() {
+fn c43_client_types_outside_the_section_are_refused_unless_that_is_switched_off() {
     let sandbox = Sandbox::new();
     let agents = given::SIGNING.replace("agent,compiler,api", "agent,compiler");
     let verdict = |options: &str, claims: Value| {

@@ -56,7 +56,7 @@ fn a_published_key_without_an_id_does_not_serve_tokens_that_name_one() {
 }
 
 #[test]
-fn one_bad_key_never_voids_a_set() {
+fn c39_one_bad_key_never_voids_a_set() {
     let key = SigningKey::generate("RS256", "good");
     let keys = json!({ "keys": [{ "kty": "EC", "kid": "x", "crv": "P-256" }, { "kty": "oct", "k": "AAAA", "alg": "HS256" }, key.jwk(), 5, { "use": "enc" }] });
     let provider = JwksServer::start(&keys.to_string());

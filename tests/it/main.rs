@@ -59,5 +59,9 @@ mod http2;
 mod http3_clients;
 /// `POST /v1/verify`.
 mod verify;
+/// Users of our own, their sessions, roles and tokens, by the Inmanta API.
+mod users;
+/// Behaviours of the real system, by their numbers.
+mod behaviours;
 /// Tokens and configurations that several topics use.
 mod given;

@@ -119,7 +119,10 @@ impl Client {
     }
 
     fn try_all(&mut self, requests: &[(&str, &[u8])]) -> Vec<Result<Response, String>> {
-        let open = self.open.take().filter(Open::goes_on).unwrap_or_else(|| self.connect());
+        let open = match self.open.take().filter(Open::goes_on).map_or_else(|| self.connect(), Ok) {
+            Ok(open) => open,
+            Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
+        };
         let mut is_over = false;
         let answers = match &mut *self.open.insert(open) {
             Open::Http1(connection) => {
@@ -140,13 +143,13 @@ impl Client {
         answers
     }
 
-    fn connect(&self) -> Open {
-        match (self.protocol, &self.tls) {
+    fn connect(&self) -> Result<Open, String> {
+        Ok(match (self.protocol, &self.tls) {
             (Protocol::Http1, tls) => Open::Http1(Connection::over(http1(self.address, tls.as_ref()))),
-            (Protocol::Http2, tls) => Open::Http2(wait_for(http2::Connection::open(self.address, tls.clone())).expect("HTTP/2")),
-            (Protocol::Http3, Some(tls)) => Open::Http3(wait_for(http3::Connection::open(self.address, tls)).expect("HTTP/3")),
+            (Protocol::Http2, tls) => Open::Http2(wait_for(http2::Connection::open(self.address, tls.clone()))?),
+            (Protocol::Http3, Some(tls)) => Open::Http3(wait_for(http3::Connection::open(self.address, tls))?),
             (Protocol::Http3, None) => unreachable!("no constructor allows it"),
-        }
+        })
     }
 }
 

@@ -1,0 +1,87 @@
+use countersign_tests::{binary::Sandbox, openssl::SigningKey};
+use serde_json::{Value, json};
+
+use crate::{
+    given,
+    users::{Api, PASSWORD, configuration, data, done, refused, session_of},
+};
+
+const DENIED: &str = "Request is not allowed by the access policy.";
+
+fn policies() -> String {
+    configuration("authorization-provider=policy-engine\n")
+}
+
+#[test]
+fn c61_agents_and_compilers_are_not_asked_about() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&policies());
+    let add = |client_types: &str| {
+        let token = given::token(&given::claims(json!({ "urn:inmanta:ct": client_types })));
+        Api::bearing(&server, &token).send("POST /role", json!({ "name": client_types }))
+    };
+    refused(&add("api"), 403, DENIED);
+    done(&add("api,compiler"));
+    assert_eq!(add("agent").status, 403, "which is for its client types to decide");
+}
+
+#[test]
+fn c63_policies_are_not_asked_about_nobody() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&policies());
+    refused(&Api::anonymous(&server).ask("GET /user"), 401, "Access to this resource is unauthorized");
+}
+
+#[test]
+fn c68_ones_own_password_is_ones_own_to_change() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&policies());
+    Api::root(&server).add_user("bob");
+    Api::root(&server).add_user("eve");
+    let session = Api::anonymous(&server).session("bob");
+    let change = |username: &str| {
+        let arguments = json!({ "password": "another horse", "current_password": PASSWORD });
+        Api::bearing(&server, &session).send(&format!("PATCH /user/{username}/password"), arguments)
+    };
+    refused(&change("eve"), 403, DENIED);
+    done(&change("bob"));
+}
+
+#[test]
+fn whom_another_issuer_calls_by_the_name_of_a_user_does_not_have_their_password() {
+    let key = SigningKey::generate("ES256", "k");
+    let sandbox = Sandbox::new();
+    let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
+    let idp = given::with_idp("ES256", &format!("jwks_uri=file://{}", keys.display()));
+    let server = sandbox.serve(&format!("{idp}[server]\nauth=true\nauthorization-provider=policy-engine\n"));
+    Api::root(&server).add_user("bob");
+    let namesake = Api::bearing(&server, &key.token(&given::claims_of("https://idp/")));
+    let arguments = json!({ "password": "another horse", "current_password": PASSWORD });
+    refused(&namesake.send("PATCH /user/bob/password", arguments), 403, DENIED);
+}
+
+#[test]
+fn c72_a_word_makes_no_administrator() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&policies());
+    let add = |is_admin: Value| {
+        let token = given::token(&given::claims(json!({ "urn:inmanta:is_admin": is_admin })));
+        Api::bearing(&server, &token).send("POST /role", json!({ "name": "noc" }))
+    };
+    for is_admin in [json!("true"), json!(1), json!(["true"]), json!(false), Value::Null] {
+        refused(&add(is_admin), 403, DENIED);
+    }
+    done(&add(json!(true)));
+}
+
+#[test]
+fn c74_everybody_may_see_who_there_is() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.serve(&policies());
+    let session = session_of("bob", false);
+    let bob = Api::bearing(&server, &session);
+    for call in ["GET /user", "GET /role", "GET /environment"] {
+        assert_eq!(data(&bob.ask(call)), json!([]), "{call}");
+    }
+    refused(&bob.send("POST /user", json!({ "username": "eve", "password": PASSWORD })), 403, DENIED);
+}

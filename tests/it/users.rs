@@ -1,0 +1,199 @@
+//! The calls of the Inmanta API about users, roles, environments and tokens: what goes in
+//! and what comes out. The behaviours 44 to 59 of the real system are here, by number.
+
+/// Logging in, renewing a session, and how often somebody may try.
+mod sessions;
+/// Users and their passwords.
+mod people;
+/// Roles, and who has them where.
+mod roles;
+/// Environments, and the tokens for them.
+mod tokens;
+/// What is looked at first, and what is refused.
+mod order;
+/// What is written down nowhere.
+mod secrets;
+/// A client that nobody here has written the libraries of.
+mod walk;
+/// Nodes that share a database.
+mod nodes;
+/// What was acknowledged, whatever happens to the server or its database.
+mod durability;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_server::{
+    config::{Config, Raw},
+    store::{Store, users::User},
+};
+use countersign_tests::{
+    binary::{Sandbox, Server},
+    http::Response,
+};
+use serde_json::{Value, json};
+
+use crate::given::{self, SIGNING};
+
+pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
+pub(crate) const OTHER: &str = "22222222-2222-2222-2222-222222222222";
+
+/// The guide's section, authentication, and these options of `[server]` or of sections
+/// that they begin.
+pub(crate) fn configuration(options: &str) -> String {
+    format!("{SIGNING}[server]\nauth=true\n{options}")
+}
+
+/// The API of a server, as somebody asks it.
+#[derive(Clone)]
+pub(crate) struct Api<'s> {
+    server: &'s Server<'s>,
+    lines: String,
+}
+
+impl<'s> Api<'s> {
+    /// Nobody.
+    pub(crate) fn anonymous(server: &'s Server<'s>) -> Self {
+        Self { server, lines: String::new() }
+    }
+
+    /// Whoever has this token.
+    pub(crate) fn bearing(server: &'s Server<'s>, token: &str) -> Self {
+        Self::anonymous(server).with(&format!("Authorization: Bearer {token}"))
+    }
+
+    /// Somebody who may do everything, and is no user: a session like that of one.
+    pub(crate) fn root(server: &'s Server<'s>) -> Self {
+        Self::bearing(server, &session_of("root", true))
+    }
+
+    /// With one more header line.
+    pub(crate) fn with(&self, line: &str) -> Self {
+        Self { server: self.server, lines: format!("{}{line}\r\n", self.lines) }
+    }
+
+    /// In an environment.
+    pub(crate) fn within(&self, environment: &str) -> Self {
+        self.with(&format!("X-Inmanta-tid: {environment}"))
+    }
+
+    /// Makes a call that has no body, such as `GET /user`.
+    #[track_caller]
+    pub(crate) fn ask(&self, call: &str) -> Response {
+        self.send_raw(call, "")
+    }
+
+    /// Makes a call with a body.
+    #[track_caller]
+    pub(crate) fn send(&self, call: &str, body: Value) -> Response {
+        self.send_raw(call, &body.to_string())
+    }
+
+    #[track_caller]
+    pub(crate) fn send_raw(&self, call: &str, body: &str) -> Response {
+        let (method, path) = call.split_once(' ').unwrap();
+        let path = if path.starts_with("/api/") { path.to_owned() } else { format!("/api/v2{path}") };
+        self.server.send(&format!("{method} {path} HTTP/1.1\r\n{}", self.lines), body.as_bytes())
+    }
+
+    #[track_caller]
+    pub(crate) fn log_in(&self, username: &str, password: &str) -> Response {
+        self.send("POST /login", json!({ "username": username, "password": password }))
+    }
+
+    /// A session of somebody who logs in.
+    #[track_caller]
+    pub(crate) fn session(&self, username: &str) -> String {
+        data(&self.log_in(username, PASSWORD))["token"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn add_user(&self, username: &str) {
+        let added = self.send("POST /user", json!({ "username": username, "password": PASSWORD }));
+        assert_eq!(added.status, 200, "{added:?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn add_environment(&self, id: &str) {
+        let added = self.send("PUT /environment", json!({ "name": format!("env-{id}"), "environment_id": id }));
+        assert_eq!(added.status, 200, "{added:?}");
+    }
+
+    /// A token of an environment for programs that use the API.
+    #[track_caller]
+    pub(crate) fn issue(&self, environment: &str) -> String {
+        let issued = self.within(environment).send("POST /environment_auth", json!({ "client_types": ["api"] }));
+        data(&issued).as_str().unwrap().to_owned()
+    }
+}
+
+/// A session like those that logging in gives, which nobody has logged in for.
+pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
+    given::token(&given::claims(json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin })))
+}
+
+/// What an answer has in its envelope.
+#[track_caller]
+pub(crate) fn data(response: &Response) -> Value {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    let mut body = response.json();
+    let data = body["data"].take();
+    assert_eq!(body, json!({ "data": null }), "nothing beside it");
+    data
+}
+
+/// Checks that a call was made and has nothing to say.
+#[track_caller]
+pub(crate) fn done(response: &Response) {
+    assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?}");
+}
+
+/// Checks that a call was refused with a status, and with this text behind what the real
+/// system begins it with.
+#[track_caller]
+pub(crate) fn refused(response: &Response, status: u16, text: &str) {
+    let prefix = match status {
+        400 => "Invalid request: ",
+        403 => "Access denied: ",
+        404 => "Request or referenced resource does not exist: ",
+        409 => "Request conflicts with the current state of the resource: ",
+        _ => "",
+    };
+    let expected = json!({ "message": format!("{prefix}{text}") });
+    assert_eq!((response.status, response.json()), (status, expected), "{response:?}");
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    let challenge = response.header("www-authenticate");
+    match status {
+        401 => assert_eq!(challenge, Some("Bearer")),
+        _ => assert_eq!(challenge, None),
+    }
+}
+
+/// The claims of a token, in its order.
+pub(crate) fn claims(token: &str) -> Value {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+/// The names of the claims of a token, in its order.
+pub(crate) fn names(token: &str) -> Vec<String> {
+    claims(token).as_object().unwrap().keys().cloned().collect()
+}
+
+/// The database that a server of this sandbox has with [`in_file`].
+fn store(sandbox: &Sandbox) -> Store {
+    let raw = Raw::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
+    Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is")).unwrap()
+}
+
+/// A section that says where the database is.
+fn in_file(sandbox: &Sandbox) -> String {
+    format!("[database]\nurl=sqlite:{}\n", sandbox.path().join("users.db").display())
+}
+
+/// Adds a user whose password is verified by this.
+fn add_with_hash(store: &Store, username: &str, hash: &str) {
+    let (username, password_hash) = (username.to_owned(), hash.to_owned());
+    let user = User { username, password_hash, auth_method: "database".into(), is_admin: false };
+    store.block_on(store.add_user(user)).unwrap();
+}

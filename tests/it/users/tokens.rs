@@ -1,0 +1,205 @@
+use countersign_tests::{binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol};
+use serde_json::{Value, json};
+
+use super::{Api, ENVIRONMENT, OTHER, claims, configuration, data, done, names, refused, session_of};
+use crate::given;
+
+over_every_protocol!(
+    environments_are_there_until_they_are_deleted,
+    an_environments_tokens_go_with_it,
+    a_token_is_issued_for_an_environment,
+    c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires,
+    the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time,
+    tokens_are_listed_with_what_became_of_them,
+    c54_a_revoked_or_unregistered_token_is_refused,
+    c55_c56_tokens_are_revoked_where_they_are_and_once,
+);
+
+const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
+
+fn environments_are_there_until_they_are_deleted(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    let prod = json!({ "id": ENVIRONMENT, "name": "prod", "project_id": NO_PROJECT });
+    assert_eq!(data(&root.send("PUT /environment", json!({ "name": "prod", "environment_id": ENVIRONMENT }))), prod);
+    let made = data(&root.send("PUT /environment", json!({ "name": "dev", "project_id": OTHER })));
+    assert_eq!((&made["name"], &made["project_id"]), (&json!("dev"), &json!(OTHER)));
+    assert_eq!(data(&root.ask("GET /environment")), json!([made, prod]));
+    assert_eq!(data(&root.ask(&format!("GET /environment/{ENVIRONMENT}"))), prod);
+    let again = root.send("PUT /environment", json!({ "name": "prod", "environment_id": OTHER }));
+    let text = format!("An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists.");
+    refused(&again, 409, &text);
+    done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
+    let unknown = format!("The environment with id {ENVIRONMENT} does not exist.");
+    refused(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")), 404, &unknown);
+    refused(&root.ask(&format!("GET /environment/{ENVIRONMENT}")), 404, &unknown);
+}
+
+fn an_environments_tokens_go_with_it(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    let [gone, stays] = [ENVIRONMENT, OTHER].map(|environment| {
+        root.add_environment(environment);
+        root.issue(environment)
+    });
+    assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (200, 200));
+    done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
+    assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (401, 200));
+}
+
+fn a_token_is_issued_for_an_environment(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let create = |arguments: Value| root.within(ENVIRONMENT).send("POST /environment_auth", arguments);
+    let issue = |arguments: Value| data(&create(arguments)).as_str().unwrap().to_owned();
+    let token = issue(json!({ "client_types": ["compiler", "api"] }));
+    let order = ["iss", "aud", "urn:inmanta:ct", "jti", "created_by", "iat", "urn:inmanta:env"].map(str::to_owned);
+    assert_eq!(names(&token), order);
+    let said = claims(&token);
+    assert_eq!((&said["urn:inmanta:ct"], &said["created_by"]), (&json!("compiler,api"), &json!("root")));
+    assert_eq!((said["jti"].as_str().unwrap().len(), &said["urn:inmanta:env"]), (36, &json!(ENVIRONMENT)));
+    assert_ne!(token, issue(json!({ "client_types": ["compiler", "api"] })), "each is one of its own");
+    let said = claims(&issue(json!({ "client_types": ["agent"], "expire": 60, "idempotent": false })));
+    assert_eq!(said["exp"].as_u64().unwrap() - said["iat"].as_u64().unwrap(), 60);
+    let same = json!({ "client_types": ["agent"], "idempotent": true });
+    assert_eq!(issue(same.clone()), issue(same.clone()));
+    assert_eq!(names(&issue(same)), ["iss", "aud", "urn:inmanta:ct", "urn:inmanta:env"].map(str::to_owned));
+    for (arguments, text) in [
+        (json!({}), "the argument client_types is missing"),
+        (json!({ "client_types": "api" }), "the argument client_types is not a list of strings"),
+        (json!({ "client_types": [1] }), "the argument client_types is not a list of strings"),
+        (json!({ "client_types": [] }), "client_types is empty: a token without one could make no call"),
+    ] {
+        refused(&create(arguments), 400, text);
+    }
+    assert_eq!(create(json!({ "client_types": ["robot"] })).status, 400);
+    assert_eq!(
+        data(&root.within(ENVIRONMENT).ask("GET /environment_auth")).as_array().unwrap().len(),
+        3,
+        "what was refused is not kept"
+    );
+}
+
+#[test]
+fn a_token_is_not_issued_for_a_client_type_outside_the_section() {
+    let sandbox = Sandbox::new();
+    let section = given::SIGNING.replace("agent,compiler,api", "compiler,api");
+    let server = sandbox.serve(&format!("{section}[server]\nauth=true\n"));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let text = "The signing config does not support the requested client type agent. Only ['compiler', 'api'] are allowed.";
+    refused(&root.within(ENVIRONMENT).send("POST /environment_auth", json!({ "client_types": ["api", "agent"] })), 400, text);
+}
+
+fn c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    for (idempotent, expire, text) in [
+        (false, 0, "expire is in seconds, from 1 to 4294967295"),
+        (false, -5, "expire is in seconds, from 1 to 4294967295"),
+        (true, 3600, "a token that is idempotent cannot expire"),
+    ] {
+        let wanted = json!({ "client_types": ["api"], "idempotent": idempotent, "expire": expire });
+        refused(&root.within(ENVIRONMENT).send("POST /environment_auth", wanted), 400, text);
+    }
+}
+
+fn the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let create = |arguments| {
+        let answer = root.within(ENVIRONMENT).send("POST /api/v1/environment_auth", arguments);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let body = answer.json();
+        assert_eq!(body, json!({ "token": body["token"] }), "no envelope");
+        body["token"].as_str().unwrap().to_owned()
+    };
+    let one = create(json!({ "client_types": ["agent"] }));
+    assert_eq!(one, create(json!({ "client_types": ["agent"], "idempotent": true })));
+    let config = sandbox.path().join("server.cfg");
+    let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--idempotent", "--client-type", "agent", "--env", ENVIRONMENT];
+    assert_eq!(one, sandbox.run(sign).text());
+    assert!(claims(&create(json!({ "client_types": ["agent"], "idempotent": false })))["jti"].is_string());
+    let expiring = json!({ "client_types": ["agent"], "idempotent": false, "expire": 60 });
+    let answer = root.within(ENVIRONMENT).send("POST /api/v1/environment_auth", expiring);
+    refused(&answer, 400, "the call has no argument expire");
+}
+
+fn tokens_are_listed_with_what_became_of_them(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    for environment in [ENVIRONMENT, OTHER] {
+        root.add_environment(environment);
+    }
+    let list = |environment: &str| data(&root.within(environment).ask("GET /environment_auth"));
+    assert_eq!(list(ENVIRONMENT), json!([]));
+    let wanted = json!({ "client_types": ["api", "compiler"], "expire": 60 });
+    let token = data(&root.within(ENVIRONMENT).send("POST /environment_auth", wanted));
+    let mut listed = list(ENVIRONMENT)[0].clone();
+    let [issued, expires] = ["issued_at", "expires_at"].map(|name| listed[name].take().as_str().unwrap().to_owned());
+    assert!(issued < expires && issued.ends_with('Z'), "{issued} {expires}");
+    let expected = json!({
+        "jti": claims(token.as_str().unwrap())["jti"], "created_by": "root", "client_types": ["api", "compiler"],
+        "environment": ENVIRONMENT, "issued_at": null, "expires_at": null, "revoked_at": null, "last_used": null,
+    });
+    assert_eq!(listed, expected);
+    let bearer = Api::bearing(&server, token.as_str().unwrap()).within(ENVIRONMENT);
+    assert_eq!(data(&bearer.ask("GET /environment_auth")).as_array().map(Vec::len), Some(1));
+    assert!(list(ENVIRONMENT)[0]["last_used"].as_str() >= Some(&issued), "{listed}");
+    assert_eq!(list(OTHER), json!([]));
+}
+
+fn c54_a_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
+    let key = SigningKey::generate("ES256", "k");
+    let sandbox = Sandbox::over(protocol);
+    let idp = format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
+    let server = sandbox.serve(&format!("{}[server]\nauth=true\n", given::with_idp("ES256", &idp)));
+    let root = Api::root(&server);
+    root.add_environment(ENVIRONMENT);
+    let token = root.issue(ENVIRONMENT);
+    let status = |token: &str| Api::bearing(&server, token).within(ENVIRONMENT).ask("GET /environment_auth").status;
+    assert_eq!((status(&token), server.auth(&token).status), (200, 200));
+    let revoke = format!("DELETE /environment_auth/{}", claims(&token)["jti"].as_str().unwrap());
+    assert_eq!(root.within(ENVIRONMENT).ask(&revoke).status, 200);
+    assert_eq!((status(&token), server.auth(&token).status), (403, 401));
+    for jti in ["no-uuid", "", OTHER] {
+        let unregistered = given::token(&given::claims(json!({ "jti": jti })));
+        let answer = Api::bearing(&server, &unregistered).ask("GET /user");
+        refused(&answer, 403, "The token is not in the registry, or was revoked.");
+    }
+    // The ids of others are their own.
+    let mut elsewhere = given::claims_of("https://idp/");
+    elsewhere["jti"] = json!("no-uuid");
+    assert_eq!(Api::bearing(&server, &key.token(&elsewhere)).ask("GET /user").status, 200);
+}
+
+fn c55_c56_tokens_are_revoked_where_they_are_and_once(protocol: Protocol) {
+    let sandbox = Sandbox::over(protocol);
+    let server = sandbox.serve(&configuration(""));
+    let root = Api::root(&server);
+    for environment in [ENVIRONMENT, OTHER] {
+        root.add_environment(environment);
+    }
+    let token = root.issue(ENVIRONMENT);
+    let jti = claims(&token)["jti"].as_str().unwrap().to_owned();
+    let revoke = |environment: &str, jti: &str| root.within(environment).ask(&format!("DELETE /environment_auth/{jti}"));
+    for (environment, jti) in [(OTHER, &*jti), (ENVIRONMENT, OTHER), (ENVIRONMENT, "no-uuid")] {
+        refused(&revoke(environment, jti), 404, &format!("Token with id {jti} does not exist."));
+    }
+    assert_eq!(server.auth(&token).status, 200);
+    let revoked = data(&revoke(ENVIRONMENT, &jti));
+    assert!(revoked["revoked_at"].is_string() && revoked["jti"] == *jti, "{revoked}");
+    assert_eq!(data(&revoke(ENVIRONMENT, &jti.to_uppercase())), revoked);
+    assert_eq!(data(&root.within(ENVIRONMENT).ask("GET /environment_auth")), json!([revoked]));
+    // A session is no token of the registry.
+    assert_eq!(Api::bearing(&server, &session_of("bob", false)).ask("GET /user").status, 200);
+}
