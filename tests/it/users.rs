@@ -194,6 +194,6 @@ fn in_file(sandbox: &Sandbox) -> String {
 /// Adds a user whose password is verified by this.
 fn add_with_hash(store: &Store, username: &str, hash: &str) {
     let (username, password_hash) = (username.to_owned(), hash.to_owned());
-    let user = User { username, password_hash, auth_method: "database".into(), is_admin: false };
+    let user = User::new(&username, password_hash, false);
     store.block_on(store.add_user(user)).unwrap();
 }

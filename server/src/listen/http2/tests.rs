@@ -33,7 +33,7 @@ impl Given {
         let (mut raw, mut problems) = (Raw::default(), Vec::new());
         raw.add("test", configuration, Format::Ini, &mut problems);
         let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
-        let app = App::new(Config::from_raw(raw).unwrap(), 1, desk).unwrap();
+        let app = App::new(Config::from_raw(raw).unwrap(), 1, desk, None).unwrap();
         let local: &Local = Box::leak(Box::new(Local::new(app)));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, server) = UnixStream::pair().unwrap();
