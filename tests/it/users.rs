@@ -20,6 +20,8 @@ mod nodes;
 /// What was acknowledged, whatever happens to the server or its database.
 mod durability;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_server::{
     config::{Config, Raw},
@@ -128,7 +130,9 @@ impl<'s> Api<'s> {
 
 /// A session like those that logging in gives, which nobody has logged in for.
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
-    given::token(&given::claims(json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin })))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": now });
+    given::token(&given::claims(claims))
 }
 
 /// What an answer has in its envelope.
