@@ -31,6 +31,11 @@ fn every_committed_http1_input_holds_the_invariants() {
 }
 
 #[test]
+fn every_committed_http2_input_holds_the_invariants() {
+    replay("http2", fuzz::http2);
+}
+
+#[test]
 fn every_committed_http3_input_holds_the_invariants() {
     replay("http3", fuzz::http3);
 }

@@ -33,7 +33,7 @@ pub fn instant() -> Instant {
 }
 
 /// Measures the time since it was started, whatever happens to the clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {

@@ -26,6 +26,8 @@ use std::{
     time::Duration,
 };
 
+use countersign_engine::Revocation;
+
 use crate::{
     cli::{Cli, Command, ServeArgs},
     config::{Config, DatabasePlace, LogFormat, Problems, raw},
@@ -117,6 +119,9 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The file in the state directory that revocations are kept in.
+const REVOCATIONS: &str = "revocations";
+
 /// Where a command's configuration comes from.
 #[derive(Clone)]
 struct Place {
@@ -169,7 +174,7 @@ impl Place {
     fn revocations(&self, config: &Config) -> io::Result<PathBuf> {
         match &config.revocation.file {
             Some(file) => Ok(file.clone()),
-            None => Ok(self.state_dir()?.join("revocations")),
+            None => Ok(self.state_dir()?.join(REVOCATIONS)),
         }
     }
 
@@ -177,6 +182,7 @@ impl Place {
     /// nothing had ever been revoked would be no service.
     fn check_clients(&self, config: &Config) -> Result<(), String> {
         match self.revocations(config) {
+            _ if self.keeps_revocations_in_database(config) => Ok(()),
             Err(reason) if !config.server.api_clients.is_empty() => Err(format!("[api_clients] may revoke tokens, but {reason}")),
             _ => Ok(()),
         }
@@ -187,7 +193,7 @@ impl Place {
     /// tidy, every so often.
     fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
         let kept = match self.store_of_revocations(config) {
-            Some(store) => Ok(Box::new(Ledger::new(store?)) as Box<dyn RevocationStore>),
+            Some(store) => Ok(Box::new(Ledger::new(store?, self.inherited_revocations()?)) as Box<dyn RevocationStore>),
             None => self.revocations(config).map(|file| Box::new(Journal::new(file)) as _).map_err(|error| error.to_string()),
         };
         Desk::open(kept, config.revocation.capacity, tidy_every)
@@ -196,8 +202,20 @@ impl Place {
     /// The database that revocations are kept in: one that nodes share, unless a file is
     /// named.
     fn store_of_revocations(&self, config: &Config) -> Option<io::Result<Store>> {
+        self.keeps_revocations_in_database(config).then(|| self.store(config))
+    }
+
+    fn keeps_revocations_in_database(&self, config: &Config) -> bool {
         let is_shared = matches!(config.database.place, DatabasePlace::Postgres { .. });
-        (is_shared && config.revocation.file.is_none()).then(|| self.store(config))
+        is_shared && config.revocation.file.is_none()
+    }
+
+    /// What was revoked before there was a database that nodes share.
+    fn inherited_revocations(&self) -> io::Result<Vec<Revocation>> {
+        match self.state_dir().map(|directory| directory.join(REVOCATIONS)) {
+            Ok(file) if file.exists() => Ok(Journal::new(file).read_new()?.unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// The database. Nothing is opened yet.

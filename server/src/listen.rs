@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod certificate;
 pub mod exchange;
+pub mod fields;
 pub mod http1;
 pub mod http2;
 pub mod http3;

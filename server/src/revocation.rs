@@ -9,6 +9,7 @@ use std::{
     fmt, io,
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
@@ -32,7 +33,8 @@ pub trait RevocationStore: Send {
     ///
     /// # Errors
     /// It cannot be read, or not all of it: then nothing may be served as if it had
-    /// been. [`io::ErrorKind::NotFound`] if what was read before is gone.
+    /// been. [`io::ErrorKind::NotFound`] if what was read before is gone,
+    /// [`io::ErrorKind::NotConnected`] if it cannot be asked now.
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>>;
 
     /// Keeps these: when it returns, they survive whatever becomes of the process.
@@ -98,6 +100,8 @@ pub struct Status {
 pub struct Desk {
     table: Arc<Revocations>,
     orders: SyncSender<Order>,
+    /// Whether the clerk has been told to look, and has not yet.
+    is_noticed: Arc<AtomicBool>,
     status: watch::Receiver<Status>,
 }
 
@@ -137,10 +141,11 @@ impl Desk {
         let table = Arc::clone(revoker.revocations());
         let (orders, queue) = sync_channel(QUEUE);
         let (publish, status) = watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
-        let mut clerk = Clerk::new(revoker, store, tidy_every, publish);
+        let is_noticed = Arc::new(AtomicBool::new(false));
+        let mut clerk = Clerk::new(revoker, store, tidy_every, publish, Arc::clone(&is_noticed));
         clerk.look();
         thread::Builder::new().name("revocations".into()).spawn(move || clerk.work(&queue))?;
-        Ok(Self { table, orders, status })
+        Ok(Self { table, orders, is_noticed, status })
     }
 
     /// What verifications look into.
@@ -164,10 +169,12 @@ impl Desk {
 
     /// Has the store looked at before it would be: another process has written there.
     pub fn notice(&self) -> impl Fn() + Send + Sync + use<> {
-        let orders = self.orders.clone();
+        let (orders, is_noticed) = (self.orders.clone(), Arc::clone(&self.is_noticed));
         move || {
-            // Whoever has much to do looks anyway.
-            let _busy = orders.try_send(Order::Look);
+            // Once is enough, however long it takes: the queue is for those who wait.
+            if !is_noticed.swap(true, Ordering::AcqRel) {
+                let _busy = orders.try_send(Order::Look);
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use std::{pin::Pin, sync::Arc};
 use bytes::Bytes;
 use countersign_engine::limits;
 pub use forward_auth::{Decision, decide, lines_of};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::{
     admission::{Caller, Peer},
@@ -181,25 +181,24 @@ impl Reply {
         Self { is_message: true, ..Response::new(message).into() }
     }
 
-    /// Its head in a version of HTTP that has trailers and frames bodies itself.
-    #[must_use]
-    pub fn head(&self) -> Response<()> {
-        let mut head = Response::new(());
-        *head.status_mut() = self.response.status();
-        let headers = head.headers_mut();
-        *headers = self.response.headers().clone();
-        if self.is_message {
-            headers.insert(header::CONTENT_TYPE, grpc::MEDIA_TYPE);
-        } else if !self.response.body().is_empty() {
-            headers.insert(header::CONTENT_LENGTH, self.response.body().len().into());
+    /// Calls with each line of its head, in a version of HTTP that has trailers and frames
+    /// bodies itself.
+    pub fn lines(&self, mut put: impl FnMut(&str, &[u8])) {
+        for (name, value) in self.response.headers() {
+            put(name.as_str(), value.as_bytes());
         }
-        head
+        let length = self.response.body().len();
+        if self.is_message {
+            put(header::CONTENT_TYPE.as_str(), grpc::MEDIA_TYPE.as_bytes());
+        } else if length > 0 {
+            put(header::CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+        }
     }
 
-    /// What stands behind its body.
+    /// The line behind its body.
     #[must_use]
-    pub fn trailers(&self) -> Option<HeaderMap> {
-        self.is_message.then(grpc::trailers)
+    pub fn trailer(&self) -> Option<(&'static str, &'static [u8])> {
+        self.is_message.then_some(grpc::TRAILER)
     }
 }
 
@@ -219,7 +218,7 @@ pub enum Said<'a> {
 
 /// Answers a call, given its body. Where a proxy that we trust asks about a request, the
 /// line of the log becomes one about that.
-pub fn call<'a>(app: &Arc<App>, peer: Peer<'a>, route: Route, body: &Bytes, line: Option<&mut Line>) -> Said<'a> {
+pub fn call<'a>(app: &Arc<App>, peer: Peer<'a>, route: Route, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
     match route {
         Route::Check => ext_authz::answer(app, peer, body, line),
         _ => Said::Now(grpc_health::answer(app, body)),

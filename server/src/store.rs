@@ -157,7 +157,8 @@ impl Store {
     /// It cannot be reached, or was made by a newer version.
     pub async fn migrate(&self) -> Result<(), StoreFault> {
         let inner = Arc::clone(&self.0);
-        self.on_its_thread(async move { migrations::run(&inner).await }).await
+        // However long it takes: others may have to be waited for.
+        self.spawn(async move { migrations::run(&inner).await }).await
     }
 
     /// The same for whoever has a thread to wait with, and no runtime.
@@ -204,7 +205,14 @@ impl Store {
     ) -> Result<T, StoreFault> {
         let late = || StoreFault::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
         // A timer of its own thread, as whoever waits may have none.
-        let task = self.0.runtime.spawn(async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late())) });
+        self.spawn(async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late())) }).await
+    }
+
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
+    ) -> Result<T, StoreFault> {
+        let task = self.0.runtime.spawn(work);
         task.await.unwrap_or_else(|_| Err(StoreFault::Unavailable("it was given up".into())))
     }
 }
@@ -230,7 +238,18 @@ impl Kind {
     /// Begins a transaction that will write.
     async fn begin(self, pool: &AnyPool) -> sqlx::Result<Transaction<'static, Any>> {
         match self {
-            Self::Postgres => pool.begin().await,
+            Self::Postgres => {
+                let mut transaction = pool.begin().await?;
+                // Should this node stop in the middle, others are not to wait for it.
+                for limit in [
+                    "SET LOCAL idle_in_transaction_session_timeout = '5s'",
+                    "SET LOCAL lock_timeout = '5s'",
+                    "SET LOCAL statement_timeout = '8s'",
+                ] {
+                    sqlx::query(limit).execute(&mut *transaction).await?;
+                }
+                Ok(transaction)
+            }
             // One that began by reading may not be allowed to write later.
             Self::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
         }

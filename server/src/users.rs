@@ -18,7 +18,7 @@ use crate::{
     config::Login,
     store::{Store, StoreFault, users::User},
 };
-use attempts::{Attempts, TooMany};
+use attempts::{Attempts, OnceASecond, TooMany};
 use hashing::{Busy, Hashing};
 use password::{Match, NoMemory};
 
@@ -30,6 +30,7 @@ pub struct Users {
     attempts: Attempts,
     /// Tokens that were found in the registry, and when.
     known: DashMap<Box<str>, Instant>,
+    tidied: OnceASecond,
 }
 
 /// Why nobody is logged in.
@@ -137,7 +138,13 @@ impl Users {
     /// The system has no thread to hash passwords with.
     pub fn new(store: Store, login: &Login) -> io::Result<Self> {
         let hashing = Hashing::start(login.hashing_threads, login.waiting)?;
-        Ok(Self { store, hashing, attempts: Attempts::new(login.attempts), known: DashMap::new() })
+        Ok(Self {
+            store,
+            hashing,
+            attempts: Attempts::new(login.attempts),
+            known: DashMap::new(),
+            tidied: OnceASecond::default(),
+        })
     }
 
     /// The user of this name and password.
@@ -166,12 +173,17 @@ impl Users {
         });
         match (verified.await??, user) {
             (Match::Yes, Some(user)) => Ok(user),
-            (Match::AsTyped, Some(user)) => {
-                let renewed = self.hash(password).await?;
-                self.store.renew_password_hash(username, &user.password_hash, &renewed).await?;
-                Ok(user)
-            }
+            (Match::AsTyped, Some(user)) => Ok(self.with_renewed_hash(user, password).await),
             _ => Err(LoginFault::Wrong),
+        }
+    }
+
+    /// The user with a hash of the normalized password, if one can be kept now.
+    async fn with_renewed_hash(&self, user: User, password: &str) -> User {
+        let Ok(renewed) = self.hash(password).await else { return user };
+        match self.store.renew_password_hash(&user.username, &user.password_hash, &renewed).await {
+            Ok(true) => User { password_hash: renewed, ..user },
+            Ok(false) | Err(_) => user,
         }
     }
 
@@ -204,13 +216,23 @@ impl Users {
         }
         let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
         if is_known {
-            if self.known.len() >= MANY {
-                self.known.retain(|_, found| now < *found + KNOWN);
+            // Beyond that a token is asked about each time, until others are forgotten.
+            if self.known.len() < MANY {
+                self.known.insert(jti.into(), now);
+            } else {
+                self.forget_old_tokens(now);
             }
-            self.known.insert(jti.into(), now);
-            self.store.note_used(jti, clock::now()).await?;
+            // That it was used is nice to know, and no more.
+            let _unavailable = self.store.note_used(jti, clock::now()).await;
         }
         Ok(is_known)
+    }
+
+    /// At most once a second, as all of them are looked at.
+    fn forget_old_tokens(&self, now: Instant) {
+        if self.tidied.is_due(now) {
+            self.known.retain(|_, found| now < *found + KNOWN);
+        }
     }
 
     /// A token that is no longer in the registry.

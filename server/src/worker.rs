@@ -6,7 +6,7 @@ use crate::{
     admission::Gate,
     app::App,
     config::{Patience, Server},
-    listen::{http3::qpack::Room, watch::Watches},
+    listen::{fields::section::Room, watch::Watches},
     requests::{Answered, Line},
 };
 
@@ -49,7 +49,7 @@ impl Local {
 /// there are about as many buffers as connections that are busy at the same time.
 #[derive(Default)]
 pub struct Buffers {
-    /// To read field sections of HTTP/3 in.
+    /// To read field sections in.
     pub(crate) sections: RefCell<Room>,
     input: RefCell<Vec<Box<[u8]>>>,
     output: RefCell<Vec<Vec<u8>>>,

@@ -3,6 +3,8 @@
 
 /// How a connection begins and ends.
 mod connections;
+/// Which frames may come, and what is said to others.
+mod frames;
 /// Requests that are none, or come in an odd way.
 mod requests;
 /// What costs a client nothing and might cost us something.

@@ -94,6 +94,14 @@ impl Frame {
         Self::new(kind::SETTINGS, flag::NONE, 0, settings.iter().flat_map(entry).collect::<Vec<_>>())
     }
 
+    /// The frame at the start of some bytes, and how many those are, if it is all there.
+    pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let [a, b, c, kind, flags, stream @ ..] = *bytes.first_chunk::<9>()?;
+        let end = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = bytes.get(9..end)?.to_vec();
+        Some((Self { kind, flags, stream: u32::from_be_bytes(stream), payload }, end))
+    }
+
     /// Its bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.payload.len()).unwrap().to_be_bytes();
@@ -256,11 +264,9 @@ impl<S: Read + Write> Raw<S> {
     }
 
     fn take_frame(&mut self) -> Option<Frame> {
-        let [a, b, c, kind, flags, stream @ ..] = *self.unread.first_chunk::<9>()?;
-        let end = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
-        let payload = self.unread.get(9..end)?.to_vec();
-        self.unread.drain(..end);
-        Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+        let (frame, length) = Frame::read(&self.unread)?;
+        self.unread.drain(..length);
+        Some(frame)
     }
 
     /// The next frame of this kind and of this stream; what comes before it is skipped.

@@ -1,5 +1,5 @@
-//! The HTTP/1 front in the process of the test: its connections end at a pair of
-//! sockets, so that what it makes of bytes can be seen thousands of times a second.
+//! The fronts of HTTP/1 and HTTP/2 in the process of the test: their connections end at a
+//! pair of sockets, so that what it makes of bytes can be seen thousands of times a second.
 
 use std::{
     future::poll_fn,
@@ -19,11 +19,13 @@ use countersign_server::{
     listen::{
         exchange::Link,
         http1::Connection,
+        http2,
         stream::{Socket, Stream},
     },
     revocation::Desk,
     worker::Local,
 };
+use http::Version;
 use tokio::{
     runtime::{Builder, Runtime},
     task::{LocalSet, spawn_local, yield_now},
@@ -61,7 +63,7 @@ impl Front {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
             ours.write_all(bytes).expect("the socket holds it");
-            let mut serving = pin!(serve(self.local, theirs));
+            let mut serving = pin!(serve(self.local, theirs, Version::HTTP_11));
             let mut heard = Heard::default();
             while heard.bytes.is_empty() {
                 poll_fn(|context| {
@@ -76,12 +78,21 @@ impl Front {
         })
     }
 
-    /// Sends these pieces over one connection, each when the one before has had its
-    /// effect, and hears what comes back until nothing more does.
+    /// Sends these pieces over one connection of HTTP/1, each when the one before has had
+    /// its effect, and hears what comes back until nothing more does.
     pub fn hear<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
+        self.hear_of(Version::HTTP_11, pieces)
+    }
+
+    /// The same over one of HTTP/2.
+    pub fn hear_http2<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
+        self.hear_of(Version::HTTP_2, pieces)
+    }
+
+    fn hear_of<'p>(&self, version: Version, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
-            let served = spawn_local(serve(self.local, theirs));
+            let served = spawn_local(serve(self.local, theirs, version));
             let mut heard = Heard::default();
             for piece in pieces {
                 let mut rest = piece;
@@ -127,11 +138,15 @@ fn pair() -> (UnixStream, UnixStream) {
     (one, other)
 }
 
-async fn serve(local: &'static Local, socket: UnixStream) {
+async fn serve(local: &'static Local, socket: UnixStream, version: Version) {
     let stream = Stream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
     let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0, certificate: None };
     let watch = local.watches.watch().await;
-    Connection::new(Link { local, peer }, watch, stream, Vec::new()).serve().await;
+    let link = Link { local, peer };
+    match version {
+        Version::HTTP_2 => http2::serve(link, watch, stream, Vec::new()).await,
+        _ => Connection::new(link, watch, stream, Vec::new()).serve().await,
+    }
 }
 
 impl Heard {

@@ -7,6 +7,7 @@
 
 mod check_request;
 mod http1;
+mod http2;
 mod http3;
 
 use std::{
@@ -29,6 +30,7 @@ use countersign_server::{
     keysource::written,
 };
 pub use http1::http1;
+pub use http2::http2;
 pub use http3::http3;
 use serde_json::{Map, Value};
 

@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
-use countersign_server::listen::http3::{
-    frame::{Event, Frames},
-    qpack::Room,
+use countersign_server::listen::{
+    fields::section::Room,
+    http3::{
+        frame::{Event, Frames},
+        qpack,
+    },
 };
 use quinn::{
     Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
@@ -152,7 +155,7 @@ impl Answer {
             match event {
                 Event::Section(payload) => {
                     let mut room = Room::default();
-                    let section = room.read(payload, 1 << 20).unwrap();
+                    let section = qpack::read(&mut room, payload, 1 << 20).unwrap();
                     let text = |text: &[u8]| String::from_utf8(text.into()).unwrap();
                     lines = section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }

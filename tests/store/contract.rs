@@ -3,7 +3,13 @@ use std::collections::BTreeMap;
 use countersign_engine::{Revocation, Revoked, UnixTime};
 use countersign_server::{
     revocation::RevocationStore as _,
-    store::{Store, StoreFault, environments::Environment, revocations::Ledger, tokens::IssuedToken, users::User},
+    store::{
+        Store, StoreFault,
+        environments::{Deletion, Environment},
+        revocations::Ledger,
+        tokens::IssuedToken,
+        users::User,
+    },
 };
 use countersign_tests::postgres::Postgres;
 
@@ -38,13 +44,21 @@ over_every_store!(
     many_writers_lose_nothing,
     ledgers_see_what_others_append,
     a_ledger_is_rewritten_without_what_is_over,
+    what_became_one_revocation_outlives_its_rows,
+    what_was_kept_elsewhere_before_is_read_once,
 );
 
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 const OTHER: &str = "22222222-2222-2222-2222-222222222222";
 
 fn user(name: &str) -> User {
-    User { username: name.into(), password_hash: "hash".into(), auth_method: "database".into(), is_admin: false }
+    User {
+        username: name.into(),
+        password_hash: "hash".into(),
+        auth_method: "database".into(),
+        is_admin: false,
+        sessions_since: UnixTime(0),
+    }
 }
 
 fn environment(id: &str, name: &str) -> Environment {
@@ -54,6 +68,7 @@ fn environment(id: &str, name: &str) -> Environment {
 fn token(jti: &str, issued_at: u64) -> IssuedToken {
     IssuedToken {
         jti: jti.into(),
+        issuer: "i".into(),
         created_by: Some("admin".into()),
         client_types: vec!["api".into(), "compiler".into()],
         environment: Some(ENVIRONMENT.into()),
@@ -78,13 +93,16 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
         assert_eq!(store.add_user(user("bob")).await, Err(StoreFault::Exists));
         let names: Vec<_> = store.users().await.unwrap().into_iter().map(|user| (user.username, user.is_admin)).collect();
         assert_eq!(names, [("Bob".to_owned(), true), ("bob".to_owned(), false)]);
-        assert_eq!(store.set_password_hash("bob", "new").await, Ok(true));
+        assert_eq!(store.set_password_hash("bob", "new", UnixTime(7)).await, Ok(true));
         assert_eq!(store.renew_password_hash("bob", "old", "newer").await, Ok(false));
         assert_eq!(store.renew_password_hash("bob", "new", "newer").await, Ok(true));
-        assert_eq!(store.set_admin("bob", true).await, Ok(true));
-        assert_eq!((store.set_admin("eve", true).await, store.set_password_hash("eve", "x").await), (Ok(false), Ok(false)));
+        assert_eq!(store.make_admin("bob").await, Ok(true));
+        assert_eq!((store.make_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await), (Ok(false), Ok(false)));
         let bob = store.user("bob").await.unwrap().unwrap();
-        assert_eq!((bob.password_hash.as_str(), bob.is_admin), ("newer", true));
+        assert_eq!((bob.password_hash.as_str(), bob.is_admin, bob.sessions_since), ("newer", true, UnixTime(7)));
+        assert_eq!(store.unmake_admin("bob", UnixTime(9)).await, Ok(true));
+        let bob = store.user("bob").await.unwrap().unwrap();
+        assert_eq!((bob.is_admin, bob.sessions_since), (false, UnixTime(9)));
         assert_eq!((store.delete_user("bob").await, store.delete_user("bob").await), (Ok(true), Ok(false)));
     });
 }
@@ -158,8 +176,11 @@ fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) 
         store.add_role("noc").await.unwrap();
         store.assign_role("bob", ENVIRONMENT, "noc").await.unwrap();
         store.register_token(token("a", 1)).await.unwrap();
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(true));
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(false));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::HasTokens));
+        assert_eq!(store.environment(ENVIRONMENT).await, Ok(Some(environment(ENVIRONMENT, "prod"))));
+        store.note_revoked("a", UnixTime(2)).await.unwrap();
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::Done));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::NotThere));
         assert_eq!(store.token("a").await, Ok(None));
         assert_eq!(store.delete_role("noc").await, Ok(true));
         assert_eq!(store.environments().await, Ok(vec![]));
@@ -197,7 +218,7 @@ fn revocation(jti: &str, until: Option<u64>) -> Revocation {
 }
 
 fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open()), Ledger::new(open()));
+    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
     assert_eq!(other.append(&[revocation("b", Some(7))]).unwrap(), [revocation("a", None)], "what was there before");
@@ -207,7 +228,7 @@ fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
 }
 
 fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open()), Ledger::new(open()));
+    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
     one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
     other.append(&[revocation("c", None)]).unwrap();
     let mut unread = Vec::new();
@@ -221,5 +242,53 @@ fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
     one.append(&[revocation("d", None)]).unwrap();
     assert_eq!(other.read_new().unwrap(), Some(vec![revocation("d", None)]), "nothing is read twice");
     let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
-    assert_eq!(Ledger::new(open()).read_new().unwrap(), Some(all.to_vec()));
+    assert_eq!(Ledger::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
+}
+
+fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
+    let what = Revoked::Subject { issuer: "i".into(), subject: "bob".into(), issued_before: UnixTime(issued_before) };
+    Revocation { what, until: until.map(UnixTime) }
+}
+
+fn what_became_one_revocation_outlives_its_rows(open: &dyn Fn() -> Store) {
+    let mut ledger = Ledger::new(open(), vec![]);
+    ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
+    ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
+    assert_eq!(ledger.records(), 1);
+    assert_eq!(Ledger::new(open(), vec![]).read_new().unwrap(), Some(vec![subject(2000, None)]));
+    assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
+}
+
+fn what_was_kept_elsewhere_before_is_read_once(open: &dyn Fn() -> Store) {
+    let mut ledger = Ledger::new(open(), vec![revocation("old", None)]);
+    assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
+    assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
+}
+
+#[test]
+fn rows_before_one_that_cannot_be_read_are_not_lost() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let mut ledger = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+    ledger.append(&[revocation("a", None)]).unwrap();
+    let mut other = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+    let odd = postgres.query("INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}') RETURNING number");
+    for ledger in [&mut ledger, &mut other] {
+        let error = ledger.read_new().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+        assert!(error.to_string().contains(&format!("the revocation {odd} ")), "{error}");
+    }
+    postgres.query("DELETE FROM countersign_revocation WHERE record LIKE '%new%'");
+    for ledger in [&mut ledger, &mut other] {
+        assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("a", None)]), "after an error everything");
+    }
+}
+
+#[test]
+fn order_is_that_of_bytes_whatever_the_locale() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+    let collations = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_name LIKE 'countersign_%'
+                      AND column_name IN ('username', 'role', 'environment', 'jti')";
+    let store = store(&directory, &format!("url={}", postgres.url()));
+    store.block_on(store.open()).unwrap();
+    assert_eq!(postgres.query(collations), "C");
 }

@@ -1,11 +1,13 @@
 -- Texts and whole numbers only, moments in seconds since 1970, flags as 0 and 1: what
--- both databases mean by is the same.
+-- both databases mean by is the same, their order included.
 
 CREATE TABLE countersign_user (
     username TEXT PRIMARY KEY CHECK (username <> ''),
     password_hash TEXT NOT NULL,
     auth_method TEXT NOT NULL CHECK (auth_method IN ('database', 'oidc')),
-    is_admin BIGINT NOT NULL CHECK (is_admin IN (0, 1))
+    is_admin BIGINT NOT NULL CHECK (is_admin IN (0, 1)),
+    -- Sessions that were begun before are over.
+    sessions_since BIGINT NOT NULL DEFAULT 0
 );
 
 CREATE TABLE countersign_role (
@@ -28,6 +30,7 @@ CREATE TABLE countersign_role_assignment (
 
 CREATE TABLE countersign_token (
     jti TEXT PRIMARY KEY,
+    issuer TEXT NOT NULL,
     created_by TEXT,
     client_types TEXT NOT NULL,
     environment TEXT REFERENCES countersign_environment ON DELETE CASCADE,

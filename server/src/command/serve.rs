@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use countersign_engine::UnixTime;
+
 use super::{Failure, Place, print};
 use crate::{
     app::App,
@@ -23,7 +25,9 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     let config = place.load()?;
     telemetry::start_logging(config.server.log.format);
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
-    if let Err(reason) = place.revocations(&config) {
+    if let Err(reason) = place.revocations(&config)
+        && !place.keeps_revocations_in_database(&config)
+    {
         place.check_clients(&config).map_err(Failure::work)?;
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
@@ -86,7 +90,13 @@ async fn add_first_user(users: &Users) -> Result<Option<String>, LoginFault> {
     // As random as a key, and half as long.
     let password = state::generate_key().map_err(|_| LoginFault::Busy)?.split_off(22);
     let password_hash = users.hash(&password).await?;
-    let user = User { username: FIRST_USER.into(), password_hash, auth_method: "database".into(), is_admin: true };
+    let user = User {
+        username: FIRST_USER.into(),
+        password_hash,
+        auth_method: "database".into(),
+        is_admin: true,
+        sessions_since: UnixTime(0),
+    };
     Ok(users.store.add_first_user(user).await?.then_some(password))
 }
 

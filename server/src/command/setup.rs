@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use countersign_engine::UnixTime;
 use rustix::system::uname;
 
 use super::{
@@ -124,7 +125,13 @@ fn create(users: &Users, username: &str, password: &str) -> Result<(), Failure> 
         LoginFault::Store(fault) => Failure::work(fault),
         _ => Failure::work("there is no memory to hash the password in"),
     })?;
-    let user = User { username: username.into(), password_hash: hash, auth_method: "database".into(), is_admin: true };
+    let user = User {
+        username: username.into(),
+        password_hash: hash,
+        auth_method: "database".into(),
+        is_admin: true,
+        sessions_since: UnixTime(0),
+    };
     match store.block_on(store.add_first_user(user)) {
         Ok(true) => Ok(()),
         // Somebody was faster.

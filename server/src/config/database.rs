@@ -1,6 +1,6 @@
 //! `[database]`: where users, roles and tokens are kept.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -95,7 +95,7 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
             // A host that is a path is the directory of a socket.
             let url = match host.starts_with('/') {
                 true => format!("postgres://{username}:{password}@localhost:{port}/{}?host={}", escaped(name), escaped(host)),
-                false => format!("postgres://{username}:{password}@{host}:{port}/{}", escaped(name)),
+                false => format!("postgres://{username}:{password}@{}:{port}/{}", bracketed(host), escaped(name)),
             };
             DatabasePlace::Postgres { url: DatabaseUrl(url), shown: format!("{name} ({host}:{port})") }
         }
@@ -105,6 +105,11 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
         }
         (Some(url), None) => read_url(reader, url),
     }
+}
+
+/// An address of IPv6 stands in brackets in a URL (RFC 3986 section 3.2.2).
+fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]").into() } else { host.into() }
 }
 
 fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
@@ -172,6 +177,7 @@ mod tests {
         let (url, shown) = postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
         assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
         assert_eq!(shown, "inmanta (db:5432)");
+        assert!(postgres(&[("host", "::1")]).0.contains("@[::1]:5432/"));
         assert!(postgres(&[("host", "/run/pg"), ("port", "5433")]).0.ends_with("@localhost:5433/inmanta?host=%2Frun%2Fpg"));
     }
 

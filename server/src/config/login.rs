@@ -44,14 +44,15 @@ impl Login {
             lockout: Duration::from_secs(login.number("lockout", 1..=86_400).unwrap_or(300)),
             per_source: read_limit(&mut login, "attempts_per_source", 60),
         };
-        // Half of the cores, so that the other half answers requests.
+        // Half of the cores, so that the other half answers requests, and no more than four
+        // times 64 MiB.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
             passwords,
             session,
             token_retention,
             attempts,
-            hashing_threads: login.number("hashing_threads", 1..=1024).unwrap_or_else(|| (cores / 2).max(1)),
+            hashing_threads: login.number("hashing_threads", 1..=1024).unwrap_or_else(|| (cores / 2).clamp(1, 4)),
             waiting: login.number("waiting", 1..=100_000).unwrap_or(64),
         }
     }

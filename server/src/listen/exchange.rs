@@ -4,7 +4,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::{
     admission::{Caller, Peer},
@@ -38,8 +38,8 @@ impl<'c> Link<'c> {
 
 /// The head of a request, whoever has read it.
 pub trait Head: Fields {
-    /// The version of HTTP that it was read from.
-    const VERSION: Version;
+    /// The version of HTTP that it came by.
+    fn version(&self) -> Version;
 
     /// The method.
     fn method(&self) -> &str;
@@ -52,6 +52,31 @@ pub trait Head: Fields {
     /// # Errors
     /// There is no saying it so.
     fn to_request(&self) -> Result<Request<()>, Malformed>;
+}
+
+/// A head in the vocabulary of all protocols, of which these are the lines.
+///
+/// # Errors
+/// There is no saying it so.
+pub(super) fn request<'l>(
+    head: &impl Head,
+    count: usize,
+    lines: impl Iterator<Item = (&'l [u8], &'l [u8])>,
+) -> Result<Request<()>, Malformed> {
+    // An OPTIONS request about the server as a whole, and a CONNECT, are no paths.
+    const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
+    const LINES: Malformed = Malformed::bad("head", "a header line is none of HTTP");
+    let mut request = Request::new(());
+    *request.version_mut() = head.version();
+    *request.uri_mut() = Uri::try_from(head.target()).map_err(|_| TARGET)?;
+    *request.method_mut() = Method::from_bytes(head.method().as_bytes()).map_err(|_| TARGET)?;
+    let headers = request.headers_mut();
+    *headers = HeaderMap::with_capacity(count);
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
+        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
+    }
+    Ok(request)
 }
 
 /// Where answers are put.
@@ -92,13 +117,17 @@ pub struct Waiting<'c> {
     pub route: Route,
     /// Whether its body is to be received first.
     pub reads_body: bool,
-    started: Stopwatch,
+    /// Since it came.
+    pub started: Stopwatch,
     line: Option<Box<Line>>,
 }
 
+/// An answer that takes a while.
+pub type Answering<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
+
 enum What<'c> {
     /// A question that waits for keys.
-    Question(Pin<Box<dyn Future<Output = Reply> + 'c>>),
+    Question(Answering<'c>),
     /// A request, without its body.
     Request(Box<Request<()>>),
     /// A call of gRPC: all there is to know of it is in its body.
@@ -117,7 +146,7 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
 
     /// Answers it, if that takes no waiting.
     pub fn answer(&self, answers: &mut impl Answers) -> Begun<'c> {
-        if self.route.is_call() && grpc::is_call(H::VERSION, self.head.method(), self.head) {
+        if self.route.is_call() && grpc::is_call(self.head.version(), self.head.method(), self.head) {
             return Begun::Waits(self.waiting(What::Call));
         }
         if self.route != Route::Auth {
@@ -150,7 +179,7 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
     }
 
     fn line(&self) -> Line {
-        let asked = Asking { version: H::VERSION, method: self.head.method(), target: self.head.target() };
+        let asked = Asking { version: self.head.version(), method: self.head.method(), target: self.head.target() };
         Line::new(self.listener, self.link.peer, asked, self.head)
     }
 }
@@ -160,22 +189,6 @@ impl Waiting<'_> {
     #[must_use]
     pub fn most_body(&self) -> usize {
         self.route.most_body(&self.link.local.app.server())
-    }
-
-    /// Answers it, given its body.
-    pub async fn answer(self, body: Bytes) -> Reply {
-        let Self { link, asked, route, started, mut line, .. } = self;
-        let app = &link.local.app;
-        let reply = match asked {
-            What::Question(answer) => answer.await,
-            What::Request(request) => routes::answer(app, link.peer, route, request.map(|()| body)).await,
-            What::Call => match routes::call(app, link.peer, route, &body, line.as_deref_mut()) {
-                Said::Now(reply) => reply,
-                Said::Later(answer) => answer.await,
-            },
-        };
-        note(link, route, &reply, started, line);
-        reply
     }
 
     /// Answers it, whose body cannot be had.
@@ -191,17 +204,30 @@ impl Waiting<'_> {
 }
 
 impl<'c> Waiting<'c> {
-    /// Answers it, given its body, if it is a call that takes no more waiting. Most do not.
-    pub fn answer_call(mut self, body: &Bytes, answers: &mut impl Answers) -> Option<Self> {
-        let What::Call = self.asked else { return Some(self) };
-        match routes::call(&self.link.local.app, self.link.peer, self.route, body, self.line.as_deref_mut()) {
-            Said::Now(reply) => {
-                answers.reply(&reply);
-                note(self.link, self.route, &reply, self.started, self.line);
-                None
+    /// Answers it, given its body: now, if it is a call that takes no more waiting, as
+    /// most do not, or as soon as it can be.
+    pub fn answer(self, body: &[u8], answers: &mut impl Answers) -> Option<Answering<'c>> {
+        let Self { link, asked, route, started, mut line, .. } = self;
+        let answering = match asked {
+            What::Question(answer) => answer,
+            What::Request(request) => {
+                let request = request.map(|()| Bytes::copy_from_slice(body));
+                Box::pin(routes::answer(&link.local.app, link.peer, route, request))
             }
-            Said::Later(answer) => Some(Self { asked: What::Question(answer), ..self }),
-        }
+            What::Call => match routes::call(&link.local.app, link.peer, route, body, line.as_deref_mut()) {
+                Said::Later(answer) => answer,
+                Said::Now(reply) => {
+                    answers.reply(&reply);
+                    note(link, route, &reply, started, line);
+                    return None;
+                }
+            },
+        };
+        Some(Box::pin(async move {
+            let reply = answering.await;
+            note(link, route, &reply, started, line);
+            reply
+        }))
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
     answer::Outgoing,
@@ -132,7 +132,7 @@ impl<'c> Connection<'c> {
         let mut buffer = self.link.local.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
-        let polled = poll_read(&mut self.stream, context, &mut buffer[kept..]);
+        let polled = self.stream.poll_some(context, &mut buffer[kept..]);
         match polled {
             Poll::Ready(Ok(read)) => self.take(&buffer[..kept + read]),
             Poll::Ready(Err(_)) => {}
@@ -212,7 +212,13 @@ impl<'c> Connection<'c> {
             Ok(body) => {
                 // However long it takes: whoever answers has limits of its own.
                 self.watch.due_within(Duration::MAX);
-                waiting.answer(body).await
+                match waiting.answer(&body, &mut self.unsent.in_this(manner)) {
+                    Some(answering) => answering.await,
+                    None => {
+                        self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
+                        return;
+                    }
+                }
             }
             Err(Unreceived::Gone) => {
                 self.then = Some(Step::Close { is_sending: false });
@@ -258,7 +264,7 @@ impl<'c> Connection<'c> {
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
         let mut buffer = self.link.local.buffers.take_input();
-        let polled = poll_read(&mut self.stream, context, &mut buffer);
+        let polled = self.stream.poll_some(context, &mut buffer);
         if let Poll::Ready(Ok(read)) = &polled {
             self.rest.extend_from_slice(&buffer[..*read]);
         }
@@ -310,13 +316,3 @@ impl Unreceived {
 }
 
 const HEAD_TOO_SLOW: Malformed = Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");
-
-/// Reads what there is; an end is an error.
-fn poll_read(stream: &mut Stream, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(into);
-    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-    match buffer.filled().len() {
-        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        read => Poll::Ready(Ok(read)),
-    }
-}

@@ -1,88 +1,70 @@
-//! HTTP/2 (RFC 9113), by h2: under TLS by ALPN, without by prior knowledge. What gRPC
+//! HTTP/2 (RFC 9113), our own: under TLS by ALPN, without by prior knowledge. What gRPC
 //! runs on, and Envoy with it.
 //!
-//! Requests that have come together are answered together: all of them are taken, then
-//! answered, then sent, so that reading and writing are two system calls and not two for
-//! each. One that waits is a future among others of its connection; there are never more
-//! than there may be streams.
+//! Requests that have come together are answered together: all of them are read where
+//! they lie, answered by appending to bytes, and sent, so that reading and writing are two
+//! system calls and not two for each. One that waits is a future among others of its
+//! connection; there are never more than there may be streams.
 //!
-//! Floods are bounded by h2 (streams, those reset before they were looked at, those we
-//! had to reset, empty frames, header lists) and by turns: a connection reads 64 KiB
-//! before the other connections of its thread have theirs.
+//! What a client could have us keep or do has bounds: streams, field sections and what
+//! they may be decoded to, the dynamic table, windows, and requests that come to nothing
+//! and frames that are about nothing, which the answers in between pay for. While a client
+//! takes no answers nothing of it is read, and a connection reads 64 KiB before the other
+//! connections of its thread have theirs.
 
 mod answer;
-mod meter;
+pub mod fault;
+mod frame;
+pub mod hpack;
+mod patience;
 pub mod preface;
-mod request;
+mod session;
+mod settings;
+mod stream;
 
 use std::{
-    mem,
+    io, mem,
+    pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use h2::{
-    Ping, PingPong, RecvStream,
-    server::{self, SendResponse},
-};
-use http::Request;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
-    answer::Responder,
-    meter::{Meter, Metered},
-    request::{Finishing, Incoming},
+    fault::{Code, Fault},
+    session::{LINGER, Session},
 };
 use super::{
-    exchange::{self, Asked, Begun, Link},
+    exchange::Link,
     stream::Stream,
     watch::{TICK, TooLate, Watch},
 };
 use crate::clock::Stopwatch;
 
-/// The requests that a client may have waiting at a time. Envoy asks for 100 and more
-/// only of those that allow it.
-const STREAMS: usize = 128;
-/// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
-/// what a head of HTTP/1 may have.
-const HEADER_LIST: u32 = 32 * 1024;
-/// What a client may send of one body, and of all together, before it is read.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Answers written and not yet sent.
-const SEND_BUFFER: usize = 64 * 1024;
+/// How many bytes are read before it is the turn of another connection of the thread.
+const TURN: usize = 64 * 1024;
 /// How long nothing is heard of an idle client before it is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(30);
-/// How long a client that was told to go may take, whatever else it asks.
-const LINGER: Duration = Duration::from_secs(2);
+/// How much of a client is read and thrown away that was told that nothing is answered
+/// any more. To hang up at once could destroy what it was told on its way.
+const LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection to its end; `ahead` of it was read already.
 pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<u8>) {
-    let meter = Rc::new(Meter::default());
-    let handshake = server::Builder::new()
-        .max_concurrent_streams(u32::try_from(STREAMS).unwrap_or(u32::MAX))
-        .max_header_list_size(HEADER_LIST)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .handshake(Metered::new(stream, ahead, Rc::clone(&meter)));
-    watch.due_within(link.local.patience.head);
-    // What is no HTTP/2 is told so by h2.
-    let Ok(Ok(mut h2)) = watch.finish(handshake).await else { return };
-    let Some(pings) = h2.ping_pong() else { return };
+    let mut session = Session::new(link);
+    let taken = session.take(&ahead);
     let connection = Connection {
         link,
         watch,
-        meter,
-        h2,
-        pings,
-        accepted: Vec::new(),
-        waiting: FuturesUnordered::new(),
+        stream,
+        session,
+        rest: ahead[taken..].to_vec(),
+        sent: 0,
+        is_flushed: true,
         phase: Phase::Busy,
         idle: Stopwatch::start(),
-        leaving: None,
     };
     connection.serve().await;
 }
@@ -91,30 +73,31 @@ pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<
 struct Connection<'c> {
     link: Link<'c>,
     watch: Rc<Watch>,
-    meter: Rc<Meter>,
-    h2: server::Connection<Metered, Bytes>,
-    pings: PingPong,
-    /// Requests that have come and are not answered yet.
-    accepted: Vec<Accepted>,
-    /// Those whose answers take a while.
-    waiting: FuturesUnordered<Finishing<'c>>,
+    stream: Stream,
+    session: Session<'c>,
+    /// Bytes read that are no whole frame.
+    rest: Vec<u8>,
+    /// How much is sent of what is to be sent.
+    sent: usize,
+    /// Whether nothing of what was taken is still on its way through TLS.
+    is_flushed: bool,
     phase: Phase,
     /// Since the last request.
     idle: Stopwatch,
-    /// Since the client was told to go.
-    leaving: Option<Stopwatch>,
 }
-
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// What a connection waits for, each for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing: it has just got on, or waits for us.
+    /// Nothing: it has just got on.
     Busy,
     /// A request.
     Idle,
-    /// The client, to take its answers.
+    /// The beginning of the connection, or the rest of a head.
+    Head,
+    /// The client, to send the rest of a request or to take more of an answer; or us.
+    Streams,
+    /// The client, to take anything.
     Writing,
     /// The client, to say that it is there.
     Pinged,
@@ -123,110 +106,135 @@ enum Phase {
 }
 
 /// The connection is over.
-struct Over;
+enum Over {
+    /// There is nobody to talk to.
+    Gone,
+    /// The client was told.
+    Told,
+}
 
 impl Connection<'_> {
     async fn serve(mut self) {
         let watch = Rc::clone(&self.watch);
         loop {
-            match watch.in_time(|context| self.poll(context)).await {
-                Ok(Over) => return,
-                Err(TooLate) if self.phase == Phase::Idle => self.stay_idle(),
-                Err(TooLate) => return,
+            let over = match watch.in_time(|context| self.poll(context)).await {
+                Ok(over) => Some(over),
+                Err(TooLate) => self.be_late(),
+            };
+            match over {
+                None => {}
+                Some(Over::Gone) => return,
+                Some(Over::Told) => return Box::pin(self.close()).await,
             }
         }
     }
 
     /// Reads, answers and sends all there is.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Over> {
-        self.meter.begin_turn();
         if self.watch.is_draining() {
-            self.leave();
+            self.session.leave();
         }
+        if self.session.lingers() == Some(Duration::ZERO) {
+            self.session.leave_at_last();
+        }
+        let mut read = 0;
         loop {
-            if self.poll_accept(context).is_ready() {
-                return Poll::Ready(Over);
+            match self.poll_send(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
+                Poll::Pending => {
+                    self.enter(Phase::Writing);
+                    return Poll::Pending;
+                }
             }
-            let have_come = !self.accepted.is_empty();
-            self.answer_all(context);
-            // Each that is done has something to be sent.
-            let mut are_done = false;
-            while let Poll::Ready(Some(())) = self.waiting.poll_next_unpin(context) {
-                are_done = true;
+            if self.session.is_over() {
+                return Poll::Ready(Over::Told);
             }
-            if !(have_come || are_done) {
-                break;
+            if self.session.poll_answers(context) {
+                continue;
+            }
+            if read >= TURN {
+                self.enter(Phase::Busy);
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.poll_take(context) {
+                Poll::Ready(Ok(length)) => read += length,
+                Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
+                Poll::Pending => break,
             }
         }
-        if self.has_lingered() && self.waiting.is_empty() && !self.meter.is_blocked() {
-            return Poll::Ready(Over);
-        }
-        if self.phase == Phase::Pinged && self.pings.poll_pong(context).is_ready() {
-            self.enter(Phase::Busy);
-        }
-        self.enter(match self.phase {
-            _ if self.meter.is_blocked() => Phase::Writing,
-            _ if !self.waiting.is_empty() => Phase::Busy,
-            _ if self.leaving.is_some() => Phase::Leaving,
-            Phase::Pinged => Phase::Pinged,
-            _ => Phase::Idle,
-        });
+        self.wait();
         Poll::Pending
     }
 
-    /// Takes all requests that have come, and sends what there is to send.
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Over> {
-        while self.waiting.len() + self.accepted.len() < STREAMS {
-            match self.h2.poll_accept(context) {
-                Poll::Ready(Some(Ok(request))) => self.accepted.push(request),
-                Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(client = %self.link.peer.address, "HTTP/2: {error}");
-                    return Poll::Ready(Over);
-                }
-                Poll::Ready(None) => return Poll::Ready(Over),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        self.h2.poll_closed(context).map(|_| Over)
+    /// Waits for what is missing.
+    fn wait(&mut self) {
+        self.enter(match self.phase {
+            _ if self.session.has_streams() => Phase::Streams,
+            _ if self.session.lingers().is_some() => Phase::Leaving,
+            _ if !self.session.is_between_heads() || !self.rest.is_empty() => Phase::Head,
+            Phase::Pinged => Phase::Pinged,
+            _ => Phase::Idle,
+        });
     }
 
-    fn answer_all(&mut self, context: &mut Context<'_>) {
-        let mut accepted = mem::take(&mut self.accepted);
-        if !accepted.is_empty() {
-            self.enter(Phase::Busy);
+    /// Reads more, and answers what can be answered at once. Returns how much was read.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.link.local.buffers.take_input();
+        let kept = self.rest.len();
+        buffer[..kept].copy_from_slice(&self.rest);
+        let polled = self.stream.poll_some(context, &mut buffer[kept..]);
+        if let Poll::Ready(Ok(read)) = polled {
+            self.take(&buffer[..kept + read]);
+        }
+        self.link.local.buffers.return_input(buffer);
+        polled
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.link.local.buffers.lend_output(self.session.outgoing());
+        let taken = self.session.take(bytes);
+        match &bytes[taken..] {
+            // Idle connections own no memory.
+            [] => self.rest = Vec::new(),
+            rest => {
+                self.rest.clear();
+                self.rest.extend_from_slice(rest);
+            }
+        }
+        let has_asked = self.session.take_has_asked();
+        if has_asked {
             self.idle = Stopwatch::start();
         }
-        for (request, respond) in accepted.drain(..) {
-            self.answer(request, respond, context);
+        if has_asked || self.phase == Phase::Pinged {
+            self.phase = Phase::Busy;
         }
-        self.accepted = accepted;
     }
 
-    /// Answers a request, or remembers it.
-    fn answer(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>, context: &mut Context<'_>) {
-        let (head, body) = request.into_parts();
-        let mut responder = Responder::new(self.link, respond, head.method == http::Method::HEAD);
-        let begun = match request::check(&head) {
-            Ok(()) => Asked::new(self.link, &self.link.local.app.server(), &head).answer(&mut responder),
-            Err(malformed) => Begun::Malformed(malformed),
-        };
-        let finishing = match begun {
-            Begun::Answered => None,
-            Begun::Malformed(malformed) => return exchange::refuse(self.link, &malformed, &mut responder),
-            Begun::Waits(waiting) => {
-                let incoming = Incoming::new(body, request::length(&head), waiting.most_body());
-                request::begin(waiting, incoming, responder, self.link.local.patience.body, context)
+    /// Sends what there is to send.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let unsent = self.session.outgoing();
+        if unsent.is_empty() && self.is_flushed {
+            self.link.local.buffers.return_output(unsent);
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < unsent.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &unsent[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
             }
-        };
-        // Most answers wait for nothing but a body, which may be there already.
-        if let Some(mut finishing) = finishing
-            && finishing.as_mut().poll(context).is_pending()
-        {
-            self.waiting.push(finishing);
         }
+        self.sent = 0;
+        self.link.local.buffers.return_output(unsent);
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // TLS takes more than the socket does: what it holds has to be seen off too.
+        self.is_flushed = flushed.is_ready();
+        flushed
     }
 
-    /// Begins to wait for something, unless it waits for it already.
+    /// Begins to wait for something, unless it waits for it already: who sends a byte
+    /// now and then does not get more time for it.
     fn enter(&mut self, phase: Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
@@ -234,34 +242,61 @@ impl Connection<'_> {
         let patience = &self.link.local.patience;
         match phase {
             Phase::Idle => self.watch.idle_for(QUIET.min(patience.idle.saturating_sub(self.idle.elapsed()))),
+            Phase::Head | Phase::Pinged => self.watch.due_within(patience.head),
+            Phase::Streams => self.watch.due_within(self.session.soonest(patience.body)),
             Phase::Writing => self.watch.due_within(patience.body),
-            Phase::Pinged => self.watch.due_within(patience.head),
-            Phase::Leaving => self.watch.due_within(LINGER),
-            // Each request has a limit of its own.
+            Phase::Leaving => self.watch.due_within(self.session.lingers().unwrap_or(LINGER)),
             Phase::Busy => self.watch.due_within(Duration::MAX),
         }
+    }
+
+    /// Something has taken too long.
+    fn be_late(&mut self) -> Option<Over> {
+        // To be waited for anew.
+        self.watch.due_within(Duration::MAX);
+        match mem::replace(&mut self.phase, Phase::Busy) {
+            Phase::Idle => self.stay_idle(),
+            Phase::Streams => self.session.expire(self.link.local.patience.body),
+            Phase::Leaving => self.session.leave_at_last(),
+            Phase::Head => self.session.fail(Fault::new(Code::NoError, "the head of a request took too long to arrive")),
+            Phase::Writing | Phase::Pinged | Phase::Busy => return Some(Over::Gone),
+        }
+        None
     }
 
     /// Nothing was heard for a while.
     fn stay_idle(&mut self) {
         // Sweeps are rarely exact.
-        let is_over = self.idle.elapsed() + TICK >= self.link.local.patience.idle || self.watch.is_draining();
-        if is_over || self.pings.send_ping(Ping::opaque()).is_err() {
-            self.leave();
+        if self.idle.elapsed() + TICK >= self.link.local.patience.idle || self.watch.is_draining() {
+            self.session.leave();
         } else {
+            self.session.knock();
             self.enter(Phase::Pinged);
         }
     }
 
-    fn has_lingered(&self) -> bool {
-        self.leaving.is_some_and(|leaving| leaving.elapsed() >= LINGER)
-    }
-
-    /// Tells the client to ask for nothing more; what it has asked is answered.
-    fn leave(&mut self) {
-        if self.leaving.is_none() {
-            self.leaving = Some(Stopwatch::start());
-            self.h2.graceful_shutdown();
+    /// Closes; first, as the client may be sending, listens to it for a while.
+    async fn close(&mut self) {
+        let watch = Rc::clone(&self.watch);
+        watch.due_within(LINGER);
+        let _whatever_comes = watch.finish(self.stream.shutdown()).await;
+        let mut heard = 0;
+        while heard < LINGER_BYTES {
+            match watch.in_time(|context| self.poll_more(context)).await {
+                Ok(Ok(length)) => heard += length,
+                Ok(Err(_)) | Err(TooLate) => return,
+            }
         }
     }
+
+    /// Reads and throws away.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.link.local.buffers.take_input();
+        let polled = self.stream.poll_some(context, &mut buffer);
+        self.link.local.buffers.return_input(buffer);
+        polled
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ pub mod control;
 pub mod fault;
 pub mod frame;
 pub mod qpack;
-pub mod request;
 mod stream;
 pub mod unidirectional;
 pub mod varint;

@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     os::fd::OwnedFd,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rustls::pki_types::CertificateDer;
@@ -46,6 +46,16 @@ impl Socket {
 }
 
 impl Stream {
+    /// Reads what there is; an end is an error.
+    pub fn poll_some(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+        match buffer.filled().len() {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => Poll::Ready(Ok(read)),
+        }
+    }
+
     /// Whether its end has to be said.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {

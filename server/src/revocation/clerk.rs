@@ -3,8 +3,12 @@
 
 use std::{
     collections::VecDeque,
-    io, iter,
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    io, iter, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::Duration,
 };
 
@@ -18,6 +22,9 @@ use crate::clock::{self, Stopwatch};
 const FOLLOW: Duration = Duration::from_millis(500);
 /// How long another process may keep the store to itself.
 const LOCKED: Duration = Duration::from_secs(5);
+/// How long a database may be away that was read before, until this node is not ready:
+/// all nodes of a database lose it together, and go on with what they know.
+const AWAY: Duration = Duration::from_secs(300);
 /// How much longer than it need be an entry is kept: clocks are set, and the leeway
 /// configured today may be less than tomorrow's.
 const GRACE: u64 = 86_400;
@@ -45,8 +52,11 @@ pub(super) struct Clerk {
     since: Stopwatch,
     /// Whether that was because the clock had jumped.
     has_jumped: bool,
-    /// Since the store could last be read.
-    read: Stopwatch,
+    /// Since the store could last be read; `None` if it never was.
+    read: Option<Stopwatch>,
+    /// Whether it was said that it cannot be asked.
+    is_away: bool,
+    is_noticed: Arc<AtomicBool>,
 }
 
 impl Clerk {
@@ -55,6 +65,7 @@ impl Clerk {
         store: Result<Box<dyn RevocationStore>, String>,
         tidy_every: Option<Duration>,
         publish: watch::Sender<Status>,
+        is_noticed: Arc<AtomicBool>,
     ) -> Self {
         let now = Stopwatch::start();
         Self {
@@ -68,7 +79,9 @@ impl Clerk {
             base: clock::now(),
             since: now,
             has_jumped: false,
-            read: now,
+            read: None,
+            is_away: false,
+            is_noticed,
         }
     }
 
@@ -93,19 +106,29 @@ impl Clerk {
     /// something that cannot be read, whether a token was revoked cannot be told. A
     /// file that is gone held nothing that is not known.
     pub(super) fn look(&mut self) {
+        // What is told from now on is perhaps not seen by this look.
+        self.is_noticed.store(false, Ordering::Release);
         let looked = match &mut self.store {
             Ok(store) => store.read_new(),
             Err(_) => Ok(Some(Vec::new())),
         };
         let fault = match looked {
             Ok(Some(new)) => {
-                self.read = Stopwatch::start();
+                (self.read, self.is_away) = (Some(Stopwatch::start()), false);
                 self.enter_kept(new);
                 None
             }
-            Ok(None) if self.read.elapsed() > LOCKED => Some("another process keeps the revocations to itself".into()),
+            Ok(None) if self.has_not_read_for(LOCKED) => Some("another process keeps the revocations to itself".into()),
             Ok(None) => self.publish.borrow().fault.clone(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected && !self.has_not_read_for(AWAY) => {
+                if !mem::replace(&mut self.is_away, true) {
+                    tracing::warn!("the revocations of others are not seen for now: {error}");
+                }
+                None
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotConnected) => {
+                Some(error.to_string())
+            }
             Err(error) => {
                 self.revoker.lose_track();
                 Some(error.to_string())
@@ -114,12 +137,16 @@ impl Clerk {
         self.note(fault);
     }
 
+    fn has_not_read_for(&self, limit: Duration) -> bool {
+        self.read.is_none_or(|read| read.elapsed() > limit)
+    }
+
     /// Enters what is kept already, unless it is over.
     fn enter_kept(&mut self, mut kept: Vec<Revocation>) {
         let over = self.over();
         kept.retain(|one| one.until.is_none_or(|until| until > over));
         self.revoker.enter_kept(&kept);
-        if self.revoker.count() > self.revoker.capacity() && !std::mem::replace(&mut self.is_overfull, true) {
+        if self.revoker.count() > self.revoker.capacity() && !mem::replace(&mut self.is_overfull, true) {
             tracing::error!("there are more revocations than there may be: raise capacity in [revocation]");
         }
     }
@@ -195,7 +222,7 @@ impl Clerk {
         self.check_room(revocations)?;
         let store = self.store.as_mut().map_err(|reason| RevokeFault::Store(reason.clone()))?;
         let others = store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
-        self.read = Stopwatch::start();
+        self.read = Some(Stopwatch::start());
         self.enter_kept([others, revocations.to_vec()].concat());
         Ok(())
     }

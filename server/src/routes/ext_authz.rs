@@ -17,7 +17,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign_engine::Verified;
 use http::{HeaderName, header};
 
@@ -42,7 +41,7 @@ use crate::{
 pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Answers a question, now if it can be.
-pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &Bytes, line: Option<&mut Line>) -> Said<'a> {
+pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
     let check = match read(body) {
         Ok(check) => check,
         Err(fault) => return Said::Now(fault.into()),
@@ -58,7 +57,7 @@ pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &Bytes, line: Opt
         Judged::Refused(reply) => return Said::Now(deny(&reply)),
         Judged::Later(refetch, token) => (refetch, token.to_vec()),
     };
-    let (app, caller, surface, body) = (Arc::clone(app), caller.detached(), listener.surface, body.clone());
+    let (app, caller, surface, body) = (Arc::clone(app), caller.detached(), listener.surface, body.to_vec());
     Said::Later(Box::pin(async move {
         let verified = app.verify_after(&caller, refetch, &token).await;
         let server = app.server();

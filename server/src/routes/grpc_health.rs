@@ -2,7 +2,6 @@
 //! on. There is no `Watch`: who wants to know asks again, and clients that would rather
 //! be told take its absence for health, as they are meant to.
 
-use bytes::Bytes;
 use http::StatusCode;
 
 use super::Reply;
@@ -22,7 +21,7 @@ const SERVICES: [&[u8]; 2] = [b"", b"envoy.service.auth.v3.Authorization"];
 const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
 
-pub(super) fn answer(app: &App, body: &Bytes) -> Reply {
+pub(super) fn answer(app: &App, body: &[u8]) -> Reply {
     match service(body) {
         Ok(service) if SERVICES.contains(&service) => {
             let status = if app.is_ready() { SERVING } else { NOT_SERVING };

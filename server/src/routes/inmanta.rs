@@ -92,6 +92,9 @@ async fn make(
     let user = arguments.of_path("username").map(str::to_owned);
     let asked = Asked::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
+    if !server.auth && !endpoint.read_only && !app.database.is_configured {
+        return Err(Fault::Request(AUTH_OFF.into()));
+    }
     if let Some(session) = session {
         let call = Call { endpoint, environment: environment.as_deref(), user: user.as_deref() };
         authorization::authorize(server.authorization_provider, session, &call).map_err(Fault::Forbidden)?;
@@ -130,7 +133,7 @@ struct Context<'c> {
 }
 
 impl<'c> Context<'c> {
-    /// The section that signs.
+    /// The section that signs, to issue something by.
     fn signer(&self) -> Result<&'c IssuerSection, Fault> {
         if !self.server.auth {
             return Err(Fault::Request(AUTH_OFF.into()));

@@ -1,8 +1,8 @@
 //! Environments: what tokens and roles can be scoped to.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, any::AnyRow};
 
-use super::{Store, StoreFault};
+use super::{Kind, Store, StoreFault};
 
 /// An environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,9 @@ impl Store {
     /// The database cannot be asked.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreFault> {
         self.run(async |pool| {
-            let rows = sqlx::query("SELECT * FROM countersign_environment ORDER BY name, id").fetch_all(&pool).await?;
-            let read = |row: &sqlx::any::AnyRow| {
-                Ok(Environment { id: row.try_get("id")?, name: row.try_get("name")?, project_id: row.try_get("project_id")? })
-            };
+            let rows = sqlx::query("SELECT id, name, project_id FROM countersign_environment ORDER BY name, id")
+                .fetch_all(&pool)
+                .await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
         .await
@@ -36,7 +35,12 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn environment(&self, id: &str) -> Result<Option<Environment>, StoreFault> {
-        Ok(self.environments().await?.into_iter().find(|environment| environment.id == id))
+        let id = id.to_owned();
+        self.run(async move |pool| {
+            let environment = sqlx::query("SELECT id, name, project_id FROM countersign_environment WHERE id = $1").bind(id);
+            Ok(environment.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
+        })
+        .await
     }
 
     /// Adds an environment.
@@ -49,12 +53,46 @@ impl Store {
         self.change(statement, [id, name, project_id]).await.map(drop)
     }
 
-    /// Removes an environment, with the roles in it and its tokens; says whether there
-    /// was one.
+    /// Removes an environment with the roles in it and its tokens, which have to be revoked
+    /// before.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn delete_environment(&self, id: &str) -> Result<bool, StoreFault> {
-        self.change("DELETE FROM countersign_environment WHERE id = $1", [id.into()]).await
+    pub async fn delete_environment(&self, id: &str) -> Result<Deletion, StoreFault> {
+        let (id, kind) = (id.to_owned(), self.kind());
+        self.run(async move |pool| {
+            let mut transaction = kind.begin(&pool).await?;
+            // Whoever registers a token there has done so by now, or finds nothing.
+            let locked = match kind {
+                Kind::Sqlite => "SELECT id FROM countersign_environment WHERE id = $1",
+                Kind::Postgres => "SELECT id FROM countersign_environment WHERE id = $1 FOR UPDATE",
+            };
+            if sqlx::query(locked).bind(&id).fetch_optional(&mut *transaction).await?.is_none() {
+                return Ok(Deletion::NotThere);
+            }
+            let tokens = sqlx::query("SELECT jti FROM countersign_token WHERE environment = $1 AND revoked_at IS NULL LIMIT 1");
+            if tokens.bind(&id).fetch_optional(&mut *transaction).await?.is_some() {
+                return Ok(Deletion::HasTokens);
+            }
+            sqlx::query("DELETE FROM countersign_environment WHERE id = $1").bind(&id).execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(Deletion::Done)
+        })
+        .await
     }
+}
+
+/// What became of an environment that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is removed.
+    Done,
+    /// There is none.
+    NotThere,
+    /// It has tokens that are not revoked.
+    HasTokens,
+}
+
+fn read(row: &AnyRow) -> sqlx::Result<Environment> {
+    Ok(Environment { id: row.try_get("id")?, name: row.try_get("name")?, project_id: row.try_get("project_id")? })
 }

@@ -3,6 +3,7 @@
 use sqlx::{
     SqlSafeStr as _,
     any::AnyPoolOptions,
+    error::DatabaseError,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
@@ -29,8 +30,7 @@ pub(super) async fn check(inner: &Inner) -> Result<(), StoreFault> {
     let taken = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
     let taken = match taken.fetch_one(&inner.pool).await {
         Ok(taken) => taken,
-        // The table is not there.
-        Err(sqlx::Error::Database(_)) => 0,
+        Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => 0,
         Err(error) => return Err(error.into()),
     };
     let needed = STEPS.iter().map(|step| step.0).max().unwrap_or(0);
@@ -69,6 +69,11 @@ pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
         MigrateError::Execute(error) => error.into(),
         error => StoreFault::Schema(format!("the schema of {} cannot be brought up to date: {error}", inner.place)),
     })
+}
+
+/// PostgreSQL has a code for it, SQLite words.
+fn is_missing_table(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
 }
 
 fn newer(inner: &Inner, number: i64) -> StoreFault {

@@ -1,10 +1,10 @@
 //! Revocations in the database, for nodes that share one: each reads on from where it
 //! was.
 
-use std::{collections::HashSet, io};
+use std::{collections::HashSet, io, mem};
 
 use countersign_engine::Revocation;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{Any, Row as _, Transaction, any::AnyRow};
 
 use super::{Kind, Store, StoreFault};
 use crate::revocation::{RevocationStore, record::Record};
@@ -12,42 +12,64 @@ use crate::revocation::{RevocationStore, record::Record};
 /// The revocations of a database.
 pub struct Ledger {
     store: Store,
+    /// Others that were kept elsewhere before.
+    inherited: Vec<Revocation>,
     /// The number of the last that was read.
     last: i64,
     /// How many there are, as far as they were read.
     records: usize,
 }
 
+/// How many are read, or removed, at a time.
+const PAGE: i64 = 10_000;
+
 impl Ledger {
-    /// Those of this database, of which none was read.
+    /// Those of this database, of which none was read, and those that were kept elsewhere
+    /// before.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, last: 0, records: 0 }
+    pub fn new(store: Store, inherited: Vec<Revocation>) -> Self {
+        Self { store, inherited, last: 0, records: 0 }
     }
 
-    fn note(&mut self, rows: Vec<(i64, String)>) -> io::Result<Vec<Revocation>> {
-        let mut revocations = Vec::with_capacity(rows.len());
-        for (number, record) in rows {
-            revocations.push(meaning(&record).map_err(|reason| {
+    /// What these rows say; all of them, or nothing was read.
+    fn note(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
+        let read = rows.iter().map(|(number, record)| {
+            meaning(record).map_err(|reason| {
                 let text = format!("the revocation {number} in {} cannot be read: {reason}", self.store.place());
                 io::Error::new(io::ErrorKind::InvalidData, text)
-            })?);
-            (self.last, self.records) = (self.last.max(number), self.records + 1);
+            })
+        });
+        let read: io::Result<Vec<_>> = read.collect();
+        match read {
+            Ok(_) => (self.last, self.records) = (rows.last().map_or(self.last, |row| row.0), self.records + rows.len()),
+            Err(_) => (self.last, self.records) = (0, 0),
         }
-        Ok(revocations)
+        read
+    }
+
+    /// The rows behind a number.
+    fn page(&self, behind: i64) -> Result<Vec<(i64, String)>, StoreFault> {
+        let page = self.store.run(async move |pool| {
+            let rows =
+                sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number LIMIT $2");
+            Ok(rows.bind(behind).bind(PAGE).fetch_all(&pool).await?.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
+        });
+        self.store.block_on(page)
     }
 }
 
 impl RevocationStore for Ledger {
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
-        let last = self.last;
-        let new = self.store.run(async move |pool| {
-            let new = sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number");
-            let rows = new.bind(last).fetch_all(&pool).await?;
-            Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<Vec<_>>>()?)
-        });
-        let rows = self.store.block_on(new).map_err(gone)?;
-        self.note(rows).map(Some)
+        let mut new = Vec::new();
+        loop {
+            let page = self.page(self.last).map_err(gone)?;
+            new.extend(self.note(&page)?);
+            if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        new.append(&mut mem::take(&mut self.inherited));
+        Ok(Some(new))
     }
 
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
@@ -59,8 +81,7 @@ impl RevocationStore for Ledger {
             let others = read_behind(kind, &mut transaction, last).await?;
             let mut newest = last;
             for record in records {
-                let number = sqlx::query_scalar("INSERT INTO countersign_revocation (record) VALUES ($1) RETURNING number");
-                newest = number.bind(record).fetch_one(&mut *transaction).await?;
+                newest = insert(&mut transaction, record).await?;
             }
             if kind == Kind::Postgres {
                 sqlx::query("SELECT pg_notify('countersign_revocation', '')").execute(&mut *transaction).await?;
@@ -68,8 +89,8 @@ impl RevocationStore for Ledger {
             transaction.commit().await?;
             Ok((others, newest))
         });
-        let (others, newest) = self.store.block_on(appended).map_err(io::Error::other)?;
-        let others = self.note(others)?;
+        let (others, newest) = self.store.block_on(appended).map_err(gone)?;
+        let others = self.note(&others)?;
         (self.last, self.records) = (newest, self.records + count);
         Ok(others)
     }
@@ -78,27 +99,38 @@ impl RevocationStore for Ledger {
         self.records
     }
 
+    /// Rows that say what is kept stay; what is kept in no row is written, as two rows
+    /// may have become one revocation; then all others go, a part at a time.
     fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()> {
         let new = self.read_new()?.unwrap_or_default();
-        let kept = keep(new).iter().map(written).collect::<io::Result<HashSet<_>>>()?;
-        let (last, kind) = (self.last, self.store.kind());
-        let rewritten = self.store.run(async move |pool| {
-            let mut transaction = kind.begin(&pool).await?;
-            let all = sqlx::query("SELECT number, record FROM countersign_revocation WHERE number <= $1 ORDER BY number");
-            let (mut seen, mut left) = (HashSet::new(), 0);
-            for row in all.bind(last).fetch_all(&mut *transaction).await? {
-                let (number, record): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-                if kept.contains(&record) && seen.insert(record) {
-                    left += 1;
-                } else {
+        let mut missing = keep(new).iter().map(written).collect::<io::Result<HashSet<_>>>()?;
+        let (mut behind, mut over) = (0, Vec::new());
+        loop {
+            let page = self.page(behind).map_err(gone)?;
+            let Some((last, _)) = page.last().filter(|(first, _)| *first <= self.last) else { break };
+            behind = *last;
+            over.extend(page.into_iter().filter(|(number, record)| *number <= self.last && !missing.remove(record)));
+        }
+        let kept = self.records.saturating_sub(over.len());
+        let missing = missing.into_iter().map(|record| meaning(&record)).collect::<Result<Vec<_>, _>>();
+        let (missing, written) = (missing.map_err(io::Error::other)?, self.records);
+        if !missing.is_empty() {
+            self.append(&missing)?;
+        }
+        let written = self.records - written;
+        for part in over.chunks(1000) {
+            let numbers: Vec<_> = part.iter().map(|(number, _)| *number).collect();
+            let removed = self.store.run(async move |pool| {
+                let mut transaction = pool.begin().await?;
+                for number in numbers {
                     let over = sqlx::query("DELETE FROM countersign_revocation WHERE number = $1").bind(number);
                     over.execute(&mut *transaction).await?;
                 }
-            }
-            transaction.commit().await?;
-            Ok(left)
-        });
-        self.records = self.store.block_on(rewritten).map_err(io::Error::other)?;
+                Ok(transaction.commit().await?)
+            });
+            self.store.block_on(removed).map_err(gone)?;
+        }
+        self.records = kept + written;
         Ok(())
     }
 }
@@ -111,13 +143,23 @@ async fn read_behind(kind: Kind, transaction: &mut Transaction<'static, Any>, la
         lock.execute(&mut **transaction).await?;
     }
     let others = sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number");
-    let rows = others.bind(last).fetch_all(&mut **transaction).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    others.bind(last).fetch_all(&mut **transaction).await?.iter().map(row).collect()
 }
 
-/// A database that is away for a while held nothing that is not known.
+async fn insert(transaction: &mut Transaction<'static, Any>, record: String) -> sqlx::Result<i64> {
+    let number = sqlx::query_scalar("INSERT INTO countersign_revocation (record) VALUES ($1) RETURNING number");
+    number.bind(record).fetch_one(&mut **transaction).await
+}
+
+fn row(row: &AnyRow) -> sqlx::Result<(i64, String)> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// A database that is away for a while held nothing that is not known. What is wrong in
+/// particular is for the log alone.
 fn gone(fault: StoreFault) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, fault.to_string())
+    tracing::debug!("{fault}");
+    io::Error::new(io::ErrorKind::NotConnected, "the database does not answer")
 }
 
 fn written(revocation: &Revocation) -> io::Result<String> {

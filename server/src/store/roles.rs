@@ -59,7 +59,16 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn roles_of(&self, username: &str) -> Result<Roles, StoreFault> {
-        Ok(self.roles_of_all().await?.remove(username).unwrap_or_default())
+        let username = username.to_owned();
+        self.run(async move |pool| {
+            let rows = sqlx::query("SELECT environment, role FROM countersign_role_assignment WHERE username = $1 ORDER BY role");
+            let mut roles = Roles::new();
+            for row in rows.bind(username).fetch_all(&pool).await? {
+                roles.entry(row.try_get("environment")?).or_default().push(row.try_get("role")?);
+            }
+            Ok(roles)
+        })
+        .await
     }
 
     /// The roles of all users who have any.

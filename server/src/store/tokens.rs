@@ -5,11 +5,20 @@ use sqlx::{Row as _, any::AnyRow};
 
 use super::{Store, StoreFault, moment, unix_time};
 
+/// Named, as nodes of a newer version may have added others.
+macro_rules! columns {
+    () => {
+        "jti, issuer, created_by, client_types, environment, issued_at, expires_at, revoked_at, last_used"
+    };
+}
+
 /// A token that was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
     /// Its id, a UUID.
     pub jti: String,
+    /// The issuer whose key signed it.
+    pub issuer: String,
     /// Who asked for it, if it was a user.
     pub created_by: Option<String>,
     /// What its bearer is.
@@ -35,10 +44,11 @@ impl Store {
     pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreFault> {
         self.run(async move |pool| {
             sqlx::query(
-                "INSERT INTO countersign_token (jti, created_by, client_types, environment, issued_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO countersign_token (jti, issuer, created_by, client_types, environment, issued_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .bind(token.jti)
+            .bind(token.issuer)
             .bind(token.created_by)
             .bind(token.client_types.join(","))
             .bind(token.environment)
@@ -58,7 +68,7 @@ impl Store {
     pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreFault> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
-            let token = sqlx::query("SELECT * FROM countersign_token WHERE jti = $1").bind(jti);
+            let token = sqlx::query(concat!("SELECT ", columns!(), " FROM countersign_token WHERE jti = $1")).bind(jti);
             Ok(token.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
         })
         .await
@@ -71,8 +81,9 @@ impl Store {
     pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreFault> {
         let environment = environment.to_owned();
         self.run(async move |pool| {
-            let tokens = sqlx::query("SELECT * FROM countersign_token WHERE environment = $1 ORDER BY issued_at DESC, jti");
-            let rows = tokens.bind(environment).fetch_all(&pool).await?;
+            let tokens =
+                concat!("SELECT ", columns!(), " FROM countersign_token WHERE environment = $1 ORDER BY issued_at DESC, jti");
+            let rows = sqlx::query(tokens).bind(environment).fetch_all(&pool).await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
         .await
@@ -121,6 +132,7 @@ fn read(row: &AnyRow) -> sqlx::Result<IssuedToken> {
     let time = |column| row.try_get::<Option<i64>, _>(column).map(|at| at.map(unix_time));
     Ok(IssuedToken {
         jti: row.try_get("jti")?,
+        issuer: row.try_get("issuer")?,
         created_by: row.try_get("created_by")?,
         client_types: row.try_get::<String, _>("client_types")?.split(',').map(str::to_owned).collect(),
         environment: row.try_get("environment")?,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use countersign_engine::UnixTime;
 use sqlx::Row as _;
 
-use super::{Store, StoreFault, flag};
+use super::{Store, StoreFault, flag, moment, unix_time};
 
 /// A user as stored. Not `Debug`: it holds the hash of a password.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct User {
     pub auth_method: String,
     /// Whether they may do everything.
     pub is_admin: bool,
+    /// Sessions that were begun before this moment are over.
+    pub sessions_since: UnixTime,
 }
 
 /// The roles of somebody: of each environment their names, in order.
@@ -30,7 +33,10 @@ impl Store {
     pub async fn user(&self, username: &str) -> Result<Option<User>, StoreFault> {
         let username = username.to_owned();
         self.run(async move |pool| {
-            let user = sqlx::query("SELECT * FROM countersign_user WHERE username = $1").bind(username);
+            let user = sqlx::query(
+                "SELECT username, password_hash, auth_method, is_admin, sessions_since FROM countersign_user WHERE username = $1",
+            )
+            .bind(username);
             Ok(user.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
         })
         .await
@@ -42,7 +48,11 @@ impl Store {
     /// The database cannot be asked.
     pub async fn users(&self) -> Result<Vec<User>, StoreFault> {
         self.run(async |pool| {
-            let rows = sqlx::query("SELECT * FROM countersign_user ORDER BY username").fetch_all(&pool).await?;
+            let rows = sqlx::query(
+                "SELECT username, password_hash, auth_method, is_admin, sessions_since FROM countersign_user ORDER BY username",
+            )
+            .fetch_all(&pool)
+            .await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
         .await
@@ -96,12 +106,25 @@ impl Store {
         self.change("DELETE FROM countersign_user WHERE username = $1", [username]).await
     }
 
-    /// Sets what a user's password is verified by; says whether there is such a user.
+    /// Sets what a user's password is verified by, and ends the sessions begun before a
+    /// moment; says whether there is such a user.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn set_password_hash(&self, username: &str, hash: &str) -> Result<bool, StoreFault> {
-        self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2", [hash.into(), username.into()]).await
+    pub async fn set_password_hash(&self, username: &str, hash: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
+        let texts = [username.into(), hash.into()];
+        let statement = "UPDATE countersign_user SET password_hash = $3, sessions_since = $1 WHERE username = $2";
+        self.change_as_of(statement, sessions_since, texts).await
+    }
+
+    /// Ends the sessions of a user that were begun before a moment; says whether there is
+    /// such a user.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn end_sessions(&self, username: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
+        let statement = "UPDATE countersign_user SET sessions_since = $1 WHERE username = $2";
+        self.change_as_of(statement, sessions_since, [username.into()]).await
     }
 
     /// Replaces one hash of a password by another of the same password, unless it was
@@ -114,16 +137,37 @@ impl Store {
         self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
     }
 
-    /// Says of a user whether they may do everything; says whether there is such a user.
+    /// Lets a user do everything; says whether there is such a user.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn set_admin(&self, username: &str, is_admin: bool) -> Result<bool, StoreFault> {
-        let statement = match is_admin {
-            true => "UPDATE countersign_user SET is_admin = 1 WHERE username = $1",
-            false => "UPDATE countersign_user SET is_admin = 0 WHERE username = $1",
-        };
-        self.change(statement, [username.into()]).await
+    pub async fn make_admin(&self, username: &str) -> Result<bool, StoreFault> {
+        self.change("UPDATE countersign_user SET is_admin = 1 WHERE username = $1", [username.into()]).await
+    }
+
+    /// Lets a user do no more than their roles say, and ends the sessions begun before a
+    /// moment; says whether there is such a user.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn unmake_admin(&self, username: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
+        let statement = "UPDATE countersign_user SET is_admin = 0, sessions_since = $1 WHERE username = $2";
+        self.change_as_of(statement, sessions_since, [username.into()]).await
+    }
+
+    /// Executes a statement with a moment and these texts; says whether it changed
+    /// anything.
+    async fn change_as_of<const N: usize>(
+        &self,
+        statement: &'static str,
+        at: UnixTime,
+        texts: [String; N],
+    ) -> Result<bool, StoreFault> {
+        self.run(async move |pool| {
+            let query = texts.into_iter().fold(sqlx::query(statement).bind(moment(at)), |query, text| query.bind(text));
+            Ok(query.execute(&pool).await?.rows_affected() > 0)
+        })
+        .await
     }
 
     /// Executes a statement with these texts; says whether it changed anything.
@@ -142,5 +186,6 @@ fn read(row: &sqlx::any::AnyRow) -> sqlx::Result<User> {
         password_hash: row.try_get("password_hash")?,
         auth_method: row.try_get("auth_method")?,
         is_admin: row.try_get::<i64, _>("is_admin")? != 0,
+        sessions_since: unix_time(row.try_get("sessions_since")?),
     })
 }

@@ -6,10 +6,13 @@
 //! address may try only so often, whomever it names.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     num::NonZeroU32,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 
@@ -29,8 +32,11 @@ pub struct AttemptLimits {
 /// Who has tried.
 pub struct Attempts {
     limits: AttemptLimits,
-    users: DashMap<Box<str>, Failures>,
+    /// By a keyed hash of the name, which may be as long as somebody likes to type.
+    users: DashMap<u64, Failures>,
+    hasher: RandomState,
     sources: Option<DefaultKeyedRateLimiter<Source>>,
+    tidied: OnceASecond,
 }
 
 #[derive(Clone, Copy)]
@@ -45,13 +51,15 @@ pub struct TooMany(pub Duration);
 
 /// More names or addresses than this are not kept in mind once they are of no account.
 const MANY: usize = 16 * 1024;
+/// Beyond this, names that were tried only once are forgotten for others.
+const TOO_MANY: usize = 64 * MANY;
 
 impl Attempts {
     /// Nobody has tried yet.
     #[must_use]
     pub fn new(limits: AttemptLimits) -> Self {
         let sources = limits.per_source.map(|number| DefaultKeyedRateLimiter::keyed(Quota::per_minute(number)));
-        Self { limits, users: DashMap::new(), sources }
+        Self { limits, users: DashMap::new(), hasher: RandomState::new(), sources, tidied: OnceASecond::default() }
     }
 
     /// Begins an attempt, which counts as failed until it has [succeeded](Self::succeeded).
@@ -59,18 +67,13 @@ impl Attempts {
     /// # Errors
     /// It may not be made now.
     pub fn begin(&self, username: &str, source: Source, now: Instant) -> Result<(), TooMany> {
+        self.tidy(now);
         if let Some(sources) = &self.sources {
-            if sources.len() > MANY {
-                sources.retain_recent();
-            }
             let too_many = |until: governor::NotUntil<_>| TooMany(until.wait_time_from(sources.clock().now()));
             sources.check_key(&source).map_err(too_many)?;
         }
         let Some(most) = self.limits.per_user else { return Ok(()) };
-        if self.users.len() > MANY {
-            self.users.retain(|_, failures| now < failures.last + self.limits.lockout);
-        }
-        let mut failures = self.users.entry(username.into()).or_insert(Failures { count: 0, last: now });
+        let mut failures = self.users.entry(self.key(username)).or_insert(Failures { count: 0, last: now });
         let end = failures.last + self.limits.lockout;
         if now >= end {
             failures.count = 0;
@@ -84,14 +87,49 @@ impl Attempts {
 
     /// An attempt has succeeded: those before it are forgiven.
     pub fn succeeded(&self, username: &str) {
-        self.users.remove(username);
+        self.users.remove(&self.key(username));
     }
 
     /// An attempt that was begun was not made after all.
     pub fn withdraw(&self, username: &str) {
-        if let Some(mut failures) = self.users.get_mut(username) {
+        self.users.remove_if_mut(&self.key(username), |_, failures| {
             failures.count = failures.count.saturating_sub(1);
+            failures.count == 0
+        });
+    }
+
+    fn key(&self, username: &str) -> u64 {
+        self.hasher.hash_one(username)
+    }
+
+    /// Forgets what is of no account any more, where that is much.
+    fn tidy(&self, now: Instant) {
+        let has_many_sources = self.sources.as_ref().is_some_and(|sources| sources.len() > MANY);
+        if !(has_many_sources || self.users.len() > MANY) || !self.tidied.is_due(now) {
+            return;
         }
+        if let Some(sources) = &self.sources {
+            sources.retain_recent();
+        }
+        let has_too_many = self.users.len() > TOO_MANY;
+        self.users.retain(|_, failures| now < failures.last + self.limits.lockout && !(has_too_many && failures.count <= 1));
+    }
+}
+
+/// Says at most once a second that something is to be done that takes a while.
+#[derive(Default)]
+pub struct OnceASecond(ArcSwapOption<Instant>);
+
+impl OnceASecond {
+    /// Whether it is to be done now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let last = self.0.load();
+        let is_due = last.as_ref().is_none_or(|last| now >= **last + Duration::from_secs(1));
+        if is_due {
+            // Two at the same time do it twice, and no harm is done.
+            self.0.store(Some(Arc::new(now)));
+        }
+        is_due
     }
 }
 
@@ -148,6 +186,7 @@ mod tests {
         for number in 0..=MANY {
             attempts.begin(&number.to_string(), source(1), start).unwrap();
         }
+        assert!(attempts.users.len() > MANY, "while they may be of account");
         attempts.begin("late", source(1), start + Duration::from_secs(400)).unwrap();
         assert_eq!(attempts.users.len(), 1);
     }

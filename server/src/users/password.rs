@@ -98,12 +98,12 @@ pub enum Match {
 }
 
 /// Verifies a password by what was stored: argon2id, or argon2i as libsodium takes it
-/// too. Takes as long for a wrong one as for a right one.
+/// too. Takes as long for a wrong one as for a right one, and where the hash is none.
 ///
 /// # Errors
 /// There is not enough memory.
 pub fn verify(password: &str, stored: &str, memory: &mut Memory) -> Result<Match, NoMemory> {
-    let Some(hash) = Stored::read(stored) else { return Ok(Match::No) };
+    let Some(hash) = Stored::read(stored).or_else(|| Stored::read(NOBODYS)) else { return Ok(Match::No) };
     if password.chars().nth(MAX_TYPED).is_some() {
         return Ok(Match::No);
     }
@@ -118,12 +118,14 @@ pub fn verify(password: &str, stored: &str, memory: &mut Memory) -> Result<Match
     Ok(Match::AsTyped)
 }
 
+/// The hash of no password that is known.
+const NOBODYS: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// Takes as long as verifying a password of somebody there is.
 ///
 /// # Errors
 /// There is not enough memory.
 pub fn verify_nobodys(password: &str, memory: &mut Memory) -> Result<(), NoMemory> {
-    const NOBODYS: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     verify(password, NOBODYS, memory).map(drop)
 }
 
@@ -148,6 +150,10 @@ impl Stored {
             return None;
         }
         let (salt, tag) = (hash.salt?.to_vec(), hash.hash?.as_bytes().to_vec());
+        // Less is no salt to argon2.
+        if salt.len() < argon2::MIN_SALT_LEN {
+            return None;
+        }
         Some(Self { argon: Argon2::new(algorithm, version, params), salt, tag })
     }
 

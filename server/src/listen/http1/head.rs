@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderName, Request, StatusCode, Version, header};
 use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
@@ -81,7 +81,9 @@ impl Fields for Head<'_, '_> {
 }
 
 impl exchange::Head for Head<'_, '_> {
-    const VERSION: Version = Version::HTTP_11;
+    fn version(&self) -> Version {
+        Version::HTTP_11
+    }
 
     fn method(&self) -> &str {
         self.method
@@ -92,17 +94,7 @@ impl exchange::Head for Head<'_, '_> {
     }
 
     fn to_request(&self) -> Result<Request<()>, Malformed> {
-        let mut request = Request::new(());
-        // An OPTIONS request about the server as a whole, and a CONNECT, are no paths.
-        *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;
-        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).map_err(|_| TARGET)?;
-        let headers = request.headers_mut();
-        *headers = HeaderMap::with_capacity(self.lines.len());
-        for line in self.lines {
-            let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| LINES)?;
-            headers.append(name, HeaderValue::from_bytes(line.value).map_err(|_| LINES)?);
-        }
-        Ok(request)
+        exchange::request(self, self.lines.len(), self.lines.iter().map(|line| (line.name.as_bytes(), line.value)))
     }
 }
 

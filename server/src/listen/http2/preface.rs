@@ -1,13 +1,10 @@
 //! How a connection without TLS begins that speaks HTTP/2 by prior knowledge (RFC 9113
 //! section 3.4).
 
-use std::{io, pin::Pin};
-
-use tokio::io::{AsyncRead as _, ReadBuf};
-
 use crate::listen::{exchange::Link, stream::Stream, watch::Watch};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What such a connection begins with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it can be told whether a client speaks HTTP/2, and returns that and what
 /// was read; `None` if nothing comes of the connection.
@@ -19,19 +16,10 @@ pub async fn read(link: Link<'_>, watch: &Watch, stream: &mut Stream) -> Option<
         if !begins || length == PREFACE.len() {
             return Some((begins, bytes[..length].into()));
         }
-        let read = watch.in_time(|context| {
-            let mut buffer = ReadBuf::new(&mut bytes[length..]);
-            let polled = Pin::new(&mut *stream).poll_read(context, &mut buffer);
-            polled.map_ok(|()| buffer.filled().len()).map(|read| read.and_then(some))
-        });
-        let read = read.await.ok()?.ok()?;
+        let read = watch.in_time(|context| stream.poll_some(context, &mut bytes[length..])).await.ok()?.ok()?;
         if length == 0 {
             watch.due_within(link.local.patience.head);
         }
         length += read;
     }
-}
-
-fn some(read: usize) -> io::Result<usize> {
-    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
 }

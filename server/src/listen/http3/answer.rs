@@ -1,6 +1,6 @@
 //! Answers of HTTP/3, as the bytes of a stream.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderName, StatusCode, header};
 
 use super::{frame, qpack};
 use crate::{clock, http::with_date, listen::exchange::Answers, routes::Reply};
@@ -13,7 +13,7 @@ pub(super) struct Writer<'o> {
 
 impl Answers for Writer<'_> {
     fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
-        self.section(status, lines);
+        self.section(status, |put| lines.for_each(|(name, value)| put(name.as_str(), value)));
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -28,8 +28,8 @@ impl<'o> Writer<'o> {
 
     /// Writes an answer.
     pub(super) fn write(&mut self, reply: &Reply) {
-        let (head, body) = (reply.head(), reply.response.body());
-        self.section(head.status(), lines(head.headers()));
+        let body = reply.response.body();
+        self.section(reply.response.status(), |put| reply.lines(put));
         if self.is_head {
             return;
         }
@@ -37,25 +37,19 @@ impl<'o> Writer<'o> {
             frame::data(self.out, body.len());
             self.out.extend_from_slice(body);
         }
-        if let Some(trailers) = reply.trailers() {
+        if let Some((name, value)) = reply.trailer() {
             frame::headers(self.out, |out| {
                 qpack::prefix(out);
-                lines(&trailers).for_each(|(name, value)| qpack::field(out, name.as_str(), value));
+                qpack::field(out, name, value);
             });
         }
     }
 
-    fn section<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    fn section(&mut self, status: StatusCode, lines: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {
         frame::headers(self.out, |out| {
             qpack::status(out, status);
-            for (name, value) in lines {
-                qpack::field(out, name.as_str(), value);
-            }
+            lines(&mut |name, value| qpack::field(out, name, value));
             with_date(clock::now(), |date| qpack::field(out, header::DATE.as_str(), date.as_bytes()));
         });
     }
-}
-
-fn lines(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-    headers.iter().map(|(name, value)| (name, value.as_bytes()))
 }

@@ -2,16 +2,14 @@
 //! so that none refers to another, waits for one, or is acknowledged.
 //!
 //! Reading copies what is Huffman-coded and nothing else, and allocates nothing once a
-//! [`Room`] is warm. Writing is appending.
+//! [`Room`](super::super::fields::section::Room) is warm. Writing is appending.
 
 mod decode;
 mod encode;
 mod instruction;
-mod huffman;
-mod integer;
 mod table;
 
-pub use decode::{Room, Section, Unread};
+pub use decode::{Unread, read};
 pub use encode::{field, prefix, status};
 pub use instruction::{DecoderStream, check_encoder};
 

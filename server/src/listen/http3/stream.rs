@@ -1,21 +1,23 @@
 //! One request and its answer: from the pieces of a stream to the bytes that are sent.
 
-use std::{mem, pin::Pin, time::Duration};
+use std::{mem, time::Duration};
 
 use bytes::Bytes;
+use http::Version;
 
 use super::{
     answer::Writer,
     fault::{Code, Fault},
     frame::{Event, Frames},
-    qpack::Unread,
-    request::Head,
+    qpack::{self, Unread},
 };
 use crate::{
     clock::Stopwatch,
     http::Malformed,
-    listen::exchange::{self, Asked, Begun, Head as _, Link, Waiting},
-    routes::Reply,
+    listen::{
+        exchange::{self, Answering, Asked, Begun, Head as _, Link, Waiting},
+        fields::request::Head,
+    },
 };
 
 /// The longest field section, as it is counted, and as it is sent.
@@ -48,7 +50,7 @@ pub(super) enum Step<'c> {
     /// To send the answer that was written.
     Answered,
     /// To wait for the answer.
-    Waits(Pin<Box<dyn Future<Output = Reply> + 'c>>),
+    Waits(Answering<'c>),
 }
 
 impl<'c> Stream<'c> {
@@ -124,11 +126,7 @@ impl<'c> Stream<'c> {
         match mem::replace(&mut self.state, State::Answering) {
             State::Body { body, length: Some(length), .. } if length != body.len() as u64 => Err(LENGTH),
             State::Body { waiting, body, .. } => {
-                let body = body.into();
-                Ok(match waiting.answer_call(&body, &mut Writer::new(answer, self.is_head)) {
-                    None => Step::Answered,
-                    Some(waiting) => Step::Waits(Box::pin(waiting.answer(body))),
-                })
+                Ok(waiting.answer(&body, &mut Writer::new(answer, self.is_head)).map_or(Step::Answered, Step::Waits))
             }
             other => {
                 self.state = other;
@@ -150,12 +148,12 @@ fn begin<'c>(
     answer: &mut Vec<u8>,
 ) -> Result<Option<Step<'c>>, Fault> {
     let mut room = link.local.buffers.sections.borrow_mut();
-    let section = match room.read(section, MOST_SECTION) {
+    let section = match qpack::read(&mut room, section, MOST_SECTION) {
         Ok(section) => section,
         Err(Unread::TooLarge(malformed)) => return Ok(Some(refuse(link, &malformed, answer))),
         Err(Unread::Fault(fault)) => return Err(fault),
     };
-    let head = Head::read(section)?;
+    let head = Head::read(section, Version::HTTP_3).map_err(|reason| Fault::new(Code::MessageError, reason))?;
     *is_head = head.method() == "HEAD";
     let mut writer = Writer::new(answer, *is_head);
     let begun = Asked::new(link, &link.local.app.server(), &head).answer(&mut writer);
@@ -166,7 +164,7 @@ fn begin<'c>(
     };
     if !waiting.reads_body {
         *state = State::Answering;
-        return Ok(Some(Step::Waits(Box::pin(waiting.answer(Bytes::new())))));
+        return Ok(Some(waiting.answer(&[], &mut writer).map_or(Step::Answered, Step::Waits)));
     }
     let (most, length) = (waiting.most_body(), head.content_length);
     if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {

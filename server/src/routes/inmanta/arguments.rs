@@ -80,6 +80,12 @@ impl Arguments {
         }
     }
 
+    /// The same, where it may not be empty.
+    pub(super) fn some_name(&mut self, name: &str) -> Result<String, Fault> {
+        let text = self.name(name)?;
+        if text.is_empty() { Err(Fault::request(format!("the argument {name} is empty"))) } else { Ok(text) }
+    }
+
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
         match self.others.remove(name) {
             None | Some(Value::Null) => Ok(None),

@@ -84,7 +84,8 @@ impl From<LoginFault> for Fault {
 
 impl From<RevokeFault> for Fault {
     fn from(fault: RevokeFault) -> Self {
-        Self::Unavailable(fault.to_string())
+        tracing::error!("{fault}");
+        Self::Unavailable("nothing can be revoked".into())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
     metrics::Event,
     store::users::{Roles, User},
-    users::LoginOutcome,
+    users::{LoginFault, LoginOutcome},
 };
 
 /// `POST /login`.
@@ -27,35 +27,61 @@ pub(super) async fn login(context: &Context<'_>, username: &str, password: &str)
     let user = match authenticated {
         Ok(user) => user,
         Err(fault) => {
-            tracing::warn!(user = username, client = %context.source, "login refused: {fault}");
+            tracing::warn!(user = shortened(username), client = %context.source, "login refused: {fault}");
             return Err(fault.into());
         }
     };
     tracing::info!(user = username, client = %context.source, "login");
-    begin_session(context, section, &user).await
+    let is_same = |now: &User| now.password_hash == user.password_hash;
+    begin_session(context, section, username, is_same, || LoginFault::Wrong.into()).await
 }
 
 /// `POST /login/renew`.
 pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
     let login = context.session.filter(|session| session.is_login());
-    let Some(username) = login.and_then(|session| session.subject()) else {
+    let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?))) else {
         return Err(Fault::request("Only login sessions issued by this server can be renewed."));
     };
-    let user = context.users.store.user(username).await?;
-    let user = user.ok_or_else(|| Fault::Unauthorized("User account no longer exists.".into()))?;
-    begin_session(context, section, &user).await
+    let may_go_on = |now: &User| session.issued_at() >= Some(now.sessions_since);
+    begin_session(context, section, username, may_go_on, || Fault::Unauthorized("User account no longer exists.".into())).await
 }
 
-async fn begin_session(context: &Context<'_>, section: &IssuerSection, user: &User) -> Result<Response<Body>, Fault> {
-    let roles = context.users.store.roles_of(&user.username).await?;
-    let lifetime = lifetime(section, context.server.login.session);
-    let token = sign(context, section, &request(user, &roles, lifetime)).await?;
-    let mut answer = json!({ "token": token, "user": shown_user(user, None) });
-    if let Some(seconds) = lifetime.seconds(section) {
-        answer["expires_in"] = seconds.into();
+/// Begins a session of a user who is as they have to be. It is dated from before that was
+/// looked at: what changes meanwhile ends sessions of a later date too.
+async fn begin_session(
+    context: &Context<'_>,
+    section: &IssuerSection,
+    username: &str,
+    is_as_it_should_be: impl Fn(&User) -> bool,
+    refusal: impl Fn() -> Fault,
+) -> Result<Response<Body>, Fault> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    const PAUSES: usize = 30;
+    for _ in 0..PAUSES {
+        let now = clock::now();
+        let user = context.users.store.user(username).await?.filter(&is_as_it_should_be).ok_or_else(&refusal)?;
+        let roles = context.users.store.roles_of(username).await?;
+        let lifetime = lifetime(section, context.server.login.session);
+        let token = issue::sign(section, &request(&user, &roles, lifetime), now)?;
+        // Those of before may have been ended in this very second, which has to be over.
+        let is_revoked = context.app.verifier.verify(token.as_bytes(), now).is_err_and(|reject| reject == Reject::Revoked);
+        if now >= user.sessions_since && !is_revoked {
+            let mut answer = json!({ "token": token, "user": shown_user(&user, None) });
+            if let Some(seconds) = lifetime.seconds(section) {
+                answer["expires_in"] = seconds.into();
+            }
+            return Ok(with_token(data(&answer), &token));
+        }
+        sleep(PAUSE).await;
     }
-    Ok(with_token(data(&answer), &token))
+    Err(Fault::Unavailable("the sessions of this user are revoked".into()))
+}
+
+/// What was typed as a name, which may be anything.
+fn shortened(username: &str) -> &str {
+    const MOST: usize = 64;
+    username.char_indices().nth(MOST).map_or(username, |(end, _)| &username[..end])
 }
 
 /// As long as sessions last, and no longer than tokens of the section may.
@@ -79,20 +105,4 @@ fn request(user: &User, roles: &Roles, lifetime: Lifetime) -> TokenRequest {
         custom_claims: claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         lifetime,
     }
-}
-
-/// Signs a session. Those of before may have been revoked in this very second: then it
-/// is over first.
-async fn sign(context: &Context<'_>, section: &IssuerSection, request: &TokenRequest) -> Result<String, Fault> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    const PAUSES: usize = 30;
-    for _ in 0..PAUSES {
-        let now = clock::now();
-        let token = issue::sign(section, request, now)?;
-        match context.app.verifier.verify(token.as_bytes(), now) {
-            Err(Reject::Revoked) => sleep(PAUSE).await,
-            _ => return Ok(token),
-        }
-    }
-    Err(Fault::Unavailable("the sessions of this user are revoked".into()))
 }

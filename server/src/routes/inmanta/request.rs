@@ -79,7 +79,7 @@ impl Asked {
                 Self::Users(OfUsers::SetAdmin { username, is_admin })
             }
             Operation::ListRoles => Self::Roles(OfRoles::List),
-            Operation::AddRole => Self::Roles(OfRoles::Add { name: arguments.name("name")? }),
+            Operation::AddRole => Self::Roles(OfRoles::Add { name: arguments.some_name("name")? }),
             Operation::DeleteRole => Self::Roles(OfRoles::Delete { name: arguments.text("name")? }),
             Operation::ListAssignments => Self::Roles(OfRoles::Of { username: arguments.in_path("username")? }),
             Operation::AssignRole => {
@@ -99,7 +99,7 @@ impl Asked {
             Operation::ListEnvironments => Self::Environments(OfEnvironments::List),
             Operation::GetEnvironment => Self::Environments(OfEnvironments::Get { id: environment }),
             Operation::CreateEnvironment => Self::Environments(OfEnvironments::Create {
-                name: arguments.name("name")?,
+                name: arguments.some_name("name")?,
                 id: arguments.optional_uuid("environment_id")?,
                 project_id: arguments.optional_uuid("project_id")?,
             }),

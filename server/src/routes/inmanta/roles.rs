@@ -3,7 +3,12 @@
 use http::Response;
 use serde_json::json;
 
-use super::{Context, data, done, fault::Fault, request::OfRoles, users::end_sessions};
+use super::{
+    Context, data, done,
+    fault::Fault,
+    request::OfRoles,
+    users::{end_of_sessions, end_sessions},
+};
 use crate::{http::Body, store::StoreFault};
 
 pub(super) async fn answer(context: &Context<'_>, asked: OfRoles) -> Result<Response<Body>, Fault> {
@@ -33,11 +38,16 @@ pub(super) async fn answer(context: &Context<'_>, asked: OfRoles) -> Result<Resp
             Err(fault) => Err(fault.into()),
         },
         OfRoles::Unassign { username, environment, role } => {
-            if !store.unassign_role(&username, &environment, &role).await? {
+            let was_assigned = store.unassign_role(&username, &environment, &role).await?;
+            let end = end_of_sessions(context);
+            // Also the second time: the first may have failed half-way.
+            if store.end_sessions(&username, end).await? {
+                end_sessions(context, &username, end).await?;
+            }
+            if !was_assigned {
                 let text = format!("Role {role} (environment={environment}) is not assigned to user {username}");
                 return Err(Fault::request(text));
             }
-            end_sessions(context, &username).await?;
             Ok(done())
         }
     }

@@ -1,9 +1,10 @@
 //! Users.
 
+use countersign_engine::UnixTime;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{Context, data, done, fault::Fault, request::OfUsers};
+use super::{Context, data, done, fault::Fault, request::OfUsers, signer};
 use crate::{
     clock,
     http::Body,
@@ -47,7 +48,7 @@ async fn add(context: &Context<'_>, username: String, password: &str) -> Result<
     }
     context.server.login.passwords.check(password).map_err(Fault::Request)?;
     let password_hash = context.users.hash(password).await?;
-    let user = User { username, password_hash, auth_method: "database".into(), is_admin: false };
+    let user = User { username, password_hash, auth_method: "database".into(), is_admin: false, sessions_since: UnixTime(0) };
     match context.users.store.add_user(user.clone()).await {
         Ok(()) => Ok(data(&shown_user(&user, None))),
         Err(StoreFault::Exists) => Err(Fault::Conflict(format!("A user with name {} already exists.", user.username))),
@@ -55,16 +56,16 @@ async fn add(context: &Context<'_>, username: String, password: &str) -> Result<
     }
 }
 
+/// Removes a user. A session must not outlive them: neither one that they have, nor one
+/// that is begun while this is done.
 async fn delete(context: &Context<'_>, username: &str) -> Result<Response<Body>, Fault> {
     if context.users.store.user(username).await?.is_none() {
         return Err(no_such_user(username));
     }
-    // A session must not outlive its user, nor a user the answer.
-    end_sessions(context, username).await?;
-    match context.users.store.delete_user(username).await? {
-        true => Ok(done()),
-        false => Err(no_such_user(username)),
-    }
+    end_sessions(context, username, end_of_sessions(context)).await?;
+    let was_there = context.users.store.delete_user(username).await?;
+    end_sessions(context, username, end_of_sessions(context)).await?;
+    if was_there { Ok(done()) } else { Err(no_such_user(username)) }
 }
 
 /// Changes a password: one's own against the current one; that of others ends their
@@ -82,30 +83,45 @@ async fn set_password(
     context.server.login.passwords.check(password).map_err(Fault::Request)?;
     if is_own {
         let current = current.ok_or_else(|| Fault::request("current_password is needed to change one's own password"))?;
-        let checked = context.users.authenticate(username, &current, context.source).await;
-        checked.map_err(|fault| match Fault::from(fault) {
-            Fault::Unauthorized(_) => Fault::Unauthorized("The current password is incorrect".into()),
-            fault => fault,
-        })?;
+        return set_own_password(context, username, password, &current).await;
     }
     let hash = context.users.hash(password).await?;
-    if !context.users.store.set_password_hash(username, &hash).await? {
+    let end = end_of_sessions(context);
+    if !context.users.store.set_password_hash(username, &hash, end).await? {
         return Err(no_such_user(username));
     }
-    if !is_own {
-        end_sessions(context, username).await?;
-    }
+    end_sessions(context, username, end).await?;
     Ok(done())
+}
+
+/// One's sessions go on, as that which asks is one of them.
+async fn set_own_password(context: &Context<'_>, username: &str, password: &str, current: &str) -> Result<Response<Body>, Fault> {
+    let checked = context.users.authenticate(username, current, context.source).await;
+    let user = checked.map_err(|fault| match Fault::from(fault) {
+        Fault::Unauthorized(_) => Fault::Unauthorized("The current password is incorrect".into()),
+        fault => fault,
+    })?;
+    let hash = context.users.hash(password).await?;
+    // Not over what somebody else has set meanwhile.
+    match context.users.store.renew_password_hash(username, &user.password_hash, &hash).await? {
+        true => Ok(done()),
+        false => Err(Fault::Conflict(format!("The password of user {username} was changed meanwhile."))),
+    }
 }
 
 async fn set_admin(context: &Context<'_>, username: &str, is_admin: bool) -> Result<Response<Body>, Fault> {
     let unknown = || Fault::request(format!("No user exists with username {username}."));
+    if is_admin {
+        return if context.users.store.make_admin(username).await? { Ok(done()) } else { Err(unknown()) };
+    }
     let before = context.users.store.user(username).await?.ok_or_else(unknown)?;
-    if !context.users.store.set_admin(username, is_admin).await? {
+    let end = end_of_sessions(context);
+    // Whoever asks a second time may do so because the first time failed half-way.
+    if !context.users.store.unmake_admin(username, end).await? {
         return Err(unknown());
     }
-    if before.is_admin && !is_admin {
-        end_sessions(context, username).await?;
+    if before.is_admin || before.sessions_since.0 != 0 {
+        end_sessions(context, username, end).await?;
     }
     Ok(done())
 }
@@ -116,21 +132,24 @@ fn current(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     Ok(data(&json!({ "username": username })))
 }
 
+/// The moment up to which sessions end that are ended now. The second that is running is
+/// meant as a whole, and another node's clock may be a little ahead.
+pub(super) fn end_of_sessions(context: &Context<'_>) -> UnixTime {
+    let leeway = signer(context.server).map_or(0, |section| section.issuer.rules.leeway);
+    clock::now().plus(1).plus(leeway.into())
+}
+
 /// Revokes the sessions that a user has, everywhere: what they say of the user is true no
-/// longer.
-pub(super) async fn end_sessions(context: &Context<'_>, username: &str) -> Result<(), Fault> {
-    /// Sessions were perhaps configured to last longer once.
-    const LONG: u64 = 30 * 86_400;
-    let Ok(section) = context.signer() else { return Ok(()) };
-    let now = clock::now();
-    let longest = u64::from(context.server.login.session).max(section.expire).max(LONG);
-    let may_last_for_ever = context.server.login.session == 0 && section.expire == 0;
+/// longer. Those who verify do so whether the API asks for tokens or not.
+pub(super) async fn end_sessions(context: &Context<'_>, username: &str, end: UnixTime) -> Result<(), Fault> {
+    let Some(section) = signer(context.server) else { return Ok(()) };
+    let rules = &section.issuer.rules;
     let record = Record {
         issuer: Some(section.issuer.name.to_string()),
         subject: Some(username.to_owned()),
-        // The second that is running is meant as a whole.
-        issued_before: Some(now.plus(1).0),
-        until: (!may_last_for_ever).then(|| now.plus(longest).0),
+        issued_before: Some(end.0),
+        // How long sessions were to last when they were begun is not known any more.
+        until: rules.max_lifetime.map(|most| end.plus(most.into()).plus(rules.leeway.into()).0),
         ..Record::default()
     };
     let revocation = record.meaning().map_err(Fault::Unavailable)?;

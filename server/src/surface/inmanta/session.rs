@@ -1,6 +1,6 @@
 //! Who makes a call of the API, by the token that came along.
 
-use countersign_engine::Verified;
+use countersign_engine::{UnixTime, Verified};
 use serde_json::{Map, Value};
 
 use crate::authorization::IS_ADMIN_CLAIM;
@@ -40,6 +40,12 @@ impl Session {
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.claim("sub")?.as_str()
+    }
+
+    /// When it was issued, if it says so.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<UnixTime> {
+        self.claim("iat")?.as_u64().map(UnixTime)
     }
 
     /// The name of the user, if it is one's.

@@ -1,3 +1,5 @@
+use http::{HeaderValue, Method};
+
 use super::*;
 use crate::listen::exchange::Head as _;
 

@@ -3,10 +3,8 @@
 
 use http::StatusCode;
 
-use super::{
-    integer,
-    table::{self, Found},
-};
+use super::table::TABLE;
+use crate::listen::fields::{integer, table::Found};
 
 /// Appends what a field section begins with: that it needs no dynamic table.
 pub fn prefix(out: &mut Vec<u8>) {
@@ -50,7 +48,7 @@ const fn indexed(status: StatusCode) -> Option<usize> {
 
 /// Appends a line. Its name is in lower case.
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    match table::find(name, value) {
+    match TABLE.find(name, value) {
         Some(Found::Line(index)) => return line_of_table(out, index.into()),
         Some(Found::Name(index)) => name_of_table(out, index.into()),
         None => {

@@ -1,68 +1,12 @@
-//! The static table (RFC 9204 appendix A): data, and the way from a name to its lines.
+//! The static table (RFC 9204 appendix A).
 
-/// A name and a value that an index stands for.
-pub(super) type Line = (&'static str, &'static str);
+use crate::listen::fields::table::{Line, Table};
 
-/// The line of an index, if there is one.
-pub(super) fn line(index: u64) -> Option<&'static Line> {
-    LINES.get(usize::try_from(index).ok()?)
-}
-
-/// The index of this line, or else of one with its name.
-pub(super) fn find(name: &str, value: &[u8]) -> Option<Found> {
-    let first = NAMES[slot(name.as_bytes())?]?;
-    let run = LINES[usize::from(first)..].iter().zip(first..);
-    let mut run = run.take_while(|((of, _), _)| *of == name).peekable();
-    // Another name may have the same slot.
-    run.peek()?;
-    let same = run.find(|((_, of), _)| of.as_bytes() == value);
-    Some(same.map_or(Found::Name(first), |(_, index)| Found::Line(index)))
-}
-
-/// What the static table has of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The whole line.
-    Line(u8),
-    /// Its name.
-    Name(u8),
-}
-
-/// The first line of each name, by [`slot`]. Pseudo-header fields are not looked up.
-static NAMES: [Option<u8>; 256] = {
-    let mut names: [Option<u8>; 256] = [None; 256];
-    let mut index = 0;
-    while index < LINES.len() {
-        let name = LINES[index].0.as_bytes();
-        if let Some(slot) = slot(name)
-            && name[0] != b':'
-        {
-            match names[slot] {
-                None => names[slot] = Some(index as u8),
-                Some(other) => assert!(is_same(name, LINES[other as usize].0.as_bytes()), "two names have one slot"),
-            }
-        }
-        index += 1;
-    }
-    names
-};
-
-/// A hash that keeps the names of the table apart.
-const fn slot(name: &[u8]) -> Option<usize> {
-    let [first, .., before_last, _] = name else { return None };
-    Some((name.len() + 21 * *first as usize + 8 * *before_last as usize) % 256)
-}
-
-const fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
-}
+/// The lines by their indices.
+pub(super) static TABLE: Table = Table::new(&LINES);
 
 #[rustfmt::skip]
-pub(super) static LINES: [Line; 99] = [
+pub(super) const LINES: [Line; 99] = [
     (":authority", ""),
     (":path", "/"),
     ("age", "0"),

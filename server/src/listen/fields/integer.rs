@@ -3,7 +3,7 @@
 /// The integer at the start of `bytes`, in the last `prefix` bits of the first byte and
 /// as many bytes as it takes; they are taken away. `None` if it is not all there or has
 /// more than the 62 bits that anybody may send.
-pub(super) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
+pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
     let (first, mut rest) = bytes.split_first()?;
     let most = u8::MAX >> (8 - prefix);
     let mut integer = u64::from(*first & most);
@@ -28,7 +28,7 @@ pub(super) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
 }
 
 /// Appends an integer behind a prefix, in whose byte the bits of `mark` are set.
-pub(super) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
+pub(in crate::listen) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
     let most = u8::MAX >> (8 - prefix);
     if let Ok(small) = u8::try_from(integer)
         && small < most

@@ -1,11 +1,9 @@
-//! What a field section means as a request (RFC 9114 section 4.3).
+//! What a field section means as a request (RFC 9113 sections 8.2 and 8.3, RFC 9114
+//! sections 4.2 and 4.3, which say the same).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderName, Request, Version};
 
-use super::{
-    fault::{Code, Fault},
-    qpack::Section,
-};
+use super::section::Section;
 use crate::{
     http::{Fields, Malformed},
     listen::{
@@ -22,10 +20,14 @@ pub struct Head<'r> {
     pub scheme: Option<&'r str>,
     /// The host and port that it is for, by `:authority` or Host.
     pub authority: &'r str,
-    /// How long its body says that it is. The client has to keep to it (section 4.1.2).
+    /// How long its body says that it is. The client has to keep to it (RFC 9113 section 8.1.1).
     pub content_length: Option<u64>,
+    version: Version,
     section: Section<'r>,
 }
+
+/// What makes a section none of a request, in words. It ends its stream.
+pub type Reason = &'static str;
 
 impl Fields for Head<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
@@ -34,7 +36,9 @@ impl Fields for Head<'_> {
 }
 
 impl exchange::Head for Head<'_> {
-    const VERSION: Version = Version::HTTP_3;
+    fn version(&self) -> Version {
+        self.version
+    }
 
     fn method(&self) -> &str {
         self.method
@@ -45,19 +49,8 @@ impl exchange::Head for Head<'_> {
     }
 
     fn to_request(&self) -> Result<Request<()>, Malformed> {
-        const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
-        const LINES: Malformed = Malformed::bad("head", "a field line is none of HTTP");
-        let mut request = Request::new(());
-        *request.version_mut() = Self::VERSION;
-        *request.uri_mut() = Uri::try_from(self.target).map_err(|_| TARGET)?;
-        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).map_err(|_| TARGET)?;
-        let headers = request.headers_mut();
-        *headers = HeaderMap::with_capacity(self.section.len());
-        for (name, value) in self.section.lines().filter(|(name, _)| !name.starts_with(b":")) {
-            let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
-            headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
-        }
-        Ok(request)
+        let lines = self.section.lines().filter(|(name, _)| !name.starts_with(b":"));
+        exchange::request(self, self.section.len(), lines)
     }
 }
 
@@ -65,8 +58,8 @@ impl<'r> Head<'r> {
     /// The request that a field section is.
     ///
     /// # Errors
-    /// It is malformed: that ends its stream.
-    pub fn read(section: Section<'r>) -> Result<Self, Fault> {
+    /// It is malformed.
+    pub fn read(section: Section<'r>, version: Version) -> Result<Self, Reason> {
         let mut known = Known::default();
         let mut lines = section.lines();
         let mut line = lines.next();
@@ -78,8 +71,17 @@ impl<'r> Head<'r> {
             known.regular(name, value)?;
             line = lines.next();
         }
-        known.request(section)
+        known.request(section, version)
     }
+}
+
+/// Checks the section behind a body, which says nothing that we want to know.
+///
+/// # Errors
+/// It is malformed.
+pub fn check_trailers(section: Section<'_>) -> Result<(), Reason> {
+    let mut known = Known::default();
+    section.lines().try_for_each(|(name, value)| known.regular(name, value))
 }
 
 /// What a section says that every request has to be asked.
@@ -94,26 +96,26 @@ struct Known<'r> {
 }
 
 impl<'r> Known<'r> {
-    fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Fault> {
+    fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
         let place = match name {
             b":method" => &mut self.method,
             b":scheme" => &mut self.scheme,
             b":authority" => &mut self.authority,
             b":path" => &mut self.path,
-            _ => return Err(malformed("a pseudo-header field is none of a request")),
+            _ => return Err("a pseudo-header field is none of a request"),
         };
         match place.replace(value) {
             None => Ok(()),
-            Some(_) => Err(malformed("a pseudo-header field is there twice")),
+            Some(_) => Err("a pseudo-header field is there twice"),
         }
     }
 
-    fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Fault> {
+    fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
         if !is_name(name) {
-            return Err(malformed("a field name is no token in lower case, or a pseudo-header field comes late"));
+            return Err("a field name is no token in lower case, or a pseudo-header field comes late");
         }
         if !is_value(value) {
-            return Err(malformed("a field value has control characters, or white space around it"));
+            return Err("a field value has control characters, or white space around it");
         }
         // The lengths of names tell most lines apart at once.
         match (name.len(), name) {
@@ -132,7 +134,7 @@ impl<'r> Known<'r> {
         }
     }
 
-    fn request(self, section: Section<'r>) -> Result<Head<'r>, Fault> {
+    fn request(self, section: Section<'r>, version: Version) -> Result<Head<'r>, Reason> {
         let method = self.method.filter(|method| is_token(method)).ok_or(METHOD)?;
         let authority = self.host_of_request()?;
         let target = match (method, self.scheme, self.path) {
@@ -143,11 +145,11 @@ impl<'r> Known<'r> {
         };
         let scheme = self.scheme.map(text).transpose()?;
         let (method, target, authority) = (text(method)?, text(target)?, text(authority)?);
-        Ok(Head { method, target, scheme, authority, content_length: self.content_length, section })
+        Ok(Head { method, target, scheme, authority, content_length: self.content_length, version, section })
     }
 
     /// The one host that it names, however often.
-    fn host_of_request(&self) -> Result<&'r [u8], Fault> {
+    fn host_of_request(&self) -> Result<&'r [u8], Reason> {
         let host = match (self.authority, self.host) {
             (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
             (authority, host) => authority.or(host),
@@ -156,19 +158,15 @@ impl<'r> Known<'r> {
     }
 }
 
-const METHOD: Fault = malformed("a request has no method");
-const TARGET: Fault = malformed("a request has no scheme, or no path");
-const CONNECT: Fault = malformed("CONNECT has :authority, and neither :scheme nor :path");
-const HOST: Fault = malformed("a request has one :authority, and a Host line only if it says the same");
-const LENGTH: Fault = malformed("a request has one length, in digits");
-const CONNECTION: Fault = malformed("a field is about a connection of HTTP/1");
-
-const fn malformed(reason: &'static str) -> Fault {
-    Fault::new(Code::MessageError, reason)
-}
+const METHOD: Reason = "a request has no method";
+const TARGET: Reason = "a request has no scheme, or no path";
+const CONNECT: Reason = "CONNECT has :authority, and neither :scheme nor :path";
+const HOST: Reason = "a request has one :authority, and a Host line only if it says the same";
+const LENGTH: Reason = "a request has one length, in digits";
+const CONNECTION: Reason = "a field is about a connection of HTTP/1";
 
 /// All that is kept as text has been seen to be ASCII.
-fn text(value: &[u8]) -> Result<&str, Fault> {
+fn text(value: &[u8]) -> Result<&str, Reason> {
     std::str::from_utf8(value).map_err(|_| TARGET)
 }
 

@@ -1,0 +1,158 @@
+//! Frames (RFC 9113 sections 4 and 6): those of a client as they lie in what was read,
+//! and those that we send.
+
+use super::fault::{Code, Fault};
+
+/// What frames are.
+pub(super) mod kind {
+    pub(in super::super) const DATA: u8 = 0x0;
+    pub(in super::super) const HEADERS: u8 = 0x1;
+    pub(in super::super) const PRIORITY: u8 = 0x2;
+    pub(in super::super) const RST_STREAM: u8 = 0x3;
+    pub(in super::super) const SETTINGS: u8 = 0x4;
+    pub(in super::super) const PUSH_PROMISE: u8 = 0x5;
+    pub(in super::super) const PING: u8 = 0x6;
+    pub(in super::super) const GOAWAY: u8 = 0x7;
+    pub(in super::super) const WINDOW_UPDATE: u8 = 0x8;
+    pub(in super::super) const CONTINUATION: u8 = 0x9;
+}
+
+/// What is said of them.
+pub(super) mod flag {
+    pub(in super::super) const NONE: u8 = 0x0;
+    pub(in super::super) const END_STREAM: u8 = 0x1;
+    pub(in super::super) const ACK: u8 = 0x1;
+    pub(in super::super) const END_HEADERS: u8 = 0x4;
+    pub(in super::super) const PADDED: u8 = 0x8;
+    pub(in super::super) const PRIORITY: u8 = 0x20;
+}
+
+/// How long the header of a frame is.
+pub(super) const HEADER: usize = 9;
+/// The longest payload that we take, and that any client does: we announce no other.
+pub(super) const MOST_PAYLOAD: usize = 16 * 1024;
+/// The highest number of a stream, and the largest window. The bit above means nothing.
+pub(super) const MOST_31_BITS: u32 = u32::MAX >> 1;
+
+/// A frame of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame<'b> {
+    /// One of [`kind`], or something that we do not know.
+    pub(super) kind: u8,
+    /// Some of [`flag`].
+    pub(super) flags: u8,
+    /// The stream that it is about; 0 for the connection.
+    pub(super) stream: u32,
+    pub(super) payload: &'b [u8],
+}
+
+impl<'b> Frame<'b> {
+    /// The frame at the start of `bytes`, from which it is taken away; `None` if it is not
+    /// all there.
+    ///
+    /// # Errors
+    /// It is longer than any may be, which shows before it has come.
+    pub(super) fn take(bytes: &mut &'b [u8]) -> Result<Option<Self>, Fault> {
+        let Some(([high, middle, low, kind, flags, stream @ ..], rest)) = bytes.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+        if length > MOST_PAYLOAD {
+            return Err(Fault::frame_size("a frame has more than 16384 bytes"));
+        }
+        let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
+        *bytes = rest;
+        Ok(Some(Self { kind: *kind, flags: *flags, stream: u32::from_be_bytes(*stream) & MOST_31_BITS, payload }))
+    }
+
+    /// Whether something is said of it.
+    pub(super) const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The payload without its padding.
+    ///
+    /// # Errors
+    /// The padding is longer than the payload (section 6.1).
+    pub(super) fn unpadded(&self) -> Result<&'b [u8], Fault> {
+        if !self.has(flag::PADDED) {
+            return Ok(self.payload);
+        }
+        let Some((padding, rest)) = self.payload.split_first() else {
+            return Err(Fault::frame_size("a frame says that it is padded, and has not even the length of that"));
+        };
+        let length = rest.len().checked_sub(usize::from(*padding));
+        let length = length.ok_or(Fault::protocol("a frame has more padding than payload"))?;
+        Ok(&rest[..length])
+    }
+
+    /// The only integer of the payload.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub(super) fn integer(&self) -> Result<u32, Fault> {
+        let bytes = self.payload.try_into();
+        bytes.map(u32::from_be_bytes).map_err(|_| Fault::frame_size("a frame of four bytes has not four bytes"))
+    }
+}
+
+/// Appends a frame.
+pub(super) fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    header(out, kind, flags, stream, payload.len());
+    out.extend_from_slice(payload);
+}
+
+fn header(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, length: usize) {
+    let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let [a, b, c, d] = stream.to_be_bytes();
+    out.extend_from_slice(&[high, middle, low, kind, flags, a, b, c, d]);
+}
+
+/// Appends a field section that `write` appends, in as many frames as it takes.
+pub(super) fn headers(out: &mut Vec<u8>, stream: u32, ends_stream: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    let ends = if ends_stream { flag::END_STREAM } else { flag::NONE };
+    header(out, kind::HEADERS, ends | flag::END_HEADERS, stream, 0);
+    let start = out.len();
+    write(out);
+    let length = out.len() - start;
+    if length <= MOST_PAYLOAD {
+        let [.., high, middle, low] = length.to_be_bytes();
+        return out[at..at + 3].copy_from_slice(&[high, middle, low]);
+    }
+    let section = out.split_off(start);
+    out.truncate(at);
+    let mut pieces = section.chunks(MOST_PAYLOAD).peekable();
+    let (mut kind, mut flags) = (kind::HEADERS, ends);
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            flags |= flag::END_HEADERS;
+        }
+        frame(out, kind, flags, stream, piece);
+        (kind, flags) = (kind::CONTINUATION, flag::NONE);
+    }
+}
+
+/// Appends a part of a body.
+pub(super) fn data(out: &mut Vec<u8>, stream: u32, ends_stream: bool, data: &[u8]) {
+    frame(out, kind::DATA, if ends_stream { flag::END_STREAM } else { flag::NONE }, stream, data);
+}
+
+/// Appends the end of a stream.
+pub(super) fn reset(out: &mut Vec<u8>, stream: u32, code: Code) {
+    frame(out, kind::RST_STREAM, flag::NONE, stream, &code.number().to_be_bytes());
+}
+
+/// Appends that no request behind `last` is answered.
+pub(super) fn goaway(out: &mut Vec<u8>, last: u32, fault: Fault) {
+    let payload = [&last.to_be_bytes()[..], &fault.code.number().to_be_bytes(), fault.reason.as_bytes()].concat();
+    frame(out, kind::GOAWAY, flag::NONE, 0, &payload);
+}
+
+/// Appends that a client may send so much more.
+pub(super) fn window_update(out: &mut Vec<u8>, stream: u32, more: u32) {
+    frame(out, kind::WINDOW_UPDATE, flag::NONE, stream, &more.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! What a connection speaks, without its socket: frames come in as bytes, and answers go
+//! out as bytes.
+//!
+//! A question of a proxy, which is one frame, leaves nothing behind: no task, no future,
+//! no entry in a table.
+
+mod bodies;
+mod control;
+mod requests;
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+
+use super::{
+    answer::Outgoing,
+    fault::{Code, Fault},
+    frame::{self, Frame, MOST_31_BITS, flag, kind},
+    hpack::DynamicTable,
+    patience::Patience,
+    preface::PREFACE,
+    settings,
+    stream::{Cut, State, Stream, Streams},
+};
+use crate::{clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::exchange::Link, routes::Reply};
+
+/// The requests that a client may have waiting at a time. Envoy asks for 100 and more
+/// only of those that allow it.
+const STREAMS: usize = 128;
+/// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
+/// what a head of HTTP/1 may have.
+const MOST_SECTION: usize = 32 * 1024;
+/// What a client may send of one body, and of all together, before it is read.
+const STREAM_WINDOW: usize = 64 * 1024;
+const CONNECTION_WINDOW: usize = 256 * 1024;
+/// How long a client that was told to go may take, whatever else it asks.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection, as far as it is bytes.
+pub(super) struct Session<'c> {
+    link: Link<'c>,
+    has_preface: bool,
+    has_settings: bool,
+    remembered: DynamicTable,
+    /// A field section that is not all there.
+    block: Option<requests::Block>,
+    streams: Streams<'c>,
+    /// Answers that take a while.
+    waiting: FuturesUnordered<Answering<'c>>,
+    cut: Cut,
+    /// The last request that has come.
+    last: u32,
+    /// How much more all bodies together may be before the client hears of it.
+    credit: usize,
+    patience: Patience,
+    state: Going,
+    /// Whether a request has come since this was asked.
+    has_asked: bool,
+    outgoing: Outgoing<'c>,
+}
+
+/// The answer to the request of a stream.
+type Answering<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
+
+/// How far a connection has come to its end (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug)]
+enum Going {
+    Open,
+    /// The client was told to ask for nothing more. What is on its way is answered.
+    Leaving(Stopwatch),
+    /// It was told which request was the last.
+    Left(u32),
+    /// It was told what is wrong.
+    Failed,
+}
+
+impl<'c> Session<'c> {
+    /// A connection on which nothing was said yet.
+    pub(super) fn new(link: Link<'c>) -> Self {
+        let mut outgoing = Outgoing::new(link);
+        let more = CONNECTION_WINDOW - outgoing.initial as usize;
+        settings::ours(&mut outgoing.bytes, count(STREAMS), count(STREAM_WINDOW), count(MOST_SECTION));
+        frame::window_update(&mut outgoing.bytes, 0, count(more));
+        Self {
+            link,
+            has_preface: false,
+            has_settings: false,
+            remembered: DynamicTable::default(),
+            block: None,
+            streams: Streams::default(),
+            waiting: FuturesUnordered::new(),
+            cut: Cut::default(),
+            last: 0,
+            credit: CONNECTION_WINDOW,
+            patience: Patience::default(),
+            state: Going::Open,
+            has_asked: false,
+            outgoing,
+        }
+    }
+
+    /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        if let Err(fault) = self.take_frames(&mut rest) {
+            self.fail(fault);
+            return bytes.len();
+        }
+        bytes.len() - rest.len()
+    }
+
+    fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
+        if !self.has_preface {
+            let length = PREFACE.len().min(bytes.len());
+            if bytes[..length] != PREFACE[..length] {
+                return Err(Fault::protocol("a connection begins in another way"));
+            }
+            if length < PREFACE.len() {
+                return Ok(());
+            }
+            *bytes = &bytes[length..];
+            self.has_preface = true;
+        }
+        let server = self.link.local.app.server();
+        while let Some(frame) = Frame::take(bytes)? {
+            self.frame(frame, &server)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
+        let may_begin = frame.kind == kind::SETTINGS && !frame.has(flag::ACK);
+        if !mem::replace(&mut self.has_settings, true) && !may_begin {
+            return Err(Fault::protocol("a client begins with something else than settings"));
+        }
+        if self.block.is_some() && frame.kind != kind::CONTINUATION {
+            return Err(Fault::protocol("something else is between the parts of a field section"));
+        }
+        match frame.kind {
+            kind::HEADERS => self.headers(frame, server),
+            kind::DATA => self.data(frame),
+            kind::CONTINUATION => self.continuation(frame, server),
+            kind::RST_STREAM => self.reset(frame),
+            kind::WINDOW_UPDATE => self.window_update(frame),
+            kind::SETTINGS => self.settings(frame),
+            kind::PING => self.ping(frame),
+            kind::GOAWAY => self.goaway(frame),
+            kind::PRIORITY => self.priority(frame),
+            kind::PUSH_PROMISE => Err(Fault::protocol("a client pushes")),
+            _ => self.patience.hear_chatter(),
+        }
+    }
+
+    /// Takes the answers that have taken a while. Says whether there are any.
+    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
+        let mut are_there = false;
+        while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(context) {
+            self.reply(id, &reply);
+            are_there = true;
+        }
+        are_there
+    }
+
+    /// What is to be sent.
+    pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing.bytes
+    }
+
+    /// Whether nothing is to be said any more, once everything is sent.
+    pub(super) fn is_over(&self) -> bool {
+        match self.state {
+            Going::Open | Going::Leaving(_) => false,
+            Going::Left(_) => self.streams.is_empty(),
+            Going::Failed => true,
+        }
+    }
+
+    /// Whether requests are not done with.
+    pub(super) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// Whether it has begun, and not with a part of something.
+    pub(super) fn is_between_heads(&self) -> bool {
+        self.has_settings && self.block.is_none()
+    }
+
+    /// Whether a request has come since this was asked.
+    pub(super) fn take_has_asked(&mut self) -> bool {
+        mem::take(&mut self.has_asked)
+    }
+
+    /// How long a client that was told to go may still take.
+    pub(super) fn lingers(&self) -> Option<Duration> {
+        match self.state {
+            Going::Leaving(since) => Some(LINGER.saturating_sub(since.elapsed())),
+            _ => None,
+        }
+    }
+
+    /// How long it is until a request has waited for its client for so long.
+    pub(super) fn soonest(&self, limit: Duration) -> Duration {
+        let first = self.streams.values().filter_map(Stream::since).min();
+        first.map_or(limit, |since| limit.saturating_sub(since.elapsed()))
+    }
+
+    /// Gives up the requests that have waited for their client for so long.
+    pub(super) fn expire(&mut self, limit: Duration) {
+        let late = self.streams.iter().filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(stream) = self.streams.remove(&id) else { continue };
+            match stream.state {
+                State::Body(incoming) => {
+                    let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
+                    self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
+                }
+                State::Answering | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
+            }
+        }
+    }
+
+    /// Tells the client to ask for nothing more; what it has asked is answered, and what
+    /// is on its way.
+    pub(super) fn leave(&mut self) {
+        if let Going::Open = self.state {
+            self.state = Going::Leaving(Stopwatch::start());
+            frame::goaway(&mut self.outgoing.bytes, MOST_31_BITS, LEAVING);
+            // To which it is answered when nothing more is on its way.
+            frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::LAST_PING);
+        }
+    }
+
+    /// Tells it which of its requests was the last.
+    pub(super) fn leave_at_last(&mut self) {
+        if let Going::Open | Going::Leaving(_) = self.state {
+            self.state = Going::Left(self.last);
+            frame::goaway(&mut self.outgoing.bytes, self.last, LEAVING);
+        }
+    }
+
+    /// Asks a client whether it is there.
+    pub(super) fn knock(&mut self) {
+        frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KNOCK);
+    }
+
+    /// Ends the connection.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        tracing::debug!(client = %self.link.peer.address, code = ?fault.code, "HTTP/2: {}", fault.reason);
+        let last = if let Going::Left(last) = self.state { last } else { self.last };
+        frame::goaway(&mut self.outgoing.bytes, last, fault);
+        self.state = Going::Failed;
+        self.streams.clear();
+        self.waiting.clear();
+    }
+}
+
+const LEAVING: Fault = Fault::new(Code::NoError, "");
+
+/// A number of ours, which are all small.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

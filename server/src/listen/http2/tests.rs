@@ -1,0 +1,142 @@
+use std::{
+    future::poll_fn,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    pin::Pin,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+};
+
+use super::{frame::Frame, preface::PREFACE, *};
+use crate::{
+    admission::Peer,
+    app::App,
+    config::{Config, Format, Raw},
+    listen::stream::Socket,
+    revocation::Desk,
+    worker::Local,
+};
+
+/// A connection, and the client at its other end, in a time that passes by hand.
+struct Given {
+    runtime: Runtime,
+    local: &'static Local,
+    serving: Pin<Box<dyn Future<Output = ()>>>,
+    client: UnixStream,
+}
+
+impl Given {
+    fn new(configuration: &str) -> Self {
+        let (mut raw, mut problems) = (Raw::default(), Vec::new());
+        raw.add("test", configuration, Format::Ini, &mut problems);
+        let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
+        let app = App::new(Config::from_raw(raw).unwrap(), 1, desk).unwrap();
+        let local: &Local = Box::leak(Box::new(Local::new(app)));
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (client, server) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        server.set_nonblocking(true).unwrap();
+        let stream = runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
+        let peer = Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
+        let serving = Box::pin(async move { serve(Link { local, peer }, local.watches.watch().await, stream, Vec::new()).await });
+        Self { runtime, local, serving, client }
+    }
+
+    /// Sends this, and returns what is said to it: kind, flags and payload of each frame.
+    /// `None` behind it if the connection is over.
+    fn say(&mut self, bytes: &[u8]) -> Vec<Option<(u8, u8, Vec<u8>)>> {
+        self.client.write_all(bytes).unwrap();
+        let Self { runtime, serving, client, .. } = self;
+        let is_over = runtime.block_on(async {
+            for _ in 0..10 {
+                yield_now().await;
+                if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_ready())).await {
+                    return true;
+                }
+            }
+            false
+        });
+        let mut heard = Vec::new();
+        let _would_block = client.read_to_end(&mut heard);
+        let (mut rest, mut frames) = (&heard[..], Vec::new());
+        while let Some(Frame { kind, flags, payload, .. }) = Frame::take(&mut rest).unwrap() {
+            frames.push(Some((kind, flags, payload.to_vec())));
+        }
+        frames.extend(is_over.then_some(None));
+        frames
+    }
+
+    fn pass(&self, time: Duration) {
+        (0..=time.as_millis() / TICK.as_millis() + 1).for_each(|_| self.local.watches.sweep());
+    }
+}
+
+fn begin(given: &mut Given) {
+    let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    let kinds: Vec<_> = given.say(&settings).into_iter().flatten().map(|(kind, flags, _)| (kind, flags)).collect();
+    assert_eq!(kinds, [(0x4, 0), (0x8, 0), (0x4, 1)], "settings, a window, and that theirs are known");
+}
+
+fn ping(flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::frame(&mut out, 0x6, flags, 0, payload);
+    out
+}
+
+#[test]
+fn a_quiet_client_is_asked_whether_it_is_there() {
+    let mut given = Given::new("[limits]\nidle_timeout=3600");
+    begin(&mut given);
+    given.pass(QUIET / 2);
+    assert_eq!(given.say(&[]), []);
+    for _ in 0..3 {
+        given.pass(QUIET);
+        let asked = given.say(&[]);
+        let [Some((0x6, 0, payload))] = &asked[..] else { panic!("no ping: {asked:?}") };
+        assert_eq!(given.say(&ping(1, payload)), []);
+        // It is heard of, and not asked again at once.
+        given.pass(QUIET / 2);
+        assert_eq!(given.say(&[]), []);
+    }
+}
+
+#[test]
+fn a_client_that_is_not_there_is_not_waited_for() {
+    let mut given = Given::new("[limits]\nidle_timeout=3600");
+    begin(&mut given);
+    given.pass(QUIET);
+    assert_eq!(given.say(&[]).len(), 1);
+    given.pass(given.local.patience.head);
+    assert_eq!(given.say(&[]), [None]);
+}
+
+#[test]
+fn a_client_that_says_half_of_a_head_is_not_waited_for() {
+    let mut given = Given::new("[limits]\nidle_timeout=3600");
+    begin(&mut given);
+    assert_eq!(given.say(&[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x82]), []);
+    given.pass(given.local.patience.head);
+    let said = given.say(&[]);
+    let [Some((0x7, 0, payload))] = &said[..] else { panic!("no end: {said:?}") };
+    assert_eq!(payload[..8], [0; 8]);
+}
+
+#[test]
+fn a_server_that_stops_waits_for_what_is_on_its_way() {
+    let mut given = Given::new("");
+    begin(&mut given);
+    given.local.watches.drain();
+    let said = given.say(&[]);
+    let [Some((0x7, 0, first)), Some((0x6, 0, last_ping))] = &said[..] else { panic!("no word: {said:?}") };
+    assert_eq!(first[..4], [0x7f, 0xff, 0xff, 0xff]);
+    // A question that was on its way: answered.
+    let mut question = Vec::new();
+    let fields = [&[0x82, 0x86, 0x04, 5][..], b"/auth", &[0x01, 1, b't']].concat();
+    frame::frame(&mut question, 0x1, 0x5, 1, &fields);
+    let said = given.say(&[&question[..], &ping(1, last_ping)].concat());
+    let [Some((0x1, 0x5, _)), Some((0x7, 0, last)), ..] = &said[..] else { panic!("no answer: {said:?}") };
+    assert_eq!(last[..4], [0, 0, 0, 1]);
+}
