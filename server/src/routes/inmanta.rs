@@ -87,14 +87,15 @@ async fn make(
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
 ) -> Result<Response<Body>, Fault> {
+    // Nobody is known then, and what somebody does now would count once it is on.
+    if !server.auth && !endpoint.read_only {
+        return Err(Fault::Request(AUTH_OFF.into()));
+    }
     let mut arguments = Arguments::read(endpoint, of_path, request)?;
     let environment = environment_of(app, endpoint, &arguments).await?;
     let user = arguments.of_path("username").map(str::to_owned);
     let asked = Asked::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
-    if !server.auth && !endpoint.read_only && !app.database.is_configured {
-        return Err(Fault::Request(AUTH_OFF.into()));
-    }
     if let Some(session) = session {
         let call = Call { endpoint, environment: environment.as_deref(), user: user.as_deref() };
         authorization::authorize(server.authorization_provider, session, &call).map_err(Fault::Forbidden)?;
