@@ -58,6 +58,7 @@ struct Inner {
     place: String,
     /// By which the schema is changed and notices are heard.
     direct_url: String,
+    connection_timeout: Duration,
     migrates: bool,
     is_open: OnceCell<()>,
 }
@@ -127,8 +128,17 @@ impl Store {
         let _entered = runtime.enter();
         let pool = kind.pool(settings).connect_lazy(&url).map_err(io::Error::other)?;
         let direct_url = settings.listen_url.as_ref().map_or(url, |url| url.expose().to_owned());
-        let is_open = OnceCell::new();
-        Ok(Self(Arc::new(Inner { runtime, pool, kind, file, place, direct_url, migrates: settings.migrates, is_open })))
+        Ok(Self(Arc::new(Inner {
+            runtime,
+            pool,
+            kind,
+            file,
+            place,
+            direct_url,
+            connection_timeout: settings.connection_timeout,
+            migrates: settings.migrates,
+            is_open: OnceCell::new(),
+        })))
     }
 
     /// Which database it is.

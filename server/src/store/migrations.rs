@@ -58,7 +58,8 @@ pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
         Kind::Sqlite => migrator.run(&inner.pool).await,
         // The lock is the session's, which a pooler of transactions does not have.
         Kind::Postgres => {
-            let direct = AnyPoolOptions::new().max_connections(1).connect(&inner.direct_url).await?;
+            let direct = AnyPoolOptions::new().max_connections(1).acquire_timeout(inner.connection_timeout);
+            let direct = direct.connect(&inner.direct_url).await?;
             let migrated = migrator.run(&direct).await;
             direct.close().await;
             migrated
