@@ -43,8 +43,11 @@ pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault
     let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?))) else {
         return Err(Fault::request("Only login sessions issued by this server can be renewed."));
     };
+    if context.users.store.user(username).await?.is_none() {
+        return Err(Fault::Unauthorized("User account no longer exists.".into()));
+    }
     let may_go_on = |now: &User| session.issued_at() >= Some(now.sessions_since);
-    begin_session(context, section, username, may_go_on, || Fault::Unauthorized("User account no longer exists.".into())).await
+    begin_session(context, section, username, may_go_on, || Fault::Unauthorized("The session was ended.".into())).await
 }
 
 /// Begins a session of a user who is as they have to be. It is dated from before that was

@@ -115,12 +115,12 @@ async fn set_admin(context: &Context<'_>, username: &str, is_admin: bool) -> Res
         return if context.users.store.make_admin(username).await? { Ok(done()) } else { Err(unknown()) };
     }
     let before = context.users.store.user(username).await?.ok_or_else(unknown)?;
-    let end = end_of_sessions(context);
     // Whoever asks a second time may do so because the first time failed half-way.
-    if !context.users.store.unmake_admin(username, end).await? {
-        return Err(unknown());
-    }
     if before.is_admin || before.sessions_since.0 != 0 {
+        let end = end_of_sessions(context);
+        if !context.users.store.unmake_admin(username, end).await? {
+            return Err(unknown());
+        }
         end_sessions(context, username, end).await?;
     }
     Ok(done())
