@@ -208,6 +208,9 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
     for window in [20, 50, 40, 60] {
         // Forty is less than what was sent: there is a debt of ten.
         raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, window)])]);
+        // That they are known comes before what they allow.
+        let known = raw.receive().expect("an acknowledgement");
+        assert_eq!((known.kind, known.flags), (kind::SETTINGS, flag::ACK));
         while body.len() < window as usize {
             body.extend(raw.receive_of(kind::DATA, 1).payload);
         }

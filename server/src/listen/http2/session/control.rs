@@ -26,25 +26,28 @@ impl Session<'_> {
         if said.shrinks_table {
             self.outgoing.shrink_table();
         }
-        if let Some(initial) = said.initial_window {
-            self.resize_windows(initial)?;
-        }
+        let are_wider = match said.initial_window {
+            Some(initial) => self.resize_windows(initial)?,
+            None => false,
+        };
+        // Before what only fits because of them: there are clients that hold us to their
+        // former settings until they hear of it.
         frame::frame(&mut self.outgoing.bytes, kind::SETTINGS, flag::ACK, 0, &[]);
+        if are_wider {
+            self.go_on_with_all();
+        }
         self.patience.hear_chatter()
     }
 
     /// Changes the windows of all streams by what the first of each is changed (section
-    /// 6.9.2).
-    fn resize_windows(&mut self, initial: u32) -> Result<(), Fault> {
+    /// 6.9.2). Says whether they are wider now.
+    fn resize_windows(&mut self, initial: u32) -> Result<bool, Fault> {
         let by = i64::from(initial) - i64::from(self.outgoing.initial);
         self.outgoing.initial = initial;
         for stream in self.streams.values_mut() {
             stream.window.widen(by).ok_or(TOO_WIDE)?;
         }
-        if by > 0 {
-            self.go_on_with_all();
-        }
-        Ok(())
+        Ok(by > 0)
     }
 
     pub(super) fn ping(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
