@@ -229,6 +229,24 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
 }
 
 #[test]
+fn a_body_on_its_way_leaves_an_answer_that_waits_alone() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let head = Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat());
+    raw.send(&[vec![head], vec![frame(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]); 4]].concat());
+    assert_eq!(raw.answer(1), 413);
+    raw.send(&[update(1, 100_000)]);
+    assert_ne!(raw.receive_of(kind::DATA, 1).flags & flag::END_STREAM, 0);
+    taken_back(&mut raw, 1, code::NO_ERROR);
+    // More than that is too much whether it is read or not.
+    raw.send(&[Frame::head(5, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat())]);
+    assert_eq!(raw.answer(5), 413);
+    raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
+    taken_back(&mut raw, 5, code::FLOW_CONTROL_ERROR);
+}
+
+#[test]
 fn what_comes_behind_the_end_of_a_stream_is_told_so() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");

@@ -122,7 +122,8 @@ impl Session<'_> {
         match rest {
             Some((rest, window)) => {
                 let state = State::Sending { rest, since: Stopwatch::start() };
-                self.streams.insert(id, Stream { state, is_open, is_head, window, credit: 0 });
+                // It may still send what its window lets it: nobody reads that, and it gets no more.
+                self.streams.insert(id, Stream { state, is_open, is_head, window, credit: STREAM_WINDOW });
             }
             // Whatever else it wants to say, it is answered (RFC 9113 section 8.1).
             None if is_open => self.cut(id, Code::NoError, true),
