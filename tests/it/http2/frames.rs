@@ -3,6 +3,7 @@ use std::net::TcpStream;
 use countersign_tests::{
     binary::{Sandbox, Server},
     frames::{Frame, PREFACE, Raw, code, flag, kind, section, setting},
+    grpc::{CHECK, framed},
 };
 
 use super::{end, fields, question, serve, served, taken_back, told_to_go, unharmed, verify};
@@ -297,6 +298,17 @@ fn a_table_that_a_client_makes_smaller_is_not_used() {
     raw.send(&[question(1), question(3)]);
     let heads = [1, 3].map(|stream| raw.receive_of(kind::HEADERS, stream).payload);
     assert_eq!(heads.map(|head| head[0] == 0x20), [true, false]);
+    // One that it makes smaller while a call is being answered: the next section may be one
+    // that is no head.
+    let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
+    raw.send_raw(PREFACE);
+    let call = [fields("POST", CHECK), vec![("content-type", "application/grpc"), ("te", "trailers")]].concat();
+    raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]), Frame::head(1, &call), end(1, framed(b""))]);
+    let head = raw.receive_of(kind::HEADERS, 1);
+    raw.send(&[Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]), update(1, 100_000), question(3)]);
+    let sections = [head, raw.receive_of(kind::HEADERS, 1), raw.receive_of(kind::HEADERS, 3)];
+    assert_eq!(sections.each_ref().map(|frame| frame.flags & flag::END_STREAM != 0), [false, true, true]);
+    assert_eq!(sections.map(|frame| frame.payload[0] == 0x20), [false, true, false]);
 }
 
 #[test]
