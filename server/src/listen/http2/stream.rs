@@ -114,8 +114,9 @@ impl Cut {
         self.0.contains(&stream)
     }
 
-    /// The client has ended it too.
-    pub(super) fn remove(&mut self, stream: u32) {
-        self.0.retain(|one| *one != stream);
+    /// The client has ended it too. Says whether it was one of them.
+    pub(super) fn remove(&mut self, stream: u32) -> bool {
+        let place = self.0.iter().position(|one| *one == stream);
+        place.and_then(|place| self.0.remove(place)).is_some()
     }
 }

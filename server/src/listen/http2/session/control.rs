@@ -87,12 +87,14 @@ impl Session<'_> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
         self.begun(frame.stream)?;
         frame.integer()?;
-        if self.streams.remove(&frame.stream).is_some() {
-            return self.patience.lose(1);
+        self.streams.remove(&frame.stream);
+        if self.cut.remove(frame.stream) {
+            // We have ended it ourselves, and the client only agrees.
+            return self.patience.hear_chatter();
         }
-        self.cut.remove(frame.stream);
-        // It was answered, which has earned the client what it now loses twice.
-        self.patience.lose(2)
+        // If it was answered, that has earned the client what it now loses: a proxy takes
+        // back what its own clients do not wait for, and cannot help it.
+        self.patience.lose(1)
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
