@@ -32,6 +32,8 @@ use crate::{clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::excha
 /// The requests that a client may have waiting at a time. Envoy asks for 100 and more
 /// only of those that allow it.
 const STREAMS: usize = 128;
+/// For how many a connection keeps room that has none waiting.
+const KEPT_STREAMS: usize = 32;
 /// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
 /// what a head of HTTP/1 may have.
 const MOST_SECTION: usize = 32 * 1024;
@@ -107,11 +109,21 @@ impl<'c> Session<'c> {
     /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        if let Err(fault) = self.take_frames(&mut rest) {
+        let taken = self.take_frames(&mut rest);
+        self.tidy();
+        if let Err(fault) = taken {
             self.fail(fault);
             return bytes.len();
         }
         bytes.len() - rest.len()
+    }
+
+    /// Gives back the memory of a busy moment: it may be long until the next one.
+    fn tidy(&mut self) {
+        self.remembered.tidy();
+        if self.streams.is_empty() && self.streams.capacity() > KEPT_STREAMS {
+            self.streams = Streams::default();
+        }
     }
 
     fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
@@ -162,6 +174,9 @@ impl<'c> Session<'c> {
         while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(context) {
             self.reply(id, &reply);
             are_there = true;
+        }
+        if are_there {
+            self.tidy();
         }
         are_there
     }
@@ -265,3 +280,6 @@ const LEAVING: Fault = Fault::new(Code::NoError, "");
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

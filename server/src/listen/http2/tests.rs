@@ -28,20 +28,29 @@ struct Given {
     client: UnixStream,
 }
 
+/// A thread of a server that is configured so.
+pub(super) fn local(configuration: &str) -> &'static Local {
+    let (mut raw, mut problems) = (Raw::default(), Vec::new());
+    raw.add("test", configuration, Format::Ini, &mut problems);
+    let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
+    let app = App::new(Config::from_raw(raw).unwrap(), 1, desk).unwrap();
+    Box::leak(Box::new(Local::new(app)))
+}
+
+/// A client of it.
+pub(super) fn link(local: &'static Local) -> Link<'static> {
+    Link { local, peer: Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None } }
+}
+
 impl Given {
     fn new(configuration: &str) -> Self {
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
-        raw.add("test", configuration, Format::Ini, &mut problems);
-        let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
-        let app = App::new(Config::from_raw(raw).unwrap(), 1, desk).unwrap();
-        let local: &Local = Box::leak(Box::new(Local::new(app)));
+        let local = local(configuration);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, server) = UnixStream::pair().unwrap();
         client.set_nonblocking(true).unwrap();
         server.set_nonblocking(true).unwrap();
         let stream = runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
-        let peer = Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
-        let serving = Box::pin(async move { serve(Link { local, peer }, local.watches.watch().await, stream, Vec::new()).await });
+        let serving = Box::pin(async move { serve(link(local), local.watches.watch().await, stream, Vec::new()).await });
         Self { runtime, local, serving, client }
     }
 
