@@ -61,6 +61,7 @@ pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<
         stream,
         session,
         rest: ahead[taken..].to_vec(),
+        is_behind: false,
         sent: 0,
         is_flushed: true,
         phase: Phase::Busy,
@@ -75,8 +76,10 @@ struct Connection<'c> {
     watch: Rc<Watch>,
     stream: Stream,
     session: Session<'c>,
-    /// Bytes read that are no whole frame.
+    /// Bytes read and not taken: no whole frame, unless it is behind.
     rest: Vec<u8>,
+    /// Whether there may be whole frames in it, which had to wait until something is sent.
+    is_behind: bool,
     /// How much is sent of what is to be sent.
     sent: usize,
     /// Whether nothing of what was taken is still on its way through TLS.
@@ -179,8 +182,14 @@ impl Connection<'_> {
         });
     }
 
-    /// Reads more, and answers what can be answered at once. Returns how much was read.
+    /// Reads more, unless it is behind with that, and answers what can be answered at once.
+    /// Returns how much there was.
     fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_behind {
+            let bytes = mem::take(&mut self.rest);
+            self.take(&bytes);
+            return Poll::Ready(Ok(bytes.len() - self.rest.len()));
+        }
         let mut buffer = self.link.local.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
@@ -195,6 +204,7 @@ impl Connection<'_> {
     fn take(&mut self, bytes: &[u8]) {
         self.link.local.buffers.lend_output(self.session.outgoing());
         let taken = self.session.take(bytes);
+        self.is_behind = self.session.is_full();
         match &bytes[taken..] {
             // Idle connections own no memory.
             [] => self.rest = Vec::new(),

@@ -40,6 +40,8 @@ const MOST_SECTION: usize = 32 * 1024;
 /// What a client may send of one body, and of all together, before it is read.
 const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
+/// How much is to be sent when nothing more is taken: few bytes can ask for many.
+const MOST_OUTGOING: usize = 32 * 1024;
 /// How long a client that was told to go may take, whatever else it asks.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
@@ -107,6 +109,7 @@ impl<'c> Session<'c> {
     }
 
     /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
+    /// There may be more when there [is enough to be sent](Self::is_full).
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         let taken = self.take_frames(&mut rest);
@@ -139,7 +142,9 @@ impl<'c> Session<'c> {
             self.has_preface = true;
         }
         let server = self.link.local.app.server();
-        while let Some(frame) = Frame::take(bytes)? {
+        while !self.is_full()
+            && let Some(frame) = Frame::take(bytes)?
+        {
             self.frame(frame, &server)?;
         }
         Ok(())
@@ -184,6 +189,11 @@ impl<'c> Session<'c> {
     /// What is to be sent.
     pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
         &mut self.outgoing.bytes
+    }
+
+    /// Whether so much is to be sent that nothing more is taken before it is.
+    pub(super) fn is_full(&self) -> bool {
+        self.outgoing.bytes.len() >= MOST_OUTGOING
     }
 
     /// Whether nothing is to be said any more, once everything is sent.

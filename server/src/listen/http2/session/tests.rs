@@ -53,3 +53,19 @@ fn a_busy_moment_leaves_no_memory_behind() {
     }
     assert!(session.streams.capacity() <= KEPT_STREAMS, "{}", session.streams.capacity());
 }
+
+#[test]
+fn few_bytes_do_not_ask_for_more_than_is_kept_for_a_client() {
+    let mut session = begun();
+    let first = head(1, flag::END_STREAM, "/auth", &[&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat());
+    let questions = (1..3000).flat_map(|number| head(2 * number + 1, flag::END_STREAM, "/auth", &[0xbe]));
+    let bytes: Vec<u8> = first.into_iter().chain(questions).collect();
+    let (mut rest, mut answers) = (&bytes[..], 0);
+    while !rest.is_empty() {
+        rest = &rest[session.take(rest)..];
+        assert!(session.outgoing().len() < MOST_OUTGOING + 1024);
+        assert!(rest.is_empty() || session.is_full());
+        answers += said(&mut session).iter().filter(|(kind, ..)| *kind == kind::HEADERS).count();
+    }
+    assert_eq!(answers, 3000);
+}
