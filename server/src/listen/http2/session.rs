@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
     answer::Outgoing,
@@ -54,8 +54,8 @@ pub(super) struct Session<'c> {
     /// A field section that is not all there.
     block: Option<requests::Block>,
     streams: Streams<'c>,
-    /// Answers that take a while.
-    waiting: FuturesUnordered<Answering<'c>>,
+    /// Answers that take a while, unless their requests are taken back.
+    waiting: FuturesUnordered<Abortable<Answering<'c>>>,
     cut: Cut,
     /// The last request that has come.
     last: u32,
@@ -176,8 +176,10 @@ impl<'c> Session<'c> {
     /// Takes the answers that have taken a while. Says whether there are any.
     pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
         let mut are_there = false;
-        while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(context) {
-            self.reply(id, &reply);
+        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context) {
+            if let Ok((id, reply)) = answer {
+                self.reply(id, &reply);
+            }
             are_there = true;
         }
         if are_there {
@@ -244,7 +246,7 @@ impl<'c> Session<'c> {
                     let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
                     self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
                 }
-                State::Answering | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
+                State::Answering(_) | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
             }
         }
     }

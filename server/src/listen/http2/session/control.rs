@@ -87,7 +87,7 @@ impl Session<'_> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
         self.begun(frame.stream)?;
         frame.integer()?;
-        self.streams.remove(&frame.stream);
+        self.give_up(frame.stream);
         if self.cut.remove(frame.stream) {
             // We have ended it ourselves, and the client only agrees.
             return self.patience.hear_chatter();
@@ -174,7 +174,7 @@ impl Session<'_> {
     /// Ends a stream whose client has made a mistake.
     pub(super) fn fail_stream(&mut self, id: u32, fault: Fault) -> Result<(), Fault> {
         tracing::debug!(client = %self.link.peer.address, code = ?fault.code, stream = id, "HTTP/2: {}", fault.reason);
-        let is_open = self.streams.remove(&id).is_some_and(|stream| stream.is_open);
+        let is_open = self.give_up(id).is_some_and(|stream| stream.is_open);
         self.cut(id, fault.code, is_open);
         self.patience.lose(1)
     }

@@ -1,5 +1,10 @@
+use futures_util::future;
+
 use super::*;
-use crate::listen::http2::tests::{link, local};
+use crate::listen::http2::{
+    answer::Window,
+    tests::{link, local},
+};
 
 /// A connection that has begun, and has nothing to say.
 fn begun() -> Session<'static> {
@@ -52,6 +57,28 @@ fn a_busy_moment_leaves_no_memory_behind() {
         session.take(&reset);
     }
     assert!(session.streams.capacity() <= KEPT_STREAMS, "{}", session.streams.capacity());
+}
+
+#[test]
+fn who_takes_back_what_takes_a_while_makes_room_for_others() {
+    let mut session = begun();
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    session.last = 255;
+    for id in (1..=session.last).step_by(2) {
+        let stream = |state| Stream { state, is_open: false, is_head: false, window: Window::new(0), credit: 0 };
+        session.wait_for(id, Box::pin(future::pending()), stream);
+    }
+    assert!(!session.poll_answers(&mut context));
+    session.take(&head(257, flag::END_STREAM, "/auth", &[]));
+    assert_eq!(said(&mut session), [(kind::RST_STREAM, flag::NONE, 257)]);
+    for id in (1..=255).step_by(2) {
+        let mut reset = Vec::new();
+        frame::reset(&mut reset, id, Code::Cancel);
+        session.take(&reset);
+    }
+    assert!(session.poll_answers(&mut context) && session.waiting.is_empty());
+    session.take(&head(259, flag::END_STREAM, "/auth", &[]));
+    assert_eq!(said(&mut session), [(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 259)]);
 }
 
 #[test]
