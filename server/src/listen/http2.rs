@@ -142,6 +142,9 @@ impl Connection<'_> {
         }
         let mut read = 0;
         loop {
+            // First, and whether they can be sent or not: to those that they wait for it makes
+            // a difference, and there are never more of them than streams.
+            self.session.poll_answers(context);
             match self.poll_send(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
@@ -152,9 +155,6 @@ impl Connection<'_> {
             }
             if self.session.is_over() {
                 return Poll::Ready(Over::Told);
-            }
-            if self.session.poll_answers(context) {
-                continue;
             }
             if read >= TURN {
                 self.enter(Phase::Busy);

@@ -173,19 +173,14 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Takes the answers that have taken a while. Says whether there are any.
-    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
-        let mut are_there = false;
+    /// Takes the answers that have taken a while.
+    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context) {
             if let Ok((id, reply)) = answer {
                 self.reply(id, &reply);
             }
-            are_there = true;
-        }
-        if are_there {
             self.tidy();
         }
-        are_there
     }
 
     /// What is to be sent.

@@ -17,6 +17,7 @@ use crate::{
     config::{Config, Format, Raw},
     listen::stream::Socket,
     revocation::Desk,
+    routes::Route,
     worker::Local,
 };
 
@@ -49,6 +50,8 @@ impl Given {
         let (client, server) = UnixStream::pair().unwrap();
         client.set_nonblocking(true).unwrap();
         server.set_nonblocking(true).unwrap();
+        // So that it does not take much that nobody reads.
+        rustix::net::sockopt::set_socket_send_buffer_size(&server, 16 * 1024).unwrap();
         let stream = runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
         let serving = Box::pin(async move { serve(link(local), local.watches.watch().await, stream, Vec::new()).await });
         Self { runtime, local, serving, client }
@@ -148,4 +151,28 @@ fn a_server_that_stops_waits_for_what_is_on_its_way() {
     let said = given.say(&[&question[..], &ping(1, last_ping)].concat());
     let [Some((0x1, 0x5, _)), Some((0x7, 0, last)), ..] = &said[..] else { panic!("no answer: {said:?}") };
     assert_eq!(last[..4], [0, 0, 0, 1]);
+}
+
+fn request(stream: u32, flags: u8, method: &[u8], path: &str) -> Vec<u8> {
+    let path = [&[0x04, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    let mut out = Vec::new();
+    frame::frame(&mut out, 0x1, flags, stream, &[method, &[0x86], &path, &[0x01, 1, b't']].concat());
+    out
+}
+
+#[test]
+fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
+    let mut given = Given::new("");
+    begin(&mut given);
+    let bytes: Vec<u8> = (0..3000)
+        .flat_map(|number| match number % 10 {
+            0 => request(2 * number + 1, 0x5, b"\x02\x04HEAD", "/v1/verify"),
+            _ => request(2 * number + 1, 0x5, b"\x82", "/auth"),
+        })
+        .collect();
+    given.say(&bytes);
+    let answered = |route| given.local.app.metrics.answers(route).iter().sum::<u64>();
+    let (questions, others) = (answered(Route::Auth), answered(Route::Verify));
+    assert!((100..2700).contains(&questions), "{questions} is all there are: somebody takes the answers");
+    assert!(others * 9 >= questions, "{others} others to {questions} questions");
 }

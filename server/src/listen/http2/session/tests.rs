@@ -68,7 +68,8 @@ fn who_takes_back_what_takes_a_while_makes_room_for_others() {
         let stream = |state| Stream { state, is_open: false, is_head: false, window: Window::new(0), credit: 0 };
         session.wait_for(id, Box::pin(future::pending()), stream);
     }
-    assert!(!session.poll_answers(&mut context));
+    session.poll_answers(&mut context);
+    assert_eq!(session.waiting.len(), STREAMS);
     session.take(&head(257, flag::END_STREAM, "/auth", &[]));
     assert_eq!(said(&mut session), [(kind::RST_STREAM, flag::NONE, 257)]);
     for id in (1..=255).step_by(2) {
@@ -76,7 +77,8 @@ fn who_takes_back_what_takes_a_while_makes_room_for_others() {
         frame::reset(&mut reset, id, Code::Cancel);
         session.take(&reset);
     }
-    assert!(session.poll_answers(&mut context) && session.waiting.is_empty());
+    session.poll_answers(&mut context);
+    assert!(session.waiting.is_empty());
     session.take(&head(259, flag::END_STREAM, "/auth", &[]));
     assert_eq!(said(&mut session), [(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 259)]);
 }
