@@ -157,6 +157,11 @@ impl Connection<'_> {
                 return Poll::Ready(Over::Told);
             }
             if read >= TURN {
+                // Who never stops sending has no more time for the rest than others.
+                let limit = self.link.local.patience.body;
+                if self.session.soonest(limit).is_zero() {
+                    self.session.expire(limit);
+                }
                 self.enter(Phase::Busy);
                 context.waker().wake_by_ref();
                 return Poll::Pending;

@@ -176,3 +176,17 @@ fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
     assert!((100..2700).contains(&questions), "{questions} is all there are: somebody takes the answers");
     assert!(others * 9 >= questions, "{others} others to {questions} questions");
 }
+
+#[test]
+fn who_never_stops_sending_has_no_more_time_for_a_body() {
+    let mut given = Given::new("[limits]\nbody_timeout=1");
+    begin(&mut given);
+    assert_eq!(given.say(&request(1, 0x4, b"\x83", "/v1/verify")), []);
+    std::thread::sleep(given.local.patience.body);
+    let mut more = Vec::new();
+    for _ in 0..5 {
+        frame::frame(&mut more, 0xbe, 0, 0, &[0; 16 * 1024]);
+    }
+    let said = given.say(&more);
+    let [Some((0x1, 0x4, _)), Some((0x0, 0x1, _)), Some((0x3, 0, _))] = &said[..] else { panic!("no answer: {said:?}") };
+}
