@@ -175,13 +175,13 @@ fn who_hears_nothing_of_what_he_is_told_is_cut_off() {
 #[test]
 fn bodies_that_nobody_reads_yet_have_bounds() {
     const CONNECTIONS: u64 = 50;
-    /// KiB of one connection: four times what its window lets it send.
+    /// KiB of one connection: four times what its window lets it have on its way.
     const MOST: u64 = 1024;
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     unharmed(&server);
     let before = kilobytes(&server, "VmHWM");
-    // As much as the windows of a connection let anybody send, and no end of any.
+    // As much as the windows of a connection let anybody have on its way, and no end of any.
     let mut crowd: Vec<Raw<TcpStream>> = (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
     for raw in &mut crowd {
         for stream in streams(0, 5) {

@@ -37,7 +37,9 @@ const KEPT_STREAMS: usize = 32;
 /// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
 /// what a head of HTTP/1 may have.
 const MOST_SECTION: usize = 32 * 1024;
-/// What a client may send of one body, and of all together, before it is read.
+/// What a client may have on its way of one body, and of all together. It may send as much
+/// again as soon as that has come, so that no honest one has to wait: what is kept of
+/// bodies is bounded by how long one may be, and by how many streams there are.
 const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
 /// How much is to be sent when nothing more is taken: few bytes can ask for many.
