@@ -61,6 +61,7 @@ pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<
         stream,
         session,
         rest: ahead[taken..].to_vec(),
+        is_behind: false,
         sent: 0,
         is_flushed: true,
         phase: Phase::Busy,
@@ -75,8 +76,10 @@ struct Connection<'c> {
     watch: Rc<Watch>,
     stream: Stream,
     session: Session<'c>,
-    /// Bytes read that are no whole frame.
+    /// Bytes read and not taken: no whole frame, unless it is behind.
     rest: Vec<u8>,
+    /// Whether there may be whole frames in it, which had to wait until something is sent.
+    is_behind: bool,
     /// How much is sent of what is to be sent.
     sent: usize,
     /// Whether nothing of what was taken is still on its way through TLS.
@@ -139,6 +142,9 @@ impl Connection<'_> {
         }
         let mut read = 0;
         loop {
+            // First, and whether they can be sent or not: to those that they wait for it makes
+            // a difference, and there are never more of them than streams.
+            self.session.poll_answers(context);
             match self.poll_send(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
@@ -150,10 +156,12 @@ impl Connection<'_> {
             if self.session.is_over() {
                 return Poll::Ready(Over::Told);
             }
-            if self.session.poll_answers(context) {
-                continue;
-            }
             if read >= TURN {
+                // Who never stops sending has no more time for the rest than others.
+                let limit = self.link.local.patience.body;
+                if self.session.soonest(limit).is_zero() {
+                    self.session.expire(limit);
+                }
                 self.enter(Phase::Busy);
                 context.waker().wake_by_ref();
                 return Poll::Pending;
@@ -179,8 +187,14 @@ impl Connection<'_> {
         });
     }
 
-    /// Reads more, and answers what can be answered at once. Returns how much was read.
+    /// Reads more, unless it is behind with that, and answers what can be answered at once.
+    /// Returns how much there was.
     fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_behind {
+            let bytes = mem::take(&mut self.rest);
+            self.take(&bytes);
+            return Poll::Ready(Ok(bytes.len() - self.rest.len()));
+        }
         let mut buffer = self.link.local.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
@@ -195,6 +209,7 @@ impl Connection<'_> {
     fn take(&mut self, bytes: &[u8]) {
         self.link.local.buffers.lend_output(self.session.outgoing());
         let taken = self.session.take(bytes);
+        self.is_behind = self.session.is_full();
         match &bytes[taken..] {
             // Idle connections own no memory.
             [] => self.rest = Vec::new(),

@@ -9,7 +9,7 @@ use countersign_tests::{
     frames::{Frame, Raw, code, flag, kind, section},
 };
 
-use super::{end, fields, question, serve, served, unharmed, verify};
+use super::{end, fields, question, serve, served, told_to_go, unharmed, verify};
 use crate::{given, hardening::kilobytes};
 
 /// What a flood may make the server grow by, in KiB.
@@ -62,6 +62,27 @@ fn requests_that_are_taken_back_at_once_are_counted() {
         assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
     }
     assert!(!server.log().contains("WARN"), "a flood fills no log: {}", server.log());
+}
+
+#[test]
+fn answered_requests_that_are_taken_back_cost_what_they_have_earned() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let unended = |stream: u32| Frame::head(stream, &fields("GET", "/auth"));
+    // The second ones are ended by us first, as they have no end themselves.
+    for request in [question, unended] {
+        let mut raw = Raw::open(server.address, &[]);
+        for stream in streams(0, 1000) {
+            raw.send(&[request(stream), Frame::reset(stream, code::CANCEL)]);
+            assert_eq!(raw.answer(stream), 401);
+        }
+        served(&mut raw, 2001);
+    }
+    // While nothing is earned with others.
+    let mut raw = Raw::open(server.address, &[]);
+    raw.send(&streams(0, 256).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect::<Vec<_>>());
+    told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
+    unharmed(&server);
 }
 
 #[test]
@@ -154,13 +175,13 @@ fn who_hears_nothing_of_what_he_is_told_is_cut_off() {
 #[test]
 fn bodies_that_nobody_reads_yet_have_bounds() {
     const CONNECTIONS: u64 = 50;
-    /// KiB of one connection: four times what its window lets it send.
+    /// KiB of one connection: four times what its window lets it have on its way.
     const MOST: u64 = 1024;
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     unharmed(&server);
     let before = kilobytes(&server, "VmHWM");
-    // As much as the windows of a connection let anybody send, and no end of any.
+    // As much as the windows of a connection let anybody have on its way, and no end of any.
     let mut crowd: Vec<Raw<TcpStream>> = (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
     for raw in &mut crowd {
         for stream in streams(0, 5) {

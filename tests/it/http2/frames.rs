@@ -3,6 +3,7 @@ use std::net::TcpStream;
 use countersign_tests::{
     binary::{Sandbox, Server},
     frames::{Frame, PREFACE, Raw, code, flag, kind, section, setting},
+    grpc::{CHECK, framed},
 };
 
 use super::{end, fields, question, serve, served, taken_back, told_to_go, unharmed, verify};
@@ -208,6 +209,9 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
     for window in [20, 50, 40, 60] {
         // Forty is less than what was sent: there is a debt of ten.
         raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, window)])]);
+        // That they are known comes before what they allow.
+        let known = raw.receive().expect("an acknowledgement");
+        assert_eq!((known.kind, known.flags), (kind::SETTINGS, flag::ACK));
         while body.len() < window as usize {
             body.extend(raw.receive_of(kind::DATA, 1).payload);
         }
@@ -223,6 +227,24 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
         }
     }
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["ok"], true);
+}
+
+#[test]
+fn a_body_on_its_way_leaves_an_answer_that_waits_alone() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let head = Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat());
+    raw.send(&[vec![head], vec![frame(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]); 4]].concat());
+    assert_eq!(raw.answer(1), 413);
+    raw.send(&[update(1, 100_000)]);
+    assert_ne!(raw.receive_of(kind::DATA, 1).flags & flag::END_STREAM, 0);
+    taken_back(&mut raw, 1, code::NO_ERROR);
+    // More than that is too much whether it is read or not.
+    raw.send(&[Frame::head(5, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat())]);
+    assert_eq!(raw.answer(5), 413);
+    raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
+    taken_back(&mut raw, 5, code::FLOW_CONTROL_ERROR);
 }
 
 #[test]
@@ -276,6 +298,17 @@ fn a_table_that_a_client_makes_smaller_is_not_used() {
     raw.send(&[question(1), question(3)]);
     let heads = [1, 3].map(|stream| raw.receive_of(kind::HEADERS, stream).payload);
     assert_eq!(heads.map(|head| head[0] == 0x20), [true, false]);
+    // One that it makes smaller while a call is being answered: the next section may be one
+    // that is no head.
+    let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
+    raw.send_raw(PREFACE);
+    let call = [fields("POST", CHECK), vec![("content-type", "application/grpc"), ("te", "trailers")]].concat();
+    raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]), Frame::head(1, &call), end(1, framed(b""))]);
+    let head = raw.receive_of(kind::HEADERS, 1);
+    raw.send(&[Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]), update(1, 100_000), question(3)]);
+    let sections = [head, raw.receive_of(kind::HEADERS, 1), raw.receive_of(kind::HEADERS, 3)];
+    assert_eq!(sections.each_ref().map(|frame| frame.flags & flag::END_STREAM != 0), [false, true, true]);
+    assert_eq!(sections.map(|frame| frame.payload[0] == 0x20), [false, true, false]);
 }
 
 #[test]

@@ -27,6 +27,18 @@ fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
 }
 
 #[test]
+fn requests_that_ask_for_more_than_is_sent_at_once_are_all_answered() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "");
+    let mut raw = Raw::open(server.address, &[]);
+    let streams = || (0..1500).map(|number| 2 * number + 1);
+    raw.send(&streams().map(question).collect::<Vec<_>>());
+    for stream in streams() {
+        assert_eq!(raw.answer(stream), 401);
+    }
+}
+
+#[test]
 fn one_stream_too_many_is_refused_and_may_be_asked_again() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");

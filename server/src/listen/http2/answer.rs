@@ -101,21 +101,27 @@ impl<'c> Outgoing<'c> {
         }
         if rest.has_trailers {
             let (name, value) = grpc::TRAILER;
-            frame::headers(&mut self.bytes, stream, true, |out| hpack::field(out, name, value));
+            self.headers(stream, true, |out| hpack::field(out, name, value));
         }
         true
     }
 
     fn head(&mut self, stream: u32, is_whole: bool, status: StatusCode, lines: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {
         let alternative = self.link.alternative();
-        if std::mem::take(&mut self.owes_table_size) {
-            self.has_said_table_size = true;
-            return frame::headers(&mut self.bytes, stream, is_whole, |out| {
+        self.headers(stream, is_whole, |out| section(out, status, alternative, lines));
+    }
+
+    /// Appends a field section; the next one after the client has made its table smaller,
+    /// be it a head or not, says that we know (RFC 7541 section 4.2).
+    fn headers(&mut self, stream: u32, ends_stream: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        let owes_table_size = std::mem::take(&mut self.owes_table_size);
+        self.has_said_table_size |= owes_table_size;
+        frame::headers(&mut self.bytes, stream, ends_stream, |out| {
+            if owes_table_size {
                 hpack::no_table(out);
-                section(out, status, alternative, lines);
-            });
-        }
-        frame::headers(&mut self.bytes, stream, is_whole, |out| section(out, status, alternative, lines));
+            }
+            write(out);
+        });
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
     answer::Outgoing,
@@ -32,12 +32,18 @@ use crate::{clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::excha
 /// The requests that a client may have waiting at a time. Envoy asks for 100 and more
 /// only of those that allow it.
 const STREAMS: usize = 128;
+/// For how many a connection keeps room that has none waiting.
+const KEPT_STREAMS: usize = 32;
 /// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
 /// what a head of HTTP/1 may have.
 const MOST_SECTION: usize = 32 * 1024;
-/// What a client may send of one body, and of all together, before it is read.
+/// What a client may have on its way of one body, and of all together. It may send as much
+/// again as soon as that has come, so that no honest one has to wait: what is kept of
+/// bodies is bounded by how long one may be, and by how many streams there are.
 const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
+/// How much is to be sent when nothing more is taken: few bytes can ask for many.
+const MOST_OUTGOING: usize = 32 * 1024;
 /// How long a client that was told to go may take, whatever else it asks.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
@@ -50,8 +56,8 @@ pub(super) struct Session<'c> {
     /// A field section that is not all there.
     block: Option<requests::Block>,
     streams: Streams<'c>,
-    /// Answers that take a while.
-    waiting: FuturesUnordered<Answering<'c>>,
+    /// Answers that take a while, unless their requests are taken back.
+    waiting: FuturesUnordered<Abortable<Answering<'c>>>,
     cut: Cut,
     /// The last request that has come.
     last: u32,
@@ -105,13 +111,24 @@ impl<'c> Session<'c> {
     }
 
     /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
+    /// There may be more when there [is enough to be sent](Self::is_full).
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        if let Err(fault) = self.take_frames(&mut rest) {
+        let taken = self.take_frames(&mut rest);
+        self.tidy();
+        if let Err(fault) = taken {
             self.fail(fault);
             return bytes.len();
         }
         bytes.len() - rest.len()
+    }
+
+    /// Gives back the memory of a busy moment: it may be long until the next one.
+    fn tidy(&mut self) {
+        self.remembered.tidy();
+        if self.streams.is_empty() && self.streams.capacity() > KEPT_STREAMS {
+            self.streams = Streams::default();
+        }
     }
 
     fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
@@ -127,7 +144,9 @@ impl<'c> Session<'c> {
             self.has_preface = true;
         }
         let server = self.link.local.app.server();
-        while let Some(frame) = Frame::take(bytes)? {
+        while !self.is_full()
+            && let Some(frame) = Frame::take(bytes)?
+        {
             self.frame(frame, &server)?;
         }
         Ok(())
@@ -156,19 +175,24 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Takes the answers that have taken a while. Says whether there are any.
-    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
-        let mut are_there = false;
-        while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(context) {
-            self.reply(id, &reply);
-            are_there = true;
+    /// Takes the answers that have taken a while.
+    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context) {
+            if let Ok((id, reply)) = answer {
+                self.reply(id, &reply);
+            }
+            self.tidy();
         }
-        are_there
     }
 
     /// What is to be sent.
     pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
         &mut self.outgoing.bytes
+    }
+
+    /// Whether so much is to be sent that nothing more is taken before it is.
+    pub(super) fn is_full(&self) -> bool {
+        self.outgoing.bytes.len() >= MOST_OUTGOING
     }
 
     /// Whether nothing is to be said any more, once everything is sent.
@@ -219,7 +243,7 @@ impl<'c> Session<'c> {
                     let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
                     self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
                 }
-                State::Answering | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
+                State::Answering(_) | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
             }
         }
     }
@@ -265,3 +289,6 @@ const LEAVING: Fault = Fault::new(Code::NoError, "");
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
+use futures_util::future::AbortHandle;
+
 use super::answer::{Rest, Window};
 use crate::{clock::Stopwatch, listen::exchange::Waiting};
 
@@ -46,8 +48,8 @@ pub(super) struct Stream<'c> {
 pub(super) enum State<'c> {
     /// Its body is to come.
     Body(Box<Incoming<'c>>),
-    /// Its answer takes a while.
-    Answering,
+    /// Its answer takes a while, unless it is not wanted any more.
+    Answering(AbortHandle),
     /// This part of its answer is not sent.
     Sending { rest: Rest, since: Stopwatch },
 }
@@ -89,7 +91,7 @@ impl Stream<'_> {
         match &self.state {
             State::Body(incoming) => Some(incoming.waiting.started),
             State::Sending { since, .. } => Some(*since),
-            State::Answering => None,
+            State::Answering(_) => None,
         }
     }
 }
@@ -114,8 +116,9 @@ impl Cut {
         self.0.contains(&stream)
     }
 
-    /// The client has ended it too.
-    pub(super) fn remove(&mut self, stream: u32) {
-        self.0.retain(|one| *one != stream);
+    /// The client has ended it too. Says whether it was one of them.
+    pub(super) fn remove(&mut self, stream: u32) -> bool {
+        let place = self.0.iter().position(|one| *one == stream);
+        place.and_then(|place| self.0.remove(place)).is_some()
     }
 }

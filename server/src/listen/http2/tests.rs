@@ -17,6 +17,7 @@ use crate::{
     config::{Config, Format, Raw},
     listen::stream::Socket,
     revocation::Desk,
+    routes::Route,
     worker::Local,
 };
 
@@ -28,20 +29,31 @@ struct Given {
     client: UnixStream,
 }
 
+/// A thread of a server that is configured so.
+pub(super) fn local(configuration: &str) -> &'static Local {
+    let (mut raw, mut problems) = (Raw::default(), Vec::new());
+    raw.add("test", configuration, Format::Ini, &mut problems);
+    let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
+    let app = App::new(Config::from_raw(raw).unwrap(), 1, desk, None).unwrap();
+    Box::leak(Box::new(Local::new(app)))
+}
+
+/// A client of it.
+pub(super) fn link(local: &'static Local) -> Link<'static> {
+    Link { local, peer: Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None } }
+}
+
 impl Given {
     fn new(configuration: &str) -> Self {
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
-        raw.add("test", configuration, Format::Ini, &mut problems);
-        let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
-        let app = App::new(Config::from_raw(raw).unwrap(), 1, desk, None).unwrap();
-        let local: &Local = Box::leak(Box::new(Local::new(app)));
+        let local = local(configuration);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, server) = UnixStream::pair().unwrap();
         client.set_nonblocking(true).unwrap();
         server.set_nonblocking(true).unwrap();
+        // So that it does not take much that nobody reads.
+        rustix::net::sockopt::set_socket_send_buffer_size(&server, 16 * 1024).unwrap();
         let stream = runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
-        let peer = Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
-        let serving = Box::pin(async move { serve(Link { local, peer }, local.watches.watch().await, stream, Vec::new()).await });
+        let serving = Box::pin(async move { serve(link(local), local.watches.watch().await, stream, Vec::new()).await });
         Self { runtime, local, serving, client }
     }
 
@@ -139,4 +151,42 @@ fn a_server_that_stops_waits_for_what_is_on_its_way() {
     let said = given.say(&[&question[..], &ping(1, last_ping)].concat());
     let [Some((0x1, 0x5, _)), Some((0x7, 0, last)), ..] = &said[..] else { panic!("no answer: {said:?}") };
     assert_eq!(last[..4], [0, 0, 0, 1]);
+}
+
+fn request(stream: u32, flags: u8, method: &[u8], path: &str) -> Vec<u8> {
+    let path = [&[0x04, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    let mut out = Vec::new();
+    frame::frame(&mut out, 0x1, flags, stream, &[method, &[0x86], &path, &[0x01, 1, b't']].concat());
+    out
+}
+
+#[test]
+fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
+    let mut given = Given::new("");
+    begin(&mut given);
+    let bytes: Vec<u8> = (0..3000)
+        .flat_map(|number| match number % 10 {
+            0 => request(2 * number + 1, 0x5, b"\x02\x04HEAD", "/v1/verify"),
+            _ => request(2 * number + 1, 0x5, b"\x82", "/auth"),
+        })
+        .collect();
+    given.say(&bytes);
+    let answered = |route| given.local.app.metrics.answers(route).iter().sum::<u64>();
+    let (questions, others) = (answered(Route::Auth), answered(Route::Verify));
+    assert!((100..2700).contains(&questions), "{questions} is all there are: somebody takes the answers");
+    assert!(others * 9 >= questions, "{others} others to {questions} questions");
+}
+
+#[test]
+fn who_never_stops_sending_has_no_more_time_for_a_body() {
+    let mut given = Given::new("[limits]\nbody_timeout=1");
+    begin(&mut given);
+    assert_eq!(given.say(&request(1, 0x4, b"\x83", "/v1/verify")), []);
+    std::thread::sleep(given.local.patience.body);
+    let mut more = Vec::new();
+    for _ in 0..5 {
+        frame::frame(&mut more, 0xbe, 0, 0, &[0; 16 * 1024]);
+    }
+    let said = given.say(&more);
+    let [Some((0x1, 0x4, _)), Some((0x0, 0x1, _)), Some((0x3, 0, _))] = &said[..] else { panic!("no answer: {said:?}") };
 }

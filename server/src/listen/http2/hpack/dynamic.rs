@@ -91,8 +91,9 @@ impl DynamicTable {
         }
     }
 
-    /// Gets rid of what is forgotten, between two sections.
-    pub(super) fn tidy(&mut self) {
+    /// Gets rid of what is forgotten, between two sections, and behind the last one that
+    /// has come: who says nothing more is not to keep what he has made us forget.
+    pub(in super::super) fn tidy(&mut self) {
         let garbage = self.lines.front().map_or(self.bytes.len(), |oldest| oldest.start);
         if garbage < MOST_GARBAGE {
             return;
@@ -108,7 +109,7 @@ impl DynamicTable {
 #[cfg(test)]
 impl DynamicTable {
     /// What the lines count for, how many there are, and how much memory is there.
-    pub(super) fn measures(&self) -> [usize; 3] {
+    pub(in super::super) fn measures(&self) -> [usize; 3] {
         [self.size, self.lines.len(), self.bytes.capacity()]
     }
 }

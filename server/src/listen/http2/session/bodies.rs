@@ -90,14 +90,13 @@ impl Session<'_> {
     /// A body has come, of which this is the end.
     fn finish(&mut self, id: u32, data: &[u8]) {
         let Some(Stream { state: State::Body(incoming), is_head, window, .. }) = self.streams.remove(&id) else { return };
-        let stream = Stream { state: State::Answering, is_open: false, is_head, window, credit: STREAM_WINDOW };
         let Incoming { waiting, mut body, .. } = *incoming;
         if body.is_empty() {
             // Most come in one piece, which need not be copied.
-            return self.answer(id, stream, waiting, data);
+            return self.answer(id, waiting, data, window, is_head, false);
         }
         body.extend_from_slice(data);
-        self.answer(id, stream, waiting, &body);
+        self.answer(id, waiting, &body, window, is_head, false);
     }
 
     fn refuse_body(&mut self, id: u32) {
@@ -122,7 +121,8 @@ impl Session<'_> {
         match rest {
             Some((rest, window)) => {
                 let state = State::Sending { rest, since: Stopwatch::start() };
-                self.streams.insert(id, Stream { state, is_open, is_head, window, credit: 0 });
+                // It may still send what its window lets it: nobody reads that, and it gets no more.
+                self.streams.insert(id, Stream { state, is_open, is_head, window, credit: STREAM_WINDOW });
             }
             // Whatever else it wants to say, it is answered (RFC 9113 section 8.1).
             None if is_open => self.cut(id, Code::NoError, true),

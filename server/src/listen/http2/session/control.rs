@@ -26,25 +26,28 @@ impl Session<'_> {
         if said.shrinks_table {
             self.outgoing.shrink_table();
         }
-        if let Some(initial) = said.initial_window {
-            self.resize_windows(initial)?;
-        }
+        let are_wider = match said.initial_window {
+            Some(initial) => self.resize_windows(initial)?,
+            None => false,
+        };
+        // Before what only fits because of them: there are clients that hold us to their
+        // former settings until they hear of it.
         frame::frame(&mut self.outgoing.bytes, kind::SETTINGS, flag::ACK, 0, &[]);
+        if are_wider {
+            self.go_on_with_all();
+        }
         self.patience.hear_chatter()
     }
 
     /// Changes the windows of all streams by what the first of each is changed (section
-    /// 6.9.2).
-    fn resize_windows(&mut self, initial: u32) -> Result<(), Fault> {
+    /// 6.9.2). Says whether they are wider now.
+    fn resize_windows(&mut self, initial: u32) -> Result<bool, Fault> {
         let by = i64::from(initial) - i64::from(self.outgoing.initial);
         self.outgoing.initial = initial;
         for stream in self.streams.values_mut() {
             stream.window.widen(by).ok_or(TOO_WIDE)?;
         }
-        if by > 0 {
-            self.go_on_with_all();
-        }
-        Ok(())
+        Ok(by > 0)
     }
 
     pub(super) fn ping(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
@@ -84,12 +87,14 @@ impl Session<'_> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
         self.begun(frame.stream)?;
         frame.integer()?;
-        if self.streams.remove(&frame.stream).is_some() {
-            return self.patience.lose(1);
+        self.give_up(frame.stream);
+        if self.cut.remove(frame.stream) {
+            // We have ended it ourselves, and the client only agrees.
+            return self.patience.hear_chatter();
         }
-        self.cut.remove(frame.stream);
-        // It was answered, which has earned the client what it now loses twice.
-        self.patience.lose(2)
+        // If it was answered, that has earned the client what it now loses: a proxy takes
+        // back what its own clients do not wait for, and cannot help it.
+        self.patience.lose(1)
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
@@ -169,7 +174,7 @@ impl Session<'_> {
     /// Ends a stream whose client has made a mistake.
     pub(super) fn fail_stream(&mut self, id: u32, fault: Fault) -> Result<(), Fault> {
         tracing::debug!(client = %self.link.peer.address, code = ?fault.code, stream = id, "HTTP/2: {}", fault.reason);
-        let is_open = self.streams.remove(&id).is_some_and(|stream| stream.is_open);
+        let is_open = self.give_up(id).is_some_and(|stream| stream.is_open);
         self.cut(id, fault.code, is_open);
         self.patience.lose(1)
     }

@@ -1,8 +1,9 @@
 //! Field sections: requests, and what stands behind bodies.
 
+use futures_util::future;
 use http::Version;
 
-use super::{Going, MOST_SECTION, STREAM_WINDOW, STREAMS, Session};
+use super::{Answering, Going, MOST_SECTION, STREAM_WINDOW, STREAMS, Session};
 use crate::{
     config::Server,
     http::Malformed,
@@ -135,13 +136,13 @@ impl<'c> Session<'c> {
         };
         let rest = writer.finish();
         drop(room);
-        let stream = |state| Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW };
         match step {
             Ok(Step::Answered) => self.conclude(id, rest, is_head, !is_end),
-            Ok(Step::Answer(waiting)) => self.answer(id, stream(State::Answering), waiting, &[]),
+            Ok(Step::Answer(waiting)) => self.answer(id, waiting, &[], window, is_head, !is_end),
             Ok(Step::Receive(waiting, length, most)) => {
                 let incoming = Incoming { waiting, body: Vec::new(), length, most };
-                self.streams.insert(id, stream(State::Body(Box::new(incoming))));
+                let state = State::Body(Box::new(incoming));
+                self.streams.insert(id, Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW });
             }
             Err(fault) => {
                 self.fail_stream(id, fault)?;
@@ -154,18 +155,36 @@ impl<'c> Session<'c> {
     }
 
     /// Answers a request that is all there, as soon as it can be.
-    pub(super) fn answer(&mut self, id: u32, stream: Stream<'c>, waiting: Waiting<'c>, body: &[u8]) {
-        let mut writer = self.outgoing.answer(id, stream.window, stream.is_head);
+    pub(super) fn answer(&mut self, id: u32, waiting: Waiting<'c>, body: &[u8], window: Window, is_head: bool, is_open: bool) {
+        let mut writer = self.outgoing.answer(id, window, is_head);
         match waiting.answer(body, &mut writer) {
             None => {
                 let rest = writer.finish();
-                self.conclude(id, rest, stream.is_head, stream.is_open);
+                self.conclude(id, rest, is_head, is_open);
             }
             Some(answer) => {
-                self.streams.insert(id, Stream { state: State::Answering, ..stream });
-                self.waiting.push(Box::pin(async move { (id, answer.await) }));
+                let stream = |state| Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
+                self.wait_for(id, answer, stream);
             }
         }
+    }
+
+    /// Waits for an answer, and no longer than the stream is there that it is for.
+    pub(super) fn wait_for(&mut self, id: u32, answer: exchange::Answering<'c>, stream: impl FnOnce(State<'c>) -> Stream<'c>) {
+        let answer: Answering<'c> = Box::pin(async move { (id, answer.await) });
+        let (answer, handle) = future::abortable(answer);
+        self.streams.insert(id, stream(State::Answering(handle)));
+        self.waiting.push(answer);
+    }
+
+    /// Takes a stream away whose answer is not wanted any more. That does not stay on to
+    /// take the place of others.
+    pub(super) fn give_up(&mut self, id: u32) -> Option<Stream<'c>> {
+        let stream = self.streams.remove(&id)?;
+        if let State::Answering(answer) = &stream.state {
+            answer.abort();
+        }
+        Some(stream)
     }
 
     /// An answer that took a while.

@@ -1,0 +1,100 @@
+use futures_util::future;
+
+use super::*;
+use crate::listen::http2::{
+    answer::Window,
+    tests::{link, local},
+};
+
+/// A connection that has begun, and has nothing to say.
+fn begun() -> Session<'static> {
+    let mut session = Session::new(link(local("")));
+    let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    assert_eq!(session.take(&settings), settings.len());
+    session.outgoing().clear();
+    session
+}
+
+/// The head of a request that has these lines too.
+fn head(stream: u32, flags: u8, path: &str, lines: &[u8]) -> Vec<u8> {
+    let path = [&[0x04, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    let fields = [&[0x83, 0x86][..], &path, &[0x01, 1, b't'], lines].concat();
+    let mut out = Vec::new();
+    frame::frame(&mut out, kind::HEADERS, flags | flag::END_HEADERS, stream, &fields);
+    out
+}
+
+/// What was said since this was asked: kind, flags and stream of each frame.
+fn said(session: &mut Session<'_>) -> Vec<(u8, u8, u32)> {
+    let bytes = mem::take(session.outgoing());
+    let (mut rest, mut frames) = (&bytes[..], Vec::new());
+    while let Some(Frame { kind, flags, stream, .. }) = Frame::take(&mut rest).unwrap() {
+        frames.push((kind, flags, stream));
+    }
+    assert!(rest.is_empty());
+    frames
+}
+
+#[test]
+fn a_busy_moment_leaves_no_memory_behind() {
+    let mut session = begun();
+    // A long name, remembered again and again by a few bytes each: too large a section, but
+    // not so much that the connection ends.
+    let name = [&[0x40, 0x7f, 0xbd, 0x1d][..], &[b'x'; 3900], &[0]].concat();
+    let again = [0x7e, 0].repeat(31);
+    session.take(&head(1, flag::END_STREAM, "/auth", &[name, again].concat()));
+    assert_eq!(said(&mut session)[0], (kind::HEADERS, flag::END_HEADERS, 1));
+    let [size, lines, memory] = session.remembered.measures();
+    assert_eq!((size, lines), (3932, 1));
+    assert!(memory <= 16 * 1024, "{memory} bytes");
+    // As many requests as there may be, and the ends of all of them.
+    let streams = || (1..=128).map(|number| 2 * number + 1);
+    session.take(&streams().flat_map(|stream| head(stream, 0, "/v1/verify", &[])).collect::<Vec<_>>());
+    assert_eq!(session.streams.len(), STREAMS);
+    for stream in streams() {
+        let mut reset = Vec::new();
+        frame::reset(&mut reset, stream, Code::Cancel);
+        session.take(&reset);
+    }
+    assert!(session.streams.capacity() <= KEPT_STREAMS, "{}", session.streams.capacity());
+}
+
+#[test]
+fn who_takes_back_what_takes_a_while_makes_room_for_others() {
+    let mut session = begun();
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    session.last = 255;
+    for id in (1..=session.last).step_by(2) {
+        let stream = |state| Stream { state, is_open: false, is_head: false, window: Window::new(0), credit: 0 };
+        session.wait_for(id, Box::pin(future::pending()), stream);
+    }
+    session.poll_answers(&mut context);
+    assert_eq!(session.waiting.len(), STREAMS);
+    session.take(&head(257, flag::END_STREAM, "/auth", &[]));
+    assert_eq!(said(&mut session), [(kind::RST_STREAM, flag::NONE, 257)]);
+    for id in (1..=255).step_by(2) {
+        let mut reset = Vec::new();
+        frame::reset(&mut reset, id, Code::Cancel);
+        session.take(&reset);
+    }
+    session.poll_answers(&mut context);
+    assert!(session.waiting.is_empty());
+    session.take(&head(259, flag::END_STREAM, "/auth", &[]));
+    assert_eq!(said(&mut session), [(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 259)]);
+}
+
+#[test]
+fn few_bytes_do_not_ask_for_more_than_is_kept_for_a_client() {
+    let mut session = begun();
+    let first = head(1, flag::END_STREAM, "/auth", &[&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat());
+    let questions = (1..3000).flat_map(|number| head(2 * number + 1, flag::END_STREAM, "/auth", &[0xbe]));
+    let bytes: Vec<u8> = first.into_iter().chain(questions).collect();
+    let (mut rest, mut answers) = (&bytes[..], 0);
+    while !rest.is_empty() {
+        rest = &rest[session.take(rest)..];
+        assert!(session.outgoing().len() < MOST_OUTGOING + 1024);
+        assert!(rest.is_empty() || session.is_full());
+        answers += said(&mut session).iter().filter(|(kind, ..)| *kind == kind::HEADERS).count();
+    }
+    assert_eq!(answers, 3000);
+}
