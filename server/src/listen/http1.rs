@@ -30,7 +30,7 @@ use self::{
 use super::{
     exchange::{Link, Waiting},
     stream::Stream,
-    watch::{TooLate, Watch},
+    watch::{TooLate, Watch, let_others_go_first},
 };
 use crate::http::{BODY_TOO_SLOW, Malformed};
 
@@ -114,7 +114,7 @@ impl<'c> Connection<'c> {
             }
             if read >= TURN {
                 self.watch.due_within(self.link.local.patience.idle);
-                context.waker().wake_by_ref();
+                let_others_go_first(context);
                 return Poll::Pending;
             }
             // Some of it may be left over from before a request that took a while.

@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::task::yield_now;
+
 /// The time between two sweeps.
 pub const TICK: Duration = Duration::from_millis(500);
 
@@ -123,6 +125,14 @@ impl Watch {
         let mut future = pin!(future);
         self.in_time(|context| future.as_mut().poll(context)).await
     }
+}
+
+/// Has the task that calls go on when the others of its thread have had their turn, those
+/// among them that something has come for by now: a task that only wakes itself goes on,
+/// many times, before the sockets are looked at again.
+pub fn let_others_go_first(context: &mut Context<'_>) {
+    // It is done for whoever asks a second time.
+    let _to_be_woken = pin!(yield_now()).as_mut().poll(context);
 }
 
 /// A connection did not get on in time.

@@ -16,7 +16,7 @@ use quinn_proto::{Connection, ConnectionEvent, ConnectionHandle, Transmit};
 use tokio::time::{Sleep, sleep_until};
 
 use super::Shared;
-use crate::clock;
+use crate::{clock, listen::watch::let_others_go_first};
 
 /// The datagrams that have come for a connection and were not taken yet.
 #[derive(Default)]
@@ -74,13 +74,13 @@ impl Driver {
     }
 
     /// Takes what has come, and what its timers say.
-    pub(crate) fn poll_in(&mut self, context: &Context<'_>) {
+    pub(crate) fn poll_in(&mut self, context: &mut Context<'_>) {
         self.inbox.waker.replace(Some(context.waker().clone()));
         let mut datagrams = self.inbox.datagrams.borrow_mut();
         let taken = datagrams.len().min(TAKEN);
         datagrams.drain(..taken).for_each(|datagram| self.connection.handle_event(datagram));
         if !datagrams.is_empty() {
-            context.waker().wake_by_ref();
+            let_others_go_first(context);
         }
         drop(datagrams);
         let now = clock::instant();
@@ -136,7 +136,7 @@ impl Driver {
                 _ => {}
             }
         }
-        context.waker().wake_by_ref();
+        let_others_go_first(context);
     }
 
     /// Sends what the socket had no room for.

@@ -87,14 +87,13 @@ impl Session<'_> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
         self.begun(frame.stream)?;
         frame.integer()?;
-        self.give_up(frame.stream);
+        let was_waiting = self.give_up(frame.stream).is_some();
         if self.cut.remove(frame.stream) {
             // We have ended it ourselves, and the client only agrees.
             return self.patience.hear_chatter();
         }
-        // If it was answered, that has earned the client what it now loses: a proxy takes
-        // back what its own clients do not wait for, and cannot help it.
-        self.patience.lose(1)
+        // If it was answered, that has earned the client a part of what it now loses.
+        self.patience.lose(if was_waiting { 1 } else { 2 })
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
