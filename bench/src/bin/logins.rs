@@ -77,7 +77,7 @@ fn throughput() -> io::Result<()> {
         rates.push(logins);
     }
     rates.sort_by(f64::total_cmp);
-    report("logins / raw argon2id", ratios, &format!("{:.1} logins a second", rates[ROUNDS / 2]));
+    report("logins / raw argon2id", ratios, &format!("; {:.1} logins a second", rates[ROUNDS / 2]));
     Ok(())
 }
 
@@ -134,7 +134,7 @@ fn latency(token: &str) -> Result<(), Box<dyn Error>> {
         medians.push(beside);
     }
     medians.sort_by(f64::total_cmp);
-    report("p99 of /auth beside logins / without", ratios, &format!("{:.0} us beside them", medians[ROUNDS / 2] * 1e6));
+    report("p99 of /auth beside logins / without", ratios, &format!("; {:.0} us beside them", medians[ROUNDS / 2] * 1e6));
     Ok(())
 }
 

@@ -45,8 +45,6 @@ use crate::clock::Stopwatch;
 
 /// How many bytes are read before it is the turn of another connection of the thread.
 const TURN: usize = 64 * 1024;
-/// How often so much is answered that it has to be sent first: few bytes can ask for much.
-const BATCHES: usize = 2;
 /// How long nothing is heard of an idle client before it is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(30);
 /// How much of a client is read and thrown away that was told that nothing is answered
@@ -142,7 +140,7 @@ impl Connection<'_> {
         if self.session.lingers() == Some(Duration::ZERO) {
             self.session.leave_at_last();
         }
-        let (mut read, mut answered) = (0, 0);
+        let mut read = 0;
         loop {
             // First, and whether they can be sent or not: to those that they wait for it makes
             // a difference, and there are never more of them than streams.
@@ -158,7 +156,8 @@ impl Connection<'_> {
             if self.session.is_over() {
                 return Poll::Ready(Over::Told);
             }
-            if read >= TURN || answered >= BATCHES {
+            // Few bytes can ask for much: what has to be sent first is a turn too.
+            if read >= TURN || self.is_behind && read > 0 {
                 // Who never stops sending has no more time for the rest than others.
                 let limit = self.link.local.patience.body;
                 if self.session.soonest(limit).is_zero() {
@@ -169,7 +168,7 @@ impl Connection<'_> {
                 return Poll::Pending;
             }
             match self.poll_take(context) {
-                Poll::Ready(Ok(length)) => (read, answered) = (read + length, answered + usize::from(self.is_behind)),
+                Poll::Ready(Ok(length)) => read += length,
                 Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
                 Poll::Pending => break,
             }
