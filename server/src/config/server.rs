@@ -152,6 +152,15 @@ impl IdentityHeaders {
         names
     }
 
+    /// Those that are not switched off.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> + Clone {
+        self.all().into_iter().flatten()
+    }
+
+    fn all(&self) -> [Option<&HeaderName>; 5] {
+        [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant].map(Option::as_ref)
+    }
+
     /// Refuses names that mean something else in an answer, and names given twice:
     /// one identity would silently take the place of the other.
     fn check(&self, reader: &mut Reader<'_>) {
@@ -168,8 +177,7 @@ impl IdentityHeaders {
         ];
         let mut seen: Vec<&HeaderName> = taken.iter().collect();
         let options = ["subject", "user", "issuer", "client_types", "tenant"];
-        let names = [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant];
-        for (option, name) in options.into_iter().zip(names) {
+        for (option, name) in options.into_iter().zip(self.all()) {
             let Some(name) = name else { continue };
             if seen.contains(&name) {
                 let text = format!("the identity header {name} is taken already");

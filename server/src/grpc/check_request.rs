@@ -1,19 +1,19 @@
 //! `envoy.service.auth.v3.CheckRequest`: the question of a proxy.
 //!
-//! It stays in the bytes that came. Of the header lines of the request that is asked
-//! about there may be dozens, of which one or two are wanted: they are looked for where
-//! they stand, rather than put into a map first.
+//! Its texts stay in the bytes that came. Of the header lines of the request that is asked
+//! about there may be dozens, of which a handful is looked for: they are noted in the order
+//! in which they stand there, which is cheaper than a map, and to be read from its end.
 
 use http::HeaderName;
+use smallvec::SmallVec;
 
-use super::protobuf::{Unreadable, repeated, singular};
+use super::protobuf::{Unreadable, repeated, select, singular};
 use crate::http::Fields;
 
 /// A question about a request. Not `Debug`: it holds a token.
 ///
 /// Texts are bytes, since they are compared or written down, and nothing else; whether
 /// they are UTF-8 is nobody's question here.
-#[derive(Clone, Copy, Default)]
 pub struct CheckRequest<'b> {
     /// The address that the request comes from, if it comes over IP.
     pub source: Option<&'b [u8]>,
@@ -29,11 +29,16 @@ pub struct CheckRequest<'b> {
     pub host: &'b [u8],
     /// `http` or `https`.
     pub scheme: &'b [u8],
-    /// The message that has its header lines in a map.
-    http: &'b [u8],
-    /// The one that has them as they came (`encode_raw_headers`).
-    header_map: &'b [u8],
+    /// Its header lines: those of the map, and behind them those that are as they came
+    /// (`encode_raw_headers`).
+    pub headers: Headers<'b>,
 }
+
+/// Header lines, of which those of a browser and its proxies take no memory of their own.
+pub type Headers<'b> = SmallVec<[Header<'b>; 32]>;
+
+/// Ten times as many as Envoy lets through, unless it is told to.
+const MOST_HEADERS: usize = 1024;
 
 /// A header line.
 #[derive(Clone, Copy)]
@@ -54,9 +59,19 @@ impl<'b> CheckRequest<'b> {
         let [source, request] = singular(attributes.unwrap_or_default(), [1, 4])?;
         let [address, certificate] = singular(source.unwrap_or_default(), [1, 5])?;
         let [http] = singular(request.unwrap_or_default(), [2])?;
-        let http = http.unwrap_or_default();
-        let [id, method, path, host, scheme, header_map] = singular(http, [1, 2, 4, 5, 6, 13])?;
-        let check = Self {
+        let mut headers = Headers::new();
+        let mut note = |header| {
+            let has_room = headers.len() < MOST_HEADERS;
+            has_room.then(|| headers.push(header)).ok_or(Unreadable("a request has more than 1,024 header lines"))
+        };
+        let [id, method, path, host, scheme, header_map] =
+            select(http.unwrap_or_default(), [1, 2, 4, 5, 6, 13], |number, value| {
+                if number == 3 { note(read_entry(value.bytes()?)?) } else { Ok(()) }
+            })?;
+        for header in repeated(header_map.unwrap_or_default(), 1) {
+            note(read_header(header?)?)?;
+        }
+        Ok(Self {
             source: read_address(address.unwrap_or_default())?,
             certificate: certificate.unwrap_or_default(),
             id: id.unwrap_or_default(),
@@ -64,33 +79,24 @@ impl<'b> CheckRequest<'b> {
             path: path.unwrap_or_default(),
             host: host.unwrap_or_default(),
             scheme: scheme.unwrap_or_default(),
-            http,
-            header_map: header_map.unwrap_or_default(),
-        };
-        check.read_headers().try_for_each(|header| header.map(drop))?;
-        Ok(check)
+            headers,
+        })
     }
+}
 
-    /// Its header lines, in both forms that there are.
-    pub fn headers(&self) -> impl Iterator<Item = Header<'b>> + Clone {
-        // None of them is an error any more.
-        self.read_headers().filter_map(Result::ok)
-    }
+/// An entry of the map.
+fn read_entry(entry: &[u8]) -> Result<Header<'_>, Unreadable> {
+    let [name, value] = singular(entry, [1, 2])?;
+    Ok(Header { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
+}
 
-    fn read_headers(&self) -> impl Iterator<Item = Result<Header<'b>, Unreadable>> + Clone + use<'b> {
-        let mapped = repeated(self.http, 3).map(|entry| {
-            let [name, value] = singular(entry?, [1, 2])?;
-            Ok(Header { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
-        });
-        let listed = repeated(self.header_map, 1).map(|entry| {
-            let [name, text, bytes] = singular(entry?, [1, 2, 3])?;
-            if text.is_some() && bytes.is_some() {
-                return Err(Unreadable("a header has two values"));
-            }
-            Ok(Header { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
-        });
-        mapped.chain(listed)
+/// `envoy.config.core.v3.HeaderValue`, whose value is a text or bytes.
+fn read_header(header: &[u8]) -> Result<Header<'_>, Unreadable> {
+    let [name, text, bytes] = singular(header, [1, 2, 3])?;
+    if text.is_some() && bytes.is_some() {
+        return Err(Unreadable("a header has two values"));
     }
+    Ok(Header { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
 }
 
 /// `envoy.config.core.v3.Address`, which is one of three things.
@@ -107,10 +113,8 @@ fn read_address(address: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 impl Fields for CheckRequest<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         let name = name.as_str().as_bytes();
-        let mut lines = self.headers().filter(|header| header.name.eq_ignore_ascii_case(name));
-        // They can be read from their start alone.
-        let from_start = lines.clone().count().checked_sub(nth + 1)?;
-        lines.nth(from_start).map(|header| header.value)
+        let lines = self.headers.iter().rev().filter(|header| header.name.eq_ignore_ascii_case(name));
+        lines.map(|header| header.value).nth(nth)
     }
 }
 
@@ -185,6 +189,18 @@ mod tests {
         let name = HeaderName::from_static("x");
         let lines: Vec<_> = (0..5).map(|nth| check.line(&name, nth)).collect();
         assert_eq!(lines, [Some(&b"4"[..]), Some(b"3"), Some(b"1"), None, None]);
+    }
+
+    #[test]
+    fn no_more_headers_are_noted_than_a_request_can_have() {
+        let read = |mapped: usize, listed: usize| {
+            let (mapped, listed) = (vec![("a", "b"); mapped], vec![("c", "d"); listed]);
+            CheckRequest::read(&question(&mapped, &listed)).map(|check| check.headers.len())
+        };
+        assert_eq!([read(MOST_HEADERS, 0), read(0, MOST_HEADERS), read(24, 1000)], [Ok(MOST_HEADERS); 3]);
+        for (mapped, listed) in [(MOST_HEADERS + 1, 0), (0, MOST_HEADERS + 1), (24, 1001)] {
+            assert_eq!(read(mapped, listed), Err(Unreadable("a request has more than 1,024 header lines")));
+        }
     }
 
     #[test]

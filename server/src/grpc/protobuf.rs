@@ -23,8 +23,20 @@ pub enum Value<'b> {
     Bytes(&'b [u8]),
 }
 
+impl<'b> Value<'b> {
+    /// The text, bytes or message that it is.
+    ///
+    /// # Errors
+    /// It is a number.
+    pub fn bytes(self) -> Result<&'b [u8], Unreadable> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Number(_) | Self::Fixed => Err(Unreadable("a field is of another type than its number says")),
+        }
+    }
+}
+
 /// Reads the fields of a message, one after the other. An error is the last item.
-#[derive(Clone)]
 pub struct Fields<'b>(&'b [u8]);
 
 impl<'b> Fields<'b> {
@@ -98,31 +110,36 @@ impl<'b> Iterator for Fields<'b> {
 /// # Errors
 /// The bytes are no message, or one of the fields is there twice or of another type.
 pub fn singular<const N: usize>(message: &[u8], numbers: [u32; N]) -> Result<[Option<&[u8]>; N], Unreadable> {
+    select(message, numbers, |_, _| Ok(()))
+}
+
+/// The same, where what the message has besides is not skipped but given to `other`.
+///
+/// # Errors
+/// As above, and what `other` says.
+pub fn select<'b, const N: usize>(
+    message: &'b [u8],
+    numbers: [u32; N],
+    mut other: impl FnMut(u32, Value<'b>) -> Result<(), Unreadable>,
+) -> Result<[Option<&'b [u8]>; N], Unreadable> {
     let mut found = [None; N];
     for field in Fields::of(message) {
         let (number, value) = field?;
-        if let Some(place) = numbers.iter().position(|one| *one == number)
-            && found[place].replace(bytes(value)?).is_some()
-        {
-            return Err(Unreadable("a field is there twice that can be there once"));
+        match numbers.iter().position(|one| *one == number) {
+            None => other(number, value)?,
+            Some(place) if found[place].replace(value.bytes()?).is_none() => {}
+            Some(_) => return Err(Unreadable("a field is there twice that can be there once")),
         }
     }
     Ok(found)
 }
 
 /// The fields of this number, which a message has as often as it likes.
-pub fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Unreadable>> + Clone {
+pub fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Unreadable>> {
     Fields::of(message).filter_map(move |field| match field {
-        Ok((one, value)) => (one == number).then(|| bytes(value)),
+        Ok((one, value)) => (one == number).then(|| value.bytes()),
         Err(unreadable) => Some(Err(unreadable)),
     })
-}
-
-fn bytes(value: Value<'_>) -> Result<&[u8], Unreadable> {
-    match value {
-        Value::Bytes(bytes) => Ok(bytes),
-        Value::Number(_) | Value::Fixed => Err(Unreadable("a field is of another type than its number says")),
-    }
 }
 
 /// Appends a number.

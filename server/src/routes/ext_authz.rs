@@ -84,13 +84,13 @@ fn caller<'a, 'r>(listener: &'r Listener, peer: Peer<'a>, check: &'r CheckReques
 }
 
 fn allow(server: &Server, check: &CheckRequest<'_>, verified: &Verified<'_>) -> Reply {
-    let lines = || identity_lines(server, verified.identity());
-    let names = || lines().map(|(name, _)| name);
-    let said = lines().filter(|(_, value)| !value.is_empty());
-    let unsaid = lines().filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    let lines = identity_lines(server, verified.identity());
+    let said = lines.clone().filter(|(_, value)| !value.is_empty());
+    let unsaid = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    let identities = server.identity_headers.names();
     // One could be an identity header too, which was just written.
-    let credentials = credentials(server).filter(|name| names().all(|identity| identity != *name));
-    let disguised = check.headers().map(|header| header.name).filter(|name| is_disguise(name, names()));
+    let credentials = credentials(server).filter(|name| identities.clone().all(|identity| identity != *name));
+    let disguised = check.headers.iter().map(|header| header.name).filter(|name| is_disguise(name, identities.clone()));
     let removed = unsaid.chain(credentials).map(|name| name.as_str().as_bytes()).chain(disguised);
     let message = grpc::framed(|out| {
         put_allowed(out, said, removed);
