@@ -1,6 +1,7 @@
 //! HTTP/2, by h2: under TLS by ALPN, without by prior knowledge. What lanes of one
 //! connection send in one turn leaves in one write, as from a proxy.
 
+mod gathered;
 mod storm;
 
 use std::{convert::Infallible, io, net::SocketAddr, rc::Rc};
@@ -14,6 +15,7 @@ use tokio::{
     task::{JoinHandle, spawn_local},
 };
 
+use self::gathered::Gathered;
 use super::{
     corpus::{Credential, FRESH, write_fresh},
     protocol::{Lane, Protocol, Shared, Storm},
@@ -148,8 +150,10 @@ impl Channels {
 }
 
 async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Channel> {
-    let (send, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-    Ok(Channel { send, task: spawn_local(connection) })
+    let (stream, sender) = Gathered::new(stream);
+    let shaken = sender.send(h2::client::handshake(stream)).await;
+    let (send, connection) = shaken.map_err(io::Error::other)?;
+    Ok(Channel { send, task: spawn_local(async move { sender.send(connection).await }) })
 }
 
 /// A place for one stream at a time.
