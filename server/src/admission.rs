@@ -15,17 +15,21 @@
 //!   measured is the same share on a slow machine.
 //! - *All state is of one worker*. Nothing is shared, locked or waited for; a source
 //!   whose connections are on several workers has its share of each.
+//! - *Connections that were cut off*, since they had asked for too much in vain, are
+//!   counted apart: an address with many of them waits for its next ones.
 //! - *As long as no budget is spent, nobody is looked up*: one comparison admits, and
 //!   a client's address is not even searched for in the headers.
 
-mod ledger;
 mod bucket;
+mod excess;
+mod ledger;
 mod source;
 
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
     sync::Once,
+    time::Duration,
 };
 
 use countersign_engine::{Reject, UnixTime, Verified, Verifier};
@@ -40,6 +44,7 @@ use crate::{
 };
 use bucket::Nanos;
 pub use bucket::Share;
+use excess::Excess;
 use ledger::Ledger;
 pub use source::Source;
 
@@ -82,13 +87,25 @@ pub struct Exceeded {
 pub struct Gate {
     clock: Stopwatch,
     ledger: RefCell<Ledger>,
+    excess: RefCell<Excess>,
 }
 
 impl Gate {
     /// Budgets that nothing was taken from yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { clock: Stopwatch::start(), ledger: RefCell::new(Ledger::new(limits)) }
+        Self { clock: Stopwatch::start(), ledger: RefCell::new(Ledger::new(limits)), excess: RefCell::new(Excess::new()) }
+    }
+
+    /// A connection from this address was cut off, since it asked for too much in vain.
+    pub fn cut_off(&self, address: IpAddr) {
+        self.excess.borrow_mut().charge(Source::of(address), self.now());
+    }
+
+    /// How long a new connection from this address is to wait.
+    #[must_use]
+    pub fn wait(&self, address: IpAddr) -> Duration {
+        self.excess.borrow().wait(Source::of(address), self.now())
     }
 
     fn now(&self) -> Nanos {

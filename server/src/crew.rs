@@ -19,7 +19,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
     task::{LocalSet, spawn_local},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -36,7 +36,7 @@ use crate::{
         stream::{Socket, Stream},
         watch::{TICK, Watch},
     },
-    metrics::{Metrics, Open},
+    metrics::{Event, Metrics, Open},
     worker::Local,
 };
 
@@ -250,6 +250,7 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
         if speaks_proxy_protocol {
             address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);
         }
+        hold_up(local, address).await;
         match tls {
             None => Ok(Stream::Plain(socket)),
             Some(tls) => TlsAcceptor::from(tls).accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))),
@@ -261,6 +262,19 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
         Err(_) => tracing::debug!(client = %address, "a connection took too long to come about"),
     }
     None
+}
+
+/// Waits for as long as an address has to whose connections were cut off.
+async fn hold_up(local: &Local, address: IpAddr) {
+    let mut wait = local.gate.wait(address);
+    if !wait.is_zero() {
+        local.app.metrics.note(Event::HeldUp);
+    }
+    // Meanwhile others from there may have been cut off.
+    while !wait.is_zero() {
+        sleep(wait).await;
+        wait = local.gate.wait(address);
+    }
 }
 
 /// A runtime for one thread.

@@ -38,13 +38,17 @@ pub enum Event {
     NotAdmitted(Budget),
     /// A source that had spent some of its budget was forgotten for another.
     SourceForgotten,
+    /// A connection was cut off that asked for too much in vain.
+    CutOff,
+    /// A connection had to wait, since others from its address were cut off.
+    HeldUp,
     /// A user has logged in, or not.
     Login(LoginOutcome),
 }
 
 const REJECTS: usize = Reject::ALL.len();
 const OUTCOMES: usize = REJECTS + 3;
-const LOGINS: usize = OUTCOMES + 6;
+const LOGINS: usize = OUTCOMES + 8;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
 impl Outcome {
@@ -78,6 +82,8 @@ impl Event {
             Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
             Self::SourceForgotten => OUTCOMES + 4,
             Self::Remembered => OUTCOMES + 5,
+            Self::CutOff => OUTCOMES + 6,
+            Self::HeldUp => OUTCOMES + 7,
             Self::Login(outcome) => LOGINS + outcome.index(),
         }
     }

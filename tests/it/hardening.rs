@@ -22,6 +22,7 @@ use countersign_tests::{
     http::{Connection, Response},
 };
 
+pub(crate) use self::peers::proxied;
 use crate::given::{self, SIGNING};
 
 /// The guide's section with these limits.

@@ -17,6 +17,9 @@ pub(super) const BURST: Nanos = 2_000_000_000;
 pub struct Share(NonZeroU8);
 
 impl Share {
+    /// All of it.
+    pub(super) const WHOLE: Self = Self(NonZeroU8::new(100).unwrap());
+
     /// So many percent, from 1 to 100.
     #[must_use]
     pub fn new(percent: u8) -> Option<Self> {

@@ -1,11 +1,11 @@
-//! Where bad signatures come from: a table of sources, bounded however many there
-//! are.
+//! Where bad signatures and connections that were cut off come from: a table of sources,
+//! bounded however many there are.
 //!
 //! It is a table of small sets, and a keyed hash says to which a source belongs, so
 //! that nobody can choose neighbours. In a set that is full, whoever owes least is
 //! forgotten for a newcomer. So many sources can push out one that owes a little, and
-//! give it that back; one that has spent its budget goes last. Only sources of bad
-//! signatures have a place: honest ones are never in the way.
+//! give it that back; one that has spent its budget goes last. Only sources that have done
+//! something have a place: honest ones are never in the way.
 
 use std::{
     fmt,
@@ -48,7 +48,7 @@ const LOW: u128 = 0xffff_ffff;
 /// The upper half of an IPv6 address.
 const NETWORK: u128 = !0 << 64;
 
-/// What the sources of bad signatures have left of their budgets.
+/// What sources have left of their budgets.
 pub(super) struct Sources {
     places: Box<[Place]>,
     hasher: RandomState,

@@ -6,13 +6,14 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
+use super::peer::{NOBODY, UNIX};
 use crate::{
     admission::{Caller, Peer},
     clock::Stopwatch,
     config::{Listener, Server},
     grpc::{self, Fault},
     http::{Fields, Malformed},
-    metrics::Outcome,
+    metrics::{Event, Outcome},
     requests::{Answered, Asking, Line},
     routes::{self, Decision, Reply, Route, Said},
     worker::Local,
@@ -28,6 +29,17 @@ pub struct Link<'c> {
 }
 
 impl<'c> Link<'c> {
+    /// The client has asked for so much in vain that its connection ends: whoever comes
+    /// from its address may have to wait for the next. A proxy that we trust need not, as
+    /// it may have been anybody behind it.
+    pub fn cut_off(&self) {
+        let Peer { address, listener, gate, .. } = self.peer;
+        self.local.app.metrics.note(Event::CutOff);
+        if ![UNIX, NOBODY].contains(&address) && !self.local.app.server().listeners[listener].proxies.trust(address) {
+            gate.cut_off(address);
+        }
+    }
+
     /// What answers say about the same server over HTTP/3, if it speaks that
     /// (RFC 7838 section 3).
     #[must_use]

@@ -31,7 +31,7 @@ use self::{
 };
 pub use self::{settings::Keys, steering::bind_all};
 use super::http3;
-use crate::{clock, worker::Local};
+use crate::{clock, metrics::Event, worker::Local};
 
 /// The endpoint of one thread at one address.
 pub struct Endpoint {
@@ -144,6 +144,11 @@ impl Endpoint {
             }
             let transmit = self.shared.endpoint.borrow_mut().refuse(incoming, &mut answer);
             return self.shared.respond(&transmit, &answer);
+        }
+        if !local.gate.wait(incoming.remote_address().ip()).is_zero() {
+            metrics.note(Event::HeldUp);
+            // Its packet is lost, and it will send it again.
+            return self.shared.endpoint.borrow_mut().ignore(incoming);
         }
         let is_proven = incoming.remote_address_validated();
         if !is_proven && self.shared.unproven.get() >= self.retry_above {

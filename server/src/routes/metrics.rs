@@ -137,6 +137,12 @@ impl Scrape {
             (Event::Remembered, "remembered_verifications", "Tokens verified from the cache"),
             (Event::Cold, "cold_verifications", "Signatures checked"),
             (Event::SourceForgotten, "sources_forgotten", "Sources of bad signatures that had no room beside others"),
+            (Event::CutOff, "connections_cut_off", "Connections that ended since they asked for too much in vain"),
+            (
+                Event::HeldUp,
+                "connections_held_up",
+                "New connections that had to wait since others from their address were cut off",
+            ),
         ] {
             let counter = ConstCounter::new(metrics.noted(event));
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

@@ -22,9 +22,13 @@ fn proxy(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     [SIGNATURE, &[command, family], &u16::try_from(rest.len()).unwrap().to_be_bytes(), rest].concat()
 }
 
-/// From 198.51.100.7.
+/// A connection from this address.
+pub(crate) fn proxied([a, b, c, d]: [u8; 4]) -> Vec<u8> {
+    proxy(0x21, 0x11, &[a, b, c, d, 10, 0, 0, 1, 0, 80, 1, 187])
+}
+
 fn from_client() -> Vec<u8> {
-    proxy(0x21, 0x11, &[198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187])
+    proxied([198, 51, 100, 7])
 }
 
 fn serve<'s>(sandbox: &'s Sandbox, listen: &str) -> Server<'s> {

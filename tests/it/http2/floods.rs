@@ -1,4 +1,5 @@
 use std::{
+    io::{Read, Write},
     net::{Shutdown, TcpStream},
     thread,
     time::Duration,
@@ -10,7 +11,10 @@ use countersign_tests::{
 };
 
 use super::{end, fields, question, serve, served, told_to_go, unharmed, verify};
-use crate::{given, hardening::kilobytes};
+use crate::{
+    given,
+    hardening::{kilobytes, proxied},
+};
 
 /// What a flood may make the server grow by, in KiB.
 const MOST: u64 = 32 * 1024;
@@ -199,4 +203,53 @@ fn bodies_that_nobody_reads_yet_have_bounds() {
     let after = kilobytes(&server, "VmHWM");
     assert!(after < before + CONNECTIONS * MOST, "{before} KiB grew to {after} KiB");
     unharmed(&server);
+}
+
+/// Takes back more than is listened to, and is told to go.
+#[track_caller]
+fn is_cut_off<S: Read + Write>(mut raw: Raw<S>) {
+    raw.send(&streams(0, 256).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect::<Vec<_>>());
+    told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
+}
+
+fn held_up(server: &Server<'_>) -> u64 {
+    server.metric("countersign_connections_held_up_total")
+}
+
+#[test]
+fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1");
+    let from = |last: u8| {
+        let stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut raw = Raw::over(stream);
+        raw.send_raw(&proxied([198, 51, 100, last]));
+        raw.begin(&[]);
+        raw
+    };
+    let mut early = from(1);
+    served(&mut early, 1);
+    let count = (1..=60).find(|_| {
+        is_cut_off(from(1));
+        held_up(&server) > 0
+    });
+    assert!(count.is_some_and(|count| count > 10), "ten are free: {count:?}");
+    assert_eq!(server.metric("countersign_connections_cut_off_total"), count.unwrap());
+    let before = held_up(&server);
+    served(&mut from(2), 1);
+    served(&mut early, 3);
+    assert_eq!(held_up(&server), before, "others, and what was there before, do not wait");
+    // Nor is anybody from there turned away.
+    served(&mut from(1), 1);
+}
+
+#[test]
+fn a_proxy_that_is_trusted_waits_for_nobody() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "trusted_proxies=127.0.0.1");
+    for _ in 0..20 {
+        is_cut_off(Raw::open(server.address, &[]));
+    }
+    assert_eq!((server.metric("countersign_connections_cut_off_total"), held_up(&server)), (20, 0));
 }

@@ -3,7 +3,7 @@
 
 use countersign_tests::{
     binary::{NO_BUDGETS, Server},
-    quic::{frame, headers, integer, request},
+    quic::{Client, frame, headers, integer, request},
 };
 use quinn::VarInt;
 
@@ -88,22 +88,43 @@ fn who_takes_back_what_it_asks_is_soon_not_listened_to() {
     assert_eq!(other.ask(&question()).unwrap().status, 200);
     let before = memory(&server);
     for _ in 0..4 {
-        let client = given.connect(&server);
-        let question = question();
-        let closed = client.wait(async {
-            for _ in 0..100_000 {
-                let Ok((mut send, mut receive)) = client.connection.open_bi().await else { break };
-                let _closed = send.write_all(&question).await;
-                let _closed = send.reset(VarInt::from_u32(REQUEST_CANCELLED));
-                let _closed = receive.stop(VarInt::from_u32(REQUEST_CANCELLED));
-            }
-            client.connection.close_reason()
-        });
-        assert!(closed.is_some(), "it was let go on");
-        assert_eq!(client.closed(), EXCESSIVE_LOAD);
-        assert_eq!(other.ask(&question).unwrap().status, 200);
+        is_cut_off(&given.connect(&server));
+        assert_eq!(other.ask(&question()).unwrap().status, 200);
     }
     assert!(memory(&server) < before + 16 * 1024, "{} KiB, {before} before", memory(&server));
+}
+
+/// Takes back what it asks, until it is not listened to.
+#[track_caller]
+fn is_cut_off(client: &Client) {
+    let question = question();
+    let closed = client.wait(async {
+        for _ in 0..100_000 {
+            let Ok((mut send, mut receive)) = client.connection.open_bi().await else { break };
+            let _closed = send.write_all(&question).await;
+            let _closed = send.reset(VarInt::from_u32(REQUEST_CANCELLED));
+            let _closed = receive.stop(VarInt::from_u32(REQUEST_CANCELLED));
+        }
+        client.connection.close_reason()
+    });
+    assert!(closed.is_some(), "it was let go on");
+    assert_eq!(client.closed(), EXCESSIVE_LOAD);
+}
+
+#[test]
+fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
+    let given = Given::new();
+    let server = given.serve(NO_BUDGETS);
+    let other = given.connect(&server);
+    let held_up = || server.metric("countersign_connections_held_up_total");
+    let count = (1..=60).find(|_| {
+        is_cut_off(&given.connect(&server));
+        held_up() > 0
+    });
+    assert!(count.is_some_and(|count| count > 10), "ten are free: {count:?}");
+    assert_eq!(server.metric("countersign_connections_cut_off_total"), count.unwrap());
+    assert_eq!(other.ask(&question()).unwrap().status, 200, "what was there before does not wait");
+    assert_eq!(given.connect(&server).ask(&question()).unwrap().status, 200, "nobody is turned away");
 }
 
 #[test]

@@ -275,6 +275,9 @@ impl<'c> Session<'c> {
     /// Ends the connection.
     pub(super) fn fail(&mut self, fault: Fault) {
         tracing::debug!(client = %self.link.peer.address, code = ?fault.code, "HTTP/2: {}", fault.reason);
+        if fault.code == Code::EnhanceYourCalm {
+            self.link.cut_off();
+        }
         let last = if let Going::Left(last) = self.state { last } else { self.last };
         frame::goaway(&mut self.outgoing.bytes, last, fault);
         self.state = Going::Failed;

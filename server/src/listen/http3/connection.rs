@@ -411,6 +411,13 @@ impl<'c> Connection<'c> {
     }
 
     fn close(&mut self, fault: Fault) {
+        // Of what came together, more than one thing may be too much.
+        if self.state == State::Closed {
+            return;
+        }
+        if fault.code == Code::ExcessiveLoad {
+            self.link.cut_off();
+        }
         let reason = Bytes::from_static(fault.reason.as_bytes());
         self.driver.connection.close(clock::instant(), number(fault.code), reason);
         self.end();

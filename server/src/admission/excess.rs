@@ -1,0 +1,65 @@
+//! Whose connections had to be cut off, since they asked for so much in vain.
+//!
+//! One that is cut off comes back at once, and may do as much again: what it costs to
+//! shake hands with it, and all that a connection may do before it is one too many. So
+//! an address that was cut off more than a few times waits for its next connections. It
+//! is never turned away, as others may be behind the same address, who would pay for it.
+
+use std::time::Duration;
+
+use super::{
+    bucket::{Bucket, Nanos, Share},
+    source::{Source, Sources},
+};
+
+/// Of the time in which a bucket fills, what a connection that was cut off takes: ten are
+/// free, and after that there are five a second.
+const COST: Nanos = 200_000_000;
+/// How many sources are known. There are fewer of them than of bad signatures, as each
+/// has shaken hands from where it says it is.
+const SOURCES: usize = 1024;
+
+/// What the sources of such connections have left.
+pub(super) struct Excess(Sources);
+
+impl Excess {
+    pub(super) fn new() -> Self {
+        Self(Sources::new(SOURCES))
+    }
+
+    /// A connection of this source was cut off.
+    pub(super) fn charge(&mut self, source: Source, now: Nanos) {
+        self.0.charge(source, Share::WHOLE, COST, now);
+    }
+
+    /// How long its next connection waits.
+    pub(super) fn wait(&self, source: Source, now: Nanos) -> Duration {
+        Duration::from_nanos(Bucket::wait(self.0.get(source), now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+
+    #[test]
+    fn ten_connections_are_free_and_then_there_are_five_a_second() {
+        let (mut excess, source) = (Excess::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
+        for _ in 0..10 {
+            assert_eq!(excess.wait(source, 0), Duration::ZERO);
+            excess.charge(source, 0);
+        }
+        let mut now = 0;
+        for _ in 0..10 {
+            excess.charge(source, now);
+            assert_eq!(excess.wait(source, now), Duration::from_millis(200));
+            now += 200 * MS;
+            assert_eq!(excess.wait(source, now), Duration::ZERO);
+        }
+        assert_eq!(excess.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now), Duration::ZERO, "others are others");
+    }
+}
