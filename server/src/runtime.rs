@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     app::App,
-    config::{Place, Serves},
+    config::{Place, Protocols, Serves},
     crew::{self, Crew, runtime},
     keysource,
     listen::{
@@ -39,6 +39,8 @@ pub struct BoundListener {
     pub places: Vec<Place>,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// What is spoken there.
+    pub protocols: Protocols,
 }
 
 /// How many threads serve requests.
@@ -203,8 +205,12 @@ fn bound(app: &App, acceptors: &[(usize, Acceptor)]) -> Bound {
         BoundListener {
             name: listener.name.clone(),
             serves: listener.serves,
-            places: own.map(|(_, acceptor)| acceptor.place().clone()).collect(),
+            places: match listener.protocols.use_tcp() {
+                true => own.map(|(_, acceptor)| acceptor.place().clone()).collect(),
+                false => listener.places.clone(),
+            },
             scheme: listener.scheme(),
+            protocols: listener.protocols,
         }
     });
     Bound(bound.collect())

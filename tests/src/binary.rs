@@ -222,22 +222,24 @@ impl Sandbox {
     fn wait_for(&self, mut command: Command) -> Server<'_> {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut announced = Vec::new();
         let mut address_after = |word: &str| {
-            let mut seen = String::new();
             while let Some(Ok(line)) = lines.next() {
+                announced.push(line.clone());
                 if let Some(rest) = line.trim().strip_prefix(word) {
-                    let address = rest.trim().split("//").nth(1).unwrap().trim_end_matches("/metrics");
+                    // What is spoken there may stand behind it.
+                    let url = rest.split_whitespace().next().unwrap();
+                    let address = url.split("//").nth(1).unwrap().trim_end_matches("/metrics");
                     return address.parse().unwrap();
                 }
-                seen.push_str(&line);
             }
-            panic!("the server did not start: {seen} {}", std::fs::read_to_string(self.path().join("log")).unwrap())
+            panic!("the server did not start: {announced:?} {}", std::fs::read_to_string(self.path().join("log")).unwrap())
         };
         let (address, metrics): (SocketAddr, SocketAddr) = (address_after("requests"), address_after("metrics"));
         // The rest of what it prints is read too, or it would block on a full pipe.
         let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         let client = self.protocol.map(|protocol| Mutex::new(Client::new(protocol, address, &certificates::ours().0)));
-        Server { sandbox: self, child, address, metrics, client, rest: Some(rest) }
+        Server { sandbox: self, child, address, metrics, client, announced, rest: Some(rest) }
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
@@ -266,6 +268,8 @@ pub struct Server<'s> {
     pub metrics: SocketAddr,
     /// Asks the main listener, if the sandbox says how.
     client: Option<Mutex<Client>>,
+    /// What it has printed until it told where its metrics are.
+    pub announced: Vec<String>,
     rest: Option<std::thread::JoinHandle<Vec<String>>>,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     app::App,
     cli::ServeArgs,
     clock,
-    config::{ClientType, Config, Serves},
+    config::{ClientType, Config, Protocols, Serves},
     issue::{self, Lifetime, TokenRequest},
     reload::Watched,
     revocation::Desk,
@@ -108,6 +108,14 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
     issue::sign(section, &request, clock::now()).map_err(Failure::work)
 }
 
+/// What is spoken at a place, where it is not what everybody expects there.
+fn spoken(protocols: Protocols) -> String {
+    match protocols {
+        Protocols::HTTP1 => String::new(),
+        _ => format!(" ({})", protocols.names().join(", ")),
+    }
+}
+
 fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
@@ -115,7 +123,7 @@ fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io:
             let url = place.url(listener.scheme);
             match listener.serves {
                 Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
-                Serves::Everything | Serves::Auth => print(format_args!("  requests  {url}"))?,
+                Serves::Everything | Serves::Auth => print(format_args!("  requests  {url}{}", spoken(listener.protocols)))?,
             }
         }
     }

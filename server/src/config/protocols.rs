@@ -29,6 +29,13 @@ impl Protocols {
         Self { http2: has_tls, ..Self::HTTP1 }
     }
 
+    /// Their names.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        let speaks = [self.http1, self.http2, self.http3];
+        NAMES.into_iter().zip(speaks).filter(|(_, speaks)| *speaks).map(|(name, _)| name).collect()
+    }
+
     /// Whether it listens over TCP.
     #[must_use]
     pub const fn use_tcp(self) -> bool {

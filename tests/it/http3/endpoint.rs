@@ -89,6 +89,16 @@ fn a_node_that_takes_over_ends_connections_that_it_does_not_know() {
 }
 
 #[test]
+fn a_listener_without_tcp_is_told_of_with_what_is_spoken_there() {
+    let given = Given::new();
+    let address = free_address();
+    let listener = format!("[listener_h3]\nbind={address}\nprotocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n");
+    let server = given.sandbox.serve(&format!("{}{listener}", crate::given::SIGNING));
+    let line = format!("  requests  https://{address} (h3)");
+    assert!(server.announced.contains(&line), "{:?}", server.announced);
+}
+
+#[test]
 fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let given = Given::new();
     let server = given.serve("");
