@@ -131,13 +131,14 @@ fn latency(token: &str) -> Result<(), Box<dyn Error>> {
         beside.push(percentile(while_users_log_in(|| questions(token))?));
     }
     let ratios = |others: &[f64]| beside.iter().zip(others).map(|(one, other)| one / other).collect();
-    report("p99 of /auth beside logins / beside a loop", ratios(&busy), &format!("; {}", quantiles(busy)));
-    report("p99 of /auth beside logins / without", ratios(&idle), &format!("; {}", quantiles(idle)));
-    println!("p99 of /auth beside logins: {}", quantiles(beside));
+    let details = |others: &[f64]| format!("; {} / {}", quantiles(&beside), quantiles(others));
+    report("p99 of /auth beside logins / beside a loop", ratios(&busy), &details(&busy));
+    report("p99 of /auth beside logins / without", ratios(&idle), &details(&idle));
     Ok(())
 }
 
-fn quantiles(mut seconds: Vec<f64>) -> String {
+fn quantiles(seconds: &[f64]) -> String {
+    let mut seconds = seconds.to_vec();
     seconds.sort_by(f64::total_cmp);
     let [low, median, high] = [1, 2, 3].map(|quarter| seconds[LATENCY_ROUNDS * quarter / 4] * 1e6);
     format!("{median:.0} us ({low:.0} to {high:.0})")
