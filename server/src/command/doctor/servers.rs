@@ -30,7 +30,8 @@ impl Servers {
     /// The servers of the database that is configured, if it is the configuration of one.
     pub(super) fn of(place: &Place, config: &Config) -> Result<Option<Self>, Failure> {
         let is_named = config.database.is_configured;
-        if !is_named && !(config.server.auth && !config.issuers.is_empty()) {
+        let is_servers = config.server.auth && !config.issuers.is_empty();
+        if !is_named && !is_servers {
             return Ok(None);
         }
         let store = match place.store(config) {
