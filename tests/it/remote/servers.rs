@@ -47,6 +47,9 @@ fn servers_of_one_database_are_compared() {
     let alike = "  OK     2 servers on this database run the same issuers and signing key";
     let (lines, code) = told(&one, &same, 2, &[alike, &address(&one), &address(&other)]);
     assert!(code == 0 && !lines.contains("WRONG"), "{lines}");
+    let edited = same.replace("client_types=agent,compiler,api", "client_types=agent,compiler");
+    let here = "WRONG  [auth_jwt_default] is configured here otherwise than the servers run it";
+    assert_eq!(told(&one, &edited, 2, &[alike, here]).1, 1);
 
     assert!(other.stop("TERM").0.success());
     let (lines, code) = told(&one, &same, 1, &[&address(&one)]);

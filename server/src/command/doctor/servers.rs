@@ -66,11 +66,17 @@ impl Servers {
             return self.tell_of_none(is_one_reached, report);
         }
         let differences = differences(&servers, &self.own);
-        if differences.is_empty() {
-            report.ok(&match servers.len() {
-                1 => "1 server on this database runs the issuers and signing key configured here".into(),
-                count => format!("{count} servers on this database run the same issuers and signing key"),
-            })?;
+        match servers.len() {
+            1 if self.own.sections.is_empty() => report.ok("1 server runs on this database")?,
+            1 if differences.is_empty() => {
+                report.ok("1 server on this database runs the issuers and signing key configured here")?;
+            }
+            1 => {}
+            // Whatever is configured here.
+            count if self::differences(&servers, &Fingerprints::default()).is_empty() => {
+                report.ok(&format!("{count} servers on this database run the same issuers and signing key"))?;
+            }
+            _ => {}
         }
         for Difference { text, help } in &differences {
             report.wrong(text, help)?;
