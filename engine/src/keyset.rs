@@ -46,6 +46,13 @@ pub enum KeyMaterial<'k> {
 pub struct KeyIdentity([u8; 32]);
 
 impl KeyIdentity {
+    /// The digest: SHA-256. That of a secret is as secret as the secret, which could be
+    /// guessed by it if somebody thought it up.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The digest in words, as a note keeps it.
     pub(crate) fn words(self) -> [u64; 4] {
         let mut words = [0; 4];

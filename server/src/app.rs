@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     revocation::{Desk, Entry, RevokeFault, record::Record},
     surface::Refusal,
+    upkeep::Upkeep,
     users::Users,
 };
 
@@ -38,6 +39,8 @@ pub struct App {
     pub(crate) database: Database,
     /// Users of our own, where there is a database for them.
     pub users: Option<Users>,
+    /// What is done for that database.
+    pub(crate) upkeep: Upkeep,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is said of each listener over HTTP/3, once they are bound.
@@ -56,6 +59,7 @@ impl App {
             database: config.database,
             revocations,
             users,
+            upkeep: Upkeep::default(),
             server: ArcSwap::from_pointee(config.server),
             stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),

@@ -2,11 +2,12 @@
 
 use std::{fmt, io};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{error::Unspecified, hmac, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::UnixTime;
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
+use uuid::{Builder, Uuid};
 
 use crate::{
     config::{ClientType, IssuerSection, KeySource},
@@ -112,6 +113,16 @@ pub fn sign(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> R
     let signing_input = format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
     Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
+}
+
+/// An id that nothing else has.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub fn random_uuid() -> Result<Uuid, Unspecified> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes)?;
+    Ok(Builder::from_random_bytes(bytes).into_uuid())
 }
 
 /// The claims, in the one order that makes idempotent tokens reproducible.

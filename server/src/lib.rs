@@ -24,6 +24,8 @@ pub mod keysource;
 pub mod revocation;
 pub mod users;
 pub mod store;
+pub mod fingerprint;
+pub mod upkeep;
 pub mod metrics;
 pub mod requests;
 pub mod telemetry;

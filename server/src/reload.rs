@@ -82,7 +82,7 @@ pub fn spawn(app: &Arc<App>, mut watched: Watched, told: Receiver<()>) -> io::Re
 }
 
 impl Watched {
-    fn look(&mut self, app: &App, is_told: bool) {
+    fn look(&mut self, app: &Arc<App>, is_told: bool) {
         let now = self.seen.again(&self.origin.files());
         // What is being written, or is gone for the moment, is waited for.
         let is_settled = now.is_settled();
@@ -102,11 +102,12 @@ impl Watched {
     }
 
     /// Reads the configuration and takes it over, or says what is wrong with it, once.
-    fn reload(&mut self, app: &App) {
+    fn reload(&mut self, app: &Arc<App>) {
         let taken = self.origin.load().and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
         let mistake = match taken {
             Ok(waiting) => {
                 tell_success(app, &waiting);
+                app.upkeep.go_on(app);
                 None
             }
             Err(problems) => Some(problems),

@@ -1,10 +1,13 @@
 //! From the start to the end: sockets, the crew that serves what they accept, and
 //! signals.
 
-use std::{io, rc::Rc, sync::Arc, thread};
+use std::{io, rc::Rc, sync::Arc, thread, time::Duration};
 
 use http::HeaderValue;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    system::uname,
+};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -89,7 +92,9 @@ async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: 
     let local = Rc::new(Local::new(Arc::clone(app)));
     let crew = Rc::new(Crew::start(Rc::clone(&local), threads)?);
     crew.receive(bind_datagrams(app, &acceptors, threads)?);
-    listening(&bound(app, &acceptors));
+    let bound = bound(app, &acceptors);
+    listening(&bound);
+    app.upkeep.begin(app, name(&bound));
     reload::notify(&[NotifyState::Ready]);
 
     let looking_after = Rc::clone(&crew);
@@ -110,14 +115,22 @@ async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: 
     told_to_stop(&mut terminate, &mut interrupt).await;
     tracing::info!("stopping: connections get {} s to finish", local.patience.drain.as_secs());
     app.stop();
+    let left = app.upkeep.leave();
     reload::notify(&[NotifyState::Stopping]);
     accepting.iter().for_each(AbortHandle::abort);
     tokio::select! {
         () = crew.drain() => {}
         () = told_to_stop(&mut terminate, &mut interrupt) => tracing::warn!("told twice: what is open is cut off"),
     }
+    // Mostly it is done by now, and without a database nobody waits for it.
+    if let Some(left) = left {
+        let _unavailable = left.recv_timeout(FAREWELL);
+    }
     Ok(())
 }
+
+/// How long the database has to forget this server, when all connections are closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Metrics and probes are asked for rarely, and not quickly answered: this is not for
 /// the workers, nor do those who ask count among the connections that are limited.
@@ -196,6 +209,15 @@ fn bind_datagrams(app: &App, acceptors: &[(usize, Acceptor)], threads: usize) ->
     }
     app.set_alternatives(alternatives.into_iter().map(Option::flatten).collect());
     Ok(places)
+}
+
+/// What operators know this server by: the machine, and where it listens first.
+fn name(bound: &Bound) -> String {
+    let host = uname().nodename().to_string_lossy().into_owned();
+    match bound.0.first().and_then(|main| main.places.first()) {
+        Some(place) => format!("{host} ({place})"),
+        None => host,
+    }
 }
 
 fn bound(app: &App, acceptors: &[(usize, Acceptor)]) -> Bound {

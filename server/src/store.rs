@@ -13,6 +13,7 @@ mod migrations;
 mod notices;
 pub mod revocations;
 pub mod roles;
+pub mod servers;
 pub mod tokens;
 pub mod users;
 
@@ -151,6 +152,12 @@ impl Store {
     #[must_use]
     pub fn place(&self) -> &str {
         &self.0.place
+    }
+
+    /// Whether anything can be in it: where it is a file, that has to be there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.0.file.as_ref().is_none_or(|file| file.exists())
     }
 
     /// Opens it, and brings its schema up to date if it may.

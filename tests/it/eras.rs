@@ -58,6 +58,18 @@ fn the_web_console_is_told_where_to_log_in() {
 }
 
 #[test]
+fn entra_id_may_have_another_audience_than_the_guide() {
+    let sandbox = Sandbox::new();
+    let hint = "if its tokens have the bare client id as aud (3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77; ";
+    assert_eq!(check(&sandbox, &[SIGNING, blocks::ENTRA]).text().matches(hint).count(), 1);
+    let bare = blocks::ENTRA.replace("audience=api://", "audience=");
+    let version_1 = blocks::ENTRA.replacen(blocks::ENTRA_ISSUERS[0], blocks::ENTRA_ISSUERS[1], 1);
+    for text in [&*bare, &version_1, blocks::KEYCLOAK] {
+        assert!(!check(&sandbox, &[SIGNING, text]).text().contains("bare client id"), "{text}");
+    }
+}
+
+#[test]
 fn keycloaks_own_form_is_understood_and_the_line_to_write_is_told() {
     let sandbox = Sandbox::new();
     let output = check(&sandbox, &[SIGNING, blocks::LEGACY_KEYCLOAK]);

@@ -4,6 +4,8 @@ mod client_config;
 mod doctor;
 /// The same commands with a real server.
 mod real;
+/// `countersign doctor` and the servers of one database.
+mod servers;
 /// `countersign setup`.
 mod setup;
 

@@ -2,11 +2,13 @@ use std::collections::BTreeMap;
 
 use countersign_engine::{Revocation, Revoked, UnixTime};
 use countersign_server::{
+    fingerprint::{Fingerprint, Fingerprints},
     revocation::RevocationStore as _,
     store::{
         Store, StoreFault,
         environments::{Deletion, Environment},
         revocations::Ledger,
+        servers::ServerRun,
         tokens::IssuedToken,
         users::User,
     },
@@ -46,6 +48,8 @@ over_every_store!(
     a_ledger_is_rewritten_without_what_is_over,
     what_became_one_revocation_outlives_its_rows,
     what_was_kept_elsewhere_before_is_read_once,
+    servers_are_listed_while_they_are_seen,
+    a_server_that_is_started_again_is_there_once,
 );
 
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
@@ -257,6 +261,63 @@ fn what_was_kept_elsewhere_before_is_read_once(open: &dyn Fn() -> Store) {
     let mut ledger = Ledger::new(open(), vec![revocation("old", None)]);
     assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
+}
+
+/// A server that was started at 100, and was last seen at this moment.
+fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
+    let digest = |text: &str| Fingerprint::new(text.to_owned());
+    let sections = [("auth_jwt_\"a\"", "1"), ("auth_jwt_b", "2")].map(|(section, text)| (section.to_owned(), digest(text)));
+    ServerRun {
+        id: id.into(),
+        name: name.into(),
+        version: "0.1.0".into(),
+        started_at: UnixTime(100),
+        seen_at: UnixTime(seen_at),
+        fingerprints: Fingerprints { sections: sections.into(), signing_key: Some(digest("3")) },
+    }
+}
+
+fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
+    let (store, other) = (open(), open());
+    let listed = |at: u64| {
+        let servers = wait(&other, other.servers_seen_after(UnixTime(at - 120))).unwrap();
+        servers.into_iter().map(|server| server.id).collect::<Vec<_>>()
+    };
+    wait(&store, async {
+        for one in [server("1", "b", 1000), server("2", "a", 1000), server("3", "c", 1030)] {
+            store.note_server(one).await.unwrap();
+        }
+    });
+    assert_eq!(listed(1031), ["2", "1", "3"], "by name");
+    let all = wait(&other, other.servers_seen_after(UnixTime(1000))).unwrap();
+    assert_eq!(all, [server("3", "c", 1030)], "as it was written");
+    // Killed, it says nothing any more, while another goes on with other keys.
+    let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
+    let next = ServerRun { fingerprints: changed.clone(), ..server("2", "a", 1100) };
+    wait(&store, store.note_server(next)).unwrap();
+    assert_eq!((listed(1119), listed(1120)), (vec!["2".to_owned(), "1".into(), "3".into()], vec!["2".into(), "3".into()]));
+    assert_eq!(wait(&other, other.servers_seen_after(UnixTime(1099))).unwrap()[0].fingerprints, changed);
+    assert_eq!(wait(&store, store.forget_servers(UnixTime(1000))), Ok(1));
+    assert_eq!(listed(1031), ["2", "3"]);
+    assert_eq!((wait(&store, store.forget_server("3")), wait(&store, store.forget_server("3"))), (Ok(true), Ok(false)));
+    assert_eq!(listed(1031), ["2"]);
+}
+
+fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
+    let store = open();
+    let listed = || {
+        let servers = wait(&store, store.servers_seen_after(UnixTime(0))).unwrap();
+        servers.into_iter().map(|server| server.id).collect::<Vec<_>>()
+    };
+    wait(&store, async {
+        for one in [server("1", "a", 990), ServerRun { started_at: UnixTime(995), ..server("2", "a", 1000) }] {
+            store.note_server(one).await.unwrap();
+        }
+    });
+    assert_eq!(listed(), ["2"]);
+    // Two of one name, on different machines.
+    wait(&store, store.note_server(server("1", "a", 1010))).unwrap();
+    assert_eq!(listed(), ["1", "2"]);
 }
 
 #[test]

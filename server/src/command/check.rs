@@ -28,6 +28,7 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     }
     for section in &config.issuers {
         print(format_args!("  [{}] {}", section.section(), describe(section)))?;
+        hint_at_audience(section)?;
         warn_of_file(section)?;
     }
     if server.api_clients.is_empty() {
@@ -100,6 +101,18 @@ fn describe_clients(clients: &Clients) -> io::Result<()> {
         ),
     };
     print(format_args!("    {demand} client certificates by the authorities in {}; {revoked}", authorities.file.display()))
+}
+
+/// Version 2 of Entra ID may put the bare client id into `aud`, as the application is
+/// registered. No warning, as the guide has it so, and it works where it is registered so.
+fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
+    let (issuer, audience) = (&section.issuer.name, &section.issuer.rules.audience);
+    let is_version_2 =
+        issuer.starts_with("https://login.microsoftonline.com/") && issuer.trim_end_matches('/').ends_with("/v2.0");
+    let Some(client_id) = audience.strip_prefix("api://").filter(|_| is_version_2) else { return Ok(()) };
+    print(format_args!(
+        "    if its tokens have the bare client id as aud ({client_id}; countersign token inspect shows it), write that as audience"
+    ))
 }
 
 /// A file can be looked at now. One that is not there yet is no mistake: the server

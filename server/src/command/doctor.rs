@@ -1,5 +1,8 @@
 //! `countersign doctor`: whether clients reach the server as they are configured, and
-//! whether their tokens are good for what they are for.
+//! whether their tokens are good for what they are for; and whether the servers of one
+//! database accept the same.
+
+mod servers;
 
 use std::io;
 
@@ -20,12 +23,16 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
     surface::inmanta::CLIENT_TYPES_CLAIM,
 };
+use servers::Servers;
 
 /// A token that lives no longer than this, in seconds, is to be renewed now.
 const SOON: u64 = 24 * 3600;
 
 pub(super) fn run(place: &Place) -> Result<(), Failure> {
-    let config = place.load_client()?;
+    let mut config = place.load_client()?;
+    // Whoever looks changes nothing.
+    config.database.migrates = false;
+    let servers = Servers::of(place, &config)?;
     let mut transports: Vec<_> = config.transports.written().cloned().collect();
     if transports.is_empty() {
         // What the command line does without one.
@@ -41,16 +48,20 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
             Some(app)
         }
     };
-    let mut report = Report { wrong: 0 };
+    let (mut report, mut is_one_reached) = (Report { wrong: 0 }, false);
     for transport in transports {
         print(format_args!("[{}] {}", transport.section, transport.origin()))?;
         if let Some(token) = &transport.token {
             check_token(token, transport.client_type, issuers.as_deref(), &mut report)?;
         }
         let works = check_server(&transport, &mut report)?;
+        is_one_reached |= works;
         if let (true, Some(signer)) = (works, &signer) {
             check_signing_key(&transport, signer, &mut report)?;
         }
+    }
+    if let Some(servers) = servers {
+        servers.check(is_one_reached, &mut report)?;
     }
     match report.wrong {
         0 => Ok(()),

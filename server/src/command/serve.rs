@@ -10,7 +10,6 @@ use crate::{
     config::{ClientType, Config, Protocols, Serves},
     issue::{self, Lifetime, TokenRequest},
     reload::Watched,
-    revocation::Desk,
     runtime::{self, Bound},
     state,
     store::{StoreFault, users::User},
@@ -30,7 +29,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
     let desk = place.desk(&config, Some(TIDY))?;
-    let users = users(place, &config, &desk)?;
+    let users = users(place, &config)?;
     let welcome = if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
     let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
@@ -42,7 +41,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
 
 /// The users of the database, if there is a place for one. One that cannot be reached now
 /// will be asked later; one that is not as it has to be is somebody's to mend.
-fn users(place: &Place, config: &Config, desk: &Desk) -> Result<Option<Users>, Failure> {
+fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
     let store = match place.store(config) {
         Ok(store) => store,
         Err(reason) => {
@@ -56,8 +55,6 @@ fn users(place: &Place, config: &Config, desk: &Desk) -> Result<Option<Users>, F
             Err(fault) => tracing::error!("{}: {fault}", store.place()),
             Ok(()) => {}
         }
-        store.when_others_revoke(desk.notice());
-        store.forget_expired_tokens(config.server.login.token_retention.into());
     }
     Ok(Some(Users::new(store, &config.server.login)?))
 }

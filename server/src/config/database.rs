@@ -14,7 +14,9 @@ pub struct Database {
     /// Which database it is.
     pub place: DatabasePlace,
     /// A way to it that keeps its sessions, where `url` goes through a pooler of
-    /// transactions: for notices of other nodes, and for changing the schema.
+    /// transactions: for notices of other nodes, and for changing the schema. It has to be
+    /// a direct connection. The pooler has to know prepared statements, as PgBouncer does
+    /// from 1.21 on with `max_prepared_statements` above 0.
     pub listen_url: Option<DatabaseUrl>,
     /// The most connections to it.
     pub connections: u32,

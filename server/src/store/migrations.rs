@@ -10,12 +10,26 @@ use sqlx::{
 use super::{Inner, Kind, StoreFault, make};
 
 /// Number, what it brings, and how, of each step.
-const STEPS: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "users",
-    include_str!("../../migrations/sqlite/0001_users.sql"),
-    include_str!("../../migrations/postgres/0001_users.sql"),
-)];
+const STEPS: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "users",
+        include_str!("../../migrations/sqlite/0001_users.sql"),
+        include_str!("../../migrations/postgres/0001_users.sql"),
+    ),
+    (
+        2,
+        "servers",
+        include_str!("../../migrations/sqlite/0002_servers.sql"),
+        include_str!("../../migrations/postgres/0002_servers.sql"),
+    ),
+    (
+        3,
+        "signers",
+        include_str!("../../migrations/sqlite/0003_signers.sql"),
+        include_str!("../../migrations/postgres/0003_signers.sql"),
+    ),
+];
 
 /// Where the steps are noted that were taken.
 const TABLE: &str = "countersign_migration";

@@ -1,6 +1,6 @@
 //! Users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_engine::UnixTime;
 use sqlx::Row as _;
@@ -134,6 +134,24 @@ impl Store {
     pub async fn end_sessions(&self, username: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
         let statement = "UPDATE countersign_user SET sessions_since = $1 WHERE username = $2";
         self.change_as_of(statement, sessions_since, [username.into()]).await
+    }
+
+    /// Notes that sessions may be signed in the name of an issuer from now on.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn note_signer(&self, issuer: &str) -> Result<(), StoreFault> {
+        let statement = "INSERT INTO countersign_signer (issuer) VALUES ($1) ON CONFLICT DO NOTHING";
+        self.change(statement, [issuer.into()]).await.map(drop)
+    }
+
+    /// The issuers in whose name sessions are, or were, signed.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn signers(&self) -> Result<BTreeSet<String>, StoreFault> {
+        let signers = "SELECT issuer FROM countersign_signer";
+        self.run(async move |pool| Ok(sqlx::query_scalar(signers).fetch_all(&pool).await?.into_iter().collect())).await
     }
 
     /// Replaces one hash of a password by another of the same password, unless it was

@@ -74,12 +74,20 @@ pub type Salt = [u8; SALT];
 /// # Errors
 /// There is not enough memory.
 pub fn hash(password: &str, salt: &Salt, memory: &mut Memory) -> Result<String, NoMemory> {
-    let params = Params::new(MEMORY, PASSES, LANES, Some(TAG)).map_err(|_| NoMemory)?;
-    let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let mut tag = [0; TAG];
-    memory.derive(&argon, normalized(password).as_bytes(), salt, &mut tag)?;
+    let tag = derive(normalized(password).as_bytes(), salt, memory)?;
     let (salt, tag) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag));
     Ok(format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}"))
+}
+
+/// The bytes that follow from a secret of any kind, at the cost of a password.
+///
+/// # Errors
+/// There is not enough memory.
+pub fn derive(secret: &[u8], salt: &Salt, memory: &mut Memory) -> Result<[u8; TAG], NoMemory> {
+    let params = Params::new(MEMORY, PASSES, LANES, Some(TAG)).map_err(|_| NoMemory)?;
+    let mut tag = [0; TAG];
+    memory.derive(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), secret, salt, &mut tag)?;
+    Ok(tag)
 }
 
 /// There is not enough memory to hash in.
@@ -208,10 +216,7 @@ mod tests {
         let stored = hash(decomposed, &[1; SALT], &mut Memory::default()).unwrap();
         assert_eq!((verified(composed, &stored), verified(decomposed, &stored)), (Match::Yes, Match::Yes));
         // As it was made before passwords were normalized.
-        let mut tag = [0; TAG];
-        let params = Params::new(MEMORY, PASSES, LANES, Some(TAG)).unwrap();
-        let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        Memory::default().derive(&argon, decomposed.as_bytes(), &[1; SALT], &mut tag).unwrap();
+        let tag = derive(decomposed.as_bytes(), &[1; SALT], &mut Memory::default()).unwrap();
         let (salt, tag) = (STANDARD_NO_PAD.encode([1; SALT]), STANDARD_NO_PAD.encode(tag));
         let old = format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}");
         assert_eq!((verified(composed, &old), verified(decomposed, &old)), (Match::No, Match::AsTyped));

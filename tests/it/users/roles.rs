@@ -78,6 +78,10 @@ fn a_session_says_the_roles_and_ends_when_one_is_lost(protocol: Protocol) {
     let session = Api::anonymous(&server).session("bob");
     let roles = json!({ ENVIRONMENT: ["noc", "operator"], OTHER: ["read-only"] });
     assert_eq!(claims(&session)["urn:inmanta:roles"], roles);
+    for place in [format!("environment={OTHER}&role=noc"), format!("environment={ENVIRONMENT}&role=read-only")] {
+        let none = root.ask(&format!("DELETE /role_assignment/bob?{place}"));
+        assert_eq!((none.status, server.auth(&session).status), (400, 200), "nothing is lost: {place}");
+    }
     done(&root.ask(&format!("DELETE /role_assignment/bob?environment={OTHER}&role=read-only")));
     assert_eq!(server.auth(&session).status, 401);
 }

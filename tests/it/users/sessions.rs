@@ -138,6 +138,26 @@ fn the_current_user_is_whose_session_it_is(protocol: Protocol) {
     refused(&Api::anonymous(&server).ask("GET /current_user"), 401, "Access to this resource is unauthorized");
 }
 
+#[test]
+fn sessions_of_before_another_section_signed_end_with_their_user() {
+    const OTHER: &str = "[auth_jwt_next]\nalgorithm=HS256\nsign=true\nclient_types=api\nissuer=https://next/\nexpire=0\n\
+                         key=eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM\n";
+    let sandbox = Sandbox::new();
+    let before = configuration(&in_file(&sandbox));
+    let server = sandbox.serve(&before);
+    Api::root(&server).add_user("bob");
+    let store = store(&sandbox);
+    eventually(|| store.block_on(store.signers()).unwrap().contains(given::ISSUER));
+    let session = Api::anonymous(&server).session("bob");
+    sandbox.replace("server.cfg", format!("{}{OTHER}", before.replace("sign=true", "sign=false")));
+    server.reload();
+    let next = Api::anonymous(&server).session("bob");
+    assert_eq!(claims(&next)["iss"], "https://next/");
+    assert_eq!((server.auth(&session).status, server.auth(&next).status), (200, 200));
+    done(&Api::root(&server).ask("DELETE /user/bob"));
+    assert_eq!((server.auth(&session).status, server.auth(&next).status), (401, 401));
+}
+
 /// After how many seconds to come again.
 #[track_caller]
 fn told_to_wait(response: &Response) -> u64 {

@@ -37,18 +37,32 @@ pub(super) async fn answer(context: &Context<'_>, asked: OfRoles) -> Result<Resp
             ))),
             Err(fault) => Err(fault.into()),
         },
-        OfRoles::Unassign { username, environment, role } => {
-            let was_assigned = store.unassign_role(&username, &environment, &role).await?;
-            let end = end_of_sessions(context);
-            // Also the second time: the first may have failed half-way.
-            if store.end_sessions(&username, end).await? {
-                end_sessions(context, &username, end).await?;
-            }
-            if !was_assigned {
-                let text = format!("Role {role} (environment={environment}) is not assigned to user {username}");
-                return Err(Fault::request(text));
-            }
-            Ok(done())
-        }
+        OfRoles::Unassign { username, environment, role } => unassign(context, &username, &environment, &role).await,
+    }
+}
+
+/// Takes a role from somebody who has it. A session must not outlive it: neither one that
+/// they have, nor one that is begun while this is done. They end first, so that the role is
+/// still there for whoever asks again if that fails.
+async fn unassign(context: &Context<'_>, username: &str, environment: &str, role: &str) -> Result<Response<Body>, Fault> {
+    let store = &context.users.store;
+    let roles = store.roles_of(username).await?;
+    let mut was_assigned = roles.get(environment).is_some_and(|roles| roles.iter().any(|one| one == role));
+    if was_assigned {
+        end_sessions_of(context, username).await?;
+        was_assigned = store.unassign_role(username, environment, role).await?;
+        end_sessions_of(context, username).await?;
+    }
+    match was_assigned {
+        true => Ok(done()),
+        false => Err(Fault::request(format!("Role {role} (environment={environment}) is not assigned to user {username}"))),
+    }
+}
+
+async fn end_sessions_of(context: &Context<'_>, username: &str) -> Result<(), Fault> {
+    let end = end_of_sessions(context);
+    match context.users.store.end_sessions(username, end).await? {
+        true => end_sessions(context, username, end).await,
+        false => Ok(()),
     }
 }

@@ -1,10 +1,9 @@
 //! Tokens for programs, and the registry of them.
 
-use aws_lc_rs::rand;
 use countersign_engine::UnixTime;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 use super::{
     Context, data,
@@ -115,7 +114,5 @@ fn shown_token(token: &IssuedToken) -> Value {
 }
 
 pub(super) fn random_uuid() -> Result<Uuid, Fault> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))?;
-    Ok(Builder::from_random_bytes(bytes).into_uuid())
+    issue::random_uuid().map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))
 }

@@ -1,6 +1,6 @@
 //! Users.
 
-use countersign_engine::UnixTime;
+use countersign_engine::{Rules, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
 
@@ -140,20 +140,31 @@ pub(super) fn end_of_sessions(context: &Context<'_>) -> UnixTime {
 }
 
 /// Revokes the sessions that a user has, everywhere: what they say of the user is true no
-/// longer. Those who verify do so whether the API asks for tokens or not.
+/// longer. Those who verify do so whether the API asks for tokens or not. Sessions that were
+/// begun before another section signed are accepted as long as theirs is configured.
 pub(super) async fn end_sessions(context: &Context<'_>, username: &str, end: UnixTime) -> Result<(), Fault> {
-    let Some(section) = signer(context.server) else { return Ok(()) };
-    let rules = &section.issuer.rules;
-    let record = Record {
-        issuer: Some(section.issuer.name.to_string()),
-        subject: Some(username.to_owned()),
-        issued_before: Some(end.0),
-        // How long sessions were to last when they were begun is not known any more.
-        until: rules.max_lifetime.map(|most| end.plus(most.into()).plus(rules.leeway.into()).0),
-        ..Record::default()
-    };
-    let revocation = record.meaning().map_err(Fault::Unavailable)?;
-    Ok(context.app.revocations.revoke(Entry::Proven(revocation)).await?)
+    let mut issuers = context.users.store.signers().await?;
+    issuers.extend(signer(context.server).map(|section| section.issuer.name.to_string()));
+    let sources = context.app.keys.all();
+    for issuer in issuers {
+        let source = sources.iter().find(|source| *source.section().issuer.name == *issuer);
+        let record = Record {
+            subject: Some(username.to_owned()),
+            issued_before: Some(end.0),
+            // How long sessions were to last when they were begun is not known any more.
+            until: source.and_then(|source| last_end(&source.section().issuer.rules, end)),
+            issuer: Some(issuer),
+            ..Record::default()
+        };
+        let revocation = record.meaning().map_err(Fault::Unavailable)?;
+        context.app.revocations.revoke(Entry::Proven(revocation)).await?;
+    }
+    Ok(())
+}
+
+/// When the last token has died that was issued before a moment, if any ever does.
+fn last_end(rules: &Rules, issued_before: UnixTime) -> Option<u64> {
+    rules.max_lifetime.map(|most| issued_before.plus(most.into()).plus(rules.leeway.into()).0)
 }
 
 fn no_such_user(username: &str) -> Fault {

@@ -1,0 +1,114 @@
+//! The servers that share the database: that they run, and what they accept.
+
+use std::collections::BTreeMap;
+
+use countersign_engine::UnixTime;
+use sqlx::{Row as _, any::AnyRow};
+
+use super::{Store, StoreFault, moment, unix_time};
+use crate::fingerprint::{Fingerprint, Fingerprints};
+
+/// A server, from its start to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerRun {
+    /// The id of this run, a UUID.
+    pub id: String,
+    /// What operators know the server by: its host and where it listens first.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// When it was started.
+    pub started_at: UnixTime,
+    /// When it last wrote this.
+    pub seen_at: UnixTime,
+    /// What it accepts and signs with.
+    pub fingerprints: Fingerprints,
+}
+
+impl Store {
+    /// Writes down that a server runs, in place of what it wrote before.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn note_server(&self, server: ServerRun) -> Result<(), StoreFault> {
+        let sections: BTreeMap<_, _> =
+            server.fingerprints.sections.iter().map(|(section, digest)| (section, digest.expose())).collect();
+        let sections = serde_json::to_string(&sections).map_err(|error| StoreFault::Unavailable(error.to_string()))?;
+        self.run(async move |pool| {
+            sqlx::query(
+                "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, sections = excluded.sections,
+                 signing_key = excluded.signing_key",
+            )
+            .bind(server.id)
+            .bind(server.name)
+            .bind(server.version)
+            .bind(moment(server.started_at))
+            .bind(moment(server.seen_at))
+            .bind(sections)
+            .bind(server.fingerprints.signing_key.map(|key| key.expose().to_owned()))
+            .execute(&pool)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The servers that were seen after a moment, by name. One that has been started again
+    /// is there once: nobody has seen it before that any more.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn servers_seen_after(&self, moment_before: UnixTime) -> Result<Vec<ServerRun>, StoreFault> {
+        self.run(async move |pool| {
+            let servers = sqlx::query(
+                "SELECT id, name, version, started_at, seen_at, sections, signing_key FROM countersign_server AS server
+                 WHERE seen_at > $1 AND NOT EXISTS (SELECT 1 FROM countersign_server AS later WHERE later.name = server.name
+                 AND later.id <> server.id AND later.started_at > server.seen_at)
+                 ORDER BY name, id",
+            );
+            let rows = servers.bind(moment(moment_before)).fetch_all(&pool).await?;
+            Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+        })
+        .await
+    }
+
+    /// Forgets a server that stops; says whether it was there.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn forget_server(&self, id: &str) -> Result<bool, StoreFault> {
+        self.change("DELETE FROM countersign_server WHERE id = $1", [id.into()]).await
+    }
+
+    /// Forgets the servers that were not seen after a moment: they ended without a word.
+    /// Says how many.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn forget_servers(&self, seen_by: UnixTime) -> Result<u64, StoreFault> {
+        self.run(async move |pool| {
+            let deleted = sqlx::query("DELETE FROM countersign_server WHERE seen_at <= $1").bind(moment(seen_by));
+            Ok(deleted.execute(&pool).await?.rows_affected())
+        })
+        .await
+    }
+}
+
+fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
+    let sections: BTreeMap<String, String> =
+        serde_json::from_str(row.try_get("sections")?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let signing_key: Option<String> = row.try_get("signing_key")?;
+    Ok(ServerRun {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        version: row.try_get("version")?,
+        started_at: unix_time(row.try_get("started_at")?),
+        seen_at: unix_time(row.try_get("seen_at")?),
+        fingerprints: Fingerprints {
+            sections: sections.into_iter().map(|(section, digest)| (section, Fingerprint::new(digest))).collect(),
+            signing_key: signing_key.map(Fingerprint::new),
+        },
+    })
+}
