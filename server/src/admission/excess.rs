@@ -15,6 +15,9 @@ use super::{
 /// Of the time in which a bucket fills, what a connection that was cut off takes: ten are
 /// free, and after that there are five a second.
 const COST: Nanos = 200_000_000;
+/// The longest wait, however many connections were cut off at once: less than clients and
+/// `head_timeout` have patience.
+const LONGEST: Duration = Duration::from_secs(5);
 /// How many sources are known. There are fewer of them than of bad signatures, as each
 /// has shaken hands from where it says it is.
 const SOURCES: usize = 1024;
@@ -29,7 +32,9 @@ impl Excess {
 
     /// A connection of this source was cut off.
     pub(super) fn charge(&mut self, source: Source, now: Nanos) {
-        self.0.charge(source, Share::WHOLE, COST, now);
+        if self.wait(source, now) < LONGEST {
+            self.0.charge(source, Share::WHOLE, COST, now);
+        }
     }
 
     /// How long its next connection waits.
@@ -45,6 +50,13 @@ mod tests {
     use super::*;
 
     const MS: Nanos = 1_000_000;
+
+    #[test]
+    fn nobody_waits_without_end() {
+        let (mut excess, source) = (Excess::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
+        (0..10_000).for_each(|_| excess.charge(source, 0));
+        assert_eq!(excess.wait(source, 0), LONGEST);
+    }
 
     #[test]
     fn ten_connections_are_free_and_then_there_are_five_a_second() {
