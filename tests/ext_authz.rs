@@ -128,6 +128,15 @@ fn a_refusal_takes_the_memory_of_that_by_auth_and_of_its_answer() {
     }
 }
 
+#[test]
+fn a_request_with_more_lines_than_any_has_is_refused_whatever_its_token() {
+    let authorization = format!("Bearer {}", token(HEADER, claims("")));
+    let lines = |others: usize| [vec![("x-other", "1"); others], vec![("authorization", authorization.as_str())]].concat();
+    assert_eq!(count_of(&question(&lines(1023))).2.status, 200);
+    let (_, _, told) = count_of(&question(&lines(1024)));
+    assert_eq!((told.status, told.removed.is_empty()), (431, true), "{told:?}");
+}
+
 /// Texts as they are met, and such as are not.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![".{0,12}", Just(String::new()), "[a-z-]{1,20}", Just("authorization".to_owned()), "x{120,300}"]

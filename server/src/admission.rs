@@ -16,7 +16,7 @@
 //! - *All state is of one worker*. Nothing is shared, locked or waited for; a source
 //!   whose connections are on several workers has its share of each.
 //! - *Connections that were cut off*, since they had asked for too much in vain, are
-//!   counted apart: an address with many of them waits for its next ones.
+//!   counted apart: the next ones of an address with many of them wait.
 //! - *As long as no budget is spent, nobody is looked up*: one comparison admits, and
 //!   a client's address is not even searched for in the headers.
 

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     admission::Peer,
     app::App,
+    config::Serves,
     listen::{
         accept::Accepted,
         exchange::Link,
@@ -242,15 +243,18 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
     let Accepted { socket, mut address } = accepted;
     let opened = async {
         let mut socket = Socket::new(socket, address == UNIX)?;
-        let (speaks_proxy_protocol, tls) = {
+        let (speaks_proxy_protocol, is_for_operators, tls) = {
             let server = local.app.server();
             let one = &server.listeners[listener];
-            (one.proxy_protocol && one.proxies.trust(address), one.tls.as_ref().map(|tls| tls.config()))
+            let is_for_operators = one.serves == Serves::Operations;
+            (one.proxy_protocol && one.proxies.trust(address), is_for_operators, one.tls.as_ref().map(|tls| tls.config()))
         };
         if speaks_proxy_protocol {
             address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);
         }
-        hold_up(local, address).await;
+        if !is_for_operators {
+            hold_up(local, watch, address).await;
+        }
         match tls {
             None => Ok(Stream::Plain(socket)),
             Some(tls) => TlsAcceptor::from(tls).accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))),
@@ -264,16 +268,14 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
     None
 }
 
-/// Waits for as long as an address has to whose connections were cut off.
-async fn hold_up(local: &Local, address: IpAddr) {
-    let mut wait = local.gate.wait(address);
+/// Waits for as long as an address has to whose connections were cut off. What comes behind
+/// it has its own time.
+async fn hold_up(local: &Local, watch: &Watch, address: IpAddr) {
+    let wait = local.gate.wait(address);
     if !wait.is_zero() {
         local.app.metrics.note(Event::HeldUp);
-    }
-    // Meanwhile others from there may have been cut off.
-    while !wait.is_zero() {
+        watch.due_within(wait + local.patience.head);
         sleep(wait).await;
-        wait = local.gate.wait(address);
     }
 }
 

@@ -125,7 +125,8 @@ fn keys(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMemory>
         KeySource::Secret(_) if section.sign => Value::Null,
         KeySource::Secret(secret) => veiled(secret.expose(), &section.issuer.name, memory)?.into(),
         KeySource::Written(keys) => {
-            keys.iter().map(|key| written_key(key, &section.issuer.name, memory)).collect::<Result<_, _>>()?
+            let keys = keys.iter().map(|key| Ok(written_key(key, &section.issuer.name, memory)?.to_string()));
+            sorted(&keys.collect::<Result<Vec<_>, _>>()?).into()
         }
         KeySource::Renewed(keys) => match &keys.location {
             Location::File { .. } => "file".into(),

@@ -155,9 +155,12 @@ impl Store {
     }
 
     /// Whether anything can be in it: where it is a file, that has to be there.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        self.0.file.as_ref().is_none_or(|file| file.exists())
+    ///
+    /// # Errors
+    /// It is where nobody may look who runs this.
+    pub fn is_there(&self) -> Result<bool, StoreFault> {
+        let exists = self.0.file.as_ref().map_or(Ok(true), |file| file.try_exists());
+        exists.map_err(|error| StoreFault::Unavailable(format!("{}: {error}", self.0.place)))
     }
 
     /// Opens it, and brings its schema up to date if it may.

@@ -1,6 +1,6 @@
 //! What a server does for its database away from requests: it hears what other nodes
-//! revoke, forgets tokens that expired long ago, and writes down that it runs, what it
-//! accepts, for `countersign doctor` to compare, and in whose name it signs.
+//! revoke, forgets tokens that expired long ago, and writes down that it runs and what it
+//! accepts, for `countersign doctor` to compare.
 //!
 //! A database that is away holds up nobody: it is told once, and asked again.
 
@@ -84,8 +84,9 @@ impl Upkeep {
 
 /// How often it is written down that a server runs.
 const PAUSE: Duration = Duration::from_secs(30);
-/// For how long nothing was heard, in seconds, of a server that ended without a word.
-const FORGOTTEN: u64 = 300;
+/// For how long nothing was heard, in seconds, of a server that ended without a word, or
+/// whose clock is wrong, or ours.
+const FORGOTTEN: u64 = 24 * 3600;
 
 /// This server, as it writes itself down.
 struct Presence {
@@ -152,9 +153,6 @@ impl Presence {
         };
         let written = self.store.block_on(async {
             self.store.note_server(run).await?;
-            if let Some(signer) = &self.app.server_for_long().signing {
-                self.store.note_signer(&signer.issuer.name).await?;
-            }
             self.store.forget_servers(UnixTime(now.0.saturating_sub(FORGOTTEN))).await
         });
         written.map(drop).map_err(|fault| fault.to_string())

@@ -2,24 +2,25 @@
 //!
 //! One that is cut off comes back at once, and may do as much again: what it costs to
 //! shake hands with it, and all that a connection may do before it is one too many. So
-//! an address that was cut off more than a few times waits for its next connections. It
-//! is never turned away, as others may be behind the same address, who would pay for it.
+//! the connections of an address that was cut off more than a few times wait. None waits
+//! long, or is turned away, as others may be behind the same address, who would pay for
+//! it: who has a hundred connections at a time is slowed down less than who has one.
 
 use std::time::Duration;
 
 use super::{
-    bucket::{Bucket, Nanos, Share},
+    bucket::{Nanos, Share},
     source::{Source, Sources},
 };
 
 /// Of the time in which a bucket fills, what a connection that was cut off takes: ten are
-/// free, and after that there are five a second.
+/// free, and after that there are five a second, if they come one after the other.
 const COST: Nanos = 200_000_000;
-/// The longest wait, however many connections were cut off at once: less than clients and
-/// `head_timeout` have patience.
-const LONGEST: Duration = Duration::from_secs(5);
+/// The longest wait, however many connections were cut off: clients and proxies have five
+/// seconds and more to connect.
+const LONGEST: Duration = Duration::from_secs(2);
 /// How many sources are known. There are fewer of them than of bad signatures, as each
-/// has shaken hands from where it says it is.
+/// has shaken hands from where it says that it is.
 const SOURCES: usize = 1024;
 
 /// What the sources of such connections have left.
@@ -39,7 +40,7 @@ impl Excess {
 
     /// How long its next connection waits.
     pub(super) fn wait(&self, source: Source, now: Nanos) -> Duration {
-        Duration::from_nanos(Bucket::wait(self.0.get(source), now))
+        Duration::from_nanos(self.0.get(source).wait(now)).min(LONGEST)
     }
 }
 

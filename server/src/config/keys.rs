@@ -45,6 +45,14 @@ pub enum KeySource {
     Renewed(Arc<RenewedKeys>),
 }
 
+impl KeySource {
+    /// Whether they are in a file, which is read again when it changes.
+    #[must_use]
+    pub fn is_in_a_file(&self) -> bool {
+        matches!(self, Self::Renewed(keys) if matches!(keys.location, Location::File { .. }))
+    }
+}
+
 /// Keys that are asked for again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewedKeys {

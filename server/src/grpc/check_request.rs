@@ -39,6 +39,9 @@ pub type Headers<'b> = SmallVec<[Header<'b>; 32]>;
 
 /// Ten times as many as Envoy lets through, unless it is told to.
 const MOST_HEADERS: usize = 1024;
+/// Why a question is not read that is about a request with more. It is the one reason that
+/// is up to whoever has sent that, and not to the proxy.
+pub const TOO_MANY_HEADERS: Unreadable = Unreadable("a request has more than 1,024 header lines");
 
 /// A header line.
 #[derive(Clone, Copy)]
@@ -62,7 +65,7 @@ impl<'b> CheckRequest<'b> {
         let mut headers = Headers::new();
         let mut note = |header| {
             let has_room = headers.len() < MOST_HEADERS;
-            has_room.then(|| headers.push(header)).ok_or(Unreadable("a request has more than 1,024 header lines"))
+            has_room.then(|| headers.push(header)).ok_or(TOO_MANY_HEADERS)
         };
         let [id, method, path, host, scheme, header_map] =
             select(http.unwrap_or_default(), [1, 2, 4, 5, 6, 13], |number, value| {
@@ -199,7 +202,7 @@ mod tests {
         };
         assert_eq!([read(MOST_HEADERS, 0), read(0, MOST_HEADERS), read(24, 1000)], [Ok(MOST_HEADERS); 3]);
         for (mapped, listed) in [(MOST_HEADERS + 1, 0), (0, MOST_HEADERS + 1), (24, 1001)] {
-            assert_eq!(read(mapped, listed), Err(Unreadable("a request has more than 1,024 header lines")));
+            assert_eq!(read(mapped, listed), Err(TOO_MANY_HEADERS));
         }
     }
 

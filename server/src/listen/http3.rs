@@ -32,13 +32,15 @@ use crate::{admission::Peer, clock, worker::Local};
 /// Serves a connection from its handshake to its end.
 pub(crate) async fn serve(local: &Local, listener: usize, mut driver: Driver, unproven: Option<Unproven>) {
     let watch = local.watches.watch().await;
+    // Where the handshake goes to and comes from: behind it a single datagram with another
+    // address on it, which nobody has proven, can move the connection.
+    let address = driver.connection.remote_address().ip();
     if !Box::pin(shake_hands(local, &watch, &mut driver)).await {
         return;
     }
     // It has answered from where it says it is.
     drop(unproven);
     let certificate = certificate(&driver);
-    let address = driver.connection.remote_address().ip();
     let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
     Connection::new(Link { local, peer }, watch, driver).serve().await;
 }

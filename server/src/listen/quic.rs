@@ -15,13 +15,18 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::UdpSocket,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use quinn_proto::{ConnectionHandle, DatagramEvent, Incoming, ServerConfig, Transmit};
-use tokio::task::spawn_local;
+use tokio::{
+    task::spawn_local,
+    time::{Sleep, sleep_until},
+};
 
 pub(crate) use self::{driver::Driver, settings::STREAMS};
 use self::{
@@ -44,7 +49,14 @@ pub struct Endpoint {
     config: Arc<ServerConfig>,
     /// What that was made of.
     tls: Arc<rustls::ServerConfig>,
+    /// Connections that have to wait, and until when.
+    held: Vec<(Instant, Incoming)>,
+    /// Until the first of them need not any more.
+    timer: Pin<Box<Sleep>>,
 }
+
+/// The most connections that wait. Clients begin again where nothing is answered.
+const MOST_HELD: usize = 256;
 
 /// What an endpoint and its connections share.
 struct Shared {
@@ -92,7 +104,8 @@ impl Endpoint {
             unproven: Cell::new(0),
             memory: RefCell::default(),
         });
-        Ok(Self { retry_above: server.quic.retry_above, local, listener, shared, keys, config, tls })
+        let (held, timer) = (Vec::new(), Box::pin(sleep_until(clock::instant().into())));
+        Ok(Self { retry_above: server.quic.retry_above, local, listener, shared, keys, config, tls, held, timer })
     }
 
     /// Receives for ever.
@@ -103,7 +116,9 @@ impl Endpoint {
 
     fn poll(&mut self, receiver: &mut Receiver, context: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
-        match receiver.poll(&shared.socket, context, |datagram| self.take(datagram)) {
+        let received = receiver.poll(&shared.socket, context, |datagram| self.take(datagram));
+        self.release(context);
+        match received {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => {}
             // Somebody could not be reached that we have sent to.
@@ -126,7 +141,35 @@ impl Endpoint {
                 }
             }
             Some(DatagramEvent::Response(transmit)) => self.shared.respond(&transmit, &answer),
-            Some(DatagramEvent::NewConnection(incoming)) => self.consider(incoming),
+            Some(DatagramEvent::NewConnection(incoming)) => self.hold_up(incoming),
+        }
+    }
+
+    /// Has a connection wait for as long as an address has to whose connections were cut off.
+    fn hold_up(&mut self, incoming: Incoming) {
+        let wait = self.local.gate.wait(incoming.remote_address().ip());
+        if wait.is_zero() {
+            return self.consider(incoming);
+        }
+        self.local.app.metrics.note(Event::HeldUp);
+        match self.held.len() < MOST_HELD {
+            true => self.held.push((clock::instant() + wait, incoming)),
+            false => self.shared.endpoint.borrow_mut().ignore(incoming),
+        }
+    }
+
+    /// Goes on with connections that have waited.
+    fn release(&mut self, context: &mut Context<'_>) {
+        let now = clock::instant();
+        while let Some(index) = self.held.iter().position(|(due, _)| *due <= now) {
+            let (_, incoming) = self.held.swap_remove(index);
+            self.consider(incoming);
+        }
+        if let Some(next) = self.held.iter().map(|(due, _)| *due).min() {
+            self.timer.as_mut().reset(next.into());
+            if self.timer.as_mut().poll(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
         }
     }
 
@@ -144,11 +187,6 @@ impl Endpoint {
             }
             let transmit = self.shared.endpoint.borrow_mut().refuse(incoming, &mut answer);
             return self.shared.respond(&transmit, &answer);
-        }
-        if !local.gate.wait(incoming.remote_address().ip()).is_zero() {
-            metrics.note(Event::HeldUp);
-            // Its packet is lost, and it will send it again.
-            return self.shared.endpoint.borrow_mut().ignore(incoming);
         }
         let is_proven = incoming.remote_address_validated();
         if !is_proven && self.shared.unproven.get() >= self.retry_above {

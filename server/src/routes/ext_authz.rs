@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use countersign_engine::Verified;
-use http::{HeaderName, header};
+use http::{HeaderName, StatusCode, header};
 
 use super::{
     Reply, Said,
@@ -30,9 +30,10 @@ use crate::{
     config::{Listener, Server},
     grpc::{
         self, Fault,
-        check_request::CheckRequest,
+        check_request::{CheckRequest, TOO_MANY_HEADERS},
         check_response::{put_allowed, put_denied, put_metadata},
     },
+    http::empty,
     metrics::Outcome,
     requests::Line,
 };
@@ -44,6 +45,10 @@ pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
     let check = match read(body) {
         Ok(check) => check,
+        // Whoever sends it is not to find out what a proxy does when it gets no answer.
+        Err(fault) if fault.message == TOO_MANY_HEADERS.0 => {
+            return Said::Now(deny(&empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into()));
+        }
         Err(fault) => return Said::Now(fault.into()),
     };
     let server = app.server();

@@ -141,7 +141,7 @@ impl Scrape {
             (
                 Event::HeldUp,
                 "connections_held_up",
-                "New connections that had to wait since others from their address were cut off",
+                "Times that new connections had to wait since others from their address were cut off",
             ),
         ] {
             let counter = ConstCounter::new(metrics.noted(event));

@@ -136,7 +136,7 @@ impl Store {
         self.change_as_of(statement, sessions_since, [username.into()]).await
     }
 
-    /// Notes that sessions may be signed in the name of an issuer from now on.
+    /// Notes that there are sessions in the name of an issuer.
     ///
     /// # Errors
     /// The database cannot be asked.

@@ -205,21 +205,35 @@ fn bodies_that_nobody_reads_yet_have_bounds() {
     unharmed(&server);
 }
 
-/// Takes back more than is listened to, and is told to go.
+/// Takes back more than is listened to on all of these together, and is told to go.
 #[track_caller]
-fn is_cut_off<S: Read + Write>(mut raw: Raw<S>) {
-    raw.send(&streams(0, 256).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect::<Vec<_>>());
-    told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
+fn are_cut_off<S: Read + Write>(mut crowd: Vec<Raw<S>>) {
+    for raw in &mut crowd {
+        // Whoever is answered does not wait any more.
+        served(raw, 1);
+    }
+    // Twice as many as any may, as time gives some back.
+    let taken_back: Vec<_> = streams(1, 512).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect();
+    for raw in &mut crowd {
+        raw.send(&taken_back);
+    }
+    for mut raw in crowd {
+        told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
+    }
 }
 
-fn held_up(server: &Server<'_>) -> u64 {
-    server.metric("countersign_connections_held_up_total")
+/// As many as owe for four seconds at least.
+const CROWD: u64 = 30;
+
+fn counted(server: &Server<'_>) -> (u64, u64) {
+    let count = |what: &str| server.metric(&format!("countersign_connections_{what}_total"));
+    (count("cut_off"), count("held_up"))
 }
 
 #[test]
 fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
     let sandbox = Sandbox::new();
-    let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1");
+    let server = serve(&sandbox, "threads=1\nproxy_protocol=true\ntrusted_proxies=127.0.0.1");
     let from = |last: u8| {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -228,28 +242,41 @@ fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
         raw.begin(&[]);
         raw
     };
+    let crowd = |size: u64| (0..size).map(|_| from(1)).collect::<Vec<_>>();
     let mut early = from(1);
     served(&mut early, 1);
-    let count = (1..=60).find(|_| {
-        is_cut_off(from(1));
-        held_up(&server) > 0
-    });
-    assert!(count.is_some_and(|count| count > 10), "ten are free: {count:?}");
-    assert_eq!(server.metric("countersign_connections_cut_off_total"), count.unwrap());
-    let before = held_up(&server);
+    are_cut_off(crowd(10));
+    served(&mut from(1), 1);
+    assert_eq!(counted(&server), (10, 0), "ten are free");
+    are_cut_off(crowd(CROWD));
     served(&mut from(2), 1);
     served(&mut early, 3);
-    assert_eq!(held_up(&server), before, "others, and what was there before, do not wait");
-    // Nor is anybody from there turned away.
-    served(&mut from(1), 1);
+    assert_eq!(counted(&server), (10 + CROWD, 0), "others, and what was there before, do not wait");
+    // Nor is anybody from there turned away, however many there are.
+    let mut waiting = crowd(5);
+    for raw in &mut waiting {
+        served(raw, 1);
+    }
+    assert_eq!(counted(&server), (10 + CROWD, 5));
 }
 
 #[test]
 fn a_proxy_that_is_trusted_waits_for_nobody() {
     let sandbox = Sandbox::new();
-    let server = serve(&sandbox, "trusted_proxies=127.0.0.1");
-    for _ in 0..20 {
-        is_cut_off(Raw::open(server.address, &[]));
-    }
-    assert_eq!((server.metric("countersign_connections_cut_off_total"), held_up(&server)), (20, 0));
+    let server = serve(&sandbox, "threads=1\ntrusted_proxies=127.0.0.1");
+    are_cut_off((0..CROWD).map(|_| Raw::open(server.address, &[])).collect());
+    served(&mut Raw::open(server.address, &[]), 1);
+    assert_eq!(counted(&server), (CROWD, 0));
+}
+
+#[test]
+fn operators_do_not_wait_for_anybody() {
+    let sandbox = Sandbox::new();
+    let server = serve(&sandbox, "threads=1");
+    are_cut_off((0..CROWD).map(|_| Raw::open(server.address, &[])).collect());
+    let before = counted(&server);
+    assert_eq!(server.operations("/live").status, 200);
+    assert_eq!((before, counted(&server)), ((CROWD, 0), (CROWD, 0)));
+    served(&mut Raw::open(server.address, &[]), 1);
+    assert_eq!(counted(&server), (CROWD, 1), "as all others do");
 }

@@ -146,8 +146,6 @@ fn sessions_of_before_another_section_signed_end_with_their_user() {
     let before = configuration(&in_file(&sandbox));
     let server = sandbox.serve(&before);
     Api::root(&server).add_user("bob");
-    let store = store(&sandbox);
-    eventually(|| store.block_on(store.signers()).unwrap().contains(given::ISSUER));
     let session = Api::anonymous(&server).session("bob");
     sandbox.replace("server.cfg", format!("{}{OTHER}", before.replace("sign=true", "sign=false")));
     server.reload();

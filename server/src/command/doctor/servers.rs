@@ -14,6 +14,7 @@ use crate::{
     store::{Store, servers::ServerRun},
 };
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A server that was not seen for so long, in seconds, has most likely ended.
 const GONE: u64 = 120;
 
@@ -22,6 +23,8 @@ pub(super) struct Servers {
     store: Store,
     /// What is configured here.
     own: Fingerprints,
+    /// Whether keys are in files, of which each server has its own.
+    has_key_files: bool,
     /// Whether the configuration says where the database is, rather than a default.
     is_named: bool,
 }
@@ -41,7 +44,8 @@ impl Servers {
             Err(_) => return Ok(None),
         };
         let own = Fingerprints::of(&config.issuers).map_err(|_| Failure::work("there is too little memory"))?;
-        Ok(Some(Self { store, own, is_named }))
+        let has_key_files = config.issuers.iter().any(|section| section.keys.is_in_a_file());
+        Ok(Some(Self { store, own, has_key_files, is_named }))
     }
 
     /// Compares them. One of them was reached and asks for tokens, or none.
@@ -49,8 +53,9 @@ impl Servers {
         print(format_args!("[database] {}", self.store.place()))?;
         let now = clock::now();
         let seen = match self.store.is_there() {
-            true => self.store.block_on(self.store.servers_seen_after(UnixTime(now.0.saturating_sub(GONE)))),
-            false => Ok(Vec::new()),
+            Ok(true) => self.store.block_on(self.store.servers_seen_after(UnixTime(now.0.saturating_sub(GONE)))),
+            Ok(false) => Ok(Vec::new()),
+            Err(fault) => Err(fault),
         };
         let servers = match seen {
             Ok(servers) => servers,
@@ -65,8 +70,14 @@ impl Servers {
         if servers.is_empty() {
             return self.tell_of_none(is_one_reached, report);
         }
+        // What a digest is of may not be the same in another version.
+        let (servers, others): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| server.version == VERSION);
+        if !others.is_empty() {
+            print(format_args!("  this is version {VERSION}: servers of others are not compared"))?;
+        }
         let differences = differences(&servers, &self.own);
         match servers.len() {
+            0 => {}
             1 if self.own.sections.is_empty() => report.ok("1 server runs on this database")?,
             1 if differences.is_empty() => {
                 report.ok("1 server on this database runs the issuers and signing key configured here")?;
@@ -80,6 +91,9 @@ impl Servers {
         }
         for Difference { text, help } in &differences {
             report.wrong(text, help)?;
+        }
+        if self.has_key_files {
+            print("  what is in files of keys was not compared")?;
         }
         Ok(())
     }

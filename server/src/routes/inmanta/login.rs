@@ -61,6 +61,8 @@ async fn begin_session(
 ) -> Result<Response<Body>, Fault> {
     const PAUSE: Duration = Duration::from_millis(100);
     const PAUSES: usize = 30;
+    // Before there is a session of theirs, so that none is left out when sessions are ended.
+    context.users.store.note_signer(&section.issuer.name).await?;
     for _ in 0..PAUSES {
         let now = clock::now();
         let user = context.users.store.user(username).await?.filter(&is_as_it_should_be).ok_or_else(&refusal)?;

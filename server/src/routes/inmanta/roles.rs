@@ -53,6 +53,11 @@ async fn unassign(context: &Context<'_>, username: &str, environment: &str, role
         was_assigned = store.unassign_role(username, environment, role).await?;
         end_sessions_of(context, username).await?;
     }
+    // Whoever asks a second time may do so because the first time failed half-way.
+    let was_ended = async || Ok::<_, Fault>(store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0));
+    if !was_assigned && was_ended().await? {
+        end_sessions_of(context, username).await?;
+    }
     match was_assigned {
         true => Ok(done()),
         false => Err(Fault::request(format!("Role {role} (environment={environment}) is not assigned to user {username}"))),
