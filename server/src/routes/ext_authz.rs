@@ -43,12 +43,13 @@ pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Answers a question, now if it can be.
 pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
-    let check = match read(body) {
-        Ok(check) => check,
+    let check = match grpc::message(body).map(CheckRequest::read) {
+        Ok(Ok(check)) => check,
         // Whoever sends it is not to find out what a proxy does when it gets no answer.
-        Err(fault) if fault.message == TOO_MANY_HEADERS.0 => {
+        Ok(Err(TOO_MANY_HEADERS)) => {
             return Said::Now(deny(&empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into()));
         }
+        Ok(Err(unreadable)) => return Said::Now(Fault::from(unreadable).into()),
         Err(fault) => return Said::Now(fault.into()),
     };
     let server = app.server();

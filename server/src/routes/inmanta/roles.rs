@@ -53,15 +53,14 @@ async fn unassign(context: &Context<'_>, username: &str, environment: &str, role
         was_assigned = store.unassign_role(username, environment, role).await?;
         end_sessions_of(context, username).await?;
     }
+    if was_assigned {
+        return Ok(done());
+    }
     // Whoever asks a second time may do so because the first time failed half-way.
-    let was_ended = async || Ok::<_, Fault>(store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0));
-    if !was_assigned && was_ended().await? {
+    if store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0) {
         end_sessions_of(context, username).await?;
     }
-    match was_assigned {
-        true => Ok(done()),
-        false => Err(Fault::request(format!("Role {role} (environment={environment}) is not assigned to user {username}"))),
-    }
+    Err(Fault::request(format!("Role {role} (environment={environment}) is not assigned to user {username}")))
 }
 
 async fn end_sessions_of(context: &Context<'_>, username: &str) -> Result<(), Fault> {
