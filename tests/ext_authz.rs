@@ -24,7 +24,9 @@ use countersign_tests::{
 };
 use envoy_types::pb::{
     envoy::{
-        config::core::v3::{Address, HeaderMap, HeaderValue, Pipe, SocketAddress, address::Address as Kind},
+        config::core::v3::{
+            Address, HeaderMap, HeaderValue, Pipe, SocketAddress, address::Address as Kind,
+        },
         service::auth::v3::{
             self as envoy, AttributeContext,
             attribute_context::{HttpRequest, Peer as Source, Request},
@@ -109,7 +111,8 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
 #[test]
 fn a_remembered_token_takes_the_memory_of_its_answer_alone() {
     let authorization = format!("Bearer {}", token(HEADER, claims("")));
-    let lines = [&USUAL[..], &[("authorization", &authorization), ("x_auth_user", "root")]].concat();
+    let lines =
+        [&USUAL[..], &[("authorization", &authorization), ("x_auth_user", "root")]].concat();
     for envoy in [question(&lines), question_with_map(&lines)] {
         let (count, is_known, told) = count_of(&grpc::from(envoy, "203.0.113.9", ""));
         assert_eq!((told.status, told.removed.contains(&"x_auth_user".to_owned())), (200, true));
@@ -131,7 +134,9 @@ fn a_refusal_takes_the_memory_of_that_by_auth_and_of_its_answer() {
 #[test]
 fn a_request_with_more_lines_than_any_has_is_refused_whatever_its_token() {
     let authorization = format!("Bearer {}", token(HEADER, claims("")));
-    let lines = |others: usize| [vec![("x-other", "1"); others], vec![("authorization", authorization.as_str())]].concat();
+    let lines = |others: usize| {
+        [vec![("x-other", "1"); others], vec![("authorization", authorization.as_str())]].concat()
+    };
     assert_eq!(count_of(&question(&lines(1023))).2.status, 200);
     let (_, _, told) = count_of(&question(&lines(1024)));
     assert_eq!((told.status, told.removed.is_empty()), (431, true), "{told:?}");
@@ -139,7 +144,13 @@ fn a_request_with_more_lines_than_any_has_is_refused_whatever_its_token() {
 
 /// Texts as they are met, and such as are not.
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![".{0,12}", Just(String::new()), "[a-z-]{1,20}", Just("authorization".to_owned()), "x{120,300}"]
+    prop_oneof![
+        ".{0,12}",
+        Just(String::new()),
+        "[a-z-]{1,20}",
+        Just("authorization".to_owned()),
+        "x{120,300}"
+    ]
 }
 
 fn line() -> impl Strategy<Value = HeaderValue> {
@@ -156,38 +167,60 @@ fn http() -> impl Strategy<Value = HttpRequest> {
     let header_map = option::of(vec(line(), 0..8).prop_map(|headers| HeaderMap { headers }));
     // What we do not read.
     let others = (any::<i64>(), text(), vec(any::<u8>(), 0..30));
-    (texts, headers, header_map, others).prop_map(|(texts, headers, header_map, (size, protocol, raw_body))| {
-        let (id, method, path, host, scheme) = texts;
-        HttpRequest { id, method, path, host, scheme, headers, header_map, size, protocol, raw_body, ..HttpRequest::default() }
-    })
+    (texts, headers, header_map, others).prop_map(
+        |(texts, headers, header_map, (size, protocol, raw_body))| {
+            let (id, method, path, host, scheme) = texts;
+            HttpRequest {
+                id,
+                method,
+                path,
+                host,
+                scheme,
+                headers,
+                header_map,
+                size,
+                protocol,
+                raw_body,
+                ..HttpRequest::default()
+            }
+        },
+    )
 }
 
 fn peer() -> impl Strategy<Value = Source> {
-    let socket = (text(), any::<i32>())
-        .prop_map(|(address, protocol)| Kind::SocketAddress(SocketAddress { address, protocol, ..SocketAddress::default() }));
+    let socket = (text(), any::<i32>()).prop_map(|(address, protocol)| {
+        Kind::SocketAddress(SocketAddress { address, protocol, ..SocketAddress::default() })
+    });
     let pipe = (text(), any::<u32>()).prop_map(|(path, mode)| Kind::Pipe(Pipe { path, mode }));
-    let address = option::of(option::of(prop_oneof![socket, pipe]).prop_map(|address| Address { address }));
+    let address =
+        option::of(option::of(prop_oneof![socket, pipe]).prop_map(|address| Address { address }));
     let labels = proptest::collection::hash_map(text(), text(), 0..3);
-    (address, text(), labels, text(), text()).prop_map(|(address, service, labels, principal, certificate)| Source {
-        address,
-        service,
-        labels,
-        principal,
-        certificate,
-    })
+    (address, text(), labels, text(), text()).prop_map(
+        |(address, service, labels, principal, certificate)| Source {
+            address,
+            service,
+            labels,
+            principal,
+            certificate,
+        },
+    )
 }
 
 fn questions() -> impl Strategy<Value = envoy::CheckRequest> {
-    let time = option::of((any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }));
+    let time = option::of(
+        (any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }),
+    );
     let request = (time, option::of(http())).prop_map(|(time, http)| Request { time, http });
     let extensions = proptest::collection::hash_map(text(), text(), 0..3);
     let attributes = (option::of(peer()), option::of(peer()), option::of(request), extensions);
-    let attributes = attributes.prop_map(|(source, destination, request, context_extensions)| AttributeContext {
-        source,
-        destination,
-        request,
-        context_extensions,
-        ..AttributeContext::default()
+    let attributes = attributes.prop_map(|(source, destination, request, context_extensions)| {
+        AttributeContext {
+            source,
+            destination,
+            request,
+            context_extensions,
+            ..AttributeContext::default()
+        }
     });
     option::of(attributes).prop_map(|attributes| envoy::CheckRequest { attributes })
 }

@@ -47,9 +47,14 @@ fn every_committed_question_of_a_proxy_holds_the_invariants() {
 
 fn replay(target: &str, body: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut inputs: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut inputs: Vec<_> =
+        fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
-    assert!(!inputs.is_empty(), "{} is empty: a replay of nothing proves nothing", corpus.display());
+    assert!(
+        !inputs.is_empty(),
+        "{} is empty: a replay of nothing proves nothing",
+        corpus.display()
+    );
     for input in inputs {
         let data = fs::read(&input).unwrap();
         // The panic of the body says what is wrong; this says with which input.

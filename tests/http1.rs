@@ -1,7 +1,9 @@
 //! Properties of the HTTP/1 front: that pieces make no difference, and that hyper
 //! reads every head that we accept as we do.
 
-use std::{cell::RefCell, convert::Infallible, future::poll_fn, mem::MaybeUninit, rc::Rc, task::Poll};
+use std::{
+    cell::RefCell, convert::Infallible, future::poll_fn, mem::MaybeUninit, rc::Rc, task::Poll,
+};
 
 use countersign_server::listen::{
     exchange::Head as _,
@@ -54,14 +56,22 @@ mod pieces {
     /// One request, and the statuses that it can be answered with.
     fn request() -> impl Strategy<Value = String> {
         let good = good();
-        let with_body =
-            |line: &str, body: &str| format!("POST {line}\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let chunks: String =
-            good.as_bytes().chunks(7).map(|chunk| format!("{:x};x=y\r\n{}\r\n", chunk.len(), chunk.escape_ascii())).collect();
+        let with_body = |line: &str, body: &str| {
+            format!("POST {line}\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        let chunks: String = good
+            .as_bytes()
+            .chunks(7)
+            .map(|chunk| format!("{:x};x=y\r\n{}\r\n", chunk.len(), chunk.escape_ascii()))
+            .collect();
         let requests = [
             format!("GET /auth HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\n\r\n"),
-            format!("\r\nPUT /auth/x?y HTTP/1.1\r\nhost:a\r\nauthorization:bearer  {good} \r\n\r\n"),
-            format!("GET /auth HTTP/1.0\r\nConnection: keep-alive\r\nAuthorization: Bearer {good}x\r\n\r\n"),
+            format!(
+                "\r\nPUT /auth/x?y HTTP/1.1\r\nhost:a\r\nauthorization:bearer  {good} \r\n\r\n"
+            ),
+            format!(
+                "GET /auth HTTP/1.0\r\nConnection: keep-alive\r\nAuthorization: Bearer {good}x\r\n\r\n"
+            ),
             "GET /auth HTTP/1.1\r\nHost: a\r\n\r\n".into(),
             "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".into(),
             "GET /nothing HTTP/1.1\r\nHost: a\r\nX: \u{e4}\r\n\r\n".into(),
@@ -69,7 +79,9 @@ mod pieces {
             with_body("/v1/verify HTTP/1.1", &good),
             with_body("/v1/verify HTTP/1.1", "GET /auth HTTP/1.1\r\nHost: a\r\n\r\n"),
             with_body("/v1/revoke HTTP/1.1", "token=x"),
-            format!("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+            format!(
+                "POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+            ),
             format!("POST /v1/verify HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\n\r\n"),
         ];
         prop::sample::select(requests.to_vec())
@@ -87,8 +99,14 @@ mod pieces {
             ("GET /auth HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", Some(400)),
             ("GET /auth HTTP/3.0\r\nHost: a\r\n\r\n", Some(505)),
             ("POST /auth HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", Some(501)),
-            ("POST /auth HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Some(400)),
-            ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", Some(400)),
+            (
+                "POST /auth HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Some(400),
+            ),
+            (
+                "POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+                Some(400),
+            ),
             ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n", Some(413)),
             ("\x16\x03\x01", Some(400)),
             ("\r\n\r\n", Some(400)),
@@ -126,7 +144,10 @@ mod pieces {
         let bytes = question.repeat(QUESTIONS);
         let turn = FRONT.with(|front| front.hear_one_turn(bytes.as_bytes()));
         let answered = turn.answers(|_| false).len();
-        assert!((1..QUESTIONS / 2).contains(&answered), "{answered} of {QUESTIONS} questions were answered in one turn");
+        assert!(
+            (1..QUESTIONS / 2).contains(&answered),
+            "{answered} of {QUESTIONS} questions were answered in one turn"
+        );
         assert_eq!(answers(bytes.as_bytes(), &[]).0.len(), QUESTIONS);
     }
 
@@ -139,7 +160,10 @@ mod pieces {
              GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /auth HTTP/1.1\r\n\r\n"
         );
         let whole = answers(bytes.as_bytes(), &[]);
-        assert_eq!(whole.0.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 401, 200, 400]);
+        assert_eq!(
+            whole.0.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+            [200, 401, 200, 400]
+        );
         assert_eq!(answers(bytes.as_bytes(), &[1]), whole);
     }
 }
@@ -160,7 +184,12 @@ fn ours(bytes: &[u8]) -> Option<Read> {
     let Parsed::Whole(head) = parse(bytes, 0, &mut room) else { return None };
     assert!(head.length <= bytes.len());
     let (parts, ()) = head.to_request().ok()?.into_parts();
-    Some(Read { method: parts.method, target: parts.uri, headers: parts.headers, framing: head.framing })
+    Some(Read {
+        method: parts.method,
+        target: parts.uri,
+        headers: parts.headers,
+        framing: head.framing,
+    })
 }
 
 fn is_awaited(bytes: &[u8]) -> bool {
@@ -179,7 +208,8 @@ fn hypers(bytes: &[u8]) -> Option<Read> {
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
-        let read = Read { method: parts.method, target: parts.uri, headers: parts.headers, framing };
+        let read =
+            Read { method: parts.method, target: parts.uri, headers: parts.headers, framing };
         // The first of those that it sees.
         seen.borrow_mut().get_or_insert(read);
         async { Ok::<_, Infallible>(Response::new(String::new())) }
@@ -188,8 +218,10 @@ fn hypers(bytes: &[u8]) -> Option<Read> {
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(bytes.len() + 1);
         client.write_all(bytes).await.unwrap();
-        let mut connection =
-            std::pin::pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
+        let mut connection = std::pin::pin!(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(server), service)
+        );
         poll_fn(|context| {
             let _whether_it_is_over = connection.as_mut().poll(context);
             Poll::Ready(())
@@ -200,7 +232,10 @@ fn hypers(bytes: &[u8]) -> Option<Read> {
 }
 
 /// The usual most of the time, and one of the others otherwise.
-fn mostly(usual: &'static str, others: &'static [&'static str]) -> impl Strategy<Value = &'static str> + Clone {
+fn mostly(
+    usual: &'static str,
+    others: &'static [&'static str],
+) -> impl Strategy<Value = &'static str> + Clone {
     prop_oneof![19 => Just(usual), 1 => prop::sample::select(others)]
 }
 
@@ -210,8 +245,15 @@ fn one_of(choices: &'static [&'static str]) -> impl Strategy<Value = &'static st
 
 /// A line that is not about the host.
 fn line() -> impl Strategy<Value = Vec<u8>> {
-    let usual =
-        one_of(&["Accept: */*", "X: y", "x: z", "Connection: close", "Expect: 100-continue", "X: \u{e4}", "Content-Length: 5"]);
+    let usual = one_of(&[
+        "Accept: */*",
+        "X: y",
+        "x: z",
+        "Connection: close",
+        "Expect: 100-continue",
+        "X: \u{e4}",
+        "Content-Length: 5",
+    ]);
     let about_lengths = one_of(&[
         "Content-Length: 6",
         "content-length: 0",
@@ -241,26 +283,35 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// Heads as clients write them, and as nobody should.
 fn head() -> impl Strategy<Value = Vec<u8>> {
-    let method =
-        prop_oneof![9 => one_of(&["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "get", "X-Y"]), 1 => one_of(&["G@T", ""])];
+    let method = prop_oneof![9 => one_of(&["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "get", "X-Y"]), 1 => one_of(&["G@T", ""])];
     let blank = mostly(" ", &["  ", "\t", ""]);
     let target = prop_oneof![
         9 => one_of(&["/", "/auth", "/a/../b?c=d", "*", "a.example:443", "http://a/b", "//", "/\u{e4}", "/|", "/%zz", "auth", "/\"{}"]),
         1 => one_of(&["/<", "/#", "", "/\\"]),
     ];
-    let version =
-        prop_oneof![6 => Just("HTTP/1.1"), 1 => one_of(&["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", ""])];
+    let version = prop_oneof![6 => Just("HTTP/1.1"), 1 => one_of(&["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", ""])];
     let end = || mostly("\r\n", &["\n", "\r", "\r\r\n"]);
-    let first = (method, blank.clone(), target, blank, version, end())
-        .prop_map(|(method, before, target, behind, version, end)| [method, before, target, behind, version, end].concat());
-    let lines = (prop::collection::vec((line(), end()), 0..5), prop::option::weighted(0.9, any::<prop::sample::Index>()));
-    let head = (first, lines, mostly("\r\n", &["", "\n"])).prop_map(|(first, (mut lines, host), last)| {
-        if let Some(place) = host {
-            lines.insert(place.index(lines.len() + 1), (b"Host: a".to_vec(), "\r\n"));
-        }
-        let lines = lines.into_iter().map(|(line, end)| [&*line, end.as_bytes()].concat()).collect::<Vec<_>>().concat();
-        [first.as_bytes(), &lines, last.as_bytes()].concat()
-    });
+    let first = (method, blank.clone(), target, blank, version, end()).prop_map(
+        |(method, before, target, behind, version, end)| {
+            [method, before, target, behind, version, end].concat()
+        },
+    );
+    let lines = (
+        prop::collection::vec((line(), end()), 0..5),
+        prop::option::weighted(0.9, any::<prop::sample::Index>()),
+    );
+    let head =
+        (first, lines, mostly("\r\n", &["", "\n"])).prop_map(|(first, (mut lines, host), last)| {
+            if let Some(place) = host {
+                lines.insert(place.index(lines.len() + 1), (b"Host: a".to_vec(), "\r\n"));
+            }
+            let lines = lines
+                .into_iter()
+                .map(|(line, end)| [&*line, end.as_bytes()].concat())
+                .collect::<Vec<_>>()
+                .concat();
+            [first.as_bytes(), &lines, last.as_bytes()].concat()
+        });
     let change = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>(), 0..3));
     (head, change).prop_map(|(mut bytes, change)| {
         if let Some((place, byte, how)) = change.filter(|_| !bytes.is_empty()) {
@@ -297,15 +348,36 @@ fn what_hyper_accepts_and_we_refuse_has_a_name() {
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
         ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
         ("a host that is none", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
-        ("the same length twice", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n"),
-        ("both lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        ("a coding below the chunks", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
-        ("chunks in chunks", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"),
-        ("chunked twice", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (
+            "the same length twice",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+        ),
+        (
+            "both lengths",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
+            "a coding below the chunks",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        ),
+        (
+            "chunks in chunks",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+        ),
+        (
+            "chunked twice",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
         ("two empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ] {
-        assert!(hypers(head.as_bytes()).is_some(), "hyper refuses {name} too: take it off the list");
-        assert!(ours(head.as_bytes()).is_none() && !is_awaited(head.as_bytes()), "{name} is accepted");
+        assert!(
+            hypers(head.as_bytes()).is_some(),
+            "hyper refuses {name} too: take it off the list"
+        );
+        assert!(
+            ours(head.as_bytes()).is_none() && !is_awaited(head.as_bytes()),
+            "{name} is accepted"
+        );
     }
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(40_000));
     assert!(hypers(long.as_bytes()).is_some() && ours(long.as_bytes()).is_none(), "a long head");

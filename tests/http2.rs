@@ -63,16 +63,24 @@ type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 /// What requests say, in order, and the sections that h2 makes of them.
 async fn written(asked: &[Asked]) -> (Vec<Lines>, Vec<Vec<u8>>) {
     let (ours, mut theirs) = tokio::io::duplex(1 << 24);
-    let (mut requests, connection): (SendRequest<Bytes>, _) = client::handshake(ours).await.unwrap();
+    let (mut requests, connection): (SendRequest<Bytes>, _) =
+        client::handshake(ours).await.unwrap();
     let writing = async {
         let mut expected = Vec::new();
         let mut streams = Vec::new();
         for asked in asked {
             let Ok(request) = request(asked) else { continue };
-            let lines =
-                request.headers().iter().map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec()));
-            let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "t"), (":path", &asked.path)];
-            let pseudo = pseudo.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            let lines = request.headers().iter().map(|(name, value)| {
+                (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec())
+            });
+            let pseudo = [
+                (":method", "GET"),
+                (":scheme", "http"),
+                (":authority", "t"),
+                (":path", &asked.path),
+            ];
+            let pseudo =
+                pseudo.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
             expected.push(pseudo.into_iter().chain(lines).collect::<Lines>());
             requests = requests.clone().ready().await.unwrap();
             // Kept, so that none is taken back.

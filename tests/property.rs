@@ -27,13 +27,17 @@ fn signed(claims: &Value) -> String {
 }
 
 fn good_claims() -> impl Strategy<Value = Value> {
-    (".{0,20}", prop::collection::btree_map("x[a-z]{1,8}", any_json(), 0..8), NOW.0 + 1..=4_000_000_000).prop_map(
-        |(subject, extra, exp)| {
-            let mut claims = json!({ "iss": "https://idp/", "aud": "us", "sub": subject, "exp": exp });
+    (
+        ".{0,20}",
+        prop::collection::btree_map("x[a-z]{1,8}", any_json(), 0..8),
+        NOW.0 + 1..=4_000_000_000,
+    )
+        .prop_map(|(subject, extra, exp)| {
+            let mut claims =
+                json!({ "iss": "https://idp/", "aud": "us", "sub": subject, "exp": exp });
             claims.as_object_mut().unwrap().extend(extra);
             claims
-        },
-    )
+        })
 }
 
 proptest! {
@@ -99,8 +103,15 @@ fn every_single_byte_change_of_a_token_is_refused() {
 /// Headers are remembered between tokens: what was seen before must not matter.
 #[test]
 fn a_token_is_judged_alike_whatever_was_verified_before_it() {
-    let headers =
-        ["", "{}", r#"{"alg":"HS256"}"#, r#"{"alg":"none"}"#, r#"{"alg":"HS256","crit":[]}"#, r#"{"alg":"HS256","kid":5}"#, "[]"];
+    let headers = [
+        "",
+        "{}",
+        r#"{"alg":"HS256"}"#,
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"HS256","crit":[]}"#,
+        r#"{"alg":"HS256","kid":5}"#,
+        "[]",
+    ];
     let tokens = headers.map(|header| token(header, claims("")));
     let alone = tokens.each_ref().map(|token| {
         let token = token.clone();
@@ -111,7 +122,11 @@ fn a_token_is_judged_alike_whatever_was_verified_before_it() {
         for (token, expected) in tokens.iter().zip(&alone) {
             let verifier = verifier();
             drop(verifier.verify(before.as_bytes(), NOW));
-            assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), *expected, "{token} after {before}");
+            assert_eq!(
+                verifier.verify(token.as_bytes(), NOW).err(),
+                *expected,
+                "{token} after {before}"
+            );
         }
     }
 }

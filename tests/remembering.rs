@@ -13,12 +13,12 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker, Rules, Snapshot, UnixTime,
-    VerificationKey, Verifier,
+    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker,
+    Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
-    HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, signing_input, snapshot,
-    token, verifier,
+    HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys,
+    secret_verifier, signing_input, snapshot, token, verifier,
 };
 
 /// How a token was answered.
@@ -59,7 +59,8 @@ impl Signer {
     }
 
     fn key(&self, kid: &str) -> VerificationKey {
-        let material = KeyMaterial::OctetKeyPair { curve: "Ed25519", x: self.0.public_key().as_ref() };
+        let material =
+            KeyMaterial::OctetKeyPair { curve: "Ed25519", x: self.0.public_key().as_ref() };
         VerificationKey::new(Some(kid), Algorithm::EdDsa, material).unwrap()
     }
 
@@ -94,7 +95,11 @@ fn a_token_is_verified_once_and_then_remembered() {
         assert_eq!(ask(&verifier, &token, NOW), (Remembered, None));
     }
     let without = Verifier::new(snapshot([(config([Algorithm::EdDsa]), signer.keys())]));
-    assert_eq!([0, 1].map(|_| ask(&without, &token, NOW)), [(Cold, None); 2], "a verifier without a cache");
+    assert_eq!(
+        [0, 1].map(|_| ask(&without, &token, NOW)),
+        [(Cold, None); 2],
+        "a verifier without a cache"
+    );
     assert_eq!(without.cache_statistics(), None);
     assert_eq!(kept(&verifier), [1, 0]);
 }
@@ -102,7 +107,8 @@ fn a_token_is_verified_once_and_then_remembered() {
 #[test]
 fn a_hit_says_what_the_first_verification_said() {
     let verifier = secret_verifier();
-    let members = r#""exp":1800000000,"urn:inmanta:ct":["api","agent"],"urn:inmanta:env":"e1","x":[1]"#;
+    let members =
+        r#""exp":1800000000,"urn:inmanta:ct":["api","agent"],"urn:inmanta:env":"e1","x":[1]"#;
     let token = token(HEADER, claims(members).replace(r#","x":[1]"#, ""));
     let [first, second] = [0, 1].map(|_| verifier.verify(token.as_bytes(), NOW).unwrap());
     assert_eq!([first.is_remembered(), second.is_remembered()], [false, true]);
@@ -110,11 +116,17 @@ fn a_hit_says_what_the_first_verification_said() {
         let claims = verified.claims();
         assert_eq!((claims.subject(), claims.username()), (Some("bob"), Some("bob")));
         assert_eq!(claims.client_types().collect::<Vec<_>>(), ["api", "agent"]);
-        assert_eq!((claims.environment(), claims.expires_at()), (Some("e1"), Some(UnixTime(1_800_000_000))));
+        assert_eq!(
+            (claims.environment(), claims.expires_at()),
+            (Some("e1"), Some(UnixTime(1_800_000_000)))
+        );
         assert_eq!(claims.json(), first.claims().json());
         assert_eq!((&*verified.issuer().name, verified.key()), (ISSUER, first.key()));
         let identity = verified.identity();
-        assert_eq!((identity.subject(), identity.user(), identity.issuer()), ("bob", "bob", ISSUER));
+        assert_eq!(
+            (identity.subject(), identity.user(), identity.issuer()),
+            ("bob", "bob", ISSUER)
+        );
         assert_eq!(identity.client_types(), "api,agent");
     }
 }
@@ -138,8 +150,10 @@ fn a_key_more_or_another_rule_costs_a_parse_and_no_signature() {
     let more = || Arc::new(KeySet::published(vec![Signer::new(2).key("other"), signer.key("k")]));
     verifier.replace_keys(ISSUER, &more());
     assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, None), (Remembered, None)]);
-    let config =
-        |change: fn(&mut Rules)| IssuerConfig { algorithms: [Algorithm::EdDsa].into_iter().collect(), ..config_with(change) };
+    let config = |change: fn(&mut Rules)| IssuerConfig {
+        algorithms: [Algorithm::EdDsa].into_iter().collect(),
+        ..config_with(change)
+    };
     verifier.replace(snapshot([(config(|rules| rules.audience = "them".into()), more())]));
     assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, Some(Reject::Audience)); 2]);
     verifier.replace(snapshot([(config(|_| ()), more())]));
@@ -157,9 +171,15 @@ fn d4_the_verdict_of_one_key_is_none_of_anothers() {
     let (good, bad) = (old.token(""), new.token(""));
     assert_eq!([0, 1].map(|_| ask(&verifier, &good, NOW)), [(Cold, None), (Remembered, None)]);
     // What an asymmetric key did not sign is known to be so.
-    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]);
+    assert_eq!(
+        [0, 1].map(|_| ask(&verifier, &bad, NOW)),
+        [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]
+    );
     verifier.replace_keys(ISSUER, &new.keys());
-    assert_eq!([0, 1].map(|_| ask(&verifier, &good, NOW)), [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]);
+    assert_eq!(
+        [0, 1].map(|_| ask(&verifier, &good, NOW)),
+        [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]
+    );
     assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Cold, None), (Remembered, None)]);
     verifier.replace_keys(ISSUER, &old.keys());
     assert_eq!(ask(&verifier, &good, NOW).1, None);
@@ -170,30 +190,40 @@ fn d4_the_verdict_of_one_key_is_none_of_anothers() {
 fn d7_a_flood_of_forgeries_fills_its_own_part_and_no_other() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
-    let good: Vec<_> = (0..100).map(|number| signer.token(&format!(r#""jti":"{number}""#))).collect();
+    let good: Vec<_> =
+        (0..100).map(|number| signer.token(&format!(r#""jti":"{number}""#))).collect();
     assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Cold, None)));
-    let forged: Vec<_> = (0..1_000).map(|number| Signer::new(2).token(&format!(r#""jti":"{number}""#))).collect();
+    let forged: Vec<_> =
+        (0..1_000).map(|number| Signer::new(2).token(&format!(r#""jti":"{number}""#))).collect();
     for _ in 0..2 {
         assert!(forged.iter().all(|token| ask(&verifier, token, NOW).1 == Some(Reject::Signature)));
         assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Remembered, None)));
     }
     let statistics = verifier.cache_statistics().unwrap();
     assert_eq!((statistics.accepted.entries, statistics.accepted.evicted), (100, 0));
-    assert!(statistics.refused.entries < 500 && statistics.refused.evicted > 1_000, "{statistics:?}");
+    assert!(
+        statistics.refused.entries < 500 && statistics.refused.evicted > 1_000,
+        "{statistics:?}"
+    );
 }
 
 #[test]
 fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
-    let (expired, early) = (signer.token(r#""exp":1"#), signer.token(&format!(r#""nbf":{}"#, NOW.0 + 10)));
+    let (expired, early) =
+        (signer.token(r#""exp":1"#), signer.token(&format!(r#""nbf":{}"#, NOW.0 + 10)));
     for (token, reject) in [(&expired, Reject::Expired), (&early, Reject::NotYetValid)] {
         assert_eq!(
             [0, 1, 2].map(|_| ask(&verifier, token, NOW)),
             [(Cold, Some(reject)), (Again, Some(reject)), (Again, Some(reject))]
         );
     }
-    assert_eq!([0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))), [(Again, None), (Remembered, None)], "d2");
+    assert_eq!(
+        [0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))),
+        [(Again, None), (Remembered, None)],
+        "d2"
+    );
     assert_eq!(kept(&verifier), [1, 2]);
 }
 
@@ -231,7 +261,8 @@ fn revocable() -> (Verifier, Revoker) {
 }
 
 fn remembered(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
-    let claims = format!(r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","iat":{iat}}}"#);
+    let claims =
+        format!(r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","iat":{iat}}}"#);
     let token = token(r#"{"alg":"HS256","kid":"k"}"#, claims);
     assert_eq!(ask(verifier, &token, NOW), (Cold, None));
     assert_eq!(ask(verifier, &token, NOW), (Remembered, None));
@@ -244,7 +275,11 @@ fn every_kind_of_revocation_reaches_remembered_tokens() {
     let issuer: Box<str> = ISSUER.into();
     let kinds: [fn(&Box<str>, &str) -> Revoked; 6] = [
         |issuer, _| Revoked::TokenId { issuer: issuer.clone(), token_id: "1".into() },
-        |issuer, _| Revoked::Subject { issuer: issuer.clone(), subject: "bob".into(), issued_before: NOW },
+        |issuer, _| Revoked::Subject {
+            issuer: issuer.clone(),
+            subject: "bob".into(),
+            issued_before: NOW,
+        },
         |issuer, _| Revoked::Key { issuer: issuer.clone(), kid: "k".into() },
         |issuer, _| Revoked::Everything { issuer: Some(issuer.clone()), issued_before: NOW },
         |_, _| Revoked::Everything { issuer: None, issued_before: NOW },
@@ -267,22 +302,34 @@ fn every_kind_of_revocation_reaches_remembered_tokens() {
 #[test]
 fn a_revocation_leaves_other_tokens_remembered() {
     let (verifier, mut revoker) = revocable();
-    let others: Vec<_> =
-        (0..20).map(|number| remembered(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0)).collect();
+    let others: Vec<_> = (0..20)
+        .map(|number| remembered(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0))
+        .collect();
     let issuer: Box<str> = ISSUER.into();
     revoker
         .enter(&[
-            Revocation { what: Revoked::TokenId { issuer: issuer.clone(), token_id: "another".into() }, until: None },
             Revocation {
-                what: Revoked::Subject { issuer: issuer.clone(), subject: "bob".into(), issued_before: NOW },
+                what: Revoked::TokenId { issuer: issuer.clone(), token_id: "another".into() },
+                until: None,
+            },
+            Revocation {
+                what: Revoked::Subject {
+                    issuer: issuer.clone(),
+                    subject: "bob".into(),
+                    issued_before: NOW,
+                },
                 until: None,
             },
             // Of what was issued before: these were not.
-            Revocation { what: Revoked::Everything { issuer: Some(issuer), issued_before: NOW }, until: None },
+            Revocation {
+                what: Revoked::Everything { issuer: Some(issuer), issued_before: NOW },
+                until: None,
+            },
         ])
         .unwrap();
     // The filter may be wrong about a few.
-    let untouched = others.iter().filter(|token| ask(&verifier, token, NOW) == (Remembered, None)).count();
+    let untouched =
+        others.iter().filter(|token| ask(&verifier, token, NOW) == (Remembered, None)).count();
     assert!(untouched >= 18, "{untouched} of 20");
     assert!(others.iter().all(|token| ask(&verifier, token, NOW).1.is_none()));
 }
@@ -292,7 +339,9 @@ fn a_token_by_signing_input_costs_the_others_one_look() {
     let (verifier, mut revoker) = revocable();
     let [one, other] = ["1", "2"].map(|jti| remembered(&verifier, jti, "bob", NOW.0));
     let input = one.rsplit_once('.').unwrap().0;
-    revoker.enter(&[Revocation { what: Revoked::signing_input(input.as_bytes()), until: None }]).unwrap();
+    revoker
+        .enter(&[Revocation { what: Revoked::signing_input(input.as_bytes()), until: None }])
+        .unwrap();
     assert_eq!(ask(&verifier, &one, NOW), (Again, Some(Reject::Revoked)));
     assert_eq!([0, 1].map(|_| ask(&verifier, &other, NOW)), [(Again, None), (Remembered, None)]);
 }
@@ -332,9 +381,13 @@ fn a_new_token_that_all_threads_meet_at_once_is_verified_at_most_once_by_each() 
             }
         });
         // A token is left out, and checked once more, when a writer was interrupted.
-        let skipped = usize::try_from(verifier.cache_statistics().unwrap().accepted.skipped).unwrap();
+        let skipped =
+            usize::try_from(verifier.cache_statistics().unwrap().accepted.skipped).unwrap();
         let most = checked.into_inner();
-        assert!(most >= 1 && most <= 1 + skipped, "one thread has checked a signature {most} times");
+        assert!(
+            most >= 1 && most <= 1 + skipped,
+            "one thread has checked a signature {most} times"
+        );
     }
 }
 
@@ -344,13 +397,18 @@ fn two_issuers_in_one_cache_keep_their_tokens_apart() {
         let config = IssuerConfig { name: name.into(), ..config([Algorithm::Hs256]) };
         Issuer::new(Arc::new(config), Some(secret_keys(None, secret)))
     };
-    let verifier = remembering(Snapshot::new([issuer(ISSUER, SECRET), issuer("https://two/", SECRET)]).unwrap());
+    let verifier = remembering(
+        Snapshot::new([issuer(ISSUER, SECRET), issuer("https://two/", SECRET)]).unwrap(),
+    );
     let one = token(HEADER, claims(""));
     let two = token(HEADER, claims("").replace(ISSUER, "https://two/"));
     for how in [Cold, Remembered, Remembered] {
         assert_eq!([&one, &two].map(|token| ask(&verifier, token, NOW)), [(how, None); 2]);
     }
-    assert_eq!(verifier.verify(two.as_bytes(), NOW).unwrap().issuer().name.as_ref(), "https://two/");
+    assert_eq!(
+        verifier.verify(two.as_bytes(), NOW).unwrap().issuer().name.as_ref(),
+        "https://two/"
+    );
     verifier.withdraw_keys("https://two/");
     assert_eq!(ask(&verifier, &two, NOW), (Again, Some(Reject::KeysUnavailable)));
     assert_eq!(ask(&verifier, &one, NOW), (Remembered, None));

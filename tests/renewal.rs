@@ -25,8 +25,11 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let place =
-            Self { directory: tempfile::tempdir().unwrap(), ours: Authority::root("ours"), theirs: Authority::root("theirs") };
+        let place = Self {
+            directory: tempfile::tempdir().unwrap(),
+            ours: Authority::root("ours"),
+            theirs: Authority::root("theirs"),
+        };
         place.ours.server().write(place.directory.path());
         place
     }
@@ -40,13 +43,18 @@ impl Place {
     }
 
     fn files(&self) -> TlsFiles {
-        TlsFiles { certificate: self.file("tls.crt"), key: self.file("tls.key"), clients: Clients::Off }
+        TlsFiles {
+            certificate: self.file("tls.crt"),
+            key: self.file("tls.key"),
+            clients: Clients::Off,
+        }
     }
 
     fn files_with_clients(&self) -> TlsFiles {
         self.write("clients.crt", self.theirs.pem());
         self.write("clients.crl", self.theirs.revoked(&[]));
-        let authorities = Authorities { file: self.file("clients.crt"), revoked: vec![self.file("clients.crl")] };
+        let authorities =
+            Authorities { file: self.file("clients.crt"), revoked: vec![self.file("clients.crl")] };
         TlsFiles { clients: Clients::Required(authorities), ..self.files() }
     }
 
@@ -63,7 +71,8 @@ impl Place {
 
 /// A whole handshake, in memory.
 fn handshake(client: &Client, tls: &Tls) -> Result<(ClientConnection, ServerConnection), Error> {
-    let (mut client, mut server) = (client.connection(), ServerConnection::new(tls.config()).unwrap());
+    let (mut client, mut server) =
+        (client.connection(), ServerConnection::new(tls.config()).unwrap());
     let mut bytes = Vec::new();
     while client.wants_write() || server.wants_write() {
         bytes.clear();
@@ -82,7 +91,10 @@ fn handshake(client: &Client, tls: &Tls) -> Result<(ClientConnection, ServerConn
     Ok((client, server))
 }
 
-fn read(mut bytes: &[u8], mut reader: impl FnMut(&mut dyn std::io::Read) -> std::io::Result<usize>) {
+fn read(
+    mut bytes: &[u8],
+    mut reader: impl FnMut(&mut dyn std::io::Read) -> std::io::Result<usize>,
+) {
     while !bytes.is_empty() {
         reader(&mut bytes).unwrap();
     }
@@ -170,7 +182,11 @@ fn a_certificate_that_waits_for_its_key_waits() {
         place.write(name, text);
         for look in 0..3 {
             let fault = tls.renew().unwrap_err();
-            assert_eq!((fault.part, &*fault.file, fault.is_news()), (part, &*place.file("tls.key"), look == 0), "{fault}");
+            assert_eq!(
+                (fault.part, &*fault.file, fault.is_news()),
+                (part, &*place.file("tls.key"), look == 0),
+                "{fault}"
+            );
             assert_eq!(place.shown(&tls), first);
         }
     }
@@ -188,7 +204,12 @@ fn what_was_wrong_is_news_again_when_it_comes_back() {
     for _ in 0..2 {
         fs::remove_file(place.file("tls.crt")).unwrap();
         let fault = tls.renew().unwrap_err();
-        assert!(fault.is_news() && fault.part == Part::Certificate && fault.reason.contains("No such file"), "{fault}");
+        assert!(
+            fault.is_news()
+                && fault.part == Part::Certificate
+                && fault.reason.contains("No such file"),
+            "{fault}"
+        );
         assert!(!tls.renew().unwrap_err().is_news());
         place.write("tls.crt", &certificate);
         assert_eq!(tls.renew(), Ok(true));
@@ -233,9 +254,12 @@ fn a_link_that_is_swapped_is_noticed() {
 fn tickets_outlive_a_certificate_and_are_of_one_listener() {
     for version in VERSIONS {
         let place = Place::new();
-        let (tls, other) =
-            (Tls::load(place.files(), Protocols::HTTP1).unwrap(), Tls::load(place.files(), Protocols::HTTP1).unwrap());
-        let client = Client::new(&place.ours, &Wishes { versions: &[version], ..Wishes::default() });
+        let (tls, other) = (
+            Tls::load(place.files(), Protocols::HTTP1).unwrap(),
+            Tls::load(place.files(), Protocols::HTTP1).unwrap(),
+        );
+        let client =
+            Client::new(&place.ours, &Wishes { versions: &[version], ..Wishes::default() });
         let kind = |tls: &Tls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
         place.ours.server().write(place.directory.path());
@@ -270,7 +294,9 @@ fn a_new_list_revokes_for_the_next_connection() {
 #[test]
 fn a_client_without_a_certificate_has_none() {
     let place = Place::new();
-    let (_, server) = handshake(&place.client(None), &Tls::load(place.files(), Protocols::HTTP1).unwrap()).unwrap();
+    let (_, server) =
+        handshake(&place.client(None), &Tls::load(place.files(), Protocols::HTTP1).unwrap())
+            .unwrap();
     assert_eq!(client_certificate(&server), None);
 }
 
@@ -282,7 +308,10 @@ fn remarks_are_about_the_files_in_use() {
     place.ours.server_in(OVER).write(place.directory.path());
     assert_eq!(tls.renew(), Ok(true));
     let remarks = tls.remarks();
-    assert!(remarks.len() == 1 && remarks[0].reason.starts_with("a certificate in it has expired"), "{remarks:?}");
+    assert!(
+        remarks.len() == 1 && remarks[0].reason.starts_with("a certificate in it has expired"),
+        "{remarks:?}"
+    );
 }
 
 #[test]

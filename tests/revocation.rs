@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use countersign_engine::{Algorithm, Reject, Revocation, Revoked, Revoker, UnixTime, Verifier};
-use countersign_tests::engine::{AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot};
+use countersign_tests::engine::{
+    AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -37,17 +39,25 @@ impl Token {
 
     /// The twin: the definition, word for word.
     fn is_meant_by(&self, revoked: &Revoked) -> bool {
-        let is_before = |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
+        let is_before =
+            |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
         match revoked {
-            Revoked::TokenId { issuer, token_id } => **issuer == *self.issuer && self.token_id == Some(token_id),
+            Revoked::TokenId { issuer, token_id } => {
+                **issuer == *self.issuer && self.token_id == Some(token_id)
+            }
             Revoked::Subject { issuer, subject, issued_before } => {
-                **issuer == *self.issuer && self.subject == Some(subject) && is_before(*issued_before)
+                **issuer == *self.issuer
+                    && self.subject == Some(subject)
+                    && is_before(*issued_before)
             }
             Revoked::Key { issuer, kid } => **issuer == *self.issuer && self.kid == Some(kid),
             Revoked::Everything { issuer, issued_before } => {
-                issuer.as_deref().is_none_or(|issuer| issuer == self.issuer) && is_before(*issued_before)
+                issuer.as_deref().is_none_or(|issuer| issuer == self.issuer)
+                    && is_before(*issued_before)
             }
-            Revoked::SigningInput(_) => *revoked == Revoked::signing_input(self.signing_input().as_bytes()),
+            Revoked::SigningInput(_) => {
+                *revoked == Revoked::signing_input(self.signing_input().as_bytes())
+            }
         }
     }
 }
@@ -63,7 +73,13 @@ fn moment() -> impl Strategy<Value = u64> {
 fn tokens() -> impl Strategy<Value = Token> {
     let option = || prop::option::of(name());
     (prop::sample::select(&ISSUERS[..]), option(), option(), option(), prop::option::of(moment()))
-        .prop_map(|(issuer, kid, token_id, subject, issued_at)| Token { issuer, kid, token_id, subject, issued_at })
+        .prop_map(|(issuer, kid, token_id, subject, issued_at)| Token {
+            issuer,
+            kid,
+            token_id,
+            subject,
+            issued_at,
+        })
 }
 
 fn revoked() -> impl Strategy<Value = Revoked> {
@@ -86,8 +102,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let revocation =
-        (revoked(), prop::option::of(0u64..20)).prop_map(|(what, until)| Revocation { what, until: until.map(UnixTime) });
+    let revocation = (revoked(), prop::option::of(0u64..20))
+        .prop_map(|(what, until)| Revocation { what, until: until.map(UnixTime) });
     let step = prop_oneof![
         3 => prop::collection::vec(revocation, 1..4).prop_map(Step::Enter),
         1 => (0u64..20).prop_map(Step::Forget),
@@ -99,12 +115,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Two about the same tokens count as the stricter of them.
 fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
     let moment = |what: &Revoked| match what {
-        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => Some(*issued_before),
+        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => {
+            Some(*issued_before)
+        }
         _ => None,
     };
     let subject = |what: &Revoked| {
         let mut what = what.clone();
-        if let Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } = &mut what {
+        if let Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } =
+            &mut what
+        {
             *issued_before = UnixTime(0);
         }
         what

@@ -10,7 +10,9 @@ use std::{
     thread,
 };
 
-use countersign_engine::{Algorithm, KeyIdentity, KeyMaterial, KeySet, Reject, VerificationKey, Verifier};
+use countersign_engine::{
+    Algorithm, KeyIdentity, KeyMaterial, KeySet, Reject, VerificationKey, Verifier,
+};
 use countersign_tests::engine::{ISSUER, NOW, claims, config, sign_with, signing_input, verifier};
 
 fn secret(number: u8) -> [u8; 32] {
@@ -21,13 +23,17 @@ fn secret(number: u8) -> [u8; 32] {
 fn hundred(first: u8) -> Arc<KeySet> {
     let key = |number: u8| {
         let kid = format!("key-{number}");
-        VerificationKey::new(Some(&kid), Algorithm::Hs256, KeyMaterial::Secret(&secret(number))).unwrap()
+        VerificationKey::new(Some(&kid), Algorithm::Hs256, KeyMaterial::Secret(&secret(number)))
+            .unwrap()
     };
     Arc::new(KeySet::new((first..first + 100).map(key).collect()))
 }
 
 fn token(number: u8) -> String {
-    sign_with(&secret(number), &signing_input(format!(r#"{{"alg":"HS256","kid":"key-{number}"}}"#), claims("")))
+    sign_with(
+        &secret(number),
+        &signing_input(format!(r#"{{"alg":"HS256","kid":"key-{number}"}}"#), claims("")),
+    )
 }
 
 fn judge(verifier: &Verifier, token: &str) -> Result<KeyIdentity, Reject> {
@@ -52,7 +58,10 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
                         let before = phase.load(Ordering::SeqCst);
                         let verdict = judge(&verifier, &sometimes).err();
                         let certain = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
-                        assert!(!certain || verdict == Some(Reject::KidUnknown), "a withdrawn key verifies");
+                        assert!(
+                            !certain || verdict == Some(Reject::KidUnknown),
+                            "a withdrawn key verifies"
+                        );
                         *counts.entry((certain, verdict)).or_insert(0u64) += 1;
                     }
                     counts
@@ -67,7 +76,11 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
             verifier.replace_keys(ISSUER, &keys);
             if withdrawn {
                 phase.store(2 * swap + 1, Ordering::SeqCst);
-                assert_eq!(judge(&verifier, &sometimes).err(), Some(Reject::KidUnknown), "from the next verification on");
+                assert_eq!(
+                    judge(&verifier, &sometimes).err(),
+                    Some(Reject::KidUnknown),
+                    "from the next verification on"
+                );
             }
         }
         done.store(true, Ordering::Release);
@@ -80,12 +93,16 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
 #[test]
 fn a_refresh_that_brings_the_same_keys_leaves_their_identities_as_they_are() {
     let verifier = verifier([(config([Algorithm::Hs256]), hundred(0))]);
-    let identities = || (0..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
+    let identities =
+        || (0..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
     let before = identities();
     verifier.replace_keys(ISSUER, &hundred(0));
     assert_eq!(identities(), before);
     verifier.replace_keys(ISSUER, &hundred(1));
-    assert_eq!((1..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(), before[1..]);
+    assert_eq!(
+        (1..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(),
+        before[1..]
+    );
     assert_eq!(judge(&verifier, &token(0)).err(), Some(Reject::KidUnknown));
     assert!(!before.contains(&judge(&verifier, &token(100)).unwrap()));
 }
@@ -95,12 +112,20 @@ fn an_issuer_without_keys_is_unavailable_and_the_others_are_not() {
     let mut other = config([Algorithm::Hs256]);
     other.name = "https://other/".into();
     let verifier = verifier([(config([Algorithm::Hs256]), hundred(0)), (other, hundred(0))]);
-    let of_other =
-        sign_with(&secret(7), &signing_input(r#"{"alg":"HS256","kid":"key-7"}"#, claims("").replace(ISSUER, "https://other/")));
+    let of_other = sign_with(
+        &secret(7),
+        &signing_input(
+            r#"{"alg":"HS256","kid":"key-7"}"#,
+            claims("").replace(ISSUER, "https://other/"),
+        ),
+    );
     verifier.withdraw_keys(ISSUER);
     assert_eq!(judge(&verifier, &token(7)).err(), Some(Reject::KeysUnavailable));
     assert!(judge(&verifier, &of_other).is_ok());
-    assert_eq!(verifier.claimed_issuer(token(7).as_bytes()).map(|issuer| issuer.name.clone()).as_deref(), Some(ISSUER));
+    assert_eq!(
+        verifier.claimed_issuer(token(7).as_bytes()).map(|issuer| issuer.name.clone()).as_deref(),
+        Some(ISSUER)
+    );
     verifier.replace_keys(ISSUER, &hundred(0));
     assert!(judge(&verifier, &token(7)).is_ok());
     assert!(verifier.claimed_issuer(b"a.b.c").is_none());

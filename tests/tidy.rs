@@ -22,11 +22,16 @@ fn the_engine_depends_on_its_short_list_only() {
     let mut faults = Vec::new();
     for (number, name) in dependency_lines(&manifest) {
         if !ENGINE_DEPENDENCIES.contains(&name) {
-            faults.push(manifest.fault(number, format!("{name} is new: do without it, or extend the list in tests/tidy.rs")));
+            faults.push(manifest.fault(
+                number,
+                format!("{name} is new: do without it, or extend the list in tests/tidy.rs"),
+            ));
         }
     }
     for name in ENGINE_DEPENDENCIES.iter().filter(|name| !listed.contains(name)) {
-        faults.push(format!("engine/Cargo.toml: {name} is gone: take it off the list in tests/tidy.rs"));
+        faults.push(format!(
+            "engine/Cargo.toml: {name} is gone: take it off the list in tests/tidy.rs"
+        ));
     }
     report(faults);
 }
@@ -48,8 +53,14 @@ fn nothing_below_the_engine_does_io() {
 fn tls_has_one_provider_of_cryptography() {
     let tree = cargo_tree(&["--workspace", "-e", "normal,build,dev", "--format", "{p}|{f}"]);
     let rustls: Vec<_> = tree.lines().filter(|line| line.contains("rustls")).collect();
-    assert!(rustls.iter().any(|line| line.starts_with("rustls v") && line.contains("aws_lc_rs")), "{rustls:#?}");
-    let features = |line: &&str| line.split_once('|').map(|(_, features)| features.split([',', ' ']).any(|one| one == "ring"));
+    assert!(
+        rustls.iter().any(|line| line.starts_with("rustls v") && line.contains("aws_lc_rs")),
+        "{rustls:#?}"
+    );
+    let features = |line: &&str| {
+        line.split_once('|')
+            .map(|(_, features)| features.split([',', ' ']).any(|one| one == "ring"))
+    };
     let second: Vec<_> = rustls.iter().filter(|line| features(line) == Some(true)).collect();
     assert!(
         second.is_empty(),
@@ -62,7 +73,10 @@ fn the_engine_asks_for_no_io_time_or_environment() {
     let banned = ["std::net", "std::fs", "std::env", "SystemTime", "Instant::now"];
     let remedy = "take it as an argument; the server does the asking";
     report(each_line(&rust_below(&["engine/src"]), |line| {
-        banned.iter().find(|word| line.contains(**word)).map(|word| format!("{word} in the engine: {remedy}"))
+        banned
+            .iter()
+            .find(|word| line.contains(**word))
+            .map(|word| format!("{word} in the engine: {remedy}"))
     }));
 }
 
@@ -73,13 +87,20 @@ fn files_are_short_enough_to_read() {
         let most = if file.path.ends_with("main.rs") { 150 } else { 600 };
         let lines = file.code().count();
         if lines > most {
-            faults.push(format!("{}:1: {lines} lines of code, at most {most}: split it along its ideas", file.path));
+            faults.push(format!(
+                "{}:1: {lines} lines of code, at most {most}: split it along its ideas",
+                file.path
+            ));
         }
     }
-    for page in ["README.md", "ARCHITECTURE.md"].into_iter().filter(|page| root().join(page).exists()) {
+    for page in
+        ["README.md", "ARCHITECTURE.md"].into_iter().filter(|page| root().join(page).exists())
+    {
         let lines = Source::read(page).lines.len();
         if lines > 200 {
-            faults.push(format!("{page}:200: {lines} lines, at most 200: move detail to the module it is about"));
+            faults.push(format!(
+                "{page}:200: {lines} lines, at most 200: move detail to the module it is about"
+            ));
         }
     }
     report(faults);
@@ -89,13 +110,20 @@ fn files_are_short_enough_to_read() {
 fn nothing_is_marked_as_unfinished() {
     let words = ["TODO", "FIXME", "HACK", "XXX"];
     let macros = ["todo!", "unimplemented!", "dbg!"];
-    let files = rust_files().into_iter().chain(files_with("toml")).filter(|file| file.path != "tests/tidy.rs");
+    let files = rust_files()
+        .into_iter()
+        .chain(files_with("toml"))
+        .filter(|file| file.path != "tests/tidy.rs");
     let mut faults = Vec::new();
     for file in files {
         for (number, line) in file.numbered() {
             let word = words.into_iter().find(|word| has_word(line, word));
-            if let Some(mark) = word.or_else(|| macros.into_iter().find(|mark| line.contains(mark))) {
-                faults.push(file.fault(number, format!("{mark}: finish it, or say in the docs what is not there")));
+            if let Some(mark) = word.or_else(|| macros.into_iter().find(|mark| line.contains(mark)))
+            {
+                faults.push(file.fault(
+                    number,
+                    format!("{mark}: finish it, or say in the docs what is not there"),
+                ));
             }
         }
     }
@@ -107,7 +135,8 @@ fn unsafe_stays_in_its_two_files() {
     let mut files = rust_below(&["engine/src", "server/src"]);
     files.retain(|file| !UNSAFE_FILES.contains(&file.path.as_str()));
     report(each_line(&files, |line| {
-        has_word(line, "unsafe").then(|| format!("unsafe outside {}: do it safely", UNSAFE_FILES.join(" and ")))
+        has_word(line, "unsafe")
+            .then(|| format!("unsafe outside {}: do it safely", UNSAFE_FILES.join(" and ")))
     }));
 }
 
@@ -121,9 +150,15 @@ fn every_dependency_of_the_product_has_its_reason() {
         for (number, name) in dependency_lines(&manifest) {
             let line = &manifest.lines[number - 1];
             let above = manifest.lines[..number - 1].iter().rev();
-            let reason = above.take_while(|line| !line.trim().is_empty()).take(GROUP).any(|line| line.starts_with('#'));
+            let reason = above
+                .take_while(|line| !line.trim().is_empty())
+                .take(GROUP)
+                .any(|line| line.starts_with('#'));
             if !reason && !line.contains("path =") && !line.contains("workspace = true") {
-                faults.push(manifest.fault(number, format!("{name} has no reason: say in a comment above it what it is for")));
+                faults.push(manifest.fault(
+                    number,
+                    format!("{name} has no reason: say in a comment above it what it is for"),
+                ));
             }
         }
     }
@@ -136,7 +171,8 @@ fn an_ignored_test_says_why() {
     files.retain(|file| file.path != "tests/tidy.rs");
     report(each_line(&files, |line| {
         let (_, rest) = line.split_once("#[ignore")?;
-        (!rest.starts_with(" = \"")).then(|| "an ignored test: write #[ignore = \"why, and how to run it\"]".to_owned())
+        (!rest.starts_with(" = \""))
+            .then(|| "an ignored test: write #[ignore = \"why, and how to run it\"]".to_owned())
     }));
 }
 
@@ -144,7 +180,11 @@ fn an_ignored_test_says_why() {
 fn the_engine_has_no_unwrap_in_it() {
     let mut files = rust_below(&["engine/src"]);
     for file in &mut files {
-        let product = file.lines.iter().take_while(|line| !["#[cfg(test)]", "#![cfg(test)]"].contains(&line.trim())).count();
+        let product = file
+            .lines
+            .iter()
+            .take_while(|line| !["#[cfg(test)]", "#![cfg(test)]"].contains(&line.trim()))
+            .count();
         file.lines.truncate(product);
     }
     report(each_line(&files, |line| {
@@ -162,7 +202,8 @@ struct Source {
 
 impl Source {
     fn read(path: &str) -> Self {
-        let text = fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text =
+            fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         Self { path: path.to_owned(), lines: text.lines().map(str::to_owned).collect() }
     }
 
@@ -188,7 +229,8 @@ impl Source {
 fn each_line(files: &[Source], judge: impl Fn(&str) -> Option<String>) -> Vec<String> {
     assert!(!files.is_empty(), "there is nothing to judge: did a directory move?");
     let faults = files.iter().flat_map(|file| {
-        let of_file = |(number, line): (usize, &str)| Some(file.fault(number, judge(without_comment(line))?));
+        let of_file =
+            |(number, line): (usize, &str)| Some(file.fault(number, judge(without_comment(line))?));
         file.code().filter_map(of_file).collect::<Vec<_>>()
     });
     faults.collect()
@@ -221,7 +263,9 @@ fn rust_files() -> Vec<Source> {
 
 fn rust_below(directories: &[&str]) -> Vec<Source> {
     let mut files = rust_files();
-    files.retain(|file| directories.iter().any(|directory| file.path.starts_with(&format!("{directory}/"))));
+    files.retain(|file| {
+        directories.iter().any(|directory| file.path.starts_with(&format!("{directory}/")))
+    });
     files
 }
 
@@ -249,7 +293,10 @@ fn files_with(extension: &str) -> Vec<Source> {
 fn dependency_lines(manifest: &Source) -> Vec<(usize, &str)> {
     let section = manifest.numbered().skip_while(|(_, line)| *line != "[dependencies]").skip(1);
     let lines = section.take_while(|(_, line)| !line.starts_with('['));
-    lines.filter_map(|(number, line)| Some((number, line.split_once('=')?.0.trim()))).filter(|(_, name)| is_name(name)).collect()
+    lines
+        .filter_map(|(number, line)| Some((number, line.split_once('=')?.0.trim())))
+        .filter(|(_, name)| is_name(name))
+        .collect()
 }
 
 fn is_name(text: &str) -> bool {

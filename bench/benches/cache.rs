@@ -28,7 +28,9 @@ fn working_sets(criterion: &mut Criterion) {
         let mut measure = |name: &str, lookup: Lookup<'_>| {
             let (mut order, mut presented) = (Order::new(1), Presented::default());
             criterion.bench_function(&format!("cache/{number} tokens/{name}"), |bencher| {
-                batches(bencher, &mut presented, lookup, |presented| presented.fill(&tokens, &mut order));
+                batches(bencher, &mut presented, lookup, |presented| {
+                    presented.fill(&tokens, &mut order)
+                });
             });
         };
         measure("countersign", &|token| accepts(&verifier, token));
@@ -53,13 +55,20 @@ fn hit_ratios(criterion: &mut Criterion) {
                 next = (next + 1) % others.len();
                 others.get(next)
             };
-            batches(bencher, &mut presented, &|token| accepts(&verifier, token), |presented| presented.fill_with(&mut choose));
+            batches(bencher, &mut presented, &|token| accepts(&verifier, token), |presented| {
+                presented.fill_with(&mut choose)
+            });
         });
     }
 }
 
 /// Times lookups of what lies ready, and not laying it ready.
-fn batches(bencher: &mut Bencher<'_>, presented: &mut Presented, lookup: Lookup<'_>, mut fill: impl FnMut(&mut Presented)) {
+fn batches(
+    bencher: &mut Bencher<'_>,
+    presented: &mut Presented,
+    lookup: Lookup<'_>,
+    mut fill: impl FnMut(&mut Presented),
+) {
     bencher.iter_custom(|calls| {
         let (batch, mut spent) = (u64::try_from(BATCH).unwrap(), Duration::ZERO);
         // Whole batches only; what is more than asked for is taken off again.

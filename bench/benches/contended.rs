@@ -30,17 +30,22 @@ fn contended(criterion: &mut Criterion) {
     let next = AtomicUsize::new(0);
     for readers in (0..).map(|power| 1 << power).take_while(|readers| *readers <= cores) {
         for writers in [0, 1] {
-            criterion.bench_function(&format!("contended/{readers} readers, {writers} writers, {cores} cores"), |bencher| {
-                bencher.iter_custom(|calls| {
-                    let done = AtomicBool::new(false);
-                    thread::scope(|scope| {
-                        (0..writers).for_each(|_| drop(scope.spawn(|| present(&verifier, &new, &next, &done))));
-                        let spent = read(&verifier, &set, readers, calls);
-                        done.store(true, Ordering::Relaxed);
-                        spent
-                    })
-                });
-            });
+            criterion.bench_function(
+                &format!("contended/{readers} readers, {writers} writers, {cores} cores"),
+                |bencher| {
+                    bencher.iter_custom(|calls| {
+                        let done = AtomicBool::new(false);
+                        thread::scope(|scope| {
+                            (0..writers).for_each(|_| {
+                                drop(scope.spawn(|| present(&verifier, &new, &next, &done)))
+                            });
+                            let spent = read(&verifier, &set, readers, calls);
+                            done.store(true, Ordering::Relaxed);
+                            spent
+                        })
+                    });
+                },
+            );
         }
     }
 }

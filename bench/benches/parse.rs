@@ -21,11 +21,20 @@ fn parse(criterion: &mut Criterion) {
     let token = keys.token(Algorithm::Rs256, 1);
     for (name, token) in [("9 claims", token.clone()), ("100 claims", with_more_claims(&token))] {
         criterion.bench_function(&format!("parse/{name}/countersign"), |bencher| {
-            bencher.iter(|| assert!(verifier.claimed_issuer(black_box(token.as_bytes())).is_some()));
+            bencher
+                .iter(|| assert!(verifier.claimed_issuer(black_box(token.as_bytes())).is_some()));
         });
-        criterion.bench_function(&format!("parse/{name}/jsonwebtoken, nothing checked"), |bencher| {
-            bencher.iter(|| jsonwebtoken::dangerous::insecure_decode::<PeerClaims>(black_box(token.as_bytes())).unwrap());
-        });
+        criterion.bench_function(
+            &format!("parse/{name}/jsonwebtoken, nothing checked"),
+            |bencher| {
+                bencher.iter(|| {
+                    jsonwebtoken::dangerous::insecure_decode::<PeerClaims>(black_box(
+                        token.as_bytes(),
+                    ))
+                    .unwrap()
+                });
+            },
+        );
     }
     for (name, bad) in malformed(&token) {
         criterion.bench_function(&format!("parse/refused/{name}"), |bencher| {
@@ -46,8 +55,13 @@ fn with_more_claims(token: &str) -> String {
 fn malformed(token: &str) -> [(&'static str, String); 3] {
     let mut alphabet = token.to_owned();
     alphabet.replace_range(400..401, "+");
-    let duplicate = rewritten(token, |claims| claims.to_string().replacen('{', "{\"sub\":\"another\",", 1));
-    [("two segments", token.rsplit_once('.').unwrap().0.to_owned()), ("no base64url", alphabet), ("a duplicate claim", duplicate)]
+    let duplicate =
+        rewritten(token, |claims| claims.to_string().replacen('{', "{\"sub\":\"another\",", 1));
+    [
+        ("two segments", token.rsplit_once('.').unwrap().0.to_owned()),
+        ("no base64url", alphabet),
+        ("a duplicate claim", duplicate),
+    ]
 }
 
 fn rewritten(token: &str, rewrite: impl FnOnce(&mut Value) -> String) -> String {

@@ -3,7 +3,9 @@
 
 use std::{hint::black_box, time::Duration};
 
-use countersign_bench::{accepts, cache_of, cached_verifier, hundred_keys, replacing, secret_token, tenant, verifier};
+use countersign_bench::{
+    accepts, cache_of, cached_verifier, hundred_keys, replacing, secret_token, tenant, verifier,
+};
 use countersign_engine::Algorithm;
 use criterion::{Criterion, criterion_group, criterion_main};
 

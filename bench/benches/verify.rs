@@ -21,7 +21,13 @@ fn verify(criterion: &mut Criterion) {
     for algorithm in [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
         let token = keys.token(algorithm, 1);
         ours(criterion, "cold", algorithm, &token, &keys.verifier(algorithm));
-        ours(criterion, "cached", algorithm, &token, &cached_verifier(algorithm, keys.key_set(algorithm), cache_of(1_000)));
+        ours(
+            criterion,
+            "cached",
+            algorithm,
+            &token,
+            &cached_verifier(algorithm, keys.key_set(algorithm), cache_of(1_000)),
+        );
         for (name, peer) in peers::all(&keys, algorithm) {
             criterion.bench_function(&format!("verify/{algorithm}/{name}"), |bencher| {
                 bencher.iter(|| assert!(peer(black_box(&token))));
@@ -31,7 +37,13 @@ fn verify(criterion: &mut Criterion) {
     }
 }
 
-fn ours(criterion: &mut Criterion, how: &str, algorithm: Algorithm, token: &str, verifier: &Verifier) {
+fn ours(
+    criterion: &mut Criterion,
+    how: &str,
+    algorithm: Algorithm,
+    token: &str,
+    verifier: &Verifier,
+) {
     criterion.bench_function(&format!("verify/{algorithm}/countersign {how}"), |bencher| {
         bencher.iter(|| assert!(accepts(verifier, black_box(token.as_bytes()))));
     });
@@ -40,18 +52,33 @@ fn ours(criterion: &mut Criterion, how: &str, algorithm: Algorithm, token: &str,
 /// The public key, parsed before; HS256 has none.
 fn raw_key(keys: &Keys, algorithm: Algorithm) -> Option<ParsedPublicKey> {
     let public = keys.rsa.public_key();
-    let (n, e) = (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+    let (n, e) = (
+        public.modulus().big_endian_without_leading_zero(),
+        public.exponent().big_endian_without_leading_zero(),
+    );
     match algorithm {
-        Algorithm::Rs256 => {
-            Some(RsaPublicKeyComponents { n, e }.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256).unwrap())
+        Algorithm::Rs256 => Some(
+            RsaPublicKeyComponents { n, e }
+                .to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256)
+                .unwrap(),
+        ),
+        Algorithm::Es256 => Some(
+            ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, keys.ecdsa.public_key())
+                .unwrap(),
+        ),
+        Algorithm::EdDsa => {
+            Some(ParsedPublicKey::new(&signature::ED25519, keys.ed25519.public_key()).unwrap())
         }
-        Algorithm::Es256 => Some(ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, keys.ecdsa.public_key()).unwrap()),
-        Algorithm::EdDsa => Some(ParsedPublicKey::new(&signature::ED25519, keys.ed25519.public_key()).unwrap()),
         _ => None,
     }
 }
 
-fn raw(criterion: &mut Criterion, algorithm: Algorithm, token: &str, key: Option<&ParsedPublicKey>) {
+fn raw(
+    criterion: &mut Criterion,
+    algorithm: Algorithm,
+    token: &str,
+    key: Option<&ParsedPublicKey>,
+) {
     let (signing_input, signature) = token.rsplit_once('.').unwrap();
     let (input, signature) = (signing_input.as_bytes(), URL_SAFE_NO_PAD.decode(signature).unwrap());
     let (lc, ring) = (
@@ -59,7 +86,9 @@ fn raw(criterion: &mut Criterion, algorithm: Algorithm, token: &str, key: Option
         ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET),
     );
     let mut measure = |name: &str, work: &dyn Fn() -> bool| {
-        criterion.bench_function(&format!("verify/{algorithm}/raw {name}"), |bencher| bencher.iter(|| assert!(work())));
+        criterion.bench_function(&format!("verify/{algorithm}/raw {name}"), |bencher| {
+            bencher.iter(|| assert!(work()))
+        });
     };
     if let Some(key) = key {
         measure("aws-lc, parsed key", &|| key.verify_sig(black_box(input), &signature).is_ok());

@@ -35,7 +35,8 @@ impl Budget {
         static BUDGET: OnceLock<Budget> = OnceLock::new();
         BUDGET.get_or_init(|| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("budget.toml");
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let text = std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         })
     }
@@ -109,9 +110,16 @@ mod tests {
 
     #[test]
     fn a_line_is_a_figure_again_when_it_is_read() {
-        let line = format!("{:56}  {:>8}  (quartiles 0.1 to 0.2)  at most 0.25", "cold HS256 / jsonwebtoken", number(0.123_44));
+        let line = format!(
+            "{:56}  {:>8}  (quartiles 0.1 to 0.2)  at most 0.25",
+            "cold HS256 / jsonwebtoken",
+            number(0.123_44)
+        );
         assert_eq!(parse(&line), Some(("cold HS256 / jsonwebtoken", 0.1234)));
-        assert_eq!(parse("round 3: bare 6.77 us, verify 1.23 us, countersign 9.17 us; ratio 1.15"), None);
+        assert_eq!(
+            parse("round 3: bare 6.77 us, verify 1.23 us, countersign 9.17 us; ratio 1.15"),
+            None
+        );
         assert_eq!(parse(""), None);
     }
 

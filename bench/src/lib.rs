@@ -24,7 +24,7 @@ pub mod budget;
 pub mod e2e;
 
 pub use ours::{
-    AUDIENCE, ISSUER, MANY, accepts, cache_of, cached, cached_verifier, hits, hundred_keys, many_issuers, padded_key, replacing,
-    tenant, verifier,
+    AUDIENCE, ISSUER, MANY, accepts, cache_of, cached, cached_verifier, hits, hundred_keys,
+    many_issuers, padded_key, replacing, tenant, verifier,
 };
 pub use tokens::{Keys, NOW, SECRET, TOKEN_BYTES, Tokens, forged, secret_token};

@@ -40,9 +40,12 @@ fn push_string(section: &mut Vec<u8>, flag: u8, bytes: &[u8]) {
 pub fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     let (mut code, mut length) = (0, 0);
-    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| usize::from(byte >> at & 1))) {
+    for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| usize::from(byte >> at & 1)))
+    {
         (code, length) = (code << 1 | bit, length + 1);
-        if let Some((character, ..)) = codes().find(|(_, known, bits)| (*known, *bits) == (code, length)) {
+        if let Some((character, ..)) =
+            codes().find(|(_, known, bits)| (*known, *bits) == (code, length))
+        {
             text.push(character);
             (code, length) = (0, 0);
         }
@@ -71,21 +74,28 @@ fn encode(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Characters by the lengths of their codes.
-const LENGTHS: [(u32, &[u8]); 4] =
-    [(5, b"012aceiost"), (6, b" %-./3456789=A_bdfghlmnpru"), (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"), (8, b"&*,;XZ")];
+const LENGTHS: [(u32, &[u8]); 4] = [
+    (5, b"012aceiost"),
+    (6, b" %-./3456789=A_bdfghlmnpru"),
+    (7, b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz"),
+    (8, b"&*,;XZ"),
+];
 
 /// Codes with their lengths, as many bits of each.
 fn codes() -> impl Iterator<Item = (u8, usize, u32)> {
     let mut next = 0;
     let mut before = LENGTHS[0].0;
-    LENGTHS.iter().flat_map(|(length, characters)| characters.iter().map(move |character| (*character, *length))).map(
-        move |(character, length)| {
+    LENGTHS
+        .iter()
+        .flat_map(|(length, characters)| {
+            characters.iter().map(move |character| (*character, *length))
+        })
+        .map(move |(character, length)| {
             next <<= length - before;
             before = length;
             next += 1;
             (character, next - 1, length)
-        },
-    )
+        })
 }
 
 fn low_byte(value: usize) -> u8 {
@@ -98,10 +108,16 @@ mod tests {
 
     #[test]
     fn texts_are_coded_as_the_examples_of_rfc_7541_appendix_c_are() {
-        assert_eq!(encode(b"www.example.com").unwrap(), b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff");
+        assert_eq!(
+            encode(b"www.example.com").unwrap(),
+            b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"
+        );
         assert_eq!(encode(b"no-cache").unwrap(), b"\xa8\xeb\x10\x64\x9c\xbf");
         assert_eq!(encode(b"302").unwrap(), b"\x64\x02");
-        assert_eq!(encode(b"Mon, 21 Oct 2013 20:13:21 GMT").unwrap()[..6], *b"\xd0\x7a\xbe\x94\x10\x54");
+        assert_eq!(
+            encode(b"Mon, 21 Oct 2013 20:13:21 GMT").unwrap()[..6],
+            *b"\xd0\x7a\xbe\x94\x10\x54"
+        );
     }
 
     #[test]

@@ -6,8 +6,11 @@
 /// There is no `/proc`, as everywhere but on Linux.
 #[must_use]
 pub fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says what a process occupies");
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+    let status =
+        std::fs::read_to_string("/proc/self/status").expect("Linux says what a process occupies");
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
     kilobytes.map_or(0, |kilobytes: usize| kilobytes * 1024)
 }
 

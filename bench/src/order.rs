@@ -32,7 +32,11 @@ fn mix(mut bits: u64) -> u64 {
 }
 
 /// The high half of the product: no division, and no bias that could be seen here.
-#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "below a bound that is a usize")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "below a bound that is a usize"
+)]
 fn scale(bits: u64, bound: usize) -> usize {
     ((u128::from(bits) * bound as u128) >> 64) as usize
 }

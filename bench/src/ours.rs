@@ -11,7 +11,8 @@ use std::{
 };
 
 use countersign_engine::{
-    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, Snapshot, VerificationKey, Verifier,
+    Algorithm, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, Snapshot,
+    VerificationKey, Verifier,
 };
 
 use crate::tokens::{NOW, SECRET, TOKEN_BYTES};
@@ -76,7 +77,8 @@ pub const MANY: usize = 1000;
 #[must_use]
 pub fn many_issuers() -> Verifier {
     let named = |name: String| IssuerConfig { name: name.into(), ..issuer(Algorithm::Hs256) };
-    let issuers = (0..MANY).map(|number| Issuer::new(Arc::new(named(tenant(number))), Some(Arc::new(padded_key()))));
+    let issuers = (0..MANY)
+        .map(|number| Issuer::new(Arc::new(named(tenant(number))), Some(Arc::new(padded_key()))));
     Verifier::new(Snapshot::new(issuers).expect("different names"))
 }
 
@@ -84,7 +86,11 @@ pub fn many_issuers() -> Verifier {
 #[must_use]
 pub fn tenant(number: usize) -> String {
     // As long as the others, so that only their number matters.
-    if number == 0 { ISSUER.into() } else { format!("https://tenant-{number:04}.countersign.example/") }
+    if number == 0 {
+        ISSUER.into()
+    } else {
+        format!("https://tenant-{number:04}.countersign.example/")
+    }
 }
 
 /// Two sets of 100 secrets that have all but one in common, the one of the tokens

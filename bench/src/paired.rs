@@ -35,7 +35,12 @@ pub fn compare(name: &str, one: &dyn Fn() -> bool, other: &dyn Fn() -> bool) {
 /// How many calls make one round.
 fn calibrate(work: &dyn Fn() -> bool) -> u32 {
     let each = round(work, 200);
-    #[expect(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive count")]
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a small positive count"
+    )]
     let count = (ROUND_NANOSECONDS / each) as u32;
     count.max(1)
 }
@@ -51,7 +56,11 @@ fn round(work: &dyn Fn() -> bool, count: u32) -> f64 {
 
 /// The ratios of the rounds and the times of both. Who goes first alternates: the
 /// second finds the machine as the first has left it.
-fn measure(rounds: usize, one: &mut dyn FnMut(usize) -> f64, other: &mut dyn FnMut(usize) -> f64) -> [Vec<f64>; 3] {
+fn measure(
+    rounds: usize,
+    one: &mut dyn FnMut(usize) -> f64,
+    other: &mut dyn FnMut(usize) -> f64,
+) -> [Vec<f64>; 3] {
     let (mut ratios, mut one_times, mut other_times) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let (one_time, other_time) = if round % 2 == 0 {

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use countersign_engine::Algorithm;
 use jwt_simple::prelude::{
-    ECDSAP256PublicKeyLike as _, ES256PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike as _, HS256Key, MACLike as _,
-    RS256PublicKey, RSAPublicKeyLike as _, UnixTimeStamp, VerificationOptions,
+    ECDSAP256PublicKeyLike as _, ES256PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike as _,
+    HS256Key, MACLike as _, RS256PublicKey, RSAPublicKeyLike as _, UnixTimeStamp,
+    VerificationOptions,
 };
 
 use crate::{
@@ -51,7 +52,10 @@ pub fn jsonwebtoken_every_claim(keys: &Keys, algorithm: Algorithm) -> Peer {
 fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(keys: &Keys, algorithm: Algorithm) -> Peer {
     use jsonwebtoken::DecodingKey;
     let public = keys.rsa.public_key();
-    let (n, e) = (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+    let (n, e) = (
+        public.modulus().big_endian_without_leading_zero(),
+        public.exponent().big_endian_without_leading_zero(),
+    );
     let key = match algorithm {
         Algorithm::Rs256 => DecodingKey::from_rsa_raw_components(n, e),
         // Despite their names these take the bare point.
@@ -59,7 +63,8 @@ fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(keys: &Keys, algorithm: Alg
         Algorithm::EdDsa => DecodingKey::from_ed_der(keys.ed25519.public_key().as_ref()),
         _ => DecodingKey::from_secret(&SECRET),
     };
-    let mut validation = jsonwebtoken::Validation::new(algorithm.name().parse().expect("an algorithm of both"));
+    let mut validation =
+        jsonwebtoken::Validation::new(algorithm.name().parse().expect("an algorithm of both"));
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[ISSUER]);
     // The tokens live at a fixed time; its own clock would find them expired.
@@ -92,18 +97,26 @@ pub fn jwt_simple(keys: &Keys, algorithm: Algorithm) -> Peer {
         ($key:expr) => {{
             let key = $key;
             // It takes its options by value.
-            Box::new(move |token| key.verify_token::<CustomClaims>(token, Some(options.clone())).is_ok())
+            Box::new(move |token| {
+                key.verify_token::<CustomClaims>(token, Some(options.clone())).is_ok()
+            })
         }};
     }
     match algorithm {
         Algorithm::Rs256 => {
             let public = keys.rsa.public_key();
-            let (n, e) =
-                (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+            let (n, e) = (
+                public.modulus().big_endian_without_leading_zero(),
+                public.exponent().big_endian_without_leading_zero(),
+            );
             peer!(RS256PublicKey::from_components(n, e).expect("a key"))
         }
-        Algorithm::Es256 => peer!(ES256PublicKey::from_bytes(keys.ecdsa.public_key().as_ref()).expect("a key")),
-        Algorithm::EdDsa => peer!(Ed25519PublicKey::from_bytes(keys.ed25519.public_key().as_ref()).expect("a key")),
+        Algorithm::Es256 => {
+            peer!(ES256PublicKey::from_bytes(keys.ecdsa.public_key().as_ref()).expect("a key"))
+        }
+        Algorithm::EdDsa => {
+            peer!(Ed25519PublicKey::from_bytes(keys.ed25519.public_key().as_ref()).expect("a key"))
+        }
         _ => peer!(HS256Key::from_bytes(&SECRET)),
     }
 }
@@ -129,14 +142,18 @@ pub fn josekit(keys: &Keys, algorithm: Algorithm) -> Peer {
     let verifier: Box<dyn JwsVerifier> = match algorithm {
         Algorithm::Rs256 => {
             let public = keys.rsa.public_key();
-            let (n, e) =
-                (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+            let (n, e) = (
+                public.modulus().big_endian_without_leading_zero(),
+                public.exponent().big_endian_without_leading_zero(),
+            );
             let jwk = jwk(serde_json::json!({ "kty": "RSA", "n": encode(n), "e": encode(e) }));
             Box::new(RS256.verifier_from_jwk(&jwk).expect("a key"))
         }
         Algorithm::Es256 => {
             let (x, y) = keys.ecdsa.public_key().as_ref()[1..].split_at(32);
-            let jwk = jwk(serde_json::json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }));
+            let jwk = jwk(
+                serde_json::json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }),
+            );
             Box::new(ES256.verifier_from_jwk(&jwk).expect("a key"))
         }
         Algorithm::EdDsa => {
@@ -151,7 +168,8 @@ pub fn josekit(keys: &Keys, algorithm: Algorithm) -> Peer {
     validator.set_issuer(ISSUER);
     validator.set_audience(AUDIENCE);
     Box::new(move |token| {
-        jwt::decode_with_verifier(token, &*verifier).is_ok_and(|(payload, _)| validator.validate(&payload).is_ok())
+        jwt::decode_with_verifier(token, &*verifier)
+            .is_ok_and(|(payload, _)| validator.validate(&payload).is_ok())
     })
 }
 
@@ -179,7 +197,10 @@ mod tests {
             let (_, signature) = other.rsplit_once('.').unwrap();
             for (name, peer) in all(&keys, algorithm) {
                 assert!(peer(&token), "{name} refused a good {algorithm} token");
-                assert!(!peer(&format!("{input}.{signature}")), "{name} accepted a bad {algorithm} signature");
+                assert!(
+                    !peer(&format!("{input}.{signature}")),
+                    "{name} accepted a bad {algorithm} signature"
+                );
             }
         }
     }

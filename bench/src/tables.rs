@@ -11,7 +11,8 @@ pub type Dashmap = dashmap::DashMap<Box<[u8]>, u64, RandomState>;
 /// Reads without locks.
 pub type Papaya = papaya::HashMap<Box<[u8]>, u64, RandomState>;
 /// Evicts; of these it alone would keep within a bound.
-pub type QuickCache = quick_cache::sync::Cache<Box<[u8]>, u64, quick_cache::UnitWeighter, RandomState>;
+pub type QuickCache =
+    quick_cache::sync::Cache<Box<[u8]>, u64, quick_cache::UnitWeighter, RandomState>;
 
 /// A map of these tokens.
 #[must_use]
@@ -39,7 +40,13 @@ pub fn quick_cache(tokens: &Tokens) -> QuickCache {
     // It divides its capacity among shards, and tokens do not divide evenly.
     let capacity = tokens.len() * 5 / 4 + 1024;
     let weight = u64::try_from(capacity).unwrap_or(u64::MAX);
-    let table = QuickCache::with(capacity, weight, quick_cache::UnitWeighter, RandomState::new(), Default::default());
+    let table = QuickCache::with(
+        capacity,
+        weight,
+        quick_cache::UnitWeighter,
+        RandomState::new(),
+        Default::default(),
+    );
     for (token, value) in tokens.iter().zip(0..) {
         table.insert(token.into(), value);
     }

@@ -38,7 +38,8 @@ impl Keys {
     pub fn generate() -> Self {
         Self {
             rsa: RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key"),
-            ecdsa: EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING).expect("a P-256 key"),
+            ecdsa: EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+                .expect("a P-256 key"),
             ed25519: Ed25519KeyPair::generate().expect("an Ed25519 key"),
         }
     }
@@ -54,10 +55,17 @@ impl Keys {
         let signature = match algorithm {
             Algorithm::Rs256 => {
                 let mut signature = vec![0; self.rsa.public_modulus_len()];
-                self.rsa.sign(&RSA_PKCS1_SHA256, &rand::SystemRandom::new(), message, &mut signature).expect("a signature");
+                self.rsa
+                    .sign(&RSA_PKCS1_SHA256, &rand::SystemRandom::new(), message, &mut signature)
+                    .expect("a signature");
                 signature
             }
-            Algorithm::Es256 => self.ecdsa.sign(&rand::SystemRandom::new(), message).expect("a signature").as_ref().to_vec(),
+            Algorithm::Es256 => self
+                .ecdsa
+                .sign(&rand::SystemRandom::new(), message)
+                .expect("a signature")
+                .as_ref()
+                .to_vec(),
             Algorithm::EdDsa => self.ed25519.sign(message).as_ref().to_vec(),
             _ => return secret_token(ISSUER, index),
         };
@@ -71,14 +79,20 @@ impl Keys {
     #[must_use]
     pub fn key_set(&self, algorithm: Algorithm) -> KeySet {
         let rsa = self.rsa.public_key();
-        let (n, e) = (rsa.modulus().big_endian_without_leading_zero(), rsa.exponent().big_endian_without_leading_zero());
+        let (n, e) = (
+            rsa.modulus().big_endian_without_leading_zero(),
+            rsa.exponent().big_endian_without_leading_zero(),
+        );
         let material = match algorithm {
             Algorithm::Rs256 => KeyMaterial::Rsa { n, e },
             Algorithm::Es256 => {
                 let (x, y) = self.ecdsa.public_key().as_ref()[1..].split_at(32);
                 KeyMaterial::EllipticCurve { curve: "P-256", x, y }
             }
-            Algorithm::EdDsa => KeyMaterial::OctetKeyPair { curve: "Ed25519", x: self.ed25519.public_key().as_ref() },
+            Algorithm::EdDsa => KeyMaterial::OctetKeyPair {
+                curve: "Ed25519",
+                x: self.ed25519.public_key().as_ref(),
+            },
             _ => KeyMaterial::Secret(&SECRET),
         };
         KeySet::new(vec![VerificationKey::new(Some("bench"), algorithm, material).expect("a key")])
@@ -199,7 +213,12 @@ impl Maker {
         let header = header(Algorithm::Hs256);
         // Base64url turns three bytes into four characters.
         let payload_bytes = (SIGNING_INPUT_BYTES - header.len() - 1) * 3 / 4;
-        Self { header, key: hmac::Key::new(hmac::HMAC_SHA256, &SECRET), payload_bytes, token: String::new() }
+        Self {
+            header,
+            key: hmac::Key::new(hmac::HMAC_SHA256, &SECRET),
+            payload_bytes,
+            token: String::new(),
+        }
     }
 
     fn make(&mut self, number: usize) -> &[u8] {

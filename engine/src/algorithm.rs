@@ -145,7 +145,9 @@ mod tests {
             assert_eq!(Algorithm::from_name(algorithm.name()), Some(*algorithm));
             assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
         }
-        for name in ["none", "None", "NONE", "nOnE", "", "HS1", "ES256K", "RSA1_5", "HS256 ", "Ed25519"] {
+        for name in
+            ["none", "None", "NONE", "nOnE", "", "HS1", "ES256K", "RSA1_5", "HS256 ", "Ed25519"]
+        {
             assert_eq!(Algorithm::from_name(name), None, "{name}");
         }
     }
@@ -154,7 +156,10 @@ mod tests {
     fn a_set_holds_exactly_its_members() {
         let set: AlgorithmSet = [Algorithm::EdDsa, Algorithm::Rs256].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [Algorithm::Rs256, Algorithm::EdDsa]);
-        assert_eq!(Algorithm::ALL.iter().copied().collect::<AlgorithmSet>().iter().count(), Algorithm::ALL.len());
+        assert_eq!(
+            Algorithm::ALL.iter().copied().collect::<AlgorithmSet>().iter().count(),
+            Algorithm::ALL.len()
+        );
         assert_eq!(AlgorithmSet::default().iter().count(), 0);
     }
 }

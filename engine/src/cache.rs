@@ -136,7 +136,8 @@ impl Cache {
         let is_known = is_worth_a_verdict(key) && self.verdicts.find(token, note.words_mut());
         match note.words() {
             [genuine, one, two, three, four] if is_known => {
-                (KeyIdentity::from_words([*one, *two, *three, *four]) == key.identity()).then_some(*genuine == 1)
+                (KeyIdentity::from_words([*one, *two, *three, *four]) == key.identity())
+                    .then_some(*genuine == 1)
             }
             _ => None,
         }
@@ -152,7 +153,10 @@ impl Cache {
 
     /// What was counted.
     pub(crate) fn statistics(&self) -> CacheStatistics {
-        CacheStatistics { accepted: self.accepted.statistics(), refused: self.verdicts.statistics() }
+        CacheStatistics {
+            accepted: self.accepted.statistics(),
+            refused: self.verdicts.statistics(),
+        }
     }
 }
 

@@ -54,9 +54,15 @@ pub enum KeyFault {
 impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::MissingMember(name) => return write!(f, "its member \"{name}\" is missing or no string"),
-            Self::Encoding(name) => return write!(f, "its member \"{name}\" is not base64url without padding"),
-            Self::MemberType(name) => return write!(f, "its member \"{name}\" has the wrong JSON type"),
+            Self::MissingMember(name) => {
+                return write!(f, "its member \"{name}\" is missing or no string");
+            }
+            Self::Encoding(name) => {
+                return write!(f, "its member \"{name}\" is not base64url without padding");
+            }
+            Self::MemberType(name) => {
+                return write!(f, "its member \"{name}\" has the wrong JSON type");
+            }
             Self::UnknownKeyType => "its key type (kty) is none of oct, RSA, EC, OKP",
             Self::WrongKeyType => "its key type (kty) does not fit its algorithm (alg)",
             Self::UnknownAlgorithm => "its algorithm (alg) is not a supported signature algorithm",
@@ -64,7 +70,9 @@ impl fmt::Display for KeyFault {
             Self::AlgorithmNotConfigured => "its algorithm (alg) is not configured for this issuer",
             Self::NotForSignatures => "its use or key_ops do not include verifying signatures",
             Self::SecretInPublicSet => "a shared secret (oct) has no place in a published key set",
-            Self::Private => "it holds the private key (its member \"d\"): give the public one only",
+            Self::Private => {
+                "it holds the private key (its member \"d\"): give the public one only"
+            }
             Self::SecretTooShort => "the secret is shorter than the hash of its algorithm",
             Self::ModulusSize => "the RSA modulus is not between 2048 and 8192 bits long",
             Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",

@@ -95,7 +95,10 @@ impl Issuer {
         if !self.config.algorithms.contains(algorithm) {
             return Err(Reject::AlgorithmNotAllowed);
         }
-        if self.config.kid_required && header.kid.is_none() && algorithm.key_type() != KeyType::Secret {
+        if self.config.kid_required
+            && header.kid.is_none()
+            && algorithm.key_type() != KeyType::Secret
+        {
             return Err(Reject::KidMissing);
         }
         self.keys.as_ref().ok_or(Reject::KeysUnavailable)?.select(header.kid, algorithm)

@@ -75,11 +75,17 @@ impl KeySet {
         let mut skipped = Vec::new();
         for (place, entry) in entries.into_iter().enumerate() {
             let kid = entry.as_ref().and_then(|jwk| jwk.clone().get("kid")).and_then(Value::as_str);
-            let read = entry.ok_or(KeyFault::MemberType("keys")).and_then(|jwk| read_jwk(jwk, policy, &keys));
+            let read = entry
+                .ok_or(KeyFault::MemberType("keys"))
+                .and_then(|jwk| read_jwk(jwk, policy, &keys));
             match read {
                 Ok(mut read) => keys.append(&mut read),
                 Err(fault) => {
-                    skipped.push(SkippedKey { place, kid: kid.map(|kid| kid.chars().take(64).collect()), fault });
+                    skipped.push(SkippedKey {
+                        place,
+                        kid: kid.map(|kid| kid.chars().take(64).collect()),
+                        fault,
+                    });
                 }
             }
         }
@@ -92,12 +98,19 @@ impl KeySet {
 }
 
 /// The JWKs of a set; `None` stands for an entry that is no object.
-fn entries<'d, 'b>(document: &'d Document<'b>) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetFault> {
+fn entries<'d, 'b>(
+    document: &'d Document<'b>,
+) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetFault> {
     let Some(keys) = document.members().get("keys") else {
         let single = document.members();
-        return if single.clone().get("kty").is_some() { Ok(vec![Some(single)]) } else { Err(KeySetFault::NotAKeySet) };
+        return if single.clone().get("kty").is_some() {
+            Ok(vec![Some(single)])
+        } else {
+            Err(KeySetFault::NotAKeySet)
+        };
     };
-    let entries: Vec<_> = keys.elements().ok_or(KeySetFault::NotAKeySet)?.map(Value::members).collect();
+    let entries: Vec<_> =
+        keys.elements().ok_or(KeySetFault::NotAKeySet)?.map(Value::members).collect();
     if entries.len() > limits::KEYS {
         return Err(KeySetFault::TooManyKeys);
     }
@@ -105,7 +118,9 @@ fn entries<'d, 'b>(document: &'d Document<'b>) -> Result<Vec<Option<Members<'d, 
 }
 
 fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetFault> {
-    let text = |jwk: &Members<'_, '_>, name| jwk.clone().get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |jwk: &Members<'_, '_>, name| {
+        jwk.clone().get(name).and_then(Value::as_str).map(str::to_owned)
+    };
     let jwks = || entries.iter().flatten();
     let secrets = jwks().filter(|jwk| text(jwk, "kty").as_deref() == Some("oct")).count();
     if secrets != 0 && secrets != jwks().count() {
@@ -119,7 +134,11 @@ fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetFau
 }
 
 /// One JWK as keys: one for each algorithm it serves.
-fn read_jwk(jwk: Members<'_, '_>, policy: Policy, earlier: &[VerificationKey]) -> Result<Vec<VerificationKey>, KeyFault> {
+fn read_jwk(
+    jwk: Members<'_, '_>,
+    policy: Policy,
+    earlier: &[VerificationKey],
+) -> Result<Vec<VerificationKey>, KeyFault> {
     let kid = optional_text(&jwk, "kid")?;
     let key_type = key_type(&jwk)?;
     if key_type == KeyType::Secret && policy.origin == Origin::Published {
@@ -153,7 +172,11 @@ fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyFault> {
 }
 
 /// The algorithms a JWK serves: its own `alg`, or those configured that fit it.
-fn algorithms(jwk: &Members<'_, '_>, key_type: KeyType, policy: Policy) -> Result<Vec<Algorithm>, KeyFault> {
+fn algorithms(
+    jwk: &Members<'_, '_>,
+    key_type: KeyType,
+    policy: Policy,
+) -> Result<Vec<Algorithm>, KeyFault> {
     if let Some(name) = optional_text(jwk, "alg")? {
         let algorithm = Algorithm::from_name(name).ok_or(KeyFault::UnknownAlgorithm)?;
         if algorithm.key_type() != key_type {
@@ -167,8 +190,10 @@ fn algorithms(jwk: &Members<'_, '_>, key_type: KeyType, policy: Policy) -> Resul
     let configured = policy.algorithms.ok_or(KeyFault::NoAlgorithm)?;
     // A curve serves one algorithm only, so the others configured are passed over.
     let curve = optional_text(jwk, "crv")?;
-    let fitting: Vec<_> =
-        configured.iter().filter(|algorithm| algorithm.key_type() == key_type && fits_curve(*algorithm, curve)).collect();
+    let fitting: Vec<_> = configured
+        .iter()
+        .filter(|algorithm| algorithm.key_type() == key_type && fits_curve(*algorithm, curve))
+        .collect();
     if fitting.is_empty() { Err(KeyFault::AlgorithmNotConfigured) } else { Ok(fitting) }
 }
 
@@ -188,7 +213,11 @@ fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyFault> {
     }
     let Some(operations) = jwk.clone().get("key_ops") else { return Ok(()) };
     let mut operations = operations.elements().ok_or(KeyFault::MemberType("key_ops"))?;
-    if operations.any(|operation| operation.as_str() == Some("verify")) { Ok(()) } else { Err(KeyFault::NotForSignatures) }
+    if operations.any(|operation| operation.as_str() == Some("verify")) {
+        Ok(())
+    } else {
+        Err(KeyFault::NotForSignatures)
+    }
 }
 
 /// The decoded members of a JWK that make up its key.
@@ -204,7 +233,9 @@ impl<'b> Material<'b> {
         Ok(match key_type {
             KeyType::Secret => Self::Secret(bytes(jwk, "k")?),
             KeyType::Rsa => Self::Rsa(bytes(jwk, "n")?, bytes(jwk, "e")?),
-            KeyType::EllipticCurve => Self::EllipticCurve(text(jwk, "crv")?, bytes(jwk, "x")?, bytes(jwk, "y")?),
+            KeyType::EllipticCurve => {
+                Self::EllipticCurve(text(jwk, "crv")?, bytes(jwk, "x")?, bytes(jwk, "y")?)
+            }
             KeyType::OctetKeyPair => Self::OctetKeyPair(text(jwk, "crv")?, bytes(jwk, "x")?),
         })
     }
@@ -223,7 +254,10 @@ fn text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<&'b str, KeyFau
     jwk.clone().get(name).and_then(Value::as_str).ok_or(KeyFault::MissingMember(name))
 }
 
-fn optional_text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<Option<&'b str>, KeyFault> {
+fn optional_text<'b>(
+    jwk: &Members<'_, 'b>,
+    name: &'static str,
+) -> Result<Option<&'b str>, KeyFault> {
     match jwk.clone().get(name) {
         Some(value) => value.as_str().map(Some).ok_or(KeyFault::MemberType(name)),
         None => Ok(None),
@@ -233,7 +267,8 @@ fn optional_text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<Option
 fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>, KeyFault> {
     let encoded = text(jwk, name)?;
     let mut buffer = vec![0; encoded.len()];
-    let length = decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyFault::Encoding(name))?.len();
+    let length =
+        decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyFault::Encoding(name))?.len();
     buffer.truncate(length);
     Ok(buffer)
 }
@@ -246,7 +281,8 @@ mod tests {
     /// RFC 7515 appendix A.3.
     const EC: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
     /// RFC 8037 appendix A.2.
-    const ED: &str = r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+    const ED: &str =
+        r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
 
     fn secret(members: &str) -> String {
         format!(r#"{{"kty":"oct","k":"{SECRET}"{members}}}"#)
@@ -256,7 +292,11 @@ mod tests {
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
     }
 
-    fn read(json: &str, origin: Origin, algorithms: &[Algorithm]) -> Result<(usize, Vec<KeyFault>), KeySetFault> {
+    fn read(
+        json: &str,
+        origin: Origin,
+        algorithms: &[Algorithm],
+    ) -> Result<(usize, Vec<KeyFault>), KeySetFault> {
         let algorithms = (!algorithms.is_empty()).then(|| algorithms.iter().copied().collect());
         let (set, skipped) = KeySet::from_jwks(json.as_bytes(), Policy { origin, algorithms })?;
         Ok((set.len(), skipped.iter().map(|key| key.fault).collect()))
@@ -264,21 +304,39 @@ mod tests {
 
     #[test]
     fn a12_a_static_set_that_is_ambiguous_is_refused_whole() {
-        let mixed = set(&[secret(r#","alg":"HS256","kid":"a""#), format!(r#"{{{EC},"alg":"ES256","kid":"b"}}"#)]);
+        let mixed = set(&[
+            secret(r#","alg":"HS256","kid":"a""#),
+            format!(r#"{{{EC},"alg":"ES256","kid":"b"}}"#),
+        ]);
         assert_eq!(read(&mixed, Origin::Static, &[]), Err(KeySetFault::Mixed));
-        let twice = set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS384","kid":"a""#)]);
+        let twice =
+            set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS384","kid":"a""#)]);
         assert_eq!(read(&twice, Origin::Static, &[]), Err(KeySetFault::DuplicateKid));
-        let apart = set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS256","kid":"b""#)]);
+        let apart =
+            set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS256","kid":"b""#)]);
         assert_eq!(read(&apart, Origin::Static, &[]), Ok((2, vec![])));
     }
 
     #[test]
     fn a_published_set_skips_secrets_and_second_keys() {
         let ec = |kid| format!(r#"{{{EC},"alg":"ES256","kid":"{kid}"}}"#);
-        let published = set(&[ec("a"), secret(r#","alg":"HS256","kid":"s""#), ec("a"), ec("b"), "5".to_owned()]);
+        let published = set(&[
+            ec("a"),
+            secret(r#","alg":"HS256","kid":"s""#),
+            ec("a"),
+            ec("b"),
+            "5".to_owned(),
+        ]);
         assert_eq!(
             read(&published, Origin::Published, &[]),
-            Ok((2, vec![KeyFault::SecretInPublicSet, KeyFault::Duplicate, KeyFault::MemberType("keys")]))
+            Ok((
+                2,
+                vec![
+                    KeyFault::SecretInPublicSet,
+                    KeyFault::Duplicate,
+                    KeyFault::MemberType("keys")
+                ]
+            ))
         );
     }
 
@@ -293,10 +351,19 @@ mod tests {
     fn a3_a_key_without_alg_serves_what_is_configured_and_fits_or_nothing() {
         let ec = set(&[format!("{{{EC}}}")]);
         assert_eq!(read(&ec, Origin::Published, &[]), Ok((0, vec![KeyFault::NoAlgorithm])));
-        assert_eq!(read(&ec, Origin::Published, &[Algorithm::Rs256]), Ok((0, vec![KeyFault::AlgorithmNotConfigured])));
-        assert_eq!(read(&ec, Origin::Published, &[Algorithm::Es256, Algorithm::Es384]), Ok((1, vec![])));
+        assert_eq!(
+            read(&ec, Origin::Published, &[Algorithm::Rs256]),
+            Ok((0, vec![KeyFault::AlgorithmNotConfigured]))
+        );
+        assert_eq!(
+            read(&ec, Origin::Published, &[Algorithm::Es256, Algorithm::Es384]),
+            Ok((1, vec![]))
+        );
         let named = set(&[format!(r#"{{{ED},"alg":"EdDSA"}}"#)]);
-        assert_eq!(read(&named, Origin::Published, &[Algorithm::Es256]), Ok((0, vec![KeyFault::AlgorithmNotConfigured])));
+        assert_eq!(
+            read(&named, Origin::Published, &[Algorithm::Es256]),
+            Ok((0, vec![KeyFault::AlgorithmNotConfigured]))
+        );
         assert_eq!(read(&named, Origin::Published, &[]), Ok((1, vec![])));
     }
 
@@ -314,7 +381,11 @@ mod tests {
             (r#","alg":5"#, KeyFault::MemberType("alg")),
             (r#","alg":"ES256","kid":5"#, KeyFault::MemberType("kid")),
         ] {
-            assert_eq!(read(&set(&[format!("{{{EC}{members}}}")]), Origin::Static, &[]), Ok((0, vec![fault])), "{members}");
+            assert_eq!(
+                read(&set(&[format!("{{{EC}{members}}}")]), Origin::Static, &[]),
+                Ok((0, vec![fault])),
+                "{members}"
+            );
         }
         let ops = set(&[format!(r#"{{{EC},"use":"sig","key_ops":["verify"],"alg":"ES256"}}"#)]);
         assert_eq!(read(&ops, Origin::Static, &[]), Ok((1, vec![])));
@@ -326,12 +397,19 @@ mod tests {
             (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("k")),
             (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyFault::Encoding("k")),
             (r#"{"kty":"RSA","alg":"RS256","n":"AQAB"}"#.to_owned(), KeyFault::MissingMember("e")),
-            (r#"{"kty":"RSA","alg":"RS256","n":"AQAB","e":"AQAB"}"#.to_owned(), KeyFault::ModulusSize),
+            (
+                r#"{"kty":"RSA","alg":"RS256","n":"AQAB","e":"AQAB"}"#.to_owned(),
+                KeyFault::ModulusSize,
+            ),
             (r#"{"kty":"XYZ"}"#.to_owned(), KeyFault::UnknownKeyType),
             (r#"{"alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("kty")),
             (secret(r#","alg":"HS512""#), KeyFault::SecretTooShort),
         ] {
-            assert_eq!(read(&set(std::slice::from_ref(&jwk)), Origin::Static, &[]), Ok((0, vec![fault])), "{jwk}");
+            assert_eq!(
+                read(&set(std::slice::from_ref(&jwk)), Origin::Static, &[]),
+                Ok((0, vec![fault])),
+                "{jwk}"
+            );
         }
     }
 
@@ -341,9 +419,16 @@ mod tests {
         assert_eq!(read(r#"{"keys":{}}"#, Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
         assert_eq!(read("{}", Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
         assert_eq!(read(r#"{"keys":[]}"#, Origin::Published, &[]), Ok((0, vec![])));
-        assert_eq!(read(r#"{"keys":[],"keys":[]}"#, Origin::Published, &[]), Err(KeySetFault::Json));
-        assert_eq!(read(&" ".repeat(limits::KEY_SET_BYTES + 1), Origin::Published, &[]), Err(KeySetFault::TooLong));
-        let many: Vec<_> = (0..=limits::KEYS).map(|kid| secret(&format!(r#","kid":"{kid}""#))).collect();
+        assert_eq!(
+            read(r#"{"keys":[],"keys":[]}"#, Origin::Published, &[]),
+            Err(KeySetFault::Json)
+        );
+        assert_eq!(
+            read(&" ".repeat(limits::KEY_SET_BYTES + 1), Origin::Published, &[]),
+            Err(KeySetFault::TooLong)
+        );
+        let many: Vec<_> =
+            (0..=limits::KEYS).map(|kid| secret(&format!(r#","kid":"{kid}""#))).collect();
         assert_eq!(read(&set(&many), Origin::Published, &[]), Err(KeySetFault::TooManyKeys));
     }
 

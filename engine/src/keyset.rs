@@ -56,13 +56,21 @@ impl KeyIdentity {
     /// The digest in words, as a note keeps it.
     pub(crate) fn words(self) -> [u64; 4] {
         let mut words = [0; 4];
-        words.iter_mut().zip(self.0.as_chunks::<8>().0).for_each(|(word, chunk)| *word = u64::from_ne_bytes(*chunk));
+        words
+            .iter_mut()
+            .zip(self.0.as_chunks::<8>().0)
+            .for_each(|(word, chunk)| *word = u64::from_ne_bytes(*chunk));
         words
     }
 
     pub(crate) fn from_words(words: [u64; 4]) -> Self {
         let mut bytes = [0; 32];
-        bytes.as_chunks_mut::<8>().0.iter_mut().zip(words).for_each(|(chunk, word)| *chunk = word.to_ne_bytes());
+        bytes
+            .as_chunks_mut::<8>()
+            .0
+            .iter_mut()
+            .zip(words)
+            .for_each(|(chunk, word)| *chunk = word.to_ne_bytes());
         Self(bytes)
     }
 }
@@ -92,12 +100,20 @@ impl VerificationKey {
     ///
     /// # Errors
     /// The [`KeyFault`] that makes it unusable or unsafe.
-    pub fn new(kid: Option<&str>, algorithm: Algorithm, material: KeyMaterial<'_>) -> Result<Self, KeyFault> {
+    pub fn new(
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        material: KeyMaterial<'_>,
+    ) -> Result<Self, KeyFault> {
         let parsed = match material {
             KeyMaterial::Secret(secret) => Parsed::Secret(hmac::parse(algorithm, secret)?),
             KeyMaterial::Rsa { n, e } => Parsed::Public(rsa::parse(algorithm, n, e)?),
-            KeyMaterial::EllipticCurve { curve, x, y } => Parsed::Public(ecdsa::parse(algorithm, curve, x, y)?),
-            KeyMaterial::OctetKeyPair { curve, x } => Parsed::Public(eddsa::parse(algorithm, curve, x)?),
+            KeyMaterial::EllipticCurve { curve, x, y } => {
+                Parsed::Public(ecdsa::parse(algorithm, curve, x, y)?)
+            }
+            KeyMaterial::OctetKeyPair { curve, x } => {
+                Parsed::Public(eddsa::parse(algorithm, curve, x)?)
+            }
         };
         let identity = identity(algorithm, material);
         Ok(Self { kid: kid.map(Box::from), algorithm, identity, parsed })
@@ -137,7 +153,10 @@ impl VerificationKey {
 impl fmt::Debug for VerificationKey {
     /// Names the key without showing any of it, secret or not.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerificationKey").field("kid", &self.kid).field("algorithm", &self.algorithm).finish_non_exhaustive()
+        f.debug_struct("VerificationKey")
+            .field("kid", &self.kid)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,13 +208,19 @@ impl KeySet {
     ///
     /// # Errors
     /// [`Reject::KidUnknown`], [`Reject::KidMissing`] or [`Reject::AlgorithmNotAllowed`].
-    pub fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
+    pub fn select(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<&VerificationKey, Reject> {
         let anonymous = || self.anonymous_keys_serve.then(|| self.find(None, algorithm)).flatten();
         if let Some(key) = self.find(kid, algorithm).or_else(anonymous) {
             return Ok(key);
         }
         match kid {
-            Some(kid) if self.keys.iter().any(|key| key.kid() == Some(kid)) => Err(Reject::AlgorithmNotAllowed),
+            Some(kid) if self.keys.iter().any(|key| key.kid() == Some(kid)) => {
+                Err(Reject::AlgorithmNotAllowed)
+            }
             Some(_) => Err(Reject::KidUnknown),
             None => self.only_key_of(algorithm),
         }
@@ -220,8 +245,9 @@ impl KeySet {
 
     /// Whether it would answer every question as the other does.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let is_same =
-            |(one, other): (&VerificationKey, &VerificationKey)| one.place() == other.place() && one.identity == other.identity;
+        let is_same = |(one, other): (&VerificationKey, &VerificationKey)| {
+            one.place() == other.place() && one.identity == other.identity
+        };
         self.anonymous_keys_serve == other.anonymous_keys_serve
             && self.len() == other.len()
             && self.iter().zip(other.iter()).all(is_same)
@@ -272,12 +298,18 @@ mod tests {
             secret(Some("a"), Algorithm::Hs256, 3),
         ]);
         let identity = |kid, algorithm| set.select(kid, algorithm).map(VerificationKey::identity);
-        assert_eq!(identity(Some("a"), Algorithm::Hs256), Ok(secret(None, Algorithm::Hs256, 3).identity()));
+        assert_eq!(
+            identity(Some("a"), Algorithm::Hs256),
+            Ok(secret(None, Algorithm::Hs256, 3).identity())
+        );
         assert_eq!(identity(Some("b"), Algorithm::Hs512), Err(Reject::AlgorithmNotAllowed));
         assert_eq!(identity(Some("c"), Algorithm::Hs256), Err(Reject::KidUnknown));
         assert_eq!(identity(Some(""), Algorithm::Hs256), Err(Reject::KidUnknown));
         assert_eq!(identity(None, Algorithm::Hs256), Err(Reject::KidMissing));
-        assert_eq!(identity(None, Algorithm::Hs512), Ok(secret(None, Algorithm::Hs512, 2).identity()));
+        assert_eq!(
+            identity(None, Algorithm::Hs512),
+            Ok(secret(None, Algorithm::Hs512, 2).identity())
+        );
         assert_eq!(identity(None, Algorithm::Rs256), Err(Reject::AlgorithmNotAllowed));
     }
 
@@ -288,7 +320,10 @@ mod tests {
         assert!(set.select(None, Algorithm::Hs256).is_ok());
         assert_eq!(set.select(Some("anything"), Algorithm::Hs384).err(), Some(Reject::KidUnknown));
         let published = KeySet::published(vec![secret(None, Algorithm::Hs256, 1)]);
-        assert_eq!(published.select(Some("anything"), Algorithm::Hs256).err(), Some(Reject::KidUnknown));
+        assert_eq!(
+            published.select(Some("anything"), Algorithm::Hs256).err(),
+            Some(Reject::KidUnknown)
+        );
         assert!(published.select(None, Algorithm::Hs256).is_ok());
     }
 
@@ -303,6 +338,11 @@ mod tests {
     #[test]
     fn debug_shows_no_key() {
         let shown = format!("{:?}", KeySet::new(vec![secret(Some("a"), Algorithm::Hs256, 0xab)]));
-        assert!(shown.contains("Hs256") && !shown.contains("171") && !shown.to_lowercase().contains("ab, "), "{shown}");
+        assert!(
+            shown.contains("Hs256")
+                && !shown.contains("171")
+                && !shown.to_lowercase().contains("ab, "),
+            "{shown}"
+        );
     }
 }

@@ -127,7 +127,12 @@ impl Note {
         self.words.extend(findings.names.0);
         self.words.extend(findings.key.words());
         let ends = findings.write_texts(texts);
-        self.words.extend(ends.as_chunks::<2>().0.iter().map(|[one, other]| u64::from(*one) | u64::from(*other) << 32));
+        self.words.extend(
+            ends.as_chunks::<2>()
+                .0
+                .iter()
+                .map(|[one, other]| u64::from(*one) | u64::from(*other) << 32),
+        );
         let (chunks, rest) = texts.as_chunks::<8>();
         self.words.extend(chunks.iter().map(|chunk| u64::from_ne_bytes(*chunk)));
         if !rest.is_empty() {
@@ -146,7 +151,8 @@ impl Note {
     /// Whether the token is alive at this moment, clocks being so far apart.
     #[inline]
     pub(crate) fn is_alive(&self, now: UnixTime, leeway: u32) -> bool {
-        has_started(UnixTime(self.word(START)), now, leeway) && !self.expires_at().is_some_and(|end| has_ended(end, now, leeway))
+        has_started(UnixTime(self.word(START)), now, leeway)
+            && !self.expires_at().is_some_and(|end| has_ended(end, now, leeway))
     }
 
     /// The issuer's place in the snapshot it was found in.
@@ -179,10 +185,16 @@ impl Note {
     pub(crate) fn text(&self, text: Text) -> Option<&str> {
         let place = text.place();
         let end = self.end(place);
-        let start = if place == Text::Subject.place() { 0 } else { self.end(place.saturating_sub(1)) & !PRESENT };
+        let start = if place == Text::Subject.place() {
+            0
+        } else {
+            self.end(place.saturating_sub(1)) & !PRESENT
+        };
         let all = bytes_of(self.words.get(TEXTS..)?);
         let (start, stop) = (usize::try_from(start).ok()?, usize::try_from(end & !PRESENT).ok()?);
-        (end & PRESENT != 0).then_some(all.get(start..stop)?).and_then(|bytes| core::str::from_utf8(bytes).ok())
+        (end & PRESENT != 0)
+            .then_some(all.get(start..stop)?)
+            .and_then(|bytes| core::str::from_utf8(bytes).ok())
     }
 
     #[inline]

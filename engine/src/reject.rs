@@ -162,7 +162,9 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_stable_in_form() {
         let mut codes: Vec<_> = Reject::ALL.iter().map(|reject| reject.code()).collect();
-        assert!(codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')));
+        assert!(codes.iter().all(|code| {
+            code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        }));
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Reject::ALL.len());

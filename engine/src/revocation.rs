@@ -212,8 +212,14 @@ impl Revocations {
     fn new(present: u8, capacity: usize) -> Self {
         let hash = RandomState::default();
         let nothing = Arc::new(Shard::with_hasher(hash.clone()));
-        let shards = iter::repeat_with(|| ArcSwap::new(Arc::clone(&nothing))).take(SHARDS).collect();
-        Self { present: AtomicU8::new(present), hash, shards, filter: ArcSwap::from_pointee(Filter::with_room_for(capacity)) }
+        let shards =
+            iter::repeat_with(|| ArcSwap::new(Arc::clone(&nothing))).take(SHARDS).collect();
+        Self {
+            present: AtomicU8::new(present),
+            hash,
+            shards,
+            filter: ArcSwap::from_pointee(Filter::with_room_for(capacity)),
+        }
     }
 
     /// Whether what was revoked in the past is known. Until then every token is
@@ -234,60 +240,85 @@ impl Revocations {
             return Err(Reject::RevocationsUnavailable);
         }
         let mut revoked = |kind: Kind, issuer: &str, value: Option<&[u8]>| {
-            value.is_some_and(|value| present & kind.bit() != 0 && self.holds((kind, issuer, value), token.issued_at, name))
+            value.is_some_and(|value| {
+                present & kind.bit() != 0
+                    && self.holds((kind, issuer, value), token.issued_at, name)
+            })
         };
         let found = revoked(Kind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
             || revoked(Kind::Subject, token.issuer, token.subject.map(str::as_bytes))
             || revoked(Kind::Key, token.issuer, token.kid.map(str::as_bytes))
             || revoked(Kind::Issuer, token.issuer, Some(b""))
             || revoked(Kind::All, "", Some(b""))
-            || (present & Kind::SigningInput.bit() != 0 && revoked(Kind::SigningInput, "", Some(&sha256(token.signing_input))));
+            || (present & Kind::SigningInput.bit() != 0
+                && revoked(Kind::SigningInput, "", Some(&sha256(token.signing_input))));
         if found { Err(Reject::Revoked) } else { Ok(()) }
     }
 
     /// What this token is called.
     pub(crate) fn names(&self, token: &Presented<'_>) -> Names {
         let issuer = self.hash.hash_one(token.issuer);
-        let name = |kind, value: Option<&[u8]>| value.map_or(Names::ABSENT, |value| self.filter_hash(kind, issuer, value));
+        let name = |kind, value: Option<&[u8]>| {
+            value.map_or(Names::ABSENT, |value| self.filter_hash(kind, issuer, value))
+        };
         // A digest costs as much as all the rest, and is nearly never asked for.
         let is_asked_for = self.present.load(Ordering::Acquire) & Kind::SigningInput.bit() != 0;
         Names([
             name(Kind::TokenId, token.token_id.map(str::as_bytes)),
             name(Kind::Subject, token.subject.map(str::as_bytes)),
             name(Kind::Key, token.kid.map(str::as_bytes)),
-            if is_asked_for { self.signing_input_hash(&sha256(token.signing_input)) } else { Names::UNDIGESTED },
+            if is_asked_for {
+                self.signing_input_hash(&sha256(token.signing_input))
+            } else {
+                Names::UNDIGESTED
+            },
         ])
     }
 
     /// Whether a token that was not revoked when it was verified may be by now. Surely
     /// not if `false`; otherwise [`check`](Self::check) tells.
     #[inline]
-    pub(crate) fn may_concern(&self, names: Names, issuer: &str, issued_at: Option<UnixTime>) -> bool {
+    pub(crate) fn may_concern(
+        &self,
+        names: Names,
+        issuer: &str,
+        issued_at: Option<UnixTime>,
+    ) -> bool {
         let present = self.present.load(Ordering::Acquire);
-        present != 0 && (present & UNKNOWN != 0 || self.may_hold(present, names) || self.holds_issuer(present, issuer, issued_at))
+        present != 0
+            && (present & UNKNOWN != 0
+                || self.may_hold(present, names)
+                || self.holds_issuer(present, issuer, issued_at))
     }
 
     fn may_hold(&self, present: u8, names: Names) -> bool {
         let filter = self.filter.load();
         Names::KINDS.into_iter().zip(names.0).any(|(kind, name)| {
-            present & kind.bit() != 0 && name != Names::ABSENT && (name == Names::UNDIGESTED || filter.may_hold(name))
+            present & kind.bit() != 0
+                && name != Names::ABSENT
+                && (name == Names::UNDIGESTED || filter.may_hold(name))
         })
     }
 
     /// Whether everything is revoked that this issuer, or anybody, issued then.
     fn holds_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
-        let either =
-            [(Kind::Issuer, issuer), (Kind::All, "")].map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
-        either
-            .into_iter()
-            .flatten()
-            .any(|(kind, issuer)| with_scratch(|Scratch { name, .. }| self.holds((kind, issuer, b""), issued_at, name)))
+        let either = [(Kind::Issuer, issuer), (Kind::All, "")]
+            .map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
+        either.into_iter().flatten().any(|(kind, issuer)| {
+            with_scratch(|Scratch { name, .. }| self.holds((kind, issuer, b""), issued_at, name))
+        })
     }
 
     /// Whether this was revoked for what was issued then. `name` is memory to build in.
-    fn holds(&self, (kind, issuer, value): (Kind, &str, &[u8]), issued_at: Option<UnixTime>, name: &mut Vec<u8>) -> bool {
+    fn holds(
+        &self,
+        (kind, issuer, value): (Kind, &str, &[u8]),
+        issued_at: Option<UnixTime>,
+        name: &mut Vec<u8>,
+    ) -> bool {
         write_name(name, kind, issuer, value);
-        self.issued_before(name).is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
+        self.issued_before(name)
+            .is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
     }
 
     fn signing_input_hash(&self, digest: &[u8]) -> u64 {
@@ -367,7 +398,9 @@ impl Revoker {
     /// Whether there is an entry for exactly these tokens.
     #[must_use]
     pub fn knows(&self, what: &Revoked) -> bool {
-        self.revocations.issued_before(&what.name()).is_some_and(|moment| moment >= what.issued_before())
+        self.revocations
+            .issued_before(&what.name())
+            .is_some_and(|moment| moment >= what.issued_before())
     }
 
     /// Whether there is room for these: tells before anything is written elsewhere.
@@ -376,7 +409,8 @@ impl Revoker {
     /// [`RevocationsFull`].
     pub fn check_room(&self, further: &[Revocation]) -> Result<(), RevocationsFull> {
         let names = further.iter().map(|revocation| revocation.what.name());
-        let new: HashSet<_> = names.filter(|name| self.revocations.issued_before(name).is_none()).collect();
+        let new: HashSet<_> =
+            names.filter(|name| self.revocations.issued_before(name).is_none()).collect();
         if !new.is_empty() && self.count.saturating_add(new.len()) > self.capacity {
             return Err(RevocationsFull { capacity: self.capacity });
         }
@@ -425,7 +459,9 @@ impl Revoker {
         let is_over = |entry: &Entry| entry.until.is_some_and(|until| until <= now);
         let mut forgotten = 0usize;
         for place in 0..SHARDS {
-            let Some(shard) = self.revocations.shards.get(place).map(ArcSwap::load_full) else { continue };
+            let Some(shard) = self.revocations.shards.get(place).map(ArcSwap::load_full) else {
+                continue;
+            };
             let over = shard.values().filter(|entry| is_over(entry)).count();
             if over > 0 {
                 let mut kept = Shard::clone(&shard);
@@ -437,7 +473,9 @@ impl Revoker {
         self.count = self.count.saturating_sub(forgotten);
         if forgotten > 0 {
             let filter = Filter::with_room_for(self.capacity);
-            self.all().iter().for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
+            self.all()
+                .iter()
+                .for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
             self.revocations.filter.store(Arc::new(filter));
         }
         forgotten
@@ -452,7 +490,11 @@ impl Revoker {
     #[must_use]
     pub fn all(&self) -> Vec<Revocation> {
         let shards = self.revocations.shards.iter().map(ArcSwap::load_full);
-        shards.flat_map(|shard| shard.iter().filter_map(|(name, entry)| read_name(name, *entry)).collect::<Vec<_>>()).collect()
+        shards
+            .flat_map(|shard| {
+                shard.iter().filter_map(|(name, entry)| read_name(name, *entry)).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     fn swap(&self, place: usize, shard: Shard) {
@@ -504,7 +546,9 @@ impl Revoked {
 
     fn issued_before(&self) -> UnixTime {
         match self {
-            Self::Subject { issued_before, .. } | Self::Everything { issued_before, .. } => *issued_before,
+            Self::Subject { issued_before, .. } | Self::Everything { issued_before, .. } => {
+                *issued_before
+            }
             Self::TokenId { .. } | Self::Key { .. } | Self::SigningInput(_) => FOREVER,
         }
     }
@@ -546,15 +590,22 @@ fn write_name(name: &mut Vec<u8>, kind: Kind, issuer: &str, value: &[u8]) {
 fn read_name(name: &[u8], entry: Entry) -> Option<Revocation> {
     let (kind, rest) = name.split_first()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (issuer, value) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let (issuer, value) =
+        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
     let issuer: Box<str> = str::from_utf8(issuer).ok()?.into();
     let text = || str::from_utf8(value).ok().map(Box::from);
     let what = match *kind {
         kind if kind == Kind::TokenId.bit() => Revoked::TokenId { issuer, token_id: text()? },
-        kind if kind == Kind::Subject.bit() => Revoked::Subject { issuer, subject: text()?, issued_before: entry.issued_before },
+        kind if kind == Kind::Subject.bit() => {
+            Revoked::Subject { issuer, subject: text()?, issued_before: entry.issued_before }
+        }
         kind if kind == Kind::Key.bit() => Revoked::Key { issuer, kid: text()? },
-        kind if kind == Kind::Issuer.bit() => Revoked::Everything { issuer: Some(issuer), issued_before: entry.issued_before },
-        kind if kind == Kind::All.bit() => Revoked::Everything { issuer: None, issued_before: entry.issued_before },
+        kind if kind == Kind::Issuer.bit() => {
+            Revoked::Everything { issuer: Some(issuer), issued_before: entry.issued_before }
+        }
+        kind if kind == Kind::All.bit() => {
+            Revoked::Everything { issuer: None, issued_before: entry.issued_before }
+        }
         _ => Revoked::SigningInput(value.try_into().ok()?),
     };
     Some(Revocation { what, until: entry.until })
@@ -565,7 +616,10 @@ mod tests {
     use super::*;
 
     fn token_id(id: &str, until: Option<u64>) -> Revocation {
-        Revocation { what: Revoked::TokenId { issuer: "i".into(), token_id: id.into() }, until: until.map(UnixTime) }
+        Revocation {
+            what: Revoked::TokenId { issuer: "i".into(), token_id: id.into() },
+            until: until.map(UnixTime),
+        }
     }
 
     fn token(id: &str) -> Presented<'_> {
@@ -593,8 +647,12 @@ mod tests {
     fn each_kind_meets_its_tokens_and_no_others() {
         let token_id = one(Revoked::TokenId { issuer: "i".into(), token_id: "1".into() });
         assert_eq!(check(&token_id, &token("1")), Err(Reject::Revoked));
-        for other in [token("2"), token(""), Presented { issuer: "j", ..token("1") }, Presented { token_id: None, ..token("1") }]
-        {
+        for other in [
+            token("2"),
+            token(""),
+            Presented { issuer: "j", ..token("1") },
+            Presented { token_id: None, ..token("1") },
+        ] {
             assert_eq!(check(&token_id, &other), Ok(()));
         }
         let key = one(Revoked::Key { issuer: "i".into(), kid: "k".into() });
@@ -613,36 +671,68 @@ mod tests {
 
     #[test]
     fn issued_before_is_exact_and_a_token_without_iat_is_older_than_everything() {
-        let subject = |moment| one(Revoked::Subject { issuer: "i".into(), subject: "s".into(), issued_before: UnixTime(moment) });
-        let issuer = |moment| one(Revoked::Everything { issuer: Some("i".into()), issued_before: UnixTime(moment) });
-        let all = |moment| one(Revoked::Everything { issuer: None, issued_before: UnixTime(moment) });
+        let subject = |moment| {
+            one(Revoked::Subject {
+                issuer: "i".into(),
+                subject: "s".into(),
+                issued_before: UnixTime(moment),
+            })
+        };
+        let issuer = |moment| {
+            one(Revoked::Everything { issuer: Some("i".into()), issued_before: UnixTime(moment) })
+        };
+        let all =
+            |moment| one(Revoked::Everything { issuer: None, issued_before: UnixTime(moment) });
         for revoked in [&subject as &dyn Fn(u64) -> Revoker, &issuer, &all] {
             assert_eq!(check(&revoked(1001), &token("1")), Err(Reject::Revoked));
             assert_eq!(check(&revoked(1000), &token("1")), Ok(()));
-            assert_eq!(check(&revoked(0), &Presented { issued_at: None, ..token("1") }), Err(Reject::Revoked));
+            assert_eq!(
+                check(&revoked(0), &Presented { issued_at: None, ..token("1") }),
+                Err(Reject::Revoked)
+            );
         }
         assert_eq!(check(&subject(2000), &Presented { subject: Some("t"), ..token("1") }), Ok(()));
         assert_eq!(check(&subject(2000), &Presented { subject: None, ..token("1") }), Ok(()));
         assert_eq!(check(&issuer(2000), &Presented { issuer: "j", ..token("1") }), Ok(()));
-        assert_eq!(check(&all(2000), &Presented { issuer: "j", ..token("1") }), Err(Reject::Revoked));
+        assert_eq!(
+            check(&all(2000), &Presented { issuer: "j", ..token("1") }),
+            Err(Reject::Revoked)
+        );
     }
 
     #[test]
     fn names_that_look_alike_when_joined_are_kept_apart() {
         let joined = one(Revoked::TokenId { issuer: "ab".into(), token_id: "c".into() });
-        assert_eq!(check(&joined, &Presented { issuer: "a", token_id: Some("bc"), ..token("") }), Ok(()));
-        let subject = one(Revoked::Subject { issuer: "i".into(), subject: "k".into(), issued_before: UnixTime(9999) });
+        assert_eq!(
+            check(&joined, &Presented { issuer: "a", token_id: Some("bc"), ..token("") }),
+            Ok(())
+        );
+        let subject = one(Revoked::Subject {
+            issuer: "i".into(),
+            subject: "k".into(),
+            issued_before: UnixTime(9999),
+        });
         assert_eq!(check(&subject, &token("k")), Ok(()), "a key or a token of the same name");
     }
 
     #[test]
     fn the_stricter_of_two_counts() {
         let subject = |moment, until| Revocation {
-            what: Revoked::Subject { issuer: "i".into(), subject: "s".into(), issued_before: UnixTime(moment) },
+            what: Revoked::Subject {
+                issuer: "i".into(),
+                subject: "s".into(),
+                issued_before: UnixTime(moment),
+            },
             until,
         };
         let mut revoker = Revoker::new(1);
-        revoker.enter(&[subject(500, None), subject(1500, Some(UnixTime(1))), subject(700, Some(UnixTime(5)))]).unwrap();
+        revoker
+            .enter(&[
+                subject(500, None),
+                subject(1500, Some(UnixTime(1))),
+                subject(700, Some(UnixTime(5))),
+            ])
+            .unwrap();
         assert_eq!((revoker.count(), revoker.all()), (1, vec![subject(1500, None)]));
     }
 
@@ -650,13 +740,20 @@ mod tests {
     fn the_capacity_is_exact_and_passing_it_changes_nothing() {
         let mut revoker = Revoker::new(3);
         revoker.enter(&[token_id("1", None), token_id("2", None)]).unwrap();
-        assert_eq!(revoker.enter(&[token_id("3", None), token_id("4", None)]), Err(RevocationsFull { capacity: 3 }));
+        assert_eq!(
+            revoker.enter(&[token_id("3", None), token_id("4", None)]),
+            Err(RevocationsFull { capacity: 3 })
+        );
         assert_eq!((revoker.count(), check(&revoker, &token("3"))), (2, Ok(())));
         revoker.enter(&[token_id("3", None), token_id("1", None)]).unwrap();
         assert_eq!(revoker.enter(&[token_id("4", None)]), Err(RevocationsFull { capacity: 3 }));
         assert_eq!(revoker.enter(&[token_id("3", None)]), Ok(()), "what is there needs no room");
         revoker.enter_kept(&[token_id("5", None)]);
-        assert_eq!((revoker.count(), check(&revoker, &token("5"))), (4, Err(Reject::Revoked)), "what is kept is never dropped");
+        assert_eq!(
+            (revoker.count(), check(&revoker, &token("5"))),
+            (4, Err(Reject::Revoked)),
+            "what is kept is never dropped"
+        );
         assert_eq!(revoker.enter(&[token_id("6", None)]), Err(RevocationsFull { capacity: 3 }));
         assert_eq!(revoker.enter(&[token_id("5", None)]), Ok(()));
     }
@@ -664,10 +761,15 @@ mod tests {
     #[test]
     fn entries_leave_when_they_are_over_and_never_before() {
         let mut revoker = Revoker::new(10);
-        revoker.enter(&[token_id("1", Some(100)), token_id("2", Some(101)), token_id("3", None)]).unwrap();
+        revoker
+            .enter(&[token_id("1", Some(100)), token_id("2", Some(101)), token_id("3", None)])
+            .unwrap();
         assert_eq!(revoker.forget_over(UnixTime(99)), 0);
         assert_eq!(revoker.forget_over(UnixTime(100)), 1);
-        assert_eq!(["1", "2", "3"].map(|id| check(&revoker, &token(id)).is_err()), [false, true, true]);
+        assert_eq!(
+            ["1", "2", "3"].map(|id| check(&revoker, &token(id)).is_err()),
+            [false, true, true]
+        );
         assert_eq!(revoker.forget_over(UnixTime(u64::MAX)), 1);
         assert_eq!((revoker.count(), check(&revoker, &token("3"))), (1, Err(Reject::Revoked)));
     }
@@ -678,7 +780,10 @@ mod tests {
         assert!(!revoker.revocations().are_known());
         assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
         revoker.enter(&[]).unwrap();
-        assert_eq!((revoker.revocations().are_known(), check(&revoker, &token("1"))), (true, Ok(())));
+        assert_eq!(
+            (revoker.revocations().are_known(), check(&revoker, &token("1"))),
+            (true, Ok(()))
+        );
         revoker.lose_track();
         assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
         revoker.enter(&[]).unwrap();
@@ -689,7 +794,11 @@ mod tests {
     fn everything_entered_comes_back_as_it_was() {
         let whats = [
             Revoked::TokenId { issuer: "ä".into(), token_id: String::new().into() },
-            Revoked::Subject { issuer: "i".into(), subject: "s\0".into(), issued_before: UnixTime(7) },
+            Revoked::Subject {
+                issuer: "i".into(),
+                subject: "s\0".into(),
+                issued_before: UnixTime(7),
+            },
             Revoked::Key { issuer: String::new().into(), kid: "k".into() },
             Revoked::Everything { issuer: Some("i".into()), issued_before: UnixTime(8) },
             Revoked::Everything { issuer: None, issued_before: UnixTime(9) },

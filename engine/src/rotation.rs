@@ -32,7 +32,11 @@ pub struct Timing {
 impl Default for Timing {
     /// Five minutes, 30 seconds, one day.
     fn default() -> Self {
-        Self { interval: Duration::from_secs(300), cool_down: Duration::from_secs(30), stale: Duration::from_secs(86_400) }
+        Self {
+            interval: Duration::from_secs(300),
+            cool_down: Duration::from_secs(30),
+            stale: Duration::from_secs(86_400),
+        }
     }
 }
 
@@ -145,7 +149,9 @@ impl Rotation {
         let mut actions = Actions::default();
         match event {
             Event::Wake => {}
-            Event::UnknownKid if self.refetch_from().is_some_and(|from| from <= now) && !self.fetching => {
+            Event::UnknownKid
+                if self.refetch_from().is_some_and(|from| from <= now) && !self.fetching =>
+            {
                 self.refetched = Some(now);
                 self.fetching = true;
                 actions.fetch = Some(Cause::UnknownKid);
@@ -196,7 +202,9 @@ impl Rotation {
         self.fetching = false;
         self.failures = 0;
         // From 80 down to 70 percent: time enough for retries before they are due.
-        self.next = now.saturating_add(part(lifetime, 80)).saturating_sub(self.spread_of(part(lifetime, 10)));
+        self.next = now
+            .saturating_add(part(lifetime, 80))
+            .saturating_sub(self.spread_of(part(lifetime, 10)));
         self.next_cause = Cause::Schedule;
         self.lapse = Some(now.saturating_add(lifetime).saturating_add(stale));
     }
@@ -228,8 +236,11 @@ fn part(whole: Duration, percent: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const TIMING: Timing =
-        Timing { interval: Duration::from_secs(300), cool_down: Duration::from_secs(30), stale: Duration::from_secs(600) };
+    const TIMING: Timing = Timing {
+        interval: Duration::from_secs(300),
+        cool_down: Duration::from_secs(30),
+        stale: Duration::from_secs(600),
+    };
     const CONFIRMED: Event = Event::Confirmed { max_age: None };
 
     fn at(seconds: u64) -> Duration {
@@ -259,7 +270,8 @@ mod tests {
 
     #[test]
     fn sources_spread_over_a_tenth_of_the_interval() {
-        let next = |spread| Rotation::new(TIMING, spread).step(at(0), CONFIRMED).0.wake_at().unwrap();
+        let next =
+            |spread| Rotation::new(TIMING, spread).step(at(0), CONFIRMED).0.wake_at().unwrap();
         assert_eq!(next(0), at(240));
         assert_eq!(next(1 << 15), at(225));
         assert!(next(u16::MAX) > at(210) && next(u16::MAX) < at(211));
@@ -323,7 +335,8 @@ mod tests {
         for stale in [0, 600] {
             let rotation = confirmed(Timing { stale: at(stale), ..TIMING }, 0);
             let (rotation, _) = rotation.step(at(240), Event::Wake);
-            let (rotation, before) = rotation.step(at(300 + stale) - Duration::from_nanos(1), Event::Wake);
+            let (rotation, before) =
+                rotation.step(at(300 + stale) - Duration::from_nanos(1), Event::Wake);
             assert!(!before.withdraw);
             assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "also while a fetch hangs");
             let (rotation, then) = rotation.step(at(300 + stale), Event::Wake);
@@ -342,7 +355,10 @@ mod tests {
         let (rotation, _) = rotation.step(at(500), Event::Wake);
         let (rotation, failed) = rotation.step(at(500), Event::Failed);
         assert!(!failed.withdraw);
-        assert!(rotation.step(at(1000), Event::Wake).1.withdraw, "confirmed at 100, good for 300, used for 600 more");
+        assert!(
+            rotation.step(at(1000), Event::Wake).1.withdraw,
+            "confirmed at 100, good for 300, used for 600 more"
+        );
         assert!(Rotation::with_keys(TIMING, 0, at(100)).step(at(1000), Event::Wake).1.withdraw);
     }
 
@@ -350,8 +366,13 @@ mod tests {
     /// written, kept by a reader who remembers everything.
     #[test]
     fn no_sequence_of_events_breaks_a_rule() {
-        const EVENTS: [Event; 5] =
-            [Event::Wake, Event::UnknownKid, CONFIRMED, Event::Confirmed { max_age: Some(Duration::ZERO) }, Event::Failed];
+        const EVENTS: [Event; 5] = [
+            Event::Wake,
+            Event::UnknownKid,
+            CONFIRMED,
+            Event::Confirmed { max_age: Some(Duration::ZERO) },
+            Event::Failed,
+        ];
         const PAUSES: [u64; 4] = [0, 29, 31, 700];
         fn explore(rotation: Rotation, diary: &Diary, now: u64, depth: u32) {
             for pause in PAUSES {
@@ -365,7 +386,10 @@ mod tests {
                     let diary = diary.after(now, event, actions);
                     assert_eq!(next.is_fetching(), diary.fetching);
                     assert_eq!(next.refetch_from().is_some(), diary.usable);
-                    assert!(next.wake_at().is_some_and(|wake| wake > at(now)) || (diary.fetching && !diary.usable));
+                    assert!(
+                        next.wake_at().is_some_and(|wake| wake > at(now))
+                            || (diary.fetching && !diary.usable)
+                    );
                     if depth > 0 {
                         explore(next, &diary, now, depth - 1);
                     }
@@ -402,10 +426,15 @@ mod tests {
             match actions.fetch {
                 Some(Cause::UnknownKid) => {
                     assert!(event == Event::UnknownKid && self.usable, "nothing else asks for it");
-                    assert!(self.refetched.is_none_or(|before| now - before >= 30), "the cool-down holds");
+                    assert!(
+                        self.refetched.is_none_or(|before| now - before >= 30),
+                        "the cool-down holds"
+                    );
                     next.refetched = Some(now);
                 }
-                Some(_) if self.usable => assert!(self.ended.is_none_or(|ended| now > ended), "never at once again"),
+                Some(_) if self.usable => {
+                    assert!(self.ended.is_none_or(|ended| now > ended), "never at once again")
+                }
                 _ => {}
             }
             assert!(actions.fetch.is_none() || !next.fetching, "one at a time");
@@ -418,9 +447,14 @@ mod tests {
     /// fail or not, allow no keeping at all.
     #[test]
     fn d9_a_flood_of_unknown_kids_costs_one_fetch_and_one_more_a_cool_down() {
-        for (delay, fails, max_age) in
-            [(0, false, None), (0, true, None), (7, false, Some(0)), (29, true, None), (45, true, None), (3, false, Some(1))]
-        {
+        for (delay, fails, max_age) in [
+            (0, false, None),
+            (0, true, None),
+            (7, false, Some(0)),
+            (29, true, None),
+            (45, true, None),
+            (3, false, Some(1)),
+        ] {
             for start in [0, 10, 200, 239, 240, 250, 299] {
                 let mut rotation = confirmed(TIMING, 0);
                 let mut done_at = None;
@@ -429,7 +463,11 @@ mod tests {
                     let mut events = vec![Event::Wake];
                     if done_at == Some(now) {
                         done_at = None;
-                        events.push(if fails { Event::Failed } else { Event::Confirmed { max_age: max_age.map(at) } });
+                        events.push(if fails {
+                            Event::Failed
+                        } else {
+                            Event::Confirmed { max_age: max_age.map(at) }
+                        });
                     }
                     if now >= start {
                         events.push(Event::UnknownKid);
@@ -443,7 +481,11 @@ mod tests {
                         }
                     }
                     let bound = 1 + (now + 1).saturating_sub(start).div_ceil(30);
-                    assert!(count <= bound, "{count} fetches in {} s: {delay} {fails} {max_age:?} {start}", now + 1 - start);
+                    assert!(
+                        count <= bound,
+                        "{count} fetches in {} s: {delay} {fails} {max_age:?} {start}",
+                        now + 1 - start
+                    );
                 }
             }
         }

@@ -92,7 +92,12 @@ pub(crate) struct NamedClaims<'d, 'b> {
 impl Rules {
     /// Finds the claims that these rules name. One claim may serve two purposes.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> NamedClaims<'d, 'b> {
-        let mut found = NamedClaims { username: None, client_types: None, environment: None, has_odd_list: false };
+        let mut found = NamedClaims {
+            username: None,
+            client_types: None,
+            environment: None,
+            has_odd_list: false,
+        };
         for (name, value) in claims.all() {
             found.has_odd_list |= self.lists_of_strings && is_odd_list(value);
             if name == &*self.username_claim {
@@ -137,11 +142,14 @@ impl Rules {
     fn check_type(&self, token_type: Option<&str>) -> Result<(), Reject> {
         const OF_ACCESS_TOKENS: &str = "at+jwt";
         // RFC 7515 section 4.1.9: the prefix is left out when nothing is lost by it.
-        let short = token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
+        let short =
+            token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
         let fits = match (&self.token_types, short) {
             (Some(types), Some(name)) => types.iter().any(|one| one.eq_ignore_ascii_case(name)),
             (Some(_), None) => false,
-            (None, Some(name)) => !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(OF_ACCESS_TOKENS),
+            (None, Some(name)) => {
+                !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(OF_ACCESS_TOKENS)
+            }
             (None, None) => true,
         };
         if fits { Ok(()) } else { Err(Reject::Type) }
@@ -154,7 +162,8 @@ impl Rules {
         if issued_at.is_some_and(|issued_at| !has_started(issued_at, now, self.leeway)) {
             return Err(Reject::IssuedInFuture);
         }
-        if time(claims.not_before, Reject::NotBeforeFormat)?.is_some_and(|not_before| !has_started(not_before, now, self.leeway))
+        if time(claims.not_before, Reject::NotBeforeFormat)?
+            .is_some_and(|not_before| !has_started(not_before, now, self.leeway))
         {
             return Err(Reject::NotYetValid);
         }
@@ -163,7 +172,8 @@ impl Rules {
             return Err(Reject::Expired);
         }
         let Some(most) = self.max_lifetime else { return Ok(()) };
-        let is_short = |(issued_at, expires): (UnixTime, UnixTime)| expires <= issued_at.plus(most.into());
+        let is_short =
+            |(issued_at, expires): (UnixTime, UnixTime)| expires <= issued_at.plus(most.into());
         if issued_at.zip(expires).is_some_and(is_short) { Ok(()) } else { Err(Reject::Lifetime) }
     }
 
@@ -211,7 +221,11 @@ impl ClientTypes {
 
     /// The client types of a claim that has passed [`check`](Self::check), joined
     /// by commas in `room` where they are not written so already.
-    pub(crate) fn join<'r>(&'r self, claim: Option<Value<'_, 'r>>, room: &'r mut String) -> &'r str {
+    pub(crate) fn join<'r>(
+        &'r self,
+        claim: Option<Value<'_, 'r>>,
+        room: &'r mut String,
+    ) -> &'r str {
         let Some(claim) = claim else { return self.when_absent.as_deref().unwrap_or_default() };
         // One type, or several without white space: as the claim spells them.
         if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
@@ -233,7 +247,10 @@ impl ClientTypes {
 /// Calls `visit` with each client type of the claim. White space around the
 /// types of a comma string does not count; an empty type, or one with a comma in
 /// it, is never one.
-fn each_client_type(claim: Value<'_, '_>, mut visit: impl FnMut(&str) -> Result<(), Reject>) -> Result<(), Reject> {
+fn each_client_type(
+    claim: Value<'_, '_>,
+    mut visit: impl FnMut(&str) -> Result<(), Reject>,
+) -> Result<(), Reject> {
     let mut visit = |client_type: &str| match client_type {
         "" => Err(Reject::ClientTypesFormat),
         client_type => visit(client_type),
@@ -272,7 +289,10 @@ pub(crate) fn has_ended(end: UnixTime, now: UnixTime, leeway: u32) -> bool {
 
 /// A NumericDate. A claim that is there but cannot be read is never taken for
 /// one that is absent.
-pub(crate) fn time(claim: Option<Value<'_, '_>>, format: Reject) -> Result<Option<UnixTime>, Reject> {
+pub(crate) fn time(
+    claim: Option<Value<'_, '_>>,
+    format: Reject,
+) -> Result<Option<UnixTime>, Reject> {
     claim.map(|claim| claim.as_whole(limits::LATEST_TIME).map(UnixTime).ok_or(format)).transpose()
 }
 
@@ -334,7 +354,12 @@ mod tests {
         let claims = ClaimNodes::find(&document);
         let named = rules.find(&claims);
         rules.check(None, &claims, &named, UnixTime(NOW))?;
-        Ok(rules.client_types.join(named.client_types, &mut String::new()).split(',').map(str::to_owned).collect())
+        Ok(rules
+            .client_types
+            .join(named.client_types, &mut String::new())
+            .split(',')
+            .map(str::to_owned)
+            .collect())
     }
 
     #[test]
@@ -360,10 +385,32 @@ mod tests {
 
     #[test]
     fn c1_times_that_are_no_numbers_in_range_are_refused_not_ignored() {
-        for odd in [r#""9999999999""#, "null", "true", "[]", "-1", "18446744073709551615", "1e300", r#""abc""#, "{}"] {
-            assert_eq!(check(&rules(), &format!(r#""exp":{odd}"#)), Err(Reject::ExpiryFormat), "{odd}");
-            assert_eq!(check(&rules(), &format!(r#""nbf":{odd}"#)), Err(Reject::NotBeforeFormat), "{odd}");
-            assert_eq!(check(&rules(), &format!(r#""iat":{odd}"#)), Err(Reject::IssuedAtFormat), "{odd}");
+        for odd in [
+            r#""9999999999""#,
+            "null",
+            "true",
+            "[]",
+            "-1",
+            "18446744073709551615",
+            "1e300",
+            r#""abc""#,
+            "{}",
+        ] {
+            assert_eq!(
+                check(&rules(), &format!(r#""exp":{odd}"#)),
+                Err(Reject::ExpiryFormat),
+                "{odd}"
+            );
+            assert_eq!(
+                check(&rules(), &format!(r#""nbf":{odd}"#)),
+                Err(Reject::NotBeforeFormat),
+                "{odd}"
+            );
+            assert_eq!(
+                check(&rules(), &format!(r#""iat":{odd}"#)),
+                Err(Reject::IssuedAtFormat),
+                "{odd}"
+            );
         }
         let lenient = Rules { leeway: u32::MAX, ..rules() };
         assert!(check(&lenient, r#""exp":9007199254740991"#).is_ok());
@@ -377,10 +424,22 @@ mod tests {
         for json in ["{}", r#"{"aud":[]}"#, r#"{"aud":""}"#, r#"{"aud":null}"#] {
             assert_eq!(ok(json), Err(Reject::AudienceMissing), "{json}");
         }
-        for json in [r#"{"aud":"them"}"#, r#"{"aud":["them"]}"#, r#"{"aud":"us/"}"#, r#"{"aud":"US"}"#, r#"{"aud":"us,them"}"#] {
+        for json in [
+            r#"{"aud":"them"}"#,
+            r#"{"aud":["them"]}"#,
+            r#"{"aud":"us/"}"#,
+            r#"{"aud":"US"}"#,
+            r#"{"aud":"us,them"}"#,
+        ] {
             assert_eq!(ok(json), Err(Reject::Audience), "{json}");
         }
-        for json in [r#"{"aud":5}"#, r#"{"aud":true}"#, r#"{"aud":["us",5]}"#, r#"{"aud":[["us"]]}"#, r#"{"aud":{"us":1}}"#] {
+        for json in [
+            r#"{"aud":5}"#,
+            r#"{"aud":true}"#,
+            r#"{"aud":["us",5]}"#,
+            r#"{"aud":[["us"]]}"#,
+            r#"{"aud":{"us":1}}"#,
+        ] {
             assert_eq!(ok(json), Err(Reject::AudienceFormat), "{json}");
         }
     }
@@ -388,18 +447,39 @@ mod tests {
     #[test]
     fn c6_a_token_typed_as_something_else_is_no_access_token() {
         let typed = |rules: &Rules, token_type| rules.check_type(token_type);
-        for other in ["dpop+jwt", "secevent+jwt", "application/logout+jwt", "APPLICATION/TOKEN-INTROSPECTION+JWT", "+jwt"] {
+        for other in [
+            "dpop+jwt",
+            "secevent+jwt",
+            "application/logout+jwt",
+            "APPLICATION/TOKEN-INTROSPECTION+JWT",
+            "+jwt",
+        ] {
             assert_eq!(typed(&rules(), Some(other)), Err(Reject::Type), "{other}");
         }
-        for fine in [None, Some("JWT"), Some("jwt"), Some("at+jwt"), Some("application/AT+JWT"), Some("Bearer"), Some("")] {
+        for fine in [
+            None,
+            Some("JWT"),
+            Some("jwt"),
+            Some("at+jwt"),
+            Some("application/AT+JWT"),
+            Some("Bearer"),
+            Some(""),
+        ] {
             assert_eq!(typed(&rules(), fine), Ok(()), "{fine:?}");
         }
         let strict = Rules { token_types: Some(Box::new(["at+jwt".into()])), ..rules() };
         for fine in ["at+jwt", "AT+jwt", "application/at+jwt", "Application/At+Jwt"] {
             assert_eq!(typed(&strict, Some(fine)), Ok(()), "{fine}");
         }
-        for other in [None, Some("JWT"), Some(""), Some("at+jwt "), Some("at"), Some("x/at+jwt"), Some("applicatio\u{e9}at+jwt")]
-        {
+        for other in [
+            None,
+            Some("JWT"),
+            Some(""),
+            Some("at+jwt "),
+            Some("at"),
+            Some("x/at+jwt"),
+            Some("applicatio\u{e9}at+jwt"),
+        ] {
             assert_eq!(typed(&strict, other), Err(Reject::Type), "{other:?}");
         }
     }
@@ -417,7 +497,11 @@ mod tests {
         ] {
             assert_eq!(check(&bounded, members), Err(Reject::Lifetime), "{members}");
         }
-        assert_eq!(check(&bounded, r#""iat":0,"exp":1700000000"#), Err(Reject::Expired), "named first");
+        assert_eq!(
+            check(&bounded, r#""iat":0,"exp":1700000000"#),
+            Err(Reject::Expired),
+            "named first"
+        );
     }
 
     #[test]
@@ -429,7 +513,18 @@ mod tests {
         assert_eq!(types(r#""ct":["api","agent"]"#), Ok(vec!["api".into(), "agent".into()]));
         assert_eq!(types(r#""ct":"api,compiler""#), Err(Reject::ClientTypes));
         assert_eq!(types(r#""ct":["compiler"]"#), Err(Reject::ClientTypes));
-        for odd in ["7", "null", r#""""#, r#"" ""#, r#""api,""#, "{}", "true", r#"[""]"#, r#"["api,agent"]"#, "[]"] {
+        for odd in [
+            "7",
+            "null",
+            r#""""#,
+            r#"" ""#,
+            r#""api,""#,
+            "{}",
+            "true",
+            r#"[""]"#,
+            r#"["api,agent"]"#,
+            "[]",
+        ] {
             assert_eq!(types(&format!(r#""ct":{odd}"#)), Err(Reject::ClientTypesFormat), "{odd}");
         }
     }
@@ -444,7 +539,11 @@ mod tests {
         assert_eq!(check(&demanded, ""), Err(Reject::ClientTypesMissing));
         let mut agents_only = rules();
         agents_only.client_types.allowed = Some(Box::new(["agent".into()]));
-        assert_eq!(check(&agents_only, ""), Err(Reject::ClientTypes), "absence means api, which is not allowed here");
+        assert_eq!(
+            check(&agents_only, ""),
+            Err(Reject::ClientTypes),
+            "absence means api, which is not allowed here"
+        );
     }
 
     #[test]
@@ -455,7 +554,9 @@ mod tests {
         assert_eq!(check(&rules(), r#""env":5"#), Err(Reject::EnvironmentFormat));
         assert_eq!(check(&rules(), r#""l":[1]"#), Err(Reject::ListFormat));
         assert_eq!(check(&rules(), r#""l":[{"a":1}]"#), Err(Reject::ListFormat));
-        assert!(check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok());
+        assert!(
+            check(&rules(), r#""l":["a"],"d":{"x":[1]},"n":1,"f":1.5,"z":null,"b":true"#).is_ok()
+        );
         let lax = Rules { lists_of_strings: false, ..rules() };
         assert!(check(&lax, r#""l":[1]"#).is_ok());
     }
@@ -484,8 +585,14 @@ mod tests {
 
     #[test]
     fn the_first_fault_in_the_stated_order_is_the_one_named() {
-        assert_eq!(check_all(&rules(), r#"{"iat":1800000000,"nbf":1800000000,"exp":1,"aud":"x"}"#), Err(Reject::IssuedInFuture));
-        assert_eq!(check_all(&rules(), r#"{"nbf":1800000000,"exp":1,"aud":"x"}"#), Err(Reject::NotYetValid));
+        assert_eq!(
+            check_all(&rules(), r#"{"iat":1800000000,"nbf":1800000000,"exp":1,"aud":"x"}"#),
+            Err(Reject::IssuedInFuture)
+        );
+        assert_eq!(
+            check_all(&rules(), r#"{"nbf":1800000000,"exp":1,"aud":"x"}"#),
+            Err(Reject::NotYetValid)
+        );
         assert_eq!(check_all(&rules(), r#"{"exp":1,"aud":"x"}"#), Err(Reject::Expired));
         assert_eq!(check_all(&rules(), r#"{"aud":"x","sub":5}"#), Err(Reject::Audience));
     }

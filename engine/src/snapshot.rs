@@ -82,7 +82,10 @@ impl Snapshot {
     }
 
     /// The issuer at a place that is known to have one.
-    #[expect(clippy::indexing_slicing, reason = "the stamp found at this place vouches that there is an issuer")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the stamp found at this place vouches that there is an issuer"
+    )]
     pub(crate) fn at(&self, place: usize) -> &Issuer {
         &self.issuers[place]
     }

@@ -81,10 +81,12 @@ impl JwsBuffers {
     pub(crate) fn decode<'s>(&'s mut self, token: &'s [u8]) -> Result<Jws<'s>, Reject> {
         let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
         // Of a token with too many dots, that is the fault to name.
-        let decode_segment = |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_fault(payload));
+        let decode_segment =
+            |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_fault(payload));
         let header = self.memo.get_or_read(header, |enter| {
             let json = decode_segment(header, &mut self.header_bytes)?;
-            let document = self.header.parse(json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
+            let document =
+                self.header.parse(json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
             enter(Header::read(&document)?);
             Ok(())
         })?;
@@ -133,8 +135,14 @@ impl<'t> Compact<'t> {
         let (header, rest) = token.split_at_checked(first).ok_or(Reject::Segments)?;
         let (signing_input, signature) = token.split_at_checked(last).ok_or(Reject::Segments)?;
         let payload_bytes = last.checked_sub(first).and_then(|n| n.checked_sub(1));
-        let payload = payload_bytes.and_then(|n| rest.get(1..)?.get(..n)).ok_or(Reject::Segments)?;
-        Ok(Self { header, payload, signature: signature.get(1..).ok_or(Reject::Segments)?, signing_input })
+        let payload =
+            payload_bytes.and_then(|n| rest.get(1..)?.get(..n)).ok_or(Reject::Segments)?;
+        Ok(Self {
+            header,
+            payload,
+            signature: signature.get(1..).ok_or(Reject::Segments)?,
+            signing_input,
+        })
     }
 }
 
@@ -172,8 +180,13 @@ mod tests {
         let compact = Compact::split(token.as_bytes()).unwrap();
         assert_eq!(compact.payload, b"b.c");
         assert_eq!(segment_fault(compact.payload), Reject::Segments);
-        let fault = |token: &str| with_scratch(|scratch| scratch.jws.decode(token.as_bytes()).err());
-        assert_eq!(fault("a.b.c.d.e"), Some(Reject::Segments), "b10: also where another segment is the first not to decode");
+        let fault =
+            |token: &str| with_scratch(|scratch| scratch.jws.decode(token.as_bytes()).err());
+        assert_eq!(
+            fault("a.b.c.d.e"),
+            Some(Reject::Segments),
+            "b10: also where another segment is the first not to decode"
+        );
         assert_eq!(fault("a.b.c"), Some(Reject::Base64));
     }
 

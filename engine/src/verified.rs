@@ -27,7 +27,12 @@ pub struct Verified<'t> {
 }
 
 impl<'t> Verified<'t> {
-    pub(crate) fn new(token: &'t [u8], snapshot: Guard<Arc<Snapshot>>, note: Note, is_remembered: bool) -> Self {
+    pub(crate) fn new(
+        token: &'t [u8],
+        snapshot: Guard<Arc<Snapshot>>,
+        note: Note,
+        is_remembered: bool,
+    ) -> Self {
         Self { token, snapshot, note, is_remembered }
     }
 
@@ -69,7 +74,12 @@ impl<'t> Verified<'t> {
 impl Clone for Verified<'_> {
     fn clone(&self) -> Self {
         let snapshot = Guard::from_inner(Arc::clone(&self.snapshot));
-        Self { token: self.token, snapshot, note: self.note.clone(), is_remembered: self.is_remembered }
+        Self {
+            token: self.token,
+            snapshot,
+            note: self.note.clone(),
+            is_remembered: self.is_remembered,
+        }
     }
 }
 

@@ -97,7 +97,9 @@ impl Verifier {
         let snapshot = self.current.load();
         let known = self.cache.as_ref().and_then(|cache| cache.recall(token));
         match known {
-            Some(note) if self.is_still_true(&snapshot, &note, now) => Ok(Verified::new(token, snapshot, note, true)),
+            Some(note) if self.is_still_true(&snapshot, &note, now) => {
+                Ok(Verified::new(token, snapshot, note, true))
+            }
             known => self.verify_whole(token, now, snapshot, known, admit),
         }
     }
@@ -105,9 +107,14 @@ impl Verifier {
     /// Whether what was found in the past would be found now.
     #[inline]
     fn is_still_true(&self, snapshot: &Snapshot, note: &Note, now: UnixTime) -> bool {
-        let Some(issuer) = snapshot.at_place(note.issuer()).filter(|issuer| issuer.stamp() == note.stamp()) else { return false };
+        let Some(issuer) =
+            snapshot.at_place(note.issuer()).filter(|issuer| issuer.stamp() == note.stamp())
+        else {
+            return false;
+        };
         let config = issuer.config();
-        note.is_alive(now, config.rules.leeway) && !self.revocations.may_concern(note.names(), &config.name, note.issued_at())
+        note.is_alive(now, config.rules.leeway)
+            && !self.revocations.may_concern(note.names(), &config.name, note.issued_at())
     }
 
     /// The whole way, except that a signature is not checked again by the key that is
@@ -123,8 +130,14 @@ impl Verifier {
     ) -> Result<Verified<'t>, Reject> {
         let signer = known.as_ref().map(Note::key);
         let mut note = Note::take();
-        let verification =
-            Verification { snapshot: &snapshot, revocations: &self.revocations, cache: self.cache.as_ref(), token, now, signer };
+        let verification = Verification {
+            snapshot: &snapshot,
+            revocations: &self.revocations,
+            cache: self.cache.as_ref(),
+            token,
+            now,
+            signer,
+        };
         with_scratch(|scratch| verification.run(scratch, admit, &mut note))?;
         if let Some(cache) = &self.cache
             && known.is_none_or(|known| known.words() != note.words())
@@ -158,13 +171,22 @@ impl Verifier {
         let snapshot = self.current.load();
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token)?;
-            let document = scratch.claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
+            let document = scratch
+                .claims
+                .parse(jws.payload)
+                .map_err(|fault| fault.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
             let (_, issuer) = issuer(&snapshot, &claims)?;
             issuer.select(jws.header)?.verify(jws.signing_input, jws.signature)?;
             let config = issuer.config();
-            let what = match claims.token_id.and_then(Value::as_str).filter(|token_id| !token_id.is_empty()) {
-                Some(token_id) => Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() },
+            let what = match claims
+                .token_id
+                .and_then(Value::as_str)
+                .filter(|token_id| !token_id.is_empty())
+            {
+                Some(token_id) => {
+                    Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() }
+                }
                 None => Revoked::signing_input(jws.signing_input),
             };
             let expires = rules::time(claims.expires, Reject::ExpiryFormat)?;
@@ -225,10 +247,16 @@ struct Verification<'w> {
 }
 
 impl Verification<'_> {
-    fn run(&self, scratch: &mut Scratch, admit: impl FnOnce(&Cold<'_>) -> bool, note: &mut Note) -> Result<(), Reject> {
+    fn run(
+        &self,
+        scratch: &mut Scratch,
+        admit: impl FnOnce(&Cold<'_>) -> bool,
+        note: &mut Note,
+    ) -> Result<(), Reject> {
         let Scratch { jws, claims, name, texts, client_types } = scratch;
         let jws = jws.decode(self.token)?;
-        let document = claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
+        let document =
+            claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
         let (place, issuer) = issuer(self.snapshot, &claims)?;
         let (key, was_checked) = self.authenticate(issuer, &jws, admit)?;
@@ -292,7 +320,10 @@ impl Verification<'_> {
 
 /// A claim chooses the issuer, but only among those configured, and everything
 /// that follows is bound to that issuer (RFC 8725 section 3.8).
-fn issuer<'s>(snapshot: &'s Snapshot, claims: &ClaimNodes<'_, '_>) -> Result<(u32, &'s Issuer), Reject> {
+fn issuer<'s>(
+    snapshot: &'s Snapshot,
+    claims: &ClaimNodes<'_, '_>,
+) -> Result<(u32, &'s Issuer), Reject> {
     let name = claims.issuer.ok_or(Reject::IssuerMissing)?;
     name.as_str().and_then(|name| snapshot.find(name)).ok_or(Reject::IssuerUnknown)
 }

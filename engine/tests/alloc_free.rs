@@ -10,8 +10,8 @@ use std::{
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_engine::{
-    Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker, Rules,
-    Snapshot, UnixTime, VerificationKey, Verifier,
+    Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject,
+    Revocation, Revoked, Revoker, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 
 /// The system's allocator, counting what the calling thread asks it for.
@@ -52,7 +52,11 @@ fn rules() -> Rules {
         leeway: 0,
         username_claim: "sub".into(),
         lists_of_strings: true,
-        client_types: ClientTypes { claim: "ct".into(), when_absent: None, allowed: Some(Box::new(["api".into()])) },
+        client_types: ClientTypes {
+            claim: "ct".into(),
+            when_absent: None,
+            allowed: Some(Box::new(["api".into()])),
+        },
         environment_claim: "env".into(),
         constraints: Box::new([Constraint::Is { claim: "zone".into(), value: "a".into() }]),
     }
@@ -60,12 +64,15 @@ fn rules() -> Rules {
 
 fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) -> Issuer {
     let algorithms = [Algorithm::Hs256, Algorithm::Es256].into_iter().collect();
-    let config = IssuerConfig { name: name.into(), section: "s".into(), algorithms, kid_required, rules };
+    let config =
+        IssuerConfig { name: name.into(), section: "s".into(), algorithms, kid_required, rules };
     Issuer::new(Arc::new(config), keys.map(Arc::new))
 }
 
 fn verifier(revoker: &Revoker) -> Verifier {
-    let key = |kid| VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap();
+    let key = |kid| {
+        VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap()
+    };
     let set = || Some(KeySet::published(vec![key("k"), key("revoked")]));
     let snapshot = Snapshot::new([
         issuer("i", rules(), false, set()),
@@ -79,7 +86,9 @@ fn verifier(revoker: &Revoker) -> Verifier {
 fn hostile_tokens() -> Vec<String> {
     let header = r#"{"alg":"HS256","kid":"k"}"#;
     let honest = r#""iss":"i","aud":"us","ct":"api","zone":"a""#;
-    let mut tokens: Vec<_> = ["", "a.b", "a.b.c.d", "!.!.!", "e30.e30.%%", "W10.e30.", "e30.W10."].map(str::to_owned).into();
+    let mut tokens: Vec<_> = ["", "a.b", "a.b.c.d", "!.!.!", "e30.e30.%%", "W10.e30.", "e30.W10."]
+        .map(str::to_owned)
+        .into();
     tokens.push("a".repeat(20_000));
     for header in [
         r#"{"alg":"HS256","alg":"HS256"}"#.to_owned(),
@@ -88,7 +97,10 @@ fn hostile_tokens() -> Vec<String> {
         r#"{"alg":"HS256","kid":5}"#.into(),
         r#"{"alg":"HS256","typ":5}"#.into(),
         format!("{}1{}", r#"{"a":"#.repeat(20), "}".repeat(20)),
-        format!("{{{}}}", (0..300).map(|member| format!(r#""{member}":1"#)).collect::<Vec<_>>().join(",")),
+        format!(
+            "{{{}}}",
+            (0..300).map(|member| format!(r#""{member}":1"#)).collect::<Vec<_>>().join(",")
+        ),
         "{}".into(),
         r#"{"alg":"none"}"#.into(),
         r#"{"alg":"ES256"}"#.into(),
@@ -144,7 +156,8 @@ fn signing_input(header: &str, claims: &str) -> String {
 
 fn signed(header: &str, claims: &str) -> String {
     let input = signing_input(header, claims);
-    let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET), input.as_bytes());
+    let tag =
+        ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &SECRET), input.as_bytes());
     format!("{input}.{}", encode(tag.as_ref()))
 }
 
@@ -164,7 +177,8 @@ fn every_reason_is_given_without_allocating() {
 
 #[test]
 fn a_verdict_is_remembered_and_found_without_allocating() {
-    let [ours, other] = [1, 2].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
+    let [ours, other] =
+        [1, 2].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
     let material = KeyMaterial::OctetKeyPair { curve: "Ed25519", x: ours.public_key().as_ref() };
     let key = VerificationKey::new(Some("k"), Algorithm::EdDsa, material).unwrap();
     let config = IssuerConfig {
@@ -177,14 +191,19 @@ fn a_verdict_is_remembered_and_found_without_allocating() {
     let issuer = Issuer::new(Arc::new(config), Some(Arc::new(KeySet::published(vec![key]))));
     let verifier = Verifier::new(Snapshot::new([issuer]).unwrap()).with_cache(1 << 20).unwrap();
     let token = |key: &Ed25519KeyPair, members: &str| {
-        let input =
-            signing_input(r#"{"alg":"EdDSA","kid":"k"}"#, &format!(r#"{{"iss":"i","aud":"us","ct":"api","zone":"a"{members}}}"#));
+        let input = signing_input(
+            r#"{"alg":"EdDSA","kid":"k"}"#,
+            &format!(r#"{{"iss":"i","aud":"us","ct":"api","zone":"a"{members}}}"#),
+        );
         format!("{input}.{}", encode(key.sign(input.as_bytes()).as_ref()))
     };
     let warm = (token(&ours, r#","exp":1"#), token(&other, ""));
     let (genuine, forged) = (token(&ours, r#","exp":2"#), token(&other, r#","x":1"#));
     for _ in 0..2 {
-        assert_eq!([refuse(&verifier, &warm.0).0, refuse(&verifier, &warm.1).0], [Reject::Expired, Reject::Signature]);
+        assert_eq!(
+            [refuse(&verifier, &warm.0).0, refuse(&verifier, &warm.1).0],
+            [Reject::Expired, Reject::Signature]
+        );
     }
     for _ in 0..3 {
         assert_eq!(refuse(&verifier, &genuine), (Reject::Expired, 0));
@@ -202,7 +221,8 @@ fn every_reason(with_cache: bool) {
         verifier = verifier.with_cache(1 << 20).unwrap();
     }
     let tokens = hostile_tokens();
-    let good = signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
+    let good =
+        signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
     // The thread's own memory is taken with the first token.
     assert!(verifier.verify(good.as_bytes(), NOW).is_ok(), "what all of them are variants of");
 
@@ -217,13 +237,15 @@ fn every_reason(with_cache: bool) {
     assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
     seen.insert(reject.index());
 
-    let new = signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","new":1}"#);
+    let new =
+        signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","new":1}"#);
     let before = COUNT.get();
     let not_admitted = verifier.verify_if(new.as_bytes(), NOW, |_| false).map(drop);
     assert_eq!((not_admitted, COUNT.get() - before), (Err(Reject::NotAdmitted), 0));
     seen.insert(Reject::NotAdmitted.index());
 
-    let missing: Vec<_> = Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
+    let missing: Vec<_> =
+        Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
     assert!(missing.is_empty(), "no token was refused for {missing:?}");
 }
 
@@ -244,7 +266,10 @@ fn verifying_allocates_nothing_remembered_or_not() {
             assert_eq!(verified.is_remembered(), with_cache);
             let (claims, identity) = (verified.claims(), verified.identity());
             assert_eq!((claims.subject(), claims.environment()), (Some("é, 5 %"), Some("e")));
-            assert_eq!((claims.expires_at(), claims.client_types().count()), (Some(UnixTime(1_800_000_000)), 2));
+            assert_eq!(
+                (claims.expires_at(), claims.client_types().count()),
+                (Some(UnixTime(1_800_000_000)), 2)
+            );
             assert_eq!((identity.subject(), identity.issuer()), ("%C3%A9%2C%205%20%25", "i"));
         }
         assert_eq!(COUNT.get() - before, 0, "with a cache: {with_cache}");

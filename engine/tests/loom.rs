@@ -20,10 +20,9 @@ mod table {
 
     pub(crate) fn begin_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
         words.len() >= bytes.len().div_ceil(WORD)
-            && bytes
-                .chunks(WORD)
-                .zip(words)
-                .all(|(chunk, word)| word.load(Ordering::Relaxed).to_ne_bytes()[..chunk.len()] == *chunk)
+            && bytes.chunks(WORD).zip(words).all(|(chunk, word)| {
+                word.load(Ordering::Relaxed).to_ne_bytes()[..chunk.len()] == *chunk
+            })
     }
 }
 
@@ -56,7 +55,8 @@ impl Model {
     fn new(small: u64, main: u64) -> Self {
         let small = Extent { first: 3, lines: small };
         let main = Extent { first: small.first + small.lines, lines: main };
-        let layout = Layout { shards: 1, lines: main.first + main.lines, sets: 1, small, main, longest: 1 };
+        let layout =
+            Layout { shards: 1, lines: main.first + main.lines, sets: 1, small, main, longest: 1 };
         let words = (0..layout.lines as usize * LINE).map(|_| AtomicU64::new(0)).collect();
         Self { words, layout }
     }
@@ -77,7 +77,11 @@ impl Model {
         let mut note = Vec::new();
         let found = self.shard().read(self.place(token), token.bytes, &mut note);
         found.then(|| {
-            assert_eq!((note.len(), note[1]), (2, !note[0]), "half of one note and half of another");
+            assert_eq!(
+                (note.len(), note[1]),
+                (2, !note[0]),
+                "half of one note and half of another"
+            );
             note[0]
         })
     }

@@ -94,7 +94,11 @@ impl Gate {
     /// Budgets that nothing was taken from yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { clock: Stopwatch::start(), ledger: RefCell::new(Ledger::new(limits)), excess: RefCell::new(Excess::new()) }
+        Self {
+            clock: Stopwatch::start(),
+            ledger: RefCell::new(Ledger::new(limits)),
+            excess: RefCell::new(Excess::new()),
+        }
     }
 
     /// A connection from this address was cut off, since it asked for too much in vain.
@@ -156,7 +160,11 @@ impl<'g, 'r> Caller<'g, 'r> {
     /// The same, to be kept when the request is gone.
     #[must_use]
     pub fn detached(&self) -> Caller<'g, 'static> {
-        Caller { gate: self.gate, address: Address::Read(self.address()), exceeded: Cell::new(None) }
+        Caller {
+            gate: self.gate,
+            address: Address::Read(self.address()),
+            exceeded: Cell::new(None),
+        }
     }
 
     /// The budget that the last token was refused for.
@@ -198,7 +206,8 @@ impl<'g, 'r> Caller<'g, 'r> {
 
     fn charge(&self, started: Nanos, metrics: &Metrics) {
         let now = self.gate.now();
-        let forgotten = self.gate.ledger.borrow_mut().charge(self.source(), now.saturating_sub(started), now);
+        let forgotten =
+            self.gate.ledger.borrow_mut().charge(self.source(), now.saturating_sub(started), now);
         if forgotten {
             metrics.note(Event::SourceForgotten);
         }
@@ -254,10 +263,20 @@ mod tests {
 
     #[test]
     fn a_caller_is_the_same_when_its_request_is_gone() {
-        let proxies = Proxies::new(vec![Network::parse("10.0.0.1").unwrap()], false, HeaderName::from_static("x-real-ip"));
+        let proxies = Proxies::new(
+            vec![Network::parse("10.0.0.1").unwrap()],
+            false,
+            HeaderName::from_static("x-real-ip"),
+        );
         let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
-        let headers = HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
-        let peer = Peer { gate: &gate, address: "10.0.0.1".parse().unwrap(), listener: 0, certificate: None };
+        let headers =
+            HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
+        let peer = Peer {
+            gate: &gate,
+            address: "10.0.0.1".parse().unwrap(),
+            listener: 0,
+            certificate: None,
+        };
         let detached = Caller::new(peer, &proxies, &headers).detached();
         drop(headers);
         assert_eq!(detached.source(), Source::of("198.51.100.7".parse().unwrap()));

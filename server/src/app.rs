@@ -6,13 +6,17 @@ use std::sync::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use countersign_engine::{Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier};
+use countersign_engine::{
+    Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier,
+};
 use http::HeaderValue;
 
 use crate::{
     admission::Caller,
     clock,
-    config::{Config, Database, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server},
+    config::{
+        Config, Database, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server,
+    },
     keysource::{KeySources, Refetch, Source, written},
     metrics::Metrics,
     revocation::{Desk, Entry, RevokeFault, record::Record},
@@ -52,7 +56,12 @@ impl App {
     ///
     /// # Errors
     /// A secret that the engine refuses.
-    pub fn new(config: Config, threads: usize, revocations: Desk, users: Option<Users>) -> Result<Arc<Self>, Problems> {
+    pub fn new(
+        config: Config,
+        threads: usize,
+        revocations: Desk,
+        users: Option<Users>,
+    ) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
             verifier: verifier(&config, &revocations)?,
             revocation: config.revocation,
@@ -112,14 +121,22 @@ impl App {
     #[must_use]
     pub fn keys_in_use(&self) -> Vec<(Arc<Source>, Option<Arc<KeySet>>)> {
         let snapshot = self.verifier.snapshot();
-        let keys = |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
+        let keys =
+            |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
         self.keys.all().into_iter().map(|source| (Arc::clone(&source), keys(&source))).collect()
     }
 
     /// What can be said about a token that was refused to this caller.
     #[must_use]
-    pub fn refusal<'t>(&self, caller: &Caller<'_, '_>, reject: Reject, token: &'t [u8]) -> Refusal<'t> {
-        let issuer = (reject == Reject::KeysUnavailable).then(|| self.verifier.claimed_issuer(token)).flatten();
+    pub fn refusal<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        reject: Reject,
+        token: &'t [u8],
+    ) -> Refusal<'t> {
+        let issuer = (reject == Reject::KeysUnavailable)
+            .then(|| self.verifier.claimed_issuer(token))
+            .flatten();
         let exceeded = caller.exceeded().filter(|_| reject == Reject::NotAdmitted);
         Refusal { reject, token, issuer, exceeded }
     }
@@ -134,22 +151,30 @@ impl App {
         let rules = |source: &Source| source.section().issuer.rules.clone();
         let Some(name) = &record.issuer else {
             // Of all issuers, so that of the one whose clock may be furthest ahead.
-            let leeway = self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
+            let leeway =
+                self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
             return record.request(clock::now(), leeway.into());
         };
-        let Some((source, keys)) = self.keys_in_use().into_iter().find(|(source, _)| *source.section().issuer.name == **name)
+        let Some((source, keys)) = self
+            .keys_in_use()
+            .into_iter()
+            .find(|(source, _)| *source.section().issuer.name == **name)
         else {
             let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
-            let hint = first.map_or_else(String::new, |first| format!("; one of those that are is {first}"));
+            let hint = first
+                .map_or_else(String::new, |first| format!("; one of those that are is {first}"));
             return Err(format!("the issuer {name} is not configured{hint}"));
         };
         let serves_every_kid = keys.is_some_and(|keys| keys.iter().any(|key| key.kid().is_none()));
         if record.kid.is_some() && serves_every_kid {
-            return Err(format!("a key of {name} has no kid, so whoever has it can name any: replace the key"));
+            return Err(format!(
+                "a key of {name} has no kid, so whoever has it can name any: replace the key"
+            ));
         }
         let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
         let mut revocation = record.request(clock::now(), leeway)?;
-        revocation.until = revocation.until.or_else(|| end_of(&revocation.what, max_lifetime?.into(), leeway));
+        revocation.until =
+            revocation.until.or_else(|| end_of(&revocation.what, max_lifetime?.into(), leeway));
         Ok(revocation)
     }
 
@@ -168,12 +193,16 @@ impl App {
             known = refetch.wait(|| self.verifier.revocation_of(token)).await;
         }
         let revocation = match known {
-            Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => return Ok(Revoking::Needless),
+            Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => {
+                return Ok(Revoking::Needless);
+            }
             Ok(revocation) => Entry::Proven(revocation),
-            Err(Reject::KidUnknown | Reject::KeysUnavailable) => match Revocation::of_unproven(token) {
-                Ok(revocation) => Entry::Unproven(revocation),
-                Err(_) => return Ok(Revoking::Needless),
-            },
+            Err(Reject::KidUnknown | Reject::KeysUnavailable) => {
+                match Revocation::of_unproven(token) {
+                    Ok(revocation) => Entry::Unproven(revocation),
+                    Err(_) => return Ok(Revoking::Needless),
+                }
+            }
             Err(reject) => return Ok(Revoking::NoneOfOurs(reject)),
         };
         self.revocations.revoke(revocation).await.map(|()| Revoking::Done)
@@ -184,7 +213,11 @@ impl App {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn verify<'t>(&self, caller: &Caller<'_, '_>, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
+    pub async fn verify<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        token: &'t [u8],
+    ) -> Result<Verified<'t>, Reject> {
         match self.verify_or_wait(caller, token) {
             Verdict::Now(verified) => verified,
             Verdict::Later(refetch) => self.verify_after(caller, refetch, token).await,
@@ -218,7 +251,11 @@ impl App {
         refetch.wait(|| self.verify_now(caller, token)).await
     }
 
-    fn verify_now<'t>(&self, caller: &Caller<'_, '_>, token: &'t [u8]) -> Result<Verified<'t>, Reject> {
+    fn verify_now<'t>(
+        &self,
+        caller: &Caller<'_, '_>,
+        token: &'t [u8],
+    ) -> Result<Verified<'t>, Reject> {
         caller.verify(&self.verifier, &self.metrics, token, clock::now())
     }
 
@@ -251,7 +288,9 @@ pub enum Revoking {
 /// before the moment, or just now.
 fn end_of(what: &Revoked, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
     let latest = match what {
-        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => *issued_before,
+        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => {
+            *issued_before
+        }
         Revoked::TokenId { .. } => clock::now().plus(leeway),
         // Whoever has the key can go on signing.
         Revoked::Key { .. } | Revoked::SigningInput(_) => return None,
@@ -260,18 +299,24 @@ fn end_of(what: &Revoked, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
 }
 
 fn verifier(config: &Config, revocations: &Desk) -> Result<Verifier, Problems> {
-    let verifier = Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table()));
+    let verifier =
+        Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table()));
     match config.server.cache_bytes {
         0 => Ok(verifier),
-        bytes => verifier.with_cache(bytes).map_err(|fault| Problem::new("[cache] megabytes", fault.to_string()).into()),
+        bytes => verifier
+            .with_cache(bytes)
+            .map_err(|fault| Problem::new("[cache] megabytes", fault.to_string()).into()),
     }
 }
 
 /// The issuers with the keys that need no fetching.
 fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
-    let issuers = sections.iter().map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), written_keys(section)?)));
+    let issuers = sections
+        .iter()
+        .map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), written_keys(section)?)));
     let issuers: Vec<_> = issuers.collect::<Result<_, Problem>>()?;
-    Snapshot::new(issuers).map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
+    Snapshot::new(issuers)
+        .map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
 }
 
 /// The keys of a section that need no fetching.
@@ -280,7 +325,8 @@ pub(crate) fn written_keys(section: &IssuerSection) -> Result<Option<Arc<KeySet>
         KeySource::Secret(secret) => {
             let keys = written::secret_keys(secret.expose(), section.issuer.algorithms);
             let place = format!("[{}]", section.section());
-            let keys = keys.map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?;
+            let keys = keys
+                .map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?;
             Ok(Some(Arc::new(keys)))
         }
         KeySource::Written(keys) => Ok(Some(Arc::clone(keys))),

@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use countersign_engine::Algorithm;
 
 pub use remote::{
-    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs, RoleCommand, ServerArgs,
-    TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs, UserCommand,
+    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs,
+    RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
+    UserCommand,
 };
 pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
@@ -248,5 +249,8 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "write a number from 0 to 1".into())
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "write a number from 0 to 1".into())
 }

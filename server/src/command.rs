@@ -60,7 +60,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let place = Place { config: cli.config, state_dir: cli.state_dir };
     match cli.command {
         None => serve::run(&place, &cli.serve),
-        Some(Command::Serve(args)) => serve::run(&place, &ServeArgs { threads: args.threads.or(cli.serve.threads) }),
+        Some(Command::Serve(args)) => {
+            serve::run(&place, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
+        }
         Some(Command::Config(_)) => check::run(&place),
         Some(Command::Token(command)) => token::run(&place, command),
         Some(Command::Jws(command)) => jws::run(&command),
@@ -133,13 +135,17 @@ impl Place {
     /// Whether the embedded default is in force: nobody named a configuration, and
     /// the environment describes no issuer of its own.
     fn is_embedded(&self) -> bool {
-        self.config.is_empty() && !variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
+        self.config.is_empty()
+            && !variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
     }
 
     fn state_dir(&self) -> io::Result<PathBuf> {
         match &self.state_dir {
             Some(directory) => Ok(directory.clone()),
-            #[expect(clippy::disallowed_methods, reason = "the state directory is named by the environment")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the state directory is named by the environment"
+            )]
             None => state::default_directory(|name| std::env::var_os(name).map(PathBuf::from)),
         }
     }
@@ -183,7 +189,9 @@ impl Place {
     fn check_clients(&self, config: &Config) -> Result<(), String> {
         match self.revocations(config) {
             _ if self.keeps_revocations_in_database(config) => Ok(()),
-            Err(reason) if !config.server.api_clients.is_empty() => Err(format!("[api_clients] may revoke tokens, but {reason}")),
+            Err(reason) if !config.server.api_clients.is_empty() => {
+                Err(format!("[api_clients] may revoke tokens, but {reason}"))
+            }
             _ => Ok(()),
         }
     }
@@ -193,8 +201,12 @@ impl Place {
     /// tidy, every so often.
     fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
         let kept = match self.store_of_revocations(config) {
-            Some(store) => Ok(Box::new(Ledger::new(store?, self.inherited_revocations()?)) as Box<dyn RevocationStore>),
-            None => self.revocations(config).map(|file| Box::new(Journal::new(file)) as _).map_err(|error| error.to_string()),
+            Some(store) => Ok(Box::new(Ledger::new(store?, self.inherited_revocations()?))
+                as Box<dyn RevocationStore>),
+            None => self
+                .revocations(config)
+                .map(|file| Box::new(Journal::new(file)) as _)
+                .map_err(|error| error.to_string()),
         };
         Desk::open(kept, config.revocation.capacity, tidy_every)
     }
@@ -230,7 +242,10 @@ impl reload::Origin for Place {
         let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
         // A pipe had its say at the start; now it would have none, or nobody to say it.
         if let Some(odd) = expanded.iter().find(|file| file.exists() && !file.is_file()) {
-            return Err(format!("error: {}: it is no regular file, so it cannot be read again: restart instead", odd.display()));
+            return Err(format!(
+                "error: {}: it is no regular file, so it cannot be read again: restart instead",
+                odd.display()
+            ));
         }
         let config = Config::load(&files, variables()).map_err(|problems| problems.to_string())?;
         self.check_clients(&config).map_err(|reason| format!("error: {reason}"))?;
@@ -242,7 +257,9 @@ impl reload::Origin for Place {
 
     fn files(&self) -> Vec<PathBuf> {
         self.files()
-            .and_then(|paths| raw::expand(&paths).map_err(|problem| io::Error::other(problem.to_string())))
+            .and_then(|paths| {
+                raw::expand(&paths).map_err(|problem| io::Error::other(problem.to_string()))
+            })
             .unwrap_or_default()
     }
 }
@@ -250,7 +267,8 @@ impl reload::Origin for Place {
 /// The environment, apart from what is not text.
 #[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
 fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
 
 /// The text with everything escaped that a terminal would act on rather than
@@ -258,8 +276,9 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 fn printable(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
-        let visible =
-            character.is_ascii_graphic() || character == ' ' || (!character.is_ascii() && character.escape_debug().len() == 1);
+        let visible = character.is_ascii_graphic()
+            || character == ' '
+            || (!character.is_ascii() && character.escape_debug().len() == 1);
         if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
     }
     shown
@@ -303,6 +322,9 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_command_the_terminal() {
         assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
-        assert_eq!(printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"), "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}");
+        assert_eq!(
+            printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"),
+            "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}"
+        );
     }
 }

@@ -70,7 +70,10 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in them.
-    pub fn load(paths: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+    pub fn load(
+        paths: &[PathBuf],
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
         Self::from_raw(Raw::load(paths, environment)?)
     }
 
@@ -82,7 +85,12 @@ impl Config {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
         let mut server = Server::read(&raw.sections, &mut problems, &mut warnings);
-        let issuers = issuer::read_all(&raw.sections, server.listeners[0].tls.is_some(), &mut problems, &mut warnings);
+        let issuers = issuer::read_all(
+            &raw.sections,
+            server.listeners[0].tls.is_some(),
+            &mut problems,
+            &mut warnings,
+        );
         server.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
         let database = Database::read(&raw.sections, &mut problems);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);

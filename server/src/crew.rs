@@ -67,7 +67,8 @@ impl Crew {
     /// The system has no thread to give.
     pub fn start(local: Rc<Local>, threads: usize) -> io::Result<Self> {
         let others = if threads > 1 { threads } else { 0 };
-        let workers = (0..others).map(|index| Worker::start(index, &local.app)).collect::<io::Result<_>>()?;
+        let workers =
+            (0..others).map(|index| Worker::start(index, &local.app)).collect::<io::Result<_>>()?;
         Ok(Self { local, workers: RefCell::new(workers) })
     }
 
@@ -159,7 +160,9 @@ impl Worker {
 async fn work(local: Rc<Local>, index: usize, mut queue: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = queue.recv().await {
         match order {
-            Order::Serve { listener, accepted, open } => serve(Rc::clone(&local), listener, accepted, open),
+            Order::Serve { listener, accepted, open } => {
+                serve(Rc::clone(&local), listener, accepted, open)
+            }
             Order::Receive(place) => receive(&local, place),
             Order::Sweep => local.watches.sweep(),
         }
@@ -225,7 +228,8 @@ async fn converse(link: Link<'_>, watch: Rc<Watch>, mut stream: Stream) {
     let protocols = link.local.app.server().listeners[link.peer.listener].protocols;
     let (is_http2, ahead) = match &stream {
         Stream::Tls(tls) => (tls.get_ref().1.alpn_protocol() == Some(b"h2"), Vec::new()),
-        Stream::Plain(_) if protocols.http2 => match preface::read(link, &watch, &mut stream).await {
+        Stream::Plain(_) if protocols.http2 => match preface::read(link, &watch, &mut stream).await
+        {
             Some(read) => read,
             None => return,
         },
@@ -239,7 +243,12 @@ async fn converse(link: Link<'_>, watch: Rc<Watch>, mut stream: Stream) {
 }
 
 /// What comes before the first request: whom it is from, and keys to talk in secret.
-async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted) -> Option<(Stream, IpAddr)> {
+async fn open(
+    local: &Local,
+    watch: &Watch,
+    listener: usize,
+    accepted: Accepted,
+) -> Option<(Stream, IpAddr)> {
     let Accepted { socket, mut address } = accepted;
     let opened = async {
         let mut socket = Socket::new(socket, address == UNIX)?;
@@ -247,7 +256,11 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
             let server = local.app.server();
             let one = &server.listeners[listener];
             let is_for_operators = one.serves == Serves::Operations;
-            (one.proxy_protocol && one.proxies.trust(address), is_for_operators, one.tls.as_ref().map(|tls| tls.config()))
+            (
+                one.proxy_protocol && one.proxies.trust(address),
+                is_for_operators,
+                one.tls.as_ref().map(|tls| tls.config()),
+            )
         };
         if speaks_proxy_protocol {
             address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);
@@ -257,12 +270,17 @@ async fn open(local: &Local, watch: &Watch, listener: usize, accepted: Accepted)
         }
         match tls {
             None => Ok(Stream::Plain(socket)),
-            Some(tls) => TlsAcceptor::from(tls).accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))),
+            Some(tls) => TlsAcceptor::from(tls)
+                .accept(socket)
+                .await
+                .map(|stream| Stream::Tls(Box::new(stream))),
         }
     };
     match watch.finish(opened).await {
         Ok(Ok(stream)) => return Some((stream, address)),
-        Ok(Err(error)) => tracing::debug!(client = %address, "a connection did not come about: {error}"),
+        Ok(Err(error)) => {
+            tracing::debug!(client = %address, "a connection did not come about: {error}")
+        }
         Err(_) => tracing::debug!(client = %address, "a connection took too long to come about"),
     }
     None

@@ -15,7 +15,11 @@ use crate::clock;
 /// # Errors
 /// There is none.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is no regular file")) }
+    if path.metadata()?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }
 
 /// One version of a file: device, inode, length, times of the last modification and

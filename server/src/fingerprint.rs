@@ -63,7 +63,8 @@ impl Fingerprints {
             let accepted = accepted(section, &mut memory)?.to_string();
             all.sections.insert(section.section().to_owned(), Fingerprint::of(accepted.as_bytes()));
             if let (true, KeySource::Secret(secret)) = (section.sign, &section.keys) {
-                all.signing_key = Some(Fingerprint(veiled(secret.expose(), &section.issuer.name, &mut memory)?));
+                all.signing_key =
+                    Some(Fingerprint(veiled(secret.expose(), &section.issuer.name, &mut memory)?));
             }
         }
         Ok(all)
@@ -125,7 +126,9 @@ fn keys(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMemory>
         KeySource::Secret(_) if section.sign => Value::Null,
         KeySource::Secret(secret) => veiled(secret.expose(), &section.issuer.name, memory)?.into(),
         KeySource::Written(keys) => {
-            let keys = keys.iter().map(|key| Ok(written_key(key, &section.issuer.name, memory)?.to_string()));
+            let keys = keys
+                .iter()
+                .map(|key| Ok(written_key(key, &section.issuer.name, memory)?.to_string()));
             sorted(&keys.collect::<Result<Vec<_>, _>>()?).into()
         }
         KeySource::Renewed(keys) => match &keys.location {
@@ -136,7 +139,11 @@ fn keys(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMemory>
     })
 }
 
-fn written_key(key: &VerificationKey, issuer: &str, memory: &mut Memory) -> Result<Value, NoMemory> {
+fn written_key(
+    key: &VerificationKey,
+    issuer: &str,
+    memory: &mut Memory,
+) -> Result<Value, NoMemory> {
     let identity = match key.algorithm().key_type() {
         KeyType::Secret => veiled(&key.identity().bytes(), issuer, memory)?,
         _ => to_hex(&key.identity().bytes()),
@@ -167,11 +174,15 @@ mod tests {
     const KEY: &str = "rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs";
 
     fn signing(lines: &str) -> String {
-        format!("[auth_jwt_own]\nalgorithm=HS256\nsign=true\nclient_types=agent,api\nissuer=i\n{lines}\n")
+        format!(
+            "[auth_jwt_own]\nalgorithm=HS256\nsign=true\nclient_types=agent,api\nissuer=i\n{lines}\n"
+        )
     }
 
     fn idp(lines: &str) -> String {
-        format!("[auth_jwt_idp]\nalgorithms=RS256,ES256\nclient_types=api,agent\nissuer=j\naudience=a\n{lines}\n")
+        format!(
+            "[auth_jwt_idp]\nalgorithms=RS256,ES256\nclient_types=api,agent\nissuer=j\naudience=a\n{lines}\n"
+        )
     }
 
     fn of(text: &str) -> Fingerprints {
@@ -182,10 +193,15 @@ mod tests {
 
     #[test]
     fn what_decides_about_no_token_changes_nothing() {
-        let (key, keys) = (format!("key={KEY}"), "jwks_uri=https://idp/keys\nclaims=a is b\n  c in d");
+        let (key, keys) =
+            (format!("key={KEY}"), "jwks_uri=https://idp/keys\nclaims=a is b\n  c in d");
         let one = of(&format!("{}{}", signing(&key), idp(keys)));
-        let same = format!("{}\njwks_refresh_interval=60\njwks_stale=5", keys.replace("a is b\n  c in d", "c in d\n  a is b"));
-        let other = idp(&same).replace("RS256,ES256", "ES256, RS256").replace("api,agent", "agent,api");
+        let same = format!(
+            "{}\njwks_refresh_interval=60\njwks_stale=5",
+            keys.replace("a is b\n  c in d", "c in d\n  a is b")
+        );
+        let other =
+            idp(&same).replace("RS256,ES256", "ES256, RS256").replace("api,agent", "agent,api");
         assert_eq!(one, of(&format!("{other}{}", signing(&format!("{key}\nexpire=60")))));
     }
 
@@ -194,7 +210,13 @@ mod tests {
         let all = |own: &str, of_idp: &str| of(&format!("{}{}", signing(own), idp(of_idp)));
         let (key, keys) = (format!("key={KEY}"), "jwks_uri=https://idp/keys");
         let before = all(&key, keys);
-        for line in ["claims=a is b", "leeway=1", "typ=at+jwt", "max_lifetime=60", "enforce_client_types=false"] {
+        for line in [
+            "claims=a is b",
+            "leeway=1",
+            "typ=at+jwt",
+            "max_lifetime=60",
+            "enforce_client_types=false",
+        ] {
             let after = all(&key, &format!("{keys}\n{line}"));
             assert_ne!(before.sections["auth_jwt_idp"], after.sections["auth_jwt_idp"], "{line}");
             assert_eq!(before.sections["auth_jwt_own"], after.sections["auth_jwt_own"], "{line}");
@@ -213,8 +235,13 @@ mod tests {
         let shown = format!("{fingerprints:?}");
         let key = fingerprints.signing_key.unwrap();
         assert!(key.expose().len() == 64 && !shown.contains(key.expose()), "{shown}");
-        let salt: Salt = digest(&SHA256, b"countersign fingerprint of a key of i").as_ref()[..16].try_into().unwrap();
+        let salt: Salt = digest(&SHA256, b"countersign fingerprint of a key of i").as_ref()[..16]
+            .try_into()
+            .unwrap();
         let secret = crate::keysource::written::secret(KEY).unwrap();
-        assert_eq!(key.expose(), to_hex(&password::derive(&secret, &salt, &mut Memory::default()).unwrap()));
+        assert_eq!(
+            key.expose(),
+            to_hex(&password::derive(&secret, &salt, &mut Memory::default()).unwrap())
+        );
     }
 }

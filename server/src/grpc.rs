@@ -89,8 +89,12 @@ impl From<&Malformed> for Fault {
     /// A call whose message cannot be had.
     fn from(malformed: &Malformed) -> Self {
         let (code, message) = match malformed.status {
-            StatusCode::PAYLOAD_TOO_LARGE => (Code::ResourceExhausted, "the message is longer than max_request_body_size"),
-            StatusCode::REQUEST_TIMEOUT => (Code::DeadlineExceeded, "the message took too long to arrive"),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                (Code::ResourceExhausted, "the message is longer than max_request_body_size")
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                (Code::DeadlineExceeded, "the message took too long to arrive")
+            }
             _ => (Code::Internal, "the request is malformed"),
         };
         Self { code, status: malformed.status, message }
@@ -114,19 +118,25 @@ impl From<Fault> for Reply {
 /// Whether a request is a call that we can read.
 #[must_use]
 pub fn is_call(version: Version, method: &str, fields: &impl Fields) -> bool {
-    is_possible(version) && method == "POST" && encoding(fields).is_some_and(|encoding| ["", "+proto"].contains(&encoding))
+    is_possible(version)
+        && method == "POST"
+        && encoding(fields).is_some_and(|encoding| ["", "+proto"].contains(&encoding))
 }
 
 /// The answer to what [is no call](is_call), at a place for calls.
 #[must_use]
 pub fn refuse(version: Version, method: &str) -> Response<Body> {
     let (status, code, detail) = match method {
-        _ if !is_possible(version) => {
-            (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version", "gRPC needs HTTP/2: name h2 in protocols, and speak it")
-        }
-        "POST" => {
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "a call of gRPC is application/grpc, or application/grpc+proto")
-        }
+        _ if !is_possible(version) => (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "http_version",
+            "gRPC needs HTTP/2: name h2 in protocols, and speak it",
+        ),
+        "POST" => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type",
+            "a call of gRPC is application/grpc, or application/grpc+proto",
+        ),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "a call of gRPC is a POST"),
     };
     let mut response = problem(status, code, detail);
@@ -140,7 +150,12 @@ pub fn refuse(version: Version, method: &str) -> Response<Body> {
 #[must_use]
 pub fn no_such_method(version: Version, fields: &impl Fields) -> Option<Reply> {
     let is_call = is_possible(version) && encoding(fields).is_some();
-    is_call.then(|| Reply::from(Fault { status: StatusCode::NOT_FOUND, ..Fault::unimplemented("there is no such method") }))
+    is_call.then(|| {
+        Reply::from(Fault {
+            status: StatusCode::NOT_FOUND,
+            ..Fault::unimplemented("there is no such method")
+        })
+    })
 }
 
 /// Whether there are trailers that clients can be expected to read.
@@ -244,7 +259,9 @@ mod tests {
         };
         let good = typed(&["application/grpc"]);
         assert!(is_call(Version::HTTP_2, "POST", &good) && is_call(Version::HTTP_3, "POST", &good));
-        assert!(!is_call(Version::HTTP_11, "POST", &good) && !is_call(Version::HTTP_2, "GET", &good));
+        assert!(
+            !is_call(Version::HTTP_11, "POST", &good) && !is_call(Version::HTTP_2, "GET", &good)
+        );
         for (line, is_read, is_grpc) in [
             ("application/grpc+proto", true, true),
             ("Application/gRPC ; charset=x", true, true),
@@ -256,19 +273,32 @@ mod tests {
             ("", false, false),
         ] {
             assert_eq!(is_call(Version::HTTP_2, "POST", &typed(&[line])), is_read, "{line}");
-            assert_eq!(no_such_method(Version::HTTP_2, &typed(&[line])).is_some(), is_grpc, "{line}");
+            assert_eq!(
+                no_such_method(Version::HTTP_2, &typed(&[line])).is_some(),
+                is_grpc,
+                "{line}"
+            );
         }
         let twice = typed(&["application/grpc", "application/grpc"]);
-        assert!(!is_call(Version::HTTP_2, "POST", &twice) && !is_call(Version::HTTP_2, "POST", &typed(&[])));
+        assert!(
+            !is_call(Version::HTTP_2, "POST", &twice)
+                && !is_call(Version::HTTP_2, "POST", &typed(&[]))
+        );
         assert!(no_such_method(Version::HTTP_11, &good).is_none());
     }
 
     #[test]
     fn a_fault_is_an_answer_without_a_message() {
         let reply = Reply::from(Fault::from(&Malformed::body_too_large(1)));
-        assert_eq!((reply.response.status(), reply.counted), (StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(
+            (reply.response.status(), reply.counted),
+            (StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE)
+        );
         let line = |name| reply.response.headers().get(name).map(HeaderValue::as_bytes);
-        assert_eq!([line("grpc-status"), line("content-type")], [Some(&b"8"[..]), Some(b"application/grpc")]);
+        assert_eq!(
+            [line("grpc-status"), line("content-type")],
+            [Some(&b"8"[..]), Some(b"application/grpc")]
+        );
         assert!(reply.response.body().is_empty() && !reply.is_message);
         let slow = Fault::from(&crate::http::BODY_TOO_SLOW);
         assert_eq!((slow.code, slow.status), (Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT));

@@ -25,7 +25,10 @@ impl Fields for HeaderMap {
 ///
 /// # Errors
 /// There are several: which of them was meant cannot be told.
-pub fn only_line<'f>(fields: &'f (impl Fields + ?Sized), name: &HeaderName) -> Result<Option<&'f [u8]>, Several> {
+pub fn only_line<'f>(
+    fields: &'f (impl Fields + ?Sized),
+    name: &HeaderName,
+) -> Result<Option<&'f [u8]>, Several> {
     match (fields.line(name, 0), fields.line(name, 1)) {
         (_, Some(_)) => Err(Several),
         (line, None) => Ok(line),
@@ -77,7 +80,8 @@ impl Malformed {
 }
 
 /// A body that took too long to come.
-pub const BODY_TOO_SLOW: Malformed = Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
+pub const BODY_TOO_SLOW: Malformed =
+    Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
 
 /// A complete body.
 pub type Body = Bytes;
@@ -98,7 +102,11 @@ pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
 
 /// An answer of the given type.
 #[must_use]
-pub fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub fn typed(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -81,10 +81,16 @@ impl fmt::Display for IssueError {
             Self::ClientType(asked, allowed) => {
                 let names: Vec<_> = allowed.iter().map(|one| format!("'{one}'")).collect();
                 let allowed = names.join(", ");
-                write!(f, "The signing config does not support the requested client type {asked}. Only [{allowed}] are allowed.")
+                write!(
+                    f,
+                    "The signing config does not support the requested client type {asked}. Only [{allowed}] are allowed."
+                )
             }
             Self::Lifetime(most) => {
-                write!(f, "the section accepts no token that lives longer than {most} s (max_lifetime): ask for less")
+                write!(
+                    f,
+                    "the section accepts no token that lives longer than {most} s (max_lifetime): ask for less"
+                )
             }
             Self::NoSecret(section) => write!(f, "section {section} has no key to sign with"),
         }
@@ -97,21 +103,32 @@ impl std::error::Error for IssueError {}
 ///
 /// # Errors
 /// [`IssueError`] when the section may not or cannot sign it.
-pub fn sign(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Result<String, IssueError> {
-    if let Some(asked) = request.client_types.iter().find(|one| !section.client_types.contains(one)) {
+pub fn sign(
+    section: &IssuerSection,
+    request: &TokenRequest,
+    now: UnixTime,
+) -> Result<String, IssueError> {
+    if let Some(asked) = request.client_types.iter().find(|one| !section.client_types.contains(one))
+    {
         return Err(IssueError::ClientType(*asked, section.client_types.clone()));
     }
     let KeySource::Secret(secret) = &section.keys else {
         return Err(IssueError::NoSecret(section.section().into()));
     };
     let lifetime = request.lifetime.seconds(section);
-    if let Some(most) = section.issuer.rules.max_lifetime.filter(|most| lifetime.is_none_or(|seconds| seconds > u64::from(*most)))
+    if let Some(most) = section
+        .issuer
+        .rules
+        .max_lifetime
+        .filter(|most| lifetime.is_none_or(|seconds| seconds > u64::from(*most)))
     {
         return Err(IssueError::Lifetime(most));
     }
     let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
-    let signing_input = format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
+    let signing_input =
+        format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
+    let tag =
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
     Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
 }
 
@@ -161,7 +178,11 @@ fn ascii_json(value: &Value) -> Vec<u8> {
 struct Ascii;
 
 impl serde_json::ser::Formatter for Ascii {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         for character in fragment.chars() {
             if character.is_ascii() {
                 write!(writer, "{character}")?;

@@ -67,7 +67,10 @@ struct Table {
 
 impl Table {
     fn new(in_order: Vec<Arc<Source>>) -> Self {
-        let by_issuer = in_order.iter().map(|source| (source.section.issuer.name.clone(), Arc::clone(source))).collect();
+        let by_issuer = in_order
+            .iter()
+            .map(|source| (source.section.issuer.name.clone(), Arc::clone(source)))
+            .collect();
         Self { in_order, by_issuer }
     }
 }
@@ -76,7 +79,8 @@ impl KeySources {
     /// Sources that have not been asked for anything yet.
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
-        let sources = sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
+        let sources =
+            sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
         Self {
             table: ArcSwap::from_pointee(Table::new(sources)),
             clock: Stopwatch::start(),
@@ -94,18 +98,31 @@ impl KeySources {
         if self.were_all_asked() {
             self.were_asked.store(true, Ordering::Relaxed);
         }
-        let kept = |section: &IssuerSection| before.in_order.iter().find(|source| source.section.is_same(section)).cloned();
+        let kept = |section: &IssuerSection| {
+            before.in_order.iter().find(|source| source.section.is_same(section)).cloned()
+        };
         let new = |section: &IssuerSection| {
-            let source = before.in_order.iter().find(|source| source.section.keys_are_good_for(section));
-            Arc::new(source.map_or_else(|| Source::new(section.clone()), |source| source.succeeded_by(section.clone())))
+            let source =
+                before.in_order.iter().find(|source| source.section.keys_are_good_for(section));
+            Arc::new(source.map_or_else(
+                || Source::new(section.clone()),
+                |source| source.succeeded_by(section.clone()),
+            ))
         };
         let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| new(section)));
         let now = Table::new(sources.collect());
-        let is_among = |source: &Arc<Source>, among: &[Arc<Source>]| among.iter().any(|one| Arc::ptr_eq(one, source));
+        let is_among = |source: &Arc<Source>, among: &[Arc<Source>]| {
+            among.iter().any(|one| Arc::ptr_eq(one, source))
+        };
         for retired in before.in_order.iter().filter(|source| !is_among(source, &now.in_order)) {
             retired.retired.notify_one();
         }
-        let new: Vec<_> = now.in_order.iter().filter(|source| !is_among(source, &before.in_order)).cloned().collect();
+        let new: Vec<_> = now
+            .in_order
+            .iter()
+            .filter(|source| !is_among(source, &before.in_order))
+            .cloned()
+            .collect();
         self.table.store(Arc::new(now));
         new
     }
@@ -129,7 +146,9 @@ impl KeySources {
     /// the configuration of a running server neither.
     #[must_use]
     pub fn were_all_asked(&self) -> bool {
-        let were_asked = |source: &Arc<Source>| source.renewed().is_none() || source.progress.borrow().rounds > 0;
+        let were_asked = |source: &Arc<Source>| {
+            source.renewed().is_none() || source.progress.borrow().rounds > 0
+        };
         self.were_asked.load(Ordering::Relaxed) || self.table.load().in_order.iter().all(were_asked)
     }
 
@@ -265,7 +284,9 @@ impl Source {
         let Progress { confirmed, last_success, .. } = self.progress();
         let next = Self::new(section);
         // As old as they are: a new section is no reason to use them longer.
-        next.progress.send_modify(|progress| (progress.confirmed, progress.last_success) = (confirmed, last_success));
+        next.progress.send_modify(|progress| {
+            (progress.confirmed, progress.last_success) = (confirmed, last_success)
+        });
         next
     }
 
@@ -386,7 +407,8 @@ impl Renewal {
     }
 
     async fn next_event(&mut self, fetching: &mut Option<Fetching>) -> Event {
-        let wake_at = self.rotation.wake_at().map(|at| at.saturating_sub(self.app.keys.clock.elapsed()));
+        let wake_at =
+            self.rotation.wake_at().map(|at| at.saturating_sub(self.app.keys.clock.elapsed()));
         let wake = async {
             match wake_at {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -412,19 +434,31 @@ impl Renewal {
     fn start(&mut self, cause: Cause) -> Fetching {
         let place = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
         self.source.fetches[place].fetch_add(1, Ordering::Relaxed);
-        let mut fetcher = self.fetcher.take().unwrap_or_else(|| Fetcher::new(&self.source.section, &self.renewed));
+        let mut fetcher = self
+            .fetcher
+            .take()
+            .unwrap_or_else(|| Fetcher::new(&self.source.section, &self.renewed));
         spawn_blocking(move || {
             let fetched = fetcher.fetch(cause);
             (fetcher, fetched)
         })
     }
 
-    fn take(&mut self, ended: Result<(Fetcher, Result<Fetched, FetchFault>), tokio::task::JoinError>) -> Event {
+    fn take(
+        &mut self,
+        ended: Result<(Fetcher, Result<Fetched, FetchFault>), tokio::task::JoinError>,
+    ) -> Event {
         let (fetcher, fetched) = match ended {
             Ok(ended) => ended,
             Err(panic) => {
-                tracing::error!(section = self.source.section.section(), "fetching keys ended unexpectedly: {panic}");
-                self.note_failure(FetchFault { code: "internal", text: "fetching ended unexpectedly".into() });
+                tracing::error!(
+                    section = self.source.section.section(),
+                    "fetching keys ended unexpectedly: {panic}"
+                );
+                self.note_failure(FetchFault {
+                    code: "internal",
+                    text: "fetching ended unexpectedly".into(),
+                });
                 return Event::Failed;
             }
         };
@@ -448,7 +482,11 @@ impl Renewal {
         }
         if let (Some(keys), true) = (&self.keys, changed || !in_use) {
             if !in_use || self.source.progress.borrow().is_failing {
-                tracing::info!(section = self.source.section.section(), keys = keys.len(), "keys loaded");
+                tracing::info!(
+                    section = self.source.section.section(),
+                    keys = keys.len(),
+                    "keys loaded"
+                );
             }
             self.app.verifier.renew_keys(&self.source.section.issuer, Some(keys));
         }
@@ -457,7 +495,10 @@ impl Renewal {
 
     fn withdraw(&self) {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
-        tracing::error!(section, "the keys could not be confirmed for {stale} s after they were due, and are used no longer");
+        tracing::error!(
+            section,
+            "the keys could not be confirmed for {stale} s after they were due, and are used no longer"
+        );
         self.app.verifier.renew_keys(&self.source.section.issuer, None);
         self.source.progress.send_if_modified(|progress| {
             progress.confirmed = None;
@@ -470,7 +511,8 @@ impl Renewal {
         let section = self.source.section.section();
         let is_known = {
             let progress = self.source.progress.borrow();
-            progress.is_failing && progress.last_failure.as_ref().is_some_and(|(_, last)| last == fault)
+            progress.is_failing
+                && progress.last_failure.as_ref().is_some_and(|(_, last)| last == fault)
         };
         if is_known {
             tracing::debug!(section, reason = fault.code, "{}", fetcher.explain(fault));
@@ -490,7 +532,8 @@ impl Renewal {
     /// Tells what has become of the event, and whoever waited for a round to end.
     fn publish(&self, event: Event) {
         self.source.progress.send_if_modified(|progress| {
-            let (fetching, refetch_from) = (self.rotation.is_fetching(), self.rotation.refetch_from());
+            let (fetching, refetch_from) =
+                (self.rotation.is_fetching(), self.rotation.refetch_from());
             let changed = (fetching, refetch_from) != (progress.fetching, progress.refetch_from);
             (progress.fetching, progress.refetch_from) = (fetching, refetch_from);
             match event {

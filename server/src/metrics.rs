@@ -90,7 +90,8 @@ impl Event {
 }
 
 /// The statuses that are told apart; all others are one.
-pub const STATUSES: [u16; 17] = [200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 500, 501, 503, 505];
+pub const STATUSES: [u16; 17] =
+    [200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 500, 501, 503, 505];
 /// The buckets of the time that answers take: up to 1.024 us, twice as much, and so
 /// on, to a second; then all that is longer.
 pub const BUCKETS: usize = 22;
@@ -188,7 +189,8 @@ impl Metrics {
     /// Counts an answer, and how long it took from the end of the request's head.
     pub fn answered(&self, route: Route, status: StatusCode, took: Option<Duration>) {
         let (shard, route) = (self.shard(), route.index());
-        let place = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
+        let place =
+            STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
         add(&shard.answers[route][place], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -248,7 +250,9 @@ impl Metrics {
     pub fn latency(&self, route: Route) -> Latency {
         let route = route.index();
         Latency {
-            buckets: std::array::from_fn(|bucket| self.sum(|shard| &shard.took[route].buckets[bucket])),
+            buckets: std::array::from_fn(|bucket| {
+                self.sum(|shard| &shard.took[route].buckets[bucket])
+            }),
             total: Duration::from_nanos(self.sum(|shard| &shard.took[route].nanos)),
         }
     }
@@ -291,7 +295,16 @@ mod tests {
 
     #[test]
     fn a_bucket_holds_what_took_no_longer_than_its_bound() {
-        for (nanos, bucket) in [(0, 0), (1, 0), (1024, 0), (1025, 1), (2048, 1), (2049, 2), (1 << 30, 20), (u64::MAX, 21)] {
+        for (nanos, bucket) in [
+            (0, 0),
+            (1, 0),
+            (1024, 0),
+            (1025, 1),
+            (2048, 1),
+            (2049, 2),
+            (1 << 30, 20),
+            (u64::MAX, 21),
+        ] {
             assert_eq!(bucket_of(nanos), bucket, "{nanos}");
             assert!(Duration::from_nanos(nanos).as_secs_f64() <= bucket_bound(bucket), "{nanos}");
         }

@@ -92,7 +92,10 @@ impl Watched {
         }
         if is_told || is_news {
             self.mistake = None;
-            notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready)]);
+            notify(&[
+                NotifyState::Reloading,
+                NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready),
+            ]);
             self.reload(app);
             notify(&[NotifyState::Ready]);
         } else if is_settled && self.mistake.is_some() {
@@ -103,7 +106,10 @@ impl Watched {
 
     /// Reads the configuration and takes it over, or says what is wrong with it, once.
     fn reload(&mut self, app: &Arc<App>) {
-        let taken = self.origin.load().and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
+        let taken = self
+            .origin
+            .load()
+            .and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
         let mistake = match taken {
             Ok(waiting) => {
                 tell_success(app, &waiting);
@@ -113,7 +119,9 @@ impl Watched {
             Err(problems) => Some(problems),
         };
         if let Some(problems) = mistake.as_ref().filter(|_| mistake != self.mistake) {
-            tracing::error!("the configuration was read again and is not taken over, nothing has changed: {problems}");
+            tracing::error!(
+                "the configuration was read again and is not taken over, nothing has changed: {problems}"
+            );
         }
         self.mistake = mistake;
     }
@@ -124,7 +132,9 @@ fn tell_success(app: &App, waiting: &[String]) {
         tracing::info!("the configuration was read again and is in force");
     } else {
         let waiting = waiting.join(", ");
-        tracing::warn!("the configuration was read again and is in force, but for what waits for a restart: {waiting}");
+        tracing::warn!(
+            "the configuration was read again and is in force, but for what waits for a restart: {waiting}"
+        );
     }
     if app.keys.all().is_empty() {
         tracing::warn!("there is no auth_jwt_* section any more: every token is refused");
@@ -163,7 +173,10 @@ impl Seen {
 
 /// `None` for those that may still change unseen, or are not there.
 fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<Version>)> {
-    files.iter().map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about)))).collect()
+    files
+        .iter()
+        .map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about))))
+        .collect()
 }
 
 fn fingerprint(files: &[PathBuf]) -> Option<digest::Digest> {
@@ -189,14 +202,20 @@ fn renew_certificates(app: &App, is_told: bool) {
         let Some(tls) = &listener.tls else { continue };
         match tls.renew() {
             Ok(true) => {
-                tracing::info!(listener = listener.name, "the certificates were read again and are in use");
+                tracing::info!(
+                    listener = listener.name,
+                    "the certificates were read again and are in use"
+                );
                 for remark in tls.remarks() {
                     tracing::warn!(listener = listener.name, "{remark}");
                 }
             }
             Ok(false) => {}
             Err(fault) if fault.is_news() || is_told => {
-                tracing::error!(listener = listener.name, "the certificates are not taken over, those in use stay: {fault}");
+                tracing::error!(
+                    listener = listener.name,
+                    "the certificates are not taken over, those in use stay: {fault}"
+                );
             }
             Err(_) => {}
         }
@@ -259,7 +278,9 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
     unchangeable("[login]", next.login.needs_restart_after(&before.login));
     unchangeable("[quic]", next.quic != before.quic);
     unchangeable("format in [log]", next.log.format != before.log.format);
-    for listener in next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none()) {
+    for listener in
+        next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none())
+    {
         waiting.push(format!("listener {}", listener.name));
     }
     let mut coming = next.listeners;
@@ -273,7 +294,8 @@ fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Serv
     });
     let listeners = listeners.collect();
     let (log, quic) = (Log { format: before.log.format, ..next.log }, before.quic.clone());
-    let (limits, patience, cache_bytes, threads) = (before.limits, before.patience, before.cache_bytes, before.threads);
+    let (limits, patience, cache_bytes, threads) =
+        (before.limits, before.patience, before.cache_bytes, before.threads);
     Server { listeners, log, quic, limits, patience, cache_bytes, threads, ..next }
 }
 

@@ -63,11 +63,17 @@ const MOST: usize = 1024;
 impl Line {
     /// Of a request: the original one, where a proxy that we trust says which it was.
     #[must_use]
-    pub fn new(listener: &Listener, peer: Peer<'_>, asked: Asking<'_>, fields: &dyn Fields) -> Self {
+    pub fn new(
+        listener: &Listener,
+        peer: Peer<'_>,
+        asked: Asking<'_>,
+        fields: &dyn Fields,
+    ) -> Self {
         let Asking { version, method, target } = asked;
         let is_trusted = listener.proxies.trust(peer.address);
         let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
-        let original = is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
+        let original =
+            is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
         let (method, uri) = match &original {
             Some(original) => (&*original.method, &*original.uri),
             None => (method, target),
@@ -93,7 +99,8 @@ impl Line {
             self.id = shortened(&text(id));
         }
         self.client = listener.proxies.client_of(peer.address, check.source, check);
-        self.certificate = certificate::read(check.certificate).as_ref().map(certificate::fingerprint);
+        self.certificate =
+            certificate::read(check.certificate).as_ref().map(certificate::fingerprint);
         self.method = shortened(&text(check.method));
         self.uri = shortened(path_only(&text(check.path)));
     }
@@ -154,7 +161,8 @@ impl Log {
     /// Whether one that ended like this is.
     #[must_use]
     pub fn writes(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
-        let is_refused = outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
+        let is_refused =
+            outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
         match self.requests {
             LoggedRequests::Off => false,
             LoggedRequests::Refused => is_refused,

@@ -52,7 +52,10 @@ pub trait RevocationStore: Send {
     ///
     /// # Errors
     /// Everything is as it was.
-    fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()>;
+    fn rewrite(
+        &mut self,
+        keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
+    ) -> io::Result<()>;
 }
 
 /// Why a revocation was not entered.
@@ -137,10 +140,12 @@ impl Desk {
         capacity: usize,
         tidy_every: Option<Duration>,
     ) -> io::Result<Self> {
-        let revoker = if store.is_ok() { Revoker::unknown(capacity) } else { Revoker::new(capacity) };
+        let revoker =
+            if store.is_ok() { Revoker::unknown(capacity) } else { Revoker::new(capacity) };
         let table = Arc::clone(revoker.revocations());
         let (orders, queue) = sync_channel(QUEUE);
-        let (publish, status) = watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
+        let (publish, status) =
+            watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
         let is_noticed = Arc::new(AtomicBool::new(false));
         let mut clerk = Clerk::new(revoker, store, tidy_every, publish, Arc::clone(&is_noticed));
         clerk.look();
@@ -186,7 +191,8 @@ impl Desk {
         let busy = || RevokeFault::Store("too many requests at once".into());
         let (answer, answered) = oneshot::channel();
         self.orders.try_send(Order::Enter(Request { entry, answer })).map_err(|_| busy())?;
-        let late = || RevokeFault::Store("it takes too long; it may or may not have come to pass".into());
+        let late =
+            || RevokeFault::Store("it takes too long; it may or may not have come to pass".into());
         timeout(PATIENCE, answered).await.map_err(|_| late())?.map_err(|_| busy())?
     }
 }

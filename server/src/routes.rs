@@ -89,11 +89,19 @@ impl Route {
             (Serves::Everything | Serves::Auth, path) if path.starts_with("/auth/") => Self::Auth,
             (Serves::Everything | Serves::Auth, ext_authz::PATH) => Self::Check,
             (Serves::Everything | Serves::Auth, grpc_health::PATH) => Self::GrpcHealth,
-            (Serves::Everything | Serves::Auth, "/healthz") | (Serves::Operations, "/live") => Self::Live,
-            (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => Self::Ready,
+            (Serves::Everything | Serves::Auth, "/healthz") | (Serves::Operations, "/live") => {
+                Self::Live
+            }
+            (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => {
+                Self::Ready
+            }
             (Serves::Everything, "/v1/verify") => Self::Verify,
             (Serves::Everything, "/v1/revoke") => Self::Revoke,
-            (Serves::Everything, path) if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") => Self::Inmanta,
+            (Serves::Everything, path)
+                if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") =>
+            {
+                Self::Inmanta
+            }
             (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
             (Serves::Operations, "/metrics") => Self::Metrics,
             (Serves::Operations, "/keys") => Self::Keys,
@@ -131,7 +139,9 @@ impl Route {
     pub fn reads_body(self, method: &str) -> bool {
         match self {
             Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
-            _ => (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST",
+            _ => {
+                (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+            }
         }
     }
 
@@ -151,7 +161,8 @@ impl Route {
 /// The path of a request target, which may be a whole URI (RFC 9112 section 3.2.2).
 fn path_of(target: &str) -> &str {
     let behind_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    let target = behind_scheme.map_or(target, |rest| rest.find(['/', '?']).map_or("/", |start| &rest[start..]));
+    let target = behind_scheme
+        .map_or(target, |rest| rest.find(['/', '?']).map_or("/", |start| &rest[start..]));
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
@@ -218,7 +229,13 @@ pub enum Said<'a> {
 
 /// Answers a call, given its body. Where a proxy that we trust asks about a request, the
 /// line of the log becomes one about that.
-pub fn call<'a>(app: &Arc<App>, peer: Peer<'a>, route: Route, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
+pub fn call<'a>(
+    app: &Arc<App>,
+    peer: Peer<'a>,
+    route: Route,
+    body: &[u8],
+    line: Option<&mut Line>,
+) -> Said<'a> {
     match route {
         Route::Check => ext_authz::answer(app, peer, body, line),
         _ => Said::Now(grpc_health::answer(app, body)),
@@ -226,20 +243,31 @@ pub fn call<'a>(app: &Arc<App>, peer: Peer<'a>, route: Route, body: &[u8], line:
 }
 
 /// Answers a request.
-pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Request<Bytes>) -> Reply {
+pub async fn answer(
+    app: &Arc<App>,
+    peer: Peer<'_>,
+    route: Route,
+    request: Request<Bytes>,
+) -> Reply {
     let (method, headers) = (request.method(), request.headers());
     let server = app.server_for_long();
     let listener = &server.listeners[peer.listener];
     let caller = Caller::new(peer, &listener.proxies, headers);
     match route {
         Route::Auth => match decide(app, &server, listener, &caller, headers) {
-            Decision::Allowed(verified) => Reply::about(Outcome::Verified, forward_auth::allow(&server, &verified)),
+            Decision::Allowed(verified) => {
+                Reply::about(Outcome::Verified, forward_auth::allow(&server, &verified))
+            }
             Decision::Answered(reply) => reply,
             Decision::Later(reply) => reply.await,
         },
-        Route::Verify | Route::Revoke if method != Method::POST => method_not_allowed("POST").into(),
+        Route::Verify | Route::Revoke if method != Method::POST => {
+            method_not_allowed("POST").into()
+        }
         Route::Verify => verify::answer(app, &server, &caller, headers, request.body()).await,
-        Route::Revoke => no_store(revoke::answer(app, &server, headers, request.body()).await).into(),
+        Route::Revoke => {
+            no_store(revoke::answer(app, &server, headers, request.body()).await).into()
+        }
         Route::Inmanta => inmanta::answer(app, &server, &caller, &request).await,
         Route::Jwks => for_reading(method, wellknown::jwks),
         Route::Live => for_reading(method, health::live),
@@ -248,8 +276,9 @@ pub async fn answer(app: &Arc<App>, peer: Peer<'_>, route: Route, request: Reque
         Route::Keys => for_reading(method, || keys::answer(app)),
         // What is a call has its own way.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
-        Route::None => grpc::no_such_method(request.version(), headers)
-            .unwrap_or_else(|| problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into()),
+        Route::None => grpc::no_such_method(request.version(), headers).unwrap_or_else(|| {
+            problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into()
+        }),
     }
 }
 
@@ -266,11 +295,19 @@ impl Serves {
 
 /// Answers GET and HEAD only.
 fn for_reading(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
-    if method == Method::GET || method == Method::HEAD { answer().into() } else { method_not_allowed("GET, HEAD").into() }
+    if method == Method::GET || method == Method::HEAD {
+        answer().into()
+    } else {
+        method_not_allowed("GET, HEAD").into()
+    }
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response<Body> {
-    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("this route answers {allowed}"));
+    let mut response = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &format!("this route answers {allowed}"),
+    );
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
@@ -325,8 +362,14 @@ mod tests {
             "/keys",
         ];
         let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
-        assert_eq!(had(Serves::Everything), [true, true, true, true, true, true, true, false, false]);
+        assert_eq!(
+            had(Serves::Everything),
+            [true, true, true, true, true, true, true, false, false]
+        );
         assert_eq!(had(Serves::Auth), [true, true, true, false, false, false, false, false, false]);
-        assert_eq!(had(Serves::Operations), [false, false, false, false, false, false, false, true, true]);
+        assert_eq!(
+            had(Serves::Operations),
+            [false, false, false, false, false, false, false, true, true]
+        );
     }
 }

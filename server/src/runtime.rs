@@ -56,7 +56,12 @@ pub fn threads(configured: Option<usize>) -> usize {
 ///
 /// # Errors
 /// An address that cannot be bound, or a system out of threads.
-pub fn serve(app: &Arc<App>, threads: usize, watched: Watched, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+pub fn serve(
+    app: &Arc<App>,
+    threads: usize,
+    watched: Watched,
+    listening: impl FnOnce(&Bound),
+) -> io::Result<()> {
     allow_many_files(app);
     LocalSet::new().block_on(&runtime()?, supervise(app, threads, watched, listening))
 }
@@ -82,9 +87,15 @@ fn allow_many_files(app: &App) {
 const OTHER_FILES: u64 = 64;
 
 /// Listens, hands connections out, and in the end waits for them.
-async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: impl FnOnce(&Bound)) -> io::Result<()> {
+async fn supervise(
+    app: &Arc<App>,
+    threads: usize,
+    watched: Watched,
+    listening: impl FnOnce(&Bound),
+) -> io::Result<()> {
     let acceptors = bind_all(app)?;
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (tell, told) = std::sync::mpsc::channel();
     spawn_local(reload_when_told(signal(SignalKind::hangup())?, tell));
     keysource::spawn(app)?;
@@ -105,7 +116,10 @@ async fn supervise(app: &Arc<App>, threads: usize, watched: Watched, listening: 
     for (listener, acceptor) in acceptors {
         if app.server().listeners[listener].serves == Serves::Operations {
             let (local, operators) = (Rc::clone(&local), Rc::clone(&operators));
-            spawn_local(acceptor.accept(move |accepted| serve_operator(&local, &operators, listener, accepted)));
+            spawn_local(
+                acceptor
+                    .accept(move |accepted| serve_operator(&local, &operators, listener, accepted)),
+            );
         } else {
             let crew = Rc::clone(&crew);
             let hand_over = move |accepted| crew.serve(listener, accepted);
@@ -159,7 +173,13 @@ async fn reload_when_told(mut hangup: Signal, tell: std::sync::mpsc::Sender<()>)
 fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
     let mut inherited = accept::inherited()?;
     let mut acceptors = Vec::new();
-    for (index, listener) in app.server().listeners.iter().enumerate().filter(|(_, listener)| listener.protocols.use_tcp()) {
+    for (index, listener) in app
+        .server()
+        .listeners
+        .iter()
+        .enumerate()
+        .filter(|(_, listener)| listener.protocols.use_tcp())
+    {
         for place in &listener.places {
             let acceptor = match inherited.iter().position(|acceptor| acceptor.place() == place) {
                 Some(open) => inherited.swap_remove(open),
@@ -169,7 +189,10 @@ fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
         }
     }
     if let Some(left) = inherited.first() {
-        let text = format!("a socket was passed on that listens on {}, and no listener is configured there", left.place());
+        let text = format!(
+            "a socket was passed on that listens on {}, and no listener is configured there",
+            left.place()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(acceptors)
@@ -177,7 +200,11 @@ fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
 
 /// Every socket of HTTP/3: at the addresses of its listener, one for each thread. Says in
 /// what is answered elsewhere that there is HTTP/3.
-fn bind_datagrams(app: &App, acceptors: &[(usize, Acceptor)], threads: usize) -> io::Result<Vec<quic::Place>> {
+fn bind_datagrams(
+    app: &App,
+    acceptors: &[(usize, Acceptor)],
+    threads: usize,
+) -> io::Result<Vec<quic::Place>> {
     let server = app.server();
     let keys = match &server.quic.keys {
         Some(keys) => keys.clone(),
@@ -185,7 +212,9 @@ fn bind_datagrams(app: &App, acceptors: &[(usize, Acceptor)], threads: usize) ->
     };
     let threads = u16::try_from(threads).unwrap_or(u16::MAX);
     let (mut places, mut alternatives) = (Vec::new(), vec![None; server.listeners.len()]);
-    for (index, listener) in server.listeners.iter().enumerate().filter(|(_, listener)| listener.protocols.http3) {
+    for (index, listener) in
+        server.listeners.iter().enumerate().filter(|(_, listener)| listener.protocols.http3)
+    {
         let own = acceptors.iter().filter(|(of, _)| *of == index);
         // Where port 0 came to be.
         let bound: Vec<_> = own.map(|(_, acceptor)| acceptor.place().clone()).collect();
@@ -193,10 +222,16 @@ fn bind_datagrams(app: &App, acceptors: &[(usize, Acceptor)], threads: usize) ->
         for address in addresses.iter().filter_map(Place::address) {
             let sockets = quic::bind_all(address, threads).map_err(|error| {
                 let option = &listener.option;
-                io::Error::new(error.kind(), format!("cannot receive at {address}, UDP: {error}; choose another with {option}"))
+                io::Error::new(
+                    error.kind(),
+                    format!(
+                        "cannot receive at {address}, UDP: {error}; choose another with {option}"
+                    ),
+                )
             })?;
-            alternatives[index]
-                .get_or_insert_with(|| HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok());
+            alternatives[index].get_or_insert_with(|| {
+                HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok()
+            });
             let sharing = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
             places.extend((0..).zip(sockets).map(|(thread, socket)| quic::Place {
                 listener: index,

@@ -19,7 +19,8 @@ const FILE: &str = "countersign.cfg";
 /// The operating system has no randomness to give.
 pub fn generate_key() -> io::Result<String> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| io::Error::other("the operating system gives no randomness"))?;
+    rand::fill(&mut bytes)
+        .map_err(|_| io::Error::other("the operating system gives no randomness"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -54,7 +55,12 @@ pub fn default_directory(variable: impl Fn(&str) -> Option<PathBuf>) -> io::Resu
     let named = variable("COUNTERSIGN_STATE_DIR");
     named
         .or_else(|| Some(variable("XDG_STATE_HOME").or_else(below_home)?.join("countersign")))
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no place for the state directory: name one with --state-dir"))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "no place for the state directory: name one with --state-dir",
+            )
+        })
 }
 
 /// The configuration of the embedded default, made now if it is not there yet.
@@ -76,8 +82,9 @@ pub fn embedded_configuration(directory: &Path) -> io::Result<PathBuf> {
          # The key signs tokens: whoever reads it can make their own.\n{}",
         generate_section("https://localhost:8888/")?
     );
-    create_private(directory, &file, &text)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", directory.display())))?;
+    create_private(directory, &file, &text).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+    })?;
     Ok(file)
 }
 
@@ -88,10 +95,14 @@ fn create_private(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // A name that no earlier process, dead or alive, has used.
     let draft = directory.join(format!("{FILE}.{}", generate_key()?));
-    let mut written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let mut written =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     written.write_all(text.as_bytes())?;
     written.sync_all()?;
-    #[expect(clippy::disallowed_methods, reason = "a hard link fails where a rename would overwrite another's key")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a hard link fails where a rename would overwrite another's key"
+    )]
     let linked = std::fs::hard_link(&draft, file);
     #[expect(clippy::disallowed_methods, reason = "the draft is ours")]
     std::fs::remove_file(&draft)?;
@@ -108,12 +119,23 @@ mod tests {
     #[test]
     fn the_directory_follows_the_environment() {
         let set = |pairs: &'static [(&str, &str)]| {
-            default_directory(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value)))
+            default_directory(move |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value))
+            })
         };
-        assert_eq!(set(&[("COUNTERSIGN_STATE_DIR", "/s"), ("HOME", "/h")]).unwrap(), Path::new("/s"));
-        assert_eq!(set(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]).unwrap(), Path::new("/x/countersign"));
+        assert_eq!(
+            set(&[("COUNTERSIGN_STATE_DIR", "/s"), ("HOME", "/h")]).unwrap(),
+            Path::new("/s")
+        );
+        assert_eq!(
+            set(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]).unwrap(),
+            Path::new("/x/countersign")
+        );
         assert_eq!(set(&[("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/countersign"));
-        assert_eq!(set(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/countersign"));
+        assert_eq!(
+            set(&[("XDG_STATE_HOME", ""), ("HOME", "/h")]).unwrap(),
+            Path::new("/h/.local/state/countersign")
+        );
         assert!(set(&[("HOME", "")]).is_err());
         assert!(set(&[]).unwrap_err().to_string().contains("--state-dir"));
     }

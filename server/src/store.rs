@@ -92,7 +92,9 @@ impl fmt::Display for StoreFault {
             Self::Unavailable(reason) => write!(f, "the database cannot be asked: {reason}"),
             Self::Schema(reason) => f.write_str(reason),
             Self::Exists => f.write_str("it is there already"),
-            Self::Reference => f.write_str("something it refers to is not there, or something refers to it"),
+            Self::Reference => {
+                f.write_str("something it refers to is not there, or something refers to it")
+            }
         }
     }
 }
@@ -118,12 +120,17 @@ impl Store {
     ///
     /// # Errors
     /// There is no place for the file, or no thread to be had.
-    pub fn new(settings: &Database, state_dir: impl FnOnce() -> io::Result<PathBuf>) -> io::Result<Self> {
+    pub fn new(
+        settings: &Database,
+        state_dir: impl FnOnce() -> io::Result<PathBuf>,
+    ) -> io::Result<Self> {
         install_default_drivers();
         let (kind, url, file, place) = match &settings.place {
             DatabasePlace::StateDirectory => embedded(state_dir()?.join("countersign.db"))?,
             DatabasePlace::Sqlite(file) => embedded(file.clone())?,
-            DatabasePlace::Postgres { url, shown } => (Kind::Postgres, url.expose().to_owned(), None, shown.clone()),
+            DatabasePlace::Postgres { url, shown } => {
+                (Kind::Postgres, url.expose().to_owned(), None, shown.clone())
+            }
         };
         let runtime = spawn_runtime()?;
         let _entered = runtime.enter();
@@ -196,8 +203,13 @@ impl Store {
                 let expired_by = clock::now().0.saturating_sub(retention);
                 match store.forget_tokens(countersign_engine::UnixTime(expired_by)).await {
                     Ok(0) => {}
-                    Ok(forgotten) => tracing::info!(forgotten, "tokens that expired long ago have left the registry"),
-                    Err(fault) => tracing::warn!("the registry of tokens could not be tidied: {fault}"),
+                    Ok(forgotten) => tracing::info!(
+                        forgotten,
+                        "tokens that expired long ago have left the registry"
+                    ),
+                    Err(fault) => {
+                        tracing::warn!("the registry of tokens could not be tidied: {fault}")
+                    }
                 }
                 sleep(PAUSE).await;
             }
@@ -225,7 +237,8 @@ impl Store {
     ) -> Result<T, StoreFault> {
         let late = || StoreFault::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
         // A timer of its own thread, as whoever waits may have none.
-        self.spawn(async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late())) }).await
+        self.spawn(async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late())) })
+            .await
     }
 
     async fn spawn<T: Send + 'static>(
@@ -246,7 +259,11 @@ impl Kind {
             Self::Sqlite => options.max_connections(1).after_connect(|connection, _| {
                 Box::pin(async move {
                     // What is acknowledged is on the disk.
-                    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+                    for pragma in [
+                        "PRAGMA journal_mode = WAL",
+                        "PRAGMA synchronous = FULL",
+                        "PRAGMA busy_timeout = 5000",
+                    ] {
                         sqlx::query(pragma).execute(&mut *connection).await?;
                     }
                     Ok(())
@@ -279,18 +296,37 @@ impl Kind {
 /// A database in a file.
 fn embedded(file: PathBuf) -> io::Result<(Kind, String, Option<PathBuf>, String)> {
     let path = std::path::absolute(&file)?;
-    let path = path.to_str().ok_or_else(|| io::Error::other(format!("{}: the path is no UTF-8", file.display())))?.to_owned();
-    Ok((Kind::Sqlite, format!("sqlite://{}", utf8_percent_encode(&path, NON_ALPHANUMERIC)), Some(file), path))
+    let path = path
+        .to_str()
+        .ok_or_else(|| io::Error::other(format!("{}: the path is no UTF-8", file.display())))?
+        .to_owned();
+    Ok((
+        Kind::Sqlite,
+        format!("sqlite://{}", utf8_percent_encode(&path, NON_ALPHANUMERIC)),
+        Some(file),
+        path,
+    ))
 }
 
 /// Makes the file of a database, which only its owner can read, if it is not there.
 fn make(file: &Path) -> Result<(), StoreFault> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    let explain = |error: io::Error| StoreFault::Unavailable(format!("{}: {error}", file.display()));
+    let explain =
+        |error: io::Error| StoreFault::Unavailable(format!("{}: {error}", file.display()));
     if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(explain)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(explain)?;
     }
-    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop).map_err(explain)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
+        .map_err(explain)
 }
 
 /// A runtime on a thread of its own, which ends with the process.

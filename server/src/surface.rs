@@ -41,10 +41,15 @@ impl Surface {
     /// The credential a request carries. The additional header, where it is
     /// configured and present, wins over `Authorization`.
     #[must_use]
-    pub fn credential<'h>(self, fields: &'h impl Fields, additional: Option<&HeaderName>) -> Credential<'h> {
+    pub fn credential<'h>(
+        self,
+        fields: &'h impl Fields,
+        additional: Option<&HeaderName>,
+    ) -> Credential<'h> {
         match self {
             Self::Generic | Self::Inmanta => {
-                let bare = additional.map_or(Credential::None, |name| only_line(fields, name).into());
+                let bare =
+                    additional.map_or(Credential::None, |name| only_line(fields, name).into());
                 if bare == Credential::None { bearer(fields) } else { bare }
             }
         }
@@ -62,7 +67,11 @@ impl Surface {
     /// the two was meant cannot be told (RFC 6750 section 3.1, `invalid_request`).
     #[must_use]
     pub fn conflict(self, style: Style) -> Response<Body> {
-        let mut response = self.body(style, StatusCode::UNAUTHORIZED, "Access denied: the credential header is given twice");
+        let mut response = self.body(
+            style,
+            StatusCode::UNAUTHORIZED,
+            "Access denied: the credential header is given twice",
+        );
         let value = HeaderValue::from_static(
             r#"Bearer error="invalid_request", error_description="the credential header is given twice""#,
         );
@@ -72,7 +81,12 @@ impl Surface {
 
     /// The answer to a refused token.
     #[must_use]
-    pub fn refuse(self, style: Style, refusal: &Refusal<'_>, rejected_status: StatusCode) -> Response<Body> {
+    pub fn refuse(
+        self,
+        style: Style,
+        refusal: &Refusal<'_>,
+        rejected_status: StatusCode,
+    ) -> Response<Body> {
         let status = self.status_of(refusal, rejected_status);
         let mut response = match (self, style) {
             (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::explain(refusal)),
@@ -144,7 +158,9 @@ impl Refusal<'_> {
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.issuer, self.exceeded) {
-            (Some(issuer), _) => write!(f, "the keys of the issuer {} are unavailable", issuer.name),
+            (Some(issuer), _) => {
+                write!(f, "the keys of the issuer {} are unavailable", issuer.name)
+            }
             (None, Some(Exceeded { budget, .. })) => {
                 let whose = match budget {
                     Budget::Core => "in all",
@@ -185,7 +201,9 @@ fn bearer(fields: &impl Fields) -> Credential<'_> {
     let found = only_line(fields, &header::AUTHORIZATION).into();
     let Credential::Token(line) = found else { return found };
     match line.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") && memchr(b' ', token).is_none() => {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case(b"Bearer ") && memchr(b' ', token).is_none() =>
+        {
             Credential::Token(token)
         }
         _ => Credential::None,
@@ -214,7 +232,16 @@ mod tests {
     fn a_bearer_token_is_exactly_two_parts() {
         assert_eq!(credential(&[("authorization", "Bearer abc")]), "abc");
         assert_eq!(credential(&[("authorization", "bEARER abc")]), "abc");
-        for line in ["abc", "Basic abc", "Bearer", "Bearer abc def", "Bearer  abc", "Bearerabc", "", "Token Bearer abc"] {
+        for line in [
+            "abc",
+            "Basic abc",
+            "Bearer",
+            "Bearer abc def",
+            "Bearer  abc",
+            "Bearerabc",
+            "",
+            "Token Bearer abc",
+        ] {
             assert_eq!(credential(&[("authorization", line)]), "none", "{line:?}");
         }
     }
@@ -222,10 +249,24 @@ mod tests {
     #[test]
     fn e4_two_lines_of_one_header_conflict_and_the_additional_header_wins() {
         assert_eq!(credential(&[]), "none");
-        assert_eq!(credential(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]), "conflict");
+        assert_eq!(
+            credential(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]),
+            "conflict"
+        );
         assert_eq!(credential(&[("x-jwt", "a"), ("x-jwt", "a")]), "conflict");
         assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b")]), "a");
-        assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b"), ("authorization", "Bearer b")]), "a");
-        assert_eq!(credential(&[("x-jwt", ""), ("authorization", "Bearer b")]), "", "e5: present and worthless is not absent");
+        assert_eq!(
+            credential(&[
+                ("x-jwt", "a"),
+                ("authorization", "Bearer b"),
+                ("authorization", "Bearer b")
+            ]),
+            "a"
+        );
+        assert_eq!(
+            credential(&[("x-jwt", ""), ("authorization", "Bearer b")]),
+            "",
+            "e5: present and worthless is not absent"
+        );
     }
 }

@@ -20,7 +20,10 @@ use crate::config::LogFormat;
 /// `countersign_server=trace`.
 pub fn start_logging(format: LogFormat) {
     let asked = EnvFilter::try_from_env("COUNTERSIGN_LOG");
-    let fault = asked.as_ref().err().filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
+    let fault = asked
+        .as_ref()
+        .err()
+        .filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
     let fault = fault.map(ToString::to_string);
     let filter = without_clients(asked.unwrap_or_else(|_| EnvFilter::new("info")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Unhurried);
@@ -35,7 +38,9 @@ pub fn start_logging(format: LogFormat) {
         log.json().flatten_event(true).init();
     }
     if let Some(fault) = fault {
-        tracing::warn!("COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info");
+        tracing::warn!(
+            "COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info"
+        );
     }
 }
 

@@ -9,14 +9,16 @@ use ureq::tls::{Certificate, RootCerts};
 use crate::file::open_regular;
 
 /// What is wrong where [`roots`] finds none, and half of the remedy.
-pub const NO_AUTHORITY: &str = "the operating system has no trusted certificates: install ca-certificates";
+pub const NO_AUTHORITY: &str =
+    "the operating system has no trusted certificates: install ca-certificates";
 
 /// The system's authorities and these; `None` if there is none at all.
 #[must_use]
 pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     let found = rustls_native_certs::load_native_certs().certs;
     let all = found.iter().chain(further);
-    let all: Vec<_> = all.map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
+    let all: Vec<_> =
+        all.map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
     (!all.is_empty()).then(|| all.into())
 }
 

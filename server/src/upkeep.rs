@@ -104,7 +104,15 @@ struct Presence {
 impl Presence {
     fn new(app: &Arc<App>, store: Store, name: String) -> io::Result<Self> {
         let id = random_uuid().map_err(io::Error::other)?.to_string();
-        Ok(Self { app: Arc::clone(app), store, id, name, started_at: clock::now(), fingerprints: None, is_well: true })
+        Ok(Self {
+            app: Arc::clone(app),
+            store,
+            id,
+            name,
+            started_at: clock::now(),
+            fingerprints: None,
+            is_well: true,
+        })
     }
 
     fn spawn(mut self, queue: Receiver<Order>) -> io::Result<()> {
@@ -133,7 +141,10 @@ impl Presence {
             Ok(()) => self.is_well = true,
             Err(reason) => {
                 if self.is_well {
-                    tracing::warn!("{}: it cannot be written down that this server runs: {reason}", self.store.place());
+                    tracing::warn!(
+                        "{}: it cannot be written down that this server runs: {reason}",
+                        self.store.place()
+                    );
                 }
                 self.is_well = false;
             }
@@ -163,7 +174,8 @@ impl Presence {
             return Ok(known.clone());
         }
         let sources = self.app.keys.all();
-        let made = Fingerprints::of(sources.iter().map(|source| source.section())).map_err(|_| "there is too little memory")?;
+        let made = Fingerprints::of(sources.iter().map(|source| source.section()))
+            .map_err(|_| "there is too little memory")?;
         self.fingerprints = Some(made.clone());
         Ok(made)
     }

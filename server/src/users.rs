@@ -63,7 +63,8 @@ pub enum LoginOutcome {
 
 impl LoginOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] = [Self::Done, Self::Wrong, Self::TooMany, Self::Busy, Self::Unavailable];
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Wrong, Self::TooMany, Self::Busy, Self::Unavailable];
 
     /// Of what authenticating came to.
     #[must_use]
@@ -100,7 +101,9 @@ impl fmt::Display for LoginFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong => f.write_str("no such user, or another password"),
-            Self::TooMany(wait) => write!(f, "it was tried too often, and may be again in {} s", wait.as_secs() + 1),
+            Self::TooMany(wait) => {
+                write!(f, "it was tried too often, and may be again in {} s", wait.as_secs() + 1)
+            }
             Self::Busy => f.write_str("too many passwords wait to be hashed"),
             Self::Store(fault) => fault.fmt(f),
         }
@@ -151,7 +154,12 @@ impl Users {
     ///
     /// # Errors
     /// [`LoginFault::Wrong`], in the same time whatever is; or it cannot be told now.
-    pub async fn authenticate(&self, username: &str, password: &str, source: Source) -> Result<User, LoginFault> {
+    pub async fn authenticate(
+        &self,
+        username: &str,
+        password: &str,
+        source: Source,
+    ) -> Result<User, LoginFault> {
         let too_many = |TooMany(wait)| LoginFault::TooMany(wait);
         self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
         let verdict = self.verify(username, password).await;
@@ -166,7 +174,8 @@ impl Users {
 
     async fn verify(&self, username: &str, password: &str) -> Result<User, LoginFault> {
         let user = self.store.user(username).await?.filter(|user| user.auth_method == "database");
-        let (stored, typed) = (user.as_ref().map(|user| user.password_hash.clone()), password.to_owned());
+        let (stored, typed) =
+            (user.as_ref().map(|user| user.password_hash.clone()), password.to_owned());
         let verified = self.hashing.run(move |memory| match stored {
             Some(stored) => password::verify(&typed, &stored, memory),
             None => password::verify_nobodys(&typed, memory).map(|()| Match::No),

@@ -36,7 +36,11 @@ impl Local {
 
     /// Counts an answer, and writes it down if it is to be, and there is a line of it.
     pub fn note(&self, server: &Server, answered: Answered, line: impl FnOnce() -> Option<Line>) {
-        self.app.metrics.answered(answered.route, answered.status, Some(answered.started.elapsed()));
+        self.app.metrics.answered(
+            answered.route,
+            answered.status,
+            Some(answered.started.elapsed()),
+        );
         if server.log.writes(answered.outcome, answered.status)
             && let Some(line) = line()
         {

@@ -3,13 +3,18 @@ use countersign_engine::{Algorithm, IssuerConfig, KeyFault, Reject};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
-    engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, config, secret_keys, sign_with, signing_input, token, verifier},
+    engine::{
+        AUDIENCE, HEADER, ISSUER, SECRET, claims, config, secret_keys, sign_with, signing_input,
+        token, verifier,
+    },
     openssl::{SigningKey, openssl},
     over_every_protocol,
 };
 use serde_json::{Value, json};
 
-use crate::fronts::{Fronts, accept, of_published, public_claims, refuse, signature, skipped, with_signature};
+use crate::fronts::{
+    Fronts, accept, of_published, public_claims, refuse, signature, skipped, with_signature,
+};
 
 over_every_protocol!(
     a1_none_in_any_case_and_a_missing_signature_are_refused,
@@ -26,14 +31,24 @@ fn a1_none_in_any_case_and_a_missing_signature_are_refused(protocol: Protocol) {
     let fronts = Fronts::of_secret(&sandbox);
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
-    for name in ["none", "None", "NONE", "nOnE", "noNe", "none ", " none", "", "null", "HS256\0", "hs256"] {
+    for name in
+        ["none", "None", "NONE", "nOnE", "noNe", "none ", " none", "", "null", "HS256\0", "hs256"]
+    {
         let header = json!({ "alg": name }).to_string();
-        fronts.refuse(&format!("{}.", signing_input(&header, claims(""))), Reject::AlgorithmUnsupported);
+        fronts.refuse(
+            &format!("{}.", signing_input(&header, claims(""))),
+            Reject::AlgorithmUnsupported,
+        );
         fronts.refuse(&token(header, claims("")), Reject::AlgorithmUnsupported);
     }
-    for header in
-        ["{}", r#"{"alg":null}"#, r#"{"alg":0}"#, r#"{"alg":["none"]}"#, r#"{"alg":{"alg":"none"}}"#, r#"{"typ":"JWT"}"#]
-    {
+    for header in [
+        "{}",
+        r#"{"alg":null}"#,
+        r#"{"alg":0}"#,
+        r#"{"alg":["none"]}"#,
+        r#"{"alg":{"alg":"none"}}"#,
+        r#"{"typ":"JWT"}"#,
+    ] {
         fronts.refuse(&format!("{}.", signing_input(header, claims(""))), Reject::AlgorithmMissing);
         fronts.refuse(&token(header, claims("")), Reject::AlgorithmMissing);
     }
@@ -52,11 +67,24 @@ fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
         let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &both[..1]);
         fronts.accept(&key.token(&public_claims()));
         for secret in spellings(&key) {
-            let forged = |header: Value| sign_with(&secret, &signing_input(header.to_string(), public_claims().to_string()));
-            fronts.refuse(&forged(json!({ "alg": "HS256", "kid": "k" })), Reject::AlgorithmNotAllowed);
-            refuse(&careless, &forged(json!({ "alg": "HS256", "kid": "k" })), Reject::AlgorithmNotAllowed);
+            let forged = |header: Value| {
+                sign_with(&secret, &signing_input(header.to_string(), public_claims().to_string()))
+            };
+            fronts.refuse(
+                &forged(json!({ "alg": "HS256", "kid": "k" })),
+                Reject::AlgorithmNotAllowed,
+            );
+            refuse(
+                &careless,
+                &forged(json!({ "alg": "HS256", "kid": "k" })),
+                Reject::AlgorithmNotAllowed,
+            );
             refuse(&careless, &forged(json!({ "alg": "HS256" })), Reject::AlgorithmNotAllowed);
-            refuse(&careless, &forged(json!({ "alg": "HS256", "kid": "other" })), Reject::KidUnknown);
+            refuse(
+                &careless,
+                &forged(json!({ "alg": "HS256", "kid": "other" })),
+                Reject::KidUnknown,
+            );
             // Nor does a provider that publishes them as a secret.
             let jwk = json!({ "kty": "oct", "alg": "HS256", "kid": "k2", "k": URL_SAFE_NO_PAD.encode(&secret) });
             assert_eq!(skipped(&[key.jwk(), jwk], &both), [KeyFault::SecretInPublicSet]);
@@ -67,10 +95,12 @@ fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
 /// A public key in every form that a library was once fooled by.
 fn spellings(key: &SigningKey) -> Vec<Vec<u8>> {
     let path = key.path();
-    let public = |form| openssl(&["pkey", "-in", path.to_str().unwrap(), "-pubout", "-outform", form], b"");
+    let public =
+        |form| openssl(&["pkey", "-in", path.to_str().unwrap(), "-pubout", "-outform", form], b"");
     let (pem, der, jwk) = (public("PEM"), public("DER"), key.jwk());
     let text = String::from_utf8(pem.clone()).unwrap();
-    let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default()).unwrap();
+    let member =
+        |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default()).unwrap();
     vec![
         text.trim_end().into(),
         text.replace('\n', "\r\n").into(),
@@ -98,14 +128,22 @@ fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says(proto
     let fronts = Fronts::of_keys(&sandbox, &without_alg, &[Algorithm::Rs256, Algorithm::Es256]);
     fronts.accept(&rsa.token(&public_claims()));
     fronts.accept(&ec.token(&public_claims()));
-    for (kid, algorithm) in
-        [("r", "HS256"), ("r", "RS512"), ("r", "PS256"), ("e", "HS256"), ("e", "ES384"), ("r", "ES256"), ("e", "RS256")]
-    {
+    for (kid, algorithm) in [
+        ("r", "HS256"),
+        ("r", "RS512"),
+        ("r", "PS256"),
+        ("e", "HS256"),
+        ("e", "ES384"),
+        ("r", "ES256"),
+        ("e", "RS256"),
+    ] {
         let header = json!({ "alg": algorithm, "kid": kid });
         // For libraries that made an empty secret of what they could not read.
-        let forged = sign_with(b"", &signing_input(header.to_string(), public_claims().to_string()));
+        let forged =
+            sign_with(b"", &signing_input(header.to_string(), public_claims().to_string()));
         fronts.refuse(&forged, Reject::AlgorithmNotAllowed);
-        let signed = if kid == "r" { &rsa } else { &ec }.token_with_header(&header, &public_claims());
+        let signed =
+            if kid == "r" { &rsa } else { &ec }.token_with_header(&header, &public_claims());
         fronts.refuse(&signed, Reject::AlgorithmNotAllowed);
     }
 }
@@ -114,7 +152,10 @@ fn a7_the_algorithm_comes_from_the_protected_header_and_is_one(protocol: Protoco
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     // What is beside `alg` does not count, whatever it is called.
-    fronts.accept(&token(r#"{"alg":"HS256","header":{"alg":"none"},"unprotected":{"alg":"none"},"Alg":"none"}"#, claims("")));
+    fronts.accept(&token(
+        r#"{"alg":"HS256","header":{"alg":"none"},"unprotected":{"alg":"none"},"Alg":"none"}"#,
+        claims(""),
+    ));
     for (header, reject) in [
         (r#"{"alg":["HS256","none"]}"#, Reject::AlgorithmMissing),
         (r#"{"alg":["HS256"]}"#, Reject::AlgorithmMissing),
@@ -128,24 +169,38 @@ fn a7_the_algorithm_comes_from_the_protected_header_and_is_one(protocol: Protoco
     }
     let honest = token(HEADER, claims(""));
     let parts: Vec<_> = honest.split('.').collect();
-    let unprotected = json!({ "header": { "alg": "HS256" }, "payload": parts[1], "signature": parts[2] });
+    let unprotected =
+        json!({ "header": { "alg": "HS256" }, "payload": parts[1], "signature": parts[2] });
     fronts.refuse(&unprotected.to_string(), Reject::Segments);
 }
 
 fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
-    let signing = ["RS256", "RS512", "PS256", "ES256", "EdDSA"].map(|algorithm| SigningKey::generate(algorithm, algorithm));
-    let all: Vec<_> = Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.shortest_secret().is_none()).collect();
+    let signing = ["RS256", "RS512", "PS256", "ES256", "EdDSA"]
+        .map(|algorithm| SigningKey::generate(algorithm, algorithm));
+    let all: Vec<_> = Algorithm::ALL
+        .iter()
+        .copied()
+        .filter(|algorithm| algorithm.shortest_secret().is_none())
+        .collect();
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &signing.each_ref().map(SigningKey::jwk), &all);
     for (key, own) in signing.iter().zip(["RS256", "RS512", "PS256", "ES256", "EdDSA"]) {
         fronts.accept(&key.token(&public_claims()));
-        for other in Algorithm::ALL.iter().map(|algorithm| algorithm.name()).filter(|other| *other != own) {
+        for other in
+            Algorithm::ALL.iter().map(|algorithm| algorithm.name()).filter(|other| *other != own)
+        {
             let header = json!({ "alg": other, "kid": own });
-            fronts.refuse(&key.token_with_header(&header, &public_claims()), Reject::AlgorithmNotAllowed);
+            fronts.refuse(
+                &key.token_with_header(&header, &public_claims()),
+                Reject::AlgorithmNotAllowed,
+            );
         }
         for unknown in ["ES256K", "Ed25519", "RS1", "RSA1_5", "RSA-OAEP", "PS256 ", "es256"] {
             let header = json!({ "alg": unknown, "kid": own });
-            fronts.refuse(&key.token_with_header(&header, &public_claims()), Reject::AlgorithmUnsupported);
+            fronts.refuse(
+                &key.token_with_header(&header, &public_claims()),
+                Reject::AlgorithmUnsupported,
+            );
         }
     }
     // The same RSA key published for PSS only: its PKCS#1 signatures do not count.
@@ -180,7 +235,10 @@ fn a18_a_secret_is_never_taken_from_the_token(protocol: Protocol) {
     const THEIRS: &[u8; 32] = &[0x61; 32];
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let named = verifier([(IssuerConfig { kid_required: true, ..config([Algorithm::Hs256]) }, secret_keys(Some("k"), SECRET))]);
+    let named = verifier([(
+        IssuerConfig { kid_required: true, ..config([Algorithm::Hs256]) },
+        secret_keys(Some("k"), SECRET),
+    )]);
     let (text, encoded) = (str::from_utf8(THEIRS).unwrap(), URL_SAFE_NO_PAD.encode(THEIRS));
     let jwk = json!({ "kty": "oct", "k": encoded, "alg": "HS256", "kid": "k" });
     for brought in [

@@ -3,7 +3,8 @@ use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
     engine::{
-        AUDIENCE, HEADER, ISSUER, NOW, SECRET, claims, config_with, secret_keys, sign_with, signing_input, token, verifier,
+        AUDIENCE, HEADER, ISSUER, NOW, SECRET, claims, config_with, secret_keys, sign_with,
+        signing_input, token, verifier,
     },
     openssl::SigningKey,
     over_every_protocol,
@@ -40,7 +41,11 @@ fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: P
     ] {
         fronts.accept(&token(HEADER, claims(&honest)));
     }
-    for (name, reject) in [("exp", Reject::ExpiryFormat), ("nbf", Reject::NotBeforeFormat), ("iat", Reject::IssuedAtFormat)] {
+    for (name, reject) in [
+        ("exp", Reject::ExpiryFormat),
+        ("nbf", Reject::NotBeforeFormat),
+        ("iat", Reject::IssuedAtFormat),
+    ] {
         for value in [
             "\"4102444800\"",
             "\"\"",
@@ -66,14 +71,18 @@ fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: P
             fronts.refuse(&token(HEADER, claims(&format!(r#""{name}":{value}"#))), reject);
         }
         for value in ["1e400", "-1e400", "NaN", "Infinity", "99999999999999999999999999e999"] {
-            fronts.refuse(&token(HEADER, claims(&format!(r#""{name}":{value}"#))), Reject::ClaimsJson);
+            fronts.refuse(
+                &token(HEADER, claims(&format!(r#""{name}":{value}"#))),
+                Reject::ClaimsJson,
+            );
         }
     }
 }
 
 #[test]
 fn c1_no_sum_of_time_and_leeway_overflows() {
-    let patient = verifier([(config_with(|rules| rules.leeway = u32::MAX), secret_keys(None, SECRET))]);
+    let patient =
+        verifier([(config_with(|rules| rules.leeway = u32::MAX), secret_keys(None, SECRET))]);
     let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::LATEST_TIME)));
     let end = limits::LATEST_TIME + u64::from(u32::MAX);
     for (now, verdict) in [
@@ -96,12 +105,19 @@ fn c1_no_sum_of_time_and_leeway_overflows() {
 
 fn c2_exp_is_the_first_second_too_late_with_leeway_and_without(protocol: Protocol) {
     for leeway in [0, 1, 60, 3600] {
-        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let verifier =
+            verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let end = NOW.0 + u64::from(leeway);
         for exp in [format!("{}", NOW.0), format!("{}.0", NOW.0), format!("{}.999", NOW.0)] {
             let token = token(HEADER, claims(&format!(r#""exp":{exp}"#)));
-            for (now, verdict) in [(end - 1, None), (end, Some(Reject::Expired)), (end + 1, Some(Reject::Expired))] {
-                assert_eq!(verifier.verify(token.as_bytes(), UnixTime(now)).err(), verdict, "{exp} at {now}, leeway {leeway}");
+            for (now, verdict) in
+                [(end - 1, None), (end, Some(Reject::Expired)), (end + 1, Some(Reject::Expired))]
+            {
+                assert_eq!(
+                    verifier.verify(token.as_bytes(), UnixTime(now)).err(),
+                    verdict,
+                    "{exp} at {now}, leeway {leeway}"
+                );
             }
         }
     }
@@ -122,7 +138,10 @@ fn c3_the_audience_must_name_us_exactly(protocol: Protocol) {
     }
     fronts.refuse(&with(""), Reject::AudienceMissing);
     // For another service of the same issuer, whoever it was issued to.
-    fronts.refuse(&with(r#","aud":"them","azp":"us","client_id":"us","resource":"us""#), Reject::Audience);
+    fronts.refuse(
+        &with(r#","aud":"them","azp":"us","client_id":"us","resource":"us""#),
+        Reject::Audience,
+    );
     for (audience, reject) in [
         ("null", Reject::AudienceMissing),
         (r#""""#, Reject::AudienceMissing),
@@ -155,7 +174,9 @@ fn c3_the_audience_must_name_us_exactly(protocol: Protocol) {
 fn c4_the_issuer_is_compared_byte_by_byte(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let of = |issuer: &str| token(HEADER, format!(r#"{{"iss":{issuer},"aud":"{AUDIENCE}","sub":"bob"}}"#));
+    let of = |issuer: &str| {
+        token(HEADER, format!(r#"{{"iss":{issuer},"aud":"{AUDIENCE}","sub":"bob"}}"#))
+    };
     fronts.accept(&of(r#""https://idp/""#));
     fronts.accept(&of(r#""https:\/\/idp\u002f""#));
     for issuer in [
@@ -191,20 +212,27 @@ fn c4_the_issuer_is_compared_byte_by_byte(protocol: Protocol) {
         fronts.refuse(&of(issuer), Reject::IssuerUnknown);
     }
     fronts.refuse(&token(HEADER, r#"{"aud":"us"}"#), Reject::IssuerMissing);
-    fronts.refuse(&token(r#"{"alg":"HS256","iss":"https://idp/"}"#, r#"{"aud":"us"}"#), Reject::IssuerMissing);
+    fronts.refuse(
+        &token(r#"{"alg":"HS256","iss":"https://idp/"}"#, r#"{"aud":"us"}"#),
+        Reject::IssuerMissing,
+    );
 }
 
 fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
     const OTHER_SECRET: &[u8; 32] = &[7; 32];
-    let (one, other, lone) =
-        (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "lone"));
+    let (one, other, lone) = (
+        SigningKey::generate("ES256", "k"),
+        SigningKey::generate("ES256", "k"),
+        SigningKey::generate("ES256", "lone"),
+    );
     let (first, second) = (
         JwksServer::start(&json!({ "keys": [one.jwk()] }).to_string()),
         JwksServer::start(&json!({ "keys": [other.jwk(), lone.jwk()] }).to_string()),
     );
     let sandbox = Sandbox::over(protocol);
     let renamed = public_section("ES256", &second.uri()).replace("public", "second");
-    let server = sandbox.serve(&[secret_section(), public_section("ES256", &first.uri()), renamed].concat());
+    let server =
+        sandbox.serve(&[secret_section(), public_section("ES256", &first.uri()), renamed].concat());
     let (mut config, keys) = of_published(&[other.jwk(), lone.jwk()], &[Algorithm::Es256]);
     config.name = "https://second/".into();
     let verifier = verifier([
@@ -221,7 +249,10 @@ fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
     // The engine knows one issuer more than the server: secrets of two issuers.
     let by = |secret, issuer| sign_with(secret, &signing_input(HEADER, of(issuer).to_string()));
     let engine = |token: &str| verifier.verify(token.as_bytes(), NOW).err();
-    assert_eq!([engine(&by(SECRET, ISSUER)), engine(&by(OTHER_SECRET, "https://third/"))], [None, None]);
+    assert_eq!(
+        [engine(&by(SECRET, ISSUER)), engine(&by(OTHER_SECRET, "https://third/"))],
+        [None, None]
+    );
     assert_eq!(engine(&by(OTHER_SECRET, ISSUER)), Some(Reject::Signature));
     assert_eq!(engine(&by(SECRET, "https://third/")), Some(Reject::Signature));
 
@@ -239,11 +270,16 @@ fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
 fn c6_a_token_for_the_client_is_not_one_for_us(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    fronts.accept(&token(r#"{"alg":"HS256","typ":"at+jwt"}"#, claims(r#""client_id":"console","scope":"all""#)));
+    fronts.accept(&token(
+        r#"{"alg":"HS256","typ":"at+jwt"}"#,
+        claims(r#""client_id":"console","scope":"all""#),
+    ));
     // What an ID token has: the client as its audience, and traces of a login.
-    let login = r#""nonce":"n-0S6","auth_time":1600000000,"at_hash":"MTIzNDU2Nzg5MDEyMzQ1Ng","acr":"0""#;
+    let login =
+        r#""nonce":"n-0S6","auth_time":1600000000,"at_hash":"MTIzNDU2Nzg5MDEyMzQ1Ng","acr":"0""#;
     for audience in [r#""console""#, r#"["console"]"#, r#"["console","account"]"#] {
-        let claims = format!(r#"{{"iss":"{ISSUER}","aud":{audience},"azp":"us","sub":"bob",{login}}}"#);
+        let claims =
+            format!(r#"{{"iss":"{ISSUER}","aud":{audience},"azp":"us","sub":"bob",{login}}}"#);
         fronts.refuse(&token(r#"{"alg":"HS256","typ":"JWT"}"#, &claims), Reject::Audience);
         fronts.refuse(&token(r#"{"alg":"HS256","typ":"at+jwt"}"#, &claims), Reject::Audience);
     }
@@ -256,17 +292,30 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token(protocol: Protoc
     for fine in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
         fronts.accept(&typed(fine));
     }
-    for other in ["dpop+jwt", "secevent+jwt", "logout+jwt", "application/dpop+jwt", "DPOP+JWT", "token-introspection+jwt"] {
+    for other in [
+        "dpop+jwt",
+        "secevent+jwt",
+        "logout+jwt",
+        "application/dpop+jwt",
+        "DPOP+JWT",
+        "token-introspection+jwt",
+    ] {
         fronts.refuse(&typed(other), Reject::Type);
     }
     for odd in ["5", "null", r#"["at+jwt"]"#] {
-        fronts.refuse(&token(format!(r#"{{"alg":"HS256","typ":{odd}}}"#), claims("")), Reject::TypeFormat);
+        fronts.refuse(
+            &token(format!(r#"{{"alg":"HS256","typ":{odd}}}"#), claims("")),
+            Reject::TypeFormat,
+        );
     }
     // RFC 9068 section 4: a resource that only takes access tokens says so.
     let sandbox = Sandbox::over(protocol);
     // Our own tokens are typed as JWT, so another section has to sign them.
-    let signer = secret_section().replace("[auth_jwt_secret]", "[auth_jwt_signer]").replace(ISSUER, "https://signer/");
-    let server = sandbox.serve(&(signer + &secret_section().replace("sign=true", "sign=false") + "typ=at+jwt\n"));
+    let signer = secret_section()
+        .replace("[auth_jwt_secret]", "[auth_jwt_signer]")
+        .replace(ISSUER, "https://signer/");
+    let server = sandbox
+        .serve(&(signer + &secret_section().replace("sign=true", "sign=false") + "typ=at+jwt\n"));
     let strict = config_with(|rules| rules.token_types = Some(Box::new(["at+jwt".into()])));
     let fronts = Fronts { verifier: verifier([(strict, secret_keys(None, SECRET))]), server };
     fronts.accept(&typed("at+jwt"));
@@ -283,9 +332,12 @@ fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it(protocol: Protocol) {
     let fronts = Fronts { verifier: verifier([(bounded, secret_keys(None, SECRET))]), server };
     let living = |members: &str| token(HEADER, claims(members));
     let start = FAR - 300;
-    for members in
-        [String::new(), format!(r#""exp":{FAR}"#), r#""iat":1600000000"#.into(), format!(r#""iat":1600000000,"exp":{FAR}"#)]
-    {
+    for members in [
+        String::new(),
+        format!(r#""exp":{FAR}"#),
+        r#""iat":1600000000"#.into(),
+        format!(r#""iat":1600000000,"exp":{FAR}"#),
+    ] {
         fronts.refuse(&living(&members), Reject::Lifetime);
     }
     let within = |at: u64| {
@@ -298,12 +350,19 @@ fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it(protocol: Protocol) {
 
 fn c7_a_token_from_the_future_is_refused(protocol: Protocol) {
     for leeway in [0, 60] {
-        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let verifier =
+            verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let latest = NOW.0 + u64::from(leeway);
         for (name, reject) in [("iat", Reject::IssuedInFuture), ("nbf", Reject::NotYetValid)] {
-            for (at, verdict) in [(0, None), (latest, None), (latest + 1, Some(reject)), (FAR, Some(reject))] {
+            for (at, verdict) in
+                [(0, None), (latest, None), (latest + 1, Some(reject)), (FAR, Some(reject))]
+            {
                 let token = token(HEADER, claims(&format!(r#""{name}":{at},"exp":{}"#, FAR + 1)));
-                assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), verdict, "{name} {at}, leeway {leeway}");
+                assert_eq!(
+                    verifier.verify(token.as_bytes(), NOW).err(),
+                    verdict,
+                    "{name} {at}, leeway {leeway}"
+                );
             }
         }
     }

@@ -50,7 +50,8 @@ fn bob() -> [String; 5] {
 fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let (bearer, bad) = (format!("Authorization: Bearer {}\r\n", honest()), with_signature(&honest(), b""));
+    let (bearer, bad) =
+        (format!("Authorization: Bearer {}\r\n", honest()), with_signature(&honest(), b""));
     let mut lines: Vec<String> = Vec::new();
     for name in [
         "X-Forwarded-Uri",
@@ -61,17 +62,39 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
         "X-Envoy-Original-Path",
         "X-Auth-Request-Redirect",
     ] {
-        for path in
-            ["/", "/healthz", "/v1/verify", "/metrics", "/.well-known/jwks.json", "/auth/../healthz", "//", "http://evil/"]
-        {
+        for path in [
+            "/",
+            "/healthz",
+            "/v1/verify",
+            "/metrics",
+            "/.well-known/jwks.json",
+            "/auth/../healthz",
+            "//",
+            "http://evil/",
+        ] {
             lines.push(format!("{name}: {path}\r\n"));
         }
     }
-    for name in ["X-Forwarded-Method", "X-Original-Method", "X-HTTP-Method-Override", "X-Method-Override"] {
-        lines.extend(["OPTIONS", "HEAD", "TRACE", "DELETE", ""].map(|method| format!("{name}: {method}\r\n")));
+    for name in
+        ["X-Forwarded-Method", "X-Original-Method", "X-HTTP-Method-Override", "X-Method-Override"]
+    {
+        lines.extend(
+            ["OPTIONS", "HEAD", "TRACE", "DELETE", ""]
+                .map(|method| format!("{name}: {method}\r\n")),
+        );
     }
-    for name in ["X-Forwarded-For", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Forwarded-Host", "X-Forwarded-Proto"] {
-        lines.extend(["127.0.0.1", "localhost", "https", "127.0.0.1, 10.0.0.1"].map(|value| format!("{name}: {value}\r\n")));
+    for name in [
+        "X-Forwarded-For",
+        "X-Real-IP",
+        "X-Client-IP",
+        "True-Client-IP",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+    ] {
+        lines.extend(
+            ["127.0.0.1", "localhost", "https", "127.0.0.1, 10.0.0.1"]
+                .map(|value| format!("{name}: {value}\r\n")),
+        );
     }
     lines.push("Forwarded: for=127.0.0.1;host=localhost;proto=https\r\n".into());
     // Many at once; a head has at most a hundred lines.
@@ -79,13 +102,20 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
     for line in &lines {
         assert_eq!(identity(&get(&server, &format!("{line}{bearer}"))), bob(), "{line}");
         assert_refused(&get(&server, line), "Bearer");
-        assert_refused(&get(&server, &format!("{line}Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
+        assert_refused(
+            &get(&server, &format!("{line}Authorization: Bearer {bad}\r\n")),
+            &invalid_token(Reject::Signature),
+        );
     }
     // Nor do they lead from another route to this one, or from this to another.
-    let elsewhere =
-        server.request(&format!("GET /nowhere HTTP/1.1\r\nX-Original-URL: /auth\r\nX-Forwarded-Uri: /auth\r\n{bearer}"));
+    let elsewhere = server.request(&format!(
+        "GET /nowhere HTTP/1.1\r\nX-Original-URL: /auth\r\nX-Forwarded-Uri: /auth\r\n{bearer}"
+    ));
     assert_eq!(elsewhere.status, 404);
-    assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n").status, 405);
+    assert_eq!(
+        server.request("GET /v1/verify HTTP/1.1\r\nX-HTTP-Method-Override: POST\r\n").status,
+        405
+    );
 }
 
 fn e2_header_names_that_only_look_alike_mean_nothing(protocol: Protocol) {
@@ -105,10 +135,14 @@ fn e2_header_names_that_only_look_alike_mean_nothing(protocol: Protocol) {
     ] {
         assert_refused(&get(&server, &line), "Bearer");
     }
-    let twins = "X_Auth_User: root\r\nX_Auth_Subject: root\r\nx_auth_tenant: root\r\nX.Auth.User: root\r\n";
+    let twins =
+        "X_Auth_User: root\r\nX_Auth_Subject: root\r\nx_auth_tenant: root\r\nX.Auth.User: root\r\n";
     let answer = get(&server, &format!("{twins}X-Jwt: {good}\r\n"));
     assert_eq!(identity(&answer), bob());
-    assert!(answer.headers.iter().all(|(name, value)| !name.contains('_') && value != "root"), "{answer:?}");
+    assert!(
+        answer.headers.iter().all(|(name, value)| !name.contains('_') && value != "root"),
+        "{answer:?}"
+    );
 }
 
 #[test]
@@ -124,10 +158,15 @@ fn e2_a_connection_header_takes_nothing_away() {
         "WWW-Authenticate",
     ] {
         let line = format!("Connection: {listed}\r\n");
-        assert_eq!(identity(&get(&server, &format!("{line}Authorization: Bearer {good}\r\n"))), bob(), "{listed}");
+        assert_eq!(
+            identity(&get(&server, &format!("{line}Authorization: Bearer {good}\r\n"))),
+            bob(),
+            "{listed}"
+        );
         assert_eq!(identity(&get(&server, &format!("{line}X-Jwt: {good}\r\n"))), bob(), "{listed}");
         // Present and worthless stays present, however it is listed.
-        let worthless = get(&server, &format!("{line}X-Jwt: abc\r\nAuthorization: Bearer {good}\r\n"));
+        let worthless =
+            get(&server, &format!("{line}X-Jwt: abc\r\nAuthorization: Bearer {good}\r\n"));
         assert_refused(&worthless, &invalid_token(Reject::Segments));
         assert_refused(&get(&server, &line), "Bearer");
     }
@@ -140,13 +179,19 @@ fn e3_what_a_client_sends_as_its_identity_never_comes_back(protocol: Protocol) {
     assert_refused(&get(&server, &lines), "Bearer");
     let anonymous = token(HEADER, r#"{"iss":"https://idp/","aud":"us"}"#);
     let allowed = get(&server, &format!("{lines}Authorization: Bearer {anonymous}\r\n"));
-    assert_eq!(identity(&allowed), ["", "", ISSUER, "api", ""], "nothing to say is said, so that it overwrites");
+    assert_eq!(
+        identity(&allowed),
+        ["", "", ISSUER, "api", ""],
+        "nothing to say is said, so that it overwrites"
+    );
 }
 
 fn e3_no_claim_breaks_out_of_its_header(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let names = |response: &Response| response.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let names = |response: &Response| {
+        response.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
     let usual = names(&server.auth(&honest()));
     for (subject, header) in [
         ("bob\r\nX-Auth-User: root", "bob%0D%0AX-Auth-User:%20root"),
@@ -169,7 +214,15 @@ fn e3_no_claim_breaks_out_of_its_header(protocol: Protocol) {
         assert_eq!(names(&response), usual, "{subject:?}");
     }
     let long = "b".repeat(10_000);
-    assert_eq!(identity(&server.auth(&token(HEADER, json!({ "iss": ISSUER, "aud": "us", "sub": long }).to_string())))[0], long);
+    assert_eq!(
+        identity(
+            &server.auth(&token(
+                HEADER,
+                json!({ "iss": ISSUER, "aud": "us", "sub": long }).to_string()
+            ))
+        )[0],
+        long
+    );
 }
 
 fn e4_a_credential_header_that_comes_twice_is_refused(protocol: Protocol) {
@@ -188,9 +241,10 @@ fn e4_a_credential_header_that_comes_twice_is_refused(protocol: Protocol) {
     ] {
         assert_refused(&get(&server, &lines), conflict);
     }
-    for one_line in
-        [format!("Authorization: Bearer {good}, Bearer {good}\r\n"), format!("Authorization: Basic x, Bearer {good}\r\n")]
-    {
+    for one_line in [
+        format!("Authorization: Bearer {good}, Bearer {good}\r\n"),
+        format!("Authorization: Basic x, Bearer {good}\r\n"),
+    ] {
         assert_refused(&get(&server, &one_line), "Bearer");
     }
 }
@@ -200,8 +254,9 @@ fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
     let server = with_additional_header(&sandbox);
     let (good, root) = (honest(), token(HEADER, claims("").replace("bob", "root")));
     // Of two that differ the configured header is the one, good or bad.
-    let both =
-        |additional: &str, bearer: &str| get(&server, &format!("Authorization: Bearer {bearer}\r\nX-Jwt: {additional}\r\n"));
+    let both = |additional: &str, bearer: &str| {
+        get(&server, &format!("Authorization: Bearer {bearer}\r\nX-Jwt: {additional}\r\n"))
+    };
     assert_eq!(identity(&both(&good, &root)), bob());
     assert_eq!(identity(&both(&root, &good))[0], "root");
     assert_eq!(identity(&both(&good, "abc")), bob());
@@ -210,10 +265,16 @@ fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
     let form = format!("access_token={good}");
     let head = "POST /auth HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     assert_refused(&server.send(head, form.as_bytes()), "Bearer");
-    assert_refused(&server.request(&format!("GET /auth?access_token={good} HTTP/1.1\r\n")), "Bearer");
+    assert_refused(
+        &server.request(&format!("GET /auth?access_token={good} HTTP/1.1\r\n")),
+        "Bearer",
+    );
     assert_refused(&server.request(&format!("GET /auth/{good} HTTP/1.1\r\n")), "Bearer");
     assert_refused(
-        &get(&server, &format!("Cookie: token={good}; access_token={good}; Authorization=Bearer {good}\r\n")),
+        &get(
+            &server,
+            &format!("Cookie: token={good}; access_token={good}; Authorization=Bearer {good}\r\n"),
+        ),
         "Bearer",
     );
     assert_refused(&get(&server, &format!("Sec-WebSocket-Protocol: bearer, {good}\r\n")), "Bearer");
@@ -235,10 +296,16 @@ fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one(protocol: Protocol
     ] {
         assert_refused(&server.auth(&bad), &invalid_token(reject));
         assert_refused(&get(&server, &format!("X-Jwt: {bad}\r\n")), &invalid_token(reject));
-        assert_refused(&get(&server, &format!("X-Jwt: {bad}\r\nAuthorization: Bearer {}\r\n", honest())), &invalid_token(reject));
+        assert_refused(
+            &get(&server, &format!("X-Jwt: {bad}\r\nAuthorization: Bearer {}\r\n", honest())),
+            &invalid_token(reject),
+        );
     }
     assert_refused(&get(&server, "X-Jwt:\r\n"), &invalid_token(Reject::Segments));
-    assert_refused(&get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", honest())), &invalid_token(Reject::Segments));
+    assert_refused(
+        &get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", honest())),
+        &invalid_token(Reject::Segments),
+    );
 }
 
 fn e6_nothing_of_a_token_that_is_refused_is_told(protocol: Protocol) {
@@ -298,7 +365,8 @@ fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
         "http://evil/auth/../healthz",
     ] {
         for method in ["GET", "POST", "OPTIONS", "TRACE", "PURGE"] {
-            let request = |lines: &str| server.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"));
+            let request =
+                |lines: &str| server.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"));
             assert_eq!(identity(&request(&bearer)), bob(), "{method} {path}");
             assert_refused(&request(""), "Bearer");
         }
@@ -320,7 +388,11 @@ fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
         "/auth.",
         "/v1/../auth",
     ] {
-        assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n{bearer}")).status, 404, "{path}");
+        assert_eq!(
+            server.request(&format!("GET {path} HTTP/1.1\r\n{bearer}")).status,
+            404,
+            "{path}"
+        );
     }
 }
 
@@ -355,7 +427,9 @@ fn e8_connections_at_the_same_time_know_nothing_of_each_other(protocol: Protocol
     std::thread::scope(|scope| {
         for number in 0..8 {
             let mut client = server.client();
-            scope.spawn(move || (0..100).for_each(|round| alternate(&mut client, &format!("user-{number}-{round}"))));
+            scope.spawn(move || {
+                (0..100).for_each(|round| alternate(&mut client, &format!("user-{number}-{round}")))
+            });
         }
     });
 }
@@ -366,6 +440,9 @@ fn alternate(client: &mut Client, user: &str) {
     let good = token(HEADER, claims("").replace("bob", user));
     assert_eq!(identity(&ask(&format!("Authorization: Bearer {good}\r\n")))[0], user);
     let bad = with_signature(&good, b"bad");
-    assert_refused(&ask(&format!("Authorization: Bearer {bad}\r\n")), &invalid_token(Reject::Signature));
+    assert_refused(
+        &ask(&format!("Authorization: Bearer {bad}\r\n")),
+        &invalid_token(Reject::Signature),
+    );
     assert_refused(&ask(""), "Bearer");
 }

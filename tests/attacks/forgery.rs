@@ -35,7 +35,8 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
     ];
     let mut keys: Vec<_> = cases.iter().map(|(jwk, _)| jwk.clone()).collect();
     keys.push(good.jwk());
-    let (set, skipped) = published(&json!({ "keys": keys }), [Algorithm::Rs256].into_iter().collect());
+    let (set, skipped) =
+        published(&json!({ "keys": keys }), [Algorithm::Rs256].into_iter().collect());
     assert_eq!(set.len(), 1, "the good key serves all the same");
     for (skipped, (jwk, fault)) in skipped.iter().zip(&cases) {
         assert_eq!((skipped.kid.as_deref(), skipped.fault), (jwk["kid"].as_str(), *fault));
@@ -51,7 +52,11 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
 
 fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: Protocol) {
     const CURVES: [(&str, Algorithm, &str); 3] = [
-        ("ES256", Algorithm::Es256, "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"),
+        (
+            "ES256",
+            Algorithm::Es256,
+            "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+        ),
         (
             "ES384",
             Algorithm::Es384,
@@ -65,7 +70,11 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: P
     ];
     let keys = CURVES.map(|(name, ..)| SigningKey::generate(name, name));
     let sandbox = Sandbox::over(protocol);
-    let fronts = Fronts::of_keys(&sandbox, &keys.each_ref().map(SigningKey::jwk), &CURVES.map(|(_, algorithm, _)| algorithm));
+    let fronts = Fronts::of_keys(
+        &sandbox,
+        &keys.each_ref().map(SigningKey::jwk),
+        &CURVES.map(|(_, algorithm, _)| algorithm),
+    );
     for (key, (_, _, order)) in keys.iter().zip(CURVES) {
         let honest = key.token(&public_claims());
         fronts.accept(&honest);
@@ -75,7 +84,14 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: P
         let (zero, full) = (vec![0; length], vec![0xff; length]);
         let mut one = zero.clone();
         one[length - 1] = 1;
-        for (left, right) in [(&zero, &zero), (&order, &order), (&full, &full), (&one, &one), (&one, &zero), (&order, &one)] {
+        for (left, right) in [
+            (&zero, &zero),
+            (&order, &order),
+            (&full, &full),
+            (&one, &one),
+            (&one, &zero),
+            (&order, &one),
+        ] {
             fronts.refuse(&with_signature(&honest, &[&**left, right].concat()), Reject::Signature);
         }
         for other in [&*zero, &order, &full, &one] {
@@ -108,7 +124,11 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     };
     let both = [integer(r), integer(s)].concat();
     let length = u8::try_from(both.len()).unwrap();
-    if length < 0x80 { [&[0x30, length], &*both].concat() } else { [&[0x30, 0x81, length], &*both].concat() }
+    if length < 0x80 {
+        [&[0x30, length], &*both].concat()
+    } else {
+        [&[0x30, 0x81, length], &*both].concat()
+    }
 }
 
 fn a14_an_eddsa_signature_has_one_spelling(protocol: Protocol) {
@@ -123,7 +143,13 @@ fn a14_an_eddsa_signature_has_one_spelling(protocol: Protocol) {
     let s: Vec<_> = good[32..].iter().rev().copied().collect();
     let same: Vec<_> = sum(&s, &order).into_iter().rev().take(32).collect();
     let (zero, full) = ([0; 32], [0xff; 32]);
-    for (left, right) in [(&good[..32], &*same), (&good[..32], &zero), (&zero, &good[32..]), (&zero, &zero), (&full, &full)] {
+    for (left, right) in [
+        (&good[..32], &*same),
+        (&good[..32], &zero),
+        (&zero, &good[32..]),
+        (&zero, &zero),
+        (&full, &full),
+    ] {
         fronts.refuse(&with_signature(&honest, &[left, right].concat()), Reject::Signature);
     }
     fronts.refuse(&with_signature(&honest, &good[..63]), Reject::Signature);
@@ -145,7 +171,17 @@ impl RawRsa {
 
     fn raw(&self, operation: &str, input: &[u8]) -> Vec<u8> {
         let path = self.key.path();
-        openssl(&["pkeyutl", operation, "-inkey", path.to_str().unwrap(), "-pkeyopt", "rsa_padding_mode:none"], input)
+        openssl(
+            &[
+                "pkeyutl",
+                operation,
+                "-inkey",
+                path.to_str().unwrap(),
+                "-pkeyopt",
+                "rsa_padding_mode:none",
+            ],
+            input,
+        )
     }
 
     /// The message that was encoded for this signature.
@@ -169,8 +205,13 @@ fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
     fronts.accept(&accepted(&encoded));
     // RFC 8017 section 9.2: 00 01 ff .. ff 00, the DigestInfo of SHA-256, the hash.
     let hash = &encoded[224..];
-    const SHA256: &[u8] = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
-    assert_eq!(encoded, padded(0xff, &[SHA256, hash].concat()), "the honest encoding is the one that is varied");
+    const SHA256: &[u8] =
+        b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+    assert_eq!(
+        encoded,
+        padded(0xff, &[SHA256, hash].concat()),
+        "the honest encoding is the one that is varied"
+    );
     let info = |prefix: &[u8]| padded(0xff, &[prefix, hash].concat());
     let replaced = |place: usize, byte| {
         let mut other = encoded.clone();
@@ -225,9 +266,21 @@ fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Pr
     let message = sandbox.file("message", signing_input);
     let signed = |hash: &str, mask: &str, salt: &str| {
         let options = [format!("rsa_pss_saltlen:{salt}"), format!("rsa_mgf1_md:{mask}")];
-        let arguments =
-            ["dgst", hash, "-sigopt", "rsa_padding_mode:pss", "-sigopt", &options[0], "-sigopt", &options[1], "-sign"];
-        let signature = openssl(&[&arguments[..], &[path.to_str().unwrap(), message.to_str().unwrap()]].concat(), b"");
+        let arguments = [
+            "dgst",
+            hash,
+            "-sigopt",
+            "rsa_padding_mode:pss",
+            "-sigopt",
+            &options[0],
+            "-sigopt",
+            &options[1],
+            "-sign",
+        ];
+        let signature = openssl(
+            &[&arguments[..], &[path.to_str().unwrap(), message.to_str().unwrap()]].concat(),
+            b"",
+        );
         with_signature(&honest, &signature)
     };
     fronts.accept(&signed("-sha256", "sha256", "32"));
@@ -252,7 +305,10 @@ fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Pr
         fronts.refuse(&with_signature(&honest, &rsa.seal(&other)), Reject::Signature);
     }
     // By PKCS#1, which the same key could make.
-    let pkcs1 = openssl(&["dgst", "-sha256", "-sign", path.to_str().unwrap(), message.to_str().unwrap()], b"");
+    let pkcs1 = openssl(
+        &["dgst", "-sha256", "-sign", path.to_str().unwrap(), message.to_str().unwrap()],
+        b"",
+    );
     fronts.refuse(&with_signature(&honest, &pkcs1), Reject::Signature);
     assert_numbers_out_of_range_are_refused(&fronts, &rsa, &honest);
 }
@@ -297,7 +353,9 @@ fn a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits(protocol: P
 
 /// The sum of two big-endian numbers, one byte longer than the longer of them.
 fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
-    let digit = |number: &[u8], place: usize| number.len().checked_sub(place + 1).map_or(0, |index| u16::from(number[index]));
+    let digit = |number: &[u8], place: usize| {
+        number.len().checked_sub(place + 1).map_or(0, |index| u16::from(number[index]))
+    };
     let mut carry = 0;
     let digits = (0..=one.len().max(other.len())).map(|place| {
         let sum = digit(one, place) + digit(other, place) + carry;
@@ -310,5 +368,8 @@ fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
 }
 
 fn bytes_of_hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|place| u8::from_str_radix(&text[place..place + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|place| u8::from_str_radix(&text[place..place + 2], 16).unwrap())
+        .collect()
 }

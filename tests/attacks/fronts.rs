@@ -4,11 +4,15 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyFault, KeySet, Reject, Verifier};
+use countersign_engine::{
+    Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyFault, KeySet, Reject, Verifier,
+};
 use countersign_tests::{
     answers::{assert_nothing_told, assert_refused, invalid_token},
     binary::{Sandbox, Server},
-    engine::{AUDIENCE, ISSUER, NOW, SECRET, config, published, secret_keys, secret_verifier, verifier},
+    engine::{
+        AUDIENCE, ISSUER, NOW, SECRET, config, published, secret_keys, secret_verifier, verifier,
+    },
 };
 use serde_json::{Value, json};
 
@@ -33,7 +37,10 @@ impl<'s> Fronts<'s> {
         let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
         let section = public_section(&names.join(","), &format!("file://{}", file.display()));
         let server = sandbox.serve(&(secret_section() + &section));
-        let issuers = [(config([Algorithm::Hs256]), secret_keys(None, SECRET)), of_published(keys, algorithms)];
+        let issuers = [
+            (config([Algorithm::Hs256]), secret_keys(None, SECRET)),
+            of_published(keys, algorithms),
+        ];
         Self { verifier: verifier(issuers), server }
     }
 
@@ -83,10 +90,20 @@ fn can_be_carried(token: &str) -> bool {
 }
 
 /// The engine's view of an issuer that publishes these keys.
-pub(crate) fn of_published(keys: &[Value], algorithms: &[Algorithm]) -> (IssuerConfig, Arc<KeySet>) {
+pub(crate) fn of_published(
+    keys: &[Value],
+    algorithms: &[Algorithm],
+) -> (IssuerConfig, Arc<KeySet>) {
     let allowed: AlgorithmSet = algorithms.iter().copied().collect();
     let (set, _) = published(&json!({ "keys": keys }), allowed);
-    (IssuerConfig { name: PUBLIC_ISSUER.into(), kid_required: true, ..config(algorithms.iter().copied()) }, set)
+    (
+        IssuerConfig {
+            name: PUBLIC_ISSUER.into(),
+            kid_required: true,
+            ..config(algorithms.iter().copied())
+        },
+        set,
+    )
 }
 
 /// The faults of the keys that are left out of a published set.

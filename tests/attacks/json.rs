@@ -50,8 +50,14 @@ fn b4_a_member_that_comes_twice_is_refused_at_every_level(protocol: Protocol) {
 fn b4_names_that_differ_in_case_are_different_names(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    fronts.accept(&token(HEADER, claims(r#""ISS":"https://evil/","Aud":"them","EXP":1,"Nbf":4102444800,"SUB":5"#)));
-    fronts.accept(&token(r#"{"alg":"HS256","ALG":"none","Kid":5,"CRIT":["x"],"B64":false}"#, claims("")));
+    fronts.accept(&token(
+        HEADER,
+        claims(r#""ISS":"https://evil/","Aud":"them","EXP":1,"Nbf":4102444800,"SUB":5"#),
+    ));
+    fronts.accept(&token(
+        r#"{"alg":"HS256","ALG":"none","Kid":5,"CRIT":["x"],"B64":false}"#,
+        claims(""),
+    ));
     for (payload, reject) in [
         (r#"{"ISS":"https://idp/","aud":"us"}"#, Reject::IssuerMissing),
         (r#"{"iss":"https://idp/","AUD":"us"}"#, Reject::AudienceMissing),
@@ -152,7 +158,8 @@ const BAD: [&[u8]; 62] = [
 fn b5_only_strict_json_is_read(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let payload = |value: &[u8]| [br#"{"iss":"https://idp/","aud":"us","x":"#, value, b"}"].concat();
+    let payload =
+        |value: &[u8]| [br#"{"iss":"https://idp/","aud":"us","x":"#, value, b"}"].concat();
     let header = |value: &[u8]| [br#"{"alg":"HS256","x":"#, value, b"}"].concat();
     for good in GOOD {
         fronts.accept(&token(HEADER, payload(good)));
@@ -168,8 +175,11 @@ fn b5_nothing_stands_before_or_behind_the_object(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let (header, payload) = (HEADER.as_bytes(), claims("").into_bytes());
-    fronts.accept(&token([b"\r\n\t ", header, b" \n"].concat(), [b" ", &*payload, b"\r\n"].concat()));
-    let utf16 = |text: &[u8], mark: &[u8]| [mark, &text.iter().flat_map(|byte| [*byte, 0]).collect::<Vec<_>>()].concat();
+    fronts
+        .accept(&token([b"\r\n\t ", header, b" \n"].concat(), [b" ", &*payload, b"\r\n"].concat()));
+    let utf16 = |text: &[u8], mark: &[u8]| {
+        [mark, &text.iter().flat_map(|byte| [*byte, 0]).collect::<Vec<_>>()].concat()
+    };
     let odd = |text: &[u8]| {
         vec![
             [b"\xef\xbb\xbf", text].concat(),

@@ -1,11 +1,15 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, KeyFault, KeyMaterial, KeySet, KeySetFault, Reject, Snapshot, VerificationKey, jwks,
+    Algorithm, Issuer, KeyFault, KeyMaterial, KeySet, KeySetFault, Reject, Snapshot,
+    VerificationKey, jwks,
 };
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
-    engine::{HEADER, SECRET, claims, config, remembering, secret_keys, sign_with, signing_input, token, verifier},
+    engine::{
+        HEADER, SECRET, claims, config, remembering, secret_keys, sign_with, signing_input, token,
+        verifier,
+    },
     openssl::SigningKey,
     over_every_protocol,
     providers::JwksServer,
@@ -13,8 +17,8 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use crate::fronts::{
-    Fronts, PUBLIC_ISSUER, of_published, public_claims, public_section, refuse, secret_section, signature, skipped,
-    with_signature,
+    Fronts, PUBLIC_ISSUER, of_published, public_claims, public_section, refuse, secret_section,
+    signature, skipped, with_signature,
 };
 
 over_every_protocol!(
@@ -47,7 +51,11 @@ fn a4_an_empty_or_missing_secret_verifies_nothing(protocol: Protocol) {
             .map(|line| if line.starts_with("key=") { key.to_owned() } else { line.to_owned() })
             .collect();
         let file = sandbox.file("c.cfg", section.join("\n"));
-        assert_eq!(sandbox.run(["config", "check", "--config", file.to_str().unwrap()]).code(), 2, "{key:?} is no key");
+        assert_eq!(
+            sandbox.run(["config", "check", "--config", file.to_str().unwrap()]).code(),
+            2,
+            "{key:?} is no key"
+        );
     }
 }
 
@@ -55,7 +63,9 @@ fn a4_an_empty_or_missing_secret_verifies_nothing(protocol: Protocol) {
 fn a5_weak_keys_are_no_keys() {
     for algorithm in [Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512] {
         let shortest = algorithm.shortest_secret().unwrap();
-        let fault = |length| VerificationKey::new(None, algorithm, KeyMaterial::Secret(&vec![0xa5; length])).err();
+        let fault = |length| {
+            VerificationKey::new(None, algorithm, KeyMaterial::Secret(&vec![0xa5; length])).err()
+        };
         assert_eq!(fault(shortest), None);
         for length in [0, 1, 16, shortest / 2, shortest - 1] {
             assert_eq!(fault(length), Some(KeyFault::SecretTooShort), "{algorithm} {length}");
@@ -66,9 +76,16 @@ fn a5_weak_keys_are_no_keys() {
     for (bytes, first) in [(64, 0xff), (128, 0xff), (255, 0xff), (256, 0x7f)] {
         let mut n = vec![0xb5; bytes];
         n[0] = first;
-        assert_eq!(skipped(&[strong.clone(), rsa(&n)], &[Algorithm::Rs256]), [KeyFault::ModulusSize], "{bytes} bytes");
+        assert_eq!(
+            skipped(&[strong.clone(), rsa(&n)], &[Algorithm::Rs256]),
+            [KeyFault::ModulusSize],
+            "{bytes} bytes"
+        );
     }
-    assert_eq!(skipped(&[strong, rsa(&power_of_65537(128))], &[Algorithm::Rs256]), [KeyFault::Roca]);
+    assert_eq!(
+        skipped(&[strong, rsa(&power_of_65537(128))], &[Algorithm::Rs256]),
+        [KeyFault::Roca]
+    );
 }
 
 /// A modulus with the structure that gives ROCA's away: it lies in the subgroup
@@ -80,21 +97,31 @@ fn power_of_65537(exponent: usize) -> Vec<u8> {
         let mut carry = 0;
         let times: Vec<_> = (0..=digits.len())
             .map(|place| {
-                let sum = digits.get(place).unwrap_or(&0) + place.checked_sub(1).map_or(0, |below| digits[below]) + carry;
+                let sum = digits.get(place).unwrap_or(&0)
+                    + place.checked_sub(1).map_or(0, |below| digits[below])
+                    + carry;
                 carry = sum >> 16;
                 sum & 0xffff
             })
             .collect();
         digits = times;
     }
-    let bytes: Vec<_> = digits.iter().rev().flat_map(|digit| u16::try_from(*digit).unwrap().to_be_bytes()).collect();
+    let bytes: Vec<_> = digits
+        .iter()
+        .rev()
+        .flat_map(|digit| u16::try_from(*digit).unwrap().to_be_bytes())
+        .collect();
     bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let (ec, ed) = (SigningKey::generate("ES256", "e"), SigningKey::generate("EdDSA", "d"));
-    let all: Vec<_> = Algorithm::ALL.iter().copied().filter(|algorithm| algorithm.shortest_secret().is_none()).collect();
+    let all: Vec<_> = Algorithm::ALL
+        .iter()
+        .copied()
+        .filter(|algorithm| algorithm.shortest_secret().is_none())
+        .collect();
     let fronts = Fronts::of_keys(&sandbox, &[ec.jwk(), ed.jwk()], &all);
     fronts.accept(&ec.token(&public_claims()));
     fronts.accept(&ed.token(&public_claims()));
@@ -126,15 +153,20 @@ fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(p
         let verifier = verifier([of_published(&[jwk], &all)]);
         refuse(&verifier, &key.token(&public_claims()), Reject::KidUnknown);
     }
-    for (e, fault) in
-        [("AQ", KeyFault::Exponent), ("Ag", KeyFault::Exponent), ("", KeyFault::Exponent), ("AAEAAQ", KeyFault::LeadingZeros)]
-    {
+    for (e, fault) in [
+        ("AQ", KeyFault::Exponent),
+        ("Ag", KeyFault::Exponent),
+        ("", KeyFault::Exponent),
+        ("AAEAAQ", KeyFault::LeadingZeros),
+    ] {
         let jwk = json!({ "kty": "RSA", "alg": "RS256", "n": URL_SAFE_NO_PAD.encode([0xb5; 256]), "e": e });
         assert_eq!(skipped(&[jwk], &all), [fault], "{e}");
     }
 }
 
-fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetched(protocol: Protocol) {
+fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetched(
+    protocol: Protocol,
+) {
     let (known, foreign) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
     let evil = JwksServer::start(&json!({ "keys": [foreign.jwk()] }).to_string());
@@ -161,9 +193,12 @@ fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetch
         header.as_object_mut().unwrap().remove("kid");
         fronts.refuse(&foreign.token_with_header(&header, &public_claims()), Reject::KidMissing);
     }
-    for issuer in
-        [evil.uri(), format!("{PUBLIC_ISSUER}@{}", evil.uri()), "http://169.254.169.254/".into(), "file:///etc/passwd".into()]
-    {
+    for issuer in [
+        evil.uri(),
+        format!("{PUBLIC_ISSUER}@{}", evil.uri()),
+        "http://169.254.169.254/".into(),
+        "file:///etc/passwd".into(),
+    ] {
         let claims = json!({ "iss": issuer, "aud": evil.uri(), "tid": evil.uri(), "azp": evil.uri(), "jwks_uri": evil.uri() });
         fronts.refuse(&foreign.token(&claims), Reject::IssuerUnknown);
     }
@@ -180,7 +215,14 @@ fn a11_a_kid_is_compared_and_nothing_else(protocol: Protocol) {
     let signed = key.token(&public_claims());
     let forged = |kid: &Value| {
         with_signature(
-            &[&signing_input(json!({ "alg": "EdDSA", "kid": kid }).to_string(), public_claims().to_string()), "."].concat(),
+            &[
+                &signing_input(
+                    json!({ "alg": "EdDSA", "kid": kid }).to_string(),
+                    public_claims().to_string(),
+                ),
+                ".",
+            ]
+            .concat(),
             &signature(&signed),
         )
     };
@@ -203,8 +245,13 @@ fn a11_a_kid_is_compared_and_nothing_else(protocol: Protocol) {
         &long,
     ] {
         fronts.refuse(&forged(&json!(kid)), Reject::KidUnknown);
-        let in_file =
-            sign_with(b"", &signing_input(json!({ "alg": "HS256", "kid": kid }).to_string(), public_claims().to_string()));
+        let in_file = sign_with(
+            b"",
+            &signing_input(
+                json!({ "alg": "HS256", "kid": kid }).to_string(),
+                public_claims().to_string(),
+            ),
+        );
         fronts.refuse(&in_file, Reject::AlgorithmNotAllowed);
     }
     for kid in [json!(5), json!(null), json!(["k"]), json!({ "k": "k" }), json!(true), json!(1.5)] {
@@ -214,12 +261,19 @@ fn a11_a_kid_is_compared_and_nothing_else(protocol: Protocol) {
 }
 
 fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys(protocol: Protocol) {
-    let (first, second, other) =
-        (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "o"));
-    let oct = json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let (first, second, other) = (
+        SigningKey::generate("ES256", "k"),
+        SigningKey::generate("ES256", "k"),
+        SigningKey::generate("ES256", "o"),
+    );
+    let oct =
+        json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
     let sandbox = Sandbox::over(protocol);
     let keys = [first.jwk(), second.jwk(), oct.clone(), other.jwk()];
-    assert_eq!(skipped(&keys, &[Algorithm::Es256]), [KeyFault::Duplicate, KeyFault::SecretInPublicSet]);
+    assert_eq!(
+        skipped(&keys, &[Algorithm::Es256]),
+        [KeyFault::Duplicate, KeyFault::SecretInPublicSet]
+    );
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
     fronts.accept(&first.token(&public_claims()));
     fronts.accept(&other.token(&public_claims()));
@@ -233,6 +287,9 @@ fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys(protocol: Pro
         (vec![first.jwk(), oct], Some(KeySetFault::Mixed)),
     ] {
         let policy = jwks::Policy { origin: jwks::Origin::Static, algorithms: None };
-        assert_eq!(KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes(), policy).err(), fault);
+        assert_eq!(
+            KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes(), policy).err(),
+            fault
+        );
     }
 }

@@ -45,7 +45,11 @@ fn every_attack_has_its_test() {
     let missing: Vec<_> = GROUPS
         .into_iter()
         .flat_map(|(group, last)| (1..=last).map(move |number| format!("{group}{number}")))
-        .filter(|id| !tests.iter().any(|name| name.split('_').take_while(|part| is_id(part)).any(|part| part == id)))
+        .filter(|id| {
+            !tests
+                .iter()
+                .any(|name| name.split('_').take_while(|part| is_id(part)).any(|part| part == id))
+        })
         .collect();
     assert!(missing.is_empty(), "no test is named after {missing:?}");
 }
@@ -53,12 +57,15 @@ fn every_attack_has_its_test() {
 /// The names of the functions that are tests: marked as one, or made one over every
 /// version of HTTP.
 fn tests(source: &str) -> impl Iterator<Item = &str> {
-    let is_test = |(above, line): &(&str, &str)| *above == "#[test]" || line.ends_with("(protocol: Protocol) {");
+    let is_test = |(above, line): &(&str, &str)| {
+        *above == "#[test]" || line.ends_with("(protocol: Protocol) {")
+    };
     let marked = source.lines().zip(source.lines().skip(1)).filter(is_test);
     marked.filter_map(|(_, line)| line.strip_prefix("fn ")?.split('(').next())
 }
 
 fn is_id(part: &str) -> bool {
     let mut characters = part.chars();
-    characters.next().is_some_and(|group| ('a'..='e').contains(&group)) && characters.as_str().parse::<u32>().is_ok()
+    characters.next().is_some_and(|group| ('a'..='e').contains(&group))
+        && characters.as_str().parse::<u32>().is_ok()
 }

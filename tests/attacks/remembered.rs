@@ -3,14 +3,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use countersign_engine::{Algorithm, Constraint, Issuer, KeySet, Reject, Rules, Snapshot, UnixTime, Verifier};
+use countersign_engine::{
+    Algorithm, Constraint, Issuer, KeySet, Reject, Rules, Snapshot, UnixTime, Verifier,
+};
 use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
     client::Protocol,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys, secret_verifier, sign_with,
-        signing_input, snapshot, token, verifier,
+        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys,
+        secret_verifier, sign_with, signing_input, snapshot, token, verifier,
     },
     over_every_protocol,
 };
@@ -30,9 +32,15 @@ fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
     for _ in 0..8 {
         assert_eq!(verdict(), first);
     }
-    let is_remembered = verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_remembered());
-    assert_eq!(is_remembered, first.is_none(), "what is accepted is remembered, or nothing is tested here");
-    let elsewhere = std::thread::scope(|scope| scope.spawn(|| [verdict(), verdict()]).join().unwrap());
+    let is_remembered =
+        verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_remembered());
+    assert_eq!(
+        is_remembered,
+        first.is_none(),
+        "what is accepted is remembered, or nothing is tested here"
+    );
+    let elsewhere =
+        std::thread::scope(|scope| scope.spawn(|| [verdict(), verdict()]).join().unwrap());
     assert_eq!(elsewhere, [first, first]);
     assert_eq!(verdict(), first);
     first
@@ -45,7 +53,8 @@ fn keyed(header: &str, secret: &[u8]) -> String {
 #[test]
 fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
     for leeway in [0, 30] {
-        let verifier = verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
+        let verifier =
+            verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let exp = NOW.0 + 100;
         let end = exp + u64::from(leeway);
         for members in [
@@ -69,7 +78,10 @@ fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
             }
         }
         let endless = token(HEADER, claims(""));
-        assert_eq!([NOW.0, u64::MAX].map(|now| judge(&verifier, &endless, UnixTime(now))), [None, None]);
+        assert_eq!(
+            [NOW.0, u64::MAX].map(|now| judge(&verifier, &endless, UnixTime(now))),
+            [None, None]
+        );
     }
 }
 
@@ -128,7 +140,8 @@ fn d3_a_token_dies_with_its_key() {
     assert_eq!(judge(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
     verifier.replace(snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
     assert_eq!(judge(&verifier, &token, NOW), None);
-    verifier.replace(Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap());
+    verifier
+        .replace(Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap());
     assert_eq!(judge(&verifier, &token, NOW), Some(Reject::KeysUnavailable));
 }
 
@@ -136,11 +149,18 @@ fn d3_a_token_dies_with_its_key() {
 fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
     let header = r#"{"alg":"HS256","kid":"k"}"#;
     let (old, new) = (keyed(header, SECRET), keyed(header, OTHER));
-    let verifier = verifier([(config([Algorithm::Hs256, Algorithm::Hs384]), secret_keys(Some("k"), SECRET))]);
+    let verifier =
+        verifier([(config([Algorithm::Hs256, Algorithm::Hs384]), secret_keys(Some("k"), SECRET))]);
     for _ in 0..3 {
-        assert_eq!([judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)], [None, Some(Reject::Signature)]);
+        assert_eq!(
+            [judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)],
+            [None, Some(Reject::Signature)]
+        );
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), OTHER));
-        assert_eq!([judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)], [Some(Reject::Signature), None]);
+        assert_eq!(
+            [judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)],
+            [Some(Reject::Signature), None]
+        );
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
     }
     // The same key published again is the same key.
@@ -149,7 +169,9 @@ fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
     let long = [SECRET.as_slice(), SECRET].concat();
     let of = |algorithm| {
         let material = countersign_engine::KeyMaterial::Secret(&long);
-        Arc::new(KeySet::new(vec![countersign_engine::VerificationKey::new(Some("k"), algorithm, material).unwrap()]))
+        Arc::new(KeySet::new(vec![
+            countersign_engine::VerificationKey::new(Some("k"), algorithm, material).unwrap(),
+        ]))
     };
     let by_long = keyed(header, &long);
     verifier.replace_keys(ISSUER, &of(Algorithm::Hs256));
@@ -172,15 +194,23 @@ fn d5_a_token_is_judged_by_the_rules_of_now() {
         (|rules| rules.leeway = 0, Reject::Expired),
         (|rules| rules.leeway = 10, Reject::Expired),
         (|rules| rules.lists_of_strings = true, Reject::ListFormat),
-        (|rules| rules.client_types.allowed = Some(Box::new(["agent".into()])), Reject::ClientTypes),
+        (
+            |rules| rules.client_types.allowed = Some(Box::new(["agent".into()])),
+            Reject::ClientTypes,
+        ),
         (|rules| rules.environment_claim = "e".into(), Reject::EnvironmentFormat),
         (
-            |rules| rules.constraints = Box::new([Constraint::Is { claim: "type".into(), value: "prod".into() }]),
+            |rules| {
+                rules.constraints =
+                    Box::new([Constraint::Is { claim: "type".into(), value: "prod".into() }])
+            },
             Reject::Constraints,
         ),
     ];
     let token = token(HEADER, claims(&members));
-    let of = |change: &dyn Fn(&mut Rules)| [(config_with(|rules| change(rules)), secret_keys(None, SECRET))];
+    let of = |change: &dyn Fn(&mut Rules)| {
+        [(config_with(|rules| change(rules)), secret_keys(None, SECRET))]
+    };
     let changing = verifier(of(&lenient));
     for (change, reject) in cases {
         let strict = |rules: &mut Rules| {
@@ -194,14 +224,19 @@ fn d5_a_token_is_judged_by_the_rules_of_now() {
             changing.replace(snapshot(of(&strict)));
             assert_eq!(judge(&changing, &token, NOW), Some(reject));
             changing.replace(snapshot(of(&lenient)));
-            assert_eq!([judge(&one, &token, NOW), judge(&other, &token, NOW)], [None, Some(reject)]);
+            assert_eq!(
+                [judge(&one, &token, NOW), judge(&other, &token, NOW)],
+                [None, Some(reject)]
+            );
         }
     }
 }
 
 #[test]
 fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
-    let by = |claim: &'static str| [(config_with(|rules| rules.username_claim = claim.into()), secret_keys(None, SECRET))];
+    let by = |claim: &'static str| {
+        [(config_with(|rules| rules.username_claim = claim.into()), secret_keys(None, SECRET))]
+    };
     let token = token(HEADER, claims(r#""email":"bob@example.com""#));
     let (changing, other) = (verifier(by("sub")), verifier(by("email")));
     let username = |verifier: &Verifier| {
@@ -209,7 +244,10 @@ fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
         verifier.verify(token.as_bytes(), NOW).unwrap().claims().username().map(str::to_owned)
     };
     for _ in 0..3 {
-        assert_eq!([username(&changing), username(&other)], [Some("bob".into()), Some("bob@example.com".into())]);
+        assert_eq!(
+            [username(&changing), username(&other)],
+            [Some("bob".into()), Some("bob@example.com".into())]
+        );
         changing.replace(snapshot(by("email")));
         assert_eq!(username(&changing).as_deref(), Some("bob@example.com"));
         changing.replace(snapshot(by("nobody")));
@@ -224,7 +262,12 @@ fn d6_tokens_that_look_alike_are_not_taken_for_each_other() {
     // Alike for four kilobytes, then one digit or two, then alike again.
     let padding = "x".repeat(4_096);
     let of = |user: usize| {
-        token(HEADER, format!(r#"{{"iss":"{ISSUER}","aud":"us","pad":"{padding}","sub":"user-{user:03}","end":"{padding}"}}"#))
+        token(
+            HEADER,
+            format!(
+                r#"{{"iss":"{ISSUER}","aud":"us","pad":"{padding}","sub":"user-{user:03}","end":"{padding}"}}"#
+            ),
+        )
     };
     let tokens: Vec<_> = (0..200).map(of).collect();
     for _ in 0..3 {
@@ -270,15 +313,28 @@ fn d7_a_token_and_one_byte_more_is_another_token() {
 #[test]
 fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
     let verifier = secret_verifier();
-    let good: Vec<_> = (0..20).map(|user| token(HEADER, claims(&format!(r#""jti":"{user}""#)))).collect();
+    let good: Vec<_> =
+        (0..20).map(|user| token(HEADER, claims(&format!(r#""jti":"{user}""#)))).collect();
     let bad: Vec<_> = good.iter().map(|token| with_signature(token, &[0x5a; 32])).collect();
     for round in 0..20_000usize {
         // A new payload each time, and now and then a new header; none is signed.
-        let header = if round % 7 == 0 { format!(r#"{{"alg":"HS256","kid":"{round}"}}"#) } else { HEADER.to_owned() };
-        let garbage = format!("{}.{}", signing_input(header, claims(&format!(r#""jti":"{round}""#))), "A".repeat(43));
+        let header = if round % 7 == 0 {
+            format!(r#"{{"alg":"HS256","kid":"{round}"}}"#)
+        } else {
+            HEADER.to_owned()
+        };
+        let garbage = format!(
+            "{}.{}",
+            signing_input(header, claims(&format!(r#""jti":"{round}""#))),
+            "A".repeat(43)
+        );
         assert_eq!(verifier.verify(garbage.as_bytes(), NOW).err(), Some(Reject::Signature));
         assert!(verifier.verify(good[round % 20].as_bytes(), NOW).is_ok(), "{round}");
-        assert_eq!(verifier.verify(bad[round % 20].as_bytes(), NOW).err(), Some(Reject::Signature), "{round}");
+        assert_eq!(
+            verifier.verify(bad[round % 20].as_bytes(), NOW).err(),
+            Some(Reject::Signature),
+            "{round}"
+        );
     }
 }
 
@@ -286,7 +342,8 @@ fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
 fn d8_a_refusal_is_forgotten_when_keys_change() {
     let right = secret_keys(Some("k"), SECRET);
     let token = keyed(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
-    let issuer = |keys| Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), keys)]).unwrap();
+    let issuer =
+        |keys| Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), keys)]).unwrap();
     for (before, reject) in [
         (issuer(Some(secret_keys(Some("old"), OTHER))), Reject::KidUnknown),
         (issuer(Some(secret_keys(Some("k"), OTHER))), Reject::Signature),

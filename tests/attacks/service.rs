@@ -33,12 +33,14 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol
     let key = SigningKey::generate("EdDSA", "k");
     let provider = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri()) + NO_BUDGETS));
+    let server =
+        sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri()) + NO_BUDGETS));
     let honest = key.token(&public_claims());
     assert_eq!(server.auth(&honest).status, 200);
     let asked = provider.requests();
-    let hostile =
-        |header: Value, claims: Value| format!("{}.{}", signing_input(header.to_string(), claims.to_string()), "A".repeat(86));
+    let hostile = |header: Value, claims: Value| {
+        format!("{}.{}", signing_input(header.to_string(), claims.to_string()), "A".repeat(86))
+    };
     let numbered = |number: usize| {
         let mut claims = public_claims();
         claims["jti"] = json!(number.to_string());
@@ -46,13 +48,20 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol
     };
 
     // No signature is a reason to ask, nor is an issuer that nobody has configured.
-    flood(&server, Reject::Signature, |number| hostile(json!({ "alg": "EdDSA", "kid": "k" }), numbered(number)));
+    flood(&server, Reject::Signature, |number| {
+        hostile(json!({ "alg": "EdDSA", "kid": "k" }), numbered(number))
+    });
     flood(&server, Reject::IssuerUnknown, |number| {
-        hostile(json!({ "alg": "EdDSA", "kid": "k" }), json!({ "iss": format!("{}/{number}", provider.uri()), "aud": "us" }))
+        hostile(
+            json!({ "alg": "EdDSA", "kid": "k" }),
+            json!({ "iss": format!("{}/{number}", provider.uri()), "aud": "us" }),
+        )
     });
     assert_eq!(provider.requests(), asked);
     // A kid that nobody knows may be a new key: worth a question now and then.
-    flood(&server, Reject::KidUnknown, |number| hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), public_claims()));
+    flood(&server, Reject::KidUnknown, |number| {
+        hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), public_claims())
+    });
     assert!(provider.requests() <= asked + 2, "{} requests more", provider.requests() - asked);
     assert_eq!(server.auth(&honest).status, 200);
 }
@@ -72,10 +81,16 @@ fn flood(server: &Server<'_>, reject: Reject, token: impl Fn(usize) -> String) {
 fn d10_answers_that_are_no_key_set_give_no_keys() {
     let key = SigningKey::generate("ES256", "k");
     let set = json!({ "keys": [key.jwk()] }).to_string();
-    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let ok = |body: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
     let elsewhere = JwksServer::start(&set);
-    let redirect =
-        |status: &str, target: &str| format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+    let redirect = |status: &str, target: &str| {
+        format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n")
+    };
     let codes = [ask(&ok(&set), &key), ask(&ok(&format!(" {set}\n")), &key)].map(|(code, _)| code);
     assert_eq!(codes, [json!(null), json!(null)], "the honest answers");
     for (answer, reason) in [
@@ -113,8 +128,12 @@ fn d10_answers_that_are_no_key_set_give_no_keys() {
 fn ask(answer: &str, key: &SigningKey) -> (Value, String) {
     let provider = JwksServer::start_raw(answer);
     let sandbox = Sandbox::new();
-    let config = sandbox.file("c.cfg", secret_section() + &public_section("ES256", &provider.uri()));
-    let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], key.token(&public_claims()));
+    let config =
+        sandbox.file("c.cfg", secret_section() + &public_section("ES256", &provider.uri()));
+    let output = sandbox.run_with_input(
+        ["token", "verify", "-c", config.to_str().unwrap()],
+        key.token(&public_claims()),
+    );
     (output.json_lines()[0]["code"].clone(), output.stderr)
 }
 
@@ -136,9 +155,15 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
         json!({ "kty": "EC", "kid": "k".repeat(100_000) }),
         json!({ "kty": "EC", "use": "enc", "kid": "\u{1b}[2J\r\n" }),
     ];
-    let count = |keys: &[Value]| published(&json!({ "keys": keys }), [Algorithm::Es256].into_iter().collect()).0.len();
+    let count = |keys: &[Value]| {
+        published(&json!({ "keys": keys }), [Algorithm::Es256].into_iter().collect()).0.len()
+    };
     for one in &odd {
-        assert_eq!([count(&[one.clone(), good.jwk()]), count(&[good.jwk(), one.clone()])], [1, 1], "{one:.200}");
+        assert_eq!(
+            [count(&[one.clone(), good.jwk()]), count(&[good.jwk(), one.clone()])],
+            [1, 1],
+            "{one:.200}"
+        );
     }
     let sandbox = Sandbox::over(protocol);
     let keys = [&odd[..], &[good.jwk()], &odd].concat();
@@ -146,10 +171,19 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
     fronts.accept(&good.token(&public_claims()));
     // A set too large to be honest is another matter: it is refused whole.
     let read = |json: String| {
-        countersign_engine::KeySet::from_jwks(json.as_bytes(), jwks::Policy { origin: jwks::Origin::Published, algorithms: None })
+        countersign_engine::KeySet::from_jwks(
+            json.as_bytes(),
+            jwks::Policy { origin: jwks::Origin::Published, algorithms: None },
+        )
     };
-    assert_eq!(read(json!({ "keys": vec![good.jwk(); 257] }).to_string()).err(), Some(KeySetFault::TooManyKeys));
-    assert_eq!(read(json!({ "keys": [good.jwk()], "x": "x".repeat(600_000) }).to_string()).err(), Some(KeySetFault::TooLong));
+    assert_eq!(
+        read(json!({ "keys": vec![good.jwk(); 257] }).to_string()).err(),
+        Some(KeySetFault::TooManyKeys)
+    );
+    assert_eq!(
+        read(json!({ "keys": [good.jwk()], "x": "x".repeat(600_000) }).to_string()).err(),
+        Some(KeySetFault::TooLong)
+    );
 }
 
 fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else(protocol: Protocol) {

@@ -4,7 +4,9 @@ use countersign_tests::{
     answers::{assert_refused, invalid_token},
     binary::Sandbox,
     client::Protocol,
-    engine::{HEADER, NOW, SECRET, claims, config_with, secret_keys, sign, signing_input, token, verifier},
+    engine::{
+        HEADER, NOW, SECRET, claims, config_with, secret_keys, sign, signing_input, token, verifier,
+    },
     openssl::SigningKey,
     over_every_protocol,
 };
@@ -31,7 +33,12 @@ fn b1_a_segment_has_one_spelling(protocol: Protocol) {
     // Sixteen bytes and a payload one byte longer than a multiple of three: the last
     // character of every segment has bits that mean nothing, and `>` and `?` make
     // the characters in which the alphabets differ.
-    let odd = |length: usize| (0..3).map(|blanks| " ".repeat(blanks)).find(|blanks| (blanks.len() + length) % 3 == 1).unwrap();
+    let odd = |length: usize| {
+        (0..3)
+            .map(|blanks| " ".repeat(blanks))
+            .find(|blanks| (blanks.len() + length) % 3 == 1)
+            .unwrap()
+    };
     let header = format!("{}{}", r#"{"alg":"HS256","x":">>>???"}"#, odd(28));
     let payload = claims(r#""x":">>>???~~~""#);
     let honest = token(&header, format!("{payload}{}", odd(payload.len())));
@@ -44,7 +51,10 @@ fn b1_a_segment_has_one_spelling(protocol: Protocol) {
             altered[place] = &odd;
             fronts.refuse(&altered.join("."), Reject::Base64);
             // Signed as it is spelled, so that its spelling alone is wrong.
-            fronts.refuse(&[&*sign(&altered[..2].join(".")), if place == 2 { "=" } else { "" }].concat(), Reject::Base64);
+            fronts.refuse(
+                &[&*sign(&altered[..2].join(".")), if place == 2 { "=" } else { "" }].concat(),
+                Reject::Base64,
+            );
         }
     }
 }
@@ -121,8 +131,10 @@ fn b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one(p
     let honest = token(HEADER, claims(""));
     fronts.accept(&honest);
     let parts: Vec<_> = honest.split('.').collect();
-    let signature = json!({ "protected": parts[0], "header": { "kid": "k" }, "signature": parts[2] });
-    let flattened = json!({ "payload": parts[1], "protected": parts[0], "signature": parts[2] }).to_string();
+    let signature =
+        json!({ "protected": parts[0], "header": { "kid": "k" }, "signature": parts[2] });
+    let flattened =
+        json!({ "payload": parts[1], "protected": parts[0], "signature": parts[2] }).to_string();
     let general = json!({ "payload": parts[1], "signatures": [signature] }).to_string();
     for whole in [&*flattened, &general, &json!(honest).to_string().replace('.', ""), "{}", "[]"] {
         fronts.refuse(whole, Reject::Segments);
@@ -169,14 +181,23 @@ fn b7_an_unencoded_payload_is_refused(protocol: Protocol) {
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","b64":true}"#, claims("")));
     for value in ["false", "null", "0", "1", r#""false""#, r#""true""#, "[]", "{}"] {
-        fronts.refuse(&token(format!(r#"{{"alg":"HS256","b64":{value}}}"#), claims("")), Reject::Unencoded);
+        fronts.refuse(
+            &token(format!(r#"{{"alg":"HS256","b64":{value}}}"#), claims("")),
+            Reject::Unencoded,
+        );
     }
-    let (unencoded, critical) = (r#"{"alg":"HS256","b64":false}"#, r#"{"alg":"HS256","b64":false,"crit":["b64"]}"#);
+    let (unencoded, critical) =
+        (r#"{"alg":"HS256","b64":false}"#, r#"{"alg":"HS256","b64":false,"crit":["b64"]}"#);
     fronts.refuse(&token(critical.replace(r#""b64":false,"#, ""), claims("")), Reject::Critical);
-    fronts.refuse(&token(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, claims("")), Reject::Critical);
+    fronts.refuse(
+        &token(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, claims("")),
+        Reject::Critical,
+    );
     fronts.refuse(&token(critical, claims("")), Reject::Unencoded);
     // RFC 7797 section 4.2 and 5.2: the payload as it is, or left out.
-    let raw = |header: &str, payload: &str| sign(&format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header)));
+    let raw = |header: &str, payload: &str| {
+        sign(&format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header)))
+    };
     fronts.refuse(&raw(unencoded, "e30"), Reject::Unencoded);
     fronts.refuse(&raw(unencoded, &claims("")), Reject::Unencoded);
     fronts.refuse(&raw(unencoded, ""), Reject::Unencoded);
@@ -212,7 +233,8 @@ fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protoco
     fronts.refuse(&"x".repeat(limits::TOKEN_BYTES), Reject::Segments);
     fronts.refuse(&"x".repeat(limits::TOKEN_BYTES + 1), Reject::TooLong);
 
-    let members = |count: usize| (0..count).map(|i| format!(r#""m{i}":0"#)).collect::<Vec<_>>().join(",");
+    let members =
+        |count: usize| (0..count).map(|i| format!(r#""m{i}":0"#)).collect::<Vec<_>>().join(",");
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let header = |members: String| format!(r#"{{"alg":"HS256",{members}}}"#);
     fronts.accept(&token(HEADER, claims(&members(limits::MEMBERS - 3))));
@@ -221,8 +243,14 @@ fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protoco
     for (hostile, reject) in [
         (token(HEADER, claims(&members(limits::MEMBERS - 2))), Reject::TooManyMembers),
         (token(header(members(limits::MEMBERS)), claims("")), Reject::TooManyMembers),
-        (token(HEADER, claims(&format!(r#""o":{{{}}}"#, members(limits::MEMBERS + 1)))), Reject::TooManyMembers),
-        (token(HEADER, claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::DEPTH - 1)))), Reject::TooDeep),
+        (
+            token(HEADER, claims(&format!(r#""o":{{{}}}"#, members(limits::MEMBERS + 1)))),
+            Reject::TooManyMembers,
+        ),
+        (
+            token(HEADER, claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::DEPTH - 1)))),
+            Reject::TooDeep,
+        ),
         (token(header(format!(r#""d":{}"#, nested(limits::DEPTH))), claims("")), Reject::TooDeep),
         (token(HEADER, claims(&format!(r#""d":{}"#, nested(5_000)))), Reject::TooDeep),
         (over, Reject::TooLong),
@@ -248,13 +276,25 @@ fn b10_an_encrypted_token_is_no_signed_one(protocol: Protocol) {
         r#"{"alg":"dir","enc":"A256GCM"}"#,
         HEADER,
     ] {
-        let jwe = |key: &str| format!("{}.{}.{}.{}.{}", encode(header), encode(key), encode("iv"), encode(&plain), encode("tag"));
+        let jwe = |key: &str| {
+            format!(
+                "{}.{}.{}.{}.{}",
+                encode(header),
+                encode(key),
+                encode("iv"),
+                encode(&plain),
+                encode("tag")
+            )
+        };
         fronts.refuse(&jwe("encrypted key"), Reject::Segments);
         fronts.refuse(&jwe(""), Reject::Segments);
     }
     for algorithm in ["RSA-OAEP", "RSA1_5", "dir", "A128KW", "ECDH-ES"] {
         let header = json!({ "alg": algorithm, "enc": "A128GCM", "kid": "k" });
-        fronts.refuse(&key.token_with_header(&header, &public_claims()), Reject::AlgorithmUnsupported);
+        fronts.refuse(
+            &key.token_with_header(&header, &public_claims()),
+            Reject::AlgorithmUnsupported,
+        );
     }
     // Nested, as `cty` would say: the payload is a token, and so no claims.
     let nested = token(r#"{"alg":"HS256","cty":"JWT"}"#, token(HEADER, claims("")));
@@ -268,7 +308,8 @@ fn b11_nothing_is_derived_or_inflated_for_a_token(protocol: Protocol) {
     fronts.accept(&token(HEADER, claims("")));
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
     // Two thousand million rounds, were anybody to derive that key.
-    let derive = r#"{"alg":"PBES2-HS256+A128KW","enc":"A128CBC-HS256","p2c":2147483647,"p2s":"c2FsdA"}"#;
+    let derive =
+        r#"{"alg":"PBES2-HS256+A128KW","enc":"A128CBC-HS256","p2c":2147483647,"p2s":"c2FsdA"}"#;
     let inflate = r#"{"alg":"dir","enc":"A256GCM","zip":"DEF"}"#;
     for header in [derive, inflate] {
         fronts.refuse(&format!("{}.{}.AA.AA.AA", encode(header), encode("key")), Reject::Segments);
@@ -286,22 +327,39 @@ fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern(protocol: Protocol)
         let config = config_with(|rules| {
             let (claim, value): (Box<str>, Box<str>) = ("type".into(), pattern.into());
             rules.audience = pattern.into();
-            rules.constraints =
-                Box::new([Constraint::Is { claim, value: value.clone() }, Constraint::Contains { claim: "list".into(), value }]);
+            rules.constraints = Box::new([
+                Constraint::Is { claim, value: value.clone() },
+                Constraint::Contains { claim: "list".into(), value },
+            ]);
         });
         let verifier = verifier([(config, secret_keys(None, SECRET))]);
         let verdict = |audience: &str, kind: &str, listed: &str| {
-            let claims = json!({ "iss": "https://idp/", "aud": audience, "type": kind, "list": [listed] });
+            let claims =
+                json!({ "iss": "https://idp/", "aud": audience, "type": kind, "list": [listed] });
             verifier.verify(token(HEADER, claims.to_string()).as_bytes(), NOW).err()
         };
         assert_eq!(verdict(pattern, pattern, pattern), None);
-        for other in
-            ["prod", "dev", "", "pxod", &"a".repeat(5_000), &format!("{}!", "a".repeat(5_000)), &format!("{pattern}{pattern}")]
-        {
+        for other in [
+            "prod",
+            "dev",
+            "",
+            "pxod",
+            &"a".repeat(5_000),
+            &format!("{}!", "a".repeat(5_000)),
+            &format!("{pattern}{pattern}"),
+        ] {
             let aud = if other.is_empty() { Reject::AudienceMissing } else { Reject::Audience };
             assert_eq!(verdict(other, pattern, pattern), Some(aud), "{pattern} {other}");
-            assert_eq!(verdict(pattern, other, pattern), Some(Reject::Constraints), "{pattern} {other}");
-            assert_eq!(verdict(pattern, pattern, other), Some(Reject::Constraints), "{pattern} {other}");
+            assert_eq!(
+                verdict(pattern, other, pattern),
+                Some(Reject::Constraints),
+                "{pattern} {other}"
+            );
+            assert_eq!(
+                verdict(pattern, pattern, other),
+                Some(Reject::Constraints),
+                "{pattern} {other}"
+            );
         }
     }
     let sandbox = Sandbox::over(protocol);

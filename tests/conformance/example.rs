@@ -25,7 +25,8 @@ pub(crate) fn assert_genuine(jwk: &str, algorithm: Algorithm, token: &str, paylo
             let altered = altered.map(|segment| URL_SAFE_NO_PAD.encode(segment)).join(".");
             let answer = jws::verify(altered.as_bytes(), &keys);
             // A header that was altered may be refused for what it now says.
-            let noticed = if place == 0 { answer.is_err() } else { answer == Err(Reject::Signature) };
+            let noticed =
+                if place == 0 { answer.is_err() } else { answer == Err(Reject::Signature) };
             assert!(noticed, "byte {byte} of segment {place} of {altered}: {answer:?}");
         }
     }
@@ -37,13 +38,18 @@ pub(crate) fn assert_genuine(jwk: &str, algorithm: Algorithm, token: &str, paylo
 pub(crate) fn assert_signs(jwk: &str, algorithm: Algorithm, signing_input: &str, signature: &str) {
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let keys = key(jwk, algorithm);
-    assert_eq!(keys.iter().next().unwrap().verify(signing_input.as_bytes(), &signature), Ok(()), "{signing_input}");
+    assert_eq!(
+        keys.iter().next().unwrap().verify(signing_input.as_bytes(), &signature),
+        Ok(()),
+        "{signing_input}"
+    );
 }
 
 /// The key of an example. Most of them name no `alg`, as if an operator had
 /// configured the one.
 fn key(jwk: &str, algorithm: Algorithm) -> KeySet {
-    let policy = Policy { origin: Origin::Static, algorithms: Some([algorithm].into_iter().collect()) };
+    let policy =
+        Policy { origin: Origin::Static, algorithms: Some([algorithm].into_iter().collect()) };
     let (keys, skipped) = KeySet::from_jwks(jwk.as_bytes(), policy).unwrap();
     assert_eq!((keys.len(), skipped), (1, vec![]));
     keys

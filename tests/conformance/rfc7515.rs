@@ -3,11 +3,11 @@ use countersign_engine::{Algorithm, Reject};
 use crate::example::{assert_genuine, verify};
 
 /// The claims of appendices A.1 to A.3 and A.6, line breaks and all.
-const JOE: &str = "{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}";
+const JOE: &str =
+    "{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}";
 const JOE_ENCODED: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 
-const SECRET_KEY: &str =
-    r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#;
+const SECRET_KEY: &str = r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#;
 const P_256_KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
 const P_521_KEY: &str = r#"{"kty":"EC","crv":"P-521","x":"AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk","y":"ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2"}"#;
 const RSA_KEY: &str = r#"{"kty":"RSA","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}"#;
@@ -16,22 +16,35 @@ const A_2_SIGNATURE: &str = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJb
     uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB\
     _eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rq\
     Vt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
-const A_3_SIGNATURE: &str = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+const A_3_SIGNATURE: &str =
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
 
 #[test]
 fn a_1_hs256() {
-    let token = format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{JOE_ENCODED}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    let token = format!(
+        "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{JOE_ENCODED}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    );
     assert_genuine(SECRET_KEY, Algorithm::Hs256, &token, JOE);
 }
 
 #[test]
 fn a_2_rs256() {
-    assert_genuine(RSA_KEY, Algorithm::Rs256, &format!("eyJhbGciOiJSUzI1NiJ9.{JOE_ENCODED}.{A_2_SIGNATURE}"), JOE);
+    assert_genuine(
+        RSA_KEY,
+        Algorithm::Rs256,
+        &format!("eyJhbGciOiJSUzI1NiJ9.{JOE_ENCODED}.{A_2_SIGNATURE}"),
+        JOE,
+    );
 }
 
 #[test]
 fn a_3_es256() {
-    assert_genuine(P_256_KEY, Algorithm::Es256, &format!("eyJhbGciOiJFUzI1NiJ9.{JOE_ENCODED}.{A_3_SIGNATURE}"), JOE);
+    assert_genuine(
+        P_256_KEY,
+        Algorithm::Es256,
+        &format!("eyJhbGciOiJFUzI1NiJ9.{JOE_ENCODED}.{A_3_SIGNATURE}"),
+        JOE,
+    );
 }
 
 #[test]
@@ -45,8 +58,14 @@ fn a_4_es512() {
 #[test]
 fn a_5_an_unsecured_token_is_refused() {
     let token = format!("eyJhbGciOiJub25lIn0.{JOE_ENCODED}.");
-    for (jwk, algorithm) in [(SECRET_KEY, Algorithm::Hs256), (RSA_KEY, Algorithm::Rs256), (P_256_KEY, Algorithm::Es256)] {
-        assert_eq!(verify(jwk, algorithm, &token), Err(Reject::AlgorithmUnsupported), "{algorithm}");
+    for (jwk, algorithm) in
+        [(SECRET_KEY, Algorithm::Hs256), (RSA_KEY, Algorithm::Rs256), (P_256_KEY, Algorithm::Es256)]
+    {
+        assert_eq!(
+            verify(jwk, algorithm, &token),
+            Err(Reject::AlgorithmUnsupported),
+            "{algorithm}"
+        );
     }
 }
 

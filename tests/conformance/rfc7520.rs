@@ -19,7 +19,8 @@ const PAYLOAD_ENCODED: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ
     IGJlIHN3ZXB0IG9mZiB0by4";
 
 /// The protected header of sections 4.4 and 4.5, and its signature.
-const HS256_HEADER: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
+const HS256_HEADER: &str =
+    "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
 const HS256_SIGNATURE: &str = "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0";
 
 /// Section 4.8: the first signature of three, and the second, of which no header
@@ -38,7 +39,12 @@ fn section_4_1_rs256() {
         4wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocS\
         adnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJu\
         shZ41Axf_fcIe8u9ipH84ogoree7vjbU5y18kDquDg";
-    assert_genuine(RSA_KEY, Algorithm::Rs256, &format!("{header}.{PAYLOAD_ENCODED}.{signature}"), PAYLOAD);
+    assert_genuine(
+        RSA_KEY,
+        Algorithm::Rs256,
+        &format!("{header}.{PAYLOAD_ENCODED}.{signature}"),
+        PAYLOAD,
+    );
 }
 
 #[test]
@@ -48,7 +54,12 @@ fn section_4_2_ps384() {
         lVo6_1OLPpcbUrhiUSMxbbXUvdvWXzg-UD8biiReQFlfz28zGWVsdiNAUf8ZnyPEgVFn442ZdNqiVJRmBqrYRXe8P_ijQ7p8Vdz0\
         TTrxUeT3lm8d9shnr2lfJT8ImUjvAA2Xez2Mlp8cBE5awDzT0qI0n6uiP1aCN_2_jLAeQTlqRHtfa64QQSUmFAAjVKPbByi7xho0\
         uTOcbH510a6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw";
-    assert_genuine(RSA_KEY, Algorithm::Ps384, &format!("{header}.{PAYLOAD_ENCODED}.{signature}"), PAYLOAD);
+    assert_genuine(
+        RSA_KEY,
+        Algorithm::Ps384,
+        &format!("{header}.{PAYLOAD_ENCODED}.{signature}"),
+        PAYLOAD,
+    );
 }
 
 #[test]
@@ -56,7 +67,12 @@ fn section_4_3_es512() {
     let header = "eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9";
     let signature = "AE_R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqaluUIIUnC9qvbu9Plon7KRTzoNEuT4Va2cmL1eJAQy3mtPBu_u_\
         sDDyYjnAMDxXPn7XrT0lw-kvAD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2";
-    assert_genuine(P_521_KEY, Algorithm::Es512, &format!("{header}.{PAYLOAD_ENCODED}.{signature}"), PAYLOAD);
+    assert_genuine(
+        P_521_KEY,
+        Algorithm::Es512,
+        &format!("{header}.{PAYLOAD_ENCODED}.{signature}"),
+        PAYLOAD,
+    );
 }
 
 #[test]
@@ -69,15 +85,23 @@ fn section_4_4_hs256() {
 fn section_4_5_detached_content_is_refused() {
     let compact = format!("{HS256_HEADER}..{HS256_SIGNATURE}");
     assert_eq!(verify(SECRET_KEY, Algorithm::Hs256, &compact), Err(Reject::Signature));
-    let general = format!(r#"{{"signatures":[{{"protected":"{HS256_HEADER}","signature":"{HS256_SIGNATURE}"}}]}}"#);
+    let general = format!(
+        r#"{{"signatures":[{{"protected":"{HS256_HEADER}","signature":"{HS256_SIGNATURE}"}}]}}"#
+    );
     let flattened = format!(r#"{{"protected":"{HS256_HEADER}","signature":"{HS256_SIGNATURE}"}}"#);
     assert_json_is_refused(&[general, flattened]);
 }
 
 #[test]
 fn section_4_6_an_unprotected_kid_is_refused() {
-    let (header, signature) = ("eyJhbGciOiJIUzI1NiJ9", "bWUSVaxorn7bEF1djytBd0kHv70Ly5pvbomzMWSOr20");
-    assert_genuine(SECRET_KEY, Algorithm::Hs256, &format!("{header}.{PAYLOAD_ENCODED}.{signature}"), PAYLOAD);
+    let (header, signature) =
+        ("eyJhbGciOiJIUzI1NiJ9", "bWUSVaxorn7bEF1djytBd0kHv70Ly5pvbomzMWSOr20");
+    assert_genuine(
+        SECRET_KEY,
+        Algorithm::Hs256,
+        &format!("{header}.{PAYLOAD_ENCODED}.{signature}"),
+        PAYLOAD,
+    );
     let unprotected = r#""header":{"kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037"}"#;
     let signature = format!(r#""protected":"{header}",{unprotected},"signature":"{signature}""#);
     assert_json_is_refused(&general_and_flattened(&signature));
@@ -88,7 +112,9 @@ fn section_4_7_a_header_that_is_not_protected_is_refused() {
     let signature = "xuLifqLGiblpv9zBpuZczWhNj1gARaLV3UxvxhJxZuk";
     assert_unprotected_is_refused(SECRET_KEY, Algorithm::Hs256, signature);
     let unprotected = r#""header":{"alg":"HS256","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037"}"#;
-    assert_json_is_refused(&general_and_flattened(&format!(r#"{unprotected},"signature":"{signature}""#)));
+    assert_json_is_refused(&general_and_flattened(&format!(
+        r#"{unprotected},"signature":"{signature}""#
+    )));
 }
 
 #[test]
@@ -100,10 +126,15 @@ fn section_4_8_several_signatures_are_refused() {
         format!(
             r#"{{"protected":"eyJhbGciOiJSUzI1NiJ9","header":{{"kid":"bilbo.baggins@hobbiton.example"}},"signature":"{FIRST_OF_THREE}"}}"#
         ),
-        format!(r#"{{"header":{{"alg":"ES512","kid":"bilbo.baggins@hobbiton.example"}},"signature":"{SECOND_OF_THREE}"}}"#),
+        format!(
+            r#"{{"header":{{"alg":"ES512","kid":"bilbo.baggins@hobbiton.example"}},"signature":"{SECOND_OF_THREE}"}}"#
+        ),
         format!(r#"{{"protected":"{HS256_HEADER}","signature":"{HS256_SIGNATURE}"}}"#),
     ];
-    assert_json_is_refused(&[format!(r#"{{"payload":"{PAYLOAD_ENCODED}","signatures":[{}]}}"#, signatures.join(","))]);
+    assert_json_is_refused(&[format!(
+        r#"{{"payload":"{PAYLOAD_ENCODED}","signatures":[{}]}}"#,
+        signatures.join(",")
+    )]);
 }
 
 #[test]
@@ -125,7 +156,11 @@ fn general_and_flattened(signature: &str) -> [String; 2] {
 #[track_caller]
 fn assert_json_is_refused(documents: &[String]) {
     for json in documents {
-        for (jwk, algorithm) in [(RSA_KEY, Algorithm::Rs256), (P_521_KEY, Algorithm::Es512), (SECRET_KEY, Algorithm::Hs256)] {
+        for (jwk, algorithm) in [
+            (RSA_KEY, Algorithm::Rs256),
+            (P_521_KEY, Algorithm::Es512),
+            (SECRET_KEY, Algorithm::Hs256),
+        ] {
             assert_eq!(verify(jwk, algorithm, json), Err(Reject::Segments), "{algorithm}: {json}");
         }
     }
@@ -136,5 +171,8 @@ fn assert_json_is_refused(documents: &[String]) {
 #[track_caller]
 fn assert_unprotected_is_refused(jwk: &str, algorithm: Algorithm, signature: &str) {
     assert_signs(jwk, algorithm, &format!(".{PAYLOAD_ENCODED}"), signature);
-    assert_eq!(verify(jwk, algorithm, &format!(".{PAYLOAD_ENCODED}.{signature}")), Err(Reject::HeaderJson));
+    assert_eq!(
+        verify(jwk, algorithm, &format!(".{PAYLOAD_ENCODED}.{signature}")),
+        Err(Reject::HeaderJson)
+    );
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::example::{assert_genuine, assert_signs, verify};
 
-const SECRET: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+const SECRET: &str =
+    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 /// `$.02`, encoded.
 const PAYLOAD_ENCODED: &str = "JC4wMg";
 
@@ -15,7 +16,9 @@ fn jwk() -> String {
 
 #[test]
 fn section_4_1_the_control_is_an_ordinary_token() {
-    let token = format!("eyJhbGciOiJIUzI1NiJ9.{PAYLOAD_ENCODED}.5mvfOroL-g7HyqJoozehmsaqmvTYGEq5jTI1gVvoEoQ");
+    let token = format!(
+        "eyJhbGciOiJIUzI1NiJ9.{PAYLOAD_ENCODED}.5mvfOroL-g7HyqJoozehmsaqmvTYGEq5jTI1gVvoEoQ"
+    );
     assert_genuine(&jwk(), Algorithm::Hs256, &token, "$.02");
 }
 
@@ -31,7 +34,10 @@ fn section_4_2_an_unencoded_payload_is_refused_in_every_form() {
 /// Section 6 demands `crit`; `{"alg":"HS256","b64":false}` hides what it asks for.
 #[test]
 fn section_6_an_unencoded_payload_is_refused_without_crit_too() {
-    assert_refused_in_every_form("eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2V9", "GsyM6AQJbQHY8aQKCbZSPJHzMRWo3HKIlcDuXof7nqs");
+    assert_refused_in_every_form(
+        "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2V9",
+        "GsyM6AQJbQHY8aQKCbZSPJHzMRWo3HKIlcDuXof7nqs",
+    );
 }
 
 /// What a verifier would be led to that does not know `b64`: the signature covers
@@ -43,9 +49,15 @@ fn section_6_b64_is_not_ignored_where_the_signature_would_let_it() {
     let answer = |header| verify(&jwk(), Algorithm::Hs256, &sign(header));
     assert_eq!(answer(json!({ "alg": "HS256" })).as_deref(), Ok(br#"{"sub":"bob"}"#.as_slice()));
     assert_eq!(answer(json!({ "alg": "HS256", "b64": false })), Err(Reject::Unencoded));
-    assert_eq!(answer(json!({ "alg": "HS256", "b64": false, "crit": ["b64"] })), Err(Reject::Unencoded));
+    assert_eq!(
+        answer(json!({ "alg": "HS256", "b64": false, "crit": ["b64"] })),
+        Err(Reject::Unencoded)
+    );
     // The first of the two that is read names the fault.
-    assert_eq!(answer(json!({ "alg": "HS256", "crit": ["b64"], "b64": false })), Err(Reject::Critical));
+    assert_eq!(
+        answer(json!({ "alg": "HS256", "crit": ["b64"], "b64": false })),
+        Err(Reject::Critical)
+    );
 }
 
 #[track_caller]

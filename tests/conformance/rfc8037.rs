@@ -7,7 +7,8 @@ use crate::example::assert_genuine;
 
 /// Appendices A.1, with the private part that a verifier steps over, and A.2.
 const PRIVATE_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-const PUBLIC_KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const PUBLIC_KEY: &str =
+    r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
 #[test]
 fn a_4_and_a_5_an_ed25519_signature_verifies() {
@@ -25,7 +26,8 @@ fn a_6_and_a_7_keys_for_agreement_verify_nothing() {
         r#"{"kty":"OKP","crv":"X448","kid":"Dave","x":"PreoKbDNIPW8_AtZm2_sz22kYnEHvbDU80W0MCfYuXL8PjT7QjKhPKcG3LV67D2uB73BxnvzNgk"}"#,
     ] {
         for origin in [Origin::Static, Origin::Published] {
-            let policy = Policy { origin, algorithms: Some([Algorithm::EdDsa].into_iter().collect()) };
+            let policy =
+                Policy { origin, algorithms: Some([Algorithm::EdDsa].into_iter().collect()) };
             let (keys, skipped) = KeySet::from_jwks(jwk.as_bytes(), policy).unwrap();
             assert_eq!((keys.len(), skipped[0].fault), (0, KeyFault::WrongCurve), "{jwk}");
         }

@@ -19,11 +19,15 @@ fn disagreements(vectors: &Value) -> (usize, BTreeSet<u64>) {
     let (mut count, mut wrong) = (0, BTreeSet::new());
     for group in vectors["testGroups"].as_array().unwrap() {
         let keys = if group["public"].is_object() { &group["public"] } else { &group["private"] };
-        let set = KeySet::from_jwks(keys.to_string().as_bytes(), Policy { origin: Origin::Static, algorithms: None });
+        let set = KeySet::from_jwks(
+            keys.to_string().as_bytes(),
+            Policy { origin: Origin::Static, algorithms: None },
+        );
         for case in group["tests"].as_array().unwrap() {
             count += 1;
             let token = case["jws"].as_str().map_or_else(|| case["jws"].to_string(), str::to_owned);
-            let accepted = set.as_ref().is_ok_and(|(keys, _)| jws::verify(token.as_bytes(), keys).is_ok());
+            let accepted =
+                set.as_ref().is_ok_and(|(keys, _)| jws::verify(token.as_bytes(), keys).is_ok());
             if accepted != (case["result"] == "valid") {
                 wrong.insert(case["tcId"].as_u64().unwrap());
             }
@@ -34,7 +38,9 @@ fn disagreements(vectors: &Value) -> (usize, BTreeSet<u64>) {
 
 #[test]
 fn signatures_agree_but_for_eight_cases_named() {
-    let Some(vectors) = shared::json("vectors/wycheproof_json_web_signature_test.json") else { return };
+    let Some(vectors) = shared::json("vectors/wycheproof_json_web_signature_test.json") else {
+        return;
+    };
     assert_eq!(disagreements(&vectors), (401, DISAGREEMENTS.into()));
 }
 

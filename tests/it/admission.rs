@@ -45,7 +45,12 @@ impl Issuer {
 
     /// A configuration on one thread, so that there is one set of budgets, with each
     /// of them as given, and these options of `[listen]`.
-    pub(crate) fn configuration(&self, sandbox: &Sandbox, [core, issuer, source]: [&str; 3], listen: &str) -> String {
+    pub(crate) fn configuration(
+        &self,
+        sandbox: &Sandbox,
+        [core, issuer, source]: [&str; 3],
+        listen: &str,
+    ) -> String {
         let jwks = sandbox.file("jwks.json", given::key_set(&[&self.key]));
         let algorithm = self.key.jwk()["alg"].as_str().unwrap().to_owned();
         let idp = given::with_idp(&algorithm, &format!("jwks_uri=file://{}", jwks.display()));
@@ -74,7 +79,9 @@ fn auth(lines: &str, token: &str) -> (String, String) {
 
 /// Sends many requests at once, so that the server is never waiting for us.
 fn ask_all(client: &mut Client, requests: &[(String, String)]) -> Vec<Response> {
-    client.request_all(&requests.iter().map(|(head, body)| (&**head, body.as_bytes())).collect::<Vec<_>>())
+    client.request_all(
+        &requests.iter().map(|(head, body)| (&**head, body.as_bytes())).collect::<Vec<_>>(),
+    )
 }
 
 /// What became of a flood.
@@ -109,21 +116,34 @@ fn flood(server: &Server<'_>, request: impl Fn(usize) -> (String, String)) -> Fl
 
 /// The value of a metric, by its whole name.
 fn not_admitted(server: &Server<'_>) -> [u64; 3] {
-    ["core", "issuer", "source"].map(|budget| server.metric(&format!("countersign_not_admitted_total{{budget=\"{budget}\"}}")))
+    ["core", "issuer", "source"].map(|budget| {
+        server.metric(&format!("countersign_not_admitted_total{{budget=\"{budget}\"}}"))
+    })
 }
 
 /// Checks an answer of `/auth` that says to come again.
 #[track_caller]
 fn assert_put_off(answer: &Response, status: u16, reason: &str) {
-    assert_eq!((answer.status, answer.header("x-auth-error")), (status, Some(reason)), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.header("x-auth-error")),
+        (status, Some(reason)),
+        "{answer:?}"
+    );
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
-    assert!(answer.header("www-authenticate").is_none(), "nothing is said about the token: {answer:?}");
+    assert!(
+        answer.header("www-authenticate").is_none(),
+        "nothing is said about the token: {answer:?}"
+    );
     assert_nothing_told(answer);
 }
 
 fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
-    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1"));
+    let server = sandbox.serve(&issuer.configuration(
+        &sandbox,
+        ["off", "off", "1"],
+        "trusted_proxies=127.0.0.1",
+    ));
     let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
     let flood = flood(&server, |number| auth(&from("203.0.113.9"), &issuer.forged(number)));
     for answer in &flood.refused {
@@ -134,7 +154,11 @@ fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol
     let refused = u64::try_from(flood.refused.len()).unwrap();
     assert_eq!(not_admitted(&server), [0, 0, refused]);
     assert_eq!(server.metric("countersign_cold_verifications_total"), flood.checked + 1);
-    assert_eq!(server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"not_admitted\"}"), refused);
+    assert_eq!(
+        server
+            .metric("countersign_verifications_total{outcome=\"rejected\",code=\"not_admitted\"}"),
+        refused
+    );
     assert_eq!(server.metric("countersign_sources_forgotten_total"), 0);
 }
 
@@ -142,16 +166,19 @@ fn a_client_has_no_more_sources_than_its_network(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let listen = "trusted_proxies=127.0.0.0/8\nclient_address_header=X-Real-IP";
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
-    let from =
-        |network: &str, host: usize| format!("X-Real-IP: {network}::{host:x}\r\nX-Forwarded-For: 203.0.113.{}\r\n", host % 256);
-    let flood = flood(&server, |number| auth(&from("2001:db8:1:2", number), &issuer.forged(number)));
+    let from = |network: &str, host: usize| {
+        format!("X-Real-IP: {network}::{host:x}\r\nX-Forwarded-For: 203.0.113.{}\r\n", host % 256)
+    };
+    let flood =
+        flood(&server, |number| auth(&from("2001:db8:1:2", number), &issuer.forged(number)));
     assert_put_off(&flood.refused[0], 429, "not_admitted source");
     assert_eq!(server.request(&auth(&from("2001:db8:1:3", 1), &issuer.genuine).0).status, 200);
 }
 
 fn e1_nobody_changes_its_address_by_a_header_of_its_own(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
-    let invented = |number: usize| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
+    let invented =
+        |number: usize| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
     // A stranger that plays the proxy, where no proxy or only others are trusted.
     for listen in ["", "trusted_proxies=10.0.0.0/8,127.0.0.2"] {
         let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
@@ -162,8 +189,15 @@ fn e1_nobody_changes_its_address_by_a_header_of_its_own(protocol: Protocol) {
         assert_eq!(log.matches("name it in trusted_proxies").count(), 1, "told once: {log}");
     }
     // A client that begins the list which our proxy goes on with.
-    let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1"));
-    for line in ["X-Forwarded-For: {}, 203.0.113.9\r\n", "X-Forwarded-For: {}\r\nX-Forwarded-For: 203.0.113.9\r\n"] {
+    let server = sandbox.serve(&issuer.configuration(
+        &sandbox,
+        ["off", "off", "1"],
+        "trusted_proxies=127.0.0.1",
+    ));
+    for line in [
+        "X-Forwarded-For: {}, 203.0.113.9\r\n",
+        "X-Forwarded-For: {}\r\nX-Forwarded-For: 203.0.113.9\r\n",
+    ] {
         let lines = |number| line.replace("{}", &invented(number));
         let flood = flood(&server, |number| auth(&lines(number), &issuer.forged(number)));
         assert_put_off(&flood.refused[0], 429, "not_admitted source");
@@ -184,27 +218,42 @@ fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason(protocol
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "off", "off"], ""));
     // Between two that are not looked at, one that needs no look.
-    let token = |number: usize| if number.is_multiple_of(2) { issuer.forged(number) } else { "abc".into() };
+    let token =
+        |number: usize| if number.is_multiple_of(2) { issuer.forged(number) } else { "abc".into() };
     let flood = flood(&server, |number| auth("", &token(number)));
     for answer in &flood.refused {
         assert_put_off(answer, 503, "not_admitted core");
     }
-    let malformed = server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
-    assert_eq!(malformed * 2, flood.checked + u64::try_from(flood.refused.len()).unwrap(), "every other one");
+    let malformed =
+        server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
+    assert_eq!(
+        malformed * 2,
+        flood.checked + u64::try_from(flood.refused.len()).unwrap(),
+        "every other one"
+    );
 }
 
 fn v1_verify_answers_with_a_problem(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
-    for (budgets, status, whose) in
-        [(["off", "off", "1"], 429, "from this address"), (["off", "1", "off"], 503, "of this issuer")]
-    {
+    for (budgets, status, whose) in [
+        (["off", "off", "1"], 429, "from this address"),
+        (["off", "1", "off"], 503, "of this issuer"),
+    ] {
         let server = sandbox.serve(&issuer.configuration(&sandbox, budgets, ""));
-        let flood = flood(&server, |number| ("POST /v1/verify HTTP/1.1\r\n".into(), issuer.forged(number)));
+        let flood =
+            flood(&server, |number| ("POST /v1/verify HTTP/1.1\r\n".into(), issuer.forged(number)));
         let answer = &flood.refused[0];
-        assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/problem+json")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{answer:?}"
+        );
         assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
         let problem = answer.json();
-        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!("not_admitted")));
+        assert_eq!(
+            (&problem["status"], &problem["code"]),
+            (&json!(status), &json!("not_admitted"))
+        );
         assert!(problem["detail"].as_str().unwrap().contains(whose), "{problem}");
     }
 }
@@ -221,7 +270,10 @@ fn the_inmanta_surface_says_the_same_in_its_own_form(protocol: Protocol) {
     });
     let answer = &health.refused[0];
     assert_eq!(answer.status, 429);
-    assert_eq!(answer.json()["message"], "the signature was not checked: too many others from this address were bad");
+    assert_eq!(
+        answer.json()["message"],
+        "the signature was not checked: too many others from this address were bad"
+    );
 }
 
 fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(protocol: Protocol) {
@@ -245,9 +297,15 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(pr
             assert_eq!(answer.status, expected, "{batch}-{number}");
         }
     }
-    assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (2000, [0; 3]));
+    assert_eq!(
+        (server.metric("countersign_cold_verifications_total"), not_admitted(&server)),
+        (2000, [0; 3])
+    );
     // The same number of bad ones would have been put off long before.
-    let forged = Issuer { key: SigningKey::generate("EdDSA", "k"), genuine: signer.token(&given::claims_of(ISSUER)) };
+    let forged = Issuer {
+        key: SigningKey::generate("EdDSA", "k"),
+        genuine: signer.token(&given::claims_of(ISSUER)),
+    };
     assert!(flood(&server, |number| auth("", &forged.forged(number))).checked < 2000);
 }
 
@@ -256,10 +314,14 @@ fn what_is_switched_off_puts_nobody_off(protocol: Protocol) {
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "off"], ""));
     let mut client = server.client();
     for batch in 0..10 {
-        let requests: Vec<_> = (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
+        let requests: Vec<_> =
+            (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
         assert!(ask_all(&mut client, &requests).iter().all(|answer| answer.status == 401));
     }
-    assert_eq!((server.metric("countersign_cold_verifications_total"), not_admitted(&server)), (500, [0; 3]));
+    assert_eq!(
+        (server.metric("countersign_cold_verifications_total"), not_admitted(&server)),
+        (500, [0; 3])
+    );
     // With the least of budgets the same would have been put off.
     drop(server);
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "1", "1"], ""));
@@ -270,18 +332,33 @@ fn what_is_switched_off_puts_nobody_off(protocol: Protocol) {
 fn over_tls_the_source_is_the_address_of_the_connection() {
     let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
     let (certificate, key) = certificate(sandbox.path());
-    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    let tls = format!(
+        "[server]\nssl_cert_file={}\nssl_key_file={}\n",
+        certificate.display(),
+        key.display()
+    );
     let server = sandbox.serve(&(issuer.configuration(&sandbox, ["off", "off", "1"], "") + &tls));
     let curl = |interface: &str, tokens: &[String]| -> Vec<String> {
         let mut script = String::new();
         for token in tokens {
             let url = format!("https://127.0.0.1:{}/auth", server.address.port());
-            let options = format!("http1.1\nsilent\ncacert=\"{}\"\ninterface={interface}", certificate.display());
+            let options = format!(
+                "http1.1\nsilent\ncacert=\"{}\"\ninterface={interface}",
+                certificate.display()
+            );
             let shown = "write-out=\"%{http_code}\\n\"";
-            writeln!(script, "{options}\n{shown}\nurl=\"{url}\"\nheader=\"Authorization: Bearer {token}\"\nnext").unwrap();
+            writeln!(
+                script,
+                "{options}\n{shown}\nurl=\"{url}\"\nheader=\"Authorization: Bearer {token}\"\nnext"
+            )
+            .unwrap();
         }
         let script = sandbox.file("curl.txt", script.trim_end().trim_end_matches("next"));
-        let output = Command::new("curl").arg("--config").arg(script).output().expect("curl is missing: apt-get install curl");
+        let output = Command::new("curl")
+            .arg("--config")
+            .arg(script)
+            .output()
+            .expect("curl is missing: apt-get install curl");
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     };
     let forged: Vec<_> = (0..400).map(|number| issuer.forged(number)).collect();
@@ -303,7 +380,10 @@ fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
         (forged, Some(Reject::Signature)),
         ("abc".into(), Some(Reject::Segments)),
         (engine::token(HEADER, r#"{"iss":"https://nobody/"}"#), Some(Reject::IssuerUnknown)),
-        (engine::token(r#"{"alg":"RS256"}"#, engine::claims("")), Some(Reject::AlgorithmNotAllowed)),
+        (
+            engine::token(r#"{"alg":"RS256"}"#, engine::claims("")),
+            Some(Reject::AlgorithmNotAllowed),
+        ),
     ] {
         let mut asked = Vec::new();
         let verdict = verifier.verify_if(token.as_bytes(), NOW, |cold| {
@@ -311,11 +391,15 @@ fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
             true
         });
         assert_eq!(verdict.err(), expected);
-        let cold = expected.is_none_or(|reject| reject == Reject::Signature || reject.blame() == Blame::Claims);
+        let cold = expected
+            .is_none_or(|reject| reject == Reject::Signature || reject.blame() == Blame::Claims);
         let expected_asked = cold.then(|| (engine::ISSUER.to_owned(), "HS256"));
         assert_eq!(asked, expected_asked.into_iter().collect::<Vec<_>>(), "{expected:?}");
     }
-    assert_eq!(verifier.verify_if(good.as_bytes(), NOW, |_| panic!("it is remembered")).err(), None);
+    assert_eq!(
+        verifier.verify_if(good.as_bytes(), NOW, |_| panic!("it is remembered")).err(),
+        None
+    );
     let new = engine::token(HEADER, engine::claims(r#""new":1"#));
     assert_eq!(verifier.verify_if(new.as_bytes(), NOW, |_| false).err(), Some(Reject::NotAdmitted));
 }

@@ -15,7 +15,8 @@ const ISSUER: &str = "https://idp/";
 /// What providers do in their worst hours, by a name, and what is logged then.
 fn misdeeds(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)> {
     let slow = Duration::from_millis(50);
-    let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] }).to_string();
+    let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] })
+        .to_string();
     let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![
@@ -24,7 +25,11 @@ fn misdeeds(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)>
         ("html", Answer::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
         ("array", Answer::json("[]"), "not a strict JSON object"),
         ("huge", Answer::chunked(&huge), "too_long"),
-        ("truncated", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["), "Got error"),
+        (
+            "truncated",
+            Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["),
+            "Got error",
+        ),
         ("broken", Answer::status("500 Oops"), "500"),
         ("no_content", Answer::status("204 No Content"), "204"),
         ("unchanged", Answer::status("304 Not Modified"), "Got error"),
@@ -71,7 +76,10 @@ fn redirects_on_the_same_origin_are_followed() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start("");
     provider.behave_at("/jwks.json", Answer::redirect("/v2/keys?format=jwks"));
-    provider.behave_at("/v2/keys?format=jwks", Answer::redirect(&format!("{}/v3/keys", provider.origin())));
+    provider.behave_at(
+        "/v2/keys?format=jwks",
+        Answer::redirect(&format!("{}/v3/keys", provider.origin())),
+    );
     provider.behave_at("/v3/keys", Answer::json(&key_set(&[&key])));
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}", provider.uri())));
@@ -85,7 +93,10 @@ fn start_up_waits_for_no_provider() {
     let token = key.token(&claims_of(ISSUER));
     let provider = JwksServer::start_with(Answer::silence());
     let sandbox = Sandbox::new();
-    let server = sandbox.listen(&given::with_idp("ES256", &format!("jwks_uri={}\njwks_request_timeout=600", provider.uri())));
+    let server = sandbox.listen(&given::with_idp(
+        "ES256",
+        &format!("jwks_uri={}\njwks_request_timeout=600", provider.uri()),
+    ));
     assert_eq!(server.auth(&given::good_token()).status, 200);
     let (ready, live) = (server.operations("/ready"), server.operations("/live"));
     assert_eq!((ready.status, &ready.json()["ready"], live.status), (503, &json!(false), 200));
@@ -108,12 +119,16 @@ fn an_authority_of_its_own_vouches_for_a_provider() {
     let (sandbox, other) = (Sandbox::new(), Sandbox::new());
     let (others, _) = certificate(other.path());
     for (authority, status) in [(provider.authority(), 200), (others, 503)] {
-        let options = format!("jwks_uri={uri}\nca_file={}\nvalidate_cert=true", authority.display());
+        let options =
+            format!("jwks_uri={uri}\nca_file={}\nvalidate_cert=true", authority.display());
         let server = sandbox.serve(&given::with_idp("ES256", &options));
         assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, status, "{}", server.log());
     }
     let empty = sandbox.file("empty.pem", "no certificate");
-    for (authority, text) in [(empty.as_path(), "holds no certificate"), ("/nowhere.pem".as_ref(), "ca_file in auth_jwt_oidc")] {
+    for (authority, text) in [
+        (empty.as_path(), "holds no certificate"),
+        ("/nowhere.pem".as_ref(), "ca_file in auth_jwt_oidc"),
+    ] {
         let options = format!("jwks_uri={uri}\nca_file={}", authority.display());
         let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
         let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
@@ -125,7 +140,11 @@ fn an_authority_of_its_own_vouches_for_a_provider() {
 fn plain_http_is_warned_about_where_we_serve_tls() {
     let sandbox = Sandbox::new();
     let (certificate, key) = certificate(sandbox.path());
-    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    let tls = format!(
+        "[server]\nssl_cert_file={}\nssl_key_file={}\n",
+        certificate.display(),
+        key.display()
+    );
     for (source, server, warned) in [
         ("jwks_uri=http://idp/keys", tls.as_str(), true),
         ("discovery_uri=http://idp/.well-known/openid-configuration", &tls, true),
@@ -136,14 +155,19 @@ fn plain_http_is_warned_about_where_we_serve_tls() {
         let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
         assert_eq!(output.code(), 0, "{output:?}");
         let text = "warning: ";
-        assert_eq!(output.stderr.contains(text) && output.stderr.contains("is plain http"), warned, "{source}: {output:?}");
+        assert_eq!(
+            output.stderr.contains(text) && output.stderr.contains("is plain http"),
+            warned,
+            "{source}: {output:?}"
+        );
     }
 }
 
 const METADATA: &str = "/.well-known/openid-configuration";
 
 fn metadata(issuer: &str, jwks_uri: &str) -> String {
-    json!({ "issuer": issuer, "jwks_uri": jwks_uri, "authorization_endpoint": "https://idp/" }).to_string()
+    json!({ "issuer": issuer, "jwks_uri": jwks_uri, "authorization_endpoint": "https://idp/" })
+        .to_string()
 }
 
 /// Metadata by the issuer that they are asked for, and what is logged about them.
@@ -151,8 +175,12 @@ fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
     let with_password = uri.replace("http://", "http://user:secret@");
     let of_another = |issuer: &str| (metadata(issuer, uri), "is of the issuer");
     let at_another_place = |place: &str, reason| (metadata("https://idp/", place), reason);
-    let twice = format!("{{\"issuer\":\"https://evil/\",\"issuer\":\"https://idp/\",\"jwks_uri\":\"{uri}\"}}");
-    let long = json!({ "issuer": "https://idp/", "jwks_uri": uri, "padding": "x".repeat(65 * 1024) }).to_string();
+    let twice = format!(
+        "{{\"issuer\":\"https://evil/\",\"issuer\":\"https://idp/\",\"jwks_uri\":\"{uri}\"}}"
+    );
+    let long =
+        json!({ "issuer": "https://idp/", "jwks_uri": uri, "padding": "x".repeat(65 * 1024) })
+            .to_string();
     let cases = [
         ("https://idp/", of_another("https://idp")),
         ("https://idp", of_another("https://idp/")),
@@ -164,7 +192,10 @@ fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
         ("https://idp/", at_another_place("/keys", "is not https")),
         ("https://idp/", at_another_place("http://[", "is no http(s) URI")),
         ("https://idp/", at_another_place(&with_password, "holds credentials")),
-        ("https://idp/", (json!({ "issuer": "https://idp/" }).to_string(), "missing field `jwks_uri`")),
+        (
+            "https://idp/",
+            (json!({ "issuer": "https://idp/" }).to_string(), "missing field `jwks_uri`"),
+        ),
         ("https://idp/", (twice, "duplicate field `issuer`")),
         ("https://idp/", (long, "the answer has 65536 bytes or more")),
         ("https://idp/", ("<!DOCTYPE html>".into(), "cannot be read")),
@@ -181,11 +212,19 @@ fn metadata_of_another_issuer_or_with_odd_keys_are_not_followed() {
         provider.behave_at(METADATA, Answer::json(&document));
         let options = format!("discovery_uri={}{METADATA}", provider.origin());
         let sandbox = Sandbox::new();
-        let config = sandbox.file("c.cfg", given::SIGNING.to_owned() + &issuer_section("idp", "ES256", issuer, &options));
+        let config = sandbox.file(
+            "c.cfg",
+            given::SIGNING.to_owned() + &issuer_section("idp", "ES256", issuer, &options),
+        );
         let token = key.token(&claims_of(issuer));
-        let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
+        let output =
+            sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
         assert_eq!(output.json_lines()[0]["code"], "keys_unavailable", "{document}");
-        assert!(output.stderr.contains(reason), "{document} should give {reason:?} but gives {}", output.stderr);
+        assert!(
+            output.stderr.contains(reason),
+            "{document} should give {reason:?} but gives {}",
+            output.stderr
+        );
         assert!(!output.stderr.contains("user:secret"), "{}", output.stderr);
     }
     assert_eq!(keys.requests(), 0);
@@ -197,7 +236,10 @@ fn metadata_may_move_the_keys_to_another_place() {
     let places = [&old, &new].map(|key| JwksServer::start(&key_set(&[key])));
     let provider = JwksServer::start("");
     provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[0].uri())));
-    let options = format!("discovery_uri={}{METADATA}\njwks_refresh_interval=2\njwks_cool_down=1", provider.origin());
+    let options = format!(
+        "discovery_uri={}{METADATA}\njwks_refresh_interval=2\njwks_cool_down=1",
+        provider.origin()
+    );
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&given::with_idp("ES256", &options));
     let [old, new] = [old, new].map(|key| key.token(&claims_of(ISSUER)));
@@ -217,12 +259,15 @@ fn metadata_over_tls_lead_to_keys_over_tls_only() {
     let (safe, plain) = (TlsProvider::start(), JwksServer::start(&key_set(&[&key])));
     let keys = safe.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
     let sandbox = Sandbox::new();
-    for (name, jwks_uri, code) in [("safe.json", keys, None), ("plain.json", plain.uri(), Some("keys_unavailable"))] {
+    for (name, jwks_uri, code) in
+        [("safe.json", keys, None), ("plain.json", plain.uri(), Some("keys_unavailable"))]
+    {
         let uri = safe.serve(name, &json!({ "issuer": ISSUER, "jwks_uri": jwks_uri }));
         let options = format!("discovery_uri={uri}\nca_file={}", safe.authority().display());
         let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
         let token = key.token(&claims_of(ISSUER));
-        let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
+        let output =
+            sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
         assert_eq!(output.json_lines()[0]["code"].as_str(), code, "{output:?}");
         assert_eq!(output.stderr.contains("is not https"), code.is_some(), "{output:?}");
     }

@@ -35,14 +35,19 @@ fn without(name: &str) -> String {
 
 /// A token of this header, signed by the guide's key.
 fn headed(header: Value, issuer: &str) -> String {
-    openssl::hs256(&URL_SAFE_NO_PAD.decode(KEY).unwrap(), &header, &given::claims(json!({ "iss": issuer, "aud": "inm" })))
+    openssl::hs256(
+        &URL_SAFE_NO_PAD.decode(KEY).unwrap(),
+        &header,
+        &given::claims(json!({ "iss": issuer, "aud": "inm" })),
+    )
 }
 
 /// Checks that a server refuses a token with this text behind `Access denied`.
 #[track_caller]
 fn refused(server: &Server<'_>, token: &str, text: &str) {
     let answer = Api::bearing(server, token).ask("GET /health");
-    let message = if text.is_empty() { "Access denied".to_owned() } else { format!("Access denied: {text}") };
+    let message =
+        if text.is_empty() { "Access denied".to_owned() } else { format!("Access denied: {text}") };
     assert_eq!((answer.status, answer.json()), (403, json!({ "message": message })), "{token}");
 }
 

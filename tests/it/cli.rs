@@ -41,7 +41,9 @@ fn a_generated_key_is_what_the_guide_asks_for_and_never_twice_the_same() {
     let sandbox = Sandbox::new();
     let (one, other) = (sandbox.run(["key", "generate"]), sandbox.run(["key", "generate"]));
     assert_eq!(one.text().len(), 43);
-    assert!(one.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+    assert!(
+        one.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    );
     assert_ne!(one.text(), other.text());
     let section = SIGNING.replace(given::KEY, one.text());
     let config = sandbox.file("c.cfg", section);
@@ -82,7 +84,8 @@ fn a_signed_token_is_accepted_by_its_own_section() {
     let inspected = sandbox.run(["token", "inspect", bootstrap.text()]);
     assert!(inspected.text().starts_with("NOT VERIFIED"));
     assert!(
-        inspected.text().contains("\"api,compiler,agent\"") && inspected.text().contains("in 59 minutes")
+        inspected.text().contains("\"api,compiler,agent\"")
+            && inspected.text().contains("in 59 minutes")
             || inspected.text().contains("in 60 minutes"),
         "{}",
         inspected.text()
@@ -97,10 +100,15 @@ fn expire_follows_the_argument_and_then_the_section() {
         let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"];
         let token = sandbox.run(sign.iter().chain(arguments));
         let payload = token.text().split('.').nth(1).unwrap().to_owned();
-        let claims: serde_json::Value =
-            serde_json::from_slice(&base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap())
-                .unwrap();
-        (claims.get("iat").is_some(), claims["exp"].as_u64().map(|exp| exp - claims["iat"].as_u64().unwrap()))
+        let claims: serde_json::Value = serde_json::from_slice(
+            &base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload)
+                .unwrap(),
+        )
+        .unwrap();
+        (
+            claims.get("iat").is_some(),
+            claims["exp"].as_u64().map(|exp| exp - claims["iat"].as_u64().unwrap()),
+        )
     };
     assert_eq!(lifetime(&[]), (true, Some(100)));
     assert_eq!(lifetime(&["--expire", "5"]), (true, Some(5)));
@@ -115,7 +123,8 @@ fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
     // Recorded from the real encoder with the key below.
     const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     let sandbox = Sandbox::new();
-    let config = sandbox.file("c.cfg", SIGNING.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
+    let config = sandbox
+        .file("c.cfg", SIGNING.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
     let sign = |arguments: &[&str]| {
         let fixed = ["token", "sign", "--idempotent", "-c", config.to_str().unwrap()];
         sandbox.run(fixed.iter().chain(arguments)).text().to_owned()
@@ -130,7 +139,14 @@ fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
         )
     );
     assert_eq!(
-        sign(&["--client-type", "api,compiler", "--env", environment, "--claim", "urn:inmanta:created_by=admin"]),
+        sign(&[
+            "--client-type",
+            "api,compiler",
+            "--env",
+            environment,
+            "--claim",
+            "urn:inmanta:created_by=admin"
+        ]),
         format!(
             "{HEADER}.eyJpc3MiOiJodHRwczovL2xvY2FsaG9zdDo4ODg4LyIsImF1ZCI6WyJodHRwczovL2xvY2FsaG9zdDo4ODg4LyJdLCJ1cm46aW5tYW50YTpjd\
              CI6ImFwaSxjb21waWxlciIsInVybjppbm1hbnRhOmNyZWF0ZWRfYnkiOiJhZG1pbiIsInVybjppbm1hbnRhOmVudiI6IjExMTExMTExLTExMTEtMTExMS0xM\
@@ -150,7 +166,8 @@ fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
 fn a_client_type_outside_the_section_is_not_signed() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING.replace("agent,compiler,api", "agent,compiler"));
-    let refused = sandbox.run(["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"]);
+    let refused =
+        sandbox.run(["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"]);
     assert_eq!(refused.code(), 1);
     let text = "The signing config does not support the requested client type api. Only ['agent', 'compiler'] are allowed.";
     assert!(refused.stderr.contains(text), "{}", refused.stderr);
@@ -163,10 +180,16 @@ fn claims_that_have_options_of_their_own_are_not_set_beside_them() {
     let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"];
     for claim in ["urn:inmanta:ct=agent", "iss=evil", "exp=1", "aud=x"] {
         let refused = sandbox.run(sign.iter().chain(&["--claim", claim]));
-        assert!(refused.code() == 2 && refused.stderr.contains("--client-type, --env and --expire"), "{refused:?}");
+        assert!(
+            refused.code() == 2 && refused.stderr.contains("--client-type, --env and --expire"),
+            "{refused:?}"
+        );
     }
     let twice = sandbox.run(sign.iter().chain(&["--claim", "sub=a", "--claim", "sub=b"]));
-    assert!(twice.code() == 1 && twice.stderr.contains("the claim sub is given twice"), "{twice:?}");
+    assert!(
+        twice.code() == 1 && twice.stderr.contains("the claim sub is given twice"),
+        "{twice:?}"
+    );
     let negative = sandbox.run(sign.iter().chain(&["--expire", "-5"]));
     assert!(negative.code() == 2 && negative.stderr.contains("-5 is not in 1.."), "{negative:?}");
     assert!(sandbox.run(["--version"]).text().starts_with("countersign 0."));
@@ -179,7 +202,9 @@ fn token_verify_answers_every_line_untrimmed_and_in_order() {
     let good = given::good_token();
     let long = "a".repeat(100_000);
     let input = format!("{good}\n\n {good}\n{good} \n{good}\r\nabc\n{long}\n{good}");
-    let answers = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], input).json_lines();
+    let answers = sandbox
+        .run_with_input(["token", "verify", "-c", config.to_str().unwrap()], input)
+        .json_lines();
     let verdicts: Vec<_> = answers.iter().map(|answer| answer["ok"].as_bool().unwrap()).collect();
     assert_eq!(verdicts, [true, false, false, false, false, false, false, true]);
     assert_eq!(answers[0]["username"], "bob");
@@ -195,7 +220,12 @@ fn token_verify_takes_the_time_it_is_given() {
     let config = sandbox.file("c.cfg", SIGNING);
     let token = given::token(&given::claims(json!({ "exp": 1_700_000_000 })));
     let at = |now: &str| {
-        sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap(), "--now", now], &token).json_lines()
+        sandbox
+            .run_with_input(
+                ["token", "verify", "-c", config.to_str().unwrap(), "--now", now],
+                &token,
+            )
+            .json_lines()
     };
     assert_eq!(at("1699999999")[0]["ok"], true);
     assert_eq!(at("1700000000")[0]["code"], "expired");
@@ -208,12 +238,17 @@ fn jws_verify_checks_signatures_of_any_payload() {
     let mut jwk = key.jwk();
     let jwks = sandbox.file("jwks.json", json!({ "keys": [jwk.clone()] }).to_string());
     let token = key.token(&json!("not an object"));
-    let verify =
-        |file: &std::path::Path, input: &str| sandbox.run_with_input(["jws", "verify", "--jwks", file.to_str().unwrap()], input);
+    let verify = |file: &std::path::Path, input: &str| {
+        sandbox.run_with_input(["jws", "verify", "--jwks", file.to_str().unwrap()], input)
+    };
     let answers = verify(&jwks, &format!("{token}\n{}\n\n", token.replace('.', ".A")));
     assert_eq!(
         answers.json_lines(),
-        [json!({ "ok": true }), json!({ "ok": false, "code": "base64" }), json!({ "ok": false, "code": "segments" })]
+        [
+            json!({ "ok": true }),
+            json!({ "ok": false, "code": "base64" }),
+            json!({ "ok": false, "code": "segments" })
+        ]
     );
     // A lone JWK is a set of one; without an algorithm of its own it serves none.
     let single = sandbox.file("jwk.json", jwk.to_string());
@@ -225,15 +260,25 @@ fn jws_verify_checks_signatures_of_any_payload() {
     assert!(refused.stderr.contains("names no algorithm"), "{}", refused.stderr);
     assert_eq!(verify(&sandbox.path().join("missing"), &token).code(), 1);
     let broken = sandbox.file("broken.json", "<html>");
-    assert_eq!(verify(&broken, &token).json_lines(), [json!({ "ok": false, "code": "key_set_json" })]);
+    assert_eq!(
+        verify(&broken, &token).json_lines(),
+        [json!({ "ok": false, "code": "key_set_json" })]
+    );
 }
 
 #[test]
 fn inspect_shows_dangerous_headers_for_what_they_are() {
     let sandbox = Sandbox::new();
-    let token = given::token_with_header(&json!({ "alg": "none", "jku": "https://evil.example/" }), &json!({ "exp": 1 }));
+    let token = given::token_with_header(
+        &json!({ "alg": "none", "jku": "https://evil.example/" }),
+        &json!({ "exp": 1 }),
+    );
     let shown = sandbox.run_with_input(["token", "inspect"], format!("{token}\n"));
-    for words in ["not an algorithm Countersign verifies", "never used", "expires Thu, 01 Jan 1970 00:00:01 GMT"] {
+    for words in [
+        "not an algorithm Countersign verifies",
+        "never used",
+        "expires Thu, 01 Jan 1970 00:00:01 GMT",
+    ] {
         assert!(shown.text().contains(words), "{}", shown.text());
     }
     let refused = sandbox.run(["token", "inspect", "a.b"]);

@@ -18,37 +18,59 @@ fn refused(text: &str, expected: &[&str]) {
     let output = check(&Sandbox::new(), "c.cfg", text);
     assert_eq!(output.code(), 2, "{text}\n{output:?}");
     for words in expected {
-        assert!(output.stderr.contains(words), "{text}\nshould say {words:?} but says\n{}", output.stderr);
+        assert!(
+            output.stderr.contains(words),
+            "{text}\nshould say {words:?} but says\n{}",
+            output.stderr
+        );
     }
     assert!(!output.stderr.contains(KEY), "the key is shown: {}", output.stderr);
 }
 
 /// The guide's section with one line replaced, or left out for an empty text.
 fn with(option: &str, replacement: &str) -> String {
-    let lines = SIGNING.lines().map(|line| if line.starts_with(&format!("{option}=")) { replacement } else { line });
+    let lines = SIGNING
+        .lines()
+        .map(|line| if line.starts_with(&format!("{option}=")) { replacement } else { line });
     lines.filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn c36_c37_mistakes_in_an_issuer_section_have_the_real_systems_texts() {
     refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
-    refused(&with("algorithm", "algorithm=ES256"), &["Algorithm ES256 in auth_jwt_default is not support \n"]);
+    refused(
+        &with("algorithm", "algorithm=ES256"),
+        &["Algorithm ES256 in auth_jwt_default is not support \n"],
+    );
     refused(&with("client_types", ""), &["client_types is a required option for auth_jwt_default"]);
-    refused(&with("client_types", "client_types=api,robot"), &["invalid client_type robot in auth_jwt_default"]);
+    refused(
+        &with("client_types", "client_types=api,robot"),
+        &["invalid client_type robot in auth_jwt_default"],
+    );
     refused(&with("key", ""), &["key is required in auth_jwt_default for algorithm HS256"]);
-    refused(&with("key", "key=c2hvcnQ"), &["HS256 requires a key of 32 bytes (256 bits) or longer in auth_jwt_default"]);
+    refused(
+        &with("key", "key=c2hvcnQ"),
+        &["HS256 requires a key of 32 bytes (256 bits) or longer in auth_jwt_default"],
+    );
     refused(&with("sign", "sign=maybe"), &["Not a boolean: maybe", "c.cfg:3"]);
     refused(&with("expire", "expire=soon"), &["expire in auth_jwt_default must be a number"]);
     let claim = format!("{SIGNING}jwt_username_claim=email\n");
     refused(&claim, &["auth config auth_jwt_default used for signing cannot use a custom claim."]);
-    let rs256 = format!("{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\n");
+    let rs256 = format!(
+        "{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\n"
+    );
     refused(&rs256, &["jwks_uri is required for RS256 based providers in section auth_jwt_oidc"]);
-    refused(&with("sign", "sign=true\nclaims=prod"), &["is no claims expression", "<value> in <claim>"]);
+    refused(
+        &with("sign", "sign=true\nclaims=prod"),
+        &["is no claims expression", "<value> in <claim>"],
+    );
 }
 
 #[test]
 fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
-    let second = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("https://localhost:8888/", "https://other/");
+    let second = SIGNING
+        .replace("auth_jwt_default", "auth_jwt_other")
+        .replace("https://localhost:8888/", "https://other/");
     refused(
         &format!("{SIGNING}{second}"),
         &[
@@ -56,27 +78,52 @@ fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
             "auth_jwt_default -> sign=True\nauth_jwt_other -> sign=True\n",
         ],
     );
-    refused(&with("sign", "sign=false"), &["One auth_jwt section should have sign set to true:\nauth_jwt_default -> sign=False"]);
-    let same_issuer = SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("sign=true", "sign=false");
-    refused(&format!("{SIGNING}{same_issuer}"), &["Only one configuration per issuer is supported"]);
-    let both_default = format!("{}[auth_jwt_b]\nalgorithm=HS256\nclient_types=api\nkey={KEY}\n", with("issuer", ""));
+    refused(
+        &with("sign", "sign=false"),
+        &["One auth_jwt section should have sign set to true:\nauth_jwt_default -> sign=False"],
+    );
+    let same_issuer =
+        SIGNING.replace("auth_jwt_default", "auth_jwt_other").replace("sign=true", "sign=false");
+    refused(
+        &format!("{SIGNING}{same_issuer}"),
+        &["Only one configuration per issuer is supported"],
+    );
+    let both_default = format!(
+        "{}[auth_jwt_b]\nalgorithm=HS256\nclient_types=api\nkey={KEY}\n",
+        with("issuer", "")
+    );
     // The section without the option has its header for a place.
     refused(
         &both_default,
-        &["c.cfg:1: Only one configuration per issuer is supported", "auth_jwt_b has the issuer https://localhost:8888/ too"],
+        &[
+            "c.cfg:1: Only one configuration per issuer is supported",
+            "auth_jwt_b has the issuer https://localhost:8888/ too",
+        ],
     );
-    assert_eq!(check(&Sandbox::new(), "c.cfg", "[server]\nauth=true\n").code(), 0, "no issuer at all is valid");
+    assert_eq!(
+        check(&Sandbox::new(), "c.cfg", "[server]\nauth=true\n").code(),
+        0,
+        "no issuer at all is valid"
+    );
 }
 
 #[test]
 fn mistakes_in_other_sections_have_the_real_systems_texts() {
     refused(
         "[server]\nauthorization-provider=opa\n",
-        &["Invalid value for config option server.authorization-provider: opa. Valid values: legacy or policy-engine"],
+        &[
+            "Invalid value for config option server.authorization-provider: opa. Valid values: legacy or policy-engine",
+        ],
     );
-    refused("[policy_engine]\nlog-level=warn\n", &["Invalid value warn. Valid values: ['debug', 'info', 'error']"]);
+    refused(
+        "[policy_engine]\nlog-level=warn\n",
+        &["Invalid value warn. Valid values: ['debug', 'info', 'error']"],
+    );
     refused("[server]\nauth=2\n", &["Not a boolean: 2"]);
-    refused("[server]\nbind-port=70000\n", &["bind_port in server must be a number from 0 to 65535"]);
+    refused(
+        "[server]\nbind-port=70000\n",
+        &["bind_port in server must be a number from 0 to 65535"],
+    );
     refused("[server]\nbind-address=here\n", &["\"here\" is no IP address"]);
     refused("[server]\nauth_additional_header=a b\n", &["\"a b\" is no header name"]);
     refused("[server]\nrejected_token_status=500\n", &["neither 401 nor 403"]);
@@ -85,19 +132,29 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
         "[agent_rest_transport]\nssl=perhaps\nport=x\n",
         &["Not a boolean: perhaps", "port in agent_rest_transport must be a number"],
     );
-    refused("[server]\nauth_additional_header=Authorization\n", &["auth_additional_header cannot be Authorization"]);
+    refused(
+        "[server]\nauth_additional_header=Authorization\n",
+        &["auth_additional_header cannot be Authorization"],
+    );
     refused("[identity_headers]\nuser=Content-Length\n", &["content-length is taken already"]);
     refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is taken already"]);
     refused("[ext_authz]\nforward_credentials=2\n", &["Not a boolean: 2"]);
-    refused("[ext_authz]\nmetadata_claims=sub,,sub\n", &["a claim without a name", "\"sub\" twice", "such as sub,groups"]);
+    refused(
+        "[ext_authz]\nmetadata_claims=sub,,sub\n",
+        &["a claim without a name", "\"sub\" twice", "such as sub,groups"],
+    );
     for (option, mistake) in [
         ("bad_signatures_per_core", "0"),
         ("bad_signatures_per_issuer", "101"),
         ("bad_signatures_per_source", "5%"),
         ("bad_signatures_per_source", "none"),
     ] {
-        let message = format!("{option} in limits must be a number from 1 to 100 or off, not \"{mistake}\"");
-        refused(&format!("[limits]\n{option}={mistake}\n"), &[&message, "percent of a core's time"]);
+        let message =
+            format!("{option} in limits must be a number from 1 to 100 or off, not \"{mistake}\"");
+        refused(
+            &format!("[limits]\n{option}={mistake}\n"),
+            &[&message, "percent of a core's time"],
+        );
     }
     refused("[limits]\nsources=0\n", &["sources in limits must be a number from 8 to 1048576"]);
     refused(
@@ -120,8 +177,17 @@ fn proxies_that_are_believed_are_named() {
     let listen = "[listen]\nclient_address_header = \"X-Real-IP\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
     let limits = "[limits]\nbad_signatures_per_core = \"off\"\nbad_signatures_per_source = 100\nsources = 8\n";
     let output = check(&sandbox, "c.toml", &format!("{listen}{limits}"));
-    assert!(output.text().contains("takes a client's address from x-real-ip, if 10.0.0.0/8 or ::1 says so"), "{output:?}");
-    assert!(!check(&sandbox, "c.cfg", "[listen]\ntrusted_proxies=\n").text().contains("client's address"));
+    assert!(
+        output
+            .text()
+            .contains("takes a client's address from x-real-ip, if 10.0.0.0/8 or ::1 says so"),
+        "{output:?}"
+    );
+    assert!(
+        !check(&sandbox, "c.cfg", "[listen]\ntrusted_proxies=\n")
+            .text()
+            .contains("client's address")
+    );
 }
 
 #[test]
@@ -140,11 +206,24 @@ fn all_mistakes_are_told_at_once_with_their_lines() {
 #[test]
 fn values_that_could_only_fail_later_are_refused_at_once() {
     for option in ["issuer", "audience"] {
-        refused(&with(option, &format!("{option}=")), &[&format!("{option} in auth_jwt_default is empty")]);
+        refused(
+            &with(option, &format!("{option}=")),
+            &[&format!("{option} in auth_jwt_default is empty")],
+        );
     }
-    let oidc =
-        |uri: &str| format!("{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri={uri}\n");
-    for uri in ["ftp://idp/keys", "https://", "idp/keys", "https://idp/a b", "file://keys.json", "file:///"] {
+    let oidc = |uri: &str| {
+        format!(
+            "{SIGNING}[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri={uri}\n"
+        )
+    };
+    for uri in [
+        "ftp://idp/keys",
+        "https://",
+        "idp/keys",
+        "https://idp/a b",
+        "file://keys.json",
+        "file:///",
+    ] {
         let output = check(&Sandbox::new(), "c.cfg", &oidc(uri));
         assert_eq!(
             output.code() == 2 && output.stderr.contains("is no https://, http:// or file:// URI"),
@@ -174,9 +253,16 @@ fn no_secret_is_shown_by_any_message() {
 fn a_padded_key_loads_and_a_foreign_character_does_not() {
     let sandbox = Sandbox::new();
     assert_eq!(check(&sandbox, "c.cfg", &with("key", &format!("key={KEY}="))).code(), 0);
-    for foreign in ["key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPR!", "key=rID3 kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs"] {
+    for foreign in [
+        "key=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPR!",
+        "key=rID3 kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs",
+    ] {
         let output = check(&sandbox, "c.cfg", &with("key", foreign));
-        assert!(output.code() == 2 && output.stderr.contains("key in auth_jwt_default is not urlsafe base64"), "{output:?}");
+        assert!(
+            output.code() == 2
+                && output.stderr.contains("key in auth_jwt_default is not urlsafe base64"),
+            "{output:?}"
+        );
         assert!(!output.stderr.contains("kG4OwGpajIsx"), "the key is shown: {}", output.stderr);
     }
 }
@@ -188,20 +274,42 @@ fn c80_tls_files_that_cannot_be_used_have_the_real_systems_text() {
     let sandbox = Sandbox::new();
     let (certificate, key) = certificate(sandbox.path());
     let tls = |certificate: &str, key: &str| {
-        check(&sandbox, "c.cfg", &format!("[server]\nssl_cert_file={certificate}\nssl_key_file={key}\n"))
+        check(
+            &sandbox,
+            "c.cfg",
+            &format!("[server]\nssl_cert_file={certificate}\nssl_key_file={key}\n"),
+        )
     };
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
     assert_eq!(tls(certificate, key).code(), 0);
     let encrypted = sandbox.path().join("encrypted.key");
-    openssl(&["pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", encrypted.to_str().unwrap()], b"");
-    for (certificate, key) in
-        [(certificate, encrypted.to_str().unwrap()), (certificate, "/nowhere"), ("/nowhere", key), (key, certificate)]
-    {
+    openssl(
+        &[
+            "pkey",
+            "-in",
+            key,
+            "-aes256",
+            "-passout",
+            "pass:secret",
+            "-out",
+            encrypted.to_str().unwrap(),
+        ],
+        b"",
+    );
+    for (certificate, key) in [
+        (certificate, encrypted.to_str().unwrap()),
+        (certificate, "/nowhere"),
+        ("/nowhere", key),
+        (key, certificate),
+    ] {
         let output = tls(certificate, key);
         assert!(output.code() == 2 && output.stderr.contains(TEXT), "{output:?}");
     }
     let half = check(&sandbox, "c.cfg", &format!("[server]\nssl_cert_file={certificate}\n"));
-    assert!(half.code() == 2 && half.stderr.contains("ssl_cert_file is set but ssl_key_file is not"), "{half:?}");
+    assert!(
+        half.code() == 2 && half.stderr.contains("ssl_cert_file is set but ssl_key_file is not"),
+        "{half:?}"
+    );
 }
 
 #[test]
@@ -213,10 +321,15 @@ fn toml_has_the_same_sections_and_refuses_what_it_does_not_know() {
     let output = check(&sandbox, "c.toml", &text);
     assert!(output.code() == 0 && output.stdout.contains("(api, agent)"), "{output:?}");
     let output = check(&sandbox, "c.toml", &text.replace("client_types", "client_type"));
-    assert!(output.code() == 2 && output.stderr.contains("did you mean client_types?"), "{output:?}");
+    assert!(
+        output.code() == 2 && output.stderr.contains("did you mean client_types?"),
+        "{output:?}"
+    );
     let output = check(&sandbox, "c.cfg", &SIGNING.replace("expire=", "expires="));
     assert!(
-        output.code() == 0 && output.stderr.contains("warning: ") && output.stderr.contains("did you mean expire?"),
+        output.code() == 0
+            && output.stderr.contains("warning: ")
+            && output.stderr.contains("did you mean expire?"),
         "{output:?}"
     );
 }
@@ -233,8 +346,14 @@ fn c40_the_environment_overrides_files_and_makes_sections() {
         .variable("INMANTA_SERVER_BIND_PORT", "1234");
     let output = check(&sandbox, "c.cfg", SIGNING);
     assert_eq!(output.code(), 0, "{output:?}");
-    assert!(output.stdout.contains("[auth_jwt_my_config] accepts RS256 tokens of https://idp/"), "{output:?}");
-    assert!(output.stdout.contains("for somebody") && output.stdout.contains("127.0.0.1:1234"), "{output:?}");
+    assert!(
+        output.stdout.contains("[auth_jwt_my_config] accepts RS256 tokens of https://idp/"),
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains("for somebody") && output.stdout.contains("127.0.0.1:1234"),
+        "{output:?}"
+    );
     assert!(output.stderr.contains("INMANTA_AUTH_JWT_DEFAULT_COLOUR"), "{output:?}");
 }
 
@@ -247,7 +366,9 @@ fn an_issuer_in_the_environment_takes_the_place_of_the_embedded_default() {
         .variable("INMANTA_AUTH_JWT_MAIN_KEY", KEY);
     let output = sandbox.run(["config", "check"]);
     assert!(
-        output.code() == 0 && output.stdout.contains("[auth_jwt_main]") && !output.stdout.contains("auth_jwt_default"),
+        output.code() == 0
+            && output.stdout.contains("[auth_jwt_main]")
+            && !output.stdout.contains("auth_jwt_default"),
         "{output:?}"
     );
     assert!(!sandbox.path().join(".local").exists(), "no state is made up");
@@ -263,9 +384,15 @@ fn directories_are_read_in_order_and_later_files_win() {
     assert!(output.code() == 0 && output.stdout.contains(":2222"), "{output:?}");
     sandbox.file("empty/readme.txt", "no configuration");
     let empty = sandbox.run(["config", "check", "-c", "empty"]);
-    assert!(empty.code() == 2 && empty.stderr.contains("the directory holds no .cfg or .toml file"), "{empty:?}");
+    assert!(
+        empty.code() == 2 && empty.stderr.contains("the directory holds no .cfg or .toml file"),
+        "{empty:?}"
+    );
     sandbox.file("bom.cfg", format!("\u{feff}{SIGNING}"));
     assert_eq!(sandbox.run(["config", "check", "-c", "bom.cfg"]).code(), 0);
     let missing = sandbox.run(["config", "check", "-c", "/nowhere.cfg"]);
-    assert!(missing.code() == 2 && missing.stderr.contains("/nowhere.cfg: the file cannot be read"), "{missing:?}");
+    assert!(
+        missing.code() == 2 && missing.stderr.contains("/nowhere.cfg: the file cannot be read"),
+        "{missing:?}"
+    );
 }

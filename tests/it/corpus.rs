@@ -10,11 +10,22 @@ fn a_corpus_is_the_same_bytes_every_time() {
     let sandbox = Sandbox::new();
     for algorithm in Algorithm::ALL {
         for directory in ["one", "two"] {
-            let arguments = ["corpus", "--alg", algorithm.name(), "--count", "7", "--valid", "0.5", "--out", directory];
+            let arguments = [
+                "corpus",
+                "--alg",
+                algorithm.name(),
+                "--count",
+                "7",
+                "--valid",
+                "0.5",
+                "--out",
+                directory,
+            ];
             assert_eq!(sandbox.run(arguments).code(), 0);
         }
         for file in ["tokens.txt", "expected.txt", "jwks.json"] {
-            let (one, two) = (read(&sandbox, &format!("one/{file}")), read(&sandbox, &format!("two/{file}")));
+            let (one, two) =
+                (read(&sandbox, &format!("one/{file}")), read(&sandbox, &format!("two/{file}")));
             assert!(!one.is_empty() && one == two, "{algorithm} {file}");
         }
     }
@@ -24,14 +35,29 @@ fn a_corpus_is_the_same_bytes_every_time() {
 fn its_server_answers_as_expected_with_every_algorithm() {
     for algorithm in Algorithm::ALL {
         let sandbox = Sandbox::new();
-        let arguments = ["corpus", "--alg", algorithm.name(), "--count", "40", "--valid", "0.6", "--out", "corpus"];
+        let arguments = [
+            "corpus",
+            "--alg",
+            algorithm.name(),
+            "--count",
+            "40",
+            "--valid",
+            "0.6",
+            "--out",
+            "corpus",
+        ];
         assert_eq!(sandbox.run(arguments).code(), 0);
         let server = sandbox.serve(&read(&sandbox, "corpus/countersign.cfg"));
-        let (tokens, expected) = (read(&sandbox, "corpus/tokens.txt"), read(&sandbox, "corpus/expected.txt"));
-        assert_eq!((tokens.lines().count(), expected.lines().filter(|line| *line == "200").count()), (40, 24));
+        let (tokens, expected) =
+            (read(&sandbox, "corpus/tokens.txt"), read(&sandbox, "corpus/expected.txt"));
+        assert_eq!(
+            (tokens.lines().count(), expected.lines().filter(|line| *line == "200").count()),
+            (40, 24)
+        );
         let mut connection = Connection::open(server.address);
         for (token, status) in tokens.lines().zip(expected.lines()) {
-            connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+            connection
+                .send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
             assert_eq!(connection.receive(false).status.to_string(), status, "{algorithm} {token}");
         }
     }
@@ -42,9 +68,15 @@ fn its_key_set_serves_jws_verify_and_its_configuration_the_default_port() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run(["corpus", "--alg", "HS512", "--count", "3", "--out", "c"]).code(), 0);
     let tokens = read(&sandbox, "c/tokens.txt");
-    let answers = sandbox.run_with_input(["jws", "verify", "--jwks", "c/jwks.json"], &tokens).json_lines();
+    let answers =
+        sandbox.run_with_input(["jws", "verify", "--jwks", "c/jwks.json"], &tokens).json_lines();
     assert!(answers.len() == 3 && answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
-    assert!(sandbox.run(["config", "check", "-c", "c/countersign.cfg"]).text().contains("http://127.0.0.1:8888"));
+    assert!(
+        sandbox
+            .run(["config", "check", "-c", "c/countersign.cfg"])
+            .text()
+            .contains("http://127.0.0.1:8888")
+    );
 }
 
 #[test]
@@ -57,6 +89,7 @@ fn wrong_arguments_are_named() {
         let output = sandbox.run(["corpus", "--count", "1", "--out", "c"].iter().chain(&arguments));
         assert!(output.code() == 2 && output.stderr.contains(expected), "{output:?}");
     }
-    let output = sandbox.run(["corpus", "--alg", "HS256", "--count", "1", "--out", "/proc/nowhere"]);
+    let output =
+        sandbox.run(["corpus", "--alg", "HS256", "--count", "1", "--out", "/proc/nowhere"]);
     assert!(output.code() == 1 && output.stderr.contains("/proc/nowhere"), "{output:?}");
 }

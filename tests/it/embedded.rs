@@ -7,7 +7,10 @@ use countersign_tests::{binary::Sandbox, http::request};
 fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     let sandbox = Sandbox::new();
     let server = sandbox.start::<&str>([]);
-    assert_eq!((server.address.to_string(), server.metrics.to_string()), ("127.0.0.1:8888".into(), "127.0.0.1:8082".into()));
+    assert_eq!(
+        (server.address.to_string(), server.metrics.to_string()),
+        ("127.0.0.1:8888".into(), "127.0.0.1:8082".into())
+    );
     server.wait_until_ready();
     let address = server.address;
 
@@ -19,7 +22,11 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     let token = sandbox.run(["token", "sign", "--client-type", "agent"]);
     assert_eq!(server.auth(token.text()).header("x-auth-client-types"), Some("agent"));
     let jwks = request(address, "GET /.well-known/jwks.json HTTP/1.1\r\n", b"");
-    assert_eq!((jwks.status, jwks.body.as_str()), (200, "{\"keys\":[]}"), "a shared secret never shows");
+    assert_eq!(
+        (jwks.status, jwks.body.as_str()),
+        (200, "{\"keys\":[]}"),
+        "a shared secret never shows"
+    );
 
     // The test suite cannot run the command and read the pipe at once, so the
     // server is asked to start a second time after it has told everything.
@@ -42,15 +49,20 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     assert!(answer.contains("x-auth-client-types: api,compiler,agent"), "{answer}");
 
     let credentials = format!("{{\"username\":\"admin\",\"password\":\"{password}\"}}");
-    let session = request(server.address, "POST /api/v2/login HTTP/1.1\r\n", credentials.as_bytes());
-    assert_eq!((session.status, &session.json()["data"]["user"]["is_admin"]), (200, &serde_json::json!(true)));
+    let session =
+        request(server.address, "POST /api/v2/login HTTP/1.1\r\n", credentials.as_bytes());
+    assert_eq!(
+        (session.status, &session.json()["data"]["user"]["is_admin"]),
+        (200, &serde_json::json!(true))
+    );
     assert!(!log.contains(password) && !server.log().contains(password));
 
     // A second server cannot have the same port, and says what to do.
     let second = sandbox.run(["serve"]);
     assert_eq!(second.code(), 1);
     assert!(
-        second.stderr.contains("cannot listen on 127.0.0.1:8888") && second.stderr.contains("bind_port"),
+        second.stderr.contains("cannot listen on 127.0.0.1:8888")
+            && second.stderr.contains("bind_port"),
         "{}",
         second.stderr
     );
@@ -66,7 +78,15 @@ fn password_in(printed: &[String]) -> Option<&str> {
 fn the_state_directory_can_be_named() {
     let sandbox = Sandbox::new();
     let directory = sandbox.path().join("elsewhere");
-    let sign = ["token", "sign", "--client-type", "api", "--idempotent", "--state-dir", directory.to_str().unwrap()];
+    let sign = [
+        "token",
+        "sign",
+        "--client-type",
+        "api",
+        "--idempotent",
+        "--state-dir",
+        directory.to_str().unwrap(),
+    ];
     let (one, other) = (sandbox.run(sign), sandbox.run(sign));
     assert_eq!(one.text(), other.text(), "the key is made once");
     assert!(directory.join("countersign.cfg").is_file());

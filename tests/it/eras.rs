@@ -42,7 +42,12 @@ fn every_block_of_the_current_guide_loads_without_a_word() {
         .replace("/etc/inmanta/server.crt", certificate.to_str().unwrap())
         .replace("/etc/inmanta/server.key.open", key.to_str().unwrap());
     let output = check(&sandbox, &[SIGNING, &tls]);
-    assert!(output.code() == 0 && output.stderr.is_empty() && output.stdout.contains("https://127.0.0.1:8888"), "{output:?}");
+    assert!(
+        output.code() == 0
+            && output.stderr.is_empty()
+            && output.stdout.contains("https://127.0.0.1:8888"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -54,13 +59,17 @@ fn the_web_console_is_told_where_to_log_in() {
                 api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77/access, or here";
     assert!(output.text().contains(line), "{output:?}");
     let usual = check(&sandbox, &[SIGNING, blocks::AUTHENTIK]);
-    assert!(usual.text().contains(" as x4kqZ1mVbY7cT0nPwLr8sDfGhJ2 for openid profile email\n"), "{usual:?}");
+    assert!(
+        usual.text().contains(" as x4kqZ1mVbY7cT0nPwLr8sDfGhJ2 for openid profile email\n"),
+        "{usual:?}"
+    );
 }
 
 #[test]
 fn entra_id_may_have_another_audience_than_the_guide() {
     let sandbox = Sandbox::new();
-    let hint = "if its tokens have the bare client id as aud (3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77; ";
+    let hint =
+        "if its tokens have the bare client id as aud (3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77; ";
     assert_eq!(check(&sandbox, &[SIGNING, blocks::ENTRA]).text().matches(hint).count(), 1);
     let bare = blocks::ENTRA.replace("audience=api://", "audience=");
     let version_1 = blocks::ENTRA.replacen(blocks::ENTRA_ISSUERS[0], blocks::ENTRA_ISSUERS[1], 1);
@@ -74,12 +83,18 @@ fn keycloaks_own_form_is_understood_and_the_line_to_write_is_told() {
     let sandbox = Sandbox::new();
     let output = check(&sandbox, &[SIGNING, blocks::LEGACY_KEYCLOAK]);
     let line = "oidc_authority=http://keycloak.example.com:8080/realms/inmanta\n";
-    assert!(output.code() == 0 && output.stderr.contains("1.cfg:4: oidc_auth_url and oidc_realm"), "{output:?}");
+    assert!(
+        output.code() == 0 && output.stderr.contains("1.cfg:4: oidc_auth_url and oidc_realm"),
+        "{output:?}"
+    );
     assert!(output.stderr.contains(line) && blocks::KEYCLOAK.contains(line), "{output:?}");
     // What is told is what the guide tells, and means the same.
     assert_eq!(output.stdout, check(&sandbox, &[SIGNING, blocks::KEYCLOAK]).stdout);
     // The realm has a default, and any name.
-    let realm = |line: &str| check(&sandbox, &[SIGNING, &blocks::LEGACY_KEYCLOAK.replace("oidc_realm=inmanta\n", line)]).stderr;
+    let realm = |line: &str| {
+        check(&sandbox, &[SIGNING, &blocks::LEGACY_KEYCLOAK.replace("oidc_realm=inmanta\n", line)])
+            .stderr
+    };
     assert!(realm("").contains("/realms/inmanta\n"));
     assert!(realm("oidc_realm=my realm/2\n").contains("/realms/my%20realm%2F2\n"));
 }
@@ -91,14 +106,29 @@ fn the_older_guides_blocks_load_and_say_what_has_replaced_them() {
     let silent = check(&sandbox, &older);
     assert_eq!((silent.code(), &*silent.stderr), (0, ""));
     let output = check(&sandbox, &[&older[..], &[blocks::DASHBOARD]].concat());
-    let lines = ["[web-ui]", "oidc_authority=http://localhost:8080/auth/realms/master", "oidc_client_id=inmanta"];
-    assert!(output.code() == 0 && output.stderr.contains("2.cfg:1: [dashboard] has been replaced by [web-ui]"), "{output:?}");
-    assert!(lines.iter().all(|line| output.stderr.contains(&format!("    {line}\n"))), "{output:?}");
+    let lines = [
+        "[web-ui]",
+        "oidc_authority=http://localhost:8080/auth/realms/master",
+        "oidc_client_id=inmanta",
+    ];
+    assert!(
+        output.code() == 0
+            && output.stderr.contains("2.cfg:1: [dashboard] has been replaced by [web-ui]"),
+        "{output:?}"
+    );
+    assert!(
+        lines.iter().all(|line| output.stderr.contains(&format!("    {line}\n"))),
+        "{output:?}"
+    );
     let newer = check(&sandbox, &[&older[..], &[&lines.join("\n")]].concat());
     assert_eq!((&*newer.stderr, newer.stdout), ("", output.stdout), "what is told means the same");
     let disabled = blocks::DASHBOARD.replace("enabled=true", "enabled=false");
     assert!(!check(&sandbox, &[SIGNING, &disabled]).text().contains("web console"));
-    assert_eq!(check(&sandbox, &[SIGNING, "[dashboard]\nenabled=true\npath=/opt\n"]).stderr, "", "nothing to say instead");
+    assert_eq!(
+        check(&sandbox, &[SIGNING, "[dashboard]\nenabled=true\npath=/opt\n"]).stderr,
+        "",
+        "nothing to say instead"
+    );
 }
 
 #[test]
@@ -106,16 +136,25 @@ fn mistakes_about_the_web_console_are_told_where_they_are() {
     let sandbox = Sandbox::new();
     let both = check(&sandbox, &[SIGNING, &format!("{}oidc_realm=inmanta\n", blocks::KEYCLOAK)]);
     assert!(
-        both.code() == 0 && both.stderr.contains("1.cfg:4: oidc_realm in web-ui is ignored beside oidc_authority"),
+        both.code() == 0
+            && both
+                .stderr
+                .contains("1.cfg:4: oidc_realm in web-ui is ignored beside oidc_authority"),
         "{both:?}"
     );
     let nameless = check(&sandbox, &[SIGNING, "[web-ui]\noidc_authority=https://idp.example/\n"]);
     assert!(nameless.code() == 0 && nameless.stderr.contains("no oidc_client_id"), "{nameless:?}");
-    for (option, uri) in
-        [("oidc_authority", "idp.example"), ("oidc_auth_url", "ftp://idp/"), ("oidc_authority", "https://me:hunter2@idp/")]
-    {
-        let odd = check(&sandbox, &[SIGNING, &format!("[web-ui]\noidc_client_id=x\n{option}={uri}\n")]);
+    for (option, uri) in [
+        ("oidc_authority", "idp.example"),
+        ("oidc_auth_url", "ftp://idp/"),
+        ("oidc_authority", "https://me:hunter2@idp/"),
+    ] {
+        let odd =
+            check(&sandbox, &[SIGNING, &format!("[web-ui]\noidc_client_id=x\n{option}={uri}\n")]);
         let text = format!("1.cfg:3: {option} in web-ui is no http:// or https:// URI");
-        assert!(odd.code() == 2 && odd.stderr.contains(&text) && !odd.stderr.contains("hunter2"), "{odd:?}");
+        assert!(
+            odd.code() == 2 && odd.stderr.contains(&text) && !odd.stderr.contains("hunter2"),
+            "{odd:?}"
+        );
     }
 }

@@ -39,7 +39,8 @@ fn told_of(envoy: &Envoy, token: &str) -> Told {
 fn as_auth(server: &Server<'_>, token: &str) -> (i32, Vec<(String, String)>) {
     let answer = server.auth(token);
     let about_http = ["date", "content-length", "connection"];
-    let headers = answer.headers.into_iter().filter(|(name, _)| !about_http.contains(&name.as_str()));
+    let headers =
+        answer.headers.into_iter().filter(|(name, _)| !about_http.contains(&name.as_str()));
     (answer.status.into(), headers.collect())
 }
 
@@ -49,25 +50,37 @@ fn a_good_token_passes_with_its_identity_and_without_itself() {
     let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
     let authorization = bearer(&given::good_token());
-    let lines = [("host", "shop.example"), ("authorization", authorization.as_str()), ("x-auth-tenant", "root")];
+    let lines = [
+        ("host", "shop.example"),
+        ("authorization", authorization.as_str()),
+        ("x-auth-tenant", "root"),
+    ];
     for question in [question(&lines), question_with_map(&lines)] {
         let told = told(&envoy, question);
         assert_eq!((told.code, told.status), (0, 200));
-        let said = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"].map(|name| told.header(name));
+        let said = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"]
+            .map(|name| told.header(name));
         assert_eq!(said, [Some("bob"), Some("bob"), Some(given::ISSUER), Some("api")]);
         // What there is nothing to say about is not said empty.
-        assert_eq!((told.set.len(), told.removed), (4, vec!["x-auth-tenant".into(), "authorization".into()]));
+        assert_eq!(
+            (told.set.len(), told.removed),
+            (4, vec!["x-auth-tenant".into(), "authorization".into()])
+        );
         assert_eq!(told.metadata, None);
     }
     let anonymous = told_of(&envoy, &given::token(&given::claims(json!({ "sub": null }))));
-    assert_eq!(anonymous.removed, ["x-auth-subject", "x-auth-user", "x-auth-tenant", "authorization"]);
+    assert_eq!(
+        anonymous.removed,
+        ["x-auth-subject", "x-auth-user", "x-auth-tenant", "authorization"]
+    );
     assert_eq!(server.metric("countersign_verifications_total{outcome=\"verified\",code=\"\"}"), 3);
 }
 
 #[test]
 fn whoever_may_not_pass_is_answered_as_auth_does() {
     let sandbox = Sandbox::new();
-    let down = given::issuer_section("down", "RS256", "https://down/", "jwks_uri=http://127.0.0.1:9/");
+    let down =
+        given::issuer_section("down", "RS256", "https://down/", "jwks_uri=http://127.0.0.1:9/");
     for (surface, refused, code) in [("generic", 401, 16), ("inmanta", 403, 7)] {
         let server = sandbox.serve(&format!("{}{down}{H2}surface={surface}\n", given::SIGNING));
         let envoy = Envoy::plain(server.address);
@@ -75,11 +88,22 @@ fn whoever_may_not_pass_is_answered_as_auth_does() {
         let forged = format!("{}AAAA", &given::good_token()[..given::good_token().len() - 4]);
         for token in [expired.as_str(), &forged, "abc", "a b"] {
             let told = told_of(&envoy, token);
-            assert_eq!((told.status, &told.set), (as_auth(&server, token).0, &as_auth(&server, token).1), "{token}");
+            assert_eq!(
+                (told.status, &told.set),
+                (as_auth(&server, token).0, &as_auth(&server, token).1),
+                "{token}"
+            );
             // Two parts are no token.
-            assert_eq!((told.status, told.code), if token == "a b" { (401, 16) } else { (refused, code) }, "{token}");
+            assert_eq!(
+                (told.status, told.code),
+                if token == "a b" { (401, 16) } else { (refused, code) },
+                "{token}"
+            );
         }
-        let unavailable = given::token_with_header(&json!({ "alg": "RS256", "kid": "k" }), &given::claims_of("https://down/"));
+        let unavailable = given::token_with_header(
+            &json!({ "alg": "RS256", "kid": "k" }),
+            &given::claims_of("https://down/"),
+        );
         let told_unavailable = told_of(&envoy, &unavailable);
         assert_eq!((told_unavailable.status, told_unavailable.code), (503, 7));
         assert_eq!(told_unavailable.set, as_auth(&server, &unavailable).1);
@@ -93,12 +117,14 @@ fn whoever_may_not_pass_is_answered_as_auth_does() {
 #[test]
 fn e4_a_credential_that_is_there_twice_is_none() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n{H2}", given::SIGNING));
+    let server =
+        sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
     let (good, bearer) = (given::good_token(), bearer(&given::good_token()));
     let one = ("authorization", bearer.as_str());
     let mut in_both = question(&[one]);
-    let http = in_both.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
+    let http =
+        in_both.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
     http.headers.insert("authorization".into(), bearer.clone());
     let joined = format!("{bearer},{bearer}");
     for (question, challenge) in [
@@ -117,13 +143,17 @@ fn e4_a_credential_that_is_there_twice_is_none() {
     // The additional header wins, and neither of the two goes on.
     let told = told(&envoy, question(&[("authorization", "Basic Ym9iOmJvYg=="), ("x-jwt", &good)]));
     assert_eq!(told.status, 200);
-    assert!(["authorization", "x-jwt"].iter().all(|name| told.removed.iter().any(|one| one == name)), "{told:?}");
+    assert!(
+        ["authorization", "x-jwt"].iter().all(|name| told.removed.iter().any(|one| one == name)),
+        "{told:?}"
+    );
 }
 
 #[test]
 fn e2_what_a_client_says_of_itself_is_taken_away_however_it_spells_it() {
     let sandbox = Sandbox::new();
-    let identity = "[identity_headers]\nsubject=X-Who\nissuer=X-Who-\nclient_types=X_Who_\ntenant=\n";
+    let identity =
+        "[identity_headers]\nsubject=X-Who\nissuer=X-Who-\nclient_types=X_Who_\ntenant=\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
     let authorization = bearer(&given::good_token());
@@ -171,14 +201,18 @@ fn an_identity_may_take_the_place_of_the_credential() {
     let identity = "[identity_headers]\nsubject=Authorization\nuser=\ntenant=Authorization-\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
     let told = told_of(&Envoy::plain(server.address), &given::good_token());
-    assert_eq!((told.header("authorization"), &*told.removed), (Some("bob"), &["authorization-".to_owned()][..]));
+    assert_eq!(
+        (told.header("authorization"), &*told.removed),
+        (Some("bob"), &["authorization-".to_owned()][..])
+    );
 }
 
 #[test]
 fn chosen_claims_are_metadata_of_the_same_type() {
     let sandbox = Sandbox::new();
     let names = "sub,groups,address,level,huge,small,ratio,is_admin,nothing,missing";
-    let server = sandbox.serve(&format!("{}[ext_authz]\nmetadata_claims={names}\n{H2}", given::SIGNING));
+    let server =
+        sandbox.serve(&format!("{}[ext_authz]\nmetadata_claims={names}\n{H2}", given::SIGNING));
     let claims = json!({
         "groups": ["a", "b"], "address": { "city": "Köln", "lines": [] }, "level": 9_007_199_254_740_992u64,
         "huge": 9_007_199_254_740_993u64, "small": i64::MIN, "ratio": -0.5, "is_admin": true, "nothing": null, "other": 1,
@@ -188,7 +222,8 @@ fn chosen_claims_are_metadata_of_the_same_type() {
     claims["nothing"] = json!(null);
     let value = |kind| Value { kind: Some(kind) };
     let text = |text: &str| value(Kind::StringValue(text.into()));
-    let list = |values| value(Kind::ListValue(envoy_types::pb::google::protobuf::ListValue { values }));
+    let list =
+        |values| value(Kind::ListValue(envoy_types::pb::google::protobuf::ListValue { values }));
     let members = |members: Vec<(&str, Value)>| {
         let fields = members.into_iter().map(|(name, value)| (name.to_owned(), value));
         Struct { fields: fields.collect() }
@@ -196,7 +231,13 @@ fn chosen_claims_are_metadata_of_the_same_type() {
     let expected = members(vec![
         ("sub", text("bob")),
         ("groups", list(vec![text("a"), text("b")])),
-        ("address", value(Kind::StructValue(members(vec![("city", text("Köln")), ("lines", list(vec![]))])))),
+        (
+            "address",
+            value(Kind::StructValue(members(vec![
+                ("city", text("Köln")),
+                ("lines", list(vec![])),
+            ]))),
+        ),
         ("level", value(Kind::NumberValue(9_007_199_254_740_992.0))),
         ("huge", text("9007199254740993")),
         ("small", text("-9223372036854775808")),
@@ -214,7 +255,8 @@ fn chosen_claims_are_metadata_of_the_same_type() {
 #[test]
 fn a_question_that_cannot_be_read_is_a_fault_and_lets_nobody_pass() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", given::SIGNING));
+    let server =
+        sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", given::SIGNING));
     let good = question(&[("authorization", &bearer(&given::good_token()))]).encode_to_vec();
     let twice = framed(&[&good[..], &good].concat());
     let two = [framed(&good), framed(&good)].concat();
@@ -239,7 +281,9 @@ fn a_question_that_cannot_be_read_is_a_fault_and_lets_nobody_pass() {
     // An empty question is one about nobody.
     let answer = call(server.address, CHECK, &framed(b""));
     assert_eq!(Told::of(prost::Message::decode(answer.message()).unwrap()).status, 401);
-    let answered = |status: &str| server.metric(&format!("countersign_requests_total{{route=\"check\",status=\"{status}\"}}"));
+    let answered = |status: &str| {
+        server.metric(&format!("countersign_requests_total{{route=\"check\",status=\"{status}\"}}"))
+    };
     assert_eq!(["400", "401", "413", "501"].map(answered), [5, 1, 1, 3]);
 }
 
@@ -260,9 +304,15 @@ fn what_is_no_call_is_answered_as_http() {
         ("GET", "application/grpc", 405, None),
     ] {
         let answer = ask(method, CHECK, media_type);
-        assert_eq!((answer.status, answer.code()), (status, code), "{method} {media_type}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{method} {media_type}: {answer:?}"
+        );
     }
-    for path in ["/envoy.service.auth.v3.Authorization/Other", "/grpc.health.v1.Health/Watch", "/a.B/C"] {
+    for path in
+        ["/envoy.service.auth.v3.Authorization/Other", "/grpc.health.v1.Health/Watch", "/a.B/C"]
+    {
         let answer = ask("POST", path, "application/grpc");
         assert_eq!((answer.status, answer.code()), (200, Some("12")), "{path}");
         assert_eq!(ask("POST", path, "application/json").status, 404, "{path}");
@@ -273,7 +323,11 @@ fn what_is_no_call_is_answered_as_http() {
     for _ in 0..2 {
         connection.send(&head, &framed(b""));
         let answer = connection.receive(false);
-        assert_eq!((answer.status, &answer.json()["code"]), (505, &json!("http_version")), "{answer:?}");
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (505, &json!("http_version")),
+            "{answer:?}"
+        );
     }
 }
 
@@ -317,7 +371,10 @@ fn a_new_key_works_with_its_first_question() {
     });
     let told = last.unwrap();
     assert_eq!(told.header("x-auth-subject"), Some("bob"));
-    assert!(told.removed.contains(&"x_auth_user".to_owned()) && told.metadata.is_some(), "{told:?}");
+    assert!(
+        told.removed.contains(&"x_auth_user".to_owned()) && told.metadata.is_some(),
+        "{told:?}"
+    );
     let unknown = SigningKey::generate("ES256", "unknown").token(&given::claims_of("https://idp/"));
     assert_eq!(told_of(&envoy, &unknown).status, 401);
 }
@@ -328,15 +385,22 @@ fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
     let flood = |envoy: &Envoy, about: &dyn Fn(usize, CheckRequest) -> CheckRequest| {
         (0..100).find_map(|batch| {
             let numbers = (0..50).map(|number| 50 * batch + number);
-            let asked = numbers.map(|number| about(number, question(&[("authorization", &bearer(&issuer.forged(number)))])));
-            let told = envoy.ask_together(asked).into_iter().map(|answer| Told::of(answer.unwrap()));
+            let asked = numbers.map(|number| {
+                about(number, question(&[("authorization", &bearer(&issuer.forged(number)))]))
+            });
+            let told =
+                envoy.ask_together(asked).into_iter().map(|answer| Told::of(answer.unwrap()));
             told.filter(|told| told.status != 401).last()
         })
     };
-    let server =
-        sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], "trusted_proxies=127.0.0.1\nprotocols=http/1.1, h2"));
+    let server = sandbox.serve(&issuer.configuration(
+        &sandbox,
+        ["off", "off", "1"],
+        "trusted_proxies=127.0.0.1\nprotocols=http/1.1, h2",
+    ));
     let envoy = Envoy::plain(server.address);
-    let put_off = flood(&envoy, &|_, question| from(question, "203.0.113.9", "")).expect("not all of them were checked");
+    let put_off = flood(&envoy, &|_, question| from(question, "203.0.113.9", ""))
+        .expect("not all of them were checked");
     assert_eq!((put_off.status, put_off.code), (429, 7));
     assert_eq!(put_off.header("x-auth-error"), Some("not_admitted source"));
     assert!(put_off.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
@@ -350,8 +414,11 @@ fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
     for trusted in ["", "trusted_proxies=10.0.0.0/8\n"] {
         let listen = format!("{trusted}protocols=http/1.1, h2");
         let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], &listen));
-        let invented = |number: usize, question| from(question, &format!("10.0.{}.{}", number / 256, number % 256), "");
-        let put_off = flood(&Envoy::plain(server.address), &invented).expect("not all of them were checked");
+        let invented = |number: usize, question| {
+            from(question, &format!("10.0.{}.{}", number / 256, number % 256), "")
+        };
+        let put_off =
+            flood(&Envoy::plain(server.address), &invented).expect("not all of them were checked");
         assert_eq!(put_off.status, 429);
     }
 }
@@ -360,25 +427,46 @@ fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
 fn the_request_that_a_trusted_proxy_asks_about_is_written_down() {
     let theirs = Authority::root("theirs");
     let shown = theirs.client("shown", 1);
-    let fingerprint: String = digest(&SHA256, &shown.chain[0]).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let fingerprint: String = digest(&SHA256, &shown.chain[0])
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let escaped: String = shown.pem().bytes().map(|byte| format!("%{byte:02X}")).collect();
-    for (trusted, uri, client, method) in
-        [("trusted_proxies=127.0.0.1\n", "/page", "203.0.113.9", "GET"), ("", CHECK, "127.0.0.1", "POST")]
-    {
+    for (trusted, uri, client, method) in [
+        ("trusted_proxies=127.0.0.1\n", "/page", "203.0.113.9", "GET"),
+        ("", CHECK, "127.0.0.1", "POST"),
+    ] {
         let sandbox = Sandbox::new();
-        let server = sandbox.serve(&format!("{}{H2}{trusted}[log]\nformat=json\nrequests=all\n", given::SIGNING));
+        let server = sandbox
+            .serve(&format!("{}{H2}{trusted}[log]\nformat=json\nrequests=all\n", given::SIGNING));
         let envoy = Envoy::plain(server.address);
         let authorization = bearer(&given::good_token());
         for (lines, id) in [(vec![], "17"), (vec![("x-request-id", "abc")], "abc")] {
-            let lines = [lines, vec![("authorization", &*authorization), ("x-forwarded-for", "198.51.100.66")]].concat();
+            let lines = [
+                lines,
+                vec![("authorization", &*authorization), ("x-forwarded-for", "198.51.100.66")],
+            ]
+            .concat();
             told(&envoy, from(question(&lines), "203.0.113.9", &escaped));
             let id = format!("\"request_id\":\"{}", if trusted.is_empty() { "" } else { id });
-            let parts =
-                [format!("\"uri\":\"{uri}\""), format!("\"client\":\"{client}\""), format!("\"method\":\"{method}\""), id];
-            eventually(|| server.log().lines().any(|line| parts.iter().all(|part| line.contains(part))));
+            let parts = [
+                format!("\"uri\":\"{uri}\""),
+                format!("\"client\":\"{client}\""),
+                format!("\"method\":\"{method}\""),
+                id,
+            ];
+            eventually(|| {
+                server.log().lines().any(|line| parts.iter().all(|part| line.contains(part)))
+            });
         }
         told_of(&envoy, "abc");
-        eventually(|| server.log().lines().any(|line| line.contains("\"route\":\"check\"") && line.contains("\"status\":401")));
+        eventually(|| {
+            server
+                .log()
+                .lines()
+                .any(|line| line.contains("\"route\":\"check\"") && line.contains("\"status\":401"))
+        });
         assert_eq!(server.log().contains(&fingerprint), !trusted.is_empty());
         assert!(!server.log().contains(given::good_token().rsplit('.').next().unwrap()));
     }
@@ -389,7 +477,9 @@ fn health_is_that_of_the_server() {
     let sandbox = Sandbox::new();
     let provider = JwksServer::start_with(Answer::silence());
     let idp = given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri()));
-    let service = |name: &str| framed(&[&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat());
+    let service = |name: &str| {
+        framed(&[&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat())
+    };
     let ours = "envoy.service.auth.v3.Authorization";
     // One that waits for its keys.
     let server = sandbox.listen(&format!("{idp}{H2}"));
@@ -398,7 +488,10 @@ fn health_is_that_of_the_server() {
     drop(server);
     let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
     let status = |body: &[u8]| call(server.address, HEALTH, body).message().to_vec();
-    assert_eq!([status(&framed(b"")), status(&service("")), status(&service(ours))], [b"\x08\x01"; 3]);
+    assert_eq!(
+        [status(&framed(b"")), status(&service("")), status(&service(ours))],
+        [b"\x08\x01"; 3]
+    );
     assert_eq!(call(server.address, HEALTH, &service("another")).code(), Some("5"));
     assert_eq!(call(server.address, HEALTH, &framed(b"\x08\x01")).code(), Some("3"));
     assert_eq!(call(server.address, HEALTH, b"").code(), Some("12"));

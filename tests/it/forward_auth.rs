@@ -25,13 +25,19 @@ fn get(server: &Server<'_>, lines: &str) -> Response {
 fn a_good_token_passes_with_every_identity_header_and_no_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    let token = given::token(&given::claims(json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"] })));
+    let token = given::token(&given::claims(
+        json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"] }),
+    ));
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "PROPFIND"] {
         for path in ["/auth", "/auth/", "/auth/some/path?query=1", "/auth?x"] {
-            let response = server.request(&format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"));
+            let response = server
+                .request(&format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"));
             assert_eq!(response.status, 200, "{method} {path}");
             let values = IDENTITY.map(|name| response.header(name).unwrap().to_owned());
-            assert_eq!(values, ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", given::ISSUER, "api,agent", ""]);
+            assert_eq!(
+                values,
+                ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", given::ISSUER, "api,agent", ""]
+            );
             assert_eq!(response.header("cache-control"), Some("no-store"));
             // After HTTP/1 the end of a body is told by its stream.
             let length = (protocol == Protocol::Http1).then_some("0");
@@ -44,22 +50,36 @@ fn a_good_token_passes_with_every_identity_header_and_no_body(protocol: Protocol
 fn without_a_token_the_challenge_names_no_error(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    for lines in ["", "Authorization: Basic Ym9iOnB3\r\n", "Authorization: Bearer\r\n", "Authorization: Bearer a b\r\n"] {
+    for lines in [
+        "",
+        "Authorization: Basic Ym9iOnB3\r\n",
+        "Authorization: Bearer\r\n",
+        "Authorization: Bearer a b\r\n",
+    ] {
         assert_refused(&get(&server, lines), "Bearer");
     }
 }
 
 fn the_additional_header_carries_a_bare_token_and_wins(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n"));
+    let server = sandbox
+        .serve(&format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n"));
     let user = |name: &str| given::token(&given::claims(json!({ "sub": name })));
     let subject = |lines: &str| get(&server, lines).header("x-auth-subject").map(str::to_owned);
     let (cloudflare, bearer) = (user("cloudflare"), user("bearer"));
-    let both = format!("Cf-Access-Jwt-Assertion: {cloudflare}\r\nAuthorization: Bearer {bearer}\r\n");
+    let both =
+        format!("Cf-Access-Jwt-Assertion: {cloudflare}\r\nAuthorization: Bearer {bearer}\r\n");
     assert_eq!(subject(&both).as_deref(), Some("cloudflare"));
     assert_eq!(subject(&format!("Authorization: Bearer {bearer}\r\n")).as_deref(), Some("bearer"));
-    assert_eq!(subject(&format!("Cf-Access-Jwt-Assertion: abc\r\nAuthorization: Bearer {bearer}\r\n")), None);
-    assert_eq!(get(&server, &format!("Cf-Access-Jwt-Assertion: Bearer {cloudflare}\r\n")).status, 401, "bare, without a scheme");
+    assert_eq!(
+        subject(&format!("Cf-Access-Jwt-Assertion: abc\r\nAuthorization: Bearer {bearer}\r\n")),
+        None
+    );
+    assert_eq!(
+        get(&server, &format!("Cf-Access-Jwt-Assertion: Bearer {cloudflare}\r\n")).status,
+        401,
+        "bare, without a scheme"
+    );
     // E2: the underscore twin is another header, and means nothing.
     assert_eq!(get(&server, &format!("Cf_Access_Jwt_Assertion: {cloudflare}\r\n")).status, 401);
 }
@@ -69,7 +89,9 @@ fn identity_headers_can_be_renamed_and_switched_off(protocol: Protocol) {
     let server = sandbox.serve(&format!("{SIGNING}[identity_headers]\nsubject=X-Who\ntenant=\n"));
     let response = server.auth(&given::good_token());
     assert_eq!(response.header("x-who"), Some("bob"));
-    assert!(response.header("x-auth-subject").is_none() && response.header("x-auth-tenant").is_none());
+    assert!(
+        response.header("x-auth-subject").is_none() && response.header("x-auth-tenant").is_none()
+    );
     assert_eq!(response.header("x-auth-user"), Some("bob"));
 }
 
@@ -92,7 +114,11 @@ fn a_body_changes_no_answer(protocol: Protocol) {
     let head = format!("POST /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
     for length in [1, 4, 100, 65_536, 1_000_000] {
         assert_eq!(server.send(&head, &vec![b'x'; length]).status, 200, "{length} bytes");
-        assert_eq!(server.send("POST /auth HTTP/1.1\r\n", &vec![b'x'; length]).status, 401, "{length} bytes");
+        assert_eq!(
+            server.send("POST /auth HTTP/1.1\r\n", &vec![b'x'; length]).status,
+            401,
+            "{length} bytes"
+        );
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn token_with_header(header: &Value, claims: &Value) -> String {
 
 /// Claims that are accepted, with some replaced or, by null, removed.
 pub(crate) fn claims(changes: Value) -> Value {
-    let mut claims = json!({ "iss": ISSUER, "aud": [ISSUER], "sub": "bob", "exp": 4_102_444_800u64 });
+    let mut claims =
+        json!({ "iss": ISSUER, "aud": [ISSUER], "sub": "bob", "exp": 4_102_444_800u64 });
     for (name, value) in changes.as_object().unwrap() {
         match value {
             Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
@@ -50,7 +51,9 @@ pub(crate) fn with_idp(algorithms: &str, options: &str) -> String {
 
 /// A section for an issuer elsewhere.
 pub(crate) fn issuer_section(name: &str, algorithms: &str, issuer: &str, options: &str) -> String {
-    format!("[auth_jwt_{name}]\nalgorithms={algorithms}\nclient_types=api\nissuer={issuer}\naudience=inm\n{options}\n")
+    format!(
+        "[auth_jwt_{name}]\nalgorithms={algorithms}\nclient_types=api\nissuer={issuer}\naudience=inm\n{options}\n"
+    )
 }
 
 /// Claims that an issuer elsewhere makes.

@@ -32,7 +32,10 @@ fn with_limits(limits: &str) -> String {
 
 /// `GET /auth` with a good token, and these lines.
 fn question(lines: &str) -> String {
-    format!("GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n{lines}\r\n", given::good_token())
+    format!(
+        "GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n{lines}\r\n",
+        given::good_token()
+    )
 }
 
 /// Asks on a connection, and is allowed.
@@ -51,7 +54,11 @@ fn refused<S: Read + Write>(connection: &mut Connection<S>, status: u16, code: &
     assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     let problem = answer.json();
-    assert_eq!((problem["status"].as_u64(), problem["code"].as_str()), (Some(status.into()), Some(code)), "{problem}");
+    assert_eq!(
+        (problem["status"].as_u64(), problem["code"].as_str()),
+        (Some(status.into()), Some(code)),
+        "{problem}"
+    );
     assert!(connection.is_closed(), "open after {answer:?}");
 }
 

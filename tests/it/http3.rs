@@ -43,7 +43,9 @@ impl Given {
 }
 
 fn configuration(listen: &str) -> String {
-    format!("{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2, h3\n{listen}")
+    format!(
+        "{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2, h3\n{listen}"
+    )
 }
 
 /// A question of a proxy with a good token.

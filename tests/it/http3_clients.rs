@@ -66,7 +66,14 @@ fn questions() -> Vec<Asked> {
         ("GET", "/nothing", Vec::new(), String::new()),
         ("GET", "/v1/verify", Vec::new(), String::new()),
     ];
-    for body in [good, "{}".into(), "a".repeat(30_000), "a".repeat(65_536), "a".repeat(65_537), "a".repeat(300_000)] {
+    for body in [
+        good,
+        "{}".into(),
+        "a".repeat(30_000),
+        "a".repeat(65_536),
+        "a".repeat(65_537),
+        "a".repeat(300_000),
+    ] {
         questions.push(("POST", "/v1/verify", json_type.clone(), body));
     }
     questions
@@ -86,7 +93,8 @@ fn hears_the_same(program: &[&str], between: &[&str], questions: &[Asked]) {
     assert_eq!(protocols(&server, asked.len()), vec!["HTTP/3"; asked.len()]);
     let mut http1 = Client::new(Protocol::Http1, server.address, &ours().0);
     for ((method, path, lines, body), heard) in asked.iter().zip(&answers) {
-        let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: String =
+            lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let said = http1.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"), body.as_bytes());
         let what = format!("{method} {path} {lines:.100} {body:.100}");
         assert_eq!((heard.status, &heard.body), (said.status, &said.body), "{what}");
@@ -97,24 +105,39 @@ fn hears_the_same(program: &[&str], between: &[&str], questions: &[Asked]) {
 /// The header lines of an answer that are the same for every version.
 fn telling(response: &Response) -> Vec<&(String, String)> {
     let of_http1 = ["connection", "content-length", "alt-svc", "date"];
-    let mut lines: Vec<_> = response.headers.iter().filter(|(name, _)| !of_http1.contains(&&**name)).collect();
+    let mut lines: Vec<_> =
+        response.headers.iter().filter(|(name, _)| !of_http1.contains(&&**name)).collect();
     lines.sort();
     lines
 }
 
 /// The answers that a client prints.
 #[track_caller]
-fn run(program: &[&str], sandbox: &Sandbox, server: &Server<'_>, rounds: &[Vec<Asked>], between: &[&str]) -> Vec<Response> {
+fn run(
+    program: &[&str],
+    sandbox: &Sandbox,
+    server: &Server<'_>,
+    rounds: &[Vec<Asked>],
+    between: &[&str],
+) -> Vec<Response> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     let (script, arguments) = program.split_first().unwrap();
-    let request =
-        |(method, path, headers, body): &Asked| json!({ "method": method, "path": path, "headers": headers, "body": body });
-    let rounds: Vec<Vec<_>> = rounds.iter().map(|round| round.iter().map(request).collect()).collect();
+    let request = |(method, path, headers, body): &Asked| json!({ "method": method, "path": path, "headers": headers, "body": body });
+    let rounds: Vec<Vec<_>> =
+        rounds.iter().map(|round| round.iter().map(request).collect()).collect();
     let (port, authority) = (server.address.port(), sandbox.path().join("ca.crt"));
-    let wanted = json!({ "port": port, "authority": authority, "rounds": rounds, "between": between });
+    let wanted =
+        json!({ "port": port, "authority": authority, "rounds": rounds, "between": between });
     let mut client = Command::new(place.join(".venv/bin/python"));
-    client.arg(place.join(script)).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut client = client.spawn().unwrap_or_else(|error| panic!("{script}: {error}: tests/run installs what it needs"));
+    client
+        .arg(place.join(script))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut client = client
+        .spawn()
+        .unwrap_or_else(|error| panic!("{script}: {error}: tests/run installs what it needs"));
     client.stdin.take().unwrap().write_all(wanted.to_string().as_bytes()).unwrap();
     let output = client.wait_with_output().unwrap();
     assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -132,12 +155,20 @@ fn response(answer: Value) -> Response {
 
 #[test]
 fn aioquic_hears_what_http_1_says() {
-    hears_the_same(&["aioquic_or_qh3.py", "aioquic"], &["request_key_update", "change_connection_id"], &questions());
+    hears_the_same(
+        &["aioquic_or_qh3.py", "aioquic"],
+        &["request_key_update", "change_connection_id"],
+        &questions(),
+    );
 }
 
 #[test]
 fn qh3_hears_what_http_1_says() {
-    hears_the_same(&["aioquic_or_qh3.py", "qh3"], &["request_key_update", "change_connection_id"], &questions());
+    hears_the_same(
+        &["aioquic_or_qh3.py", "qh3"],
+        &["request_key_update", "change_connection_id"],
+        &questions(),
+    );
 }
 
 #[test]
@@ -164,12 +195,20 @@ fn chromium(sandbox: &Sandbox, port: u16, page: &str) -> String {
         "--disable-dev-shm-usage",
         "--no-first-run",
     ]);
-    browser.args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]);
+    browser.args([
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--dump-dom",
+    ]);
     browser.arg(format!("--user-data-dir={}", sandbox.path().join("chromium").display()));
     browser.arg(format!("--ignore-certificate-errors-spki-list={trusted}"));
     browser.arg(format!("--origin-to-force-quic-on=127.0.0.1:{port}")).arg(page);
     let output = browser.env("HOME", sandbox.path()).output().unwrap();
-    assert!(output.status.success(), "chromium is missing (apt-get install chromium), or: {output:?}");
+    assert!(
+        output.status.success(),
+        "chromium is missing (apt-get install chromium), or: {output:?}"
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -200,7 +239,9 @@ fn chromium_finds_http_3_by_alt_svc() {
         };
         next();
         </script></body>";
-    let page = page.replace("FRAMES", &FRAMES.to_string()).replace("PORT", &server.address.port().to_string());
+    let page = page
+        .replace("FRAMES", &FRAMES.to_string())
+        .replace("PORT", &server.address.port().to_string());
     let page = sandbox.file("page.html", page);
     // Of another port, so that nothing is known of ours; but a host that is named there
     // may have a certificate of an authority that the world does not know.
@@ -217,19 +258,37 @@ fn is_asked_by(proxy: &str, configuration: &str, arguments: &[&str]) {
     let server = serve(&sandbox);
     let (address, directory) = (free_address(), sandbox.path());
     let (listen, ask) = (address.ip().to_string(), server.address.port().to_string());
-    let replaced = [("%HOST%", &*listen), ("%PORT%", &*address.port().to_string()), ("%COUNTERSIGN%", &*ask)];
-    let text = replaced.iter().fold(configuration.to_owned(), |text, (word, value)| text.replace(word, value));
+    let replaced =
+        [("%HOST%", &*listen), ("%PORT%", &*address.port().to_string()), ("%COUNTERSIGN%", &*ask)];
+    let text = replaced
+        .iter()
+        .fold(configuration.to_owned(), |text, (word, value)| text.replace(word, value));
     let mut command = Command::new(installed(proxy));
     command.args(arguments).arg(sandbox.file("proxy.conf", text));
     let running = Running::start(command, directory, address);
     let mut client = Client::plain(Protocol::Http1, address);
     let token = given::good_token();
     for number in 0..50 {
-        let answer = client.request(&format!("GET /auth/{number} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
-        assert_eq!((answer.status, answer.header("x-auth-subject")), (200, Some("bob")), "{answer:?} {}", running.log());
+        let answer = client.request(
+            &format!("GET /auth/{number} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"),
+            b"",
+        );
+        assert_eq!(
+            (answer.status, answer.header("x-auth-subject")),
+            (200, Some("bob")),
+            "{answer:?} {}",
+            running.log()
+        );
         let answer = client.request("GET /auth HTTP/1.1\r\n", b"");
-        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{answer:?}");
-        assert_eq!(client.request("POST /v1/verify HTTP/1.1\r\n", token.as_bytes()).json()["subject"], "bob");
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate")),
+            (401, Some("Bearer")),
+            "{answer:?}"
+        );
+        assert_eq!(
+            client.request("POST /v1/verify HTTP/1.1\r\n", token.as_bytes()).json()["subject"],
+            "bob"
+        );
     }
     assert_eq!(protocols(&server, 150), vec!["HTTP/3"; 150]);
 }
@@ -274,12 +333,13 @@ fn envoy_asks_by_http_3() {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         json!({ "explicit_http_config": { "http3_protocol_options": {} } }),
     );
-    let tls =
-        json!({ "sni": "localhost", "common_tls_context": { "validation_context": { "trusted_ca": { "filename": "ca.crt" } } } });
-    let quic = typed("envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport", json!({ "upstream_tls_context": tls }));
+    let tls = json!({ "sni": "localhost", "common_tls_context": { "validation_context": { "trusted_ca": { "filename": "ca.crt" } } } });
+    let quic = typed(
+        "envoy.extensions.transport_sockets.quic.v3.QuicUpstreamTransport",
+        json!({ "upstream_tls_context": tls }),
+    );
     let mut listener = at("%HOST%", "%PORT%");
-    listener["filter_chains"] =
-        json!([{ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }] }]);
+    listener["filter_chains"] = json!([{ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }] }]);
     let endpoint = json!({ "endpoint": at("127.0.0.1", "%COUNTERSIGN%") });
     let cluster = json!({
         "name": "countersign",
@@ -288,9 +348,13 @@ fn envoy_asks_by_http_3() {
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http3 },
         "transport_socket": { "name": "envoy.transport_sockets.quic", "typed_config": quic },
     });
-    let configuration = json!({ "static_resources": { "listeners": [listener], "clusters": [cluster] } });
+    let configuration =
+        json!({ "static_resources": { "listeners": [listener], "clusters": [cluster] } });
     // Ports are numbers, once they are known.
-    let configuration = configuration.to_string().replace("\"%PORT%\"", "%PORT%").replace("\"%COUNTERSIGN%\"", "%COUNTERSIGN%");
+    let configuration = configuration
+        .to_string()
+        .replace("\"%PORT%\"", "%PORT%")
+        .replace("\"%COUNTERSIGN%\"", "%COUNTERSIGN%");
     is_asked_by(
         "envoy",
         &configuration,

@@ -29,8 +29,12 @@ fn recorded_tokens_get_the_answers_of_the_real_system_but_for_what_we_decided() 
     }
     let config = sandbox.file("c.cfg", text);
     let cases = recording["cases"].as_array().unwrap();
-    let tokens: String = cases.iter().map(|case| format!("{}\n", case["token"].as_str().unwrap())).collect();
-    let output = sandbox.run_with_input(["token", "verify", "--now", RECORDED, "-c", config.to_str().unwrap()], tokens);
+    let tokens: String =
+        cases.iter().map(|case| format!("{}\n", case["token"].as_str().unwrap())).collect();
+    let output = sandbox.run_with_input(
+        ["token", "verify", "--now", RECORDED, "-c", config.to_str().unwrap()],
+        tokens,
+    );
     let answers = output.json_lines();
     assert_eq!(answers.len(), cases.len());
     for (case, answer) in cases.iter().zip(&answers) {
@@ -40,18 +44,24 @@ fn recorded_tokens_get_the_answers_of_the_real_system_but_for_what_we_decided() 
 
 fn compare(case: &Value, answer: &Value, decided: &Value) {
     let name = case["name"].as_str().unwrap();
-    let accepted =
-        |claims: Value| json!({ "ok": true, "section": case["section"], "username": case["username"], "claims": claims });
+    let accepted = |claims: Value| json!({ "ok": true, "section": case["section"], "username": case["username"], "claims": claims });
     match (&decided[name], name) {
         (Value::Number(status), _) => {
-            assert_eq!((&answer["ok"], &answer["status"]), (&json!(false), &json!(status)), "{name}: {answer}");
+            assert_eq!(
+                (&answer["ok"], &answer["status"]),
+                (&json!(false), &json!(status)),
+                "{name}: {answer}"
+            );
         }
         (Value::String(_), name) => {
             let mut claims = case["claims"].clone();
-            claims["urn:inmanta:ct"] = if name == "ct list1" { json!(["api"]) } else { json!(["api", "agent"]) };
+            claims["urn:inmanta:ct"] =
+                if name == "ct list1" { json!(["api"]) } else { json!(["api", "agent"]) };
             assert_eq!(answer, &accepted(claims), "{name}");
         }
-        _ if case["status"] == 200 => assert_eq!(answer, &accepted(case["claims"].clone()), "{name}"),
+        _ if case["status"] == 200 => {
+            assert_eq!(answer, &accepted(case["claims"].clone()), "{name}")
+        }
         _ => {
             assert_eq!(answer["status"], case["status"], "{name}: {answer}");
             assert_eq!(answer["message"], case["body"]["message"], "{name}: {answer}");
@@ -62,7 +72,8 @@ fn compare(case: &Value, answer: &Value, decided: &Value) {
 
 fn health_is_open_but_a_token_that_comes_along_must_be_good(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
+    let server = sandbox
+        .serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
     let health = |lines: &str| server.request(&format!("GET /api/v2/health HTTP/1.1\r\n{lines}"));
     let answer = health("");
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
@@ -70,27 +81,42 @@ fn health_is_open_but_a_token_that_comes_along_must_be_good(protocol: Protocol) 
     let preflight = server.request("OPTIONS /api/v2/health HTTP/1.1\r\n");
     assert!(
         preflight.status == 200
-            && preflight.header("access-control-allow-headers").unwrap().ends_with("X-Inmanta-tid, Authorization")
+            && preflight
+                .header("access-control-allow-headers")
+                .unwrap()
+                .ends_with("X-Inmanta-tid, Authorization")
     );
     assert_eq!(health(&format!("Authorization: Bearer {}\r\n", given::good_token())).status, 200);
     let refused = health("Authorization: Bearer abc\r\n");
     assert_eq!(refused.status, 403);
-    assert_eq!(refused.json(), json!({ "message": "Access denied: Unable to decode provided JWT bearer token." }));
-    assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""));
+    assert_eq!(
+        refused.json(),
+        json!({ "message": "Access denied: Unable to decode provided JWT bearer token." })
+    );
+    assert!(
+        refused.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\"")
+    );
 }
 
 fn health_asks_for_nothing_with_authentication_off(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(given::SIGNING);
-    assert_eq!(server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status, 200);
+    assert_eq!(
+        server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status,
+        200
+    );
     assert_eq!(server.auth("abc").status, 401, "/auth always verifies");
 }
 
 fn the_rejected_status_can_be_rfc_6750s(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
+    let server = sandbox
+        .serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
     let refused = server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n");
-    assert_eq!((refused.status, refused.json()["message"].as_str().unwrap().starts_with("Access denied")), (401, true));
+    assert_eq!(
+        (refused.status, refused.json()["message"].as_str().unwrap().starts_with("Access denied")),
+        (401, true)
+    );
 }
 
 #[test]
@@ -100,12 +126,19 @@ fn c43_client_types_outside_the_section_are_refused_unless_that_is_switched_off(
     let verdict = |options: &str, claims: Value| {
         let config = sandbox.file("c.cfg", format!("{agents}{options}"));
         let token = given::token(&given::claims(claims));
-        sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token).json_lines()[0]["code"].clone()
+        sandbox
+            .run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token)
+            .json_lines()[0]["code"]
+            .clone()
     };
     assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent" })), Value::Null);
     assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent,api" })), "client_types");
     assert_eq!(verdict("", json!({})), "client_types", "absent means api");
     assert_eq!(verdict("enforce_client_types=false\n", json!({})), Value::Null);
     assert_eq!(verdict("legacy_require_client_type=true\n", json!({})), "client_types_missing");
-    assert_eq!(verdict("", json!({ ":urn:inmanta:ct": "agent" })), "client_types", "that name is another claim");
+    assert_eq!(
+        verdict("", json!({ ":urn:inmanta:ct": "agent" })),
+        "client_types",
+        "that name is another claim"
+    );
 }

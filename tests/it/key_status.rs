@@ -19,7 +19,11 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer) -> Server<'s> {
             "[auth_jwt_{id}]\nalgorithms=ES256\nclient_types=api\nissuer=https://{id}/\naudience=a\njwks_uri={uri}\njwks_cool_down=3600\njwks_refresh_interval=7200\n"
         )
     };
-    sandbox.serve(&format!("{SIGNING}{}{}", section("well", &provider.uri()), section("down", "http://127.0.0.1:9/jwks")))
+    sandbox.serve(&format!(
+        "{SIGNING}{}{}",
+        section("well", &provider.uri()),
+        section("down", "http://127.0.0.1:9/jwks")
+    ))
 }
 
 fn claims() -> Value {
@@ -28,7 +32,8 @@ fn claims() -> Value {
 
 #[test]
 fn metrics_tell_how_the_keys_of_every_issuer_stand() {
-    let (known, unknown) = (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));
+    let (known, unknown) =
+        (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));
     let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider);
@@ -37,12 +42,19 @@ fn metrics_tell_how_the_keys_of_every_issuer_stand() {
         assert_eq!(server.auth(&unknown.token(&claims())).status, 401);
     }
     let metrics = server.operations("/metrics").body;
-    let value = |line: &str| metrics.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(' ')?.parse::<f64>().ok());
+    let value = |line: &str| {
+        metrics
+            .lines()
+            .find_map(|one| one.strip_prefix(line)?.strip_prefix(' ')?.parse::<f64>().ok())
+    };
     for (line, expected) in [
         (r#"countersign_issuer_keys{section="auth_jwt_well"}"#, 1.0),
         (r#"countersign_issuer_keys{section="auth_jwt_down"}"#, 0.0),
         (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="start"}"#, 1.0),
-        (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="unknown_kid"}"#, 1.0),
+        (
+            r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="unknown_kid"}"#,
+            1.0,
+        ),
         (r#"countersign_issuer_keys_fetches_total{section="auth_jwt_well",cause="schedule"}"#, 0.0),
         (r#"countersign_issuer_unknown_kids_total{section="auth_jwt_well"}"#, 3.0),
         (r#"countersign_issuer_unknown_kids_total{section="auth_jwt_down"}"#, 0.0),
@@ -51,10 +63,24 @@ fn metrics_tell_how_the_keys_of_every_issuer_stand() {
     ] {
         assert_eq!(value(line), Some(expected), "{line} in\n{metrics}");
     }
-    assert!(value(r#"countersign_issuer_keys_staleness_seconds{section="auth_jwt_well"}"#).unwrap() < 60.0);
-    assert!(value(r#"countersign_issuer_keys_last_success_timestamp_seconds{section="auth_jwt_well"}"#).unwrap() > 1.7e9);
-    assert!(value(r#"countersign_issuer_keys_last_failure_timestamp_seconds{section="auth_jwt_down"}"#).unwrap() > 1.7e9);
-    assert!(!metrics.contains(r#"last_failure_timestamp_seconds{section="auth_jwt_well"}"#), "it has not failed");
+    assert!(
+        value(r#"countersign_issuer_keys_staleness_seconds{section="auth_jwt_well"}"#).unwrap()
+            < 60.0
+    );
+    assert!(
+        value(r#"countersign_issuer_keys_last_success_timestamp_seconds{section="auth_jwt_well"}"#)
+            .unwrap()
+            > 1.7e9
+    );
+    assert!(
+        value(r#"countersign_issuer_keys_last_failure_timestamp_seconds{section="auth_jwt_down"}"#)
+            .unwrap()
+            > 1.7e9
+    );
+    assert!(
+        !metrics.contains(r#"last_failure_timestamp_seconds{section="auth_jwt_well"}"#),
+        "it has not failed"
+    );
 }
 
 #[test]
@@ -65,7 +91,9 @@ fn keys_status_asks_the_running_server() {
     let server = serve(&sandbox, &provider);
     let url = format!("http://{}/keys", server.metrics);
     // The provider that is down is asked again after a second.
-    eventually(|| server.operations("/keys").json()["issuers"][1]["fetches"]["retry"].as_u64() > Some(0));
+    eventually(|| {
+        server.operations("/keys").json()["issuers"][1]["fetches"]["retry"].as_u64() > Some(0)
+    });
 
     let printed = sandbox.run(["keys", "status", "--url", &url]);
     let text = printed.text();
@@ -85,7 +113,10 @@ fn keys_status_asks_the_running_server() {
     drop(server);
     let nobody = sandbox.run(["keys", "status", "--url", &url]);
     assert_eq!(nobody.code(), 1);
-    assert!(nobody.stderr.contains("no server answers at") && nobody.stderr.contains("--config"), "{nobody:?}");
+    assert!(
+        nobody.stderr.contains("no server answers at") && nobody.stderr.contains("--config"),
+        "{nobody:?}"
+    );
 }
 
 fn an_answer_of_503_names_the_issuer_whose_keys_are_missing(protocol: Protocol) {

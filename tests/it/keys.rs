@@ -16,7 +16,8 @@ over_every_protocol!(
     a_provider_that_cannot_be_asked_affects_only_its_own_tokens,
 );
 
-const ALL: [&str; 10] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+const ALL: [&str; 10] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 fn oidc(algorithms: &str, uri: &str, options: &str) -> String {
     given::with_idp(algorithms, &format!("jwks_uri={uri}\n{options}"))
@@ -27,19 +28,29 @@ fn claims() -> Value {
 }
 
 fn tokens_signed_by_openssl_verify_with_every_algorithm(protocol: Protocol) {
-    let keys: Vec<_> = ALL.iter().map(|algorithm| SigningKey::generate(algorithm, &format!("key-{algorithm}"))).collect();
+    let keys: Vec<_> = ALL
+        .iter()
+        .map(|algorithm| SigningKey::generate(algorithm, &format!("key-{algorithm}")))
+        .collect();
     let jwks: Vec<_> = keys.iter().map(SigningKey::jwk).collect();
     let sandbox = Sandbox::over(protocol);
     let file = sandbox.file("jwks.json", json!({ "keys": jwks }).to_string());
-    let server =
-        sandbox.serve(&oidc(&ALL.join(","), &format!("file://{}", file.display()), "jwt_username_claim=preferred_username"));
+    let server = sandbox.serve(&oidc(
+        &ALL.join(","),
+        &format!("file://{}", file.display()),
+        "jwt_username_claim=preferred_username",
+    ));
     for (key, algorithm) in keys.iter().zip(ALL) {
         let token = key.token(&claims());
         assert_eq!(server.auth(&token).header("x-auth-user"), Some("Bob"), "{algorithm}");
         // A16: the same key, and the same bytes, under any other algorithm's name.
         for other in ALL.iter().filter(|other| **other != algorithm) {
             let header = json!({ "alg": other, "kid": format!("key-{algorithm}") });
-            assert_eq!(server.auth(&key.token_with_header(&header, &claims())).status, 401, "{algorithm} as {other}");
+            assert_eq!(
+                server.auth(&key.token_with_header(&header, &claims())).status,
+                401,
+                "{algorithm} as {other}"
+            );
         }
     }
 }
@@ -76,7 +87,10 @@ fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens(protocol: Protoco
     assert_eq!(server.auth(&given::good_token()).status, 200);
     let unavailable = server.auth(&key.token(&claims()));
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
-    assert!(unavailable.header("retry-after").is_some() && unavailable.header("www-authenticate").is_none());
+    assert!(
+        unavailable.header("retry-after").is_some()
+            && unavailable.header("www-authenticate").is_none()
+    );
     let problem = server.verify(&key.token(&claims()));
     assert_eq!((problem.status, &problem.json()["code"]), (503, &json!("keys_unavailable")));
     assert!(
@@ -101,7 +115,11 @@ fn a_providers_certificate_is_checked_unless_that_is_switched_off() {
     {
         let server = sandbox.serve(&oidc("RS256", &uri, ""));
         assert_eq!(server.auth(&key.token(&claims())).status, 503);
-        assert!(server.log().contains("UnknownIssuer") || server.log().contains("certificate"), "{}", server.log());
+        assert!(
+            server.log().contains("UnknownIssuer") || server.log().contains("certificate"),
+            "{}",
+            server.log()
+        );
     }
     let server = sandbox.serve(&oidc("RS256", &uri, "validate_cert=false"));
     assert_eq!(server.auth(&key.token(&claims())).status, 200, "{}", server.log());

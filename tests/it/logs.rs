@@ -13,7 +13,9 @@ use crate::given::{self, SIGNING};
 /// line was written before.
 fn requests(server: &Server<'_>) -> Vec<Value> {
     let log = server.log();
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    let lines = log.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
     lines.filter(|line| line["target"] == "request").collect()
 }
 
@@ -38,7 +40,9 @@ fn a_line_says_what_became_of_a_request() {
     let lines = wait_for(&server, before + 5);
     let said: Vec<_> = lines[before..]
         .iter()
-        .map(|line| json!([line["method"], line["uri"], line["route"], line["status"], line["outcome"]]))
+        .map(|line| {
+            json!([line["method"], line["uri"], line["route"], line["status"], line["outcome"]])
+        })
         .collect();
     assert_eq!(
         said,
@@ -51,9 +55,21 @@ fn a_line_says_what_became_of_a_request() {
         ]
     );
     for line in &lines[before..] {
-        assert_eq!((&line["listener"], &line["client"]), (&json!("main"), &json!("127.0.0.1")), "{line}");
-        assert_eq!((&line["level"], &line["message"]), (&json!("INFO"), &json!("request")), "{line}");
-        assert!(line["micros"].is_u64() && line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{line}");
+        assert_eq!(
+            (&line["listener"], &line["client"]),
+            (&json!("main"), &json!("127.0.0.1")),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&json!("INFO"), &json!("request")),
+            "{line}"
+        );
+        assert!(
+            line["micros"].is_u64()
+                && line["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')),
+            "{line}"
+        );
         assert_eq!(line["request_id"].as_str().map(str::len), Some(16), "{line}");
     }
     let ids: BTreeSet<_> = lines.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
@@ -73,7 +89,8 @@ fn what_is_refused_can_be_had_alone_or_nothing() {
         server.request("GET /nothing HTTP/1.1\r\n");
         server.auth(&given::good_token());
         let lines = wait_for(&server, before + expected.len());
-        let statuses: Vec<_> = lines[before..].iter().map(|line| line["status"].to_string()).collect();
+        let statuses: Vec<_> =
+            lines[before..].iter().map(|line| line["status"].to_string()).collect();
         assert_eq!(statuses, expected, "{requests}");
     }
 }
@@ -96,11 +113,15 @@ fn only_a_trusted_proxy_says_who_asks_for_what_and_by_which_name() {
         server.request(&head(&format!("X-Request-Id: {}\r\n", "long".repeat(500))));
         server.request(&head("X-Request-Id: \"quoted\" and {curly}\r\n"));
         let lines = wait_for(&server, before + 4);
-        let ids: Vec<_> = lines[before..].iter().map(|line| line["request_id"].as_str().unwrap()).collect();
+        let ids: Vec<_> =
+            lines[before..].iter().map(|line| line["request_id"].as_str().unwrap()).collect();
         let said = json!([lines[before]["client"], lines[before]["method"], lines[before]["uri"]]);
         if trusted == "127.0.0.0/8" {
             assert_eq!(said, json!(["203.0.113.9", "PUT", "/orders"]));
-            assert_eq!((ids[0], ids[1].len(), ids[2].len(), ids[3]), ("from-the-proxy", 16, 1024, "\"quoted\" and {curly}"));
+            assert_eq!(
+                (ids[0], ids[1].len(), ids[2].len(), ids[3]),
+                ("from-the-proxy", 16, 1024, "\"quoted\" and {curly}")
+            );
         } else {
             assert_eq!(said, json!(["127.0.0.1", "GET", "/auth"]));
             assert!(ids.iter().all(|id| id.len() == 16), "{ids:?}");
@@ -112,7 +133,10 @@ fn only_a_trusted_proxy_says_who_asks_for_what_and_by_which_name() {
 fn the_other_end_of_a_unix_socket_is_called_so() {
     let sandbox = Sandbox::new();
     let path = sandbox.path().join("local.sock");
-    let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=refused\n[listener_local]\nbind=unix:{}\n", path.display()));
+    let server = sandbox.serve(&format!(
+        "{SIGNING}[log]\nrequests=refused\n[listener_local]\nbind=unix:{}\n",
+        path.display()
+    ));
     let before = requests(&server).len();
     let mut connection = Connection::over(std::os::unix::net::UnixStream::connect(path).unwrap());
     connection.send("GET /auth HTTP/1.1\r\nX-Forwarded-For: 203.0.113.9\r\n", b"");
@@ -130,7 +154,13 @@ fn people_can_have_words() {
     let log = server.log();
     assert!(log.lines().all(|line| !line.starts_with('{')), "{log}");
     let line = log.lines().find(|line| line.contains("no_token")).unwrap();
-    for field in [" INFO request request_id=\"", "listener=\"main\"", "client=\"127.0.0.1\"", "uri=\"/auth\"", "status=401"] {
+    for field in [
+        " INFO request request_id=\"",
+        "listener=\"main\"",
+        "client=\"127.0.0.1\"",
+        "uri=\"/auth\"",
+        "status=401",
+    ] {
         assert!(line.contains(field), "{field} is not in {line}");
     }
     assert!(!line.contains('\u{1b}'), "no colours in a file: {line}");
@@ -148,10 +178,18 @@ fn what_is_logged_can_be_filtered_and_a_filter_that_is_none_is_named() {
     let before = requests(&server).len();
     server.request("GET /auth HTTP/1.1\r\n");
     wait_for(&server, before + 1);
-    assert!(server.log().lines().all(|line| line.contains("\"target\":\"request\"")), "{}", server.log());
+    assert!(
+        server.log().lines().all(|line| line.contains("\"target\":\"request\"")),
+        "{}",
+        server.log()
+    );
     let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", "request=loud");
     let server = sandbox.serve(&configuration);
-    assert!(server.log().contains("COUNTERSIGN_LOG cannot be read, so it is info"), "{}", server.log());
+    assert!(
+        server.log().contains("COUNTERSIGN_LOG cannot be read, so it is info"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -168,7 +206,8 @@ fn a_log_that_nobody_reads_stops_nobody() {
         connection.send(head, b"");
         assert_eq!(connection.receive(false).status, 401);
     };
-    (0..MANY).for_each(|number| ask(if number % 10 == 0 { &long } else { "GET /auth HTTP/1.1\r\n" }));
+    (0..MANY)
+        .for_each(|number| ask(if number % 10 == 0 { &long } else { "GET /auth HTTP/1.1\r\n" }));
     // Now somebody reads.
     let text = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -185,7 +224,8 @@ fn a_log_that_nobody_reads_stops_nobody() {
         assert!(server.stop("TERM").0.success());
     });
     let text = String::from_utf8(text.into_inner().unwrap()).unwrap();
-    let (whole, cut): (Vec<_>, Vec<_>) = text.lines().partition(|line| serde_json::from_str::<Value>(line).is_ok());
+    let (whole, cut): (Vec<_>, Vec<_>) =
+        text.lines().partition(|line| serde_json::from_str::<Value>(line).is_ok());
     assert!(cut.len() <= 1, "{cut:?}");
     let count = |line: &&str| line.split_once(LOST)?.0.rsplit('"').next()?.parse::<usize>().ok();
     let lost: usize = whole.iter().filter_map(count).sum();
@@ -214,10 +254,18 @@ fn no_token_and_no_key_reaches_the_log() {
             format!("GET /nothing?{token} HTTP/1.1\r\n"),
             format!("GET http://user:{token}@host/auth HTTP/1.1\r\n"),
             format!("GET /auth HTTP/1.1\r\nCookie: session={token}; other=1\r\n"),
-            format!("GET /auth HTTP/1.1\r\nX-Token: {token}\r\nReferer: https://app/?t={token}\r\n"),
-            format!("GET /auth HTTP/1.1\r\nX-Original-Method: GET\r\nX-Original-URI: /a?t={token}\r\n"),
-            format!("GET /auth HTTP/1.1\r\nAuthorization: Basic {token}\r\nX-Forwarded-For: {token}\r\n"),
-            format!("GET /api/v2/health HTTP/1.1\r\nX-Token: {token}\r\nAuthorization: Bearer {token}\r\n"),
+            format!(
+                "GET /auth HTTP/1.1\r\nX-Token: {token}\r\nReferer: https://app/?t={token}\r\n"
+            ),
+            format!(
+                "GET /auth HTTP/1.1\r\nX-Original-Method: GET\r\nX-Original-URI: /a?t={token}\r\n"
+            ),
+            format!(
+                "GET /auth HTTP/1.1\r\nAuthorization: Basic {token}\r\nX-Forwarded-For: {token}\r\n"
+            ),
+            format!(
+                "GET /api/v2/health HTTP/1.1\r\nX-Token: {token}\r\nAuthorization: Bearer {token}\r\n"
+            ),
             // No requests, which are refused while they are read.
             format!("GET /auth?{token}\r\n"),
             format!("GET /auth HTTP/1.1\r\nAuthorization : Bearer {token}\r\n"),

@@ -15,7 +15,10 @@ use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
-over_every_protocol!(requests_are_counted_and_timed_by_their_route, the_counters_of_all_threads_add_up_while_they_are_scraped,);
+over_every_protocol!(
+    requests_are_counted_and_timed_by_their_route,
+    the_counters_of_all_threads_add_up_while_they_are_scraped,
+);
 
 fn scrape(server: &Server<'_>) -> Families {
     openmetrics::parse(&server.operations("/metrics").body)
@@ -29,8 +32,12 @@ fn requests(families: &Families, route: &str, status: &str) -> f64 {
 #[test]
 fn what_is_scraped_is_valid_open_metrics() {
     // As odd as the name of a section may be.
-    let odd = format!("[auth_jwt_a\"b\\c]\nalgorithm=HS256\nclient_types=api\nissuer=https://odd/\nkey={}\n", given::KEY);
-    let down = given::issuer_section("down", "ES256", "https://down/", "jwks_uri=http://127.0.0.1:9/jwks");
+    let odd = format!(
+        "[auth_jwt_a\"b\\c]\nalgorithm=HS256\nclient_types=api\nissuer=https://odd/\nkey={}\n",
+        given::KEY
+    );
+    let down =
+        given::issuer_section("down", "ES256", "https://down/", "jwks_uri=http://127.0.0.1:9/jwks");
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}{odd}{down}"));
     server.auth(&given::good_token());
@@ -39,8 +46,18 @@ fn what_is_scraped_is_valid_open_metrics() {
     let kind = answer.header("content-type");
     assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let families = openmetrics::parse(&answer.body);
-    assert_eq!(openmetrics::sum(&families, "countersign_issuer_keys", &[("section", "auth_jwt_a\"b\\c")]), 1.0);
-    assert_eq!(openmetrics::sum(&families, "countersign_issuer_keys_failing", &[("section", "auth_jwt_down")]), 1.0);
+    assert_eq!(
+        openmetrics::sum(&families, "countersign_issuer_keys", &[("section", "auth_jwt_a\"b\\c")]),
+        1.0
+    );
+    assert_eq!(
+        openmetrics::sum(
+            &families,
+            "countersign_issuer_keys_failing",
+            &[("section", "auth_jwt_down")]
+        ),
+        1.0
+    );
     assert!(families.keys().all(|name| name.starts_with("countersign_")));
 }
 
@@ -60,7 +77,10 @@ fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
     assert_eq!(server.request("GET /v1/verify HTTP/1.1\r\n").status, 405);
     assert_eq!(server.request("GET /nothing HTTP/1.1\r\n").status, 404);
     assert_eq!(server.send("POST /v1/verify HTTP/1.1\r\n", &[b'x'; 100_000]).status, 413);
-    assert_eq!(server.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(150))).status, 431);
+    assert_eq!(
+        server.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(150))).status,
+        431
+    );
     let after = scrape(&server);
     for (route, status, count) in [
         ("auth", "200", 3.0),
@@ -74,10 +94,16 @@ fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
         assert_eq!(requests(&after, route, status), count, "{route} {status}");
     }
     // What was no request has no time from the end of its head.
-    for (route, count) in [("auth", 6.0), ("verify", 5.0), ("none", 1.0), ("metrics", 1.0 + timed(&before, "metrics"))] {
+    for (route, count) in [
+        ("auth", 6.0),
+        ("verify", 5.0),
+        ("none", 1.0),
+        ("metrics", 1.0 + timed(&before, "metrics")),
+    ] {
         assert_eq!(timed(&after, route), count, "{route}");
     }
-    let counted: f64 = ["200", "401", "405", "413"].map(|status| requests(&after, "verify", status)).iter().sum();
+    let counted: f64 =
+        ["200", "401", "405", "413"].map(|status| requests(&after, "verify", status)).iter().sum();
     assert_eq!(counted, timed(&after, "verify"));
 }
 
@@ -85,7 +111,10 @@ fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
 fn timed(families: &Families, route: &str) -> f64 {
     let histogram = &families["countersign_request_duration_seconds"];
     let of_route = |suffix: &str| {
-        let samples = histogram.samples.iter().filter(|one| one.suffix == suffix && one.labels["route"] == route);
+        let samples = histogram
+            .samples
+            .iter()
+            .filter(|one| one.suffix == suffix && one.labels["route"] == route);
         samples.map(|one| one.value).sum::<f64>()
     };
     assert_eq!(of_route("_count") > 0.0, of_route("_sum") > 0.0, "{route}");
@@ -96,7 +125,8 @@ fn timed(families: &Families, route: &str) -> f64 {
 fn connections_are_counted_where_they_are() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=2\n[limits]\nconnections=4\n"));
-    let open = |worker: &str| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}"));
+    let open =
+        |worker: &str| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}"));
     let refused = || server.metric("countersign_connections_refused_total");
     let mut connections: Vec<_> = (0..4).map(|_| Connection::open(server.address)).collect();
     for connection in &mut connections {
@@ -107,8 +137,15 @@ fn connections_are_counted_where_they_are() {
     // Says nothing, so that the answer is not lost with what was said.
     let mut surplus = Connection::open(server.address);
     let answer = surplus.receive(false);
-    assert_eq!((answer.status, answer.header("x-auth-error")), (503, Some("connections")), "{answer:?}");
-    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(
+        (answer.status, answer.header("x-auth-error")),
+        (503, Some("connections")),
+        "{answer:?}"
+    );
+    assert_eq!(
+        (answer.header("retry-after"), answer.header("connection")),
+        (Some("1"), Some("close"))
+    );
     assert!(surplus.is_closed());
     assert_eq!((open("0") + open("1"), refused()), (4, 1));
     // Operators are let in all the same, and there is room again for others.
@@ -149,7 +186,10 @@ fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol)
     });
     let (families, all) = (scrape(&server), (CONNECTIONS * REQUESTS) as f64);
     assert_eq!((requests(&families, "auth", "200"), timed(&families, "auth")), (all, all));
-    assert_eq!(openmetrics::sum(&families, "countersign_verifications", &[("outcome", "verified")]), all);
+    assert_eq!(
+        openmetrics::sum(&families, "countersign_verifications", &[("outcome", "verified")]),
+        all
+    );
     let remembered = server.metric("countersign_remembered_verifications_total");
     assert!(remembered > (CONNECTIONS * REQUESTS) as u64 - 100, "{remembered}");
 }

@@ -27,7 +27,12 @@ fn access_tokens_of_a_certified_provider_verify() {
     for algorithm in ALGORITHMS {
         let answer = server.auth(&provider.token(algorithm));
         // The provider's clients are named after their algorithms.
-        assert_eq!((answer.status, answer.header("x-auth-user")), (200, Some(algorithm)), "{}", server.log());
+        assert_eq!(
+            (answer.status, answer.header("x-auth-user")),
+            (200, Some(algorithm)),
+            "{}",
+            server.log()
+        );
     }
     assert_eq!(provider.requests(), (1, 0), "one request for the keys serves every token");
 }
@@ -48,14 +53,23 @@ fn tokens_signed_before_a_provider_changed_its_keys_are_refused() {
 #[test]
 fn a_provider_is_discovered_and_changes_its_keys_while_running() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
-    let server = serve_with(&sandbox, provider.issuer(), &format!("discovery_uri={}", provider.discovery_uri()));
+    let server = serve_with(
+        &sandbox,
+        provider.issuer(),
+        &format!("discovery_uri={}", provider.discovery_uri()),
+    );
     let old = ALGORITHMS.map(|algorithm| provider.token(algorithm));
     for token in &old {
         assert_eq!(server.auth(token).status, 200, "{}", server.log());
     }
     provider.rotate();
     for algorithm in ALGORITHMS {
-        assert_eq!(server.auth(&provider.token(algorithm)).status, 200, "{algorithm}: {}", server.log());
+        assert_eq!(
+            server.auth(&provider.token(algorithm)).status,
+            200,
+            "{algorithm}: {}",
+            server.log()
+        );
     }
     for token in &old {
         assert_eq!(server.auth(token).status, 401, "withdrawn");
@@ -68,7 +82,8 @@ fn a_provider_is_discovered_and_changes_its_keys_while_running() {
 fn an_issuer_that_is_not_spelled_as_the_provider_spells_it_is_not_discovered() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
     let issuer = format!("{}/", provider.issuer());
-    let server = serve_with(&sandbox, &issuer, &format!("discovery_uri={}", provider.discovery_uri()));
+    let server =
+        serve_with(&sandbox, &issuer, &format!("discovery_uri={}", provider.discovery_uri()));
     assert!(server.log().contains("the discovery document is of the issuer"), "{}", server.log());
     assert_eq!(provider.requests().0, 0, "its keys are not asked for");
 }
@@ -82,6 +97,9 @@ fn a_providers_metadata_name_its_issuer_and_its_keys() {
     // It writes its metadata for the host that it is asked as.
     connection.send_raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
     let metadata = connection.receive(false).json();
-    assert_eq!((&metadata["issuer"], &metadata["jwks_uri"]), (&json!(provider.issuer()), &json!(provider.jwks_uri())));
+    assert_eq!(
+        (&metadata["issuer"], &metadata["jwks_uri"]),
+        (&json!(provider.issuer()), &json!(provider.jwks_uri()))
+    );
     assert_eq!(provider.requests(), (0, 1));
 }

@@ -1,11 +1,16 @@
 use std::{process::Command, time::Duration};
 
-use countersign_tests::{binary::Sandbox, client::Protocol, http::Connection, openssl::certificate, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, http::Connection, openssl::certificate, over_every_protocol,
+};
 use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
-over_every_protocol!(probes_and_metrics_answer_on_their_own_port_only, every_outcome_is_counted_by_its_code,);
+over_every_protocol!(
+    probes_and_metrics_answer_on_their_own_port_only,
+    every_outcome_is_counted_by_its_code,
+);
 
 fn probes_and_metrics_answer_on_their_own_port_only(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
@@ -24,7 +29,11 @@ fn probes_and_metrics_answer_on_their_own_port_only(protocol: Protocol) {
         })
     );
     for path in ["/metrics", "/live", "/ready"] {
-        assert_eq!(server.request(&format!("GET {path} HTTP/1.1\r\n")).status, 404, "{path} on the main port");
+        assert_eq!(
+            server.request(&format!("GET {path} HTTP/1.1\r\n")).status,
+            404,
+            "{path} on the main port"
+        );
     }
     assert_eq!(server.operations("/auth").status, 404);
 }
@@ -58,7 +67,8 @@ fn a_signal_ends_the_server_after_the_request_in_progress() {
         let sandbox = Sandbox::new();
         // One thread, so that what was sent first has been read first.
         let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=1\n"));
-        let (mut idle, mut busy) = (Connection::open(server.address), Connection::open(server.address));
+        let (mut idle, mut busy) =
+            (Connection::open(server.address), Connection::open(server.address));
         idle.send("GET /healthz HTTP/1.1\r\n", b"");
         assert_eq!(idle.receive(false).status, 200);
         busy.send_raw(b"POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\na.");
@@ -68,7 +78,11 @@ fn a_signal_ends_the_server_after_the_request_in_progress() {
         assert!(idle.is_closed(), "nothing is in progress there");
         busy.send_raw(b"b.c");
         let answer = busy.receive(false);
-        assert_eq!((answer.status, answer.header("connection")), (401, Some("close")), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (401, Some("close")),
+            "{answer:?}"
+        );
         let (status, _) = server.stop("CONT");
         assert!(status.success(), "{signal}: {status:?}");
     }
@@ -78,7 +92,11 @@ fn a_signal_ends_the_server_after_the_request_in_progress() {
 fn tls_is_on_when_certificate_and_key_are_set() {
     let sandbox = Sandbox::new();
     let (certificate, key) = certificate(sandbox.path());
-    let tls = format!("[server]\nssl_cert_file={}\nssl_key_file={}\n", certificate.display(), key.display());
+    let tls = format!(
+        "[server]\nssl_cert_file={}\nssl_key_file={}\n",
+        certificate.display(),
+        key.display()
+    );
     let server = sandbox.serve(&format!("{SIGNING}{tls}"));
     let url = format!("https://localhost:{}/auth", server.address.port());
     let header = format!("Authorization: Bearer {}", given::good_token());

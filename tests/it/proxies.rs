@@ -52,7 +52,10 @@ impl Addresses {
 
     /// The same of Countersign and the application.
     fn others(&self) -> [(&'static str, String); 2] {
-        [("127.0.0.1:8888", self.countersign.to_string()), ("127.0.0.1:8080", self.application.to_string())]
+        [
+            ("127.0.0.1:8888", self.countersign.to_string()),
+            ("127.0.0.1:8080", self.application.to_string()),
+        ]
     }
 
     /// The same of all three.

@@ -31,7 +31,11 @@ key=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY
 /// A token of it.
 fn second_token() -> String {
     let claims = json!({ "iss": "https://second/", "aud": "inm", "sub": "carol" });
-    openssl::hs256(b"0123456789abcdef0123456789abcdef", &json!({ "alg": "HS256", "typ": "JWT" }), &claims)
+    openssl::hs256(
+        b"0123456789abcdef0123456789abcdef",
+        &json!({ "alg": "HS256", "typ": "JWT" }),
+        &claims,
+    )
 }
 
 /// Replaces the configuration and has it read again; returns what is said about it.

@@ -1,4 +1,6 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol,
+};
 
 use crate::given::{self, KEY, SIGNING, good_token};
 
@@ -17,7 +19,8 @@ fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
     let token = good_token();
     let mut client = server.client();
     let mut answers = (0..5).map(|_| {
-        let mut answer = client.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+        let mut answer = client
+            .request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
         answer.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
         (answer.status, answer.headers)
     });
@@ -26,16 +29,22 @@ fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
     assert!(answers.all(|answer| answer == first));
     assert_eq!(server.auth(&token).status, 200);
     assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (5, 1));
-    let part = |name: &str| ["accepted", "refused"].map(|part| server.metric(&format!("{name}{{part=\"{part}\"}}")));
+    let part = |name: &str| {
+        ["accepted", "refused"].map(|part| server.metric(&format!("{name}{{part=\"{part}\"}}")))
+    };
     assert_eq!(part("countersign_cache_tokens"), [1, 0]);
-    assert_eq!([part("countersign_cache_evicted_total"), part("countersign_cache_skipped_total")], [[0, 0]; 2]);
+    assert_eq!(
+        [part("countersign_cache_evicted_total"), part("countersign_cache_skipped_total")],
+        [[0, 0]; 2]
+    );
 }
 
 fn a_forged_signature_of_a_public_key_is_seen_through_once(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let keys = [SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k")];
     let jwks = sandbox.file("jwks.json", given::key_set(&[&keys[0]]));
-    let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
+    let server =
+        sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
     let forged = keys[1].token(&given::claims_of("https://idp/"));
     for _ in 0..5 {
         assert_eq!(server.auth(&forged).status, 401);

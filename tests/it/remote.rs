@@ -39,7 +39,11 @@ fn ask(command: &str, input: &str, answer: &Value) -> (Output, Vec<Request>) {
 
 /// Method, target and body of a request.
 fn summary(request: &Request) -> (String, Value) {
-    let body = if request.body.is_empty() { Value::Null } else { serde_json::from_str(&request.body).unwrap() };
+    let body = if request.body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&request.body).unwrap()
+    };
     (format!("{} {}", request.method, request.target), body)
 }
 
@@ -49,8 +53,14 @@ fn each_command_makes_the_calls_of_the_real_api() {
     for (command, calls) in [
         ("user list", vec![("GET /api/v2/user", Value::Null)]),
         ("user delete a/b", vec![("DELETE /api/v2/user/a%2Fb", Value::Null)]),
-        ("user admin bob", vec![("PATCH /api/v2/is_admin", json!({ "username": "bob", "is_admin": true }))]),
-        ("user admin bob --revoke", vec![("PATCH /api/v2/is_admin", json!({ "username": "bob", "is_admin": false }))]),
+        (
+            "user admin bob",
+            vec![("PATCH /api/v2/is_admin", json!({ "username": "bob", "is_admin": true }))],
+        ),
+        (
+            "user admin bob --revoke",
+            vec![("PATCH /api/v2/is_admin", json!({ "username": "bob", "is_admin": false }))],
+        ),
         ("role list", vec![("GET /api/v2/role", Value::Null)]),
         ("role add operator", vec![("POST /api/v2/role", json!({ "name": "operator" }))]),
         ("role delete a&b", vec![("DELETE /api/v2/role?name=a%26b", Value::Null)]),
@@ -67,16 +77,23 @@ fn each_command_makes_the_calls_of_the_real_api() {
         ),
         ("environment list", vec![("GET /api/v2/environment", Value::Null)]),
         ("environment add prod", vec![("PUT /api/v2/environment", json!({ "name": "prod" }))]),
-        ("environment add prod --id x", vec![("PUT /api/v2/environment", json!({ "name": "prod", "environment_id": "x" }))]),
+        (
+            "environment add prod --id x",
+            vec![("PUT /api/v2/environment", json!({ "name": "prod", "environment_id": "x" }))],
+        ),
         (
             "environment delete 11111111-1111-1111-1111-111111111111",
             vec![("DELETE /api/v2/environment/11111111-1111-1111-1111-111111111111", Value::Null)],
         ),
     ] {
         let (_, requests) = ask(command, "", &Value::Null);
-        let expected: Vec<_> = calls.into_iter().map(|(call, body)| (call.to_owned(), body)).collect();
+        let expected: Vec<_> =
+            calls.into_iter().map(|(call, body)| (call.to_owned(), body)).collect();
         assert_eq!(requests.iter().map(summary).collect::<Vec<_>>(), expected, "{command}");
-        assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer a.b.c")), "{command}");
+        assert!(
+            requests.iter().all(|request| request.header("authorization") == Some("Bearer a.b.c")),
+            "{command}"
+        );
     }
 }
 
@@ -84,10 +101,14 @@ fn each_command_makes_the_calls_of_the_real_api() {
 fn a_token_is_created_for_what_was_said_and_for_the_api_otherwise() {
     for (options, body) in [
         ("", json!({ "client_types": ["api"], "idempotent": false })),
-        (" --agent --compiler --expire 60", json!({ "client_types": ["compiler", "agent"], "idempotent": false, "expire": 60 })),
+        (
+            " --agent --compiler --expire 60",
+            json!({ "client_types": ["compiler", "agent"], "idempotent": false, "expire": 60 }),
+        ),
         (" --api --idempotent", json!({ "client_types": ["api"], "idempotent": true })),
     ] {
-        let (output, requests) = ask(&format!("token create -e {ENVIRONMENT}{options}"), "", &json!("t.o.k"));
+        let (output, requests) =
+            ask(&format!("token create -e {ENVIRONMENT}{options}"), "", &json!("t.o.k"));
         assert_eq!(output.stdout, "Token: t.o.k\n");
         assert_eq!(summary(&requests[0]), ("POST /api/v2/environment_auth".into(), body));
         assert_eq!(requests[0].header("x-inmanta-tid"), Some(ENVIRONMENT));
@@ -104,7 +125,9 @@ fn an_environment_goes_by_its_name_too() {
     server.behave_at("/api/v2/environment", Answer::json(&json!({ "data": all }).to_string()));
     assert_eq!(run(&server, "token create --environment prod", "").text(), "Token: t.o.k");
     assert_eq!(server.sent("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
-    for (name, text) in [("dev", "no environment has the name \"dev\""), ("twice", "several environments")] {
+    for (name, text) in
+        [("dev", "no environment has the name \"dev\""), ("twice", "several environments")]
+    {
         let refused = run(&server, &format!("token create --environment {name}"), "");
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{refused:?}");
     }
@@ -113,9 +136,16 @@ fn an_environment_goes_by_its_name_too() {
 #[test]
 fn passwords_are_lines_of_standard_input_and_shown_nowhere() {
     let password = "correct horse \u{e9} ";
-    let (output, requests) = ask("user add bob --admin", &format!("{password}\r\nmore\n"), &json!({ "username": "bob" }));
+    let (output, requests) = ask(
+        "user add bob --admin",
+        &format!("{password}\r\nmore\n"),
+        &json!({ "username": "bob" }),
+    );
     let calls: Vec<_> = requests.iter().map(summary).collect();
-    assert_eq!(calls[0], ("POST /api/v2/user".into(), json!({ "username": "bob", "password": password })));
+    assert_eq!(
+        calls[0],
+        ("POST /api/v2/user".into(), json!({ "username": "bob", "password": password }))
+    );
     assert_eq!(calls[1].1, json!({ "username": "bob", "is_admin": true }));
     assert!(!format!("{output:?}").contains("correct"), "{output:?}");
     // One's own password is changed by whoever knows it.
@@ -124,7 +154,10 @@ fn passwords_are_lines_of_standard_input_and_shown_nowhere() {
     let body = json!({ "current_password": "the old one", "password": "the new one" });
     assert_eq!(summary(&requests[1]), ("PATCH /api/v2/user/bob/password".into(), body));
     let (_, requests) = ask("user password alice --password-stdin", "the new one", &own);
-    assert_eq!(summary(&requests[1]), ("PATCH /api/v2/user/alice/password".into(), json!({ "password": "the new one" })));
+    assert_eq!(
+        summary(&requests[1]),
+        ("PATCH /api/v2/user/alice/password".into(), json!({ "password": "the new one" }))
+    );
     // A token that is nobody's.
     let server = JwksServer::start("{}");
     server.behave_at("/api/v2/current_user", Answer::status("404 Not Found"));
@@ -140,7 +173,10 @@ fn logging_in_shows_the_password_and_no_token() {
     let session = json!({ "token": "s.e.s", "user": { "username": "bob" }, "expires_in": 3600 });
     let (output, requests) = ask("login bob", "secret\n", &session);
     assert_eq!(output.stdout, "s.e.s\n");
-    assert_eq!(summary(&requests[0]), ("POST /api/v2/login".into(), json!({ "username": "bob", "password": "secret" })));
+    assert_eq!(
+        summary(&requests[0]),
+        ("POST /api/v2/login".into(), json!({ "username": "bob", "password": "secret" }))
+    );
     assert_eq!(requests[0].header("authorization"), None);
 }
 
@@ -169,23 +205,33 @@ fn lists_are_tables_for_people_and_json_for_programs() {
     assert_eq!(ask("environment add prod", "", &environments[0]).0.text(), ENVIRONMENT);
     let tokens = json!([{ "jti": "j1", "client_types": ["api", "agent"], "created_by": null, "issued_at": "2026-01-01" }]);
     let (output, _) = ask(&format!("token list -e {ENVIRONMENT}"), "", &tokens);
-    assert_eq!(output.stdout.lines().nth(1), Some("j1  api,agent  -   2026-01-01  -        -        -"));
+    assert_eq!(
+        output.stdout.lines().nth(1),
+        Some("j1  api,agent  -   2026-01-01  -        -        -")
+    );
 }
 
 #[test]
 fn what_the_server_says_is_said_with_a_remedy() {
     let message = |text: &str| json!({ "message": text }).to_string();
-    let answer =
-        |status: &str, body: &str| Answer::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    let answer = |status: &str, body: &str| {
+        Answer::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    };
     for (answer, texts) in [
         (
             answer("409 Conflict", &message("A user with name X already exists.")),
             &["error: A user with name X already exists."][..],
         ),
-        (answer("403 Forbidden", &message("Access denied: no")), &["Access denied: no", "the token in [cmdline_rest_transport]"]),
+        (
+            answer("403 Forbidden", &message("Access denied: no")),
+            &["Access denied: no", "the token in [cmdline_rest_transport]"],
+        ),
         (answer("400 Bad Request", &message("\u{1b}]0;evil")), &["error: \\u{1b}]0;evil"]),
         (answer("500 Oops", "<html>"), &["the server answers 500"]),
-        (answer("200 OK", "<html>"), &["is no Inmanta server", "host and port are those of [cmdline_rest_transport]"]),
+        (
+            answer("200 OK", "<html>"),
+            &["is no Inmanta server", "host and port are those of [cmdline_rest_transport]"],
+        ),
         (answer("404 Not Found", ""), &["404 Not Found", "--host and --port"]),
         (Answer::hang_up(), &["gives no answer", "ssl = true in [cmdline_rest_transport]"]),
         // The token is for this server alone.
@@ -203,18 +249,28 @@ fn what_the_server_says_is_said_with_a_remedy() {
 fn a_server_that_is_not_there_is_named_with_the_section_to_look_at() {
     let sandbox = Sandbox::new();
     let refused = sandbox.run(["user", "list", "--host", "127.0.0.1", "--port", "1"]);
-    let texts = ["no server listens at 127.0.0.1:1", "[cmdline_rest_transport], or of --host and --port"];
-    assert!(refused.code() == 1 && texts.iter().all(|text| refused.stderr.contains(text)), "{refused:?}");
+    let texts =
+        ["no server listens at 127.0.0.1:1", "[cmdline_rest_transport], or of --host and --port"];
+    assert!(
+        refused.code() == 1 && texts.iter().all(|text| refused.stderr.contains(text)),
+        "{refused:?}"
+    );
     assert!(!sandbox.path().join(".local").exists(), "no key is made up to ask a server");
     let nowhere = sandbox.run(["user", "list", "--host", "no-such-host.invalid"]);
     assert!(nowhere.code() == 1 && nowhere.stderr.contains("no-such-host.invalid"), "{nowhere:?}");
     let odd = sandbox.run(["user", "list", "--host", "https://localhost"]);
     assert!(odd.code() == 2 && odd.stderr.contains("without scheme, port and path"), "{odd:?}");
     let silent = JwksServer::start_with(Answer::silence());
-    let config = format!("[cmdline_rest_transport]\nport={}\nhost=127.0.0.1\nrequest_timeout=1\n", silent.port());
+    let config = format!(
+        "[cmdline_rest_transport]\nport={}\nhost=127.0.0.1\nrequest_timeout=1\n",
+        silent.port()
+    );
     sandbox.file("c.cfg", config);
     let late = sandbox.run(["user", "list", "-c", "c.cfg"]);
-    assert!(late.code() == 1 && late.stderr.contains("request_timeout in [cmdline_rest_transport]"), "{late:?}");
+    assert!(
+        late.code() == 1 && late.stderr.contains("request_timeout in [cmdline_rest_transport]"),
+        "{late:?}"
+    );
 }
 
 #[test]
@@ -241,7 +297,10 @@ fn a_server_is_trusted_by_its_authority_alone() {
     };
     let trusting = format!("ssl=true\nssl_ca_cert_file={}\n", server.authority().display());
     for (options, text) in [
-        ("ssl=true\n", "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]"),
+        (
+            "ssl=true\n",
+            "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]",
+        ),
         ("ssl=true\nssl_ca_cert_file=/nowhere\n", "/nowhere cannot be read"),
         ("ssl=false\n", "write ssl = true in [cmdline_rest_transport]"),
         // It only serves files: but it was asked.
@@ -253,7 +312,11 @@ fn a_server_is_trusted_by_its_authority_alone() {
     let plain = JwksServer::start("{}");
     sandbox.file("c.cfg", format!("[cmdline_rest_transport]\nport={}\nssl=true\n", plain.port()));
     let refused = sandbox.run(["user", "list", "-c", "c.cfg"]);
-    assert!(refused.code() == 1 && refused.stderr.contains("write ssl = false in [cmdline_rest_transport]"), "{refused:?}");
+    assert!(
+        refused.code() == 1
+            && refused.stderr.contains("write ssl = false in [cmdline_rest_transport]"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -264,21 +327,49 @@ fn mistakes_about_the_way_are_told_where_they_are() {
         sandbox.run(["config", "check", "-c", "c.cfg"])
     };
     for (text, message) in [
-        ("[agent_rest_transport]\nhost=https://server\n", "c.cfg:2: host \"https://server\" in agent_rest_transport is no host"),
-        ("[client_rest_transport]\nport=0\n", "port in client_rest_transport must be a number from 1 to 65535"),
-        ("[compiler_rest_transport]\nmax_clients=0\n", "max_clients in compiler_rest_transport must be a number from 1"),
-        ("[cmdline_rest_transport]\ntoken=my secret\n", "token in cmdline_rest_transport holds what no header can carry"),
+        (
+            "[agent_rest_transport]\nhost=https://server\n",
+            "c.cfg:2: host \"https://server\" in agent_rest_transport is no host",
+        ),
+        (
+            "[client_rest_transport]\nport=0\n",
+            "port in client_rest_transport must be a number from 1 to 65535",
+        ),
+        (
+            "[compiler_rest_transport]\nmax_clients=0\n",
+            "max_clients in compiler_rest_transport must be a number from 1",
+        ),
+        (
+            "[cmdline_rest_transport]\ntoken=my secret\n",
+            "token in cmdline_rest_transport holds what no header can carry",
+        ),
         ("[server]\nserver_address=a b\n", "server_address \"a b\" in server is no host"),
     ] {
         let refused = check(text);
         assert!(refused.code() == 2 && refused.stderr.contains(message), "{refused:?}");
         assert!(!refused.stderr.contains("my secret"), "{refused:?}");
     }
-    let warned = check("[agent_rest_transport]\nhost=far.example\ntoken=secret.to.ken\nssl_ca_cert_file=ca.crt\n");
-    assert!(warned.stderr.contains("the token in agent_rest_transport goes to far.example without TLS"), "{warned:?}");
-    assert!(warned.stderr.contains("ssl_ca_cert_file in agent_rest_transport is ignored without ssl"), "{warned:?}");
-    assert!(warned.stdout.contains("[agent_rest_transport] reaches http://far.example:8888 with a token"), "{warned:?}");
+    let warned = check(
+        "[agent_rest_transport]\nhost=far.example\ntoken=secret.to.ken\nssl_ca_cert_file=ca.crt\n",
+    );
+    assert!(
+        warned.stderr.contains("the token in agent_rest_transport goes to far.example without TLS"),
+        "{warned:?}"
+    );
+    assert!(
+        warned.stderr.contains("ssl_ca_cert_file in agent_rest_transport is ignored without ssl"),
+        "{warned:?}"
+    );
+    assert!(
+        warned
+            .stdout
+            .contains("[agent_rest_transport] reaches http://far.example:8888 with a token"),
+        "{warned:?}"
+    );
     assert!(!format!("{warned:?}").contains("secret.to.ken"), "{warned:?}");
     let near = check("[cmdline_rest_transport]\nhost=::1\ntoken=secret.to.ken\n");
-    assert!(near.stderr.is_empty() && near.stdout.contains("reaches http://[::1]:8888 with a token"), "{near:?}");
+    assert!(
+        near.stderr.is_empty() && near.stdout.contains("reaches http://[::1]:8888 with a token"),
+        "{near:?}"
+    );
 }

@@ -69,11 +69,17 @@ fn a_revoked_token_is_refused_from_then_on_and_no_other(protocol: Protocol) {
     let (leaked, other) = (token(json!({ "jti": "1" })), token(json!({ "jti": "2" })));
     assert_eq!((server.auth(&leaked).status, server.auth(&other).status), (200, 200));
     let revoked = revoke(&server, &format!("token={leaked}&token_type_hint=access_token"));
-    assert_eq!((revoked.status, revoked.body.as_str(), revoked.header("cache-control")), (200, "", Some("no-store")));
+    assert_eq!(
+        (revoked.status, revoked.body.as_str(), revoked.header("cache-control")),
+        (200, "", Some("no-store"))
+    );
     assert_refused(&server.auth(&leaked), &invalid_token(Reject::Revoked));
     assert_eq!(server.auth(&other).status, 200);
     assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200, "again changes nothing");
-    assert_eq!(server.operations("/ready").json()["revocations"], json!({ "known": true, "count": 1, "fault": null }));
+    assert_eq!(
+        server.operations("/ready").json()["revocations"],
+        json!({ "known": true, "count": 1, "fault": null })
+    );
 }
 
 fn a_token_without_an_id_is_revoked_by_what_was_signed(protocol: Protocol) {
@@ -98,7 +104,8 @@ fn subjects_and_everything_before_a_moment_are_revoked(protocol: Protocol) {
     let of = |subject: &str, issued_at: u64| token(json!({ "sub": subject, "iat": issued_at }));
     let status = |token: &str| server.auth(token).status;
 
-    let body = json!({ "issuer": ISSUER, "subject": "bob", "issued_before": now() - 50 }).to_string();
+    let body =
+        json!({ "issuer": ISSUER, "subject": "bob", "issued_before": now() - 50 }).to_string();
     assert_eq!(revoke(&server, &body).status, 200);
     assert_eq!(status(&of("bob", before)), 401);
     assert_eq!(status(&token(json!({ "sub": "bob" }))), 401, "without iat: older than everything");
@@ -125,7 +132,8 @@ fn of_idp(changes: Value) -> Value {
 }
 
 fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
-    let (leaked, other) = (SigningKey::generate("ES256", "leaked"), SigningKey::generate("ES256", "other"));
+    let (leaked, other) =
+        (SigningKey::generate("ES256", "leaked"), SigningKey::generate("ES256", "other"));
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&leaked, &other]));
     let [of_leaked, of_other] = [&leaked, &other].map(|key| key.token(&of_idp(json!({}))));
@@ -135,7 +143,10 @@ fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
     // Whoever has a key without kid can name any in his tokens.
     let refused = revoke(&server, &format!("issuer={ISSUER}&kid=leaked"));
     assert_eq!(refused.status, 400);
-    assert!(refused.json()["error_description"].as_str().unwrap().contains("replace the key"), "{refused:?}");
+    assert!(
+        refused.json()["error_description"].as_str().unwrap().contains("replace the key"),
+        "{refused:?}"
+    );
 }
 
 fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead(protocol: Protocol) {
@@ -163,17 +174,27 @@ fn a_token_with_an_empty_id_is_revoked_and_can_be_read_back() {
 fn tokens_of_unknown_keys_take_a_small_part_of_the_room(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&format!("{}[revocation]\ncapacity=300\n", with_keys(&sandbox, &[&key])));
+    let server =
+        sandbox.serve(&format!("{}[revocation]\ncapacity=300\n", with_keys(&sandbox, &[&key])));
     let forged = |number: usize| {
-        let input = signing_input(&json!({ "alg": "ES256", "kid": "nobody's" }), &of_idp(json!({ "jti": number.to_string() })));
+        let input = signing_input(
+            &json!({ "alg": "ES256", "kid": "nobody's" }),
+            &of_idp(json!({ "jti": number.to_string() })),
+        );
         format!("token={input}.{}", "A".repeat(86))
     };
     let statuses: Vec<_> = (0..5).map(|number| revoke(&server, &forged(number)).status).collect();
     assert_eq!(statuses, [200, 200, 200, 503, 503]);
-    assert_eq!(revoke(&server, &format!("token={}", key.token(&of_idp(json!({ "jti": "real" }))))).status, 200);
+    assert_eq!(
+        revoke(&server, &format!("token={}", key.token(&of_idp(json!({ "jti": "real" }))))).status,
+        200
+    );
     // They end, as nothing in a forged token can decide.
     let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
-    let ends = kept.lines().filter(|line| line.contains("signing_input_sha256") && line.contains("until")).count();
+    let ends = kept
+        .lines()
+        .filter(|line| line.contains("signing_input_sha256") && line.contains("until"))
+        .count();
     assert_eq!(ends, 3, "{kept}");
 }
 
@@ -183,27 +204,38 @@ fn what_is_over_takes_no_room_after_a_restart() {
     {
         let server = sandbox.serve(&configuration());
         for id in 0..20 {
-            assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti={id}&until={}", now() + 5)).status, 200);
+            assert_eq!(
+                revoke(&server, &format!("issuer={ISSUER}&jti={id}&until={}", now() + 5)).status,
+                200
+            );
         }
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=alive")).status, 200);
     }
     // Two days later, as far as the file can tell: written again with earlier ends.
     let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
-    let records: Vec<Value> =
-        kept.lines().skip(1).map(|line| serde_json::from_str(line.split_once(' ').unwrap().1).unwrap()).collect();
+    let records: Vec<Value> = kept
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str(line.split_once(' ').unwrap().1).unwrap())
+        .collect();
     let mut checksum = digest(&SHA256, b"countersign-revocations 1\n").as_ref().to_vec();
     let mut aged = "countersign-revocations 1\n".to_owned();
     for mut record in records {
         if record["until"].is_u64() {
             record["until"] = json!(now() - 2 * 86_400);
         }
-        checksum = digest(&SHA256, &[&checksum[..], record.to_string().as_bytes()].concat()).as_ref().to_vec();
+        checksum = digest(&SHA256, &[&checksum[..], record.to_string().as_bytes()].concat())
+            .as_ref()
+            .to_vec();
         let written: String = checksum[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         aged += &format!("{written} {record}\n");
     }
     std::fs::write(file(&sandbox), aged).unwrap();
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
-    assert_eq!(server.operations("/ready").json()["revocations"], json!({ "known": true, "count": 1, "fault": null }));
+    assert_eq!(
+        server.operations("/ready").json()["revocations"],
+        json!({ "known": true, "count": 1, "fault": null })
+    );
     assert_eq!(server.auth(&token(json!({ "jti": "alive" }))).status, 401);
 }
 
@@ -222,11 +254,19 @@ fn only_clients_with_their_secret_may_revoke(protocol: Protocol) {
         "Authorization: Basic %%%\r\n".into(),
     ] {
         let refused = post(&server, &lines, &body);
-        assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_client")), "{lines}");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (401, &json!("invalid_client")),
+            "{lines}"
+        );
         assert!(refused.header("www-authenticate").unwrap().starts_with("Basic "));
     }
     let both = format!("{body}&client_id=CI-bot&client_secret={SECRET}");
-    assert_eq!(post(&server, &basic("CI-bot", SECRET), &both).status, 401, "RFC 6749 section 2.3: one way, not two");
+    assert_eq!(
+        post(&server, &basic("CI-bot", SECRET), &both).status,
+        401,
+        "RFC 6749 section 2.3: one way, not two"
+    );
     assert_eq!(server.auth(&leaked).status, 200);
     assert_eq!(post(&server, "", &both).status, 200);
     assert_eq!(server.auth(&leaked).status, 401);
@@ -254,8 +294,15 @@ fn what_is_not_clearly_meant_is_refused_and_changes_nothing(protocol: Protocol) 
         ("issued_before=soon", "invalid digit"),
     ] {
         let refused = revoke(&server, body);
-        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("invalid_request")), "{body}");
-        assert!(refused.json()["error_description"].as_str().unwrap().contains(expected), "{body}: {refused:?}");
+        assert_eq!(
+            (refused.status, &refused.json()["error"]),
+            (400, &json!("invalid_request")),
+            "{body}"
+        );
+        assert!(
+            refused.json()["error_description"].as_str().unwrap().contains(expected),
+            "{body}: {refused:?}"
+        );
     }
     // RFC 7009 section 2.2: a token that is none needs no revoking.
     let forged = format!("{}x", token(json!({ "jti": "1" })));
@@ -280,7 +327,10 @@ fn revocations_survive_being_killed_at_any_moment() {
         // In the middle of the next one. It may be kept or not: nobody was told.
         let mut connection = http::Connection::open(server.address);
         let body = format!("issuer={ISSUER}&jti=unanswered-{round}");
-        connection.send(&format!("POST /v1/revoke HTTP/1.1\r\n{}", basic("CI-bot", SECRET)), body.as_bytes());
+        connection.send(
+            &format!("POST /v1/revoke HTTP/1.1\r\n{}", basic("CI-bot", SECRET)),
+            body.as_bytes(),
+        );
         server.stop("KILL");
     }
 }
@@ -316,14 +366,24 @@ fn the_capacity_is_a_loud_error(protocol: Protocol) {
     for (id, status) in [("1", 200), ("2", 200), ("3", 503), ("2", 200)] {
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti={id}")).status, status, "{id}");
     }
-    assert_eq!(server.auth(&token(json!({ "jti": "3" }))).status, 200, "not entered, and not said to be");
+    assert_eq!(
+        server.auth(&token(json!({ "jti": "3" }))).status,
+        200,
+        "not entered, and not said to be"
+    );
     assert!(
-        server.log().contains("there is room for 2 revocations and no more: raise capacity in [revocation]"),
+        server.log().contains(
+            "there is room for 2 revocations and no more: raise capacity in [revocation]"
+        ),
         "{}",
         server.log()
     );
     let metrics = server.operations("/metrics").body;
-    for line in ["countersign_revocations 2", "countersign_revocations_capacity 2", "countersign_revocations_known 1"] {
+    for line in [
+        "countersign_revocations 2",
+        "countersign_revocations_capacity 2",
+        "countersign_revocations_known 1",
+    ] {
         assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
     }
     drop(server);
@@ -341,7 +401,12 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
     let server = sandbox.serve(&configuration());
     let config = sandbox.path().join("server.cfg");
     let run = |arguments: &[&str]| {
-        sandbox.run(["token", "revoke", "--config", config.to_str().unwrap()].iter().chain(arguments).copied())
+        sandbox.run(
+            ["token", "revoke", "--config", config.to_str().unwrap()]
+                .iter()
+                .chain(arguments)
+                .copied(),
+        )
     };
     let leaked = token(json!({ "jti": "1" }));
     assert_eq!(server.auth(&leaked).status, 200);
@@ -355,7 +420,10 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
     assert!(run(&["--issuer", ISSUER, "--jti", "3"]).status.success());
     eventually(|| server.operations("/ready").json()["revocations"]["count"] == 4);
 
-    let verified = sandbox.run_with_input(["token", "verify", "--config", config.to_str().unwrap()], leaked.as_bytes());
+    let verified = sandbox.run_with_input(
+        ["token", "verify", "--config", config.to_str().unwrap()],
+        leaked.as_bytes(),
+    );
     assert_eq!(verified.json_lines()[0]["code"], "revoked");
     for (arguments, expected) in [
         (&["--issuer", "https://unknown/", "--jti", "1"][..], "is not configured"),
@@ -400,13 +468,19 @@ fn a_token_is_revoked_even_before_its_key_is_known(protocol: Protocol) {
 fn a_client_made_on_the_command_line_works_as_printed(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let printed = sandbox.run(["key", "client", "deployer"]).text().to_owned();
-    let line = |start: &str| printed.lines().skip_while(move |line| !line.starts_with(start)).nth(2).unwrap();
-    let (cfg, toml) = printed.split_once("(.cfg):\n").unwrap().1.split_once("The same in TOML:\n").unwrap();
+    let line = |start: &str| {
+        printed.lines().skip_while(move |line| !line.starts_with(start)).nth(2).unwrap()
+    };
+    let (cfg, toml) =
+        printed.split_once("(.cfg):\n").unwrap().1.split_once("The same in TOML:\n").unwrap();
     let secret = line("The secret");
     let toml = sandbox.file("clients.toml", toml);
     assert_eq!(sandbox.run(["config", "check", "--config", toml.to_str().unwrap()]).code(), 0);
     let server = sandbox.serve(&format!("{SIGNING}{cfg}\n"));
-    assert_eq!(post(&server, &basic("deployer", secret), &format!("issuer={ISSUER}&jti=1")).status, 200);
+    assert_eq!(
+        post(&server, &basic("deployer", secret), &format!("issuer={ISSUER}&jti=1")).status,
+        200
+    );
 }
 
 #[test]
@@ -415,5 +489,8 @@ fn a_secret_that_is_not_hashed_is_refused_and_not_shown() {
     let config = sandbox.file("c.cfg", format!("{SIGNING}[api_clients]\nci = {SECRET}\n"));
     let output = sandbox.run(["config", "check", "--config", config.to_str().unwrap()]);
     assert_eq!(output.code(), 2);
-    assert!(output.stderr.contains("countersign key client") && !output.stderr.contains(SECRET), "{output:?}");
+    assert!(
+        output.stderr.contains("countersign key client") && !output.stderr.contains(SECRET),
+        "{output:?}"
+    );
 }

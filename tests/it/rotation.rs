@@ -23,7 +23,10 @@ over_every_protocol!(
 const ISSUER: &str = "https://idp/";
 
 fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Server<'s> {
-    sandbox.serve(&(given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri())) + NO_BUDGETS))
+    sandbox.serve(
+        &(given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri()))
+            + NO_BUDGETS),
+    )
 }
 
 /// Two keys, each with a token it signed.
@@ -37,7 +40,11 @@ fn two_keys() -> [(SigningKey, String); 2] {
 
 /// A token with this header and a signature that nobody made.
 fn forged(header: &serde_json::Value) -> String {
-    format!("{}.{}", signing_input(header, &given::claims_of(ISSUER)), URL_SAFE_NO_PAD.encode([1; 64]))
+    format!(
+        "{}.{}",
+        signing_input(header, &given::claims_of(ISSUER)),
+        URL_SAFE_NO_PAD.encode([1; 64])
+    )
 }
 
 fn unknown_kid(number: u32) -> String {
@@ -46,7 +53,8 @@ fn unknown_kid(number: u32) -> String {
 
 fn a_new_key_serves_the_first_token_that_names_it(protocol: Protocol) {
     let [(old, _), (new, token)] = two_keys();
-    let ways: [fn(&Server<'_>, &str) -> Response; 2] = [|server, token| server.auth(token), |server, token| server.verify(token)];
+    let ways: [fn(&Server<'_>, &str) -> Response; 2] =
+        [|server, token| server.auth(token), |server, token| server.verify(token)];
     for present in ways {
         let provider = JwksServer::start(&key_set(&[&old]));
         let sandbox = Sandbox::over(protocol);
@@ -80,7 +88,9 @@ fn fifty_requests_with_a_new_key_wait_for_one_fetch(protocol: Protocol) {
 #[test]
 fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_at_once() {
     let [(old, _), (new, token)] = two_keys();
-    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"));
+    let provider = JwksServer::start_with(
+        Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
+    );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
     // An answer on schedule that was written before the key was there.
@@ -93,7 +103,11 @@ fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_at_once() {
 
 /// Presents tokens on several connections at once until `enough`, and returns for
 /// how long it went on.
-fn flood(server: &Server<'_>, token: impl Fn(u32) -> String + Sync, enough: impl Fn(Duration) -> bool + Sync) -> Duration {
+fn flood(
+    server: &Server<'_>,
+    token: impl Fn(u32) -> String + Sync,
+    enough: impl Fn(Duration) -> bool + Sync,
+) -> Duration {
     let started = Instant::now();
     std::thread::scope(|scope| {
         for connection in 0..4 {
@@ -105,7 +119,10 @@ fn flood(server: &Server<'_>, token: impl Fn(u32) -> String + Sync, enough: impl
                         break;
                     }
                     let token = token(number * 4 + connection);
-                    asking.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+                    asking.send(
+                        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"),
+                        b"",
+                    );
                     assert_eq!(asking.receive(false).status, 401);
                 }
             });
@@ -158,7 +175,11 @@ fn d9_nothing_but_an_unknown_kid_causes_a_request() {
         key.token(&json!({ "iss": ISSUER, "aud": "inm", "exp": 1 })),
         key.token(&given::claims_of("https://nobody/")),
     ];
-    flood(&server, |number| bad[number as usize % bad.len()].clone(), |lasted| lasted > Duration::from_secs(3));
+    flood(
+        &server,
+        |number| bad[number as usize % bad.len()].clone(),
+        |lasted| lasted > Duration::from_secs(3),
+    );
     assert_eq!(provider.requests(), 1);
 }
 
@@ -171,15 +192,22 @@ fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs(protocol: Protocol) {
     std::thread::scope(|scope| {
         let started = Instant::now();
         let asking = scope.spawn(|| {
-            let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", unknown_kid(0));
+            let auth =
+                format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", unknown_kid(0));
             let auth = server.client().request(&auth, b"");
-            (auth, server.client().request("POST /v1/verify HTTP/1.1\r\n", unknown_kid(1).as_bytes()))
+            (
+                auth,
+                server.client().request("POST /v1/verify HTTP/1.1\r\n", unknown_kid(1).as_bytes()),
+            )
         });
         eventually(|| provider.requests() == 2);
         assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer");
         assert_eq!(server.auth(&token).status, 200, "a key that is known");
         let (auth, verify) = asking.join().unwrap();
-        assert_eq!((auth.status, verify.status, &verify.json()["code"]), (401, 401, &json!("kid_unknown")));
+        assert_eq!(
+            (auth.status, verify.status, &verify.json()["code"]),
+            (401, 401, &json!("kid_unknown"))
+        );
         assert!(started.elapsed() < Duration::from_secs(10), "each waits for a second at most");
     });
     assert_eq!(provider.requests(), 2);
@@ -210,7 +238,8 @@ fn what_has_not_changed_is_not_sent_again() {
     let [(key, token), _] = two_keys();
     let provider = JwksServer::start_with(Answer::json(&key_set(&[&key])).etag("\"a\""));
     let sandbox = Sandbox::new();
-    let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=0");
+    let server =
+        serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=0");
     // Without the word that they are the same, they would have been withdrawn by now.
     eventually(|| provider.requests() >= 4);
     eventually(|| server.auth(&token).status == 200);
@@ -239,8 +268,11 @@ fn the_etag_of_a_set_that_was_refused_is_never_sent() {
 fn a_provider_can_ask_for_an_earlier_refresh_but_not_for_a_later_one() {
     let [(key, token), _] = two_keys();
     let cases = [("public, max-age=2", 3600), ("no-store", 3600), ("max-age=86400", 2)];
-    let providers = cases
-        .map(|(cache_control, _)| JwksServer::start_with(Answer::json(&key_set(&[&key])).header("Cache-Control", cache_control)));
+    let providers = cases.map(|(cache_control, _)| {
+        JwksServer::start_with(
+            Answer::json(&key_set(&[&key])).header("Cache-Control", cache_control),
+        )
+    });
     let sandboxes = cases.map(|_| Sandbox::new());
     let servers: [_; 3] = std::array::from_fn(|place| {
         let options = format!("jwks_refresh_interval={}\njwks_cool_down=1", cases[place].1);
@@ -259,7 +291,8 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
     let providers = [JwksServer::start_with(good()), JwksServer::start_with(good())];
     let sandboxes = [Sandbox::new(), Sandbox::new()];
     let servers: [_; 2] = std::array::from_fn(|place| {
-        let options = format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale={}", [3600, 0][place]);
+        let options =
+            format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale={}", [3600, 0][place]);
         serve(&sandboxes[place], &providers[place], &options)
     });
     let [patient, strict] = &servers;
@@ -268,7 +301,10 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
     }
     eventually(|| strict.auth(&token).status == 503);
     let refused = strict.auth(&token);
-    assert!(refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none(), "{refused:?}");
+    assert!(
+        refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none(),
+        "{refused:?}"
+    );
     assert_eq!(strict.auth(&given::good_token()).status, 200, "another issuer");
     assert_eq!(strict.operations("/ready").status, 200, "it was asked");
     assert!(strict.log().contains("are used no longer"), "{}", strict.log());
@@ -284,7 +320,9 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
 #[test]
 fn a_key_that_a_fetch_under_way_brings_is_not_asked_for_again() {
     let [(old, _), (new, token)] = two_keys();
-    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"));
+    let provider = JwksServer::start_with(
+        Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
+    );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
     provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));

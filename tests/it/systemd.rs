@@ -30,7 +30,9 @@ fn told(manager: &UnixDatagram) -> String {
 /// When a reload began, in microseconds of the monotonic clock.
 fn reload_began(manager: &UnixDatagram) -> u64 {
     let message = told(manager);
-    let moment = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.trim_end().parse().ok());
+    let moment = message
+        .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+        .and_then(|rest| rest.trim_end().parse().ok());
     moment.unwrap_or_else(|| panic!("{message:?}"))
 }
 
@@ -74,7 +76,8 @@ struct Sockets {
 
 impl Sockets {
     fn open(sandbox: &Sandbox) -> Self {
-        let (web, path) = (TcpListener::bind("127.0.0.1:0").unwrap(), sandbox.path().join("local.sock"));
+        let (web, path) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), sandbox.path().join("local.sock"));
         let port = web.local_addr().unwrap().port();
         let configuration = format!(
             "{SIGNING}[server]\nbind_port={port}\n[metrics]\nbind_port=0\n[listener_local]\nbind=unix:{}\nserves=auth\n",
@@ -92,7 +95,10 @@ impl Sockets {
 /// A question that is asked although nobody listens yet.
 fn asked<S: std::io::Read + std::io::Write>(stream: S) -> Connection<S> {
     let mut connection = Connection::over(stream);
-    connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()), b"");
+    connection.send(
+        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
+        b"",
+    );
     connection
 }
 
@@ -136,7 +142,10 @@ fn a_socket_that_nobody_is_configured_for_is_named() {
     assert!(said.contains(&address) && said.contains("no listener is configured there"), "{said}");
     let elsewhere = sockets.configuration.replace("local.sock", "other.sock");
     let said = refused(&sandbox, [&web, &local], &elsewhere);
-    assert!(said.contains("local.sock") && said.contains("no listener is configured there"), "{said}");
+    assert!(
+        said.contains("local.sock") && said.contains("no listener is configured there"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -149,9 +158,17 @@ fn what_does_not_listen_is_refused() {
     let connection = OwnedFd::from(sockets.web.accept().unwrap().0);
     let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let datagrams = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
-    for (odd, why) in [(&connection, "does not listen"), (&file, "is not a socket"), (&datagrams, "is not a valid")] {
+    for (odd, why) in [
+        (&connection, "does not listen"),
+        (&file, "is not a socket"),
+        (&datagrams, "is not a valid"),
+    ] {
         let said = refused(&sandbox, [odd, &local], &sockets.configuration);
-        assert!(said.contains("what was passed on as socket 1 of 2 cannot be used") && said.contains(why), "{said}");
+        assert!(
+            said.contains("what was passed on as socket 1 of 2 cannot be used")
+                && said.contains(why),
+            "{said}"
+        );
     }
 }
 
@@ -169,7 +186,9 @@ fn unit(name: &str) -> String {
 /// The options of a unit, with all that was written for each.
 fn options(unit: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut options: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (name, value) in unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')) {
+    for (name, value) in
+        unit.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='))
+    {
         options.entry(name).or_default().push(value);
     }
     options
@@ -186,13 +205,23 @@ fn the_units_fit_the_program() {
         assert!(help.text().contains(&format!("{flag} <")), "{flag} is not in {help:?}");
     }
     // What it may write to is where it writes.
-    assert_eq!((words[words.len() - 1], service["StateDirectory"][0]), ("%S/countersign", "countersign"));
+    assert_eq!(
+        (words[words.len() - 1], service["StateDirectory"][0]),
+        ("%S/countersign", "countersign")
+    );
     assert_eq!(service["Type"].last(), Some(&"notify-reload"));
-    assert_eq!(service["RestartPreventExitStatus"], ["2"], "the exit code for a configuration with mistakes");
+    assert_eq!(
+        service["RestartPreventExitStatus"],
+        ["2"],
+        "the exit code for a configuration with mistakes"
+    );
     // The sockets are those of the defaults, and there are files enough for them.
     let check = Sandbox::new().run(["config", "check"]);
     for address in &socket["ListenStream"] {
-        assert!(check.text().contains(&format!("http://{address}")), "{address} is not in {check:?}");
+        assert!(
+            check.text().contains(&format!("http://{address}")),
+            "{address} is not in {check:?}"
+        );
     }
     assert_eq!(socket["ListenStream"].len(), 2);
     assert!(service["LimitNOFILE"][0].parse::<usize>().unwrap() > 16_384 + 64);
@@ -202,21 +231,35 @@ fn the_units_fit_the_program() {
 fn the_units_are_valid() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         // Past the test runner, which keeps what a passing test prints to itself.
-        drop(writeln!(std::io::stderr(), "SKIPPED: the_units_are_valid: systemd-analyze is not here"));
+        drop(writeln!(
+            std::io::stderr(),
+            "SKIPPED: the_units_are_valid: systemd-analyze is not here"
+        ));
         return;
     }
     let sandbox = Sandbox::new();
     let program = binary::path().to_str().unwrap();
-    sandbox.file("countersign.service", unit("countersign.service").replace("/usr/bin/countersign", program));
+    sandbox.file(
+        "countersign.service",
+        unit("countersign.service").replace("/usr/bin/countersign", program),
+    );
     sandbox.file("countersign.socket", unit("countersign.socket"));
     let analyze = |arguments: &[&str]| {
         let mut command = Command::new("systemd-analyze");
-        command.args(arguments).arg("./countersign.service").current_dir(sandbox.path()).output().unwrap()
+        command
+            .args(arguments)
+            .arg("./countersign.service")
+            .current_dir(sandbox.path())
+            .output()
+            .unwrap()
     };
     let verified = analyze(&["verify", "./countersign.socket"]);
     let said = String::from_utf8_lossy(&verified.stderr);
     // Which is what the unit says about versions before 253.
-    let faults: Vec<_> = said.lines().filter(|line| !line.ends_with("service type, ignoring: notify-reload")).collect();
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| !line.ends_with("service type, ignoring: notify-reload"))
+        .collect();
     let faults: Vec<_> = faults.into_iter().filter(|line| line.contains("countersign.")).collect();
     assert!(faults.is_empty(), "{faults:#?}");
     let exposure = analyze(&["security", "--offline=true", "--threshold=20"]);

@@ -30,7 +30,11 @@ struct Given {
 
 impl Given {
     fn new() -> Self {
-        let given = Self { sandbox: Sandbox::new(), ours: Authority::root("ours"), theirs: Authority::root("theirs") };
+        let given = Self {
+            sandbox: Sandbox::new(),
+            ours: Authority::root("ours"),
+            theirs: Authority::root("theirs"),
+        };
         given.ours.server().write(given.sandbox.path());
         given.file("ours.crt", given.ours.pem());
         given.file("clients.crt", given.theirs.pem());
@@ -57,7 +61,11 @@ impl Given {
     }
 
     /// A client with a certificate or without.
-    fn showing(&self, certificate: Option<&Issued>, version: &'static SupportedProtocolVersion) -> Client {
+    fn showing(
+        &self,
+        certificate: Option<&Issued>,
+        version: &'static SupportedProtocolVersion,
+    ) -> Client {
         self.client(&Wishes { versions: &[version], certificate, ..Wishes::default() })
     }
 }
@@ -68,13 +76,20 @@ fn configuration(listen: &str) -> String {
 
 /// `GET /auth` with a good token.
 fn auth(client: &Client, server: &Server<'_>) -> io::Result<(Response, Asked)> {
-    client.ask(server.address, &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()))
+    client.ask(
+        server.address,
+        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
+    )
 }
 
 #[track_caller]
 fn served(client: &Client, server: &Server<'_>) -> Asked {
     let (response, asked) = auth(client, server).unwrap();
-    assert_eq!((response.status, response.header("x-auth-subject")), (200, Some("bob")), "{response:?}");
+    assert_eq!(
+        (response.status, response.header("x-auth-subject")),
+        (200, Some("bob")),
+        "{response:?}"
+    );
     asked
 }
 
@@ -107,11 +122,14 @@ fn s_client(server: &Server<'_>, arguments: &[&str]) -> String {
 fn versions_1_3_and_1_2_are_spoken_and_older_ones_are_not() {
     let given = Given::new();
     let server = given.serve("");
-    for (version, name) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
+    for (version, name) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)]
+    {
         let asked = served(&given.showing(None, version), &server);
         assert_eq!(asked.tls().protocol_version(), Some(name));
     }
-    for (option, accepted) in [("-tls1_3", true), ("-tls1_2", true), ("-tls1_1", false), ("-tls1", false)] {
+    for (option, accepted) in
+        [("-tls1_3", true), ("-tls1_2", true), ("-tls1_1", false), ("-tls1", false)]
+    {
         let said = s_client(&server, &[option, "-cipher", "ALL:@SECLEVEL=0"]);
         assert_eq!(said.contains("HTTP/1.1 200"), accepted, "{option}: {said}");
         assert_eq!(said.contains("SSL alert number"), !accepted, "{option}: {said}");
@@ -125,11 +143,17 @@ fn keys_are_agreed_on_by_the_hybrid_group_or_by_curves() {
     let agreed = |groups: &[&'static dyn SupportedKxGroup], version| {
         let client = given.client(&Wishes { versions: &[version], groups, ..Wishes::default() });
         let asked = served(&client, &server);
-        (asked.tls().negotiated_key_exchange_group().unwrap().name(), asked.tls().handshake_kind().unwrap())
+        (
+            asked.tls().negotiated_key_exchange_group().unwrap().name(),
+            asked.tls().handshake_kind().unwrap(),
+        )
     };
     assert_eq!(agreed(&GROUPS, &TLS13), (NamedGroup::X25519MLKEM768, Full));
     // The order is the client's.
-    assert_eq!(agreed(&[kx_group::X25519, kx_group::X25519MLKEM768], &TLS13), (NamedGroup::X25519, Full));
+    assert_eq!(
+        agreed(&[kx_group::X25519, kx_group::X25519MLKEM768], &TLS13),
+        (NamedGroup::X25519, Full)
+    );
     for (group, name) in [
         (kx_group::X25519, NamedGroup::X25519),
         (kx_group::SECP256R1, NamedGroup::secp256r1),
@@ -138,10 +162,17 @@ fn keys_are_agreed_on_by_the_hybrid_group_or_by_curves() {
         assert_eq!(agreed(&[group], &TLS13), (name, Full));
         assert_eq!(agreed(&[group], &TLS12), (name, Full));
         // One that nobody has, and the share that goes with it, in front.
-        assert_eq!(agreed(&[kx_group::MLKEM1024, group], &TLS13), (name, FullWithHelloRetryRequest));
+        assert_eq!(
+            agreed(&[kx_group::MLKEM1024, group], &TLS13),
+            (name, FullWithHelloRetryRequest)
+        );
     }
-    let said = s_client(&server, &["-CAfile", given.sandbox.path().join("ours.crt").to_str().unwrap()]);
-    assert!(said.contains("Server Temp Key: X25519") && said.contains("Verify return code: 0 (ok)"), "{said}");
+    let said =
+        s_client(&server, &["-CAfile", given.sandbox.path().join("ours.crt").to_str().unwrap()]);
+    assert!(
+        said.contains("Server Temp Key: X25519") && said.contains("Verify return code: 0 (ok)"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -163,7 +194,10 @@ fn a_ticket_is_good_on_every_worker() {
     for version in ["-tls1_3", "-tls1_2"] {
         assert!(s_client(&server, &[version, "-sess_out", file]).contains("New, TLSv1"));
         let said = s_client(&server, &[version, "-sess_in", file]);
-        assert!(said.contains("Reused, TLSv1") && said.contains("HTTP/1.1 200"), "{version}: {said}");
+        assert!(
+            said.contains("Reused, TLSv1") && said.contains("HTTP/1.1 200"),
+            "{version}: {said}"
+        );
     }
 }
 
@@ -180,7 +214,8 @@ fn no_ticket_allows_early_data() {
     let session = given.sandbox.path().join("session");
     s_client(&server, &["-tls1_3", "-sess_out", session.to_str().unwrap()]);
     let early = given.sandbox.file("early", "GET /early HTTP/1.1\r\nHost: t\r\n\r\n");
-    let early = ["-tls1_3", "-sess_in", session.to_str().unwrap(), "-early_data", early.to_str().unwrap()];
+    let early =
+        ["-tls1_3", "-sess_in", session.to_str().unwrap(), "-early_data", early.to_str().unwrap()];
     let said = s_client(&server, &early);
     assert!(said.contains("Early data was not sent") && said.contains("HTTP/1.1 200"), "{said}");
 }
@@ -189,8 +224,13 @@ fn no_ticket_allows_early_data() {
 fn the_protocol_inside_is_one_that_both_speak() {
     let given = Given::new();
     let server = given.serve("");
-    for (offered, agreed) in [(&[][..], None), (&["http/1.1"], Some("http/1.1")), (&["spdy/3", "http/1.1"], Some("http/1.1"))] {
-        let asked = served(&given.client(&Wishes { protocols: offered, ..Wishes::default() }), &server);
+    for (offered, agreed) in [
+        (&[][..], None),
+        (&["http/1.1"], Some("http/1.1")),
+        (&["spdy/3", "http/1.1"], Some("http/1.1")),
+    ] {
+        let asked =
+            served(&given.client(&Wishes { protocols: offered, ..Wishes::default() }), &server);
         assert_eq!(asked.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
     }
     let offering = |protocols| given.client(&Wishes { protocols, ..Wishes::default() });
@@ -206,9 +246,12 @@ fn the_protocol_inside_is_one_that_both_speak() {
 fn where_a_certificate_is_required_only_a_good_one_is_served() {
     let given = Given::new();
     given.file("clients.crl", given.theirs.revoked(&[66]));
-    let server = given.serve("client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl");
+    let server = given.serve(
+        "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
+    );
     let (good, revoked) = (given.theirs.client("good", 1), given.theirs.client("revoked", 66));
-    let (over, early) = (given.theirs.client_in(OVER, "over", 2), given.theirs.client_in(2090..2100, "early", 3));
+    let (over, early) =
+        (given.theirs.client_in(OVER, "over", 2), given.theirs.client_in(2090..2100, "early", 3));
     let impostor = Authority::root("theirs").client("good", 1);
     let (stranger, server_s) = (given.ours.client("good", 1), given.theirs.server());
     for version in VERSIONS {
@@ -232,12 +275,22 @@ fn where_a_certificate_is_required_only_a_good_one_is_served() {
 fn where_a_certificate_is_optional_a_bad_one_is_worse_than_none() {
     let given = Given::new();
     given.file("clients.crl", given.theirs.revoked_der(&[66]));
-    let server = given.serve("client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl");
+    let server = given.serve(
+        "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
+    );
     for version in VERSIONS {
         served(&given.showing(None, version), &server);
         served(&given.showing(Some(&given.theirs.client("good", 1)), version), &server);
-        turned_away(&given.showing(Some(&given.theirs.client("revoked", 66)), version), &server, "CertificateRevoked");
-        turned_away(&given.showing(Some(&given.ours.client("good", 1)), version), &server, "UnknownCA");
+        turned_away(
+            &given.showing(Some(&given.theirs.client("revoked", 66)), version),
+            &server,
+            "CertificateRevoked",
+        );
+        turned_away(
+            &given.showing(Some(&given.ours.client("good", 1)), version),
+            &server,
+            "UnknownCA",
+        );
     }
 }
 
@@ -246,9 +299,12 @@ fn nothing_is_resumed_where_certificates_are_asked_for() {
     let given = Given::new();
     let good = given.theirs.client("good", 1);
     for demand in ["optional", "required"] {
-        let server = given.serve(&format!("threads=1\nclient_certificates={demand}\nclient_ca_file=clients.crt"));
+        let server = given
+            .serve(&format!("threads=1\nclient_certificates={demand}\nclient_ca_file=clients.crt"));
         for version in VERSIONS {
-            for certificate in [Some(&good), None].into_iter().filter(|one| one.is_some() || demand == "optional") {
+            for certificate in
+                [Some(&good), None].into_iter().filter(|one| one.is_some() || demand == "optional")
+            {
                 let client = given.showing(certificate, version);
                 for _ in 0..3 {
                     let asked = served(&client, &server);
@@ -309,7 +365,10 @@ fn what_is_no_handshake_ends_its_own_connection_only() {
         let mut stray = Connection::open(server.address);
         stray.send_raw(bytes);
         let answer = stray.receive_all();
-        assert!(answer.is_empty() || (answer[0] == 0x15 && answer.len() == 7), "more than an alert: {answer:?}");
+        assert!(
+            answer.is_empty() || (answer[0] == 0x15 && answer.len() == 7),
+            "more than an alert: {answer:?}"
+        );
         assert!(s_client(&server, &[]).contains("HTTP/1.1 200"));
     }
     // Half a handshake keeps nobody waiting.
@@ -347,18 +406,39 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     let in_one_line = other.key.replacen('\n', "", 1);
     let key = given.sandbox.file("plain.key", &other.key);
     let key = key.to_str().unwrap();
-    let encrypted =
-        |option: &[&str]| String::from_utf8(openssl(&[option, &["-in", key, "-passout", "pass:secret"]].concat(), b"")).unwrap();
+    let encrypted = |option: &[&str]| {
+        String::from_utf8(openssl(
+            &[option, &["-in", key, "-passout", "pass:secret"]].concat(),
+            b"",
+        ))
+        .unwrap()
+    };
     for (certificate, key, why) in [
         (good.pem(), &*other.key, "tls.key: the key does not belong to the certificate in tls.crt"),
-        (given.ours.pem() + &good.pem(), &good.key, "tls.key: the key does not belong to the certificate in tls.crt, or"),
-        (good.pem(), &encrypted(&["pkcs8", "-topk8", "-v2", "aes256"]), "tls.key: the private key is encrypted"),
+        (
+            given.ours.pem() + &good.pem(),
+            &good.key,
+            "tls.key: the key does not belong to the certificate in tls.crt, or",
+        ),
+        (
+            good.pem(),
+            &encrypted(&["pkcs8", "-topk8", "-v2", "aes256"]),
+            "tls.key: the private key is encrypted",
+        ),
         (good.pem(), &encrypted(&["ec", "-aes256"]), "tls.key: the private key is encrypted"),
         (good.pem(), "", "tls.key: it holds no private key in PEM"),
         (good.pem(), &good.pem(), "tls.key: it holds no private key in PEM"),
-        (good.pem(), &in_one_line, "tls.key: it is damaged: a line that begins a section does not end as it should"),
+        (
+            good.pem(),
+            &in_one_line,
+            "tls.key: it is damaged: a line that begins a section does not end as it should",
+        ),
         (good.pem(), &other.key[..100], "tls.key: it is damaged: a section has no end"),
-        (good.pem(), &other.key.replace("MI", "!!"), "tls.key: it is damaged: a section is not base64"),
+        (
+            good.pem(),
+            &other.key.replace("MI", "!!"),
+            "tls.key: it is damaged: a section is not base64",
+        ),
         (good.pem(), &other.key.replace("MI", "MA"), "tls.key: it cannot be used"),
         (String::new(), &good.key, "tls.crt: it holds no certificate in PEM"),
         (good.key.clone(), &good.key, "tls.crt: it holds no certificate in PEM"),
@@ -370,15 +450,30 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
         // As text, or as the numbers of its bytes.
         let digits = &other.key.lines().nth(1).unwrap()[..20];
         let numbers = format!("{:?}", digits.as_bytes());
-        assert!(!said.contains(digits) && !said.contains(numbers.trim_matches(['[', ']'])), "the key is shown: {said}");
+        assert!(
+            !said.contains(digits) && !said.contains(numbers.trim_matches(['[', ']'])),
+            "the key is shown: {said}"
+        );
     }
     good.write(given.sandbox.path());
     let clients = "client_certificates=required\nclient_ca_file=";
-    refused(&format!("{clients}nowhere.crt"), &["client_ca_file in listen cannot be used: nowhere.crt: No such file"]);
-    refused(&format!("{clients}."), &["client_ca_file in listen cannot be used: .: it is no regular file"]);
-    refused(&format!("{clients}tls.key"), &["tls.key: it holds no certificate in PEM", "the clients' authorities in PEM"]);
+    refused(
+        &format!("{clients}nowhere.crt"),
+        &["client_ca_file in listen cannot be used: nowhere.crt: No such file"],
+    );
+    refused(
+        &format!("{clients}."),
+        &["client_ca_file in listen cannot be used: .: it is no regular file"],
+    );
+    refused(
+        &format!("{clients}tls.key"),
+        &["tls.key: it holds no certificate in PEM", "the clients' authorities in PEM"],
+    );
     let clients = format!("{clients}clients.crt\nclient_crl_file=");
-    refused(&format!("{clients}nowhere.crl"), &["client_crl_file in listen cannot be used: nowhere.crl: No such file"]);
+    refused(
+        &format!("{clients}nowhere.crl"),
+        &["client_crl_file in listen cannot be used: nowhere.crl: No such file"],
+    );
     for (list, why) in [
         (&b""[..], "list.crl: it holds no CRL"),
         (given.theirs.pem().as_bytes(), "list.crl: it holds no CRL"),
@@ -396,18 +491,28 @@ fn what_is_out_of_date_is_warned_about() {
     assert_eq!(given.check(""), (0, String::new()));
     given.ours.server_in(OVER).write(given.sandbox.path());
     let (code, said) = given.check("");
-    assert!(code == 0 && said.contains("c.cfg:10: tls.crt: a certificate in it has expired, "), "{said}");
+    assert!(
+        code == 0 && said.contains("c.cfg:10: tls.crt: a certificate in it has expired, "),
+        "{said}"
+    );
     given.ours.server_in(2090..2100).write(given.sandbox.path());
     let (code, said) = given.check("");
-    assert!(code == 0 && said.contains("tls.crt: a certificate in it is not valid before "), "{said}");
+    assert!(
+        code == 0 && said.contains("tls.crt: a certificate in it is not valid before "),
+        "{said}"
+    );
     given.ours.server_in(CURRENT).write(given.sandbox.path());
     given.file("list.crl", given.theirs.revoked_in(OVER, &[]));
-    let clients = "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=list.crl";
+    let clients =
+        "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=list.crl";
     let (code, said) = given.check(clients);
     assert!(code == 0 && said.contains("list.crl: a CRL in it has expired, "), "{said}");
     given.file("list.crl", given.ours.revoked(&[]));
     let (code, said) = given.check(clients);
-    assert!(code == 0 && said.contains("clients.crt: there is no CRL of CN=theirs: every client"), "{said}");
+    assert!(
+        code == 0 && said.contains("clients.crt: there is no CRL of CN=theirs: every client"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -423,7 +528,10 @@ fn the_certificate_of_a_client_is_written_down_by_its_fingerprint() {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &issued.chain[0]);
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    let line = format!("X-Client-Cert: {}\r\n", base64::engine::general_purpose::STANDARD.encode(&said.chain[0]));
+    let line = format!(
+        "X-Client-Cert: {}\r\n",
+        base64::engine::general_purpose::STANDARD.encode(&said.chain[0])
+    );
 
     // Shown to us: what the client says in a header is nothing.
     let client = given.showing(Some(&shown), &TLS13);

@@ -93,7 +93,8 @@ impl<'s> Api<'s> {
     #[track_caller]
     pub(crate) fn send_raw(&self, call: &str, body: &str) -> Response {
         let (method, path) = call.split_once(' ').unwrap();
-        let path = if path.starts_with("/api/") { path.to_owned() } else { format!("/api/v2{path}") };
+        let path =
+            if path.starts_with("/api/") { path.to_owned() } else { format!("/api/v2{path}") };
         self.server.send(&format!("{method} {path} HTTP/1.1\r\n{}", self.lines), body.as_bytes())
     }
 
@@ -116,14 +117,17 @@ impl<'s> Api<'s> {
 
     #[track_caller]
     pub(crate) fn add_environment(&self, id: &str) {
-        let added = self.send("PUT /environment", json!({ "name": format!("env-{id}"), "environment_id": id }));
+        let added = self
+            .send("PUT /environment", json!({ "name": format!("env-{id}"), "environment_id": id }));
         assert_eq!(added.status, 200, "{added:?}");
     }
 
     /// A token of an environment for programs that use the API.
     #[track_caller]
     pub(crate) fn issue(&self, environment: &str) -> String {
-        let issued = self.within(environment).send("POST /environment_auth", json!({ "client_types": ["api"] }));
+        let issued = self
+            .within(environment)
+            .send("POST /environment_auth", json!({ "client_types": ["api"] }));
         data(&issued).as_str().unwrap().to_owned()
     }
 }
@@ -187,7 +191,8 @@ pub(crate) fn names(token: &str) -> Vec<String> {
 /// The database that a server of this sandbox has with [`in_file`].
 fn store(sandbox: &Sandbox) -> Store {
     let raw = Raw::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
-    Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is")).unwrap()
+    Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is"))
+        .unwrap()
 }
 
 /// A section that says where the database is.

@@ -70,7 +70,11 @@ fn a_body_is_read_only_as_far_as_a_token_can_reach(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     assert_eq!(post(&server, "", &"a".repeat(65_536)).json()["code"], "too_long");
-    assert_eq!(post(&server, "", &"a".repeat(65_537)).status, 413, "whatever max_request_body_size says");
+    assert_eq!(
+        post(&server, "", &"a".repeat(65_537)).status,
+        413,
+        "whatever max_request_body_size says"
+    );
 }
 
 fn requests_that_hold_no_token_say_how_to_send_one(protocol: Protocol) {
@@ -92,7 +96,10 @@ fn requests_that_hold_no_token_say_how_to_send_one(protocol: Protocol) {
     let large = post(&server, "", &"a".repeat(1001));
     assert_eq!((large.status, &large.json()["code"]), (413, &json!("body_too_large")));
     let metrics = server.operations("/metrics").body;
-    assert!(metrics.contains("countersign_verifications_total{outcome=\"conflict\",code=\"\"} 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("countersign_verifications_total{outcome=\"conflict\",code=\"\"} 1\n"),
+        "{metrics}"
+    );
     let wrong_method = server.request("GET /v1/verify HTTP/1.1\r\n");
     assert_eq!((wrong_method.status, wrong_method.header("allow")), (405, Some("POST")));
 }

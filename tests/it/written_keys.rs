@@ -26,7 +26,20 @@ fn public_pem(key: &SigningKey) -> String {
 
 fn certificate_pem(key: &SigningKey) -> String {
     let private = key.path();
-    text(openssl(&["req", "-x509", "-new", "-days", "30", "-subj", "/CN=signer", "-key", private.to_str().unwrap()], b""))
+    text(openssl(
+        &[
+            "req",
+            "-x509",
+            "-new",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=signer",
+            "-key",
+            private.to_str().unwrap(),
+        ],
+        b"",
+    ))
 }
 
 fn der_of(pem: &str) -> Vec<u8> {
@@ -79,11 +92,17 @@ fn a_key_in_the_configuration_may_have_every_form() {
     let (key, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let sandbox = Sandbox::new();
     for (form, text) in forms(&key) {
-        let cfg = sandbox.file("c.cfg", given::with_idp("ES256", &format!("key={}", continued(&text))));
-        let section =
-            format!("algorithms=\"ES256\"\nclient_types=\"api\"\nissuer=\"{ISSUER}\"\naudience=\"inm\"\nkey='''\n{text}'''\n");
-        let signing = format!("algorithm=\"HS256\"\nsign=true\nclient_types=\"api\"\nkey=\"{}\"\n", given::KEY);
-        let toml = sandbox.file("c.toml", format!("[auth_jwt_default]\n{signing}[auth_jwt_oidc]\n{section}"));
+        let cfg =
+            sandbox.file("c.cfg", given::with_idp("ES256", &format!("key={}", continued(&text))));
+        let section = format!(
+            "algorithms=\"ES256\"\nclient_types=\"api\"\nissuer=\"{ISSUER}\"\naudience=\"inm\"\nkey='''\n{text}'''\n"
+        );
+        let signing = format!(
+            "algorithm=\"HS256\"\nsign=true\nclient_types=\"api\"\nkey=\"{}\"\n",
+            given::KEY
+        );
+        let toml = sandbox
+            .file("c.toml", format!("[auth_jwt_default]\n{signing}[auth_jwt_oidc]\n{section}"));
         for config in [&cfg, &toml] {
             assert_eq!(verdict(&sandbox, config, &key, "k"), json!(true), "{form}");
             assert_eq!(verdict(&sandbox, config, &other, "k"), json!(false), "{form}");
@@ -103,13 +122,20 @@ fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
     let der = openssl(&["pkey", "-in", key.path().to_str().unwrap(), "-outform", "DER"], b"");
     let mut jwk = key.jwk();
     jwk["d"] = json!("3BvtEtqh8hrSjSqe3LkeMyLFpTLdyGNlFjZgFmOmXpY");
-    let forms = [pkcs8, sec1, pkcs1].into_iter().flat_map(|pem| [continued(&pem), STANDARD.encode(&pem)]);
+    let forms =
+        [pkcs8, sec1, pkcs1].into_iter().flat_map(|pem| [continued(&pem), STANDARD.encode(&pem)]);
     let sandbox = Sandbox::new();
-    for form in forms.chain([STANDARD.encode(der), jwk.to_string(), json!({ "keys": [jwk] }).to_string()]) {
+    for form in
+        forms.chain([STANDARD.encode(der), jwk.to_string(), json!({ "keys": [jwk] }).to_string()])
+    {
         let output = check(&sandbox, &given::with_idp("ES256,RS256", &format!("key={form}")));
-        assert!(output.code() == 2 && output.stderr.contains("it holds a private key"), "{output:?}");
+        assert!(
+            output.code() == 2 && output.stderr.contains("it holds a private key"),
+            "{output:?}"
+        );
         assert!(output.stderr.contains("openssl pkey -in key.pem -pubout"), "{output:?}");
-        let is_shown = |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
+        let is_shown =
+            |line: &str| output.stderr.contains(line.trim()) || output.stdout.contains(line.trim());
         assert!(!form.lines().any(is_shown), "{output:?}");
     }
 }
@@ -117,23 +143,59 @@ fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
 #[test]
 fn keys_that_could_mean_several_things_are_refused() {
     let (one, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
-    let secret = json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let secret =
+        json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
     let mixed = json!({ "keys": [secret, one.jwk()] }).to_string();
-    let (uri, discovery) = ("jwks_uri=https://idp/keys\n", "discovery_uri=https://idp/.well-known/openid-configuration\n");
+    let (uri, discovery) = (
+        "jwks_uri=https://idp/keys\n",
+        "discovery_uri=https://idp/.well-known/openid-configuration\n",
+    );
     let (first, second) = (public_pem(&one), public_pem(&other));
     let written = format!("key={}\n", STANDARD.encode(&first));
     let sandbox = Sandbox::new();
     for (algorithms, options, text) in [
-        ("ES256", format!("key={}", continued(&(first.clone() + &second))), "it holds several keys"),
-        ("ES256", format!("key={}", continued(&(first + &certificate_pem(&one)))), "it holds several keys"),
+        (
+            "ES256",
+            format!("key={}", continued(&(first.clone() + &second))),
+            "it holds several keys",
+        ),
+        (
+            "ES256",
+            format!("key={}", continued(&(first + &certificate_pem(&one)))),
+            "it holds several keys",
+        ),
         ("ES256", format!("key={mixed}"), "mixes shared secrets (oct) with public keys"),
         ("HS256", format!("key={mixed}"), "mixes shared secrets (oct) with public keys"),
-        ("ES256", format!("key={}", key_set(&[&one, &other])), "two keys of the set have the same kid"),
-        ("ES256", format!("{uri}{discovery}"), "names two sources of keys: jwks_uri and discovery_uri"),
-        ("ES256", format!("{uri}key_file=/keys"), "names two sources of keys: jwks_uri and key_file"),
-        ("ES256", format!("{written}{discovery}"), "names two sources of keys: discovery_uri and key"),
-        ("ES256", format!("{written}key_file=/keys"), "names two sources of keys: key_file and key"),
-        ("HS256", format!("key={}\nkey_file=/keys", given::KEY), "names two sources of keys: key and key_file"),
+        (
+            "ES256",
+            format!("key={}", key_set(&[&one, &other])),
+            "two keys of the set have the same kid",
+        ),
+        (
+            "ES256",
+            format!("{uri}{discovery}"),
+            "names two sources of keys: jwks_uri and discovery_uri",
+        ),
+        (
+            "ES256",
+            format!("{uri}key_file=/keys"),
+            "names two sources of keys: jwks_uri and key_file",
+        ),
+        (
+            "ES256",
+            format!("{written}{discovery}"),
+            "names two sources of keys: discovery_uri and key",
+        ),
+        (
+            "ES256",
+            format!("{written}key_file=/keys"),
+            "names two sources of keys: key_file and key",
+        ),
+        (
+            "HS256",
+            format!("key={}\nkey_file=/keys", given::KEY),
+            "names two sources of keys: key and key_file",
+        ),
         ("ES256,HS256", uri.to_owned(), "mixes shared secrets (HS...) with public keys"),
     ] {
         let output = check(&sandbox, &given::with_idp(algorithms, &options));
@@ -141,14 +203,18 @@ fn keys_that_could_mean_several_things_are_refused() {
         assert!(!output.stderr.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{output:?}");
     }
     let output = check(&sandbox, &given::with_idp("ES256", &format!("{uri}{written}")));
-    assert!(output.code() == 0 && output.stderr.contains("is ignored, as it has a jwks_uri"), "{output:?}");
+    assert!(
+        output.code() == 0 && output.stderr.contains("is ignored, as it has a jwks_uri"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn a_key_file_may_have_every_form() {
     let kinds = ["RS256", "ES256", "ES384", "ES512", "EdDSA"];
     let keys: Vec<_> = kinds.iter().map(|kind| SigningKey::generate(kind, "k")).collect();
-    let mut files: Vec<_> = kinds.into_iter().zip(&keys).map(|(kind, key)| (kind, key, public_pem(key))).collect();
+    let mut files: Vec<_> =
+        kinds.into_iter().zip(&keys).map(|(kind, key)| (kind, key, public_pem(key))).collect();
     files.push(("RS256", &keys[0], certificate_pem(&keys[0])));
     files.extend(forms(&keys[1]).into_iter().map(|(_, text)| ("ES256", &keys[1], text)));
     let sandbox = Sandbox::new();
@@ -156,16 +222,27 @@ fn a_key_file_may_have_every_form() {
     for (place, (kind, _, text)) in files.iter().enumerate() {
         let file = sandbox.file(&format!("key-{place}"), text);
         let options = format!("key_file={}", file.display());
-        configuration += &issuer_section(&format!("n{place}"), kind, &format!("https://{place}/"), &options);
+        configuration +=
+            &issuer_section(&format!("n{place}"), kind, &format!("https://{place}/"), &options);
     }
     let secret = sandbox.file("secret", URL_SAFE_NO_PAD.encode(SECRET) + "\n");
-    configuration += &issuer_section("hs", "HS256", "https://hs/", &format!("sign=false\nkey_file={}", secret.display()));
+    configuration += &issuer_section(
+        "hs",
+        "HS256",
+        "https://hs/",
+        &format!("sign=false\nkey_file={}", secret.display()),
+    );
     let server = sandbox.serve(&configuration);
     for (place, (kind, key, text)) in files.iter().enumerate() {
         let token = key.token(&claims_of(&format!("https://{place}/")));
         assert_eq!(server.auth(&token).status, 200, "{kind} {text} {}", server.log());
     }
-    assert_eq!(server.auth(&token_by_secret(SECRET, "https://hs/")).status, 200, "{}", server.log());
+    assert_eq!(
+        server.auth(&token_by_secret(SECRET, "https://hs/")).status,
+        200,
+        "{}",
+        server.log()
+    );
     assert_eq!(server.auth(&given::good_token()).status, 200);
 }
 
@@ -176,7 +253,11 @@ fn another_issuers_secret_verifies_beside_ours() {
     let server = sandbox.serve(&given::with_idp("HS256", &theirs));
     assert_eq!(server.auth(&token_by_secret(SECRET, ISSUER)).status, 200);
     assert_eq!(server.auth(&given::good_token()).status, 200);
-    assert_eq!(server.auth(&token_by_secret(SECRET, given::ISSUER)).status, 401, "their secret, our name");
+    assert_eq!(
+        server.auth(&token_by_secret(SECRET, given::ISSUER)).status,
+        401,
+        "their secret, our name"
+    );
     let ours = URL_SAFE_NO_PAD.decode(given::KEY).unwrap();
     assert_eq!(server.auth(&token_by_secret(&ours, ISSUER)).status, 401, "our secret, their name");
 }
@@ -214,7 +295,8 @@ fn a_key_file_is_replaced_while_running() {
         let issuer = format!("https://{name}/");
         let file = sandbox.file(name, &texts[0]);
         let option = if name == "published" { "jwks_uri=file://" } else { "key_file=" };
-        configuration += &issuer_section(name, algorithm, &issuer, &format!("{option}{}", file.display()));
+        configuration +=
+            &issuer_section(name, algorithm, &issuer, &format!("{option}{}", file.display()));
         let tokens: [String; 2] = match algorithm {
             "HS256" => secrets.map(|secret| token_by_secret(secret, &issuer)),
             _ => keys.each_ref().map(|key| key.token(&claims_of(&issuer))),

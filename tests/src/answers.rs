@@ -3,7 +3,8 @@
 use crate::http::Response;
 
 /// The identity headers of an answer that allows, in order.
-pub const IDENTITY: [&str; 5] = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant"];
+pub const IDENTITY: [&str; 5] =
+    ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant"];
 
 /// Checks a refusal with status 401: its challenge, and that it has neither a body
 /// nor an identity.

@@ -22,8 +22,7 @@ use crate::{
 
 /// Switches the budgets of bad signatures off, for floods that are about something
 /// else.
-pub const NO_BUDGETS: &str =
-    "[limits]\nbad_signatures_per_core=off\nbad_signatures_per_issuer=off\nbad_signatures_per_source=off\n";
+pub const NO_BUDGETS: &str = "[limits]\nbad_signatures_per_core=off\nbad_signatures_per_issuer=off\nbad_signatures_per_source=off\n";
 
 /// The path of the binary, built first if that has not happened yet.
 pub fn path() -> &'static Path {
@@ -35,7 +34,9 @@ pub fn path() -> &'static Path {
         let mut build = Command::new(env!("CARGO"));
         // For the whole workspace: for one package alone cargo chooses other features
         // of the dependencies, and compiles them all again.
-        build.args(["build", "--quiet", "--workspace", "--bin", "countersign"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        build
+            .args(["build", "--quiet", "--workspace", "--bin", "countersign"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");
         }
@@ -146,7 +147,11 @@ impl Sandbox {
     }
 
     /// Runs the binary to its end with `input` on standard input.
-    pub fn run_with_input<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>, input: impl AsRef<[u8]>) -> Output {
+    pub fn run_with_input<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: impl AsRef<[u8]>,
+    ) -> Output {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let input = input.as_ref().to_vec();
@@ -179,14 +184,17 @@ impl Sandbox {
     /// What stands in every configuration.
     fn ports(&self) -> String {
         let ports = "[metrics]\nbind_port=0\n[server]\nbind_port=0\n";
-        let protocols = "ssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2, h3\n";
+        let protocols =
+            "ssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nprotocols=http/1.1, h2, h3\n";
         format!("{ports}{}", if self.protocol.is_some() { protocols } else { "" })
     }
 
     /// Starts a server and waits until it listens.
     pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server<'_> {
         let mut command = self.command(arguments);
-        command.stdin(Stdio::null()).stderr(std::fs::File::create(self.path().join("log")).unwrap());
+        command
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(self.path().join("log")).unwrap());
         self.wait_for(command)
     }
 
@@ -195,7 +203,12 @@ impl Sandbox {
         self.file("log", "");
         let ports = self.replace("ports.cfg", self.ports());
         let config = self.replace("server.cfg", configuration);
-        let mut command = self.command([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()]);
+        let mut command = self.command([
+            OsStr::new("--config"),
+            config.as_ref(),
+            "--config".as_ref(),
+            ports.as_ref(),
+        ]);
         command.stdin(Stdio::null()).stderr(log);
         let server = self.wait_for(command);
         server.wait_until_ready();
@@ -233,12 +246,18 @@ impl Sandbox {
                     return address.parse().unwrap();
                 }
             }
-            panic!("the server did not start: {announced:?} {}", std::fs::read_to_string(self.path().join("log")).unwrap())
+            panic!(
+                "the server did not start: {announced:?} {}",
+                std::fs::read_to_string(self.path().join("log")).unwrap()
+            )
         };
-        let (address, metrics): (SocketAddr, SocketAddr) = (address_after("requests"), address_after("metrics"));
+        let (address, metrics): (SocketAddr, SocketAddr) =
+            (address_after("requests"), address_after("metrics"));
         // The rest of what it prints is read too, or it would block on a full pipe.
         let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-        let client = self.protocol.map(|protocol| Mutex::new(Client::new(protocol, address, &certificates::ours().0)));
+        let client = self
+            .protocol
+            .map(|protocol| Mutex::new(Client::new(protocol, address, &certificates::ours().0)));
         Server { sandbox: self, child, address, metrics, client, announced, rest: Some(rest) }
     }
 
@@ -362,7 +381,10 @@ impl Server<'_> {
     /// How often the configuration was read again.
     pub fn reloads(&self) -> usize {
         // A line that is not yet written to its end is not there yet.
-        self.log().split_inclusive('\n').filter(|line| line.contains(READ_AGAIN) && line.ends_with('\n')).count()
+        self.log()
+            .split_inclusive('\n')
+            .filter(|line| line.contains(READ_AGAIN) && line.ends_with('\n'))
+            .count()
     }
 
     /// Sends a signal.

@@ -6,8 +6,9 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -40,7 +41,8 @@ pub struct Authority {
 impl Authority {
     /// One that answers for itself.
     pub fn root(name: &str) -> Self {
-        let issuer = CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
+        let issuer =
+            CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
         Self { issuer, below: Vec::new() }
     }
 
@@ -48,7 +50,9 @@ impl Authority {
     pub fn authority(&self, name: &str, serial: u64) -> Self {
         let mut parameters = authority(name);
         parameters.serial_number = Some(serial.into());
-        let issuer = CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.issuer).unwrap();
+        let issuer =
+            CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.issuer)
+                .unwrap();
         let below = [issuer.der().clone()].into_iter().chain(self.below.iter().cloned()).collect();
         Self { issuer, below }
     }
@@ -86,13 +90,21 @@ impl Authority {
         self.issue(parameters, name, years, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, mut parameters: CertificateParams, name: &str, years: Years, purpose: ExtendedKeyUsagePurpose) -> Issued {
+    fn issue(
+        &self,
+        mut parameters: CertificateParams,
+        name: &str,
+        years: Years,
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> Issued {
         parameters.distinguished_name = named(name);
         parameters.extended_key_usages = vec![purpose];
-        (parameters.not_before, parameters.not_after) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+        (parameters.not_before, parameters.not_after) =
+            (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
-        let chain = [certificate.der().clone()].into_iter().chain(self.below.iter().cloned()).collect();
+        let chain =
+            [certificate.der().clone()].into_iter().chain(self.below.iter().cloned()).collect();
         Issued { chain, key: key.serialize_pem() }
     }
 

@@ -20,7 +20,8 @@ use std::{
 use ::http::{Method, Request, Uri, header, uri::Authority as Host};
 use bytes::Bytes;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs::default_provider, pki_types::ServerName,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::aws_lc_rs::default_provider, pki_types::ServerName,
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -115,7 +116,10 @@ impl Client {
     #[track_caller]
     pub fn request_all(&mut self, requests: &[(&str, &[u8])]) -> Vec<Response> {
         let answers = self.try_all(requests);
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|error| panic!("{:?}: {error}", self.protocol))).collect()
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|error| panic!("{:?}: {error}", self.protocol)))
+            .collect()
     }
 
     fn try_all(&mut self, requests: &[(&str, &[u8])]) -> Vec<Result<Response, String>> {
@@ -129,13 +133,18 @@ impl Client {
                 for (head, body) in requests {
                     connection.send(head, body);
                 }
-                let answers = requests.iter().map(|(head, _)| connection.receive(head.starts_with("HEAD ")));
+                let answers =
+                    requests.iter().map(|(head, _)| connection.receive(head.starts_with("HEAD ")));
                 let answers: Vec<_> = answers.collect();
                 is_over = answers.iter().any(|answer| answer.header("connection") == Some("close"));
                 answers.into_iter().map(Ok).collect()
             }
-            Open::Http2(connection) => wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one)))),
-            Open::Http3(connection) => wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one)))),
+            Open::Http2(connection) => {
+                wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one))))
+            }
+            Open::Http3(connection) => {
+                wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one))))
+            }
         };
         if is_over {
             self.open = None;
@@ -145,9 +154,15 @@ impl Client {
 
     fn connect(&self) -> Result<Open, String> {
         Ok(match (self.protocol, &self.tls) {
-            (Protocol::Http1, tls) => Open::Http1(Connection::over(http1(self.address, tls.as_ref()))),
-            (Protocol::Http2, tls) => Open::Http2(wait_for(http2::Connection::open(self.address, tls.clone()))?),
-            (Protocol::Http3, Some(tls)) => Open::Http3(wait_for(http3::Connection::open(self.address, tls))?),
+            (Protocol::Http1, tls) => {
+                Open::Http1(Connection::over(http1(self.address, tls.as_ref())))
+            }
+            (Protocol::Http2, tls) => {
+                Open::Http2(wait_for(http2::Connection::open(self.address, tls.clone()))?)
+            }
+            (Protocol::Http3, Some(tls)) => {
+                Open::Http3(wait_for(http3::Connection::open(self.address, tls))?)
+            }
             (Protocol::Http3, None) => unreachable!("no constructor allows it"),
         })
     }
@@ -168,7 +183,10 @@ fn http1(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Box<dyn Stream
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match tls {
         None => Box::new(stream),
-        Some(tls) => Box::new(StreamOwned::new(ClientConnection::new(Arc::clone(tls), server_name()).unwrap(), stream)),
+        Some(tls) => Box::new(StreamOwned::new(
+            ClientConnection::new(Arc::clone(tls), server_name()).unwrap(),
+            stream,
+        )),
     }
 }
 
@@ -181,7 +199,11 @@ fn tls(authority: &Authority, protocol: Protocol) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-    let mut config = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
+    let mut config = builder
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     config.alpn_protocols = vec![protocol.alpn().into()];
     config
 }
@@ -200,16 +222,27 @@ impl Question {
         let (method, target) = (words.next().unwrap(), words.next().expect("a target"));
         let uri = match target.parse::<Uri>() {
             Ok(uri) if uri.authority().is_some() => uri,
-            _ => Uri::builder().scheme("https").authority(Host::from_static(HOST)).path_and_query(target).build().unwrap(),
+            _ => Uri::builder()
+                .scheme("https")
+                .authority(Host::from_static(HOST))
+                .path_and_query(target)
+                .build()
+                .unwrap(),
         };
         let mut request = Request::new(());
-        (*request.method_mut(), *request.uri_mut()) = (Method::from_bytes(method.as_bytes()).unwrap(), uri);
+        (*request.method_mut(), *request.uri_mut()) =
+            (Method::from_bytes(method.as_bytes()).unwrap(), uri);
         for line in lines {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header line: {line:?}"));
-            let name = name.parse::<header::HeaderName>().unwrap_or_else(|error| panic!("{name:?}: {error}"));
-            request
-                .headers_mut()
-                .append(name, header::HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes()).unwrap());
+            let (name, value) =
+                line.split_once(':').unwrap_or_else(|| panic!("no header line: {line:?}"));
+            let name = name
+                .parse::<header::HeaderName>()
+                .unwrap_or_else(|error| panic!("{name:?}: {error}"));
+            request.headers_mut().append(
+                name,
+                header::HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes())
+                    .unwrap(),
+            );
         }
         if !body.is_empty() {
             request.headers_mut().insert(header::CONTENT_LENGTH, body.len().into());
@@ -223,7 +256,11 @@ fn answer(head: &::http::Response<()>, body: Vec<u8>) -> Response {
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Response {
         status: head.status().as_u16(),
-        headers: head.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        headers: head
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect(),
         body: String::from_utf8(body).unwrap(),
     }
 }
@@ -239,7 +276,9 @@ pub(crate) fn runtime() -> &'static Handle {
     })
 }
 
-fn wait_for<R: Send + 'static>(future: impl Future<Output = Result<R, String>> + Send + 'static) -> Result<R, String> {
+fn wait_for<R: Send + 'static>(
+    future: impl Future<Output = Result<R, String>> + Send + 'static,
+) -> Result<R, String> {
     wait_for_all([future]).pop().expect("one")
 }
 
@@ -247,8 +286,11 @@ fn wait_for<R: Send + 'static>(future: impl Future<Output = Result<R, String>> +
 fn wait_for_all<R: Send + 'static>(
     futures: impl IntoIterator<Item = impl Future<Output = Result<R, String>> + Send + 'static>,
 ) -> Vec<Result<R, String>> {
-    let in_time = |future| async { timeout(PATIENCE, future).await.unwrap_or_else(|_| Err("no answer in time".into())) };
-    let begun: Vec<_> = futures.into_iter().map(|future| runtime().spawn(in_time(future))).collect();
+    let in_time = |future| async {
+        timeout(PATIENCE, future).await.unwrap_or_else(|_| Err("no answer in time".into()))
+    };
+    let begun: Vec<_> =
+        futures.into_iter().map(|future| runtime().spawn(in_time(future))).collect();
     begun.into_iter().map(|one| runtime().block_on(one).unwrap()).collect()
 }
 

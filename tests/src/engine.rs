@@ -8,8 +8,8 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, AlgorithmSet, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules, Snapshot, UnixTime, VerificationKey,
-    Verifier,
+    Algorithm, AlgorithmSet, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet, Rules,
+    Snapshot, UnixTime, VerificationKey, Verifier,
     jwks::{Origin, Policy, SkippedKey},
 };
 use serde_json::Value;
@@ -40,7 +40,11 @@ pub fn config(algorithms: impl IntoIterator<Item = Algorithm>) -> IssuerConfig {
             leeway: 0,
             username_claim: "sub".into(),
             lists_of_strings: true,
-            client_types: ClientTypes { claim: "urn:inmanta:ct".into(), when_absent: Some("api".into()), allowed: None },
+            client_types: ClientTypes {
+                claim: "urn:inmanta:ct".into(),
+                when_absent: Some("api".into()),
+                allowed: None,
+            },
             environment_claim: "urn:inmanta:env".into(),
             constraints: Box::new([]),
         },
@@ -56,7 +60,9 @@ pub fn config_with(change: impl FnOnce(&mut Rules)) -> IssuerConfig {
 
 /// A set of one HS256 secret.
 pub fn secret_keys(kid: Option<&str>, secret: &[u8]) -> Arc<KeySet> {
-    Arc::new(KeySet::new(vec![VerificationKey::new(kid, Algorithm::Hs256, KeyMaterial::Secret(secret)).unwrap()]))
+    Arc::new(KeySet::new(vec![
+        VerificationKey::new(kid, Algorithm::Hs256, KeyMaterial::Secret(secret)).unwrap(),
+    ]))
 }
 
 /// Reads a published key set, as from a provider.
@@ -79,7 +85,10 @@ pub fn verifier(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) 
 
 /// A snapshot of these issuers.
 pub fn snapshot(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) -> Snapshot {
-    Snapshot::new(issuers.into_iter().map(|(config, keys)| Issuer::new(Arc::new(config), Some(keys)))).unwrap()
+    Snapshot::new(
+        issuers.into_iter().map(|(config, keys)| Issuer::new(Arc::new(config), Some(keys))),
+    )
+    .unwrap()
 }
 
 /// A verifier of one issuer, that of [`config`], with [`SECRET`] as its only key.

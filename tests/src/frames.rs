@@ -90,8 +90,14 @@ impl Frame {
 
     /// Settings.
     pub fn settings(settings: &[(u16, u32)]) -> Self {
-        let entry = |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
-        Self::new(kind::SETTINGS, flag::NONE, 0, settings.iter().flat_map(entry).collect::<Vec<_>>())
+        let entry =
+            |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        Self::new(
+            kind::SETTINGS,
+            flag::NONE,
+            0,
+            settings.iter().flat_map(entry).collect::<Vec<_>>(),
+        )
     }
 
     /// The frame at the start of some bytes, and how many those are, if it is all there.
@@ -167,8 +173,12 @@ fn status(section: &[u8]) -> Option<u16> {
     // That the table has no room is repeated in the first section.
     let section = &section[section.iter().take_while(|byte| **byte == 0x20).count()..];
     match *section {
-        [indexed @ 0x88..=0x8e, ..] => Some([200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)]),
-        [0x08 | 0x48, length, ref rest @ ..] if length < 0x80 => str::from_utf8(&rest[..usize::from(length)]).ok()?.parse().ok(),
+        [indexed @ 0x88..=0x8e, ..] => {
+            Some([200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)])
+        }
+        [0x08 | 0x48, length, ref rest @ ..] if length < 0x80 => {
+            str::from_utf8(&rest[..usize::from(length)]).ok()?.parse().ok()
+        }
         [0x08 | 0x48, length, ref rest @ ..] => digits(&rest[..usize::from(length & 0x7f)]),
         _ => None,
     }
@@ -176,8 +186,10 @@ fn status(section: &[u8]) -> Option<u16> {
 
 /// A number of three digits in Huffman's code (RFC 7541 appendix B).
 fn digits(code: &[u8]) -> Option<u16> {
-    let mut bits = code.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)));
-    let mut take = |count: usize| (0..count).try_fold(0, |number, _| Some(number << 1 | bits.next()?));
+    let mut bits =
+        code.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)));
+    let mut take =
+        |count: usize| (0..count).try_fold(0, |number, _| Some(number << 1 | bits.next()?));
     (0..3).try_fold(0, |number, _| match take(5)? {
         digit @ 0..3 => Some(10 * number + digit),
         start => Some(10 * number + (start << 1 | take(1)?) - 0b01_1001 + 3),
@@ -257,7 +269,12 @@ impl<S: Read + Write> Raw<S> {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Ok(None),
                 Ok(read) => self.unread.extend(&piece[..read]),
-                Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) => return Err(error),
+                Err(error)
+                    if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut]
+                        .contains(&error.kind()) =>
+                {
+                    return Err(error);
+                }
                 Err(_) => return Ok(None),
             }
         }

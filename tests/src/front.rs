@@ -109,7 +109,10 @@ impl Front {
             }
             // It may have gone already.
             let _not_connected = ours.shutdown(Shutdown::Write);
-            timeout(Duration::from_secs(20), served).await.expect("a client that has gone is noticed").expect("no panic");
+            timeout(Duration::from_secs(20), served)
+                .await
+                .expect("a client that has gone is noticed")
+                .expect("no panic");
             // Forgets the connection.
             self.local.watches.sweep();
             heard
@@ -177,12 +180,17 @@ impl Heard {
         while !rest.is_empty() {
             let mut lines = [httparse::EMPTY_HEADER; 64];
             let mut response = httparse::Response::new(&mut lines);
-            let Ok(httparse::Status::Complete(head)) = response.parse(rest) else { panic!("no answer: {}", rest.escape_ascii()) };
+            let Ok(httparse::Status::Complete(head)) = response.parse(rest) else {
+                panic!("no answer: {}", rest.escape_ascii())
+            };
             assert_eq!(response.version, Some(1));
-            let lines = response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("date"));
+            let lines =
+                response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("date"));
             let text = |value| String::from_utf8(<[u8]>::to_vec(value)).expect("a line is text");
-            let headers: Vec<_> = lines.map(|line| (line.name.to_lowercase(), text(line.value))).collect();
-            let mut answer = Answer { status: response.code.unwrap_or(0), headers, body: Vec::new() };
+            let headers: Vec<_> =
+                lines.map(|line| (line.name.to_lowercase(), text(line.value))).collect();
+            let mut answer =
+                Answer { status: response.code.unwrap_or(0), headers, body: Vec::new() };
             rest = &rest[head..];
             if answer.status != 100 {
                 let length = answer.header("content-length").expect("every answer has a length");

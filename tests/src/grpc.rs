@@ -13,8 +13,8 @@ use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{
-            Address, HeaderMap as ListedHeaders, HeaderValue, HeaderValueOption, SocketAddress, address,
-            header_value_option::HeaderAppendAction,
+            Address, HeaderMap as ListedHeaders, HeaderValue, HeaderValueOption, SocketAddress,
+            address, header_value_option::HeaderAppendAction,
         },
         service::auth::v3::{
             AttributeContext, CheckRequest, CheckResponse,
@@ -85,11 +85,16 @@ impl Envoy {
     }
 
     /// Asks many questions at the same time, and returns the answers in their order.
-    pub fn ask_together(&self, questions: impl IntoIterator<Item = CheckRequest>) -> Vec<Result<CheckResponse, Status>> {
+    pub fn ask_together(
+        &self,
+        questions: impl IntoIterator<Item = CheckRequest>,
+    ) -> Vec<Result<CheckResponse, Status>> {
         self.runtime.block_on(async {
             let asked = questions.into_iter().map(|question| {
                 let mut client = self.client.clone();
-                self.runtime.spawn(async move { client.check(question).await.map(tonic::Response::into_inner) })
+                self.runtime.spawn(async move {
+                    client.check(question).await.map(tonic::Response::into_inner)
+                })
             });
             let mut answers = Vec::new();
             for answer in asked.collect::<Vec<_>>() {
@@ -121,7 +126,9 @@ impl Way {
         let stream = TcpStream::connect(self.address).await?;
         match self.tls {
             None => Ok(Box::new(stream)),
-            Some(tls) => Ok(Box::new(tls.connect(ServerName::try_from("localhost").unwrap(), stream).await?)),
+            Some(tls) => {
+                Ok(Box::new(tls.connect(ServerName::try_from("localhost").unwrap(), stream).await?))
+            }
         }
     }
 }
@@ -210,7 +217,10 @@ impl Told {
         let metadata = answer.dynamic_metadata;
         match answer.http_response.expect("it says what to do") {
             HttpResponse::OkResponse(mut ok) => {
-                let (set, removed) = (set(std::mem::take(&mut ok.headers)), std::mem::take(&mut ok.headers_to_remove));
+                let (set, removed) = (
+                    set(std::mem::take(&mut ok.headers)),
+                    std::mem::take(&mut ok.headers_to_remove),
+                );
                 assert_eq!(ok, Default::default());
                 assert_eq!(code, 0);
                 Self { code, status: 200, set, removed, metadata }
@@ -239,7 +249,10 @@ fn set(options: Vec<HeaderValueOption>) -> Vec<(String, String)> {
     let lines = options.into_iter().map(|mut option| {
         let header = option.header.take().expect("a header");
         let replaces = HeaderAppendAction::OverwriteIfExistsOrAdd.into();
-        assert_eq!(option, HeaderValueOption { append_action: replaces, ..HeaderValueOption::default() });
+        assert_eq!(
+            option,
+            HeaderValueOption { append_action: replaces, ..HeaderValueOption::default() }
+        );
         assert!(header.raw_value.is_empty());
         (header.key, header.value)
     });
@@ -285,7 +298,8 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 
 /// A call over plain HTTP/2, with these bytes as its body.
 pub fn call(address: SocketAddr, path: &str, body: &[u8]) -> Answer {
-    let request = Request::post(format!("http://{address}{path}")).header("content-type", "application/grpc");
+    let request =
+        Request::post(format!("http://{address}{path}")).header("content-type", "application/grpc");
     ask(address, request.header("te", "trailers").body(()).unwrap(), body)
 }
 
@@ -296,7 +310,8 @@ pub fn ask(address: SocketAddr, request: Request<()>, body: &[u8]) -> Answer {
         let stream = TcpStream::connect(address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(async { drop(connection.await) });
-        let (answer, mut sending) = client.ready().await.unwrap().send_request(request, false).unwrap();
+        let (answer, mut sending) =
+            client.ready().await.unwrap().send_request(request, false).unwrap();
         // It may have been answered, and the rest of it refused.
         let _refused = sending.send_data(body, true);
         receive(answer).await
@@ -332,7 +347,9 @@ pub fn overheard(bytes: &[u8]) -> Vec<Overheard> {
     let count = pieces.len();
     let recording = Recording { pieces, is_over: false };
     let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(recording));
-    let Poll::Ready(Ok(mut connection)) = handshake.as_mut().poll(&mut context) else { return Vec::new() };
+    let Poll::Ready(Ok(mut connection)) = handshake.as_mut().poll(&mut context) else {
+        return Vec::new();
+    };
     let mut requests = Vec::new();
     for _ in 0..=count {
         while let Poll::Ready(Some(Ok(request))) = connection.poll_accept(&mut context) {
@@ -358,7 +375,11 @@ struct Recording {
 }
 
 impl AsyncRead for Recording {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if std::mem::take(&mut self.is_over) {
             return Poll::Pending;
         }
@@ -374,7 +395,11 @@ impl AsyncRead for Recording {
 }
 
 impl AsyncWrite for Recording {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }
 

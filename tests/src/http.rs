@@ -68,7 +68,11 @@ impl<S: Read + Write> Connection<S> {
 
     /// Sends a request as [`request`] does.
     pub fn send(&mut self, head: &str, body: &[u8]) {
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let length = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Length: {}\r\n", body.len())
+        };
         self.send_raw(&[format!("{head}Host: test\r\n{length}\r\n").as_bytes(), body].concat());
     }
 
@@ -81,7 +85,12 @@ impl<S: Read + Write> Connection<S> {
     pub fn receive(&mut self, to_head: bool) -> Response {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
-        let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no answer but {line:?}")).parse().unwrap();
+        let status = line
+            .split(' ')
+            .nth(1)
+            .unwrap_or_else(|| panic!("no answer but {line:?}"))
+            .parse()
+            .unwrap();
         let mut headers = Vec::new();
         loop {
             line.clear();
@@ -89,7 +98,8 @@ impl<S: Read + Write> Connection<S> {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
-        let value = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
+        let value =
+            |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
         let body = match (value("transfer-encoding"), value("content-length")) {
             _ if to_head => Vec::new(),
             // We have no such answers, but proxies make them of ours.
@@ -98,7 +108,10 @@ impl<S: Read + Write> Connection<S> {
                 self.reader.read_line(&mut line).unwrap();
                 body
             }
-            (None, length) => read_exactly(&mut self.reader, length.map_or(0, |length| length.parse().unwrap())).unwrap(),
+            (None, length) => {
+                read_exactly(&mut self.reader, length.map_or(0, |length| length.parse().unwrap()))
+                    .unwrap()
+            }
         };
         Response { status, headers, body: String::from_utf8(body).unwrap() }
     }
@@ -146,7 +159,9 @@ impl Request {
             return Ok(None);
         }
         let mut words = line.split(' ').map(str::to_owned);
-        let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(io::Error::other(line)) };
+        let (Some(method), Some(target)) = (words.next(), words.next()) else {
+            return Err(io::Error::other(line));
+        };
         let mut request = Self { method, target, ..Self::default() };
         request.read_fields(reader)?;
         let body = match (request.header("transfer-encoding"), request.header("content-length")) {
@@ -155,7 +170,9 @@ impl Request {
                 request.read_fields(reader)?;
                 body
             }
-            (None, Some(length)) => read_exactly(reader, length.parse().map_err(io::Error::other)?)?,
+            (None, Some(length)) => {
+                read_exactly(reader, length.parse().map_err(io::Error::other)?)?
+            }
             (None, None) => Vec::new(),
         };
         request.body = String::from_utf8(body).map_err(io::Error::other)?;
@@ -167,7 +184,9 @@ impl Request {
         loop {
             let line = next_line(reader)?;
             match line.trim_end().split_once(':') {
-                Some((name, value)) => self.headers.push((name.to_lowercase(), value.trim().to_owned())),
+                Some((name, value)) => {
+                    self.headers.push((name.to_lowercase(), value.trim().to_owned()))
+                }
                 None if line.trim_end().is_empty() && !line.is_empty() => return Ok(()),
                 None => return Err(io::Error::other(line)),
             }
@@ -181,7 +200,11 @@ impl Request {
 
     /// All lines of a header.
     pub fn lines(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 }
 

@@ -69,7 +69,12 @@ impl OidcProvider {
 
     /// Replaces both keys. Returns the `kid`s of the new ones.
     pub fn rotate(&self) -> Vec<String> {
-        self.ask(&json!({ "command": "rotate" }))["kids"].as_array().unwrap().iter().map(text).collect()
+        self.ask(&json!({ "command": "rotate" }))["kids"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(text)
+            .collect()
     }
 
     /// How many requests for its keys and for its metadata it has seen.

@@ -35,7 +35,8 @@ pub fn parse(text: &str) -> Families {
     let mut families = Families::new();
     let mut current = String::new();
     for line in body.lines() {
-        read(line, &mut current, &mut families).unwrap_or_else(|fault| panic!("{fault}: {line}\n{text}"));
+        read(line, &mut current, &mut families)
+            .unwrap_or_else(|fault| panic!("{fault}: {line}\n{text}"));
     }
     for (name, family) in &families {
         family.check().unwrap_or_else(|fault| panic!("{name}: {fault}\n{text}"));
@@ -47,13 +48,18 @@ pub fn parse(text: &str) -> Families {
 #[must_use]
 pub fn sum(families: &Families, name: &str, labels: &[(&str, &str)]) -> f64 {
     let samples = families.get(name).into_iter().flat_map(|family| &family.samples);
-    let is_meant = |sample: &&Sample| labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|one| one == value));
+    let is_meant = |sample: &&Sample| {
+        labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|one| one == value))
+    };
     samples.filter(is_meant).map(|sample| sample.value).sum()
 }
 
 fn read(line: &str, current: &mut String, families: &mut Families) -> Result<(), String> {
     let Some(comment) = line.strip_prefix("# ") else {
-        let (name, family) = families.iter_mut().find(|(name, _)| *name == current).ok_or("a sample without a type")?;
+        let (name, family) = families
+            .iter_mut()
+            .find(|(name, _)| *name == current)
+            .ok_or("a sample without a type")?;
         family.samples.push(Sample::read(line, name)?);
         return Ok(());
     };
@@ -138,7 +144,8 @@ fn read_labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str), Strin
 
 fn is_name(text: &str) -> bool {
     let first = text.chars().next();
-    first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 impl Family {
@@ -154,8 +161,11 @@ impl Family {
                 "histogram" => &["_bucket", "_count", "_sum"],
                 kind => return Err(format!("of the kind {kind}")),
             };
-            let is_count = self.kind == "counter" || ["_bucket", "_count"].contains(&sample.suffix.as_str());
-            if !suffixes.contains(&sample.suffix.as_str()) || (is_count && (sample.value < 0.0 || sample.value.fract() != 0.0)) {
+            let is_count =
+                self.kind == "counter" || ["_bucket", "_count"].contains(&sample.suffix.as_str());
+            if !suffixes.contains(&sample.suffix.as_str())
+                || (is_count && (sample.value < 0.0 || sample.value.fract() != 0.0))
+            {
                 return Err(format!("not a sample of a {}: {sample:?}", self.kind));
             }
         }
@@ -167,17 +177,22 @@ impl Family {
         for series in all {
             let of = |suffix: &'static str| {
                 let series = &series;
-                self.samples.iter().filter(move |one| one.suffix == suffix && one.series() == *series)
+                self.samples
+                    .iter()
+                    .filter(move |one| one.suffix == suffix && one.series() == *series)
             };
-            let bound = |sample: &Sample| sample.labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
+            let bound = |sample: &Sample| {
+                sample.labels.get("le").and_then(|bound| bound.parse::<f64>().ok())
+            };
             let buckets: Vec<_> = of("_bucket").map(|one| (bound(one), one.value)).collect();
-            let rises = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+            let rises =
+                buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
             let last = of("_bucket").next_back().ok_or("no buckets")?;
             let (Some(count), Some(sum)) = (of("_count").next(), of("_sum").next()) else {
                 return Err("half a histogram".into());
             };
-            let is_whole =
-                last.labels.get("le").is_some_and(|bound| bound == "+Inf") && last.value.to_bits() == count.value.to_bits();
+            let is_whole = last.labels.get("le").is_some_and(|bound| bound == "+Inf")
+                && last.value.to_bits() == count.value.to_bits();
             if !rises || !is_whole || sum.value < 0.0 || (sum.value > 0.0 && count.value == 0.0) {
                 return Err(format!("{series:?}: {buckets:?}, {count:?}, {sum:?}"));
             }
@@ -192,10 +207,12 @@ mod tests {
 
     #[test]
     fn only_what_is_valid_is_read() {
-        let histogram = |buckets: &str| format!("# TYPE h histogram\n{buckets}h_sum 1.5\nh_count 2\n# EOF\n");
+        let histogram =
+            |buckets: &str| format!("# TYPE h histogram\n{buckets}h_sum 1.5\nh_count 2\n# EOF\n");
         let good = histogram("h_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\n");
         assert_eq!(parse(&good)["h"].samples.len(), 4);
-        let escaped = "# HELP c a b\n# TYPE c counter\nc_total{a=\"x\\\"\\\\\\n\",b=\"\"} 3\n# EOF\n";
+        let escaped =
+            "# HELP c a b\n# TYPE c counter\nc_total{a=\"x\\\"\\\\\\n\",b=\"\"} 3\n# EOF\n";
         assert_eq!(sum(&parse(escaped), "c", &[("a", "x\"\\\n")]), 3.0);
         for bad in [
             "# TYPE c counter\nc_total 1\n",

@@ -21,7 +21,11 @@ pub fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
         .expect("openssl is missing: apt-get install openssl");
     child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
@@ -58,7 +62,10 @@ impl SigningKey {
 
     /// A JWT over these claims.
     pub fn token(&self, claims: &Value) -> String {
-        self.token_with_header(&json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.kid }), claims)
+        self.token_with_header(
+            &json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.kid }),
+            claims,
+        )
     }
 
     /// A JWT with a header of the test's choice.
@@ -76,12 +83,23 @@ impl SigningKey {
         match self.algorithm {
             "EdDSA" => openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", key, "-in", input], b""),
             name if name.starts_with("PS") => openssl(
-                &["dgst", &hash, "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sign", key, input],
+                &[
+                    "dgst",
+                    &hash,
+                    "-sigopt",
+                    "rsa_padding_mode:pss",
+                    "-sigopt",
+                    "rsa_pss_saltlen:digest",
+                    "-sign",
+                    key,
+                    input,
+                ],
                 b"",
             ),
-            name if name.starts_with("ES") => {
-                fixed_length(&openssl(&["dgst", &hash, "-sign", key, input], b""), self.coordinate_length())
-            }
+            name if name.starts_with("ES") => fixed_length(
+                &openssl(&["dgst", &hash, "-sign", key, input], b""),
+                self.coordinate_length(),
+            ),
             _ => openssl(&["dgst", &hash, "-sign", key, input], b""),
         }
     }
@@ -96,7 +114,10 @@ impl SigningKey {
 
     /// The public key.
     pub fn jwk(&self) -> Value {
-        let der = openssl(&["pkey", "-in", self.path().to_str().unwrap(), "-pubout", "-outform", "DER"], b"");
+        let der = openssl(
+            &["pkey", "-in", self.path().to_str().unwrap(), "-pubout", "-outform", "DER"],
+            b"",
+        );
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match self.algorithm {
             "EdDSA" => json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&der[der.len() - 32..]) }),
@@ -126,14 +147,21 @@ pub fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
     let signing_input = signing_input(header, claims);
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let option = format!("hexkey:{hex}");
-    let tag = openssl(&["dgst", "-sha256", "-mac", "HMAC", "-macopt", &option, "-binary"], signing_input.as_bytes());
+    let tag = openssl(
+        &["dgst", "-sha256", "-mac", "HMAC", "-macopt", &option, "-binary"],
+        signing_input.as_bytes(),
+    );
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 /// A self-signed certificate for localhost, and its key.
 pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
-    openssl(&[&CERTIFICATE[..], &LOCALHOST, &["-keyout", text(&key), "-out", text(&certificate)]].concat(), b"");
+    openssl(
+        &[&CERTIFICATE[..], &LOCALHOST, &["-keyout", text(&key), "-out", text(&certificate)]]
+            .concat(),
+        b"",
+    );
     (certificate, key)
 }
 
@@ -141,24 +169,55 @@ pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
 /// own, `ca.crt`.
 pub fn certified(directory: &Path) {
     let file = |name| directory.join(name);
-    let (authority, authority_key, certificate, key) = (file("ca.crt"), file("ca.key"), file("tls.crt"), file("tls.key"));
-    let subject = ["-subj", "/CN=authority", "-keyout", text(&authority_key), "-out", text(&authority)];
+    let (authority, authority_key, certificate, key) =
+        (file("ca.crt"), file("ca.key"), file("tls.crt"), file("tls.key"));
+    let subject =
+        ["-subj", "/CN=authority", "-keyout", text(&authority_key), "-out", text(&authority)];
     openssl(&[&CERTIFICATE[..], &subject].concat(), b"");
-    let by = ["-CA", text(&authority), "-CAkey", text(&authority_key), "-addext", "basicConstraints=critical,CA:FALSE"];
-    openssl(&[&CERTIFICATE[..], &LOCALHOST, &by, &["-keyout", text(&key), "-out", text(&certificate)]].concat(), b"");
+    let by = [
+        "-CA",
+        text(&authority),
+        "-CAkey",
+        text(&authority_key),
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
+    openssl(
+        &[&CERTIFICATE[..], &LOCALHOST, &by, &["-keyout", text(&key), "-out", text(&certificate)]]
+            .concat(),
+        b"",
+    );
 }
 
-const CERTIFICATE: [&str; 9] = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
-const LOCALHOST: [&str; 4] = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+const CERTIFICATE: [&str; 9] = [
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-days",
+    "30",
+];
+const LOCALHOST: [&str; 4] =
+    ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 fn modulus(key: &Path) -> Vec<u8> {
-    let text = String::from_utf8(openssl(&["rsa", "-in", key.to_str().unwrap(), "-noout", "-modulus"], b"")).unwrap();
+    let text = String::from_utf8(openssl(
+        &["rsa", "-in", key.to_str().unwrap(), "-noout", "-modulus"],
+        b"",
+    ))
+    .unwrap();
     let digits = text.trim().strip_prefix("Modulus=").unwrap().as_bytes();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 /// `r || s` of RFC 7518 section 3.4 from the DER that openssl writes.

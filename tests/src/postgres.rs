@@ -37,8 +37,11 @@ impl Postgres {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut postgres = Self { directory, port, process: None };
         let data = postgres.data();
-        let made =
-            postgres.command("initdb").args(["--username=countersign", "--auth=trust", "--no-sync", "-D"]).arg(&data).output();
+        let made = postgres
+            .command("initdb")
+            .args(["--username=countersign", "--auth=trust", "--no-sync", "-D"])
+            .arg(&data)
+            .output();
         let made = made.unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         postgres.resume();
@@ -50,7 +53,11 @@ impl Postgres {
     pub fn resume(&mut self) {
         let (port, data) = (self.port.to_string(), self.data());
         let mut command = self.command("postgres");
-        command.args(["-h", "127.0.0.1", "-p", &port, "-k"]).arg(self.directory.path()).arg("-D").arg(data);
+        command
+            .args(["-h", "127.0.0.1", "-p", &port, "-k"])
+            .arg(self.directory.path())
+            .arg("-D")
+            .arg(data);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().unwrap());
         eventually(|| self.try_execute("postgres", "SELECT 1").is_ok());
@@ -60,7 +67,8 @@ impl Postgres {
     pub fn crash(&mut self) {
         if let Some(mut process) = self.process.take() {
             // Its children go with it, on an immediate shutdown.
-            let stopped = Command::new("kill").args(["-s", "QUIT", &process.id().to_string()]).status();
+            let stopped =
+                Command::new("kill").args(["-s", "QUIT", &process.id().to_string()]).status();
             assert!(stopped.unwrap().success());
             process.wait().unwrap();
         }
@@ -84,7 +92,18 @@ impl Postgres {
 
     fn try_execute(&self, database: &str, statements: &str) -> Result<String, String> {
         let mut psql = self.command("psql");
-        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "countersign", "-d", database, "-Atqc", statements]);
+        psql.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "countersign",
+            "-d",
+            database,
+            "-Atqc",
+            statements,
+        ]);
         let told = psql.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if told.status.success() { Ok(text(&told.stdout)) } else { Err(text(&told.stderr)) }
@@ -117,13 +136,17 @@ fn user() -> Option<u32> {
         let told = Command::new("id").args(arguments).output().unwrap();
         String::from_utf8_lossy(&told.stdout).trim().parse::<u32>().ok()
     };
-    (id(&["-u"]) == Some(0)).then(|| id(&["-u", "postgres"]).expect("root needs a user postgres to run PostgreSQL as"))
+    (id(&["-u"]) == Some(0))
+        .then(|| id(&["-u", "postgres"]).expect("root needs a user postgres to run PostgreSQL as"))
 }
 
 /// Debian keeps the server's programs by version, off everybody's PATH.
 fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists()).collect();
+    let mut found: Vec<_> = versions
+        .map(|version| version.path().join("bin").join(name))
+        .filter(|path| path.exists())
+        .collect();
     found.sort();
     found.pop().unwrap_or_else(|| Path::new(name).to_owned())
 }

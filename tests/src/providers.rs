@@ -42,7 +42,10 @@ impl Answer {
 
     /// Status 200 with this body, which need not be what it says it is.
     pub fn json(body: &str) -> Self {
-        Self::raw(&format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        Self::raw(&format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
     }
 
     /// No body.
@@ -59,8 +62,11 @@ impl Answer {
     pub fn chunked(body: &str) -> Self {
         const CHUNK: usize = 8 * 1024;
         let chunks = body.as_bytes().chunks(CHUNK).map(String::from_utf8_lossy);
-        let chunks: String = chunks.map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
-        Self::raw(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"))
+        let chunks: String =
+            chunks.map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect();
+        Self::raw(&format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        ))
     }
 
     /// The connection is accepted, and closed when the request has been read.
@@ -100,9 +106,14 @@ impl Answer {
     }
 
     fn write(&self, stream: &mut TcpStream, request: &Request) -> io::Result<()> {
-        let is_known = self.etag.is_some() && request.header("if-none-match") == self.etag.as_deref();
+        let is_known =
+            self.etag.is_some() && request.header("if-none-match") == self.etag.as_deref();
         let etag = self.etag.as_deref().unwrap_or_default();
-        let bytes = if is_known { format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n") } else { self.bytes.clone() };
+        let bytes = if is_known {
+            format!("HTTP/1.1 304 Not Modified\r\nETag: {etag}\r\n\r\n")
+        } else {
+            self.bytes.clone()
+        };
         match self.manner {
             Manner::Late(pause) => std::thread::sleep(pause),
             Manner::Dripping(pause) => {
@@ -255,7 +266,17 @@ impl TlsProvider {
         certified(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-HTTP", "-cert", "tls.crt", "-key", "tls.key", "-accept", &port.to_string()])
+            .args([
+                "s_server",
+                "-quiet",
+                "-HTTP",
+                "-cert",
+                "tls.crt",
+                "-key",
+                "tls.key",
+                "-accept",
+                &port.to_string(),
+            ])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

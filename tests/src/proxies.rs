@@ -49,12 +49,14 @@ impl Application {
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     let Ok(Some(request)) = Request::read(&mut reader) else { return };
-                    let status = request.target.strip_prefix("/status/").unwrap_or("200").to_owned();
+                    let status =
+                        request.target.strip_prefix("/status/").unwrap_or("200").to_owned();
                     seen.lock().unwrap().push(request);
                     if status.is_empty() {
                         return;
                     }
-                    let answer = format!("HTTP/1.0 {status} Status\r\nContent-Length: 5\r\n\r\nhello");
+                    let answer =
+                        format!("HTTP/1.0 {status} Status\r\nContent-Length: 5\r\n\r\nhello");
                     drop(reader.get_mut().write_all(answer.as_bytes()));
                 });
             }
@@ -110,7 +112,8 @@ impl Relay {
     /// Opens one.
     pub fn start(way: Way) -> Self {
         let state = State { way, received: Vec::new(), open: Vec::new() };
-        let mut relay = Self { address: free_address(), state: Arc::new(Mutex::new(state)), accepting: None };
+        let mut relay =
+            Self { address: free_address(), state: Arc::new(Mutex::new(state)), accepting: None };
         relay.lead(way);
         relay
     }
@@ -152,7 +155,8 @@ impl Relay {
                 continue;
             }
             let mut reader = Cursor::new(std::mem::take(bytes));
-            while let Some(request) = Request::read(&mut reader).expect("requests and nothing else") {
+            while let Some(request) = Request::read(&mut reader).expect("requests and nothing else")
+            {
                 requests.push(request);
             }
         }
@@ -190,7 +194,13 @@ fn accept(listener: &TcpListener, state: &Arc<Mutex<State>>) {
 }
 
 /// Passes on what comes from a proxy until that ends.
-fn pass(mut stream: &TcpStream, there: Option<&TcpStream>, way: Way, state: &Mutex<State>, connection: usize) {
+fn pass(
+    mut stream: &TcpStream,
+    there: Option<&TcpStream>,
+    way: Way,
+    state: &Mutex<State>,
+    connection: usize,
+) {
     if let Some(there) = there {
         let (mut from, mut to) = (there.try_clone().unwrap(), stream.try_clone().unwrap());
         drop((from.set_nodelay(true), to.set_nodelay(true)));
@@ -204,7 +214,9 @@ fn pass(mut stream: &TcpStream, there: Option<&TcpStream>, way: Way, state: &Mut
         state.lock().unwrap().received[connection].bytes.extend(&buffer[..read]);
         let passed = match (there, way) {
             (Some(mut there), _) => there.write_all(&buffer[..read]).is_ok(),
-            (None, Way::Nonsense) => stream.write_all(b"200 OK\r\nX-Auth-User: root\r\n\r\n").is_err(),
+            (None, Way::Nonsense) => {
+                stream.write_all(b"200 OK\r\nX-Auth-User: root\r\n\r\n").is_err()
+            }
             (None, _) => way == Way::Silence,
         };
         if !passed {
@@ -229,14 +241,21 @@ impl Running {
         command.current_dir(directory).env_clear().env("HOME", directory);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{:?}: {error}: tests/run installs it", command.get_program()));
+        let child = child.unwrap_or_else(|error| {
+            panic!("{:?}: {error}: tests/run installs it", command.get_program())
+        });
         // Made at once, so that it is ended whatever happens next.
         let mut running = Self { child, log };
         for _ in 0..1200 {
             if TcpStream::connect(address).is_ok() {
                 return running;
             }
-            assert!(running.child.try_wait().unwrap().is_none(), "{:?} has ended: {}", command.get_program(), running.log());
+            assert!(
+                running.child.try_wait().unwrap().is_none(),
+                "{:?} has ended: {}",
+                command.get_program(),
+                running.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("{:?} does not listen after 60 s: {}", command.get_program(), running.log())
@@ -268,7 +287,8 @@ pub fn installed(name: &str) -> PathBuf {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxies/.venv");
     // Some are in their package, of whichever version of Python.
     let libraries = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
-    let packaged = libraries.map(|library| library.path().join("site-packages").join(name).join("_bin").join(name));
+    let packaged = libraries
+        .map(|library| library.path().join("site-packages").join(name).join("_bin").join(name));
     packaged
         .chain([environment.join("bin").join(name)])
         .find(|place| place.exists())

@@ -19,7 +19,8 @@ use countersign_server::listen::{
     },
 };
 use quinn::{
-    Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
+    Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
 };
 use tokio::time::timeout;
 
@@ -48,7 +49,11 @@ impl Client {
     ///
     /// # Errors
     /// The server does not want it.
-    pub fn connect_with(tls: &tls::Client, address: SocketAddr, transport: TransportConfig) -> Result<Self, ConnectionError> {
+    pub fn connect_with(
+        tls: &tls::Client,
+        address: SocketAddr,
+        transport: TransportConfig,
+    ) -> Result<Self, ConnectionError> {
         let (endpoint, connecting) = begin(tls, address, transport);
         let connection = wait_for(connecting)?;
         Ok(Self { endpoint, connection })
@@ -128,8 +133,13 @@ fn wait_for<F: Future>(future: F) -> F::Output {
     runtime().block_on(timeout(LIMIT, future)).expect("it has not come to pass in 20 s")
 }
 
-fn begin(tls: &tls::Client, address: SocketAddr, transport: TransportConfig) -> (Endpoint, quinn::Connecting) {
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls.config()).unwrap()));
+fn begin(
+    tls: &tls::Client,
+    address: SocketAddr,
+    transport: TransportConfig,
+) -> (Endpoint, quinn::Connecting) {
+    let mut config =
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls.config()).unwrap()));
     config.transport_config(Arc::new(transport));
     let _inside = runtime().enter();
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -157,7 +167,8 @@ impl Answer {
                     let mut room = Room::default();
                     let section = qpack::read(&mut room, payload, 1 << 20).unwrap();
                     let text = |text: &[u8]| String::from_utf8(text.into()).unwrap();
-                    lines = section.lines().map(|(name, value)| (text(name), text(value))).collect();
+                    lines =
+                        section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }
                 Event::Data(data) => body.extend_from_slice(data),
                 Event::TooLarge => unreachable!("nothing of ours is that large"),
@@ -218,7 +229,8 @@ fn literal(out: &mut Vec<u8>, mark: u8, prefix: u32, text: &str) {
 
 /// A `GET` or `POST` of a path, with further lines.
 pub fn request(method: &str, path: &str, lines: &[(&str, &str)]) -> Vec<u8> {
-    let pseudo = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
+    let pseudo =
+        [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
     headers(&[&pseudo, lines].concat())
 }
 

@@ -21,5 +21,8 @@ pub fn json(name: &str) -> Option<Value> {
 /// Past the test runner, which keeps what a passing test prints to itself.
 fn skipped(name: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    drop(writeln!(std::io::stderr(), "SKIPPED: {test}: ../shared/{name} is not beside this checkout"));
+    drop(writeln!(
+        std::io::stderr(),
+        "SKIPPED: {test}: ../shared/{name} is not beside this checkout"
+    ));
 }

@@ -61,10 +61,13 @@ impl Client {
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match wishes.certificate {
-            Some(issued) => builder.with_client_auth_cert(issued.chain.clone(), issued.private_key()).unwrap(),
+            Some(issued) => {
+                builder.with_client_auth_cert(issued.chain.clone(), issued.private_key()).unwrap()
+            }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = wishes.protocols.iter().map(|name| name.as_bytes().into()).collect();
+        config.alpn_protocols =
+            wishes.protocols.iter().map(|name| name.as_bytes().into()).collect();
         config.enable_early_data = true;
         Self(Arc::new(config))
     }
@@ -76,7 +79,8 @@ impl Client {
 
     /// A connection on which nothing was said yet.
     pub fn connection(&self) -> ClientConnection {
-        ClientConnection::new(Arc::clone(&self.0), ServerName::try_from("localhost").unwrap()).unwrap()
+        ClientConnection::new(Arc::clone(&self.0), ServerName::try_from("localhost").unwrap())
+            .unwrap()
     }
 
     /// Connects, asks and waits for the answer; or says why there is none. The

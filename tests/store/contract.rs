@@ -89,19 +89,34 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
         store.add_user(user("bob")).await.unwrap();
         store.add_user(User { is_admin: true, ..user("Bob") }).await.unwrap();
         assert_eq!(store.add_user(user("bob")).await, Err(StoreFault::Exists));
-        let names: Vec<_> = store.users().await.unwrap().into_iter().map(|user| (user.username, user.is_admin)).collect();
+        let names: Vec<_> = store
+            .users()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|user| (user.username, user.is_admin))
+            .collect();
         assert_eq!(names, [("Bob".to_owned(), true), ("bob".to_owned(), false)]);
         assert_eq!(store.set_password_hash("bob", "new", UnixTime(7)).await, Ok(true));
         assert_eq!(store.renew_password_hash("bob", "old", "newer").await, Ok(false));
         assert_eq!(store.renew_password_hash("bob", "new", "newer").await, Ok(true));
         assert_eq!(store.make_admin("bob").await, Ok(true));
-        assert_eq!((store.make_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await), (Ok(false), Ok(false)));
+        assert_eq!(
+            (store.make_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await),
+            (Ok(false), Ok(false))
+        );
         let bob = store.user("bob").await.unwrap().unwrap();
-        assert_eq!((bob.password_hash.as_str(), bob.is_admin, bob.sessions_since), ("newer", true, UnixTime(7)));
+        assert_eq!(
+            (bob.password_hash.as_str(), bob.is_admin, bob.sessions_since),
+            ("newer", true, UnixTime(7))
+        );
         assert_eq!(store.unmake_admin("bob", UnixTime(9)).await, Ok(true));
         let bob = store.user("bob").await.unwrap().unwrap();
         assert_eq!((bob.is_admin, bob.sessions_since), (false, UnixTime(9)));
-        assert_eq!((store.delete_user("bob").await, store.delete_user("bob").await), (Ok(true), Ok(false)));
+        assert_eq!(
+            (store.delete_user("bob").await, store.delete_user("bob").await),
+            (Ok(true), Ok(false))
+        );
     });
 }
 
@@ -123,18 +138,30 @@ fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Stor
             store.add_role(role).await.unwrap();
         }
         assert_eq!(store.add_role("noc").await, Err(StoreFault::Exists));
-        for (username, environment, role) in [("eve", ENVIRONMENT, "noc"), ("bob", OTHER, "noc"), ("bob", ENVIRONMENT, "none")] {
-            assert_eq!(store.assign_role(username, environment, role).await, Err(StoreFault::Reference), "{username} {role}");
+        for (username, environment, role) in
+            [("eve", ENVIRONMENT, "noc"), ("bob", OTHER, "noc"), ("bob", ENVIRONMENT, "none")]
+        {
+            assert_eq!(
+                store.assign_role(username, environment, role).await,
+                Err(StoreFault::Reference),
+                "{username} {role}"
+            );
         }
         for role in ["operator", "noc", "noc"] {
             store.assign_role("bob", ENVIRONMENT, role).await.unwrap();
         }
-        let both = BTreeMap::from([(ENVIRONMENT.to_owned(), vec!["noc".to_owned(), "operator".to_owned()])]);
+        let both = BTreeMap::from([(
+            ENVIRONMENT.to_owned(),
+            vec!["noc".to_owned(), "operator".to_owned()],
+        )]);
         assert_eq!(store.roles_of("bob").await, Ok(both));
         assert_eq!(store.delete_role("noc").await, Err(StoreFault::Reference));
         assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(true));
         assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(false));
-        assert_eq!((store.delete_role("noc").await, store.delete_role("noc").await), (Ok(true), Ok(false)));
+        assert_eq!(
+            (store.delete_role("noc").await, store.delete_role("noc").await),
+            (Ok(true), Ok(false))
+        );
         store.delete_user("bob").await.unwrap();
         assert_eq!(store.roles_of_all().await, Ok(BTreeMap::new()));
         assert_eq!(store.roles().await, Ok(vec!["operator".to_owned()]));
@@ -149,17 +176,30 @@ fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
         for (jti, at) in [("a", 100), ("b", 300), ("c", 200)] {
             store.register_token(token(jti, at)).await.unwrap();
         }
-        store.register_token(IssuedToken { expires_at: None, created_by: None, ..token("d", 50) }).await.unwrap();
+        store
+            .register_token(IssuedToken { expires_at: None, created_by: None, ..token("d", 50) })
+            .await
+            .unwrap();
         let listed = store.tokens_of(ENVIRONMENT).await.unwrap();
-        assert_eq!(listed.iter().map(|token| token.jti.as_str()).collect::<Vec<_>>(), ["b", "c", "a", "d"]);
+        assert_eq!(
+            listed.iter().map(|token| token.jti.as_str()).collect::<Vec<_>>(),
+            ["b", "c", "a", "d"]
+        );
         assert_eq!(listed[0], token("b", 300));
         store.note_revoked("a", UnixTime(400)).await.unwrap();
         store.note_revoked("a", UnixTime(500)).await.unwrap();
         store.note_used("a", UnixTime(450)).await.unwrap();
         let revoked = store.token("a").await.unwrap().unwrap();
-        assert_eq!((revoked.revoked_at, revoked.last_used), (Some(UnixTime(400)), Some(UnixTime(450))));
+        assert_eq!(
+            (revoked.revoked_at, revoked.last_used),
+            (Some(UnixTime(400)), Some(UnixTime(450)))
+        );
         assert_eq!(store.forget_tokens(UnixTime(260)).await, Ok(2));
-        assert_eq!(store.tokens_of(ENVIRONMENT).await.unwrap().len(), 2, "those that never expire stay");
+        assert_eq!(
+            store.tokens_of(ENVIRONMENT).await.unwrap().len(),
+            2,
+            "those that never expire stay"
+        );
         assert_eq!(store.tokens_of(OTHER).await, Ok(vec![]));
     });
 }
@@ -168,14 +208,23 @@ fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) 
     let store = open();
     wait(&store, async {
         store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
-        assert_eq!(store.add_environment(environment(ENVIRONMENT, "else")).await, Err(StoreFault::Exists));
-        assert_eq!(store.add_environment(environment(OTHER, "prod")).await, Err(StoreFault::Exists));
+        assert_eq!(
+            store.add_environment(environment(ENVIRONMENT, "else")).await,
+            Err(StoreFault::Exists)
+        );
+        assert_eq!(
+            store.add_environment(environment(OTHER, "prod")).await,
+            Err(StoreFault::Exists)
+        );
         store.add_user(user("bob")).await.unwrap();
         store.add_role("noc").await.unwrap();
         store.assign_role("bob", ENVIRONMENT, "noc").await.unwrap();
         store.register_token(token("a", 1)).await.unwrap();
         assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::HasTokens));
-        assert_eq!(store.environment(ENVIRONMENT).await, Ok(Some(environment(ENVIRONMENT, "prod"))));
+        assert_eq!(
+            store.environment(ENVIRONMENT).await,
+            Ok(Some(environment(ENVIRONMENT, "prod")))
+        );
         store.note_revoked("a", UnixTime(2)).await.unwrap();
         assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::Done));
         assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::NotThere));
@@ -219,7 +268,11 @@ fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
     let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
-    assert_eq!(other.append(&[revocation("b", Some(7))]).unwrap(), [revocation("a", None)], "what was there before");
+    assert_eq!(
+        other.append(&[revocation("b", Some(7))]).unwrap(),
+        [revocation("a", None)],
+        "what was there before"
+    );
     assert_eq!(one.read_new().unwrap(), Some(vec![revocation("b", Some(7))]));
     assert_eq!((one.read_new().unwrap(), other.read_new().unwrap()), (Some(vec![]), Some(vec![])));
     assert_eq!((one.records(), other.records()), (2, 2));
@@ -238,13 +291,21 @@ fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
     assert_eq!(unread, [revocation("c", None)]);
     assert_eq!(one.records(), 2);
     one.append(&[revocation("d", None)]).unwrap();
-    assert_eq!(other.read_new().unwrap(), Some(vec![revocation("d", None)]), "nothing is read twice");
+    assert_eq!(
+        other.read_new().unwrap(),
+        Some(vec![revocation("d", None)]),
+        "nothing is read twice"
+    );
     let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
     assert_eq!(Ledger::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
 }
 
 fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
-    let what = Revoked::Subject { issuer: "i".into(), subject: "bob".into(), issued_before: UnixTime(issued_before) };
+    let what = Revoked::Subject {
+        issuer: "i".into(),
+        subject: "bob".into(),
+        issued_before: UnixTime(issued_before),
+    };
     Revocation { what, until: until.map(UnixTime) }
 }
 
@@ -266,7 +327,8 @@ fn what_was_kept_elsewhere_before_is_read_once(open: &dyn Fn() -> Store) {
 /// A server that was started at 100, and was last seen at this moment.
 fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
     let digest = |text: &str| Fingerprint::new(text.to_owned());
-    let sections = [("auth_jwt_\"a\"", "1"), ("auth_jwt_b", "2")].map(|(section, text)| (section.to_owned(), digest(text)));
+    let sections = [("auth_jwt_\"a\"", "1"), ("auth_jwt_b", "2")]
+        .map(|(section, text)| (section.to_owned(), digest(text)));
     ServerRun {
         id: id.into(),
         name: name.into(),
@@ -295,11 +357,20 @@ fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
     let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
     let next = ServerRun { fingerprints: changed.clone(), ..server("2", "a", 1100) };
     wait(&store, store.note_server(next)).unwrap();
-    assert_eq!((listed(1119), listed(1120)), (vec!["2".to_owned(), "1".into(), "3".into()], vec!["2".into(), "3".into()]));
-    assert_eq!(wait(&other, other.servers_seen_after(UnixTime(1099))).unwrap()[0].fingerprints, changed);
+    assert_eq!(
+        (listed(1119), listed(1120)),
+        (vec!["2".to_owned(), "1".into(), "3".into()], vec!["2".into(), "3".into()])
+    );
+    assert_eq!(
+        wait(&other, other.servers_seen_after(UnixTime(1099))).unwrap()[0].fingerprints,
+        changed
+    );
     assert_eq!(wait(&store, store.forget_servers(UnixTime(1000))), Ok(1));
     assert_eq!(listed(1031), ["2", "3"]);
-    assert_eq!((wait(&store, store.forget_server("3")), wait(&store, store.forget_server("3"))), (Ok(true), Ok(false)));
+    assert_eq!(
+        (wait(&store, store.forget_server("3")), wait(&store, store.forget_server("3"))),
+        (Ok(true), Ok(false))
+    );
     assert_eq!(listed(1031), ["2"]);
 }
 
@@ -310,7 +381,10 @@ fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
         servers.into_iter().map(|server| server.id).collect::<Vec<_>>()
     };
     wait(&store, async {
-        for one in [server("1", "a", 990), ServerRun { started_at: UnixTime(995), ..server("2", "a", 1000) }] {
+        for one in [
+            server("1", "a", 990),
+            ServerRun { started_at: UnixTime(995), ..server("2", "a", 1000) },
+        ] {
             store.note_server(one).await.unwrap();
         }
     });
@@ -326,7 +400,9 @@ fn rows_before_one_that_cannot_be_read_are_not_lost() {
     let mut ledger = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
     ledger.append(&[revocation("a", None)]).unwrap();
     let mut other = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
-    let odd = postgres.query("INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}') RETURNING number");
+    let odd = postgres.query(
+        "INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}') RETURNING number",
+    );
     for ledger in [&mut ledger, &mut other] {
         let error = ledger.read_new().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
@@ -334,7 +410,11 @@ fn rows_before_one_that_cannot_be_read_are_not_lost() {
     }
     postgres.query("DELETE FROM countersign_revocation WHERE record LIKE '%new%'");
     for ledger in [&mut ledger, &mut other] {
-        assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("a", None)]), "after an error everything");
+        assert_eq!(
+            ledger.read_new().unwrap(),
+            Some(vec![revocation("a", None)]),
+            "after an error everything"
+        );
     }
 }
 

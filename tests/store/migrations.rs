@@ -9,7 +9,8 @@ use super::store;
 fn every_step_is_there_for_both_databases() {
     let steps = |database: &str| {
         let directory = format!("{}/../server/migrations/{database}", env!("CARGO_MANIFEST_DIR"));
-        let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name()).collect();
         names.sort();
         names
     };
@@ -40,7 +41,9 @@ fn a_schema_of_a_newer_version_is_left_alone() {
     );
     for migrates in ["true", "false"] {
         let next = store(&directory, &format!("url={}\nmigrate={migrates}", postgres.url()));
-        let Err(StoreFault::Schema(reason)) = next.block_on(next.open()) else { panic!("migrate={migrates}") };
+        let Err(StoreFault::Schema(reason)) = next.block_on(next.open()) else {
+            panic!("migrate={migrates}")
+        };
         assert!(reason.contains("9999") && reason.contains("newer version"), "{reason}");
     }
 }

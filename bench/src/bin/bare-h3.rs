@@ -22,7 +22,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Result<()> {
     let words: Vec<_> = std::env::args().skip(1).collect();
-    let [port, certificate, key] = &words[..] else { return Err("bare-h3 PORT CERTIFICATE KEY".into()) };
+    let [port, certificate, key] = &words[..] else {
+        return Err("bare-h3 PORT CERTIFICATE KEY".into());
+    };
     let config = config(certificate, key)?;
     let port = port.parse()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -38,7 +40,8 @@ fn config(certificate: &str, key: &str) -> Result<ServerConfig> {
     let chain = vec![CertificateDer::from_pem_file(certificate)?];
     let key = PrivateKeyDer::from_pem_file(key)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let versions = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut tls = versions.with_no_client_auth().with_single_cert(chain, key)?;
     tls.alpn_protocols = vec![b"h3".to_vec()];
     Ok(ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?)))

@@ -27,8 +27,14 @@ fn main() -> std::io::Result<()> {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             tokio::task::spawn_local(async move {
-                let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) });
-                Builder::new().max_buf_size(32 * 1024).writev(false).serve_connection(TokioIo::new(stream), service).await
+                let service = service_fn(|_| async {
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                });
+                Builder::new()
+                    .max_buf_size(32 * 1024)
+                    .writev(false)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
             });
         }
     })

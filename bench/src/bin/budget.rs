@@ -48,7 +48,8 @@ struct Row {
 /// judged where they are counted; a record of them is judged again, one without them
 /// is no fault.
 fn rows(budget: &Budget, measured: &BTreeMap<String, Vec<f64>>) -> Vec<Row> {
-    let bounded = budget.figures.iter().map(|(name, bound)| row(name, Some(*bound), measured.get(name)));
+    let bounded =
+        budget.figures.iter().map(|(name, bound)| row(name, Some(*bound), measured.get(name)));
     let others = measured.iter().filter(|(name, _)| !budget.figures.contains_key(*name));
     bounded.chain(others.map(|(name, runs)| row(name, budget.bound(name), Some(runs)))).collect()
 }
@@ -63,11 +64,20 @@ fn row(figure: &str, bound: Option<Bound>, runs: Option<&Vec<f64>>) -> Row {
         None => ("-".to_owned(), MISSING),
         Some(runs) => {
             let (least, median, most) = spread(runs.clone());
-            let several = if runs.len() > 1 { format!(" ({} to {})", number(least), number(most)) } else { String::new() };
+            let several = if runs.len() > 1 {
+                format!(" ({} to {})", number(least), number(most))
+            } else {
+                String::new()
+            };
             (number(median) + &several, verdict(median))
         }
     };
-    Row { figure: figure.to_owned(), bound: bound.map_or(String::new(), |bound| bound.to_string()), measured, verdict }
+    Row {
+        figure: figure.to_owned(),
+        bound: bound.map_or(String::new(), |bound| bound.to_string()),
+        measured,
+        verdict,
+    }
 }
 
 fn spread(mut runs: Vec<f64>) -> (f64, f64, f64) {
@@ -99,8 +109,12 @@ mod tests {
     #[test]
     fn a_figure_without_a_limit_is_shown() {
         let runs = vec![2.0, 1.0, 3.0];
-        let expected =
-            Row { figure: "a / b".into(), bound: String::new(), measured: "2.0000 (1.0000 to 3.0000)".into(), verdict: "" };
+        let expected = Row {
+            figure: "a / b".into(),
+            bound: String::new(),
+            measured: "2.0000 (1.0000 to 3.0000)".into(),
+            verdict: "",
+        };
         assert_eq!(row("a / b", None, Some(&runs)), expected);
     }
 }

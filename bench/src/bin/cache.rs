@@ -8,7 +8,8 @@
 use std::{hint::black_box, process::ExitCode};
 
 use countersign_bench::{
-    Tokens, accepts, budget, cache_of, cached, forged, hits, machine::resident_bytes, order::Order, paired::AtRandom, tables,
+    Tokens, accepts, budget, cache_of, cached, forged, hits, machine::resident_bytes, order::Order,
+    paired::AtRandom, tables,
 };
 use countersign_engine::Verifier;
 
@@ -23,7 +24,9 @@ fn main() -> ExitCode {
         eprintln!("There is no {word}: say memory, flood or random.");
         return ExitCode::FAILURE;
     }
-    for (_, part) in parts.iter().filter(|(name, _)| chosen.is_empty() || chosen.iter().any(|word| word == name)) {
+    for (_, part) in
+        parts.iter().filter(|(name, _)| chosen.is_empty() || chosen.iter().any(|word| word == name))
+    {
         part();
     }
     ExitCode::SUCCESS
@@ -59,7 +62,11 @@ fn memory() {
     let filled = occupied();
     // Not every token that was presented need have been kept.
     let hits = count(present(&verifier, tokens.iter().take(FILL)));
-    budget::print("memory, bytes per cached token", size(filled) / hits.max(1.0), &format!("{hits} of {FILL} tokens"));
+    budget::print(
+        "memory, bytes per cached token",
+        size(filled) / hits.max(1.0),
+        &format!("{hits} of {FILL} tokens"),
+    );
 
     let mut most = occupied();
     for start in (FILL..FILL + MORE).step_by(10_000) {
@@ -67,7 +74,11 @@ fn memory() {
         most = most.max(occupied());
     }
     let bound = cache_of(FILL);
-    budget::print("memory / what was configured", size(most) / size(bound), &format!("{most} of {bound} bytes"));
+    budget::print(
+        "memory / what was configured",
+        size(most) / size(bound),
+        &format!("{most} of {bound} bytes"),
+    );
 }
 
 const WORKING_SET: usize = 50_000;
@@ -87,13 +98,20 @@ fn floods() {
         next += 9;
         assert_eq!(present(verifier, once.iter()), 0, "a token that nobody has seen");
     });
-    budget::print("hits in a flood of one-time tokens / without", flooded / quiet, &details(flooded));
+    budget::print(
+        "hits in a flood of one-time tokens / without",
+        flooded / quiet,
+        &details(flooded),
+    );
 
     let mut order = Order::new(2);
     let flooded = hits_under(&set, &mut |verifier| {
         for _ in 0..9 {
             // Each a token of the set but for its signature, which is another's.
-            let token = forged(set.get(order.below(WORKING_SET / 2)), set.get(WORKING_SET / 2 + order.below(WORKING_SET / 2)));
+            let token = forged(
+                set.get(order.below(WORKING_SET / 2)),
+                set.get(WORKING_SET / 2 + order.below(WORKING_SET / 2)),
+            );
             assert!(!accepts(verifier, &token), "a forged token was accepted");
         }
     });
@@ -119,8 +137,12 @@ fn hits_under(set: &Tokens, others: &mut dyn FnMut(&Verifier)) -> f64 {
 
 /// Working sets of all sizes, ours beside the other tables.
 fn random() {
-    for (number, words) in [(1, "1 token"), (1_000, "1,000 tokens"), (100_000, "100,000 tokens"), (1_000_000, "1,000,000 tokens")]
-    {
+    for (number, words) in [
+        (1, "1 token"),
+        (1_000, "1,000 tokens"),
+        (100_000, "100,000 tokens"),
+        (1_000_000, "1,000,000 tokens"),
+    ] {
         at_random(number, words);
     }
 }
@@ -132,16 +154,24 @@ fn at_random(number: usize, words: &str) {
     for _ in 0..2 {
         present(&verifier, tokens.iter());
     }
-    let (dashmap, papaya, quick_cache) = (tables::dashmap(&tokens), tables::papaya(&tokens), tables::quick_cache(&tokens));
+    let (dashmap, papaya, quick_cache) =
+        (tables::dashmap(&tokens), tables::papaya(&tokens), tables::quick_cache(&tokens));
     let lookups = AtRandom::over(&tokens);
-    let dashmap = |token: &[u8]| dashmap.get(token).is_some_and(|value| black_box(*value) < u64::MAX);
-    let papaya = |token: &[u8]| papaya.pin().get(token).is_some_and(|value| black_box(*value) < u64::MAX);
-    let quick_cache = |token: &[u8]| quick_cache.get(token).is_some_and(|value| black_box(value) < u64::MAX);
+    let dashmap =
+        |token: &[u8]| dashmap.get(token).is_some_and(|value| black_box(*value) < u64::MAX);
+    let papaya =
+        |token: &[u8]| papaya.pin().get(token).is_some_and(|value| black_box(*value) < u64::MAX);
+    let quick_cache =
+        |token: &[u8]| quick_cache.get(token).is_some_and(|value| black_box(value) < u64::MAX);
     lookups.compare(&format!("papaya, {words} at random / dashmap"), &papaya, &dashmap);
     lookups.compare(&format!("quick_cache, {words} at random / dashmap"), &quick_cache, &dashmap);
 
     let ours = |token: &[u8]| accepts(&verifier, token);
     lookups.compare(&format!("cached, {words} at random / dashmap"), &ours, &dashmap);
     let hits = present(&verifier, tokens.iter());
-    budget::print(&format!("hits, {words} at random"), count(hits) / size(tokens.len()), &format!("{hits} hits"));
+    budget::print(
+        &format!("hits, {words} at random"),
+        count(hits) / size(tokens.len()),
+        &format!("{hits} hits"),
+    );
 }

@@ -68,12 +68,14 @@ fn scaling(number: usize, words: &str, new: &New) {
     let idle = |_: &AtomicBool| ();
     let mut seen = Seen::default();
     for _ in 0..ROUNDS {
-        let (one_loop, two_loops) = (together([0], registers, idle), together([0, 1], registers, idle));
+        let (one_loop, two_loops) =
+            (together([0], registers, idle), together([0, 1], registers, idle));
         let (one, two) = (together([0], hitting, idle), together([0, 1], hitting, idle));
         let beside = together([0, 1], hitting, write);
         seen.registers.push(two_loops.per_second / one_loop.per_second);
         seen.scaling.push(two.per_second / one.per_second);
-        seen.of_possible.push(two.per_second / one.per_second / (two_loops.per_second / one_loop.per_second));
+        seen.of_possible
+            .push(two.per_second / one.per_second / (two_loops.per_second / one_loop.per_second));
         seen.beside.push(beside.per_second / two.per_second);
         seen.beside_cpu.push(beside.per_cpu_second / two.per_cpu_second);
     }
@@ -81,7 +83,11 @@ fn scaling(number: usize, words: &str, new: &New) {
     // After all that was written beside them.
     let known = own[0].iter().filter(|token| hits(&verifier, token)).count();
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a figure")]
-    budget::print(&format!("hits of two threads, {words}"), known as f64 / number as f64, &format!("{known} of {number}"));
+    budget::print(
+        &format!("hits of two threads, {words}"),
+        known as f64 / number as f64,
+        &format!("{known} of {number}"),
+    );
 }
 
 /// The ratios of the rounds.
@@ -114,7 +120,11 @@ struct Rate {
 
 /// Runs one worker on each of these cores for a [`PHASE`], beside `other` on any.
 /// A worker's function does some calls and says how many were right.
-fn together<const N: usize, W>(cores: [usize; N], worker: impl Fn(usize) -> W + Sync, other: impl Fn(&AtomicBool) + Send) -> Rate
+fn together<const N: usize, W>(
+    cores: [usize; N],
+    worker: impl Fn(usize) -> W + Sync,
+    other: impl Fn(&AtomicBool) + Send,
+) -> Rate
 where
     W: FnMut() -> usize,
 {
@@ -135,11 +145,14 @@ where
         });
         let rates = workers.map(|worker| worker.join().expect("a worker of good tokens"));
         stop.store(true, Ordering::Relaxed);
-        rates.into_iter().fold(Rate { calls: 0.0, per_second: 0.0, per_cpu_second: 0.0 }, |sum, rate| Rate {
-            calls: sum.calls + rate.calls,
-            per_second: sum.per_second + rate.per_second,
-            per_cpu_second: sum.per_cpu_second + rate.per_cpu_second,
-        })
+        rates.into_iter().fold(
+            Rate { calls: 0.0, per_second: 0.0, per_cpu_second: 0.0 },
+            |sum, rate| Rate {
+                calls: sum.calls + rate.calls,
+                per_second: sum.per_second + rate.per_second,
+                per_cpu_second: sum.per_cpu_second + rate.per_cpu_second,
+            },
+        )
     })
 }
 
@@ -153,7 +166,11 @@ fn work_for(time: Duration, mut work: impl FnMut() -> usize) -> Rate {
     }
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a rate")]
     let calls = calls as f64;
-    Rate { calls, per_second: calls / begin.elapsed().as_secs_f64(), per_cpu_second: calls / (thread_seconds() - cpu) }
+    Rate {
+        calls,
+        per_second: calls / begin.elapsed().as_secs_f64(),
+        per_cpu_second: calls / (thread_seconds() - cpu),
+    }
 }
 
 /// Nothing but arithmetic: eight chains at once, so that it needs the whole width of

@@ -56,7 +56,10 @@ fn main() -> Result<()> {
     match words.split_first() {
         Some((verb, rest)) if verb == "play" => play_all(rest),
         Some((verb, rest)) if verb == "load" => load_one(rest),
-        _ => Err("what? e2e play WORK [SCENARIO...], or e2e load PORT GOOD BAD [OPTION VALUE]...".into()),
+        _ => {
+            Err("what? e2e play WORK [SCENARIO...], or e2e load PORT GOOD BAD [OPTION VALUE]..."
+                .into())
+        }
     }
 }
 
@@ -66,10 +69,14 @@ fn play_all(words: &[String]) -> Result<()> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
     let places = Places { data, work: Path::new(work).canonicalize()?, programs };
     let (peers, scenarios) = (Peers::read(&places.data)?, Scenario::read(&places.data)?);
-    if let Some(name) = names.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name)) {
+    if let Some(name) =
+        names.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name))
+    {
         return Err(format!("no scenario is called {name}").into());
     }
-    for scenario in scenarios.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)) {
+    for scenario in
+        scenarios.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name))
+    {
         play_one(&places, &peers, scenario)?;
     }
     Ok(())
@@ -94,7 +101,10 @@ fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
         servers.push((plan.server, copies));
     }
     let turn = |plan: Plan| {
-        let (_, target) = servers.iter().find(|(name, _)| *name == plan.server).ok_or("a turn without a server")?;
+        let (_, target) = servers
+            .iter()
+            .find(|(name, _)| *name == plan.server)
+            .ok_or("a turn without a server")?;
         Ok(Turn { target, answers: peers.get(&plan.server)?.answers(), plan })
     };
     let turns: Vec<_> = scenario.turns().into_iter().map(turn).collect::<Result<_>>()?;
@@ -108,11 +118,18 @@ fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
         };
         scope.spawn(play).join().unwrap_or_else(|_| Err("the generator panicked".into()))
     })?;
-    Report { scenario, turns: turns.into_iter().map(|turn| turn.plan.name).collect(), measured }.print()
+    Report { scenario, turns: turns.into_iter().map(|turn| turn.plan.name).collect(), measured }
+        .print()
 }
 
 /// Waits until it answers a first request as it should.
-fn started(mut server: Server, scenario: &Scenario, plan: &Plan, places: &Places, corpus: &Corpus) -> Result<Server> {
+fn started(
+    mut server: Server,
+    scenario: &Scenario,
+    plan: &Plan,
+    places: &Places,
+    corpus: &Corpus,
+) -> Result<Server> {
     const PATIENCE: u32 = 150;
     let mut last = Ok(());
     for _ in 0..PATIENCE {
@@ -129,17 +146,23 @@ fn started(mut server: Server, scenario: &Scenario, plan: &Plan, places: &Places
 }
 
 fn load_one(words: &[String]) -> Result<()> {
-    let [port, good, bad, options @ ..] = words else { return Err("load needs a port and two corpora".into()) };
+    let [port, good, bad, options @ ..] = words else {
+        return Err("load needs a port and two corpora".into());
+    };
     let options = Options::read(options)?;
     let addresses = vec![(Ipv4Addr::LOCALHOST, port.parse()?).into()];
     let corpus = Corpus::read(Path::new(good), Path::new(bad))?;
-    let tls = options.tls.map(|(kind, path)| Tls::new(kind, options.protocol, Path::new(path), options.connections));
+    let tls = options
+        .tls
+        .map(|(kind, path)| Tls::new(kind, options.protocol, Path::new(path), options.connections));
     let tls = tls.transpose()?.map(Rc::new);
     match options.protocol {
         Way::Http1 => load_by(Http1::new(addresses, tls), &corpus, &options),
         Way::H2 => load_by(Http2::new(addresses, tls), &corpus, &options),
         Way::Grpc => load_by(Grpc::new(addresses, tls), &corpus, &options),
-        Way::H3 => load_by(Http3::new(addresses, tls.ok_or("h3 needs --full CERT")?), &corpus, &options),
+        Way::H3 => {
+            load_by(Http3::new(addresses, tls.ok_or("h3 needs --full CERT")?), &corpus, &options)
+        }
     }
 }
 
@@ -152,20 +175,46 @@ fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> 
     let storm = options.storm.then(Rc::<Storm>::default);
     let (protocol, beside) = (Rc::new(protocol), storm.clone());
     let (in_turn, seed) = (false, 1);
-    let load = Load { protocol, questions, in_turn, connections, streams, per_connection, pace, limit, seed, storm: beside };
+    let load = Load {
+        protocol,
+        questions,
+        in_turn,
+        connections,
+        streams,
+        per_connection,
+        pace,
+        limit,
+        seed,
+        storm: beside,
+    };
     let before = thread_seconds();
     for tally in load::run(vec![load], false)? {
         let spent = Duration::from_secs_f64(thread_seconds() - before);
-        println!("{} requests on {} connections in {} ns", tally.requests(), tally.connections, tally.elapsed);
-        println!("client {} ns of CPU a request", spent.as_nanos() / u128::from(tally.requests().max(1)));
+        println!(
+            "{} requests on {} connections in {} ns",
+            tally.requests(),
+            tally.connections,
+            tally.elapsed
+        );
+        println!(
+            "client {} ns of CPU a request",
+            spent.as_nanos() / u128::from(tally.requests().max(1))
+        );
         for (name, latencies) in [("valid", &tally.valid), ("bad", &tally.invalid)] {
             if let Some(Quantiles { p50, p99, p999, max }) = Quantiles::of(latencies) {
-                println!("{name:6} {} requests, p50 {p50:.1} us, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}", latencies.len());
+                println!(
+                    "{name:6} {} requests, p50 {p50:.1} us, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}",
+                    latencies.len()
+                );
             }
         }
     }
     if let Some(storm) = storm {
-        println!("storm  {} requests taken back on {} connections", storm.resets.get(), storm.connections.get());
+        println!(
+            "storm  {} requests taken back on {} connections",
+            storm.resets.get(),
+            storm.connections.get()
+        );
     }
     Ok(())
 }
@@ -187,9 +236,21 @@ impl<'a> Options<'a> {
     fn read(words: &'a [String]) -> Result<Self> {
         let seconds = Duration::from_secs(1);
         let (protocol, pace, connections, streams) = (Way::Http1, Pace::AsItGoes, 1, 1);
-        let mut options = Self { protocol, pace, connections, streams, each: None, seconds, bad: 0.0, tls: None, storm: false };
+        let mut options = Self {
+            protocol,
+            pace,
+            connections,
+            streams,
+            each: None,
+            seconds,
+            bad: 0.0,
+            tls: None,
+            storm: false,
+        };
         for pair in words.chunks(2) {
-            let [name, value] = pair else { return Err(format!("{} has no value", pair[0]).into()) };
+            let [name, value] = pair else {
+                return Err(format!("{} has no value", pair[0]).into());
+            };
             match name.as_str() {
                 "--rate" => options.pace = Pace::Constant(value.parse()?),
                 "--poisson" => options.pace = Pace::Poisson(value.parse()?),

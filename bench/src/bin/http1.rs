@@ -49,7 +49,8 @@ fn main() -> Result<()> {
     let rounds: usize = arguments.next().map_or(Ok(9), |text| text.parse())?;
     let programs = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
     let requests = corpus(&programs, &algorithm)?;
-    let bare = Server::start(Command::new("taskset").args(["-c", "0"]).arg(programs.join("bare")), "")?;
+    let bare =
+        Server::start(Command::new("taskset").args(["-c", "0"]).arg(programs.join("bare")), "")?;
     let config = corpus_directory().join("bench.cfg");
     let ours = Server::start(
         Command::new("taskset")
@@ -61,7 +62,11 @@ fn main() -> Result<()> {
     )?;
     let mut rounds_seen = Vec::new();
     for round in 0..rounds {
-        let cost = Cost { bare: bare.load(&requests)?, verify: verify_cost(&algorithm)?, ours: ours.load(&requests)? };
+        let cost = Cost {
+            bare: bare.load(&requests)?,
+            verify: verify_cost(&algorithm)?,
+            ours: ours.load(&requests)?,
+        };
         println!("round {round}: {cost}");
         rounds_seen.push(cost);
     }
@@ -88,7 +93,11 @@ impl Cost {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bare, verify, ours } = self;
-        write!(f, "bare {bare:.2} us, verify {verify:.2} us, countersign {ours:.2} us; ratio {:.2}", self.ratio())
+        write!(
+            f,
+            "bare {bare:.2} us, verify {verify:.2} us, countersign {ours:.2} us; ratio {:.2}",
+            self.ratio()
+        )
     }
 }
 
@@ -141,7 +150,10 @@ fn corpus(programs: &Path, algorithm: &str) -> Result<Arc<Vec<Vec<u8>>>> {
     let config = std::fs::read_to_string(directory.join("countersign.cfg"))?;
     std::fs::write(directory.join("bench.cfg"), config + ports)?;
     let tokens = std::fs::read_to_string(directory.join("tokens.txt"))?;
-    let request = |token| format!("GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes();
+    let request = |token| {
+        format!("GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n")
+            .into_bytes()
+    };
     Ok(Arc::new(tokens.lines().map(request).collect()))
 }
 
@@ -176,14 +188,21 @@ impl Server {
         let address = self.address;
         let requests = Arc::clone(requests);
         LocalSet::new().block_on(&runtime, async move {
-            let clients: Vec<_> =
-                (0..CONNECTIONS).map(|first| tokio::task::spawn_local(client(address, Arc::clone(&requests), first))).collect();
+            let clients: Vec<_> = (0..CONNECTIONS)
+                .map(|first| {
+                    tokio::task::spawn_local(client(address, Arc::clone(&requests), first))
+                })
+                .collect();
             for client in clients {
                 client.await?.map_err(|error| error.to_string())?;
             }
             Ok::<_, Box<dyn Error>>(())
         })?;
-        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count of requests")]
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_precision_loss,
+            reason = "a count of requests"
+        )]
         Ok((self.cpu_microseconds()? - before) / (CONNECTIONS * REQUESTS) as f64)
     }
 
@@ -209,7 +228,11 @@ fn cpu_microseconds(process: &str) -> Result<f64> {
 }
 
 /// One connection: a request, its answer, and the next.
-async fn client(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, first: usize) -> std::io::Result<()> {
+async fn client(
+    address: SocketAddr,
+    requests: Arc<Vec<Vec<u8>>>,
+    first: usize,
+) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 4096];
@@ -224,7 +247,9 @@ async fn client(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, first: usize) 
             filled += read;
         }
         if !buffer.starts_with(b"HTTP/1.1 200") {
-            return Err(std::io::Error::other(String::from_utf8_lossy(&buffer[..filled]).into_owned()));
+            return Err(std::io::Error::other(
+                String::from_utf8_lossy(&buffer[..filled]).into_owned(),
+            ));
         }
     }
     Ok(())

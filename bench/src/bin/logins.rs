@@ -56,7 +56,8 @@ const ADDRESS: (&str, u16) = ("127.0.0.1", 18881);
 const CREDENTIALS: &str = r#"{"username":"bob","password":"correct horse"}"#;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let programs = std::env::current_exe()?.parent().map(Path::to_owned).ok_or("no directory of programs")?;
+    let programs =
+        std::env::current_exe()?.parent().map(Path::to_owned).ok_or("no directory of programs")?;
     let place = Place::make()?;
     let _server = Running::server(&programs, &place)?;
     let token = place.run(&programs, &["token", "bootstrap"])?;
@@ -92,7 +93,12 @@ fn hashes() -> f64 {
     let mut blocks = vec![Block::default(); argon.params().block_count()];
     let (start, mut count) = (Instant::now(), 0);
     while start.elapsed() < PHASE {
-        let hashed = argon.hash_password_into_with_memory(b"correct horse", &[7; 16], &mut [0; 32], &mut blocks);
+        let hashed = argon.hash_password_into_with_memory(
+            b"correct horse",
+            &[7; 16],
+            &mut [0; 32],
+            &mut blocks,
+        );
         assert!(hashed.is_ok(), "argon2 failed");
         count += 1;
     }
@@ -112,7 +118,9 @@ fn logins() -> io::Result<f64> {
             Ok(())
         };
         let asking = [scope.spawn(ask), scope.spawn(ask)];
-        asking.into_iter().try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a login failed"))?)
+        asking
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a login failed"))?)
     })?;
     let count = u32::try_from(count.into_inner()).unwrap_or(u32::MAX);
     Ok(f64::from(count) / start.elapsed().as_secs_f64())
@@ -130,7 +138,8 @@ fn latency(token: &str) -> Result<(), Box<dyn Error>> {
         drop(occupied);
         beside.push(percentile(while_users_log_in(|| questions(token))?));
     }
-    let ratios = |others: &[f64]| beside.iter().zip(others).map(|(one, other)| one / other).collect();
+    let ratios =
+        |others: &[f64]| beside.iter().zip(others).map(|(one, other)| one / other).collect();
     let details = |others: &[f64]| format!("; {} / {}", quantiles(&beside), quantiles(others));
     report("p99 of /auth beside logins / beside a loop", ratios(&busy), &details(&busy));
     report("p99 of /auth beside logins / without", ratios(&idle), &details(&idle));
@@ -154,7 +163,9 @@ fn occupy() -> Command {
 fn while_users_log_in<T>(work: impl FnOnce() -> T) -> T {
     let stop = &AtomicBool::new(false);
     thread::scope(|scope| {
-        let users: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(move || keep_logging_in(number, stop))).collect();
+        let users: Vec<_> = (0..CONNECTIONS)
+            .map(|number| scope.spawn(move || keep_logging_in(number, stop)))
+            .collect();
         let done = work();
         stop.store(true, Ordering::Relaxed);
         users.iter().for_each(|user| user.thread().unpark());
@@ -216,9 +227,15 @@ impl Connection {
 
     /// The status of the answer.
     fn ask(&mut self, what: &str, token: &str, body: &str) -> io::Result<u16> {
-        let credential = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+        let credential = if token.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {token}\r\n")
+        };
         let length = body.len();
-        let request = format!("{what} HTTP/1.1\r\nHost: bench\r\n{credential}Content-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{what} HTTP/1.1\r\nHost: bench\r\n{credential}Content-Length: {length}\r\n\r\n{body}"
+        );
         self.0.get_mut().write_all(request.as_bytes())?;
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
         while line != "\r\n" {
@@ -242,7 +259,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn make() -> io::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("countersign-logins-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("countersign-logins-{}", std::process::id()));
         fs::create_dir(&directory)?;
         fs::write(directory.join("c.cfg"), CONFIGURATION)?;
         Ok(Self(directory))
@@ -272,7 +290,8 @@ struct Running(Child);
 impl Running {
     fn server(programs: &Path, place: &Place) -> io::Result<Self> {
         let quiet = || Stdio::null();
-        let server = Self(place.command(programs, &["serve"]).stdout(quiet()).stderr(quiet()).spawn()?);
+        let server =
+            Self(place.command(programs, &["serve"]).stdout(quiet()).stderr(quiet()).spawn()?);
         for _ in 0..200 {
             if TcpStream::connect(ADDRESS).is_ok() {
                 return Ok(server);

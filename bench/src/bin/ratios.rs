@@ -34,8 +34,12 @@ fn parts(token: &str) -> (&[u8], Vec<u8>) {
 
 fn rsa(keys: &Keys) -> ParsedPublicKey {
     let public = keys.rsa.public_key();
-    let (n, e) = (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
-    let parsed = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
+    let (n, e) = (
+        public.modulus().big_endian_without_leading_zero(),
+        public.exponent().big_endian_without_leading_zero(),
+    );
+    let parsed = RsaPublicKeyComponents { n, e }
+        .to_parsed_public_key(&signature::RSA_PKCS1_2048_8192_SHA256);
     parsed.expect("a key")
 }
 
@@ -58,7 +62,9 @@ fn cold_hs256(keys: &Keys) {
     compare("raw ring / raw aws-lc", &raw_ring, &raw_lc);
     against_peers("cold", keys, Algorithm::Hs256, &verifier);
     let peer = peers::jsonwebtoken_every_claim(keys, Algorithm::Hs256);
-    compare("cold HS256 / jsonwebtoken, every claim", &ours(&verifier, &token), &|| peer(black_box(&token)));
+    compare("cold HS256 / jsonwebtoken, every claim", &ours(&verifier, &token), &|| {
+        peer(black_box(&token))
+    });
 }
 
 fn cold(keys: &Keys, algorithm: Algorithm, key: &ParsedPublicKey) {
@@ -77,6 +83,8 @@ fn cached(keys: &Keys, algorithm: Algorithm) {
 fn against_peers(how: &str, keys: &Keys, algorithm: Algorithm, verifier: &Verifier) {
     let token = keys.token(algorithm, 1);
     for (name, peer) in peers::all(keys, algorithm) {
-        compare(&format!("{how} {algorithm} / {name}"), &ours(verifier, &token), &|| peer(black_box(&token)));
+        compare(&format!("{how} {algorithm} / {name}"), &ours(verifier, &token), &|| {
+            peer(black_box(&token))
+        });
     }
 }

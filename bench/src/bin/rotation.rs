@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use countersign_bench::{MANY, NOW, hundred_keys, many_issuers, padded_key, paired::compare, secret_token, tenant, verifier};
+use countersign_bench::{
+    MANY, NOW, hundred_keys, many_issuers, padded_key, paired::compare, secret_token, tenant,
+    verifier,
+};
 use countersign_engine::{Algorithm, Verifier};
 
 #[global_allocator]
@@ -52,8 +55,10 @@ fn swaps() {
     let tokens: Vec<_> = (0..100).map(|index| secret_token(&tenant(0), index)).collect();
     let (swapping, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     {
-        let (verifier, swapping, swaps) = (Arc::clone(&verifier), Arc::clone(&swapping), Arc::clone(&swaps));
-        let sets = [Arc::new(after), Arc::new(hundred_keys().into_iter().next().expect("the first"))];
+        let (verifier, swapping, swaps) =
+            (Arc::clone(&verifier), Arc::clone(&swapping), Arc::clone(&swaps));
+        let sets =
+            [Arc::new(after), Arc::new(hundred_keys().into_iter().next().expect("the first"))];
         thread::spawn(move || {
             for set in sets.iter().cycle() {
                 drop(black_box(hundred_keys()));

@@ -42,7 +42,9 @@ impl Clock {
                 return Poll::Ready(());
             }
             if !std::mem::replace(&mut waits, true) {
-                self.sleepers.borrow_mut().push(Reverse(Sleeper { due, waker: context.waker().clone() }));
+                self.sleepers
+                    .borrow_mut()
+                    .push(Reverse(Sleeper { due, waker: context.waker().clone() }));
             }
             Poll::Pending
         })

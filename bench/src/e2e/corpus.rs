@@ -30,7 +30,8 @@ pub enum Kind {
 
 impl Kind {
     /// All that are bad.
-    pub const BAD: [Self; 5] = [Self::Forged, Self::Expired, Self::Garbage, Self::Missing, Self::UnknownKid];
+    pub const BAD: [Self; 5] =
+        [Self::Forged, Self::Expired, Self::Garbage, Self::Missing, Self::UnknownKid];
 }
 
 impl fmt::Display for Kind {
@@ -92,10 +93,16 @@ impl Corpus {
     pub fn read(good: &Path, bad: &Path) -> io::Result<Self> {
         let tokens = |directory: &Path| {
             let path = directory.join("tokens.txt");
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            };
             let text = std::fs::read_to_string(&path).map_err(named)?;
             let tokens: Vec<_> = text.lines().map(str::to_owned).collect();
-            if tokens.is_empty() { Err(named(io::Error::other("no token in it"))) } else { Ok(tokens) }
+            if tokens.is_empty() {
+                Err(named(io::Error::other("no token in it")))
+            } else {
+                Ok(tokens)
+            }
         };
         let expired = tokens(bad)?.into_iter().filter(|token| is_expired(token));
         Ok(Self::new(tokens(good)?, expired.collect()))
@@ -119,7 +126,10 @@ impl Corpus {
             Kind::Expired => self.expired.iter().cloned().map(plain).collect(),
             Kind::Forged => made.map(|token| Some(forged(token))).collect(),
             Kind::Garbage => (0..MADE).map(|index| plain(format!("garbage-{index}"))).collect(),
-            Kind::UnknownKid => made.enumerate().map(|(index, token)| plain(under_another_kid(token, index))).collect(),
+            Kind::UnknownKid => made
+                .enumerate()
+                .map(|(index, token)| plain(under_another_kid(token, index)))
+                .collect(),
             Kind::Missing => vec![None],
         }
     }
@@ -128,10 +138,13 @@ impl Corpus {
 /// By 2020 at the latest, to which the corpus' own tokens are dated.
 fn is_expired(token: &str) -> bool {
     const LONG_AGO: u64 = 1_600_000_000;
-    let foreign = |claims: &Value| claims["iss"].as_str().is_none_or(|issuer| !issuer.contains("corpus"));
+    let foreign =
+        |claims: &Value| claims["iss"].as_str().is_none_or(|issuer| !issuer.contains("corpus"));
     let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
     let claims: Option<Value> = payload.and_then(|payload| serde_json::from_slice(&payload).ok());
-    claims.is_some_and(|claims| !foreign(&claims) && claims["exp"].as_u64().is_some_and(|exp| exp < LONG_AGO))
+    claims.is_some_and(|claims| {
+        !foreign(&claims) && claims["exp"].as_u64().is_some_and(|exp| exp < LONG_AGO)
+    })
 }
 
 /// Its signature differs from the true one, and from itself when it is sent again.
@@ -143,7 +156,8 @@ fn forged(token: &str) -> Credential {
 
 fn under_another_kid(token: &str, index: usize) -> String {
     let (header, rest) = token.split_once('.').unwrap_or((token, ""));
-    let header = URL_SAFE_NO_PAD.decode(header).ok().and_then(|header| serde_json::from_slice(&header).ok());
+    let header =
+        URL_SAFE_NO_PAD.decode(header).ok().and_then(|header| serde_json::from_slice(&header).ok());
     let mut header: Value = header.unwrap_or(Value::Null);
     header["kid"] = format!("nobody-{index}").into();
     format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
@@ -190,7 +204,13 @@ const MILLION: usize = 1_000_000;
 impl<W> Questions<W> {
     /// Mixes `share` bad requests of these kinds, in equal parts, under the valid ones.
     #[must_use]
-    pub fn new<P: Protocol<Wire = W>>(protocol: &P, corpus: &Corpus, answers: &Answers, share: f64, kinds: &[Kind]) -> Self {
+    pub fn new<P: Protocol<Wire = W>>(
+        protocol: &P,
+        corpus: &Corpus,
+        answers: &Answers,
+        share: f64,
+        kinds: &[Kind],
+    ) -> Self {
         let of = |kind| {
             let question = |(index, credential): (usize, Option<Credential>)| {
                 let wire = protocol.encode(credential.as_ref());
@@ -198,8 +218,14 @@ impl<W> Questions<W> {
             };
             corpus.credentials(kind).into_iter().enumerate().map(question).collect::<Vec<_>>()
         };
-        let bad = kinds.iter().map(|kind| of(*kind)).filter(|questions| !questions.is_empty()).collect();
-        #[expect(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of a million")]
+        let bad =
+            kinds.iter().map(|kind| of(*kind)).filter(|questions| !questions.is_empty()).collect();
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "of a million"
+        )]
         let bad_in_a_million = (share * 1e6) as usize;
         Self { valid: of(Kind::Valid), bad, bad_in_a_million }
     }
@@ -222,11 +248,16 @@ impl<W> Questions<W> {
             Choice::InTurn(next) => {
                 let index = *next % self.len();
                 *next += 1;
-                self.valid.iter().chain(self.bad.iter().flatten()).nth(index).unwrap_or(&self.valid[0])
+                self.valid
+                    .iter()
+                    .chain(self.bad.iter().flatten())
+                    .nth(index)
+                    .unwrap_or(&self.valid[0])
             }
             Choice::AtRandom(order) => {
                 let is_bad = !self.bad.is_empty() && order.below(MILLION) < self.bad_in_a_million;
-                let questions = if is_bad { &self.bad[order.below(self.bad.len())] } else { &self.valid };
+                let questions =
+                    if is_bad { &self.bad[order.below(self.bad.len())] } else { &self.valid };
                 &questions[order.below(questions.len())]
             }
         }
@@ -249,7 +280,9 @@ mod tests {
 
     /// Tokens by their looks.
     pub(crate) fn corpus() -> Corpus {
-        let token = |header: &str, index| format!("{}.e30.{}{index}", URL_SAFE_NO_PAD.encode(header), "s".repeat(40));
+        let token = |header: &str, index| {
+            format!("{}.e30.{}{index}", URL_SAFE_NO_PAD.encode(header), "s".repeat(40))
+        };
         let valid = (0..3).map(|index| token(r#"{"alg":"RS256","kid":"one"}"#, index)).collect();
         Corpus::new(valid, vec![token(r#"{"alg":"RS256","kid":"one"}"#, 9)])
     }
@@ -277,23 +310,35 @@ mod tests {
     fn who_looks_at_nothing_is_expected_to_allow_everything() {
         let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
         let answers = Answers { refuses: vec![Kind::Forged], refusals: vec![401, 429] };
-        let questions = Questions::new(&protocol, &corpus(), &answers, 0.5, &[Kind::Forged, Kind::Expired]);
+        let questions =
+            Questions::new(&protocol, &corpus(), &answers, 0.5, &[Kind::Forged, Kind::Expired]);
         let mut choice = Choice::InTurn(0);
         for _ in 0..questions.len() {
             let question = questions.choose(&mut choice);
-            assert_eq!(question.expected, if question.kind == Kind::Forged { vec![401, 429] } else { vec![200] });
+            assert_eq!(
+                question.expected,
+                if question.kind == Kind::Forged { vec![401, 429] } else { vec![200] }
+            );
         }
     }
 
     #[test]
     fn in_turn_means_each_once() {
         let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let questions = Questions::new(&protocol, &corpus(), &refusing(), 0.5, &[Kind::Expired, Kind::Missing]);
+        let questions =
+            Questions::new(&protocol, &corpus(), &refusing(), 0.5, &[Kind::Expired, Kind::Missing]);
         let mut choice = Choice::InTurn(0);
-        let turn: Vec<_> =
-            (0..6).map(|_| questions.choose(&mut choice)).map(|question| (question.kind, question.index)).collect();
+        let turn: Vec<_> = (0..6)
+            .map(|_| questions.choose(&mut choice))
+            .map(|question| (question.kind, question.index))
+            .collect();
         let valid = (0..3).map(|index| (Kind::Valid, index));
-        assert_eq!(turn, valid.chain([(Kind::Expired, 0), (Kind::Missing, 0), (Kind::Valid, 0)]).collect::<Vec<_>>());
+        assert_eq!(
+            turn,
+            valid
+                .chain([(Kind::Expired, 0), (Kind::Missing, 0), (Kind::Valid, 0)])
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -318,15 +363,23 @@ mod tests {
         let other = under_another_kid(token, 4);
         let (header, rest) = other.split_once('.').unwrap();
         assert_eq!(rest, token.split_once('.').unwrap().1);
-        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
-        assert_eq!((header["alg"].as_str(), header["kid"].as_str()), (Some("RS256"), Some("nobody-4")));
+        let header: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+        assert_eq!(
+            (header["alg"].as_str(), header["kid"].as_str()),
+            (Some("RS256"), Some("nobody-4"))
+        );
     }
 
     #[test]
     fn an_expired_token_is_told_by_its_claims() {
         let token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
-        assert!(is_expired(&token(r#"{"iss":"https://corpus.countersign.example/","exp":1577840400}"#)));
-        assert!(!is_expired(&token(r#"{"iss":"https://corpus.countersign.example/","exp":4102444800}"#)));
+        assert!(is_expired(&token(
+            r#"{"iss":"https://corpus.countersign.example/","exp":1577840400}"#
+        )));
+        assert!(!is_expired(&token(
+            r#"{"iss":"https://corpus.countersign.example/","exp":4102444800}"#
+        )));
         assert!(!is_expired(&token(r#"{"iss":"https://unknown.example/","exp":1577840400}"#)));
         assert!(!is_expired("garbage-7"));
     }

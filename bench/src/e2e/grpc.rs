@@ -41,13 +41,16 @@ impl Protocol for Grpc {
         *head.method_mut() = Method::POST;
         *head.uri_mut() = self.0.uri("/envoy.service.auth.v3.Authorization/Check");
         head.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-        head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        head.headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         // As Envoy has it, from `timeout` of its configuration.
         head.headers_mut().insert("grpc-timeout", HeaderValue::from_static("10000m"));
         let message = check_request(credential.map(|credential| credential.text.as_str()));
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
         let body = [&[NOT_COMPRESSED], &length[..], &message].concat();
-        let fresh = credential.and_then(|credential| Some(find(&body, credential.text.as_bytes())? + credential.fresh?));
+        let fresh = credential.and_then(|credential| {
+            Some(find(&body, credential.text.as_bytes())? + credential.fresh?)
+        });
         Call { head, body: body.into(), fresh }
     }
 
@@ -289,16 +292,24 @@ mod tests {
 
     /// What is in the fields of these numbers, each in the one before.
     fn path<'m>(message: &'m [u8], numbers: &[u64]) -> &'m [u8] {
-        numbers.iter().fold(message, |message, number| submessage(message, *number).unwrap().unwrap())
+        numbers
+            .iter()
+            .fold(message, |message, number| submessage(message, *number).unwrap().unwrap())
     }
 
     #[test]
     fn a_check_request_says_what_was_asked() {
         let message = check_request(Some("a.b.c"));
         let http = path(&message, &[1, 4, 2]);
-        assert_eq!((path(http, &[2]), path(http, &[4]), path(http, &[5])), (&b"GET"[..], PATH.as_bytes(), HOST.as_bytes()));
+        assert_eq!(
+            (path(http, &[2]), path(http, &[4]), path(http, &[5])),
+            (&b"GET"[..], PATH.as_bytes(), HOST.as_bytes())
+        );
         assert_eq!(path(&message, &[1, 1, 1, 1, 2]), b"192.0.2.7");
-        assert!(matches!(field(path(&message, &[1, 1, 1, 1]), 3), Some(Some(Value::Number(52_143)))));
+        assert!(matches!(
+            field(path(&message, &[1, 1, 1, 1]), 3),
+            Some(Some(Value::Number(52_143)))
+        ));
         let authorization = b"\x0a\x0dauthorization\x12\x0cBearer a.b.c";
         assert!(find(http, authorization).is_some());
         assert!(find(&check_request(None), b"authorization").is_none());
@@ -307,7 +318,8 @@ mod tests {
     #[test]
     fn a_call_knows_its_length_and_where_it_changes() {
         let protocol = Grpc::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let call = protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
+        let call =
+            protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
         let length = u32::from_be_bytes(call.body[1..PREFIX].try_into().unwrap());
         assert_eq!(usize::try_from(length).unwrap(), call.body.len() - PREFIX);
         assert!(call.body[call.fresh.unwrap()..].starts_with(b"123456"));
@@ -319,7 +331,9 @@ mod tests {
             let mut response = Message::default();
             response.message(1, |status| code.into_iter().for_each(|code| status.number(1, code)));
             if let Some(http) = denied {
-                response.message(2, |denied| http.into_iter().for_each(|code| denied.message(1, |of| of.number(1, code))));
+                response.message(2, |denied| {
+                    http.into_iter().for_each(|code| denied.message(1, |of| of.number(1, code)))
+                });
             }
             check_response(&response.0)
         };

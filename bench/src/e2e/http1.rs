@@ -64,7 +64,10 @@ impl Protocol for Http1 {
     }
 
     async fn storm(&self, _: &Storm) -> io::Result<Infallible> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a request of HTTP/1.1 cannot be taken back"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a request of HTTP/1.1 cannot be taken back",
+        ))
     }
 }
 
@@ -121,7 +124,11 @@ impl Http1Lane {
         while self.filled < head.length {
             self.read().await?;
         }
-        if self.filled == head.length { Ok(head.status) } else { Err(self.fault("more than one answer")) }
+        if self.filled == head.length {
+            Ok(head.status)
+        } else {
+            Err(self.fault("more than one answer"))
+        }
     }
 
     async fn read(&mut self) -> io::Result<()> {
@@ -154,11 +161,19 @@ impl Head {
     /// `None` while it is not complete.
     fn read(bytes: &[u8]) -> io::Result<Option<Self>> {
         const END: &[u8] = b"\r\n\r\n";
-        let Some(end) = bytes.windows(END.len()).position(|window| window == END) else { return Ok(None) };
-        let fault = || io::Error::other(format!("not an answer of HTTP/1.1: {:?}", String::from_utf8_lossy(bytes)));
+        let Some(end) = bytes.windows(END.len()).position(|window| window == END) else {
+            return Ok(None);
+        };
+        let fault = || {
+            io::Error::other(format!(
+                "not an answer of HTTP/1.1: {:?}",
+                String::from_utf8_lossy(bytes)
+            ))
+        };
         let head = std::str::from_utf8(&bytes[..end]).map_err(|_| fault())?;
         let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+        let status =
+            lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
         let mut fields = lines.filter_map(|line| line.split_once(':'));
         let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         // Without one the body would be in chunks, which nobody uses whom we ask.
@@ -209,7 +224,11 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_a_fault() {
-        for text in ["HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0\r\n\r\n"] {
+        for text in [
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "SSH-2.0\r\n\r\n",
+        ] {
             assert!(Head::read(text.as_bytes()).is_err(), "{text:?}");
         }
     }
@@ -217,8 +236,12 @@ mod tests {
     #[test]
     fn a_request_has_its_credential_and_knows_where_it_changes() {
         let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let wire = protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
-        assert_eq!(wire.bytes, b"GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer a.b.0123456789\r\n\r\n");
+        let wire =
+            protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
+        assert_eq!(
+            wire.bytes,
+            b"GET /auth HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer a.b.0123456789\r\n\r\n"
+        );
         assert!(wire.bytes[wire.fresh.unwrap()..].starts_with(b"123456"));
         assert_eq!(protocol.encode(None).bytes, b"GET /auth HTTP/1.1\r\nHost: bench\r\n\r\n");
     }

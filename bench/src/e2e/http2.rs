@@ -47,11 +47,13 @@ impl Protocol for Http2 {
     fn encode(&self, credential: Option<&Credential>) -> Get {
         let mut head = Request::new(());
         *head.uri_mut() = self.0.uri("/auth");
-        let bearer = credential.map(|credential| (format!("Bearer {}", credential.text), credential.fresh));
+        let bearer =
+            credential.map(|credential| (format!("Bearer {}", credential.text), credential.fresh));
         if let Some((text, _)) = &bearer {
             head.headers_mut().insert(AUTHORIZATION, value(text.as_bytes()));
         }
-        let fresh = bearer.and_then(|(text, fresh)| Some((text.into_bytes(), fresh? + "Bearer ".len())));
+        let fresh =
+            bearer.and_then(|(text, fresh)| Some((text.into_bytes(), fresh? + "Bearer ".len())));
         Get { head, fresh }
     }
 
@@ -65,7 +67,8 @@ impl Protocol for Http2 {
 }
 
 fn value(bytes: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(bytes).unwrap_or_else(|_| unreachable!("tokens are of letters, digits and a few marks"))
+    HeaderValue::from_bytes(bytes)
+        .unwrap_or_else(|_| unreachable!("tokens are of letters, digits and a few marks"))
 }
 
 /// One of the streams of a connection.
@@ -114,7 +117,8 @@ impl Channels {
     /// This path, of the server that we ask.
     pub(super) fn uri(&self, path: &'static str) -> http::Uri {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let uri = http::Uri::builder().scheme(scheme).authority("bench").path_and_query(path).build();
+        let uri =
+            http::Uri::builder().scheme(scheme).authority("bench").path_and_query(path).build();
         uri.unwrap_or_else(|_| unreachable!("paths are written down here"))
     }
 
@@ -198,7 +202,12 @@ impl Stream {
 
     pub(super) fn said(&self) -> String {
         let Some(Answer { head, body, trailers }) = &self.last else { return String::new() };
-        format!("{} {:?}\n{}\n{trailers:?}", head.status, head.headers, String::from_utf8_lossy(body))
+        format!(
+            "{} {:?}\n{}\n{trailers:?}",
+            head.status,
+            head.headers,
+            String::from_utf8_lossy(body)
+        )
     }
 
     pub(super) async fn close(self) -> io::Result<()> {
@@ -218,7 +227,8 @@ mod tests {
     #[test]
     fn a_request_has_its_credential_and_knows_where_it_changes() {
         let protocol = Http2::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let wire = protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
+        let wire =
+            protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
         assert_eq!(wire.head.uri(), "http://bench/auth");
         assert_eq!(wire.head.headers()[AUTHORIZATION], "Bearer a.b.0123456789");
         let (text, at) = wire.fresh.unwrap();

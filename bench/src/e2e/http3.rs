@@ -4,9 +4,14 @@
 
 mod field_section;
 
-use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, io, net::Ipv4Addr, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell, collections::BTreeMap, convert::Infallible, io, net::Ipv4Addr, net::SocketAddr,
+    rc::Rc, sync::Arc,
+};
 
-use quinn::{ClientConfig, Connection, Endpoint, SendStream, VarInt, crypto::rustls::QuicClientConfig};
+use quinn::{
+    ClientConfig, Connection, Endpoint, SendStream, VarInt, crypto::rustls::QuicClientConfig,
+};
 use tokio::task::yield_now;
 
 use super::{
@@ -40,7 +45,11 @@ impl Http3 {
         const CONTROL: &[u8] = b"\0\x04\0";
         let tls = QuicClientConfig::try_from(self.tls.config(number)).map_err(io::Error::other)?;
         let address = self.addresses[number % self.addresses.len()];
-        let connecting = self.endpoint(number)?.connect_with(ClientConfig::new(Arc::new(tls)), address, "localhost");
+        let connecting = self.endpoint(number)?.connect_with(
+            ClientConfig::new(Arc::new(tls)),
+            address,
+            "localhost",
+        );
         let connection = connecting.map_err(io::Error::other)?.await?;
         let mut control = connection.open_uni().await?;
         control.write_all(CONTROL).await?;
@@ -149,7 +158,8 @@ impl Lane for Http3Lane {
         send.write_all(bytes).await?;
         send.finish()?;
         self.answer = receive.read_to_end(MOST).await.map_err(io::Error::other)?;
-        status(&self.answer).ok_or_else(|| io::Error::other(format!("not an answer of HTTP/3: {}", self.said())))
+        status(&self.answer)
+            .ok_or_else(|| io::Error::other(format!("not an answer of HTTP/3: {}", self.said())))
     }
 
     fn said(&self) -> String {

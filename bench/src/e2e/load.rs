@@ -63,25 +63,35 @@ const GRACE: Duration = Duration::from_secs(10);
 pub fn run<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Result<Vec<Tally>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let time = loads.iter().map(|load| load.limit.time).max().unwrap_or_default() + GRACE;
-    let late = |_| format!("answers were outstanding {} s after the last request was due", GRACE.as_secs());
+    let late = |_| {
+        format!("answers were outstanding {} s after the last request was due", GRACE.as_secs())
+    };
     runtime.block_on(async {
-        tokio::time::timeout(time, LocalSet::new().run_until(beside_each_other(loads, busy))).await.map_err(late)
+        tokio::time::timeout(time, LocalSet::new().run_until(beside_each_other(loads, busy)))
+            .await
+            .map_err(late)
     })?
 }
 
 async fn beside_each_other<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Result<Vec<Tally>> {
     let (clock, failed) = (Rc::new(Clock::default()), Rc::new(Cell::new(false)));
     let busy = busy || loads.iter().any(|load| load.pace != Pace::AsItGoes);
-    let runs: Vec<_> = loads.into_iter().map(|load| Rc::new(Run::new(load, &clock, &failed))).collect();
+    let runs: Vec<_> =
+        loads.into_iter().map(|load| Rc::new(Run::new(load, &clock, &failed))).collect();
     let mut lanes = Vec::new();
     for run in &runs {
         for number in 0..run.load.connections * run.load.streams {
-            let open = if run.load.per_connection.is_none() { Some(run.connect(number).await?) } else { None };
+            let open = if run.load.per_connection.is_none() {
+                Some(run.connect(number).await?)
+            } else {
+                None
+            };
             lanes.push((Rc::clone(run), number, open));
         }
     }
     clock.restart();
-    let lanes: Vec<_> = lanes.into_iter().map(|(run, number, open)| spawn_local(lane(run, number, open))).collect();
+    let lanes: Vec<_> =
+        lanes.into_iter().map(|(run, number, open)| spawn_local(lane(run, number, open))).collect();
     let storms: Vec<_> = runs.iter().filter_map(|run| storm(&run.load)).collect();
     if busy {
         spawn_local(async move { clock.run().await });
@@ -118,7 +128,8 @@ impl<P: Protocol> Run<P> {
     fn new(load: Load<P>, clock: &Rc<Clock>, failed: &Rc<Cell<bool>>) -> Self {
         /// More requests than any load has.
         const SERIALS: u64 = 1 << 24;
-        let choice = if load.in_turn { Choice::InTurn(0) } else { Choice::AtRandom(Order::new(load.seed)) };
+        let choice =
+            if load.in_turn { Choice::InTurn(0) } else { Choice::AtRandom(Order::new(load.seed)) };
         Self {
             clock: Rc::clone(clock),
             // Others than the choice, which would be bound to the times otherwise.
@@ -138,7 +149,12 @@ impl<P: Protocol> Run<P> {
         if number < connections {
             self.tally.borrow_mut().connections += 1;
         }
-        Ok(self.load.protocol.open(number % connections).await.map_err(|error| format!("connecting: {error}"))?)
+        Ok(self
+            .load
+            .protocol
+            .open(number % connections)
+            .await
+            .map_err(|error| format!("connecting: {error}"))?)
     }
 
     /// When the next request is due; `None` at the end.
@@ -154,7 +170,12 @@ impl<P: Protocol> Run<P> {
         let status = lane.ask(&question.wire, serial).await.map_err(named)?;
         if !question.expected.contains(&status) {
             let expected = &question.expected;
-            return Err(format!("{} was answered {status} instead of {expected:?}:\n{}", name(question), lane.said()).into());
+            return Err(format!(
+                "{} was answered {status} instead of {expected:?}:\n{}",
+                name(question),
+                lane.said()
+            )
+            .into());
         }
         let mut tally = self.tally.borrow_mut();
         tally.elapsed = self.clock.now();

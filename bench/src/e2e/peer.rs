@@ -106,7 +106,14 @@ impl Places {
     ///
     /// # Errors
     /// A file cannot be read or written, or the program cannot be started.
-    pub fn start(&self, name: &str, peer: &Peer, copy: usize, tokens: usize, core: Option<usize>) -> Result<Server> {
+    pub fn start(
+        &self,
+        name: &str,
+        peer: &Peer,
+        copy: usize,
+        tokens: usize,
+        core: Option<usize>,
+    ) -> Result<Server> {
         // The name without what would have to be quoted in a configuration.
         let state = self.work.join("state").join(format!("{name}-{copy}").replace([',', ' '], "-"));
         std::fs::create_dir_all(&state)?;
@@ -120,7 +127,9 @@ impl Places {
                 ("@WORK@", path(&self.work)),
                 ("@PROGRAMS@", path(&self.programs)),
             ];
-            places.into_iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, &value))
+            places
+                .into_iter()
+                .fold(text.to_owned(), |text, (name, value)| text.replace(name, &value))
         };
         for file in &peer.files {
             let text = std::fs::read_to_string(self.data.join("peers").join(file))?;

@@ -44,8 +44,13 @@ impl Spent {
             for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
                 let thread = thread?;
                 // Where the scheduler counts in nanoseconds; the columns of `stat` are hundredths of a second.
-                let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
-                let spent = text.split_whitespace().next().ok_or("an empty schedstat: is CONFIG_SCHED_INFO off?")?;
+                let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else {
+                    continue;
+                };
+                let spent = text
+                    .split_whitespace()
+                    .next()
+                    .ok_or("an empty schedstat: is CONFIG_SCHED_INFO off?")?;
                 threads.insert(thread.file_name().to_string_lossy().parse()?, spent.parse()?);
             }
         }
@@ -62,7 +67,9 @@ impl Spent {
     /// Of all threads since then, and of the one that spent most, in nanoseconds.
     #[must_use]
     pub fn since(&self, before: &Self) -> (u64, u64) {
-        let spent = self.0.iter().map(|(thread, spent)| spent.saturating_sub(before.0.get(thread).copied().unwrap_or(0)));
+        let spent = self.0.iter().map(|(thread, spent)| {
+            spent.saturating_sub(before.0.get(thread).copied().unwrap_or(0))
+        });
         (spent.clone().sum(), spent.max().unwrap_or(0))
     }
 }
@@ -87,7 +94,11 @@ impl Server {
             line.extend(["taskset".into(), "-c".into(), core.to_string()]);
         }
         line.extend_from_slice(words);
-        let child = Command::new(&line[0]).args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = Command::new(&line[0])
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
         let child = child.map_err(|error| format!("{}: {error}", line.join(" ")))?;
         let processes = vec![child.id()];
         Ok(Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), processes })
@@ -170,7 +181,9 @@ pub fn free_port() -> io::Result<u16> {
 /// There is no such process.
 pub fn resident(process: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok()
+    });
     Ok(kilobytes.ok_or("no VmRSS")? * 1024)
 }
 
@@ -181,7 +194,8 @@ fn descendants(first: u32) -> Result<Vec<u32>> {
         let Ok(process) = entry?.file_name().to_string_lossy().parse() else { continue };
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
         // After the name, which may hold anything: the state, then the parent.
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent =
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
         children.entry(parent.unwrap_or(0)).or_default().push(process);
     }
     let mut found = vec![first];
@@ -203,7 +217,8 @@ mod tests {
         let mut server = Server::start(&words, 1, None).unwrap();
         let busy = |server: &mut Server| {
             server.has_started().unwrap();
-            server.processes.len() == 2 && server.spent().unwrap().since(&Spent::default()).0 > 20_000_000
+            server.processes.len() == 2
+                && server.spent().unwrap().since(&Spent::default()).0 > 20_000_000
         };
         while !busy(&mut server) {
             std::thread::sleep(Duration::from_millis(10));
@@ -214,7 +229,8 @@ mod tests {
         let first = server.processes[0];
         for process in server.processes.clone() {
             // The shell does not hand on its signal; ours does.
-            kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), Signal::TERM).unwrap();
+            kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), Signal::TERM)
+                .unwrap();
         }
         drop(server);
         assert!(resident(first).is_err());

@@ -135,7 +135,11 @@ impl<C> Default for Shared<C> {
 
 impl<C> Shared<C> {
     /// The connection of this number, which is made unless it is there.
-    pub(super) async fn get(&self, number: usize, connect: impl Future<Output = io::Result<C>>) -> io::Result<Rc<C>> {
+    pub(super) async fn get(
+        &self,
+        number: usize,
+        connect: impl Future<Output = io::Result<C>>,
+    ) -> io::Result<Rc<C>> {
         if let Some(connection) = self.0.borrow().get(&number).and_then(Weak::upgrade) {
             return Ok(connection);
         }

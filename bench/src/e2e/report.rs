@@ -32,7 +32,8 @@ impl Report<'_> {
         }
         println!();
         for figure in figures {
-            let (value, detail) = self.figure(figure.measure, &figure.of, figure.over.as_deref())?;
+            let (value, detail) =
+                self.figure(figure.measure, &figure.of, figure.over.as_deref())?;
             budget::print(&figure.name, value, &detail);
         }
         Ok(())
@@ -41,20 +42,36 @@ impl Report<'_> {
     fn table(&self) -> Vec<String> {
         if self.scenario.idle.is_some() {
             let row = |(name, rounds): (&String, &Vec<Measured>)| {
-                format!("{name:28} {:>8.2} KiB", median_of(rounds, |measured| measured.memory).unwrap_or(f64::NAN))
+                format!(
+                    "{name:28} {:>8.2} KiB",
+                    median_of(rounds, |measured| measured.memory).unwrap_or(f64::NAN)
+                )
             };
             return self.turns.iter().zip(&self.measured).map(row).collect();
         }
-        let head = ["CPU us", "ours /", "/CPU s", "busiest", "/s", "p50 us", "p99", "p99.9", "max", "bad p99"];
+        let head = [
+            "CPU us", "ours /", "/CPU s", "busiest", "/s", "p50 us", "p99", "p99.9", "max",
+            "bad p99",
+        ];
         let head = head.map(|name| format!("{name:>9}")).concat();
-        let rows = self.turns.iter().zip(&self.measured).map(|(name, rounds)| format!("{name:28}{}", self.row(rounds)));
+        let rows = self
+            .turns
+            .iter()
+            .zip(&self.measured)
+            .map(|(name, rounds)| format!("{name:28}{}", self.row(rounds)));
         std::iter::once(format!("{:28}{head}", "")).chain(rows).collect()
     }
 
     fn row(&self, rounds: &[Measured]) -> String {
-        let valid = |of: fn(&Quantiles) -> f64| median_of(rounds, |measured| measured.valid.as_ref().map(of));
+        let valid = |of: fn(&Quantiles) -> f64| {
+            median_of(rounds, |measured| measured.valid.as_ref().map(of))
+        };
         let ours = |measured: &Measured| measured.value(Measure::Cpu);
-        let ratios = self.measured[0].iter().zip(rounds).filter_map(|(one, other)| Some(ours(one)? / ours(other)?)).collect();
+        let ratios = self.measured[0]
+            .iter()
+            .zip(rounds)
+            .filter_map(|(one, other)| Some(ours(one)? / ours(other)?))
+            .collect();
         let cells = [
             (median_of(rounds, |measured| Some(measured.cpu)), 2),
             (quartiles(ratios).map(|quartiles| quartiles[1]), 3),
@@ -77,9 +94,15 @@ impl Report<'_> {
     /// The median over the rounds, and what stands behind it.
     fn figure(&self, measure: Measure, of: &str, over: Option<&str>) -> Result<(f64, String)> {
         let rounds = |name: &str| {
-            let index = self.turns.iter().position(|turn| turn == name).ok_or_else(|| format!("no turn is called {name}"))?;
+            let index = self
+                .turns
+                .iter()
+                .position(|turn| turn == name)
+                .ok_or_else(|| format!("no turn is called {name}"))?;
             let values = self.measured[index].iter().map(|measured| measured.value(measure));
-            values.collect::<Option<Vec<_>>>().ok_or_else(|| format!("{measure:?} of {name} was not measured"))
+            values
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| format!("{measure:?} of {name} was not measured"))
         };
         let ours = rounds(of)?;
         let (values, what) = match over {
@@ -88,7 +111,14 @@ impl Report<'_> {
                 let theirs = rounds(over)?;
                 let ratios = ours.iter().zip(&theirs).map(|(one, other)| one / other).collect();
                 let median = |values| quartiles(values).map_or(f64::NAN, |quartiles| quartiles[1]);
-                (ratios, format!("; {} / {}", budget::number(median(ours)), budget::number(median(theirs))))
+                (
+                    ratios,
+                    format!(
+                        "; {} / {}",
+                        budget::number(median(ours)),
+                        budget::number(median(theirs))
+                    ),
+                )
             }
         };
         let [low, middle, high] = quartiles(values).ok_or("no rounds")?;
@@ -103,6 +133,8 @@ fn median_of(rounds: &[Measured], of: impl Fn(&Measured) -> Option<f64>) -> Opti
 /// With the median between them; `None` of nothing.
 fn quartiles(mut values: Vec<f64>) -> Option<[f64; 3]> {
     values.sort_by(f64::total_cmp);
-    let at = |quarter: usize| values.get((values.len() * quarter / 4).min(values.len().saturating_sub(1))).copied();
+    let at = |quarter: usize| {
+        values.get((values.len() * quarter / 4).min(values.len().saturating_sub(1))).copied()
+    };
     Some([at(1)?, at(2)?, at(3)?])
 }

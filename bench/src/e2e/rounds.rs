@@ -76,10 +76,17 @@ impl Measured {
 ///
 /// # Errors
 /// A wrong answer, or whatever else ends a load.
-pub fn play(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turns: &[Turn<'_>]) -> Result<Vec<Vec<Measured>>> {
+pub fn play(
+    scenario: &Scenario,
+    corpus: &Corpus,
+    certificate: PathBuf,
+    turns: &[Turn<'_>],
+) -> Result<Vec<Vec<Measured>>> {
     let stage = Stage { scenario, corpus, certificate };
     let players: Vec<_> = turns.iter().map(|turn| stage.player(turn)).collect::<Result<_>>()?;
-    let blamed = |index: usize, error: &dyn std::error::Error| format!("{}, {}: {error}", scenario.name, turns[index].plan.name);
+    let blamed = |index: usize, error: &dyn std::error::Error| {
+        format!("{}, {}: {error}", scenario.name, turns[index].plan.name)
+    };
     for (index, player) in players.iter().enumerate() {
         player.warm_up().map_err(|error| blamed(index, &*error))?;
     }
@@ -89,7 +96,8 @@ pub fn play(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turns: &
             // Nobody is always the first.
             let index = (round + offset) % players.len();
             let seed = u64::try_from(round * players.len() + offset)? + 1;
-            measured[index].push(players[index].play(seed).map_err(|error| blamed(index, &*error))?);
+            measured[index]
+                .push(players[index].play(seed).map_err(|error| blamed(index, &*error))?);
         }
     }
     Ok(measured)
@@ -99,7 +107,12 @@ pub fn play(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turns: &
 ///
 /// # Errors
 /// It was not answered, or it was refused.
-pub fn ask_once(scenario: &Scenario, corpus: &Corpus, certificate: PathBuf, turn: &Turn<'_>) -> Result<()> {
+pub fn ask_once(
+    scenario: &Scenario,
+    corpus: &Corpus,
+    certificate: PathBuf,
+    turn: &Turn<'_>,
+) -> Result<()> {
     Stage { scenario, corpus: &corpus.first(), certificate }.player(turn)?.ask_once()
 }
 
@@ -112,7 +125,8 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn player(&'a self, turn: &'a Turn<'a>) -> Result<Box<dyn Play + 'a>> {
         let Plan { protocol, connections, .. } = turn.plan;
-        let tls = self.scenario.tls.map(|kind| Tls::new(kind, protocol, &self.certificate, connections));
+        let tls =
+            self.scenario.tls.map(|kind| Tls::new(kind, protocol, &self.certificate, connections));
         let tls = tls.transpose()?.map(Rc::new);
         Ok(match protocol {
             Way::Http1 => self.ready(turn, move |addresses| Http1::new(addresses, tls.clone())),
@@ -125,15 +139,30 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn ready<P: Protocol>(&'a self, turn: &'a Turn<'a>, make: impl Fn(Vec<SocketAddr>) -> P + 'a) -> Box<dyn Play + 'a> {
+    fn ready<P: Protocol>(
+        &'a self,
+        turn: &'a Turn<'a>,
+        make: impl Fn(Vec<SocketAddr>) -> P + 'a,
+    ) -> Box<dyn Play + 'a> {
         let Scenario { bad, flood, .. } = self.scenario;
         let protocol = make(turn.target.addresses());
-        let mixed = |share, kinds: &[Kind]| Rc::new(Questions::new(&protocol, self.corpus, &turn.answers, share, kinds));
-        let questions = bad.as_ref().map_or_else(|| mixed(0.0, &[]), |bad| mixed(bad.share, &bad.kinds));
+        let mixed = |share, kinds: &[Kind]| {
+            Rc::new(Questions::new(&protocol, self.corpus, &turn.answers, share, kinds))
+        };
+        let questions =
+            bad.as_ref().map_or_else(|| mixed(0.0, &[]), |bad| mixed(bad.share, &bad.kinds));
         let flood = flood.as_ref().filter(|_| turn.plan.beside == Beside::Flood);
         let flood = flood.map(|flood| (flood, mixed(1.0, &flood.kinds)));
         let all = mixed(0.0, &Kind::BAD);
-        Box::new(Player { scenario: self.scenario, turn, make, questions, flood, all, first: OnceCell::new() })
+        Box::new(Player {
+            scenario: self.scenario,
+            turn,
+            make,
+            questions,
+            flood,
+            all,
+            first: OnceCell::new(),
+        })
     }
 }
 
@@ -164,15 +193,30 @@ struct Player<'a, P: Protocol, M> {
 impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Play for Player<'_, P, M> {
     fn ask_once(&self) -> Result<()> {
         let limit = Limit { requests: 1, time: Duration::from_secs(5) };
-        let load = Load { in_turn: true, connections: 1, streams: 1, pace: Pace::AsItGoes, ..self.load(limit, 0) };
+        let load = Load {
+            in_turn: true,
+            connections: 1,
+            streams: 1,
+            pace: Pace::AsItGoes,
+            ..self.load(limit, 0)
+        };
         load::run(vec![load], false).map(drop)
     }
 
     fn warm_up(&self) -> Result<()> {
-        let limit = Limit { requests: u64::try_from(self.all.len())?, time: Duration::from_secs(60) };
+        let limit =
+            Limit { requests: u64::try_from(self.all.len())?, time: Duration::from_secs(60) };
         for address in self.turn.target.addresses() {
-            let (protocol, questions, pace) = (Rc::new((self.make)(vec![address])), Rc::clone(&self.all), Pace::AsItGoes);
-            let load = Load { protocol, questions, in_turn: true, per_connection: None, pace, ..self.load(limit, 0) };
+            let (protocol, questions, pace) =
+                (Rc::new((self.make)(vec![address])), Rc::clone(&self.all), Pace::AsItGoes);
+            let load = Load {
+                protocol,
+                questions,
+                in_turn: true,
+                per_connection: None,
+                pace,
+                ..self.load(limit, 0)
+            };
             load::run(vec![load], false)?;
         }
         Ok(())
@@ -186,9 +230,17 @@ impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Play for Player<'_, P, M> {
         let storm = (self.turn.plan.beside == Beside::Storm).then(Rc::<Storm>::default);
         let mut loads = vec![Load { storm: storm.clone(), ..self.load(limit, seed) }];
         if let Some((flood, questions)) = &self.flood {
-            let (connections, streams, pace, questions) = (flood.connections, 1, flood.pace, Rc::clone(questions));
+            let (connections, streams, pace, questions) =
+                (flood.connections, 1, flood.pace, Rc::clone(questions));
             let seed = seed + (1 << 20);
-            loads.push(Load { questions, connections, streams, pace, per_connection: None, ..self.load(limit, seed) });
+            loads.push(Load {
+                questions,
+                connections,
+                streams,
+                pace,
+                per_connection: None,
+                ..self.load(limit, seed)
+            });
         }
         let before = self.turn.target.spent()?;
         let tallies = load::run(loads, self.scenario.pinned)?;
@@ -233,7 +285,12 @@ impl<P: Protocol, M: Fn(Vec<SocketAddr>) -> P> Player<'_, P, M> {
                 let question = self.questions.choose(&mut order);
                 let status = lane.ask(&question.wire, 0).await?;
                 if !question.expected.contains(&status) {
-                    return Err(format!("{status} instead of {:?}: {}", question.expected, lane.said()).into());
+                    return Err(format!(
+                        "{status} instead of {:?}: {}",
+                        question.expected,
+                        lane.said()
+                    )
+                    .into());
                 }
                 lanes.push(lane);
             }

@@ -104,7 +104,9 @@ enum WrittenPart {
 impl From<WrittenPart> for Part {
     fn from(written: WrittenPart) -> Self {
         match written {
-            WrittenPart::Name(server) => Self { server, name: None, protocol: None, connections: None, streams: None },
+            WrittenPart::Name(server) => {
+                Self { server, name: None, protocol: None, connections: None, streams: None }
+            }
             WrittenPart::Other { server, r#as: name, protocol, connections, streams } => {
                 Self { server, name, protocol, connections, streams }
             }
@@ -221,7 +223,8 @@ impl Scenario {
         struct File {
             scenario: Vec<Scenario>,
         }
-        let file: File = toml::from_str(&std::fs::read_to_string(directory.join("scenarios.toml"))?)?;
+        let file: File =
+            toml::from_str(&std::fs::read_to_string(directory.join("scenarios.toml"))?)?;
         Ok(file.scenario)
     }
 
@@ -234,9 +237,16 @@ impl Scenario {
     /// The turns of a round.
     #[must_use]
     pub fn turns(&self) -> Vec<Plan> {
-        let beside = [(true, Beside::Nothing), (self.flood.is_some(), Beside::Flood), (self.storm, Beside::Storm)];
+        let beside = [
+            (true, Beside::Nothing),
+            (self.flood.is_some(), Beside::Flood),
+            (self.storm, Beside::Storm),
+        ];
         let beside = beside.into_iter().filter(|(there_is, _)| *there_is).map(|(_, beside)| beside);
-        self.servers.iter().flat_map(|part| beside.clone().map(|beside| self.plan(part, beside))).collect()
+        self.servers
+            .iter()
+            .flat_map(|part| beside.clone().map(|beside| self.plan(part, beside)))
+            .collect()
     }
 
     fn plan(&self, part: &Part, beside: Beside) -> Plan {
@@ -276,7 +286,9 @@ impl Scenario {
             Pace::Constant(rate) => format!("{rate} a second at equal distances"),
             Pace::Poisson(rate) => format!("{rate} a second by Poisson"),
         };
-        format!("{connections} connections {kept}{tls}{protocol}; {tokens} tokens; {pace}; {rounds} rounds of {seconds} s each")
+        format!(
+            "{connections} connections {kept}{tls}{protocol}; {tokens} tokens; {pace}; {rounds} rounds of {seconds} s each"
+        )
     }
 }
 
@@ -305,7 +317,10 @@ mod tests {
     fn every_figure_is_of_turns_that_there_are() {
         for scenario in Scenario::read(&data()).unwrap() {
             let turns: Vec<_> = scenario.turns().into_iter().map(|plan| plan.name).collect();
-            assert!(turns.iter().enumerate().all(|(index, name)| !turns[..index].contains(name)), "twice in {turns:?}");
+            assert!(
+                turns.iter().enumerate().all(|(index, name)| !turns[..index].contains(name)),
+                "twice in {turns:?}"
+            );
             for figure in &scenario.figures {
                 assert!(turns.contains(&figure.of), "{figure:?}");
                 assert!(figure.over.iter().all(|over| turns.contains(over)), "{figure:?}");
@@ -316,7 +331,11 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_not_kept_has_one_stream() {
-        for scenario in Scenario::read(&data()).unwrap().into_iter().filter(|scenario| scenario.per_connection.is_some()) {
+        for scenario in Scenario::read(&data())
+            .unwrap()
+            .into_iter()
+            .filter(|scenario| scenario.per_connection.is_some())
+        {
             assert!(scenario.turns().iter().all(|plan| plan.streams == 1), "{}", scenario.name);
         }
     }
@@ -336,8 +355,15 @@ mod tests {
             storm = true
         "#;
         let turns = toml::from_str::<Scenario>(text).unwrap().turns();
-        let turns: Vec<_> = turns.iter().map(|plan| (&*plan.name, plan.protocol, plan.connections, plan.streams)).collect();
-        let other = ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"].map(|name| (name, Way::Http1, 64, 1));
-        assert_eq!(turns, [("a", Way::H2, 4, 25), ("a, in a storm", Way::H2, 4, 25), other[0], other[1]]);
+        let turns: Vec<_> = turns
+            .iter()
+            .map(|plan| (&*plan.name, plan.protocol, plan.connections, plan.streams))
+            .collect();
+        let other =
+            ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"].map(|name| (name, Way::Http1, 64, 1));
+        assert_eq!(
+            turns,
+            [("a", Way::H2, 4, 25), ("a, in a storm", Way::H2, 4, 25), other[0], other[1]]
+        );
     }
 }

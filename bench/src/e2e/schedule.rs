@@ -78,7 +78,11 @@ impl Schedule {
     }
 }
 
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "far fewer than 2^52 requests")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 requests"
+)]
 fn float(count: u64) -> f64 {
     count as f64
 }

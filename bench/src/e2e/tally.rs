@@ -23,7 +23,8 @@ impl Default for Tally {
         const MOST: u64 = 120_000_000_000;
         const DIGITS: u8 = 3;
         let empty = Histogram::new_with_bounds(1, MOST, DIGITS);
-        let empty = empty.unwrap_or_else(|_| unreachable!("three digits and a range that is none too large"));
+        let empty = empty
+            .unwrap_or_else(|_| unreachable!("three digits and a range that is none too large"));
         Self { valid: empty.clone(), invalid: empty, connections: 0, elapsed: 0 }
     }
 }
@@ -59,10 +60,19 @@ impl Quantiles {
     /// `None` where nothing was recorded.
     #[must_use]
     pub fn of(latencies: &Histogram<u64>) -> Option<Self> {
-        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "less than 2^52 nanoseconds")]
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_precision_loss,
+            reason = "less than 2^52 nanoseconds"
+        )]
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
         let at = |quantile| microseconds(latencies.value_at_quantile(quantile));
-        let quantiles = Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: microseconds(latencies.max()) };
+        let quantiles = Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: microseconds(latencies.max()),
+        };
         (!latencies.is_empty()).then_some(quantiles)
     }
 }
@@ -80,7 +90,9 @@ mod tests {
         tally.answered(true, 5_000_000);
         assert_eq!(tally.requests(), 1001);
         let valid = Quantiles::of(&tally.valid).unwrap();
-        for (measured, expected) in [(valid.p50, 500.0), (valid.p99, 990.0), (valid.p999, 999.0), (valid.max, 1000.0)] {
+        for (measured, expected) in
+            [(valid.p50, 500.0), (valid.p99, 990.0), (valid.p999, 999.0), (valid.max, 1000.0)]
+        {
             assert!((measured / expected - 1.0).abs() < 2e-3, "{measured} {expected}");
         }
         assert!(Quantiles::of(&tally.invalid).unwrap().p50 > 4_990.0);

@@ -48,13 +48,19 @@ impl Tls {
     /// The certificate cannot be read, or quinn could not tell what kind a handshake was.
     pub fn new(kind: Handshake, way: Way, certificate: &Path, connections: usize) -> Result<Self> {
         if (kind, way) == (Handshake::Resumed, Way::H3) {
-            return Err("HTTP/3 has full handshakes only: quinn does not tell them from others".into());
+            return Err(
+                "HTTP/3 has full handshakes only: quinn does not tell them from others".into()
+            );
         }
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(certificate)?)?;
         let roots = Arc::new(roots);
-        let connection =
-            |_| Ok(ConnectionTls { config: Arc::new(config(kind, way, Arc::clone(&roots))?), knows: Cell::new(false) });
+        let connection = |_| {
+            Ok(ConnectionTls {
+                config: Arc::new(config(kind, way, Arc::clone(&roots))?),
+                knows: Cell::new(false),
+            })
+        };
         let connections = (0..connections).map(connection).collect::<Result<_>>()?;
         Ok(Self { kind, way, connections, server: ServerName::try_from("localhost")? })
     }
@@ -72,17 +78,25 @@ impl Tls {
     ///
     /// # Errors
     /// The handshake failed, or was of the other kind, or something else is spoken.
-    pub async fn connect(&self, stream: TcpStream, number: usize) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TlsConnector::from(self.config(number)).connect(self.server.clone(), stream).await?;
+    pub async fn connect(
+        &self,
+        stream: TcpStream,
+        number: usize,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let stream =
+            TlsConnector::from(self.config(number)).connect(self.server.clone(), stream).await?;
         let spoken = stream.get_ref().1.alpn_protocol();
         if spoken != self.way.alpn() {
             return Err(io::Error::other(format!("{spoken:?} is spoken and not {}", self.way)));
         }
-        let resumes = self.kind == Handshake::Resumed && self.connection(number).knows.replace(true);
+        let resumes =
+            self.kind == Handshake::Resumed && self.connection(number).knows.replace(true);
         let expected = if resumes { HandshakeKind::Resumed } else { HandshakeKind::Full };
         match stream.get_ref().1.handshake_kind() {
             Some(kind) if kind == expected => Ok(stream),
-            kind => Err(io::Error::other(format!("a handshake that was {kind:?} and should have been {expected:?}"))),
+            kind => Err(io::Error::other(format!(
+                "a handshake that was {kind:?} and should have been {expected:?}"
+            ))),
         }
     }
 }
@@ -93,7 +107,8 @@ fn config(kind: Handshake, way: Way, roots: Arc<RootCertStore>) -> Result<Client
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
         ..aws_lc_rs::default_provider()
     };
-    let versions = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let versions = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
     let mut config = versions.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = way.alpn().into_iter().map(<[u8]>::to_vec).collect();
     config.resumption = match kind {

@@ -23,7 +23,8 @@ fn a_stall_shows_in_every_request_that_was_due_in_it() {
             }
             honest(credential)
         });
-        let tally = Asking { connections: 4, pace, limit: requests(600), ..server.load() }.run().unwrap();
+        let tally =
+            Asking { connections: 4, pace, limit: requests(600), ..server.load() }.run().unwrap();
         assert_eq!(tally.requests(), 600);
         tally.valid.count_between(100_000_000, u64::MAX)
     };
@@ -38,9 +39,17 @@ fn a_stall_shows_in_every_request_that_was_due_in_it() {
 #[test]
 fn a_wrong_answer_ends_the_run_and_is_named() {
     for way in ALL {
-        let gullible = Trivial::speaking(way, tls_for(way), |credential| if credential.is_none() { 401 } else { 200 });
+        let gullible =
+            Trivial::speaking(
+                way,
+                tls_for(way),
+                |credential| if credential.is_none() { 401 } else { 200 },
+            );
         let error = mixed(&gullible).run().unwrap_err();
-        assert!(error.contains("request ") && error.contains("was answered 200 instead of [401]"), "{way:?}: {error}");
+        assert!(
+            error.contains("request ") && error.contains("was answered 200 instead of [401]"),
+            "{way:?}: {error}"
+        );
     }
     let late = Mutex::new(0);
     let forgetful = Trivial::start(move |credential| {
@@ -71,5 +80,10 @@ fn a_server_that_hangs_up_is_found() {
 
 /// Half good, half bad.
 fn mixed(server: &Trivial) -> Asking<'_> {
-    Asking { bad: 0.5, streams: if server.is_multiplexed() { 4 } else { 1 }, limit: requests(2_000), ..server.load() }
+    Asking {
+        bad: 0.5,
+        streams: if server.is_multiplexed() { 4 } else { 1 },
+        limit: requests(2_000),
+        ..server.load()
+    }
 }

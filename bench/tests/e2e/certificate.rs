@@ -17,20 +17,28 @@ use rustls::{
 pub(crate) fn certificate() -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MAKING.lock().unwrap();
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{}", std::process::id()));
+    let directory =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("e2e-{}", std::process::id()));
     if !directory.exists() {
         std::fs::create_dir_all(&directory).unwrap();
         let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=localhost \
                          -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
                          -keyout key.pem -out certificate.pem";
-        let made = Command::new("openssl").args(arguments.split_whitespace()).current_dir(&directory).output();
+        let made = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(&directory)
+            .output();
         assert!(made.expect("openssl is missing: apt-get install openssl").status.success());
     }
     directory
 }
 
 /// What a server goes by that speaks this, if it is named, and takes up sessions again.
-pub(crate) fn tls_config(certificate: &Path, remembers: bool, alpn: Option<&str>) -> Arc<ServerConfig> {
+pub(crate) fn tls_config(
+    certificate: &Path,
+    remembers: bool,
+    alpn: Option<&str>,
+) -> Arc<ServerConfig> {
     let chain = vec![CertificateDer::from_pem_file(certificate.join("certificate.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(certificate.join("key.pem")).unwrap();
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));

@@ -20,7 +20,9 @@ const MULTIPLEXED: [Way; 3] = [Way::H2, Way::Grpc, Way::H3];
 fn a_connection_has_as_many_requests_as_it_is_to_have() {
     let connections = |per_connection, connections| {
         let server = Trivial::start(honest);
-        let tally = Asking { per_connection, connections, limit: requests(400), ..server.load() }.run().unwrap();
+        let tally = Asking { per_connection, connections, limit: requests(400), ..server.load() }
+            .run()
+            .unwrap();
         assert_eq!(tally.requests(), 400);
         assert_eq!(tally.connections, server.connections());
         tally.connections
@@ -47,7 +49,11 @@ fn streams_share_their_connection() {
     for way in MULTIPLEXED {
         let server = Trivial::speaking(way, tls_for(way), honest);
         let tally = Asking { streams: 8, limit: requests(400), ..server.load() }.run().unwrap();
-        assert_eq!((tally.requests(), tally.connections, server.connections()), (400, 2, 2), "{way:?}");
+        assert_eq!(
+            (tally.requests(), tally.connections, server.connections()),
+            (400, 2, 2),
+            "{way:?}"
+        );
     }
 }
 
@@ -55,7 +61,10 @@ fn streams_share_their_connection() {
 fn handshakes_are_as_they_are_to_be() {
     let resumed = |way, handshake, alpn| {
         let server = Trivial::speaking(way, Some(tls_config(&certificate(), true, alpn)), honest);
-        let tally = Asking { handshake, per_connection: Some(1), limit: requests(60), ..server.load() }.run().unwrap();
+        let tally =
+            Asking { handshake, per_connection: Some(1), limit: requests(60), ..server.load() }
+                .run()
+                .unwrap();
         assert_eq!((tally.requests(), tally.connections, server.connections()), (60, 60, 60));
         server.resumed()
     };
@@ -64,8 +73,12 @@ fn handshakes_are_as_they_are_to_be() {
     assert_eq!(resumed(Way::Http1, Handshake::Resumed, None), 58);
     assert_eq!(resumed(Way::H2, Handshake::Full, Some("h2")), 0);
     assert_eq!(resumed(Way::H3, Handshake::Full, Some("h3")), 0);
-    let forgetful = Trivial::speaking(Way::Http1, Some(tls_config(&certificate(), false, None)), honest);
-    let error = Asking { handshake: Handshake::Resumed, per_connection: Some(1), ..forgetful.load() }.run().unwrap_err();
+    let forgetful =
+        Trivial::speaking(Way::Http1, Some(tls_config(&certificate(), false, None)), honest);
+    let error =
+        Asking { handshake: Handshake::Resumed, per_connection: Some(1), ..forgetful.load() }
+            .run()
+            .unwrap_err();
     assert!(error.contains("should have been Resumed"), "{error}");
 }
 
@@ -79,7 +92,8 @@ fn who_speaks_no_http2_under_tls_is_found() {
 #[test]
 fn connections_of_http3_are_ended_in_order() {
     let server = Trivial::speaking(Way::H3, tls_for(Way::H3), honest);
-    let tally = Asking { per_connection: Some(1), limit: requests(30), ..server.load() }.run().unwrap();
+    let tally =
+        Asking { per_connection: Some(1), limit: requests(30), ..server.load() }.run().unwrap();
     assert_eq!(tally.connections, 30);
     eventually(|| server.closed() == 30);
 }
@@ -89,7 +103,8 @@ fn a_storm_takes_back_what_it_asks_beside_the_load() {
     for way in [Way::H2, Way::H3] {
         let server = Trivial::speaking(way, tls_for(way), honest);
         let storm = Rc::new(Storm::default());
-        let asking = Asking { storm: Some(Rc::clone(&storm)), limit: requests(300), ..server.load() };
+        let asking =
+            Asking { storm: Some(Rc::clone(&storm)), limit: requests(300), ..server.load() };
         let tally = Asking { pace: Pace::Constant(1000.0), ..asking }.run().unwrap();
         assert_eq!((tally.requests(), tally.connections), (300, 2), "{way:?}");
         assert!(storm.resets.get() > 0, "{way:?}");

@@ -181,7 +181,9 @@ impl Asking<'_> {
     pub(crate) fn run(self) -> std::result::Result<Tally, String> {
         let Trivial { way, address, ref tls, .. } = *self.server;
         let path = certificate().join("certificate.pem");
-        let tls = tls.as_ref().map(|_| Rc::new(Tls::new(self.handshake, way, &path, self.connections).unwrap()));
+        let tls = tls
+            .as_ref()
+            .map(|_| Rc::new(Tls::new(self.handshake, way, &path, self.connections).unwrap()));
         match way {
             Way::Http1 => self.by(Http1::new(vec![address], tls)),
             Way::H2 => self.by(Http2::new(vec![address], tls)),
@@ -194,8 +196,21 @@ impl Asking<'_> {
         let Self { bad, connections, streams, per_connection, pace, limit, storm, .. } = self;
         let questions = Rc::new(Questions::new(&protocol, &corpus(), &strict(), bad, &Kind::BAD));
         let (protocol, in_turn, seed) = (Rc::new(protocol), false, 1);
-        let load = Load { protocol, questions, in_turn, connections, streams, per_connection, pace, limit, seed, storm };
-        load::run(vec![load], false).map(|mut tallies| tallies.remove(0)).map_err(|error| error.to_string())
+        let load = Load {
+            protocol,
+            questions,
+            in_turn,
+            connections,
+            streams,
+            per_connection,
+            pace,
+            limit,
+            seed,
+            storm,
+        };
+        load::run(vec![load], false)
+            .map(|mut tallies| tallies.remove(0))
+            .map_err(|error| error.to_string())
     }
 }
 

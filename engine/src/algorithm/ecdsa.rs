@@ -7,7 +7,12 @@ use crate::fault::KeyFault;
 
 /// Takes a point on the algorithm's curve. `x` and `y` have exactly the length
 /// of the field (RFC 7518 section 6.2.1); a point off the curve is refused.
-pub(crate) fn parse(algorithm: Algorithm, curve: &str, x: &[u8], y: &[u8]) -> Result<ParsedPublicKey, KeyFault> {
+pub(crate) fn parse(
+    algorithm: Algorithm,
+    curve: &str,
+    x: &[u8],
+    y: &[u8],
+) -> Result<ParsedPublicKey, KeyFault> {
     let (verification, its_curve, length) = parameters(algorithm).ok_or(KeyFault::WrongKeyType)?;
     if curve != its_curve {
         return Err(KeyFault::WrongCurve);
@@ -21,7 +26,9 @@ pub(crate) fn parse(algorithm: Algorithm, curve: &str, x: &[u8], y: &[u8]) -> Re
     ParsedPublicKey::new(verification, point).map_err(|_| KeyFault::Invalid)
 }
 
-fn parameters(algorithm: Algorithm) -> Option<(&'static EcdsaVerificationAlgorithm, &'static str, usize)> {
+fn parameters(
+    algorithm: Algorithm,
+) -> Option<(&'static EcdsaVerificationAlgorithm, &'static str, usize)> {
     Some(match algorithm {
         Algorithm::Es256 => (&signature::ECDSA_P256_SHA256_FIXED, "P-256", 32),
         Algorithm::Es384 => (&signature::ECDSA_P384_SHA384_FIXED, "P-384", 48),
@@ -37,11 +44,23 @@ mod tests {
     #[test]
     fn a6_curve_length_and_point_are_checked() {
         let fault = |algorithm, curve, x: &[u8], y: &[u8]| parse(algorithm, curve, x, y).err();
-        assert_eq!(fault(Algorithm::Es256, "P-384", &[1; 32], &[1; 32]), Some(KeyFault::WrongCurve));
-        assert_eq!(fault(Algorithm::Es256, "P-256", &[1; 31], &[1; 32]), Some(KeyFault::CoordinateLength));
-        assert_eq!(fault(Algorithm::Es512, "P-521", &[1; 65], &[1; 66]), Some(KeyFault::CoordinateLength));
+        assert_eq!(
+            fault(Algorithm::Es256, "P-384", &[1; 32], &[1; 32]),
+            Some(KeyFault::WrongCurve)
+        );
+        assert_eq!(
+            fault(Algorithm::Es256, "P-256", &[1; 31], &[1; 32]),
+            Some(KeyFault::CoordinateLength)
+        );
+        assert_eq!(
+            fault(Algorithm::Es512, "P-521", &[1; 65], &[1; 66]),
+            Some(KeyFault::CoordinateLength)
+        );
         assert_eq!(fault(Algorithm::Es256, "P-256", &[1; 32], &[1; 32]), Some(KeyFault::Invalid));
         assert_eq!(fault(Algorithm::Es256, "P-256", &[0; 32], &[0; 32]), Some(KeyFault::Invalid));
-        assert_eq!(fault(Algorithm::Rs256, "P-256", &[1; 32], &[1; 32]), Some(KeyFault::WrongKeyType));
+        assert_eq!(
+            fault(Algorithm::Rs256, "P-256", &[1; 32], &[1; 32]),
+            Some(KeyFault::WrongKeyType)
+        );
     }
 }

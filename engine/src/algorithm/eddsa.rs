@@ -6,7 +6,11 @@ use super::Algorithm;
 use crate::fault::KeyFault;
 
 /// Takes the 32 bytes of an Ed25519 public key.
-pub(crate) fn parse(algorithm: Algorithm, curve: &str, x: &[u8]) -> Result<ParsedPublicKey, KeyFault> {
+pub(crate) fn parse(
+    algorithm: Algorithm,
+    curve: &str,
+    x: &[u8],
+) -> Result<ParsedPublicKey, KeyFault> {
     if algorithm != Algorithm::EdDsa {
         return Err(KeyFault::WrongKeyType);
     }
@@ -78,7 +82,11 @@ mod tests {
             for sign in [0, 0x80] {
                 let mut x = point;
                 x[31] |= sign;
-                assert_eq!(parse(Algorithm::EdDsa, "Ed25519", &x).err(), Some(KeyFault::SmallOrder), "{x:?}");
+                assert_eq!(
+                    parse(Algorithm::EdDsa, "Ed25519", &x).err(),
+                    Some(KeyFault::SmallOrder),
+                    "{x:?}"
+                );
                 let Ok(key) = ParsedPublicKey::new(&signature::ED25519, x) else { continue };
                 accepted_below += usize::from(is_forgeable(&key));
             }
@@ -101,7 +109,13 @@ mod tests {
     fn a6_curve_and_length_are_checked() {
         assert_eq!(parse(Algorithm::EdDsa, "Ed448", &[1; 57]).err(), Some(KeyFault::WrongCurve));
         assert_eq!(parse(Algorithm::EdDsa, "X25519", &[1; 32]).err(), Some(KeyFault::WrongCurve));
-        assert_eq!(parse(Algorithm::EdDsa, "Ed25519", &[1; 31]).err(), Some(KeyFault::CoordinateLength));
-        assert_eq!(parse(Algorithm::Es256, "Ed25519", &[1; 32]).err(), Some(KeyFault::WrongKeyType));
+        assert_eq!(
+            parse(Algorithm::EdDsa, "Ed25519", &[1; 31]).err(),
+            Some(KeyFault::CoordinateLength)
+        );
+        assert_eq!(
+            parse(Algorithm::Es256, "Ed25519", &[1; 32]).err(),
+            Some(KeyFault::WrongKeyType)
+        );
     }
 }

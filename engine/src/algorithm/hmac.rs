@@ -32,9 +32,14 @@ mod tests {
 
     #[test]
     fn a5_a_secret_shorter_than_the_hash_is_refused() {
-        for (algorithm, shortest) in [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)] {
+        for (algorithm, shortest) in
+            [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)]
+        {
             assert!(parse(algorithm, &vec![7; shortest]).is_ok());
-            assert_eq!(parse(algorithm, &vec![7; shortest - 1]).err(), Some(KeyFault::SecretTooShort));
+            assert_eq!(
+                parse(algorithm, &vec![7; shortest - 1]).err(),
+                Some(KeyFault::SecretTooShort)
+            );
             assert_eq!(parse(algorithm, &[]).err(), Some(KeyFault::SecretTooShort));
         }
         assert_eq!(parse(Algorithm::Rs256, &[7; 64]).err(), Some(KeyFault::WrongKeyType));
@@ -49,8 +54,12 @@ mod tests {
         ] {
             for length in [64, 65, 127, 128, 129, 200, 1000] {
                 let secret: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
-                let tag = aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(other, &secret), &secret);
-                assert!(verify(&parse(algorithm, &secret).unwrap(), &secret, tag.as_ref()), "{algorithm} {length}");
+                let tag =
+                    aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(other, &secret), &secret);
+                assert!(
+                    verify(&parse(algorithm, &secret).unwrap(), &secret, tag.as_ref()),
+                    "{algorithm} {length}"
+                );
             }
         }
     }

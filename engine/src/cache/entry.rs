@@ -63,7 +63,8 @@ impl<'w> Entry<'w> {
 
     /// Writes an entry of so many lines.
     pub(super) fn write(self, lines: u64, hash: u64, token: &[u8], note: &[u64]) -> Option<()> {
-        let lengths = u64::try_from(token.len()).ok()? << 32 | u64::try_from(note.len()).ok()? << 16 | lines;
+        let lengths =
+            u64::try_from(token.len()).ok()? << 32 | u64::try_from(note.len()).ok()? << 16 | lines;
         let (head, rest) = self.0.split_at_checked(HEAD)?;
         let (stored_token, stored_note) = rest.split_at_checked(token.len().div_ceil(WORD))?;
         store_words(head, &[lengths, hash]);
@@ -85,7 +86,8 @@ impl<'w> Entry<'w> {
     #[inline]
     fn note_of(self, token: &[u8]) -> Option<&'w [AtomicU64]> {
         let lengths = self.lengths()?;
-        let (stored_token, rest) = self.0.get(HEAD..)?.split_at_checked(token.len().div_ceil(WORD))?;
+        let (stored_token, rest) =
+            self.0.get(HEAD..)?.split_at_checked(token.len().div_ceil(WORD))?;
         let is_same = lengths.token_bytes == token.len() && begin_with(stored_token, token);
         rest.get(..lengths.note_words.min(MOST_NOTE)).filter(|_| is_same)
     }
@@ -103,7 +105,8 @@ impl<'w> Entry<'w> {
 
 /// Whether these words are those.
 fn are(stored: &[AtomicU64], words: &[u64]) -> bool {
-    stored.len() == words.len() && stored.iter().zip(words).all(|(stored, word)| stored.load(Ordering::Relaxed) == *word)
+    stored.len() == words.len()
+        && stored.iter().zip(words).all(|(stored, word)| stored.load(Ordering::Relaxed) == *word)
 }
 
 fn store_words(stored: &[AtomicU64], words: &[u64]) {

@@ -53,7 +53,9 @@ impl Layout {
     /// Divides so many bytes, or a little less of them.
     pub(super) fn of(bytes: u64) -> Self {
         let all = bytes / 64;
-        let shards = (all / SHARD_LINES).clamp(1, MOST_SHARDS).max((all / MOST_SHARD_LINES).saturating_add(1));
+        let shards = (all / SHARD_LINES)
+            .clamp(1, MOST_SHARDS)
+            .max((all / MOST_SHARD_LINES).saturating_add(1));
         Self::of_shard(shards, all.checked_div(shards).unwrap_or(all))
     }
 
@@ -63,7 +65,10 @@ impl Layout {
         let first = 1u64.saturating_add(sets).saturating_add(ghosts);
         let rings = lines.saturating_sub(first);
         let small = Extent { first, lines: rings / SMALL_SHARE };
-        let main = Extent { first: first.saturating_add(small.lines), lines: rings.saturating_sub(small.lines) };
+        let main = Extent {
+            first: first.saturating_add(small.lines),
+            lines: rings.saturating_sub(small.lines),
+        };
         // An entry and what is left over at a ring's end fit a ring several times.
         let longest = LONGEST.min(small.lines / 2).min(main.lines / 8);
         Self { shards, lines, sets, small, main, longest }

@@ -4,7 +4,10 @@
 #![cfg(test)]
 
 use std::collections::{HashMap, VecDeque};
-#[expect(clippy::disallowed_types, reason = "being obviously right is all that is asked of it")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "being obviously right is all that is asked of it"
+)]
 use std::sync::Mutex;
 
 /// Notes on tokens.

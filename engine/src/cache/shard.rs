@@ -82,7 +82,8 @@ impl<'w> Shard<'w> {
         let Some(set) = self.set(set) else { return false };
         // Which way it is cannot be foreseen, so no branch tries to: the slots are
         // looked at together, and the first that fits is nearly always the right one.
-        let fits = |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(place.tag));
+        let fits =
+            |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(place.tag));
         let mut fitting = set.iter().rev().fold(0, |others, slot| others << 1 | fits(slot));
         while let Some(slot) = set.get(first_bit(fitting)) {
             if self.read_slot(slot, place.tag, token, note) {
@@ -106,7 +107,12 @@ impl<'w> Shard<'w> {
             if before.names_same(after) {
                 if is_here && !after.was_read() {
                     // Another reader may be quicker.
-                    let _done = slot.compare_exchange(after.0, after.read().0, Ordering::Relaxed, Ordering::Relaxed);
+                    let _done = slot.compare_exchange(
+                        after.0,
+                        after.read().0,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
                 }
                 return is_here;
             }
@@ -128,7 +134,9 @@ impl<'w> Shard<'w> {
         if earlier.is_some_and(|slot| self.has_note(slot, token, note)) {
             return true;
         }
-        let Some(entered) = self.append(place, hash, token, note, earlier.is_some()) else { return false };
+        let Some(entered) = self.append(place, hash, token, note, earlier.is_some()) else {
+            return false;
+        };
         let Some(slot) = earlier.or_else(|| self.slot_to_use(place)) else { return false };
         if Slot(slot.load(Ordering::Relaxed)) == Slot::EMPTY {
             self.count(control::ENTERED);
@@ -139,7 +147,14 @@ impl<'w> Shard<'w> {
 
     /// Writes the entry where it belongs: into the main ring if the token is known, or
     /// left the small ring lately, or there is room anyway; else into the small one.
-    fn append(self, place: Place, hash: u64, token: &[u8], note: &[u64], is_known: bool) -> Option<Slot> {
+    fn append(
+        self,
+        place: Place,
+        hash: u64,
+        token: &[u8],
+        note: &[u64],
+        is_known: bool,
+    ) -> Option<Slot> {
         let lines = lines_of(token, note)?;
         let (main, small) = (self.main()?, self.small()?);
         let is_known = self.forget_ghost(place) || is_known;
@@ -252,7 +267,8 @@ impl<'w> Shard<'w> {
     }
 
     fn has_note(self, slot: &AtomicU64, token: &[u8], note: &[u64]) -> bool {
-        self.entry(Slot(slot.load(Ordering::Relaxed))).is_some_and(|entry| entry.has_note(token, note))
+        self.entry(Slot(slot.load(Ordering::Relaxed)))
+            .is_some_and(|entry| entry.has_note(token, note))
     }
 
     /// The slot that names this line and round, whatever its tag.
@@ -285,16 +301,22 @@ impl<'w> Shard<'w> {
     }
 
     fn ghosts(self, place: Place) -> Option<[&'w AtomicU64; GHOST_WORDS]> {
-        let first = line(1u64.saturating_add(self.layout.sets)).saturating_add(index(place.set).saturating_mul(GHOST_WORDS));
+        let first = line(1u64.saturating_add(self.layout.sets))
+            .saturating_add(index(place.set).saturating_mul(GHOST_WORDS));
         let [newer, older] = self.words.get(first..)?.get(..GHOST_WORDS)? else { return None };
         Some([newer, older])
     }
 
     /// What has been counted.
     pub(super) fn statistics(self) -> Statistics {
-        let counted = |word: usize| self.words.get(word).map_or(0, |word| word.load(Ordering::Relaxed));
+        let counted =
+            |word: usize| self.words.get(word).map_or(0, |word| word.load(Ordering::Relaxed));
         let (entered, evicted) = (counted(control::ENTERED), counted(control::EVICTED));
-        Statistics { entries: entered.saturating_sub(evicted), evicted, skipped: counted(control::SKIPPED) }
+        Statistics {
+            entries: entered.saturating_sub(evicted),
+            evicted,
+            skipped: counted(control::SKIPPED),
+        }
     }
 
     fn count(self, word: usize) {
@@ -391,7 +413,9 @@ impl<'w> Lock<'w> {
     fn take(shard: Shard<'w>) -> Option<Self> {
         let word = shard.words.get(control::LOCK)?;
         for _ in 0..PATIENCE {
-            if word.load(Ordering::Relaxed) == 0 && word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if word.load(Ordering::Relaxed) == 0
+                && word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
                 return Some(Self(word));
             }
             spin_loop();

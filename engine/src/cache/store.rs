@@ -47,11 +47,14 @@ impl Store {
     /// What was counted so far.
     pub(super) fn statistics(&self) -> Statistics {
         let all = 0..self.layout.shards;
-        all.filter_map(|number| self.shard(number)).map(Shard::statistics).fold(Statistics::default(), |all, one| Statistics {
-            entries: all.entries.saturating_add(one.entries),
-            evicted: all.evicted.saturating_add(one.evicted),
-            skipped: all.skipped.saturating_add(one.skipped),
-        })
+        all.filter_map(|number| self.shard(number)).map(Shard::statistics).fold(
+            Statistics::default(),
+            |all, one| Statistics {
+                entries: all.entries.saturating_add(one.entries),
+                evicted: all.evicted.saturating_add(one.evicted),
+                skipped: all.skipped.saturating_add(one.skipped),
+            },
+        )
     }
 
     /// A hash of the last characters, which in a token are the end of a signature. No

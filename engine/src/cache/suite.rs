@@ -77,8 +77,11 @@ fn token(number: u64, length: usize) -> Vec<u8> {
 
 fn what_is_kept_is_found<N: Notes>() {
     let notes = N::with_bytes(1 << 20);
-    let all: Vec<_> =
-        (0..500).map(|number| (token(number, 32 + (number as usize * 7) % 900), vec![number; number as usize % 40])).collect();
+    let all: Vec<_> = (0..500)
+        .map(|number| {
+            (token(number, 32 + (number as usize * 7) % 900), vec![number; number as usize % 40])
+        })
+        .collect();
     for (token, note) in &all {
         assert!(notes.find(token).is_none());
         assert!(notes.keep(token, note));
@@ -101,9 +104,13 @@ fn nothing_else_is_found<N: Notes>() {
                 assert_eq!(notes.find(&other), None, "byte {place} of {length}");
             }
         }
-        for other in
-            [&known[1..], &known[..length - 1], b"", &[known.as_slice(), b"x"].concat(), &[known.as_slice(), b"\0"].concat()]
-        {
+        for other in [
+            &known[1..],
+            &known[..length - 1],
+            b"",
+            &[known.as_slice(), b"x"].concat(),
+            &[known.as_slice(), b"\0"].concat(),
+        ] {
             assert_eq!(notes.find(other), None, "{length}");
         }
         assert_eq!(notes.find(&known), Some(vec![1, 2, 3]));
@@ -113,7 +120,9 @@ fn nothing_else_is_found<N: Notes>() {
 fn d6_tokens_with_the_same_end_are_told_apart<N: Notes>() {
     let notes = N::with_bytes(1 << 20);
     // More than a set has room for, all of one set and one tag.
-    let all: Vec<_> = (0..50u64).map(|number| [format!("{number:08}").as_bytes(), &token(7, 300)].concat()).collect();
+    let all: Vec<_> = (0..50u64)
+        .map(|number| [format!("{number:08}").as_bytes(), &token(7, 300)].concat())
+        .collect();
     for (number, token) in (0..).zip(&all) {
         notes.keep(token, &[number]);
         assert_eq!(notes.find(token), Some(vec![number]));
@@ -202,10 +211,19 @@ fn threads_never_meet_a_note_that_nobody_wrote<N: Notes>() {
                     while !done.load(Ordering::Relaxed) {
                         number += 1;
                         let name = name_of(number);
-                        let Some(found) = notes.find(&token(name, length_of(name))) else { continue };
+                        let Some(found) = notes.find(&token(name, length_of(name))) else {
+                            continue;
+                        };
                         hits += 1;
-                        assert_eq!(found.len(), 5 + name as usize % 30, "the note of another token");
-                        assert!(found.iter().all(|word| *word == found[0]), "half of one note and half of another");
+                        assert_eq!(
+                            found.len(),
+                            5 + name as usize % 30,
+                            "the note of another token"
+                        );
+                        assert!(
+                            found.iter().all(|word| *word == found[0]),
+                            "half of one note and half of another"
+                        );
                         assert!(name == 0 || found[0] % name == 0, "the note of another token");
                     }
                     hits
@@ -218,7 +236,10 @@ fn threads_never_meet_a_note_that_nobody_wrote<N: Notes>() {
                 scope.spawn(move || {
                     for round in 0..30_000u64 {
                         let name = name_of(round.wrapping_mul(writer));
-                        notes.keep(&token(name, length_of(name)), &note(name, round % 1000 + writer));
+                        notes.keep(
+                            &token(name, length_of(name)),
+                            &note(name, round % 1000 + writer),
+                        );
                     }
                 })
             })
@@ -299,7 +320,8 @@ fn what_leaves_use_makes_room_for_what_comes_into_use() {
                 }
             }
         }
-        let found = numbers().filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
+        let found =
+            numbers().filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
         assert!(found as u64 * 100 >= TOKENS * 95, "generation {generation}: {found} of {TOKENS}");
     }
 }
@@ -311,7 +333,8 @@ fn what_is_entered_and_what_leaves_is_counted() {
     for number in 0..20_000 {
         store.keep(&token(number, 300), &[number; 12]);
     }
-    let found = (0..20_000).filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
+    let found =
+        (0..20_000).filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
     let statistics = store.statistics();
     assert_eq!(statistics.entries, found as u64);
     assert!(statistics.evicted > 15_000 && statistics.entries > 1_500, "{statistics:?}");
@@ -325,7 +348,10 @@ fn every_size_of_store_works_or_holds_nothing() {
         assert_eq!(store.statistics().entries, 0, "{bytes}");
         for number in 0..50 {
             let token = token(number, 40);
-            assert!(!store.keep(&token, &[number]) || Notes::find(&store, &token) == Some(vec![number]), "{bytes}");
+            assert!(
+                !store.keep(&token, &[number]) || Notes::find(&store, &token) == Some(vec![number]),
+                "{bytes}"
+            );
         }
     }
 }

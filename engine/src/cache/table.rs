@@ -6,7 +6,10 @@
 //! pages nearly every look would also miss the processor's list of pages. Where there
 //! are none to be had, nothing else changes.
 
-#![expect(unsafe_code, reason = "zeroed huge pages as atomics, and comparing them thirty-two bytes at a time")]
+#![expect(
+    unsafe_code,
+    reason = "zeroed huge pages as atomics, and comparing them thirty-two bytes at a time"
+)]
 
 use core::{ops::Deref, slice};
 
@@ -45,7 +48,12 @@ impl Deref for Table {
         // `self`, which the reference borrows, and is neither moved nor resized. Every
         // value is a valid `AtomicU64`, and nothing touches the memory but through one:
         // `memory` is private, and lent nowhere.
-        unsafe { slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), self.memory.len() / WORD) }
+        unsafe {
+            slice::from_raw_parts(
+                self.memory.as_ptr().cast::<AtomicU64>(),
+                self.memory.len() / WORD,
+            )
+        }
     }
 }
 
@@ -79,9 +87,14 @@ pub(super) fn begin_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
 /// The same, word by word.
 fn narrow(words: &[AtomicU64], bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<WORD>();
-    let differences = words.iter().zip(chunks).map(|(word, chunk)| word.load(Ordering::Relaxed) ^ u64::from_ne_bytes(*chunk));
+    let differences = words
+        .iter()
+        .zip(chunks)
+        .map(|(word, chunk)| word.load(Ordering::Relaxed) ^ u64::from_ne_bytes(*chunk));
     let difference = differences.fold(0, |all, one| all | one);
-    let last = words.get(chunks.len()).map_or([0; WORD], |word| word.load(Ordering::Relaxed).to_ne_bytes());
+    let last = words
+        .get(chunks.len())
+        .map_or([0; WORD], |word| word.load(Ordering::Relaxed).to_ne_bytes());
     difference == 0 && last.iter().zip(rest).all(|(one, other)| one == other)
 }
 
@@ -107,7 +120,8 @@ mod wide {
         let mut start = 0;
         while start < last {
             // SAFETY: A block from here ends before the last block does.
-            differences = unsafe { fold(differences, stored.add(start), bytes.as_ptr().add(start)) };
+            differences =
+                unsafe { fold(differences, stored.add(start), bytes.as_ptr().add(start)) };
             start = start.saturating_add(BLOCK);
         }
         // The last block, which may overlap the one before it.
@@ -170,7 +184,9 @@ mod tests {
         for (number, word) in (0..).zip(table.iter()) {
             word.store(number, Ordering::Relaxed);
         }
-        assert!((0..).zip(table.iter()).all(|(number, word)| word.load(Ordering::Relaxed) == number));
+        assert!(
+            (0..).zip(table.iter()).all(|(number, word)| word.load(Ordering::Relaxed) == number)
+        );
     }
 
     #[test]
@@ -212,13 +228,20 @@ mod tests {
                     assert!(!both(words, &other), "byte {place} of {length}");
                 }
             }
-            assert!(!begin_with(&words[..length.div_ceil(WORD).saturating_sub(1)], bytes) || length == 0, "{length}");
+            assert!(
+                !begin_with(&words[..length.div_ceil(WORD).saturating_sub(1)], bytes)
+                    || length == 0,
+                "{length}"
+            );
         }
     }
 
     #[test]
     fn bytes_lie_as_they_were_put() {
-        assert_eq!(bytes_of(&[u64::from_ne_bytes(*b"12345678"), u64::from_ne_bytes(*b"abcdefgh")]), b"12345678abcdefgh");
+        assert_eq!(
+            bytes_of(&[u64::from_ne_bytes(*b"12345678"), u64::from_ne_bytes(*b"abcdefgh")]),
+            b"12345678abcdefgh"
+        );
         assert_eq!(bytes_of(&[]), b"");
     }
 

@@ -36,13 +36,14 @@ impl Filter {
 
     /// Whether a name with this hash may have been entered; surely not if `false`.
     pub(super) fn may_hold(&self, hash: u64) -> bool {
-        [hash, hash >> 32]
-            .into_iter()
-            .all(|half| self.place(half).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0))
+        [hash, hash >> 32].into_iter().all(|half| {
+            self.place(half).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+        })
     }
 
     fn place(&self, half: u64) -> Option<(&AtomicU64, u64)> {
-        let word = usize::try_from((half & 0xffff_ffff) >> 6).ok()? & self.words.len().saturating_sub(1);
+        let word =
+            usize::try_from((half & 0xffff_ffff) >> 6).ok()? & self.words.len().saturating_sub(1);
         Some((self.words.get(word)?, 1 << (half & 63)))
     }
 }

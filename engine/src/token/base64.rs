@@ -20,7 +20,9 @@ mod tests {
 
     #[test]
     fn rfc_4648_vectors_decode() {
-        for (text, bytes) in [("", ""), ("Zg", "f"), ("Zm8", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")] {
+        for (text, bytes) in
+            [("", ""), ("Zg", "f"), ("Zm8", "fo"), ("Zm9v", "foo"), ("Zm9vYmFy", "foobar")]
+        {
             assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
         assert_eq!(decode("-_8"), Some(vec![0xfb, 0xff]));
@@ -28,7 +30,10 @@ mod tests {
 
     #[test]
     fn b1_every_other_spelling_is_refused() {
-        for text in ["Zg==", "Zg=", "Zm8=", "+/8", "Zg\n", " Zg", "Z g", "Zh", "Zm9", "Z", "Zm9vY", "Zg.", "Zg\0", "Zé"] {
+        for text in [
+            "Zg==", "Zg=", "Zm8=", "+/8", "Zg\n", " Zg", "Z g", "Zh", "Zm9", "Z", "Zm9vY", "Zg.",
+            "Zg\0", "Zé",
+        ] {
             assert_eq!(decode(text), None, "{text:?}");
         }
     }
@@ -38,10 +43,17 @@ mod tests {
         const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for (value, character) in ALPHABET.chars().enumerate() {
             assert_eq!(decode(&format!("A{character}")).is_some(), value % 16 == 0, "A{character}");
-            assert_eq!(decode(&format!("AA{character}")).is_some(), value % 4 == 0, "AA{character}");
+            assert_eq!(
+                decode(&format!("AA{character}")).is_some(),
+                value % 4 == 0,
+                "AA{character}"
+            );
             // The same at the end of a long segment, where the SIMD loop hands over.
             let long = "A".repeat(64);
-            assert_eq!(super::decode(format!("{long}A{character}").as_bytes(), &mut [0; 64]).is_some(), value % 16 == 0);
+            assert_eq!(
+                super::decode(format!("{long}A{character}").as_bytes(), &mut [0; 64]).is_some(),
+                value % 16 == 0
+            );
         }
     }
 

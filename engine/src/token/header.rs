@@ -40,21 +40,31 @@ mod tests {
 
     fn read(json: &str) -> Result<(Option<String>, Option<String>), Reject> {
         let mut buffers = JsonBuffers::with_capacity(256);
-        let document = buffers.parse(json.as_bytes()).map_err(|fault| fault.reject(Reject::HeaderJson))?;
+        let document =
+            buffers.parse(json.as_bytes()).map_err(|fault| fault.reject(Reject::HeaderJson))?;
         let header = Header::read(&document)?;
         Ok((header.algorithm.map(str::to_owned), header.kid.map(str::to_owned)))
     }
 
     #[test]
     fn algorithm_and_kid_are_read() {
-        assert_eq!(read(r#"{"typ":"JWT","kid":"k1","alg":"RS256"}"#), Ok((Some("RS256".into()), Some("k1".into()))));
+        assert_eq!(
+            read(r#"{"typ":"JWT","kid":"k1","alg":"RS256"}"#),
+            Ok((Some("RS256".into()), Some("k1".into())))
+        );
         assert_eq!(read(r#"{"alg":5}"#), Ok((None, None)));
     }
 
     #[test]
     fn b6_crit_is_refused_in_every_form() {
-        for crit in [r#"["x"]"#, "[]", r#"["alg"]"#, r#"["b64"]"#, "null", r#""exp""#, r#"["x","x"]"#] {
-            assert_eq!(read(&format!(r#"{{"alg":"HS256","crit":{crit}}}"#)), Err(Reject::Critical), "{crit}");
+        for crit in
+            [r#"["x"]"#, "[]", r#"["alg"]"#, r#"["b64"]"#, "null", r#""exp""#, r#"["x","x"]"#]
+        {
+            assert_eq!(
+                read(&format!(r#"{{"alg":"HS256","crit":{crit}}}"#)),
+                Err(Reject::Critical),
+                "{crit}"
+            );
         }
     }
 
@@ -68,7 +78,11 @@ mod tests {
     #[test]
     fn a11_a_kid_of_another_type_is_refused() {
         for kid in ["5", "null", r#"["k"]"#, "{}", "true"] {
-            assert_eq!(read(&format!(r#"{{"alg":"HS256","kid":{kid}}}"#)), Err(Reject::KidType), "{kid}");
+            assert_eq!(
+                read(&format!(r#"{{"alg":"HS256","kid":{kid}}}"#)),
+                Err(Reject::KidType),
+                "{kid}"
+            );
         }
     }
 

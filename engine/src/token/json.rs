@@ -67,11 +67,14 @@ impl JsonBuffers {
         self.text.resize(json.len().saturating_add(simd_json::INPUT_PADDING), b' ');
         let home = &mut self.tape;
         let mut tape = core::mem::replace(home, Tape(Vec::new())).reset();
-        let parsed = simd_json::fill_tape_padded(&mut self.text, json.len(), &mut self.simd, &mut tape);
+        let parsed =
+            simd_json::fill_tape_padded(&mut self.text, json.len(), &mut self.simd, &mut tape);
         let document = Document { tape, home };
         match parsed {
             Ok(()) => {}
-            Err(error) if *error.error() == simd_json::ErrorType::DepthLimitExceeded => return Err(Fault::TooDeep),
+            Err(error) if *error.error() == simd_json::ErrorType::DepthLimitExceeded => {
+                return Err(Fault::TooDeep);
+            }
             Err(_) => return Err(Fault::NotAnObject),
         }
         document.check()?;
@@ -249,7 +252,9 @@ fn has_duplicate_sorted<const MOST: usize>(members: Members<'_, '_>) -> bool {
 /// Ten bits of a name: enough to tell the handful of names of a token apart.
 fn fingerprint(name: &[u8]) -> u16 {
     let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        (Some(first), Some(last)) => u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29),
+        (Some(first), Some(last)) => {
+            u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+        }
         _ => name.iter().fold(0, |folded, byte| (folded << 8) | u64::from(*byte)),
     };
     let length = u64::try_from(name.len()).unwrap_or(u64::MAX);
@@ -284,7 +289,9 @@ mod tests {
     #[test]
     fn members_are_read_in_order_with_nested_values_skipped() {
         let mut buffers = JsonBuffers::with_capacity(64);
-        let document = buffers.parse(br#"{"a":{"x":[1,{"y":2}]},"b":"\u00e9","c":[true,null],"d":1.5}"#).unwrap();
+        let document = buffers
+            .parse(br#"{"a":{"x":[1,{"y":2}]},"b":"\u00e9","c":[true,null],"d":1.5}"#)
+            .unwrap();
         let names: Vec<_> = document.members().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
         assert_eq!(document.members().get("b").unwrap().as_str(), Some("é"));
@@ -335,15 +342,24 @@ mod tests {
 
     #[test]
     fn b9_member_and_depth_bounds_are_exact() {
-        let object = |count: usize| format!("{{{}}}", (0..count).map(|i| format!(r#""{i}":0"#)).collect::<Vec<_>>().join(","));
+        let object = |count: usize| {
+            format!(
+                "{{{}}}",
+                (0..count).map(|i| format!(r#""{i}":0"#)).collect::<Vec<_>>().join(",")
+            )
+        };
         assert_eq!(fault(&object(256)), None);
         assert_eq!(fault(&object(257)), Some(Fault::TooManyMembers));
         assert_eq!(fault(&format!(r#"{{"a":{}}}"#, object(257))), Some(Fault::TooManyMembers));
-        let nested = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        let nested =
+            |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
         assert_eq!(fault(&nested(16)), None);
         assert_eq!(fault(&nested(17)), Some(Fault::TooDeep));
         assert_eq!(fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(15), "]".repeat(15))), None);
-        assert_eq!(fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16))), Some(Fault::TooDeep));
+        assert_eq!(
+            fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16))),
+            Some(Fault::TooDeep)
+        );
         assert_eq!(fault(&format!(r#"{{"a":{}"#, "[".repeat(10_000))), Some(Fault::TooDeep));
     }
 
@@ -385,10 +401,18 @@ mod tests {
         ] {
             assert_eq!(fault(json), Some(Fault::NotAnObject), "{json:?}");
         }
-        for bytes in
-            [&b"{\"a\":\"\xff\"}"[..], b"{\"\xc0\xaf\":1}", b"\xff\xfe{\0}\0", b"{\"a\":\"\xed\xa0\x80\"}", b"{\"a\":\"\0\"}"]
-        {
-            assert_eq!(JsonBuffers::with_capacity(64).parse(bytes).err(), Some(Fault::NotAnObject), "{bytes:?}");
+        for bytes in [
+            &b"{\"a\":\"\xff\"}"[..],
+            b"{\"\xc0\xaf\":1}",
+            b"\xff\xfe{\0}\0",
+            b"{\"a\":\"\xed\xa0\x80\"}",
+            b"{\"a\":\"\0\"}",
+        ] {
+            assert_eq!(
+                JsonBuffers::with_capacity(64).parse(bytes).err(),
+                Some(Fault::NotAnObject),
+                "{bytes:?}"
+            );
         }
     }
 
@@ -409,7 +433,18 @@ mod tests {
         ] {
             assert_eq!(whole(text), Some(value), "{text}");
         }
-        for text in ["-1", "-0.5", "9007199254740992", "18446744073709551615", "1e300", "\"5\"", "null", "true", "[1]", "{}"] {
+        for text in [
+            "-1",
+            "-0.5",
+            "9007199254740992",
+            "18446744073709551615",
+            "1e300",
+            "\"5\"",
+            "null",
+            "true",
+            "[1]",
+            "{}",
+        ] {
             assert_eq!(whole(text), None, "{text}");
         }
     }

@@ -63,7 +63,11 @@ impl HeaderMemo {
             slot.known = false;
             read(&mut |header| slot.enter(encoded, header))?;
         }
-        Ok(Header { algorithm: slot.algorithm.get(), kid: slot.kid.get(), token_type: slot.token_type.get() })
+        Ok(Header {
+            algorithm: slot.algorithm.get(),
+            kid: slot.kid.get(),
+            token_type: slot.token_type.get(),
+        })
     }
 
     fn slot(&mut self, encoded: &[u8]) -> &mut Slot {
@@ -78,7 +82,13 @@ impl HeaderMemo {
 impl Slot {
     fn with_capacity(bytes: usize) -> Self {
         let text = || OptionalText { present: false, text: String::with_capacity(bytes) };
-        Self { known: false, encoded: Vec::with_capacity(bytes), algorithm: text(), kid: text(), token_type: text() }
+        Self {
+            known: false,
+            encoded: Vec::with_capacity(bytes),
+            algorithm: text(),
+            kid: text(),
+            token_type: text(),
+        }
     }
 
     fn enter(&mut self, encoded: &[u8], header: Header<'_>) {
@@ -108,7 +118,11 @@ mod tests {
     use super::*;
 
     /// Looks a header up, reading it as `alg` = its own bytes; tells whether it had to.
-    fn look(memo: &mut HeaderMemo, encoded: &str, kid: Option<&str>) -> (Option<String>, Option<String>, bool) {
+    fn look(
+        memo: &mut HeaderMemo,
+        encoded: &str,
+        kid: Option<&str>,
+    ) -> (Option<String>, Option<String>, bool) {
         let mut asked = false;
         let header = memo.get_or_read::<()>(encoded.as_bytes(), |enter| {
             asked = true;
@@ -135,7 +149,11 @@ mod tests {
                 let encoded = format!("{number}{}", "x".repeat(number * 5));
                 let kid = (number % 3 != 0).then_some(encoded.as_str());
                 let (algorithm, found, _) = look(&mut memo, &encoded, kid);
-                assert_eq!((algorithm.as_deref(), found.as_deref()), (Some(encoded.as_str()), kid), "round {round}");
+                assert_eq!(
+                    (algorithm.as_deref(), found.as_deref()),
+                    (Some(encoded.as_str()), kid),
+                    "round {round}"
+                );
             }
         }
     }
@@ -144,7 +162,11 @@ mod tests {
     fn headers_that_differ_in_the_middle_only_do_not_crowd_one_slot() {
         let mut memo = HeaderMemo::new();
         for number in 0..200 {
-            look(&mut memo, &format!("eyJhbGciOiJSUzI1NiIsImtpZCI6{number:08}InR5cCI6IkpXVCJ9"), None);
+            look(
+                &mut memo,
+                &format!("eyJhbGciOiJSUzI1NiIsImtpZCI6{number:08}InR5cCI6IkpXVCJ9"),
+                None,
+            );
         }
         let used = memo.slots.iter().filter(|slot| slot.known).count();
         assert!(used >= 8, "200 headers share {used} slots");
@@ -156,7 +178,10 @@ mod tests {
         // Also one of no bytes at all, like those of a slot that holds nothing.
         for hostile in ["", "bad", &"z".repeat(LONGEST + 1)] {
             for _ in 0..2 {
-                assert!(memo.get_or_read(hostile.as_bytes(), |_| Err("refused")).is_err(), "{hostile:?}");
+                assert!(
+                    memo.get_or_read(hostile.as_bytes(), |_| Err("refused")).is_err(),
+                    "{hostile:?}"
+                );
             }
             assert!(look(&mut memo, hostile, Some("k")).2, "{hostile:?} is still to be read");
             assert!(memo.get_or_read(b"another", |_| Err("refused")).is_err());
@@ -170,7 +195,12 @@ mod tests {
             let encoded = "y".repeat(length);
             look(&mut memo, &encoded, Some(&encoded));
         }
-        assert!(memo.slots.iter().all(|slot| slot.encoded.capacity() == LONGEST && slot.kid.text.capacity() == LONGEST));
+        assert!(
+            memo.slots
+                .iter()
+                .all(|slot| slot.encoded.capacity() == LONGEST
+                    && slot.kid.text.capacity() == LONGEST)
+        );
         assert_eq!(memo.passing.kid.text.capacity(), limits::TOKEN_BYTES);
     }
 }

@@ -72,7 +72,11 @@ mod tests {
     fn a_share_is_a_percentage() {
         assert_eq!((Share::new(0), Share::new(101)), (None, None));
         for (percent, earning) in [(1, 100 * MS), (5, 20 * MS), (50, 2 * MS), (100, MS)] {
-            assert_eq!(Share::new(percent).map(|share| share.earning(MS)), Some(earning), "{percent}");
+            assert_eq!(
+                Share::new(percent).map(|share| share.earning(MS)),
+                Some(earning),
+                "{percent}"
+            );
         }
     }
 
@@ -96,7 +100,11 @@ mod tests {
     fn a_full_bucket_does_not_overflow_with_time() {
         let (share, mut idle) = (Share::new(10).unwrap(), Bucket::default());
         idle.charge(share, 250 * MS, 3_600_000 * MS);
-        assert_eq!(idle.wait(3_600_000 * MS), 500 * MS, "an hour of quiet earns no more than the burst");
+        assert_eq!(
+            idle.wait(3_600_000 * MS),
+            500 * MS,
+            "an hour of quiet earns no more than the burst"
+        );
     }
 
     #[test]

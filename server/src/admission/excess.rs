@@ -73,6 +73,10 @@ mod tests {
             now += 200 * MS;
             assert_eq!(excess.wait(source, now), Duration::ZERO);
         }
-        assert_eq!(excess.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now), Duration::ZERO, "others are others");
+        assert_eq!(
+            excess.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now),
+            Duration::ZERO,
+            "others are others"
+        );
     }
 }

@@ -35,7 +35,12 @@ impl Ledger {
     }
 
     /// Whether a signature in the name of `issuer` may be checked.
-    pub(super) fn ask(&mut self, issuer: &str, source: impl FnOnce() -> Source, now: Nanos) -> Result<(), Exceeded> {
+    pub(super) fn ask(
+        &mut self,
+        issuer: &str,
+        source: impl FnOnce() -> Source,
+        now: Nanos,
+    ) -> Result<(), Exceeded> {
         self.asking.clear();
         self.asking.push_str(issuer);
         if self.latest.wait(now) == 0 {
@@ -43,12 +48,17 @@ impl Ledger {
         }
         let issuer = self.issuers.get(issuer).copied().unwrap_or_default();
         // The closest first: whoever is the cause is told so.
-        for (budget, bucket) in
-            [(Budget::Source, self.sources.get(source())), (Budget::Issuer, issuer), (Budget::Core, self.core)]
-        {
+        for (budget, bucket) in [
+            (Budget::Source, self.sources.get(source())),
+            (Budget::Issuer, issuer),
+            (Budget::Core, self.core),
+        ] {
             let wait = bucket.wait(now);
             if wait > 0 {
-                return Err(Exceeded { budget, retry_after: Duration::from_nanos(wait).as_secs() + 1 });
+                return Err(Exceeded {
+                    budget,
+                    retry_after: Duration::from_nanos(wait).as_secs() + 1,
+                });
             }
         }
         Ok(())
@@ -94,7 +104,12 @@ mod tests {
     const SECOND: Nanos = 1000 * MS;
 
     fn limits(core: u8, issuer: u8, source: u8) -> Limits {
-        Limits { core: Share::new(core), issuer: Share::new(issuer), source: Share::new(source), sources: 64 }
+        Limits {
+            core: Share::new(core),
+            issuer: Share::new(issuer),
+            source: Share::new(source),
+            sources: 64,
+        }
     }
 
     fn source(last: u8) -> Source {
@@ -121,7 +136,10 @@ mod tests {
         let (admitted, exceeded) = flood(&mut ledger, "a", source(1), SECOND);
         // Five percent of two seconds, and the one that overdraws it.
         assert_eq!((admitted, exceeded.budget, exceeded.retry_after), (101, Budget::Source, 1));
-        assert_eq!(ledger.ask("b", || source(1), SECOND).map_err(|spent| spent.budget), Err(Budget::Source));
+        assert_eq!(
+            ledger.ask("b", || source(1), SECOND).map_err(|spent| spent.budget),
+            Err(Budget::Source)
+        );
         assert_eq!(ledger.ask("a", || source(2), SECOND), Ok(()));
     }
 
@@ -133,7 +151,10 @@ mod tests {
             last = Some(flood(&mut ledger, "a", source(from), SECOND).1.budget);
         }
         assert_eq!(last, Some(Budget::Issuer));
-        assert_eq!(ledger.ask("a", || source(9), SECOND).map_err(|spent| spent.budget), Err(Budget::Issuer));
+        assert_eq!(
+            ledger.ask("a", || source(9), SECOND).map_err(|spent| spent.budget),
+            Err(Budget::Issuer)
+        );
         assert_eq!(ledger.ask("b", || source(9), SECOND), Ok(()));
     }
 
@@ -142,7 +163,10 @@ mod tests {
         let mut ledger = Ledger::new(limits(10, 100, 100));
         let (admitted, exceeded) = flood(&mut ledger, "a", source(1), SECOND);
         assert_eq!((admitted, exceeded.budget), (201, Budget::Core));
-        assert_eq!(ledger.ask("b", || source(2), SECOND).map_err(|spent| spent.budget), Err(Budget::Core));
+        assert_eq!(
+            ledger.ask("b", || source(2), SECOND).map_err(|spent| spent.budget),
+            Err(Budget::Core)
+        );
     }
 
     #[test]
@@ -156,7 +180,8 @@ mod tests {
 
     #[test]
     fn what_is_off_is_never_spent() {
-        let mut ledger = Ledger::new(Limits { core: None, issuer: None, source: None, sources: 64 });
+        let mut ledger =
+            Ledger::new(Limits { core: None, issuer: None, source: None, sources: 64 });
         for _ in 0..10_000 {
             assert_eq!(ledger.ask("a", || source(1), SECOND), Ok(()));
             ledger.charge(source(1), MS, SECOND);
@@ -167,7 +192,11 @@ mod tests {
     fn an_interrupted_check_is_not_charged_as_if_it_had_run_all_the_time() {
         let mut ledger = Ledger::new(limits(100, 100, 1));
         ledger.charge(source(1), 3600 * SECOND, SECOND);
-        assert_eq!(ledger.ask("a", || source(1), SECOND), Ok(()), "one bad signature spends no budget");
+        assert_eq!(
+            ledger.ask("a", || source(1), SECOND),
+            Ok(()),
+            "one bad signature spends no budget"
+        );
     }
 
     #[test]

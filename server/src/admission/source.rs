@@ -32,9 +32,9 @@ impl Source {
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
-            IpAddr::V6(address) if address.to_bits() & !LOW == TRANSLATED => {
-                IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address.to_bits() & LOW).unwrap_or_default()))
-            }
+            IpAddr::V6(address) if address.to_bits() & !LOW == TRANSLATED => IpAddr::V4(
+                Ipv4Addr::from_bits(u32::try_from(address.to_bits() & LOW).unwrap_or_default()),
+            ),
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
             v4 => v4,
         })
@@ -67,19 +67,31 @@ impl Sources {
     /// Room for so many sources, rounded up to whole sets.
     pub(super) fn new(capacity: usize) -> Self {
         // It owes nothing, so it gives way to everybody.
-        let nobody = Place { source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), bucket: Bucket::default() };
-        Self { places: vec![nobody; capacity.max(1).next_multiple_of(SET)].into(), hasher: RandomState::new() }
+        let nobody =
+            Place { source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), bucket: Bucket::default() };
+        Self {
+            places: vec![nobody; capacity.max(1).next_multiple_of(SET)].into(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// What a source has left: everything, unless it is known.
     pub(super) fn get(&self, source: Source) -> Bucket {
         let set = &self.places[self.set_of(source)..][..SET];
-        set.iter().find(|place| place.source == source).map_or_else(Bucket::default, |place| place.bucket)
+        set.iter()
+            .find(|place| place.source == source)
+            .map_or_else(Bucket::default, |place| place.bucket)
     }
 
     /// Charges a source; says what it has left, and whether another that still owed
     /// something was forgotten for it.
-    pub(super) fn charge(&mut self, source: Source, share: Share, cost: Nanos, now: Nanos) -> (Bucket, bool) {
+    pub(super) fn charge(
+        &mut self,
+        source: Source,
+        share: Share,
+        cost: Nanos,
+        now: Nanos,
+    ) -> (Bucket, bool) {
         let start = self.set_of(source);
         let set = &mut self.places[start..][..SET];
         let known = set.iter().position(|place| place.source == source);
@@ -127,7 +139,11 @@ mod tests {
         }
         assert_ne!(source("64:ff9b::192.0.2.1"), source("64:ff9b::192.0.2.2"));
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
-        for (one, other) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:2::1", "2001:db8:1:3::1"), ("::1", "127.0.0.1")] {
+        for (one, other) in [
+            ("192.0.2.1", "192.0.2.2"),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+            ("::1", "127.0.0.1"),
+        ] {
             assert_ne!(source(one), source(other));
         }
     }
@@ -148,8 +164,13 @@ mod tests {
         sources.charge(debtor, share, 1000 * MS, 0);
         let spent = sources.get(debtor);
         let room = sources.places.len();
-        let forgotten = (2..100_000).filter(|number| sources.charge(numbered(*number), share, MS, 0).1).count();
-        assert_eq!(forgotten, 100_000 - 2 - (SET - 1), "every one but those that found a free place");
+        let forgotten =
+            (2..100_000).filter(|number| sources.charge(numbered(*number), share, MS, 0).1).count();
+        assert_eq!(
+            forgotten,
+            100_000 - 2 - (SET - 1),
+            "every one but those that found a free place"
+        );
         assert_eq!((sources.get(debtor), sources.places.len()), (spent, room));
     }
 
@@ -157,7 +178,8 @@ mod tests {
     fn who_owes_nothing_any_more_is_forgotten_without_loss() {
         let (mut sources, share) = (Sources::new(SET), Share::new(100).unwrap());
         for number in 1..=1000 {
-            let (_, forgotten) = sources.charge(numbered(number), share, MS, u64::from(number) * MS);
+            let (_, forgotten) =
+                sources.charge(numbered(number), share, MS, u64::from(number) * MS);
             assert!(!forgotten, "{number}");
         }
     }

@@ -80,9 +80,23 @@ pub struct Endpoint {
 /// The header that names an environment.
 pub const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 
-const fn endpoint(method: &'static str, path: &'static str, operation: Operation, label: &'static str) -> Endpoint {
+const fn endpoint(
+    method: &'static str,
+    path: &'static str,
+    operation: Operation,
+    label: &'static str,
+) -> Endpoint {
     let read_only = matches!(method.as_bytes(), b"GET");
-    Endpoint { method, path, operation, label, client_types: &[Api], environment: None, read_only, needs_token: true }
+    Endpoint {
+        method,
+        path,
+        operation,
+        label,
+        client_types: &[Api],
+        environment: None,
+        read_only,
+        needs_token: true,
+    }
 }
 
 impl Endpoint {
@@ -97,31 +111,71 @@ impl Endpoint {
 
 /// All of them.
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint { needs_token: false, ..endpoint("GET", "/api/v2/health", Operation::Health, "status.read") },
-    Endpoint { needs_token: false, ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read") },
-    Endpoint { read_only: true, ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read") },
+    Endpoint {
+        needs_token: false,
+        ..endpoint("GET", "/api/v2/health", Operation::Health, "status.read")
+    },
+    Endpoint {
+        needs_token: false,
+        ..endpoint("POST", "/api/v2/login", Operation::Login, "user.read")
+    },
+    Endpoint {
+        read_only: true,
+        ..endpoint("POST", "/api/v2/login/renew", Operation::RenewLogin, "user.read")
+    },
     endpoint("GET", "/api/v2/user", Operation::ListUsers, "role-assignment.read"),
     endpoint("POST", "/api/v2/user", Operation::AddUser, "user.write"),
     endpoint("DELETE", "/api/v2/user/<username>", Operation::DeleteUser, "user.write"),
-    endpoint("PATCH", "/api/v2/user/<username>/password", Operation::SetPassword, "user.change-password"),
+    endpoint(
+        "PATCH",
+        "/api/v2/user/<username>/password",
+        Operation::SetPassword,
+        "user.change-password",
+    ),
     endpoint("GET", "/api/v2/current_user", Operation::CurrentUser, "user.read"),
     endpoint("PATCH", "/api/v2/is_admin", Operation::SetAdmin, "role.is-admin"),
     endpoint("GET", "/api/v2/role", Operation::ListRoles, "role.read"),
     endpoint("POST", "/api/v2/role", Operation::AddRole, "role.write"),
     endpoint("DELETE", "/api/v2/role", Operation::DeleteRole, "role.write"),
-    endpoint("GET", "/api/v2/role_assignment/<username>", Operation::ListAssignments, "role-assignment.read"),
-    endpoint("POST", "/api/v2/role_assignment/<username>", Operation::AssignRole, "role-assignment.write"),
-    endpoint("DELETE", "/api/v2/role_assignment/<username>", Operation::UnassignRole, "role-assignment.write"),
+    endpoint(
+        "GET",
+        "/api/v2/role_assignment/<username>",
+        Operation::ListAssignments,
+        "role-assignment.read",
+    ),
+    endpoint(
+        "POST",
+        "/api/v2/role_assignment/<username>",
+        Operation::AssignRole,
+        "role-assignment.write",
+    ),
+    endpoint(
+        "DELETE",
+        "/api/v2/role_assignment/<username>",
+        Operation::UnassignRole,
+        "role-assignment.write",
+    ),
     endpoint("POST", "/api/v1/environment_auth", Operation::CreateTokenV1, "token")
         .about(ENVIRONMENT_HEADER)
         .also_for_compilers(),
-    endpoint("POST", "/api/v2/environment_auth", Operation::CreateToken, "token").about(ENVIRONMENT_HEADER).also_for_compilers(),
-    endpoint("GET", "/api/v2/environment_auth", Operation::ListTokens, "token").about(ENVIRONMENT_HEADER),
-    endpoint("DELETE", "/api/v2/environment_auth/<jti>", Operation::RevokeToken, "token").about(ENVIRONMENT_HEADER),
+    endpoint("POST", "/api/v2/environment_auth", Operation::CreateToken, "token")
+        .about(ENVIRONMENT_HEADER)
+        .also_for_compilers(),
+    endpoint("GET", "/api/v2/environment_auth", Operation::ListTokens, "token")
+        .about(ENVIRONMENT_HEADER),
+    endpoint("DELETE", "/api/v2/environment_auth/<jti>", Operation::RevokeToken, "token")
+        .about(ENVIRONMENT_HEADER),
     endpoint("GET", "/api/v2/environment", Operation::ListEnvironments, "environment.read"),
-    endpoint("GET", "/api/v2/environment/<id>", Operation::GetEnvironment, "environment.read").about("id"),
+    endpoint("GET", "/api/v2/environment/<id>", Operation::GetEnvironment, "environment.read")
+        .about("id"),
     endpoint("PUT", "/api/v2/environment", Operation::CreateEnvironment, "environment.create"),
-    endpoint("DELETE", "/api/v2/environment/<id>", Operation::DeleteEnvironment, "environment.delete").about("id"),
+    endpoint(
+        "DELETE",
+        "/api/v2/environment/<id>",
+        Operation::DeleteEnvironment,
+        "environment.delete",
+    )
+    .about("id"),
 ];
 
 /// What a path leads to.
@@ -141,7 +195,9 @@ pub fn find(method: &str, path: &str) -> Found {
     let mut others = Vec::new();
     for endpoint in ENDPOINTS {
         match arguments(endpoint.path, path) {
-            Some(arguments) if endpoint.method == method => return Found::Call(endpoint, arguments),
+            Some(arguments) if endpoint.method == method => {
+                return Found::Call(endpoint, arguments);
+            }
             Some(_) => others.push(endpoint.method),
             None => {}
         }
@@ -156,9 +212,13 @@ fn arguments(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Str
     loop {
         match (pattern.next(), path.next()) {
             (None, None) => return Some(arguments),
-            (Some(expected), Some(segment)) => match expected.strip_prefix('<').and_then(|name| name.strip_suffix('>')) {
+            (Some(expected), Some(segment)) => match expected
+                .strip_prefix('<')
+                .and_then(|name| name.strip_suffix('>'))
+            {
                 Some(name) if !segment.is_empty() => {
-                    arguments.push((name, percent_decode_str(segment).decode_utf8().ok()?.into_owned()));
+                    arguments
+                        .push((name, percent_decode_str(segment).decode_utf8().ok()?.into_owned()));
                 }
                 None if expected == segment => {}
                 _ => return None,
@@ -179,7 +239,10 @@ mod tests {
             _ => None,
         };
         let bob = vec![("username", "b/o%b".to_owned())];
-        assert_eq!(found("PATCH", "/api/v2/user/b%2Fo%25b/password"), Some((Operation::SetPassword, bob)));
+        assert_eq!(
+            found("PATCH", "/api/v2/user/b%2Fo%25b/password"),
+            Some((Operation::SetPassword, bob))
+        );
         assert_eq!(found("GET", "/api/v2/role"), Some((Operation::ListRoles, vec![])));
         for (method, path) in [
             ("GET", "/api/v2/role/"),
@@ -191,6 +254,8 @@ mod tests {
         ] {
             assert!(found(method, path).is_none(), "{method} {path}");
         }
-        assert!(matches!(find("PUT", "/api/v2/role"), Found::OtherMethods(others) if others == ["GET", "POST", "DELETE"]));
+        assert!(
+            matches!(find("PUT", "/api/v2/role"), Found::OtherMethods(others) if others == ["GET", "POST", "DELETE"])
+        );
     }
 }

@@ -10,7 +10,9 @@ pub(super) fn authorize(session: &Session, call: &Call<'_>) -> Result<(), String
             return Err("The authorization token is scoped to a specific environment.".into());
         }
         if call.environment != Some(scope) {
-            return Err("The authorization token is not valid for the requested environment.".into());
+            return Err(
+                "The authorization token is not valid for the requested environment.".into()
+            );
         }
     }
     let expected = call.endpoint.client_types;

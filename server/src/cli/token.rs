@@ -41,7 +41,9 @@ Example:
   countersign token delete -e prod 5f0c4f0e-8f0e-4a5c-9d3a-2f6f1c1f9a11")]
     Delete(TokenDeleteArgs),
     /// Show in words what a token says, without trusting it.
-    #[command(after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect")]
+    #[command(
+        after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect"
+    )]
     Inspect {
         /// The token; read from standard input if it is not given.
         token: Option<String>,
@@ -120,12 +122,15 @@ pub struct SignArgs {
 }
 
 /// The claims that are not for `--claim` to set.
-const RESERVED_CLAIMS: [&str; 7] = ["aud", CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM, "exp", "iat", "iss", "nbf"];
+const RESERVED_CLAIMS: [&str; 7] =
+    ["aud", CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM, "exp", "iat", "iss", "nbf"];
 
 fn named_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     if RESERVED_CLAIMS.contains(&name) {
-        return Err(format!("{name} is set by the section, or by --client-type, --env and --expire"));
+        return Err(format!(
+            "{name} is set by the section, or by --client-type, --env and --expire"
+        ));
     }
     Ok((name.into(), value.into()))
 }

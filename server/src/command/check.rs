@@ -6,7 +6,10 @@ use countersign_engine::rotation::Cause;
 
 use super::{Failure, Place, print};
 use crate::{
-    config::{Clients, IssuerSection, KeySource, Listener, Location, OpenIdProvider, Serves, Transport, WebUi},
+    config::{
+        Clients, IssuerSection, KeySource, Listener, Location, OpenIdProvider, Serves, Transport,
+        WebUi,
+    },
     keysource::fetch::Fetcher,
     listen::origin::Dialect,
 };
@@ -19,7 +22,9 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         describe_listener(listener)?;
     }
     match &server.additional_header {
-        Some(name) => print(format_args!("  takes tokens from Authorization: Bearer and, first, from {name}"))?,
+        Some(name) => print(format_args!(
+            "  takes tokens from Authorization: Bearer and, first, from {name}"
+        ))?,
         None => print("  takes tokens from Authorization: Bearer")?,
     }
     print(format_args!("  /api/v2 {} tokens", demands(server.auth)))?;
@@ -46,9 +51,13 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
 }
 
 fn describe_console(web_ui: &WebUi) -> io::Result<()> {
-    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else { return Ok(()) };
+    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else {
+        return Ok(());
+    };
     let fallback = if web_ui.local_fallback { ", or here" } else { "" };
-    print(format_args!("  the web console logs in at {authority} as {client_id} for {scope}{fallback}"))
+    print(format_args!(
+        "  the web console logs in at {authority} as {client_id} for {scope}{fallback}"
+    ))
 }
 
 fn describe_transport(transport: &Transport) -> io::Result<()> {
@@ -62,14 +71,28 @@ fn describe_transport(transport: &Transport) -> io::Result<()> {
 }
 
 fn describe_listener(listener: &Listener) -> io::Result<()> {
-    let Listener { name, places, tls, serves, surface, proxies, dialect, certificate_header, proxy_protocol, .. } = listener;
+    let Listener {
+        name,
+        places,
+        tls,
+        serves,
+        surface,
+        proxies,
+        dialect,
+        certificate_header,
+        proxy_protocol,
+        ..
+    } = listener;
     let places: Vec<_> = places.iter().map(|place| place.url(listener.scheme())).collect();
     let places = places.join(" and ");
     if *serves == Serves::Operations {
         return print(format_args!("  listener {name}: {places}, for metrics and probes"));
     }
     let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
-    print(format_args!("  listener {name}: {places}{what}; /auth answers as the {} surface", surface.name()))?;
+    print(format_args!(
+        "  listener {name}: {places}{what}; /auth answers as the {} surface",
+        surface.name()
+    ))?;
     if let Some(tls) = tls {
         describe_clients(&tls.files().clients)?;
     }
@@ -77,12 +100,18 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
     if trusted.is_empty() {
         return Ok(());
     }
-    print(format_args!("    takes a client's address from {}, if {trusted} says so", proxies.header()))?;
+    print(format_args!(
+        "    takes a client's address from {}, if {trusted} says so",
+        proxies.header()
+    ))?;
     if let Some(header) = certificate_header {
         print(format_args!("    takes a client's certificate from {header}, if they say so"))?;
     }
     if *dialect != Dialect::None {
-        print(format_args!("    takes the original request from them in the {} dialect", dialect.name()))?;
+        print(format_args!(
+            "    takes the original request from them in the {} dialect",
+            dialect.name()
+        ))?;
     }
     if *proxy_protocol {
         print("    expects a PROXY protocol header of version 2 from them")?;
@@ -91,25 +120,37 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
 }
 
 fn describe_clients(clients: &Clients) -> io::Result<()> {
-    let (Clients::Optional(authorities) | Clients::Required(authorities)) = clients else { return Ok(()) };
+    let (Clients::Optional(authorities) | Clients::Required(authorities)) = clients else {
+        return Ok(());
+    };
     let demand = if matches!(clients, Clients::Required(_)) { "requires" } else { "accepts" };
     let revoked = match authorities.revoked.len() {
         0 => "none can be revoked".into(),
         _ => format!(
             "revoked by {}",
-            authorities.revoked.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+            authorities
+                .revoked
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
     };
-    print(format_args!("    {demand} client certificates by the authorities in {}; {revoked}", authorities.file.display()))
+    print(format_args!(
+        "    {demand} client certificates by the authorities in {}; {revoked}",
+        authorities.file.display()
+    ))
 }
 
 /// Version 2 of Entra ID may put the bare client id into `aud`, as the application is
 /// registered. No warning, as the guide has it so, and it works where it is registered so.
 fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
     let (issuer, audience) = (&section.issuer.name, &section.issuer.rules.audience);
-    let is_version_2 =
-        issuer.starts_with("https://login.microsoftonline.com/") && issuer.trim_end_matches('/').ends_with("/v2.0");
-    let Some(client_id) = audience.strip_prefix("api://").filter(|_| is_version_2) else { return Ok(()) };
+    let is_version_2 = issuer.starts_with("https://login.microsoftonline.com/")
+        && issuer.trim_end_matches('/').ends_with("/v2.0");
+    let Some(client_id) = audience.strip_prefix("api://").filter(|_| is_version_2) else {
+        return Ok(());
+    };
     print(format_args!(
         "    if its tokens have the bare client id as aud ({client_id}; countersign token inspect shows it), write that as audience"
     ))
@@ -123,7 +164,11 @@ fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
         && let Err(fault) = Fetcher::new(section, source).fetch(Cause::Start)
     {
         let (section, location) = (section.section(), &source.location);
-        writeln!(io::stderr(), "warning: [{section}]: {location} gives no keys now: {}", fault.text)?;
+        writeln!(
+            io::stderr(),
+            "warning: [{section}]: {location} gives no keys now: {}",
+            fault.text
+        )?;
     }
     Ok(())
 }

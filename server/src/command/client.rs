@@ -36,7 +36,8 @@ pub(super) struct Call {
 impl Call {
     fn new(method: Method, path: &[&str]) -> Self {
         /// What a segment of a path holds as it is (RFC 3986 section 3.3).
-        const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        const ENCODED: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         // A segment of dots alone would be a step to somewhere else.
         let encode = |segment: &&str| match *segment {
             "." => "%2E".into(),
@@ -44,7 +45,13 @@ impl Call {
             segment => utf8_percent_encode(segment, ENCODED).to_string(),
         };
         let path: Vec<_> = path.iter().map(encode).collect();
-        Self { method, target: format!("/api/v2/{}", path.join("/")), environment: None, body: None, shows_token: true }
+        Self {
+            method,
+            target: format!("/api/v2/{}", path.join("/")),
+            environment: None,
+            body: None,
+            shows_token: true,
+        }
     }
 
     pub(super) fn get(path: &[&str]) -> Self {
@@ -96,13 +103,17 @@ impl Client {
     }
 
     pub(super) fn new(transport: Transport) -> Result<Self, Fault> {
-        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()));
+        let mut tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()));
         if transport.ssl {
             let authorities = match &transport.authorities {
-                Some(file) => trust::read(file).map_err(|text| Fault::authorities(&transport, &text))?,
+                Some(file) => {
+                    trust::read(file).map_err(|text| Fault::authorities(&transport, &text))?
+                }
                 None => Vec::new(),
             };
-            let roots = trust::roots(&authorities).ok_or_else(|| Fault::authorities(&transport, trust::NO_AUTHORITY))?;
+            let roots = trust::roots(&authorities)
+                .ok_or_else(|| Fault::authorities(&transport, trust::NO_AUTHORITY))?;
             tls = tls.root_certs(roots);
         }
         let config = Agent::config_builder()
@@ -124,7 +135,12 @@ impl Client {
     pub(super) fn call(&self, call: Call) -> Result<Value, Fault> {
         let mut response = self.send(&call)?;
         let status = response.status();
-        let bytes = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec().map_err(|error| self.broken(&error))?;
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES)
+            .read_to_vec()
+            .map_err(|error| self.broken(&error))?;
         let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
             return Err(self.refused(&call, status, answer.as_ref()));
@@ -141,17 +157,24 @@ impl Client {
     }
 
     fn send(&self, call: &Call) -> Result<Response<Body>, Fault> {
-        let mut request = Request::builder().method(&call.method).uri(format!("{}{}", self.transport.origin(), call.target));
+        let mut request = Request::builder().method(&call.method).uri(format!(
+            "{}{}",
+            self.transport.origin(),
+            call.target
+        ));
         if let Some(token) = self.transport.token.as_ref().filter(|_| call.shows_token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
         if let Some(environment) = &call.environment {
             request = request.header(ENVIRONMENT, environment);
         }
-        let wrong = |error: http::Error| Fault::unreachable(format_args!("no such request can be sent: {error}"));
+        let wrong = |error: http::Error| {
+            Fault::unreachable(format_args!("no such request can be sent: {error}"))
+        };
         let sent = match &call.body {
             Some(body) => {
-                let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+                let request =
+                    request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
                 self.agent.run(request.map_err(wrong)?)
             }
             None => self.agent.run(request.body(()).map_err(wrong)?),
@@ -172,7 +195,9 @@ impl Client {
             [] => Err(Failure::work(format_args!(
                 "no environment has the name {reference:?}: countersign environment list shows those that there are"
             ))),
-            _ => Err(Failure::work(format_args!("several environments have the name {reference:?}: write the id of one"))),
+            _ => Err(Failure::work(format_args!(
+                "several environments have the name {reference:?}: write the id of one"
+            ))),
         }
     }
 
@@ -183,16 +208,21 @@ impl Client {
 
     /// An answer that says no.
     fn refused(&self, call: &Call, status: StatusCode, answer: Option<&Value>) -> Fault {
-        let said = answer.and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
+        let said = answer
+            .and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
         let message = said.map_or_else(|| format!("the server answers {status}"), printable);
         let section = self.transport.section;
         let shows_token = call.shows_token && self.transport.token.is_some();
         let help = match (status, shows_token) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
-                format!("look at the token in [{section}]: countersign token inspect shows what it says")
+                format!(
+                    "look at the token in [{section}]: countersign token inspect shows what it says"
+                )
             }
             (StatusCode::UNAUTHORIZED, false) if call.shows_token => {
-                format!("set token in [{section}]; on the server, countersign token bootstrap makes one for an hour")
+                format!(
+                    "set token in [{section}]; on the server, countersign token bootstrap makes one for an hour"
+                )
             }
             (StatusCode::NOT_FOUND, _) if said.is_none() => self.place(),
             _ => String::new(),
@@ -208,18 +238,29 @@ impl Client {
         }
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Fault::unreachable(format_args!("no server listens at {authority}: the connection is refused")).help(self.place())
+                Fault::unreachable(format_args!(
+                    "no server listens at {authority}: the connection is refused"
+                ))
+                .help(self.place())
             }
             ureq::Error::HostNotFound => {
-                Fault::unreachable(format_args!("there is no host {}", self.transport.host)).help(self.place())
+                Fault::unreachable(format_args!("there is no host {}", self.transport.host))
+                    .help(self.place())
             }
-            ureq::Error::Timeout(_) => Fault::unreachable(format_args!("the server at {authority} took too long"))
-                .help(format!("request_timeout in [{section}] says how long it may take")),
+            ureq::Error::Timeout(_) => {
+                Fault::unreachable(format_args!("the server at {authority} took too long"))
+                    .help(format!("request_timeout in [{section}] says how long it may take"))
+            }
             // Two that do not agree on TLS hang up on each other.
             error => {
-                let (is_so, should_be) = if self.transport.ssl { ("does not speak", false) } else { ("speaks", true) };
-                Fault::unreachable(format_args!("{authority} gives no answer: {error}"))
-                    .help(format!("if it {is_so} TLS, write ssl = {should_be} in [{section}]; {}", self.place()))
+                let (is_so, should_be) =
+                    if self.transport.ssl { ("does not speak", false) } else { ("speaks", true) };
+                Fault::unreachable(format_args!("{authority} gives no answer: {error}")).help(
+                    format!(
+                        "if it {is_so} TLS, write ssl = {should_be} in [{section}]; {}",
+                        self.place()
+                    ),
+                )
             }
         }
     }
@@ -283,7 +324,10 @@ impl Fault {
     }
 
     fn authorities(transport: &Transport, text: &str) -> Self {
-        Self::unreachable(text).help(format!("ssl_ca_cert_file in [{}] names the authority's certificate", transport.section))
+        Self::unreachable(text).help(format!(
+            "ssl_ca_cert_file in [{}] names the authority's certificate",
+            transport.section
+        ))
     }
 
     fn help(self, help: impl Into<String>) -> Self {
@@ -321,7 +365,12 @@ mod tests {
     #[test]
     fn an_id_is_told_from_a_name() {
         assert!(is_uuid("11111111-1111-1111-1111-11111111aBcD"));
-        for name in ["prod", "", "11111111-1111-1111-1111-11111111abcg", "1111111-11111-1111-1111-111111111111"] {
+        for name in [
+            "prod",
+            "",
+            "11111111-1111-1111-1111-11111111abcg",
+            "1111111-11111-1111-1111-111111111111",
+        ] {
             assert!(!is_uuid(name), "{name}");
         }
     }

@@ -19,7 +19,9 @@ pub(super) fn run(place: &Place, args: &ClientConfigArgs) -> Result<(), Failure>
     let (sections, types): (&[&str], &[ClientType]) = match args {
         ClientConfigArgs { agent: true, .. } => (&["agent_rest_transport"], &[ClientType::Agent]),
         // As the server's own compilers have it: they call the API, too.
-        ClientConfigArgs { compiler: true, .. } => (&["compiler_rest_transport"], &[ClientType::Compiler, ClientType::Api]),
+        ClientConfigArgs { compiler: true, .. } => {
+            (&["compiler_rest_transport"], &[ClientType::Compiler, ClientType::Api])
+        }
         _ => (&["cmdline_rest_transport", "client_rest_transport"], &[ClientType::Api]),
     };
     let token = match args.local {
@@ -39,9 +41,13 @@ pub(super) fn run(place: &Place, args: &ClientConfigArgs) -> Result<(), Failure>
 /// Signs a token as the server would.
 fn sign(config: &Config, args: &ClientConfigArgs, types: &[ClientType]) -> Result<String, Failure> {
     if let Some(name) = args.environment.as_ref().filter(|environment| !is_uuid(environment)) {
-        return Err(Failure::work(format_args!("{name:?} is no id: with --local, nobody is asked for an environment's name")));
+        return Err(Failure::work(format_args!(
+            "{name:?} is no id: with --local, nobody is asked for an environment's name"
+        )));
     }
-    let section = config.signing().ok_or_else(|| Failure::work("no section has sign = true: nothing to sign with"))?;
+    let section = config
+        .signing()
+        .ok_or_else(|| Failure::work("no section has sign = true: nothing to sign with"))?;
     let request = TokenRequest {
         client_types: types.to_vec(),
         environment: args.environment.as_ref().map(|id| id.to_lowercase()),
@@ -61,9 +67,12 @@ fn ask(place: &Place, args: &ClientConfigArgs, types: &[ClientType]) -> Result<S
 fn settings(config: &Config, is_remote: bool) -> Result<String, Failure> {
     let advertised = &config.transports.advertised;
     let listener = &config.server.listeners[0];
-    let address = listener.address().ok_or_else(|| Failure::work("the main listener has no port that a client could reach"))?;
+    let address = listener
+        .address()
+        .ok_or_else(|| Failure::work("the main listener has no port that a client could reach"))?;
     let host = if is_remote { &advertised.address } else { &advertised.internal_address };
-    let mut lines = format!("host={host}\nport={}\nssl={}\n", address.port(), listener.tls.is_some());
+    let mut lines =
+        format!("host={host}\nport={}\nssl={}\n", address.port(), listener.tls.is_some());
     if let (Some(file), true) = (&advertised.authorities, listener.tls.is_some()) {
         lines += &format!("ssl_ca_cert_file={}\n", file.display());
     }

@@ -28,7 +28,8 @@ pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
     let directory = make_directory(&args.out)?;
     let plan = plan(args.count, args.valid);
     let tokens = make_tokens(&signer, &plan)?;
-    let statuses: String = plan.iter().map(|fault| if fault.is_none() { "200\n" } else { "401\n" }).collect();
+    let statuses: String =
+        plan.iter().map(|fault| if fault.is_none() { "200\n" } else { "401\n" }).collect();
     let jwks = directory.join("jwks.json");
     write(&directory.join("tokens.txt"), &tokens)?;
     write(&directory.join("expected.txt"), &statuses)?;
@@ -36,7 +37,10 @@ pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
     write(&directory.join("countersign.cfg"), &configuration(&signer, &jwks))?;
     let good = plan.iter().filter(|fault| fault.is_none()).count();
     print(format_args!("{} tokens ({good} good) in {}", args.count, directory.display()))?;
-    print(format_args!("serve them: countersign serve --config {}", directory.join("countersign.cfg").display()))?;
+    print(format_args!(
+        "serve them: countersign serve --config {}",
+        directory.join("countersign.cfg").display()
+    ))?;
     Ok(())
 }
 
@@ -52,7 +56,10 @@ enum Fault {
 
 /// The fault of each token, the faults in turn; `None` for the good ones.
 fn plan(count: usize, share: f64) -> Vec<Option<Fault>> {
-    let mut faults = [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage].into_iter().cycle();
+    let mut faults =
+        [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage]
+            .into_iter()
+            .cycle();
     (0..count).map(|index| if is_valid(index, share) { None } else { faults.next() }).collect()
 }
 
@@ -75,7 +82,9 @@ fn make_tokens(signer: &Signer, plan: &[Option<Fault>]) -> Result<String, Failur
     let parts = thread::scope(|scope| {
         let start = |(part, faults)| scope.spawn(move || make_part(signer, part * share, faults));
         let parts: Vec<_> = plan.chunks(share).enumerate().map(start).collect();
-        let joined = parts.into_iter().map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())));
+        let joined = parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())));
         joined.collect::<Result<String, _>>()
     });
     parts.map_err(Failure::work)
@@ -146,7 +155,9 @@ fn configuration(signer: &Signer, jwks: &Path) -> String {
          jwt_username_claim=preferred_username\n"
     );
     let _infallible = match signer.secret() {
-        Some(secret) if algorithm.key_type() == KeyType::Secret => writeln!(text, "key={}", URL_SAFE_NO_PAD.encode(secret)),
+        Some(secret) if algorithm.key_type() == KeyType::Secret => {
+            writeln!(text, "key={}", URL_SAFE_NO_PAD.encode(secret))
+        }
         _ => writeln!(text, "jwks_uri=file://{}", jwks.display()),
     };
     text + "\n\
@@ -169,13 +180,15 @@ fn configuration(signer: &Signer, jwks: &Path) -> String {
 
 #[expect(clippy::disallowed_methods, reason = "writing files is what the command is for")]
 fn make_directory(path: &Path) -> io::Result<PathBuf> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     std::fs::create_dir_all(path).and_then(|()| path.canonicalize()).map_err(named)
 }
 
 #[expect(clippy::disallowed_methods, reason = "writing files is what the command is for")]
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    std::fs::write(path, text)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         transports.push(config.transports.cmdline.clone());
     }
     let signer = config.server.signing.clone().filter(|_| config.server.auth);
-    let issuers = match config.issuers.is_empty() || transports.iter().all(|transport| transport.token.is_none()) {
+    let issuers = match config.issuers.is_empty()
+        || transports.iter().all(|transport| transport.token.is_none())
+    {
         true => None,
         false => {
             let desk = place.desk(&config, None)?;
@@ -94,9 +96,16 @@ impl Report {
 const ANOTHER: &str = "countersign client-config makes another";
 
 /// What a token says, and whether the issuers that are configured here believe it.
-fn check_token(token: &BearerToken, wanted: ClientType, issuers: Option<&App>, report: &mut Report) -> io::Result<()> {
+fn check_token(
+    token: &BearerToken,
+    wanted: ClientType,
+    issuers: Option<&App>,
+    report: &mut Report,
+) -> io::Result<()> {
     let token = token.expose().as_bytes();
-    let claims = Unverified::decode(token).ok().and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
+    let claims = Unverified::decode(token)
+        .ok()
+        .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
     let Some(claims) = claims else {
         return report.wrong("the token is none: it cannot be read", ANOTHER);
     };
@@ -104,13 +113,18 @@ fn check_token(token: &BearerToken, wanted: ClientType, issuers: Option<&App>, r
     match types.iter().any(|one| one == wanted.name()) {
         true => report.ok(&format!("the token is for {}", printable(&types.join(", "))))?,
         false => {
-            let text = format!("the token is for {}, and this section's clients are {wanted}", printable(&types.join(", ")));
+            let text = format!(
+                "the token is for {}, and this section's clients are {wanted}",
+                printable(&types.join(", "))
+            );
             report.wrong(&text, ANOTHER)?;
         }
     }
     let now = clock::now();
     match claims["exp"].as_u64() {
-        Some(end) if end <= now.0 => report.wrong(&format!("the token expired {}", distance(end, now)), ANOTHER)?,
+        Some(end) if end <= now.0 => {
+            report.wrong(&format!("the token expired {}", distance(end, now)), ANOTHER)?
+        }
         Some(end) if end - now.0 < SOON => {
             report.wrong(
                 &format!("the token expires {}", distance(end, now)),
@@ -121,7 +135,9 @@ fn check_token(token: &BearerToken, wanted: ClientType, issuers: Option<&App>, r
         None => report.ok("the token never expires")?,
     }
     match issuers.map(|app| app.verifier.verify(token, now)) {
-        Some(Ok(verified)) => report.ok(&format!("the token is good by [{}]", verified.issuer().section)),
+        Some(Ok(verified)) => {
+            report.ok(&format!("the token is good by [{}]", verified.issuer().section))
+        }
         // Said already.
         None | Some(Err(Reject::Expired)) => Ok(()),
         Some(Err(reject)) => report.wrong(
@@ -136,7 +152,9 @@ fn client_types(claim: &Value) -> Vec<String> {
     match claim {
         Value::Null => vec![ClientType::Api.name().into()],
         Value::Array(types) => types.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        claim => claim.as_str().unwrap_or_default().split(',').map(|one| one.trim().to_owned()).collect(),
+        claim => {
+            claim.as_str().unwrap_or_default().split(',').map(|one| one.trim().to_owned()).collect()
+        }
     }
 }
 
@@ -154,7 +172,10 @@ fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> 
         true => "the server answers, and its certificate is trusted",
         false => "the server answers, without TLS",
     })?;
-    if !matches!(client.call(guarded().anonymous()), Err(Fault { status: Some(StatusCode::UNAUTHORIZED), .. })) {
+    if !matches!(
+        client.call(guarded().anonymous()),
+        Err(Fault { status: Some(StatusCode::UNAUTHORIZED), .. })
+    ) {
         return report.ok("the server asks for no token").map(|()| false);
     }
     if transport.token.is_none() {
@@ -165,7 +186,9 @@ fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> 
     // Where no token is needed, a bad one is refused all the same.
     match client.call(health()).map(|_| client.call(guarded())) {
         Err(fault) => report.fault("the server refuses the token: ", &fault)?,
-        Ok(Err(fault)) if !is_about_this_call(&fault) => report.fault("the server does not accept the token: ", &fault)?,
+        Ok(Err(fault)) if !is_about_this_call(&fault) => {
+            report.fault("the server does not accept the token: ", &fault)?
+        }
         Ok(_) => report.ok("the server accepts the token")?,
     }
     Ok(true)
@@ -173,22 +196,37 @@ fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> 
 
 /// Whether the server believes what is signed with the key that is configured here, as
 /// all servers of one set have to.
-fn check_signing_key(transport: &Transport, signer: &IssuerSection, report: &mut Report) -> io::Result<()> {
+fn check_signing_key(
+    transport: &Transport,
+    signer: &IssuerSection,
+    report: &mut Report,
+) -> io::Result<()> {
     const LIFETIME: u32 = 60;
     let request = TokenRequest {
         client_types: signer.client_types.first().copied().into_iter().collect(),
         environment: None,
         custom_claims: Vec::new(),
-        lifetime: Lifetime::Seconds(signer.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into()),
+        lifetime: Lifetime::Seconds(
+            signer.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into(),
+        ),
     };
-    let Some(token) = issue::sign(signer, &request, clock::now()).ok().and_then(|token| BearerToken::new(&token)) else {
-        return report.wrong(&format!("[{}] signs no token", signer.section()), "countersign config check says what it means");
+    let Some(token) =
+        issue::sign(signer, &request, clock::now()).ok().and_then(|token| BearerToken::new(&token))
+    else {
+        return report.wrong(
+            &format!("[{}] signs no token", signer.section()),
+            "countersign config check says what it means",
+        );
     };
     let client = Client::new(Transport { token: Some(token), ..transport.clone() });
     match client.and_then(|client| client.call(health())) {
         Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
         Err(fault) => {
-            let text = format!("the server does not believe the signing key of [{}]: {}", signer.section(), fault.text);
+            let text = format!(
+                "the server does not believe the signing key of [{}]: {}",
+                signer.section(),
+                fault.text
+            );
             report.wrong(&text, "servers that share a database need the same auth_jwt_* sections")
         }
     }
@@ -202,7 +240,8 @@ fn is_about_this_call(fault: &Fault) -> bool {
         "The authorization token does not have a valid client type for this call.",
         "Request is not allowed by the access policy.",
     ];
-    fault.status == Some(StatusCode::FORBIDDEN) && TEXTS.iter().any(|text| fault.text.contains(text))
+    fault.status == Some(StatusCode::FORBIDDEN)
+        && TEXTS.iter().any(|text| fault.text.contains(text))
 }
 
 /// A call that needs no token.

@@ -23,7 +23,11 @@ pub(super) fn run(place: &Place, args: EnvironmentArgs) -> Result<(), Failure> {
         }
         EnvironmentCommand::List { json } => {
             let all = client.call(Call::get(&["environment"]))?;
-            Ok(print_list(&all, &[("ID", "id"), ("NAME", "name"), ("PROJECT", "project_id")], json)?)
+            Ok(print_list(
+                &all,
+                &[("ID", "id"), ("NAME", "name"), ("PROJECT", "project_id")],
+                json,
+            )?)
         }
         EnvironmentCommand::Delete { environment } => {
             let id = client.environment_id(&environment)?;

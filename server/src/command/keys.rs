@@ -23,15 +23,22 @@ pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
 /// A secret for a client, and the line that makes it known.
 fn client(name: &str) -> Result<(), Failure> {
     let secret = state::generate_key()?;
-    print(format_args!("The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration (.cfg):\n"))?;
+    print(format_args!(
+        "The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration (.cfg):\n"
+    ))?;
     let hash = hashed(&secret);
-    Ok(print(format_args!("[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""))?)
+    Ok(print(format_args!(
+        "[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""
+    ))?)
 }
 
 fn metrics_url(config: &Config) -> Result<String, Failure> {
-    let listener = config.server.listeners.iter().rev().find(|listener| listener.serves == Serves::Operations);
+    let listener =
+        config.server.listeners.iter().rev().find(|listener| listener.serves == Serves::Operations);
     let address = listener.and_then(Listener::address);
-    let address = address.ok_or_else(|| Failure::work("no listener serves operations over TCP: name one by --url"))?;
+    let address = address.ok_or_else(|| {
+        Failure::work("no listener serves operations over TCP: name one by --url")
+    })?;
     Ok(format!("http://{address}/keys"))
 }
 
@@ -42,13 +49,22 @@ fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failu
         None => metrics_url(&place.load()?)?,
     };
     if !url.starts_with("http://") {
-        return Err(Failure::work(format_args!("{url} is no http:// URL: the listener for metrics speaks plain HTTP")));
+        return Err(Failure::work(format_args!(
+            "{url} is no http:// URL: the listener for metrics speaks plain HTTP"
+        )));
     }
     // A proxy is for the way to others, and this is our own server.
-    let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).proxy(None).build().new_agent();
-    let asked = agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
+    let agent: Agent = Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(10)))
+        .proxy(None)
+        .build()
+        .new_agent();
+    let asked =
+        agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
     let text = asked.map_err(|error| {
-        Failure::work(format_args!("no server answers at {url}: {error}; name its metrics listener by --url or --config"))
+        Failure::work(format_args!(
+            "no server answers at {url}: {error}; name its metrics listener by --url or --config"
+        ))
     })?;
     if as_json {
         return Ok(print(text.trim_end())?);
@@ -66,7 +82,13 @@ fn describe(issuer: &Value) -> Vec<String> {
     let text = |name: &str| issuer[name].as_str().unwrap_or_default().to_owned();
     let mut lines = vec![format!("[{}] {}", text("section"), text("issuer"))];
     let keys = issuer["keys"].as_array().map_or(&[][..], Vec::as_slice);
-    let name = |key: &Value| format!("{} {}", key["alg"].as_str().unwrap_or_default(), key["kid"].as_str().unwrap_or("(no kid)"));
+    let name = |key: &Value| {
+        format!(
+            "{} {}",
+            key["alg"].as_str().unwrap_or_default(),
+            key["kid"].as_str().unwrap_or("(no kid)")
+        )
+    };
     let names: Vec<_> = keys.iter().map(name).collect();
     lines.push(match names.is_empty() {
         true => "  no keys: its tokens are answered with 503".into(),

@@ -29,7 +29,11 @@ impl Passwords {
             Self::Terminal => read_unseen(prompt)?,
             Self::Lines => read_answer()?,
         };
-        if password.is_empty() { Err(io::Error::other("no password was given")) } else { Ok(password) }
+        if password.is_empty() {
+            Err(io::Error::other("no password was given"))
+        } else {
+            Ok(password)
+        }
     }
 
     /// A new one, which is typed twice: nobody sees what they type.
@@ -70,5 +74,8 @@ fn read_line(input: &mut impl BufRead) -> io::Result<String> {
     const MOST: u64 = 64 * 1024;
     let mut line = String::new();
     input.take(MOST).read_line(&mut line)?;
-    Ok(line.strip_suffix('\n').map_or(&*line, |line| line.strip_suffix('\r').unwrap_or(line)).into())
+    Ok(line
+        .strip_suffix('\n')
+        .map_or(&*line, |line| line.strip_suffix('\r').unwrap_or(line))
+        .into())
 }

@@ -31,7 +31,10 @@ pub(super) fn run(place: &Place, args: RoleArgs) -> Result<(), Failure> {
             let environment = client.environment_id(&args.environment)?;
             let arguments = [("environment", &*environment), ("role", &args.role)];
             client.call(Call::delete(&["role_assignment", &args.user]).query(&arguments))?;
-            Ok(print(format_args!("{} is no longer {} in environment {environment}.", args.user, args.role))?)
+            Ok(print(format_args!(
+                "{} is no longer {} in environment {environment}.",
+                args.user, args.role
+            ))?)
         }
     }
 }

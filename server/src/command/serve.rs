@@ -30,7 +30,8 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
     }
     let desk = place.desk(&config, Some(TIDY))?;
     let users = users(place, &config)?;
-    let welcome = if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
+    let welcome =
+        if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
     let app = App::new(config, threads, desk, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
@@ -100,7 +101,9 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
         client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
         environment: None,
         custom_claims: Vec::new(),
-        lifetime: Lifetime::Seconds(section.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into()),
+        lifetime: Lifetime::Seconds(
+            section.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into(),
+        ),
     };
     issue::sign(section, &request, clock::now()).map_err(Failure::work)
 }
@@ -120,16 +123,25 @@ fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io:
             let url = place.url(listener.scheme);
             match listener.serves {
                 Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
-                Serves::Everything | Serves::Auth => print(format_args!("  requests  {url}{}", spoken(listener.protocols)))?,
+                Serves::Everything | Serves::Auth => {
+                    print(format_args!("  requests  {url}{}", spoken(listener.protocols)))?
+                }
             }
         }
     }
-    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else { return Ok(()) };
+    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else {
+        return Ok(());
+    };
     let (Some(address), scheme) = (main.places.first(), main.scheme) else { return Ok(()) };
     let directory = place.state_dir()?;
-    print(format_args!("  state     {} (embedded default: no --config was given)", directory.display()))?;
+    print(format_args!(
+        "  state     {} (embedded default: no --config was given)",
+        directory.display()
+    ))?;
     if let Some(password) = password {
-        print(format_args!("  admin     user {FIRST_USER}, password {password} (shown this once)"))?;
+        print(format_args!(
+            "  admin     user {FIRST_USER}, password {password} (shown this once)"
+        ))?;
     }
     print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
     print(token)?;

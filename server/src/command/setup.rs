@@ -39,7 +39,8 @@ pub(super) fn run(place: &Place, args: SetupArgs) -> Result<(), Failure> {
         return Err(Failure::work("the username cannot be an empty string"));
     }
     // Asked once, as by the real command: who mistypes it runs this on another database.
-    let password = Passwords::choose(args.password_stdin).ask("What password do you want to use?: ")?;
+    let password =
+        Passwords::choose(args.password_stdin).ask("What password do you want to use?: ")?;
     config.server.login.passwords.check(&password).map_err(Failure::work)?;
     create(&users, &username, &password)?;
     state(format_args!("User {}:", printable(&username)), "created")?;
@@ -67,7 +68,9 @@ fn check_method(config: &Config) -> Result<(), Failure> {
     state("Server authentication method:", method.name())?;
     if method != AuthMethod::Database {
         let text = "Users of the database only log in where the authentication method is database.";
-        return Err(Failure::work(format_args!("{text}\n  help: write auth-method=database in [server]")));
+        return Err(Failure::work(format_args!(
+            "{text}\n  help: write auth-method=database in [server]"
+        )));
     }
     Ok(())
 }
@@ -80,11 +83,16 @@ fn check_signing(place: &Place, config: &Config) -> Result<(), Failure> {
     }
     let file = configuration_file(&place.config);
     print("Error: No signing config available in the configuration.")?;
-    print(format_args!("To use a new config, add the following to the configuration in {}:\n", file.display()))?;
+    print(format_args!(
+        "To use a new config, add the following to the configuration in {}:\n",
+        file.display()
+    ))?;
     let host = uname().nodename().to_string_lossy().into_owned();
     let port = config.server.listeners[0].address().map_or(DEFAULT_PORT, |address| address.port());
     print(state::generate_section(&format!("https://{host}:{port}/"))?)?;
-    Err(Failure::work("Make sure signing configuration is added to the config. See the documentation for details."))
+    Err(Failure::work(
+        "Make sure signing configuration is added to the config. See the documentation for details.",
+    ))
 }
 
 /// That of a server that listens on no port.
@@ -102,14 +110,18 @@ fn connect(place: &Place, config: &Config) -> Result<Store, Failure> {
     let store = place.store(config)?;
     state("Trying to connect to DB:", store.place())?;
     let users = store.block_on(store.users()).map_err(|fault| {
-        Failure::work(format_args!("{fault}\n  help: look at [database], and whether the database server runs"))
+        Failure::work(format_args!(
+            "{fault}\n  help: look at [database], and whether the database server runs"
+        ))
     })?;
     state("Connection to database", "success")?;
     if users.is_empty() { Ok(store) } else { Err(already()) }
 }
 
 fn already() -> Failure {
-    Failure::work("There are already users in the database\n  help: an administrator adds others with countersign user add")
+    Failure::work(
+        "There are already users in the database\n  help: an administrator adds others with countersign user add",
+    )
 }
 
 fn ask_name() -> io::Result<String> {

@@ -14,12 +14,21 @@ pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io:
     if as_json {
         return print(list);
     }
-    let rows = list.as_array().into_iter().flatten().map(|row| columns.iter().map(|(_, member)| words(&row[member])).collect());
+    let rows = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| columns.iter().map(|(_, member)| words(&row[member])).collect());
     let titles = columns.iter().map(|(title, _)| (*title).into()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
-    let widths: Vec<_> = (0..columns.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max()).collect();
+    let widths: Vec<_> = (0..columns.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
+        .collect();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}", width = width.unwrap_or(0)));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}", width = width.unwrap_or(0)));
         print(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
@@ -37,7 +46,9 @@ pub(super) fn words(value: &Value) -> String {
         Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join(","),
         Value::Object(members) if members.is_empty() => "-".into(),
         Value::Object(members) => {
-            let each = members.iter().map(|(name, value)| format!("{}: {}", printable(name), words(value)));
+            let each = members
+                .iter()
+                .map(|(name, value)| format!("{}: {}", printable(name), words(value)));
             each.collect::<Vec<_>>().join("; ")
         }
     }

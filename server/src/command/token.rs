@@ -35,7 +35,9 @@ pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
 
 fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
     let config = place.load()?;
-    let section = config.signing().ok_or_else(|| Failure::work("no auth_jwt section is configured: nothing to sign with"))?;
+    let section = config
+        .signing()
+        .ok_or_else(|| Failure::work("no auth_jwt section is configured: nothing to sign with"))?;
     let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -44,7 +46,11 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
     let request = TokenRequest {
         client_types: args.client_types,
         environment: args.environment,
-        custom_claims: args.claims.into_iter().map(|(name, text)| (name, Value::String(text))).collect(),
+        custom_claims: args
+            .claims
+            .into_iter()
+            .map(|(name, text)| (name, Value::String(text)))
+            .collect(),
         lifetime: Lifetime::of(args.expire, args.idempotent),
     };
     Ok(print(issue::sign(section, &request, clock::now()).map_err(Failure::work)?)?)
@@ -70,7 +76,9 @@ pub(super) fn load_keys(app: &App) {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
         let mut fetcher = Fetcher::new(section, renewed);
         match fetcher.fetch(Cause::Start) {
-            Ok(Fetched { keys, .. }) => app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default())),
+            Ok(Fetched { keys, .. }) => {
+                app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default()))
+            }
             Err(fault) => tracing::error!("{}", fetcher.explain(&fault)),
         }
     }

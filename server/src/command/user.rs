@@ -15,16 +15,23 @@ use crate::cli::{UserArgs, UserCommand};
 pub(super) fn run(place: &Place, args: UserArgs) -> Result<(), Failure> {
     let client = Client::of(place, &args.server)?;
     match args.command {
-        UserCommand::Add { name, admin, password_stdin } => add(&client, &name, admin, Passwords::choose(password_stdin)),
+        UserCommand::Add { name, admin, password_stdin } => {
+            add(&client, &name, admin, Passwords::choose(password_stdin))
+        }
         UserCommand::List { json } => list(&client, json),
         UserCommand::Delete { name } => {
             client.call(Call::delete(&["user", &name]))?;
             Ok(print(format_args!("User {name} is deleted."))?)
         }
-        UserCommand::Password { name, password_stdin } => change(&client, &name, Passwords::choose(password_stdin)),
+        UserCommand::Password { name, password_stdin } => {
+            change(&client, &name, Passwords::choose(password_stdin))
+        }
         UserCommand::Admin { name, revoke } => {
             set_admin(&client, &name, !revoke)?;
-            Ok(print(format_args!("User {name} is {} an administrator.", if revoke { "no longer" } else { "now" }))?)
+            Ok(print(format_args!(
+                "User {name} is {} an administrator.",
+                if revoke { "no longer" } else { "now" }
+            ))?)
         }
     }
 }
@@ -35,12 +42,20 @@ fn add(client: &Client, name: &str, admin: bool, passwords: Passwords) -> Result
     if admin {
         set_admin(client, name, true)?;
     }
-    Ok(print(format_args!("User {name} is added{}.", if admin { ", as an administrator" } else { "" }))?)
+    Ok(print(format_args!(
+        "User {name} is added{}.",
+        if admin { ", as an administrator" } else { "" }
+    ))?)
 }
 
 fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
     let users = client.call(Call::get(&["user"]))?;
-    let columns = [("USER", "username"), ("ADMIN", "is_admin"), ("METHOD", "auth_method"), ("ROLES", "roles")];
+    let columns = [
+        ("USER", "username"),
+        ("ADMIN", "is_admin"),
+        ("METHOD", "auth_method"),
+        ("ROLES", "roles"),
+    ];
     Ok(print_list(&users, &columns, as_json)?)
 }
 

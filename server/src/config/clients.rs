@@ -26,7 +26,9 @@ impl fmt::Debug for ApiClients {
 impl ApiClients {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
         let mut clients = Self::default();
-        for (name, setting) in sections.get(SECTION).into_iter().flat_map(|section| &section.settings) {
+        for (name, setting) in
+            sections.get(SECTION).into_iter().flat_map(|section| &section.settings)
+        {
             match setting.text.strip_prefix("sha256:").map(from_hex) {
                 Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
                 // Not shown: it may be the secret itself.
@@ -54,7 +56,8 @@ impl ApiClients {
     pub fn accept(&self, name: &str, secret: &[u8]) -> bool {
         let presented = digest(&SHA256, secret);
         let expected = self.0.get(name);
-        let equal = verify_slices_are_equal(presented.as_ref(), expected.unwrap_or(&[0; 32])).is_ok();
+        let equal =
+            verify_slices_are_equal(presented.as_ref(), expected.unwrap_or(&[0; 32])).is_ok();
         equal && expected.is_some()
     }
 }
@@ -76,10 +79,20 @@ mod tests {
         let mut problems = Vec::new();
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
         let settings = [("ci", setting(&hashed("s3cret"))), ("odd", setting("s3cret"))];
-        let section = Section { place: String::new(), settings: settings.map(|(name, setting)| (name.into(), setting)).into() };
+        let section = Section {
+            place: String::new(),
+            settings: settings.map(|(name, setting)| (name.into(), setting)).into(),
+        };
         let clients = ApiClients::read(&[(SECTION.into(), section)].into(), &mut problems);
         assert!(clients.accept("ci", b"s3cret"));
-        for (name, secret) in [("ci", "s3cret "), ("ci", ""), ("CI", "s3cret"), ("", ""), ("odd", "s3cret"), ("x", "s3cret")] {
+        for (name, secret) in [
+            ("ci", "s3cret "),
+            ("ci", ""),
+            ("CI", "s3cret"),
+            ("", ""),
+            ("odd", "s3cret"),
+            ("x", "s3cret"),
+        ] {
             assert!(!clients.accept(name, secret.as_bytes()), "{name} {secret}");
         }
         assert_eq!(problems.len(), 1);

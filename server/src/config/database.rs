@@ -64,7 +64,8 @@ impl fmt::Debug for DatabaseUrl {
 
 impl Database {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let is_configured = sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
+        let is_configured =
+            sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
         let reader = &mut Reader::new(sections, SECTION, problems);
         // Inmanta keeps some ready; here they come with the load.
         for option in ["connection_pool_min_size", "wait_time"] {
@@ -93,16 +94,32 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
             let text = |option, default| reader.text(option).unwrap_or(default);
             let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
             let (host, name) = (text("host", "localhost"), text("name", "inmanta"));
-            let (username, password) = (escaped(text("username", "postgres")), escaped(text("password", "")));
+            let (username, password) =
+                (escaped(text("username", "postgres")), escaped(text("password", "")));
             // A host that is a path is the directory of a socket.
             let url = match host.starts_with('/') {
-                true => format!("postgres://{username}:{password}@localhost:{port}/{}?host={}", escaped(name), escaped(host)),
-                false => format!("postgres://{username}:{password}@{}:{port}/{}", bracketed(host), escaped(name)),
+                true => format!(
+                    "postgres://{username}:{password}@localhost:{port}/{}?host={}",
+                    escaped(name),
+                    escaped(host)
+                ),
+                false => format!(
+                    "postgres://{username}:{password}@{}:{port}/{}",
+                    bracketed(host),
+                    escaped(name)
+                ),
             };
-            DatabasePlace::Postgres { url: DatabaseUrl(url), shown: format!("{name} ({host}:{port})") }
+            DatabasePlace::Postgres {
+                url: DatabaseUrl(url),
+                shown: format!("{name} ({host}:{port})"),
+            }
         }
         (Some(_), Some(part)) => {
-            reader.problem(part, format!("url and {part} both say where the database is"), "keep one of the two forms");
+            reader.problem(
+                part,
+                format!("url and {part} both say where the database is"),
+                "keep one of the two forms",
+            );
             DatabasePlace::StateDirectory
         }
         (Some(url), None) => read_url(reader, url),
@@ -111,7 +128,11 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
 
 /// An address of IPv6 stands in brackets in a URL (RFC 3986 section 3.2.2).
 fn bracketed(host: &str) -> Cow<'_, str> {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]").into() } else { host.into() }
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]").into()
+    } else {
+        host.into()
+    }
 }
 
 fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
@@ -126,7 +147,11 @@ fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
         true => DatabasePlace::Postgres { shown: shown(url), url: DatabaseUrl(url.into()) },
         false => {
             // Not shown: a password may be in it.
-            reader.problem("url", "the url is that of no database", "write sqlite:/path/to/file or postgres://user@host/name");
+            reader.problem(
+                "url",
+                "the url is that of no database",
+                "write sqlite:/path/to/file or postgres://user@host/name",
+            );
             DatabasePlace::StateDirectory
         }
     }
@@ -135,7 +160,11 @@ fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
 fn read_listen_url(reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
     let url = reader.text("listen_url").filter(|url| !url.is_empty())?;
     if !is_postgres(url) {
-        reader.problem("listen_url", "the listen_url is not that of PostgreSQL", "write postgres://user@host/name");
+        reader.problem(
+            "listen_url",
+            "the listen_url is not that of PostgreSQL",
+            "write postgres://user@host/name",
+        );
     }
     Some(DatabaseUrl(url.into()))
 }
@@ -160,7 +189,8 @@ mod tests {
 
     fn read(options: &[(&str, &str)]) -> (Database, Vec<String>) {
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
-        let settings = options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
+        let settings =
+            options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
         let sections = [(SECTION.to_owned(), Section { place: String::new(), settings })].into();
         let mut problems = Vec::new();
         let database = Database::read(&sections, &mut problems);
@@ -176,19 +206,27 @@ mod tests {
 
     #[test]
     fn the_options_of_inmanta_are_postgresql() {
-        let (url, shown) = postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
+        let (url, shown) =
+            postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
         assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
         assert_eq!(shown, "inmanta (db:5432)");
         assert!(postgres(&[("host", "::1")]).0.contains("@[::1]:5432/"));
-        assert!(postgres(&[("host", "/run/pg"), ("port", "5433")]).0.ends_with("@localhost:5433/inmanta?host=%2Frun%2Fpg"));
+        assert!(
+            postgres(&[("host", "/run/pg"), ("port", "5433")])
+                .0
+                .ends_with("@localhost:5433/inmanta?host=%2Frun%2Fpg")
+        );
     }
 
     #[test]
     fn a_url_says_which_database_and_never_shows_its_password() {
         assert_eq!(postgres(&[("url", "postgres://u:secret@h:1/d?sslmode=require")]).1, "d (h:1)");
-        assert!(matches!(read(&[("url", "sqlite:/a%20b.db")]).0.place, DatabasePlace::Sqlite(path) if path == *"/a b.db"));
+        assert!(
+            matches!(read(&[("url", "sqlite:/a%20b.db")]).0.place, DatabasePlace::Sqlite(path) if path == *"/a b.db")
+        );
         assert!(matches!(read(&[]).0.place, DatabasePlace::StateDirectory));
-        let (database, problems) = read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
+        let (database, problems) =
+            read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
         assert_eq!(problems.len(), 2);
         assert!(!format!("{database:?}{problems:?}").contains("secret"));
         assert_eq!(read(&[("url", "sqlite:/a"), ("host", "b")]).1.len(), 1);

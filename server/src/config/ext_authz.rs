@@ -22,7 +22,11 @@ impl ExtAuthz {
         let mut metadata_claims: Vec<String> = Vec::new();
         for name in names {
             if name.is_empty() || metadata_claims.iter().any(|one| one == name) {
-                let what = if name.is_empty() { "has a claim without a name".into() } else { format!("has {name:?} twice") };
+                let what = if name.is_empty() {
+                    "has a claim without a name".into()
+                } else {
+                    format!("has {name:?} twice")
+                };
                 reader.problem(
                     CLAIMS,
                     format!("{CLAIMS} in {} {what}", reader.section),
@@ -31,6 +35,9 @@ impl ExtAuthz {
             }
             metadata_claims.push(name.into());
         }
-        Self { forward_credentials: reader.flag("forward_credentials").unwrap_or(false), metadata_claims }
+        Self {
+            forward_credentials: reader.flag("forward_credentials").unwrap_or(false),
+            metadata_claims,
+        }
     }
 }

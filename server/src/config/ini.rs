@@ -39,7 +39,10 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
         }
         let section = normal_section(&section);
         let place = lines.place(name, &section, HEADER);
-        let settings = &mut sections.entry(section.clone()).or_insert_with(|| Section { place, ..Section::default() }).settings;
+        let settings = &mut sections
+            .entry(section.clone())
+            .or_insert_with(|| Section { place, ..Section::default() })
+            .settings;
         for (option, value) in options.into_iter().collect::<BTreeMap<_, _>>() {
             let option = normal_option(&section, &option);
             let place = lines.place(name, &section, &option);
@@ -55,13 +58,23 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
 /// A value that can be meant. What cannot is never shown: it may be a key whose
 /// `=` was forgotten, or one that was indented and so continues the line above.
 /// Constraints, and keys in PEM or JSON, are meant to have several lines.
-fn check_value(section: &str, option: &str, value: Option<String>) -> Result<String, (String, &'static str)> {
-    let text = value.ok_or_else(|| (format!("a line in section {section} has no value"), "write it as option = value"))?;
-    let known = super::options::of_section(section).is_some_and(|options| options.contains(&option));
+fn check_value(
+    section: &str,
+    option: &str,
+    value: Option<String>,
+) -> Result<String, (String, &'static str)> {
+    let text = value.ok_or_else(|| {
+        (format!("a line in section {section} has no value"), "write it as option = value")
+    })?;
+    let known =
+        super::options::of_section(section).is_some_and(|options| options.contains(&option));
     let takes_several = option == "claims" || (option == "key" && starts_a_key(&text));
     if known && !takes_several && text.contains('\n') {
         let text = format!("{option} in section {section} goes on over several lines");
-        return Err((text, "an indented line continues the one above: remove the white space in front of it"));
+        return Err((
+            text,
+            "an indented line continues the one above: remove the white space in front of it",
+        ));
     }
     Ok(text)
 }
@@ -94,7 +107,10 @@ impl Lines {
                 current = None;
             } else if current.is_none_or(|current| indent <= current) {
                 let option = line.split(['=', ':']).next().unwrap_or_default().trim();
-                lines.entry((section.clone(), normal_option(&section, option))).or_default().push(number);
+                lines
+                    .entry((section.clone(), normal_option(&section, option)))
+                    .or_default()
+                    .push(number);
                 current = Some(indent);
             }
         }
@@ -118,7 +134,8 @@ impl Lines {
     /// Options that stand in one section twice.
     fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
         self.0.iter().filter_map(move |((section, option), lines)| {
-            let known = section == clients::SECTION || super::options::of_section(section)?.contains(&option.as_str());
+            let known = section == clients::SECTION
+                || super::options::of_section(section)?.contains(&option.as_str());
             let [first, second, ..] = lines[..] else { return None };
             known.then(|| {
                 Problem::new(
@@ -153,18 +170,31 @@ mod tests {
         assert_eq!(setting(text, "auth_jwt_cloudflare", "empty").unwrap().0, "");
         assert_eq!(setting("[a]\nk: v\n", "a", "k").unwrap().0, "v");
         let continued = "[auth_jwt_a]\nissuer=i\nclaims=\n  a in bb\n  issuer: is x\n";
-        assert_eq!(setting(continued, "auth_jwt_a", "issuer").unwrap().0, "i", "a line that continues is no option");
+        assert_eq!(
+            setting(continued, "auth_jwt_a", "issuer").unwrap().0,
+            "i",
+            "a line that continues is no option"
+        );
     }
 
     #[test]
     fn mistakes_are_named_with_their_line() {
         for (text, expected) in [
             ("\nz=1\na=2\n[server]\n", "f:2: this line stands before any [section]"),
-            ("[server]\nauth=true\n  auth=false\n", "f:2: auth in section server goes on over several lines"),
+            (
+                "[server]\nauth=true\n  auth=false\n",
+                "f:2: auth in section server goes on over several lines",
+            ),
             ("[server\n", "line 1"),
             ("[server]\n\nauth\n", "f:3: a line in section server has no value"),
-            ("[server]\nauth=true\nauth=false\n", "f:3: auth is given twice in section server, first in line 2"),
-            ("[auth_jwt_a]\nkey=1\n[auth_jwt_A]\nkey=2\n", "f:4: key is given twice in section auth_jwt_a"),
+            (
+                "[server]\nauth=true\nauth=false\n",
+                "f:3: auth is given twice in section server, first in line 2",
+            ),
+            (
+                "[auth_jwt_a]\nkey=1\n[auth_jwt_A]\nkey=2\n",
+                "f:4: key is given twice in section auth_jwt_a",
+            ),
         ] {
             let problems = parse("f", text).unwrap_err().to_string();
             assert!(problems.contains(expected), "{text:?} gave {problems}");

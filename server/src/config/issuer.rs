@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use countersign_engine::{Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, Rules, jwks::Origin};
+use countersign_engine::{
+    Algorithm, AlgorithmSet, ClientTypes, Constraint, IssuerConfig, Rules, jwks::Origin,
+};
 
 use super::{
     keys::{self, KeySource, Location},
@@ -83,8 +85,7 @@ impl IssuerSection {
     /// keeps them fresh can go on. Keys that are written down are read again.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let has_same_source =
-            matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other);
+        let has_same_source = matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other);
         self.issuer == other.issuer && has_same_source
     }
 
@@ -93,8 +94,12 @@ impl IssuerSection {
     /// its own.
     #[must_use]
     pub fn keys_are_good_for(&self, other: &Self) -> bool {
-        let (KeySource::Renewed(here), KeySource::Renewed(there)) = (&self.keys, &other.keys) else { return false };
-        let has_algorithms = self.issuer.algorithms.iter().all(|one| other.issuer.algorithms.contains(one));
+        let (KeySource::Renewed(here), KeySource::Renewed(there)) = (&self.keys, &other.keys)
+        else {
+            return false;
+        };
+        let has_algorithms =
+            self.issuer.algorithms.iter().all(|one| other.issuer.algorithms.contains(one));
         self.issuer.name == other.issuer.name && has_algorithms && here.is_trusted_like(there)
     }
 }
@@ -108,8 +113,10 @@ pub(super) fn read_all(
     let defaults = Defaults::read(&mut Reader::new(sections, "server", problems), serves_tls);
     let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
     let before = problems.len();
-    let issuers: Vec<_> =
-        names.iter().filter_map(|name| read_one(&mut Reader::new(sections, name, problems), defaults, warnings)).collect();
+    let issuers: Vec<_> = names
+        .iter()
+        .filter_map(|name| read_one(&mut Reader::new(sections, name, problems), defaults, warnings))
+        .collect();
     if problems.len() == before {
         check_one_signs(&issuers, problems);
         check_issuers_differ(sections, &issuers, problems);
@@ -135,18 +142,31 @@ impl Defaults {
     }
 }
 
-fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Problem>) -> Option<IssuerSection> {
+fn read_one(
+    reader: &mut Reader<'_>,
+    defaults: Defaults,
+    warnings: &mut Vec<Problem>,
+) -> Option<IssuerSection> {
     let algorithms = read_algorithms(reader);
     let client_types = read_client_types(reader);
     let sign = reader.flag("sign").unwrap_or(false);
     let expire = reader.number("expire", 0..=u64::from(u32::MAX)).unwrap_or(0);
     if sign && reader.text("jwt_username_claim").is_some() {
-        let text = format!("auth config {} used for signing cannot use a custom claim.", reader.section);
-        reader.problem("jwt_username_claim", text, "remove jwt_username_claim, or sign with another section");
+        let text =
+            format!("auth config {} used for signing cannot use a custom claim.", reader.section);
+        reader.problem(
+            "jwt_username_claim",
+            text,
+            "remove jwt_username_claim, or sign with another section",
+        );
     }
     for option in ["issuer", "audience", "jwt_username_claim"] {
         if reader.text(option) == Some("") {
-            reader.problem(option, format!("{option} in {} is empty", reader.section), "remove the line to have the default");
+            reader.problem(
+                option,
+                format!("{option} in {} is empty", reader.section),
+                "remove the line to have the default",
+            );
         }
     }
     let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
@@ -155,9 +175,16 @@ fn read_one(reader: &mut Reader<'_>, defaults: Defaults, warnings: &mut Vec<Prob
         check_own_tokens(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
-    let context = &mut keys::Context { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
+    let context =
+        &mut keys::Context { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
     let keys = keys::read(reader, context)?;
-    let issuer = IssuerConfig { name, section: reader.section.into(), algorithms, kid_required: is_published(&keys), rules };
+    let issuer = IssuerConfig {
+        name,
+        section: reader.section.into(),
+        algorithms,
+        kid_required: is_published(&keys),
+        rules,
+    };
     Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
 }
 
@@ -189,7 +216,11 @@ fn read_algorithms(reader: &mut Reader<'_>) -> Option<AlgorithmSet> {
         _ => {
             // The trailing space is the real system's.
             let text = format!("Algorithm {name} in {} is not support ", reader.section);
-            reader.problem("algorithm", text, "only HS256 and RS256 are; for others write algorithms = ES256 or a list of them");
+            reader.problem(
+                "algorithm",
+                text,
+                "only HS256 and RS256 are; for others write algorithms = ES256 or a list of them",
+            );
             None
         }
     }
@@ -198,7 +229,11 @@ fn read_algorithms(reader: &mut Reader<'_>) -> Option<AlgorithmSet> {
 fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
     let Some(names) = reader.list("client_types") else {
         let text = format!("client_types is a required option for {}", reader.section);
-        reader.problem("client_types", text, "write client_types = agent,compiler,api or some of them");
+        reader.problem(
+            "client_types",
+            text,
+            "write client_types = agent,compiler,api or some of them",
+        );
         return None;
     };
     let mut types = Vec::new();
@@ -207,7 +242,11 @@ fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
             Ok(client_type) => types.push(client_type),
             Err(_) => {
                 let text = format!("invalid client_type {name} in {}", reader.section);
-                reader.problem("client_types", text, "the client types are agent, compiler and api");
+                reader.problem(
+                    "client_types",
+                    text,
+                    "the client types are agent, compiler and api",
+                );
                 return None;
             }
         }
@@ -215,7 +254,12 @@ fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
     Some(types)
 }
 
-fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_types: &[ClientType]) -> Rules {
+fn read_rules(
+    reader: &mut Reader<'_>,
+    issuer: &str,
+    defaults: Defaults,
+    client_types: &[ClientType],
+) -> Rules {
     let enforce = reader.flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
     let require = reader.flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
     Rules {
@@ -237,14 +281,26 @@ fn read_rules(reader: &mut Reader<'_>, issuer: &str, defaults: Defaults, client_
 
 /// A section that refuses the tokens it signs is a mistake.
 fn check_own_tokens(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
-    if rules.token_types.as_ref().is_some_and(|types| !types.iter().any(|one| one.eq_ignore_ascii_case(TOKEN_TYPE))) {
-        let text = format!("the tokens that {} signs are of the type {TOKEN_TYPE}, which its typ refuses", reader.section);
+    if rules
+        .token_types
+        .as_ref()
+        .is_some_and(|types| !types.iter().any(|one| one.eq_ignore_ascii_case(TOKEN_TYPE)))
+    {
+        let text = format!(
+            "the tokens that {} signs are of the type {TOKEN_TYPE}, which its typ refuses",
+            reader.section
+        );
         reader.problem("typ", text, "add it to the list, or remove the line");
     }
-    let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most)) else { return };
+    let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most))
+    else {
+        return;
+    };
     let lifetime = if expire == 0 { "never expire".into() } else { format!("live for {expire} s") };
-    let text =
-        format!("the tokens that {} signs {lifetime}, but it accepts none that lives longer than {most} s", reader.section);
+    let text = format!(
+        "the tokens that {} signs {lifetime}, but it accepts none that lives longer than {most} s",
+        reader.section
+    );
     reader.problem("max_lifetime", text, "set expire to max_lifetime or less");
 }
 
@@ -268,7 +324,13 @@ fn read_token_types(reader: &mut Reader<'_>) -> Option<Box<[Box<str>]>> {
 /// `<claim> is <string>`. A line that says neither fails closed, as an error.
 fn read_constraints(reader: &mut Reader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
-    for line in reader.text("claims").unwrap_or_default().lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in reader
+        .text("claims")
+        .unwrap_or_default()
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
         match parse_constraint(line) {
             Some(constraint) => constraints.push(constraint),
             None => reader.problem(
@@ -312,22 +374,34 @@ fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
         1 => return,
         0 if issuers.is_empty() => return,
         0 => "One auth_jwt section should have sign set to true:".into(),
-        count => format!("Only one auth_jwt section may have sign set to true, found {count} instances instead:"),
+        count => format!(
+            "Only one auth_jwt section may have sign set to true, found {count} instances instead:"
+        ),
     };
     // Every section with its value, spelled as the real system spells it.
-    let line =
-        |section: &IssuerSection| format!("\n{} -> sign={}", section.section(), if section.sign { "True" } else { "False" });
+    let line = |section: &IssuerSection| {
+        format!("\n{} -> sign={}", section.section(), if section.sign { "True" } else { "False" })
+    };
     let text = start + &issuers.iter().map(line).collect::<String>();
-    problems.push(Problem::new("auth_jwt_*", text).help("set sign = true in exactly one section, one with algorithm HS256"));
+    problems.push(
+        Problem::new("auth_jwt_*", text)
+            .help("set sign = true in exactly one section, one with algorithm HS256"),
+    );
 }
 
-fn check_issuers_differ(sections: &BTreeMap<String, Section>, issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
+fn check_issuers_differ(
+    sections: &BTreeMap<String, Section>,
+    issuers: &[IssuerSection],
+    problems: &mut Vec<Problem>,
+) {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for section in issuers {
         let Some(earlier) = seen.insert(&section.issuer.name, section.section()) else { continue };
         let mut reader = Reader::new(sections, section.section(), problems);
         let name = &section.issuer.name;
-        let help = format!("{earlier} has the issuer {name} too; a section without issuer means https://localhost:8888/");
+        let help = format!(
+            "{earlier} has the issuer {name} too; a section without issuer means https://localhost:8888/"
+        );
         reader.problem("issuer", "Only one configuration per issuer is supported", &help);
     }
 }
@@ -338,14 +412,25 @@ mod tests {
 
     #[test]
     fn constraints_parse_or_fail_closed() {
-        let contains = |value: &str, claim: &str| Some(Constraint::Contains { claim: claim.into(), value: value.into() });
-        let is = |claim: &str, value: &str| Some(Constraint::Is { claim: claim.into(), value: value.into() });
+        let contains = |value: &str, claim: &str| {
+            Some(Constraint::Contains { claim: claim.into(), value: value.into() })
+        };
+        let is = |claim: &str, value: &str| {
+            Some(Constraint::Is { claim: claim.into(), value: value.into() })
+        };
         assert_eq!(parse_constraint("prod in environments"), contains("prod", "environments"));
         assert_eq!(parse_constraint("type is dc"), is("type", "dc"));
         assert_eq!(parse_constraint("my value  in  my claim"), contains("my value", "my claim"));
         assert_eq!(parse_constraint("a is b is c"), is("a is b", "c"));
         assert_eq!(parse_constraint("x in y"), contains("x", "y"));
-        for odd in ["prod", "in environments", "prod in", "prod on environments", "prodin environments", ""] {
+        for odd in [
+            "prod",
+            "in environments",
+            "prod in",
+            "prod on environments",
+            "prodin environments",
+            "",
+        ] {
             assert_eq!(parse_constraint(odd), None, "{odd}");
         }
     }

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::{Algorithm, AlgorithmSet, KeySet, KeyType, jwks::Origin, rotation::Timing};
+use countersign_engine::{
+    Algorithm, AlgorithmSet, KeySet, KeyType, jwks::Origin, rotation::Timing,
+};
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
@@ -73,7 +75,8 @@ impl RenewedKeys {
     /// patiently it is asked.
     #[must_use]
     pub fn is_trusted_like(&self, other: &Self) -> bool {
-        let trust = |keys: &Self| (keys.location.clone(), keys.validate_cert, keys.authorities.clone());
+        let trust =
+            |keys: &Self| (keys.location.clone(), keys.validate_cert, keys.authorities.clone());
         trust(self) == trust(other)
     }
 }
@@ -127,15 +130,23 @@ pub(super) struct Context<'w> {
 
 pub(super) fn read(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
     let is_secret = |algorithm: Algorithm| algorithm.key_type() == KeyType::Secret;
-    let (secret, public) = (context.algorithms.iter().any(is_secret), context.algorithms.iter().any(|one| !is_secret(one)));
+    let (secret, public) = (
+        context.algorithms.iter().any(is_secret),
+        context.algorithms.iter().any(|one| !is_secret(one)),
+    );
     if secret && public {
         let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
         reader.problem("algorithms", text, "give each kind a section and an issuer of its own");
         return None;
     }
     if context.sign && !context.algorithms.contains(Algorithm::Hs256) {
-        let text = format!("sign is true in {}, but tokens are signed with HS256 only", reader.section);
-        reader.problem("sign", text, "sign with a section whose algorithm is HS256; countersign key generate makes a key");
+        let text =
+            format!("sign is true in {}, but tokens are signed with HS256 only", reader.section);
+        reader.problem(
+            "sign",
+            text,
+            "sign with a section whose algorithm is HS256; countersign key generate makes a key",
+        );
         return None;
     }
     let source = if secret { read_secrets(reader, context) } else { read_public(reader, context) }?;
@@ -146,7 +157,13 @@ pub(super) fn read(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option
 /// Options about fetching that a source does not have: whoever wrote them believes
 /// that they do something.
 fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
-    const FETCHING: [&str; 5] = ["ca_file", "jwks_cool_down", "jwks_refresh_interval", "jwks_request_timeout", "validate_cert"];
+    const FETCHING: [&str; 5] = [
+        "ca_file",
+        "jwks_cool_down",
+        "jwks_refresh_interval",
+        "jwks_request_timeout",
+        "validate_cert",
+    ];
     const SOURCES: [&str; 3] = ["discovery_uri", "jwks_uri", "key_file"];
     let (what, ignored) = match source {
         // The one that is used is there, and further ones are refused.
@@ -155,7 +172,9 @@ fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<P
         KeySource::Secret(_) if reader.text("key").is_none() => {
             ("a file that is read once", [&FETCHING[..], &["jwks_stale"]].concat())
         }
-        KeySource::Secret(_) | KeySource::Written(_) => ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat()),
+        KeySource::Secret(_) | KeySource::Written(_) => {
+            ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat())
+        }
     };
     for option in ignored.into_iter().filter(|option| reader.text(option).is_some()) {
         let text = format!("{option} in {} is ignored: its keys come from {what}", reader.section);
@@ -167,7 +186,9 @@ fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<P
 fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
     match (reader.text("key"), reader.text("key_file")) {
         (Some(_), Some(_)) => two_sources(reader, "key", "key_file"),
-        (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => read_written(reader, text, context),
+        (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => {
+            read_written(reader, text, context)
+        }
         (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
         (None, Some(path)) if context.sign => {
             // Read once: what we sign with does not change while we run.
@@ -175,9 +196,11 @@ fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Ke
             let text = String::from_utf8(text).unwrap_or_default();
             read_secret(reader, "key_file", text.trim(), context.algorithms)
         }
-        (None, Some(path)) => {
-            Some(renewed(reader, Location::File { path: path.into(), origin: Origin::Static }, context.warnings))
-        }
+        (None, Some(path)) => Some(renewed(
+            reader,
+            Location::File { path: path.into(), origin: Origin::Static },
+            context.warnings,
+        )),
         (None, None) => {
             let longest = context.algorithms.iter().max()?;
             let text = format!("key is required in {} for algorithm {longest}", reader.section);
@@ -187,7 +210,12 @@ fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Ke
     }
 }
 
-fn read_secret(reader: &mut Reader<'_>, option: &str, text: &str, algorithms: AlgorithmSet) -> Option<KeySource> {
+fn read_secret(
+    reader: &mut Reader<'_>,
+    option: &str,
+    text: &str,
+    algorithms: AlgorithmSet,
+) -> Option<KeySource> {
     // The one that demands the longest key.
     let longest = algorithms.iter().max()?;
     let bytes = longest.shortest_secret()?;
@@ -197,11 +225,19 @@ fn read_secret(reader: &mut Reader<'_>, option: &str, text: &str, algorithms: Al
             true => "a section that signs takes no JWK: write its member \"k\"",
             false => "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one",
         };
-        reader.problem(option, format!("{option} in {} is not urlsafe base64", reader.section), help);
+        reader.problem(
+            option,
+            format!("{option} in {} is not urlsafe base64", reader.section),
+            help,
+        );
         return None;
     };
     if secret.len() < bytes {
-        let text = format!("{longest} requires a key of {bytes} bytes ({} bits) or longer in {}", bytes * 8, reader.section);
+        let text = format!(
+            "{longest} requires a key of {bytes} bytes ({} bits) or longer in {}",
+            bytes * 8,
+            reader.section
+        );
         reader.problem(option, text, "countersign key generate makes one");
         return None;
     }
@@ -211,11 +247,19 @@ fn read_secret(reader: &mut Reader<'_>, option: &str, text: &str, algorithms: Al
 /// The one source of a section with public keys.
 fn read_public(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
     const SOURCES: [&str; 4] = ["jwks_uri", "discovery_uri", "key_file", "key"];
-    let given: Vec<_> = SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
+    let given: Vec<_> =
+        SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
     match given[..] {
         [] => {
-            let text = format!("jwks_uri is required for RS256 based providers in section {}", reader.section);
-            reader.problem("jwks_uri", text, "or discovery_uri, or the public key itself as key or key_file");
+            let text = format!(
+                "jwks_uri is required for RS256 based providers in section {}",
+                reader.section
+            );
+            reader.problem(
+                "jwks_uri",
+                text,
+                "or discovery_uri, or the public key itself as key or key_file",
+            );
             None
         }
         [option] => read_source(reader, option, context),
@@ -235,7 +279,11 @@ fn two_sources(reader: &mut Reader<'_>, first: &str, second: &str) -> Option<Key
     None
 }
 
-fn read_source(reader: &mut Reader<'_>, option: &str, context: &mut Context<'_>) -> Option<KeySource> {
+fn read_source(
+    reader: &mut Reader<'_>,
+    option: &str,
+    context: &mut Context<'_>,
+) -> Option<KeySource> {
     let text = reader.text(option)?;
     let location = match option {
         "key" => return read_written(reader, text, context),
@@ -243,14 +291,23 @@ fn read_source(reader: &mut Reader<'_>, option: &str, context: &mut Context<'_>)
         option => read_uri(reader, option, text)?,
     };
     if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
-        let text = format!("{option} in {} is plain http: anyone on the network path can replace the keys", reader.section);
-        context.warnings.push(Problem::new(reader.place(option), text).help("use https, as for our own listener"));
+        let text = format!(
+            "{option} in {} is plain http: anyone on the network path can replace the keys",
+            reader.section
+        );
+        context.warnings.push(
+            Problem::new(reader.place(option), text).help("use https, as for our own listener"),
+        );
     }
     Some(renewed(reader, location, context.warnings))
 }
 
 /// `key`: public keys, or secrets as JWKs, written into the configuration.
-fn read_written(reader: &mut Reader<'_>, text: &str, context: &mut Context<'_>) -> Option<KeySource> {
+fn read_written(
+    reader: &mut Reader<'_>,
+    text: &str,
+    context: &mut Context<'_>,
+) -> Option<KeySource> {
     match written::keys(text.as_bytes(), context.algorithms) {
         Ok((keys, remarks)) => {
             let place = reader.place("key");
@@ -259,7 +316,11 @@ fn read_written(reader: &mut Reader<'_>, text: &str, context: &mut Context<'_>) 
         }
         Err(fault) => {
             let text = format!("key in {} cannot be used: {fault}", reader.section);
-            reader.problem("key", text, "write a public key or certificate in PEM, its base64, or a JWK");
+            reader.problem(
+                "key",
+                text,
+                "write a public key or certificate in PEM, its base64, or a JWK",
+            );
             None
         }
     }
@@ -275,10 +336,20 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
         return None;
     }
     let is_file = scheme == "file" && option == "jwks_uri";
-    let complete = if is_file { rest.starts_with('/') || rest.starts_with("localhost/") } else { !authority.is_empty() };
-    if !(is_file || ["https", "http"].contains(&scheme)) || !complete || uri.contains(char::is_whitespace) {
+    let complete = if is_file {
+        rest.starts_with('/') || rest.starts_with("localhost/")
+    } else {
+        !authority.is_empty()
+    };
+    if !(is_file || ["https", "http"].contains(&scheme))
+        || !complete
+        || uri.contains(char::is_whitespace)
+    {
         let (schemes, example) = match option {
-            "jwks_uri" => ("https://, http:// or file://", "https://idp.example/keys or file:///etc/countersign/keys.json"),
+            "jwks_uri" => (
+                "https://, http:// or file://",
+                "https://idp.example/keys or file:///etc/countersign/keys.json",
+            ),
             _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
         };
         let text = format!("{option} {uri:?} in {} is no {schemes} URI", reader.section);
@@ -288,7 +359,8 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
     Some(match option {
         "discovery_uri" => Location::Discovery(uri.into()),
         _ if is_file => {
-            let path = percent_decode_str(rest.strip_prefix("localhost").unwrap_or(rest)).decode_utf8_lossy();
+            let path = percent_decode_str(rest.strip_prefix("localhost").unwrap_or(rest))
+                .decode_utf8_lossy();
             Location::File { path: PathBuf::from(&*path), origin: Origin::Published }
         }
         _ => Location::Jwks(uri.into()),
@@ -298,7 +370,10 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
 fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Problem>) -> KeySource {
     let validate_cert = reader.flag("validate_cert").unwrap_or(true);
     if !validate_cert && location.uri().is_some() {
-        let text = format!("validate_cert is off in {}: anyone on the network path can replace the keys", reader.section);
+        let text = format!(
+            "validate_cert is off in {}: anyone on the network path can replace the keys",
+            reader.section
+        );
         warnings.push(Problem::new(reader.place("validate_cert"), text));
     }
     let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
@@ -313,14 +388,19 @@ fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Probl
 
 fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
     let default = Timing::default();
-    let mut seconds =
-        |option, least, most, default: Duration| reader.number(option, least..=most).map_or(default, Duration::from_secs);
+    let mut seconds = |option, least, most, default: Duration| {
+        reader.number(option, least..=most).map_or(default, Duration::from_secs)
+    };
     let stale = seconds("jwks_stale", 0, 31_536_000, default.stale);
     let interval = seconds("jwks_refresh_interval", 2, 86_400, default.interval);
     let cool_down = seconds("jwks_cool_down", 1, 3600, default.cool_down);
     if let Location::File { .. } = location {
         // Looking at a file costs nobody anything.
-        return Timing { interval: Duration::from_secs(1), cool_down: Duration::from_millis(500), stale };
+        return Timing {
+            interval: Duration::from_secs(1),
+            cool_down: Duration::from_millis(500),
+            stale,
+        };
     }
     if interval < cool_down * 2 {
         let (interval, cool_down) = (interval.as_secs(), cool_down.as_secs());
@@ -328,7 +408,11 @@ fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
             "jwks_refresh_interval ({interval} s) in {} is less than twice jwks_cool_down ({cool_down} s)",
             reader.section
         );
-        reader.problem("jwks_refresh_interval", text, "ask less often, or set jwks_cool_down to half of it");
+        reader.problem(
+            "jwks_refresh_interval",
+            text,
+            "ask less often, or set jwks_cool_down to half of it",
+        );
     }
     Timing { interval, cool_down, stale }
 }
@@ -350,7 +434,11 @@ fn read_file(reader: &mut Reader<'_>, option: &str, path: &Path) -> Option<Vec<u
     let read = open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
     read.map(|_| bytes)
         .map_err(|error| {
-            let text = format!("{option} in {} cannot be read: {}: {error}", reader.section, path.display());
+            let text = format!(
+                "{option} in {} cannot be read: {}: {error}",
+                reader.section,
+                path.display()
+            );
             reader.problem(option, text, "check the path and its permissions");
         })
         .ok()

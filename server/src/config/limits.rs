@@ -46,11 +46,20 @@ pub struct Patience {
 impl Patience {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
         let mut reader = Reader::new(sections, "limits", problems);
-        let mut seconds =
-            |option, range: RangeInclusive<u64>, default| Duration::from_secs(reader.number(option, range).unwrap_or(default));
-        let (head, body) = (seconds("head_timeout", 1..=3600, 10), seconds("body_timeout", 1..=3600, 30));
-        let (idle, drain) = (seconds("idle_timeout", 1..=86_400, 120), seconds("drain_timeout", 0..=3600, 10));
-        Self { connections: reader.number("connections", 1..=1 << 20).unwrap_or(16_384), head, body, idle, drain }
+        let mut seconds = |option, range: RangeInclusive<u64>, default| {
+            Duration::from_secs(reader.number(option, range).unwrap_or(default))
+        };
+        let (head, body) =
+            (seconds("head_timeout", 1..=3600, 10), seconds("body_timeout", 1..=3600, 30));
+        let (idle, drain) =
+            (seconds("idle_timeout", 1..=86_400, 120), seconds("drain_timeout", 0..=3600, 10));
+        Self {
+            connections: reader.number("connections", 1..=1 << 20).unwrap_or(16_384),
+            head,
+            body,
+            idle,
+            drain,
+        }
     }
 }
 
@@ -73,8 +82,13 @@ fn read_share(reader: &mut Reader<'_>, option: &str, default: u8) -> Option<Shar
     }
     let share = text.parse().ok().and_then(Share::new);
     if share.is_none() {
-        let message = format!("{option} in limits must be a number from 1 to 100 or off, not {text:?}");
-        reader.problem(option, message, "write how many percent of a core's time they may take, or off for no limit");
+        let message =
+            format!("{option} in limits must be a number from 1 to 100 or off, not {text:?}");
+        reader.problem(
+            option,
+            message,
+            "write how many percent of a core's time they may take, or off for no limit",
+        );
     }
     share
 }

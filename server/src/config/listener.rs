@@ -12,7 +12,10 @@ use std::{
 
 use http::{HeaderName, header};
 
-use super::{options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::Reader, setting::Section, tls};
+use super::{
+    options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::Reader,
+    setting::Section, tls,
+};
 use crate::{
     listen::{
         origin::Dialect,
@@ -140,11 +143,15 @@ pub(super) fn read_all(
     (main.protocols, main.tls) = tls::read(main_tls, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
-    for (section, name) in sections.keys().filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?))) {
+    for (section, name) in sections
+        .keys()
+        .filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?)))
+    {
         let mut reader = Reader::new(sections, section, problems);
         check_name(&mut reader, name);
         let mut listener = Listener::read(&mut reader, name, warnings);
-        listener.serves = reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
+        listener.serves =
+            reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
         listener.places = read_places(&mut reader);
         let own = tls::Sections { all: sections, certificate: section, clients: section };
         (listener.protocols, listener.tls) = tls::read(own, problems, warnings);
@@ -154,7 +161,8 @@ pub(super) fn read_all(
     let option = "bind_address and bind_port in [metrics]".into();
     // It has none of the options that listeners have.
     let nothing = BTreeMap::new();
-    let metrics = Listener::read(&mut Reader::new(&nothing, "metrics", problems), METRICS, warnings);
+    let metrics =
+        Listener::read(&mut Reader::new(&nothing, "metrics", problems), METRICS, warnings);
     listeners.push(Listener { places: vec![place], option, serves: Serves::Operations, ..metrics });
     check_datagrams(sections, &listeners, problems);
     check_places_differ(sections, &listeners, problems);
@@ -177,9 +185,13 @@ impl Listener {
             protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),
             serves: Serves::Everything,
-            surface: reader.choice("surface", &Surface::ALL, Surface::name).unwrap_or(Surface::Generic),
+            surface: reader
+                .choice("surface", &Surface::ALL, Surface::name)
+                .unwrap_or(Surface::Generic),
             proxies: read_proxies(reader),
-            dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name).unwrap_or(Dialect::None),
+            dialect: reader
+                .choice("dialect", &Dialect::ALL, Dialect::name)
+                .unwrap_or(Dialect::None),
             certificate_header: reader.header_name("client_certificate_header"),
             proxy_protocol: read_proxy_protocol(reader),
         }
@@ -196,7 +208,8 @@ impl Listener {
             MAIN => ("server", "bind_port"),
             METRICS => ("metrics", "bind_port"),
             name => {
-                let is_its_own = |section: &&String| section.strip_prefix(LISTENER_PREFIX) == Some(name);
+                let is_its_own =
+                    |section: &&String| section.strip_prefix(LISTENER_PREFIX) == Some(name);
                 (sections.keys().find(is_its_own).map_or("listen", String::as_str), "bind")
             }
         }
@@ -208,7 +221,9 @@ fn check_name(reader: &mut Reader<'_>, name: &str) {
     const HELP: &str = "call it something else, such as [listener_internal]";
     match name {
         "" => reader.problem("", format!("the listener of [{}] has no name", reader.section), HELP),
-        MAIN | METRICS => reader.problem("", format!("there is a listener called {name} already"), HELP),
+        MAIN | METRICS => {
+            reader.problem("", format!("there is a listener called {name} already"), HELP)
+        }
         _ => {}
     }
 }
@@ -220,35 +235,57 @@ fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
     }
     for option in ["client_address_header", "client_certificate_header", "dialect"] {
         if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
-            let text = format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
-            warnings.push(Problem::new(reader.place(option), text).help("name the proxies that do in trusted_proxies"));
+            let text =
+                format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
+            warnings.push(
+                Problem::new(reader.place(option), text)
+                    .help("name the proxies that do in trusted_proxies"),
+            );
         }
     }
 }
 
 /// HTTP/3 needs a port, and datagrams say themselves where they are from.
-fn check_datagrams(sections: &BTreeMap<String, Section>, listeners: &[Listener], problems: &mut Vec<Problem>) {
+fn check_datagrams(
+    sections: &BTreeMap<String, Section>,
+    listeners: &[Listener],
+    problems: &mut Vec<Problem>,
+) {
     for listener in listeners.iter().filter(|listener| listener.protocols.http3) {
         let mut reader = Reader::new(sections, listener.section(sections), problems);
         if listener.address().is_none() && !listener.places.is_empty() {
             let text = format!("listener {} speaks h3, and has Unix sockets only", listener.name);
-            reader.problem("protocols", text, "bind it to an address with a port too, or leave h3 out");
+            reader.problem(
+                "protocols",
+                text,
+                "bind it to an address with a port too, or leave h3 out",
+            );
         }
         if listener.proxy_protocol {
-            let text = format!("listener {} speaks h3, which cannot begin with a PROXY protocol header", listener.name);
+            let text = format!(
+                "listener {} speaks h3, which cannot begin with a PROXY protocol header",
+                listener.name
+            );
             reader.problem("protocols", text, "give h3 a listener of its own");
         }
     }
 }
 
 /// Two sockets cannot be at one place.
-fn check_places_differ(sections: &BTreeMap<String, Section>, listeners: &[Listener], problems: &mut Vec<Problem>) {
+fn check_places_differ(
+    sections: &BTreeMap<String, Section>,
+    listeners: &[Listener],
+    problems: &mut Vec<Problem>,
+) {
     let mut taken: Vec<(&Place, &str)> = Vec::new();
     for listener in listeners {
         let (section, option) = listener.bind_option(sections);
         for place in &listener.places {
             if let Some((other, by)) = taken.iter().find(|(other, _)| other.collides(place)) {
-                let text = format!("listener {} cannot be at {place}: listener {by} is at {other}", listener.name);
+                let text = format!(
+                    "listener {} cannot be at {place}: listener {by} is at {other}",
+                    listener.name
+                );
                 let mut reader = Reader::new(sections, section, problems);
                 reader.problem(option, text, "give each a port or a path of its own");
             }
@@ -279,8 +316,11 @@ impl Place {
     fn collides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
-                let is_within = one.is_ipv4() == other.is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified());
-                one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_within)
+                let is_within = one.is_ipv4() == other.is_ipv4()
+                    && (one.ip().is_unspecified() || other.ip().is_unspecified());
+                one.port() == other.port()
+                    && one.port() != 0
+                    && (one.ip() == other.ip() || is_within)
             }
             (one, other) => one == other,
         }
@@ -294,7 +334,9 @@ impl Place {
                 let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
                 !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
             }
-            IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+            IpAddr::V6(ip) => {
+                !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local())
+            }
         }
     }
 }
@@ -303,7 +345,10 @@ impl Place {
 fn read_proxy_protocol(reader: &mut Reader<'_>) -> bool {
     let is_on = reader.flag("proxy_protocol").unwrap_or(false);
     if is_on && reader.list("trusted_proxies").is_none_or(|trusted| trusted.is_empty()) {
-        let text = format!("proxy_protocol in {} is on, but nobody is trusted to speak it", reader.section);
+        let text = format!(
+            "proxy_protocol in {} is on, but nobody is trusted to speak it",
+            reader.section
+        );
         reader.problem("proxy_protocol", text, "name the proxies that speak it in trusted_proxies");
     }
     is_on
@@ -313,7 +358,11 @@ fn read_addresses(server: &mut Reader<'_>) -> Vec<Place> {
     let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
     let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
     if addresses.is_empty() {
-        server.problem("bind_address", "bind_address in server is empty", "name an address, such as 127.0.0.1");
+        server.problem(
+            "bind_address",
+            "bind_address in server is empty",
+            "name an address, such as 127.0.0.1",
+        );
     }
     let addresses = addresses.into_iter().filter_map(|address| read_address(server, address));
     addresses.map(|ip| Place::Tcp(SocketAddr::new(ip, port))).collect()
@@ -332,15 +381,21 @@ fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
         bare => bare.parse().ok(),
     };
     if parsed.is_none() {
-        reader.problem("bind_address", format!("{address:?} is no IP address"), "write one such as 127.0.0.1, 0.0.0.0 or ::1");
+        reader.problem(
+            "bind_address",
+            format!("{address:?} is no IP address"),
+            "write one such as 127.0.0.1, 0.0.0.0 or ::1",
+        );
     }
     parsed
 }
 
 /// `bind` of a listener of its own: addresses with their ports, and Unix sockets.
 fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
-    const HELP: &str = "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
-    const SHORTER: &str = "most systems allow 107 bytes: put it somewhere else, such as unix:/run/countersign.sock";
+    const HELP: &str =
+        "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
+    const SHORTER: &str =
+        "most systems allow 107 bytes: put it somewhere else, such as unix:/run/countersign.sock";
     let texts = reader.list("bind").unwrap_or_default();
     if texts.is_empty() {
         let message = format!("bind is required in {} section", reader.section);
@@ -352,10 +407,18 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
         match path.map(Place::Unix).or_else(|| text.parse().ok().map(Place::Tcp)) {
             Some(Place::Unix(path)) if unix::net::SocketAddr::from_pathname(&path).is_err() => {
                 let length = path.as_os_str().len();
-                reader.problem("bind", format!("{text:?} is too long for a Unix socket: its path has {length} bytes"), SHORTER);
+                reader.problem(
+                    "bind",
+                    format!("{text:?} is too long for a Unix socket: its path has {length} bytes"),
+                    SHORTER,
+                );
             }
             Some(place) => places.push(place),
-            None => reader.problem("bind", format!("{text:?} is neither an address with a port nor a Unix socket"), HELP),
+            None => reader.problem(
+                "bind",
+                format!("{text:?} is neither an address with a port nor a Unix socket"),
+                HELP,
+            ),
         }
     }
     places
@@ -369,7 +432,10 @@ fn read_proxies(listen: &mut Reader<'_>) -> Proxies {
             Ok(network) => networks.push(network),
             Err(_) if text == "unix" => unix = true,
             Err(help) => {
-                let message = format!("{text:?} of trusted_proxies in {} is no address or network", listen.section);
+                let message = format!(
+                    "{text:?} of trusted_proxies in {} is no address or network",
+                    listen.section
+                );
                 listen.problem("trusted_proxies", message, &help);
             }
         }
@@ -385,12 +451,20 @@ fn read_client_header(listen: &mut Reader<'_>) -> HeaderName {
     match HeaderName::from_bytes(text.as_bytes()) {
         // Its elements are not addresses but lists of parameters (RFC 7239).
         Ok(name) if name == header::FORWARDED => {
-            listen.problem(OPTION, format!("{OPTION} in {} cannot be Forwarded: it is not read", listen.section), HELP);
+            listen.problem(
+                OPTION,
+                format!("{OPTION} in {} cannot be Forwarded: it is not read", listen.section),
+                HELP,
+            );
             DEFAULT
         }
         Ok(name) => name,
         Err(_) => {
-            listen.problem(OPTION, format!("{OPTION} in {}: {text:?} is no header name", listen.section), HELP);
+            listen.problem(
+                OPTION,
+                format!("{OPTION} in {}: {text:?} is no header name", listen.section),
+                HELP,
+            );
             DEFAULT
         }
     }

@@ -60,8 +60,12 @@ impl LogFormat {
 impl Log {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            requests: reader.choice("requests", &LoggedRequests::ALL, LoggedRequests::name).unwrap_or(LoggedRequests::Off),
-            format: reader.choice("format", &LogFormat::ALL, LogFormat::name).unwrap_or(LogFormat::Auto),
+            requests: reader
+                .choice("requests", &LoggedRequests::ALL, LoggedRequests::name)
+                .unwrap_or(LoggedRequests::Off),
+            format: reader
+                .choice("format", &LogFormat::ALL, LogFormat::name)
+                .unwrap_or(LogFormat::Auto),
         }
     }
 }

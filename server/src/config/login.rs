@@ -26,7 +26,9 @@ impl Login {
     /// Whether something is other than it was that takes a restart.
     #[must_use]
     pub fn needs_restart_after(&self, before: &Self) -> bool {
-        let started = |login: &Self| (login.attempts, login.hashing_threads, login.waiting, login.token_retention);
+        let started = |login: &Self| {
+            (login.attempts, login.hashing_threads, login.waiting, login.token_retention)
+        };
         started(self) != started(before)
     }
 
@@ -52,7 +54,9 @@ impl Login {
             session,
             token_retention,
             attempts,
-            hashing_threads: login.number("hashing_threads", 1..=1024).unwrap_or_else(|| (cores / 2).clamp(1, 4)),
+            hashing_threads: login
+                .number("hashing_threads", 1..=1024)
+                .unwrap_or_else(|| (cores / 2).clamp(1, 4)),
             waiting: login.number("waiting", 1..=100_000).unwrap_or(64),
         }
     }

@@ -53,7 +53,8 @@ pub const LISTENER: &[&str] = &[
     "trusted_proxies",
 ];
 
-const TRANSPORT: &[&str] = &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
+const TRANSPORT: &[&str] =
+    &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
 
 /// Every other section with its options. Options of Inmanta that steer what an
 /// auth tier does not do are known too, so that its files load without a fuss.
@@ -133,7 +134,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("log", &["format", "requests"]),
-    ("login", &["attempts_per_source", "failures_per_user", "hashing_threads", "lockout", "waiting"]),
+    (
+        "login",
+        &["attempts_per_source", "failures_per_user", "hashing_threads", "lockout", "waiting"],
+    ),
     ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
     ("ext_authz", &["forward_credentials", "metadata_claims"]),
     ("metrics", &["bind_address", "bind_port"]),
@@ -179,8 +183,18 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 /// Sections of Inmanta that are about something else altogether.
-pub const FOREIGN_SECTIONS: &[&str] =
-    &["agent", "compiler", "config", "deploy", "influxdb", "license", "logging", "lsm", "tracing", "unknown_handler"];
+pub const FOREIGN_SECTIONS: &[&str] = &[
+    "agent",
+    "compiler",
+    "config",
+    "deploy",
+    "influxdb",
+    "license",
+    "logging",
+    "lsm",
+    "tracing",
+    "unknown_handler",
+];
 
 /// The options of a section; `None` for a section nobody knows.
 #[must_use]
@@ -198,7 +212,9 @@ pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
 #[must_use]
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     const CLOSE: f64 = 0.75;
-    let scored = candidates.into_iter().map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate));
+    let scored = candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate));
     let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best.0 >= CLOSE).then_some(best.1)
 }
@@ -216,7 +232,9 @@ mod tests {
 
     #[test]
     fn no_option_is_listed_twice() {
-        for (section, options) in SECTIONS.iter().chain(&[("auth_jwt_", ISSUER), ("listener_", LISTENER)]) {
+        for (section, options) in
+            SECTIONS.iter().chain(&[("auth_jwt_", ISSUER), ("listener_", LISTENER)])
+        {
             let mut sorted = options.to_vec();
             sorted.sort_unstable();
             sorted.dedup();

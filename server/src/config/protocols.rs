@@ -60,15 +60,23 @@ impl Protocols {
             let help = match nearest(name, NAMES) {
                 Some(near) => format!("did you mean {near}?"),
                 // Of old, and of those who think that it is another protocol.
-                None if *name == "h2c" => "write h2: without TLS it is spoken by prior knowledge".into(),
+                None if *name == "h2c" => {
+                    "write h2: without TLS it is spoken by prior knowledge".into()
+                }
                 None => format!("choose some of {}", NAMES.join(", ")),
             };
-            reader.problem(OPTION, format!("{OPTION} in {}: {name:?} is unknown", reader.section), &help);
+            reader.problem(
+                OPTION,
+                format!("{OPTION} in {}: {name:?} is unknown", reader.section),
+                &help,
+            );
         }
         let speaks = |name| names.contains(&name);
-        let protocols = Self { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
+        let protocols =
+            Self { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
         if protocols.http3 && !has_tls {
-            let text = format!("{OPTION} in {} has h3, which is spoken only under TLS", reader.section);
+            let text =
+                format!("{OPTION} in {} has h3, which is spoken only under TLS", reader.section);
             reader.problem(OPTION, text, "set ssl_cert_file and ssl_key_file");
         }
         protocols

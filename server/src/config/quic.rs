@@ -40,13 +40,16 @@ impl Quic {
         let secret = reader.text("key_file").and_then(|file| match read_secret(Path::new(file)) {
             Ok(secret) => Some(secret),
             Err(fault) => {
-                let help = format!("make one by openssl rand -base64 48 > {file}, the same for every node");
+                let help = format!(
+                    "make one by openssl rand -base64 48 > {file}, the same for every node"
+                );
                 reader.problem("key_file", format!("{file}: {fault}"), &help);
                 None
             }
         });
         let secret = secret.as_deref();
-        let mark = secret.and_then(|secret| digest::digest(&digest::SHA256, secret).as_ref().try_into().ok());
+        let mark = secret
+            .and_then(|secret| digest::digest(&digest::SHA256, secret).as_ref().try_into().ok());
         Self { keys: secret.map(Keys::from_secret), secret: mark, retry_above }
     }
 }
@@ -54,7 +57,10 @@ impl Quic {
 fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
     let mut secret = Vec::new();
     let opened = open_regular(file).map_err(|error| error.to_string())?;
-    opened.take(MOST_SECRET as u64 + 1).read_to_end(&mut secret).map_err(|error| error.to_string())?;
+    opened
+        .take(MOST_SECRET as u64 + 1)
+        .read_to_end(&mut secret)
+        .map_err(|error| error.to_string())?;
     let length = secret.trim_ascii().len();
     match length {
         _ if secret.len() > MOST_SECRET => Err(format!("it has more than {MOST_SECRET} bytes")),

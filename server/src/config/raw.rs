@@ -34,7 +34,11 @@ pub enum Format {
 
 impl Format {
     fn of(path: &Path) -> Self {
-        if path.extension().is_some_and(|extension| extension == "toml") { Self::Toml } else { Self::Ini }
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            Self::Toml
+        } else {
+            Self::Ini
+        }
     }
 }
 
@@ -44,12 +48,17 @@ impl Raw {
     ///
     /// # Errors
     /// Files that cannot be read or parsed, and unknown options in TOML.
-    pub fn load(paths: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+    pub fn load(
+        paths: &[PathBuf],
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
         let mut raw = Self::default();
         let mut problems = Vec::new();
         for path in expand(paths)? {
             match read(&path) {
-                Ok(text) => raw.add(&path.display().to_string(), &text, Format::of(&path), &mut problems),
+                Ok(text) => {
+                    raw.add(&path.display().to_string(), &text, Format::of(&path), &mut problems)
+                }
                 Err(problem) => problems.push(problem),
             }
         }
@@ -103,13 +112,22 @@ impl Raw {
             Some((id.to_lowercase(), setting))
         });
         match found {
-            Some((id, setting)) => self.set(&format!("{ISSUER_PREFIX}{id}"), setting, text, variable.into()),
-            None => self.warnings.push(Problem::new(variable, "this environment variable sets no option of an auth_jwt section")),
+            Some((id, setting)) => {
+                self.set(&format!("{ISSUER_PREFIX}{id}"), setting, text, variable.into())
+            }
+            None => self.warnings.push(Problem::new(
+                variable,
+                "this environment variable sets no option of an auth_jwt section",
+            )),
         }
     }
 
     fn set(&mut self, section: &str, option: &str, text: String, place: String) {
-        self.sections.entry(section.into()).or_default().settings.insert(option.into(), Setting { text, place });
+        self.sections
+            .entry(section.into())
+            .or_default()
+            .settings
+            .insert(option.into(), Setting { text, place });
     }
 }
 
@@ -125,13 +143,22 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
             files.push(path.clone());
             continue;
         }
-        let entries = path.read_dir().map_err(|error| Problem::new(path.display().to_string(), error.to_string()))?;
+        let entries = path
+            .read_dir()
+            .map_err(|error| Problem::new(path.display().to_string(), error.to_string()))?;
         let mut inside: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
-        inside.retain(|file| file.extension().is_some_and(|extension| extension == "cfg" || extension == "toml"));
-        inside.retain(|file| file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+        inside.retain(|file| {
+            file.extension().is_some_and(|extension| extension == "cfg" || extension == "toml")
+        });
+        inside.retain(|file| {
+            file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+        });
         inside.sort();
         if inside.is_empty() {
-            return Err(Problem::new(path.display().to_string(), "the directory holds no .cfg or .toml file"));
+            return Err(Problem::new(
+                path.display().to_string(),
+                "the directory holds no .cfg or .toml file",
+            ));
         }
         files.extend(inside);
     }
@@ -163,16 +190,24 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
     let mut unknown = Vec::new();
     for (section, settings) in sections {
         let Some(known) = options::of_section(section) else {
-            if section != clients::SECTION && !options::FOREIGN_SECTIONS.contains(&section.as_str()) {
+            if section != clients::SECTION && !options::FOREIGN_SECTIONS.contains(&section.as_str())
+            {
                 unknown.push(unknown_section(&settings.place, section));
             }
             continue;
         };
-        for (option, setting) in settings.settings.iter().filter(|(option, _)| !known.contains(&option.as_str())) {
-            let problem = Problem::new(&setting.place, format!("unknown option {option} in section {section}"));
+        for (option, setting) in
+            settings.settings.iter().filter(|(option, _)| !known.contains(&option.as_str()))
+        {
+            let problem = Problem::new(
+                &setting.place,
+                format!("unknown option {option} in section {section}"),
+            );
             unknown.push(match options::nearest(option, known.iter().copied()) {
                 Some(meant) => problem.help(format!("did you mean {meant}?")),
-                None => problem.help(format!("the options of this section are: {}", known.join(", "))),
+                None => {
+                    problem.help(format!("the options of this section are: {}", known.join(", ")))
+                }
             });
         }
     }
@@ -183,7 +218,8 @@ fn unknown_section(place: &str, section: &str) -> Problem {
     let problem = Problem::new(place, format!("unknown section [{section}]"));
     let lower = section.to_lowercase().replace('-', "_");
     if lower.starts_with(ISSUER_PREFIX) {
-        return problem.help(format!("did you mean [{lower}]? The prefix auth_jwt_ is case-sensitive"));
+        return problem
+            .help(format!("did you mean [{lower}]? The prefix auth_jwt_ is case-sensitive"));
     }
     match options::nearest(section, SECTIONS.iter().map(|(name, _)| *name)) {
         Some(meant) => problem.help(format!("did you mean [{meant}]?")),
@@ -207,7 +243,8 @@ mod tests {
 
     #[test]
     fn names_are_normalized_and_later_files_win() {
-        let (mut raw, mut problems) = read("[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n", Format::Ini);
+        let (mut raw, mut problems) =
+            read("[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n", Format::Ini);
         raw.add("later", "[server]\nbind_port: 2\n", Format::Ini, &mut problems);
         assert_eq!(problems, []);
         assert_eq!(value(&raw, "server", "bind_address"), Some("a"));
@@ -217,12 +254,19 @@ mod tests {
 
     #[test]
     fn unknown_names_are_warned_about_in_cfg_and_refused_in_toml() {
-        let (raw, problems) = read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", Format::Ini);
+        let (raw, problems) =
+            read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", Format::Ini);
         assert_eq!(problems, []);
         let shown: Vec<_> = raw.warnings.iter().map(Problem::to_string).collect();
         assert_eq!(shown.len(), 2, "{shown:?}");
-        assert!(shown[0].contains("unknown section [Auth_jwt_x]") && shown[0].contains("[auth_jwt_x]"), "{shown:?}");
-        assert!(shown[1].contains("test:2: unknown option auht in section server") && shown[1].contains("did you mean auth?"));
+        assert!(
+            shown[0].contains("unknown section [Auth_jwt_x]") && shown[0].contains("[auth_jwt_x]"),
+            "{shown:?}"
+        );
+        assert!(
+            shown[1].contains("test:2: unknown option auht in section server")
+                && shown[1].contains("did you mean auth?")
+        );
         let (raw, problems) = read("[server]\nauht = true\n[sever]\n", Format::Toml);
         assert_eq!((raw.warnings.len(), problems.len()), (0, 2));
         assert!(problems[1].to_string().contains("did you mean [server]?"));

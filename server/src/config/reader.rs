@@ -18,7 +18,11 @@ pub(super) struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
-    pub(super) fn new(sections: &'r BTreeMap<String, Section>, section: &'r str, problems: &'r mut Vec<Problem>) -> Self {
+    pub(super) fn new(
+        sections: &'r BTreeMap<String, Section>,
+        section: &'r str,
+        problems: &'r mut Vec<Problem>,
+    ) -> Self {
         Self { section, settings: sections.get(section), problems }
     }
 
@@ -64,19 +68,31 @@ impl<'r> Reader<'r> {
         let number = text.trim().parse().ok().filter(|number| range.contains(number));
         if number.is_none() {
             let (low, high) = (range.start(), range.end());
-            let message = format!("{option} in {} must be a number from {low} to {high}, not {text:?}", self.section);
+            let message = format!(
+                "{option} in {} must be a number from {low} to {high}, not {text:?}",
+                self.section
+            );
             self.problem(option, message, "");
         }
         number
     }
 
     /// One of the choices, by its name.
-    pub(super) fn choice<C: Copy>(&mut self, option: &str, choices: &[C], name: impl Fn(C) -> &'static str) -> Option<C> {
+    pub(super) fn choice<C: Copy>(
+        &mut self,
+        option: &str,
+        choices: &[C],
+        name: impl Fn(C) -> &'static str,
+    ) -> Option<C> {
         let text = self.text(option)?;
         let chosen = choices.iter().copied().find(|choice| name(*choice) == text);
         if chosen.is_none() {
             let names: Vec<_> = choices.iter().map(|choice| name(*choice)).collect();
-            self.problem(option, format!("{option} {text:?} is unknown"), &format!("choose one of {}", names.join(", ")));
+            self.problem(
+                option,
+                format!("{option} {text:?} is unknown"),
+                &format!("choose one of {}", names.join(", ")),
+            );
         }
         chosen
     }
@@ -86,7 +102,11 @@ impl<'r> Reader<'r> {
         let text = self.text(option).filter(|text| !text.is_empty())?;
         let name = HeaderName::from_bytes(text.as_bytes()).ok();
         if name.is_none() {
-            self.problem(option, format!("{text:?} is no header name"), "write one such as Cf-Access-Jwt-Assertion");
+            self.problem(
+                option,
+                format!("{text:?} is no header name"),
+                "write one such as Cf-Access-Jwt-Assertion",
+            );
         }
         name
     }
@@ -94,7 +114,11 @@ impl<'r> Reader<'r> {
     /// A comma-separated list; an empty text is an empty list.
     pub(super) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
         let text = self.text(option)?;
-        Some(if text.trim().is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() })
+        Some(if text.trim().is_empty() {
+            Vec::new()
+        } else {
+            text.split(',').map(str::trim).collect()
+        })
     }
 
     fn setting(&self, option: &str) -> Option<&'r Setting> {

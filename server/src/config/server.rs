@@ -97,10 +97,15 @@ impl Server {
         self.listeners.iter().find(|listener| listener.name == name)
     }
 
-    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(
+        sections: &BTreeMap<String, Section>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
         check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
         let api_clients = ApiClients::read(sections, problems);
-        let identity_headers = IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
+        let identity_headers =
+            IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
         let ext_authz = ExtAuthz::read(&mut Reader::new(sections, "ext_authz", problems));
         let threads = Reader::new(sections, "listen", problems).number("threads", 1..=1024);
         let listeners = listener::read_all(sections, problems, warnings);
@@ -108,8 +113,10 @@ impl Server {
         let patience = Patience::read(sections, problems);
         let login = Login::read(sections, problems);
         let log = Log::read(&mut Reader::new(sections, "log", problems));
-        let cache_bytes =
-            Reader::new(sections, "cache", problems).number("megabytes", 0..=1 << 20).unwrap_or(CACHE_MEGABYTES) << 20;
+        let cache_bytes = Reader::new(sections, "cache", problems)
+            .number("megabytes", 0..=1 << 20)
+            .unwrap_or(CACHE_MEGABYTES)
+            << 20;
         let quic = Quic::read(sections, problems);
         let mut server = Reader::new(sections, "server", problems);
         Self {
@@ -158,7 +165,8 @@ impl IdentityHeaders {
     }
 
     fn all(&self) -> [Option<&HeaderName>; 5] {
-        [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant].map(Option::as_ref)
+        [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant]
+            .map(Option::as_ref)
     }
 
     /// Refuses names that mean something else in an answer, and names given twice:
@@ -207,7 +215,11 @@ fn check_policy_engine(reader: &mut Reader<'_>) {
     if let Some(level) = reader.text("log_level")
         && !["debug", "info", "error"].contains(&level)
     {
-        reader.problem("log_level", format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"), "");
+        reader.problem(
+            "log_level",
+            format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"),
+            "",
+        );
     }
 }
 
@@ -216,7 +228,11 @@ fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
         None | Some("403") => StatusCode::FORBIDDEN,
         Some("401") => StatusCode::UNAUTHORIZED,
         Some(other) => {
-            server.problem("rejected_token_status", format!("rejected_token_status {other:?} is neither 401 nor 403"), "");
+            server.problem(
+                "rejected_token_status",
+                format!("rejected_token_status {other:?} is neither 401 nor 403"),
+                "",
+            );
             StatusCode::FORBIDDEN
         }
     }
@@ -226,7 +242,11 @@ fn read_additional_header(server: &mut Reader<'_>) -> Option<HeaderName> {
     let name = server.header_name("auth_additional_header")?;
     if name == header::AUTHORIZATION {
         let text = "auth_additional_header cannot be Authorization: that one carries a scheme, this one a bare token";
-        server.problem("auth_additional_header", text, "remove the line; Authorization: Bearer is always read");
+        server.problem(
+            "auth_additional_header",
+            text,
+            "remove the line; Authorization: Bearer is always read",
+        );
     }
     Some(name)
 }
@@ -236,7 +256,11 @@ fn read_allow_origin(server: &mut Reader<'_>) -> Option<HeaderValue> {
     let value = HeaderValue::from_str(text).ok();
     if value.is_none() {
         let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
-        server.problem("access_control_allow_origin", format!("{text:?} cannot be sent as {name}"), "write an origin or *");
+        server.problem(
+            "access_control_allow_origin",
+            format!("{text:?} cannot be sent as {name}"),
+            "write an origin or *",
+        );
     }
     value
 }

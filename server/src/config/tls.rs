@@ -109,7 +109,10 @@ pub(super) fn read(
     warnings: &mut Vec<Problem>,
 ) -> (Protocols, Option<Arc<Tls>>) {
     let files = TlsFiles::read(sections, problems);
-    let protocols = Protocols::read(&mut Reader::new(sections.all, sections.clients, problems), files.is_some());
+    let protocols = Protocols::read(
+        &mut Reader::new(sections.all, sections.clients, problems),
+        files.is_some(),
+    );
     (protocols, files.and_then(|files| load(files, protocols, sections, problems, warnings)))
 }
 
@@ -144,8 +147,16 @@ fn refuse(reader: &mut Reader<'_>, fault: &Fault) {
     let text = format!("{option} in {} cannot be used: {fault}", reader.section);
     match fault.part {
         Part::Certificate | Part::Key => reader.problem(option, FAILED, &fault.to_string()),
-        Part::Authorities => reader.problem(option, text, "give a file with the certificates of the clients' authorities in PEM"),
-        Part::Revoked => reader.problem(option, text, "give files with the authorities' current CRLs in PEM or DER"),
+        Part::Authorities => reader.problem(
+            option,
+            text,
+            "give a file with the certificates of the clients' authorities in PEM",
+        ),
+        Part::Revoked => reader.problem(
+            option,
+            text,
+            "give files with the authorities' current CRLs in PEM or DER",
+        ),
     }
 }
 
@@ -175,8 +186,15 @@ impl TlsFiles {
         }
         if clients != Clients::Off {
             let text = "client_certificates is set, but there is no TLS to show them in";
-            let help = format!("set ssl_cert_file and ssl_key_file in {}, or client_certificates = off", sections.certificate);
-            sections.reader(Part::Authorities, problems).problem("client_certificates", text, &help);
+            let help = format!(
+                "set ssl_cert_file and ssl_key_file in {}, or client_certificates = off",
+                sections.certificate
+            );
+            sections.reader(Part::Authorities, problems).problem(
+                "client_certificates",
+                text,
+                &help,
+            );
         }
         None
     }
@@ -184,21 +202,34 @@ impl TlsFiles {
 
 /// Half a TLS configuration would silently serve tokens in plain text.
 fn missing(reader: &mut Reader<'_>, given: &str, absent: &str) {
-    reader.problem(given, format!("{given} is set but {absent} is not"), "TLS needs both; remove the one to serve without TLS");
+    reader.problem(
+        given,
+        format!("{given} is set but {absent} is not"),
+        "TLS needs both; remove the one to serve without TLS",
+    );
 }
 
 impl Clients {
     fn read(reader: &mut Reader<'_>) -> Self {
         let authorities = path(reader, "client_ca_file");
         let revoked = reader.list("client_crl_file").unwrap_or_default();
-        let revoked: Vec<_> = revoked.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+        let revoked: Vec<_> =
+            revoked.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
         let demanded = match reader.text("client_certificates") {
             None => {
                 // Whoever wrote these believes that clients are asked.
                 let given = authorities.as_ref().map(|_| "client_ca_file");
-                if let Some(option) = given.or_else(|| (!revoked.is_empty()).then_some("client_crl_file")) {
-                    let text = format!("{option} is set but client_certificates is not, so no client is asked for one");
-                    reader.problem(option, text, "write client_certificates = required, optional or off");
+                if let Some(option) =
+                    given.or_else(|| (!revoked.is_empty()).then_some("client_crl_file"))
+                {
+                    let text = format!(
+                        "{option} is set but client_certificates is not, so no client is asked for one"
+                    );
+                    reader.problem(
+                        option,
+                        text,
+                        "write client_certificates = required, optional or off",
+                    );
                 }
                 return Self::Off;
             }
@@ -206,14 +237,26 @@ impl Clients {
             Some("optional") => Self::Optional,
             Some("required") => Self::Required,
             Some(other) => {
-                let text = format!("client_certificates {other:?} in {} is unknown", reader.section);
-                reader.problem("client_certificates", text, "choose one of off, optional, required");
+                let text =
+                    format!("client_certificates {other:?} in {} is unknown", reader.section);
+                reader.problem(
+                    "client_certificates",
+                    text,
+                    "choose one of off, optional, required",
+                );
                 return Self::Off;
             }
         };
         let Some(file) = authorities else {
-            let text = format!("client_certificates is set in {}, but client_ca_file is not", reader.section);
-            reader.problem("client_certificates", text, "name a file with the certificates of the clients' authorities in PEM");
+            let text = format!(
+                "client_certificates is set in {}, but client_ca_file is not",
+                reader.section
+            );
+            reader.problem(
+                "client_certificates",
+                text,
+                "name a file with the certificates of the clients' authorities in PEM",
+            );
             return Self::Off;
         };
         demanded(Authorities { file, revoked })
@@ -231,24 +274,40 @@ mod tests {
     /// What these options mean, or what is said about them.
     fn read(text: &str) -> Result<Option<TlsFiles>, String> {
         let (all, mut problems) = (ini::parse("c.cfg", text).unwrap(), Vec::new());
-        let files = TlsFiles::read(Sections { all: &all, certificate: "server", clients: "listen" }, &mut problems);
-        if problems.is_empty() { Ok(files) } else { Err(problems.iter().map(ToString::to_string).collect()) }
+        let files = TlsFiles::read(
+            Sections { all: &all, certificate: "server", clients: "listen" },
+            &mut problems,
+        );
+        if problems.is_empty() {
+            Ok(files)
+        } else {
+            Err(problems.iter().map(ToString::to_string).collect())
+        }
     }
 
     const PAIR: &str = "[server]\nssl_cert_file=c\nssl_key_file=k\n[listen]\n";
 
     #[test]
     fn clients_show_certificates_where_the_operator_says_so() {
-        let clients = |options: &str| read(&format!("{PAIR}{options}")).map(|files| files.unwrap().clients);
-        let authorities =
-            |revoked: &[&str]| Authorities { file: "a".into(), revoked: revoked.iter().map(PathBuf::from).collect() };
+        let clients =
+            |options: &str| read(&format!("{PAIR}{options}")).map(|files| files.unwrap().clients);
+        let authorities = |revoked: &[&str]| Authorities {
+            file: "a".into(),
+            revoked: revoked.iter().map(PathBuf::from).collect(),
+        };
         for (options, expected) in [
             ("", Clients::Off),
             ("client_certificates=off", Clients::Off),
             ("client_certificates=off\nclient_ca_file=a\nclient_crl_file=r", Clients::Off),
             ("client_certificates=optional\nclient_ca_file=a", Clients::Optional(authorities(&[]))),
-            ("client_certificates=required\nclient_ca_file=a\nclient_crl_file=", Clients::Required(authorities(&[]))),
-            ("client_certificates=required\nclient_ca_file=a\nclient_crl_file=r, s", Clients::Required(authorities(&["r", "s"]))),
+            (
+                "client_certificates=required\nclient_ca_file=a\nclient_crl_file=",
+                Clients::Required(authorities(&[])),
+            ),
+            (
+                "client_certificates=required\nclient_ca_file=a\nclient_crl_file=r, s",
+                Clients::Required(authorities(&["r", "s"])),
+            ),
         ] {
             assert_eq!(clients(options), Ok(expected), "{options}");
         }
@@ -257,16 +316,31 @@ mod tests {
     #[test]
     fn what_would_leave_clients_unasked_is_refused() {
         for (text, expected) in [
-            (format!("{PAIR}client_certificates=yes"), "client_certificates \"yes\" in listen is unknown"),
+            (
+                format!("{PAIR}client_certificates=yes"),
+                "client_certificates \"yes\" in listen is unknown",
+            ),
             (
                 format!("{PAIR}client_certificates=required"),
                 "c.cfg:5: client_certificates is set in listen, but client_ca_file is not",
             ),
-            (format!("{PAIR}client_ca_file=a"), "c.cfg:5: client_ca_file is set but client_certificates is not"),
-            (format!("{PAIR}client_crl_file=r"), "c.cfg:5: client_crl_file is set but client_certificates is not"),
-            ("[listen]\nclient_certificates=optional\nclient_ca_file=a".into(), "there is no TLS to show them in"),
+            (
+                format!("{PAIR}client_ca_file=a"),
+                "c.cfg:5: client_ca_file is set but client_certificates is not",
+            ),
+            (
+                format!("{PAIR}client_crl_file=r"),
+                "c.cfg:5: client_crl_file is set but client_certificates is not",
+            ),
+            (
+                "[listen]\nclient_certificates=optional\nclient_ca_file=a".into(),
+                "there is no TLS to show them in",
+            ),
             ("[server]\nssl_cert_file=c\n".into(), "ssl_cert_file is set but ssl_key_file is not"),
-            ("[server]\nssl_key_file=k\nssl_cert_file=\n".into(), "ssl_key_file is set but ssl_cert_file is not"),
+            (
+                "[server]\nssl_key_file=k\nssl_cert_file=\n".into(),
+                "ssl_key_file is set but ssl_cert_file is not",
+            ),
         ] {
             let said = read(&text).unwrap_err();
             assert!(said.contains(expected), "{text}: {said}");
@@ -276,8 +350,13 @@ mod tests {
 
     #[test]
     fn every_file_is_known_by_the_option_that_names_it() {
-        let files = read(&format!("{PAIR}client_certificates=required\nclient_ca_file=a\nclient_crl_file=r,s")).unwrap().unwrap();
-        let listed: Vec<_> = files.each().map(|(part, file)| (part.option(), file.to_str().unwrap())).collect();
+        let files = read(&format!(
+            "{PAIR}client_certificates=required\nclient_ca_file=a\nclient_crl_file=r,s"
+        ))
+        .unwrap()
+        .unwrap();
+        let listed: Vec<_> =
+            files.each().map(|(part, file)| (part.option(), file.to_str().unwrap())).collect();
         assert_eq!(
             listed,
             [

@@ -15,7 +15,9 @@ use super::{
 /// Syntax errors, options outside a section, and values that are neither text,
 /// number, boolean nor a list of texts.
 pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
-    let place = |offset: usize| format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1);
+    let place = |offset: usize| {
+        format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1)
+    };
     let document = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
         Problem::new(place(offset), error.message())
@@ -25,12 +27,17 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     for (section, value) in document.get_ref() {
         let here = place(section.span().start);
         let DeValue::Table(options) = value.get_ref() else {
-            problems.push(Problem::new(here, format!("{} stands outside any [section]", section.get_ref())));
+            problems.push(Problem::new(
+                here,
+                format!("{} stands outside any [section]", section.get_ref()),
+            ));
             continue;
         };
         let section = normal_section(section.get_ref());
-        let settings =
-            &mut sections.entry(section.clone()).or_insert_with(|| Section { place: here, ..Section::default() }).settings;
+        let settings = &mut sections
+            .entry(section.clone())
+            .or_insert_with(|| Section { place: here, ..Section::default() })
+            .settings;
         let mut in_order: Vec<_> = options.iter().collect();
         in_order.sort_by_key(|(option, _)| option.span().start);
         for (option, value) in in_order {
@@ -62,8 +69,10 @@ fn value_text(value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(value) => Some(value.to_string()),
         DeValue::Array(elements) => {
             // A comma inside an element would silently become two elements.
-            let texts: Option<Vec<_>> =
-                elements.iter().map(|one| one.get_ref().as_str().filter(|text| !text.contains(','))).collect();
+            let texts: Option<Vec<_>> = elements
+                .iter()
+                .map(|one| one.get_ref().as_str().filter(|text| !text.contains(',')))
+                .collect();
             Some(texts?.join(","))
         }
         DeValue::Datetime(_) | DeValue::Table(_) => None,

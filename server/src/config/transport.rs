@@ -27,10 +27,18 @@ pub struct Transports {
 }
 
 impl Transports {
-    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(
+        sections: &BTreeMap<String, Section>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
         let mut transport = |name: &'static str, client_type| {
             let is_written = sections.contains_key(name);
-            Transport::read(&mut Reader::new(sections, name, problems), (name, client_type, is_written), warnings)
+            Transport::read(
+                &mut Reader::new(sections, name, problems),
+                (name, client_type, is_written),
+                warnings,
+            )
         };
         Self {
             agent: transport("agent_rest_transport", ClientType::Agent),
@@ -43,7 +51,9 @@ impl Transports {
 
     /// Those that somebody wrote, in the order of their names.
     pub fn written(&self) -> impl Iterator<Item = &Transport> {
-        [&self.agent, &self.client, &self.cmdline, &self.compiler].into_iter().filter(|transport| transport.is_written)
+        [&self.agent, &self.client, &self.cmdline, &self.compiler]
+            .into_iter()
+            .filter(|transport| transport.is_written)
     }
 }
 
@@ -92,7 +102,10 @@ impl Transport {
             host: read_host(reader, "host"),
             port: reader.number("port", 1..=u16::MAX).unwrap_or(PORT),
             ssl: reader.flag("ssl").unwrap_or(false),
-            authorities: reader.text("ssl_ca_cert_file").filter(|path| !path.is_empty()).map(PathBuf::from),
+            authorities: reader
+                .text("ssl_ca_cert_file")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             token: read_token(reader),
             timeout: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
             max_clients: reader.number("max_clients", 1..=u32::MAX),
@@ -106,16 +119,26 @@ impl Transport {
         let section = self.section;
         if !self.ssl && self.authorities.is_some() {
             let text = format!("ssl_ca_cert_file in {section} is ignored without ssl");
-            warnings.push(Problem::new(reader.place("ssl_ca_cert_file"), text).help("write ssl = true beside it"));
+            warnings.push(
+                Problem::new(reader.place("ssl_ca_cert_file"), text)
+                    .help("write ssl = true beside it"),
+            );
         }
         if !self.ssl && self.token.is_some() && !self.is_on_this_machine() {
-            let text = format!("the token in {section} goes to {} without TLS: anyone on the way can read and use it", self.host);
-            warnings.push(Problem::new(reader.place("token"), text).help("write ssl = true, and have the server use TLS"));
+            let text = format!(
+                "the token in {section} goes to {} without TLS: anyone on the way can read and use it",
+                self.host
+            );
+            warnings.push(
+                Problem::new(reader.place("token"), text)
+                    .help("write ssl = true, and have the server use TLS"),
+            );
         }
     }
 
     fn is_on_this_machine(&self) -> bool {
-        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+        self.host == "localhost"
+            || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
     /// Where the server is: scheme, host and port.
@@ -151,7 +174,10 @@ impl Advertised {
         Self {
             internal_address: read_host(server, "internal_server_address"),
             address: read_host(server, "server_address"),
-            authorities: server.text("ssl_ca_cert_file").filter(|path| !path.is_empty()).map(PathBuf::from),
+            authorities: server
+                .text("ssl_ca_cert_file")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         }
     }
 }
@@ -186,7 +212,11 @@ fn read_token(reader: &mut Reader<'_>) -> Option<BearerToken> {
     let token = BearerToken::new(text);
     if token.is_none() {
         let problem = format!("token in {} holds what no header can carry", reader.section);
-        reader.problem("token", problem, "paste the token alone, on one line: countersign token create prints it");
+        reader.problem(
+            "token",
+            problem,
+            "paste the token alone, on one line: countersign token create prints it",
+        );
     }
     token
 }
@@ -195,7 +225,11 @@ fn read_host(reader: &mut Reader<'_>, option: &str) -> String {
     const DEFAULT: &str = "localhost";
     let Some(text) = reader.text(option) else { return DEFAULT.into() };
     host(text).unwrap_or_else(|help| {
-        reader.problem(option, format!("{option} {text:?} in {} is no host", reader.section), &help);
+        reader.problem(
+            option,
+            format!("{option} {text:?} in {} is no host", reader.section),
+            &help,
+        );
         DEFAULT.into()
     })
 }
@@ -224,10 +258,14 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_alone() {
-        for (text, read) in [("localhost", "localhost"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("[::1]", "::1")] {
+        for (text, read) in
+            [("localhost", "localhost"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("[::1]", "::1")]
+        {
             assert_eq!(host(text).as_deref(), Ok(read));
         }
-        for odd in ["", "https://localhost", "localhost:8888", "a b", "a/b", "user@host", "[::1", "\u{e9}"] {
+        for odd in
+            ["", "https://localhost", "localhost:8888", "a b", "a/b", "user@host", "[::1", "\u{e9}"]
+        {
             assert!(host(odd).is_err(), "{odd}");
         }
     }

@@ -62,7 +62,11 @@ const SCOPE: &str = "openid profile email";
 const REALM: &str = "inmanta";
 
 impl WebUi {
-    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(
+        sections: &BTreeMap<String, Section>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
         let auth_method = read_auth_method(&Reader::new(sections, "server", problems), warnings);
         let dashboard = read_dashboard(&mut Reader::new(sections, "dashboard", problems), warnings);
         let mut reader = Reader::new(sections, "web-ui", problems);
@@ -86,13 +90,23 @@ fn read_auth_method(server: &Reader<'_>, warnings: &mut Vec<Problem>) -> AuthMet
     })
 }
 
-fn read_provider(reader: &mut Reader<'_>, authority: &str, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
+fn read_provider(
+    reader: &mut Reader<'_>,
+    authority: &str,
+    warnings: &mut Vec<Problem>,
+) -> Option<OpenIdProvider> {
     check_uri(reader, "oidc_authority", authority)?;
-    for option in ["oidc_auth_url", "oidc_realm"].into_iter().filter(|option| given(reader, option).is_some()) {
+    for option in
+        ["oidc_auth_url", "oidc_realm"].into_iter().filter(|option| given(reader, option).is_some())
+    {
         let text = format!("{option} in web-ui is ignored beside oidc_authority");
         warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
     }
-    Some(OpenIdProvider { authority: authority.into(), client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
+    Some(OpenIdProvider {
+        authority: authority.into(),
+        client_id: read_client_id(reader, warnings),
+        scope: read_scope(reader),
+    })
 }
 
 /// The form that only knew Keycloak.
@@ -103,7 +117,11 @@ fn read_keycloak(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option
     let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they are for Keycloak alone";
     let help = format!("write instead of both:\n    oidc_authority={authority}");
     warnings.push(Problem::new(reader.place("oidc_auth_url"), text).help(help));
-    Some(OpenIdProvider { authority, client_id: read_client_id(reader, warnings), scope: read_scope(reader) })
+    Some(OpenIdProvider {
+        authority,
+        client_id: read_client_id(reader, warnings),
+        scope: read_scope(reader),
+    })
 }
 
 /// The section before `[web-ui]`.
@@ -113,22 +131,34 @@ fn read_dashboard(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Optio
     check_uri(reader, "auth_url", url)?;
     let authority = realm(url, given(reader, "realm").unwrap_or(REALM));
     let client_id = given(reader, "client_id").unwrap_or_default();
-    let help = format!("write instead:\n    [web-ui]\n    oidc_authority={authority}\n    oidc_client_id={client_id}");
-    warnings.push(Problem::new(reader.place(""), "[dashboard] has been replaced by [web-ui]").help(help));
-    is_enabled.then(|| OpenIdProvider { authority, client_id: client_id.into(), scope: SCOPE.into() })
+    let help = format!(
+        "write instead:\n    [web-ui]\n    oidc_authority={authority}\n    oidc_client_id={client_id}"
+    );
+    warnings.push(
+        Problem::new(reader.place(""), "[dashboard] has been replaced by [web-ui]").help(help),
+    );
+    is_enabled.then(|| OpenIdProvider {
+        authority,
+        client_id: client_id.into(),
+        scope: SCOPE.into(),
+    })
 }
 
 /// Where Keycloak has a realm.
 fn realm(url: &str, name: &str) -> String {
     /// What a segment of a path holds as it is (RFC 3986 section 3.3).
-    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    const ENCODED: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     format!("{}/realms/{}", url.trim_end_matches('/'), utf8_percent_encode(name, ENCODED))
 }
 
 fn read_client_id(reader: &Reader<'_>, warnings: &mut Vec<Problem>) -> String {
     let client_id = given(reader, "oidc_client_id");
     if client_id.is_none() {
-        let problem = Problem::new(reader.place("oidc_client_id"), "web-ui names an OpenID provider but no oidc_client_id");
+        let problem = Problem::new(
+            reader.place("oidc_client_id"),
+            "web-ui names an OpenID provider but no oidc_client_id",
+        );
         warnings.push(problem.help("write the id under which the provider knows the web console"));
     }
     client_id.unwrap_or_default().into()
@@ -145,12 +175,16 @@ fn given<'r>(reader: &Reader<'r>, option: &str) -> Option<&'r str> {
 
 fn check_uri(reader: &mut Reader<'_>, option: &str, text: &str) -> Option<()> {
     let uri: Option<Uri> = text.parse().ok();
-    let has_credentials = |uri: &Uri| uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && !has_credentials(&uri)) {
+    let has_credentials =
+        |uri: &Uri| uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && !has_credentials(&uri)
+    }) {
         return Some(());
     }
     // Not shown: it may hold a password.
-    let problem = format!("{option} in {} is no http:// or https:// URI without credentials", reader.section);
+    let problem =
+        format!("{option} in {} is no http:// or https:// URI without credentials", reader.section);
     reader.problem(option, problem, "write one such as https://idp.example/realms/inmanta");
     None
 }

@@ -116,7 +116,8 @@ fn read_address(address: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
 impl Fields for CheckRequest<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         let name = name.as_str().as_bytes();
-        let lines = self.headers.iter().rev().filter(|header| header.name.eq_ignore_ascii_case(name));
+        let lines =
+            self.headers.iter().rev().filter(|header| header.name.eq_ignore_ascii_case(name));
         lines.map(|header| header.value).nth(nth)
     }
 }
@@ -164,11 +165,17 @@ mod tests {
     #[test]
     fn a_header_is_found_in_either_form_whatever_its_case() {
         for name in ["authorization", "Authorization", "AUTHORIZATION"] {
-            for lines in [question(&[("a", "b"), (name, "x")], &[]), question(&[], &[("a", "b"), (name, "x")])] {
+            for lines in [
+                question(&[("a", "b"), (name, "x")], &[]),
+                question(&[], &[("a", "b"), (name, "x")]),
+            ] {
                 assert_eq!(authorization(&lines), Ok(Some(b"x".to_vec())));
             }
         }
-        assert_eq!(authorization(&question(&[("authorizatio", "x")], &[("authorization ", "x")])), Ok(None));
+        assert_eq!(
+            authorization(&question(&[("authorizatio", "x")], &[("authorization ", "x")])),
+            Ok(None)
+        );
         assert_eq!(authorization(b""), Ok(None));
     }
 
@@ -200,7 +207,10 @@ mod tests {
             let (mapped, listed) = (vec![("a", "b"); mapped], vec![("c", "d"); listed]);
             CheckRequest::read(&question(&mapped, &listed)).map(|check| check.headers.len())
         };
-        assert_eq!([read(MOST_HEADERS, 0), read(0, MOST_HEADERS), read(24, 1000)], [Ok(MOST_HEADERS); 3]);
+        assert_eq!(
+            [read(MOST_HEADERS, 0), read(0, MOST_HEADERS), read(24, 1000)],
+            [Ok(MOST_HEADERS); 3]
+        );
         for (mapped, listed) in [(MOST_HEADERS + 1, 0), (0, MOST_HEADERS + 1), (24, 1001)] {
             assert_eq!(read(mapped, listed), Err(TOO_MANY_HEADERS));
         }
@@ -231,19 +241,24 @@ mod tests {
         ];
         for (outer, numbers) in singular {
             for number in numbers {
-                assert!(CheckRequest::read(&twice(outer, *number)).is_err(), "{number} in {outer:?}");
+                assert!(
+                    CheckRequest::read(&twice(outer, *number)).is_err(),
+                    "{number} in {outer:?}"
+                );
             }
             // Nobody asks for it, so that it may be whatever it is.
             assert!(CheckRequest::read(&twice(outer, 15)).is_ok(), "15 in {outer:?}");
         }
         for two in [[1, 2], [1, 3], [2, 3]] {
             let mut out = Vec::new();
-            let address = |out: &mut Vec<u8>| two.iter().for_each(|number| put_bytes(out, *number, b""));
+            let address =
+                |out: &mut Vec<u8>| two.iter().for_each(|number| put_bytes(out, *number, b""));
             put_message(&mut out, 1, |out| put_message(out, 1, |out| put_message(out, 1, address)));
             assert!(CheckRequest::read(&out).is_err(), "an address of two kinds");
         }
         let mut out = Vec::new();
-        let header = |out: &mut Vec<u8>| [1, 2, 3].iter().for_each(|number| put_bytes(out, *number, b"x"));
+        let header =
+            |out: &mut Vec<u8>| [1, 2, 3].iter().for_each(|number| put_bytes(out, *number, b"x"));
         let request = |out: &mut Vec<u8>| {
             put_message(out, 2, |out| put_message(out, 13, |out| put_message(out, 1, header)));
         };

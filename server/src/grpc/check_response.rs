@@ -29,7 +29,11 @@ pub fn put_allowed<'l>(
 
 /// Whoever asks may not, and is answered with this status and these header lines.
 pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
-    let code = if status == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::PermissionDenied };
+    let code = if status == StatusCode::UNAUTHORIZED {
+        Code::Unauthenticated
+    } else {
+        Code::PermissionDenied
+    };
     put_message(out, 1, |out| put_number(out, 1, code as u64));
     put_message(out, 2, |out| {
         put_message(out, 1, |out| put_number(out, 1, status.as_u16().into()));
@@ -71,7 +75,9 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => put_number(out, 1, 0),
         Value::Number(number) => match number.as_i128() {
-            Some(whole) if whole.unsigned_abs() > EXACT.into() => put_bytes(out, 3, whole.to_string().as_bytes()),
+            Some(whole) if whole.unsigned_abs() > EXACT.into() => {
+                put_bytes(out, 3, whole.to_string().as_bytes())
+            }
             _ => put_double(out, 2, number.as_f64().unwrap_or_default()),
         },
         Value::String(text) => put_bytes(out, 3, text.as_bytes()),

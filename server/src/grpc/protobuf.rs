@@ -31,7 +31,9 @@ impl<'b> Value<'b> {
     pub fn bytes(self) -> Result<&'b [u8], Unreadable> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) | Self::Fixed => Err(Unreadable("a field is of another type than its number says")),
+            Self::Number(_) | Self::Fixed => {
+                Err(Unreadable("a field is of another type than its number says"))
+            }
         }
     }
 }
@@ -109,7 +111,10 @@ impl<'b> Iterator for Fields<'b> {
 ///
 /// # Errors
 /// The bytes are no message, or one of the fields is there twice or of another type.
-pub fn singular<const N: usize>(message: &[u8], numbers: [u32; N]) -> Result<[Option<&[u8]>; N], Unreadable> {
+pub fn singular<const N: usize>(
+    message: &[u8],
+    numbers: [u32; N],
+) -> Result<[Option<&[u8]>; N], Unreadable> {
     select(message, numbers, |_, _| Ok(()))
 }
 
@@ -197,11 +202,19 @@ mod tests {
     #[test]
     fn every_type_of_field_is_read() {
         let message = b"\x08\x96\x01\x11abcdefgh\x1a\x03xyz\x25abcd\x2a\x00";
-        let fields =
-            [(1, Value::Number(150)), (2, Value::Fixed), (3, Value::Bytes(b"xyz")), (4, Value::Fixed), (5, Value::Bytes(b""))];
+        let fields = [
+            (1, Value::Number(150)),
+            (2, Value::Fixed),
+            (3, Value::Bytes(b"xyz")),
+            (4, Value::Fixed),
+            (5, Value::Bytes(b"")),
+        ];
         assert_eq!(read(message).unwrap(), fields);
         assert_eq!(read(b"").unwrap(), []);
-        let last = [0xf8, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        let last = [
+            0xf8, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+            0x01,
+        ];
         assert_eq!(read(&last).unwrap(), [((1 << 29) - 1, Value::Number(u64::MAX))]);
     }
 
@@ -231,11 +244,17 @@ mod tests {
 
     #[test]
     fn what_may_stand_there_once_is_refused_where_it_does_so_twice() {
-        assert_eq!(singular(b"\x0a\x01a\x1a\x01c\x22\x01d\x22\x01e", [1, 2, 3]), Ok([Some(&b"a"[..]), None, Some(b"c")]));
+        assert_eq!(
+            singular(b"\x0a\x01a\x1a\x01c\x22\x01d\x22\x01e", [1, 2, 3]),
+            Ok([Some(&b"a"[..]), None, Some(b"c")])
+        );
         assert!(singular(b"\x0a\x01a\x0a\x01a", [1]).is_err());
         assert!(singular(b"\x08\x01", [1]).is_err(), "a number for a text");
         assert!(singular(b"\x08\x01", [2]).is_ok(), "nobody asks for it");
-        assert!(singular(b"\x0a\x01a\x0b", [1]).is_err(), "what stands behind it has to be read too");
+        assert!(
+            singular(b"\x0a\x01a\x0b", [1]).is_err(),
+            "what stands behind it has to be read too"
+        );
         let all: Result<Vec<_>, _> = repeated(b"\x0a\x01a\x12\x01b\x0a\x01a", 1).collect();
         assert_eq!(all, Ok(vec![&b"a"[..], b"a"]));
     }

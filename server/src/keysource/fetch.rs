@@ -119,7 +119,10 @@ impl Fetcher {
     #[must_use]
     pub fn explain(&self, fault: &FetchFault) -> String {
         let (section, location) = (&self.section, &self.source.location);
-        format!("Unable to load key data for {section} using the provided {location}. Got error: {}", fault.text)
+        format!(
+            "Unable to load key data for {section} using the provided {location}. Got error: {}",
+            fault.text
+        )
     }
 
     fn read(&mut self, answer: Answer) -> Result<Fetched, FetchFault> {
@@ -141,7 +144,9 @@ impl Fetcher {
     fn ask(&mut self, cause: Cause) -> Result<Answer, FetchFault> {
         let source = Arc::clone(&self.source);
         match &source.location {
-            Location::File { path, .. } => self.read_file(path).map_err(|error| FetchFault::new("file", error)),
+            Location::File { path, .. } => {
+                self.read_file(path).map_err(|error| FetchFault::new("file", error))
+            }
             Location::Jwks(uri) => self.ask_for_keys(uri),
             Location::Discovery(uri) => {
                 let known = self.discovered.take().filter(|_| cause == Cause::UnknownKid);
@@ -169,7 +174,8 @@ impl Fetcher {
             Some(Seen::Answer(of, etag)) if of == uri => Some(etag.clone()),
             _ => None,
         };
-        let response = self.get(uri, "application/jwk-set+json, application/json", etag.as_deref())?;
+        let response =
+            self.get(uri, "application/jwk-set+json, application/json", etag.as_deref())?;
         let max_age = max_age(response.headers());
         if response.status() == StatusCode::NOT_MODIFIED && etag.is_some() {
             return Ok(Answer { bytes: None, seen: self.seen.clone(), max_age });
@@ -192,11 +198,17 @@ impl Fetcher {
         let metadata: Metadata = serde_json::from_slice(&body(response, DISCOVERY_BYTES)?)
             .map_err(|error| fault(format!("the discovery document cannot be read: {error}")))?;
         if metadata.issuer != *self.issuer {
-            let (theirs, ours) = (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
-            return Err(fault(format!("the discovery document is of the issuer {theirs:?}, not of {ours:?}")));
+            let (theirs, ours) =
+                (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
+            return Err(fault(format!(
+                "the discovery document is of the issuer {theirs:?}, not of {ours:?}"
+            )));
         }
         // Not shown: it may hold a password.
-        let keys = metadata.jwks_uri.parse::<Uri>().map_err(|_| fault("the jwks_uri in it is no http(s) URI".into()))?;
+        let keys = metadata
+            .jwks_uri
+            .parse::<Uri>()
+            .map_err(|_| fault("the jwks_uri in it is no http(s) URI".into()))?;
         if keys.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(fault("the jwks_uri in it holds credentials".into()));
         }
@@ -209,12 +221,18 @@ impl Fetcher {
 
     /// A 200, or a 304 if it was asked for by `etag`; redirects are followed on the
     /// same origin only, or a provider could point us at any host inside.
-    fn get(&mut self, uri: &str, accept: &str, etag: Option<&str>) -> Result<Response<Body>, FetchFault> {
+    fn get(
+        &mut self,
+        uri: &str,
+        accept: &str,
+        etag: Option<&str>,
+    ) -> Result<Response<Body>, FetchFault> {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
             None => self.agent.insert(agent(&self.source)?).clone(),
         };
-        let mut uri: Uri = uri.parse().map_err(|_| FetchFault::new("unreachable", "it is no URI"))?;
+        let mut uri: Uri =
+            uri.parse().map_err(|_| FetchFault::new("unreachable", "it is no URI"))?;
         for _ in 0..=REDIRECTS {
             let left = self.source.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
@@ -229,31 +247,50 @@ impl Fetcher {
             match response.status() {
                 StatusCode::OK | StatusCode::NOT_MODIFIED => return Ok(response),
                 status if status.is_redirection() => uri = redirected(&uri, response.headers())?,
-                status => return Err(FetchFault::new("status", format!("the provider answered {status} where 200 is needed"))),
+                status => {
+                    return Err(FetchFault::new(
+                        "status",
+                        format!("the provider answered {status} where 200 is needed"),
+                    ));
+                }
             }
         }
-        Err(FetchFault::new("redirect", format!("the provider redirected more than {REDIRECTS} times")))
+        Err(FetchFault::new(
+            "redirect",
+            format!("the provider redirected more than {REDIRECTS} times"),
+        ))
     }
 }
 
 /// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).
 fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchFault> {
-    let refused = || FetchFault::new("redirect", "redirects are not followed to another host, port or scheme");
-    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok()).ok_or_else(refused)?;
+    let refused = || {
+        FetchFault::new("redirect", "redirects are not followed to another host, port or scheme")
+    };
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|location| location.to_str().ok())
+        .ok_or_else(refused)?;
     if location.starts_with('/') && !location.starts_with("//") {
         let mut parts = from.clone().into_parts();
         parts.path_and_query = Some(location.parse().map_err(|_| refused())?);
         return Uri::from_parts(parts).map_err(|_| refused());
     }
     let to: Uri = location.parse().map_err(|_| refused())?;
-    if to.scheme() == from.scheme() && to.authority() == from.authority() { Ok(to) } else { Err(refused()) }
+    if to.scheme() == from.scheme() && to.authority() == from.authority() {
+        Ok(to)
+    } else {
+        Err(refused())
+    }
 }
 
 fn transport_fault(error: &ureq::Error) -> FetchFault {
     let text = error.to_string();
     match error {
         ureq::Error::Timeout(_) => FetchFault::new("timeout", text),
-        ureq::Error::BodyExceedsLimit(most) => FetchFault::new("too_long", format!("the answer has {most} bytes or more")),
+        ureq::Error::BodyExceedsLimit(most) => {
+            FetchFault::new("too_long", format!("the answer has {most} bytes or more"))
+        }
         // What `openssl req -x509` makes, and no server should present.
         _ if text.contains("CaUsedAsEndEntity") => {
             let hint = "the certificate is that of an authority (CA:TRUE): give the provider one that the authority signed";
@@ -264,7 +301,12 @@ fn transport_fault(error: &ureq::Error) -> FetchFault {
 }
 
 fn body(response: Response<Body>, most: u64) -> Result<Vec<u8>, FetchFault> {
-    response.into_body().with_config().limit(most).read_to_vec().map_err(|error| transport_fault(&error))
+    response
+        .into_body()
+        .with_config()
+        .limit(most)
+        .read_to_vec()
+        .map_err(|error| transport_fault(&error))
 }
 
 /// One byte more than allowed, so that the engine can say what is wrong.
@@ -281,12 +323,16 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match name.to_ascii_lowercase().as_str() {
             "no-store" | "no-cache" => return Some(Duration::ZERO),
-            "max-age" => found = value.trim_matches('"').parse().ok().map(Duration::from_secs).or(found),
+            "max-age" => {
+                found = value.trim_matches('"').parse().ok().map(Duration::from_secs).or(found)
+            }
             _ => {}
         }
     }
-    let age =
-        headers.get(header::AGE).and_then(|age| age.to_str().ok()?.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    let age = headers
+        .get(header::AGE)
+        .and_then(|age| age.to_str().ok()?.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
     Some(found?.saturating_sub(age))
 }
 
@@ -309,8 +355,9 @@ fn agent(source: &RenewedKeys) -> Result<Agent, FetchFault> {
 
 /// The system's authorities, and those configured for this issuer.
 fn roots(source: &RenewedKeys) -> Result<RootCerts, FetchFault> {
-    trust::roots(&source.authorities)
-        .ok_or_else(|| FetchFault::new("unreachable", format_args!("{}, or set ca_file", trust::NO_AUTHORITY)))
+    trust::roots(&source.authorities).ok_or_else(|| {
+        FetchFault::new("unreachable", format_args!("{}, or set ca_file", trust::NO_AUTHORITY))
+    })
 }
 
 #[cfg(test)]
@@ -327,10 +374,18 @@ mod tests {
 
     #[test]
     fn max_age_is_what_is_left_of_it() {
-        let seconds = |lines: &[(&'static str, &'static str)]| max_age(&headers(lines)).map(|age| age.as_secs());
+        let seconds = |lines: &[(&'static str, &'static str)]| {
+            max_age(&headers(lines)).map(|age| age.as_secs())
+        };
         assert_eq!(seconds(&[]), None);
-        assert_eq!(seconds(&[("cache-control", "public, Max-Age=100, must-revalidate")]), Some(100));
-        assert_eq!(seconds(&[("cache-control", "public"), ("cache-control", "max-age=\"7\"")]), Some(7));
+        assert_eq!(
+            seconds(&[("cache-control", "public, Max-Age=100, must-revalidate")]),
+            Some(100)
+        );
+        assert_eq!(
+            seconds(&[("cache-control", "public"), ("cache-control", "max-age=\"7\"")]),
+            Some(7)
+        );
         assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "30")]), Some(70));
         assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "300")]), Some(0));
         assert_eq!(seconds(&[("cache-control", "max-age=100, no-cache")]), Some(0));
@@ -342,7 +397,9 @@ mod tests {
     #[test]
     fn d10_redirects_stay_on_their_origin() {
         let from: Uri = "https://idp.example/keys".parse().unwrap();
-        let to = |location: &'static str| redirected(&from, &headers(&[("location", location)])).ok().map(|uri| uri.to_string());
+        let to = |location: &'static str| {
+            redirected(&from, &headers(&[("location", location)])).ok().map(|uri| uri.to_string())
+        };
         assert_eq!(to("/v2/keys?a=b").as_deref(), Some("https://idp.example/v2/keys?a=b"));
         assert_eq!(to("https://idp.example/other").as_deref(), Some("https://idp.example/other"));
         for elsewhere in [

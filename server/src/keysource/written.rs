@@ -34,7 +34,9 @@ use x509_parser::{
 /// low bits do not matter. Tokens are never read by this.
 const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// A secret in urlsafe base64.
@@ -48,7 +50,9 @@ pub fn secret(text: &str) -> Option<Vec<u8>> {
 /// # Errors
 /// It is too short for one of them.
 pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, KeyFault> {
-    let keys = algorithms.iter().map(|algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret)));
+    let keys = algorithms
+        .iter()
+        .map(|algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret)));
     Ok(KeySet::new(keys.collect::<Result<_, _>>()?))
 }
 
@@ -60,13 +64,27 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
 pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
     let text = text.trim_ascii();
     if text.starts_with(b"{") {
-        return if holds_private_key(text) { Err(PRIVATE.into()) } else { jwks(text, Origin::Static, algorithms) };
+        return if holds_private_key(text) {
+            Err(PRIVATE.into())
+        } else {
+            jwks(text, Origin::Static, algorithms)
+        };
     }
     if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
-        let secret = str::from_utf8(text).ok().and_then(secret).ok_or("it is neither urlsafe base64 nor a JWK")?;
-        return Ok((secret_keys(&secret, algorithms).map_err(|fault| fault.to_string())?, Vec::new()));
+        let secret = str::from_utf8(text)
+            .ok()
+            .and_then(secret)
+            .ok_or("it is neither urlsafe base64 nor a JWK")?;
+        return Ok((
+            secret_keys(&secret, algorithms).map_err(|fault| fault.to_string())?,
+            Vec::new(),
+        ));
     }
-    let jwk = if text.starts_with(b"-----") { pem_to_jwk(text)? } else { der_to_jwk(&from_base64(text)?)? };
+    let jwk = if text.starts_with(b"-----") {
+        pem_to_jwk(text)?
+    } else {
+        der_to_jwk(&from_base64(text)?)?
+    };
     jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
 }
 
@@ -74,7 +92,11 @@ pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn jwks(json: &[u8], origin: Origin, algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
+pub fn jwks(
+    json: &[u8],
+    origin: Origin,
+    algorithms: AlgorithmSet,
+) -> Result<(KeySet, Vec<String>), String> {
     let policy = Policy { origin, algorithms: Some(algorithms) };
     let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|fault| fault.to_string())?;
     let remarks: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
@@ -104,8 +126,9 @@ fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
 /// Exactly one public key or certificate. Of a chain, which key signs would be a
 /// guess, and an authority's key must not become one that signs tokens.
 fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
-    let sections: Vec<_> =
-        <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|fault| damaged(&fault))?;
+    let sections: Vec<_> = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|fault| damaged(&fault))?;
     match &sections[..] {
         [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
@@ -120,10 +143,12 @@ fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
 fn holds_private_key(json: &[u8]) -> bool {
     let document: Value = serde_json::from_slice(json).unwrap_or_default();
     let is_private = |jwk: &Value| jwk["kty"] != "oct" && !jwk["d"].is_null();
-    is_private(&document) || document["keys"].as_array().is_some_and(|keys| keys.iter().any(is_private))
+    is_private(&document)
+        || document["keys"].as_array().is_some_and(|keys| keys.iter().any(is_private))
 }
 
-const PRIVATE: &str = "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
+const PRIVATE: &str =
+    "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
 
 fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
     let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|fault| damaged(&fault))?;
@@ -133,15 +158,24 @@ fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
 /// The same key as a JWK without `kid` and `alg`, so that one reader checks all.
 fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let significant = |number: &[u8]| text(&number[number.iter().position(|byte| *byte != 0).unwrap_or(number.len())..]);
+    let significant = |number: &[u8]| {
+        text(&number[number.iter().position(|byte| *byte != 0).unwrap_or(number.len())..])
+    };
     if *spki.algorithm.oid() == OID_SIG_ED25519 {
-        return Ok(json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }));
+        return Ok(
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }),
+        );
     }
     match spki.parsed().map_err(|fault| damaged(&fault))? {
-        PublicKey::RSA(key) => Ok(json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) })),
+        PublicKey::RSA(key) => Ok(
+            json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) }),
+        ),
         PublicKey::EC(point) => {
             let curve = spki.algorithm.parameters().and_then(|parameters| parameters.as_oid().ok());
-            let curve = curve.as_ref().and_then(curve_name).ok_or("its curve is none of P-256, P-384 and P-521")?;
+            let curve = curve
+                .as_ref()
+                .and_then(curve_name)
+                .ok_or("its curve is none of P-256, P-384 and P-521")?;
             let coordinates = point.data().strip_prefix(&[4]).ok_or("its point is compressed")?;
             let (x, y) = coordinates.split_at(coordinates.len() / 2);
             Ok(json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) }))

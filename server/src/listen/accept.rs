@@ -42,13 +42,21 @@ fn take(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
         None => passed.take_unix_listener(index).map(|socket| socket.map(OwnedFd::from)),
     };
     let fault = |fault: String| {
-        let text = format!("what was passed on as socket {} of {} cannot be used: {fault}", index + 1, passed.len());
+        let text = format!(
+            "what was passed on as socket {} of {} cannot be used: {fault}",
+            index + 1,
+            passed.len()
+        );
         io::Error::new(io::ErrorKind::InvalidInput, text)
     };
-    let socket = socket.map_err(|error| fault(error.to_string()))?.ok_or_else(|| fault("it is gone".into()))?;
+    let socket = socket
+        .map_err(|error| fault(error.to_string()))?
+        .ok_or_else(|| fault("it is gone".into()))?;
     // A connection has its listener's address, but nothing can be accepted from it.
     if !sockopt::socket_acceptconn(&socket)? {
-        return Err(fault("it does not listen; in a socket unit, write Accept=no and ListenStream=".into()));
+        return Err(fault(
+            "it does not listen; in a socket unit, write Accept=no and ListenStream=".into(),
+        ));
     }
     Acceptor::new(socket)
 }
@@ -89,7 +97,10 @@ impl Acceptor {
             }
         };
         listen().map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {place}: {error}; choose another with {option}"))
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {place}: {error}; choose another with {option}"),
+            )
         })
     }
 
@@ -108,7 +119,10 @@ impl Acceptor {
             address => Place::Unix(unix_path(&address)?),
         };
         rustix::io::ioctl_fionbio(&socket, true)?;
-        #[expect(deprecated, reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot")]
+        #[expect(
+            deprecated,
+            reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot"
+        )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self { socket, place, is_ours: false })
     }
@@ -149,29 +163,38 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         if let (Place::Unix(path), true) = (&self.place, self.is_ours) {
-            #[expect(clippy::disallowed_methods, reason = "the socket is ours, and nobody answers there any more")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the socket is ours, and nobody answers there any more"
+            )]
             let _gone_already = fs::remove_file(path);
         }
     }
 }
 
 fn address_of(address: Option<SocketAddrAny>) -> IpAddr {
-    address.and_then(|address| SocketAddr::try_from(address).ok()).map_or(UNIX, |address| address.ip())
+    address
+        .and_then(|address| SocketAddr::try_from(address).ok())
+        .map_or(UNIX, |address| address.ip())
 }
 
 fn unix_path(address: &SocketAddrAny) -> io::Result<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt as _;
-    let unix = rustix::net::SocketAddrUnix::try_from(address.clone())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither TCP nor Unix"))?;
+    let unix = rustix::net::SocketAddrUnix::try_from(address.clone()).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, "the socket is neither TCP nor Unix")
+    })?;
     Ok(std::ffi::OsStr::from_bytes(unix.path_bytes().unwrap_or_default()).into())
 }
 
 /// Removes a socket that a process left behind which did not end as it should. One
 /// that somebody answers at stays, and so does whatever is no socket.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let refused =
-        || std::os::unix::net::UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    let is_socket =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let refused = || {
+        std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
     if is_socket && refused() {
         #[expect(clippy::disallowed_methods, reason = "nobody listens at this socket any more")]
         fs::remove_file(path)?;

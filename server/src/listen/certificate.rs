@@ -45,7 +45,9 @@ fn with_lines(text: &[u8]) -> Vec<u8> {
     const DASHES: &str = "-----";
     let text = String::from_utf8_lossy(text);
     let mut parts = text.split(DASHES);
-    let (_, Some(begin), Some(body), Some(end)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (_, Some(begin), Some(body), Some(end)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Vec::new();
     };
     let body: Vec<_> = body.split_ascii_whitespace().collect();
@@ -95,7 +97,8 @@ mod tests {
     #[test]
     fn what_is_none_and_what_is_there_twice_is_none() {
         let base64 = STANDARD.encode(CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap());
-        let longer = STANDARD.encode([&CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap()[..], b"x"].concat());
+        let longer = STANDARD
+            .encode([&CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap()[..], b"x"].concat());
         let long = "A".repeat(MOST + 1);
         for line in [
             "",

@@ -35,7 +35,9 @@ impl<'c> Link<'c> {
     pub fn cut_off(&self) {
         let Peer { address, listener, gate, .. } = self.peer;
         self.local.app.metrics.note(Event::CutOff);
-        if ![UNIX, NOBODY].contains(&address) && !self.local.app.server().listeners[listener].proxies.trust(address) {
+        if ![UNIX, NOBODY].contains(&address)
+            && !self.local.app.server().listeners[listener].proxies.trust(address)
+        {
             gate.cut_off(address);
         }
     }
@@ -94,7 +96,11 @@ pub(super) fn request<'l>(
 /// Where answers are put.
 pub trait Answers {
     /// An answer with no body but these lines.
-    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>);
+    fn bare<'l>(
+        &mut self,
+        status: StatusCode,
+        lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    );
 
     /// An answer.
     fn reply(&mut self, reply: &Reply);
@@ -158,7 +164,8 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
 
     /// Answers it, if that takes no waiting.
     pub fn answer(&self, answers: &mut impl Answers) -> Begun<'c> {
-        if self.route.is_call() && grpc::is_call(self.head.version(), self.head.method(), self.head) {
+        if self.route.is_call() && grpc::is_call(self.head.version(), self.head.method(), self.head)
+        {
             return Begun::Waits(self.waiting(What::Call));
         }
         if self.route != Route::Auth {
@@ -168,7 +175,13 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
             };
         }
         let caller = Caller::new(self.link.peer, &self.listener.proxies, self.head);
-        let (outcome, status) = match routes::decide(&self.link.local.app, self.server, self.listener, &caller, self.head) {
+        let (outcome, status) = match routes::decide(
+            &self.link.local.app,
+            self.server,
+            self.listener,
+            &caller,
+            self.head,
+        ) {
             Decision::Allowed(verified) => {
                 answers.bare(StatusCode::OK, routes::lines_of(self.server, verified.identity()));
                 (Some(Outcome::Verified), StatusCode::OK)
@@ -187,11 +200,22 @@ impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
     fn waiting(&self, asked: What<'c>) -> Waiting<'c> {
         let line = self.server.log.writes_requests().then(|| Box::new(self.line()));
         let (link, route, started) = (self.link, self.route, self.started);
-        Waiting { link, asked, route, reads_body: route.reads_body(self.head.method()), started, line }
+        Waiting {
+            link,
+            asked,
+            route,
+            reads_body: route.reads_body(self.head.method()),
+            started,
+            line,
+        }
     }
 
     fn line(&self) -> Line {
-        let asked = Asking { version: self.head.version(), method: self.head.method(), target: self.head.target() };
+        let asked = Asking {
+            version: self.head.version(),
+            method: self.head.method(),
+            target: self.head.target(),
+        };
         Line::new(self.listener, self.link.peer, asked, self.head)
     }
 }
@@ -226,14 +250,16 @@ impl<'c> Waiting<'c> {
                 let request = request.map(|()| Bytes::copy_from_slice(body));
                 Box::pin(routes::answer(&link.local.app, link.peer, route, request))
             }
-            What::Call => match routes::call(&link.local.app, link.peer, route, body, line.as_deref_mut()) {
-                Said::Later(answer) => answer,
-                Said::Now(reply) => {
-                    answers.reply(&reply);
-                    note(link, route, &reply, started, line);
-                    return None;
+            What::Call => {
+                match routes::call(&link.local.app, link.peer, route, body, line.as_deref_mut()) {
+                    Said::Later(answer) => answer,
+                    Said::Now(reply) => {
+                        answers.reply(&reply);
+                        note(link, route, &reply, started, line);
+                        return None;
+                    }
                 }
-            },
+            }
         };
         Some(Box::pin(async move {
             let reply = answering.await;

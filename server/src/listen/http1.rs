@@ -82,7 +82,17 @@ impl<'c> Connection<'c> {
     /// A connection of which so much was read already.
     pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream, rest: Vec<u8>) -> Self {
         let unsent = Outgoing::default();
-        Self { link, watch, stream, rest, seen: 0, unsent, is_flushed: true, then: None, phase: Phase::Busy }
+        Self {
+            link,
+            watch,
+            stream,
+            rest,
+            seen: 0,
+            unsent,
+            is_flushed: true,
+            then: None,
+            phase: Phase::Busy,
+        }
     }
 
     /// Serves it to its end.
@@ -91,14 +101,18 @@ impl<'c> Connection<'c> {
         loop {
             match watch.in_time(|context| self.poll_step(context)).await {
                 Ok(Ok(Step::Answer(pending))) => Box::pin(self.answer(*pending)).await,
-                Ok(Ok(Step::Close { is_sending })) => return Box::pin(self.close(is_sending)).await,
+                Ok(Ok(Step::Close { is_sending })) => {
+                    return Box::pin(self.close(is_sending)).await;
+                }
                 Ok(Err(Gone)) => return,
                 Err(TooLate) if self.phase == Phase::Head => {
                     self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, false, &mut self.unsent));
                     self.phase = Phase::Busy;
                 }
                 // Under TLS even this is said.
-                Err(TooLate) if self.phase == Phase::Idle => return Box::pin(self.close(false)).await,
+                Err(TooLate) if self.phase == Phase::Idle => {
+                    return Box::pin(self.close(false)).await;
+                }
                 Err(TooLate) => return,
             }
         }
@@ -206,8 +220,11 @@ impl<'c> Connection<'c> {
     async fn answer(&mut self, pending: Pending<'c>) {
         let Pending { waiting, framing, expects_continue, mut manner, mut is_sending } = pending;
         self.enter(Phase::Busy);
-        let received =
-            if waiting.reads_body { self.receive(&waiting, framing, expects_continue).await } else { Ok(Bytes::new()) };
+        let received = if waiting.reads_body {
+            self.receive(&waiting, framing, expects_continue).await
+        } else {
+            Ok(Bytes::new())
+        };
         let reply = match received {
             Ok(body) => {
                 // However long it takes: whoever answers has limits of its own.
@@ -215,7 +232,8 @@ impl<'c> Connection<'c> {
                 match waiting.answer(&body, &mut self.unsent.in_this(manner)) {
                     Some(answering) => answering.await,
                     None => {
-                        self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
+                        self.then = (manner.persistence == Persistence::Close)
+                            .then_some(Step::Close { is_sending });
                         return;
                     }
                 }
@@ -233,14 +251,21 @@ impl<'c> Connection<'c> {
             manner.persistence = Persistence::Close;
         }
         self.unsent.response(&reply.response, manner);
-        self.then = (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
+        self.then =
+            (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
         self.phase = Phase::Busy;
     }
 
     /// Receives the body of a request.
-    async fn receive(&mut self, waiting: &Waiting<'_>, framing: Framing, mut expects: bool) -> Result<Bytes, Unreceived> {
+    async fn receive(
+        &mut self,
+        waiting: &Waiting<'_>,
+        framing: Framing,
+        mut expects: bool,
+    ) -> Result<Bytes, Unreceived> {
         let most = waiting.most_body();
-        let mut incoming = Incoming::new(framing, most).map_err(|fault| Unreceived::of(fault, most))?;
+        let mut incoming =
+            Incoming::new(framing, most).map_err(|fault| Unreceived::of(fault, most))?;
         self.watch.due_within(self.link.local.patience.body);
         loop {
             let taken = incoming.take(&self.rest).map_err(|fault| Unreceived::of(fault, most))?;
@@ -315,4 +340,5 @@ impl Unreceived {
     }
 }
 
-const HEAD_TOO_SLOW: Malformed = Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");
+const HEAD_TOO_SLOW: Malformed =
+    Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");

@@ -257,7 +257,9 @@ impl Connection<'_> {
         }
         let patience = &self.link.local.patience;
         match phase {
-            Phase::Idle => self.watch.idle_for(QUIET.min(patience.idle.saturating_sub(self.idle.elapsed()))),
+            Phase::Idle => {
+                self.watch.idle_for(QUIET.min(patience.idle.saturating_sub(self.idle.elapsed())))
+            }
             Phase::Head | Phase::Pinged => self.watch.due_within(patience.head),
             Phase::Streams => self.watch.due_within(self.session.soonest(patience.body)),
             Phase::Writing => self.watch.due_within(patience.body),
@@ -274,7 +276,9 @@ impl Connection<'_> {
             Phase::Idle => self.stay_idle(),
             Phase::Streams => self.session.expire(self.link.local.patience.body),
             Phase::Leaving => self.session.leave_at_last(),
-            Phase::Head => self.session.fail(Fault::new(Code::NoError, "the head of a request took too long to arrive")),
+            Phase::Head => self
+                .session
+                .fail(Fault::new(Code::NoError, "the head of a request took too long to arrive")),
             Phase::Writing | Phase::Pinged | Phase::Busy => return Some(Over::Gone),
         }
         None

@@ -30,7 +30,12 @@ use super::{
 use crate::{admission::Peer, clock, worker::Local};
 
 /// Serves a connection from its handshake to its end.
-pub(crate) async fn serve(local: &Local, listener: usize, mut driver: Driver, unproven: Option<Unproven>) {
+pub(crate) async fn serve(
+    local: &Local,
+    listener: usize,
+    mut driver: Driver,
+    unproven: Option<Unproven>,
+) {
     let watch = local.watches.watch().await;
     // Where the handshake goes to and comes from: behind it a single datagram with another
     // address on it, which nobody has proven, can move the connection.
@@ -61,7 +66,11 @@ async fn shake_hands(local: &Local, watch: &Watch, driver: &mut Driver) -> bool 
     match watch.in_time(&mut shake).await {
         Ok(is_there) => is_there,
         Err(_) => {
-            driver.connection.close(clock::instant(), VarInt::from_u32(0), "the handshake took too long".into());
+            driver.connection.close(
+                clock::instant(),
+                VarInt::from_u32(0),
+                "the handshake took too long".into(),
+            );
             poll_fn(|context| {
                 driver.poll_in(context);
                 driver.poll_out(context)

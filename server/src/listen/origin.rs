@@ -49,8 +49,15 @@ impl Dialect {
 
     /// The original request, from a question of a proxy that is trusted.
     #[must_use]
-    pub fn original<'r>(self, method: &'r str, target: &'r str, fields: &'r dyn Fields) -> Option<Original<'r>> {
-        let named = |method, uri| Some(Original { method: text(fields, &method)?, uri: text(fields, &uri)? });
+    pub fn original<'r>(
+        self,
+        method: &'r str,
+        target: &'r str,
+        fields: &'r dyn Fields,
+    ) -> Option<Original<'r>> {
+        let named = |method, uri| {
+            Some(Original { method: text(fields, &method)?, uri: text(fields, &uri)? })
+        };
         match self {
             Self::None => None,
             Self::Nginx => named(ORIGINAL_METHOD, ORIGINAL_URI),
@@ -78,8 +85,12 @@ mod tests {
 
     use super::*;
 
-    const LINES: [(HeaderName, &str); 4] =
-        [(ORIGINAL_METHOD, "PUT"), (ORIGINAL_URI, "/nginx?x"), (FORWARDED_METHOD, "DELETE"), (FORWARDED_URI, "/forwarded")];
+    const LINES: [(HeaderName, &str); 4] = [
+        (ORIGINAL_METHOD, "PUT"),
+        (ORIGINAL_URI, "/nginx?x"),
+        (FORWARDED_METHOD, "DELETE"),
+        (FORWARDED_URI, "/forwarded"),
+    ];
 
     fn headers(lines: &[(HeaderName, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -66,7 +66,10 @@ impl Proxies {
         let lines = (0..HOPS).map_while(|nth| fields.line(&self.header, nth));
         let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(HOPS);
         for hop in hops {
-            let Some(before) = address(hop).filter(|before| ![UNIX, NOBODY].contains(before)) else { return known };
+            let Some(before) = address(hop).filter(|before| ![UNIX, NOBODY].contains(before))
+            else {
+                return known;
+            };
             known = before;
             if !self.trust(known) {
                 return known;
@@ -109,7 +112,9 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match bare {
         Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => text.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip())),
+        None => {
+            text.parse().ok().or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()))
+        }
     };
     address.map(|address| address.to_canonical())
 }
@@ -127,7 +132,8 @@ impl Network {
     /// # Errors
     /// What is wrong with it, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let example = "write one such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32";
         let address: IpAddr = address.parse().map_err(|_| example.to_owned())?;
         let Some(bits) = bits else {
@@ -138,9 +144,14 @@ impl Network {
             return Err("write the network as one of IPv4".into());
         }
         let digits = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
-        let bits = bits.parse().ok().filter(|bits| digits && *bits <= width(address)).ok_or(example)?;
+        let bits =
+            bits.parse().ok().filter(|bits| digits && *bits <= width(address)).ok_or(example)?;
         let first = masked(address, bits);
-        if first == address { Ok(Self { first, bits }) } else { Err(format!("did you mean {first}/{bits}?")) }
+        if first == address {
+            Ok(Self { first, bits })
+        } else {
+            Err(format!("did you mean {first}/{bits}?"))
+        }
     }
 
     /// Whether an address, of which a mapped one is IPv4, belongs to it.
@@ -165,8 +176,14 @@ fn width(address: IpAddr) -> u8 {
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     let cleared = u32::from(width(address).saturating_sub(bits));
     match address {
-        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(cleared).unwrap_or(0)).into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(cleared).unwrap_or(0)).into(),
+        IpAddr::V4(address) => {
+            Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(cleared).unwrap_or(0))
+                .into()
+        }
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(cleared).unwrap_or(0))
+                .into()
+        }
     }
 }
 
@@ -189,11 +206,17 @@ mod tests {
 
     #[test]
     fn e1_a_header_counts_only_from_a_proxy_we_trust() {
-        for (trusted, peer) in [(&[][..], "10.0.0.1"), (&["10.0.0.2"], "10.0.0.1"), (&["10.0.0.0/8"], "11.0.0.1")] {
+        for (trusted, peer) in
+            [(&[][..], "10.0.0.1"), (&["10.0.0.2"], "10.0.0.1"), (&["10.0.0.0/8"], "11.0.0.1")]
+        {
             assert_eq!(client(trusted, peer, &[b"198.51.100.7"]), peer, "{trusted:?}");
         }
         assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[b"198.51.100.7"]), "198.51.100.7");
-        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[]), "10.0.0.1", "a proxy that says nothing stands for itself");
+        assert_eq!(
+            client(&["10.0.0.0/8"], "10.0.0.1", &[]),
+            "10.0.0.1",
+            "a proxy that says nothing stands for itself"
+        );
     }
 
     #[test]
@@ -239,7 +262,11 @@ mod tests {
             ("::ffff:198.51.100.7", "198.51.100.7"),
             ("[::ffff:198.51.100.7]:80", "198.51.100.7"),
         ] {
-            assert_eq!(client(&["::ffff:10.0.0.1"], "::ffff:10.0.0.1", &[text.as_bytes()]), expected, "{text:?}");
+            assert_eq!(
+                client(&["::ffff:10.0.0.1"], "::ffff:10.0.0.1", &[text.as_bytes()]),
+                expected,
+                "{text:?}"
+            );
         }
         for text in [
             "[198.51.100.7]",
@@ -252,7 +279,11 @@ mod tests {
             "fe80::1%eth0",
             "\"1.2.3.4\"",
         ] {
-            assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[text.as_bytes()]), "10.0.0.1", "{text:?}");
+            assert_eq!(
+                client(&["10.0.0.1"], "10.0.0.1", &[text.as_bytes()]),
+                "10.0.0.1",
+                "{text:?}"
+            );
         }
     }
 
@@ -274,11 +305,21 @@ mod tests {
 
     #[test]
     fn e1_where_an_asked_about_request_comes_from_is_said_by_trusted_proxies_only() {
-        let trusted = |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
-        let proxies = Proxies::new(trusted(&["10.0.0.0/8"]), true, HeaderName::from_static("x-forwarded-for"));
-        let headers = HeaderMap::from_iter([(proxies.header().clone(), HeaderValue::from_static("198.51.100.7, 203.0.113.9"))]);
+        let trusted =
+            |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
+        let proxies = Proxies::new(
+            trusted(&["10.0.0.0/8"]),
+            true,
+            HeaderName::from_static("x-forwarded-for"),
+        );
+        let headers = HeaderMap::from_iter([(
+            proxies.header().clone(),
+            HeaderValue::from_static("198.51.100.7, 203.0.113.9"),
+        )]);
         let client = |peer: &str, source: Option<&str>| {
-            proxies.client_of(peer.parse().unwrap(), source.map(str::as_bytes), &headers).to_string()
+            proxies
+                .client_of(peer.parse().unwrap(), source.map(str::as_bytes), &headers)
+                .to_string()
         };
         for (peer, source, expected) in [
             ("10.0.0.1", Some("192.0.2.5"), "192.0.2.5"),

@@ -27,11 +27,15 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     stream.read_exact(&mut bytes).await?;
     let rest = usize::from(u16::from_be_bytes([bytes[FIXED - 2], bytes[FIXED - 1]]));
     if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) || rest > MOST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header of version 2"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no PROXY protocol header of version 2",
+        ));
     }
     bytes.resize(FIXED + rest, 0);
     stream.read_exact(&mut bytes[FIXED..]).await?;
-    let header = Header::try_from(&*bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let header = Header::try_from(&*bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     if header.command == Command::Local {
         return Ok(None);
     }
@@ -43,7 +47,10 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     };
     // Nobody is there, and here it stands for whoever is at a Unix socket.
     if source.to_canonical().is_unspecified() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the PROXY protocol header names no client"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the PROXY protocol header names no client",
+        ));
     }
     Ok(Some(source))
 }

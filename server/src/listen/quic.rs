@@ -93,10 +93,16 @@ impl Endpoint {
         let no_tls = || io::Error::other("there is no TLS to speak QUIC under");
         let server = local.app.server_for_long();
         let tls = server.listeners[listener].tls.as_ref().ok_or_else(no_tls)?.quic_config();
-        let config = settings::server(Arc::clone(&tls), &keys, &local.patience).map_err(io::Error::other)?;
+        let config =
+            settings::server(Arc::clone(&tls), &keys, &local.patience).map_err(io::Error::other)?;
         let socket = Socket::new(socket)?;
         let settings = settings::endpoint(&keys, Ids { thread, threads });
-        let endpoint = quinn_proto::Endpoint::new(settings, Some(Arc::clone(&config)), !socket.may_fragment(), None);
+        let endpoint = quinn_proto::Endpoint::new(
+            settings,
+            Some(Arc::clone(&config)),
+            !socket.may_fragment(),
+            None,
+        );
         let shared = Rc::new(Shared {
             socket,
             endpoint: RefCell::new(endpoint),
@@ -105,7 +111,17 @@ impl Endpoint {
             memory: RefCell::default(),
         });
         let (held, timer) = (Vec::new(), Box::pin(sleep_until(clock::instant().into())));
-        Ok(Self { retry_above: server.quic.retry_above, local, listener, shared, keys, config, tls, held, timer })
+        Ok(Self {
+            retry_above: server.quic.retry_above,
+            local,
+            listener,
+            shared,
+            keys,
+            config,
+            tls,
+            held,
+            timer,
+        })
     }
 
     /// Receives for ever.
@@ -132,7 +148,14 @@ impl Endpoint {
     fn take(&mut self, datagram: Datagram) {
         let Datagram { from, to, congestion, bytes } = datagram;
         let mut answer = Vec::new();
-        let event = self.shared.endpoint.borrow_mut().handle(clock::instant(), from, to, congestion, bytes, &mut answer);
+        let event = self.shared.endpoint.borrow_mut().handle(
+            clock::instant(),
+            from,
+            to,
+            congestion,
+            bytes,
+            &mut answer,
+        );
         match event {
             None => {}
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -194,7 +217,9 @@ impl Endpoint {
             match retry {
                 Ok(transmit) => return self.shared.respond(&transmit, &answer),
                 // It has been asked before, so it has a proof.
-                Err(again) => return self.shared.endpoint.borrow_mut().ignore(again.into_incoming()),
+                Err(again) => {
+                    return self.shared.endpoint.borrow_mut().ignore(again.into_incoming());
+                }
             }
         }
         self.accept(incoming, (!is_proven).then(|| Unproven::new(&self.shared)));
@@ -203,7 +228,12 @@ impl Endpoint {
     fn accept(&mut self, incoming: Incoming, unproven: Option<Unproven>) {
         let mut answer = Vec::new();
         let config = self.config();
-        let accepted = self.shared.endpoint.borrow_mut().accept(incoming, clock::instant(), &mut answer, Some(config));
+        let accepted = self.shared.endpoint.borrow_mut().accept(
+            incoming,
+            clock::instant(),
+            &mut answer,
+            Some(config),
+        );
         match accepted {
             Ok((handle, connection)) => {
                 let inbox = Rc::new(Inbox::default());
@@ -227,7 +257,10 @@ impl Endpoint {
 
     /// What a new connection is made of: with the certificate of now.
     fn config(&mut self) -> Arc<ServerConfig> {
-        let tls = self.local.app.server().listeners[self.listener].tls.as_ref().map(|tls| tls.quic_config());
+        let tls = self.local.app.server().listeners[self.listener]
+            .tls
+            .as_ref()
+            .map(|tls| tls.quic_config());
         if let Some(tls) = tls.filter(|tls| !Arc::ptr_eq(tls, &self.tls))
             && let Ok(config) = settings::server(Arc::clone(&tls), &self.keys, &self.local.patience)
         {

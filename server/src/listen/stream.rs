@@ -47,7 +47,11 @@ impl Socket {
 
 impl Stream {
     /// Reads what there is; an end is an error.
-    pub fn poll_some(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_some(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
         ready!(Pin::new(self).poll_read(context, &mut buffer))?;
         match buffer.filled().len() {
@@ -83,19 +87,32 @@ macro_rules! forward {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_read(context, into))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(context, bytes))
     }
 
     // TLS writes several records at once, and counts on it when it ends with an alert.
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write_vectored(context, bytes))
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner)
+            .poll_write_vectored(context, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -115,19 +132,32 @@ impl AsyncWrite for Socket {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_read(context, into))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(context, bytes))
     }
 
     // TLS writes several records at once, and counts on it when it ends with an alert.
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write_vectored(context, bytes))
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner)
+            .poll_write_vectored(context, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -26,7 +26,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use rustls::{ServerConfig, ServerConnection, crypto::aws_lc_rs::Ticketer, pki_types::CertificateDer, server::ProducesTickets};
+use rustls::{
+    ServerConfig, ServerConnection, crypto::aws_lc_rs::Ticketer, pki_types::CertificateDer,
+    server::ProducesTickets,
+};
 
 use self::material::{Contents, Fingerprint, Material};
 use crate::{
@@ -78,7 +81,10 @@ impl Tls {
     /// The file that cannot be used, and why.
     pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, Fault> {
         let tickets = match files.clients {
-            Clients::Off => Some(Ticketer::new().map_err(|error| Fault::new(Part::Key, &files.key, error.to_string()))?),
+            Clients::Off => Some(
+                Ticketer::new()
+                    .map_err(|error| Fault::new(Part::Key, &files.key, error.to_string()))?,
+            ),
             Clients::Optional(_) | Clients::Required(_) => None,
         };
         let versions = versions(&files);
@@ -140,7 +146,9 @@ impl Tls {
         }
         let contents = match Contents::read(&self.files) {
             Ok(contents) => contents,
-            Err(fault) => return Err(self.refuse(&state, Seen { versions: None, fingerprint: None }, fault)),
+            Err(fault) => {
+                return Err(self.refuse(&state, Seen { versions: None, fingerprint: None }, fault));
+            }
         };
         let seen = Seen { versions, fingerprint: Some(contents.fingerprint()) };
         if seen.fingerprint == state.seen.fingerprint {
@@ -176,7 +184,13 @@ impl State {
 
     fn again(&self) -> Self {
         let (config, quic) = (Arc::clone(&self.config), Arc::clone(&self.quic));
-        Self { config, quic, material: Arc::clone(&self.material), seen: self.seen.clone(), fault: self.fault.clone() }
+        Self {
+            config,
+            quic,
+            material: Arc::clone(&self.material),
+            seen: self.seen.clone(),
+            fault: self.fault.clone(),
+        }
     }
 
     fn as_before(&self) -> Result<bool, Fault> {

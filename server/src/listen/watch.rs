@@ -31,7 +31,12 @@ impl Watches {
     /// Watches one more connection, by the task that calls.
     pub async fn watch(self: &Rc<Self>) -> Rc<Watch> {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let watch = Rc::new(Watch { all: Rc::clone(self), due: Cell::new(u32::MAX), is_idle: Cell::new(false), waker });
+        let watch = Rc::new(Watch {
+            all: Rc::clone(self),
+            due: Cell::new(u32::MAX),
+            is_idle: Cell::new(false),
+            waker,
+        });
         self.all.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
@@ -82,7 +87,13 @@ impl Watch {
     pub fn due_within(&self, limit: Duration) {
         let ticks = limit.as_millis().div_ceil(TICK.as_millis());
         self.is_idle.set(false);
-        self.due.set(self.all.tick.get().saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX)).saturating_add(1));
+        self.due.set(
+            self.all
+                .tick
+                .get()
+                .saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX))
+                .saturating_add(1),
+        );
     }
 
     /// The same for a connection that waits for a request; when draining has begun,
@@ -108,7 +119,10 @@ impl Watch {
     ///
     /// # Errors
     /// The time is over.
-    pub async fn in_time<R>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Result<R, TooLate> {
+    pub async fn in_time<R>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, TooLate> {
         poll_fn(|context| match poll(context) {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
             Poll::Pending if self.is_late() => Poll::Ready(Err(TooLate)),
@@ -146,7 +160,10 @@ mod tests {
     fn watch() -> (Rc<Watches>, Rc<Watch>) {
         let all = Rc::new(Watches::default());
         let mut watching = pin!(all.watch());
-        let Poll::Ready(watch) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        let Poll::Ready(watch) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            panic!()
+        };
         (Rc::clone(&all), watch)
     }
 
@@ -172,7 +189,10 @@ mod tests {
     fn draining_hurries_the_idle_only() {
         let (all, idle) = watch();
         let mut watching = pin!(all.watch());
-        let Poll::Ready(busy) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!() };
+        let Poll::Ready(busy) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            panic!()
+        };
         idle.idle_for(Duration::from_secs(60));
         busy.due_within(Duration::from_secs(60));
         all.drain();

@@ -118,15 +118,24 @@ impl Clerk {
                 self.enter_kept(new);
                 None
             }
-            Ok(None) if self.has_not_read_for(LOCKED) => Some("another process keeps the revocations to itself".into()),
+            Ok(None) if self.has_not_read_for(LOCKED) => {
+                Some("another process keeps the revocations to itself".into())
+            }
             Ok(None) => self.publish.borrow().fault.clone(),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected && !self.has_not_read_for(AWAY) => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotConnected && !self.has_not_read_for(AWAY) =>
+            {
                 if !mem::replace(&mut self.is_away, true) {
                     tracing::warn!("the revocations of others are not seen for now: {error}");
                 }
                 None
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotConnected) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotConnected
+                ) =>
+            {
                 Some(error.to_string())
             }
             Err(error) => {
@@ -146,8 +155,12 @@ impl Clerk {
         let over = self.over();
         kept.retain(|one| one.until.is_none_or(|until| until > over));
         self.revoker.enter_kept(&kept);
-        if self.revoker.count() > self.revoker.capacity() && !mem::replace(&mut self.is_overfull, true) {
-            tracing::error!("there are more revocations than there may be: raise capacity in [revocation]");
+        if self.revoker.count() > self.revoker.capacity()
+            && !mem::replace(&mut self.is_overfull, true)
+        {
+            tracing::error!(
+                "there are more revocations than there may be: raise capacity in [revocation]"
+            );
         }
     }
 
@@ -155,7 +168,11 @@ impl Clerk {
     /// what is over.
     fn check_room(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
         let room = self.revoker.check_room(revocations);
-        let room = if room.is_err() && self.forget_over() > 0 { self.revoker.check_room(revocations) } else { room };
+        let room = if room.is_err() && self.forget_over() > 0 {
+            self.revoker.check_room(revocations)
+        } else {
+            room
+        };
         room.map_err(RevokeFault::Full)
     }
 
@@ -169,8 +186,10 @@ impl Clerk {
             return;
         }
         let mut ends = self.unproven.len();
-        let admitted: Vec<_> = entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
-        let revocations: Vec<_> = admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
+        let admitted: Vec<_> =
+            entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
+        let revocations: Vec<_> =
+            admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
         // All in one write; if that does not fit, as many as do.
         let together = self.revoke(&revocations);
         for (admitted, answer) in admitted.into_iter().zip(answers) {
@@ -211,7 +230,9 @@ impl Clerk {
         }
         let capacity = (self.revoker.capacity() / UNPROVEN_SHARE).max(1);
         if *ends >= capacity {
-            let text = format!("{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known");
+            let text = format!(
+                "{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known"
+            );
             return Err(RevokeFault::Store(text));
         }
         *ends += 1;
@@ -221,7 +242,8 @@ impl Clerk {
     fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
         self.check_room(revocations)?;
         let store = self.store.as_mut().map_err(|reason| RevokeFault::Store(reason.clone()))?;
-        let others = store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
+        let others =
+            store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
         self.read = Some(Stopwatch::start());
         self.enter_kept([others, revocations.to_vec()].concat());
         Ok(())
@@ -243,7 +265,11 @@ impl Clerk {
         const MARGIN: usize = 1024;
         let forgotten = self.forget_over();
         if forgotten > 0 {
-            tracing::info!(forgotten, left = self.revoker.count(), "revocations of tokens that are over were forgotten");
+            tracing::info!(
+                forgotten,
+                left = self.revoker.count(),
+                "revocations of tokens that are over were forgotten"
+            );
         }
         let Ok(store) = &mut self.store else { return };
         let live = self.revoker.count();
@@ -280,7 +306,10 @@ impl Clerk {
 
     fn note(&self, fault: Option<String>) {
         if fault.is_some() && fault != self.publish.borrow().fault {
-            tracing::error!("the revocations are not all known: {}", fault.as_deref().unwrap_or_default());
+            tracing::error!(
+                "the revocations are not all known: {}",
+                fault.as_deref().unwrap_or_default()
+            );
         }
         let (count, capacity) = (self.revoker.count(), self.revoker.capacity());
         self.publish.send_replace(Status { count, capacity, fault, looked: Stopwatch::start() });

@@ -64,13 +64,16 @@ impl Journal {
     }
 
     fn damaged(&self, what: &str) -> io::Error {
-        let text =
-            format!("{} {what}; restore it, or move it away and restart to go on without what it holds", self.path.display());
+        let text = format!(
+            "{} {what}; restore it, or move it away and restart to go on without what it holds",
+            self.path.display()
+        );
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
     fn gone(&self) -> io::Error {
-        let text = format!("{} is gone; put it back, or restart to begin a new one", self.path.display());
+        let text =
+            format!("{} is gone; put it back, or restart to begin a new one", self.path.display());
         io::Error::new(io::ErrorKind::NotFound, text)
     }
 
@@ -88,14 +91,17 @@ impl Journal {
         let identity = identity(&file.metadata()?);
         if self.followed.as_ref().is_none_or(|followed| followed.identity != identity) {
             let file = file.try_clone()?;
-            self.followed = Some(Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 });
+            self.followed =
+                Some(Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 });
         }
         Ok(())
     }
 
     /// Reads what was appended since the last time. Nobody may be writing.
     fn catch_up(&mut self) -> io::Result<Vec<Revocation>> {
-        let Some(mut followed) = self.followed.take() else { return Ok(std::mem::take(&mut self.unread)) };
+        let Some(mut followed) = self.followed.take() else {
+            return Ok(std::mem::take(&mut self.unread));
+        };
         match followed.read_on() {
             Ok(new) => {
                 self.followed = Some(followed);
@@ -120,7 +126,13 @@ impl Journal {
         loop {
             let is_new = !self.path.exists();
             let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+            let file = options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&self.path)?;
             wait_for(PATIENCE, || file.try_lock())?;
             let file = Locked(file);
             // While we waited another process may have put a new file in its place.
@@ -137,7 +149,8 @@ impl Journal {
 
     /// Writes lines behind everything complete, under the lock.
     fn write(&mut self, file: &mut File, revocations: &[Revocation]) -> io::Result<()> {
-        let followed = self.followed.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
+        let followed =
+            self.followed.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
         let mut lines = Vec::new();
         let mut checksum = followed.checksum.clone();
         if followed.end == 0 {
@@ -190,7 +203,10 @@ impl RevocationStore for Journal {
         self.followed.as_ref().map_or(0, |followed| followed.records)
     }
 
-    fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()> {
+    fn rewrite(
+        &mut self,
+        keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
+    ) -> io::Result<()> {
         let lock = self.lock().map_err(|error| self.named(error))?;
         self.adopt(&lock.0)?;
         let kept = keep(self.catch_up()?);
@@ -202,7 +218,8 @@ impl RevocationStore for Journal {
         let mut draft = path.clone().into_os_string();
         draft.push(".new");
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file =
+            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         // Before it has its name, so that nobody appends before the name is kept.
         wait_for(PATIENCE, || file.try_lock())?;
         let _held = Locked(file.try_clone()?);
@@ -210,7 +227,10 @@ impl RevocationStore for Journal {
         give_to_owner_of(&file, &path);
         file.set_permissions(lock.0.metadata()?.permissions())?;
         file.sync_all()?;
-        #[expect(clippy::disallowed_methods, reason = "the new file takes the old one's place, whole or not at all")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the new file takes the old one's place, whole or not at all"
+        )]
         std::fs::rename(&draft, &path)?;
         sync_directory(&path)?;
         let identity = identity(&file.metadata()?);
@@ -224,7 +244,9 @@ impl Journal {
     fn look(&mut self) -> io::Result<Option<Vec<Revocation>>> {
         let about = match self.path.metadata() {
             Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => return Ok(Some(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => {
+                return Ok(Some(Vec::new()));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // What was appended just before it went is still in reach.
                 let last = self.catch_up()?;
@@ -241,7 +263,11 @@ impl Journal {
             let file = File::open(&self.path).map_err(|error| self.named(error))?;
             self.adopt(&file)?;
         }
-        let Some(file) = self.followed.as_ref().map(|followed| followed.file.try_clone()).transpose()? else { return Ok(None) };
+        let Some(file) =
+            self.followed.as_ref().map(|followed| followed.file.try_clone()).transpose()?
+        else {
+            return Ok(None);
+        };
         // Not while somebody writes: half of it would look like damage.
         match wait_for(TURN, || file.try_lock_shared()) {
             Ok(()) => {}
@@ -285,7 +311,10 @@ fn wait_for(patience: Duration, take: impl Fn() -> Result<(), TryLockError>) -> 
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if waiting.elapsed() > patience => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "another process keeps it locked"));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "another process keeps it locked",
+                ));
             }
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
         }
@@ -313,15 +342,21 @@ impl Followed {
         self.file.seek(SeekFrom::Start(self.end))?;
         if self.end == 0 {
             // Before all of it, which may be anything of any length.
-            (&self.file).take(u64::try_from(HEADER.len()).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+            (&self.file)
+                .take(u64::try_from(HEADER.len()).unwrap_or(u64::MAX))
+                .read_to_end(&mut bytes)?;
             if !HEADER.starts_with(&bytes) {
-                return Err(ReadFault::Damaged("does not start as a file of revocations does".into()));
+                return Err(ReadFault::Damaged(
+                    "does not start as a file of revocations does".into(),
+                ));
             }
         }
         self.file.read_to_end(&mut bytes)?;
         let mut revocations = Vec::new();
         // What has no line ending was never completed.
-        for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+        for line in
+            bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
+        {
             if self.end == 0 {
                 self.checksum = digest(&SHA256, HEADER).as_ref().to_vec();
             } else {
@@ -359,7 +394,11 @@ fn chained(before: &[u8], json: &[u8]) -> Vec<u8> {
     context.finish().as_ref().to_vec()
 }
 
-fn write_lines(lines: &mut Vec<u8>, checksum: &mut Vec<u8>, revocations: &[Revocation]) -> io::Result<()> {
+fn write_lines(
+    lines: &mut Vec<u8>,
+    checksum: &mut Vec<u8>,
+    revocations: &[Revocation],
+) -> io::Result<()> {
     for revocation in revocations {
         let json = serde_json::to_vec(&Record::from(revocation))?;
         *checksum = chained(checksum, &json);
@@ -397,7 +436,8 @@ mod tests {
 
     impl Place {
         fn new(name: &str) -> Self {
-            let directory = std::env::temp_dir().join(format!("countersign-journal-{name}-{}", std::process::id()));
+            let directory = std::env::temp_dir()
+                .join(format!("countersign-journal-{name}-{}", std::process::id()));
             drop(std::fs::remove_dir_all(&directory));
             Self(directory)
         }
@@ -428,7 +468,10 @@ mod tests {
     }
 
     fn entry(id: usize) -> Revocation {
-        Revocation { what: Revoked::TokenId { issuer: "i".into(), token_id: id.to_string().into() }, until: None }
+        Revocation {
+            what: Revoked::TokenId { issuer: "i".into(), token_id: id.to_string().into() },
+            until: None,
+        }
     }
 
     #[test]
@@ -455,10 +498,17 @@ mod tests {
             vec![entry(2)]
         })
         .unwrap();
-        assert_eq!(other.read_new().unwrap().unwrap(), [entry(2)], "a new file is read from its start");
+        assert_eq!(
+            other.read_new().unwrap().unwrap(),
+            [entry(2)],
+            "a new file is read from its start"
+        );
         other.append(&[entry(3)]).unwrap();
         assert_eq!(one.read_new().unwrap().unwrap(), [entry(3)]);
-        assert_eq!((one.records(), place.journal().read_new().unwrap().unwrap()), (2, vec![entry(2), entry(3)]));
+        assert_eq!(
+            (one.records(), place.journal().read_new().unwrap().unwrap()),
+            (2, vec![entry(2), entry(3)])
+        );
     }
 
     #[test]
@@ -466,13 +516,18 @@ mod tests {
         let place = Place::new("torn");
         place.journal().append(&[entry(1), entry(2)]).unwrap();
         let whole = place.bytes();
-        let first_two = whole.len() - whole.split_inclusive(|byte| *byte == b'\n').next_back().unwrap().len();
+        let first_two =
+            whole.len() - whole.split_inclusive(|byte| *byte == b'\n').next_back().unwrap().len();
         for cut in first_two..whole.len() {
             place.put(&whole[..cut]);
             let mut journal = place.journal();
             assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1)], "cut at {cut}");
             journal.append(&[entry(3)]).unwrap();
-            assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(3)], "cut at {cut}");
+            assert_eq!(
+                place.journal().read_new().unwrap().unwrap(),
+                [entry(1), entry(3)],
+                "cut at {cut}"
+            );
         }
         // Also before the first line was complete.
         place.put(&whole[..5]);
@@ -492,10 +547,15 @@ mod tests {
             let mut journal = place.journal();
             assert!(journal.read_new().is_err(), "byte {at}");
             assert!(journal.read_new().is_err(), "byte {at}, again");
-            assert!(journal.append(&[entry(9)]).is_err(), "byte {at}, and nothing is written behind it");
+            assert!(
+                journal.append(&[entry(9)]).is_err(),
+                "byte {at}, and nothing is written behind it"
+            );
         }
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
-        let put = |order: &[usize]| place.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>());
+        let put = |order: &[usize]| {
+            place.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>())
+        };
         for order in [&[0, 1, 3][..], &[0, 2, 1, 3], &[1, 2, 3], &[0, 1, 1]] {
             put(order);
             let fault = place.journal().read_new().unwrap_err().to_string();
@@ -530,7 +590,12 @@ mod tests {
     fn another_kind_of_file_is_never_written_over() {
         let place = Place::new("foreign");
         place.journal().append(&[]).unwrap();
-        for foreign in [&b"a secret without a line ending"[..], &[0; 5000], b"countersign-revocations 2\n", b"\n"] {
+        for foreign in [
+            &b"a secret without a line ending"[..],
+            &[0; 5000],
+            b"countersign-revocations 2\n",
+            b"\n",
+        ] {
             place.put(foreign);
             assert!(place.journal().read_new().is_err());
             assert!(place.journal().append(&[entry(1)]).is_err());
@@ -548,7 +613,11 @@ mod tests {
         hung.lock().unwrap();
         assert_eq!(journal.read_new().unwrap(), None, "it cannot be told now");
         assert_eq!(journal.append(&[entry(3)]).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(place.journal().read_new().unwrap_err().kind(), io::ErrorKind::TimedOut, "and is not taken for empty");
+        assert_eq!(
+            place.journal().read_new().unwrap_err().kind(),
+            io::ErrorKind::TimedOut,
+            "and is not taken for empty"
+        );
         hung.unlock().unwrap();
         assert_eq!(journal.read_new().unwrap().unwrap(), [entry(2)]);
     }
@@ -558,7 +627,8 @@ mod tests {
         let place = Place::new("rewrite");
         let mut journal = place.journal();
         journal.append(&(0..50).map(entry).collect::<Vec<_>>()).unwrap();
-        let (appending, done) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicBool::new(false));
+        let (appending, done) =
+            (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut other = place.journal();
@@ -572,7 +642,9 @@ mod tests {
             while !done.load(std::sync::atomic::Ordering::SeqCst) {
                 journal
                     .rewrite(&mut |new| {
-                        known.extend(new.into_iter().filter(|one| !known.contains(one)).collect::<Vec<_>>());
+                        known.extend(
+                            new.into_iter().filter(|one| !known.contains(one)).collect::<Vec<_>>(),
+                        );
                         known.clone()
                     })
                     .unwrap();
@@ -580,7 +652,11 @@ mod tests {
         });
         journal.append(&[entry(200)]).unwrap();
         let kept = place.journal().read_new().unwrap().unwrap();
-        assert!((0..50).chain(100..160).chain([200]).all(|id| kept.contains(&entry(id))), "{}", kept.len());
+        assert!(
+            (0..50).chain(100..160).chain([200]).all(|id| kept.contains(&entry(id))),
+            "{}",
+            kept.len()
+        );
     }
 
     #[test]

@@ -43,7 +43,11 @@ impl Record {
     /// What is missing, too much, or not meant.
     pub fn request(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
         let texts = [&self.issuer, &self.jti, &self.subject, &self.kid];
-        if texts.into_iter().flatten().any(|text| text.is_empty() || text.len() > limits::TOKEN_BYTES) {
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.is_empty() || text.len() > limits::TOKEN_BYTES)
+        {
             return Err("a value is empty, or longer than any token".into());
         }
         // The second that is running is meant as a whole.
@@ -51,12 +55,16 @@ impl Record {
         // Clocks differ by so much.
         const LATER: u64 = 60;
         if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(LATER)) {
-            return Err("issued_before lies in the future: it is in seconds since 1970, not milliseconds".into());
+            return Err(
+                "issued_before lies in the future: it is in seconds since 1970, not milliseconds"
+                    .into(),
+            );
         }
         if self.until.is_some_and(|until| UnixTime(until) <= now) {
             return Err("until has passed: the revocation would be forgotten at once".into());
         }
-        let issued_before = self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
+        let issued_before =
+            self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
         Self { issued_before, ..self }.meaning()
     }
 
@@ -67,22 +75,38 @@ impl Record {
     pub fn meaning(self) -> Result<Revocation, String> {
         let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
         let has_moment = issued_before.is_some();
-        let moment = || issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
+        let moment =
+            || issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
         let issuer = issuer.map(String::into_boxed_str);
-        let need =
-            |issuer: Option<Box<str>>| issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned());
+        let need = |issuer: Option<Box<str>>| {
+            issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned())
+        };
         let what = match (jti, subject, kid, signing_input_sha256) {
-            (Some(_), None, None, None) | (None, None, Some(_), None) | (None, None, None, Some(_)) if has_moment => {
+            (Some(_), None, None, None)
+            | (None, None, Some(_), None)
+            | (None, None, None, Some(_))
+                if has_moment =>
+            {
                 return Err("issued_before goes with a subject, an issuer, or alone".into());
             }
-            (Some(jti), None, None, None) => Revoked::TokenId { issuer: need(issuer)?, token_id: jti.into() },
-            (None, Some(subject), None, None) => {
-                Revoked::Subject { issuer: need(issuer)?, subject: subject.into(), issued_before: moment()? }
+            (Some(jti), None, None, None) => {
+                Revoked::TokenId { issuer: need(issuer)?, token_id: jti.into() }
             }
-            (None, None, Some(kid), None) => Revoked::Key { issuer: need(issuer)?, kid: kid.into() },
-            (None, None, None, Some(_)) if issuer.is_some() => return Err("signing_input_sha256 goes without an issuer".into()),
+            (None, Some(subject), None, None) => Revoked::Subject {
+                issuer: need(issuer)?,
+                subject: subject.into(),
+                issued_before: moment()?,
+            },
+            (None, None, Some(kid), None) => {
+                Revoked::Key { issuer: need(issuer)?, kid: kid.into() }
+            }
+            (None, None, None, Some(_)) if issuer.is_some() => {
+                return Err("signing_input_sha256 goes without an issuer".into());
+            }
             (None, None, None, Some(digest)) => Revoked::SigningInput(from_hex(&digest)?),
-            (None, None, None, None) if has_moment => Revoked::Everything { issuer, issued_before: moment()? },
+            (None, None, None, None) if has_moment => {
+                Revoked::Everything { issuer, issued_before: moment()? }
+            }
             (None, None, None, None) => {
                 return Err("say what to revoke: a jti, subject or kid with its issuer, a signing_input_sha256, or everything \
                             issued_before a moment"
@@ -99,15 +123,24 @@ impl From<&Revocation> for Record {
         let text = |text: &str| Some(text.to_owned());
         let record = Self { until: revocation.until.map(|until| until.0), ..Self::default() };
         match &revocation.what {
-            Revoked::TokenId { issuer, token_id } => Self { issuer: text(issuer), jti: text(token_id), ..record },
-            Revoked::Subject { issuer, subject, issued_before } => {
-                Self { issuer: text(issuer), subject: text(subject), issued_before: Some(issued_before.0), ..record }
+            Revoked::TokenId { issuer, token_id } => {
+                Self { issuer: text(issuer), jti: text(token_id), ..record }
             }
+            Revoked::Subject { issuer, subject, issued_before } => Self {
+                issuer: text(issuer),
+                subject: text(subject),
+                issued_before: Some(issued_before.0),
+                ..record
+            },
             Revoked::Key { issuer, kid } => Self { issuer: text(issuer), kid: text(kid), ..record },
-            Revoked::Everything { issuer, issued_before } => {
-                Self { issuer: issuer.as_deref().and_then(text), issued_before: Some(issued_before.0), ..record }
+            Revoked::Everything { issuer, issued_before } => Self {
+                issuer: issuer.as_deref().and_then(text),
+                issued_before: Some(issued_before.0),
+                ..record
+            },
+            Revoked::SigningInput(digest) => {
+                Self { signing_input_sha256: Some(to_hex(digest)), ..record }
             }
-            Revoked::SigningInput(digest) => Self { signing_input_sha256: Some(to_hex(digest)), ..record },
         }
     }
 }
@@ -133,7 +166,10 @@ pub fn from_hex(text: &str) -> Result<[u8; 32], String> {
     }
     let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(odd)?;
+        *byte = str::from_utf8(pair)
+            .ok()
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            .ok_or_else(odd)?;
     }
     Ok(bytes)
 }
@@ -160,7 +196,11 @@ mod tests {
             &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
         ] {
             let revocation = meaning(json).unwrap();
-            assert_eq!(serde_json::from_str::<Record>(json).unwrap().meaning().as_ref(), Ok(&revocation), "read back");
+            assert_eq!(
+                serde_json::from_str::<Record>(json).unwrap().meaning().as_ref(),
+                Ok(&revocation),
+                "read back"
+            );
             assert_eq!(serde_json::to_string(&Record::from(&revocation)).unwrap(), json);
         }
     }
@@ -183,20 +223,34 @@ mod tests {
 
     #[test]
     fn a_subject_is_revoked_up_to_and_with_this_second() {
-        let Revoked::Subject { issued_before, .. } = meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().what else { panic!() };
+        let Revoked::Subject { issued_before, .. } =
+            meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().what
+        else {
+            panic!()
+        };
         assert_eq!(issued_before, UnixTime(1001));
-        let record = Record { issuer: Some("i".into()), subject: Some("s".into()), ..Record::default() };
-        let Revoked::Subject { issued_before, .. } = record.request(NOW, 30).unwrap().what else { panic!() };
+        let record =
+            Record { issuer: Some("i".into()), subject: Some("s".into()), ..Record::default() };
+        let Revoked::Subject { issued_before, .. } = record.request(NOW, 30).unwrap().what else {
+            panic!()
+        };
         assert_eq!(issued_before, UnixTime(1031), "of an issuer whose clock may be ahead");
     }
 
     #[test]
     fn slips_that_nobody_could_take_back_are_refused() {
-        let request = |json: &str| serde_json::from_str::<Record>(json).unwrap().request(NOW, 0).map(drop);
+        let request =
+            |json: &str| serde_json::from_str::<Record>(json).unwrap().request(NOW, 0).map(drop);
         assert!(request(r#"{"issued_before":1061,"until":1001}"#).is_ok());
-        assert!(request(r#"{"issued_before":1700000000000}"#).unwrap_err().contains("not milliseconds"));
+        assert!(
+            request(r#"{"issued_before":1700000000000}"#).unwrap_err().contains("not milliseconds")
+        );
         assert!(request(r#"{"issued_before":1062}"#).unwrap_err().contains("future"));
-        assert!(request(r#"{"issuer":"i","jti":"1","until":1000}"#).unwrap_err().contains("until has passed"));
+        assert!(
+            request(r#"{"issuer":"i","jti":"1","until":1000}"#)
+                .unwrap_err()
+                .contains("until has passed")
+        );
     }
 
     #[test]

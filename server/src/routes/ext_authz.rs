@@ -42,7 +42,12 @@ use crate::{
 pub(super) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Answers a question, now if it can be.
-pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &[u8], line: Option<&mut Line>) -> Said<'a> {
+pub(super) fn answer<'a>(
+    app: &Arc<App>,
+    peer: Peer<'a>,
+    body: &[u8],
+    line: Option<&mut Line>,
+) -> Said<'a> {
     let check = match grpc::message(body).map(CheckRequest::read) {
         Ok(Ok(check)) => check,
         // Whoever sends it is not to find out what a proxy does when it gets no answer.
@@ -63,7 +68,8 @@ pub(super) fn answer<'a>(app: &Arc<App>, peer: Peer<'a>, body: &[u8], line: Opti
         Judged::Refused(reply) => return Said::Now(deny(&reply)),
         Judged::Later(refetch, token) => (refetch, token.to_vec()),
     };
-    let (app, caller, surface, body) = (Arc::clone(app), caller.detached(), listener.surface, body.to_vec());
+    let (app, caller, surface, body) =
+        (Arc::clone(app), caller.detached(), listener.surface, body.to_vec());
     Said::Later(Box::pin(async move {
         let verified = app.verify_after(&caller, refetch, &token).await;
         let server = app.server();
@@ -82,7 +88,11 @@ fn read(body: &[u8]) -> Result<CheckRequest<'_>, Fault> {
     Ok(CheckRequest::read(grpc::message(body)?)?)
 }
 
-fn caller<'a, 'r>(listener: &'r Listener, peer: Peer<'a>, check: &'r CheckRequest<'_>) -> Caller<'a, 'r> {
+fn caller<'a, 'r>(
+    listener: &'r Listener,
+    peer: Peer<'a>,
+    check: &'r CheckRequest<'_>,
+) -> Caller<'a, 'r> {
     match listener.proxies.trust(peer.address) {
         true => Caller::at(peer, listener.proxies.client_of(peer.address, check.source, check)),
         false => Caller::new(peer, &listener.proxies, check),
@@ -95,8 +105,13 @@ fn allow(server: &Server, check: &CheckRequest<'_>, verified: &Verified<'_>) -> 
     let unsaid = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = server.identity_headers.names();
     // One could be an identity header too, which was just written.
-    let credentials = credentials(server).filter(|name| identities.clone().all(|identity| identity != *name));
-    let disguised = check.headers.iter().map(|header| header.name).filter(|name| is_disguise(name, identities.clone()));
+    let credentials =
+        credentials(server).filter(|name| identities.clone().all(|identity| identity != *name));
+    let disguised = check
+        .headers
+        .iter()
+        .map(|header| header.name)
+        .filter(|name| is_disguise(name, identities.clone()));
     let removed = unsaid.chain(credentials).map(|name| name.as_str().as_bytes()).chain(disguised);
     let message = grpc::framed(|out| {
         put_allowed(out, said, removed);
@@ -112,17 +127,25 @@ fn allow(server: &Server, check: &CheckRequest<'_>, verified: &Verified<'_>) -> 
 fn credentials(server: &Server) -> impl Iterator<Item = &HeaderName> {
     static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
     let are_removed = !server.ext_authz.forward_credentials;
-    [Some(&AUTHORIZATION), server.additional_header.as_ref()].into_iter().flatten().filter(move |_| are_removed)
+    [Some(&AUTHORIZATION), server.additional_header.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(move |_| are_removed)
 }
 
 /// Whether somebody could take a name for that of an identity header, although it is none:
 /// where one has a letter or a digit, both have, and whatever stands between them does not
 /// matter. What differs in nothing but case is the same name, and was written or removed.
 fn is_disguise<'l>(name: &[u8], identities: impl Iterator<Item = &'l HeaderName> + Clone) -> bool {
-    let folded = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    let is_like = |identity: &[u8]| identity.len() == name.len() && identity.iter().map(folded).eq(name.iter().map(folded));
+    let folded =
+        |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    let is_like = |identity: &[u8]| {
+        identity.len() == name.len() && identity.iter().map(folded).eq(name.iter().map(folded))
+    };
     let mut identities = identities.map(|identity| identity.as_str().as_bytes());
-    name.is_ascii() && identities.clone().any(is_like) && identities.all(|identity| !identity.eq_ignore_ascii_case(name))
+    name.is_ascii()
+        && identities.clone().any(is_like)
+        && identities.all(|identity| !identity.eq_ignore_ascii_case(name))
 }
 
 /// What `/auth` would answer, in Envoy's form.
@@ -140,11 +163,22 @@ mod tests {
     fn e2_a_disguise_differs_in_what_stands_between_letters_and_digits() {
         let identities = ["x-who", "x-auth-user", "x-auth_user"].map(HeaderName::from_static);
         let is_one = |name: &[u8]| is_disguise(name, identities.iter());
-        for name in ["x_auth_user", "X_AUTH_USER", "x.auth.user", "x auth user", "X-Auth~User", "x_who"] {
+        for name in
+            ["x_auth_user", "X_AUTH_USER", "x.auth.user", "x auth user", "X-Auth~User", "x_who"]
+        {
             assert!(is_one(name.as_bytes()), "{name}");
         }
         // Names of ours in any case; and others, among them such as no text can name.
-        for name in ["x-auth-user", "X-AUTH-USER", "X-Auth_User", "xauthuser", "x--auth-user", "x-auth-use", "x1auth1user", ""] {
+        for name in [
+            "x-auth-user",
+            "X-AUTH-USER",
+            "X-Auth_User",
+            "xauthuser",
+            "x--auth-user",
+            "x-auth-use",
+            "x1auth1user",
+            "",
+        ] {
             assert!(!is_one(name.as_bytes()), "{name}");
         }
         assert!(!is_one(b"x\xffauth-user"));

@@ -85,7 +85,9 @@ pub(super) fn judge<'t>(
             app.metrics.count(Outcome::Verified);
             Judged::Allowed(verified)
         }
-        Verdict::Now(Err(reject)) => Judged::Refused(refuse(app, server, surface, caller, reject, token)),
+        Verdict::Now(Err(reject)) => {
+            Judged::Refused(refuse(app, server, surface, caller, reject, token))
+        }
         Verdict::Later(refetch) => Judged::Later(refetch, token),
     }
 }
@@ -121,7 +123,10 @@ pub(super) fn allow(server: &Server, verified: &Verified<'_>) -> Response<Body> 
 }
 
 /// The header lines of an answer that lets a request pass.
-pub fn lines_of<'l>(server: &'l Server, identity: Identity<'l>) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
+pub fn lines_of<'l>(
+    server: &'l Server,
+    identity: Identity<'l>,
+) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
     [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity_lines(server, identity))
 }
 

@@ -27,7 +27,12 @@ pub(super) fn answer(app: &App, body: &[u8]) -> Reply {
             let status = if app.is_ready() { SERVING } else { NOT_SERVING };
             Reply::message(grpc::framed(|out| put_number(out, 1, status)))
         }
-        Ok(_) => Fault { code: Code::NotFound, status: StatusCode::NOT_FOUND, message: "there is no such service" }.into(),
+        Ok(_) => Fault {
+            code: Code::NotFound,
+            status: StatusCode::NOT_FOUND,
+            message: "there is no such service",
+        }
+        .into(),
         Err(fault) => fault.into(),
     }
 }

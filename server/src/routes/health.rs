@@ -29,6 +29,10 @@ pub(super) fn ready(app: &App) -> Response<Body> {
         .map(|(source, of)| json!({ "section": source.section().section(), "keys": keys(of.as_ref()) }))
         .collect();
     let Status { count, fault, .. } = app.revocations.status();
-    let revocations = json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
-    no_store(json(status, &json!({ "ready": ready, "issuers": issuers, "revocations": revocations })))
+    let revocations =
+        json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
+    no_store(json(
+        status,
+        &json!({ "ready": ready, "issuers": issuers, "revocations": revocations }),
+    ))
 }

@@ -45,7 +45,12 @@ use fault::Fault;
 use request::Asked;
 
 /// Answers a call.
-pub(super) async fn answer(app: &Arc<App>, server: &Server, caller: &Caller<'_, '_>, request: &Request<Bytes>) -> Reply {
+pub(super) async fn answer(
+    app: &Arc<App>,
+    server: &Server,
+    caller: &Caller<'_, '_>,
+    request: &Request<Bytes>,
+) -> Reply {
     let mut reply = answer_call(app, server, caller, request).await;
     reply.response = no_store(reply.response);
     if let Some(origin) = &server.allow_origin {
@@ -54,7 +59,12 @@ pub(super) async fn answer(app: &Arc<App>, server: &Server, caller: &Caller<'_, 
     reply
 }
 
-async fn answer_call(app: &Arc<App>, server: &Server, caller: &Caller<'_, '_>, request: &Request<Bytes>) -> Reply {
+async fn answer_call(
+    app: &Arc<App>,
+    server: &Server,
+    caller: &Caller<'_, '_>,
+    request: &Request<Bytes>,
+) -> Reply {
     if request.method() == http::Method::OPTIONS {
         return preflight(server).into();
     }
@@ -71,7 +81,8 @@ async fn answer_call(app: &Arc<App>, server: &Server, caller: &Caller<'_, '_>, r
     let response = if session.is_none() && server.auth && endpoint.needs_token {
         Surface::Inmanta.challenge(Style::Body)
     } else {
-        let made = make(app, server, caller.source(), session.as_ref(), endpoint, of_path, request).await;
+        let made =
+            make(app, server, caller.source(), session.as_ref(), endpoint, of_path, request).await;
         made.unwrap_or_else(|fault| fault.answer())
     };
     Reply { outcome, ..response.into() }
@@ -98,12 +109,16 @@ async fn make(
     arguments.finish()?;
     if let Some(session) = session {
         let call = Call { endpoint, environment: environment.as_deref(), user: user.as_deref() };
-        authorization::authorize(server.authorization_provider, session, &call).map_err(Fault::Forbidden)?;
+        authorization::authorize(server.authorization_provider, session, &call)
+            .map_err(Fault::Forbidden)?;
     }
-    let context = || Ok::<_, Fault>(Context { app, server, users: users_of(app)?, source, session });
+    let context =
+        || Ok::<_, Fault>(Context { app, server, users: users_of(app)?, source, session });
     match asked {
         Asked::Nothing => Ok(done()),
-        Asked::Login { username, password } => login::login(&context()?, &username, &password).await,
+        Asked::Login { username, password } => {
+            login::login(&context()?, &username, &password).await
+        }
         Asked::RenewLogin => login::renew(&context()?).await,
         Asked::Users(asked) => users::answer(&context()?, asked).await,
         Asked::Roles(asked) => roles::answer(&context()?, asked).await,
@@ -113,7 +128,11 @@ async fn make(
 }
 
 /// The environment that a call is about, which there has to be.
-async fn environment_of(app: &App, endpoint: &Endpoint, arguments: &Arguments) -> Result<Option<String>, Fault> {
+async fn environment_of(
+    app: &App,
+    endpoint: &Endpoint,
+    arguments: &Arguments,
+) -> Result<Option<String>, Fault> {
     let Some(named) = endpoint.environment else { return Ok(None) };
     let id = arguments.environment(named)?;
     match users_of(app)?.store.environment(&id).await? {
@@ -139,12 +158,13 @@ impl<'c> Context<'c> {
         if !self.server.auth {
             return Err(Fault::Request(AUTH_OFF.into()));
         }
-        signer(self.server).ok_or_else(|| Fault::Request("No signing config available in the configuration.".into()))
+        signer(self.server).ok_or_else(|| {
+            Fault::Request("No signing config available in the configuration.".into())
+        })
     }
 }
 
-const AUTH_OFF: &str =
-    "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
+const AUTH_OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
 
 fn signer(server: &Server) -> Option<&IssuerSection> {
     server.signing.as_deref()
@@ -166,7 +186,8 @@ fn done() -> Response<Body> {
 
 /// A moment as the API writes it.
 fn shown(at: UnixTime) -> Value {
-    let moment = i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    let moment =
+        i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)
 }
 
@@ -178,13 +199,16 @@ fn preflight(server: &Server) -> Response<Body> {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"
     };
     let mut response = empty(StatusCode::OK);
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     response
 }
 
 fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
     let allowed = methods.join(", ");
-    let mut response = inmanta::answer(StatusCode::METHOD_NOT_ALLOWED, &format!("this call is made by {allowed}"));
+    let mut response =
+        inmanta::answer(StatusCode::METHOD_NOT_ALLOWED, &format!("this call is made by {allowed}"));
     if let Ok(value) = HeaderValue::try_from(allowed) {
         response.headers_mut().insert(header::ALLOW, value);
     }

@@ -13,18 +13,26 @@ use crate::{
 
 /// Every issuer with its keys, by name and algorithm, and how fetching them goes.
 pub(super) fn answer(app: &App) -> Response<Body> {
-    let issuers: Value = app.keys_in_use().iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
+    let issuers: Value =
+        app.keys_in_use().iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
     no_store(json(StatusCode::OK, &json!({ "issuers": issuers })))
 }
 
 fn describe(source: &Source, keys: Option<&KeySet>) -> Value {
     let (section, progress) = (source.section(), source.progress());
     let ago = |at: countersign_engine::UnixTime| clock::now().0.saturating_sub(at.0);
-    let keys: Value =
-        keys.into_iter().flat_map(KeySet::iter).map(|key| json!({ "kid": key.kid(), "alg": key.algorithm().name() })).collect();
-    let mut described = json!({ "section": section.section(), "issuer": section.issuer.name, "keys": keys });
+    let keys: Value = keys
+        .into_iter()
+        .flat_map(KeySet::iter)
+        .map(|key| json!({ "kid": key.kid(), "alg": key.algorithm().name() }))
+        .collect();
+    let mut described =
+        json!({ "section": section.section(), "issuer": section.issuer.name, "keys": keys });
     if let (Some(renewed), Some(members)) = (source.renewed(), described.as_object_mut()) {
-        let fetches: Map<_, _> = source.fetches().map(|(cause, count)| (cause.name().to_owned(), count.into())).collect();
+        let fetches: Map<_, _> = source
+            .fetches()
+            .map(|(cause, count)| (cause.name().to_owned(), count.into()))
+            .collect();
         let failure = progress
             .last_failure
             .as_ref()

@@ -64,10 +64,17 @@ impl Collector for Scrape {
 impl Scrape {
     /// Of answers that were never given nothing is said.
     fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut family = encoder.encode_descriptor("requests", "Requests answered", None, MetricType::Counter)?;
+        let mut family = encoder.encode_descriptor(
+            "requests",
+            "Requests answered",
+            None,
+            MetricType::Counter,
+        )?;
         for route in Route::ALL {
             let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".into()]);
-            for (status, count) in statuses.zip(self.0.metrics.answers(route)).filter(|(_, count)| *count > 0) {
+            for (status, count) in
+                statuses.zip(self.0.metrics.answers(route)).filter(|(_, count)| *count > 0)
+            {
                 let labels = [("route", route.name()), ("status", &*status)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
@@ -78,12 +85,21 @@ impl Scrape {
     fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let help = "Time from the end of a request's head to its answer";
         let unit = Unit::Seconds;
-        let mut family = encoder.encode_descriptor("request_duration", help, Some(&unit), MetricType::Histogram)?;
+        let mut family = encoder.encode_descriptor(
+            "request_duration",
+            help,
+            Some(&unit),
+            MetricType::Histogram,
+        )?;
         for route in Route::ALL {
             let Latency { buckets, total } = self.0.metrics.latency(route);
             let count = buckets.iter().sum();
             if count > 0 {
-                let buckets: Vec<_> = buckets.iter().enumerate().map(|(place, count)| (bucket_bound(place), *count)).collect();
+                let buckets: Vec<_> = buckets
+                    .iter()
+                    .enumerate()
+                    .map(|(place, count)| (bucket_bound(place), *count))
+                    .collect();
                 let labels = [("route", route.name())];
                 family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
                     total.as_secs_f64(),
@@ -98,21 +114,34 @@ impl Scrape {
 
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let loads = self.0.metrics.connections();
-        let loads: Vec<_> = loads.iter().enumerate().map(|(worker, open)| (worker.to_string(), *open)).collect();
+        let loads: Vec<_> =
+            loads.iter().enumerate().map(|(worker, open)| (worker.to_string(), *open)).collect();
         let open = loads.iter().map(|(worker, open)| ([("worker", worker.as_str())], *open));
         gauges(encoder, "connections", "Connections open", open)?;
         let refused = ConstCounter::new(self.0.metrics.connections_refused());
         let help = "Connections that were one too many";
-        refused.encode(encoder.encode_descriptor("connections_refused", help, None, MetricType::Counter)?)
+        refused.encode(encoder.encode_descriptor(
+            "connections_refused",
+            help,
+            None,
+            MetricType::Counter,
+        )?)
     }
 
     fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.metrics;
         let help = "Requests to verifying routes by outcome";
-        let mut family = encoder.encode_descriptor("verifications", help, None, MetricType::Counter)?;
-        let plain = [("verified", Outcome::Verified), ("no_token", Outcome::NoToken), ("conflict", Outcome::Conflict)];
+        let mut family =
+            encoder.encode_descriptor("verifications", help, None, MetricType::Counter)?;
+        let plain = [
+            ("verified", Outcome::Verified),
+            ("no_token", Outcome::NoToken),
+            ("conflict", Outcome::Conflict),
+        ];
         let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
-        let rejects = Reject::ALL.iter().map(|reject| ("rejected", reject.code(), Outcome::Rejected(*reject)));
+        let rejects = Reject::ALL
+            .iter()
+            .map(|reject| ("rejected", reject.code(), Outcome::Rejected(*reject)));
         for (name, code, outcome) in outcomes.chain(rejects) {
             let labels = [("outcome", name), ("code", code)];
             ConstCounter::new(metrics.total(outcome)).encode(family.encode_family(&labels)?)?;
@@ -122,13 +151,25 @@ impl Scrape {
 
     /// Nothing without a cache.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(CacheStatistics { accepted, refused }) = self.0.verifier.cache_statistics() else { return Ok(()) };
+        let Some(CacheStatistics { accepted, refused }) = self.0.verifier.cache_statistics() else {
+            return Ok(());
+        };
         let parts = [([("part", "accepted")], accepted), ([("part", "refused")], refused)];
-        gauges(encoder, "cache_tokens", "Tokens that are remembered", parts.map(|(label, part)| (label, part.entries)))?;
+        gauges(
+            encoder,
+            "cache_tokens",
+            "Tokens that are remembered",
+            parts.map(|(label, part)| (label, part.entries)),
+        )?;
         let evicted = parts.map(|(label, part)| (label, part.evicted));
         counters(encoder, "cache_evicted", "Tokens that had to make room for others", evicted)?;
         let skipped = parts.map(|(label, part)| (label, part.skipped));
-        counters(encoder, "cache_skipped", "Tokens not kept, as another thread was writing beside them", skipped)
+        counters(
+            encoder,
+            "cache_skipped",
+            "Tokens not kept, as another thread was writing beside them",
+            skipped,
+        )
     }
 
     fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -136,8 +177,16 @@ impl Scrape {
         for (event, name, help) in [
             (Event::Remembered, "remembered_verifications", "Tokens verified from the cache"),
             (Event::Cold, "cold_verifications", "Signatures checked"),
-            (Event::SourceForgotten, "sources_forgotten", "Sources of bad signatures that had no room beside others"),
-            (Event::CutOff, "connections_cut_off", "Connections that ended since they asked for too much in vain"),
+            (
+                Event::SourceForgotten,
+                "sources_forgotten",
+                "Sources of bad signatures that had no room beside others",
+            ),
+            (
+                Event::CutOff,
+                "connections_cut_off",
+                "Connections that ended since they asked for too much in vain",
+            ),
             (
                 Event::HeldUp,
                 "connections_held_up",
@@ -147,38 +196,81 @@ impl Scrape {
             let counter = ConstCounter::new(metrics.noted(event));
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let budgets = Budget::ALL.map(|budget| ([("budget", budget.name())], metrics.noted(Event::NotAdmitted(budget))));
-        counters(encoder, "not_admitted", "Signatures not checked, by the budget that was spent", budgets)
+        let budgets = Budget::ALL
+            .map(|budget| ([("budget", budget.name())], metrics.noted(Event::NotAdmitted(budget))));
+        counters(
+            encoder,
+            "not_admitted",
+            "Signatures not checked, by the budget that was spent",
+            budgets,
+        )
     }
 
     /// Every family by issuer section; of keys that are never renewed only how many
     /// there are.
     fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let in_use = self.0.keys_in_use();
-        let counts = in_use.iter().map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
+        let counts = in_use
+            .iter()
+            .map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
         gauges(encoder, "issuer_keys", "Usable keys", counts)?;
         // Looked at once, so that what is said of one issuer fits together.
-        let renewed = in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());
+        let renewed =
+            in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());
         let renewed: Vec<_> = renewed.map(|source| (source, source.progress())).collect();
         let at = |moment: fn(&Progress) -> Option<u64>| {
-            renewed.iter().filter_map(move |(source, progress)| Some((section(source), moment(progress)?)))
+            renewed
+                .iter()
+                .filter_map(move |(source, progress)| Some((section(source), moment(progress)?)))
         };
         let success = |progress: &Progress| progress.last_success.map(|at| at.0);
-        gauges(encoder, "issuer_keys_last_success_timestamp_seconds", "When keys were last confirmed", at(success))?;
+        gauges(
+            encoder,
+            "issuer_keys_last_success_timestamp_seconds",
+            "When keys were last confirmed",
+            at(success),
+        )?;
         let failure = |progress: &Progress| progress.last_failure.as_ref().map(|(at, _)| at.0);
-        gauges(encoder, "issuer_keys_last_failure_timestamp_seconds", "When keys could last not be had", at(failure))?;
-        let age = |progress: &Progress| progress.last_success.map(|at| clock::now().0.saturating_sub(at.0));
-        gauges(encoder, "issuer_keys_staleness_seconds", "How long ago keys were last confirmed", at(age))?;
-        let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(|(source, progress)| {
-            let (_, fault) = progress.last_failure.as_ref()?;
-            Some(([("section", source.section().section()), ("reason", fault.code)], 1))
-        });
-        gauges(encoder, "issuer_keys_failing", "1 while the keys cannot be had, by reason", failing)?;
+        gauges(
+            encoder,
+            "issuer_keys_last_failure_timestamp_seconds",
+            "When keys could last not be had",
+            at(failure),
+        )?;
+        let age = |progress: &Progress| {
+            progress.last_success.map(|at| clock::now().0.saturating_sub(at.0))
+        };
+        gauges(
+            encoder,
+            "issuer_keys_staleness_seconds",
+            "How long ago keys were last confirmed",
+            at(age),
+        )?;
+        let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(
+            |(source, progress)| {
+                let (_, fault) = progress.last_failure.as_ref()?;
+                Some(([("section", source.section().section()), ("reason", fault.code)], 1))
+            },
+        );
+        gauges(
+            encoder,
+            "issuer_keys_failing",
+            "1 while the keys cannot be had, by reason",
+            failing,
+        )?;
 
-        let failures = renewed.iter().map(|(source, progress)| (section(source), progress.failures));
-        counters(encoder, "issuer_keys_fetch_failures", "Fetches that brought no usable keys", failures)?;
+        let failures =
+            renewed.iter().map(|(source, progress)| (section(source), progress.failures));
+        counters(
+            encoder,
+            "issuer_keys_fetch_failures",
+            "Fetches that brought no usable keys",
+            failures,
+        )?;
         let fetches = renewed.iter().flat_map(|(source, _)| {
-            source.fetches().map(|(cause, count)| ([("section", source.section().section()), ("cause", cause.name())], count))
+            source.fetches().map(|(cause, count)| {
+                ([("section", source.section().section()), ("cause", cause.name())], count)
+            })
         });
         counters(encoder, "issuer_keys_fetches", "Fetches started, by cause", fetches)?;
         let unknown = renewed.iter().map(|(source, _)| (section(source), source.unknown_kids()));
@@ -202,8 +294,9 @@ impl Scrape {
     /// Nothing without users.
     fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(users) = &self.0.users else { return Ok(()) };
-        let logins =
-            LoginOutcome::ALL.map(|outcome| ([("outcome", outcome.name())], self.0.metrics.noted(Event::Login(outcome))));
+        let logins = LoginOutcome::ALL.map(|outcome| {
+            ([("outcome", outcome.name())], self.0.metrics.noted(Event::Login(outcome)))
+        });
         counters(encoder, "logins", "Logins of users, by outcome", logins)?;
         let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
         waiting.encode(encoder.encode_descriptor(
@@ -229,7 +322,8 @@ fn gauges<'l, const N: usize>(
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {
-        ConstGauge::new(value.try_into().unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        ConstGauge::new(value.try_into().unwrap_or(i64::MAX))
+            .encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }

@@ -19,7 +19,12 @@ use crate::{
 };
 
 /// Answers 200 once the revocation is kept and in force.
-pub(super) async fn answer(app: &App, server: &Server, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+pub(super) async fn answer(
+    app: &App,
+    server: &Server,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response<Body> {
     match revoke(app, &server.api_clients, headers, body).await {
         Ok(()) => empty(StatusCode::OK),
         Err(fault) => fault.answer(),
@@ -60,12 +65,15 @@ impl Fault {
         let (status, code, text) = match self {
             Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
             Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
-            Self::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text),
+            Self::Unavailable(text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
+            }
         };
         let mut response = json(status, &json!({ "error": code, "error_description": text }));
         match status {
             StatusCode::UNAUTHORIZED => {
-                let challenge = HeaderValue::from_static(r#"Basic realm="countersign", charset="UTF-8""#);
+                let challenge =
+                    HeaderValue::from_static(r#"Basic realm="countersign", charset="UTF-8""#);
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
             StatusCode::SERVICE_UNAVAILABLE => {
@@ -77,11 +85,20 @@ impl Fault {
     }
 }
 
-async fn revoke(app: &App, clients: &ApiClients, headers: &HeaderMap, body: &[u8]) -> Result<(), Fault> {
+async fn revoke(
+    app: &App,
+    clients: &ApiClients,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), Fault> {
     let mut parameters = Parameters::read(body)?;
     let client = authenticate(clients, headers, &mut parameters)?;
     // An empty parameter is none (RFC 6749 section 3.1).
-    let token = parameters.token.take().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    let token = parameters
+        .token
+        .take()
+        .map(|token| token.trim().to_owned())
+        .filter(|token| !token.is_empty());
     let record = parameters.record();
     let unavailable = |fault: RevokeFault| Fault::Unavailable(fault.to_string());
     let Some(token) = token else {
@@ -92,7 +109,9 @@ async fn revoke(app: &App, clients: &ApiClients, headers: &HeaderMap, body: &[u8
         return Ok(());
     };
     if record != Record::default() {
-        return Err(Fault::Request("a token says itself what is to be revoked: nothing goes with it".into()));
+        return Err(Fault::Request(
+            "a token says itself what is to be revoked: nothing goes with it".into(),
+        ));
     }
     if app.revoke_token(token.as_bytes()).await.map_err(unavailable)? == Revoking::Done {
         tracing::info!(client, "revoked a token");
@@ -110,14 +129,19 @@ impl Parameters {
     }
 
     fn record(self) -> Record {
-        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } = self;
+        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } =
+            self;
         Record { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
     }
 }
 
 /// The client, by RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and
 /// `client_secret`; not both.
-fn authenticate(clients: &ApiClients, headers: &HeaderMap, parameters: &mut Parameters) -> Result<String, Fault> {
+fn authenticate(
+    clients: &ApiClients,
+    headers: &HeaderMap,
+    parameters: &mut Parameters,
+) -> Result<String, Fault> {
     let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
@@ -128,17 +152,22 @@ fn authenticate(clients: &ApiClients, headers: &HeaderMap, parameters: &mut Para
     let known = credentials.filter(|(name, secret)| clients.accept(name, secret.as_bytes()));
     match known {
         Some((name, _)) => Ok(name),
-        None if clients.is_empty() => Err(Fault::Client("no client is configured in [api_clients]")),
+        None if clients.is_empty() => {
+            Err(Fault::Client("no client is configured in [api_clients]"))
+        }
         None => Err(Fault::Client("the client is not known by this name and secret")),
     }
 }
 
 fn basic(line: &HeaderValue) -> Option<(String, String)> {
     let (scheme, encoded) = line.to_str().ok()?.split_once(' ')?;
-    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let decoded =
+        STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, secret) = text.split_once(':')?;
     // The RFC has both form-encoded, which changes neither as we make them.
-    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok();
+    let decoded = |text: &str| {
+        percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok()
+    };
     Some((decoded(name)?, decoded(secret)?))
 }

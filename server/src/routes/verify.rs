@@ -21,12 +21,22 @@ use crate::{
 };
 
 /// Answers with the claims, or with a problem that carries the reject code.
-pub(super) async fn answer(app: &App, server: &Server, caller: &Caller<'_, '_>, headers: &HeaderMap, body: &[u8]) -> Reply {
+pub(super) async fn answer(
+    app: &App,
+    server: &Server,
+    caller: &Caller<'_, '_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Reply {
     let (outcome, response) = match token(server, headers, body) {
-        Err(request) => (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail)),
+        Err(request) => {
+            (request.outcome, problem(StatusCode::BAD_REQUEST, request.code, &request.detail))
+        }
         Ok(token) => match app.verify(caller, &token).await {
             Ok(verified) => (Outcome::Verified, json(StatusCode::OK, &verified_json(&verified))),
-            Err(reject) => (Outcome::Rejected(reject), refused(&app.refusal(caller, reject, &token))),
+            Err(reject) => {
+                (Outcome::Rejected(reject), refused(&app.refusal(caller, reject, &token)))
+            }
         },
     };
     app.metrics.count(outcome);
@@ -69,7 +79,11 @@ impl BadRequest {
     }
 
     fn conflict() -> Self {
-        Self { outcome: Outcome::Conflict, code: "credential_conflict", detail: "the credential is given twice".into() }
+        Self {
+            outcome: Outcome::Conflict,
+            code: "credential_conflict",
+            detail: "the credential is given twice".into(),
+        }
     }
 }
 
@@ -105,7 +119,8 @@ fn json_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
 }
 
 fn form_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
-    let mut tokens = body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(b"token="));
+    let mut tokens =
+        body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(b"token="));
     match (tokens.next(), tokens.next()) {
         (Some(token), None) => Ok(percent_decode(token).collect()),
         (Some(_), Some(_)) => Err(BadRequest::conflict()),

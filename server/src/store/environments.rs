@@ -22,9 +22,11 @@ impl Store {
     /// The database cannot be asked.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreFault> {
         self.run(async |pool| {
-            let rows = sqlx::query("SELECT id, name, project_id FROM countersign_environment ORDER BY name, id")
-                .fetch_all(&pool)
-                .await?;
+            let rows = sqlx::query(
+                "SELECT id, name, project_id FROM countersign_environment ORDER BY name, id",
+            )
+            .fetch_all(&pool)
+            .await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
         .await
@@ -37,7 +39,10 @@ impl Store {
     pub async fn environment(&self, id: &str) -> Result<Option<Environment>, StoreFault> {
         let id = id.to_owned();
         self.run(async move |pool| {
-            let environment = sqlx::query("SELECT id, name, project_id FROM countersign_environment WHERE id = $1").bind(id);
+            let environment = sqlx::query(
+                "SELECT id, name, project_id FROM countersign_environment WHERE id = $1",
+            )
+            .bind(id);
             Ok(environment.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
         })
         .await
@@ -49,7 +54,8 @@ impl Store {
     /// [`StoreFault::Exists`], or the database cannot be asked.
     pub async fn add_environment(&self, environment: Environment) -> Result<(), StoreFault> {
         let Environment { id, name, project_id } = environment;
-        let statement = "INSERT INTO countersign_environment (id, name, project_id) VALUES ($1, $2, $3)";
+        let statement =
+            "INSERT INTO countersign_environment (id, name, project_id) VALUES ($1, $2, $3)";
         self.change(statement, [id, name, project_id]).await.map(drop)
     }
 
@@ -94,5 +100,9 @@ pub enum Deletion {
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<Environment> {
-    Ok(Environment { id: row.try_get("id")?, name: row.try_get("name")?, project_id: row.try_get("project_id")? })
+    Ok(Environment {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        project_id: row.try_get("project_id")?,
+    })
 }

@@ -41,7 +41,8 @@ pub(super) async fn check(inner: &Inner) -> Result<(), StoreFault> {
     if inner.migrates {
         return run(inner).await;
     }
-    let taken = sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
+    let taken =
+        sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
     let taken = match taken.fetch_one(&inner.pool).await {
         Ok(taken) => taken,
         Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => 0,
@@ -72,7 +73,8 @@ pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
         Kind::Sqlite => migrator.run(&inner.pool).await,
         // The lock is the session's, which a pooler of transactions does not have.
         Kind::Postgres => {
-            let direct = AnyPoolOptions::new().max_connections(1).acquire_timeout(inner.connection_timeout);
+            let direct =
+                AnyPoolOptions::new().max_connections(1).acquire_timeout(inner.connection_timeout);
             let direct = direct.connect(&inner.direct_url).await?;
             let migrated = migrator.run(&direct).await;
             direct.close().await;
@@ -82,7 +84,10 @@ pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
     migrated.map_err(|error| match error {
         MigrateError::VersionMissing(number) => newer(inner, number),
         MigrateError::Execute(error) => error.into(),
-        error => StoreFault::Schema(format!("the schema of {} cannot be brought up to date: {error}", inner.place)),
+        error => StoreFault::Schema(format!(
+            "the schema of {} cannot be brought up to date: {error}",
+            inner.place
+        )),
     })
 }
 

@@ -35,13 +35,19 @@ impl Ledger {
     fn note(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
         let read = rows.iter().map(|(number, record)| {
             meaning(record).map_err(|reason| {
-                let text = format!("the revocation {number} in {} cannot be read: {reason}", self.store.place());
+                let text = format!(
+                    "the revocation {number} in {} cannot be read: {reason}",
+                    self.store.place()
+                );
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })
         });
         let read: io::Result<Vec<_>> = read.collect();
         match read {
-            Ok(_) => (self.last, self.records) = (rows.last().map_or(self.last, |row| row.0), self.records + rows.len()),
+            Ok(_) => {
+                (self.last, self.records) =
+                    (rows.last().map_or(self.last, |row| row.0), self.records + rows.len())
+            }
             Err(_) => (self.last, self.records) = (0, 0),
         }
         read
@@ -84,7 +90,9 @@ impl RevocationStore for Ledger {
                 newest = insert(&mut transaction, record).await?;
             }
             if kind == Kind::Postgres {
-                sqlx::query("SELECT pg_notify('countersign_revocation', '')").execute(&mut *transaction).await?;
+                sqlx::query("SELECT pg_notify('countersign_revocation', '')")
+                    .execute(&mut *transaction)
+                    .await?;
             }
             transaction.commit().await?;
             Ok((others, newest))
@@ -101,18 +109,27 @@ impl RevocationStore for Ledger {
 
     /// Rows that say what is kept stay; what is kept in no row is written, as two rows
     /// may have become one revocation; then all others go, a part at a time.
-    fn rewrite(&mut self, keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>) -> io::Result<()> {
+    fn rewrite(
+        &mut self,
+        keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
+    ) -> io::Result<()> {
         let new = self.read_new()?.unwrap_or_default();
         let mut missing = keep(new).iter().map(written).collect::<io::Result<HashSet<_>>>()?;
         let (mut behind, mut over) = (0, Vec::new());
         loop {
             let page = self.page(behind).map_err(gone)?;
-            let Some((last, _)) = page.last().filter(|(first, _)| *first <= self.last) else { break };
+            let Some((last, _)) = page.last().filter(|(first, _)| *first <= self.last) else {
+                break;
+            };
             behind = *last;
-            over.extend(page.into_iter().filter(|(number, record)| *number <= self.last && !missing.remove(record)));
+            over.extend(
+                page.into_iter()
+                    .filter(|(number, record)| *number <= self.last && !missing.remove(record)),
+            );
         }
         let kept = self.records.saturating_sub(over.len());
-        let missing = missing.into_iter().map(|record| meaning(&record)).collect::<Result<Vec<_>, _>>();
+        let missing =
+            missing.into_iter().map(|record| meaning(&record)).collect::<Result<Vec<_>, _>>();
         let (missing, written) = (missing.map_err(io::Error::other)?, self.records);
         if !missing.is_empty() {
             self.append(&missing)?;
@@ -123,7 +140,8 @@ impl RevocationStore for Ledger {
             let removed = self.store.run(async move |pool| {
                 let mut transaction = pool.begin().await?;
                 for number in numbers {
-                    let over = sqlx::query("DELETE FROM countersign_revocation WHERE number = $1").bind(number);
+                    let over = sqlx::query("DELETE FROM countersign_revocation WHERE number = $1")
+                        .bind(number);
                     over.execute(&mut *transaction).await?;
                 }
                 Ok(transaction.commit().await?)
@@ -137,17 +155,25 @@ impl RevocationStore for Ledger {
 
 /// What others have appended. Nobody else appends until the transaction is over, so that
 /// numbers become visible in order.
-async fn read_behind(kind: Kind, transaction: &mut Transaction<'static, Any>, last: i64) -> sqlx::Result<Vec<(i64, String)>> {
+async fn read_behind(
+    kind: Kind,
+    transaction: &mut Transaction<'static, Any>,
+    last: i64,
+) -> sqlx::Result<Vec<(i64, String)>> {
     if kind == Kind::Postgres {
         let lock = sqlx::query("LOCK TABLE countersign_revocation IN SHARE ROW EXCLUSIVE MODE");
         lock.execute(&mut **transaction).await?;
     }
-    let others = sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number");
+    let others = sqlx::query(
+        "SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number",
+    );
     others.bind(last).fetch_all(&mut **transaction).await?.iter().map(row).collect()
 }
 
 async fn insert(transaction: &mut Transaction<'static, Any>, record: String) -> sqlx::Result<i64> {
-    let number = sqlx::query_scalar("INSERT INTO countersign_revocation (record) VALUES ($1) RETURNING number");
+    let number = sqlx::query_scalar(
+        "INSERT INTO countersign_revocation (record) VALUES ($1) RETURNING number",
+    );
     number.bind(record).fetch_one(&mut **transaction).await
 }
 

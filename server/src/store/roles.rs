@@ -12,8 +12,12 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn roles(&self) -> Result<Vec<String>, StoreFault> {
-        self.run(async |pool| Ok(sqlx::query_scalar("SELECT name FROM countersign_role ORDER BY name").fetch_all(&pool).await?))
-            .await
+        self.run(async |pool| {
+            Ok(sqlx::query_scalar("SELECT name FROM countersign_role ORDER BY name")
+                .fetch_all(&pool)
+                .await?)
+        })
+        .await
     }
 
     /// Adds a role.
@@ -21,7 +25,9 @@ impl Store {
     /// # Errors
     /// [`StoreFault::Exists`], or the database cannot be asked.
     pub async fn add_role(&self, name: &str) -> Result<(), StoreFault> {
-        self.change("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()]).await.map(drop)
+        self.change("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()])
+            .await
+            .map(drop)
     }
 
     /// Removes a role; says whether there was one.
@@ -37,7 +43,12 @@ impl Store {
     /// # Errors
     /// [`StoreFault::Reference`] if one of them is not there, or the database cannot be
     /// asked.
-    pub async fn assign_role(&self, username: &str, environment: &str, role: &str) -> Result<(), StoreFault> {
+    pub async fn assign_role(
+        &self,
+        username: &str,
+        environment: &str,
+        role: &str,
+    ) -> Result<(), StoreFault> {
         let texts = [username.into(), environment.into(), role.into()];
         let statement = "INSERT INTO countersign_role_assignment (username, environment, role) VALUES ($1, $2, $3)
                          ON CONFLICT DO NOTHING";
@@ -48,7 +59,12 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn unassign_role(&self, username: &str, environment: &str, role: &str) -> Result<bool, StoreFault> {
+    pub async fn unassign_role(
+        &self,
+        username: &str,
+        environment: &str,
+        role: &str,
+    ) -> Result<bool, StoreFault> {
         let texts = [username.into(), environment.into(), role.into()];
         let statement = "DELETE FROM countersign_role_assignment WHERE username = $1 AND environment = $2 AND role = $3";
         self.change(statement, texts).await
@@ -77,7 +93,9 @@ impl Store {
     /// The database cannot be asked.
     pub async fn roles_of_all(&self) -> Result<BTreeMap<String, Roles>, StoreFault> {
         self.run(async |pool| {
-            let rows = sqlx::query("SELECT username, environment, role FROM countersign_role_assignment ORDER BY role");
+            let rows = sqlx::query(
+                "SELECT username, environment, role FROM countersign_role_assignment ORDER BY role",
+            );
             let mut all = BTreeMap::<String, Roles>::new();
             for row in rows.fetch_all(&pool).await? {
                 let of_user = all.entry(row.try_get("username")?).or_default();

@@ -31,9 +31,14 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn note_server(&self, server: ServerRun) -> Result<(), StoreFault> {
-        let sections: BTreeMap<_, _> =
-            server.fingerprints.sections.iter().map(|(section, digest)| (section, digest.expose())).collect();
-        let sections = serde_json::to_string(&sections).map_err(|error| StoreFault::Unavailable(error.to_string()))?;
+        let sections: BTreeMap<_, _> = server
+            .fingerprints
+            .sections
+            .iter()
+            .map(|(section, digest)| (section, digest.expose()))
+            .collect();
+        let sections = serde_json::to_string(&sections)
+            .map_err(|error| StoreFault::Unavailable(error.to_string()))?;
         self.run(async move |pool| {
             sqlx::query(
                 "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key)
@@ -60,7 +65,10 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn servers_seen_after(&self, moment_before: UnixTime) -> Result<Vec<ServerRun>, StoreFault> {
+    pub async fn servers_seen_after(
+        &self,
+        moment_before: UnixTime,
+    ) -> Result<Vec<ServerRun>, StoreFault> {
         self.run(async move |pool| {
             let servers = sqlx::query(
                 "SELECT id, name, version, started_at, seen_at, sections, signing_key FROM countersign_server AS server
@@ -89,7 +97,8 @@ impl Store {
     /// The database cannot be asked.
     pub async fn forget_servers(&self, seen_by: UnixTime) -> Result<u64, StoreFault> {
         self.run(async move |pool| {
-            let deleted = sqlx::query("DELETE FROM countersign_server WHERE seen_at <= $1").bind(moment(seen_by));
+            let deleted = sqlx::query("DELETE FROM countersign_server WHERE seen_at <= $1")
+                .bind(moment(seen_by));
             Ok(deleted.execute(&pool).await?.rows_affected())
         })
         .await
@@ -97,8 +106,8 @@ impl Store {
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
-    let sections: BTreeMap<String, String> =
-        serde_json::from_str(row.try_get("sections")?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let sections: BTreeMap<String, String> = serde_json::from_str(row.try_get("sections")?)
+        .map_err(|error| sqlx::Error::Decode(error.into()))?;
     let signing_key: Option<String> = row.try_get("signing_key")?;
     Ok(ServerRun {
         id: row.try_get("id")?,
@@ -107,7 +116,10 @@ fn read(row: &AnyRow) -> sqlx::Result<ServerRun> {
         started_at: unix_time(row.try_get("started_at")?),
         seen_at: unix_time(row.try_get("seen_at")?),
         fingerprints: Fingerprints {
-            sections: sections.into_iter().map(|(section, digest)| (section, Fingerprint::new(digest))).collect(),
+            sections: sections
+                .into_iter()
+                .map(|(section, digest)| (section, Fingerprint::new(digest)))
+                .collect(),
             signing_key: signing_key.map(Fingerprint::new),
         },
     })

@@ -68,7 +68,12 @@ impl Store {
     pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreFault> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
-            let token = sqlx::query(concat!("SELECT ", columns!(), " FROM countersign_token WHERE jti = $1")).bind(jti);
+            let token = sqlx::query(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM countersign_token WHERE jti = $1"
+            ))
+            .bind(jti);
             Ok(token.fetch_optional(&pool).await?.map(|row| read(&row)).transpose()?)
         })
         .await
@@ -81,8 +86,11 @@ impl Store {
     pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreFault> {
         let environment = environment.to_owned();
         self.run(async move |pool| {
-            let tokens =
-                concat!("SELECT ", columns!(), " FROM countersign_token WHERE environment = $1 ORDER BY issued_at DESC, jti");
+            let tokens = concat!(
+                "SELECT ",
+                columns!(),
+                " FROM countersign_token WHERE environment = $1 ORDER BY issued_at DESC, jti"
+            );
             let rows = sqlx::query(tokens).bind(environment).fetch_all(&pool).await?;
             Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
         })
@@ -94,7 +102,8 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn note_revoked(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
-        let statement = "UPDATE countersign_token SET revoked_at = $1 WHERE jti = $2 AND revoked_at IS NULL";
+        let statement =
+            "UPDATE countersign_token SET revoked_at = $1 WHERE jti = $2 AND revoked_at IS NULL";
         self.note_moment(statement, jti, now).await
     }
 
@@ -103,10 +112,16 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn note_used(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
-        self.note_moment("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now).await
+        self.note_moment("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now)
+            .await
     }
 
-    async fn note_moment(&self, statement: &'static str, jti: &str, at: UnixTime) -> Result<(), StoreFault> {
+    async fn note_moment(
+        &self,
+        statement: &'static str,
+        jti: &str,
+        at: UnixTime,
+    ) -> Result<(), StoreFault> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
             sqlx::query(statement).bind(moment(at)).bind(jti).execute(&pool).await?;
@@ -121,7 +136,8 @@ impl Store {
     /// The database cannot be asked.
     pub async fn forget_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreFault> {
         self.run(async move |pool| {
-            let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1").bind(moment(expired_by));
+            let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1")
+                .bind(moment(expired_by));
             Ok(deleted.execute(&pool).await?.rows_affected())
         })
         .await
@@ -134,7 +150,11 @@ fn read(row: &AnyRow) -> sqlx::Result<IssuedToken> {
         jti: row.try_get("jti")?,
         issuer: row.try_get("issuer")?,
         created_by: row.try_get("created_by")?,
-        client_types: row.try_get::<String, _>("client_types")?.split(',').map(str::to_owned).collect(),
+        client_types: row
+            .try_get::<String, _>("client_types")?
+            .split(',')
+            .map(str::to_owned)
+            .collect(),
         environment: row.try_get("environment")?,
         issued_at: unix_time(row.try_get("issued_at")?),
         expires_at: time("expires_at")?,

@@ -120,7 +120,12 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn set_password_hash(&self, username: &str, hash: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
+    pub async fn set_password_hash(
+        &self,
+        username: &str,
+        hash: &str,
+        sessions_since: UnixTime,
+    ) -> Result<bool, StoreFault> {
         let texts = [username.into(), hash.into()];
         let statement = "UPDATE countersign_user SET password_hash = $3, sessions_since = $1 WHERE username = $2";
         self.change_as_of(statement, sessions_since, texts).await
@@ -131,7 +136,11 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn end_sessions(&self, username: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
+    pub async fn end_sessions(
+        &self,
+        username: &str,
+        sessions_since: UnixTime,
+    ) -> Result<bool, StoreFault> {
         let statement = "UPDATE countersign_user SET sessions_since = $1 WHERE username = $2";
         self.change_as_of(statement, sessions_since, [username.into()]).await
     }
@@ -141,7 +150,8 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn note_signer(&self, issuer: &str) -> Result<(), StoreFault> {
-        let statement = "INSERT INTO countersign_signer (issuer) VALUES ($1) ON CONFLICT DO NOTHING";
+        let statement =
+            "INSERT INTO countersign_signer (issuer) VALUES ($1) ON CONFLICT DO NOTHING";
         self.change(statement, [issuer.into()]).await.map(drop)
     }
 
@@ -151,7 +161,10 @@ impl Store {
     /// The database cannot be asked.
     pub async fn signers(&self) -> Result<BTreeSet<String>, StoreFault> {
         let signers = "SELECT issuer FROM countersign_signer";
-        self.run(async move |pool| Ok(sqlx::query_scalar(signers).fetch_all(&pool).await?.into_iter().collect())).await
+        self.run(async move |pool| {
+            Ok(sqlx::query_scalar(signers).fetch_all(&pool).await?.into_iter().collect())
+        })
+        .await
     }
 
     /// Replaces one hash of a password by another of the same password, unless it was
@@ -159,7 +172,12 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn renew_password_hash(&self, username: &str, old: &str, new: &str) -> Result<bool, StoreFault> {
+    pub async fn renew_password_hash(
+        &self,
+        username: &str,
+        old: &str,
+        new: &str,
+    ) -> Result<bool, StoreFault> {
         let texts = [new.into(), username.into(), old.into()];
         self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
     }
@@ -169,7 +187,11 @@ impl Store {
     /// # Errors
     /// The database cannot be asked.
     pub async fn make_admin(&self, username: &str) -> Result<bool, StoreFault> {
-        self.change("UPDATE countersign_user SET is_admin = 1 WHERE username = $1", [username.into()]).await
+        self.change(
+            "UPDATE countersign_user SET is_admin = 1 WHERE username = $1",
+            [username.into()],
+        )
+        .await
     }
 
     /// Lets a user do no more than their roles say, and ends the sessions begun before a
@@ -177,8 +199,13 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn unmake_admin(&self, username: &str, sessions_since: UnixTime) -> Result<bool, StoreFault> {
-        let statement = "UPDATE countersign_user SET is_admin = 0, sessions_since = $1 WHERE username = $2";
+    pub async fn unmake_admin(
+        &self,
+        username: &str,
+        sessions_since: UnixTime,
+    ) -> Result<bool, StoreFault> {
+        let statement =
+            "UPDATE countersign_user SET is_admin = 0, sessions_since = $1 WHERE username = $2";
         self.change_as_of(statement, sessions_since, [username.into()]).await
     }
 
@@ -191,16 +218,23 @@ impl Store {
         texts: [String; N],
     ) -> Result<bool, StoreFault> {
         self.run(async move |pool| {
-            let query = texts.into_iter().fold(sqlx::query(statement).bind(moment(at)), |query, text| query.bind(text));
+            let query = texts
+                .into_iter()
+                .fold(sqlx::query(statement).bind(moment(at)), |query, text| query.bind(text));
             Ok(query.execute(&pool).await?.rows_affected() > 0)
         })
         .await
     }
 
     /// Executes a statement with these texts; says whether it changed anything.
-    pub(super) async fn change<const N: usize>(&self, statement: &'static str, texts: [String; N]) -> Result<bool, StoreFault> {
+    pub(super) async fn change<const N: usize>(
+        &self,
+        statement: &'static str,
+        texts: [String; N],
+    ) -> Result<bool, StoreFault> {
         self.run(async move |pool| {
-            let query = texts.into_iter().fold(sqlx::query(statement), |query, text| query.bind(text));
+            let query =
+                texts.into_iter().fold(sqlx::query(statement), |query, text| query.bind(text));
             Ok(query.execute(&pool).await?.rows_affected() > 0)
         })
         .await

@@ -26,7 +26,10 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
         headers.insert(ERROR, HeaderValue::from_static(not_admitted(exceeded.budget)));
         return;
     }
-    let text = refusal.issuer.as_ref().map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
+    let text = refusal
+        .issuer
+        .as_ref()
+        .map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
     let value = text.and_then(|text| HeaderValue::try_from(text).ok());
     headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }
@@ -51,7 +54,8 @@ fn challenge(reject: Reject) -> HeaderValue {
 /// RFC 6750 section 3: why, in words that hold nothing of the token.
 fn invalid_token(reject: Reject) -> HeaderValue {
     let text = format!(r#"Bearer error="invalid_token", error_description="{reject}""#);
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
+    HeaderValue::try_from(text)
+        .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
 }
 
 #[cfg(test)]
@@ -61,7 +65,10 @@ mod tests {
     #[test]
     fn a_spent_budget_is_named_after_the_code() {
         for budget in Budget::ALL {
-            assert_eq!(not_admitted(budget), format!("{} {}", Reject::NotAdmitted.code(), budget.name()));
+            assert_eq!(
+                not_admitted(budget),
+                format!("{} {}", Reject::NotAdmitted.code(), budget.name())
+            );
         }
     }
 
@@ -71,7 +78,11 @@ mod tests {
             let value = challenge(*reject);
             let text = value.to_str().unwrap();
             assert!(text.contains(&reject.to_string()), "{text}");
-            assert_eq!(text.matches('"').count(), 4, "RFC 6750 section 3 allows no quote inside: {text}");
+            assert_eq!(
+                text.matches('"').count(),
+                4,
+                "RFC 6750 section 3 allows no quote inside: {text}"
+            );
         }
     }
 }

@@ -34,11 +34,15 @@ pub fn message(reject: Reject, token: &[u8]) -> String {
 
 fn detail(reject: Reject, token: &[u8]) -> String {
     let text = match reject {
-        reject if reject.blame() == Blame::Malformed => "Unable to decode provided JWT bearer token.",
+        reject if reject.blame() == Blame::Malformed => {
+            "Unable to decode provided JWT bearer token."
+        }
         Reject::IssuerMissing => "Issuer is required in token to validate.",
         Reject::IssuerUnknown => "Unknown issuer for token",
         Reject::AlgorithmMissing => "alg field is missing in jwt header or is not a valid string",
-        Reject::AlgorithmUnsupported | Reject::AlgorithmNotAllowed => return algorithm_detail(token),
+        Reject::AlgorithmUnsupported | Reject::AlgorithmNotAllowed => {
+            return algorithm_detail(token);
+        }
         Reject::KidMissing => KID_MISSING,
         Reject::KidUnknown => KID_UNKNOWN,
         Reject::Signature => "Signature verification failed",
@@ -54,7 +58,9 @@ fn detail(reject: Reject, token: &[u8]) -> String {
         Reject::SubjectFormat => "Subject must be a string",
         Reject::TokenIdFormat => "JWT ID must be a string",
         Reject::ListFormat => "",
-        Reject::Constraints => "The configured claims constraints did not match. See logs for details.",
+        Reject::Constraints => {
+            "The configured claims constraints did not match. See logs for details."
+        }
         // Reasons the real system does not have.
         other => return other.to_string(),
     };
@@ -77,7 +83,9 @@ const KID_UNKNOWN: &str = "The kid provided in the token does not match a known 
 /// The real system looks for the key before it asks whether the section wants
 /// the algorithm, and compares names in lower case first and exactly later.
 fn algorithm_detail(token: &[u8]) -> String {
-    let header = Unverified::decode(token).ok().and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
+    let header = Unverified::decode(token)
+        .ok()
+        .and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
     let member = |name| header.as_ref()?.get(name)?.as_str();
     let name = member("alg").unwrap_or_default();
     match name.to_lowercase().as_str() {

@@ -58,8 +58,16 @@ impl Attempts {
     /// Nobody has tried yet.
     #[must_use]
     pub fn new(limits: AttemptLimits) -> Self {
-        let sources = limits.per_source.map(|number| DefaultKeyedRateLimiter::keyed(Quota::per_minute(number)));
-        Self { limits, users: DashMap::new(), hasher: RandomState::new(), sources, tidied: OnceASecond::default() }
+        let sources = limits
+            .per_source
+            .map(|number| DefaultKeyedRateLimiter::keyed(Quota::per_minute(number)));
+        Self {
+            limits,
+            users: DashMap::new(),
+            hasher: RandomState::new(),
+            sources,
+            tidied: OnceASecond::default(),
+        }
     }
 
     /// Begins an attempt, which counts as failed until it has [succeeded](Self::succeeded).
@@ -69,11 +77,13 @@ impl Attempts {
     pub fn begin(&self, username: &str, source: Source, now: Instant) -> Result<(), TooMany> {
         self.tidy(now);
         if let Some(sources) = &self.sources {
-            let too_many = |until: governor::NotUntil<_>| TooMany(until.wait_time_from(sources.clock().now()));
+            let too_many =
+                |until: governor::NotUntil<_>| TooMany(until.wait_time_from(sources.clock().now()));
             sources.check_key(&source).map_err(too_many)?;
         }
         let Some(most) = self.limits.per_user else { return Ok(()) };
-        let mut failures = self.users.entry(self.key(username)).or_insert(Failures { count: 0, last: now });
+        let mut failures =
+            self.users.entry(self.key(username)).or_insert(Failures { count: 0, last: now });
         let end = failures.last + self.limits.lockout;
         if now >= end {
             failures.count = 0;
@@ -112,7 +122,9 @@ impl Attempts {
             sources.retain_recent();
         }
         let has_too_many = self.users.len() > TOO_MANY;
-        self.users.retain(|_, failures| now < failures.last + self.limits.lockout && !(has_too_many && failures.count <= 1));
+        self.users.retain(|_, failures| {
+            now < failures.last + self.limits.lockout && !(has_too_many && failures.count <= 1)
+        });
     }
 }
 
@@ -140,7 +152,11 @@ mod tests {
 
     fn limits(per_user: u32, per_source: u32) -> AttemptLimits {
         let lockout = Duration::from_secs(300);
-        AttemptLimits { per_user: NonZeroU32::new(per_user), lockout, per_source: NonZeroU32::new(per_source) }
+        AttemptLimits {
+            per_user: NonZeroU32::new(per_user),
+            lockout,
+            per_source: NonZeroU32::new(per_source),
+        }
     }
 
     fn source(last: u8) -> Source {
@@ -176,7 +192,9 @@ mod tests {
         for name in ["a", "b", "c"] {
             assert_eq!(attempts.begin(name, source(1), now), Ok(()));
         }
-        assert!(matches!(attempts.begin("d", source(1), now), Err(TooMany(wait)) if wait <= Duration::from_secs(20)));
+        assert!(
+            matches!(attempts.begin("d", source(1), now), Err(TooMany(wait)) if wait <= Duration::from_secs(20))
+        );
         assert_eq!(attempts.begin("d", source(2), now), Ok(()));
     }
 

@@ -48,7 +48,10 @@ impl Hashing {
     ///
     /// # Errors
     /// Too many wait already.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, Busy> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
         let (answer, answered) = oneshot::channel();
         let job = move |memory: &mut Memory| {
             // Who has gone need not be told, nor worked for.

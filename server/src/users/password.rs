@@ -35,14 +35,22 @@ impl PasswordPolicy {
         let password = normalized(password);
         let length = password.chars().count();
         if length < self.min_length {
-            return Err(format!("the password should be at least {} characters long", self.min_length));
+            return Err(format!(
+                "the password should be at least {} characters long",
+                self.min_length
+            ));
         }
         if length > MAX_LENGTH {
             return Err(format!("the password should be at most {MAX_LENGTH} characters long"));
         }
-        let kinds: [fn(char) -> bool; 4] =
-            [char::is_lowercase, char::is_uppercase, |one| one.is_numeric(), |one| !one.is_alphanumeric()];
-        if kinds.into_iter().filter(|is_of| password.chars().any(is_of)).count() < self.min_classes {
+        let kinds: [fn(char) -> bool; 4] = [
+            char::is_lowercase,
+            char::is_uppercase,
+            |one| one.is_numeric(),
+            |one| !one.is_alphanumeric(),
+        ];
+        if kinds.into_iter().filter(|is_of| password.chars().any(is_of)).count() < self.min_classes
+        {
             let classes = self.min_classes;
             return Err(format!(
                 "the password should have characters of at least {classes} of these kinds: lower case, upper case, digits, others"
@@ -86,7 +94,12 @@ pub fn hash(password: &str, salt: &Salt, memory: &mut Memory) -> Result<String, 
 pub fn derive(secret: &[u8], salt: &Salt, memory: &mut Memory) -> Result<[u8; TAG], NoMemory> {
     let params = Params::new(MEMORY, PASSES, LANES, Some(TAG)).map_err(|_| NoMemory)?;
     let mut tag = [0; TAG];
-    memory.derive(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), secret, salt, &mut tag)?;
+    memory.derive(
+        &Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+        secret,
+        salt,
+        &mut tag,
+    )?;
     Ok(tag)
 }
 
@@ -111,7 +124,9 @@ pub enum Match {
 /// # Errors
 /// There is not enough memory.
 pub fn verify(password: &str, stored: &str, memory: &mut Memory) -> Result<Match, NoMemory> {
-    let Some(hash) = Stored::read(stored).or_else(|| Stored::read(NOBODYS)) else { return Ok(Match::No) };
+    let Some(hash) = Stored::read(stored).or_else(|| Stored::read(NOBODYS)) else {
+        return Ok(Match::No);
+    };
     if password.chars().nth(MAX_TYPED).is_some() {
         return Ok(Match::No);
     }
@@ -173,13 +188,21 @@ impl Stored {
 }
 
 impl Memory {
-    fn derive(&mut self, argon: &Argon2<'_>, password: &[u8], salt: &[u8], tag: &mut [u8]) -> Result<(), NoMemory> {
+    fn derive(
+        &mut self,
+        argon: &Argon2<'_>,
+        password: &[u8],
+        salt: &[u8],
+        tag: &mut [u8],
+    ) -> Result<(), NoMemory> {
         let blocks = argon.params().block_count();
         if self.0.len() < blocks {
             self.0.try_reserve_exact(blocks - self.0.len()).map_err(|_| NoMemory)?;
             self.0.resize(blocks, Block::default());
         }
-        argon.hash_password_into_with_memory(password, salt, tag, &mut self.0[..blocks]).map_err(|_| NoMemory)
+        argon
+            .hash_password_into_with_memory(password, salt, tag, &mut self.0[..blocks])
+            .map_err(|_| NoMemory)
     }
 }
 
@@ -214,12 +237,18 @@ mod tests {
     fn c50_composed_and_decomposed_letters_are_one_password_and_old_hashes_are_recognized() {
         let (composed, decomposed) = ("pass-caf\u{e9}", "pass-cafe\u{301}");
         let stored = hash(decomposed, &[1; SALT], &mut Memory::default()).unwrap();
-        assert_eq!((verified(composed, &stored), verified(decomposed, &stored)), (Match::Yes, Match::Yes));
+        assert_eq!(
+            (verified(composed, &stored), verified(decomposed, &stored)),
+            (Match::Yes, Match::Yes)
+        );
         // As it was made before passwords were normalized.
         let tag = derive(decomposed.as_bytes(), &[1; SALT], &mut Memory::default()).unwrap();
         let (salt, tag) = (STANDARD_NO_PAD.encode([1; SALT]), STANDARD_NO_PAD.encode(tag));
         let old = format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}");
-        assert_eq!((verified(composed, &old), verified(decomposed, &old)), (Match::No, Match::AsTyped));
+        assert_eq!(
+            (verified(composed, &old), verified(decomposed, &old)),
+            (Match::No, Match::AsTyped)
+        );
     }
 
     #[test]
@@ -247,7 +276,10 @@ mod tests {
     #[test]
     fn c46_c47_a_new_password_has_8_to_128_characters_unless_said_otherwise() {
         let policy = PasswordPolicy { min_length: 8, min_classes: 1 };
-        assert_eq!(policy.check("1234567"), Err("the password should be at least 8 characters long".into()));
+        assert_eq!(
+            policy.check("1234567"),
+            Err("the password should be at least 8 characters long".into())
+        );
         // Counted as they are hashed: a letter and its accent are one.
         assert!(policy.check("e\u{301}e\u{301}e\u{301}e\u{301}").is_err());
         assert_eq!((policy.check("12345678"), policy.check(&"x".repeat(128))), (Ok(()), Ok(())));

@@ -13,17 +13,30 @@ use crate::{
 
 #[test]
 fn c38_a_provider_slower_than_it_may_be_is_in_the_way_of_its_own_tokens_only() {
-    let (key, provider) = (SigningKey::generate("RS256", "k"), JwksServer::start_with(Answer::silence()));
+    let (key, provider) =
+        (SigningKey::generate("RS256", "k"), JwksServer::start_with(Answer::silence()));
     let sandbox = Sandbox::new();
-    let idp = given::with_idp("RS256", &format!("jwks_uri={}\njwks_request_timeout=0.2\n", provider.uri()));
+    let idp = given::with_idp(
+        "RS256",
+        &format!("jwks_uri={}\njwks_request_timeout=0.2\n", provider.uri()),
+    );
     let server = sandbox.serve(&format!("{idp}[server]\nauth=true\n"));
     accepted(&server, &given::good_token());
-    let answer = Api::bearing(&server, &key.token(&given::claims_of("https://idp/"))).ask("GET /health");
+    let answer =
+        Api::bearing(&server, &key.token(&given::claims_of("https://idp/"))).ask("GET /health");
     assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{answer:?}");
-    assert!(server.log().contains("Unable to load key data for auth_jwt_oidc using the provided jwks_uri"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains("Unable to load key data for auth_jwt_oidc using the provided jwks_uri"),
+        "{}",
+        server.log()
+    );
     // And no longer than that, without a restart.
     provider.publish(&given::key_set(&[&key]));
-    countersign_tests::eventually(|| server.auth(&key.token(&given::claims_of("https://idp/"))).status == 200);
+    countersign_tests::eventually(|| {
+        server.auth(&key.token(&given::claims_of("https://idp/"))).status == 200
+    });
 }
 
 #[test]
@@ -31,8 +44,12 @@ fn c42_a_header_of_its_own_and_a_claim_of_its_own_say_who_it_is() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
     let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
-    let idp = given::with_idp("ES256", &format!("jwks_uri=file://{}\njwt_username_claim=name\n", keys.display()));
-    let server = sandbox.serve(&format!("{idp}[server]\nauth=true\nauth_additional_header=Jwt-Assertion\n"));
+    let idp = given::with_idp(
+        "ES256",
+        &format!("jwks_uri=file://{}\njwt_username_claim=name\n", keys.display()),
+    );
+    let server =
+        sandbox.serve(&format!("{idp}[server]\nauth=true\nauth_additional_header=Jwt-Assertion\n"));
     let mut claims = given::claims_of("https://idp/");
     claims["name"] = json!("test-user");
     let assertion = Api::anonymous(&server).with(&format!("Jwt-Assertion: {}", key.token(&claims)));
@@ -47,18 +64,28 @@ fn c62_what_needs_no_token_is_there_without_one_whatever_authorizes() {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&configuration(&format!("authorization-provider={provider}\n")));
         let nobody = Api::anonymous(&server);
-        assert_eq!((nobody.ask("GET /health").status, nobody.log_in("bob", "x").status), (200, 401), "{provider}");
-        assert_eq!(nobody.log_in("bob", "x").json(), json!({ "message": "Invalid username or password" }));
+        assert_eq!(
+            (nobody.ask("GET /health").status, nobody.log_in("bob", "x").status),
+            (200, 401),
+            "{provider}"
+        );
+        assert_eq!(
+            nobody.log_in("bob", "x").json(),
+            json!({ "message": "Invalid username or password" })
+        );
     }
 }
 
 #[test]
 fn c79_claims_can_be_demanded() {
-    let demanding = format!("{SIGNING}claims=\n    prod in environments\n    type is dc\n[server]\nauth=true\n");
+    let demanding = format!(
+        "{SIGNING}claims=\n    prod in environments\n    type is dc\n[server]\nauth=true\n"
+    );
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&demanding);
-    let token =
-        |environments: Value, kind: Value| given::token(&given::claims(json!({ "environments": environments, "type": kind })));
+    let token = |environments: Value, kind: Value| {
+        given::token(&given::claims(json!({ "environments": environments, "type": kind })))
+    };
     accepted(&server, &token(json!(["dev", "prod"]), json!("dc")));
     for (environments, kind) in [
         (json!(["dev"]), json!("dc")),

@@ -29,7 +29,11 @@ fn c61_agents_and_compilers_are_not_asked_about() {
 fn c63_policies_are_not_asked_about_nobody() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&policies());
-    refused(&Api::anonymous(&server).ask("GET /user"), 401, "Access to this resource is unauthorized");
+    refused(
+        &Api::anonymous(&server).ask("GET /user"),
+        401,
+        "Access to this resource is unauthorized",
+    );
 }
 
 #[test]
@@ -53,7 +57,8 @@ fn whom_another_issuer_calls_by_the_name_of_a_user_does_not_have_their_password(
     let sandbox = Sandbox::new();
     let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
     let idp = given::with_idp("ES256", &format!("jwks_uri=file://{}", keys.display()));
-    let server = sandbox.serve(&format!("{idp}[server]\nauth=true\nauthorization-provider=policy-engine\n"));
+    let server =
+        sandbox.serve(&format!("{idp}[server]\nauth=true\nauthorization-provider=policy-engine\n"));
     Api::root(&server).add_user("bob");
     let namesake = Api::bearing(&server, &key.token(&given::claims_of("https://idp/")));
     let arguments = json!({ "password": "another horse", "current_password": PASSWORD });
@@ -83,5 +88,9 @@ fn c74_everybody_may_see_who_there_is() {
     for call in ["GET /user", "GET /role", "GET /environment"] {
         assert_eq!(data(&bob.ask(call)), json!([]), "{call}");
     }
-    refused(&bob.send("POST /user", json!({ "username": "eve", "password": PASSWORD })), 403, DENIED);
+    refused(
+        &bob.send("POST /user", json!({ "username": "eve", "password": PASSWORD })),
+        403,
+        DENIED,
+    );
 }

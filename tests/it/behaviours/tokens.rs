@@ -29,7 +29,9 @@ fn each(tokens: &[String], text: &str) {
 fn verdict(token: &str) -> Value {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
-    sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token).json_lines()[0].clone()
+    sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token).json_lines()
+        [0]
+    .clone()
 }
 
 /// The client types that a claim means.
@@ -46,13 +48,20 @@ fn c01_what_is_no_token_is_refused() {
     let good = given::good_token();
     each(&["abc".into(), "a.b".into(), format!("{good}.x"), format!("{good}.")], UNREADABLE);
     for odd in [String::new(), format!("{good} "), format!(" {good}")] {
-        assert_eq!(verdict(&format!("{odd}\n"))["message"], format!("Access denied: {UNREADABLE}"), "{odd:?}");
+        assert_eq!(
+            verdict(&format!("{odd}\n"))["message"],
+            format!("Access denied: {UNREADABLE}"),
+            "{odd:?}"
+        );
     }
 }
 
 #[test]
 fn c02_a_payload_is_an_object() {
-    each(&[given::token(&json!([1])), given::token(&json!("iss")), given::token(&Value::Null)], UNREADABLE);
+    each(
+        &[given::token(&json!([1])), given::token(&json!("iss")), given::token(&Value::Null)],
+        UNREADABLE,
+    );
 }
 
 #[test]
@@ -67,7 +76,10 @@ fn c04_an_issuer_is_named_to_the_last_slash() {
 
 #[test]
 fn c05_an_issuer_is_a_text() {
-    each(&[claiming("iss", json!([ISSUER])), claiming("iss", json!(5))], "Unknown issuer for token");
+    each(
+        &[claiming("iss", json!([ISSUER])), claiming("iss", json!(5))],
+        "Unknown issuer for token",
+    );
 }
 
 #[test]
@@ -81,7 +93,10 @@ fn c06_an_audience_is_ours_or_a_list_with_it() {
 
 #[test]
 fn c07_a_token_for_others_is_refused() {
-    each(&[claiming("aud", json!("a")), claiming("aud", json!(["a", "b"]))], "Audience doesn't match");
+    each(
+        &[claiming("aud", json!("a")), claiming("aud", json!(["a", "b"]))],
+        "Audience doesn't match",
+    );
 }
 
 #[test]
@@ -91,7 +106,10 @@ fn c08_a_token_for_nobody_is_refused() {
 
 #[test]
 fn c09_an_audience_is_a_text() {
-    each(&[claiming("aud", json!(5)), claiming("aud", json!([ISSUER, 5]))], "Invalid claim format in token");
+    each(
+        &[claiming("aud", json!(5)), claiming("aud", json!([ISSUER, 5]))],
+        "Invalid claim format in token",
+    );
 }
 
 /// A token that another key has signed.
@@ -106,7 +124,10 @@ fn c10_another_key_is_not_ours() {
 
 #[test]
 fn c11_the_signature_comes_before_the_claims() {
-    each(&[forged(json!({ "exp": 1 })), forged(json!({ "sub": 5 }))], "Signature verification failed");
+    each(
+        &[forged(json!({ "exp": 1 })), forged(json!({ "sub": 5 }))],
+        "Signature verification failed",
+    );
 }
 
 #[test]
@@ -129,7 +150,10 @@ fn c14_a_time_in_quotes_is_none() {
 
 #[test]
 fn c15_a_word_is_no_time() {
-    each(&[claiming("exp", json!("abc")), claiming("exp", Value::Null), claiming("exp", json!([1]))], NO_NUMBER);
+    each(
+        &[claiming("exp", json!("abc")), claiming("exp", Value::Null), claiming("exp", json!([1]))],
+        NO_NUMBER,
+    );
 }
 
 #[test]
@@ -159,7 +183,10 @@ fn c20_a_token_without_client_types_is_for_the_api() {
 
 #[test]
 fn c21_client_types_are_divided_by_commas() {
-    assert_eq!(client_types(&claiming("urn:inmanta:ct", json!("api, compiler"))), json!(["api", "compiler"]));
+    assert_eq!(
+        client_types(&claiming("urn:inmanta:ct", json!("api, compiler"))),
+        json!(["api", "compiler"])
+    );
 }
 
 #[test]
@@ -173,7 +200,11 @@ fn c22_client_types_may_be_a_list() {
 fn c23_client_types_that_cannot_be_read_are_not_absent() {
     for unreadable in [Value::Null, json!(""), json!(5), json!([]), json!(["api", 5])] {
         let verdict = verdict(&claiming("urn:inmanta:ct", unreadable.clone()));
-        assert_eq!((&verdict["ok"], &verdict["status"]), (&json!(false), &json!(403)), "{unreadable}: {verdict}");
+        assert_eq!(
+            (&verdict["ok"], &verdict["status"]),
+            (&json!(false), &json!(403)),
+            "{unreadable}: {verdict}"
+        );
     }
 }
 
@@ -217,7 +248,11 @@ fn headers(issuer: &str, headers: &[Value], text: &str) {
 
 #[test]
 fn c26_unsigned_tokens_are_refused() {
-    headers(ISSUER, &[json!({ "alg": "none" }), json!({ "alg": "NONE" })], "Algorithm none is not supported.");
+    headers(
+        ISSUER,
+        &[json!({ "alg": "none" }), json!({ "alg": "NONE" })],
+        "Algorithm none is not supported.",
+    );
     headers(IDP, &[json!({ "alg": "none", "kid": "k1" })], "Algorithm none is not supported.");
 }
 
@@ -231,7 +266,11 @@ fn c27_an_algorithm_that_no_section_has_is_named() {
 
 #[test]
 fn c28_an_algorithm_is_written_as_it_is() {
-    headers(ISSUER, &[json!({ "alg": "hs256" }), json!({ "alg": "Hs256" })], "The specified alg value is not allowed");
+    headers(
+        ISSUER,
+        &[json!({ "alg": "hs256" }), json!({ "alg": "Hs256" })],
+        "The specified alg value is not allowed",
+    );
 }
 
 #[test]
@@ -256,7 +295,11 @@ fn c31_a_section_with_a_secret_knows_no_published_key() {
 
 #[test]
 fn c32_a_secret_is_no_key_of_a_section_with_published_ones() {
-    headers(IDP, &[json!({ "alg": "HS256" }), json!({ "alg": "HS256", "kid": "k1" })], "The specified alg value is not allowed");
+    headers(
+        IDP,
+        &[json!({ "alg": "HS256" }), json!({ "alg": "HS256", "kid": "k1" })],
+        "The specified alg value is not allowed",
+    );
 }
 
 #[test]

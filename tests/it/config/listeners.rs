@@ -39,7 +39,12 @@ fn refused(written: &Written<'_>, line: u32, expected: &[&str]) {
 fn warned(written: &Written<'_>, expected: &[&str]) {
     for output in both(written) {
         assert_eq!(output.code(), 0, "{output:?}");
-        assert_eq!(output.stderr.matches("warning: ").count(), usize::from(!expected.is_empty()), "{}", output.stderr);
+        assert_eq!(
+            output.stderr.matches("warning: ").count(),
+            usize::from(!expected.is_empty()),
+            "{}",
+            output.stderr
+        );
         for words in expected {
             assert!(output.stderr.contains(words), "{words:?} is not in {}", output.stderr);
         }
@@ -50,14 +55,29 @@ const BIND: (&str, &str) = ("bind", "127.0.0.1:9000");
 
 #[test]
 fn a_listener_says_where_it_is() {
-    const HELP: &str = "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
+    const HELP: &str =
+        "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
     refused(&[("listener_x", &[])], 1, &["bind is required in listener_x section", HELP]);
-    refused(&[("listener_x", &[("bind", "")])], 2, &["bind is required in listener_x section", HELP]);
-    let binds = ["9000", "localhost:9000", "127.0.0.1", "127.0.0.1:70000", "unix:run.sock", "unix:", "[::1]"];
-    let texts = binds.map(|bind| format!("\"{bind}\" is neither an address with a port nor a Unix socket"));
+    refused(
+        &[("listener_x", &[("bind", "")])],
+        2,
+        &["bind is required in listener_x section", HELP],
+    );
+    let binds = [
+        "9000",
+        "localhost:9000",
+        "127.0.0.1",
+        "127.0.0.1:70000",
+        "unix:run.sock",
+        "unix:",
+        "[::1]",
+    ];
+    let texts =
+        binds.map(|bind| format!("\"{bind}\" is neither an address with a port nor a Unix socket"));
     let texts: Vec<_> = texts.iter().map(String::as_str).chain([HELP]).collect();
     refused(&[("listener_x", &[("bind", &binds.join(","))])], 2, &texts);
-    let (fits, longer) = (format!("unix:/{}", "d".repeat(106)), format!("unix:/{}", "d".repeat(107)));
+    let (fits, longer) =
+        (format!("unix:/{}", "d".repeat(106)), format!("unix:/{}", "d".repeat(107)));
     warned(&[("listener_x", &[("bind", &fits)])], &[]);
     refused(
         &[("listener_x", &[("bind", &longer)])],
@@ -75,10 +95,22 @@ fn choices_are_named_where_none_was_meant() {
     ] {
         let text = format!("{option} \"haproxi\" is unknown");
         let trusted = ("trusted_proxies", "10.0.0.1");
-        refused(&[("listener_x", &[BIND, trusted, (option, "haproxi")])], 4, &[&text, &format!("choose one of {choices}")]);
+        refused(
+            &[("listener_x", &[BIND, trusted, (option, "haproxi")])],
+            4,
+            &[&text, &format!("choose one of {choices}")],
+        );
     }
-    refused(&[("log", &[("requests", "some")])], 2, &["requests \"some\" is unknown", "choose one of off, refused, all"]);
-    refused(&[("log", &[("format", "xml")])], 2, &["format \"xml\" is unknown", "choose one of auto, json, human"]);
+    refused(
+        &[("log", &[("requests", "some")])],
+        2,
+        &["requests \"some\" is unknown", "choose one of off, refused, all"],
+    );
+    refused(
+        &[("log", &[("format", "xml")])],
+        2,
+        &["format \"xml\" is unknown", "choose one of auto, json, human"],
+    );
 }
 
 #[test]
@@ -94,7 +126,11 @@ fn protocols_are_named_as_in_alpn_and_have_what_they_need() {
     said("", &["protocols in listen is empty"]);
     said("http/1.1, h3", &["spoken only under TLS", "set ssl_cert_file and ssl_key_file"]);
     refused(&[("quic", &[("retry_above", "-1")])], 2, &["a number from 0 to"]);
-    refused(&[("quic", &[("key_file", "/nothing/there")])], 2, &["/nothing/there: ", "openssl rand -base64 48 > /nothing/there"]);
+    refused(
+        &[("quic", &[("key_file", "/nothing/there")])],
+        2,
+        &["/nothing/there: ", "openssl rand -base64 48 > /nothing/there"],
+    );
     refused(&[("quic", &[("key_file", "/dev/null")])], 2, &["/dev/null: "]);
 }
 
@@ -108,23 +144,47 @@ fn limits_are_numbers_that_leave_something() {
     ];
     for value in ["0", "-1", "soon", "10s"] {
         let options = ranges.map(|(option, _)| (option, value));
-        let texts = ranges.map(|(option, range)| format!("{option} in limits must be a number from {range}, not \"{value}\""));
+        let texts = ranges.map(|(option, range)| {
+            format!("{option} in limits must be a number from {range}, not \"{value}\"")
+        });
         refused(&[("limits", &options)], 5, &texts.each_ref().map(String::as_str));
     }
-    refused(&[("limits", &[("drain_timeout", "3601")])], 2, &["drain_timeout in limits must be a number from 0 to 3600"]);
-    refused(&[("listen", &[("threads", "0")])], 2, &["threads in listen must be a number from 1 to 1024"]);
+    refused(
+        &[("limits", &[("drain_timeout", "3601")])],
+        2,
+        &["drain_timeout in limits must be a number from 0 to 3600"],
+    );
+    refused(
+        &[("listen", &[("threads", "0")])],
+        2,
+        &["threads in listen must be a number from 1 to 1024"],
+    );
     warned(&[("limits", &[("drain_timeout", "0"), ("connections", "1")])], &[]);
 }
 
 #[test]
 fn nobody_is_believed_by_accident() {
-    for (section, options) in [("listen", &[("proxy_protocol", "true")][..]), ("listener_x", &[("proxy_protocol", "on"), BIND])] {
+    for (section, options) in [
+        ("listen", &[("proxy_protocol", "true")][..]),
+        ("listener_x", &[("proxy_protocol", "on"), BIND]),
+    ] {
         let text = format!("proxy_protocol in {section} is on, but nobody is trusted to speak it");
-        refused(&[(section, options)], 2, &[&text, "name the proxies that speak it in trusted_proxies"]);
+        refused(
+            &[(section, options)],
+            2,
+            &[&text, "name the proxies that speak it in trusted_proxies"],
+        );
     }
-    for option in [("dialect", "nginx"), ("client_address_header", "X-Real-IP"), ("client_certificate_header", "X-Client-Cert")] {
+    for option in [
+        ("dialect", "nginx"),
+        ("client_address_header", "X-Real-IP"),
+        ("client_certificate_header", "X-Client-Cert"),
+    ] {
         let text = format!("{} in listener_x does nothing: nobody is trusted to say it", option.0);
-        warned(&[("listener_x", &[BIND, option])], &[&text, "name the proxies that do in trusted_proxies"]);
+        warned(
+            &[("listener_x", &[BIND, option])],
+            &[&text, "name the proxies that do in trusted_proxies"],
+        );
         warned(&[("listen", &[option])], &["nobody is trusted to say it"]);
         warned(&[("listener_x", &[BIND, option, ("trusted_proxies", "10.0.0.1")])], &[]);
     }
@@ -135,21 +195,44 @@ fn nobody_is_believed_by_accident() {
 fn two_listeners_are_at_two_places() {
     let help = "give each a port or a path of its own";
     let twice = |one: &str, other: &str, expected: &str| {
-        refused(&[("listener_a", &[("bind", one)]), ("listener_b", &[("bind", other)])], 4, &[expected, help]);
+        refused(
+            &[("listener_a", &[("bind", one)]), ("listener_b", &[("bind", other)])],
+            4,
+            &[expected, help],
+        );
     };
-    twice("127.0.0.1:9000", "127.0.0.1:9000", "listener b cannot be at 127.0.0.1:9000: listener a is at 127.0.0.1:9000");
-    twice("0.0.0.0:9000", "127.0.0.1:9000", "listener b cannot be at 127.0.0.1:9000: listener a is at 0.0.0.0:9000");
+    twice(
+        "127.0.0.1:9000",
+        "127.0.0.1:9000",
+        "listener b cannot be at 127.0.0.1:9000: listener a is at 127.0.0.1:9000",
+    );
+    twice(
+        "0.0.0.0:9000",
+        "127.0.0.1:9000",
+        "listener b cannot be at 127.0.0.1:9000: listener a is at 0.0.0.0:9000",
+    );
     twice("[::1]:9000", "[::]:9000", "listener b cannot be at [::]:9000");
     twice("unix:/run/a.sock", "unix:/run/a.sock", "listener b cannot be at unix:/run/a.sock");
-    refused(&[("listener_a", &[("bind", "127.0.0.1:9000,127.0.0.1:9000")])], 2, &["listener a cannot be at", help]);
+    refused(
+        &[("listener_a", &[("bind", "127.0.0.1:9000,127.0.0.1:9000")])],
+        2,
+        &["listener a cannot be at", help],
+    );
     refused(
         &[("listener_a", &[("bind", "127.0.0.1:8888")])],
         2,
         &["listener a cannot be at 127.0.0.1:8888: listener main", help],
     );
-    refused(&[("metrics", &[("bind_port", "8888")])], 2, &["listener metrics cannot be at 127.0.0.1:8888: listener main", help]);
+    refused(
+        &[("metrics", &[("bind_port", "8888")])],
+        2,
+        &["listener metrics cannot be at 127.0.0.1:8888: listener main", help],
+    );
     // Any free port, several families, other addresses.
-    let others = [("bind", "127.0.0.1:0,127.0.0.1:0,127.0.0.2:8888,[::1]:8888,unix:/run/a.sock,unix:/run/b.sock")];
+    let others = [(
+        "bind",
+        "127.0.0.1:0,127.0.0.1:0,127.0.0.2:8888,[::1]:8888,unix:/run/a.sock,unix:/run/b.sock",
+    )];
     warned(&[("listener_a", &others)], &[]);
 }
 
@@ -167,14 +250,16 @@ fn listeners_have_names_of_their_own() {
 
 #[test]
 fn operations_in_public_are_warned_of() {
-    let text = |place: &str| format!("whoever reaches {place} can read metrics and how the keys stand");
+    let text =
+        |place: &str| format!("whoever reaches {place} can read metrics and how the keys stand");
     let operations = ("serves", "operations");
     let help = "bind it to 127.0.0.1 or to an address of a private network";
     for place in ["0.0.0.0:9000", "198.51.100.7:9000", "[::]:9000", "[2001:db8::1]:9000"] {
         warned(&[("listener_x", &[("bind", place), operations])], &[&text(place), help]);
     }
     warned(&[("listener_x", &[("bind", "0.0.0.0:9000")])], &[]);
-    let private = "127.0.0.1:9000,10.1.2.3:9000,100.64.0.1:9000,[::1]:9000,[fd00::1]:9000,unix:/run/a.sock";
+    let private =
+        "127.0.0.1:9000,10.1.2.3:9000,100.64.0.1:9000,[::1]:9000,[fd00::1]:9000,unix:/run/a.sock";
     warned(&[("listener_x", &[("bind", private), operations])], &[]);
     warned(&[("metrics", &[("bind_address", "0.0.0.0")])], &[&text("0.0.0.0:8082")]);
 }
@@ -182,12 +267,21 @@ fn operations_in_public_are_warned_of() {
 #[test]
 fn what_a_section_does_not_have_is_not_obeyed() {
     // Unknown options are warned about in .cfg, and are not to mean anything.
-    for text in ["[listen]\nserves=operations\n", "[metrics]\nserves=everything\nsurface=inmanta\n"] {
+    for text in ["[listen]\nserves=operations\n", "[metrics]\nserves=everything\nsurface=inmanta\n"]
+    {
         let output = check(&Sandbox::new(), "c.cfg", text);
         assert!(output.stderr.contains("unknown option"), "{output:?}");
         let said = output.text();
-        assert!(said.contains("listener main: http://127.0.0.1:8888; /auth answers as the generic surface"), "{said}");
-        assert!(said.contains("listener metrics: http://127.0.0.1:8082, for metrics and probes"), "{said}");
+        assert!(
+            said.contains(
+                "listener main: http://127.0.0.1:8888; /auth answers as the generic surface"
+            ),
+            "{said}"
+        );
+        assert!(
+            said.contains("listener metrics: http://127.0.0.1:8082, for metrics and probes"),
+            "{said}"
+        );
     }
 }
 

@@ -26,7 +26,12 @@ struct Provider {
 }
 
 impl Provider {
-    fn new(block: impl Into<String>, user: &'static str, claims: Value, publish: impl FnOnce(Value) -> Value) -> Self {
+    fn new(
+        block: impl Into<String>,
+        user: &'static str,
+        claims: Value,
+        publish: impl FnOnce(Value) -> Value,
+    ) -> Self {
         let key = SigningKey::generate("RS256", KID);
         Self { jwks: publish(key.jwk()), key, block: block.into(), claims, user, header: None }
     }
@@ -56,7 +61,12 @@ impl Provider {
         let (sandbox, keys) = (Sandbox::new(), JwksServer::start(&self.jwks.to_string()));
         let server = self.serve(&sandbox, &keys, "");
         let accepted = self.ask(&server, &self.token(&json!({})));
-        assert_eq!((accepted.status, accepted.header("x-auth-user")), (200, Some(self.user)), "{accepted:?} {}", server.log());
+        assert_eq!(
+            (accepted.status, accepted.header("x-auth-user")),
+            (200, Some(self.user)),
+            "{accepted:?} {}",
+            server.log()
+        );
         assert_eq!(accepted.header("x-auth-client-types"), Some("api"));
         let impostor = SigningKey::generate("RS256", KID);
         let good = self.token(&json!({}));
@@ -65,13 +75,26 @@ impl Provider {
             ("another audience", self.token(&json!({ "aud": "somebody-else" }))),
             ("no audience", self.token(&json!({ "aud": null }))),
             ("another issuer", self.token(&json!({ "iss": "https://idp.example/" }))),
-            ("the issuer with a slash more", self.token(&json!({ "iss": format!("{}/", self.claims["iss"].as_str().unwrap()) }))),
+            (
+                "the issuer with a slash more",
+                self.token(&json!({ "iss": format!("{}/", self.claims["iss"].as_str().unwrap()) })),
+            ),
             ("long over", self.token(&json!({ "exp": 1_700_000_000 }))),
             ("not yet", self.token(&json!({ "nbf": LATER - 1 }))),
-            ("a client type of the server's own", self.token(&json!({ "urn:inmanta:ct": "agent" }))),
+            (
+                "a client type of the server's own",
+                self.token(&json!({ "urn:inmanta:ct": "agent" })),
+            ),
             ("another key of the same name", impostor.token(&self.claims)),
-            ("a key of another name", self.key.token_with_header(&json!({ "alg": "RS256", "kid": "other" }), &self.claims)),
-            ("another algorithm", self.key.token_with_header(&json!({ "alg": "PS256", "kid": KID }), &self.claims)),
+            (
+                "a key of another name",
+                self.key
+                    .token_with_header(&json!({ "alg": "RS256", "kid": "other" }), &self.claims),
+            ),
+            (
+                "another algorithm",
+                self.key.token_with_header(&json!({ "alg": "PS256", "kid": KID }), &self.claims),
+            ),
             ("no algorithm", self.key.token_with_header(&header, &self.claims)),
             ("no signature", good[..=good.rfind('.').unwrap()].to_owned()),
         ] {
@@ -150,7 +173,8 @@ fn tokens_of_authentik_are_accepted() {
         "azp": "x4kqZ1mVbY7cT0nPwLr8sDfGhJ2", "uid": "Qm9i", "scope": "openid profile email",
     });
     let keys = |jwk: Value| {
-        let more = json!({ "x5c": ["MIIFUjCCAzqg"], "x5t": "dGh1bWI", "x5t#S256": "dGh1bWJwcmludA" });
+        let more =
+            json!({ "x5c": ["MIIFUjCCAzqg"], "x5t": "dGh1bWI", "x5t#S256": "dGh1bWJwcmludA" });
         json!({ "keys": [published(&jwk, more)] })
     };
     Provider::new(blocks::AUTHENTIK, "bob", claims, keys).holds();
@@ -160,7 +184,10 @@ fn tokens_of_authentik_are_accepted() {
 fn keycloak_keys(jwk: Value) -> Value {
     let encrypting = SigningKey::generate("RS256", "enc").jwk();
     let more = json!({ "x5c": ["MIICnzCCAYcC"], "x5t": "dGh1bWI", "x5t#S256": "dGh1bWJwcmludA" });
-    let encrypting = published(&published(&encrypting, json!({ "use": "enc", "alg": "RSA-OAEP" })), more.clone());
+    let encrypting = published(
+        &published(&encrypting, json!({ "use": "enc", "alg": "RSA-OAEP" })),
+        more.clone(),
+    );
     json!({ "keys": [encrypting, published(&jwk, more)] })
 }
 
@@ -207,7 +234,11 @@ fn the_older_guide_demands_the_client_type_where_the_current_one_assumes_it() {
         let sandbox = Sandbox::new();
         let server = provider.serve(&sandbox, &keys, options);
         assert_eq!(server.auth(&provider.token(&json!({}))).status, 200, "{options}");
-        assert_eq!([&without, &slipped].map(|token| server.auth(token).status), [expected; 2], "{options}");
+        assert_eq!(
+            [&without, &slipped].map(|token| server.auth(token).status),
+            [expected; 2],
+            "{options}"
+        );
     }
 }
 

@@ -11,7 +11,9 @@ fn a_question_with_a_body_that_came_along_keeps_the_connection() {
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
     for body in ["x", "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n", &"y".repeat(10_000)] {
-        connection.send_raw([&*question(&format!("Content-Length: {}\r\n", body.len())), body].concat().as_bytes());
+        connection.send_raw(
+            [&*question(&format!("Content-Length: {}\r\n", body.len())), body].concat().as_bytes(),
+        );
         let answer = connection.receive(false);
         // On a slow machine the end of a long body may come later than its start.
         let is_kept = answer.header("connection").is_none();
@@ -37,7 +39,11 @@ fn a_question_never_waits_for_its_body() {
         let mut connection = Connection::open(server.address);
         connection.send_raw([&*question(line), body].concat().as_bytes());
         let answer = connection.receive(false);
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{line}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (200, Some("close")),
+            "{line}: {answer:?}"
+        );
         assert!(connection.is_closed(), "{line}");
     }
 }
@@ -53,7 +59,9 @@ fn who_sends_on_still_gets_the_answer() {
     assert!(connection.is_closed());
     // One more than was wanted, on a connection that ends.
     let mut connection = Connection::open(server.address);
-    connection.send_raw([question("Connection: close\r\n"), question("").repeat(2000)].concat().as_bytes());
+    connection.send_raw(
+        [question("Connection: close\r\n"), question("").repeat(2000)].concat().as_bytes(),
+    );
     assert_eq!(connection.receive(false).status, 200);
     assert!(connection.is_closed(), "by an end, not by a break");
 }
@@ -64,7 +72,9 @@ fn a_client_that_waits_to_send_its_body_is_told_to() {
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
     let head = |length: usize| {
-        format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
+        format!(
+            "POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
     };
     let mut connection = Connection::open(server.address);
     for _ in 0..2 {
@@ -80,10 +90,26 @@ fn a_client_that_waits_to_send_its_body_is_told_to() {
 
     let url = format!("http://{}/v1/verify", server.address);
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--verbose", "--http1.1", "-H", "Expect: 100-continue", "--expect100-timeout", "60"]);
-    let output = curl.args(["--data-binary", &token, &url]).output().expect("curl is missing: apt-get install curl");
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(said.starts_with(r#"{"ok":true"#) && told.contains("HTTP/1.1 100 Continue"), "{said} {told}");
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--verbose",
+        "--http1.1",
+        "-H",
+        "Expect: 100-continue",
+        "--expect100-timeout",
+        "60",
+    ]);
+    let output = curl
+        .args(["--data-binary", &token, &url])
+        .output()
+        .expect("curl is missing: apt-get install curl");
+    let (said, told) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        said.starts_with(r#"{"ok":true"#) && told.contains("HTTP/1.1 100 Continue"),
+        "{said} {told}"
+    );
 }
 
 #[test]
@@ -99,16 +125,26 @@ fn a_connection_is_kept_as_version_and_client_want() {
         ("1.0", "Connection: keep-alive\r\n", Some("keep-alive")),
         ("1.0", "Connection: close\r\n", Some("close")),
     ] {
-        for (method, path) in
-            [("GET", "/auth"), ("HEAD", "/auth"), ("GET", "/healthz"), ("HEAD", "/healthz"), ("POST", "/v1/verify")]
-        {
+        for (method, path) in [
+            ("GET", "/auth"),
+            ("HEAD", "/auth"),
+            ("GET", "/healthz"),
+            ("HEAD", "/healthz"),
+            ("POST", "/v1/verify"),
+        ] {
             let what = format!("{method} {path} HTTP/{version} {line}");
-            let request = format!("{method} {path} HTTP/{version}\r\nHost: t\r\nAuthorization: Bearer {token}\r\n{line}\r\n");
+            let request = format!(
+                "{method} {path} HTTP/{version}\r\nHost: t\r\nAuthorization: Bearer {token}\r\n{line}\r\n"
+            );
             let mut connection = Connection::open(server.address);
             for _ in 0..2 {
                 connection.send_raw(request.as_bytes());
                 let answer = connection.receive(method == "HEAD");
-                assert_eq!((answer.status, answer.header("connection")), (200, connection_line), "{what}: {answer:?}");
+                assert_eq!(
+                    (answer.status, answer.header("connection")),
+                    (200, connection_line),
+                    "{what}: {answer:?}"
+                );
                 assert!(path == "/auth" || answer.header("content-length") != Some("0"), "{what}");
                 if connection_line == Some("close") {
                     assert!(connection.is_closed(), "{what}");
@@ -150,7 +186,10 @@ fn a_client_that_has_said_all_it_has_to_say_is_still_answered() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
-    let verify = format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}", token.len());
+    let verify = format!(
+        "POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}",
+        token.len()
+    );
     for request in [question(""), verify, "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n".into()] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(request.repeat(3).as_bytes());

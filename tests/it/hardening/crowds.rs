@@ -21,7 +21,10 @@ fn one_connection_too_many_is_told_to_come_again() {
     open.iter_mut().for_each(|connection| drop(served(connection)));
     let mut third = Connection::open(server.address);
     let answer = third.receive(false);
-    assert_eq!((answer.status, answer.header("retry-after"), answer.header("connection")), (503, Some("1"), Some("close")));
+    assert_eq!(
+        (answer.status, answer.header("retry-after"), answer.header("connection")),
+        (503, Some("1"), Some("close"))
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert!(third.is_closed());
     assert_eq!(server.metric("countersign_connections_refused_total"), 1);
@@ -42,7 +45,8 @@ fn one_connection_too_many_is_told_to_come_again() {
 fn connections_that_come_and_go_leave_nothing_behind() {
     const AT_ONCE: usize = 40;
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&with_limits(&format!("connections={AT_ONCE}\n[listen]\nthreads=2")));
+    let server =
+        sandbox.serve(&with_limits(&format!("connections={AT_ONCE}\n[listen]\nthreads=2")));
     served(&mut Connection::open(server.address));
     let before = files(&server);
     for round in 0..400 {

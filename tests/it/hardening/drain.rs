@@ -28,7 +28,8 @@ fn a_server_that_stops_takes_nothing_more_and_finishes_what_it_has() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("drain_timeout=60"));
     let (mut busy, mut slow) = (half_a_request(&server), Connection::open(server.address));
-    let (mut idle, mut fresh) = (Connection::open(server.address), Connection::open(server.address));
+    let (mut idle, mut fresh) =
+        (Connection::open(server.address), Connection::open(server.address));
     served(&mut idle);
     slow.send_raw(question("").as_bytes().split_last_chunk::<4>().unwrap().0);
     served(&mut Connection::open(server.address));
@@ -56,7 +57,12 @@ fn draining_under_tls_is_the_same() {
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{}{tls}", with_limits("drain_timeout=60")));
     let client = Client::new(&authority, &Wishes::default());
-    let open = || Connection::over(StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap()));
+    let open = || {
+        Connection::over(StreamOwned::new(
+            client.connection(),
+            TcpStream::connect(server.address).unwrap(),
+        ))
+    };
     let (mut idle, mut busy) = (open(), open());
     served(&mut idle);
     let token = given::good_token();

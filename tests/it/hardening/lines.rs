@@ -23,9 +23,15 @@ pub(super) fn request_lines(server: &Server<'_>, count: usize) -> Vec<Value> {
         // The last line may be half written.
         let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
         // What is wrong with a configuration is told in words.
-        let lines = whole.lines().filter(|line| !line.starts_with("warning: ") && !line.starts_with("  help: "));
-        let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")));
-        lines.filter(|line| line["target"] == "request" && line["listener"] != "metrics").collect::<Vec<_>>()
+        let lines = whole
+            .lines()
+            .filter(|line| !line.starts_with("warning: ") && !line.starts_with("  help: "));
+        let lines = lines.map(|line| {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        });
+        lines
+            .filter(|line| line["target"] == "request" && line["listener"] != "metrics")
+            .collect::<Vec<_>>()
     };
     eventually(|| read().len() >= count);
     let lines = read();
@@ -41,25 +47,48 @@ fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets(prot
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log(""));
     let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
-    let ask = |head: &str, token: &str| server.request(&format!("{head}\r\nAuthorization: Bearer {token}\r\n"));
+    let ask = |head: &str, token: &str| {
+        server.request(&format!("{head}\r\nAuthorization: Bearer {token}\r\n"))
+    };
     ask("GET /auth HTTP/1.1", &good);
     ask(&format!("DELETE /auth/a/b?access_token={good} HTTP/1.1"), &expired);
     ask("GET /nothing?x HTTP/1.1", "x");
     server.send("POST /v1/verify HTTP/1.1\r\n", good.as_bytes());
     server.request("GET /auth HTTP/1.1\r\n");
     let lines = request_lines(&server, 5);
-    let fields = |line: &Value| ["method", "uri", "route", "status", "outcome"].map(|name| line[name].clone());
-    assert_eq!(fields(&lines[0]), [json!("GET"), json!("/auth"), json!("auth"), json!(200), json!("verified")]);
-    assert_eq!(fields(&lines[1])[..4], [json!("DELETE"), json!("/auth/a/b"), json!("auth"), json!(401)]);
-    assert_eq!(fields(&lines[2]), [json!("GET"), json!("/nothing"), json!("none"), json!(404), Value::Null]);
-    assert_eq!(fields(&lines[3]), [json!("POST"), json!("/v1/verify"), json!("verify"), json!(200), json!("verified")]);
-    assert_eq!(fields(&lines[4]), [json!("GET"), json!("/auth"), json!("auth"), json!(401), json!("no_token")]);
-    let mut ids: Vec<_> = lines.iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
+    let fields = |line: &Value| {
+        ["method", "uri", "route", "status", "outcome"].map(|name| line[name].clone())
+    };
+    assert_eq!(
+        fields(&lines[0]),
+        [json!("GET"), json!("/auth"), json!("auth"), json!(200), json!("verified")]
+    );
+    assert_eq!(
+        fields(&lines[1])[..4],
+        [json!("DELETE"), json!("/auth/a/b"), json!("auth"), json!(401)]
+    );
+    assert_eq!(
+        fields(&lines[2]),
+        [json!("GET"), json!("/nothing"), json!("none"), json!(404), Value::Null]
+    );
+    assert_eq!(
+        fields(&lines[3]),
+        [json!("POST"), json!("/v1/verify"), json!("verify"), json!(200), json!("verified")]
+    );
+    assert_eq!(
+        fields(&lines[4]),
+        [json!("GET"), json!("/auth"), json!("auth"), json!(401), json!("no_token")]
+    );
+    let mut ids: Vec<_> =
+        lines.iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 5, "each has its own");
     for line in &lines {
-        assert_eq!((line["client"].as_str(), line["listener"].as_str()), (Some("127.0.0.1"), Some("main")));
+        assert_eq!(
+            (line["client"].as_str(), line["listener"].as_str()),
+            (Some("127.0.0.1"), Some("main"))
+        );
         assert!(line["micros"].is_u64());
     }
     let log = server.log();
@@ -71,12 +100,17 @@ fn only_what_was_refused_is_written_down_where_no_more_is_wanted() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=refused\nformat=json\n"));
     let mut connection = Connection::open(server.address);
-    for request in [&*question(""), "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n", &question(""), "GET /x HTTP/1.1\r\nHost: t\r\n\r\n"]
-    {
+    for request in [
+        &*question(""),
+        "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n",
+        &question(""),
+        "GET /x HTTP/1.1\r\nHost: t\r\n\r\n",
+    ] {
         connection.send_raw(request.as_bytes());
         connection.receive(false);
     }
-    let statuses: Vec<_> = request_lines(&server, 2).iter().map(|line| line["status"].clone()).collect();
+    let statuses: Vec<_> =
+        request_lines(&server, 2).iter().map(|line| line["status"].clone()).collect();
     assert_eq!(statuses, [401, 404]);
 }
 
@@ -98,25 +132,45 @@ fn e1_an_identifier_is_believed_of_proxies_and_stays_text() {
     for id in IDS.into_iter().chain([&*long]) {
         request(server.address, &format!("GET /auth HTTP/1.1\r\nX-Request-ID: {id}\r\n"), b"");
     }
-    request(server.address, "GET /auth HTTP/1.1\r\nX-Request-ID: one\r\nX-Request-ID: two\r\n", b"");
+    request(
+        server.address,
+        "GET /auth HTTP/1.1\r\nX-Request-ID: one\r\nX-Request-ID: two\r\n",
+        b"",
+    );
     let lines = request_lines(&server, IDS.len() + 2);
     for (id, line) in IDS.iter().zip(&lines) {
-        assert_eq!((line["request_id"].as_str(), line["status"].as_u64()), (Some(*id), Some(401)), "{line}");
+        assert_eq!(
+            (line["request_id"].as_str(), line["status"].as_u64()),
+            (Some(*id), Some(401)),
+            "{line}"
+        );
     }
     let shortened = lines[IDS.len()]["request_id"].as_str().unwrap();
-    assert!(long.starts_with(shortened) && (16..=1024).contains(&shortened.len()), "{}", shortened.len());
+    assert!(
+        long.starts_with(shortened) && (16..=1024).contains(&shortened.len()),
+        "{}",
+        shortened.len()
+    );
     let told_twice = lines[IDS.len() + 1]["request_id"].as_str().unwrap();
-    assert!(told_twice.len() == 16 && told_twice.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told_twice}");
+    assert!(
+        told_twice.len() == 16 && told_twice.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{told_twice}"
+    );
     // What could end a line ends the request instead.
     for id in ["a\rb", "a\nb", "a\0b", "a\x1b[31mb", "a\x7fb", "a\x08b"] {
         let mut connection = Connection::open(server.address);
-        connection.send_raw(format!("GET /auth HTTP/1.1\r\nHost: t\r\nX-Request-ID: {id}\r\n\r\n").as_bytes());
+        connection.send_raw(
+            format!("GET /auth HTTP/1.1\r\nHost: t\r\nX-Request-ID: {id}\r\n\r\n").as_bytes(),
+        );
         assert_eq!(connection.receive(false).status, 400, "{id:?}");
     }
     let mut connection = Connection::open(server.address);
     connection.send_raw(b"GET /auth HTTP/1.1\r\nHost: t\r\nX-Request-ID: \xff\xfe\r\n\r\n");
     connection.receive(false);
-    assert_eq!(request_lines(&server, IDS.len() + 3)[IDS.len() + 2]["request_id"], "\u{fffd}\u{fffd}");
+    assert_eq!(
+        request_lines(&server, IDS.len() + 3)[IDS.len() + 2]["request_id"],
+        "\u{fffd}\u{fffd}"
+    );
 }
 
 fn e1_an_identifier_of_anybody_else_is_not_believed(protocol: Protocol) {
@@ -134,11 +188,24 @@ fn e1_an_identifier_of_anybody_else_is_not_believed(protocol: Protocol) {
 #[test]
 fn a_line_for_people_is_one_line_too() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\nformat=human\n[listen]\ntrusted_proxies=127.0.0.1\n"));
+    let server = sandbox.serve(&format!(
+        "{SIGNING}[log]\nrequests=all\nformat=human\n[listen]\ntrusted_proxies=127.0.0.1\n"
+    ));
     for id in IDS {
-        request(server.address, &format!("GET /auth/\u{9b}/{} HTTP/1.1\r\nX-Request-ID: {id}\r\n", "z".repeat(5000)), b"");
+        request(
+            server.address,
+            &format!("GET /auth/\u{9b}/{} HTTP/1.1\r\nX-Request-ID: {id}\r\n", "z".repeat(5000)),
+            b"",
+        );
     }
-    let lines = || server.log().lines().filter(|line| line.contains("/auth/")).map(str::to_owned).collect::<Vec<_>>();
+    let lines = || {
+        server
+            .log()
+            .lines()
+            .filter(|line| line.contains("/auth/"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     eventually(|| lines().len() >= IDS.len());
     for (id, line) in IDS.iter().zip(lines()) {
         assert!(line.contains(&format!("{id:?}")), "{id:?} is not in {line}");

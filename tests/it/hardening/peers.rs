@@ -12,14 +12,18 @@ use serde_json::Value;
 use super::{lines::request_lines, question, refused, served, unharmed};
 use crate::given::{self, SIGNING};
 
-over_every_protocol!(e1_what_is_said_twice_is_believed_of_nobody, e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect,);
+over_every_protocol!(
+    e1_what_is_said_twice_is_believed_of_nobody,
+    e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect,
+);
 
 const LOG: &str = "[log]\nrequests=all\nformat=json\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header of the PROXY protocol.
 fn proxy(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
-    [SIGNATURE, &[command, family], &u16::try_from(rest.len()).unwrap().to_be_bytes(), rest].concat()
+    [SIGNATURE, &[command, family], &u16::try_from(rest.len()).unwrap().to_be_bytes(), rest]
+        .concat()
 }
 
 /// A connection from this address.
@@ -61,10 +65,15 @@ fn e1_the_proxy_protocol_is_spoken_by_proxies() {
     for (before, lines, _) in &cases {
         assert_eq!(asked(server.address, before, lines), 200);
     }
-    let clients: Vec<_> = request_lines(&server, cases.len()).iter().map(|line| line["client"].clone()).collect();
+    let clients: Vec<_> =
+        request_lines(&server, cases.len()).iter().map(|line| line["client"].clone()).collect();
     assert_eq!(clients, cases.map(|(_, _, client)| client));
     // A proxy that does not speak it is not heard, whatever else it says.
-    for bytes in [question("").into_bytes(), b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(), proxy(0x31, 0x11, &[0; 12])] {
+    for bytes in [
+        question("").into_bytes(),
+        b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(),
+        proxy(0x31, 0x11, &[0; 12]),
+    ] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(&[bytes, question("").into_bytes()].concat());
         assert_eq!(connection.receive_all(), b"");
@@ -88,9 +97,12 @@ fn e1_the_other_end_of_a_unix_socket_is_no_address_to_claim() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1, unix");
     let mapped = [&[0; 10][..], &[0xff; 2], &[0; 24]].concat();
-    for before in [proxy(0x21, 0x11, &[0; 12]), proxy(0x21, 0x21, &[0; 36]), proxy(0x21, 0x21, &mapped)] {
+    for before in
+        [proxy(0x21, 0x11, &[0; 12]), proxy(0x21, 0x21, &[0; 36]), proxy(0x21, 0x21, &mapped)]
+    {
         let mut connection = Connection::open(server.address);
-        connection.send_raw(&[&before, question("X-Forwarded-For: 203.0.113.1\r\n").as_bytes()].concat());
+        connection
+            .send_raw(&[&before, question("X-Forwarded-For: 203.0.113.1\r\n").as_bytes()].concat());
         assert_eq!(connection.receive_all(), b"", "{before:?}");
     }
     assert_eq!(asked(server.address, &from_client(), ""), 200);
@@ -101,7 +113,9 @@ fn e1_the_other_end_of_a_unix_socket_is_no_address_to_claim() {
 fn a_real_haproxy_tells_who_its_clients_are() {
     let sandbox = Sandbox::new();
     let (front, back) = (free_address(), free_address());
-    let listener = format!("[listener_proxied]\nbind={back}\nproxy_protocol=true\ntrusted_proxies=127.0.0.0/8\n");
+    let listener = format!(
+        "[listener_proxied]\nbind={back}\nproxy_protocol=true\ntrusted_proxies=127.0.0.0/8\n"
+    );
     let server = sandbox.serve(&format!("{SIGNING}{LOG}{listener}"));
     let configuration = sandbox.file(
         "haproxy.cfg",
@@ -146,18 +160,31 @@ fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect(protocol: Protoc
         ("", ["127.0.0.1", "GET", "/auth"]),
         ("dialect=nginx", ["127.0.0.1", "GET", "/auth"]),
         ("trusted_proxies=10.0.0.0/8\ndialect=nginx", ["127.0.0.1", "GET", "/auth"]),
-        ("trusted_proxies=10.0.0.0/8\ndialect=x-forwarded\nclient_address_header=X-Real-IP", ["127.0.0.1", "GET", "/auth"]),
+        (
+            "trusted_proxies=10.0.0.0/8\ndialect=x-forwarded\nclient_address_header=X-Real-IP",
+            ["127.0.0.1", "GET", "/auth"],
+        ),
         ("trusted_proxies=127.0.0.1", ["198.51.100.7", "GET", "/auth"]),
-        ("trusted_proxies=127.0.0.1\nclient_address_header=X-Real-IP", ["203.0.113.66", "GET", "/auth"]),
+        (
+            "trusted_proxies=127.0.0.1\nclient_address_header=X-Real-IP",
+            ["203.0.113.66", "GET", "/auth"],
+        ),
         ("trusted_proxies=127.0.0.1\ndialect=nginx", ["198.51.100.7", "PUT", "/nginx"]),
-        ("trusted_proxies=127.0.0.1\ndialect=x-forwarded", ["198.51.100.7", "DELETE", "/forwarded"]),
+        (
+            "trusted_proxies=127.0.0.1\ndialect=x-forwarded",
+            ["198.51.100.7", "DELETE", "/forwarded"],
+        ),
         ("trusted_proxies=127.0.0.1\ndialect=envoy-path", ["198.51.100.7", "GET", "/auth"]),
     ] {
         let sandbox = Sandbox::over(protocol);
         let server = serve(&sandbox, options);
         assert_eq!(server.request(&allowed(SAID)).status, 200);
         let line = &request_lines(&server, 1)[0];
-        assert_eq!(["client", "method", "uri"].map(|name| line[name].as_str().unwrap()), expected, "{options}");
+        assert_eq!(
+            ["client", "method", "uri"].map(|name| line[name].as_str().unwrap()),
+            expected,
+            "{options}"
+        );
         assert_eq!(line["request_id"] == "said", options.contains("127.0.0.1"), "{options}");
     }
 }

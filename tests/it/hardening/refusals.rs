@@ -24,7 +24,11 @@ fn malformed() -> Vec<(String, u16, &'static str)> {
         (line("Transfer-Encoding: chunked\r\n\r\n1\r\nab"), 400, "body"),
         (line("Transfer-Encoding: chunked\r\n\r\n0\r\nX: y"), 400, "body"),
         (line("Transfer-Encoding: gzip, chunked"), 501, "transfer_encoding"),
-        (line("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 400, "transfer_encoding"),
+        (
+            line("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+            400,
+            "transfer_encoding",
+        ),
         (line("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, "content_length"),
         (line("Content-Length: 5\r\nContent-Length: 5"), 400, "content_length"),
         (line("Content-Length: 5, 5"), 400, "content_length"),
@@ -60,7 +64,9 @@ fn what_is_malformed_is_told_and_the_connection_ended() {
         refused(&mut connection, status, code);
     }
     unharmed(&server);
-    let none = |status: u16| server.metric(&format!("countersign_requests_total{{route=\"none\",status=\"{status}\"}}"));
+    let none = |status: u16| {
+        server.metric(&format!("countersign_requests_total{{route=\"none\",status=\"{status}\"}}"))
+    };
     assert_eq!([414, 431, 501, 505].map(none), [2, 4, 2, 4]);
 }
 
@@ -69,7 +75,8 @@ fn what_is_malformed_under_tls_is_told_too() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
-    let server = sandbox.serve(&format!("{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n"));
+    let server =
+        sandbox.serve(&format!("{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n"));
     let client = Client::new(&authority, &Wishes::default());
     for (bytes, status, code) in malformed() {
         let stream = std::net::TcpStream::connect(server.address).unwrap();

@@ -21,7 +21,9 @@ use crate::given::{self, SIGNING};
 /// Sends a byte now and then until there is an answer, or an end.
 #[track_caller]
 fn drip(connection: &mut Connection, byte: u8) {
-    let wait = |stream: &TcpStream, millis| stream.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
+    let wait = |stream: &TcpStream, millis| {
+        stream.set_read_timeout(Some(Duration::from_millis(millis))).unwrap()
+    };
     wait(connection.stream(), 100);
     for _ in 0..300 {
         match connection.wait() {
@@ -43,7 +45,8 @@ fn a_head_that_takes_too_long_is_refused_however_it_goes_on() {
         for start in ["G", "\r\n", "GET /auth HTTP/1.1\r\nHost: t\r\nX: "] {
             let server = &server;
             scope.spawn(move || {
-                let (mut silent, mut dripping) = (Connection::open(server.address), Connection::open(server.address));
+                let (mut silent, mut dripping) =
+                    (Connection::open(server.address), Connection::open(server.address));
                 served(&mut dripping);
                 silent.send_raw(start.as_bytes());
                 dripping.send_raw(start.as_bytes());
@@ -61,13 +64,16 @@ fn a_body_that_takes_too_long_is_refused_however_it_goes_on() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("body_timeout=1"));
     std::thread::scope(|scope| {
-        for start in
-            ["Content-Length: 1000\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3e8\r\nabc", "Content-Length: 1000\r\n\r\n"]
-        {
+        for start in [
+            "Content-Length: 1000\r\n\r\nabc",
+            "Transfer-Encoding: chunked\r\n\r\n3e8\r\nabc",
+            "Content-Length: 1000\r\n\r\n",
+        ] {
             let server = &server;
             scope.spawn(move || {
                 let head = format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\n{start}");
-                let (mut silent, mut dripping) = (Connection::open(server.address), Connection::open(server.address));
+                let (mut silent, mut dripping) =
+                    (Connection::open(server.address), Connection::open(server.address));
                 silent.send_raw(head.as_bytes());
                 dripping.send_raw(head.as_bytes());
                 drip(&mut dripping, b'x');
@@ -83,7 +89,8 @@ fn a_body_that_takes_too_long_is_refused_however_it_goes_on() {
 fn an_idle_connection_ends_without_a_word() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("idle_timeout=1"));
-    let (mut fresh, mut used) = (Connection::open(server.address), Connection::open(server.address));
+    let (mut fresh, mut used) =
+        (Connection::open(server.address), Connection::open(server.address));
     served(&mut used);
     assert!(fresh.is_closed() && used.is_closed());
     // While one that is busy now and then goes on.
@@ -103,7 +110,10 @@ fn an_idle_connection_under_tls_ends_with_a_word_of_tls() {
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{}{tls}", with_limits("idle_timeout=1")));
     let client = Client::new(&authority, &Wishes::default());
-    let mut idle = Connection::over(StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap()));
+    let mut idle = Connection::over(StreamOwned::new(
+        client.connection(),
+        TcpStream::connect(server.address).unwrap(),
+    ));
     served(&mut idle);
     assert!(idle.is_closed(), "by an end, not by a break");
 }
@@ -118,14 +128,19 @@ fn what_comes_before_the_first_request_has_its_time_too() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
-    let options =
-        "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nproxy_protocol=true\ntrusted_proxies=127.0.0.1\n";
+    let options = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nproxy_protocol=true\ntrusted_proxies=127.0.0.1\n";
     let server = sandbox.serve(&format!("{}{options}", with_limits("head_timeout=1")));
     let address = server.address;
     std::thread::scope(|scope| {
-        for start in [Vec::new(), PROXY[..13].to_vec(), PROXY.to_vec(), [PROXY, b"\x16\x03\x01\x02\0"].concat()] {
+        for start in [
+            Vec::new(),
+            PROXY[..13].to_vec(),
+            PROXY.to_vec(),
+            [PROXY, b"\x16\x03\x01\x02\0"].concat(),
+        ] {
             scope.spawn(move || {
-                let (mut silent, mut dripping) = (Connection::open(address), Connection::open(address));
+                let (mut silent, mut dripping) =
+                    (Connection::open(address), Connection::open(address));
                 silent.send_raw(&start);
                 dripping.send_raw(&start);
                 drip(&mut dripping, 0);
@@ -142,7 +157,8 @@ fn what_comes_before_the_first_request_has_its_time_too() {
 #[track_caller]
 fn never_read(mut stream: impl std::io::Write) {
     const MOST: usize = 1 << 30;
-    let questions = "GET /auth HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\nHost: t\r\n\r\n".repeat(1000);
+    let questions = "GET /auth HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\nHost: t\r\n\r\n"
+        .repeat(1000);
     let mut sent = 0;
     let error = loop {
         match stream.write_all(questions.as_bytes()) {
@@ -151,7 +167,10 @@ fn never_read(mut stream: impl std::io::Write) {
         }
         assert!(sent < MOST, "there is no end");
     };
-    assert!(![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()), "the connection was not ended: {error}");
+    assert!(
+        ![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()),
+        "the connection was not ended: {error}"
+    );
 }
 
 #[test]
@@ -220,7 +239,10 @@ fn who_reads_answers_late_gets_all_of_them() {
     unharmed(&server);
 }
 
-fn late_reader<S: std::io::Read + std::io::Write>(connection: &mut Connection<S>, questions: usize) {
+fn late_reader<S: std::io::Read + std::io::Write>(
+    connection: &mut Connection<S>,
+    questions: usize,
+) {
     served(connection);
     connection.send_raw("GET /auth HTTP/1.1\r\nHost: t\r\n\r\n".repeat(questions).as_bytes());
     // The server has done what it can by then, or else the test proves less.
@@ -237,7 +259,8 @@ fn what_follows_an_answer_that_takes_long_comes_behind_it() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&given::key_set(&[&old]));
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
+    let server =
+        sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
     provider.behave(Answer::json(&given::key_set(&[&old, &new])).late(Duration::from_millis(300)));
     let token = new.token(&given::claims_of("https://idp/"));
     let mut connection = Connection::open(server.address);

@@ -17,7 +17,8 @@ fn configuration(path: &Path, options: &str) -> String {
 
 /// What a server says that cannot be started.
 fn fails(sandbox: &Sandbox, configuration: &str) -> Output {
-    let config = sandbox.file("bad.cfg", format!("{configuration}[server]\nbind_port=0\n[metrics]\nbind_port=0\n"));
+    let config = sandbox
+        .file("bad.cfg", format!("{configuration}[server]\nbind_port=0\n[metrics]\nbind_port=0\n"));
     let output = sandbox.run(["--config", config.to_str().unwrap()]);
     assert_ne!(output.code(), 0, "{output:?}");
     output
@@ -58,7 +59,10 @@ fn what_is_somebody_elses_stays() {
     let path = sandbox.path().join("socket");
     let theirs = UnixListener::bind(&path).unwrap();
     let output = fails(&sandbox, &configuration(&path, ""));
-    assert!(output.stderr.contains("cannot listen on unix:") && output.stderr.contains("bind in"), "{output:?}");
+    assert!(
+        output.stderr.contains("cannot listen on unix:") && output.stderr.contains("bind in"),
+        "{output:?}"
+    );
     assert!(UnixStream::connect(&path).is_ok(), "the socket of another process was removed");
     drop(theirs);
 
@@ -68,16 +72,23 @@ fn what_is_somebody_elses_stays() {
     let link = sandbox.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     fails(&sandbox, &configuration(&link, ""));
-    assert!(link.symlink_metadata().unwrap().is_symlink() && path.exists(), "a link is not followed");
+    assert!(
+        link.symlink_metadata().unwrap().is_symlink() && path.exists(),
+        "a link is not followed"
+    );
 }
 
 #[test]
 fn the_other_end_of_a_unix_socket_is_believed_by_name_only() {
-    for (options, client) in [("trusted_proxies=unix", "198.51.100.7"), ("trusted_proxies=0.0.0.0/0, ::/0", "unix"), ("", "unix")]
-    {
+    for (options, client) in [
+        ("trusted_proxies=unix", "198.51.100.7"),
+        ("trusted_proxies=0.0.0.0/0, ::/0", "unix"),
+        ("", "unix"),
+    ] {
         let sandbox = Sandbox::new();
         let path = sandbox.path().join("socket");
-        let server = sandbox.serve(&configuration(&path, &format!("{options}\n[log]\nrequests=all\nformat=json")));
+        let server = sandbox
+            .serve(&configuration(&path, &format!("{options}\n[log]\nrequests=all\nformat=json")));
         let mut connection = Connection::over(UnixStream::connect(&path).unwrap());
         connection.send_raw(question("X-Forwarded-For: 198.51.100.7\r\n").as_bytes());
         assert_eq!(connection.receive(false).status, 200);

@@ -60,7 +60,8 @@ fn a_preface_is_recognized_in_whatever_pieces_it_comes() {
 #[test]
 fn a_listener_speaks_what_it_was_told_to_speak() {
     let sandbox = Sandbox::new();
-    let only = |protocols: &str| sandbox.serve(&format!("{SIGNING}[listen]\nprotocols={protocols}\n"));
+    let only =
+        |protocols: &str| sandbox.serve(&format!("{SIGNING}[listen]\nprotocols={protocols}\n"));
     {
         let server = only("http/1.1");
         let mut connection = Connection::open(server.address);
@@ -70,7 +71,11 @@ fn a_listener_speaks_what_it_was_told_to_speak() {
     }
     let server = only("h2");
     served(&mut Raw::open(server.address, &[]), 1);
-    for bytes in ["GET /auth HTTP/1.1\r\nHost: t\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n", "\x16\x03\x01\x02"] {
+    for bytes in [
+        "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n",
+        "\x16\x03\x01\x02",
+    ] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(bytes.as_bytes());
         // It may have been hung up on already.
@@ -86,7 +91,8 @@ fn under_tls_a_client_gets_what_it_was_promised() {
     let sandbox = Sandbox::new();
     ours().1.write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
-    let trusting = |protocols: &[&str]| Client::new(&ours().0, &Wishes { protocols, ..Wishes::default() });
+    let trusting =
+        |protocols: &[&str]| Client::new(&ours().0, &Wishes { protocols, ..Wishes::default() });
     for (spoken, offered, chosen) in [
         ("http/1.1, h2", &["http/1.1", "h2"][..], Some(&b"h2"[..])),
         ("h2, http/1.1", &["h2", "http/1.1"], Some(b"h2")),
@@ -101,7 +107,11 @@ fn under_tls_a_client_gets_what_it_was_promised() {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let mut tls = trusting(offered).connection();
         let shaken = tls.complete_io(&mut stream);
-        assert_eq!(shaken.is_ok().then(|| tls.alpn_protocol()).flatten(), chosen, "{offered:?} of {spoken}: {shaken:?}");
+        assert_eq!(
+            shaken.is_ok().then(|| tls.alpn_protocol()).flatten(),
+            chosen,
+            "{offered:?} of {spoken}: {shaken:?}"
+        );
         let stream = StreamOwned::new(tls, stream);
         match chosen {
             Some(b"h2") => {
@@ -127,7 +137,8 @@ fn a_client_that_was_promised_one_version_cannot_speak_another() {
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{SIGNING}{tls}[listen]\nprotocols=http/1.1, h2\n"));
     let open = |protocol: &str| {
-        let client = Client::new(&authority, &Wishes { protocols: &[protocol], ..Wishes::default() });
+        let client =
+            Client::new(&authority, &Wishes { protocols: &[protocol], ..Wishes::default() });
         StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap())
     };
     let mut connection = Connection::over(open("h2"));
@@ -193,7 +204,10 @@ fn questions_that_are_on_their_way_when_a_server_stops_are_answered() {
     let mut connections: Vec<_> = (0..10).map(|_| Raw::open(server.address, &[])).collect();
     connections.iter_mut().for_each(|raw| served(raw, 1));
     std::thread::scope(|scope| {
-        let asking: Vec<_> = connections.into_iter().map(|mut raw| scope.spawn(move || ask_to_the_end(&mut raw))).collect();
+        let asking: Vec<_> = connections
+            .into_iter()
+            .map(|mut raw| scope.spawn(move || ask_to_the_end(&mut raw)))
+            .collect();
         server.signal("TERM");
         for client in asking {
             client.join().expect("a question was not answered");
@@ -230,7 +244,10 @@ fn ask_to_the_end(raw: &mut Raw) {
             None => break,
         }
     }
-    assert!(answered >= last.min(asked), "{answered} answered, {asked} asked, the last one was to be {last}");
+    assert!(
+        answered >= last.min(asked),
+        "{answered} answered, {asked} asked, the last one was to be {last}"
+    );
 }
 
 #[test]
@@ -258,7 +275,8 @@ fn a_good_token_is_good_by_prior_knowledge_too() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let token = given::good_token();
-    let answer = super::client(&server).request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
+    let answer = super::client(&server)
+        .request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
     assert_eq!((answer.status, answer.header("x-auth-subject")), (200, Some("bob")));
     assert!(answer.header("connection").is_none() && answer.header("date").is_some(), "{answer:?}");
 }

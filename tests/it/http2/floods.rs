@@ -23,7 +23,11 @@ const MOST: u64 = 32 * 1024;
 /// answered, and returns why it did; `None` if it took all of them, which is as good.
 /// Either way it keeps to its memory.
 #[track_caller]
-fn flood(server: &Server<'_>, batches: u32, batch: impl Fn(u32) -> Vec<Frame> + Send) -> Option<u32> {
+fn flood(
+    server: &Server<'_>,
+    batches: u32,
+    batch: impl Fn(u32) -> Vec<Frame> + Send,
+) -> Option<u32> {
     let (mut hostile, mut other) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
     served(&mut other, 1);
     let before = kilobytes(server, "VmHWM");
@@ -31,7 +35,8 @@ fn flood(server: &Server<'_>, batches: u32, batch: impl Fn(u32) -> Vec<Frame> + 
     let code = thread::scope(|scope| {
         // Somebody who reads what he is told, so that this is not what stops him.
         let hearing = scope.spawn(move || {
-            let goaways = std::iter::from_fn(|| heard.receive()).filter(|frame| frame.kind == kind::GOAWAY);
+            let goaways =
+                std::iter::from_fn(|| heard.receive()).filter(|frame| frame.kind == kind::GOAWAY);
             goaways.last().map(|frame| frame.code())
         });
         scope.spawn(move || {
@@ -61,7 +66,9 @@ fn requests_that_are_taken_back_at_once_are_counted() {
     let server = serve(&sandbox, "");
     for request in [question, verify] {
         let code = flood(&server, 200, |batch| {
-            streams(batch, 100).flat_map(|stream| [request(stream), Frame::reset(stream, code::CANCEL)]).collect()
+            streams(batch, 100)
+                .flat_map(|stream| [request(stream), Frame::reset(stream, code::CANCEL)])
+                .collect()
         });
         assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
     }
@@ -85,12 +92,18 @@ fn what_is_answered_and_taken_back_costs_little_and_not_without_end() {
     let mut raw = Raw::open(server.address, &[]);
     // It may have hung up before all of it is sent.
     let _cut_off = raw.try_send(
-        &streams(0, 20_000).flat_map(|stream| [question(stream), Frame::reset(stream, code::CANCEL)]).collect::<Vec<_>>(),
+        &streams(0, 20_000)
+            .flat_map(|stream| [question(stream), Frame::reset(stream, code::CANCEL)])
+            .collect::<Vec<_>>(),
     );
     told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
     // While nothing is earned with others.
     let mut raw = Raw::open(server.address, &[]);
-    raw.send(&streams(0, 256).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect::<Vec<_>>());
+    raw.send(
+        &streams(0, 256)
+            .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
+            .collect::<Vec<_>>(),
+    );
     told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
     unharmed(&server);
 }
@@ -100,7 +113,9 @@ fn requests_that_are_none_are_counted() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let malformed = [fields("GET", "/auth"), vec![("connection", "close")]].concat();
-    let code = flood(&server, 200, |batch| streams(batch, 100).map(|stream| Frame::request(stream, &malformed)).collect());
+    let code = flood(&server, 200, |batch| {
+        streams(batch, 100).map(|stream| Frame::request(stream, &malformed)).collect()
+    });
     assert_eq!(code, Some(code::ENHANCE_YOUR_CALM));
 }
 
@@ -111,7 +126,8 @@ fn a_head_has_an_end() {
     let head = Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth")));
     for piece in [section(&[("x", &"y".repeat(16_000))]), section(&[("x", "y")]), Vec::new()] {
         let code = flood(&server, 200, |batch| {
-            let pieces = (0..100).map(|_| Frame::new(kind::CONTINUATION, flag::NONE, 1, piece.as_slice()));
+            let pieces =
+                (0..100).map(|_| Frame::new(kind::CONTINUATION, flag::NONE, 1, piece.as_slice()));
             (batch == 0).then(|| head.clone()).into_iter().chain(pieces).collect()
         });
         assert_eq!(code, Some(code::ENHANCE_YOUR_CALM), "{} bytes each", piece.len());
@@ -123,9 +139,12 @@ fn a_small_head_is_not_a_large_one() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     // One line that the table remembers, and fifteen thousand times that one: 60 MB.
-    let remembered = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000], &[0xbe; 12_000]].concat();
+    let remembered =
+        [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000], &[0xbe; 12_000]].concat();
     let large = [section(&fields("GET", "/auth")), remembered].concat();
-    let head = |stream: u32| Frame::new(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, large.as_slice());
+    let head = |stream: u32| {
+        Frame::new(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, large.as_slice())
+    };
     let code = flood(&server, 100, |batch| streams(batch, 5).map(head).collect());
     assert_eq!(code, Some(code::ENHANCE_YOUR_CALM));
 }
@@ -166,13 +185,17 @@ fn who_hears_nothing_of_what_he_is_told_is_cut_off() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
     unharmed(&server);
-    for frames in [vec![Frame::new(kind::PING, flag::NONE, 0, *b"and more"); 1000], vec![Frame::settings(&[]); 1000], Vec::new()]
-    {
+    for frames in [
+        vec![Frame::new(kind::PING, flag::NONE, 0, *b"and more"); 1000],
+        vec![Frame::settings(&[]); 1000],
+        Vec::new(),
+    ] {
         let before = kilobytes(&server, "VmHWM");
         let mut hostile = Raw::open(server.address, &[]);
         let is_questions = frames.is_empty();
         let end = (0..1_000_000).find(|batch| {
-            let questions = is_questions.then(|| streams(*batch, 100).map(question)).into_iter().flatten();
+            let questions =
+                is_questions.then(|| streams(*batch, 100).map(question)).into_iter().flatten();
             hostile.try_send(&frames.iter().cloned().chain(questions).collect::<Vec<_>>()).is_err()
         });
         assert!(end.is_some(), "there is no end");
@@ -192,7 +215,8 @@ fn bodies_that_nobody_reads_yet_have_bounds() {
     unharmed(&server);
     let before = kilobytes(&server, "VmHWM");
     // As much as the windows of a connection let anybody have on its way, and no end of any.
-    let mut crowd: Vec<Raw<TcpStream>> = (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
+    let mut crowd: Vec<Raw<TcpStream>> =
+        (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
     for raw in &mut crowd {
         for stream in streams(0, 5) {
             raw.send(&[verify(stream)]);
@@ -213,7 +237,9 @@ fn are_cut_off<S: Read + Write>(mut crowd: Vec<Raw<S>>) {
         served(raw, 1);
     }
     // Twice as many as any may, as time gives some back.
-    let taken_back: Vec<_> = streams(1, 512).flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)]).collect();
+    let taken_back: Vec<_> = streams(1, 512)
+        .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
+        .collect();
     for raw in &mut crowd {
         raw.send(&taken_back);
     }

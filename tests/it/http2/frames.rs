@@ -89,7 +89,10 @@ fn a_frame_is_about_what_it_can_be_about() {
         vec![question(2)],
         vec![question(3), question(1)],
         vec![question(3), question(3)],
-        vec![question(1), frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, section(&[("x", "y")]))],
+        vec![
+            question(1),
+            frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, section(&[("x", "y")])),
+        ],
     ] {
         ends_with(&server, code::PROTOCOL_ERROR, &frames);
     }
@@ -121,7 +124,10 @@ fn settings_come_first_and_within_their_bounds() {
     ] {
         ends_with(&server, expected, &[Frame::settings(&[(name, value)])]);
     }
-    let mut raw = Raw::open(server.address, &[(0x2, 0), (0x2, 1), (0x5, 16_384), (0x5, (1 << 24) - 1), (0xf0f0, u32::MAX)]);
+    let mut raw = Raw::open(
+        server.address,
+        &[(0x2, 0), (0x2, 1), (0x5, 16_384), (0x5, (1 << 24) - 1), (0xf0f0, u32::MAX)],
+    );
     served(&mut raw, 1);
 }
 
@@ -129,7 +135,8 @@ fn settings_come_first_and_within_their_bounds() {
 fn nothing_stands_between_the_parts_of_a_head() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let rest = |stream: u32| frame(kind::CONTINUATION, flag::END_HEADERS, stream, section(&[("x", "y")]));
+    let rest =
+        |stream: u32| frame(kind::CONTINUATION, flag::END_HEADERS, stream, section(&[("x", "y")]));
     for between in [
         frame(kind::PING, flag::NONE, 0, [0; 8]),
         Frame::settings(&[]),
@@ -146,7 +153,14 @@ fn nothing_stands_between_the_parts_of_a_head() {
     let mut raw = Raw::open(server.address, &[]);
     let piece = |byte: u8| frame(kind::CONTINUATION, flag::NONE, 1, [byte]);
     let pieces = section(&[("x", "y")]).into_iter().map(piece);
-    raw.send(&[vec![beginning(1)], pieces.collect(), vec![frame(kind::CONTINUATION, flag::END_HEADERS, 1, [])]].concat());
+    raw.send(
+        &[
+            vec![beginning(1)],
+            pieces.collect(),
+            vec![frame(kind::CONTINUATION, flag::END_HEADERS, 1, [])],
+        ]
+        .concat(),
+    );
     assert_eq!(raw.answer(1), 401);
 }
 
@@ -155,11 +169,21 @@ fn padding_is_passed_over_and_no_longer_than_its_frame() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     const PADDED: u8 = 0x8;
-    let padded = |length: u8, payload: &[u8], padding: usize| [&[length], payload, &vec![0; padding]].concat();
+    let padded = |length: u8, payload: &[u8], padding: usize| {
+        [&[length], payload, &vec![0; padding]].concat()
+    };
     for (length, payload, padding) in [(1, &b""[..], 0), (5, b"abcd", 0), (255, b"x", 253)] {
         let payload = padded(length, payload, padding);
-        ends_with(&server, code::PROTOCOL_ERROR, &[verify(1), frame(kind::DATA, PADDED, 1, payload.clone())]);
-        ends_with(&server, code::PROTOCOL_ERROR, &[frame(kind::HEADERS, flag::END_HEADERS | PADDED, 1, payload)]);
+        ends_with(
+            &server,
+            code::PROTOCOL_ERROR,
+            &[verify(1), frame(kind::DATA, PADDED, 1, payload.clone())],
+        );
+        ends_with(
+            &server,
+            code::PROTOCOL_ERROR,
+            &[frame(kind::HEADERS, flag::END_HEADERS | PADDED, 1, payload)],
+        );
     }
     let mut raw = Raw::open(server.address, &[]);
     let head = section(&fields("POST", "/v1/verify"));
@@ -167,7 +191,12 @@ fn padding_is_passed_over_and_no_longer_than_its_frame() {
     raw.send(&[
         frame(kind::HEADERS, flag::END_HEADERS | PADDED | 0x20, 1, padded(200, &weighed, 200)),
         frame(kind::DATA, PADDED, 1, padded(10, b"", 10)),
-        frame(kind::DATA, PADDED | flag::END_STREAM, 1, padded(255, given::good_token().as_bytes(), 255)),
+        frame(
+            kind::DATA,
+            PADDED | flag::END_STREAM,
+            1,
+            padded(255, given::good_token().as_bytes(), 255),
+        ),
     ]);
     assert_eq!(raw.answer(1), 200);
 }
@@ -188,7 +217,11 @@ fn windows_have_bounds() {
     assert_eq!(raw.answer(9), 200);
     // One that waits has a window which settings take beyond all bounds.
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    raw.send(&[verify(1), update(1, 1000), Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)])]);
+    raw.send(&[
+        verify(1),
+        update(1, 1000),
+        Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)]),
+    ]);
     told_to_go(&mut raw, code::FLOW_CONTROL_ERROR);
     // What is said of a stream that was answered is late, and no mistake.
     let mut raw = Raw::open(server.address, &[]);
@@ -234,14 +267,18 @@ fn a_body_on_its_way_leaves_an_answer_that_waits_alone() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    let head = Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat());
+    let head =
+        Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat());
     raw.send(&[vec![head], vec![frame(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]); 4]].concat());
     assert_eq!(raw.answer(1), 413);
     raw.send(&[update(1, 100_000)]);
     assert_ne!(raw.receive_of(kind::DATA, 1).flags & flag::END_STREAM, 0);
     taken_back(&mut raw, 1, code::NO_ERROR);
     // More than that is too much whether it is read or not.
-    raw.send(&[Frame::head(5, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat())]);
+    raw.send(&[Frame::head(
+        5,
+        &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat(),
+    )]);
     assert_eq!(raw.answer(5), 413);
     raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
     taken_back(&mut raw, 5, code::FLOW_CONTROL_ERROR);
@@ -264,7 +301,10 @@ fn what_comes_behind_the_end_of_a_stream_is_told_so() {
     raw.send(&[Frame::head(9, &fields("GET", "/auth"))]);
     assert_eq!(raw.answer(9), 401);
     assert_eq!(raw.receive_of(kind::RST_STREAM, 9).code(), code::NO_ERROR);
-    raw.send(&[frame(kind::DATA, flag::NONE, 9, "x"), frame(kind::HEADERS, 0x5, 9, section(&[("x", "y")]))]);
+    raw.send(&[
+        frame(kind::DATA, flag::NONE, 9, "x"),
+        frame(kind::HEADERS, 0x5, 9, section(&[("x", "y")])),
+    ]);
     served(&mut raw, 11);
     unharmed(&server);
 }
@@ -302,12 +342,25 @@ fn a_table_that_a_client_makes_smaller_is_not_used() {
     // that is no head.
     let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
     raw.send_raw(PREFACE);
-    let call = [fields("POST", CHECK), vec![("content-type", "application/grpc"), ("te", "trailers")]].concat();
-    raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]), Frame::head(1, &call), end(1, framed(b""))]);
+    let call =
+        [fields("POST", CHECK), vec![("content-type", "application/grpc"), ("te", "trailers")]]
+            .concat();
+    raw.send(&[
+        Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]),
+        Frame::head(1, &call),
+        end(1, framed(b"")),
+    ]);
     let head = raw.receive_of(kind::HEADERS, 1);
-    raw.send(&[Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]), update(1, 100_000), question(3)]);
+    raw.send(&[
+        Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]),
+        update(1, 100_000),
+        question(3),
+    ]);
     let sections = [head, raw.receive_of(kind::HEADERS, 1), raw.receive_of(kind::HEADERS, 3)];
-    assert_eq!(sections.each_ref().map(|frame| frame.flags & flag::END_STREAM != 0), [false, true, true]);
+    assert_eq!(
+        sections.each_ref().map(|frame| frame.flags & flag::END_STREAM != 0),
+        [false, true, true]
+    );
     assert_eq!(sections.map(|frame| frame.payload[0] == 0x20), [false, true, false]);
 }
 
@@ -353,7 +406,12 @@ fn frames_are_the_same_wherever_they_are_cut() {
     let frames = [
         question(1),
         verify(3),
-        frame(kind::DATA, 0x8, 3, [&[3][..], &given::good_token().as_bytes()[..10], &[0; 3]].concat()),
+        frame(
+            kind::DATA,
+            0x8,
+            3,
+            [&[3][..], &given::good_token().as_bytes()[..10], &[0; 3]].concat(),
+        ),
         frame(kind::PING, flag::NONE, 0, *b"whatever"),
         end(3, &given::good_token()[10..]),
         beginning(5),
@@ -362,7 +420,8 @@ fn frames_are_the_same_wherever_they_are_cut() {
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     let token = given::good_token().len();
     // Within the first and the last of a body nothing is to be seen.
-    let cuts = (0..bytes.len()).filter(|cut| *cut < 300 || *cut + 200 > bytes.len() || cut % 50 == 0 || token < 100);
+    let cuts = (0..bytes.len())
+        .filter(|cut| *cut < 300 || *cut + 200 > bytes.len() || cut % 50 == 0 || token < 100);
     for cut in cuts {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -377,7 +436,10 @@ fn frames_are_the_same_wherever_they_are_cut() {
             match frame.kind {
                 kind::HEADERS => statuses.push((frame.stream, frame.status())),
                 kind::PING => pongs += 1,
-                _ => assert!([kind::DATA, kind::SETTINGS, kind::WINDOW_UPDATE].contains(&frame.kind), "{frame:?}"),
+                _ => assert!(
+                    [kind::DATA, kind::SETTINGS, kind::WINDOW_UPDATE].contains(&frame.kind),
+                    "{frame:?}"
+                ),
             }
         }
         statuses.sort_unstable();

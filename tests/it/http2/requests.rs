@@ -5,7 +5,10 @@ use countersign_tests::{
     frames::{Frame, Raw, code, flag, kind, section, setting},
 };
 
-use super::{client, cut_short, end, fields, question, serve, served, taken_back, told_to_go, unharmed, verify};
+use super::{
+    client, cut_short, end, fields, question, serve, served, taken_back, told_to_go, unharmed,
+    verify,
+};
 use crate::given;
 
 #[test]
@@ -15,7 +18,9 @@ fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
     let mut raw = Raw::open(server.address, &[]);
     let streams: Vec<_> = (0..128).map(|number| 2 * number + 1).collect();
     raw.send(&streams.iter().map(|stream| verify(*stream)).collect::<Vec<_>>());
-    raw.send(&streams.iter().rev().map(|stream| end(*stream, given::good_token())).collect::<Vec<_>>());
+    raw.send(
+        &streams.iter().rev().map(|stream| end(*stream, given::good_token())).collect::<Vec<_>>(),
+    );
     let mut unanswered: HashSet<_> = streams.into_iter().collect();
     while !unanswered.is_empty() {
         let frame = raw.receive().expect("an answer to each");
@@ -57,13 +62,24 @@ fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut client = client(&server);
-    let problem = |answer: countersign_tests::http::Response| (answer.status, answer.json()["code"].as_str().map(str::to_owned));
+    let problem = |answer: countersign_tests::http::Response| {
+        (answer.status, answer.json()["code"].as_str().map(str::to_owned))
+    };
     let lines = client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(101)), b"");
     assert_eq!(problem(lines), (431, Some("head_too_large".into())));
-    assert_eq!(client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(100)), b"").status, 401);
-    let large = client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(33 * 1024)), b"");
+    assert_eq!(
+        client.request(&format!("GET /auth HTTP/1.1\r\n{}", "X: y\r\n".repeat(100)), b"").status,
+        401
+    );
+    let large =
+        client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(33 * 1024)), b"");
     assert_eq!(problem(large), (431, Some("head_too_large".into())));
-    assert_eq!(client.request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(30 * 1024)), b"").status, 401);
+    assert_eq!(
+        client
+            .request(&format!("GET /auth HTTP/1.1\r\nX: {}\r\n", "y".repeat(30 * 1024)), b"")
+            .status,
+        401
+    );
     unharmed(&server);
 }
 
@@ -73,7 +89,8 @@ fn a_request_is_for_one_host() {
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
     let base = [(":method", "GET"), (":scheme", "http"), (":path", "/auth")];
-    let good: [&[(&str, &str)]; 3] = [&[(":authority", "t")], &[(":authority", "t"), ("host", "T")], &[("host", "t")]];
+    let good: [&[(&str, &str)]; 3] =
+        [&[(":authority", "t")], &[(":authority", "t"), ("host", "T")], &[("host", "t")]];
     let malformed: [&[(&str, &str)]; 7] = [
         &[],
         &[(":authority", "t"), ("host", "other")],
@@ -111,7 +128,13 @@ fn a_malformed_request_ends_its_own_stream_only() {
         with((":path", "/v1/verify")),
         with(("content-length", "x")),
         with(("content-length", "5")),
-        vec![(":method", "GET"), (":scheme", "http"), ("x", "y"), (":path", "/auth"), (":authority", "t")],
+        vec![
+            (":method", "GET"),
+            (":scheme", "http"),
+            ("x", "y"),
+            (":path", "/auth"),
+            (":authority", "t"),
+        ],
         vec![(":scheme", "http"), (":path", "/auth"), (":authority", "t")],
         vec![(":method", "GET"), (":path", "/auth"), (":authority", "t")],
         vec![(":method", "GET"), (":scheme", "http"), (":authority", "t")],
@@ -140,7 +163,10 @@ fn what_is_no_http_2_ends_the_connection() {
         vec![question(3), question(1)],
         vec![Frame::new(kind::PUSH_PROMISE, flag::END_HEADERS, 1, *b"\0\0\0\x02\x82")],
         vec![Frame::new(kind::CONTINUATION, flag::END_HEADERS, 1, *b"\x82")],
-        vec![Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth"))), question(3)],
+        vec![
+            Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth"))),
+            question(3),
+        ],
         vec![Frame::new(kind::PING, flag::NONE, 0, *b"short")],
         vec![Frame::new(kind::SETTINGS, flag::NONE, 0, *b"short")],
         vec![Frame::new(kind::DATA, flag::NONE, 1, vec![0; 16 * 1024 + 1])],
@@ -150,7 +176,9 @@ fn what_is_no_http_2_ends_the_connection() {
         let mut raw = Raw::open(server.address, &[]);
         raw.send(&frames);
         let said = raw.receive_all();
-        let is_told = said.last().is_some_and(|last| last.kind == kind::GOAWAY && last.code() != code::NO_ERROR);
+        let is_told = said
+            .last()
+            .is_some_and(|last| last.kind == kind::GOAWAY && last.code() != code::NO_ERROR);
         assert!(is_told, "{frames:?}: {said:?}");
     }
     unharmed(&server);
@@ -178,7 +206,8 @@ fn what_is_no_field_is_never_answered() {
         raw.send(&[Frame::request(1, &fields), Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
         let said = raw.receive_all();
         assert!(said.iter().all(|frame| frame.kind != kind::HEADERS), "{fields:?}: {said:?}");
-        let is_told = |frame: &Frame| frame.kind == kind::RST_STREAM && frame.code() == code::PROTOCOL_ERROR;
+        let is_told =
+            |frame: &Frame| frame.kind == kind::RST_STREAM && frame.code() == code::PROTOCOL_ERROR;
         assert!(said.iter().any(is_told), "{fields:?}: {said:?}");
     }
     unharmed(&server);
@@ -204,7 +233,10 @@ fn a_body_comes_in_whatever_pieces() {
     let mut raw = Raw::open(server.address, &[]);
     let token = given::good_token();
     let pieces = |stream: u32, size: usize| {
-        let pieces = token.as_bytes().chunks(size).map(move |piece| Frame::new(kind::DATA, flag::NONE, stream, piece));
+        let pieces = token
+            .as_bytes()
+            .chunks(size)
+            .map(move |piece| Frame::new(kind::DATA, flag::NONE, stream, piece));
         [vec![verify(stream)], pieces.collect(), vec![end(stream, "")]].concat()
     };
     for (stream, size) in [(1, 1), (3, 2), (5, 100), (7, 10_000)] {
@@ -216,7 +248,11 @@ fn a_body_comes_in_whatever_pieces() {
     raw.send(&turns.collect::<Vec<_>>());
     assert_eq!((raw.answer(9), raw.answer(11)), (200, 200));
     // With trailers, and with padding.
-    raw.send(&[verify(13), Frame::new(kind::DATA, flag::NONE, 13, token.as_bytes()), Frame::request(13, &[("x-trailer", "y")])]);
+    raw.send(&[
+        verify(13),
+        Frame::new(kind::DATA, flag::NONE, 13, token.as_bytes()),
+        Frame::request(13, &[("x-trailer", "y")]),
+    ]);
     assert_eq!(raw.answer(13), 200);
     let padded = [&[5], token.as_bytes(), &[0; 5]].concat();
     raw.send(&[verify(15), Frame::new(kind::DATA, 0x8 | flag::END_STREAM, 15, padded)]);
@@ -229,7 +265,10 @@ fn a_body_is_as_long_as_its_request_says() {
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
     let head = |stream: u32, length: &'static str| {
-        Frame::head(stream, &[fields("POST", "/v1/verify"), vec![("content-length", length)]].concat())
+        Frame::head(
+            stream,
+            &[fields("POST", "/v1/verify"), vec![("content-length", length)]].concat(),
+        )
     };
     raw.send(&[head(1, "5"), end(1, "a.b.c")]);
     assert_eq!(raw.answer(1), 401);
@@ -251,7 +290,10 @@ fn a_body_that_is_too_long_is_refused_before_it_has_come() {
     let mut raw = Raw::open(server.address, &[]);
     let piece = |stream| Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 16 * 1024]);
     // By its length alone, and by what has come of it.
-    raw.send(&[Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "65537")]].concat())]);
+    raw.send(&[Frame::head(
+        1,
+        &[fields("POST", "/v1/verify"), vec![("content-length", "65537")]].concat(),
+    )]);
     cut_short(&mut raw, 1, 413);
     raw.send(&[verify(5), piece(5), piece(5), piece(5)]);
     raw.receive_of(kind::WINDOW_UPDATE, 5);
@@ -265,7 +307,10 @@ fn a_question_never_waits_for_its_body() {
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
     // A proxy that passes on the client's length, and not its body.
-    raw.send(&[Frame::head(1, &[fields("GET", "/auth"), vec![("content-length", "1000")]].concat())]);
+    raw.send(&[Frame::head(
+        1,
+        &[fields("GET", "/auth"), vec![("content-length", "1000")]].concat(),
+    )]);
     cut_short(&mut raw, 1, 401);
     // What comes of it all the same takes no room that others need.
     let piece = Frame::new(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]);

@@ -23,7 +23,8 @@ fn a_client_whose_address_changes_stays_with_its_thread() {
     let given = Given::new();
     let server = given.serve("threads=2\n");
     let clients: Vec<_> = (0..16).map(|_| given.connect(&server)).collect();
-    let workers = ["0", "1"].map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")));
+    let workers = ["0", "1"]
+        .map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")));
     assert_eq!(workers.iter().sum::<u64>(), 16);
     assert!(workers.iter().all(|count| *count > 0), "each has some: {workers:?}");
     for _ in 0..3 {
@@ -33,7 +34,8 @@ fn a_client_whose_address_changes_stays_with_its_thread() {
             assert_eq!(ask(client), 200);
         }
     }
-    let after = ["0", "1"].map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")));
+    let after = ["0", "1"]
+        .map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")));
     assert_eq!(after, workers, "they are the same connections");
 }
 
@@ -46,7 +48,11 @@ fn lost_datagrams_are_made_up_for() {
     for _ in 0..100 {
         assert_eq!(ask(&client), 200);
     }
-    let body = [request("POST", "/v1/verify", &[]), countersign_tests::quic::frame(0, &vec![b'a'; 60_000])].concat();
+    let body = [
+        request("POST", "/v1/verify", &[]),
+        countersign_tests::quic::frame(0, &vec![b'a'; 60_000]),
+    ]
+    .concat();
     assert_eq!(client.ask(&body).unwrap().status, 401);
 }
 
@@ -74,7 +80,10 @@ fn a_node_that_takes_over_ends_connections_that_it_does_not_know() {
     given.sandbox.file("quic.key", [b'k'; 32]);
     let configuration = || {
         let listener = "protocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
-        format!("{}[quic]\nkey_file=quic.key\n[listener_h3]\nbind={address}\n{listener}", crate::given::SIGNING)
+        format!(
+            "{}[quic]\nkey_file=quic.key\n[listener_h3]\nbind={address}\n{listener}",
+            crate::given::SIGNING
+        )
     };
     let first = given.sandbox.serve(&configuration());
     let client = Client::connect(&given.tls(), address).unwrap();
@@ -84,7 +93,11 @@ fn a_node_that_takes_over_ends_connections_that_it_does_not_know() {
     let _second = given.sandbox.serve(&configuration());
     let (mut send, _receive) = client.open(&question());
     send.finish().unwrap();
-    assert!(matches!(client.wait(client.connection.closed()), ConnectionError::Reset), "{:?}", client.connection.close_reason());
+    assert!(
+        matches!(client.wait(client.connection.closed()), ConnectionError::Reset),
+        "{:?}",
+        client.connection.close_reason()
+    );
     assert_eq!(ask(&Client::connect(&given.tls(), address).unwrap()), 200);
 }
 
@@ -92,7 +105,9 @@ fn a_node_that_takes_over_ends_connections_that_it_does_not_know() {
 fn a_listener_without_tcp_is_told_of_with_what_is_spoken_there() {
     let given = Given::new();
     let address = free_address();
-    let listener = format!("[listener_h3]\nbind={address}\nprotocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n");
+    let listener = format!(
+        "[listener_h3]\nbind={address}\nprotocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n"
+    );
     let server = given.sandbox.serve(&format!("{}{listener}", crate::given::SIGNING));
     let line = format!("  requests  https://{address} (h3)");
     assert!(server.announced.contains(&line), "{:?}", server.announced);
@@ -110,7 +125,10 @@ fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let wishes = Wishes { protocols: &["h3"], ..Wishes::default() };
     let after = Client::connect(&tls::Client::new(&other, &wishes), server.address).unwrap();
     assert_eq!((ask(&before), ask(&after)), (200, 200));
-    assert!(Client::connect(&given.tls(), server.address).is_err(), "the former authority does not vouch for it");
+    assert!(
+        Client::connect(&given.tls(), server.address).is_err(),
+        "the former authority does not vouch for it"
+    );
 }
 
 #[test]
@@ -118,14 +136,20 @@ fn a_client_shows_its_certificate_where_it_has_to() {
     let given = Given::new();
     let theirs = Authority::root("theirs");
     given.sandbox.file("clients.crt", theirs.pem());
-    let server = given.serve("client_certificates=required\nclient_ca_file=clients.crt\n[log]\nrequests=all\n");
+    let server = given
+        .serve("client_certificates=required\nclient_ca_file=clients.crt\n[log]\nrequests=all\n");
     let shown = theirs.client("somebody", 1);
     let wishes = |certificate| Wishes { protocols: &["h3"], certificate, ..Wishes::default() };
-    let client = Client::connect(&tls::Client::new(&given.authority, &wishes(Some(&shown))), server.address).unwrap();
+    let client =
+        Client::connect(&tls::Client::new(&given.authority, &wishes(Some(&shown))), server.address)
+            .unwrap();
     assert_eq!(ask(&client), 200);
     let fingerprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &shown.chain[0]);
-    let fingerprint: String = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    eventually(|| server.log().lines().any(|line| line.contains(&fingerprint) && line.contains("HTTP/3")));
+    let fingerprint: String =
+        fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    eventually(|| {
+        server.log().lines().any(|line| line.contains(&fingerprint) && line.contains("HTTP/3"))
+    });
     // The client is done before its certificate is judged.
     let without = Client::connect(&given.tls(), server.address);
     let why = without.map_or_else(|error| error, |client| client.wait(client.connection.closed()));
@@ -154,7 +178,11 @@ fn answers_over_tcp_say_that_there_is_http_3() {
         let (answer, _) = client.ask(server.address, &format!("GET {path} HTTP/1.1\r\n")).unwrap();
         assert_eq!(answer.header("alt-svc"), Some(expected.as_str()), "{path}");
         let over_http3 = given.connect(&server).ask(&request("GET", path, &[])).unwrap();
-        assert_eq!((over_http3.status, over_http3.line("alt-svc")), (answer.status, None), "it is there already");
+        assert_eq!(
+            (over_http3.status, over_http3.line("alt-svc")),
+            (answer.status, None),
+            "it is there already"
+        );
     }
     let plain = given.sandbox.serve(crate::given::SIGNING);
     let answer = http::request(plain.address, "GET /auth HTTP/1.1\r\n", b"");

@@ -41,7 +41,10 @@ fn a_request_that_is_taken_back_while_its_body_is_read_harms_nobody() {
     let given = Given::new();
     let server = given.serve("");
     let client = given.connect(&server);
-    for bytes in [request("POST", "/v1/verify", &[]), request("POST", "/v1/verify", &[("content-length", "1000")])] {
+    for bytes in [
+        request("POST", "/v1/verify", &[]),
+        request("POST", "/v1/verify", &[("content-length", "1000")]),
+    ] {
         for piece in [&b""[..], b"abc"] {
             let (mut send, mut receive) = client.open(&[bytes.clone(), frame(0, piece)].concat());
             send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
@@ -61,7 +64,8 @@ fn frames_that_nobody_knows_are_not_collected() {
     let server = given.serve("");
     let client = given.connect(&server);
     let before = memory(&server);
-    let (mut send, mut receive) = client.open(&[request("POST", "/v1/verify", &[]), integer(0x21).into()].concat());
+    let (mut send, mut receive) =
+        client.open(&[request("POST", "/v1/verify", &[]), integer(0x21).into()].concat());
     // It says that it is longer than anything can be.
     client.wait(send.write_all(&integer((1 << 62) - 1))).unwrap();
     let piece = vec![7; 1 << 20];
@@ -71,7 +75,9 @@ fn frames_that_nobody_knows_are_not_collected() {
     assert!(memory(&server) < before + 8 * 1024, "{} KiB, {before} before", memory(&server));
     send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
     assert_eq!(client.answer(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
-    let mut control = client.open_one_way(&[&integer(0)[..], &frame(0x4, b""), &integer(0x21), &integer((1 << 62) - 1)].concat());
+    let mut control = client.open_one_way(
+        &[&integer(0)[..], &frame(0x4, b""), &integer(0x21), &integer((1 << 62) - 1)].concat(),
+    );
     for _ in 0..16 {
         client.wait(control.write_all(&piece)).unwrap();
     }
@@ -128,7 +134,11 @@ fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
     }
     assert_eq!(server.metric("countersign_connections_cut_off_total"), count);
     assert_eq!(other.ask(&question()).unwrap().status, 200, "what was there before does not wait");
-    assert_eq!(given.connect(&server).ask(&question()).unwrap().status, 200, "nobody is turned away");
+    assert_eq!(
+        given.connect(&server).ask(&question()).unwrap().status,
+        200,
+        "nobody is turned away"
+    );
 }
 
 #[test]
@@ -151,9 +161,12 @@ fn a_client_with_many_streams_open_has_no_more_than_it_may_have() {
     let given = Given::new();
     let server = given.serve("");
     let client = given.connect(&server);
-    let waiting: Vec<_> = (0..128).map(|_| client.open(&request("POST", "/v1/verify", &[]))).collect();
+    let waiting: Vec<_> =
+        (0..128).map(|_| client.open(&request("POST", "/v1/verify", &[]))).collect();
     let another = client.connection.open_bi();
-    let is_refused = client.wait(async { tokio::time::timeout(std::time::Duration::from_millis(300), another).await.is_err() });
+    let is_refused = client.wait(async {
+        tokio::time::timeout(std::time::Duration::from_millis(300), another).await.is_err()
+    });
     assert!(is_refused, "there is credit for 128");
     for (mut send, mut receive) in waiting {
         client.wait(send.write_all(&frame(0, b"a.b.c"))).unwrap();

@@ -23,7 +23,10 @@ fn requests_of_one_connection_are_answered_in_whatever_pieces_they_come() {
     let server = given.serve("");
     let client = given.connect(&server);
     let whole = client.ask(&question()).unwrap();
-    assert_eq!((whole.status, whole.line("x-auth-subject"), whole.body.as_str()), (200, Some("bob"), ""));
+    assert_eq!(
+        (whole.status, whole.line("x-auth-subject"), whole.body.as_str()),
+        (200, Some("bob"), "")
+    );
     let question = question();
     for cut in [1, 3, 9, 20, question.len() - 1] {
         let (mut send, mut receive) = client.open(&question[..cut]);
@@ -43,7 +46,11 @@ fn a_question_is_answered_before_its_body_has_come() {
     let client = given.connect(&server);
     let (send, mut receive) = client.open(&[question(), frame(0, b"more of it")].concat());
     assert_eq!(client.answer(&mut receive).unwrap().status, 200);
-    assert_eq!(client.wait(send.stopped()).unwrap(), Some(VarInt::from_u64(NO_ERROR).unwrap()), "the rest is not wanted");
+    assert_eq!(
+        client.wait(send.stopped()).unwrap(),
+        Some(VarInt::from_u64(NO_ERROR).unwrap()),
+        "the rest is not wanted"
+    );
 }
 
 #[test]
@@ -76,9 +83,11 @@ fn a_malformed_request_ends_its_stream_alone() {
     let given = Given::new();
     let server = given.serve("");
     let client = given.connect(&server);
-    let pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/auth")];
+    let pseudo =
+        [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/auth")];
     let with = |lines: &[(&str, &str)]| headers(&[&pseudo, lines].concat());
-    let without = |name: &str| headers(&pseudo.into_iter().filter(|line| line.0 != name).collect::<Vec<_>>());
+    let without =
+        |name: &str| headers(&pseudo.into_iter().filter(|line| line.0 != name).collect::<Vec<_>>());
     for bytes in [
         without(":method"),
         without(":path"),
@@ -149,7 +158,10 @@ fn one_way_streams_of_unknown_types_are_stopped_and_harm_nobody() {
     // More of them than there may be at a time.
     for _ in 0..40 {
         let stream = client.open_one_way(&[&integer(0x21)[..], &[0; 100]].concat());
-        assert_eq!(client.wait(stream.stopped()).unwrap(), Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap()));
+        assert_eq!(
+            client.wait(stream.stopped()).unwrap(),
+            Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap())
+        );
     }
     assert_eq!(client.ask(&question()).unwrap().status, 200);
 }
@@ -174,7 +186,8 @@ fn grpc_travels_by_http_3_too_with_its_status_behind_the_message() {
     let server = given.serve("");
     let client = given.connect(&server);
     let lines = [("content-type", "application/grpc"), ("te", "trailers")];
-    let health = [request("POST", "/grpc.health.v1.Health/Check", &lines), frame(0, &[0; 5])].concat();
+    let health =
+        [request("POST", "/grpc.health.v1.Health/Check", &lines), frame(0, &[0; 5])].concat();
     let answer = client.ask(&health).unwrap();
     assert_eq!((answer.status, answer.line("content-type")), (200, Some("application/grpc")));
     assert_eq!(answer.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1], "one message: it serves");
@@ -184,6 +197,7 @@ fn grpc_travels_by_http_3_too_with_its_status_behind_the_message() {
     let last = bytes.windows(11).position(|name| name == b"grpc-status").unwrap();
     // Its value is a text of one character.
     assert_eq!(bytes[last + 11..], [1, b'0']);
-    let unknown = [request("POST", "/grpc.health.v1.Health/List", &lines), frame(0, &[0; 5])].concat();
+    let unknown =
+        [request("POST", "/grpc.health.v1.Health/List", &lines), frame(0, &[0; 5])].concat();
     assert_eq!(client.ask(&unknown).unwrap().line("grpc-status"), Some("12"));
 }

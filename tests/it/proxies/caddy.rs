@@ -18,10 +18,16 @@ fn caddy_keeps_the_contract() {
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
-    let proxy =
-        [(":8000 {", format!(":{} {{", addresses.proxy.port())), ("bind 127.0.0.1", format!("bind {}", addresses.proxy.ip()))];
+    let proxy = [
+        (":8000 {", format!(":{} {{", addresses.proxy.port())),
+        ("bind 127.0.0.1", format!("bind {}", addresses.proxy.ip())),
+    ];
     let file = directory.join("Caddyfile");
-    std::fs::write(&file, configuration("Caddyfile", &[addresses.others().as_slice(), &proxy].concat())).unwrap();
+    std::fs::write(
+        &file,
+        configuration("Caddyfile", &[addresses.others().as_slice(), &proxy].concat()),
+    )
+    .unwrap();
     let mut command = Command::new(installed("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
     command

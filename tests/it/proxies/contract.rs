@@ -16,9 +16,19 @@ use super::{
 #[track_caller]
 pub(super) fn check(proxy: &Proxy) {
     with_world(proxy, |world| {
-        let broken = |world: &mut World<'_>, check: Check| catch_unwind(AssertUnwindSafe(|| check(world))).is_err();
-        let broken: Vec<_> = CHECKS.iter().filter(|(_, check)| broken(world, *check)).map(|(name, _)| *name).collect();
-        assert!(broken.is_empty(), "it does not hold that:\n{}\nand each is said above", broken.join("\n"));
+        let broken = |world: &mut World<'_>, check: Check| {
+            catch_unwind(AssertUnwindSafe(|| check(world))).is_err()
+        };
+        let broken: Vec<_> = CHECKS
+            .iter()
+            .filter(|(_, check)| broken(world, *check))
+            .map(|(name, _)| *name)
+            .collect();
+        assert!(
+            broken.is_empty(),
+            "it does not hold that:\n{}\nand each is said above",
+            broken.join("\n")
+        );
     });
 }
 
@@ -69,39 +79,71 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
     assert_eq!((exchange.answer.status, exchange.answer.body.as_str()), (200, "hello"));
     assert_eq!(exchange.given().target, "/page?x=1");
     for (name, value) in IDENTITY {
-        assert_eq!(exchange.given().lines(&name.to_lowercase()).concat(), value, "{name} in {:?}", exchange.given());
+        assert_eq!(
+            exchange.given().lines(&name.to_lowercase()).concat(),
+            value,
+            "{name} in {:?}",
+            exchange.given()
+        );
     }
     assert_eq!(world.proxy.dialect.told(exchange.question()), ("GET".into(), "/page?x=1".into()));
-    assert_eq!(exchange.question().lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"]);
-    assert!(exchange.answer.headers.iter().all(|(name, _)| !name.starts_with("x-auth")), "{:?}", exchange.answer);
+    assert_eq!(
+        exchange.question().lines(&world.proxy.address_header.to_lowercase()),
+        ["127.0.0.1"]
+    );
+    assert!(
+        exchange.answer.headers.iter().all(|(name, _)| !name.starts_with("x-auth")),
+        "{:?}",
+        exchange.answer
+    );
     // What the application says of itself is nobody else's affair.
     for status in [401, 429, 500, 503] {
-        let request = format!("GET /status/{status} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good()));
+        let request = format!(
+            "GET /status/{status} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n",
+            bearer(&good())
+        );
         let answer = world.send(&request).answer;
         assert_eq!((answer.status, answer.body.as_str()), (status, "hello"));
     }
-    let broken = world.send(&format!("GET /status/ HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good()))).answer;
-    assert!([502, 503].contains(&broken.status) && broken.header("retry-after").is_none(), "{broken:?}");
+    let broken = world
+        .send(&format!("GET /status/ HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good())))
+        .answer;
+    assert!(
+        [502, 503].contains(&broken.status) && broken.header("retry-after").is_none(),
+        "{broken:?}"
+    );
 }
 
 fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
     let forged = "X-Forwarded-Method: GET\r\nX-Original-URI: /evil\r\nX-Request-ID: evil\r\nX-Forwarded-For: 198.51.100.66\r\n";
-    let request = format!("DELETE /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{forged}{}\r\n", bearer(&good()));
+    let request = format!(
+        "DELETE /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{forged}{}\r\n",
+        bearer(&good())
+    );
     assert_eq!(world.send(&request).answer.status, 200);
     eventually(|| world.last_line().is_some_and(|line| line["method"] == "DELETE"));
     let line = world.last_line().unwrap();
-    assert_eq!((&line["uri"], &line["client"], &line["status"]), (&json!("/a/page"), &json!("127.0.0.1"), &json!(200)));
+    assert_eq!(
+        (&line["uri"], &line["client"], &line["status"]),
+        (&json!("/a/page"), &json!("127.0.0.1"), &json!(200))
+    );
     assert_ne!(line["request_id"], "evil", "{line}");
 }
 
 fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
-    for lines in ["", "Authorization: Basic Ym9iOmJvYg==\r\n", "Authorization:\r\n", "Authorization: Bearer\r\n"] {
+    for lines in [
+        "",
+        "Authorization: Basic Ym9iOmJvYg==\r\n",
+        "Authorization:\r\n",
+        "Authorization: Bearer\r\n",
+    ] {
         let missing = world.get(lines);
         missing.assert_refused(401);
         assert_eq!(missing.answer.header("www-authenticate"), Some("Bearer"), "{lines:?}");
     }
     let (good, other) = (good(), good_but(json!({ "sub": "eve" })));
-    let spliced = format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+    let spliced =
+        format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
     for (token, why) in [
         (world.issuer.forged(0), "signature"),
         (spliced, "signature"),
@@ -114,12 +156,19 @@ fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
         let refused = world.get(&bearer(&token));
         refused.assert_refused(401);
         let challenge = refused.answer.header("www-authenticate").unwrap();
-        assert!(challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(why), "{challenge}");
+        assert!(
+            challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(why),
+            "{challenge}"
+        );
     }
 }
 
 fn e4_two_credentials_are_none(world: &mut World<'_>) {
-    for pair in [[good(), good_but(json!({ "sub": "eve" }))], [good(), "abc".into()], ["abc".into(), good()]] {
+    for pair in [
+        [good(), good_but(json!({ "sub": "eve" }))],
+        [good(), "abc".into()],
+        ["abc".into(), good()],
+    ] {
         let exchange = world.get(&pair.map(|token| bearer(&token)).concat());
         assert!([400, 401].contains(&exchange.answer.status), "{:?}", exchange.answer);
         assert!(exchange.seen.is_empty());
@@ -131,38 +180,71 @@ fn a_body_reaches_the_application_alone(world: &mut World<'_>) {
     let long = "name=value&".repeat(10_000);
     for (rest, body) in [
         ("Content-Length: 10\r\n\r\nname=value".to_owned(), "name=value"),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nname\r\n6\r\n=value\r\n0\r\n\r\n".into(), "name=value"),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n4\r\nname\r\n6\r\n=value\r\n0\r\n\r\n".into(),
+            "name=value",
+        ),
         (format!("Content-Length: {}\r\n\r\n{long}", long.len()), &long),
     ] {
         let exchange = world.send(&format!("{head}{rest}"));
         assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
-        assert_eq!((exchange.given().method.as_str(), exchange.given().body.as_str()), ("POST", body));
+        assert_eq!(
+            (exchange.given().method.as_str(), exchange.given().body.as_str()),
+            ("POST", body)
+        );
         let question = exchange.question();
         assert_eq!(world.proxy.dialect.told(question), ("POST".into(), "/form".into()));
-        assert!(question.body.is_empty() && question.lines("transfer-encoding").is_empty(), "{question:?}");
-        assert!(["", "0"].contains(&question.header("content-length").unwrap_or_default()), "{question:?}");
+        assert!(
+            question.body.is_empty() && question.lines("transfer-encoding").is_empty(),
+            "{question:?}"
+        );
+        assert!(
+            ["", "0"].contains(&question.header("content-length").unwrap_or_default()),
+            "{question:?}"
+        );
     }
     // That somebody waits to send it is between the client and the proxy.
-    let patient = world.send(&format!("{head}Expect: 100-continue\r\nContent-Length: 4\r\n\r\nname"));
+    let patient =
+        world.send(&format!("{head}Expect: 100-continue\r\nContent-Length: 4\r\n\r\nname"));
     assert_eq!(patient.given().body, "name", "{:?}", patient.answer);
     assert!(patient.question().lines("expect").is_empty(), "{:?}", patient.question());
-    world.send(&format!("POST /form HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{long}", long.len())).assert_refused(401);
+    world
+        .send(&format!(
+            "POST /form HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{long}",
+            long.len()
+        ))
+        .assert_refused(401);
 }
 
 fn every_method_is_asked_about(world: &mut World<'_>) {
-    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "get"] {
+    for method in
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "get"]
+    {
         let request = |lines: &str| {
-            let length = if ["POST", "PUT", "PATCH"].contains(&method) { "Content-Length: 0\r\n" } else { "" };
-            world.send(&format!("{method} /page HTTP/1.1\r\nHost: shop.example\r\n{length}{lines}\r\n"))
+            let length = if ["POST", "PUT", "PATCH"].contains(&method) {
+                "Content-Length: 0\r\n"
+            } else {
+                ""
+            };
+            world.send(&format!(
+                "{method} /page HTTP/1.1\r\nHost: shop.example\r\n{length}{lines}\r\n"
+            ))
         };
         let allowed = request(&bearer(&good()));
         if allowed.answer.status == 200 {
             assert_eq!(allowed.given().method, method);
-            assert_eq!(world.proxy.dialect.told(allowed.question()), (method.into(), "/page".into()));
+            assert_eq!(
+                world.proxy.dialect.told(allowed.question()),
+                (method.into(), "/page".into())
+            );
             request("").assert_refused(401);
         } else {
             // The proxy's own affair, as long as it lets nobody pass.
-            assert!(["PROPFIND", "PURGE", "get"].contains(&method), "{method}: {:?}", allowed.answer);
+            assert!(
+                ["PROPFIND", "PURGE", "get"].contains(&method),
+                "{method}: {:?}",
+                allowed.answer
+            );
             allowed.assert_refused(allowed.answer.status);
             let status = request("").answer.status;
             assert!((400..600).contains(&status), "{method}: {status}");
@@ -209,13 +291,20 @@ fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>
         "/auth/",
         "/healthz",
     ] {
-        let exchange = world.send(&format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n", bearer(&good())));
+        let exchange = world.send(&format!(
+            "GET {target} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n",
+            bearer(&good())
+        ));
         if exchange.answer.status == 200 {
             passed += 1;
             let told = world.proxy.dialect.told(exchange.question());
             assert_eq!(told, ("GET".into(), exchange.given().target.clone()), "{target:?}");
         } else {
-            assert!((300..500).contains(&exchange.answer.status), "{target:?}: {:?}", exchange.answer);
+            assert!(
+                (300..500).contains(&exchange.answer.status),
+                "{target:?}: {:?}",
+                exchange.answer
+            );
             exchange.assert_refused(exchange.answer.status);
         }
         let refused = world.send(&format!("GET {target} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
@@ -226,8 +315,13 @@ fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>
 }
 
 fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
-    let claimed =
-        |name: &str| format!("{name}: root\r\n{}: root, root\r\n{}: root\r\n", name.to_lowercase(), name.to_uppercase());
+    let claimed = |name: &str| {
+        format!(
+            "{name}: root\r\n{}: root, root\r\n{}: root\r\n",
+            name.to_lowercase(),
+            name.to_uppercase()
+        )
+    };
     let lines: String = IDENTITY.iter().map(|(name, _)| claimed(name)).collect();
     // The second is one of whom there is little to say.
     let anonymous = good_but(json!({ "sub": null }));
@@ -246,12 +340,20 @@ fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
 /// which make `HTTP_X_AUTH_USER` of it.
 fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
     for between in "_.!#$%&'*+^`|~".chars() {
-        let mut lines: String =
-            IDENTITY.iter().map(|(name, _)| format!("{}: root\r\n", name.replace('-', &between.to_string()))).collect();
-        lines += &format!("x{between}auth-user: root\r\nX-Auth{between}User: root\r\nX_AUTH{between}CLIENT-TYPES: root\r\n");
+        let mut lines: String = IDENTITY
+            .iter()
+            .map(|(name, _)| format!("{}: root\r\n", name.replace('-', &between.to_string())))
+            .collect();
+        lines += &format!(
+            "x{between}auth-user: root\r\nX-Auth{between}User: root\r\nX_AUTH{between}CLIENT-TYPES: root\r\n"
+        );
         let exchange = world.get(&format!("{lines}{}", bearer(&good())));
         if exchange.answer.status == 200 {
-            assert!(!format!("{:?}", exchange.given()).contains("root"), "{between}: {:?}", exchange.given());
+            assert!(
+                !format!("{:?}", exchange.given()).contains("root"),
+                "{between}: {:?}",
+                exchange.given()
+            );
         } else {
             exchange.assert_refused(400);
         }
@@ -267,20 +369,35 @@ fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
         "(X-Auth-User)",
     ] {
         let exchange = world.get(&format!("{name}: root\r\n{}", bearer(&good())));
-        let passed = exchange.answer.status == 200 && !format!("{:?}", exchange.given()).contains("root");
-        assert!(passed || exchange.answer.status == 400 && exchange.seen.is_empty(), "{name:?}: {:?}", exchange.seen);
+        let passed =
+            exchange.answer.status == 200 && !format!("{:?}", exchange.given()).contains("root");
+        assert!(
+            passed || exchange.answer.status == 400 && exchange.seen.is_empty(),
+            "{name:?}: {:?}",
+            exchange.seen
+        );
     }
 }
 
 /// Trailers, which some applications put to the headers.
 fn e3_no_client_says_who_it_is_after_its_body(world: &mut World<'_>) {
-    let lines = format!("{}Trailer: X-Auth-User, X_Auth_User\r\nTransfer-Encoding: chunked\r\n", bearer(&good()));
+    let lines = format!(
+        "{}Trailer: X-Auth-User, X_Auth_User\r\nTransfer-Encoding: chunked\r\n",
+        bearer(&good())
+    );
     let trailers = "X-Auth-User: root\r\nX-Auth-Tenant: root\r\nX_Auth_User: root\r\nX-Forwarded-For: root\r\n";
-    let request = format!("POST /form HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n4\r\nname\r\n0\r\n{trailers}\r\n");
+    let request = format!(
+        "POST /form HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n4\r\nname\r\n0\r\n{trailers}\r\n"
+    );
     let exchange = world.send(&request);
     assert!([200, 400].contains(&exchange.answer.status), "{:?}", exchange.answer);
     assert!(!format!("{:?}", exchange.asked).contains("root"), "{:?}", exchange.asked);
-    assert_eq!(format!("{:?}", exchange.seen).contains("root"), world.proxy.passes_trailers, "{:?}", exchange.seen);
+    assert_eq!(
+        format!("{:?}", exchange.seen).contains("root"),
+        world.proxy.passes_trailers,
+        "{:?}",
+        exchange.seen
+    );
 }
 
 /// What Countersign is told is what the proxy says.
@@ -305,12 +422,18 @@ fn e1_no_client_says_what_it_asks_for(world: &mut World<'_>) {
         "Forwarded",
     ];
     for value in ["evil", "198.51.100.66", "127.0.0.1, 198.51.100.66", ""] {
-        let lines: String = names.map(|name| format!("{name}: {value}\r\n{}: {value}\r\n", name.to_lowercase())).concat();
+        let lines: String = names
+            .map(|name| format!("{name}: {value}\r\n{}: {value}\r\n", name.to_lowercase()))
+            .concat();
         let exchange = world.get(&format!("{lines}{}", bearer(&good())));
         assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
         let question = exchange.question();
         assert_eq!(world.proxy.dialect.told(question), ("GET".into(), "/page?x=1".into()));
-        assert_eq!(question.lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"], "{question:?}");
+        assert_eq!(
+            question.lines(&world.proxy.address_header.to_lowercase()),
+            ["127.0.0.1"],
+            "{question:?}"
+        );
         world.get(&lines).assert_refused(401);
     }
 }
@@ -334,19 +457,38 @@ fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
             continue;
         }
         for (name, value) in IDENTITY {
-            assert_eq!(exchange.given().lines(&name.to_lowercase()).concat(), value, "{line} {name} in {:?}", exchange.given());
+            assert_eq!(
+                exchange.given().lines(&name.to_lowercase()).concat(),
+                value,
+                "{line} {name} in {:?}",
+                exchange.given()
+            );
         }
-        assert_eq!(world.proxy.dialect.told(exchange.question()), ("GET".into(), "/page?x=1".into()));
-        assert_eq!(exchange.question().lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.1"]);
+        assert_eq!(
+            world.proxy.dialect.told(exchange.question()),
+            ("GET".into(), "/page?x=1".into())
+        );
+        assert_eq!(
+            exchange.question().lines(&world.proxy.address_header.to_lowercase()),
+            ["127.0.0.1"]
+        );
     }
-    const WEBSOCKET: &str = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    const WEBSOCKET: &str =
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let without = world.get(&format!("Connection: Authorization\r\n{}", bearer(&good())));
     assert!([200, 401].contains(&without.answer.status), "{:?}", without.answer);
 }
 
 fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
-    let names = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
-    let lines: String = names.map(|name| format!("{name}: evil\r\n{}: evil\r\n", name.to_lowercase())).concat();
+    let names = [
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+    ];
+    let lines: String =
+        names.map(|name| format!("{name}: evil\r\n{}: evil\r\n", name.to_lowercase())).concat();
     let exchange = world.get(&format!("{lines}{}", bearer(&good())));
     assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
     assert!(!format!("{:?}", exchange.given()).contains("evil"), "{:?}", exchange.given());
@@ -355,16 +497,30 @@ fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
 /// Whoever is upgraded to HTTP/2 by the application has it to himself.
 fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
     for protocol in ["h2c", "websocket, h2c", "h2c\r\nUpgrade: websocket", "HTTP/2.0", "TLS/1.0"] {
-        let lines = format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n");
+        let lines = format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+        );
         let exchange = world.get(&format!("{lines}{}", bearer(&good())));
         if exchange.answer.status == 200 {
-            assert!(exchange.given().lines("upgrade").is_empty(), "{protocol}: {:?}", exchange.given());
+            assert!(
+                exchange.given().lines("upgrade").is_empty(),
+                "{protocol}: {:?}",
+                exchange.given()
+            );
         } else {
-            assert!([400, 403].contains(&exchange.answer.status), "{protocol}: {:?}", exchange.answer);
+            assert!(
+                [400, 403].contains(&exchange.answer.status),
+                "{protocol}: {:?}",
+                exchange.answer
+            );
             assert!(exchange.seen.is_empty());
         }
         let refused = world.get(&lines);
-        assert!([400, 401, 403].contains(&refused.answer.status), "{protocol}: {:?}", refused.answer);
+        assert!(
+            [400, 401, 403].contains(&refused.answer.status),
+            "{protocol}: {:?}",
+            refused.answer
+        );
         assert!(refused.seen.is_empty());
     }
 }
@@ -372,12 +528,22 @@ fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
 /// What Countersign reads of a head is bounded, and so is what a proxy reads.
 fn nobody_passes_with_a_head_too_large_to_ask_about(world: &mut World<'_>) {
     for (lines, length) in [(1, 7000), (4, 7000), (9, 7000), (200, 10)] {
-        let padding: String = (0..lines).map(|line| format!("X-Pad-{line}: {}\r\n", "x".repeat(length))).collect();
+        let padding: String =
+            (0..lines).map(|line| format!("X-Pad-{line}: {}\r\n", "x".repeat(length))).collect();
         let refused = world.get(&padding);
-        assert!((400..600).contains(&refused.answer.status), "{lines} of {length}: {:?}", refused.answer);
+        assert!(
+            (400..600).contains(&refused.answer.status),
+            "{lines} of {length}: {:?}",
+            refused.answer
+        );
         assert!(refused.seen.is_empty());
         let exchange = world.get(&format!("{padding}{}", bearer(&good())));
-        assert_eq!(exchange.answer.status == 200, exchange.seen.len() == 1, "{lines} of {length}: {:?}", exchange.answer);
+        assert_eq!(
+            exchange.answer.status == 200,
+            exchange.seen.len() == 1,
+            "{lines} of {length}: {:?}",
+            exchange.answer
+        );
     }
 }
 
@@ -387,11 +553,25 @@ fn the_address_is_that_of_the_client(world: &mut World<'_>) {
     let url = format!("http://{}/page?x=1", world.address);
     let forged = format!("{}: 198.51.100.66", world.proxy.address_header);
     let authorization = format!("Authorization: Bearer {}", good());
-    let arguments = ["--silent", "--interface", "127.0.0.2", "--write-out", "%{http_code}", "--header", &forged, "--header"];
-    let output = Command::new("curl").args(arguments).args([&authorization, &url]).output().unwrap();
+    let arguments = [
+        "--silent",
+        "--interface",
+        "127.0.0.2",
+        "--write-out",
+        "%{http_code}",
+        "--header",
+        &forged,
+        "--header",
+    ];
+    let output =
+        Command::new("curl").args(arguments).args([&authorization, &url]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "hello200");
     let asked = world.relay.take();
-    assert_eq!(asked[0].lines(&world.proxy.address_header.to_lowercase()), ["127.0.0.2"], "{asked:?}");
+    assert_eq!(
+        asked[0].lines(&world.proxy.address_header.to_lowercase()),
+        ["127.0.0.2"],
+        "{asked:?}"
+    );
 }
 
 fn keys_that_cannot_be_had_are_503(world: &mut World<'_>) {
@@ -402,9 +582,13 @@ fn keys_that_cannot_be_had_are_503(world: &mut World<'_>) {
 
 fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
     // On one connection, the second at once.
-    let request = |user: &str, lines: &str| format!("GET /{user} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n");
+    let request = |user: &str, lines: &str| {
+        format!("GET /{user} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n")
+    };
     let mut connection = Connection::open(world.address);
-    connection.send_raw(format!("{}{}", request("bob", &bearer(&good())), request("nobody", "")).as_bytes());
+    connection.send_raw(
+        format!("{}{}", request("bob", &bearer(&good())), request("nobody", "")).as_bytes(),
+    );
     assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
 
     // And of many at the same time.
@@ -459,7 +643,8 @@ fn a_forbidden_token_is_403(world: &mut World<'_>) {
 fn e1_a_flood_is_put_off_with_429(world: &mut World<'_>) {
     world.lead_to_strict();
     let put_off = (1..1000).find_map(|number| {
-        let invented = format!("{}: 10.0.{}.{}\r\n", world.proxy.address_header, number / 256, number % 256);
+        let invented =
+            format!("{}: 10.0.{}.{}\r\n", world.proxy.address_header, number / 256, number % 256);
         let exchange = world.get(&format!("{invented}{}", bearer(&world.issuer.forged(number))));
         assert!(exchange.seen.is_empty(), "{:?}", exchange.seen);
         (exchange.answer.status != 403).then_some(exchange)
@@ -474,7 +659,11 @@ fn nobody_passes_while_countersign_cannot_be_asked(world: &mut World<'_>) {
     for way in [Way::Refused, Way::HangUp, Way::Nonsense, Way::Silence] {
         world.relay.lead(way);
         // Whoever does not give up is let go after the question has come.
-        let exchange = if way == Way::Silence && !world.proxy.gives_up { world.get_and_hang_up(&good) } else { world.get(&good) };
+        let exchange = if way == Way::Silence && !world.proxy.gives_up {
+            world.get_and_hang_up(&good)
+        } else {
+            world.get(&good)
+        };
         exchange.assert_refused(world.proxy.when_down);
     }
     world.lead_to_generic();

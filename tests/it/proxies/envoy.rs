@@ -23,7 +23,8 @@ fn command(directory: &Path, addresses: &Addresses) -> Command {
 
 /// The addresses that a shipped configuration has, and what replaces them.
 pub(super) fn places(addresses: &Addresses) -> [(&'static str, String); 3] {
-    let place = |address: SocketAddr| format!("address: {}, port_value: {} ", address.ip(), address.port());
+    let place =
+        |address: SocketAddr| format!("address: {}, port_value: {} ", address.ip(), address.port());
     [
         ("address: 127.0.0.1, port_value: 8888 ", place(addresses.countersign)),
         ("address: 127.0.0.1, port_value: 8080 ", place(addresses.application)),
@@ -37,6 +38,15 @@ pub(super) fn run(directory: &Path, configuration: String) -> Command {
     std::fs::write(&file, configuration).unwrap();
     // One thread, which has connections of its own; no memory shared with other Envoys.
     let mut command = Command::new(installed("envoy"));
-    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"]).arg(file);
+    command
+        .args([
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "--config-path",
+        ])
+        .arg(file);
     command
 }

@@ -17,7 +17,9 @@ use crate::given;
 #[test]
 fn envoy_keeps_the_contract_over_grpc() {
     contract::check(&Proxy {
-        command: |directory, addresses| run(directory, configuration("envoy-grpc.yaml", &places(addresses))),
+        command: |directory, addresses| {
+            run(directory, configuration("envoy-grpc.yaml", &places(addresses)))
+        },
         dialect: Dialect::Grpc,
         address_header: "X-Real-IP",
         keeps_connections: true,
@@ -30,13 +32,15 @@ fn envoy_keeps_the_contract_over_grpc() {
 #[test]
 fn envoy_and_countersign_show_each_other_who_they_are() {
     let (sandbox, directory) = (Sandbox::new(), Sandbox::new());
-    let (ours, theirs, others) = (Authority::root("ours"), Authority::root("theirs"), Authority::root("others"));
+    let (ours, theirs, others) =
+        (Authority::root("ours"), Authority::root("theirs"), Authority::root("others"));
     ours.server().write(sandbox.path());
     sandbox.file("clients.crt", theirs.pem());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nclient_ca_file=clients.crt\n";
     let server = sandbox.serve(&format!("{}{tls}client_certificates=required\n", given::SIGNING));
     let application = Application::start();
-    let addresses = |proxy| Addresses { proxy, countersign: server.address, application: application.address };
+    let addresses =
+        |proxy| Addresses { proxy, countersign: server.address, application: application.address };
 
     // Who is known, and knows whom he asks; and who is not, or does not.
     for (proxy, authority, allowed, refused) in [
@@ -56,7 +60,11 @@ fn envoy_and_countersign_show_each_other_who_they_are() {
         };
         let answer = answered(&bearer(&given::good_token()));
         assert_eq!(answer.status, allowed, "{answer:?}");
-        let given: Vec<_> = application.take().into_iter().map(|request| request.lines("x-auth-subject").concat()).collect();
+        let given: Vec<_> = application
+            .take()
+            .into_iter()
+            .map(|request| request.lines("x-auth-subject").concat())
+            .collect();
         assert_eq!(given, if allowed == 200 { vec!["bob"] } else { vec![] });
         assert_eq!(answered("").status, refused);
     }

@@ -24,7 +24,11 @@ fn haproxy_keeps_the_contract() {
 #[test]
 fn haproxy_lets_nobody_pass_where_its_script_fails() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
-    let addresses = Addresses { proxy: free_address(), countersign: free_address(), application: application.address };
+    let addresses = Addresses {
+        proxy: free_address(),
+        countersign: free_address(),
+        application: application.address,
+    };
     let command = command(directory.path(), &addresses);
     let script = directory.path().join("haproxy-auth.lua");
     let text = std::fs::read_to_string(&script).unwrap();
@@ -40,7 +44,8 @@ fn command(directory: &Path, addresses: &Addresses) -> Command {
     let (file, script) = (directory.join("haproxy.cfg"), directory.join("haproxy-auth.lua"));
     // Names of abstract sockets belong to the whole machine.
     let socket = ("abns@countersign", format!("abns@countersign-{}", addresses.proxy));
-    std::fs::write(&script, configuration("haproxy-auth.lua", std::slice::from_ref(&socket))).unwrap();
+    std::fs::write(&script, configuration("haproxy-auth.lua", std::slice::from_ref(&socket)))
+        .unwrap();
     let path = ("/etc/haproxy/haproxy-auth.lua", script.to_str().unwrap().to_owned());
     let replaced = [addresses.all().as_slice(), &[socket, path]].concat();
     std::fs::write(&file, configuration("haproxy.cfg", &replaced)).unwrap();

@@ -30,7 +30,9 @@ fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {
 /// connection for every question.
 fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
     let shipped = configuration("nginx.conf", &addresses.all());
-    let lines = shipped.lines().filter(|line| !["keepalive 16;", "proxy_http_version 1.1;"].contains(&line.trim()));
+    let lines = shipped
+        .lines()
+        .filter(|line| !["keepalive 16;", "proxy_http_version 1.1;"].contains(&line.trim()));
     let text = lines.collect::<Vec<_>>().join("\n").replace("Connection \"\"", "Connection close");
     assert_eq!(shipped.lines().count(), text.lines().count() + 2);
     command(directory, &text)
@@ -39,11 +41,13 @@ fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
 /// nginx with these upstreams and servers, and all of its files in one directory.
 fn command(directory: &Path, servers: &str) -> Command {
     let root = directory.display();
-    let paths: String =
-        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {root}/{kind};\n")).concat();
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
+        .concat();
     let rest = format!("daemon off;\nerror_log stderr;\npid {root}/nginx.pid;\nevents {{}}\n");
     let file = directory.join("nginx.conf");
-    std::fs::write(&file, format!("{rest}http {{\naccess_log off;\n{paths}\n{servers}\n}}\n")).unwrap();
+    std::fs::write(&file, format!("{rest}http {{\naccess_log off;\n{paths}\n{servers}\n}}\n"))
+        .unwrap();
     let mut command = Command::new("nginx");
     command.arg("-e").arg("stderr").arg("-c").arg(file);
     command

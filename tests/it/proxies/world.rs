@@ -52,9 +52,14 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
     let (relay, application) = (Relay::start(Way::To(generic.address)), Application::start());
-    let addresses = Addresses { proxy: free_address(), countersign: relay.address, application: application.address };
+    let addresses = Addresses {
+        proxy: free_address(),
+        countersign: relay.address,
+        application: application.address,
+    };
     let directory = sandboxes[2].path();
-    let running = Running::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
+    let running =
+        Running::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
     let mut world = World {
         proxy,
         address: addresses.proxy,
@@ -94,7 +99,9 @@ impl World<'_> {
     pub(super) fn get_and_hang_up(&mut self, lines: &str) -> Exchange {
         drop((self.relay.take(), self.application.take()));
         let mut connection = Connection::open(self.address);
-        connection.send_raw(format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").as_bytes());
+        connection.send_raw(
+            format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n").as_bytes(),
+        );
         let mut asked = Vec::new();
         eventually(|| {
             asked.extend(self.relay.take());
@@ -113,7 +120,9 @@ impl World<'_> {
     pub(super) fn last_line(&self) -> Option<Value> {
         let log = self.generic.log();
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.map(|line| line.get("fields").cloned().unwrap_or(line)).find(|line| line.get("request_id").is_some())
+        lines
+            .map(|line| line.get("fields").cloned().unwrap_or(line))
+            .find(|line| line.get("request_id").is_some())
     }
 
     /// Countersign on its generic surface answers from now on.
@@ -178,7 +187,10 @@ impl Dialect {
         match self {
             Self::Nginx => (only("x-original-method"), only("x-original-uri")),
             Self::XForwarded => {
-                assert_eq!((only("x-forwarded-host").as_str(), only("x-forwarded-proto").as_str()), ("shop.example", "http"));
+                assert_eq!(
+                    (only("x-forwarded-host").as_str(), only("x-forwarded-proto").as_str()),
+                    ("shop.example", "http")
+                );
                 (only("x-forwarded-method"), only("x-forwarded-uri"))
             }
             Self::EnvoyPath => {

@@ -46,7 +46,12 @@ fn a_renewed_certificate_is_shown_on_new_connections_and_old_ones_go_on() {
     fs::write(sandbox.path().join("tls.crt"), second.pem()).unwrap();
     eventually(|| said(&server, "those in use stay") == 1);
     sleep(Duration::from_millis(2500));
-    assert_eq!(said(&server, "those in use stay"), 1, "said once, not with every look: {}", server.log());
+    assert_eq!(
+        said(&server, "those in use stay"),
+        1,
+        "said once, not with every look: {}",
+        server.log()
+    );
     assert!(is_of(&shown(&authority, &server), &first));
     fs::write(sandbox.path().join("tls.key"), &second.key).unwrap();
     eventually(|| is_of(&shown(&authority, &server), &second));
@@ -57,7 +62,8 @@ fn a_renewed_certificate_is_shown_on_new_connections_and_old_ones_go_on() {
 
 #[test]
 fn a_client_that_is_revoked_is_turned_away_from_its_next_connection_on() {
-    let (sandbox, ours, theirs) = (Sandbox::new(), Authority::root("ours"), Authority::root("theirs"));
+    let (sandbox, ours, theirs) =
+        (Sandbox::new(), Authority::root("ours"), Authority::root("theirs"));
     ours.server().write(sandbox.path());
     sandbox.file("clients.crt", theirs.pem());
     sandbox.file("clients.crl", theirs.revoked(&[]));
@@ -72,7 +78,11 @@ fn a_client_that_is_revoked_is_turned_away_from_its_next_connection_on() {
     sandbox.file("clients.crl", theirs.revoked(&[1]));
     eventually(|| bad.ask(server.address, LIVE).is_err());
     answered(&good, &server);
-    assert_eq!(open.again(LIVE).status, 200, "a certificate is looked at when its connection begins");
+    assert_eq!(
+        open.again(LIVE).status,
+        200,
+        "a certificate is looked at when its connection begins"
+    );
     sandbox.file("clients.crl", theirs.revoked(&[]));
     eventually(|| bad.ask(server.address, LIVE).is_ok());
 }
@@ -92,7 +102,10 @@ fn tls_is_switched_on_from_the_next_connection() {
     assert_eq!(ask(&mut plain, &token), 200, "what is open goes on");
     let mut late = Connection::open(server.address);
     late.send_raw(b"GET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
-    assert!(!late.receive_all().starts_with(b"HTTP/"), "no plain answer on a connection that is to be secret");
+    assert!(
+        !late.receive_all().starts_with(b"HTTP/"),
+        "no plain answer on a connection that is to be secret"
+    );
     // Renewed like one that was there from the start.
     let next = authority.server();
     next.write(sandbox.path());

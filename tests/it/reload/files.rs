@@ -25,7 +25,8 @@ fn a_change_of_the_file_alone_is_taken_over() {
         |sandbox, text| drop(sandbox.file("server.cfg", text)),
         // From the future: a copy that kept the time of another machine.
         |sandbox, text| {
-            let (path, ahead) = (sandbox.file("server.cfg", text), SystemTime::now() + Duration::from_secs(86_400));
+            let (path, ahead) =
+                (sandbox.file("server.cfg", text), SystemTime::now() + Duration::from_secs(86_400));
             fs::File::options().append(true).open(path).unwrap().set_modified(ahead).unwrap();
         },
     ];
@@ -50,7 +51,12 @@ fn what_is_the_same_or_gone_for_a_while_is_no_news() {
     thread::sleep(Duration::from_millis(1500));
     fs::remove_file(sandbox.path().join("server.cfg")).unwrap();
     thread::sleep(Duration::from_millis(1500));
-    assert_eq!((server.reloads(), server.auth(&given::good_token()).status), (0, 200), "{}", server.log());
+    assert_eq!(
+        (server.reloads(), server.auth(&given::good_token()).status),
+        (0, 200),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -78,7 +84,8 @@ fn files_of_a_directory_come_go_and_are_replaced() {
     assert_eq!(server.auth(&given::good_token()).status, 200);
     // The last one that describes anybody: a directory without files is a mistake.
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
-    let said = server.reloaded_by(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
+    let said =
+        server.reloaded_by(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
     eventually(|| server.log().contains("holds no .cfg or .toml file"));
     assert!(!said.is_empty());
 }
@@ -114,7 +121,10 @@ fn a_pipe_is_not_read_again() {
         scope.spawn(|| fs::write(&pipe, format!("{SIGNING}{PORTS}")).unwrap());
         let server = sandbox.start(["--config", "pipe.cfg"]);
         let said = server.reload();
-        assert!(said.contains("pipe.cfg: it is no regular file") && said.contains("restart"), "{said}");
+        assert!(
+            said.contains("pipe.cfg: it is no regular file") && said.contains("restart"),
+            "{said}"
+        );
         assert_eq!(server.auth(&given::good_token()).status, 200);
     });
 }
@@ -125,16 +135,24 @@ fn the_environment_stays_above_the_file() {
     let server = sandbox.serve(SIGNING);
     let token = given::token(&given::claims(json!({ "aud": "ours" })));
     assert_eq!(server.auth(&token).status, 200);
-    let text = format!("{}{SECOND}", SIGNING.replace("audience=https://localhost:8888/", "audience=theirs"));
+    let text = format!(
+        "{}{SECOND}",
+        SIGNING.replace("audience=https://localhost:8888/", "audience=theirs")
+    );
     sandbox.replace("server.cfg", text);
     assert!(server.reload().contains("is in force"));
     let theirs = given::token(&given::claims(json!({ "aud": "theirs" })));
-    assert_eq!([&token, &theirs, &second_token()].map(|token| server.auth(token).status), [200, 401, 200]);
+    assert_eq!(
+        [&token, &theirs, &second_token()].map(|token| server.auth(token).status),
+        [200, 401, 200]
+    );
 }
 
 #[test]
 fn the_embedded_default_is_an_ordinary_file() {
-    let sandbox = Sandbox::new().variable("INMANTA_SERVER_BIND_PORT", "0").variable("INMANTA_METRICS_BIND_PORT", "0");
+    let sandbox = Sandbox::new()
+        .variable("INMANTA_SERVER_BIND_PORT", "0")
+        .variable("INMANTA_METRICS_BIND_PORT", "0");
     let server = sandbox.start::<&str>([]);
     let token = sandbox.run(["token", "bootstrap"]).text().to_owned();
     assert_eq!(server.auth(&token).status, 200);

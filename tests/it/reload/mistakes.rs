@@ -12,25 +12,51 @@ fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
     for (text, expected) in [
         (
             changed("expire=0", "expire"),
-            ["server.cfg:6: a line in section auth_jwt_default has no value", "write it as option = value"],
+            [
+                "server.cfg:6: a line in section auth_jwt_default has no value",
+                "write it as option = value",
+            ],
         ),
-        (changed(KEY, "c2hvcnQ"), ["server.cfg:5: HS256 requires a key of 32 bytes", "countersign key generate makes one"]),
-        (format!("{SIGNING}{twin}"), ["server.cfg:12: Only one configuration per issuer", "auth_jwt_default has the issuer"]),
+        (
+            changed(KEY, "c2hvcnQ"),
+            [
+                "server.cfg:5: HS256 requires a key of 32 bytes",
+                "countersign key generate makes one",
+            ],
+        ),
+        (
+            format!("{SIGNING}{twin}"),
+            ["server.cfg:12: Only one configuration per issuer", "auth_jwt_default has the issuer"],
+        ),
         (
             changed("sign=true", "sign=false"),
             ["One auth_jwt section should have sign set to true", "set sign = true in exactly one"],
         ),
-        (changed("sign=true", "sign=true\njwt_username_claim=email"), ["server.cfg:4: auth config auth_jwt_default", "remove"]),
-        (format!("{SIGNING}{SECOND}[log]\nrequests=some\n"), ["server.cfg:16: requests", "off, refused, all"]),
+        (
+            changed("sign=true", "sign=true\njwt_username_claim=email"),
+            ["server.cfg:4: auth config auth_jwt_default", "remove"],
+        ),
+        (
+            format!("{SIGNING}{SECOND}[log]\nrequests=some\n"),
+            ["server.cfg:16: requests", "off, refused, all"],
+        ),
     ] {
         let said = reload(&sandbox, &server, &text);
-        assert!(said.contains("\"level\":\"ERROR\"") && said.contains("nothing has changed"), "{said}");
+        assert!(
+            said.contains("\"level\":\"ERROR\"") && said.contains("nothing has changed"),
+            "{said}"
+        );
         assert!(expected.iter().all(|words| said.contains(words)), "{expected:?} in {said}");
-        assert_eq!((server.auth(&given::good_token()).status, server.auth(&second_token()).status), (200, 401), "{text}");
+        assert_eq!(
+            (server.auth(&given::good_token()).status, server.auth(&second_token()).status),
+            (200, 401),
+            "{text}"
+        );
     }
     assert!(!server.log().contains(KEY), "the key is in the log");
     // Mended, and nobody has to say so.
-    let said = server.reloaded_by(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
+    let said =
+        server.reloaded_by(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&second_token()).status, 200);
 }
@@ -46,8 +72,13 @@ fn an_unknown_option_in_toml_changes_nothing() {
     let server = sandbox.start(["--config", config.to_str().unwrap()]);
     let token = given::good_token();
     assert_eq!(server.auth(&token).status, 200);
-    let said = server.reloaded_by(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
-    assert!(said.contains("server.toml:10: unknown option audiance") && said.contains("did you mean audience?"), "{said}");
+    let said = server
+        .reloaded_by(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
+    assert!(
+        said.contains("server.toml:10: unknown option audiance")
+            && said.contains("did you mean audience?"),
+        "{said}"
+    );
     assert_eq!(server.auth(&token).status, 200);
     sandbox.replace("server.toml", text.replace("= true", "= tru"));
     let said = server.reload();

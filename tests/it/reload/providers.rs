@@ -48,7 +48,12 @@ fn an_issuer_that_did_not_change_is_not_asked_again() {
         assert_eq!((server.auth(&token).status, is_ready(&server)), (200, true));
     }
     assert_eq!(provider.requests(), 1);
-    assert_eq!(server.metric(r#"countersign_issuer_keys_fetches_total{section="auth_jwt_oidc",cause="start"}"#), 1);
+    assert_eq!(
+        server.metric(
+            r#"countersign_issuer_keys_fetches_total{section="auth_jwt_oidc",cause="start"}"#
+        ),
+        1
+    );
 }
 
 #[test]
@@ -92,8 +97,12 @@ fn the_keys_of_another_uri_never_serve_again() {
     }
     take_over(&sandbox, &server, &configuration(DOWN, ""));
     for _ in 0..20 {
-        let answers = [server.auth(&old).status, server.verify(&old).status, server.auth(&new).status];
-        assert_eq!(answers, [503; 3], "the new one is down, which is no reason to believe the old one");
+        let answers =
+            [server.auth(&old).status, server.verify(&old).status, server.auth(&new).status];
+        assert_eq!(
+            answers, [503; 3],
+            "the new one is down, which is no reason to believe the old one"
+        );
     }
     let next = JwksServer::start(&key_set(&[&new_key]));
     take_over(&sandbox, &server, &configuration(&next.uri(), ""));
@@ -135,15 +144,26 @@ fn rules_that_change_do_not_make_anybody_wait_for_the_same_keys() {
     provider.behave(Answer::silence());
     let changed = configuration(&provider.uri(), "").replace("audience=inm", "audience=other");
     take_over(&sandbox, &server, &changed);
-    assert_eq!((server.auth(&other).status, server.auth(&token).status, is_ready(&server)), (200, 401, true));
+    assert_eq!(
+        (server.auth(&other).status, server.auth(&token).status, is_ready(&server)),
+        (200, 401, true)
+    );
     // Nor does it matter how often they are asked for, or that an algorithm is added.
     for options in ["jwks_refresh_interval=600", "jwks_stale=60", "jwks_request_timeout=5"] {
         take_over(&sandbox, &server, &configuration(&provider.uri(), options));
         assert_eq!(server.auth(&token).status, 200, "{options}");
     }
-    take_over(&sandbox, &server, &configuration(&provider.uri(), "").replace("algorithms=ES256", "algorithms=ES256,RS256"));
+    take_over(
+        &sandbox,
+        &server,
+        &configuration(&provider.uri(), "").replace("algorithms=ES256", "algorithms=ES256,RS256"),
+    );
     assert_eq!(server.auth(&token).status, 200);
-    take_over(&sandbox, &server, &configuration(&provider.uri(), "").replace("algorithms=ES256", "algorithms=RS256"));
+    take_over(
+        &sandbox,
+        &server,
+        &configuration(&provider.uri(), "").replace("algorithms=ES256", "algorithms=RS256"),
+    );
     assert_eq!(server.auth(&token).status, 401, "an algorithm that is gone");
 }
 
@@ -165,7 +185,8 @@ fn keys_that_are_taken_over_grow_no_younger() {
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
     let configuration = |leeway: u32| {
-        let options = format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=2\nleeway={leeway}\n");
+        let options =
+            format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=2\nleeway={leeway}\n");
         configuration(&provider.uri(), &options)
     };
     let server = sandbox.serve(&configuration(0));

@@ -25,7 +25,10 @@ fn a_new_issuer_is_accepted_and_one_that_is_gone_is_not() {
     assert_eq!(server.verify(&token).status, 200);
     take_over(&sandbox, &server, SIGNING);
     assert_eq!(ask(&mut connection, &token), 401, "with the next request, on the same connection");
-    assert_eq!((server.verify(&token).status, server.auth(&given::good_token()).status), (401, 200));
+    assert_eq!(
+        (server.verify(&token).status, server.auth(&given::good_token()).status),
+        (401, 200)
+    );
     take_over(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
     assert_eq!(ask(&mut connection, &token), 200);
 }
@@ -37,7 +40,11 @@ fn without_any_issuer_nobody_comes_in() {
     assert_eq!(server.auth(&given::good_token()).status, 200);
     take_over(&sandbox, &server, "");
     assert_eq!(server.auth(&given::good_token()).status, 401);
-    assert!(server.log().contains("no auth_jwt_* section any more: every token is refused"), "{}", server.log());
+    assert!(
+        server.log().contains("no auth_jwt_* section any more: every token is refused"),
+        "{}",
+        server.log()
+    );
 }
 
 /// The guide's section with one line replaced.
@@ -83,12 +90,22 @@ fn what_answers_say_changes_with_the_next_request() {
     assert_eq!(auth(&token).header("x-auth-user"), Some("bob"));
     take_over(&sandbox, &server, &format!("{SIGNING}[identity_headers]\nuser=X-Who\ntenant=\n"));
     let answer = auth(&token);
-    assert_eq!((answer.header("x-who"), answer.header("x-auth-user"), answer.header("x-auth-tenant")), (Some("bob"), None, None));
+    assert_eq!(
+        (answer.header("x-who"), answer.header("x-auth-user"), answer.header("x-auth-tenant")),
+        (Some("bob"), None, None)
+    );
     assert_eq!(auth("a.b.c").status, 401);
     take_over(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n"));
     let answer = auth(&token);
-    assert_eq!((auth("a.b.c").status, answer.header("x-who"), answer.header("x-auth-user")), (403, None, Some("bob")));
-    take_over(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n[server]\nrejected_token_status=401\n"));
+    assert_eq!(
+        (auth("a.b.c").status, answer.header("x-who"), answer.header("x-auth-user")),
+        (403, None, Some("bob"))
+    );
+    take_over(
+        &sandbox,
+        &server,
+        &format!("{SIGNING}[listen]\nsurface=inmanta\n[server]\nrejected_token_status=401\n"),
+    );
     assert_eq!(auth("a.b.c").status, 401);
 }
 
@@ -100,7 +117,8 @@ fn clients_that_may_revoke_come_and_go() {
         let words: Vec<_> = made.text().split_whitespace().collect();
         let hash = words.iter().find(|word| word.contains("sha256:")).unwrap();
         let hash = &hash[hash.find("sha256:").unwrap()..];
-        let secret = words.iter().rev().find(|word| word.len() > 30 && !word.contains("sha256:")).unwrap();
+        let secret =
+            words.iter().rev().find(|word| word.len() > 30 && !word.contains("sha256:")).unwrap();
         ((*secret).to_owned(), format!("[api_clients]\nci = {hash}\n"))
     };
     let server = sandbox.serve(SIGNING);
@@ -132,11 +150,17 @@ fn who_is_believed_and_what_is_written_down_changes() {
     take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=all\n"));
     let written = lines();
     let [line] = &written[..] else { panic!("{written:?}") };
-    assert_eq!((&line["client"], &line["method"], &line["uri"]), (&json!("127.0.0.1"), &json!("GET"), &json!("/auth")));
+    assert_eq!(
+        (&line["client"], &line["method"], &line["uri"]),
+        (&json!("127.0.0.1"), &json!("GET"), &json!("/auth"))
+    );
     let believing = "[listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n";
     take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=refused\n{believing}"));
     let line = lines().pop().unwrap();
-    assert_eq!((&line["client"], &line["method"], &line["uri"]), (&json!("203.0.113.9"), &json!("PUT"), &json!("/orders")));
+    assert_eq!(
+        (&line["client"], &line["method"], &line["uri"]),
+        (&json!("203.0.113.9"), &json!("PUT"), &json!("/orders"))
+    );
     take_over(&sandbox, &server, SIGNING);
     assert_eq!(lines().len(), 2);
 }
@@ -164,7 +188,11 @@ fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
         ] {
             assert!(said.contains(name), "{name} is not in {said}");
         }
-        assert!(said.contains("\"level\":\"WARN\"") && said.contains("is in force, but for what waits for a restart"), "{said}");
+        assert!(
+            said.contains("\"level\":\"WARN\"")
+                && said.contains("is in force, but for what waits for a restart"),
+            "{said}"
+        );
         assert_eq!(server.auth(&second_token()).status, 200);
     }
     let back = reload(&sandbox, &server, &format!("{SIGNING}[listener_gone]\nbind=127.0.0.1:0\n"));
@@ -175,7 +203,8 @@ fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
 fn no_request_fails_during_twenty_reloads() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start(&key_set(&[&key]));
-    let configuration = |second: &str| given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())) + second;
+    let configuration =
+        |second: &str| given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())) + second;
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
     let tokens = [given::good_token(), key.token(&given::claims_of("https://idp/"))];

@@ -37,16 +37,26 @@ fn a_section_signed_here_is_complete_and_its_token_good() {
         ("--api --remote", "cmdline_rest_transport", "outside.example", json!(["api"])),
     ] {
         let output = run(&sandbox, &format!("{options} --local --expire 600 -e {ENVIRONMENT}"));
-        let start = format!("[{section}]\nhost={host}\nport=8443\nssl=true\nssl_ca_cert_file=/etc/inmanta/server.chain\ntoken=");
+        let start = format!(
+            "[{section}]\nhost={host}\nport=8443\nssl=true\nssl_ca_cert_file=/etc/inmanta/server.chain\ntoken="
+        );
         assert!(output.text().starts_with(&start), "{output:?}");
-        let verified = sandbox.run_with_input(["token", "verify", "-c", "c.cfg"], value(&output, "token"));
+        let verified =
+            sandbox.run_with_input(["token", "verify", "-c", "c.cfg"], value(&output, "token"));
         let claims = &verified.json_lines()[0]["claims"];
-        assert_eq!((&claims["urn:inmanta:ct"], &claims["urn:inmanta:env"]), (&types, &json!(ENVIRONMENT)), "{options}");
+        assert_eq!(
+            (&claims["urn:inmanta:ct"], &claims["urn:inmanta:env"]),
+            (&types, &json!(ENVIRONMENT)),
+            "{options}"
+        );
         // What was printed can be put where it belongs.
         sandbox.file("client.cfg", output.text());
         let check = sandbox.run(["config", "check", "-c", "client.cfg"]);
         assert_eq!((check.code(), &*check.stderr), (0, ""));
-        assert!(check.stdout.contains(&format!("[{section}] reaches https://{host}:8443 with a token")), "{check:?}");
+        assert!(
+            check.stdout.contains(&format!("[{section}] reaches https://{host}:8443 with a token")),
+            "{check:?}"
+        );
     }
     let named = run(&sandbox, "--agent --local -e prod");
     assert!(named.code() == 1 && named.stderr.contains("\"prod\" is no id"), "{named:?}");
@@ -58,24 +68,42 @@ fn a_section_signed_here_is_complete_and_its_token_good() {
 #[test]
 fn without_tls_a_section_names_no_authority() {
     let sandbox = Sandbox::new();
-    sandbox.file("c.cfg", format!("{SIGNING}[server]\nssl_ca_cert_file=/etc/inmanta/server.chain\n"));
+    sandbox
+        .file("c.cfg", format!("{SIGNING}[server]\nssl_ca_cert_file=/etc/inmanta/server.chain\n"));
     let output = run(&sandbox, "--agent --local");
-    assert!(output.text().starts_with("[agent_rest_transport]\nhost=localhost\nport=8888\nssl=false\ntoken="), "{output:?}");
+    assert!(
+        output
+            .text()
+            .starts_with("[agent_rest_transport]\nhost=localhost\nport=8888\nssl=false\ntoken="),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn the_server_issues_the_token_unless_it_is_to_be_signed_here() {
-    let (sandbox, server) = (Sandbox::new(), JwksServer::start(&json!({ "data": "t.o.k" }).to_string()));
+    let (sandbox, server) =
+        (Sandbox::new(), JwksServer::start(&json!({ "data": "t.o.k" }).to_string()));
     let environments = json!({ "data": [{ "id": ENVIRONMENT, "name": "prod" }] });
     server.behave_at("/api/v2/environment", Answer::json(&environments.to_string()));
-    let text = format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\ntoken=a.b.c\n", server.port());
+    let text =
+        format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\ntoken=a.b.c\n", server.port());
     sandbox.file("c.cfg", format!("{SIGNING}{text}"));
     let output = run(&sandbox, "--api -e prod --expire 60");
-    let expected =
-        ["[cmdline_rest_transport]", "host=localhost", "port=8888", "ssl=false", "token=t.o.k", "", "[client_rest_transport]"];
+    let expected = [
+        "[cmdline_rest_transport]",
+        "host=localhost",
+        "port=8888",
+        "ssl=false",
+        "token=t.o.k",
+        "",
+        "[client_rest_transport]",
+    ];
     assert_eq!(output.text().lines().take(7).collect::<Vec<_>>(), expected);
     let asked = &server.received()[1];
-    assert_eq!((&*asked.target, asked.header("x-inmanta-tid")), ("/api/v2/environment_auth", Some(ENVIRONMENT)));
+    assert_eq!(
+        (&*asked.target, asked.header("x-inmanta-tid")),
+        ("/api/v2/environment_auth", Some(ENVIRONMENT))
+    );
     let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
     assert_eq!(body, json!({ "client_types": ["api"], "idempotent": false, "expire": 60 }));
 }

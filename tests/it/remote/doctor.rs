@@ -29,7 +29,18 @@ fn sections_that_work_are_said_to() {
     sandbox.file("own.cfg", format!("{}[server]\nbind_port={port}\nauth=true\n", SIGNING));
     let own = std::fs::read_to_string(sandbox.path().join("admin.cfg")).unwrap();
     let printed = |kind: &str| {
-        let command = ["client-config", kind, "-e", "prod", "--expire", "600000", "-c", "own.cfg", "-c", "admin.cfg"];
+        let command = [
+            "client-config",
+            kind,
+            "-e",
+            "prod",
+            "--expire",
+            "600000",
+            "-c",
+            "own.cfg",
+            "-c",
+            "admin.cfg",
+        ];
         sandbox.run(command).text().to_owned()
     };
     let sections: Vec<_> = ["--agent", "--compiler", "--api"].into_iter().map(printed).collect();
@@ -38,7 +49,12 @@ fn sections_that_work_are_said_to() {
     let output = sandbox.run(["doctor", "-c", "own.cfg", "-c", "clients.cfg"]);
     assert_eq!(output.code(), 0, "{output:?}");
     for section in ["agent", "client", "cmdline", "compiler"] {
-        assert!(output.stdout.contains(&format!("[{section}_rest_transport] http://localhost:{port}\n")), "{output:?}");
+        assert!(
+            output
+                .stdout
+                .contains(&format!("[{section}_rest_transport] http://localhost:{port}\n")),
+            "{output:?}"
+        );
     }
     for (text, count) in [
         ("OK     the server answers, without TLS", 4),
@@ -51,7 +67,10 @@ fn sections_that_work_are_said_to() {
     ] {
         assert_eq!(output.stdout.matches(text).count(), count, "{text}: {output:?}");
     }
-    assert!(!format!("{output:?}").contains(own.split("token=").nth(1).unwrap().trim()) && !environment.is_empty());
+    assert!(
+        !format!("{output:?}").contains(own.split("token=").nth(1).unwrap().trim())
+            && !environment.is_empty()
+    );
 }
 
 #[test]
@@ -63,14 +82,35 @@ fn what_is_wrong_is_said_with_its_remedy() {
     let foreign = token(json!({ "iss": "https://other/" }));
     let unregistered = token(json!({ "jti": ENVIRONMENT, "urn:inmanta:ct": "agent" }));
     for (lines, own, texts) in [
-        ("", "", &["the server asks for a token, and the section has none", "help: set token in [agent_rest_transport]"][..]),
-        (&token(json!({})), "", &["the token is for api, and this section's clients are agent", "countersign client-config"]),
+        (
+            "",
+            "",
+            &[
+                "the server asks for a token, and the section has none",
+                "help: set token in [agent_rest_transport]",
+            ][..],
+        ),
+        (
+            &token(json!({})),
+            "",
+            &[
+                "the token is for api, and this section's clients are agent",
+                "countersign client-config",
+            ],
+        ),
         (
             &token(json!({ "exp": 1_700_000_000, "urn:inmanta:ct": "agent" })),
             SIGNING,
             &["the token expired", "Signature has expired"],
         ),
-        (&foreign, "", &["the server refuses the token: Access denied: Unknown issuer for token", "token inspect"]),
+        (
+            &foreign,
+            "",
+            &[
+                "the server refuses the token: Access denied: Unknown issuer for token",
+                "token inspect",
+            ],
+        ),
         (&foreign, SIGNING, &["the issuers configured here refuse the token"]),
         (&unregistered, SIGNING, &["the server refuses the token", "not in the registry"]),
         ("token=abc", "", &["the token is none"]),
@@ -83,12 +123,19 @@ fn what_is_wrong_is_said_with_its_remedy() {
         let secret = lines.split("token=").nth(1).unwrap_or("-");
         assert!(!output.stdout.contains(secret) || secret.len() < 6, "{output:?}");
     }
-    let soon = given::token(&given::claims(json!({ "exp": countersign_server::clock::now().0 + 7200 })));
+    let soon =
+        given::token(&given::claims(json!({ "exp": countersign_server::clock::now().0 + 7200 })));
     let output = doctor(&sandbox, &server, "cmdline_rest_transport", &format!("token={soon}"), "");
-    assert!(output.code() == 1 && output.stdout.contains("WRONG  the token expires in"), "{output:?}");
+    assert!(
+        output.code() == 1 && output.stdout.contains("WRONG  the token expires in"),
+        "{output:?}"
+    );
     sandbox.file("d.cfg", "[compiler_rest_transport]\nhost=127.0.0.1\nport=1\n");
     let absent = sandbox.run(["doctor", "-c", "d.cfg"]);
-    assert!(absent.code() == 1 && absent.stdout.contains("no server listens at 127.0.0.1:1"), "{absent:?}");
+    assert!(
+        absent.code() == 1 && absent.stdout.contains("no server listens at 127.0.0.1:1"),
+        "{absent:?}"
+    );
     assert!(absent.stderr.contains("one thing is wrong"), "{absent:?}");
 }
 
@@ -98,13 +145,27 @@ fn a_server_with_another_signing_key_is_told_from_its_set() {
     let server = sandbox.serve(&configuration());
     let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
     let other = configuration().replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
-    let output = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
-    let text =
-        "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
+    let output =
+        doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
+    let text = "WRONG  the server does not believe the signing key of [auth_jwt_default]: Access denied: Signature verification failed";
     assert!(output.code() == 1 && output.stdout.contains(text), "{output:?}");
-    assert!(output.stdout.contains("help: servers that share a database need the same auth_jwt_* sections"), "{output:?}");
-    let same = doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &configuration());
-    assert!(same.code() == 0 && same.stdout.contains("OK     the server has the signing key"), "{same:?}");
+    assert!(
+        output
+            .stdout
+            .contains("help: servers that share a database need the same auth_jwt_* sections"),
+        "{output:?}"
+    );
+    let same = doctor(
+        &sandbox,
+        &server,
+        "agent_rest_transport",
+        &format!("token={token}"),
+        &configuration(),
+    );
+    assert!(
+        same.code() == 0 && same.stdout.contains("OK     the server has the signing key"),
+        "{same:?}"
+    );
 }
 
 #[test]
@@ -112,10 +173,16 @@ fn a_server_that_asks_for_no_token_needs_none() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let output = doctor(&sandbox, &server, "agent_rest_transport", "", "");
-    assert!(output.code() == 0 && output.stdout.contains("OK     the server asks for no token"), "{output:?}");
+    assert!(
+        output.code() == 0 && output.stdout.contains("OK     the server asks for no token"),
+        "{output:?}"
+    );
     // Without a section it is the way of the command line.
     let without = sandbox.run(["doctor"]);
-    assert!(without.stdout.starts_with("[cmdline_rest_transport] http://localhost:8888\n"), "{without:?}");
+    assert!(
+        without.stdout.starts_with("[cmdline_rest_transport] http://localhost:8888\n"),
+        "{without:?}"
+    );
 }
 
 #[test]
@@ -123,12 +190,22 @@ fn the_certificate_of_the_server_is_looked_at() {
     let sandbox = Sandbox::new();
     certificates::ours().1.write(sandbox.path());
     let authority = sandbox.file("ca.crt", certificates::ours().0.pem());
-    let server = sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
+    let server =
+        sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
     let ask = |lines: &str| doctor(&sandbox, &server, "agent_rest_transport", lines, "");
     let good = ask(&format!("ssl=true\nssl_ca_cert_file={}", authority.display()));
-    assert!(good.stdout.contains("OK     the server answers, and its certificate is trusted"), "{good:?}");
+    assert!(
+        good.stdout.contains("OK     the server answers, and its certificate is trusted"),
+        "{good:?}"
+    );
     let unknown = ask("ssl=true");
-    assert!(unknown.code() == 1 && unknown.stdout.contains("help: name its authority's certificate"), "{unknown:?}");
+    assert!(
+        unknown.code() == 1 && unknown.stdout.contains("help: name its authority's certificate"),
+        "{unknown:?}"
+    );
     let plain = ask("ssl=false");
-    assert!(plain.code() == 1 && plain.stdout.contains("help: if it speaks TLS, write ssl = true"), "{plain:?}");
+    assert!(
+        plain.code() == 1 && plain.stdout.contains("help: if it speaks TLS, write ssl = true"),
+        "{plain:?}"
+    );
 }

@@ -16,7 +16,8 @@ pub(super) fn configuration() -> String {
 /// Makes the first user, before or while a server runs.
 pub(super) fn set_up(sandbox: &Sandbox) {
     sandbox.file("setup.cfg", configuration());
-    let made = sandbox.run_with_input(["setup", "-c", "setup.cfg", "--yes", "--username", "admin"], PASSWORD);
+    let made = sandbox
+        .run_with_input(["setup", "-c", "setup.cfg", "--yes", "--username", "admin"], PASSWORD);
     assert_eq!(made.code(), 0, "{made:?}");
 }
 
@@ -28,8 +29,14 @@ pub(super) struct Person<'s> {
 
 impl<'s> Person<'s> {
     /// Logs in.
-    pub(super) fn log_in(sandbox: &'s Sandbox, server: &Server<'_>, name: &'static str, password: &str) -> Self {
-        let way = format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\n", server.address.port());
+    pub(super) fn log_in(
+        sandbox: &'s Sandbox,
+        server: &Server<'_>,
+        name: &'static str,
+        password: &str,
+    ) -> Self {
+        let way =
+            format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\n", server.address.port());
         let person = Self { sandbox, name };
         sandbox.file(&person.file(), &way);
         let token = person.run_with_input(&format!("login {name}"), password);
@@ -70,7 +77,10 @@ fn users_roles_and_environments_are_managed_from_the_command_line() {
     let environment = admin.run("environment add prod").text().to_owned();
     assert_eq!(admin.json("environment list")[0]["id"], *environment);
     assert_eq!(admin.run_with_input("user add bob", "the first one").text(), "User bob is added.");
-    refused(&admin.run_with_input("user add bob", "the first one"), "A user with name bob already exists.");
+    refused(
+        &admin.run_with_input("user add bob", "the first one"),
+        "A user with name bob already exists.",
+    );
     refused(&admin.run_with_input("user add eve", "short"), "at least 8 characters");
     assert_eq!(admin.run("role add keeper").code(), 0);
     assert!(admin.run("role list").text().lines().any(|role| role == "keeper"));
@@ -98,8 +108,14 @@ fn passwords_are_changed_and_sessions_end_with_their_users() {
     let admin = Person::log_in(&sandbox, &server, "admin", PASSWORD);
     admin.run_with_input("user add bob", "the first one").text();
     let bob = Person::log_in(&sandbox, &server, "bob", "the first one");
-    refused(&bob.run_with_input("user password bob", "a wrong one\nthe second one\n"), "The current password is incorrect");
-    assert_eq!(bob.run_with_input("user password bob", "the first one\nthe second one\n").code(), 0);
+    refused(
+        &bob.run_with_input("user password bob", "a wrong one\nthe second one\n"),
+        "The current password is incorrect",
+    );
+    assert_eq!(
+        bob.run_with_input("user password bob", "the first one\nthe second one\n").code(),
+        0
+    );
     refused(&bob.run_with_input("login bob", "the first one"), "Invalid username or password");
     assert_eq!(bob.run_with_input("login bob", "the second one").code(), 0);
     assert_eq!(admin.run_with_input("user password bob", "the third one").code(), 0);
@@ -121,10 +137,16 @@ fn tokens_are_created_listed_and_revoked_for_an_environment() {
     let accepted = server.auth(token);
     assert_eq!((accepted.status, accepted.header("x-auth-client-types")), (200, Some("agent")));
     let all = admin.json("token list -e prod");
-    assert_eq!((&all[0]["client_types"], &all[0]["created_by"]), (&serde_json::json!(["agent"]), &serde_json::json!("admin")));
+    assert_eq!(
+        (&all[0]["client_types"], &all[0]["created_by"]),
+        (&serde_json::json!(["agent"]), &serde_json::json!("admin"))
+    );
     let id = all[0]["jti"].as_str().unwrap();
     assert!(admin.run("token list -e prod").text().lines().nth(1).unwrap().starts_with(id));
-    assert_eq!(admin.run(&format!("token delete -e prod {id}")).text(), format!("Token {id} is revoked."));
+    assert_eq!(
+        admin.run(&format!("token delete -e prod {id}")).text(),
+        format!("Token {id} is revoked.")
+    );
     assert_eq!(server.auth(token).status, 401);
     let same = || admin.run("token create -e prod --idempotent").text().to_owned();
     assert_eq!(same(), same());
@@ -141,19 +163,31 @@ fn a_server_with_tls_is_reached_with_its_authority() {
     set_up(&sandbox);
     certificates::ours().1.write(sandbox.path());
     let authority = sandbox.file("ca.crt", certificates::ours().0.pem());
-    let tls = format!("{}ssl_cert_file=tls.crt\nssl_key_file=tls.key\n", configuration().replacen(SIGNING, "", 1));
+    let tls = format!(
+        "{}ssl_cert_file=tls.crt\nssl_key_file=tls.key\n",
+        configuration().replacen(SIGNING, "", 1)
+    );
     let server = sandbox.serve(&format!("{tls}{SIGNING}"));
     let login = |host: &str, server: &Server<'_>, options: &str| {
         let port = server.address.port();
-        sandbox.file("c.cfg", format!("[cmdline_rest_transport]\nhost={host}\nport={port}\nssl=true\n{options}\n"));
+        sandbox.file(
+            "c.cfg",
+            format!("[cmdline_rest_transport]\nhost={host}\nport={port}\nssl=true\n{options}\n"),
+        );
         sandbox.run_with_input(["login", "admin", "-c", "c.cfg"], PASSWORD)
     };
     let trusting = format!("ssl_ca_cert_file={}", authority.display());
     let unknown = login("localhost", &server, "");
-    refused(&unknown, "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]");
+    refused(
+        &unknown,
+        "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]",
+    );
     assert_eq!(login("localhost", &server, &trusting).code(), 0);
     drop(server);
     let elsewhere = sandbox.serve(&format!("{tls}bind_address=127.0.0.2\n{SIGNING}"));
     let misnamed = login("127.0.0.2", &elsewhere, &trusting);
-    refused(&misnamed, "host in [cmdline_rest_transport] must be a name that the certificate is for");
+    refused(
+        &misnamed,
+        "host in [cmdline_rest_transport] must be a name that the certificate is for",
+    );
 }

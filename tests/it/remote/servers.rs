@@ -13,7 +13,10 @@ use crate::given;
 fn doctor(server: &Server<'_>, configuration: &str) -> Output {
     let sandbox = Sandbox::new();
     let token = given::token(&given::claims(serde_json::json!({ "urn:inmanta:ct": "agent" })));
-    let way = format!("[agent_rest_transport]\nhost=127.0.0.1\nport={}\ntoken={token}\n", server.address.port());
+    let way = format!(
+        "[agent_rest_transport]\nhost=127.0.0.1\nport={}\ntoken={token}\n",
+        server.address.port()
+    );
     sandbox.file("c.cfg", format!("{configuration}{way}"));
     sandbox.run(["doctor", "-c", "c.cfg"])
 }
@@ -25,9 +28,15 @@ fn told(server: &Server<'_>, configuration: &str, servers: usize, words: &[&str]
     let mut output = None;
     eventually(|| {
         let told = doctor(server, configuration);
-        let lines = told.stdout.split_once("[database] ").map(|(_, lines)| lines.to_owned()).unwrap_or_default();
-        let is_it = lines.matches(concat!(", version ", env!("CARGO_PKG_VERSION"), ", started ")).count() == servers
-            && words.iter().all(|word| lines.contains(word));
+        let lines = told
+            .stdout
+            .split_once("[database] ")
+            .map(|(_, lines)| lines.to_owned())
+            .unwrap_or_default();
+        let is_it =
+            lines.matches(concat!(", version ", env!("CARGO_PKG_VERSION"), ", started ")).count()
+                == servers
+                && words.iter().all(|word| lines.contains(word));
         output = Some((lines, told.code()));
         is_it
     });
@@ -55,7 +64,11 @@ fn servers_of_one_database_are_compared() {
 
     assert!(other.stop("TERM").0.success());
     let (lines, code) = told(&one, &same, 1, &[&address(&one)]);
-    assert!(code == 0 && lines.contains("OK     1 server on this database runs the issuers and signing key"), "{lines}");
+    assert!(
+        code == 0
+            && lines.contains("OK     1 server on this database runs the issuers and signing key"),
+        "{lines}"
+    );
 
     with_another_signing_key(&one, &sandboxes[1], &same);
     with_another_audience(&one, &sandboxes[1], &same);
@@ -69,12 +82,16 @@ fn servers_of_one_database_are_compared() {
 }
 
 fn with_another_signing_key(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
-    let other = sandbox.serve(&same.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
+    let other =
+        sandbox.serve(&same.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
     let wrong = "  WRONG  the signing key is not the same on all servers: ";
     let (lines, code) = told(one, same, 2, &[wrong]);
     let line = lines.lines().find(|line| line.starts_with(wrong)).unwrap();
     let host = host_of(&lines);
-    for side in [format!("as configured here on {host} {}", address(one)), format!("one on {host} {}", address(&other))] {
+    for side in [
+        format!("as configured here on {host} {}", address(one)),
+        format!("one on {host} {}", address(&other)),
+    ] {
         assert!(line.contains(&side), "{line}");
     }
     assert!(code == 1 && lines.contains("help: compare the section with sign = true"), "{lines}");
@@ -85,7 +102,12 @@ fn with_another_signing_key(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
 
 /// The name of this machine, as a server tells it.
 fn host_of(lines: &str) -> String {
-    lines.lines().find_map(|line| line.split_once(", version ")?.0.trim().split(' ').next().map(str::to_owned)).unwrap()
+    lines
+        .lines()
+        .find_map(|line| {
+            line.split_once(", version ")?.0.trim().split(' ').next().map(str::to_owned)
+        })
+        .unwrap()
 }
 
 /// Configured otherwise while it runs, by a reload.
@@ -95,25 +117,49 @@ fn with_another_audience(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
     let audience = same.replace("audience=https://localhost:8888/", "audience=https://elsewhere/");
     sandbox.replace("server.cfg", audience);
     other.reload();
-    let (lines, code) = told(one, same, 2, &["WRONG  [auth_jwt_default] is not the same on all servers: "]);
-    assert!(code == 1 && lines.contains(&address(one)) && lines.contains(&address(&other)), "{lines}");
-    assert!(lines.contains("help: compare [auth_jwt_default] in their configuration files"), "{lines}");
+    let (lines, code) =
+        told(one, same, 2, &["WRONG  [auth_jwt_default] is not the same on all servers: "]);
+    assert!(
+        code == 1 && lines.contains(&address(one)) && lines.contains(&address(&other)),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("help: compare [auth_jwt_default] in their configuration files"),
+        "{lines}"
+    );
     assert!(other.stop("TERM").0.success());
 }
 
 fn with_what_is_not_in_force(one: &Server<'_>, same: &str) {
-    let edited = same.replace("issuer=https://localhost:8888/", "issuer=https://localhost:8888/\nleeway=5");
-    let (lines, code) =
-        told(one, &edited, 1, &["WRONG  [auth_jwt_default] is configured here otherwise than the servers run it"]);
-    assert!(code == 1 && lines.contains("help: if [auth_jwt_default] was changed, reload (SIGHUP)"), "{lines}");
+    let edited =
+        same.replace("issuer=https://localhost:8888/", "issuer=https://localhost:8888/\nleeway=5");
+    let (lines, code) = told(
+        one,
+        &edited,
+        1,
+        &["WRONG  [auth_jwt_default] is configured here otherwise than the servers run it"],
+    );
+    assert!(
+        code == 1 && lines.contains("help: if [auth_jwt_default] was changed, reload (SIGHUP)"),
+        "{lines}"
+    );
 }
 
 #[test]
 fn a_server_on_sqlite_is_compared_with_what_is_configured() {
     let sandbox = Sandbox::new();
-    let same = format!("{}[database]\nurl=sqlite:{}\n", configuration(), sandbox.path().join("c.db").display());
+    let same = format!(
+        "{}[database]\nurl=sqlite:{}\n",
+        configuration(),
+        sandbox.path().join("c.db").display()
+    );
     let server = sandbox.serve(&same);
-    let (lines, code) = told(&server, &same, 1, &["OK     1 server on this database runs the issuers and signing key"]);
+    let (lines, code) = told(
+        &server,
+        &same,
+        1,
+        &["OK     1 server on this database runs the issuers and signing key"],
+    );
     assert!(code == 0 && !lines.contains("WRONG"), "{lines}");
 
     let elsewhere = same.replace("c.db", "other.db");
@@ -132,18 +178,26 @@ fn authentication_switched_on_by_a_reload_has_the_database_looked_after() {
     assert!(told().contains("  no server has written to it in the last 2 minutes"), "{}", told());
     sandbox.replace("server.cfg", configuration());
     assert!(!server.reload().contains("restart"), "{}", server.log());
-    eventually(|| told().contains("OK     1 server on this database runs the issuers and signing key"));
+    eventually(|| {
+        told().contains("OK     1 server on this database runs the issuers and signing key")
+    });
 }
 
 #[test]
 fn a_database_that_is_away_is_told_and_holds_up_no_server() {
     let sandbox = Sandbox::new();
-    let same = format!("{}[database]\nurl=postgres://u:secret@127.0.0.1:1/d\nconnection_timeout=1\n", configuration());
+    let same = format!(
+        "{}[database]\nurl=postgres://u:secret@127.0.0.1:1/d\nconnection_timeout=1\n",
+        configuration()
+    );
     let server = sandbox.serve(&format!("{same}[revocation]\nfile=r\n"));
     assert_eq!(server.auth(&given::good_token()).status, 200);
     eventually(|| server.log().contains("it cannot be written down that this server runs"));
     let output = doctor(&server, &same);
-    assert!(output.code() == 1 && output.stdout.contains("WRONG  the database cannot be asked"), "{output:?}");
+    assert!(
+        output.code() == 1 && output.stdout.contains("WRONG  the database cannot be asked"),
+        "{output:?}"
+    );
     assert!(!format!("{output:?}{}", server.log()).contains("secret"), "{output:?}");
     assert!(server.stop("TERM").0.success());
 }

@@ -23,7 +23,8 @@ fn setup(sandbox: &Sandbox, configuration: &str, options: &str, answers: &str) -
 #[test]
 fn the_first_user_is_made_by_the_guides_dialogue() {
     let sandbox = Sandbox::new();
-    let output = setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "", &format!("y\n\n{PASSWORD}\n"));
+    let output =
+        setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "", &format!("y\n\n{PASSWORD}\n"));
     let place = sandbox.path().join(".local/state/countersign/countersign.db");
     let expected = format!(
         "{LOCAL}\
@@ -40,8 +41,15 @@ Make sure to (re)start the orchestrator to activate all changes.
     );
     assert_eq!((output.code(), &*output.stdout, &*output.stderr), (0, &*expected, ""));
     let again = setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "--yes --username eve", PASSWORD);
-    assert!(again.code() == 1 && again.stderr.starts_with("error: There are already users in the database\n"), "{again:?}");
-    assert!(again.stdout.ends_with("Connection to database                            success\n"), "nothing more is asked");
+    assert!(
+        again.code() == 1
+            && again.stderr.starts_with("error: There are already users in the database\n"),
+        "{again:?}"
+    );
+    assert!(
+        again.stdout.ends_with("Connection to database                            success\n"),
+        "nothing more is asked"
+    );
 }
 
 #[test]
@@ -49,16 +57,30 @@ fn without_a_key_to_sign_with_one_is_made_up_to_be_written_down() {
     let sandbox = Sandbox::new();
     let output = setup(&sandbox, DATABASE, "--yes", "");
     assert_eq!(output.code(), 1);
-    let (before, rest) = output.stdout.split_once("Error: No signing config available in the configuration.\n").unwrap();
-    assert!(before.ends_with("database\n") && output.stderr.contains("Make sure signing configuration is added to the config."));
-    let text = "To use a new config, add the following to the configuration in inmanta.d/auth.cfg:\n\n";
+    let (before, rest) = output
+        .stdout
+        .split_once("Error: No signing config available in the configuration.\n")
+        .unwrap();
+    assert!(
+        before.ends_with("database\n")
+            && output.stderr.contains("Make sure signing configuration is added to the config.")
+    );
+    let text =
+        "To use a new config, add the following to the configuration in inmanta.d/auth.cfg:\n\n";
     let section = rest.strip_prefix(text).unwrap_or_else(|| panic!("{rest}"));
-    assert!(section.contains("\nissuer=https://") && section.contains(":8888/\naudience=https://"), "{section}");
+    assert!(
+        section.contains("\nissuer=https://") && section.contains(":8888/\naudience=https://"),
+        "{section}"
+    );
     assert!(!sandbox.path().join(".local").exists(), "nothing is made in passing");
     // As the guide has it: written down, and run again.
     sandbox.file("inmanta.d/auth.cfg", section);
     let again = setup(&sandbox, DATABASE, "--yes --username root --password-stdin", PASSWORD);
-    assert!(again.code() == 0 && again.stdout.contains("User root:                                        created"), "{again:?}");
+    assert!(
+        again.code() == 0
+            && again.stdout.contains("User root:                                        created"),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -71,15 +93,27 @@ fn each_refusal_says_what_to_do_and_makes_nobody() {
         (&usual, "", "", "run this command on the machine of the server"),
         (SIGNING, "--yes", "", "Server authentication should be enabled."),
         (&usual.replace("=database", "=oidc"), "--yes", "", "auth-method=database in [server]"),
-        (&usual, "--yes --username admin", "short\n", "the password should be at least 8 characters long"),
+        (
+            &usual,
+            "--yes --username admin",
+            "short\n",
+            "the password should be at least 8 characters long",
+        ),
         (&usual, "--yes --username admin", "", "no password was given"),
         (&nowhere, "--yes", "", "look at [database]"),
     ] {
         let refused = setup(&sandbox, configuration, options, answers);
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{text}: {refused:?}");
-        assert!(!refused.stdout.contains("created") && !format!("{refused:?}").contains("hunter2"), "{refused:?}");
+        assert!(
+            !refused.stdout.contains("created") && !format!("{refused:?}").contains("hunter2"),
+            "{refused:?}"
+        );
     }
-    assert_eq!(setup(&sandbox, &usual, "--yes --username admin", PASSWORD).code(), 0, "nobody was there");
+    assert_eq!(
+        setup(&sandbox, &usual, "--yes --username admin", PASSWORD).code(),
+        0,
+        "nobody was there"
+    );
 }
 
 #[test]

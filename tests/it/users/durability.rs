@@ -11,7 +11,9 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, ENVIRONMENT, PASSWORD, claims, configuration, data, in_file, refused, session_of};
+use super::{
+    Api, ENVIRONMENT, PASSWORD, claims, configuration, data, in_file, refused, session_of,
+};
 
 #[test]
 fn what_was_acknowledged_survives_a_kill_on_sqlite() {
@@ -41,7 +43,11 @@ fn nothing_acknowledged_is_lost(sandbox: &Sandbox, database: &str) {
     let root = Api::root(&server);
     let roles = data(&root.ask("GET /role"));
     let tokens = data(&root.within(ENVIRONMENT).ask("GET /environment_auth"));
-    let names = roles.as_array().unwrap().iter().chain(tokens.as_array().unwrap().iter().map(|token| &token["jti"]));
+    let names = roles
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(tokens.as_array().unwrap().iter().map(|token| &token["jti"]));
     let kept: Vec<_> = names.filter_map(Value::as_str).collect();
     let lost: Vec<_> = acknowledged.iter().filter(|name| !kept.contains(&name.as_str())).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
@@ -49,14 +55,17 @@ fn nothing_acknowledged_is_lost(sandbox: &Sandbox, database: &str) {
 
 /// The names of what was acknowledged until the server was gone.
 fn write_until_killed(server: Server<'_>) -> Vec<String> {
-    let (acknowledged, next, together) = (Mutex::new(Vec::new()), AtomicUsize::new(0), Barrier::new(WRITERS + 1));
+    let (acknowledged, next, together) =
+        (Mutex::new(Vec::new()), AtomicUsize::new(0), Barrier::new(WRITERS + 1));
     let token = session_of("root", true);
     let write = |mut client: countersign_tests::client::Client| {
         // Its connection is there before anything is killed.
         assert_eq!(client.request("GET /healthz HTTP/1.1\r\n", b"").status, 200);
         together.wait();
         let head = |path: &str| {
-            format!("POST /api/v2/{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Inmanta-tid: {ENVIRONMENT}\r\n")
+            format!(
+                "POST /api/v2/{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Inmanta-tid: {ENVIRONMENT}\r\n"
+            )
         };
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +74,9 @@ fn write_until_killed(server: Server<'_>) -> Vec<String> {
                 0 => ("role", json!({ "name": format!("role-{number}") })),
                 _ => ("environment_auth", json!({ "client_types": ["api"] })),
             };
-            let Ok(answer) = client.try_request(&head(path), body.to_string().as_bytes()) else { return };
+            let Ok(answer) = client.try_request(&head(path), body.to_string().as_bytes()) else {
+                return;
+            };
             assert_eq!(answer.status, 200, "{answer:?}");
             let name = match path {
                 "role" => format!("role-{number}"),
@@ -94,7 +105,10 @@ fn a_database_that_is_away_stops_what_needs_it_and_nothing_else() {
     let database = format!("[database]\nurl={}\nconnection_timeout=1\n", postgres.url());
     let server = sandbox.listen(&configuration(&database));
     // What was revoked is not known, so nobody is let in.
-    assert_eq!((server.operations("/ready").status, server.auth(&session_of("bob", false)).status), (503, 503));
+    assert_eq!(
+        (server.operations("/ready").status, server.auth(&session_of("bob", false)).status),
+        (503, 503)
+    );
     postgres.resume();
     server.wait_until_ready();
     let root = Api::root(&server);
@@ -123,7 +137,10 @@ fn a_database_that_is_away_stops_what_needs_it_and_nothing_else() {
     postgres.resume();
     eventually(|| root.ask("GET /user").status == 200);
     assert_eq!(Api::anonymous(&server).log_in("bob", PASSWORD).status, 200);
-    assert_eq!(data(&root.within(ENVIRONMENT).ask("GET /environment_auth")).as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        data(&root.within(ENVIRONMENT).ask("GET /environment_auth")).as_array().map(Vec::len),
+        Some(2)
+    );
     eventually(|| server.operations("/ready").status == 200);
     assert_eq!(statuses(), [200, 200, 401]);
 }

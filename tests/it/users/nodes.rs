@@ -27,8 +27,16 @@ fn users_and_roles_are_the_same(one: &Server<'_>, other: &Server<'_>) {
     assert_eq!(data(&there.ask("GET /user"))[0]["username"], "bob");
     there.add_environment(ENVIRONMENT);
     done(&here.send("POST /role", json!({ "name": "noc" })));
-    done(&there.send("POST /role_assignment/bob", json!({ "environment": ENVIRONMENT, "role": "noc" })));
-    assert_eq!(data(&here.ask("GET /role_assignment/bob")), json!({ "assignments": { ENVIRONMENT: ["noc"] } }));
+    done(
+        &there.send(
+            "POST /role_assignment/bob",
+            json!({ "environment": ENVIRONMENT, "role": "noc" }),
+        ),
+    );
+    assert_eq!(
+        data(&here.ask("GET /role_assignment/bob")),
+        json!({ "assignments": { ENVIRONMENT: ["noc"] } })
+    );
     let session = Api::anonymous(other).session("bob");
     assert_eq!(one.auth(&session).header("x-auth-subject"), Some("bob"));
     assert_eq!(claims(&session)["urn:inmanta:roles"], json!({ ENVIRONMENT: ["noc"] }));
@@ -50,7 +58,8 @@ fn time_until(is_so: impl Fn() -> bool) -> Option<Duration> {
 /// machine was busy with something else.
 #[track_caller]
 fn seen_in_time(revoke_and_wait: impl Fn(usize) -> Option<Duration>) {
-    let took: Vec<_> = (0..3).map(|round| revoke_and_wait(round).expect("it is seen at all")).collect();
+    let took: Vec<_> =
+        (0..3).map(|round| revoke_and_wait(round).expect("it is seen at all")).collect();
     assert!(took.iter().any(|took| *took <= REVOCATIONS_SEEN_WITHIN), "{took:?}");
 }
 
@@ -74,7 +83,10 @@ fn sessions_of_the_deleted_are_refused_elsewhere(one: &Server<'_>, other: &Serve
         Api::root(one).add_user(&username);
         let session = Api::anonymous(other).session(&username);
         let current = || Api::bearing(other, &session).ask("GET /current_user").status;
-        assert_eq!((other.auth(&session).status, other.auth(&session).status, current()), (200, 200, 200));
+        assert_eq!(
+            (other.auth(&session).status, other.auth(&session).status, current()),
+            (200, 200, 200)
+        );
         done(&Api::root(one).ask(&format!("DELETE /user/{username}")));
         assert_eq!(Api::anonymous(other).log_in(&username, PASSWORD).status, 401, "at once");
         time_until(|| (other.auth(&session).status, current()) == (401, 403))

@@ -38,7 +38,10 @@ fn calls() -> Vec<(&'static str, Value)> {
         ("DELETE /role?name=noc", Value::Null),
         ("GET /role_assignment/bob", Value::Null),
         ("POST /role_assignment/bob", assignment),
-        ("DELETE /role_assignment/bob?environment=11111111-1111-1111-1111-111111111111&role=noc", Value::Null),
+        (
+            "DELETE /role_assignment/bob?environment=11111111-1111-1111-1111-111111111111&role=noc",
+            Value::Null,
+        ),
         ("POST /api/v1/environment_auth", token.clone()),
         ("POST /environment_auth", token),
         ("GET /environment_auth", Value::Null),
@@ -57,26 +60,47 @@ fn make(api: &Api<'_>, call: &str, body: &Value) -> countersign_tests::http::Res
 fn a_bad_token_is_refused_even_where_none_is_needed(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
-    let (bad, nobody) = (Api::bearing(&server, "abc").within(ENVIRONMENT), Api::anonymous(&server).within(ENVIRONMENT));
+    let (bad, nobody) = (
+        Api::bearing(&server, "abc").within(ENVIRONMENT),
+        Api::anonymous(&server).within(ENVIRONMENT),
+    );
     for (call, body) in calls() {
         let answer = make(&bad, call, &body);
-        assert_eq!((answer.status, answer.json()), (403, json!({ "message": UNREADABLE })), "{call}");
-        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer error=\"invalid_token\""), "{call}");
-        let expected = if call == "POST /login" { "Invalid username or password" } else { UNAUTHORIZED };
+        assert_eq!(
+            (answer.status, answer.json()),
+            (403, json!({ "message": UNREADABLE })),
+            "{call}"
+        );
+        assert!(
+            answer
+                .header("www-authenticate")
+                .unwrap()
+                .starts_with("Bearer error=\"invalid_token\""),
+            "{call}"
+        );
+        let expected =
+            if call == "POST /login" { "Invalid username or password" } else { UNAUTHORIZED };
         refused(&make(&nobody, call, &body), 401, expected);
     }
     assert_eq!(data(&Api::root(&server).ask("GET /user")), json!([]), "nothing was done");
     let twice = Api::bearing(&server, "abc").with("Authorization: Bearer abc").ask("GET /user");
-    assert_eq!((twice.status, twice.json()["message"].as_str().unwrap().contains("twice")), (401, true));
+    assert_eq!(
+        (twice.status, twice.json()["message"].as_str().unwrap().contains("twice")),
+        (401, true)
+    );
     let other_scheme = Api::anonymous(&server).with("Authorization: Basic abc").ask("GET /user");
     refused(&other_scheme, 401, UNAUTHORIZED);
 }
 
 fn scoped(environment: &str, client_types: &str) -> String {
-    given::token(&given::claims(json!({ "urn:inmanta:env": environment, "urn:inmanta:ct": client_types })))
+    given::token(&given::claims(
+        json!({ "urn:inmanta:env": environment, "urn:inmanta:ct": client_types }),
+    ))
 }
 
-fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_authorized(protocol: Protocol) {
+fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_authorized(
+    protocol: Protocol,
+) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_environment(ENVIRONMENT);
@@ -85,13 +109,22 @@ fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_author
     // 401 before 400 before 403.
     refused(&nobody.send("POST /user", json!({})), 401, UNAUTHORIZED);
     refused(&bearer.send("POST /user", json!({})), 400, "the argument username is missing");
-    refused(&bearer.send("POST /user", json!({ "username": "bob", "password": PASSWORD })), 403, SCOPED);
+    refused(
+        &bearer.send("POST /user", json!({ "username": "bob", "password": PASSWORD })),
+        403,
+        SCOPED,
+    );
     // 400 before 404 before 403.
-    let list = |api: &Api<'_>, environment: &str| api.within(environment).ask("GET /environment_auth");
+    let list =
+        |api: &Api<'_>, environment: &str| api.within(environment).ask("GET /environment_auth");
     refused(&list(&nobody, OTHER), 401, UNAUTHORIZED);
     refused(&bearer.ask("GET /environment_auth"), 400, "the argument X-Inmanta-tid is missing");
     refused(&list(&bearer, "no-uuid"), 400, "the argument X-Inmanta-tid is not a UUID");
-    refused(&list(&bearer, OTHER), 404, &format!("The environment with id {OTHER} does not exist."));
+    refused(
+        &list(&bearer, OTHER),
+        404,
+        &format!("The environment with id {OTHER} does not exist."),
+    );
     refused(&list(&bearer, ENVIRONMENT), 403, ELSEWHERE);
     let twice = bearer.within(ENVIRONMENT).within(OTHER).ask("GET /environment_auth");
     refused(&twice, 400, "X-Inmanta-tid is there twice");
@@ -133,7 +166,11 @@ fn a_call_is_made_by_its_client_types(protocol: Protocol) {
         )
     };
     let (api, compiler) = ("<ClientType.api: 'api'>", "<ClientType.compiler: 'compiler'>");
-    refused(&bearer(json!("agent,compiler")).ask("GET /user"), 403, &text("'agent', 'compiler'", api));
+    refused(
+        &bearer(json!("agent,compiler")).ask("GET /user"),
+        403,
+        &text("'agent', 'compiler'", api),
+    );
     let issue = json!({ "client_types": ["api"], "idempotent": true });
     let answer = bearer(json!("agent")).send("POST /environment_auth", issue.clone());
     refused(&answer, 403, &text("'agent'", &format!("{api}, {compiler}")));
@@ -150,35 +187,63 @@ fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
     let root = Api::root(&server);
     for (call, body, text) in [
         ("POST /login", r#"{"username":"bob"}"#, "the argument password is missing"),
-        ("POST /login", r#"{"username":"bob","password":5}"#, "the argument password is not a string"),
+        (
+            "POST /login",
+            r#"{"username":"bob","password":5}"#,
+            "the argument password is not a string",
+        ),
         ("POST /login", r#"{"username":null,"password":"x"}"#, "the argument username is missing"),
-        ("POST /user", r#"{"username":"bob","password":"12345678","is_admin":true}"#, "the call has no argument is_admin"),
+        (
+            "POST /user",
+            r#"{"username":"bob","password":"12345678","is_admin":true}"#,
+            "the call has no argument is_admin",
+        ),
         ("POST /user", r#"["bob"]"#, "the body is no JSON object"),
         ("POST /user", r#"{"username":"bob","#, "the body is no JSON: line 1, column 18"),
         ("POST /role", "name=noc", "the body is no JSON: line 1, column 2"),
         ("POST /role", "", "the argument name is missing"),
-        ("PATCH /is_admin", r#"{"username":"bob","is_admin":"true"}"#, "the argument is_admin is not a boolean"),
+        (
+            "PATCH /is_admin",
+            r#"{"username":"bob","is_admin":"true"}"#,
+            "the argument is_admin is not a boolean",
+        ),
         ("PATCH /is_admin", r#"{"username":"bob"}"#, "the argument is_admin is missing"),
-        ("POST /role_assignment/bob", r#"{"environment":"prod","role":"noc"}"#, "the argument environment is not a UUID"),
+        (
+            "POST /role_assignment/bob",
+            r#"{"environment":"prod","role":"noc"}"#,
+            "the argument environment is not a UUID",
+        ),
         ("DELETE /role", "", "the argument name is missing"),
         ("DELETE /role?name=a&name=b", "", "the argument name is there twice"),
         ("GET /role?nam=a", "", "the call has no argument nam"),
-        ("PUT /environment", r#"{"name":"prod","environment_id":"1"}"#, "the argument environment_id is not a UUID"),
+        (
+            "PUT /environment",
+            r#"{"name":"prod","environment_id":"1"}"#,
+            "the argument environment_id is not a UUID",
+        ),
         ("GET /environment/prod", "", "the argument id is not a UUID"),
     ] {
         refused(&root.send_raw(call, body), 400, text);
     }
     let twice = root.send_raw("POST /role", r#"{"name":"a","name":"b"}"#);
     refused(&twice, 400, "the argument name is there twice");
-    for call in ["GET /users", "GET /api/v1/user", "POST /role/", "GET /user/bob/password/x", "GET /api/v2/"] {
+    for call in [
+        "GET /users",
+        "GET /api/v1/user",
+        "POST /role/",
+        "GET /user/bob/password/x",
+        "GET /api/v2/",
+    ] {
         assert_eq!(root.ask(call).status, 404, "{call}");
     }
-    assert_eq!((data(&root.ask("GET /user")), data(&root.ask("GET /role"))), (json!([]), json!([])));
+    assert_eq!(
+        (data(&root.ask("GET /user")), data(&root.ask("GET /role"))),
+        (json!([]), json!([]))
+    );
 }
 
 fn with_authentication_off_what_there_is_is_shown_and_nothing_changed(protocol: Protocol) {
-    const OFF: &str =
-        "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
+    const OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(given::SIGNING);
     let anybody = Api::bearing(&server, "abc").within(ENVIRONMENT);
@@ -187,7 +252,9 @@ fn with_authentication_off_what_there_is_is_shown_and_nothing_changed(protocol: 
         match call {
             "GET /user" => assert_eq!(data(&answer), json!([])),
             "GET /role" => assert_eq!(data(&answer), json!([])),
-            "GET /current_user" => refused(&answer, 404, "No current user found, probably an API token is used."),
+            "GET /current_user" => {
+                refused(&answer, 404, "No current user found, probably an API token is used.")
+            }
             _ if call.starts_with("GET ") => {}
             _ => refused(&answer, 400, OFF),
         }
@@ -197,7 +264,8 @@ fn with_authentication_off_what_there_is_is_shown_and_nothing_changed(protocol: 
 
 fn a_browser_and_whoever_errs_is_told_what_there_is(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&configuration("access-control-allow-origin=https://console.example\n"));
+    let server =
+        sandbox.serve(&configuration("access-control-allow-origin=https://console.example\n"));
     let nobody = Api::anonymous(&server);
     let preflight = nobody.ask("OPTIONS /login");
     done(&preflight);
@@ -213,11 +281,18 @@ fn a_browser_and_whoever_errs_is_told_what_there_is(protocol: Protocol) {
         let answer = nobody.ask(call);
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{call}");
         if !call.starts_with("HEAD") {
-            assert_eq!(answer.json(), json!({ "message": format!("this call is made by {allowed}") }));
+            assert_eq!(
+                answer.json(),
+                json!({ "message": format!("this call is made by {allowed}") })
+            );
         }
     }
     for call in ["OPTIONS /user", "GET /user", "GET /nothing", "PUT /role"] {
-        assert_eq!(nobody.ask(call).header("access-control-allow-origin"), Some("https://console.example"), "{call}");
+        assert_eq!(
+            nobody.ask(call).header("access-control-allow-origin"),
+            Some("https://console.example"),
+            "{call}"
+        );
     }
     let with_token = Api::root(&server).ask("GET /user");
     assert_eq!(with_token.header("access-control-allow-origin"), Some("https://console.example"));

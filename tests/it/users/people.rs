@@ -22,11 +22,19 @@ fn users_are_added_and_listed_with_their_roles(protocol: Protocol) {
     // With what has a meaning in paths.
     for username in ["zoe", "b/o%b \u{e9}"] {
         let added = root.send("POST /user", json!({ "username": username, "password": PASSWORD }));
-        assert_eq!(data(&added), json!({ "username": username, "auth_method": "database", "is_admin": false }));
+        assert_eq!(
+            data(&added),
+            json!({ "username": username, "auth_method": "database", "is_admin": false })
+        );
     }
     root.add_environment(ENVIRONMENT);
     done(&root.send("POST /role", json!({ "name": "noc" })));
-    done(&root.send("POST /role_assignment/zoe", json!({ "environment": ENVIRONMENT, "role": "noc" })));
+    done(
+        &root.send(
+            "POST /role_assignment/zoe",
+            json!({ "environment": ENVIRONMENT, "role": "noc" }),
+        ),
+    );
     let listed = json!([
         { "username": "b/o%b \u{e9}", "auth_method": "database", "is_admin": false, "roles": {} },
         { "username": "zoe", "auth_method": "database", "is_admin": false, "roles": { ENVIRONMENT: ["noc"] } },
@@ -41,7 +49,9 @@ fn c46_what_is_no_new_user_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
-    let add = |username: &str, password: &str| root.send("POST /user", json!({ "username": username, "password": password }));
+    let add = |username: &str, password: &str| {
+        root.send("POST /user", json!({ "username": username, "password": password }))
+    };
     refused(&add("", PASSWORD), 400, "the username cannot be an empty string");
     refused(&add("bob", "1234567"), 400, "the password should be at least 8 characters long");
     root.add_user("bob");
@@ -53,7 +63,11 @@ fn c47_a_password_has_128_characters_at_most() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
     let long = |length| json!({ "username": "bob", "password": "x".repeat(length) });
-    refused(&Api::root(&server).send("POST /user", long(129)), 400, "the password should be at most 128 characters long");
+    refused(
+        &Api::root(&server).send("POST /user", long(129)),
+        400,
+        "the password should be at most 128 characters long",
+    );
     assert_eq!(Api::root(&server).send("POST /user", long(128)).status, 200);
     assert_eq!(Api::anonymous(&server).send("POST /login", long(128)).status, 200);
 }
@@ -63,12 +77,18 @@ fn a_stricter_policy_holds_for_new_passwords_everywhere() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration("password_min_length=12\npassword_min_classes=3\n"));
     let root = Api::root(&server);
-    let add = |password: &str| root.send("POST /user", json!({ "username": "bob", "password": password }));
+    let add = |password: &str| {
+        root.send("POST /user", json!({ "username": "bob", "password": password }))
+    };
     refused(&add("Short-1"), 400, "the password should be at least 12 characters long");
     let kinds = "the password should have characters of at least 3 of these kinds: lower case, upper case, digits, others";
     refused(&add("lowercaseonly"), 400, kinds);
     assert_eq!(add("Lowercase-only").status, 200);
-    refused(&root.send("PATCH /user/bob/password", json!({ "password": "lowercaseonly" })), 400, kinds);
+    refused(
+        &root.send("PATCH /user/bob/password", json!({ "password": "lowercaseonly" })),
+        400,
+        kinds,
+    );
 }
 
 fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
@@ -77,15 +97,31 @@ fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
     let root = Api::root(&server);
     root.add_user("bob");
     let session = Api::anonymous(&server).session("bob");
-    assert_eq!((server.auth(&session).status, Api::bearing(&server, &session).ask("GET /current_user").status), (200, 200));
+    assert_eq!(
+        (
+            server.auth(&session).status,
+            Api::bearing(&server, &session).ask("GET /current_user").status
+        ),
+        (200, 200)
+    );
     done(&root.ask("DELETE /user/bob"));
-    assert_eq!((server.auth(&session).status, Api::bearing(&server, &session).ask("GET /current_user").status), (401, 403));
+    assert_eq!(
+        (
+            server.auth(&session).status,
+            Api::bearing(&server, &session).ask("GET /current_user").status
+        ),
+        (401, 403)
+    );
     refused(&Api::anonymous(&server).log_in("bob", PASSWORD), 401, "Invalid username or password");
     refused(&root.ask("DELETE /user/bob"), 404, "User with name bob does not exist.");
     // Of the same name, and somebody else.
     root.add_user("bob");
     assert_eq!(server.auth(&session).status, 401);
-    assert_eq!(server.auth(&Api::anonymous(&server).session("bob")).status, 200, "nobody waits for the next second");
+    assert_eq!(
+        server.auth(&Api::anonymous(&server).session("bob")).status,
+        200,
+        "nobody waits for the next second"
+    );
 }
 
 #[test]
@@ -137,7 +173,9 @@ fn the_password_of_another_is_changed_and_ends_their_sessions(protocol: Protocol
     let root = Api::root(&server);
     root.add_user("bob");
     let (of_bob, of_eve) = (Api::anonymous(&server).session("bob"), session_of("eve", false));
-    let change = |username: &str| root.send(&format!("PATCH /user/{username}/password"), json!({ "password": NEW }));
+    let change = |username: &str| {
+        root.send(&format!("PATCH /user/{username}/password"), json!({ "password": NEW }))
+    };
     refused(&change("eve"), 404, "User with name eve does not exist.");
     done(&change("bob"));
     assert_eq!((server.auth(&of_bob).status, server.auth(&of_eve).status), (401, 200));
@@ -150,8 +188,9 @@ fn administrators_are_made_and_unmade(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     root.add_user("bob");
-    let set =
-        |username: &str, is_admin: bool| root.send("PATCH /is_admin", json!({ "username": username, "is_admin": is_admin }));
+    let set = |username: &str, is_admin: bool| {
+        root.send("PATCH /is_admin", json!({ "username": username, "is_admin": is_admin }))
+    };
     let is_admin = || data(&root.ask("GET /user"))[0]["is_admin"].clone();
     done(&set("bob", true));
     assert_eq!(is_admin(), true);
@@ -160,6 +199,10 @@ fn administrators_are_made_and_unmade(protocol: Protocol) {
     let session = data(&session)["token"].as_str().unwrap().to_owned();
     assert_eq!(server.auth(&session).status, 200);
     done(&set("bob", false));
-    assert_eq!((is_admin(), server.auth(&session).status), (json!(false), 401), "it says what is true no longer");
+    assert_eq!(
+        (is_admin(), server.auth(&session).status),
+        (json!(false), 401),
+        "it says what is true no longer"
+    );
     refused(&set("eve", true), 400, "No user exists with username eve.");
 }

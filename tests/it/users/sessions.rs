@@ -1,10 +1,12 @@
 use countersign_tests::{
-    binary::Sandbox, client::Protocol, eventually, http::Response, openssl::SigningKey, over_every_protocol,
+    binary::Sandbox, client::Protocol, eventually, http::Response, openssl::SigningKey,
+    over_every_protocol,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Api, ENVIRONMENT, PASSWORD, add_with_hash, claims, configuration, data, done, in_file, names, refused, session_of, store,
+    Api, ENVIRONMENT, PASSWORD, add_with_hash, claims, configuration, data, done, in_file, names,
+    refused, session_of, store,
 };
 use crate::given;
 
@@ -27,11 +29,21 @@ fn a_login_is_answered_with_a_session(protocol: Protocol) {
     let bob = json!({ "username": "bob", "auth_method": "database", "is_admin": false });
     assert_eq!(said, json!({ "token": token, "user": bob, "expires_in": 3600 }));
     assert_eq!(answer.header("authorization"), Some(&*format!("Bearer {token}")));
-    let order =
-        ["iss", "aud", "urn:inmanta:ct", "sub", "urn:inmanta:roles", "urn:inmanta:is_admin", "iat", "exp"].map(str::to_owned);
+    let order = [
+        "iss",
+        "aud",
+        "urn:inmanta:ct",
+        "sub",
+        "urn:inmanta:roles",
+        "urn:inmanta:is_admin",
+        "iat",
+        "exp",
+    ]
+    .map(str::to_owned);
     assert_eq!(names(token), order);
     let mut said = claims(token);
-    let (issued, expires) = (said["iat"].take().as_u64().unwrap(), said["exp"].take().as_u64().unwrap());
+    let (issued, expires) =
+        (said["iat"].take().as_u64().unwrap(), said["exp"].take().as_u64().unwrap());
     assert_eq!(expires - issued, 3600);
     let expected = json!({
         "iss": given::ISSUER, "aud": [given::ISSUER], "urn:inmanta:ct": "api", "sub": "bob",
@@ -45,7 +57,9 @@ fn c45_a_wrong_password_and_an_unknown_user_are_told_alike(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_user("bob");
-    for (username, password) in [("bob", "correct horsf"), ("eve", PASSWORD), ("Bob", PASSWORD), ("", "")] {
+    for (username, password) in
+        [("bob", "correct horsf"), ("eve", PASSWORD), ("Bob", PASSWORD), ("", "")]
+    {
         let answer = Api::anonymous(&server).log_in(username, password);
         refused(&answer, 401, "Invalid username or password");
         assert_eq!(answer.header("authorization"), None);
@@ -61,7 +75,11 @@ fn c48_what_is_no_hash_lets_nobody_in() {
     }
     let server = sandbox.serve(&configuration(&in_file(&sandbox)));
     for (username, password) in [("bob", "secret"), ("eve", "")] {
-        refused(&Api::anonymous(&server).log_in(username, password), 401, "Invalid username or password");
+        refused(
+            &Api::anonymous(&server).log_in(username, password),
+            401,
+            "Invalid username or password",
+        );
     }
 }
 
@@ -79,26 +97,35 @@ fn c50_a_password_is_one_however_it_is_composed_and_an_old_hash_is_renewed() {
     assert_eq!(status(COMPOSED), 401, "not what was typed then");
     assert_eq!((status(DECOMPOSED), status(COMPOSED), status(DECOMPOSED)), (200, 200, 200));
     let hash = store.block_on(store.user("bob")).unwrap().unwrap().password_hash;
-    assert!(hash != OLD && hash.starts_with("$argon2id$v=19$m=65536,t=2,p=1$") && hash.len() == 97, "{hash}");
+    assert!(
+        hash != OLD && hash.starts_with("$argon2id$v=19$m=65536,t=2,p=1$") && hash.len() == 97,
+        "{hash}"
+    );
 }
 
 #[test]
 fn c51_a_session_lasts_as_configured_and_with_0_as_tokens_of_the_section_do() {
-    for (options, lifetime) in [("login_session_expire=60\n", Some(60)), ("login_session_expire=0\n", None)] {
+    for (options, lifetime) in
+        [("login_session_expire=60\n", Some(60)), ("login_session_expire=0\n", None)]
+    {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&configuration(options));
         Api::root(&server).add_user("bob");
         let said = data(&Api::anonymous(&server).log_in("bob", PASSWORD));
         let claims = claims(said["token"].as_str().unwrap());
         assert_eq!(said.get("expires_in").and_then(Value::as_u64), lifetime);
-        assert_eq!(claims["exp"].as_u64().map(|exp| exp - claims["iat"].as_u64().unwrap()), lifetime);
+        assert_eq!(
+            claims["exp"].as_u64().map(|exp| exp - claims["iat"].as_u64().unwrap()),
+            lifetime
+        );
     }
 }
 
 fn c52_c53_a_session_is_renewed_as_its_user_is_now(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
-    let idp = format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
+    let idp =
+        format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
     let server = sandbox.serve(&format!("{}[server]\nauth=true\n", given::with_idp("ES256", &idp)));
     let root = Api::root(&server);
     root.add_user("bob");
@@ -123,9 +150,17 @@ fn c52_c53_a_session_is_renewed_as_its_user_is_now(protocol: Protocol) {
     for token in [given::good_token(), key.token(&of_idp)] {
         refused(&renew(&token), 400, "Only login sessions issued by this server can be renewed.");
     }
-    refused(&renew(&root.issue(ENVIRONMENT)), 403, "The authorization token is scoped to a specific environment.");
+    refused(
+        &renew(&root.issue(ENVIRONMENT)),
+        403,
+        "The authorization token is scoped to a specific environment.",
+    );
     refused(&renew(&session_of("ghost", false)), 401, "User account no longer exists.");
-    refused(&Api::anonymous(&server).ask("POST /login/renew"), 401, "Access to this resource is unauthorized");
+    refused(
+        &Api::anonymous(&server).ask("POST /login/renew"),
+        401,
+        "Access to this resource is unauthorized",
+    );
 }
 
 fn the_current_user_is_whose_session_it_is(protocol: Protocol) {
@@ -135,7 +170,11 @@ fn the_current_user_is_whose_session_it_is(protocol: Protocol) {
     assert_eq!(data(&current(&session_of("b\u{f6}b", false))), json!({ "username": "b\u{f6}b" }));
     let nobodys = given::token(&given::claims(json!({ "sub": null })));
     refused(&current(&nobodys), 404, "No current user found, probably an API token is used.");
-    refused(&Api::anonymous(&server).ask("GET /current_user"), 401, "Access to this resource is unauthorized");
+    refused(
+        &Api::anonymous(&server).ask("GET /current_user"),
+        401,
+        "Access to this resource is unauthorized",
+    );
 }
 
 #[test]
@@ -169,24 +208,39 @@ fn too_many_wrong_passwords_lock_a_user_out(protocol: Protocol) {
     let root = Api::root(&server);
     root.add_user("bob");
     root.add_user("eve");
-    let log_in = |username: &str, password: &str| Api::anonymous(&server).log_in(username, password);
-    assert_eq!((log_in("bob", "wrong").status, log_in("bob", PASSWORD).status), (401, 200), "forgiven");
+    let log_in =
+        |username: &str, password: &str| Api::anonymous(&server).log_in(username, password);
+    assert_eq!(
+        (log_in("bob", "wrong").status, log_in("bob", PASSWORD).status),
+        (401, 200),
+        "forgiven"
+    );
     for username in ["bob", "nobody"] {
-        assert_eq!((log_in(username, "wrong").status, log_in(username, "wrong").status), (401, 401));
+        assert_eq!(
+            (log_in(username, "wrong").status, log_in(username, "wrong").status),
+            (401, 401)
+        );
         let wait = told_to_wait(&log_in(username, PASSWORD));
         assert!((1..=201).contains(&wait), "{wait}");
     }
     assert_eq!(log_in("eve", PASSWORD).status, 200);
     // Guessing the current password is guessing a password.
     let own = Api::bearing(&server, &session_of("bob", false));
-    told_to_wait(&own.send("PATCH /user/bob/password", json!({ "password": "new password", "current_password": PASSWORD })));
+    told_to_wait(&own.send(
+        "PATCH /user/bob/password",
+        json!({ "password": "new password", "current_password": PASSWORD }),
+    ));
 }
 
 fn an_address_may_try_only_so_often(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(&configuration("[login]\nattempts_per_source=2\n[listen]\ntrusted_proxies=127.0.0.0/8\n"));
+    let server = sandbox.serve(&configuration(
+        "[login]\nattempts_per_source=2\n[listen]\ntrusted_proxies=127.0.0.0/8\n",
+    ));
     let from = |address: &str, username: &str| {
-        Api::anonymous(&server).with(&format!("X-Forwarded-For: {address}")).log_in(username, "wrong")
+        Api::anonymous(&server)
+            .with(&format!("X-Forwarded-For: {address}"))
+            .log_in(username, "wrong")
     };
     assert_eq!((from("192.0.2.1", "a").status, from("192.0.2.1", "b").status), (401, 401));
     let wait = told_to_wait(&from("192.0.2.1", "c"));

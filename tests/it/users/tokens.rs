@@ -1,7 +1,11 @@
-use countersign_tests::{binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol};
+use countersign_tests::{
+    binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol,
+};
 use serde_json::{Value, json};
 
-use super::{Api, ENVIRONMENT, OTHER, claims, configuration, data, done, names, refused, session_of};
+use super::{
+    Api, ENVIRONMENT, OTHER, claims, configuration, data, done, names, refused, session_of,
+};
 use crate::given;
 
 over_every_protocol!(
@@ -22,13 +26,21 @@ fn environments_are_there_until_they_are_deleted(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     let prod = json!({ "id": ENVIRONMENT, "name": "prod", "project_id": NO_PROJECT });
-    assert_eq!(data(&root.send("PUT /environment", json!({ "name": "prod", "environment_id": ENVIRONMENT }))), prod);
+    assert_eq!(
+        data(
+            &root
+                .send("PUT /environment", json!({ "name": "prod", "environment_id": ENVIRONMENT }))
+        ),
+        prod
+    );
     let made = data(&root.send("PUT /environment", json!({ "name": "dev", "project_id": OTHER })));
     assert_eq!((&made["name"], &made["project_id"]), (&json!("dev"), &json!(OTHER)));
     assert_eq!(data(&root.ask("GET /environment")), json!([made, prod]));
     assert_eq!(data(&root.ask(&format!("GET /environment/{ENVIRONMENT}"))), prod);
     let again = root.send("PUT /environment", json!({ "name": "prod", "environment_id": OTHER }));
-    let text = format!("An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists.");
+    let text = format!(
+        "An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists."
+    );
     refused(&again, 409, &text);
     done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
     let unknown = format!("The environment with id {ENVIRONMENT} does not exist.");
@@ -54,25 +66,44 @@ fn a_token_is_issued_for_an_environment(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
-    let create = |arguments: Value| root.within(ENVIRONMENT).send("POST /environment_auth", arguments);
+    let create =
+        |arguments: Value| root.within(ENVIRONMENT).send("POST /environment_auth", arguments);
     let issue = |arguments: Value| data(&create(arguments)).as_str().unwrap().to_owned();
     let token = issue(json!({ "client_types": ["compiler", "api"] }));
-    let order = ["iss", "aud", "urn:inmanta:ct", "jti", "created_by", "iat", "urn:inmanta:env"].map(str::to_owned);
+    let order = ["iss", "aud", "urn:inmanta:ct", "jti", "created_by", "iat", "urn:inmanta:env"]
+        .map(str::to_owned);
     assert_eq!(names(&token), order);
     let said = claims(&token);
-    assert_eq!((&said["urn:inmanta:ct"], &said["created_by"]), (&json!("compiler,api"), &json!("root")));
-    assert_eq!((said["jti"].as_str().unwrap().len(), &said["urn:inmanta:env"]), (36, &json!(ENVIRONMENT)));
-    assert_ne!(token, issue(json!({ "client_types": ["compiler", "api"] })), "each is one of its own");
-    let said = claims(&issue(json!({ "client_types": ["agent"], "expire": 60, "idempotent": false })));
+    assert_eq!(
+        (&said["urn:inmanta:ct"], &said["created_by"]),
+        (&json!("compiler,api"), &json!("root"))
+    );
+    assert_eq!(
+        (said["jti"].as_str().unwrap().len(), &said["urn:inmanta:env"]),
+        (36, &json!(ENVIRONMENT))
+    );
+    assert_ne!(
+        token,
+        issue(json!({ "client_types": ["compiler", "api"] })),
+        "each is one of its own"
+    );
+    let said =
+        claims(&issue(json!({ "client_types": ["agent"], "expire": 60, "idempotent": false })));
     assert_eq!(said["exp"].as_u64().unwrap() - said["iat"].as_u64().unwrap(), 60);
     let same = json!({ "client_types": ["agent"], "idempotent": true });
     assert_eq!(issue(same.clone()), issue(same.clone()));
-    assert_eq!(names(&issue(same)), ["iss", "aud", "urn:inmanta:ct", "urn:inmanta:env"].map(str::to_owned));
+    assert_eq!(
+        names(&issue(same)),
+        ["iss", "aud", "urn:inmanta:ct", "urn:inmanta:env"].map(str::to_owned)
+    );
     for (arguments, text) in [
         (json!({}), "the argument client_types is missing"),
         (json!({ "client_types": "api" }), "the argument client_types is not a list of strings"),
         (json!({ "client_types": [1] }), "the argument client_types is not a list of strings"),
-        (json!({ "client_types": [] }), "client_types is empty: a token without one could make no call"),
+        (
+            json!({ "client_types": [] }),
+            "client_types is empty: a token without one could make no call",
+        ),
     ] {
         refused(&create(arguments), 400, text);
     }
@@ -92,7 +123,13 @@ fn a_token_is_not_issued_for_a_client_type_outside_the_section() {
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
     let text = "The signing config does not support the requested client type agent. Only ['compiler', 'api'] are allowed.";
-    refused(&root.within(ENVIRONMENT).send("POST /environment_auth", json!({ "client_types": ["api", "agent"] })), 400, text);
+    refused(
+        &root
+            .within(ENVIRONMENT)
+            .send("POST /environment_auth", json!({ "client_types": ["api", "agent"] })),
+        400,
+        text,
+    );
 }
 
 fn c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires(protocol: Protocol) {
@@ -125,9 +162,22 @@ fn the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time(protoc
     let one = create(json!({ "client_types": ["agent"] }));
     assert_eq!(one, create(json!({ "client_types": ["agent"], "idempotent": true })));
     let config = sandbox.path().join("server.cfg");
-    let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--idempotent", "--client-type", "agent", "--env", ENVIRONMENT];
+    let sign = [
+        "token",
+        "sign",
+        "-c",
+        config.to_str().unwrap(),
+        "--idempotent",
+        "--client-type",
+        "agent",
+        "--env",
+        ENVIRONMENT,
+    ];
     assert_eq!(one, sandbox.run(sign).text());
-    assert!(claims(&create(json!({ "client_types": ["agent"], "idempotent": false })))["jti"].is_string());
+    assert!(
+        claims(&create(json!({ "client_types": ["agent"], "idempotent": false })))["jti"]
+            .is_string()
+    );
     let expiring = json!({ "client_types": ["agent"], "idempotent": false, "expire": 60 });
     let answer = root.within(ENVIRONMENT).send("POST /api/v1/environment_auth", expiring);
     refused(&answer, 400, "the call has no argument expire");
@@ -145,7 +195,8 @@ fn tokens_are_listed_with_what_became_of_them(protocol: Protocol) {
     let wanted = json!({ "client_types": ["api", "compiler"], "expire": 60 });
     let token = data(&root.within(ENVIRONMENT).send("POST /environment_auth", wanted));
     let mut listed = list(ENVIRONMENT)[0].clone();
-    let [issued, expires] = ["issued_at", "expires_at"].map(|name| listed[name].take().as_str().unwrap().to_owned());
+    let [issued, expires] =
+        ["issued_at", "expires_at"].map(|name| listed[name].take().as_str().unwrap().to_owned());
     assert!(issued < expires && issued.ends_with('Z'), "{issued} {expires}");
     let expected = json!({
         "jti": claims(token.as_str().unwrap())["jti"], "created_by": "root", "client_types": ["api", "compiler"],
@@ -161,12 +212,15 @@ fn tokens_are_listed_with_what_became_of_them(protocol: Protocol) {
 fn c54_a_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
-    let idp = format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
+    let idp =
+        format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
     let server = sandbox.serve(&format!("{}[server]\nauth=true\n", given::with_idp("ES256", &idp)));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
     let token = root.issue(ENVIRONMENT);
-    let status = |token: &str| Api::bearing(&server, token).within(ENVIRONMENT).ask("GET /environment_auth").status;
+    let status = |token: &str| {
+        Api::bearing(&server, token).within(ENVIRONMENT).ask("GET /environment_auth").status
+    };
     assert_eq!((status(&token), server.auth(&token).status), (200, 200));
     let revoke = format!("DELETE /environment_auth/{}", claims(&token)["jti"].as_str().unwrap());
     assert_eq!(root.within(ENVIRONMENT).ask(&revoke).status, 200);
@@ -191,7 +245,9 @@ fn c55_c56_tokens_are_revoked_where_they_are_and_once(protocol: Protocol) {
     }
     let token = root.issue(ENVIRONMENT);
     let jti = claims(&token)["jti"].as_str().unwrap().to_owned();
-    let revoke = |environment: &str, jti: &str| root.within(environment).ask(&format!("DELETE /environment_auth/{jti}"));
+    let revoke = |environment: &str, jti: &str| {
+        root.within(environment).ask(&format!("DELETE /environment_auth/{jti}"))
+    };
     for (environment, jti) in [(OTHER, &*jti), (ENVIRONMENT, OTHER), (ENVIRONMENT, "no-uuid")] {
         refused(&revoke(environment, jti), 404, &format!("Token with id {jti} does not exist."));
     }

@@ -30,17 +30,26 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<Self, String> {
+    pub(super) async fn open(
+        address: SocketAddr,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let Some(tls) = tls else { return Self::over(stream).await };
-        let stream = TlsConnector::from(tls).connect(server_name(), stream).await.map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(tls)
+            .connect(server_name(), stream)
+            .await
+            .map_err(|error| error.to_string())?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         Self::over(stream).await
     }
 
-    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, String> {
-        let (requests, connection) = client::handshake(stream).await.map_err(|error| error.to_string())?;
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, String> {
+        let (requests, connection) =
+            client::handshake(stream).await.map_err(|error| error.to_string())?;
         let is_over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&is_over);
         spawn(async move {
@@ -55,7 +64,10 @@ impl Connection {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    pub(super) fn exchange(&self, question: Question) -> impl Future<Output = Result<Response, String>> + Send + use<> {
+    pub(super) fn exchange(
+        &self,
+        question: Question,
+    ) -> impl Future<Output = Result<Response, String>> + Send + use<> {
         let requests = self.requests.clone();
         async { exchange(requests, question).await.map_err(|error| error.to_string()) }
     }

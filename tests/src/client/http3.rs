@@ -28,17 +28,25 @@ impl Connection {
     ) -> impl Future<Output = Result<Self, String>> + Send + use<> {
         let tls = QuicClientConfig::try_from(Arc::clone(tls)).expect("a suite of TLS 1.3");
         async move {
-            let local = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-            let endpoint = Endpoint::client(SocketAddr::new(local, 0)).map_err(|error| error.to_string())?;
+            let local = if address.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            };
+            let endpoint =
+                Endpoint::client(SocketAddr::new(local, 0)).map_err(|error| error.to_string())?;
             let config = quinn::ClientConfig::new(Arc::new(tls));
-            let connecting = endpoint.connect_with(config, address, "localhost").map_err(|error| error.to_string())?;
+            let connecting = endpoint
+                .connect_with(config, address, "localhost")
+                .map_err(|error| error.to_string())?;
             Self::over(connecting.await.map_err(|error| error.to_string())?).await
         }
     }
 
     async fn over(quic: quinn::Connection) -> Result<Self, String> {
         let connection = h3_quinn::Connection::new(quic.clone());
-        let (mut driver, requests) = client::new(connection).await.map_err(|error| error.to_string())?;
+        let (mut driver, requests) =
+            client::new(connection).await.map_err(|error| error.to_string())?;
         spawn(async move { poll_fn(|context| driver.poll_close(context)).await });
         Ok(Self { requests, quic })
     }
@@ -47,13 +55,19 @@ impl Connection {
         self.quic.close_reason().is_none()
     }
 
-    pub(super) fn exchange(&self, question: Question) -> impl Future<Output = Result<Response, String>> + Send + use<> {
+    pub(super) fn exchange(
+        &self,
+        question: Question,
+    ) -> impl Future<Output = Result<Response, String>> + Send + use<> {
         let requests = self.requests.clone();
         async { exchange(requests, question).await.map_err(|error| error.to_string()) }
     }
 }
 
-async fn exchange(mut requests: SendRequest<OpenStreams, Bytes>, question: Question) -> Result<Response, h3::error::StreamError> {
+async fn exchange(
+    mut requests: SendRequest<OpenStreams, Bytes>,
+    question: Question,
+) -> Result<Response, h3::error::StreamError> {
     let (sending, mut receiving) = requests.send_request(question.request).await?.split();
     // An answer may come, and end the request, before all of its body has gone.
     let sending = spawn(send(sending, question.body));

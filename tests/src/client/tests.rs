@@ -16,14 +16,16 @@ fn serve() -> SocketAddr {
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let mut tls = builder.with_single_cert(issued.chain.clone(), issued.private_key()).unwrap();
     tls.alpn_protocols = vec![b"h3".to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let config =
+        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     let _entered = runtime().enter();
     let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
             let connection = h3_quinn::Connection::new(incoming.await.unwrap());
-            let mut connection: server::Connection<_, Bytes> = server::Connection::new(connection).await.unwrap();
+            let mut connection: server::Connection<_, Bytes> =
+                server::Connection::new(connection).await.unwrap();
             while let Ok(Some(resolver)) = connection.accept().await {
                 tokio::spawn(async move {
                     let (request, stream) = resolver.resolve_request().await.unwrap();
@@ -53,7 +55,12 @@ async fn respond(request: Request<()>, mut stream: RequestStream<BidiStream<Byte
             body += &format!("{} bytes\n", piece.copy_to_bytes(piece.remaining()).len());
         }
     }
-    let head = ::http::Response::builder().status(203).header("x-one", "1").header("X-Two", "2").body(()).unwrap();
+    let head = ::http::Response::builder()
+        .status(203)
+        .header("x-one", "1")
+        .header("X-Two", "2")
+        .body(())
+        .unwrap();
     stream.send_response(head).await.unwrap();
     stream.send_data(body.into()).await.unwrap();
     stream.finish().await.unwrap();
@@ -63,9 +70,16 @@ async fn respond(request: Request<()>, mut stream: RequestStream<BidiStream<Byte
 fn http3_carries_what_is_written_for_http1() {
     let mut client = Client::new(Protocol::Http3, serve(), &ours().0);
     for _ in 0..3 {
-        let answer = client.request("PROPFIND /a/..//%2e?q= HTTP/1.1\r\nX-A: b c\r\nX-A:  d\r\n", b"body");
-        assert_eq!((answer.status, answer.header("x-one"), answer.header("x-two")), (203, Some("1"), Some("2")));
-        assert_eq!(answer.body, "PROPFIND https://test/a/..//%2e?q=\nx-a: b c\nx-a: d\ncontent-length: 4\n4 bytes\n");
+        let answer =
+            client.request("PROPFIND /a/..//%2e?q= HTTP/1.1\r\nX-A: b c\r\nX-A:  d\r\n", b"body");
+        assert_eq!(
+            (answer.status, answer.header("x-one"), answer.header("x-two")),
+            (203, Some("1"), Some("2"))
+        );
+        assert_eq!(
+            answer.body,
+            "PROPFIND https://test/a/..//%2e?q=\nx-a: b c\nx-a: d\ncontent-length: 4\n4 bytes\n"
+        );
     }
     assert_eq!(client.request("GET http://evil/x HTTP/1.1\r\n", b"").body, "GET http://evil/x\n");
 }
@@ -86,5 +100,9 @@ fn http3_answers_are_heard_however_much_is_left_to_say() {
     let answer = client.request("POST /early HTTP/1.1\r\n", &vec![0; 10_000_000]);
     assert_eq!(answer.body, "POST https://test/early\ncontent-length: 10000000\n");
     assert!(client.try_request("GET /never HTTP/1.1\r\n", b"").is_err());
-    assert_eq!(client.request("GET / HTTP/1.1\r\n", b"").status, 203, "other streams do not suffer");
+    assert_eq!(
+        client.request("GET / HTTP/1.1\r\n", b"").status,
+        203,
+        "other streams do not suffer"
+    );
 }

@@ -29,7 +29,8 @@ pub fn check_request(data: &[u8]) {
         assert_same(&ours, &theirs);
     }
     let told = answer(data);
-    let (status, read) = (told.as_ref().map(|told| told.status), CheckRequest::read(data).map(drop));
+    let (status, read) =
+        (told.as_ref().map(|told| told.status), CheckRequest::read(data).map(drop));
     match read {
         Ok(()) => assert!([Some(200), Some(401)].contains(&status), "{told:?}"),
         Err(TOO_MANY_HEADERS) => assert_eq!(status, Some(431)),
@@ -51,19 +52,28 @@ pub fn assert_same(ours: &CheckRequest<'_>, theirs: &envoy::CheckRequest) {
     assert_eq!(ours.certificate, source.certificate.as_bytes());
     let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
     let texts = [&http.id, &http.method, &http.path, &http.host, &http.scheme];
-    assert_eq!([ours.id, ours.method, ours.path, ours.host, ours.scheme], texts.map(|text| text.as_bytes()));
+    assert_eq!(
+        [ours.id, ours.method, ours.path, ours.host, ours.scheme],
+        texts.map(|text| text.as_bytes())
+    );
     assert_same_headers(ours, &http);
 }
 
 fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
     let listed = http.header_map.iter().flat_map(|map| &map.headers);
-    let listed: Vec<_> = listed.map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat())).collect();
-    let lines: Vec<_> = ours.headers.iter().map(|Header { name, value }| (*name, value.to_vec())).collect();
-    let (mapped, behind) = lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
+    let listed: Vec<_> = listed
+        .map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat()))
+        .collect();
+    let lines: Vec<_> =
+        ours.headers.iter().map(|Header { name, value }| (*name, value.to_vec())).collect();
+    let (mapped, behind) =
+        lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
     assert_eq!(behind, listed);
     // Of those that are in a map twice, which we count twice, others take the last.
-    let last: HashMap<_, _> = mapped.iter().map(|(name, value)| (*name, value.as_slice())).collect();
-    let theirs: HashMap<_, _> = http.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let last: HashMap<_, _> =
+        mapped.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+    let theirs: HashMap<_, _> =
+        http.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     assert_eq!(last, theirs);
 }
 
@@ -83,6 +93,7 @@ fn answer(question: &[u8]) -> Option<Told> {
             }
         })
     });
-    let answer = || envoy::CheckResponse::decode(&reply.response.body()[5..]).expect("an answer is one");
+    let answer =
+        || envoy::CheckResponse::decode(&reply.response.body()[5..]).expect("an answer is one");
     reply.is_message.then(|| Told::of(answer()))
 }

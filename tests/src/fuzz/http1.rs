@@ -14,7 +14,11 @@ pub fn http1(data: &[u8]) {
     let asked = Asked::read(bytes);
     let (answers, is_closed) = hear(bytes, bytes.len(), &asked);
 
-    assert_eq!(answers.iter().position(Answer::closes), is_closed.then(|| answers.len() - 1), "the last one says so");
+    assert_eq!(
+        answers.iter().position(Answer::closes),
+        is_closed.then(|| answers.len() - 1),
+        "the last one says so"
+    );
     if is_closed {
         assert!(answers.len() <= asked.whole.len() + 1, "more answers than requests");
     } else {
@@ -51,7 +55,9 @@ pub(super) fn configuration() -> String {
 
 /// The only token that the corpus has and that is good.
 fn token() -> Vec<u8> {
-    let claims = format!(r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"someone","urn:inmanta:ct":["api"]}}"#);
+    let claims = format!(
+        r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"someone","urn:inmanta:ct":["api"]}}"#
+    );
     signed(br#"{"alg":"HS256"}"#, claims.as_bytes())
 }
 
@@ -59,7 +65,8 @@ fn token() -> Vec<u8> {
 /// connection was closed. A word in between is not said when it is not needed.
 fn hear(bytes: &[u8], piece: usize, asked: &Asked) -> (Vec<Answer>, bool) {
     let heard: Heard = FRONT.with(|front| front.hear(bytes.chunks(piece.max(1))));
-    let mut answers = heard.answers(|nth| asked.whole.get(nth).is_some_and(|request| request.is_head));
+    let mut answers =
+        heard.answers(|nth| asked.whole.get(nth).is_some_and(|request| request.is_head));
     answers.retain(|answer| answer.status != 100);
     (answers, heard.is_closed)
 }
@@ -68,7 +75,10 @@ fn assert_deserved(answer: &Answer, request: &[u8]) {
     const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 413, 414, 431, 501, 503, 505];
     assert!(STATUSES.contains(&answer.status), "{answer:?}");
     let has_token = TOKEN.with(|token| request.windows(token.len()).any(|window| window == token));
-    let tells = answer.headers.iter().any(|(name, value)| name.starts_with("x-auth-") && value.contains("someone"));
+    let tells = answer
+        .headers
+        .iter()
+        .any(|(name, value)| name.starts_with("x-auth-") && value.contains("someone"));
     assert!(!tells || (has_token && answer.status == 200), "an identity for no token: {answer:?}");
     // A token can be escaped in a body.
     let is_escaped = request.contains(&b'%') || request.contains(&b'\\');
@@ -98,16 +108,22 @@ impl Asked {
             let mut request = httparse::Request::new(&mut lines);
             let Ok(Status::Complete(head)) = request.parse(&bytes[start..]) else { return asked };
             let path = request.path.and_then(|path| path.split('?').next());
-            let is_read = request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"));
+            let is_read =
+                request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"));
             let lines = &*request.headers;
-            let has_body = lines.iter().any(|line| is(line, "content-length") || is(line, "transfer-encoding"));
+            let has_body = lines
+                .iter()
+                .any(|line| is(line, "content-length") || is(line, "transfer-encoding"));
             if has_body && !is_read {
                 asked.unread.get_or_insert(asked.whole.len());
             }
             let (head, rest) = bytes[start..].split_at(head);
             let Some((body, length)) = body(lines, rest) else { return asked };
             start += head.len() + length;
-            asked.whole.push(Request { is_head: request.method == Some("HEAD"), bytes: [head, &body].concat() });
+            asked.whole.push(Request {
+                is_head: request.method == Some("HEAD"),
+                bytes: [head, &body].concat(),
+            });
         }
     }
 }
@@ -122,7 +138,9 @@ fn body(lines: &[Header<'_>], rest: &[u8]) -> Option<(Vec<u8>, usize)> {
     if lines.iter().any(|line| is(line, "transfer-encoding")) {
         return chunks(rest);
     }
-    let Some(line) = lines.iter().find(|line| is(line, "content-length")) else { return Some((Vec::new(), 0)) };
+    let Some(line) = lines.iter().find(|line| is(line, "content-length")) else {
+        return Some((Vec::new(), 0));
+    };
     let length = str::from_utf8(line.value).ok()?.trim().parse().ok()?;
     Some((rest.get(..length)?.to_vec(), length))
 }
@@ -130,7 +148,9 @@ fn body(lines: &[Header<'_>], rest: &[u8]) -> Option<(Vec<u8>, usize)> {
 fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut rest) = (Vec::new(), bytes);
     loop {
-        let Ok(Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else { return None };
+        let Ok(Status::Complete((line, size))) = httparse::parse_chunk_size(rest) else {
+            return None;
+        };
         let chunk = rest.get(line..line.checked_add(usize::try_from(size).ok()?)?)?;
         body.extend_from_slice(chunk);
         rest = rest[line + chunk.len()..].strip_prefix(b"\r\n")?;

@@ -44,7 +44,8 @@ fn connection(bytes: &[u8], piece: u8) {
     // What goes wrong may do so before or behind an answer that takes a while, and what is
     // said of windows and of answers that are not wanted, too.
     let changes = [kind::RST_STREAM, kind::SETTINGS, kind::GOAWAY, kind::WINDOW_UPDATE];
-    let is_changed = frames(bytes.get(PREFACE.len() + 9..).unwrap_or_default()).any(|frame| changes.contains(&frame.kind));
+    let is_changed = frames(bytes.get(PREFACE.len() + 9..).unwrap_or_default())
+        .any(|frame| changes.contains(&frame.kind));
     if !is_changed && !went_wrong(&whole) && !went_wrong(&in_pieces) {
         assert_eq!(shown(&in_pieces), shown(&whole), "answers are the same in pieces");
     }
@@ -59,13 +60,18 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame> {
 }
 
 fn went_wrong(said: &Said) -> bool {
-    let ends = |frame: &Frame| matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY) && frame.code() != code::NO_ERROR;
+    let ends = |frame: &Frame| {
+        matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY) && frame.code() != code::NO_ERROR
+    };
     said.values().flatten().any(ends)
 }
 
 /// What is the same at any time: the length of a date is, and of which kind frames are.
 fn shown(said: &Said) -> Vec<(u32, u8, u8, usize)> {
-    said.values().flatten().map(|frame| (frame.stream, frame.kind, frame.flags, frame.payload.len())).collect()
+    said.values()
+        .flatten()
+        .map(|frame| (frame.stream, frame.kind, frame.flags, frame.payload.len()))
+        .collect()
 }
 
 /// What comes back, which has to be HTTP/2 whatever has come.
@@ -80,7 +86,11 @@ fn hear<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Said {
     }
     assert_eq!(length, heard.bytes.len(), "what comes back is frames");
     for (stream, frames) in &said {
-        if *stream == 0 { assert_connection(frames, heard.is_closed) } else { assert_answer(*stream, frames) }
+        if *stream == 0 {
+            assert_connection(frames, heard.is_closed)
+        } else {
+            assert_answer(*stream, frames)
+        }
     }
     said
 }
@@ -92,20 +102,29 @@ fn assert_connection(frames: &[Frame], is_closed: bool) {
     let end = frames.iter().position(|frame| frame.kind == kind::GOAWAY);
     assert!(end.is_some() || !is_closed, "who is hung up on is told why");
     let codes = frames.iter().filter(|frame| frame.kind == kind::GOAWAY).map(Frame::code);
-    assert!(codes.rev().skip(1).all(|code| code == code::NO_ERROR), "a connection fails once: {frames:?}");
+    assert!(
+        codes.rev().skip(1).all(|code| code == code::NO_ERROR),
+        "a connection fails once: {frames:?}"
+    );
 }
 
 /// A head, a body perhaps, trailers perhaps, and an end; or an end alone.
 fn assert_answer(stream: u32, frames: &[Frame]) {
     assert!(!stream.is_multiple_of(2));
     let heads = frames.iter().filter(|frame| frame.kind == kind::HEADERS).count();
-    let ends = frames.iter().filter(|frame| frame.kind != kind::RST_STREAM && frame.flags & flag::END_STREAM != 0).count();
+    let ends = frames
+        .iter()
+        .filter(|frame| frame.kind != kind::RST_STREAM && frame.flags & flag::END_STREAM != 0)
+        .count();
     assert!(heads <= 2 && ends <= 1, "{frames:?}");
     let is_answered = frames[0].kind == kind::HEADERS;
     assert!(is_answered || heads == 0, "{frames:?}");
-    let allowed = [kind::HEADERS, kind::CONTINUATION, kind::DATA, kind::RST_STREAM, kind::WINDOW_UPDATE];
+    let allowed =
+        [kind::HEADERS, kind::CONTINUATION, kind::DATA, kind::RST_STREAM, kind::WINDOW_UPDATE];
     assert!(frames.iter().all(|frame| allowed.contains(&frame.kind)), "{frames:?}");
-    let end = frames.iter().position(|frame| frame.kind != kind::RST_STREAM && frame.flags & flag::END_STREAM != 0);
+    let end = frames
+        .iter()
+        .position(|frame| frame.kind != kind::RST_STREAM && frame.flags & flag::END_STREAM != 0);
     if let Some(end) = end {
         assert!(frames[end + 1..].iter().all(|frame| frame.kind == kind::RST_STREAM), "{frames:?}");
     }
@@ -137,9 +156,14 @@ type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn understood(table: &mut DynamicTable, room: &mut Room, payload: &[u8]) -> Result<Lines, Unread> {
     let section = hpack::read(table, room, payload, MOST_SECTION)?;
-    let lines: Lines = section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let lines: Lines =
+        section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     let size: usize = lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
-    assert!(size <= MOST_SECTION && lines.len() <= MOST_LINES, "{size} bytes and {} lines", lines.len());
+    assert!(
+        size <= MOST_SECTION && lines.len() <= MOST_LINES,
+        "{size} bytes and {} lines",
+        lines.len()
+    );
     if let Ok(head) = Head::read(section, Version::HTTP_2) {
         super::http3::assert_request(&head, section);
     }

@@ -22,8 +22,16 @@ pub fn http3(data: &[u8]) {
     let [kind, piece, bytes @ ..] = data else { return };
     let pieces = || bytes.chunks(usize::from(*piece).max(1));
     match kind % 3 {
-        0 => assert_eq!(requested(pieces()), requested([bytes]), "a request stream is the same in pieces"),
-        1 => assert_eq!(told(pieces()), told([bytes]), "a unidirectional stream is the same in pieces"),
+        0 => assert_eq!(
+            requested(pieces()),
+            requested([bytes]),
+            "a request stream is the same in pieces"
+        ),
+        1 => assert_eq!(
+            told(pieces()),
+            told([bytes]),
+            "a unidirectional stream is the same in pieces"
+        ),
         _ => drop(understood(bytes)),
     }
 }
@@ -56,7 +64,10 @@ fn requested<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Requested {
                 }
                 Ok(Some(Event::TooLarge)) => requested.heads.push(None),
                 Ok(Some(Event::Data(data))) => {
-                    assert!(!data.is_empty() && !requested.heads.is_empty(), "a body of no request");
+                    assert!(
+                        !data.is_empty() && !requested.heads.is_empty(),
+                        "a body of no request"
+                    );
                     requested.body.extend_from_slice(data);
                 }
                 Err(fault) => return Requested { fault: Some(fault), ..requested },
@@ -74,9 +85,14 @@ type Understood = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), Reason>);
 fn understood(payload: &[u8]) -> Result<Understood, Unread> {
     let mut room = Room::default();
     let section = qpack::read(&mut room, payload, MOST_SECTION)?;
-    let lines: Vec<_> = section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let lines: Vec<_> =
+        section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     let size: usize = lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
-    assert!(size <= MOST_SECTION && lines.len() <= MOST_LINES, "{size} bytes and {} lines", lines.len());
+    assert!(
+        size <= MOST_SECTION && lines.len() <= MOST_LINES,
+        "{size} bytes and {} lines",
+        lines.len()
+    );
     assert_written_alike(&lines);
     let request = Head::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
     Ok((lines, request))
@@ -84,14 +100,17 @@ fn understood(payload: &[u8]) -> Result<Understood, Unread> {
 
 /// Lines that we would send are read as they were meant.
 fn assert_written_alike(lines: &[(Vec<u8>, Vec<u8>)]) {
-    let texts = || lines.iter().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)));
+    let texts =
+        || lines.iter().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)));
     let mut out = Vec::new();
     frame::headers(&mut out, |out| {
         qpack::status(out, StatusCode::OK);
         texts().for_each(|(name, value)| qpack::field(out, name, value));
     });
     let (mut frames, mut room, mut bytes) = (Frames::new(out.len()), Room::default(), &out[..]);
-    let Ok(Some(Event::Section(section))) = frames.next(&mut bytes) else { panic!("no frame was written") };
+    let Ok(Some(Event::Section(section))) = frames.next(&mut bytes) else {
+        panic!("no frame was written")
+    };
     let Ok(section) = qpack::read(&mut room, section, usize::MAX) else {
         return assert!(lines.len() == MOST_LINES, "our own section cannot be read");
     };
@@ -107,22 +126,34 @@ pub(super) fn assert_request(head: &Head<'_>, section: Section<'_>) {
     assert!([head.method(), head.target(), head.authority].into_iter().all(is_visible));
     assert!(head.target().starts_with('/') || ["OPTIONS", "CONNECT"].contains(&head.method()));
     for (name, value) in lines() {
-        assert!(!name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()));
-        assert!(!value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) && value.trim_ascii() == value);
+        assert!(
+            !name.is_empty()
+                && name.iter().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+        );
+        assert!(
+            !value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+                && value.trim_ascii() == value
+        );
         assert!(![&b"connection"[..], b"transfer-encoding", b"upgrade"].contains(&name));
     }
     // There is no saying it only where the target is more than a URI may be.
     match head.to_request() {
         Ok(request) => {
-            assert_eq!((request.method().as_str(), request.headers().len()), (head.method(), lines().count()));
+            assert_eq!(
+                (request.method().as_str(), request.headers().len()),
+                (head.method(), lines().count())
+            );
         }
         Err(malformed) => assert_eq!(malformed.code, "request_target"),
     }
 }
 
 /// What becomes of a unidirectional stream.
-fn told<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Result<Interest, Fault>, Result<(), Fault>) {
-    let (mut stream, mut opened, mut interest) = (Unidirectional::default(), Opened::default(), Interest::Kept);
+fn told<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Result<Interest, Fault>, Result<(), Fault>) {
+    let (mut stream, mut opened, mut interest) =
+        (Unidirectional::default(), Opened::default(), Interest::Kept);
     for piece in pieces {
         match stream.read(piece, &mut opened) {
             Ok(now) => interest = now,

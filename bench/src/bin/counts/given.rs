@@ -48,13 +48,15 @@ impl Given {
     }
 
     pub(crate) fn keys(&self, algorithm: Algorithm) -> KeySet {
-        let jwks = std::fs::read(self.directory.join(format!("{algorithm}.json"))).expect("a set of keys");
+        let jwks =
+            std::fs::read(self.directory.join(format!("{algorithm}.json"))).expect("a set of keys");
         KeySet::from_jwks(&jwks, POLICY).expect("a set of keys").0
     }
 
     /// A server that verifies RS256 tokens.
     pub(crate) fn app(&self) -> Arc<App> {
-        let jwks = std::fs::read_to_string(self.directory.join("RS256.json")).expect("a set of keys");
+        let jwks =
+            std::fs::read_to_string(self.directory.join("RS256.json")).expect("a set of keys");
         let text = format!(
             "[auth_jwt_signing]\nalgorithm=HS256\nsign=true\nclient_types=api\nkey={}\n\
              [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
@@ -72,7 +74,8 @@ impl Given {
     }
 
     pub(crate) fn tokens(&self, algorithm: Algorithm) -> Vec<String> {
-        let tokens = std::fs::read_to_string(self.directory.join(algorithm.name())).expect("tokens");
+        let tokens =
+            std::fs::read_to_string(self.directory.join(algorithm.name())).expect("tokens");
         tokens.lines().map(str::to_owned).collect()
     }
 }
@@ -87,12 +90,17 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 fn jwks(keys: &Keys, algorithm: Algorithm) -> String {
     let rsa = keys.rsa.public_key();
-    let (n, e) = (rsa.modulus().big_endian_without_leading_zero(), rsa.exponent().big_endian_without_leading_zero());
+    let (n, e) = (
+        rsa.modulus().big_endian_without_leading_zero(),
+        rsa.exponent().big_endian_without_leading_zero(),
+    );
     let (x, y) = keys.ecdsa.public_key().as_ref()[1..].split_at(32);
     let mut key = match algorithm {
         Algorithm::Rs256 => json!({ "kty": "RSA", "n": encode(n), "e": encode(e) }),
         Algorithm::Es256 => json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }),
-        Algorithm::EdDsa => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(keys.ed25519.public_key().as_ref()) }),
+        Algorithm::EdDsa => {
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(keys.ed25519.public_key().as_ref()) })
+        }
         _ => json!({ "kty": "oct", "k": encode(&SECRET) }),
     };
     key["kid"] = "bench".into();

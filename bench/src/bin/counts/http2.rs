@@ -40,14 +40,20 @@ impl Connection {
     /// # Errors
     /// The system's.
     pub(crate) fn new(app: Arc<App>) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (mut client, server) = UnixStream::pair()?;
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
         client.set_nonblocking(true)?;
         server.set_nonblocking(true)?;
         let stream = runtime.block_on(async { Socket::new(server.into(), true) })?;
         let local: &Local = Box::leak(Box::new(Local::new(app)));
-        let peer = Peer { gate: &local.gate, address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
+        let peer = Peer {
+            gate: &local.gate,
+            address: Ipv4Addr::LOCALHOST.into(),
+            listener: 0,
+            certificate: None,
+        };
         let serving = Box::pin(async move {
             let watch = std::rc::Rc::new(Watches::default()).watch().await;
             http2::serve(Link { local, peer }, watch, Stream::Plain(stream), Vec::new()).await;
@@ -108,7 +114,11 @@ fn answers(mut frames: &[u8]) -> (usize, usize) {
     let (mut answers, mut right) = (0, 0);
     while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
         let length = u32::from_be_bytes([0, *high, *middle, *low]);
-        let Some((payload, rest)) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)) else { break };
+        let Some((payload, rest)) =
+            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
+        else {
+            break;
+        };
         if *kind == HEADERS {
             answers += 1;
             right += usize::from(payload.first() == Some(&OK));

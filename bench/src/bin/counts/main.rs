@@ -31,7 +31,9 @@ const CALLS: usize = 32;
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next(), arguments.next()) {
-        (Some(scenario), Some(directory)) => run(&scenario, Path::new(&directory)).map(|()| ExitCode::SUCCESS),
+        (Some(scenario), Some(directory)) => {
+            run(&scenario, Path::new(&directory)).map(|()| ExitCode::SUCCESS)
+        }
         _ => count_all(),
     }
 }
@@ -40,7 +42,8 @@ fn main() -> Result<ExitCode> {
 fn count_all() -> Result<ExitCode> {
     let directory = std::env::temp_dir().join(format!("countersign-counts-{}", std::process::id()));
     Given::make(&directory)?;
-    let counted: Result<Vec<_>> = SCENARIOS.iter().map(|(name, _)| count(name, &directory)).collect();
+    let counted: Result<Vec<_>> =
+        SCENARIOS.iter().map(|(name, _)| count(name, &directory)).collect();
     std::fs::remove_dir_all(&directory)?;
     let mut within = true;
     for ((name, _), instructions) in SCENARIOS.iter().zip(counted?) {
@@ -74,14 +77,24 @@ fn judge(name: &str, instructions: f64) -> bool {
 fn count(scenario: &str, directory: &Path) -> Result<f64> {
     let mut command = Command::new("valgrind");
     // Only what is below `measured` counts: neither reading the keys nor warming up.
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counts*measured*"]);
+    command.args([
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        "--toggle-collect=*counts*measured*",
+    ]);
     command.arg(std::env::current_exe()?).arg(scenario).arg(directory);
-    let output = command.output().map_err(|error| format!("valgrind: {error}; on Debian: apt-get install valgrind"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("valgrind: {error}; on Debian: apt-get install valgrind"))?;
     let report = String::from_utf8_lossy(&output.stderr);
-    let collected = report.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
+    let collected = report
+        .lines()
+        .find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
     match collected {
         #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a small constant")]
-        Some(instructions) if output.status.success() && instructions > 0.0 => Ok((instructions / CALLS as f64).round()),
+        Some(instructions) if output.status.success() && instructions > 0.0 => {
+            Ok((instructions / CALLS as f64).round())
+        }
         _ => Err(format!("{scenario}: nothing was counted:\n{report}").into()),
     }
 }
@@ -89,11 +102,16 @@ fn count(scenario: &str, directory: &Path) -> Result<f64> {
 /// The other side: does one scenario, warm, and once more to be counted.
 fn run(scenario: &str, directory: &Path) -> Result<()> {
     let given = Given::read(directory);
-    let (_, make) = SCENARIOS.iter().find(|(name, _)| *name == scenario).ok_or("no such scenario")?;
+    let (_, make) =
+        SCENARIOS.iter().find(|(name, _)| *name == scenario).ok_or("no such scenario")?;
     let mut work = make(&given);
     let warm = (0..CALLS).filter(|call| work(*call)).count();
     let right = measured(&mut *work);
-    if warm == CALLS && right == CALLS { Ok(()) } else { Err(format!("{right} of {CALLS} calls did what they should").into()) }
+    if warm == CALLS && right == CALLS {
+        Ok(())
+    } else {
+        Err(format!("{right} of {CALLS} calls did what they should").into())
+    }
 }
 
 /// What valgrind knows by its name.

@@ -34,8 +34,12 @@ pub(crate) const SCENARIOS: [Scenario; 14] = [
     ("refuse what is not base64url", malformed),
     ("refuse a bad HS256 signature", badly_signed),
     ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
-    ("/auth, a token that is none", |given| answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())),
-    ("/auth without a token", |given| answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())),
+    ("/auth, a token that is none", |given| {
+        answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())
+    }),
+    ("/auth without a token", |given| {
+        answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())
+    }),
     ("16 x /auth over HTTP/2, cached RS256", together),
     ("replace 100 keys", replace),
     ("read a set of 100 keys", read),
@@ -70,26 +74,43 @@ fn malformed(given: &Given) -> Work<'_> {
 /// Every token has the signature of the one before.
 fn badly_signed(given: &Given) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Hs256), given.tokens(Algorithm::Hs256));
-    let parts: Vec<_> = tokens.iter().map(|token| token.rsplit_once('.').unwrap_or_default()).collect();
+    let parts: Vec<_> =
+        tokens.iter().map(|token| token.rsplit_once('.').unwrap_or_default()).collect();
     let others = parts.iter().cycle().skip(1);
-    let forged: Vec<_> = parts.iter().zip(others).map(|((input, _), (_, other))| format!("{input}.{other}")).collect();
+    let forged: Vec<_> = parts
+        .iter()
+        .zip(others)
+        .map(|((input, _), (_, other))| format!("{input}.{other}"))
+        .collect();
     Box::new(move |call| !accepts(&verifier, forged[call].as_bytes()))
 }
 
 /// A request as a proxy makes it, from its bytes to those of the answer.
-fn answer<'g>(given: &'g Given, expected: &'static str, authorization: fn(&str) -> String) -> Work<'g> {
+fn answer<'g>(
+    given: &'g Given,
+    expected: &'static str,
+    authorization: fn(&str) -> String,
+) -> Work<'g> {
     let request = |token: &String| {
         let lines = "Host: countersign\r\nX-Original-Method: GET\r\nX-Original-URI: /page?x=1\r\nX-Forwarded-For: 192.0.2.7\r\n\
                      User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n";
-        format!("GET /auth HTTP/1.1\r\n{lines}Authorization: {}\r\n\r\n", authorization(token)).into_bytes()
+        format!("GET /auth HTTP/1.1\r\n{lines}Authorization: {}\r\n\r\n", authorization(token))
+            .into_bytes()
     };
     let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
     let local = Local::new(given.app());
     Box::new(move |call| {
-        let peer = Peer { gate: &local.gate, address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
+        let peer = Peer {
+            gate: &local.gate,
+            address: Ipv4Addr::LOCALHOST.into(),
+            listener: 0,
+            certificate: None,
+        };
         let mut answers = Outgoing(Vec::with_capacity(1024));
         let taken = take(Link { local: &local, peer }, &requests[call], 0, &mut answers);
-        taken.bytes == requests[call].len() && taken.step.is_none() && answers.0[9..].starts_with(expected.as_bytes())
+        taken.bytes == requests[call].len()
+            && taken.step.is_none()
+            && answers.0[9..].starts_with(expected.as_bytes())
     })
 }
 
@@ -98,7 +119,10 @@ fn together(given: &Given) -> Work<'_> {
     const AT_A_TIME: usize = 16;
     let heads = |is_first| {
         let tokens = given.tokens(Algorithm::Rs256);
-        tokens.iter().map(|token| http2::head(&format!("Bearer {token}"), is_first)).collect::<Vec<_>>()
+        tokens
+            .iter()
+            .map(|token| http2::head(&format!("Bearer {token}"), is_first))
+            .collect::<Vec<_>>()
     };
     let (first, heads) = (heads(true), heads(false));
     let mut connection = http2::Connection::new(given.app()).expect("a connection");
@@ -117,12 +141,18 @@ fn replace(given: &Given) -> Work<'_> {
     Box::new(move |call| {
         verifier.replace_keys(&issuer, &sets[call % 2]);
         let snapshot = verifier.snapshot();
-        snapshot.issuer(&issuer).and_then(Issuer::keys).is_some_and(|keys| Arc::ptr_eq(keys, &sets[call % 2]))
+        snapshot
+            .issuer(&issuer)
+            .and_then(Issuer::keys)
+            .is_some_and(|keys| Arc::ptr_eq(keys, &sets[call % 2]))
     })
 }
 
 fn read(_: &Given) -> Work<'_> {
     let key = |number: u8| json!({ "kty": "oct", "kid": format!("key-{number}"), "alg": "HS256", "k": encode(&[number; 32]) });
     let set = json!({ "keys": (1..=100).map(key).collect::<Vec<_>>() }).to_string();
-    Box::new(move |_| KeySet::from_jwks(set.as_bytes(), POLICY).is_ok_and(|(keys, _)| black_box(keys).len() == 100))
+    Box::new(move |_| {
+        KeySet::from_jwks(set.as_bytes(), POLICY)
+            .is_ok_and(|(keys, _)| black_box(keys).len() == 100)
+    })
 }

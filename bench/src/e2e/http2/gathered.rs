@@ -29,13 +29,17 @@ const MOST: usize = 64 * 1024;
 impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
     /// A stream, and what sends what is gathered in it.
     pub(super) fn new(stream: S) -> (Self, Self) {
-        let inner = Rc::new(RefCell::new(Inner { stream, bytes: Vec::with_capacity(2 * MOST), sent: 0 }));
+        let inner =
+            Rc::new(RefCell::new(Inner { stream, bytes: Vec::with_capacity(2 * MOST), sent: 0 }));
         (Self(Rc::clone(&inner)), Self(inner))
     }
 
     /// Runs what reads from and writes to the stream; each time that it waits, what it has
     /// written is sent.
-    pub(super) async fn send<T>(&self, user: impl Future<Output = Result<T, h2::Error>>) -> Result<T, h2::Error> {
+    pub(super) async fn send<T>(
+        &self,
+        user: impl Future<Output = Result<T, h2::Error>>,
+    ) -> Result<T, h2::Error> {
         let mut user = pin!(user);
         poll_fn(|context| {
             let result = user.as_mut().poll(context);
@@ -51,7 +55,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.bytes[self.sent..]))? {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.bytes[self.sent..]))?
+            {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 length => self.sent += length,
             }
@@ -63,13 +68,21 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0.borrow_mut().stream).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
         if inner.bytes.len() >= MOST {
             ready!(inner.poll_send(context))?;

@@ -59,12 +59,17 @@ fn push_request(bytes: &mut Vec<u8>, stream: u32) {
     bytes.extend([0, 0, 0, CANCEL]);
 }
 
-fn poll_discard(stream: &mut (impl AsyncRead + Unpin), context: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_discard(
+    stream: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     let mut room = [0; 4096];
     loop {
         let mut buffer = ReadBuf::new(&mut room);
         match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             // Nothing is waited for.

@@ -11,7 +11,11 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Answer, HANG_UP, Seen, bearer, count};
 
-pub(super) fn start(tls: Option<Arc<ServerConfig>>, seen: Arc<Seen>, answer: Arc<Answer>) -> SocketAddr {
+pub(super) fn start(
+    tls: Option<Arc<ServerConfig>>,
+    seen: Arc<Seen>,
+    answer: Arc<Answer>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -30,7 +34,12 @@ pub(super) fn start(tls: Option<Arc<ServerConfig>>, seen: Arc<Seen>, answer: Arc
     address
 }
 
-fn serve_tls(mut stream: TcpStream, config: Arc<ServerConfig>, seen: &Seen, answer: &Answer) -> std::io::Result<()> {
+fn serve_tls(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    seen: &Seen,
+    answer: &Answer,
+) -> std::io::Result<()> {
     let mut connection = ServerConnection::new(config).unwrap();
     while connection.is_handshaking() {
         connection.complete_io(&mut stream)?;
@@ -52,7 +61,8 @@ fn serve(mut stream: impl Read + Write, answer: &Answer) -> std::io::Result<()> 
             }
         }
         let text = std::str::from_utf8(&buffer[..filled]).unwrap();
-        let credential = text.lines().find_map(|line| bearer(line.strip_prefix("Authorization: ")?));
+        let credential =
+            text.lines().find_map(|line| bearer(line.strip_prefix("Authorization: ")?));
         match answer(credential) {
             HANG_UP => return Ok(()),
             status => write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: 2\r\n\r\n{{}}")?,

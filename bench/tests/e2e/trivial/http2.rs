@@ -17,7 +17,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Seen, bearer, count, on_its_own};
 
-pub(super) fn start(tls: Option<Arc<ServerConfig>>, seen: Arc<Seen>, answer: Arc<Answer>) -> SocketAddr {
+pub(super) fn start(
+    tls: Option<Arc<ServerConfig>>,
+    seen: Arc<Seen>,
+    answer: Arc<Answer>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -63,13 +67,27 @@ async fn serve(
     Ok(())
 }
 
-async fn reply(request: Request<RecvStream>, respond: SendResponse<Bytes>, answer: &Answer) -> Result<(), h2::Error> {
-    let is_check = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/grpc");
-    if is_check { check(request.into_body(), respond, answer).await } else { plain(&request, respond, answer).await }
+async fn reply(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    answer: &Answer,
+) -> Result<(), h2::Error> {
+    let is_check =
+        request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/grpc");
+    if is_check {
+        check(request.into_body(), respond, answer).await
+    } else {
+        plain(&request, respond, answer).await
+    }
 }
 
-async fn plain(request: &Request<RecvStream>, mut respond: SendResponse<Bytes>, answer: &Answer) -> Result<(), h2::Error> {
-    let credential = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
+async fn plain(
+    request: &Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    answer: &Answer,
+) -> Result<(), h2::Error> {
+    let credential =
+        request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
     let status = answer(credential.and_then(bearer));
     // A client that takes its request back does so at once.
     tokio::task::yield_now().await;
@@ -77,7 +95,11 @@ async fn plain(request: &Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     respond.send_response(response, false)?.send_data(Bytes::from_static(b"{}"), true)
 }
 
-async fn check(mut body: RecvStream, mut respond: SendResponse<Bytes>, answer: &Answer) -> Result<(), h2::Error> {
+async fn check(
+    mut body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    answer: &Answer,
+) -> Result<(), h2::Error> {
     let mut message = BytesMut::new();
     while let Some(piece) = body.data().await {
         message.extend_from_slice(&piece?);
@@ -96,8 +118,12 @@ async fn check(mut body: RecvStream, mut respond: SendResponse<Bytes>, answer: &
         }
     };
     let body = [&[0, 0, 0, 0, response.len().to_le_bytes()[0]], &response[..]].concat();
-    let head = Response::builder().header(header::CONTENT_TYPE, "application/grpc").body(()).unwrap();
+    let head =
+        Response::builder().header(header::CONTENT_TYPE, "application/grpc").body(()).unwrap();
     let mut sending = respond.send_response(head, false)?;
     sending.send_data(body.into(), false)?;
-    sending.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]))
+    sending.send_trailers(HeaderMap::from_iter([(
+        "grpc-status".parse().unwrap(),
+        HeaderValue::from_static("0"),
+    )]))
 }

@@ -18,9 +18,12 @@ type Result = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
 pub(super) fn start(tls: Arc<ServerConfig>, seen: Arc<Seen>, answer: Arc<Answer>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let config =
+        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     on_its_own(move || async move {
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).unwrap();
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+                .unwrap();
         while let Some(incoming) = endpoint.accept().await {
             count(&seen.connections);
             // How a connection ends is the generator's business.
@@ -56,7 +59,8 @@ async fn serve(incoming: Incoming, seen: Arc<Seen>, answer: Arc<Answer>) -> Resu
 
 async fn reply(request: RequestResolver<h3_quinn::Connection, Bytes>, answer: &Answer) -> Result {
     let (request, mut stream) = request.resolve_request().await?;
-    let credential = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
+    let credential =
+        request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
     let status = answer(credential.and_then(bearer));
     let response = Response::builder().status(status).header("x-says", "so").body(()).unwrap();
     // Not before all of the request is there, which a client that takes it back never sends.

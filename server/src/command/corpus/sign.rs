@@ -5,7 +5,10 @@
 use aws_lc_rs::{
     digest, hmac,
     rsa::{KeyPairComponents, PublicKeyComponents},
-    signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaKeyPair},
+    signature::{
+        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+        RsaKeyPair,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::Algorithm;
@@ -34,21 +37,38 @@ enum Key {
 
 impl Signer {
     pub(super) fn new(algorithm: Algorithm) -> Result<Self, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("the corpus key cannot be made: {error}");
+        let failed =
+            |error: &dyn std::fmt::Display| format!("the corpus key cannot be made: {error}");
         let key = match algorithm {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => Key::Secret(seed()),
-            Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => {
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => {
                 let numbers = RsaNumbers::parse()?;
                 Key::Rsa(numbers.key_pair().map_err(|error| failed(&error))?, numbers)
             }
-            Algorithm::Es256 => Key::P256(p256::ecdsa::SigningKey::from_slice(&seed()[..32]).map_err(|error| failed(&error))?),
-            Algorithm::Es384 => Key::P384(p384::ecdsa::SigningKey::from_slice(&seed()[..48]).map_err(|error| failed(&error))?),
+            Algorithm::Es256 => Key::P256(
+                p256::ecdsa::SigningKey::from_slice(&seed()[..32])
+                    .map_err(|error| failed(&error))?,
+            ),
+            Algorithm::Es384 => Key::P384(
+                p384::ecdsa::SigningKey::from_slice(&seed()[..48])
+                    .map_err(|error| failed(&error))?,
+            ),
             Algorithm::Es512 => {
                 // Two zero bytes before 64 of the seed keep the scalar below the order.
                 let scalar = [&[0, 0], &seed()[..]].concat();
-                Key::P521(p521::ecdsa::SigningKey::from_slice(&scalar).map_err(|error| failed(&error))?)
+                Key::P521(
+                    p521::ecdsa::SigningKey::from_slice(&scalar).map_err(|error| failed(&error))?,
+                )
             }
-            Algorithm::EdDsa => Key::Ed25519(Ed25519KeyPair::from_seed_unchecked(&seed()[..32]).map_err(|error| failed(&error))?),
+            Algorithm::EdDsa => Key::Ed25519(
+                Ed25519KeyPair::from_seed_unchecked(&seed()[..32])
+                    .map_err(|error| failed(&error))?,
+            ),
         };
         Ok(Self { algorithm, key })
     }
@@ -78,7 +98,11 @@ impl Signer {
 
     fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         Some(match &self.key {
-            Key::Secret(secret) => hmac::sign(&hmac::Key::new(hmac_hash(self.algorithm), secret), message).as_ref().to_vec(),
+            Key::Secret(secret) => {
+                hmac::sign(&hmac::Key::new(hmac_hash(self.algorithm), secret), message)
+                    .as_ref()
+                    .to_vec()
+            }
             Key::Rsa(pair, numbers) => match self.algorithm {
                 Algorithm::Rs256 => pkcs1(pair, &RSA_PKCS1_SHA256, message)?,
                 Algorithm::Rs384 => pkcs1(pair, &RSA_PKCS1_SHA384, message)?,
@@ -87,9 +111,15 @@ impl Signer {
                 Algorithm::Ps512 => numbers.sign_pss(&digest::SHA512, message),
                 _ => numbers.sign_pss(&digest::SHA256, message),
             },
-            Key::P256(key) => signature_bytes::<p256::ecdsa::Signature>(key.try_sign(message).ok()?),
-            Key::P384(key) => signature_bytes::<p384::ecdsa::Signature>(key.try_sign(message).ok()?),
-            Key::P521(key) => signature_bytes::<p521::ecdsa::Signature>(key.try_sign(message).ok()?),
+            Key::P256(key) => {
+                signature_bytes::<p256::ecdsa::Signature>(key.try_sign(message).ok()?)
+            }
+            Key::P384(key) => {
+                signature_bytes::<p384::ecdsa::Signature>(key.try_sign(message).ok()?)
+            }
+            Key::P521(key) => {
+                signature_bytes::<p521::ecdsa::Signature>(key.try_sign(message).ok()?)
+            }
             Key::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
         })
     }
@@ -103,11 +133,15 @@ impl Signer {
         };
         let mut jwk = match &self.key {
             Key::Secret(secret) => json!({ "kty": "oct", "k": text(secret) }),
-            Key::Rsa(_, numbers) => json!({ "kty": "RSA", "n": text(&numbers.n.to_bytes_be()), "e": text(&EXPONENT) }),
+            Key::Rsa(_, numbers) => {
+                json!({ "kty": "RSA", "n": text(&numbers.n.to_bytes_be()), "e": text(&EXPONENT) })
+            }
             Key::P256(key) => point("P-256", key.verifying_key().to_sec1_point(false).as_bytes()),
             Key::P384(key) => point("P-384", key.verifying_key().to_sec1_point(false).as_bytes()),
             Key::P521(key) => point("P-521", key.verifying_key().to_sec1_point(false).as_bytes()),
-            Key::Ed25519(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) }),
+            Key::Ed25519(pair) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) })
+            }
         };
         jwk["alg"] = json!(self.algorithm.name());
         jwk["use"] = json!("sig");
@@ -129,7 +163,11 @@ fn hmac_hash(algorithm: Algorithm) -> hmac::Algorithm {
     }
 }
 
-fn pkcs1(pair: &RsaKeyPair, padding: &'static dyn aws_lc_rs::signature::RsaEncoding, message: &[u8]) -> Option<Vec<u8>> {
+fn pkcs1(
+    pair: &RsaKeyPair,
+    padding: &'static dyn aws_lc_rs::signature::RsaEncoding,
+    message: &[u8],
+) -> Option<Vec<u8>> {
     let mut signature = vec![0; pair.public_modulus_len()];
     pair.sign(padding, &aws_lc_rs::rand::SystemRandom::new(), message, &mut signature).ok()?;
     Some(signature)
@@ -202,12 +240,15 @@ impl RsaNumbers {
 fn pss_encode(hash: &'static digest::Algorithm, message: &[u8], length: usize) -> Vec<u8> {
     let message_hash = digest::digest(hash, message);
     let salt = digest::digest(hash, message_hash.as_ref());
-    let digest_of_all = digest::digest(hash, &[&[0; 8], message_hash.as_ref(), salt.as_ref()].concat());
+    let digest_of_all =
+        digest::digest(hash, &[&[0; 8], message_hash.as_ref(), salt.as_ref()].concat());
     let masked_length = length - digest_of_all.as_ref().len() - 1;
     let mut block = vec![0; masked_length - salt.as_ref().len() - 1];
     block.push(1);
     block.extend(salt.as_ref());
-    for (byte, mask) in block.iter_mut().zip(mask_generation(hash, digest_of_all.as_ref(), masked_length)) {
+    for (byte, mask) in
+        block.iter_mut().zip(mask_generation(hash, digest_of_all.as_ref(), masked_length))
+    {
         *byte ^= mask;
     }
     // The modulus has 8 * length bits, the encoded message one less.
@@ -219,7 +260,9 @@ fn pss_encode(hash: &'static digest::Algorithm, message: &[u8], length: usize) -
 
 /// MGF1 (RFC 8017 appendix B.2.1).
 fn mask_generation(hash: &'static digest::Algorithm, seed: &[u8], length: usize) -> Vec<u8> {
-    let blocks = (0u32..).flat_map(|counter| digest::digest(hash, &[seed, &counter.to_be_bytes()].concat()).as_ref().to_vec());
+    let blocks = (0u32..).flat_map(|counter| {
+        digest::digest(hash, &[seed, &counter.to_be_bytes()].concat()).as_ref().to_vec()
+    });
     blocks.take(length).collect()
 }
 
@@ -238,13 +281,24 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let signer = Signer::new(*algorithm).unwrap();
             let set = json!({ "keys": [signer.jwk()] }).to_string();
-            let (keys, skipped) = KeySet::from_jwks(set.as_bytes(), Policy { origin: Origin::Static, algorithms: None }).unwrap();
+            let (keys, skipped) = KeySet::from_jwks(
+                set.as_bytes(),
+                Policy { origin: Origin::Static, algorithms: None },
+            )
+            .unwrap();
             assert_eq!(skipped, [], "{algorithm}");
             let header = json!({ "alg": algorithm.name(), "kid": signer.kid() });
             let token = signer.token(&header, &json!({ "sub": "somebody" })).unwrap();
-            assert_eq!(jws::verify(token.as_bytes(), &keys).unwrap(), br#"{"sub":"somebody"}"#, "{algorithm}");
             assert_eq!(
-                Signer::new(*algorithm).unwrap().token(&header, &json!({ "sub": "somebody" })).unwrap(),
+                jws::verify(token.as_bytes(), &keys).unwrap(),
+                br#"{"sub":"somebody"}"#,
+                "{algorithm}"
+            );
+            assert_eq!(
+                Signer::new(*algorithm)
+                    .unwrap()
+                    .token(&header, &json!({ "sub": "somebody" }))
+                    .unwrap(),
                 token,
                 "{algorithm}"
             );

@@ -43,7 +43,8 @@ impl Servers {
             // Whoever asks from elsewhere has no state directory.
             Err(_) => return Ok(None),
         };
-        let own = Fingerprints::of(&config.issuers).map_err(|_| Failure::work("there is too little memory"))?;
+        let own = Fingerprints::of(&config.issuers)
+            .map_err(|_| Failure::work("there is too little memory"))?;
         let has_key_files = config.issuers.iter().any(|section| section.keys.is_in_a_file());
         Ok(Some(Self { store, own, has_key_files, is_named }))
     }
@@ -53,25 +54,35 @@ impl Servers {
         print(format_args!("[database] {}", self.store.place()))?;
         let now = clock::now();
         let seen = match self.store.is_there() {
-            Ok(true) => self.store.block_on(self.store.servers_seen_after(UnixTime(now.0.saturating_sub(GONE)))),
+            Ok(true) => self
+                .store
+                .block_on(self.store.servers_seen_after(UnixTime(now.0.saturating_sub(GONE)))),
             Ok(false) => Ok(Vec::new()),
             Err(fault) => Err(fault),
         };
         let servers = match seen {
             Ok(servers) => servers,
             // By default it is in a directory of whoever runs the server.
-            Err(fault) if !self.is_named => return print(format_args!("  the servers cannot be compared: {fault}")),
-            Err(fault) => return report.wrong(&fault.to_string(), "the servers need the same [database]"),
+            Err(fault) if !self.is_named => {
+                return print(format_args!("  the servers cannot be compared: {fault}"));
+            }
+            Err(fault) => {
+                return report.wrong(&fault.to_string(), "the servers need the same [database]");
+            }
         };
         for ServerRun { name, version, started_at, .. } in &servers {
             let (name, version) = (printable(name), printable(version));
-            print(format_args!("  {name}, version {version}, started {}", distance(started_at.0, now)))?;
+            print(format_args!(
+                "  {name}, version {version}, started {}",
+                distance(started_at.0, now)
+            ))?;
         }
         if servers.is_empty() {
             return self.tell_of_none(is_one_reached, report);
         }
         // What a digest is of may not be the same in another version.
-        let (servers, others): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| server.version == VERSION);
+        let (servers, others): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|server| server.version == VERSION);
         if !others.is_empty() {
             print(format_args!("  this is version {VERSION}: servers of others are not compared"))?;
         }
@@ -80,12 +91,16 @@ impl Servers {
             0 => {}
             1 if self.own.sections.is_empty() => report.ok("1 server runs on this database")?,
             1 if differences.is_empty() => {
-                report.ok("1 server on this database runs the issuers and signing key configured here")?;
+                report.ok(
+                    "1 server on this database runs the issuers and signing key configured here",
+                )?;
             }
             1 => {}
             // Whatever is configured here.
             count if self::differences(&servers, &Fingerprints::default()).is_empty() => {
-                report.ok(&format!("{count} servers on this database run the same issuers and signing key"))?;
+                report.ok(&format!(
+                    "{count} servers on this database run the same issuers and signing key"
+                ))?;
             }
             _ => {}
         }
@@ -120,7 +135,9 @@ struct Difference {
 
 /// In what servers differ, and in what all of them differ from here.
 fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
-    let key = compare("the signing key", "the section with sign = true", servers, own, |one| one.signing_key.as_ref());
+    let key = compare("the signing key", "the section with sign = true", servers, own, |one| {
+        one.signing_key.as_ref()
+    });
     let all = servers.iter().map(|server| &server.fingerprints).chain([own]);
     let mut sections: Vec<_> = all.flat_map(|one| one.sections.keys()).collect();
     sections.sort_unstable();
@@ -152,7 +169,9 @@ fn compare<'s>(
                 (_, None) => format!("the servers have {what}, and it is not configured here"),
                 _ => format!("{what} is configured here otherwise than the servers run it"),
             };
-            let help = format!("if {place} was changed, reload (SIGHUP) or restart the servers; if not, correct it here");
+            let help = format!(
+                "if {place} was changed, reload (SIGHUP) or restart the servers; if not, correct it here"
+            );
             Some(Difference { text, help })
         }
         _ => {
@@ -165,7 +184,10 @@ fn compare<'s>(
                 };
                 format!("{side} {}", names.join(", "))
             });
-            let text = format!("{what} is not the same on all servers: {}", sides.collect::<Vec<_>>().join("; "));
+            let text = format!(
+                "{what} is not the same on all servers: {}",
+                sides.collect::<Vec<_>>().join("; ")
+            );
             let help = format!(
                 "compare {place} in their configuration files, and INMANTA_AUTH_JWT_* in their environments, then reload \
                  (SIGHUP) or restart those that are wrong"
@@ -203,7 +225,14 @@ mod tests {
 
     fn server(name: &str, fingerprints: Fingerprints) -> ServerRun {
         let (started_at, seen_at) = (UnixTime(1), UnixTime(2));
-        ServerRun { id: name.into(), name: name.into(), version: "1".into(), started_at, seen_at, fingerprints }
+        ServerRun {
+            id: name.into(),
+            name: name.into(),
+            version: "1".into(),
+            started_at,
+            seen_at,
+            fingerprints,
+        }
     }
 
     fn told(servers: &[ServerRun], own: &Fingerprints) -> Vec<String> {
@@ -213,10 +242,23 @@ mod tests {
     #[test]
     fn servers_that_differ_are_named_with_what_they_have() {
         let (x, y) = (fingerprints("k", &[("a", "1")]), fingerprints("l", &[("a", "2")]));
-        let servers = [server("n1", x.clone()), server("n2", y), server("n3", x.clone()), server("n4", fingerprints("k", &[]))];
-        let [key, section] = &told(&servers, &fingerprints("m", &[("a", "2")]))[..] else { panic!() };
-        assert_eq!(key, "the signing key is not the same on all servers: one on n1, n3, n4; another on n2");
-        assert_eq!(section, "[a] is not the same on all servers: one on n1, n3; as configured here on n2; none on n4");
+        let servers = [
+            server("n1", x.clone()),
+            server("n2", y),
+            server("n3", x.clone()),
+            server("n4", fingerprints("k", &[])),
+        ];
+        let [key, section] = &told(&servers, &fingerprints("m", &[("a", "2")]))[..] else {
+            panic!()
+        };
+        assert_eq!(
+            key,
+            "the signing key is not the same on all servers: one on n1, n3, n4; another on n2"
+        );
+        assert_eq!(
+            section,
+            "[a] is not the same on all servers: one on n1, n3; as configured here on n2; none on n4"
+        );
         assert_eq!(told(&servers[..1], &x), [""; 0]);
     }
 
@@ -230,12 +272,19 @@ mod tests {
             "[c] is configured here, and no server has it",
         ];
         assert_eq!(told(&servers, &own), expected);
-        assert_eq!(told(&servers, &Fingerprints::default()), [""; 0], "a client has nothing to compare");
+        assert_eq!(
+            told(&servers, &Fingerprints::default()),
+            [""; 0],
+            "a client has nothing to compare"
+        );
     }
 
     #[test]
     fn a_name_of_another_server_cannot_command_the_terminal() {
-        let servers = [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
-        assert!(told(&servers, &Fingerprints::default())[0].contains("one on \\u{1b}[2J; another on n"));
+        let servers =
+            [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
+        assert!(
+            told(&servers, &Fingerprints::default())[0].contains("one on \\u{1b}[2J; another on n")
+        );
     }
 }

@@ -36,8 +36,10 @@ fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<()
     let Ok(Value::Object(members)) = serde_json::from_slice(json) else {
         return Ok(print(format_args!("  {} bytes that are no JSON object", json.len()))?);
     };
-    let shown: Vec<_> =
-        members.iter().map(|(name, value)| (printable(name), printable(&value.to_string()), note(name, value))).collect();
+    let shown: Vec<_> = members
+        .iter()
+        .map(|(name, value)| (printable(name), printable(&value.to_string()), note(name, value)))
+        .collect();
     let width = shown.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
     for (name, value, note) in shown {
         match note {
@@ -50,7 +52,9 @@ fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<()
 
 fn header_note(name: &str, value: &Value) -> Option<String> {
     Some(match name {
-        "alg" if value.as_str().and_then(Algorithm::from_name).is_none() => "not an algorithm Countersign verifies".into(),
+        "alg" if value.as_str().and_then(Algorithm::from_name).is_none() => {
+            "not an algorithm Countersign verifies".into()
+        }
         "crit" => "demands extensions: Countersign refuses it".into(),
         "jku" | "jwk" | "x5u" | "x5c" => "a key of the token's own choosing: never used".into(),
         _ => return None,
@@ -102,8 +106,14 @@ mod tests {
     #[test]
     fn dates_are_told_in_words() {
         let note = |name, value: Value| claim_note(name, &value, UnixTime(1_700_000_000));
-        assert_eq!(note("exp", 1_700_000_060.into()).unwrap(), "expires Tue, 14 Nov 2023 22:14:20 GMT, in 60 seconds");
-        assert_eq!(note("iat", 1_699_996_400.into()).unwrap(), "issued Tue, 14 Nov 2023 21:13:20 GMT, 60 minutes ago");
+        assert_eq!(
+            note("exp", 1_700_000_060.into()).unwrap(),
+            "expires Tue, 14 Nov 2023 22:14:20 GMT, in 60 seconds"
+        );
+        assert_eq!(
+            note("iat", 1_699_996_400.into()).unwrap(),
+            "issued Tue, 14 Nov 2023 21:13:20 GMT, 60 minutes ago"
+        );
         assert_eq!(note("exp", "soon".into()).unwrap(), "expires: not a date that can be shown");
         assert_eq!(note("exp", u64::MAX.into()).unwrap(), "expires: not a date that can be shown");
         assert_eq!(note("colour", "red".into()), None);

@@ -18,8 +18,13 @@ use crate::{
 pub(super) fn create(place: &Place, args: TokenCreateArgs) -> Result<(), Failure> {
     let client = Client::of(place, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
-    let asked = [(ClientType::Api, args.api), (ClientType::Compiler, args.compiler), (ClientType::Agent, args.agent)];
-    let mut types: Vec<_> = asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(one, _)| one).collect();
+    let asked = [
+        (ClientType::Api, args.api),
+        (ClientType::Compiler, args.compiler),
+        (ClientType::Agent, args.agent),
+    ];
+    let mut types: Vec<_> =
+        asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(one, _)| one).collect();
     if types.is_empty() {
         types.push(ClientType::Api);
     }

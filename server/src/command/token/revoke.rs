@@ -22,7 +22,10 @@ pub(super) fn run(place: &Place, args: RevokeArgs) -> Result<(), Failure> {
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(revoke(&app, args))?;
-    Ok(print(format_args!("Revoked. Servers that keep their revocations in {} know it within a second.", file.display()))?)
+    Ok(print(format_args!(
+        "Revoked. Servers that keep their revocations in {} know it within a second.",
+        file.display()
+    ))?)
 }
 
 async fn revoke(app: &App, args: RevokeArgs) -> Result<(), Failure> {
@@ -45,6 +48,8 @@ async fn revoke(app: &App, args: RevokeArgs) -> Result<(), Failure> {
     match app.revoke_token(token.trim().as_bytes()).await.map_err(Failure::work)? {
         Revoking::Done => Ok(()),
         Revoking::Needless => Err(Failure::work("the token is dead already, or none")),
-        Revoking::NoneOfOurs(reject) => Err(Failure::work(format_args!("the token is none of ours: {reject}"))),
+        Revoking::NoneOfOurs(reject) => {
+            Err(Failure::work(format_args!("the token is none of ours: {reject}")))
+        }
     }
 }

@@ -124,7 +124,8 @@ static PAIRS: [Pair; 1 << PEEKED] = {
         if let (Some(first), width) = short_word(bits, PEEKED) {
             pairs[index] = Pair { symbols: [first, 0], count: 1, width: width as u8 };
             if let (Some(second), and) = short_word(bits << width, PEEKED - width) {
-                pairs[index] = Pair { symbols: [first, second], count: 2, width: (width + and) as u8 };
+                pairs[index] =
+                    Pair { symbols: [first, second], count: 2, width: (width + and) as u8 };
             }
         }
         index += 1;
@@ -170,7 +171,8 @@ static WORDS: [Words; LONGEST as usize + 1] = {
     let mut width = 1;
     while width < words.len() {
         let Words { first, symbols: (start, count) } = words[width - 1];
-        words[width] = Words { first: (first + count as u64) << 1, symbols: (start + count, count_of(width)) };
+        words[width] =
+            Words { first: (first + count as u64) << 1, symbols: (start + count, count_of(width)) };
         width += 1;
     }
     words
@@ -250,7 +252,11 @@ mod tests {
     fn from_bits(bits: &str) -> Vec<u8> {
         let padded = bits.len().next_multiple_of(8);
         let padded = format!("{bits:1<padded$}");
-        padded.as_bytes().chunks(8).map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap()).collect()
+        padded
+            .as_bytes()
+            .chunks(8)
+            .map(|byte| u8::from_str_radix(str::from_utf8(byte).unwrap(), 2).unwrap())
+            .collect()
     }
 
     fn decoded(encoded: &[u8]) -> Option<Vec<u8>> {
@@ -294,7 +300,8 @@ mod tests {
     fn every_octet_is_read_alone_and_behind_and_before_others() {
         for octet in 0..=255 {
             for length in 0..24 {
-                let text = [&b"token0123456789"[..length.min(15)], &[octet], &vec![b'e'; length]].concat();
+                let text =
+                    [&b"token0123456789"[..length.min(15)], &[octet], &vec![b'e'; length]].concat();
                 assert_eq!(decoded(&encode(&text)), Some(text));
             }
             let many = vec![octet; 100];
@@ -323,13 +330,21 @@ mod tests {
 
     #[test]
     fn padding_is_less_than_eight_ones() {
-        for before in ["", "0000000000", "00000000000000000000000000000000000000000000000000000000000000000000000000000000"] {
+        for before in [
+            "",
+            "0000000000",
+            "00000000000000000000000000000000000000000000000000000000000000000000000000000000",
+        ] {
             let zeros = vec![b'0'; before.len() / 5];
             for ones in 0..32 {
                 let bits = format!("{before}{}", "1".repeat(ones));
                 let is_whole = bits.len().is_multiple_of(8);
                 if is_whole {
-                    assert_eq!(decoded(&from_bits(&bits)), (ones < 8).then(|| zeros.clone()), "{ones} ones");
+                    assert_eq!(
+                        decoded(&from_bits(&bits)),
+                        (ones < 8).then(|| zeros.clone()),
+                        "{ones} ones"
+                    );
                 }
             }
         }

@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn the_examples_of_rfc_7541_c_1_are_read_and_written() {
-        for (bytes, prefix, integer) in [(&[0x0a][..], 5, 10), (&[0x1f, 0x9a, 0x0a], 5, 1337), (&[0x2a], 8, 42)] {
+        for (bytes, prefix, integer) in
+            [(&[0x0a][..], 5, 10), (&[0x1f, 0x9a, 0x0a], 5, 1337), (&[0x2a], 8, 42)]
+        {
             assert_eq!(read_all(bytes, prefix), Some((integer, bytes.len())));
             let mut written = Vec::new();
             write(&mut written, 0, prefix, usize::try_from(integer).unwrap());
@@ -70,7 +72,11 @@ mod tests {
             for integer in [0, 1, most - 1, most, most + 1, most + 127, most + 128, 1 << 40] {
                 let mut written = Vec::new();
                 write(&mut written, 0, prefix, integer);
-                assert_eq!(read_all(&written, prefix), Some((integer as u64, written.len())), "{prefix} {integer}");
+                assert_eq!(
+                    read_all(&written, prefix),
+                    Some((integer as u64, written.len())),
+                    "{prefix} {integer}"
+                );
                 for part in 0..written.len() {
                     assert_eq!(read_all(&written[..part], prefix), None);
                 }

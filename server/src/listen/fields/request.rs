@@ -112,7 +112,9 @@ impl<'r> Known<'r> {
 
     fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
         if !is_name(name) {
-            return Err("a field name is no token in lower case, or a pseudo-header field comes late");
+            return Err(
+                "a field name is no token in lower case, or a pseudo-header field comes late",
+            );
         }
         if !is_value(value) {
             return Err("a field value has control characters, or white space around it");
@@ -145,7 +147,15 @@ impl<'r> Known<'r> {
         };
         let scheme = self.scheme.map(text).transpose()?;
         let (method, target, authority) = (text(method)?, text(target)?, text(authority)?);
-        Ok(Head { method, target, scheme, authority, content_length: self.content_length, version, section })
+        Ok(Head {
+            method,
+            target,
+            scheme,
+            authority,
+            content_length: self.content_length,
+            version,
+            section,
+        })
     }
 
     /// The one host that it names, however often.
@@ -185,7 +195,8 @@ const fn token_bytes(with_capitals: bool) -> [bool; 256] {
     let (mut bytes, mut byte) = ([false; 256], 0);
     while byte < bytes.len() {
         bytes[byte] = match byte as u8 {
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => true,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_'
+            | b'`' | b'|' | b'~' => true,
             b'A'..=b'Z' => with_capitals,
             byte => byte.is_ascii_alphanumeric(),
         };
@@ -198,7 +209,9 @@ const fn token_bytes(with_capitals: bool) -> [bool; 256] {
 /// it is many bytes at a time.
 fn is_value(value: &[u8]) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let has_control = value.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')));
+    let has_control = value
+        .iter()
+        .fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')));
     !has_control && !is_blank(value.first()) && !is_blank(value.last())
 }
 
@@ -210,7 +223,8 @@ fn is_scheme(scheme: &[u8]) -> bool {
 
 /// A path and a query, or the asterisk of OPTIONS.
 fn is_path(method: &[u8], path: &[u8]) -> bool {
-    let is_visible = path.iter().fold(true, |is, byte| is & byte.is_ascii_graphic() & (*byte != b'#'));
+    let is_visible =
+        path.iter().fold(true, |is, byte| is & byte.is_ascii_graphic() & (*byte != b'#'));
     is_visible && (path.starts_with(b"/") || (path == b"*" && method == b"OPTIONS"))
 }
 

@@ -79,7 +79,9 @@ impl<'r> Section<'r> {
     }
 
     /// Its lines, name and value.
-    pub fn lines(&self) -> impl DoubleEndedIterator<Item = (&'r [u8], &'r [u8])> + ExactSizeIterator + use<'r> {
+    pub fn lines(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (&'r [u8], &'r [u8])> + ExactSizeIterator + use<'r> {
         let sources = self.sources;
         self.lines.iter().map(move |line| (sources.text(line.name), sources.text(line.value)))
     }
@@ -114,7 +116,11 @@ impl Text {
     }
 
     fn of(source: Source, start: usize, length: usize) -> Option<Self> {
-        Some(Self { source, start: u32::try_from(start).ok()?, length: u32::try_from(length).ok()? })
+        Some(Self {
+            source,
+            start: u32::try_from(start).ok()?,
+            length: u32::try_from(length).ok()?,
+        })
     }
 
     /// Its length.
@@ -139,7 +145,11 @@ impl Line {
 
 impl Room {
     /// Begins to read a section that is the whole of `payload`.
-    pub(in crate::listen) fn reader<'p>(&mut self, table: &'static Table, payload: &'p [u8]) -> Reader<'p, '_> {
+    pub(in crate::listen) fn reader<'p>(
+        &mut self,
+        table: &'static Table,
+        payload: &'p [u8],
+    ) -> Reader<'p, '_> {
         self.lines.clear();
         let Self { decoded, lines } = self;
         Reader { table, payload, rest: payload, decoded, used: 0, lines, size: 0 }
@@ -152,7 +162,10 @@ impl Room {
         payload: &'r [u8],
         remembered: &'r [u8],
     ) -> Section<'r> {
-        Section { lines: &self.lines, sources: Sources { table: table.lines, remembered, payload, decoded: &self.decoded } }
+        Section {
+            lines: &self.lines,
+            sources: Sources { table: table.lines, remembered, payload, decoded: &self.decoded },
+        }
     }
 }
 
@@ -214,7 +227,12 @@ impl Reader<'_, '_> {
 
     /// A text that no former section has said.
     pub(in crate::listen) fn text(&self, text: Text) -> &[u8] {
-        let sources = Sources { table: self.table.lines, remembered: &[], payload: self.payload, decoded: self.decoded };
+        let sources = Sources {
+            table: self.table.lines,
+            remembered: &[],
+            payload: self.payload,
+            decoded: self.decoded,
+        };
         sources.text(text)
     }
 

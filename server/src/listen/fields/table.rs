@@ -31,7 +31,10 @@ impl Table {
             {
                 match names[slot] {
                     None => names[slot] = Some(index as u8),
-                    Some(other) => assert!(is_same(name, lines[other as usize].0.as_bytes()), "two names have one slot"),
+                    Some(other) => assert!(
+                        is_same(name, lines[other as usize].0.as_bytes()),
+                        "two names have one slot"
+                    ),
                 }
             }
             index += 1;

@@ -40,7 +40,11 @@ impl<'c> Manner<'c> {
 pub struct InManner<'o, 'c>(&'o mut Outgoing, Manner<'c>);
 
 impl Answers for InManner<'_, '_> {
-    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    fn bare<'l>(
+        &mut self,
+        status: StatusCode,
+        lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    ) {
         self.0.bare(status, self.1, lines);
     }
 
@@ -56,7 +60,12 @@ impl Outgoing {
     }
 
     /// An answer with no body but these lines.
-    pub fn bare<'l>(&mut self, status: StatusCode, manner: Manner<'_>, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    pub fn bare<'l>(
+        &mut self,
+        status: StatusCode,
+        manner: Manner<'_>,
+        lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    ) {
         self.status_line(status);
         for (name, value) in lines {
             self.line(name, value);
@@ -119,8 +128,12 @@ mod tests {
     use super::*;
     use crate::http::{empty, problem};
 
-    const KEPT: Manner<'_> =
-        Manner { persistence: Persistence::Keep, is_head: false, now: UnixTime(784_111_777), alternative: None };
+    const KEPT: Manner<'_> = Manner {
+        persistence: Persistence::Keep,
+        is_head: false,
+        now: UnixTime(784_111_777),
+        alternative: None,
+    };
 
     fn written(write: impl FnOnce(&mut Outgoing)) -> String {
         let mut out = Outgoing::default();
@@ -138,12 +151,16 @@ mod tests {
             let manner = Manner { persistence, ..KEPT };
             let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
             let lines = [(&header::CACHE_CONTROL, &b"no-store"[..])];
-            let bare = format!("HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 0\r\n{line}{date}\r\n");
+            let bare = format!(
+                "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 0\r\n{line}{date}\r\n"
+            );
             assert_eq!(written(|out| out.bare(StatusCode::OK, manner, lines.into_iter())), bare);
             let mut response = Response::new(Bytes::from_static(b"body"));
             response.headers_mut().insert("x-one", HeaderValue::from_static("1"));
             response.headers_mut().append("x-one", HeaderValue::from_static("2"));
-            let whole = format!("HTTP/1.1 200 OK\r\nx-one: 1\r\nx-one: 2\r\ncontent-length: 4\r\n{line}{date}\r\nbody");
+            let whole = format!(
+                "HTTP/1.1 200 OK\r\nx-one: 1\r\nx-one: 2\r\ncontent-length: 4\r\n{line}{date}\r\nbody"
+            );
             assert_eq!(written(|out| out.response(&response, manner)), whole);
         }
     }
@@ -151,8 +168,13 @@ mod tests {
     #[test]
     fn the_answer_to_head_has_the_length_and_not_the_body() {
         let response = problem(StatusCode::NOT_FOUND, "code", "detail");
-        let [whole, head] = [false, true].map(|is_head| written(|out| out.response(&response, Manner { is_head, ..KEPT })));
-        assert!(whole.starts_with("HTTP/1.1 404 Not Found\r\n") && whole.starts_with(&head) && head.ends_with("\r\n\r\n"));
+        let [whole, head] = [false, true]
+            .map(|is_head| written(|out| out.response(&response, Manner { is_head, ..KEPT })));
+        assert!(
+            whole.starts_with("HTTP/1.1 404 Not Found\r\n")
+                && whole.starts_with(&head)
+                && head.ends_with("\r\n\r\n")
+        );
         assert_eq!(&whole.as_bytes()[head.len()..], response.body());
     }
 
@@ -163,9 +185,15 @@ mod tests {
             out.response(&one, KEPT);
             out.response(&other, KEPT);
         });
-        assert_eq!(both, written(|out| out.response(&one, KEPT)) + &written(|out| out.response(&other, KEPT)));
+        assert_eq!(
+            both,
+            written(|out| out.response(&one, KEPT)) + &written(|out| out.response(&other, KEPT))
+        );
         let unknown = empty(StatusCode::from_u16(299).unwrap());
-        assert!(written(|out| out.response(&unknown, KEPT)).starts_with("HTTP/1.1 299 \r\n"), "the blank belongs to it");
+        assert!(
+            written(|out| out.response(&unknown, KEPT)).starts_with("HTTP/1.1 299 \r\n"),
+            "the blank belongs to it"
+        );
     }
 
     #[test]
@@ -174,7 +202,8 @@ mod tests {
         let answer = written(|out| out.response(&empty(StatusCode::OK), manner));
         assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         assert!(
-            written(|out| out.response(&empty(StatusCode::OK), KEPT)).contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
+            written(|out| out.response(&empty(StatusCode::OK), KEPT))
+                .contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
         );
     }
 }

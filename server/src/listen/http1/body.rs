@@ -50,7 +50,9 @@ impl Incoming {
         let state = match framing {
             Framing::Empty => State::Done,
             Framing::Chunked => State::Size,
-            Framing::Length(length) if length <= u64::try_from(most).unwrap_or(u64::MAX) => State::Body(length),
+            Framing::Length(length) if length <= u64::try_from(most).unwrap_or(u64::MAX) => {
+                State::Body(length)
+            }
             Framing::Length(_) => return Err(BodyFault::TooLarge),
         };
         Ok(Self { bytes: Vec::new(), state, most })
@@ -75,7 +77,9 @@ impl Incoming {
                 State::Body(left) => self.data(rest, left, State::Body, State::Done)?,
                 State::Chunk(left) => self.data(rest, left, State::Chunk, State::ChunkEnd)?,
                 State::Size => self.size(rest)?,
-                State::ChunkEnd => self.line_end(rest, State::Size, "a chunk is longer than its size says")?,
+                State::ChunkEnd => {
+                    self.line_end(rest, State::Size, "a chunk is longer than its size says")?
+                }
                 State::End => self.line_end(rest, State::Done, "trailers are not accepted")?,
                 State::Done => None,
             };
@@ -87,7 +91,13 @@ impl Incoming {
     }
 
     /// Data of which `left` bytes are to come; then `next`.
-    fn data(&mut self, rest: &[u8], left: u64, more: fn(u64) -> State, next: State) -> Result<Option<usize>, BodyFault> {
+    fn data(
+        &mut self,
+        rest: &[u8],
+        left: u64,
+        more: fn(u64) -> State,
+        next: State,
+    ) -> Result<Option<usize>, BodyFault> {
         if left == 0 {
             self.state = next;
             return Ok(Some(0));
@@ -105,7 +115,8 @@ impl Incoming {
     }
 
     fn size(&mut self, rest: &[u8]) -> Result<Option<usize>, BodyFault> {
-        const FAULT: BodyFault = BodyFault::Malformed("a chunk begins with its size in hexadecimal digits");
+        const FAULT: BodyFault =
+            BodyFault::Malformed("a chunk begins with its size in hexadecimal digits");
         let Some(end) = memmem::find(rest, b"\r\n") else {
             let is_possible = rest.len() < SIZE_LINE && !rest.contains(&b'\n');
             return if is_possible { Ok(None) } else { Err(FAULT) };
@@ -114,11 +125,15 @@ impl Incoming {
         let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(end);
         let (size, extension) = line.split_at(digits);
         // A control character in an extension ends a line for some readers.
-        let is_extension = matches!(extension, [] | [b';', ..]) && !extension.iter().any(u8::is_ascii_control);
+        let is_extension =
+            matches!(extension, [] | [b';', ..]) && !extension.iter().any(u8::is_ascii_control);
         if !(1..=8).contains(&digits) || end >= SIZE_LINE || !is_extension {
             return Err(FAULT);
         }
-        let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok()).ok_or(FAULT)?;
+        let size = std::str::from_utf8(size)
+            .ok()
+            .and_then(|size| u64::from_str_radix(size, 16).ok())
+            .ok_or(FAULT)?;
         if size > u64::try_from(self.most - self.bytes.len()).unwrap_or(u64::MAX) {
             return Err(BodyFault::TooLarge);
         }
@@ -126,7 +141,12 @@ impl Incoming {
         Ok(Some(end + 2))
     }
 
-    fn line_end(&mut self, rest: &[u8], next: State, otherwise: &'static str) -> Result<Option<usize>, BodyFault> {
+    fn line_end(
+        &mut self,
+        rest: &[u8],
+        next: State,
+        otherwise: &'static str,
+    ) -> Result<Option<usize>, BodyFault> {
         match rest {
             [b'\r', b'\n', ..] => {
                 self.state = next;
@@ -143,7 +163,12 @@ mod tests {
     use super::*;
 
     /// The body and what follows it, with the input arriving in pieces of `piece`.
-    fn receive(framing: Framing, most: usize, input: &[u8], piece: usize) -> Result<(Vec<u8>, Vec<u8>, bool), BodyFault> {
+    fn receive(
+        framing: Framing,
+        most: usize,
+        input: &[u8],
+        piece: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyFault> {
         let mut incoming = Incoming::new(framing, most)?;
         let mut waiting = Vec::new();
         for piece in input.chunks(piece) {
@@ -160,11 +185,23 @@ mod tests {
         let chunked = b"4\r\nWiki\r\n6;name=value\r\npedia \r\n0000000E\r\nin \r\n\r\nchunks.\r\n0\r\n\r\nGET /";
         for piece in 1..=chunked.len() {
             let (body, rest, is_complete) = receive(Framing::Chunked, 100, chunked, piece).unwrap();
-            assert_eq!((&*body, &*rest, is_complete), (&b"Wikipedia in \r\n\r\nchunks."[..], &b"GET /"[..], true), "{piece}");
-            let (body, rest, is_complete) = receive(Framing::Length(3), 3, b"abcGET /", piece).unwrap();
-            assert_eq!((&*body, &*rest, is_complete), (&b"abc"[..], &b"GET /"[..], true), "{piece}");
+            assert_eq!(
+                (&*body, &*rest, is_complete),
+                (&b"Wikipedia in \r\n\r\nchunks."[..], &b"GET /"[..], true),
+                "{piece}"
+            );
+            let (body, rest, is_complete) =
+                receive(Framing::Length(3), 3, b"abcGET /", piece).unwrap();
+            assert_eq!(
+                (&*body, &*rest, is_complete),
+                (&b"abc"[..], &b"GET /"[..], true),
+                "{piece}"
+            );
         }
-        assert_eq!(receive(Framing::Empty, 0, b"GET /", 5).unwrap(), (Vec::new(), b"GET /".to_vec(), true));
+        assert_eq!(
+            receive(Framing::Empty, 0, b"GET /", 5).unwrap(),
+            (Vec::new(), b"GET /".to_vec(), true)
+        );
         assert!(!receive(Framing::Length(4), 4, b"abc", 1).unwrap().2);
     }
 
@@ -191,7 +228,10 @@ mod tests {
         ] {
             for piece in [1, 3, input.len()] {
                 let refused = receive(Framing::Chunked, 100, input, piece);
-                assert!(matches!(refused, Err(BodyFault::Malformed(_))), "{input:?} gave {refused:?}");
+                assert!(
+                    matches!(refused, Err(BodyFault::Malformed(_))),
+                    "{input:?} gave {refused:?}"
+                );
             }
         }
     }
@@ -201,8 +241,17 @@ mod tests {
         assert_eq!(receive(Framing::Length(4), 3, b"", 1).unwrap_err(), BodyFault::TooLarge);
         assert_eq!(receive(Framing::Length(u64::MAX), 3, b"", 1).unwrap_err(), BodyFault::TooLarge);
         assert_eq!(receive(Framing::Chunked, 3, b"4\r\n", 3).unwrap_err(), BodyFault::TooLarge);
-        assert_eq!(receive(Framing::Chunked, 3, b"2\r\nab\r\n2\r\n", 1).unwrap_err(), BodyFault::TooLarge);
-        assert_eq!(receive(Framing::Chunked, 3, b"FFFFFFFF\r\n", 1).unwrap_err(), BodyFault::TooLarge);
-        assert_eq!(receive(Framing::Chunked, 4, b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", 1).unwrap().0, b"abcd");
+        assert_eq!(
+            receive(Framing::Chunked, 3, b"2\r\nab\r\n2\r\n", 1).unwrap_err(),
+            BodyFault::TooLarge
+        );
+        assert_eq!(
+            receive(Framing::Chunked, 3, b"FFFFFFFF\r\n", 1).unwrap_err(),
+            BodyFault::TooLarge
+        );
+        assert_eq!(
+            receive(Framing::Chunked, 4, b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", 1).unwrap().0,
+            b"abcd"
+        );
     }
 }

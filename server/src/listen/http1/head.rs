@@ -94,7 +94,11 @@ impl exchange::Head for Head<'_, '_> {
     }
 
     fn to_request(&self) -> Result<Request<()>, Malformed> {
-        exchange::request(self, self.lines.len(), self.lines.iter().map(|line| (line.name.as_bytes(), line.value)))
+        exchange::request(
+            self,
+            self.lines.len(),
+            self.lines.iter().map(|line| (line.name.as_bytes(), line.value)),
+        )
     }
 }
 
@@ -128,7 +132,8 @@ fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
 }
 
 const END: &[u8] = b"\r\n\r\n";
-const BARE: Malformed = Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
+const BARE: Malformed =
+    Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
 
 fn partial<'r, 'b>(bytes: &'b [u8], seen: usize) -> Parsed<'r, 'b> {
     // Its end is still to come, so that it is longer than this.
@@ -161,7 +166,11 @@ fn may_begin(bytes: &[u8]) -> bool {
 fn too_large(head: &[u8]) -> Malformed {
     match memmem::find(head, b"\r\n") {
         Some(_) => Malformed::head_too_large("the head of a request may have 32768 bytes"),
-        None => Malformed::new(StatusCode::URI_TOO_LONG, "uri_too_long", "the head of a request may have 32768 bytes"),
+        None => Malformed::new(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            "the head of a request may have 32768 bytes",
+        ),
     }
 }
 
@@ -186,7 +195,8 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
         }
         Err(_) => return Err(LINES),
     };
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
         return Err(LINES);
     };
     let lines: &'r [Header<'b>] = request.headers;
@@ -200,7 +210,15 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
         _ => Persistence::Keep,
     };
     let expects_continue = known.expects_continue && minor == 1;
-    Ok(Head { method, target, length, framing: known.framing()?, persistence, expects_continue, lines })
+    Ok(Head {
+        method,
+        target,
+        length,
+        framing: known.framing()?,
+        persistence,
+        expects_continue,
+        lines,
+    })
 }
 
 /// What the front itself wants to know of the header lines.
@@ -221,7 +239,9 @@ impl Known {
             // The lengths of names tell most lines apart at once.
             match line.name.len() {
                 4 if is(line, &header::HOST) => known.host(line.value)?,
-                6 if is(line, &header::EXPECT) => known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
+                6 if is(line, &header::EXPECT) => {
+                    known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue")
+                }
                 10 if is(line, &header::CONNECTION) => known.connection(line.value),
                 14 if is(line, &header::CONTENT_LENGTH) => known.length(line.value)?,
                 17 if is(line, &header::TRANSFER_ENCODING) => known.coding(line.value, minor)?,
@@ -255,7 +275,11 @@ impl Known {
             return Err(CODING);
         }
         let is_known = value.eq_ignore_ascii_case(b"chunked");
-        if is_known { Ok(()) } else { Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING }) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING })
+        }
     }
 
     fn connection(&mut self, value: &[u8]) {
@@ -266,9 +290,12 @@ impl Known {
     }
 }
 
-const HOST: Malformed = Malformed::bad("host", "an HTTP/1.1 request has one Host line that names a host");
-const LENGTH: Malformed = Malformed::bad("content_length", "a request has one length, in digits, or is chunked");
-const CODING: Malformed = Malformed::bad("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
+const HOST: Malformed =
+    Malformed::bad("host", "an HTTP/1.1 request has one Host line that names a host");
+const LENGTH: Malformed =
+    Malformed::bad("content_length", "a request has one length, in digits, or is chunked");
+const CODING: Malformed =
+    Malformed::bad("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
 
 fn is(line: &Header<'_>, name: &HeaderName) -> bool {
     line.name.eq_ignore_ascii_case(name.as_str())

@@ -57,7 +57,9 @@ pub fn take<'c>(link: Link<'c>, bytes: &[u8], seen: usize, out: &mut Outgoing) -
         let mut room = [const { MaybeUninit::uninit() }; head::MOST_LINES];
         let head = match head::parse(&bytes[taken..], mem::take(&mut seen), &mut room) {
             Parsed::Whole(head) => head,
-            Parsed::Partial => return Taken { bytes: taken, seen: bytes.len() - taken, step: None },
+            Parsed::Partial => {
+                return Taken { bytes: taken, seen: bytes.len() - taken, step: None };
+            }
             Parsed::Malformed(malformed) => {
                 let step = Some(refuse(link, &malformed, false, out));
                 return Taken { bytes: bytes.len(), seen: 0, step };
@@ -85,10 +87,17 @@ fn answer<'c>(
     let persistence = if is_last { Persistence::Close } else { head.persistence };
     let manner = Manner::new(link, persistence, head.method == "HEAD");
     match asked.answer(&mut out.in_this(manner)) {
-        Begun::Answered => (persistence == Persistence::Close).then_some(Step::Close { is_sending: behind.is_coming }),
+        Begun::Answered => (persistence == Persistence::Close)
+            .then_some(Step::Close { is_sending: behind.is_coming }),
         Begun::Waits(waiting) => {
             let (framing, expects_continue) = (behind.framing, head.expects_continue);
-            let pending = Pending { waiting, framing, expects_continue, manner, is_sending: behind.is_coming };
+            let pending = Pending {
+                waiting,
+                framing,
+                expects_continue,
+                manner,
+                is_sending: behind.is_coming,
+            };
             Some(Step::Answer(Box::new(pending)))
         }
         Begun::Malformed(malformed) => Some(refuse(link, &malformed, manner.is_head, out)),
@@ -96,8 +105,17 @@ fn answer<'c>(
 }
 
 /// Refuses what is no request, or, if it is known to be one of HEAD, without a body.
-pub fn refuse<'c>(link: Link<'_>, malformed: &Malformed, is_head: bool, out: &mut Outgoing) -> Step<'c> {
-    exchange::refuse(link, malformed, &mut out.in_this(Manner::new(link, Persistence::Close, is_head)));
+pub fn refuse<'c>(
+    link: Link<'_>,
+    malformed: &Malformed,
+    is_head: bool,
+    out: &mut Outgoing,
+) -> Step<'c> {
+    exchange::refuse(
+        link,
+        malformed,
+        &mut out.in_this(Manner::new(link, Persistence::Close, is_head)),
+    );
     Step::Close { is_sending: true }
 }
 

@@ -69,7 +69,14 @@ pub(super) struct Rest {
 impl<'c> Outgoing<'c> {
     pub(super) fn new(link: Link<'c>) -> Self {
         let window = Window::new(DEFAULT_WINDOW);
-        Self { bytes: Vec::new(), link, window, initial: DEFAULT_WINDOW, owes_table_size: false, has_said_table_size: false }
+        Self {
+            bytes: Vec::new(),
+            link,
+            window,
+            initial: DEFAULT_WINDOW,
+            owes_table_size: false,
+            has_said_table_size: false,
+        }
     }
 
     /// The place for the answer to the request of a stream with this window.
@@ -90,14 +97,20 @@ impl<'c> Outgoing<'c> {
     /// Sends as much of an answer as the client takes. Says whether that was all.
     pub(super) fn go_on(&mut self, stream: u32, window: &mut Window, rest: &mut Rest) -> bool {
         while !rest.body.is_empty() {
-            let length = rest.body.len().min(window.room()).min(self.window.room()).min(MOST_PAYLOAD);
+            let length =
+                rest.body.len().min(window.room()).min(self.window.room()).min(MOST_PAYLOAD);
             if length == 0 {
                 return false;
             }
             window.take(length);
             self.window.take(length);
             let piece = rest.body.split_to(length);
-            frame::data(&mut self.bytes, stream, rest.body.is_empty() && !rest.has_trailers, &piece);
+            frame::data(
+                &mut self.bytes,
+                stream,
+                rest.body.is_empty() && !rest.has_trailers,
+                &piece,
+            );
         }
         if rest.has_trailers {
             let (name, value) = grpc::TRAILER;
@@ -106,7 +119,13 @@ impl<'c> Outgoing<'c> {
         true
     }
 
-    fn head(&mut self, stream: u32, is_whole: bool, status: StatusCode, lines: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {
+    fn head(
+        &mut self,
+        stream: u32,
+        is_whole: bool,
+        status: StatusCode,
+        lines: impl FnOnce(&mut dyn FnMut(&str, &[u8])),
+    ) {
         let alternative = self.link.alternative();
         self.headers(stream, is_whole, |out| section(out, status, alternative, lines));
     }
@@ -149,7 +168,11 @@ pub(super) struct Writer<'o, 'c> {
 }
 
 impl Answers for Writer<'_, '_> {
-    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    fn bare<'l>(
+        &mut self,
+        status: StatusCode,
+        lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    ) {
         self.outgoing.head(self.stream, true, status, |put| {
             for (name, value) in lines {
                 put(name.as_str(), value);

@@ -53,7 +53,9 @@ impl<'b> Frame<'b> {
     /// # Errors
     /// It is longer than any may be, which shows before it has come.
     pub(super) fn take(bytes: &mut &'b [u8]) -> Result<Option<Self>, Fault> {
-        let Some(([high, middle, low, kind, flags, stream @ ..], rest)) = bytes.split_first_chunk::<HEADER>() else {
+        let Some(([high, middle, low, kind, flags, stream @ ..], rest)) =
+            bytes.split_first_chunk::<HEADER>()
+        else {
             return Ok(None);
         };
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
@@ -62,7 +64,12 @@ impl<'b> Frame<'b> {
         }
         let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
         *bytes = rest;
-        Ok(Some(Self { kind: *kind, flags: *flags, stream: u32::from_be_bytes(*stream) & MOST_31_BITS, payload }))
+        Ok(Some(Self {
+            kind: *kind,
+            flags: *flags,
+            stream: u32::from_be_bytes(*stream) & MOST_31_BITS,
+            payload,
+        }))
     }
 
     /// Whether something is said of it.
@@ -79,7 +86,9 @@ impl<'b> Frame<'b> {
             return Ok(self.payload);
         }
         let Some((padding, rest)) = self.payload.split_first() else {
-            return Err(Fault::frame_size("a frame says that it is padded, and has not even the length of that"));
+            return Err(Fault::frame_size(
+                "a frame says that it is padded, and has not even the length of that",
+            ));
         };
         let length = rest.len().checked_sub(usize::from(*padding));
         let length = length.ok_or(Fault::protocol("a frame has more padding than payload"))?;
@@ -92,7 +101,9 @@ impl<'b> Frame<'b> {
     /// There is something else.
     pub(super) fn integer(&self) -> Result<u32, Fault> {
         let bytes = self.payload.try_into();
-        bytes.map(u32::from_be_bytes).map_err(|_| Fault::frame_size("a frame of four bytes has not four bytes"))
+        bytes
+            .map(u32::from_be_bytes)
+            .map_err(|_| Fault::frame_size("a frame of four bytes has not four bytes"))
     }
 }
 
@@ -109,7 +120,12 @@ fn header(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, length: usize) {
 }
 
 /// Appends a field section that `write` appends, in as many frames as it takes.
-pub(super) fn headers(out: &mut Vec<u8>, stream: u32, ends_stream: bool, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn headers(
+    out: &mut Vec<u8>,
+    stream: u32,
+    ends_stream: bool,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     let at = out.len();
     let ends = if ends_stream { flag::END_STREAM } else { flag::NONE };
     header(out, kind::HEADERS, ends | flag::END_HEADERS, stream, 0);
@@ -145,7 +161,9 @@ pub(super) fn reset(out: &mut Vec<u8>, stream: u32, code: Code) {
 
 /// Appends that no request behind `last` is answered.
 pub(super) fn goaway(out: &mut Vec<u8>, last: u32, fault: Fault) {
-    let payload = [&last.to_be_bytes()[..], &fault.code.number().to_be_bytes(), fault.reason.as_bytes()].concat();
+    let payload =
+        [&last.to_be_bytes()[..], &fault.code.number().to_be_bytes(), fault.reason.as_bytes()]
+            .concat();
     frame(out, kind::GOAWAY, flag::NONE, 0, &payload);
 }
 

@@ -44,7 +44,10 @@ impl Patience {
         self.give();
         self.resets = self.resets.saturating_sub(answers);
         match self.resets {
-            0 => Err(Fault::new(Code::EnhanceYourCalm, "too many requests are taken back, or are none")),
+            0 => Err(Fault::new(
+                Code::EnhanceYourCalm,
+                "too many requests are taken back, or are none",
+            )),
             _ => Ok(()),
         }
     }
@@ -54,7 +57,8 @@ impl Patience {
         let gained = self.given.elapsed().as_millis() * u128::from(RESETS_A_SECOND) / 1000;
         if gained > 0 {
             self.given = Stopwatch::start();
-            self.resets = RESETS.min(self.resets.saturating_add(u32::try_from(gained).unwrap_or(RESETS)));
+            self.resets =
+                RESETS.min(self.resets.saturating_add(u32::try_from(gained).unwrap_or(RESETS)));
         }
     }
 

@@ -16,7 +16,11 @@ pub async fn read(link: Link<'_>, watch: &Watch, stream: &mut Stream) -> Option<
         if !begins || length == PREFACE.len() {
             return Some((begins, bytes[..length].into()));
         }
-        let read = watch.in_time(|context| stream.poll_some(context, &mut bytes[length..])).await.ok()?.ok()?;
+        let read = watch
+            .in_time(|context| stream.poll_some(context, &mut bytes[length..]))
+            .await
+            .ok()?
+            .ok()?;
         if length == 0 {
             watch.due_within(link.local.patience.head);
         }

@@ -27,7 +27,9 @@ use super::{
     settings,
     stream::{Cut, State, Stream, Streams},
 };
-use crate::{clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::exchange::Link, routes::Reply};
+use crate::{
+    clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::exchange::Link, routes::Reply,
+};
 
 /// The requests that a client may have waiting at a time. Envoy asks for 100 and more
 /// only of those that allow it.
@@ -90,7 +92,12 @@ impl<'c> Session<'c> {
     pub(super) fn new(link: Link<'c>) -> Self {
         let mut outgoing = Outgoing::new(link);
         let more = CONNECTION_WINDOW - outgoing.initial as usize;
-        settings::ours(&mut outgoing.bytes, count(STREAMS), count(STREAM_WINDOW), count(MOST_SECTION));
+        settings::ours(
+            &mut outgoing.bytes,
+            count(STREAMS),
+            count(STREAM_WINDOW),
+            count(MOST_SECTION),
+        );
         frame::window_update(&mut outgoing.bytes, 0, count(more));
         Self {
             link,
@@ -235,7 +242,10 @@ impl<'c> Session<'c> {
 
     /// Gives up the requests that have waited for their client for so long.
     pub(super) fn expire(&mut self, limit: Duration) {
-        let late = self.streams.iter().filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
+        let late = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(stream) = self.streams.remove(&id) else { continue };
             match stream.state {
@@ -243,7 +253,9 @@ impl<'c> Session<'c> {
                     let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
                     self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
                 }
-                State::Answering(_) | State::Sending { .. } => self.cut(id, Code::Cancel, stream.is_open),
+                State::Answering(_) | State::Sending { .. } => {
+                    self.cut(id, Code::Cancel, stream.is_open)
+                }
             }
         }
     }

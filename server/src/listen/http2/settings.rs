@@ -15,7 +15,11 @@ const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 /// Appends ours.
 pub(super) fn ours(out: &mut Vec<u8>, streams: u32, window: u32, section: u32) {
     let mut payload = Vec::new();
-    for (name, value) in [(MAX_CONCURRENT_STREAMS, streams), (INITIAL_WINDOW_SIZE, window), (MAX_HEADER_LIST_SIZE, section)] {
+    for (name, value) in [
+        (MAX_CONCURRENT_STREAMS, streams),
+        (INITIAL_WINDOW_SIZE, window),
+        (MAX_HEADER_LIST_SIZE, section),
+    ] {
         payload.extend_from_slice(&name.to_be_bytes());
         payload.extend_from_slice(&value.to_be_bytes());
     }
@@ -50,7 +54,10 @@ pub(super) fn read(payload: &[u8]) -> Result<Said, Fault> {
             (ENABLE_PUSH, 2..) => return Err(Fault::protocol("ENABLE_PUSH is neither 0 nor 1")),
             (INITIAL_WINDOW_SIZE, ..=MOST_31_BITS) => said.initial_window = Some(value),
             (INITIAL_WINDOW_SIZE, _) => {
-                return Err(Fault::new(Code::FlowControlError, "INITIAL_WINDOW_SIZE is larger than a window"));
+                return Err(Fault::new(
+                    Code::FlowControlError,
+                    "INITIAL_WINDOW_SIZE is larger than a window",
+                ));
             }
             (MAX_FRAME_SIZE, value) if !is_frame_size(value) => {
                 return Err(Fault::protocol("MAX_FRAME_SIZE is out of its bounds"));
@@ -71,7 +78,10 @@ mod tests {
     use super::*;
 
     fn of(settings: &[(u16, u32)]) -> Vec<u8> {
-        settings.iter().flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect()
+        settings
+            .iter()
+            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect()
     }
 
     #[test]
@@ -79,7 +89,10 @@ mod tests {
         let said = read(&of(&[(0x4, 1), (0xf0f0, 7), (0x4, 2), (0x3, 0), (0x6, 0), (0x8, 1)]));
         assert_eq!(said, Ok(Said { initial_window: Some(2), shrinks_table: false }));
         assert_eq!(read(&[]), Ok(Said::default()));
-        assert_eq!(read(&of(&[(0x1, 4095), (0x1, 70_000)])).map(|said| said.shrinks_table), Ok(true));
+        assert_eq!(
+            read(&of(&[(0x1, 4095), (0x1, 70_000)])).map(|said| said.shrinks_table),
+            Ok(true)
+        );
         assert_eq!(read(&of(&[(0x1, 4096)])).map(|said| said.shrinks_table), Ok(false));
     }
 
@@ -95,10 +108,17 @@ mod tests {
             (0x5, 16_777_215, None),
             (0x5, 16_777_216, Some(Code::ProtocolError)),
         ] {
-            assert_eq!(read(&of(&[(name, value)])).err().map(|fault| fault.code), expected, "{name} {value}");
+            assert_eq!(
+                read(&of(&[(name, value)])).err().map(|fault| fault.code),
+                expected,
+                "{name} {value}"
+            );
         }
         for length in 1..6 {
-            assert_eq!(read(&of(&[(0x3, 1), (0x3, 1)])[..6 + length]).err().map(|fault| fault.code), Some(Code::FrameSizeError));
+            assert_eq!(
+                read(&of(&[(0x3, 1), (0x3, 1)])[..6 + length]).err().map(|fault| fault.code),
+                Some(Code::FrameSizeError)
+            );
         }
     }
 
@@ -107,6 +127,9 @@ mod tests {
         let mut out = Vec::new();
         ours(&mut out, 128, 65_536, 32_768);
         assert_eq!(out[..9], [0, 0, 18, 4, 0, 0, 0, 0, 0]);
-        assert_eq!(read(&out[9..]), Ok(Said { initial_window: Some(65_536), shrinks_table: false }));
+        assert_eq!(
+            read(&out[9..]),
+            Ok(Said { initial_window: Some(65_536), shrinks_table: false })
+        );
     }
 }

@@ -40,7 +40,15 @@ pub(super) fn local(configuration: &str) -> &'static Local {
 
 /// A client of it.
 pub(super) fn link(local: &'static Local) -> Link<'static> {
-    Link { local, peer: Peer { gate: &local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None } }
+    Link {
+        local,
+        peer: Peer {
+            gate: &local.gate,
+            address: [192, 0, 2, 1].into(),
+            listener: 0,
+            certificate: None,
+        },
+    }
 }
 
 impl Given {
@@ -52,8 +60,11 @@ impl Given {
         server.set_nonblocking(true).unwrap();
         // So that it does not take much that nobody reads.
         rustix::net::sockopt::set_socket_send_buffer_size(&server, 16 * 1024).unwrap();
-        let stream = runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
-        let serving = Box::pin(async move { serve(link(local), local.watches.watch().await, stream, Vec::new()).await });
+        let stream =
+            runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
+        let serving = Box::pin(async move {
+            serve(link(local), local.watches.watch().await, stream, Vec::new()).await
+        });
         Self { runtime, local, serving, client }
     }
 
@@ -88,8 +99,13 @@ impl Given {
 
 fn begin(given: &mut Given) {
     let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
-    let kinds: Vec<_> = given.say(&settings).into_iter().flatten().map(|(kind, flags, _)| (kind, flags)).collect();
-    assert_eq!(kinds, [(0x4, 0), (0x8, 0), (0x4, 1)], "settings, a window, and that theirs are known");
+    let kinds: Vec<_> =
+        given.say(&settings).into_iter().flatten().map(|(kind, flags, _)| (kind, flags)).collect();
+    assert_eq!(
+        kinds,
+        [(0x4, 0), (0x8, 0), (0x4, 1)],
+        "settings, a window, and that theirs are known"
+    );
 }
 
 fn ping(flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -142,21 +158,31 @@ fn a_server_that_stops_waits_for_what_is_on_its_way() {
     begin(&mut given);
     given.local.watches.drain();
     let said = given.say(&[]);
-    let [Some((0x7, 0, first)), Some((0x6, 0, last_ping))] = &said[..] else { panic!("no word: {said:?}") };
+    let [Some((0x7, 0, first)), Some((0x6, 0, last_ping))] = &said[..] else {
+        panic!("no word: {said:?}")
+    };
     assert_eq!(first[..4], [0x7f, 0xff, 0xff, 0xff]);
     // A question that was on its way: answered.
     let mut question = Vec::new();
     let fields = [&[0x82, 0x86, 0x04, 5][..], b"/auth", &[0x01, 1, b't']].concat();
     frame::frame(&mut question, 0x1, 0x5, 1, &fields);
     let said = given.say(&[&question[..], &ping(1, last_ping)].concat());
-    let [Some((0x1, 0x5, _)), Some((0x7, 0, last)), ..] = &said[..] else { panic!("no answer: {said:?}") };
+    let [Some((0x1, 0x5, _)), Some((0x7, 0, last)), ..] = &said[..] else {
+        panic!("no answer: {said:?}")
+    };
     assert_eq!(last[..4], [0, 0, 0, 1]);
 }
 
 fn request(stream: u32, flags: u8, method: &[u8], path: &str) -> Vec<u8> {
     let path = [&[0x04, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
     let mut out = Vec::new();
-    frame::frame(&mut out, 0x1, flags, stream, &[method, &[0x86], &path, &[0x01, 1, b't']].concat());
+    frame::frame(
+        &mut out,
+        0x1,
+        flags,
+        stream,
+        &[method, &[0x86], &path, &[0x01, 1, b't']].concat(),
+    );
     out
 }
 
@@ -173,7 +199,10 @@ fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
     given.say(&bytes);
     let answered = |route| given.local.app.metrics.answers(route).iter().sum::<u64>();
     let (questions, others) = (answered(Route::Auth), answered(Route::Verify));
-    assert!((100..2700).contains(&questions), "{questions} is all there are: somebody takes the answers");
+    assert!(
+        (100..2700).contains(&questions),
+        "{questions} is all there are: somebody takes the answers"
+    );
     assert!(others * 9 >= questions, "{others} others to {questions} questions");
 }
 
@@ -188,5 +217,7 @@ fn who_never_stops_sending_has_no_more_time_for_a_body() {
         frame::frame(&mut more, 0xbe, 0, 0, &[0; 16 * 1024]);
     }
     let said = given.say(&more);
-    let [Some((0x1, 0x4, _)), Some((0x0, 0x1, _)), Some((0x3, 0, _))] = &said[..] else { panic!("no answer: {said:?}") };
+    let [Some((0x1, 0x4, _)), Some((0x0, 0x1, _)), Some((0x3, 0, _))] = &said[..] else {
+        panic!("no answer: {said:?}")
+    };
 }

@@ -12,7 +12,11 @@ pub(super) struct Writer<'o> {
 }
 
 impl Answers for Writer<'_> {
-    fn bare<'l>(&mut self, status: StatusCode, lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>) {
+    fn bare<'l>(
+        &mut self,
+        status: StatusCode,
+        lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
+    ) {
         self.section(status, |put| lines.for_each(|(name, value)| put(name.as_str(), value)));
     }
 
@@ -49,7 +53,9 @@ impl<'o> Writer<'o> {
         frame::headers(self.out, |out| {
             qpack::status(out, status);
             lines(&mut |name, value| qpack::field(out, name, value));
-            with_date(clock::now(), |date| qpack::field(out, header::DATE.as_str(), date.as_bytes()));
+            with_date(clock::now(), |date| {
+                qpack::field(out, header::DATE.as_str(), date.as_bytes())
+            });
         });
     }
 }

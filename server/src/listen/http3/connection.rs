@@ -191,7 +191,9 @@ impl<'c> Connection<'c> {
             },
             Event::Stream(StreamEvent::Writable { id }) => self.write(id),
             Event::Stream(StreamEvent::Stopped { id, .. }) => self.cancel(id),
-            Event::Stream(StreamEvent::Finished { .. }) => self.patience = PATIENCE.min(self.patience + 1),
+            Event::Stream(StreamEvent::Finished { .. }) => {
+                self.patience = PATIENCE.min(self.patience + 1)
+            }
             _ => {}
         }
     }
@@ -298,7 +300,8 @@ impl<'c> Connection<'c> {
     /// The client has taken a request back.
     fn cancel(&mut self, id: StreamId) {
         if id.dir() == Dir::Uni {
-            return self.fail(id, Fault::new(Code::ClosedCriticalStream, "the control stream is needed"));
+            return self
+                .fail(id, Fault::new(Code::ClosedCriticalStream, "the control stream is needed"));
         }
         self.streams.remove(&id);
         self.refuse(id, Code::RequestCancelled);
@@ -339,7 +342,8 @@ impl<'c> Connection<'c> {
         match interest {
             Err(fault) => self.fail(id, fault),
             Ok(Interest::None) => {
-                let _is_over = self.driver.connection.recv_stream(id).stop(number(Code::StreamCreationError));
+                let _is_over =
+                    self.driver.connection.recv_stream(id).stop(number(Code::StreamCreationError));
             }
             Ok(Interest::Kept) => {}
         }
@@ -374,7 +378,8 @@ impl<'c> Connection<'c> {
     /// Gives up the requests that have not got on for too long.
     fn expire(&mut self) {
         let limit = self.link.local.patience.body;
-        let late = self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
+        let late =
+            self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
             match self.streams.get_mut(&id).and_then(Stream::take_waiting) {
                 Some(waiting) => self.reply(id, &waiting.refuse(&BODY_TOO_SLOW)),

@@ -5,7 +5,9 @@ use std::mem;
 
 use super::{
     fault::{Code, Fault},
-    frame::{self, CANCEL_PUSH, FORBIDDEN, GOAWAY, Header, MAX_PUSH_ID, SETTINGS, is_forbidden, take},
+    frame::{
+        self, CANCEL_PUSH, FORBIDDEN, GOAWAY, Header, MAX_PUSH_ID, SETTINGS, is_forbidden, take,
+    },
     varint,
 };
 
@@ -23,8 +25,11 @@ const QPACK_BLOCKED_STREAMS: u64 = 0x7;
 /// section is larger than `most_section` and none needs a dynamic table.
 pub fn open(out: &mut Vec<u8>, most_section: u64) {
     let mut settings = Vec::new();
-    for (identifier, value) in [(QPACK_MAX_TABLE_CAPACITY, 0), (MAX_FIELD_SECTION_SIZE, most_section), (QPACK_BLOCKED_STREAMS, 0)]
-    {
+    for (identifier, value) in [
+        (QPACK_MAX_TABLE_CAPACITY, 0),
+        (MAX_FIELD_SECTION_SIZE, most_section),
+        (QPACK_BLOCKED_STREAMS, 0),
+    ] {
         varint::write(&mut settings, identifier);
         varint::write(&mut settings, value);
     }
@@ -80,12 +85,17 @@ impl Control {
         loop {
             match self.within {
                 Within::Header => {
-                    let Some((kind, length)) = self.header.complete(&mut bytes, frame::header) else { return Ok(()) };
+                    let Some((kind, length)) = self.header.complete(&mut bytes, frame::header)
+                    else {
+                        return Ok(());
+                    };
                     self.within = self.enter(kind, length)?;
                 }
                 Within::Skipped(0) => self.within = Within::Header,
                 Within::Skipped(_) if bytes.is_empty() => return Ok(()),
-                Within::Skipped(left) => self.within = Within::Skipped(left - take(&mut bytes, left).len() as u64),
+                Within::Skipped(left) => {
+                    self.within = Within::Skipped(left - take(&mut bytes, left).len() as u64)
+                }
                 Within::Payload { kind, left } => {
                     let piece = take(&mut bytes, left);
                     self.payload.extend_from_slice(piece);
@@ -112,12 +122,20 @@ impl Control {
         let is_first = !mem::replace(&mut self.has_settings, true);
         match kind {
             SETTINGS if !is_first => Err(Fault::new(Code::FrameUnexpected, "settings came twice")),
-            SETTINGS if left > MOST_SETTINGS => Err(Fault::new(Code::ExcessiveLoad, "settings have more than 4096 bytes")),
+            SETTINGS if left > MOST_SETTINGS => {
+                Err(Fault::new(Code::ExcessiveLoad, "settings have more than 4096 bytes"))
+            }
             SETTINGS => Ok(Within::Payload { kind, left }),
-            _ if is_first => Err(Fault::new(Code::MissingSettings, "a control stream begins with something else than settings")),
+            _ if is_first => Err(Fault::new(
+                Code::MissingSettings,
+                "a control stream begins with something else than settings",
+            )),
             GOAWAY | MAX_PUSH_ID | CANCEL_PUSH if left > MOST_INTEGER => Err(LENGTH),
             GOAWAY | MAX_PUSH_ID | CANCEL_PUSH => Ok(Within::Payload { kind, left }),
-            DATA | HEADERS => Err(Fault::new(Code::FrameUnexpected, "a frame of a request is on the control stream")),
+            DATA | HEADERS => Err(Fault::new(
+                Code::FrameUnexpected,
+                "a frame of a request is on the control stream",
+            )),
             _ if is_forbidden(kind) => Err(FORBIDDEN),
             _ => Ok(Within::Skipped(left)),
         }
@@ -128,19 +146,31 @@ impl Control {
             SETTINGS => settings(payload),
             GOAWAY => {
                 let before = mem::replace(&mut self.goaway, only(payload)?);
-                if self.goaway > before { Err(Fault::new(Code::IdError, "a second GOAWAY takes the first back")) } else { Ok(()) }
+                if self.goaway > before {
+                    Err(Fault::new(Code::IdError, "a second GOAWAY takes the first back"))
+                } else {
+                    Ok(())
+                }
             }
             MAX_PUSH_ID => {
                 let before = mem::replace(&mut self.max_push, only(payload)?);
-                if self.max_push < before { Err(Fault::new(Code::IdError, "MAX_PUSH_ID went down")) } else { Ok(()) }
+                if self.max_push < before {
+                    Err(Fault::new(Code::IdError, "MAX_PUSH_ID went down"))
+                } else {
+                    Ok(())
+                }
             }
             // Section 7.2.3.
-            _ => only(payload).and(Err(Fault::new(Code::IdError, "CANCEL_PUSH is about a push that nobody promised"))),
+            _ => only(payload).and(Err(Fault::new(
+                Code::IdError,
+                "CANCEL_PUSH is about a push that nobody promised",
+            ))),
         }
     }
 }
 
-const LENGTH: Fault = Fault::new(Code::FrameError, "the length of a frame is not that of its contents");
+const LENGTH: Fault =
+    Fault::new(Code::FrameError, "the length of a frame is not that of its contents");
 
 /// The only integer of a payload.
 fn only(payload: &[u8]) -> Result<u64, Fault> {

@@ -20,7 +20,11 @@ impl Fault {
     pub const fn ends_connection(self) -> bool {
         !matches!(
             self.code,
-            Code::RequestRejected | Code::RequestCancelled | Code::RequestIncomplete | Code::MessageError | Code::ConnectError
+            Code::RequestRejected
+                | Code::RequestCancelled
+                | Code::RequestIncomplete
+                | Code::MessageError
+                | Code::ConnectError
         )
     }
 }

@@ -66,7 +66,13 @@ impl Frames {
     /// The frames of a new stream. No payload of `HEADERS` is longer than `most`.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { most, header: Header::NOTHING, within: Within::Header, order: Order::Head, section: Vec::new() }
+        Self {
+            most,
+            header: Header::NOTHING,
+            within: Within::Header,
+            order: Order::Head,
+            section: Vec::new(),
+        }
     }
 
     /// What comes next in `bytes`, which are taken away as far as they have been read:
@@ -75,11 +81,16 @@ impl Frames {
     ///
     /// # Errors
     /// There is a frame that may not be there.
-    pub fn next<'f, 'b: 'f>(&'f mut self, bytes: &mut &'b [u8]) -> Result<Option<Event<'f>>, Fault> {
+    pub fn next<'f, 'b: 'f>(
+        &'f mut self,
+        bytes: &mut &'b [u8],
+    ) -> Result<Option<Event<'f>>, Fault> {
         loop {
             match self.within {
                 Within::Header => {
-                    let Some((kind, length)) = self.header.complete(bytes, header) else { return Ok(None) };
+                    let Some((kind, length)) = self.header.complete(bytes, header) else {
+                        return Ok(None);
+                    };
                     self.within = self.enter(kind, length)?;
                     if kind == HEADERS && length > self.most as u64 {
                         return Ok(Some(Event::TooLarge));
@@ -93,7 +104,9 @@ impl Frames {
                     self.within = Within::Data(left - piece.len() as u64);
                     return Ok(Some(Event::Data(piece)));
                 }
-                Within::Skipped(left) => self.within = Within::Skipped(left - take(bytes, left).len() as u64),
+                Within::Skipped(left) => {
+                    self.within = Within::Skipped(left - take(bytes, left).len() as u64)
+                }
             }
         }
     }
@@ -104,10 +117,15 @@ impl Frames {
     /// It ends within a frame, or before there is a request.
     pub const fn end(&self) -> Result<(), Fault> {
         match self.within {
-            Within::Header | Within::Data(0) | Within::Skipped(0) if self.header.is_empty() => match self.order {
-                Order::Head => Err(Fault::new(Code::RequestIncomplete, "a stream ended before its request began")),
-                Order::Body | Order::End => Ok(()),
-            },
+            Within::Header | Within::Data(0) | Within::Skipped(0) if self.header.is_empty() => {
+                match self.order {
+                    Order::Head => Err(Fault::new(
+                        Code::RequestIncomplete,
+                        "a stream ended before its request began",
+                    )),
+                    Order::Body | Order::End => Ok(()),
+                }
+            }
             _ => Err(TRUNCATED),
         }
     }
@@ -153,9 +171,12 @@ impl Frames {
     }
 }
 
-const UNORDERED: Fault = Fault::new(Code::FrameUnexpected, "a request is HEADERS, DATA, and HEADERS once more at most");
-const OF_CONTROL: Fault = Fault::new(Code::FrameUnexpected, "a frame of the control stream is on a request stream");
-pub(super) const FORBIDDEN: Fault = Fault::new(Code::FrameUnexpected, "a frame is one that a client does not send");
+const UNORDERED: Fault =
+    Fault::new(Code::FrameUnexpected, "a request is HEADERS, DATA, and HEADERS once more at most");
+const OF_CONTROL: Fault =
+    Fault::new(Code::FrameUnexpected, "a frame of the control stream is on a request stream");
+pub(super) const FORBIDDEN: Fault =
+    Fault::new(Code::FrameUnexpected, "a frame is one that a client does not send");
 pub(super) const TRUNCATED: Fault = Fault::new(Code::FrameError, "a stream ended within a frame");
 
 /// Whether no client may send such a frame on any stream: the promises of servers, and
@@ -191,7 +212,9 @@ pub fn headers(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     write(out);
     let length = out.len() - start;
     match u16::try_from(length) {
-        Ok(short @ ..=0x3fff) => out[start - 2..start].copy_from_slice(&(0x4000 | short).to_be_bytes()),
+        Ok(short @ ..=0x3fff) => {
+            out[start - 2..start].copy_from_slice(&(0x4000 | short).to_be_bytes())
+        }
         _ => {
             let mut long = Vec::new();
             varint::write(&mut long, length as u64);

@@ -56,7 +56,12 @@ pub(super) enum Step<'c> {
 impl<'c> Stream<'c> {
     /// One of which nothing has come.
     pub(super) fn new() -> Self {
-        Self { frames: Frames::new(MOST_SECTION), state: State::Head, is_head: false, since: Stopwatch::start() }
+        Self {
+            frames: Frames::new(MOST_SECTION),
+            state: State::Head,
+            is_head: false,
+            since: Stopwatch::start(),
+        }
     }
 
     /// One that is answered, but for this.
@@ -105,7 +110,9 @@ impl<'c> Stream<'c> {
             let mut bytes = &piece[..];
             while let Some(event) = self.frames.next(&mut bytes)? {
                 let step = match event {
-                    Event::Section(section) => begin(link, section, &mut self.state, &mut self.is_head, answer)?,
+                    Event::Section(section) => {
+                        begin(link, section, &mut self.state, &mut self.is_head, answer)?
+                    }
                     Event::TooLarge => Some(refuse(link, &TOO_LARGE, answer)),
                     Event::Data(data) => take_body(&mut self.state, data, self.is_head, answer)?,
                 };
@@ -124,10 +131,12 @@ impl<'c> Stream<'c> {
     /// The request is all there.
     fn finish(&mut self, answer: &mut Vec<u8>) -> Result<Step<'c>, Fault> {
         match mem::replace(&mut self.state, State::Answering) {
-            State::Body { body, length: Some(length), .. } if length != body.len() as u64 => Err(LENGTH),
-            State::Body { waiting, body, .. } => {
-                Ok(waiting.answer(&body, &mut Writer::new(answer, self.is_head)).map_or(Step::Answered, Step::Waits))
+            State::Body { body, length: Some(length), .. } if length != body.len() as u64 => {
+                Err(LENGTH)
             }
+            State::Body { waiting, body, .. } => Ok(waiting
+                .answer(&body, &mut Writer::new(answer, self.is_head))
+                .map_or(Step::Answered, Step::Waits)),
             other => {
                 self.state = other;
                 Ok(Step::More)
@@ -136,7 +145,8 @@ impl<'c> Stream<'c> {
     }
 }
 
-const TOO_LARGE: Malformed = Malformed::head_too_large("the field section of a request may have 32768 bytes");
+const TOO_LARGE: Malformed =
+    Malformed::head_too_large("the field section of a request may have 32768 bytes");
 const LENGTH: Fault = Fault::new(Code::MessageError, "the body is not as long as the request says");
 
 /// A head has come: answers, or begins to wait for a body.
@@ -153,7 +163,8 @@ fn begin<'c>(
         Err(Unread::TooLarge(malformed)) => return Ok(Some(refuse(link, &malformed, answer))),
         Err(Unread::Fault(fault)) => return Err(fault),
     };
-    let head = Head::read(section, Version::HTTP_3).map_err(|reason| Fault::new(Code::MessageError, reason))?;
+    let head = Head::read(section, Version::HTTP_3)
+        .map_err(|reason| Fault::new(Code::MessageError, reason))?;
     *is_head = head.method() == "HEAD";
     let mut writer = Writer::new(answer, *is_head);
     let begun = Asked::new(link, &link.local.app.server(), &head).answer(&mut writer);
@@ -176,7 +187,12 @@ fn begin<'c>(
 }
 
 /// A part of a body has come.
-fn take_body<'c>(state: &mut State<'c>, data: &[u8], is_head: bool, answer: &mut Vec<u8>) -> Result<Option<Step<'c>>, Fault> {
+fn take_body<'c>(
+    state: &mut State<'c>,
+    data: &[u8],
+    is_head: bool,
+    answer: &mut Vec<u8>,
+) -> Result<Option<Step<'c>>, Fault> {
     // Nobody reads that of others.
     let State::Body { body, length, most, .. } = state else { return Ok(None) };
     let (has, most) = (body.len() + data.len(), *most);

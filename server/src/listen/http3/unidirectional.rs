@@ -48,7 +48,9 @@ impl Unidirectional {
     /// A client does not send that.
     pub fn read(&mut self, mut bytes: &[u8], opened: &mut Opened) -> Result<Interest, Fault> {
         if let Kind::Unknown(partial) = &mut self.0 {
-            let Some(kind) = partial.complete(&mut bytes, varint::read) else { return Ok(Interest::Kept) };
+            let Some(kind) = partial.complete(&mut bytes, varint::read) else {
+                return Ok(Interest::Kept);
+            };
             self.0 = opened.open(kind)?;
         }
         match &mut self.0 {
@@ -67,7 +69,10 @@ impl Unidirectional {
     pub const fn end(&self) -> Result<(), Fault> {
         match self.0 {
             Kind::Unknown(_) | Kind::Strange => Ok(()),
-            _ => Err(Fault::new(Code::ClosedCriticalStream, "a stream ended that the connection needs")),
+            _ => Err(Fault::new(
+                Code::ClosedCriticalStream,
+                "a stream ended that the connection needs",
+            )),
         }
     }
 }
@@ -86,7 +91,10 @@ impl Opened {
             _ => return Ok(Kind::Strange),
         };
         if self.0 & bit != 0 {
-            return Err(Fault::new(Code::StreamCreationError, "a stream was opened twice that is there once"));
+            return Err(Fault::new(
+                Code::StreamCreationError,
+                "a stream was opened twice that is there once",
+            ));
         }
         self.0 |= bit;
         Ok(kind)

@@ -14,7 +14,8 @@ pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
         return Some((first.into(), 1));
     }
     let rest = bytes.get(1..length)?;
-    let integer = rest.iter().fold(u64::from(first & 0x3f), |integer, byte| integer << 8 | u64::from(*byte));
+    let integer =
+        rest.iter().fold(u64::from(first & 0x3f), |integer, byte| integer << 8 | u64::from(*byte));
     Some((integer, length))
 }
 
@@ -48,7 +49,11 @@ impl<const MOST: usize> Partial<MOST> {
 
     /// What `parse` finds, with its length, when `bytes` complete it. They are taken away
     /// as far as they belong to it.
-    pub(super) fn complete<T>(&mut self, bytes: &mut &[u8], parse: impl Fn(&[u8]) -> Option<(T, usize)>) -> Option<T> {
+    pub(super) fn complete<T>(
+        &mut self,
+        bytes: &mut &[u8],
+        parse: impl Fn(&[u8]) -> Option<(T, usize)>,
+    ) -> Option<T> {
         if self.is_empty()
             && let Some((whole, length)) = parse(bytes)
         {
@@ -91,9 +96,16 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_and_is_as_short_as_can_be() {
-        for (integer, length) in
-            [(0, 1), (63, 1), (64, 2), (16_383, 2), (16_384, 4), (1_073_741_823, 4), (1_073_741_824, 8), (MOST, 8)]
-        {
+        for (integer, length) in [
+            (0, 1),
+            (63, 1),
+            (64, 2),
+            (16_383, 2),
+            (16_384, 4),
+            (1_073_741_823, 4),
+            (1_073_741_824, 8),
+            (MOST, 8),
+        ] {
             let mut bytes = Vec::new();
             write(&mut bytes, integer);
             assert_eq!((read(&bytes), bytes.len()), (Some((integer, length)), length));

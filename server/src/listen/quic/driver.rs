@@ -67,7 +67,12 @@ const TAKEN: usize = 16;
 const SENT: usize = 64;
 
 impl Driver {
-    pub(super) fn new(shared: Rc<Shared>, handle: ConnectionHandle, connection: Connection, inbox: Rc<Inbox>) -> Self {
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        handle: ConnectionHandle,
+        connection: Connection,
+        inbox: Rc<Inbox>,
+    ) -> Self {
         let now = clock::instant();
         let timer = Box::pin(sleep_until(now.into()));
         Self { shared, handle, connection, inbox, timer, wakes_at: None, unsent: None }
@@ -120,7 +125,11 @@ impl Driver {
         let mut sent = 0;
         while sent < SENT {
             memory.clear();
-            let Some(transmit) = self.connection.poll_transmit(now, self.shared.socket.segments(), &mut memory) else { return };
+            let Some(transmit) =
+                self.connection.poll_transmit(now, self.shared.socket.segments(), &mut memory)
+            else {
+                return;
+            };
             sent += transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size));
             let contents = &memory[..transmit.size];
             match self.shared.socket.send(&transmit, contents) {

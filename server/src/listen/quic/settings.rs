@@ -54,7 +54,8 @@ impl Keys {
             let mut key = [0; 32];
             let info = [purpose];
             // No length is too long for HKDF that is that of its digest.
-            let expanded = secret.expand(&info, hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut key));
+            let expanded =
+                secret.expand(&info, hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut key));
             debug_assert!(expanded.is_ok() && hkdf::HKDF_SHA256.len() == key.len());
             key
         };

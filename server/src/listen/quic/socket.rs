@@ -96,7 +96,8 @@ impl Receiver {
         let received = loop {
             ready!(socket.io.poll_recv_ready(context))?;
             let mut pieces = self.memory.chunks_exact_mut(PIECE);
-            let mut pieces: [_; PIECES] = array::from_fn(|_| IoSliceMut::new(pieces.next().unwrap_or_default()));
+            let mut pieces: [_; PIECES] =
+                array::from_fn(|_| IoSliceMut::new(pieces.next().unwrap_or_default()));
             let receive = || socket.state.recv((&socket.io).into(), &mut pieces, &mut about);
             match socket.io.try_io(Interest::READABLE, receive) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -15,7 +15,10 @@ use std::{
 
 use aws_lc_rs::rand;
 use nix::{
-    libc::{BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_MOD, BPF_RET, sock_filter, sock_fprog},
+    libc::{
+        BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_MOD, BPF_RET,
+        sock_filter, sock_fprog,
+    },
     sys::socket::{setsockopt, sockopt::AttachReusePortCbpf},
 };
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
@@ -38,7 +41,9 @@ pub fn bind_all(address: SocketAddr, threads: u16) -> io::Result<Vec<UdpSocket>>
         sockets.push(bind_one(address, true)?);
     }
     if let Err(error) = steer(&sockets) {
-        tracing::warn!("one thread has all of HTTP/3 at {address}, as the system does not let us choose: {error}");
+        tracing::warn!(
+            "one thread has all of HTTP/3 at {address}, as the system does not let us choose: {error}"
+        );
         sockets.truncate(1);
     }
     Ok(sockets)
@@ -46,7 +51,8 @@ pub fn bind_all(address: SocketAddr, threads: u16) -> io::Result<Vec<UdpSocket>>
 
 fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    let socket =
+        socket_with(family, SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     if is_shared {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
@@ -72,7 +78,12 @@ fn program(sockets: u32) -> [sock_filter; 7] {
     const LONG_ID: u32 = 6;
     /// What was computed.
     const BPF_A: u32 = 0x10;
-    let step = |code: u32, k: u32| sock_filter { code: u16::try_from(code).unwrap_or(u16::MAX), jt: 0, jf: 0, k };
+    let step = |code: u32, k: u32| sock_filter {
+        code: u16::try_from(code).unwrap_or(u16::MAX),
+        jt: 0,
+        jf: 0,
+        k,
+    };
     [
         step(BPF_LD | BPF_B | BPF_ABS, 0),
         // Two steps on, unless it is long.
@@ -174,6 +185,10 @@ mod tests {
         }
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&[0x40], address).unwrap();
-        assert_eq!(sockets[0].recv(&mut [0; 64]).unwrap(), 1, "what is too short goes to the first");
+        assert_eq!(
+            sockets[0].recv(&mut [0; 64]).unwrap(),
+            1,
+            "what is too short goes to the first"
+        );
     }
 }

@@ -18,11 +18,14 @@ use rustls::{
         CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
-    server::{ClientCertVerifierBuilder, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
+    server::{
+        ClientCertVerifierBuilder, NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier,
+    },
     version::{TLS12, TLS13},
 };
 use x509_parser::{
-    certificate::X509Certificate, prelude::FromDer as _, revocation_list::CertificateRevocationList, time::ASN1Time,
+    certificate::X509Certificate, prelude::FromDer as _,
+    revocation_list::CertificateRevocationList, time::ASN1Time,
 };
 
 use super::Fault;
@@ -39,7 +42,8 @@ pub(super) fn build(
     contents: &Contents<'_>,
     tickets: Option<&Arc<dyn ProducesTickets>>,
 ) -> Result<(ServerConfig, Material), Fault> {
-    let (provider, Contents { certificate, key, authorities, revoked, required }) = (Arc::new(provider()), contents);
+    let (provider, Contents { certificate, key, authorities, revoked, required }) =
+        (Arc::new(provider()), contents);
     let mut material = Material::default();
     let chain = certificate.certificates()?;
     for der in &chain {
@@ -76,7 +80,8 @@ pub(super) fn build(
 
 /// aws-lc, with the hybrid key exchange whatever the features of rustls are.
 fn provider() -> CryptoProvider {
-    let kx_groups = vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+    let kx_groups =
+        vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
     CryptoProvider { kx_groups, ..default_provider() }
 }
 
@@ -91,10 +96,13 @@ fn verifier(
     let mut roots = RootCertStore::empty();
     for der in authorities.certificates()? {
         material.note_authority(authorities, &der)?;
-        roots.add(der).map_err(|error| authorities.fault(format!("a certificate in it cannot be used: {error}")))?;
+        roots.add(der).map_err(|error| {
+            authorities.fault(format!("a certificate in it cannot be used: {error}"))
+        })?;
     }
     let roots = Arc::new(roots);
-    let verifier = || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
+    let verifier =
+        || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
     let mut with_all = verifier().enforce_revocation_expiration();
     for file in revoked {
         let lists = file.revocation_lists()?;
@@ -102,7 +110,10 @@ fn verifier(
             material.note_list(file, der)?;
         }
         // By itself first, which tells whose fault it is.
-        verifier().with_crls(lists.clone()).build().map_err(|error| file.fault(error.to_string()))?;
+        verifier()
+            .with_crls(lists.clone())
+            .build()
+            .map_err(|error| file.fault(error.to_string()))?;
         with_all = with_all.with_crls(lists);
     }
     Ok(with_all)
@@ -128,22 +139,35 @@ struct Term {
 }
 
 impl Material {
-    fn note_certificate(&mut self, file: &Content<'_>, der: &CertificateDer<'_>) -> Result<(), Fault> {
+    fn note_certificate(
+        &mut self,
+        file: &Content<'_>,
+        der: &CertificateDer<'_>,
+    ) -> Result<(), Fault> {
         let certificate = file.parsed(der)?;
         let validity = certificate.validity();
         self.terms.push(file.term(validity.not_before, Some(validity.not_after)));
         Ok(())
     }
 
-    fn note_authority(&mut self, file: &Content<'_>, der: &CertificateDer<'_>) -> Result<(), Fault> {
+    fn note_authority(
+        &mut self,
+        file: &Content<'_>,
+        der: &CertificateDer<'_>,
+    ) -> Result<(), Fault> {
         let certificate = file.parsed(der)?;
         let name = certificate.subject();
         self.authorities.push((file.path.into(), name.as_raw().into(), name.to_string()));
         Ok(())
     }
 
-    fn note_list(&mut self, file: &Content<'_>, der: &CertificateRevocationListDer<'_>) -> Result<(), Fault> {
-        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| file.fault("a CRL in it is damaged"))?;
+    fn note_list(
+        &mut self,
+        file: &Content<'_>,
+        der: &CertificateRevocationListDer<'_>,
+    ) -> Result<(), Fault> {
+        let (_, list) = CertificateRevocationList::from_der(der)
+            .map_err(|_| file.fault("a CRL in it is damaged"))?;
         self.terms.push(file.term(list.last_update(), list.next_update()));
         self.listed.push(list.issuer().as_raw().into());
         Ok(())
@@ -154,10 +178,14 @@ impl Material {
         let now = i64::try_from(now.0).unwrap_or(i64::MAX);
         let terms = self.terms.iter().filter_map(|term| term.remark(now));
         let unlisted = |name: &Vec<u8>| !self.listed.is_empty() && !self.listed.contains(name);
-        let unlisted = self.authorities.iter().filter(|(_, name, _)| unlisted(name)).map(|(file, _, words)| {
-            let reason = format!("there is no CRL of {words}: every client that it vouches for is refused");
-            Fault::new(Part::Authorities, file, reason)
-        });
+        let unlisted = self.authorities.iter().filter(|(_, name, _)| unlisted(name)).map(
+            |(file, _, words)| {
+                let reason = format!(
+                    "there is no CRL of {words}: every client that it vouches for is refused"
+                );
+                Fault::new(Part::Authorities, file, reason)
+            },
+        );
         terms.chain(unlisted).collect()
     }
 }
@@ -169,9 +197,13 @@ impl Term {
             Part::Certificate | Part::Key | Part::Authorities => "a certificate",
         };
         let reason = match self.until {
-            _ if now < self.from.timestamp() => format!("{what} in it is not valid before {}", self.from),
+            _ if now < self.from.timestamp() => {
+                format!("{what} in it is not valid before {}", self.from)
+            }
             Some(until) if now > until.timestamp() => match self.part {
-                Part::Revoked => format!("{what} in it has expired, {until}: every client of its authority is refused"),
+                Part::Revoked => format!(
+                    "{what} in it has expired, {until}: every client of its authority is refused"
+                ),
                 _ => format!("{what} in it has expired, {until}"),
             },
             _ => return None,
@@ -204,8 +236,13 @@ impl<'f> Contents<'f> {
         Ok(Self {
             certificate: Content::read(Part::Certificate, &files.certificate)?,
             key: Content::read(Part::Key, &files.key)?,
-            authorities: clients.map(|clients| Content::read(Part::Authorities, &clients.file)).transpose()?,
-            revoked: revoked.iter().map(|file| Content::read(Part::Revoked, file)).collect::<Result<_, _>>()?,
+            authorities: clients
+                .map(|clients| Content::read(Part::Authorities, &clients.file))
+                .transpose()?,
+            revoked: revoked
+                .iter()
+                .map(|file| Content::read(Part::Revoked, file))
+                .collect::<Result<_, _>>()?,
             required: matches!(files.clients, Clients::Required(_)),
         })
     }
@@ -213,7 +250,10 @@ impl<'f> Contents<'f> {
     /// Their fingerprint.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut all = digest::Context::new(&digest::SHA256);
-        let files = [&self.certificate, &self.key].into_iter().chain(&self.authorities).chain(&self.revoked);
+        let files = [&self.certificate, &self.key]
+            .into_iter()
+            .chain(&self.authorities)
+            .chain(&self.revoked);
         for content in files {
             all.update(digest::digest(&digest::SHA256, &content.bytes).as_ref());
         }
@@ -235,7 +275,8 @@ impl<'f> Content<'f> {
         /// The lists of public authorities have some megabytes.
         const MOST: u64 = 64 << 20;
         let mut content = Self { part, path, bytes: Vec::new() };
-        let read = open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut content.bytes));
+        let read =
+            open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut content.bytes));
         match read {
             Ok(length) if u64::try_from(length).is_ok_and(|length| length < MOST) => Ok(content),
             Ok(_) => Err(content.fault(format!("it has {MOST} bytes or more"))),
@@ -264,7 +305,8 @@ impl<'f> Content<'f> {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, Fault> {
-        let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+        let marks: [&[u8]; 2] =
+            [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
         if marks.iter().any(|mark| self.bytes.windows(mark.len()).any(|window| window == *mark)) {
             return Err(self.fault("the private key is encrypted"));
         }
@@ -275,14 +317,17 @@ impl<'f> Content<'f> {
     /// All of a kind, and at least one. The parser's own words are not passed on: they
     /// quote the file, which may be a key.
     fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, Fault> {
-        let found: Vec<T> = T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
-            self.fault(match error {
-                pem::Error::MissingSectionEnd { .. } => "it is damaged: a section has no end",
-                pem::Error::IllegalSectionStart { .. } => "it is damaged: a line that begins a section does not end as it should",
-                pem::Error::Base64Decode(_) => "it is damaged: a section is not base64",
-                _ => "it is damaged",
-            })
-        })?;
+        let found: Vec<T> =
+            T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
+                self.fault(match error {
+                    pem::Error::MissingSectionEnd { .. } => "it is damaged: a section has no end",
+                    pem::Error::IllegalSectionStart { .. } => {
+                        "it is damaged: a line that begins a section does not end as it should"
+                    }
+                    pem::Error::Base64Decode(_) => "it is damaged: a section is not base64",
+                    _ => "it is damaged",
+                })
+            })?;
         if found.is_empty() { Err(self.fault(format!("it holds no {kind}"))) } else { Ok(found) }
     }
 

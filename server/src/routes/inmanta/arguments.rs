@@ -55,7 +55,11 @@ impl Arguments {
 
     /// The environment, by the header or an argument of this name.
     pub(super) fn environment(&self, named: &str) -> Result<String, Fault> {
-        let text = if named == ENVIRONMENT_HEADER { self.environment.as_deref() } else { self.of_path(named) };
+        let text = if named == ENVIRONMENT_HEADER {
+            self.environment.as_deref()
+        } else {
+            self.of_path(named)
+        };
         uuid(named, text.ok_or_else(|| missing(named))?)
     }
 
@@ -76,14 +80,20 @@ impl Arguments {
         let text = self.text(name)?;
         match text.chars().nth(MOST_NAME) {
             None => Ok(text),
-            Some(_) => Err(Fault::request(format!("the argument {name} has more than {MOST_NAME} characters"))),
+            Some(_) => Err(Fault::request(format!(
+                "the argument {name} has more than {MOST_NAME} characters"
+            ))),
         }
     }
 
     /// The same, where it may not be empty.
     pub(super) fn some_name(&mut self, name: &str) -> Result<String, Fault> {
         let text = self.name(name)?;
-        if text.is_empty() { Err(Fault::request(format!("the argument {name} is empty"))) } else { Ok(text) }
+        if text.is_empty() {
+            Err(Fault::request(format!("the argument {name} is empty")))
+        } else {
+            Ok(text)
+        }
     }
 
     pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
@@ -105,7 +115,9 @@ impl Arguments {
         let Value::Array(elements) = self.others.remove(name).ok_or_else(|| missing(name))? else {
             return Err(invalid(name, "a list of strings"));
         };
-        let text = |element: Value| element.as_str().map(str::to_owned).ok_or_else(|| invalid(name, "a list of strings"));
+        let text = |element: Value| {
+            element.as_str().map(str::to_owned).ok_or_else(|| invalid(name, "a list of strings"))
+        };
         elements.into_iter().map(text).collect()
     }
 
@@ -130,8 +142,8 @@ impl Arguments {
 const MOST_NAME: usize = 255;
 
 fn of_query(query: &str) -> Result<Map<String, Value>, Fault> {
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_str(query).map_err(|error| Fault::request(format!("the query cannot be read: {error}")))?;
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
+        .map_err(|error| Fault::request(format!("the query cannot be read: {error}")))?;
     once_each(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
 }
 
@@ -182,7 +194,11 @@ fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
         Ok(Members(members)) => once_each(members.into_iter()),
         Err(error) if error.is_data() => Err(Fault::request("the body is no JSON object")),
         // Where it stops making sense says nothing of what was sent.
-        Err(error) => Err(Fault::request(format!("the body is no JSON: line {}, column {}", error.line(), error.column()))),
+        Err(error) => Err(Fault::request(format!(
+            "the body is no JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        ))),
     }
 }
 

@@ -18,15 +18,22 @@ use crate::{
     },
 };
 
-pub(super) async fn answer(context: &Context<'_>, asked: OfEnvironments) -> Result<Response<Body>, Fault> {
+pub(super) async fn answer(
+    context: &Context<'_>,
+    asked: OfEnvironments,
+) -> Result<Response<Body>, Fault> {
     let store = &context.users.store;
     match asked {
-        OfEnvironments::List => Ok(data(&store.environments().await?.iter().map(shown_environment).collect())),
+        OfEnvironments::List => {
+            Ok(data(&store.environments().await?.iter().map(shown_environment).collect()))
+        }
         OfEnvironments::Get { id } => match store.environment(&id).await? {
             Some(environment) => Ok(data(&shown_environment(&environment))),
             None => Err(no_such_environment(&id)),
         },
-        OfEnvironments::Create { name, id, project_id } => create(context, name, id, project_id).await,
+        OfEnvironments::Create { name, id, project_id } => {
+            create(context, name, id, project_id).await
+        }
         OfEnvironments::Delete { id } => delete(context, &id).await,
     }
 }
@@ -40,7 +47,8 @@ async fn create(
     /// The project of environments that were not said to have one.
     const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
     let id = id.map_or_else(|| random_uuid().map(|id| id.to_string()), Ok)?;
-    let environment = Environment { id, name, project_id: project_id.unwrap_or_else(|| NO_PROJECT.into()) };
+    let environment =
+        Environment { id, name, project_id: project_id.unwrap_or_else(|| NO_PROJECT.into()) };
     match context.users.store.add_environment(environment.clone()).await {
         Ok(()) => Ok(data(&shown_environment(&environment))),
         Err(StoreFault::Exists) => {
@@ -58,7 +66,14 @@ async fn delete(context: &Context<'_>, id: &str) -> Result<Response<Body>, Fault
     /// Somebody may issue one more meanwhile, but hardly for ever.
     const TRIES: usize = 10;
     for _ in 0..TRIES {
-        for token in context.users.store.tokens_of(id).await?.iter().filter(|token| token.revoked_at.is_none()) {
+        for token in context
+            .users
+            .store
+            .tokens_of(id)
+            .await?
+            .iter()
+            .filter(|token| token.revoked_at.is_none())
+        {
             withdraw(context, token).await?;
         }
         match context.users.store.delete_environment(id).await? {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{http::Body, issue::IssueError, revocation::RevokeFault, store::StoreFault, surface::inmanta, users::LoginFault};
+use crate::{
+    http::Body, issue::IssueError, revocation::RevokeFault, store::StoreFault, surface::inmanta,
+    users::LoginFault,
+};
 
 /// Why a call is not made.
 pub(super) enum Fault {
@@ -44,12 +47,20 @@ impl Fault {
             Self::Request(text) => (StatusCode::BAD_REQUEST, format!("Invalid request: {text}")),
             Self::Unauthorized(text) => (StatusCode::UNAUTHORIZED, text),
             Self::Forbidden(text) => (StatusCode::FORBIDDEN, format!("Access denied: {text}")),
-            Self::NotFound(text) => (StatusCode::NOT_FOUND, format!("Request or referenced resource does not exist: {text}")),
-            Self::Conflict(text) => {
-                (StatusCode::CONFLICT, format!("Request conflicts with the current state of the resource: {text}"))
+            Self::NotFound(text) => (
+                StatusCode::NOT_FOUND,
+                format!("Request or referenced resource does not exist: {text}"),
+            ),
+            Self::Conflict(text) => (
+                StatusCode::CONFLICT,
+                format!("Request conflicts with the current state of the resource: {text}"),
+            ),
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many failed logins: try again later".into())
             }
-            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "Too many failed logins: try again later".into()),
-            Self::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be done now: {text}")),
+            Self::Unavailable(text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be done now: {text}"))
+            }
         };
         let mut response = inmanta::answer(status, &message);
         let headers = response.headers_mut();

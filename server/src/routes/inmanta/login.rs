@@ -20,7 +20,11 @@ use crate::{
 };
 
 /// `POST /login`.
-pub(super) async fn login(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
+pub(super) async fn login(
+    context: &Context<'_>,
+    username: &str,
+    password: &str,
+) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
     let authenticated = context.users.authenticate(username, password, context.source).await;
     context.app.metrics.note(Event::Login(LoginOutcome::of(&authenticated)));
@@ -40,14 +44,18 @@ pub(super) async fn login(context: &Context<'_>, username: &str, password: &str)
 pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     let section = context.signer()?;
     let login = context.session.filter(|session| session.is_login());
-    let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?))) else {
+    let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?)))
+    else {
         return Err(Fault::request("Only login sessions issued by this server can be renewed."));
     };
     if context.users.store.user(username).await?.is_none() {
         return Err(Fault::Unauthorized("User account no longer exists.".into()));
     }
     let may_go_on = |now: &User| session.issued_at() >= Some(now.sessions_since);
-    begin_session(context, section, username, may_go_on, || Fault::Unauthorized("The session was ended.".into())).await
+    begin_session(context, section, username, may_go_on, || {
+        Fault::Unauthorized("The session was ended.".into())
+    })
+    .await
 }
 
 /// Begins a session of a user who is as they have to be. It is dated from before that was
@@ -65,12 +73,22 @@ async fn begin_session(
     context.users.store.note_signer(&section.issuer.name).await?;
     for _ in 0..PAUSES {
         let now = clock::now();
-        let user = context.users.store.user(username).await?.filter(&is_as_it_should_be).ok_or_else(&refusal)?;
+        let user = context
+            .users
+            .store
+            .user(username)
+            .await?
+            .filter(&is_as_it_should_be)
+            .ok_or_else(&refusal)?;
         let roles = context.users.store.roles_of(username).await?;
         let lifetime = lifetime(section, context.server.login.session);
         let token = issue::sign(section, &request(&user, &roles, lifetime), now)?;
         // Those of before may have been ended in this very second, which has to be over.
-        let is_revoked = context.app.verifier.verify(token.as_bytes(), now).is_err_and(|reject| reject == Reject::Revoked);
+        let is_revoked = context
+            .app
+            .verifier
+            .verify(token.as_bytes(), now)
+            .is_err_and(|reject| reject == Reject::Revoked);
         if now >= user.sessions_since && !is_revoked {
             let mut answer = json!({ "token": token, "user": shown_user(&user, None) });
             if let Some(seconds) = lifetime.seconds(section) {

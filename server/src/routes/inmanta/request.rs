@@ -55,18 +55,28 @@ pub(super) enum OfEnvironments {
 
 impl Asked {
     /// What an operation is asked to do, in this environment if it is about one.
-    pub(super) fn read(operation: Operation, environment: Option<String>, arguments: &mut Arguments) -> Result<Self, Fault> {
+    pub(super) fn read(
+        operation: Operation,
+        environment: Option<String>,
+        arguments: &mut Arguments,
+    ) -> Result<Self, Fault> {
         let environment = environment.unwrap_or_default();
         Ok(match operation {
             Operation::Health => Self::Nothing,
-            Operation::Login => Self::Login { username: arguments.text("username")?, password: arguments.text("password")? },
+            Operation::Login => Self::Login {
+                username: arguments.text("username")?,
+                password: arguments.text("password")?,
+            },
             Operation::RenewLogin => Self::RenewLogin,
             Operation::ListUsers => Self::Users(OfUsers::List),
             Operation::AddUser => {
-                let (username, password) = (arguments.name("username")?, arguments.text("password")?);
+                let (username, password) =
+                    (arguments.name("username")?, arguments.text("password")?);
                 Self::Users(OfUsers::Add { username, password })
             }
-            Operation::DeleteUser => Self::Users(OfUsers::Delete { username: arguments.in_path("username")? }),
+            Operation::DeleteUser => {
+                Self::Users(OfUsers::Delete { username: arguments.in_path("username")? })
+            }
             Operation::SetPassword => Self::Users(OfUsers::SetPassword {
                 username: arguments.in_path("username")?,
                 password: arguments.text("password")?,
@@ -75,13 +85,17 @@ impl Asked {
             Operation::CurrentUser => Self::Users(OfUsers::Current),
             Operation::SetAdmin => {
                 let username = arguments.text("username")?;
-                let is_admin = arguments.flag("is_admin")?.ok_or_else(|| Fault::request("the argument is_admin is missing"))?;
+                let is_admin = arguments
+                    .flag("is_admin")?
+                    .ok_or_else(|| Fault::request("the argument is_admin is missing"))?;
                 Self::Users(OfUsers::SetAdmin { username, is_admin })
             }
             Operation::ListRoles => Self::Roles(OfRoles::List),
             Operation::AddRole => Self::Roles(OfRoles::Add { name: arguments.some_name("name")? }),
             Operation::DeleteRole => Self::Roles(OfRoles::Delete { name: arguments.text("name")? }),
-            Operation::ListAssignments => Self::Roles(OfRoles::Of { username: arguments.in_path("username")? }),
+            Operation::ListAssignments => {
+                Self::Roles(OfRoles::Of { username: arguments.in_path("username")? })
+            }
             Operation::AssignRole => {
                 let (username, environment, role) = assignment(arguments)?;
                 Self::Roles(OfRoles::Assign { username, environment, role })
@@ -92,18 +106,28 @@ impl Asked {
             }
             Operation::CreateToken | Operation::CreateTokenV1 => {
                 let is_v1 = operation == Operation::CreateTokenV1;
-                Self::Tokens(OfTokens::Create { environment, wanted: wanted_token(arguments, is_v1)?, is_v1 })
+                Self::Tokens(OfTokens::Create {
+                    environment,
+                    wanted: wanted_token(arguments, is_v1)?,
+                    is_v1,
+                })
             }
             Operation::ListTokens => Self::Tokens(OfTokens::List { environment }),
-            Operation::RevokeToken => Self::Tokens(OfTokens::Revoke { environment, jti: arguments.in_path("jti")? }),
+            Operation::RevokeToken => {
+                Self::Tokens(OfTokens::Revoke { environment, jti: arguments.in_path("jti")? })
+            }
             Operation::ListEnvironments => Self::Environments(OfEnvironments::List),
-            Operation::GetEnvironment => Self::Environments(OfEnvironments::Get { id: environment }),
+            Operation::GetEnvironment => {
+                Self::Environments(OfEnvironments::Get { id: environment })
+            }
             Operation::CreateEnvironment => Self::Environments(OfEnvironments::Create {
                 name: arguments.some_name("name")?,
                 id: arguments.optional_uuid("environment_id")?,
                 project_id: arguments.optional_uuid("project_id")?,
             }),
-            Operation::DeleteEnvironment => Self::Environments(OfEnvironments::Delete { id: environment }),
+            Operation::DeleteEnvironment => {
+                Self::Environments(OfEnvironments::Delete { id: environment })
+            }
         })
     }
 }
@@ -116,15 +140,23 @@ fn assignment(arguments: &mut Arguments) -> Result<(String, String, String), Fau
 /// otherwise, and none that expired on demand.
 fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<WantedToken, Fault> {
     let client_type = |name: String| name.parse::<ClientType>().map_err(Fault::Request);
-    let client_types = arguments.texts("client_types")?.into_iter().map(client_type).collect::<Result<Vec<_>, _>>()?;
+    let client_types = arguments
+        .texts("client_types")?
+        .into_iter()
+        .map(client_type)
+        .collect::<Result<Vec<_>, _>>()?;
     if client_types.is_empty() {
-        return Err(Fault::request("client_types is empty: a token without one could make no call"));
+        return Err(Fault::request(
+            "client_types is empty: a token without one could make no call",
+        ));
     }
     let is_idempotent = arguments.flag("idempotent")?.unwrap_or(is_v1);
     let expire = if is_v1 { None } else { arguments.whole_number("expire")? };
     let expire = match expire {
         None => None,
-        Some(_) if is_idempotent => return Err(Fault::request("a token that is idempotent cannot expire")),
+        Some(_) if is_idempotent => {
+            return Err(Fault::request("a token that is idempotent cannot expire"));
+        }
         Some(seconds) => match u32::try_from(seconds) {
             Ok(seconds @ 1..) => Some(seconds.into()),
             _ => return Err(Fault::request("expire is in seconds, from 1 to 4294967295")),

@@ -23,31 +23,43 @@ pub(super) async fn answer(context: &Context<'_>, asked: OfRoles) -> Result<Resp
         OfRoles::Delete { name } => match store.delete_role(&name).await {
             Ok(true) => Ok(done()),
             Ok(false) => Err(Fault::request(format!("Role {name} doesn't exist."))),
-            Err(StoreFault::Reference) => {
-                Err(Fault::request(format!("Role {name} cannot be delete because it's still assigned to a user.")))
-            }
-            Err(fault) => Err(fault.into()),
-        },
-        OfRoles::Of { username } => Ok(data(&json!({ "assignments": store.roles_of(&username).await? }))),
-        OfRoles::Assign { username, environment, role } => match store.assign_role(&username, &environment, &role).await {
-            Ok(()) => Ok(done()),
             Err(StoreFault::Reference) => Err(Fault::request(format!(
-                "Cannot assign role {role} to user {username}. Role {role}, environment {environment} or user {username} doesn't \
-                 exist."
+                "Role {name} cannot be delete because it's still assigned to a user."
             ))),
             Err(fault) => Err(fault.into()),
         },
-        OfRoles::Unassign { username, environment, role } => unassign(context, &username, &environment, &role).await,
+        OfRoles::Of { username } => {
+            Ok(data(&json!({ "assignments": store.roles_of(&username).await? })))
+        }
+        OfRoles::Assign { username, environment, role } => {
+            match store.assign_role(&username, &environment, &role).await {
+                Ok(()) => Ok(done()),
+                Err(StoreFault::Reference) => Err(Fault::request(format!(
+                    "Cannot assign role {role} to user {username}. Role {role}, environment {environment} or user {username} doesn't \
+                 exist."
+                ))),
+                Err(fault) => Err(fault.into()),
+            }
+        }
+        OfRoles::Unassign { username, environment, role } => {
+            unassign(context, &username, &environment, &role).await
+        }
     }
 }
 
 /// Takes a role from somebody who has it. A session must not outlive it: neither one that
 /// they have, nor one that is begun while this is done. They end first, so that the role is
 /// still there for whoever asks again if that fails.
-async fn unassign(context: &Context<'_>, username: &str, environment: &str, role: &str) -> Result<Response<Body>, Fault> {
+async fn unassign(
+    context: &Context<'_>,
+    username: &str,
+    environment: &str,
+    role: &str,
+) -> Result<Response<Body>, Fault> {
     let store = &context.users.store;
     let roles = store.roles_of(username).await?;
-    let mut was_assigned = roles.get(environment).is_some_and(|roles| roles.iter().any(|one| one == role));
+    let mut was_assigned =
+        roles.get(environment).is_some_and(|roles| roles.iter().any(|one| one == role));
     if was_assigned {
         end_sessions_of(context, username).await?;
         was_assigned = store.unassign_role(username, environment, role).await?;
@@ -60,7 +72,9 @@ async fn unassign(context: &Context<'_>, username: &str, environment: &str, role
     if store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0) {
         end_sessions_of(context, username).await?;
     }
-    Err(Fault::request(format!("Role {role} (environment={environment}) is not assigned to user {username}")))
+    Err(Fault::request(format!(
+        "Role {role} (environment={environment}) is not assigned to user {username}"
+    )))
 }
 
 async fn end_sessions_of(context: &Context<'_>, username: &str) -> Result<(), Fault> {

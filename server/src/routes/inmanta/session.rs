@@ -27,14 +27,20 @@ pub(super) async fn of(
     }
     let token = match Surface::Inmanta.credential(headers, server.additional_header.as_ref()) {
         Credential::None => return Ok(None),
-        Credential::Conflict => return Err(refused(app, Outcome::Conflict, Surface::Inmanta.conflict(Style::Body))),
+        Credential::Conflict => {
+            return Err(refused(app, Outcome::Conflict, Surface::Inmanta.conflict(Style::Body)));
+        }
         Credential::Token(token) => token,
     };
     let session = match app.verify(caller, token).await {
-        Ok(verified) => Session::of(&verified, signer(server).is_some_and(|one| one.issuer.name == verified.issuer().name)),
+        Ok(verified) => Session::of(
+            &verified,
+            signer(server).is_some_and(|one| one.issuer.name == verified.issuer().name),
+        ),
         Err(reject) => {
             let refusal = app.refusal(caller, reject, token);
-            let response = Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status);
+            let response =
+                Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status);
             return Err(refused(app, Outcome::Rejected(reject), response));
         }
     };

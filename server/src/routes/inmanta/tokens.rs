@@ -20,11 +20,18 @@ use crate::{
     store::tokens::IssuedToken,
 };
 
-pub(super) async fn answer(context: &Context<'_>, asked: OfTokens) -> Result<Response<Body>, Fault> {
+pub(super) async fn answer(
+    context: &Context<'_>,
+    asked: OfTokens,
+) -> Result<Response<Body>, Fault> {
     match asked {
         OfTokens::Create { environment, wanted, is_v1 } => {
             let token = create(context, environment, &wanted).await?;
-            Ok(if is_v1 { json(StatusCode::OK, &json!({ "token": token })) } else { data(&Value::String(token)) })
+            Ok(if is_v1 {
+                json(StatusCode::OK, &json!({ "token": token }))
+            } else {
+                data(&Value::String(token))
+            })
         }
         OfTokens::List { environment } => {
             let tokens = context.users.store.tokens_of(&environment).await?;
@@ -35,7 +42,11 @@ pub(super) async fn answer(context: &Context<'_>, asked: OfTokens) -> Result<Res
 }
 
 /// Signs a token. It is registered first, unless it is to be the same each time.
-async fn create(context: &Context<'_>, environment: String, wanted: &WantedToken) -> Result<String, Fault> {
+async fn create(
+    context: &Context<'_>,
+    environment: String,
+    wanted: &WantedToken,
+) -> Result<String, Fault> {
     let section = context.signer()?;
     let now = clock::now();
     let lifetime = match (wanted.is_idempotent, wanted.expire) {
@@ -44,14 +55,21 @@ async fn create(context: &Context<'_>, environment: String, wanted: &WantedToken
         (false, None) => Lifetime::OfSection,
     };
     let client_types = wanted.client_types.clone();
-    let mut request = TokenRequest { client_types, environment: Some(environment.clone()), custom_claims: Vec::new(), lifetime };
+    let mut request = TokenRequest {
+        client_types,
+        environment: Some(environment.clone()),
+        custom_claims: Vec::new(),
+        lifetime,
+    };
     if wanted.is_idempotent {
         return Ok(issue::sign(section, &request, now)?);
     }
     let jti = random_uuid()?.to_string();
     let created_by = context.session.and_then(|session| session.username()).map(str::to_owned);
     request.custom_claims.push(("jti".into(), Value::String(jti.clone())));
-    request.custom_claims.extend(created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))));
+    request
+        .custom_claims
+        .extend(created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))));
     // What cannot be signed is not registered.
     let token = issue::sign(section, &request, now)?;
     let issued = IssuedToken {
@@ -69,12 +87,18 @@ async fn create(context: &Context<'_>, environment: String, wanted: &WantedToken
     Ok(token)
 }
 
-async fn revoke(context: &Context<'_>, environment: &str, jti: &str) -> Result<Response<Body>, Fault> {
+async fn revoke(
+    context: &Context<'_>,
+    environment: &str,
+    jti: &str,
+) -> Result<Response<Body>, Fault> {
     let unknown = || Fault::not_found(format!("Token with id {jti} does not exist."));
     // As it stands in the registry, however it is written here.
     let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
     let known = context.users.store.token(&id).await?;
-    let token = known.filter(|token| token.environment.as_deref() == Some(environment)).ok_or_else(unknown)?;
+    let token = known
+        .filter(|token| token.environment.as_deref() == Some(environment))
+        .ok_or_else(unknown)?;
     withdraw(context, &token).await?;
     let token = context.users.store.token(&id).await?.ok_or_else(unknown)?;
     Ok(data(&shown_token(&token)))
@@ -114,5 +138,6 @@ fn shown_token(token: &IssuedToken) -> Value {
 }
 
 pub(super) fn random_uuid() -> Result<Uuid, Fault> {
-    issue::random_uuid().map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))
+    issue::random_uuid()
+        .map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))
 }

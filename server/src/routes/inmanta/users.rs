@@ -20,7 +20,9 @@ pub(super) async fn answer(context: &Context<'_>, asked: OfUsers) -> Result<Resp
         OfUsers::List => list(context).await,
         OfUsers::Add { username, password } => add(context, &username, &password).await,
         OfUsers::Delete { username } => delete(context, &username).await,
-        OfUsers::SetPassword { username, password, current } => set_password(context, &username, &password, current).await,
+        OfUsers::SetPassword { username, password, current } => {
+            set_password(context, &username, &password, current).await
+        }
         OfUsers::SetAdmin { username, is_admin } => set_admin(context, &username, is_admin).await,
         OfUsers::Current => current(context),
     }
@@ -36,13 +38,19 @@ pub(super) fn shown_user(user: &User, roles: Option<&Roles>) -> Value {
 }
 
 async fn list(context: &Context<'_>) -> Result<Response<Body>, Fault> {
-    let (users, roles) = (context.users.store.users().await?, context.users.store.roles_of_all().await?);
+    let (users, roles) =
+        (context.users.store.users().await?, context.users.store.roles_of_all().await?);
     let none = Roles::new();
-    let shown = users.iter().map(|user| shown_user(user, Some(roles.get(&user.username).unwrap_or(&none))));
+    let shown =
+        users.iter().map(|user| shown_user(user, Some(roles.get(&user.username).unwrap_or(&none))));
     Ok(data(&shown.collect()))
 }
 
-async fn add(context: &Context<'_>, username: &str, password: &str) -> Result<Response<Body>, Fault> {
+async fn add(
+    context: &Context<'_>,
+    username: &str,
+    password: &str,
+) -> Result<Response<Body>, Fault> {
     if username.is_empty() {
         return Err(Fault::request("the username cannot be an empty string"));
     }
@@ -51,7 +59,9 @@ async fn add(context: &Context<'_>, username: &str, password: &str) -> Result<Re
     let user = User::new(username, password_hash, false);
     match context.users.store.add_user(user.clone()).await {
         Ok(()) => Ok(data(&shown_user(&user, None))),
-        Err(StoreFault::Exists) => Err(Fault::Conflict(format!("A user with name {} already exists.", user.username))),
+        Err(StoreFault::Exists) => {
+            Err(Fault::Conflict(format!("A user with name {} already exists.", user.username)))
+        }
         Err(fault) => Err(fault.into()),
     }
 }
@@ -76,13 +86,17 @@ async fn set_password(
     password: &str,
     current: Option<String>,
 ) -> Result<Response<Body>, Fault> {
-    let is_own = context.session.is_some_and(|session| session.is_login() && session.subject() == Some(username));
+    let is_own = context
+        .session
+        .is_some_and(|session| session.is_login() && session.subject() == Some(username));
     if context.users.store.user(username).await?.is_none() {
         return Err(no_such_user(username));
     }
     context.server.login.passwords.check(password).map_err(Fault::Request)?;
     if is_own {
-        let current = current.ok_or_else(|| Fault::request("current_password is needed to change one's own password"))?;
+        let current = current.ok_or_else(|| {
+            Fault::request("current_password is needed to change one's own password")
+        })?;
         return set_own_password(context, username, password, &current).await;
     }
     let hash = context.users.hash(password).await?;
@@ -95,7 +109,12 @@ async fn set_password(
 }
 
 /// One's sessions go on, as that which asks is one of them.
-async fn set_own_password(context: &Context<'_>, username: &str, password: &str, current: &str) -> Result<Response<Body>, Fault> {
+async fn set_own_password(
+    context: &Context<'_>,
+    username: &str,
+    password: &str,
+    current: &str,
+) -> Result<Response<Body>, Fault> {
     let checked = context.users.authenticate(username, current, context.source).await;
     let user = checked.map_err(|fault| match Fault::from(fault) {
         Fault::Unauthorized(_) => Fault::Unauthorized("The current password is incorrect".into()),
@@ -105,14 +124,24 @@ async fn set_own_password(context: &Context<'_>, username: &str, password: &str,
     // Not over what somebody else has set meanwhile.
     match context.users.store.renew_password_hash(username, &user.password_hash, &hash).await? {
         true => Ok(done()),
-        false => Err(Fault::Conflict(format!("The password of user {username} was changed meanwhile."))),
+        false => {
+            Err(Fault::Conflict(format!("The password of user {username} was changed meanwhile.")))
+        }
     }
 }
 
-async fn set_admin(context: &Context<'_>, username: &str, is_admin: bool) -> Result<Response<Body>, Fault> {
+async fn set_admin(
+    context: &Context<'_>,
+    username: &str,
+    is_admin: bool,
+) -> Result<Response<Body>, Fault> {
     let unknown = || Fault::request(format!("No user exists with username {username}."));
     if is_admin {
-        return if context.users.store.make_admin(username).await? { Ok(done()) } else { Err(unknown()) };
+        return if context.users.store.make_admin(username).await? {
+            Ok(done())
+        } else {
+            Err(unknown())
+        };
     }
     let before = context.users.store.user(username).await?.ok_or_else(unknown)?;
     // Whoever asks a second time may do so because the first time failed half-way.
@@ -128,7 +157,8 @@ async fn set_admin(context: &Context<'_>, username: &str, is_admin: bool) -> Res
 
 fn current(context: &Context<'_>) -> Result<Response<Body>, Fault> {
     let username = context.session.and_then(|session| session.username());
-    let username = username.ok_or_else(|| Fault::not_found("No current user found, probably an API token is used."))?;
+    let username = username
+        .ok_or_else(|| Fault::not_found("No current user found, probably an API token is used."))?;
     Ok(data(&json!({ "username": username })))
 }
 
@@ -142,7 +172,11 @@ pub(super) fn end_of_sessions(context: &Context<'_>) -> UnixTime {
 /// Revokes the sessions that a user has, everywhere: what they say of the user is true no
 /// longer. Those who verify do so whether the API asks for tokens or not. Sessions that were
 /// begun before another section signed are accepted as long as theirs is configured.
-pub(super) async fn end_sessions(context: &Context<'_>, username: &str, end: UnixTime) -> Result<(), Fault> {
+pub(super) async fn end_sessions(
+    context: &Context<'_>,
+    username: &str,
+    end: UnixTime,
+) -> Result<(), Fault> {
     let mut issuers = context.users.store.signers().await?;
     issuers.extend(signer(context.server).map(|section| section.issuer.name.to_string()));
     let sources = context.app.keys.all();

@@ -76,7 +76,10 @@ impl Session {
     /// the registry.
     #[must_use]
     pub fn is_login(&self) -> bool {
-        self.is_ours && self.registered_id().is_none() && self.subject().is_some() && self.claim(IS_ADMIN_CLAIM).is_some()
+        self.is_ours
+            && self.registered_id().is_none()
+            && self.subject().is_some()
+            && self.claim(IS_ADMIN_CLAIM).is_some()
     }
 
     /// Whether policies are asked about it: those of agents and compilers are not.

@@ -17,15 +17,23 @@ fn read(lines: &[(&str, &str)]) -> String {
     let (mut room, payload) = (Room::default(), section(lines));
     match Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3) {
         Ok(head) => {
-            let length = head.content_length.map_or_else(String::new, |length| format!(" {length}"));
-            format!("{} {} {} {}{length}", head.method(), head.scheme.unwrap_or("-"), head.authority, head.target())
+            let length =
+                head.content_length.map_or_else(String::new, |length| format!(" {length}"));
+            format!(
+                "{} {} {} {}{length}",
+                head.method(),
+                head.scheme.unwrap_or("-"),
+                head.authority,
+                head.target()
+            )
         }
         Err(_) => MALFORMED.into(),
     }
 }
 
 const MALFORMED: &str = "malformed";
-const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "https"), (":authority", "a.example"), (":path", "/auth")];
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "https"), (":authority", "a.example"), (":path", "/auth")];
 const FINE: &str = "GET https a.example /auth";
 
 /// Reads a request with these lines behind its pseudo-header fields.
@@ -48,7 +56,9 @@ fn a_request_has_its_pseudo_header_fields_once_and_first() {
     turned.reverse();
     assert_eq!(read(&turned), FINE);
     assert_eq!(read(&[]), MALFORMED);
-    for line in [(":status", "200"), (":protocol", "websocket"), (":", ""), (":Method", "GET"), ("", "")] {
+    for line in
+        [(":status", "200"), (":protocol", "websocket"), (":", ""), (":Method", "GET"), ("", "")]
+    {
         assert_eq!(read_with(&[line]), MALFORMED, "{line:?}");
     }
 }
@@ -78,7 +88,20 @@ fn a_path_is_visible_and_begins_with_a_slash() {
     for path in ["/", "/a?b=%20'\"<>[]{}|\\^`", "//a", "/?"] {
         assert_eq!(read(path), FINE.replace("/auth", path));
     }
-    for path in ["", "*", "a", "?", "https://a.example/", "/a b", "/a#b", "/\t", "/\r\n", "/\0", "/\x7f", "/\u{e9}"] {
+    for path in [
+        "",
+        "*",
+        "a",
+        "?",
+        "https://a.example/",
+        "/a b",
+        "/a#b",
+        "/\t",
+        "/\r\n",
+        "/\0",
+        "/\x7f",
+        "/\u{e9}",
+    ] {
         assert_eq!(read(path), MALFORMED, "{path:?}");
     }
 }
@@ -93,7 +116,10 @@ fn an_options_request_may_be_about_the_whole_server() {
 #[test]
 fn connect_has_a_host_and_neither_scheme_nor_path() {
     let connect = (":method", "CONNECT");
-    assert_eq!(read(&[connect, (":authority", "a.example:443")]), "CONNECT - a.example:443 a.example:443");
+    assert_eq!(
+        read(&[connect, (":authority", "a.example:443")]),
+        "CONNECT - a.example:443 a.example:443"
+    );
     assert_eq!(read(&[connect, GET[1], GET[2]]), MALFORMED);
     assert_eq!(read(&[connect, GET[2], GET[3]]), MALFORMED);
     assert_eq!(read(&[connect, GET[1], GET[2], GET[3]]), MALFORMED);
@@ -129,7 +155,9 @@ fn values_have_no_control_characters_and_nothing_blank_around_them() {
     for value in ["", "a", "a b\tc", "\u{e9}", "~"] {
         assert_eq!(read_with(&[("x-one", value)]), FINE, "{value:?}");
     }
-    for value in [" ", "\t", " a", "a ", "\ta", "a\t", "a\0", "a\rb", "a\nb", "\r\n", "\x01", "a\x7fb"] {
+    for value in
+        [" ", "\t", " a", "a ", "\ta", "a\t", "a\0", "a\rb", "a\nb", "\r\n", "\x01", "a\x7fb"]
+    {
         assert_eq!(read_with(&[("x-one", value)]), MALFORMED, "{value:?}");
     }
     let long = "a".repeat(100);
@@ -143,7 +171,11 @@ fn values_have_no_control_characters_and_nothing_blank_around_them() {
 fn fields_about_a_connection_are_malformed() {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         assert_eq!(read_with(&[(name, "close")]), MALFORMED, "{name}");
-        assert_eq!(read_with(&[(&format!("x{}", &name[1..]), "close")]), FINE, "another name of that length");
+        assert_eq!(
+            read_with(&[(&format!("x{}", &name[1..]), "close")]),
+            FINE,
+            "another name of that length"
+        );
     }
     assert_eq!(read_with(&[("te", "trailers")]), FINE);
     for te in ["", "gzip", "trailers, gzip", "trailers;q=1"] {
@@ -165,9 +197,11 @@ fn a_length_is_there_once_and_in_digits() {
 
 #[test]
 fn lines_are_found_by_name_from_the_end() {
-    let payload = section(&[&GET[..], &[("cookie", "a"), ("x-one", "1"), ("cookie", "b")]].concat());
+    let payload =
+        section(&[&GET[..], &[("cookie", "a"), ("x-one", "1"), ("cookie", "b")]].concat());
     let mut room = Room::default();
-    let head = Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+    let head =
+        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
     let line = |name, nth| head.line(&name, nth);
     assert_eq!([0, 1, 2].map(|nth| line(header::COOKIE, nth)), [Some(&b"b"[..]), Some(b"a"), None]);
     assert_eq!(line(HeaderName::from_static("x-one"), 0), Some(&b"1"[..]));
@@ -176,13 +210,21 @@ fn lines_are_found_by_name_from_the_end() {
 
 #[test]
 fn a_request_is_the_same_in_the_words_of_all_protocols() {
-    let payload = section(&[&GET[..3], &[(":path", "/auth?a=b"), ("cookie", "a"), ("accept", "*/*"), ("cookie", "b")]].concat());
+    let payload = section(
+        &[
+            &GET[..3],
+            &[(":path", "/auth?a=b"), ("cookie", "a"), ("accept", "*/*"), ("cookie", "b")],
+        ]
+        .concat(),
+    );
     let mut room = Room::default();
-    let head = Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+    let head =
+        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
     let request = head.to_request().unwrap();
     assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
     assert_eq!(request.uri(), "/auth?a=b");
-    let lines: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let lines: Vec<_> =
+        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     assert_eq!(lines, [("cookie", &b"a"[..]), ("cookie", b"b"), ("accept", b"*/*")]);
 }
 
@@ -190,6 +232,10 @@ fn a_request_is_the_same_in_the_words_of_all_protocols() {
 fn what_is_no_uri_is_refused_when_it_has_to_be_one() {
     let payload = section(&[&GET[..3], &[(":path", "/<>")]].concat());
     let mut room = Room::default();
-    let head = Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
-    assert_eq!(head.to_request().map(drop).map_err(|malformed| malformed.code), Err("request_target"));
+    let head =
+        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+    assert_eq!(
+        head.to_request().map(drop).map_err(|malformed| malformed.code),
+        Err("request_target")
+    );
 }

@@ -15,9 +15,15 @@ fn read_after(bytes: &[u8], seen: usize) -> String {
         Parsed::Partial => "partial".into(),
         Parsed::Malformed(Malformed { status, code, .. }) => format!("{} {code}", status.as_u16()),
         Parsed::Whole(head) => {
-            assert!(bytes[..head.length].ends_with(END) && memmem::find_iter(&bytes[..head.length], END).count() == 1);
+            assert!(
+                bytes[..head.length].ends_with(END)
+                    && memmem::find_iter(&bytes[..head.length], END).count() == 1
+            );
             let expects = if head.expects_continue { " expects" } else { "" };
-            format!("{} {} {:?} {:?}{expects}", head.method, head.target, head.framing, head.persistence)
+            format!(
+                "{} {} {:?} {:?}{expects}",
+                head.method, head.target, head.framing, head.persistence
+            )
         }
     }
 }
@@ -79,7 +85,10 @@ fn smuggling_by_lengths_is_refused() {
         (&[host, "Content-Length: 5"], "POST / Length(5) Keep"),
         (&[host, "content-length:\t 0005 "], "POST / Length(5) Keep"),
         (&[host, "Content-Length: 0"], "POST / Empty Keep"),
-        (&[host, "Content-Length: 18446744073709551615"], "POST / Length(18446744073709551615) Keep"),
+        (
+            &[host, "Content-Length: 18446744073709551615"],
+            "POST / Length(18446744073709551615) Keep",
+        ),
         (&[host, "Content-Length: 18446744073709551616"], LENGTH),
         (&[host, "Content-Length: 99999999999999999999999999999999"], LENGTH),
         (&[host, "Content-Length: 5", "Content-Length: 5"], LENGTH),
@@ -172,7 +181,13 @@ fn a_line_ends_in_both_or_the_request_is_refused() {
         let refused = read(&with(b"\r"));
         assert!([HEAD, "505 version"].contains(&&*refused), "CR at {place}: {refused}");
     }
-    for all_bare in [&b"GET / HTTP/1.1\nHost: a\n\n"[..], b"\n", b"\nGET /", b"\r\n\n", b"GET / HTTP/1.1\r\nHost: a\r\n\n"] {
+    for all_bare in [
+        &b"GET / HTTP/1.1\nHost: a\n\n"[..],
+        b"\n",
+        b"\nGET /",
+        b"\r\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+    ] {
         assert_eq!(read(all_bare), BARE, "{all_bare:?}");
     }
 }
@@ -206,10 +221,20 @@ fn a_line_is_a_name_a_colon_and_a_value() {
     ]);
     let tokens = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     for byte in (0..=u8::MAX).filter(|byte| !b"\r\n".contains(byte)) {
-        let with = |before: &[u8], behind: &[u8]| read(&[before, &[byte], behind].concat()) == "GET / Empty Keep";
+        let with = |before: &[u8], behind: &[u8]| {
+            read(&[before, &[byte], behind].concat()) == "GET / Empty Keep"
+        };
         let is_text = byte == b'\t' || !byte.is_ascii_control();
-        assert_eq!(with(b"GET / HTTP/1.1\r\nHost: a\r\nX: a", b"b\r\n\r\n"), is_text, "{byte:#x} in a value");
-        assert_eq!(with(b"GET / HTTP/1.1\r\nHost: a\r\na", b"b: x\r\n\r\n"), tokens(byte) || byte == b':', "{byte:#x} in a name");
+        assert_eq!(
+            with(b"GET / HTTP/1.1\r\nHost: a\r\nX: a", b"b\r\n\r\n"),
+            is_text,
+            "{byte:#x} in a value"
+        );
+        assert_eq!(
+            with(b"GET / HTTP/1.1\r\nHost: a\r\na", b"b: x\r\n\r\n"),
+            tokens(byte) || byte == b':',
+            "{byte:#x} in a name"
+        );
         let method = read(&[b"G", &[byte][..], b"T / HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
         assert_eq!(method.ends_with(" / Empty Keep"), tokens(byte), "{byte:#x} in a method");
     }
@@ -257,7 +282,8 @@ fn a_target_is_text_without_blanks_and_without_a_fragment() {
 #[test]
 fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
     let to_request = |target: &str| {
-        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: 2\r\nx: \u{e4}\r\n\r\n");
+        let bytes =
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: 2\r\nx: \u{e4}\r\n\r\n");
         let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
         let Parsed::Whole(head) = parse(bytes.as_bytes(), 0, &mut room) else { panic!("{target}") };
         head.to_request().map_err(|malformed| malformed.code)
@@ -265,7 +291,8 @@ fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
     for target in ["*", "/", "/a?b", "a.example:443", "http://a/b", "/%", "/\u{e4}"] {
         let request = to_request(target).unwrap();
         assert_eq!((request.method(), request.uri().to_string().as_str()), (&Method::GET, target));
-        let values: Vec<_> = request.headers().get_all("x").iter().map(HeaderValue::as_bytes).collect();
+        let values: Vec<_> =
+            request.headers().get_all("x").iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [b"1", "\u{e4}".as_bytes()]);
     }
     for target in ["/<", "/>", "/`", "http:///x", "x/y", "://"] {
@@ -278,7 +305,10 @@ fn only_two_versions_are_spoken() {
     let read = |version: &str| read(format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes());
     assert_eq!(read("HTTP/1.1"), "GET / Empty Keep");
     assert_eq!(read("HTTP/1.0"), "GET / Empty Close");
-    for version in ["HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/2", "http/1.1", "HTTP/1,1", "HTTP/11", "HTTP1.1", "x", ""] {
+    for version in [
+        "HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/2", "http/1.1", "HTTP/1,1", "HTTP/11", "HTTP1.1",
+        "x", "",
+    ] {
         assert_eq!(read(version), "505 version", "{version:?}");
     }
     for version in ["HTTP/1.1 ", "HTTP/1.10", "HTTP/1.1\t", "HTTP/1.1\0"] {
@@ -330,10 +360,14 @@ fn a_connection_is_kept_by_version_and_wish() {
 
 #[test]
 fn only_one_expectation_is_met() {
-    for (version, value, expected) in
-        [("1.1", "100-continue", true), ("1.1", "100-Continue", true), ("1.1", "x", false), ("1.0", "100-continue", false)]
-    {
-        let read = read(format!("PUT / HTTP/{version}\r\nHost: a\r\nExpect: {value}\r\n\r\n").as_bytes());
+    for (version, value, expected) in [
+        ("1.1", "100-continue", true),
+        ("1.1", "100-Continue", true),
+        ("1.1", "x", false),
+        ("1.0", "100-continue", false),
+    ] {
+        let read =
+            read(format!("PUT / HTTP/{version}\r\nHost: a\r\nExpect: {value}\r\n\r\n").as_bytes());
         assert_eq!(read.ends_with(" expects"), expected, "{version} {value}");
     }
 }
@@ -359,7 +393,9 @@ fn a_head_has_its_limit_to_the_byte() {
 
 #[test]
 fn a_target_that_fills_the_head_is_named() {
-    let target = |length: usize| [b"GET /", &vec![b'a'; length][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+    let target = |length: usize| {
+        [b"GET /", &vec![b'a'; length][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat()
+    };
     let longest = MOST_BYTES - target(0).len();
     assert!(read(&target(longest)).ends_with(" Empty Keep"));
     assert_eq!(read(&target(longest + 1)), "431 head_too_large");
@@ -373,7 +409,11 @@ fn a_target_that_fills_the_head_is_named() {
 
 #[test]
 fn a_head_has_a_hundred_lines_and_no_more() {
-    let with = |lines: usize| read(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(lines - 1)).as_bytes());
+    let with = |lines: usize| {
+        read(
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(lines - 1)).as_bytes(),
+        )
+    };
     assert_eq!(with(MOST_LINES), "GET / Empty Keep");
     assert_eq!(with(MOST_LINES + 1), "431 head_too_large");
 }
@@ -385,7 +425,8 @@ fn how_a_head_arrives_changes_nothing() {
         REQUEST.to_vec(),
         [b"\r\n", REQUEST].concat(),
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+            .to_vec(),
         b"GET / HTTP/1.1\r\nHost: a\r\nX: y\n\r\n\r\n".to_vec(),
         b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n".to_vec(),
         b"GET / HTTP/3.0\r\n\r\n".to_vec(),
@@ -402,13 +443,21 @@ fn how_a_head_arrives_changes_nothing() {
         ([&long_target[..], b"\n\r\n\r\n"].concat(), 1000),
         ([b"\x16", &long_target[..], b"\r\n\r\n"].concat(), 1000),
     ];
-    let short = cases.into_iter().flat_map(|bytes| (1..=bytes.len()).map(move |piece| (bytes.clone(), piece)));
+    let short = cases
+        .into_iter()
+        .flat_map(|bytes| (1..=bytes.len()).map(move |piece| (bytes.clone(), piece)));
     for (bytes, piece) in short.chain(long_cases) {
         let (whole, mut seen) = (read(&bytes), 0);
         let steps = (piece..bytes.len()).step_by(piece).chain([bytes.len()]);
-        let mut results = steps.map(|arrived| read_after(&bytes[..arrived], std::mem::replace(&mut seen, arrived)));
+        let mut results = steps
+            .map(|arrived| read_after(&bytes[..arrived], std::mem::replace(&mut seen, arrived)));
         let last = results.find(|result| result != "partial");
-        assert_eq!(last.as_deref(), Some(&*whole), "{:.40} in pieces of {piece}", bytes.escape_ascii().to_string());
+        assert_eq!(
+            last.as_deref(),
+            Some(&*whole),
+            "{:.40} in pieces of {piece}",
+            bytes.escape_ascii().to_string()
+        );
     }
 }
 

@@ -39,7 +39,12 @@ impl Given {
     }
 
     fn link(&self) -> Link<'_> {
-        let peer = Peer { gate: &self.local.gate, address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
+        let peer = Peer {
+            gate: &self.local.gate,
+            address: [192, 0, 2, 1].into(),
+            listener: 0,
+            certificate: None,
+        };
         Link { local: &self.local, peer }
     }
 
@@ -56,8 +61,18 @@ impl Given {
             }
         };
         let out = String::from_utf8(out.0).unwrap();
-        let statuses = out.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect::<Vec<_>>().join(" ");
-        Result { statuses, closes: out.matches("connection: close\r\n").count(), taken: bytes, seen, step }
+        let statuses = out
+            .lines()
+            .filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3))
+            .collect::<Vec<_>>()
+            .join(" ");
+        Result {
+            statuses,
+            closes: out.matches("connection: close\r\n").count(),
+            taken: bytes,
+            seen,
+            step,
+        }
     }
 }
 
@@ -81,7 +96,10 @@ impl Result {
 #[test]
 fn questions_are_answered_one_behind_the_other_as_far_as_they_have_come() {
     let given = Given::new();
-    let [good, none] = [given.question("GET /auth HTTP/1.1", ""), "GET /auth/x HTTP/1.1\r\nHost: a\r\n\r\n".into()];
+    let [good, none] = [
+        given.question("GET /auth HTTP/1.1", ""),
+        "GET /auth/x HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+    ];
     let whole = [good.clone(), none.clone(), none, good.clone()].concat();
     let result = given.take(whole.as_bytes());
     assert_eq!((result.told().as_str(), result.closes), ("200 401 401 200 wait", 0));
@@ -96,38 +114,67 @@ fn questions_are_answered_one_behind_the_other_as_far_as_they_have_come() {
 #[test]
 fn other_requests_are_handed_on_where_they_stand() {
     let given = Given::new();
-    let [good, verify] =
-        [given.question("GET /auth HTTP/1.1", ""), "POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n".into()];
+    let [good, verify] = [
+        given.question("GET /auth HTTP/1.1", ""),
+        "POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n".into(),
+    ];
     let result = given.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
     assert_eq!(result.told(), "200 Verify with Length(3), then Keep");
-    assert_eq!((result.taken, result.seen), (good.len() + verify.len(), 0), "the body is left, and what follows it");
+    assert_eq!(
+        (result.taken, result.seen),
+        (good.len() + verify.len(), 0),
+        "the body is left, and what follows it"
+    );
     for (request, expected) in [
         ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", " Live with Empty, then Keep"),
         ("GET /healthz HTTP/1.0\r\n\r\n", " Live with Empty, then Close"),
         ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", " None with Empty, then Keep"),
         ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", " None with Empty, then Keep"),
-        ("POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " Verify with Chunked, then Keep"),
+        (
+            "POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            " Verify with Chunked, then Keep",
+        ),
         // Bodies that nobody reads.
-        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", " Verify with Empty, then Keep"),
-        ("GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", " Verify with Empty, then Close"),
-        ("post /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", " Verify with Empty, then Close"),
-        ("GET /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", " None with Empty, then Close"),
+        (
+            "GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            " Verify with Empty, then Keep",
+        ),
+        (
+            "GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab",
+            " Verify with Empty, then Close",
+        ),
+        (
+            "post /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
+            " Verify with Empty, then Close",
+        ),
+        (
+            "GET /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            " None with Empty, then Close",
+        ),
         ("GET /< HTTP/1.1\r\nHost: a\r\n\r\n", "400 listen and close"),
     ] {
         assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
     }
     let mut out = Outgoing::default();
     take(given.link(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
-    assert!(out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"), "HEAD is answered without a body");
+    assert!(
+        out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"),
+        "HEAD is answered without a body"
+    );
 }
 
 #[test]
 fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
     let given = Given::new();
     let good = given.question("GET /auth HTTP/1.1", "");
-    let with =
-        |line: &str, body: &str| given.take([&given.question("POST /auth HTTP/1.1", line), body, &good].concat().as_bytes());
-    assert_eq!(with("Content-Length: 4\r\n", "GET ").told(), "200 200 wait", "a body is no request");
+    let with = |line: &str, body: &str| {
+        given.take([&given.question("POST /auth HTTP/1.1", line), body, &good].concat().as_bytes())
+    };
+    assert_eq!(
+        with("Content-Length: 4\r\n", "GET ").told(),
+        "200 200 wait",
+        "a body is no request"
+    );
     assert_eq!(with(&format!("Content-Length: {}\r\n", good.len()), &good).told(), "200 200 wait");
     for (line, body) in [
         // nginx with `proxy_pass_request_body off` and the client's length.
@@ -137,7 +184,11 @@ fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
         ("Transfer-Encoding: chunked\r\n", "nonsense"),
     ] {
         let result = with(line, body);
-        assert_eq!((result.told().as_str(), result.closes), ("200 listen and close", 1), "{line} {body}");
+        assert_eq!(
+            (result.told().as_str(), result.closes),
+            ("200 listen and close", 1),
+            "{line} {body}"
+        );
     }
 }
 
@@ -164,9 +215,14 @@ fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
         for line in ["GET /auth HTTP/1.1", "POST /v1/verify HTTP/1.1", "GET /healthz HTTP/1.1"] {
             let bytes = given.question(line, lines) + "0\r\n\r\n" + &smuggled;
             let result = given.take(bytes.as_bytes());
-            let is_refused = ["400 listen and close", "501 listen and close"].contains(&&*result.told());
+            let is_refused =
+                ["400 listen and close", "501 listen and close"].contains(&&*result.told());
             assert!(is_refused && result.closes == 1, "{line} {lines:?}: {}", result.told());
-            assert_eq!((result.taken, result.seen), (bytes.len(), 0), "nothing of it is looked at again");
+            assert_eq!(
+                (result.taken, result.seen),
+                (bytes.len(), 0),
+                "nothing of it is looked at again"
+            );
         }
     }
 }
@@ -174,8 +230,9 @@ fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
 #[test]
 fn the_answers_before_a_malformed_request_are_given() {
     let given = Given::new();
-    let bytes =
-        given.question("GET /auth HTTP/1.1", "") + "GET /auth HTTP/9.9\r\n\r\n" + &given.question("GET /auth HTTP/1.1", "");
+    let bytes = given.question("GET /auth HTTP/1.1", "")
+        + "GET /auth HTTP/9.9\r\n\r\n"
+        + &given.question("GET /auth HTTP/1.1", "");
     let result = given.take(bytes.as_bytes());
     assert_eq!((result.told().as_str(), result.closes), ("200 505 listen and close", 1));
 }
@@ -214,5 +271,8 @@ fn questions_go_to_listeners_that_answer_them() {
     let mut out = Outgoing::default();
     let bytes = given.question("GET /auth HTTP/1.1", "");
     let taken = take(link, bytes.as_bytes(), 0, &mut out);
-    assert!(matches!(taken.step, Some(Step::Answer(pending)) if pending.waiting.route == Route::None) && out.0.is_empty());
+    assert!(
+        matches!(taken.step, Some(Step::Answer(pending)) if pending.waiting.route == Route::None)
+            && out.0.is_empty()
+    );
 }

@@ -32,7 +32,9 @@ fn a_frame_that_is_too_long_is_refused_before_it_has_come() {
 
 #[test]
 fn padding_is_part_of_its_frame() {
-    let unpadded = |flags, payload| Frame { kind: kind::DATA, flags, stream: 1, payload }.unpadded().map_err(|fault| fault.code);
+    let unpadded = |flags, payload| {
+        Frame { kind: kind::DATA, flags, stream: 1, payload }.unpadded().map_err(|fault| fault.code)
+    };
     assert_eq!(unpadded(flag::NONE, b"\x01ab"), Ok(&b"\x01ab"[..]));
     assert_eq!(unpadded(flag::PADDED, b"\x01ab"), Ok(&b"a"[..]));
     assert_eq!(unpadded(flag::PADDED, b"\x02ab"), Ok(&b""[..]));
@@ -43,7 +45,9 @@ fn padding_is_part_of_its_frame() {
 
 #[test]
 fn a_long_field_section_has_as_many_frames_as_it_takes() {
-    for (length, count) in [(0, 1), (1, 1), (MOST_PAYLOAD, 1), (MOST_PAYLOAD + 1, 2), (3 * MOST_PAYLOAD, 3)] {
+    for (length, count) in
+        [(0, 1), (1, 1), (MOST_PAYLOAD, 1), (MOST_PAYLOAD + 1, 2), (3 * MOST_PAYLOAD, 3)]
+    {
         for ends_stream in [false, true] {
             let section: Vec<_> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
             let mut out = b"before".to_vec();
@@ -53,10 +57,16 @@ fn a_long_field_section_has_as_many_frames_as_it_takes() {
                 frames.push(frame);
             }
             assert!(rest.is_empty() && frames.len() == count && out.starts_with(b"before"));
-            assert_eq!(frames.iter().map(|frame| frame.payload).collect::<Vec<_>>().concat(), section);
+            assert_eq!(
+                frames.iter().map(|frame| frame.payload).collect::<Vec<_>>().concat(),
+                section
+            );
             for (nth, frame) in frames.iter().enumerate() {
                 let kind = if nth == 0 { kind::HEADERS } else { kind::CONTINUATION };
-                assert_eq!((frame.kind, frame.stream, frame.has(flag::END_HEADERS)), (kind, 5, nth + 1 == count));
+                assert_eq!(
+                    (frame.kind, frame.stream, frame.has(flag::END_HEADERS)),
+                    (kind, 5, nth + 1 == count)
+                );
                 assert_eq!(frame.has(flag::END_STREAM), ends_stream && nth == 0);
             }
         }

@@ -61,7 +61,8 @@ pub fn read<'r>(
 
 const LINE: Unread = unreadable("a field line cannot be read");
 const SIZE: Unread = unreadable("the size of the table cannot be changed so");
-const EXCESSIVE: Unread = Unread::Fault(Fault::new(Code::EnhanceYourCalm, "a field section is much too large"));
+const EXCESSIVE: Unread =
+    Unread::Fault(Fault::new(Code::EnhanceYourCalm, "a field section is much too large"));
 
 const fn unreadable(reason: &'static str) -> Unread {
     Unread::Fault(Fault::new(Code::CompressionError, reason))

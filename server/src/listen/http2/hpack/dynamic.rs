@@ -56,7 +56,10 @@ impl DynamicTable {
     pub(super) fn line(&self, age: usize) -> Option<Line> {
         let place = self.lines.len().checked_sub(age + 1)?;
         let Remembered { start, name, value } = *self.lines.get(place)?;
-        Some(Line { name: Text::remembered(start, name)?, value: Text::remembered(start + name, value)? })
+        Some(Line {
+            name: Text::remembered(start, name)?,
+            value: Text::remembered(start + name, value)?,
+        })
     }
 
     /// Changes the size that the table may have (section 4.3).
@@ -68,7 +71,8 @@ impl DynamicTable {
     /// Remembers a line (section 4.4), which may have its name from one that is forgotten
     /// for it.
     pub(super) fn insert(&mut self, line: Line, reader: &Reader<'_, '_>) {
-        let new = Remembered { start: self.bytes.len(), name: line.name.len(), value: line.value.len() };
+        let new =
+            Remembered { start: self.bytes.len(), name: line.name.len(), value: line.value.len() };
         self.make_room(new.size());
         if new.size() > self.most {
             return;

@@ -84,7 +84,11 @@ const LINE: &str = "CompressionError";
 #[test]
 fn the_examples_of_rfc_7541_c_2_are_read() {
     for (bytes, line, size) in [
-        ("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572", "custom-key=custom-header\n", 55),
+        (
+            "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+            "custom-key=custom-header\n",
+            55,
+        ),
         ("040c 2f73 616d 706c 652f 7061 7468", ":path=/sample/path\n", 0),
         ("1008 7061 7373 776f 7264 0673 6563 7265 74", "password=secret\n", 0),
         ("82", ":method=GET\n", 0),
@@ -113,11 +117,23 @@ fn the_requests_of_rfc_7541_c_3_and_c_4_are_read() {
         let [first, second, third] = sections.map(hex);
         assert_eq!(reading.read(&first), format!(":method=GET\n:scheme=http\n:path=/\n{host}"));
         assert_eq!((reading.remembered().as_str(), reading.size()), (host, 57));
-        assert_eq!(reading.read(&second), format!(":method=GET\n:scheme=http\n:path=/\n{host}cache-control=no-cache\n"));
-        assert_eq!((reading.remembered(), reading.size()), (format!("cache-control=no-cache\n{host}"), 110));
+        assert_eq!(
+            reading.read(&second),
+            format!(":method=GET\n:scheme=http\n:path=/\n{host}cache-control=no-cache\n")
+        );
+        assert_eq!(
+            (reading.remembered(), reading.size()),
+            (format!("cache-control=no-cache\n{host}"), 110)
+        );
         let custom = "custom-key=custom-value\n";
-        assert_eq!(reading.read(&third), format!(":method=GET\n:scheme=https\n:path=/index.html\n{host}{custom}"));
-        assert_eq!((reading.remembered(), reading.size()), (format!("{custom}cache-control=no-cache\n{host}"), 164));
+        assert_eq!(
+            reading.read(&third),
+            format!(":method=GET\n:scheme=https\n:path=/index.html\n{host}{custom}")
+        );
+        assert_eq!(
+            (reading.remembered(), reading.size()),
+            (format!("{custom}cache-control=no-cache\n{host}"), 164)
+        );
     }
 }
 
@@ -220,7 +236,11 @@ fn huffman_codes_are_whole_and_have_no_word_for_the_end() {
     assert_eq!(reading.read(&[0, 1, b'a', 0x81, 0x07]), "a=0\n");
     assert_eq!(reading.read(&[0, 1, b'a', 0x81, 0x06]), LINE);
     assert_eq!(reading.read(&[0, 1, b'a', 0x82, 0x07, 0xff]), LINE, "eleven bits of padding");
-    assert_eq!(reading.read(&[0, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff]), LINE, "the word for the end");
+    assert_eq!(
+        reading.read(&[0, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff]),
+        LINE,
+        "the word for the end"
+    );
 }
 
 #[test]
@@ -233,7 +253,11 @@ fn the_size_of_the_table_is_changed_before_the_first_line_only() {
     assert_eq!(reading.size(), 0);
     assert_eq!(reading.read(&[vec![0x82], resized(0)].concat()), LINE);
     assert_eq!(reading.read(&resized(MOST_TABLE + 1)), LINE);
-    assert_eq!(reading.read(&[resized(1), resized(2), resized(3)].concat()), LINE, "more changes than can be needed");
+    assert_eq!(
+        reading.read(&[resized(1), resized(2), resized(3)].concat()),
+        LINE,
+        "more changes than can be needed"
+    );
     assert_eq!(reading.read(&resized(0)), "");
     assert_eq!(reading.read(&kept("a", "1")), "a=1\n");
     assert_eq!(reading.size(), 0, "there is no room for it");
@@ -248,7 +272,8 @@ fn what_is_oldest_is_forgotten_first() {
         reading.read(&kept(&name, &value));
         assert_eq!(reading.size(), 64 * (nth + 1).min(MOST_TABLE / 64));
     }
-    let expected: String = (200 - 64..200).rev().map(|nth| format!("{}={}\n", line(nth).0, line(nth).1)).collect();
+    let expected: String =
+        (200 - 64..200).rev().map(|nth| format!("{}={}\n", line(nth).0, line(nth).1)).collect();
     assert_eq!(reading.remembered(), expected);
     // What is larger than the table empties it, and is a line all the same.
     let large = "x".repeat(MOST_TABLE);
@@ -267,7 +292,10 @@ fn a_line_has_its_name_from_one_that_is_forgotten_for_it() {
     section.extend_from_slice(value.as_bytes());
     let line = format!("{name}={value}\n");
     // What was read before stays as it was, whatever is forgotten behind it.
-    assert_eq!(reading.read(&[indexed(62), section, indexed(62)].concat()), format!("{name}=\n{line}{line}"));
+    assert_eq!(
+        reading.read(&[indexed(62), section, indexed(62)].concat()),
+        format!("{name}=\n{line}{line}")
+    );
     assert_eq!((reading.remembered(), reading.size()), (line, 4032));
 }
 
@@ -287,8 +315,17 @@ fn what_is_too_large_is_read_to_its_end_unless_it_is_much_too_large() {
     let mut reading = Reading::default();
     let (line, most) = (kept("a", &"1".repeat(67)), 100);
     assert_eq!(reading.read_most(&[line, kept("b", "2")].concat(), most), "431");
-    assert_eq!(reading.read(&[indexed(62), indexed(63)].concat()), format!("b=2\na={}\n", "1".repeat(67)));
-    assert_eq!(reading.read_most(&[literal(0, "a", "1"), literal(0, "b", "2"), vec![0x80], kept("c", "3")].concat(), 50), LINE);
+    assert_eq!(
+        reading.read(&[indexed(62), indexed(63)].concat()),
+        format!("b=2\na={}\n", "1".repeat(67))
+    );
+    assert_eq!(
+        reading.read_most(
+            &[literal(0, "a", "1"), literal(0, "b", "2"), vec![0x80], kept("c", "3")].concat(),
+            50
+        ),
+        LINE
+    );
     // Few bytes that mean many.
     assert_eq!(reading.read_most(&[0xbe; 11], most), "431");
     assert_eq!(reading.read_most(&[0xbe; 12], most), "EnhanceYourCalm");
@@ -300,7 +337,8 @@ fn memory_has_bounds_and_does_not_grow_when_it_is_warm() {
     let large = "x".repeat(3000);
     for nth in 0..1000 {
         // As many as a section of this size may have.
-        let section: Vec<u8> = (0..10).flat_map(|line| kept(&format!("name-{nth}-{line}"), &large)).collect();
+        let section: Vec<u8> =
+            (0..10).flat_map(|line| kept(&format!("name-{nth}-{line}"), &large)).collect();
         assert_eq!(reading.read(&section).lines().count(), 10);
         assert!(reading.table.measures()[2] <= 128 * 1024, "{:?}", reading.table.measures());
     }
@@ -327,8 +365,9 @@ impl Twin {
     }
 
     fn shrink(&mut self) {
-        let size =
-            |lines: &VecDeque<(String, String)>| lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>();
+        let size = |lines: &VecDeque<(String, String)>| {
+            lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
+        };
         while size(&self.lines) > self.most {
             self.lines.pop_back();
         }
@@ -337,7 +376,8 @@ impl Twin {
 
 #[test]
 fn a_table_of_bytes_is_a_list_of_lines() {
-    let (mut reading, mut twin) = (Reading::default(), Twin { most: MOST_TABLE, ..Twin::default() });
+    let (mut reading, mut twin) =
+        (Reading::default(), Twin { most: MOST_TABLE, ..Twin::default() });
     // A generator with a long period, so that each run does the same.
     let mut state: u32 = 1;
     let mut random = |below: usize| {
@@ -378,7 +418,8 @@ fn a_table_of_bytes_is_a_list_of_lines() {
             expected += &format!("{name}={value}\n");
         }
         assert_eq!(reading.read(&section), expected);
-        let lines: String = twin.lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let lines: String =
+            twin.lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         assert_eq!(reading.remembered(), lines);
     }
 }

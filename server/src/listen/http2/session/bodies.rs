@@ -21,7 +21,8 @@ const CLOSED: Fault = Fault::new(Code::StreamClosed, "something comes behind the
 
 impl Session<'_> {
     pub(super) fn data(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
-        const WINDOW: Fault = Fault::new(Code::FlowControlError, "a body is longer than its window");
+        const WINDOW: Fault =
+            Fault::new(Code::FlowControlError, "a body is longer than its window");
         self.begun(frame.stream)?;
         // What pads it takes room as well.
         let length = frame.payload.len();
@@ -32,11 +33,15 @@ impl Session<'_> {
         if data.is_empty() && !is_end {
             self.patience.hear_chatter()?;
         }
-        let Some(stream) = self.streams.get_mut(&frame.stream) else { return self.stray(frame.stream, is_end) };
+        let Some(stream) = self.streams.get_mut(&frame.stream) else {
+            return self.stray(frame.stream, is_end);
+        };
         if !stream.is_open {
             return self.fail_stream(frame.stream, CLOSED);
         }
-        let Some(credit) = stream.credit.checked_sub(length) else { return self.fail_stream(frame.stream, WINDOW) };
+        let Some(credit) = stream.credit.checked_sub(length) else {
+            return self.fail_stream(frame.stream, WINDOW);
+        };
         (stream.credit, stream.is_open) = (credit, !is_end);
         // Nobody reads that of others.
         if let State::Body(incoming) = &mut stream.state {
@@ -65,7 +70,12 @@ impl Session<'_> {
     }
 
     /// What stands behind a body has come, or is malformed.
-    pub(super) fn trailers(&mut self, id: u32, is_end: bool, trailers: Result<(), Fault>) -> Result<(), Fault> {
+    pub(super) fn trailers(
+        &mut self,
+        id: u32,
+        is_end: bool,
+        trailers: Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let Some(stream) = self.streams.get_mut(&id) else { return self.stray(id, is_end) };
         if !stream.is_open {
             return self.fail_stream(id, CLOSED);
@@ -89,7 +99,11 @@ impl Session<'_> {
 
     /// A body has come, of which this is the end.
     fn finish(&mut self, id: u32, data: &[u8]) {
-        let Some(Stream { state: State::Body(incoming), is_head, window, .. }) = self.streams.remove(&id) else { return };
+        let Some(Stream { state: State::Body(incoming), is_head, window, .. }) =
+            self.streams.remove(&id)
+        else {
+            return;
+        };
         let Incoming { waiting, mut body, .. } = *incoming;
         if body.is_empty() {
             // Most come in one piece, which need not be copied.
@@ -100,7 +114,9 @@ impl Session<'_> {
     }
 
     fn refuse_body(&mut self, id: u32) {
-        let Some(Stream { state: State::Body(incoming), is_head, window, is_open, .. }) = self.streams.remove(&id) else {
+        let Some(Stream { state: State::Body(incoming), is_head, window, is_open, .. }) =
+            self.streams.remove(&id)
+        else {
             return;
         };
         let reply = incoming.waiting.refuse(&Malformed::body_too_large(incoming.most));
@@ -108,7 +124,14 @@ impl Session<'_> {
     }
 
     /// Sends an answer. What the client does not take now is kept for later.
-    pub(super) fn send(&mut self, id: u32, reply: &Reply, window: Window, is_head: bool, is_open: bool) {
+    pub(super) fn send(
+        &mut self,
+        id: u32,
+        reply: &Reply,
+        window: Window,
+        is_head: bool,
+        is_open: bool,
+    ) {
         let mut writer = self.outgoing.answer(id, window, is_head);
         writer.reply(reply);
         let rest = writer.finish();
@@ -116,13 +139,20 @@ impl Session<'_> {
     }
 
     /// A request is answered, but for this.
-    pub(super) fn conclude(&mut self, id: u32, rest: Option<(Rest, Window)>, is_head: bool, is_open: bool) {
+    pub(super) fn conclude(
+        &mut self,
+        id: u32,
+        rest: Option<(Rest, Window)>,
+        is_head: bool,
+        is_open: bool,
+    ) {
         self.patience.earn();
         match rest {
             Some((rest, window)) => {
                 let state = State::Sending { rest, since: Stopwatch::start() };
                 // It may still send what its window lets it: nobody reads that, and it gets no more.
-                self.streams.insert(id, Stream { state, is_open, is_head, window, credit: STREAM_WINDOW });
+                self.streams
+                    .insert(id, Stream { state, is_open, is_head, window, credit: STREAM_WINDOW });
             }
             // Whatever else it wants to say, it is answered (RFC 9113 section 8.1).
             None if is_open => self.cut(id, Code::NoError, true),

@@ -107,7 +107,9 @@ impl Session<'_> {
             return if self.go_on_with_all() { Ok(()) } else { self.patience.hear_chatter() };
         }
         self.begun(frame.stream)?;
-        let Some(stream) = self.streams.get_mut(&frame.stream) else { return self.patience.hear_chatter() };
+        let Some(stream) = self.streams.get_mut(&frame.stream) else {
+            return self.patience.hear_chatter();
+        };
         if more == 0 {
             return self.fail_stream(frame.stream, NOTHING);
         }
@@ -120,7 +122,8 @@ impl Session<'_> {
     /// Sends more of all answers that wait for a window. Says whether there was something
     /// to be sent.
     fn go_on_with_all(&mut self) -> bool {
-        let sending = self.streams.iter().filter(|(_, stream)| matches!(stream.state, State::Sending { .. }));
+        let sending =
+            self.streams.iter().filter(|(_, stream)| matches!(stream.state, State::Sending { .. }));
         let mut ids: Vec<_> = sending.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.into_iter().fold(false, |has_sent, id| self.go_on(id) | has_sent)
@@ -165,7 +168,9 @@ impl Session<'_> {
     pub(super) fn begun(&self, stream: u32) -> Result<(), Fault> {
         match stream {
             0 => Err(Fault::protocol("a frame of a stream is about none")),
-            _ if stream > self.last || stream.is_multiple_of(2) => Err(Fault::protocol("a frame is about a stream that is idle")),
+            _ if stream > self.last || stream.is_multiple_of(2) => {
+                Err(Fault::protocol("a frame is about a stream that is idle"))
+            }
             _ => Ok(()),
         }
     }

@@ -54,24 +54,35 @@ impl<'c> Session<'c> {
         if stream.is_multiple_of(2) {
             return Err(Fault::protocol("a request has an even number, or none"));
         }
-        if stream <= self.last && !self.streams.contains_key(&stream) && !self.cut.contains(stream) {
-            return Err(Fault::protocol("a request has a number that was another's, or is too late for it"));
+        if stream <= self.last && !self.streams.contains_key(&stream) && !self.cut.contains(stream)
+        {
+            return Err(Fault::protocol(
+                "a request has a number that was another's, or is too late for it",
+            ));
         }
         let mut section = frame.unpadded()?;
         if frame.has(flag::PRIORITY) {
-            section = section.get(WEIGHT..).ok_or(Fault::frame_size("a frame has less than the priority that it says"))?;
+            section = section
+                .get(WEIGHT..)
+                .ok_or(Fault::frame_size("a frame has less than the priority that it says"))?;
         }
         let is_end = frame.has(flag::END_STREAM);
         if frame.has(flag::END_HEADERS) {
             return self.section(stream, is_end, section, server);
         }
-        self.block = Some(Block { stream, is_end, bytes: section.to_vec(), cost: HEADER + frame.payload.len() });
+        self.block = Some(Block {
+            stream,
+            is_end,
+            bytes: section.to_vec(),
+            cost: HEADER + frame.payload.len(),
+        });
         Ok(())
     }
 
     pub(super) fn continuation(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
         const STRAY: Fault = Fault::protocol("a field section goes on that has not begun");
-        let mut block = self.block.take().filter(|block| block.stream == frame.stream).ok_or(STRAY)?;
+        let mut block =
+            self.block.take().filter(|block| block.stream == frame.stream).ok_or(STRAY)?;
         block.cost += HEADER + frame.payload.len();
         if block.cost > MOST_BLOCK {
             return Err(Fault::new(Code::EnhanceYourCalm, "a field section does not end"));
@@ -86,7 +97,13 @@ impl<'c> Session<'c> {
 
     /// A field section is all there. Whatever it is about, it has to be read: later ones
     /// may refer to it.
-    fn section(&mut self, id: u32, is_end: bool, payload: &[u8], server: &Server) -> Result<(), Fault> {
+    fn section(
+        &mut self,
+        id: u32,
+        is_end: bool,
+        payload: &[u8],
+        server: &Server,
+    ) -> Result<(), Fault> {
         if id > self.last {
             self.last = id;
             return self.request(id, is_end, payload, server);
@@ -94,14 +111,22 @@ impl<'c> Session<'c> {
         let mut room = self.link.local.buffers.sections.borrow_mut();
         let trailers = match hpack::read(&mut self.remembered, &mut room, payload, MOST_SECTION) {
             Ok(section) => request::check_trailers(section).map_err(Fault::protocol),
-            Err(Unread::TooLarge(_)) => Err(Fault::protocol("what stands behind a body is too large")),
+            Err(Unread::TooLarge(_)) => {
+                Err(Fault::protocol("what stands behind a body is too large"))
+            }
             Err(Unread::Fault(fault)) => return Err(fault),
         };
         drop(room);
         self.trailers(id, is_end, trailers)
     }
 
-    fn request(&mut self, id: u32, is_end: bool, payload: &[u8], server: &Server) -> Result<(), Fault> {
+    fn request(
+        &mut self,
+        id: u32,
+        is_end: bool,
+        payload: &[u8],
+        server: &Server,
+    ) -> Result<(), Fault> {
         self.has_asked = true;
         let link = self.link;
         let may_be_asked = !matches!(self.state, Going::Left(_));
@@ -142,7 +167,10 @@ impl<'c> Session<'c> {
             Ok(Step::Receive(waiting, length, most)) => {
                 let incoming = Incoming { waiting, body: Vec::new(), length, most };
                 let state = State::Body(Box::new(incoming));
-                self.streams.insert(id, Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW });
+                self.streams.insert(
+                    id,
+                    Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
+                );
             }
             Err(fault) => {
                 self.fail_stream(id, fault)?;
@@ -155,7 +183,15 @@ impl<'c> Session<'c> {
     }
 
     /// Answers a request that is all there, as soon as it can be.
-    pub(super) fn answer(&mut self, id: u32, waiting: Waiting<'c>, body: &[u8], window: Window, is_head: bool, is_open: bool) {
+    pub(super) fn answer(
+        &mut self,
+        id: u32,
+        waiting: Waiting<'c>,
+        body: &[u8],
+        window: Window,
+        is_head: bool,
+        is_open: bool,
+    ) {
         let mut writer = self.outgoing.answer(id, window, is_head);
         match waiting.answer(body, &mut writer) {
             None => {
@@ -163,14 +199,20 @@ impl<'c> Session<'c> {
                 self.conclude(id, rest, is_head, is_open);
             }
             Some(answer) => {
-                let stream = |state| Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
+                let stream =
+                    |state| Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
                 self.wait_for(id, answer, stream);
             }
         }
     }
 
     /// Waits for an answer, and no longer than the stream is there that it is for.
-    pub(super) fn wait_for(&mut self, id: u32, answer: exchange::Answering<'c>, stream: impl FnOnce(State<'c>) -> Stream<'c>) {
+    pub(super) fn wait_for(
+        &mut self,
+        id: u32,
+        answer: exchange::Answering<'c>,
+        stream: impl FnOnce(State<'c>) -> Stream<'c>,
+    ) {
         let answer: Answering<'c> = Box::pin(async move { (id, answer.await) });
         let (answer, handle) = future::abortable(answer);
         self.streams.insert(id, stream(State::Answering(handle)));
@@ -224,7 +266,10 @@ fn begin<'c>(
         return Ok(Step::Answer(waiting));
     }
     let most = waiting.most_body();
-    if head.content_length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
+    if head
+        .content_length
+        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most))
+    {
         exchange::Answers::reply(writer, &waiting.refuse(&Malformed::body_too_large(most)));
         return Ok(Step::Answered);
     }

@@ -49,7 +49,8 @@ fn a_busy_moment_leaves_no_memory_behind() {
     assert!(memory <= 16 * 1024, "{memory} bytes");
     // As many requests as there may be, and the ends of all of them.
     let streams = || (1..=128).map(|number| 2 * number + 1);
-    session.take(&streams().flat_map(|stream| head(stream, 0, "/v1/verify", &[])).collect::<Vec<_>>());
+    session
+        .take(&streams().flat_map(|stream| head(stream, 0, "/v1/verify", &[])).collect::<Vec<_>>());
     assert_eq!(session.streams.len(), STREAMS);
     for stream in streams() {
         let mut reset = Vec::new();
@@ -65,7 +66,13 @@ fn who_takes_back_what_takes_a_while_makes_room_for_others() {
     let mut context = Context::from_waker(std::task::Waker::noop());
     session.last = 255;
     for id in (1..=session.last).step_by(2) {
-        let stream = |state| Stream { state, is_open: false, is_head: false, window: Window::new(0), credit: 0 };
+        let stream = |state| Stream {
+            state,
+            is_open: false,
+            is_head: false,
+            window: Window::new(0),
+            credit: 0,
+        };
         session.wait_for(id, Box::pin(future::pending()), stream);
     }
     session.poll_answers(&mut context);
@@ -86,8 +93,10 @@ fn who_takes_back_what_takes_a_while_makes_room_for_others() {
 #[test]
 fn few_bytes_do_not_ask_for_more_than_is_kept_for_a_client() {
     let mut session = begun();
-    let first = head(1, flag::END_STREAM, "/auth", &[&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat());
-    let questions = (1..3000).flat_map(|number| head(2 * number + 1, flag::END_STREAM, "/auth", &[0xbe]));
+    let first =
+        head(1, flag::END_STREAM, "/auth", &[&[0x40, 1, b'x', 100][..], &[b'y'; 100]].concat());
+    let questions =
+        (1..3000).flat_map(|number| head(2 * number + 1, flag::END_STREAM, "/auth", &[0xbe]));
     let bytes: Vec<u8> = first.into_iter().chain(questions).collect();
     let (mut rest, mut answers) = (&bytes[..], 0);
     while !rest.is_empty() {

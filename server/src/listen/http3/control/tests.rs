@@ -49,7 +49,16 @@ fn our_own_control_stream_would_do() {
 fn a_control_stream_begins_with_settings_and_has_them_once() {
     assert_eq!(refused(&[]), None);
     assert_eq!(refused(&settings_of(&[])), None);
-    assert_eq!(refused(&settings_of(&[(0x6, 4000), (0x1, 4096), (0x7, 100), (0x21, 7), (varint::MOST, varint::MOST)])), None);
+    assert_eq!(
+        refused(&settings_of(&[
+            (0x6, 4000),
+            (0x1, 4096),
+            (0x7, 100),
+            (0x21, 7),
+            (varint::MOST, varint::MOST)
+        ])),
+        None
+    );
     for kind in [0x0, 0x1, 0x2, 0x3, 0x5, 0x7, 0xd, 0x21] {
         assert_eq!(refused(&framed(kind, &[0])), Some(Code::MissingSettings), "{kind:#x}");
     }
@@ -64,7 +73,10 @@ fn settings_come_once_each_and_none_is_of_http_2() {
     assert_eq!(refused(&settings_of(&[(0x6, 1), (0x21, 1), (0x6, 1)])), Some(Code::SettingsError));
     let many: Vec<_> = (0..1000).map(|nth| (0x40 + nth, 1)).collect();
     assert_eq!(refused(&settings_of(&many)), None);
-    assert_eq!(refused(&settings_of(&[&many[..], &[(0x40, 2)]].concat())), Some(Code::SettingsError));
+    assert_eq!(
+        refused(&settings_of(&[&many[..], &[(0x40, 2)]].concat())),
+        Some(Code::SettingsError)
+    );
 }
 
 #[test]
@@ -85,7 +97,11 @@ fn more_settings_than_anybody_has_are_refused_before_they_come() {
 fn what_is_said_behind_settings_has_the_length_of_its_integer() {
     for kind in [GOAWAY, MAX_PUSH_ID, CANCEL_PUSH] {
         for payload in [&[][..], &[0x40], &[1, 1], &[0; 8], &[0; 9]] {
-            assert_eq!(refused_behind(&[framed(kind, payload)]), Some(Code::FrameError), "{kind:#x} {payload:?}");
+            assert_eq!(
+                refused_behind(&[framed(kind, payload)]),
+                Some(Code::FrameError),
+                "{kind:#x} {payload:?}"
+            );
         }
     }
     for kind in [GOAWAY, MAX_PUSH_ID] {
@@ -115,7 +131,10 @@ fn frames_of_requests_of_servers_and_of_http_2_are_unexpected() {
 #[test]
 fn frames_of_unknown_types_are_passed_over_and_kept_nowhere() {
     let unknown = framed(0x21, &[0; 100]);
-    assert_eq!(refused_behind(&[unknown.clone(), framed(0x21, &[]), framed(GOAWAY, &[0]), unknown]), None);
+    assert_eq!(
+        refused_behind(&[unknown.clone(), framed(0x21, &[]), framed(GOAWAY, &[0]), unknown]),
+        None
+    );
     let mut control = Control::default();
     control.read(&settings_of(&[(0x6, 1)])).unwrap();
     control.read(&[0x21, 0xe0, 0, 0, 0, 0, 0, 0, 0]).unwrap();

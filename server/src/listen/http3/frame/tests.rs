@@ -32,7 +32,11 @@ fn seen<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> String {
 }
 
 fn told(fault: Fault) -> String {
-    format!("{:#x} of the {}", fault.code.number(), if fault.ends_connection() { "connection" } else { "stream" })
+    format!(
+        "{:#x} of the {}",
+        fault.code.number(),
+        if fault.ends_connection() { "connection" } else { "stream" }
+    )
 }
 
 /// The same for every way to cut it once, and byte by byte.
@@ -53,7 +57,9 @@ const UNEXPECTED: &str = "0x105 of the connection";
 #[test]
 fn a_request_is_a_field_section_a_body_and_trailers() {
     assert_eq!(seen_anyhow(&HEAD), "section [170, 187] body [] end");
-    let with_body = [&HEAD[..], &framed(DATA, b"\x01\x02"), &framed(DATA, b""), &framed(DATA, b"\x03")].concat();
+    let with_body =
+        [&HEAD[..], &framed(DATA, b"\x01\x02"), &framed(DATA, b""), &framed(DATA, b"\x03")]
+            .concat();
     assert_eq!(seen_anyhow(&with_body), "section [170, 187] body [1, 2, 3] end");
     let with_trailers = [&with_body[..], &framed(HEADERS, &[7; 100])].concat();
     assert_eq!(seen_anyhow(&with_trailers), "section [170, 187] body [1, 2, 3] end");
@@ -66,8 +72,13 @@ fn frames_of_unknown_types_are_passed_over_wherever_they_are() {
     for kind in [0x21, 0xa, 0xc, 0xe, 0xf, 0x40, 0x21 + 0x1f * 1_000_000, varint::MOST] {
         for payload in [&b""[..], b"x", &[0; 70]] {
             let unknown = framed(kind, payload);
-            let parts = [&unknown, &HEAD[..], &unknown, &framed(DATA, b"\x01"), &unknown, &HEAD, &unknown];
-            assert_eq!(seen_anyhow(&parts.concat()), "section [170, 187] body [1] end", "{kind:#x}");
+            let parts =
+                [&unknown, &HEAD[..], &unknown, &framed(DATA, b"\x01"), &unknown, &HEAD, &unknown];
+            assert_eq!(
+                seen_anyhow(&parts.concat()),
+                "section [170, 187] body [1] end",
+                "{kind:#x}"
+            );
         }
     }
 }
@@ -86,8 +97,14 @@ fn frames_of_other_streams_and_of_other_versions_are_unexpected_wherever_they_ar
     for kind in [0x2, 0x3, 0x4, 0x5, 0x6, 0x7, 0x8, 0x9, 0xd] {
         let frame = framed(kind, b"");
         assert_eq!(seen_anyhow(&frame), format!("body [] {UNEXPECTED}"), "{kind:#x}");
-        assert_eq!(seen_anyhow(&[&HEAD[..], &frame].concat()), format!("section [170, 187] body [] {UNEXPECTED}"));
-        assert_eq!(seen_anyhow(&[&HEAD[..], &HEAD, &frame].concat()), format!("section [170, 187] body [] {UNEXPECTED}"));
+        assert_eq!(
+            seen_anyhow(&[&HEAD[..], &frame].concat()),
+            format!("section [170, 187] body [] {UNEXPECTED}")
+        );
+        assert_eq!(
+            seen_anyhow(&[&HEAD[..], &HEAD, &frame].concat()),
+            format!("section [170, 187] body [] {UNEXPECTED}")
+        );
     }
 }
 
@@ -95,9 +112,18 @@ fn frames_of_other_streams_and_of_other_versions_are_unexpected_wherever_they_ar
 fn frames_in_another_order_are_unexpected() {
     let data = framed(DATA, b"\x01");
     assert_eq!(seen_anyhow(&data), format!("body [] {UNEXPECTED}"));
-    assert_eq!(seen_anyhow(&[&HEAD[..], &HEAD, &data].concat()), format!("section [170, 187] body [] {UNEXPECTED}"));
-    assert_eq!(seen_anyhow(&[HEAD, HEAD, HEAD].concat()), format!("section [170, 187] body [] {UNEXPECTED}"));
-    assert_eq!(seen_anyhow(&[&HEAD[..], &data, &HEAD, &data].concat()), format!("section [170, 187] body [1] {UNEXPECTED}"));
+    assert_eq!(
+        seen_anyhow(&[&HEAD[..], &HEAD, &data].concat()),
+        format!("section [170, 187] body [] {UNEXPECTED}")
+    );
+    assert_eq!(
+        seen_anyhow(&[HEAD, HEAD, HEAD].concat()),
+        format!("section [170, 187] body [] {UNEXPECTED}")
+    );
+    assert_eq!(
+        seen_anyhow(&[&HEAD[..], &data, &HEAD, &data].concat()),
+        format!("section [170, 187] body [1] {UNEXPECTED}")
+    );
 }
 
 #[test]
@@ -125,7 +151,10 @@ fn a_field_section_that_is_too_large_is_told_at_once_and_passed_over() {
     let section = |length| framed(HEADERS, &vec![1; length]);
     assert!(seen_anyhow(&section(MOST)).starts_with("section [1, 1,"));
     assert_eq!(seen_anyhow(&section(MOST + 1)), "too large body [] end");
-    assert_eq!(seen_anyhow(&[section(MOST + 1), framed(DATA, b"\x01")].concat()), "too large body [1] end");
+    assert_eq!(
+        seen_anyhow(&[section(MOST + 1), framed(DATA, b"\x01")].concat()),
+        "too large body [1] end"
+    );
     let with_trailers = [&HEAD[..], &section(MOST + 1)].concat();
     assert_eq!(seen_anyhow(&with_trailers), "section [170, 187] too large body [] end");
     // Before a byte of it has come.

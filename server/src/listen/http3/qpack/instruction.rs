@@ -45,5 +45,6 @@ impl DecoderStream {
     }
 }
 
-const ACKNOWLEDGED: Fault = Fault::new(Code::QpackDecoderStreamError, "what needs no acknowledgement is acknowledged");
+const ACKNOWLEDGED: Fault =
+    Fault::new(Code::QpackDecoderStreamError, "what needs no acknowledgement is acknowledged");
 const ENDLESS: Fault = Fault::new(Code::QpackDecoderStreamError, "an integer has no end");

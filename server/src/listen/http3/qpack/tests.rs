@@ -63,8 +63,7 @@ fn the_huffman_examples_of_rfc_7541_c_4_are_read() {
     let payload = hex("0000 d1 d6 c1 50 8c f1e3 c2e5 f23a 6ba0 ab90 f4ff
          5f15 86 a8eb 1064 9cbf
          2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
-    let expected =
-        ":method=GET\n:scheme=http\n:path=/\n:authority=www.example.com\ncache-control=no-cache\ncustom-key=custom-value\n";
+    let expected = ":method=GET\n:scheme=http\n:path=/\n:authority=www.example.com\ncache-control=no-cache\ncustom-key=custom-value\n";
     assert_eq!(read(&payload), expected);
 }
 
@@ -154,7 +153,9 @@ fn what_refers_to_a_dynamic_table_is_refused() {
 
 #[test]
 fn a_section_that_is_cut_short_is_refused_at_every_place_but_between_lines() {
-    let whole = hex("0000 d1 510b 2f69 6e64 6578 2e68 746d 6c 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf ff 00");
+    let whole = hex(
+        "0000 d1 510b 2f69 6e64 6578 2e68 746d 6c 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf ff 00",
+    );
     let lines = read(&whole);
     for part in 0..whole.len() {
         let ends_a_line = [2, 3, 16, 36].contains(&part);
@@ -166,7 +167,9 @@ fn a_section_that_is_cut_short_is_refused_at_every_place_but_between_lines() {
 
 #[test]
 fn a_length_beyond_the_section_is_refused_however_long() {
-    for length in ["7f 00", "7f ff7f", "7f ffff ffff ffff ff7f", "7f ffff ffff ffff ffff ffff ffff 00"] {
+    for length in
+        ["7f 00", "7f ff7f", "7f ffff ffff ffff ff7f", "7f ffff ffff ffff ffff ffff ffff 00"]
+    {
         assert_eq!(read(&hex(&format!("0000 51 {length} 61"))), "0x200", "{length}");
     }
 }
@@ -202,7 +205,10 @@ fn a_room_holds_nothing_of_the_section_before() {
     let mut room = Room::default();
     let long = hex("0000 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
     assert_eq!(shown(super::read(&mut room, &long, MOST).unwrap()), "custom-key=custom-value\n");
-    assert_eq!(shown(super::read(&mut room, &hex("0000 5f15 86 a8eb 1064 9cbf"), MOST).unwrap()), "cache-control=no-cache\n");
+    assert_eq!(
+        shown(super::read(&mut room, &hex("0000 5f15 86 a8eb 1064 9cbf"), MOST).unwrap()),
+        "cache-control=no-cache\n"
+    );
     assert!(super::read(&mut room, &[0, 0, 0x80], MOST).is_err());
     let nothing = super::read(&mut room, &[0, 0], MOST).unwrap();
     assert!(nothing.is_empty() && nothing.lines().len() == 0);
@@ -210,7 +216,8 @@ fn a_room_holds_nothing_of_the_section_before() {
 
 #[test]
 fn a_room_that_is_warm_does_not_grow() {
-    let payload = hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
+    let payload =
+        hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
     let mut room = Room::default();
     let room_after = |room: &mut Room| {
         assert_eq!(super::read(room, &payload, MOST).unwrap().len(), 50);
@@ -248,11 +255,18 @@ fn the_decoder_may_cancel_streams_and_nothing_else() {
         assert_eq!(stream.check(&cancellations[..split]), Ok(()));
         assert_eq!(stream.check(&cancellations[split..]), Ok(()));
         // Not within an integer any more.
-        assert_eq!(stream.check(&[0x80]).map_err(|fault| fault.code), Err(Code::QpackDecoderStreamError));
+        assert_eq!(
+            stream.check(&[0x80]).map_err(|fault| fault.code),
+            Err(Code::QpackDecoderStreamError)
+        );
     }
     for byte in (0x00..=0x3f).chain(0x80..=0xff) {
         assert_eq!(check(&[0x40, byte]), Err(Code::QpackDecoderStreamError), "{byte:#x}");
     }
     assert_eq!(check(&[&[0x7f][..], &[0x80; 8], &[0]].concat()), Ok(()));
-    assert_eq!(check(&[&[0x7f][..], &[0x80; 9]].concat()), Err(Code::QpackDecoderStreamError), "an integer without an end");
+    assert_eq!(
+        check(&[&[0x7f][..], &[0x80; 9]].concat()),
+        Err(Code::QpackDecoderStreamError),
+        "an integer without an end"
+    );
 }

@@ -2,7 +2,10 @@ use super::*;
 use crate::listen::http3::control;
 
 /// What becomes of a stream that comes in these pieces.
-fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, opened: &mut Opened) -> Result<Interest, Code> {
+fn read<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+    opened: &mut Opened,
+) -> Result<Interest, Code> {
     let mut stream = Unidirectional::default();
     let mut interest = Interest::Kept;
     for piece in pieces {
@@ -19,7 +22,11 @@ fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, opened: &mut Opened) -> 
 fn read_anyhow(stream: &[u8]) -> Result<Interest, Code> {
     let whole = read([stream], &mut Opened::default());
     for cut in 0..=stream.len() {
-        assert_eq!(read([&stream[..cut], &stream[cut..]], &mut Opened::default()), whole, "cut at {cut}");
+        assert_eq!(
+            read([&stream[..cut], &stream[cut..]], &mut Opened::default()),
+            whole,
+            "cut at {cut}"
+        );
     }
     whole
 }
@@ -38,7 +45,11 @@ fn the_streams_that_http_3_needs_are_kept_and_checked() {
     assert_eq!(read_anyhow(&[2, 0x3f, 0xe1, 0x1f]), Err(Code::QpackEncoderStreamError));
     assert_eq!(read_anyhow(&[3, 0x44]), Ok(Interest::Kept));
     assert_eq!(read_anyhow(&[3, 0x84]), Err(Code::QpackDecoderStreamError));
-    assert_eq!(read_anyhow(&[0x40, 2, 0x20]), Ok(Interest::Kept), "a type may be longer than it need be");
+    assert_eq!(
+        read_anyhow(&[0x40, 2, 0x20]),
+        Ok(Interest::Kept),
+        "a type may be longer than it need be"
+    );
 }
 
 #[test]
