@@ -13,8 +13,8 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, Revoked, Revoker,
-    Rules, Snapshot, UnixTime, VerificationKey, Verifier,
+    Algorithm, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject, Revocation, RevocationTarget,
+    RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
     HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys,
@@ -40,7 +40,7 @@ fn ask(verifier: &Verifier, token: &str, now: UnixTime) -> (How, Option<Reject>)
         asked.set(asked.get() + 1);
         true
     });
-    let remembered = verdict.as_ref().is_ok_and(|verified| verified.is_remembered());
+    let remembered = verdict.as_ref().is_ok_and(|verified| verified.is_cached());
     let how = match (asked.get(), remembered) {
         (0, true) => Remembered,
         (0, false) => Again,
@@ -111,7 +111,7 @@ fn a_hit_says_what_the_first_verification_said() {
         r#""exp":1800000000,"urn:inmanta:ct":["api","agent"],"urn:inmanta:env":"e1","x":[1]"#;
     let token = token(HEADER, claims(members).replace(r#","x":[1]"#, ""));
     let [first, second] = [0, 1].map(|_| verifier.verify(token.as_bytes(), NOW).unwrap());
-    assert_eq!([first.is_remembered(), second.is_remembered()], [false, true]);
+    assert_eq!([first.is_cached(), second.is_cached()], [false, true]);
     for verified in [&first, &second, &second.clone()] {
         let claims = verified.claims();
         assert_eq!((claims.subject(), claims.username()), (Some("bob"), Some("bob")));
@@ -253,8 +253,8 @@ fn what_was_not_admitted_is_not_remembered() {
 }
 
 /// A verifier whose tokens can be revoked.
-fn revocable() -> (Verifier, Revoker) {
-    let revoker = Revoker::new(100);
+fn revocable() -> (Verifier, RevocationsWriter) {
+    let revoker = RevocationsWriter::new(100);
     let snapshot = snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
     let verifier = Verifier::with_revocations(snapshot, Arc::clone(revoker.revocations()));
     (verifier.with_cache(1 << 20).unwrap(), revoker)
@@ -273,29 +273,32 @@ fn remembered(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
 fn every_kind_of_revocation_reaches_remembered_tokens() {
     let issued = NOW.0 - 100;
     let issuer: Box<str> = ISSUER.into();
-    let kinds: [fn(&Box<str>, &str) -> Revoked; 6] = [
-        |issuer, _| Revoked::TokenId { issuer: issuer.clone(), token_id: "1".into() },
-        |issuer, _| Revoked::Subject {
+    let kinds: [fn(&Box<str>, &str) -> RevocationTarget; 6] = [
+        |issuer, _| RevocationTarget::TokenId { issuer: issuer.clone(), token_id: "1".into() },
+        |issuer, _| RevocationTarget::Subject {
             issuer: issuer.clone(),
             subject: "bob".into(),
             issued_before: NOW,
         },
-        |issuer, _| Revoked::Key { issuer: issuer.clone(), kid: "k".into() },
-        |issuer, _| Revoked::Everything { issuer: Some(issuer.clone()), issued_before: NOW },
-        |_, _| Revoked::Everything { issuer: None, issued_before: NOW },
-        |_, token| Revoked::signing_input(token.rsplit_once('.').unwrap().0.as_bytes()),
+        |issuer, _| RevocationTarget::Key { issuer: issuer.clone(), kid: "k".into() },
+        |issuer, _| RevocationTarget::Everything {
+            issuer: Some(issuer.clone()),
+            issued_before: NOW,
+        },
+        |_, _| RevocationTarget::Everything { issuer: None, issued_before: NOW },
+        |_, token| RevocationTarget::signing_input(token.rsplit_once('.').unwrap().0.as_bytes()),
     ];
     for kind in kinds {
         let (verifier, mut revoker) = revocable();
         let token = remembered(&verifier, "1", "bob", issued);
-        let what = kind(&issuer, &token);
-        revoker.enter(&[Revocation { what: what.clone(), until: Some(NOW) }]).unwrap();
+        let target = kind(&issuer, &token);
+        revoker.insert(&[Revocation { target: target.clone(), until: Some(NOW) }]).unwrap();
         for _ in 0..3 {
-            assert_eq!(ask(&verifier, &token, NOW), (Again, Some(Reject::Revoked)), "{what:?}");
+            assert_eq!(ask(&verifier, &token, NOW), (Again, Some(Reject::Revoked)), "{target:?}");
         }
-        assert_eq!(revoker.forget_over(NOW), 1);
-        assert_eq!([0, 1, 2].map(|_| ask(&verifier, &token, NOW).1), [None; 3], "{what:?}");
-        assert_eq!(ask(&verifier, &token, NOW), (Remembered, None), "{what:?}");
+        assert_eq!(revoker.purge_expired(NOW), 1);
+        assert_eq!([0, 1, 2].map(|_| ask(&verifier, &token, NOW).1), [None; 3], "{target:?}");
+        assert_eq!(ask(&verifier, &token, NOW), (Remembered, None), "{target:?}");
     }
 }
 
@@ -307,13 +310,16 @@ fn a_revocation_leaves_other_tokens_remembered() {
         .collect();
     let issuer: Box<str> = ISSUER.into();
     revoker
-        .enter(&[
+        .insert(&[
             Revocation {
-                what: Revoked::TokenId { issuer: issuer.clone(), token_id: "another".into() },
+                target: RevocationTarget::TokenId {
+                    issuer: issuer.clone(),
+                    token_id: "another".into(),
+                },
                 until: None,
             },
             Revocation {
-                what: Revoked::Subject {
+                target: RevocationTarget::Subject {
                     issuer: issuer.clone(),
                     subject: "bob".into(),
                     issued_before: NOW,
@@ -322,7 +328,7 @@ fn a_revocation_leaves_other_tokens_remembered() {
             },
             // Of what was issued before: these were not.
             Revocation {
-                what: Revoked::Everything { issuer: Some(issuer), issued_before: NOW },
+                target: RevocationTarget::Everything { issuer: Some(issuer), issued_before: NOW },
                 until: None,
             },
         ])
@@ -340,7 +346,10 @@ fn a_token_by_signing_input_costs_the_others_one_look() {
     let [one, other] = ["1", "2"].map(|jti| remembered(&verifier, jti, "bob", NOW.0));
     let input = one.rsplit_once('.').unwrap().0;
     revoker
-        .enter(&[Revocation { what: Revoked::signing_input(input.as_bytes()), until: None }])
+        .insert(&[Revocation {
+            target: RevocationTarget::signing_input(input.as_bytes()),
+            until: None,
+        }])
         .unwrap();
     assert_eq!(ask(&verifier, &one, NOW), (Again, Some(Reject::Revoked)));
     assert_eq!([0, 1].map(|_| ask(&verifier, &other, NOW)), [(Again, None), (Remembered, None)]);
@@ -350,9 +359,9 @@ fn a_token_by_signing_input_costs_the_others_one_look() {
 fn while_revocations_are_unknown_nothing_that_is_remembered_counts() {
     let (verifier, mut revoker) = revocable();
     let token = remembered(&verifier, "1", "bob", NOW.0);
-    revoker.lose_track();
+    revoker.mark_unavailable();
     assert_eq!(ask(&verifier, &token, NOW), (Again, Some(Reject::RevocationsUnavailable)));
-    revoker.enter(&[]).unwrap();
+    revoker.insert(&[]).unwrap();
     assert_eq!(ask(&verifier, &token, NOW), (Remembered, None));
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use countersign_engine::{Algorithm, Reject, Revocation, Revoked, Revoker, UnixTime, Verifier};
+use countersign_engine::{
+    Algorithm, Reject, Revocation, RevocationTarget, RevocationsWriter, UnixTime, Verifier,
+};
 use countersign_tests::engine::{
     AUDIENCE, NOW, SECRET, config, secret_keys, sign, signing_input, snapshot,
 };
@@ -38,25 +40,27 @@ impl Token {
     }
 
     /// The twin: the definition, word for word.
-    fn is_meant_by(&self, revoked: &Revoked) -> bool {
+    fn is_meant_by(&self, revoked: &RevocationTarget) -> bool {
         let is_before =
             |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
         match revoked {
-            Revoked::TokenId { issuer, token_id } => {
+            RevocationTarget::TokenId { issuer, token_id } => {
                 **issuer == *self.issuer && self.token_id == Some(token_id)
             }
-            Revoked::Subject { issuer, subject, issued_before } => {
+            RevocationTarget::Subject { issuer, subject, issued_before } => {
                 **issuer == *self.issuer
                     && self.subject == Some(subject)
                     && is_before(*issued_before)
             }
-            Revoked::Key { issuer, kid } => **issuer == *self.issuer && self.kid == Some(kid),
-            Revoked::Everything { issuer, issued_before } => {
+            RevocationTarget::Key { issuer, kid } => {
+                **issuer == *self.issuer && self.kid == Some(kid)
+            }
+            RevocationTarget::Everything { issuer, issued_before } => {
                 issuer.as_deref().is_none_or(|issuer| issuer == self.issuer)
                     && is_before(*issued_before)
             }
-            Revoked::SigningInput(_) => {
-                *revoked == Revoked::signing_input(self.signing_input().as_bytes())
+            RevocationTarget::SigningInput(_) => {
+                *revoked == RevocationTarget::signing_input(self.signing_input().as_bytes())
             }
         }
     }
@@ -82,14 +86,14 @@ fn tokens() -> impl Strategy<Value = Token> {
         })
 }
 
-fn revoked() -> impl Strategy<Value = Revoked> {
+fn revoked() -> impl Strategy<Value = RevocationTarget> {
     let issuer = || prop::sample::select(&ISSUERS[..]).prop_map(Box::<str>::from);
     prop_oneof![
-        4 => (issuer(), name()).prop_map(|(issuer, id)| Revoked::TokenId { issuer, token_id: id.into() }),
-        4 => (issuer(), name(), moment()).prop_map(|(issuer, subject, at)| Revoked::Subject { issuer, subject: subject.into(), issued_before: UnixTime(at) }),
-        2 => (issuer(), name()).prop_map(|(issuer, kid)| Revoked::Key { issuer, kid: kid.into() }),
-        1 => (prop::option::of(issuer()), moment()).prop_map(|(issuer, at)| Revoked::Everything { issuer, issued_before: UnixTime(at) }),
-        2 => tokens().prop_map(|token| Revoked::signing_input(token.signing_input().as_bytes())),
+        4 => (issuer(), name()).prop_map(|(issuer, id)| RevocationTarget::TokenId { issuer, token_id: id.into() }),
+        4 => (issuer(), name(), moment()).prop_map(|(issuer, subject, at)| RevocationTarget::Subject { issuer, subject: subject.into(), issued_before: UnixTime(at) }),
+        2 => (issuer(), name()).prop_map(|(issuer, kid)| RevocationTarget::Key { issuer, kid: kid.into() }),
+        1 => (prop::option::of(issuer()), moment()).prop_map(|(issuer, at)| RevocationTarget::Everything { issuer, issued_before: UnixTime(at) }),
+        2 => tokens().prop_map(|token| RevocationTarget::signing_input(token.signing_input().as_bytes())),
     ]
 }
 
@@ -103,7 +107,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let revocation = (revoked(), prop::option::of(0u64..20))
-        .prop_map(|(what, until)| Revocation { what, until: until.map(UnixTime) });
+        .prop_map(|(target, until)| Revocation { target, until: until.map(UnixTime) });
     let step = prop_oneof![
         3 => prop::collection::vec(revocation, 1..4).prop_map(Step::Enter),
         1 => (0u64..20).prop_map(Step::Forget),
@@ -114,26 +118,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Two about the same tokens count as the stricter of them.
 fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
-    let moment = |what: &Revoked| match what {
-        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => {
-            Some(*issued_before)
-        }
+    let moment = |target: &RevocationTarget| match target {
+        RevocationTarget::Subject { issued_before, .. }
+        | RevocationTarget::Everything { issued_before, .. } => Some(*issued_before),
         _ => None,
     };
-    let subject = |what: &Revoked| {
-        let mut what = what.clone();
-        if let Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } =
-            &mut what
+    let subject = |target: &RevocationTarget| {
+        let mut target = target.clone();
+        if let RevocationTarget::Subject { issued_before, .. }
+        | RevocationTarget::Everything { issued_before, .. } = &mut target
         {
             *issued_before = UnixTime(0);
         }
-        what
+        target
     };
-    match list.iter_mut().find(|old| subject(&old.what) == subject(&new.what)) {
+    match list.iter_mut().find(|old| subject(&old.target) == subject(&new.target)) {
         None => list.push(new.clone()),
         Some(old) => {
-            if moment(&new.what) > moment(&old.what) {
-                old.what = new.what.clone();
+            if moment(&new.target) > moment(&old.target) {
+                old.target = new.target.clone();
             }
             old.until = old.until.zip(new.until).map(|(one, other)| one.max(other));
         }
@@ -143,7 +146,7 @@ fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
 proptest! {
     #[test]
     fn the_table_refuses_what_the_list_refuses(steps in steps()) {
-        let mut revoker = Revoker::new(1000);
+        let mut revoker = RevocationsWriter::new(1000);
         let configs = ISSUERS.map(|name| {
             let mut config = config([Algorithm::Hs256]);
             config.name = name.into();
@@ -154,17 +157,17 @@ proptest! {
         for step in steps {
             match step {
                 Step::Enter(new) => {
-                    revoker.enter(&new).unwrap();
+                    revoker.insert(&new).unwrap();
                     new.iter().for_each(|one| enter(&mut list, one));
                 }
                 Step::Forget(now) => {
                     let before = list.len();
                     list.retain(|one| one.until.is_none_or(|until| until > UnixTime(now)));
-                    prop_assert_eq!(revoker.forget_over(UnixTime(now)), before - list.len());
+                    prop_assert_eq!(revoker.purge_expired(UnixTime(now)), before - list.len());
                 }
                 Step::Verify(token) => {
                     let verdict = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
-                    let revoked = list.iter().any(|one| token.is_meant_by(&one.what));
+                    let revoked = list.iter().any(|one| token.is_meant_by(&one.target));
                     prop_assert_eq!(verdict, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
                 }
             }
@@ -185,15 +188,15 @@ proptest! {
         let signed = sign(&signing_input(r#"{"alg":"HS256"}"#, claims.to_string()));
         let mut config = config([Algorithm::Hs256]);
         (config.name, config.rules.leeway) = (token.issuer.into(), 5);
-        let mut revoker = Revoker::new(1);
+        let mut revoker = RevocationsWriter::new(1);
         let verifier = Verifier::with_revocations(snapshot([(config, secret_keys(None, SECRET))]), Arc::clone(revoker.revocations()));
         prop_assert!(verifier.verify(signed.as_bytes(), NOW).is_ok());
         let revocation = verifier.revocation_of(signed.as_bytes()).unwrap();
         prop_assert_eq!(revocation.until, exp.map(|exp| UnixTime(exp + 5)));
-        revoker.enter(&[revocation]).unwrap();
+        revoker.insert(&[revocation]).unwrap();
         prop_assert_eq!(verifier.verify(signed.as_bytes(), NOW).err(), Some(Reject::Revoked));
         for moment in NOW.0..NOW.0 + 20 {
-            revoker.forget_over(UnixTime(moment));
+            revoker.purge_expired(UnixTime(moment));
             prop_assert!(verifier.verify(signed.as_bytes(), UnixTime(moment)).is_err(), "alive again at {}", moment);
         }
     }

@@ -161,5 +161,5 @@ pub fn accepts(verifier: &Verifier, token: &[u8]) -> bool {
 /// It is not.
 #[must_use]
 pub fn hits(verifier: &Verifier, token: &[u8]) -> bool {
-    verifier.verify(token, NOW).expect("a good token").is_remembered()
+    verifier.verify(token, NOW).expect("a good token").is_cached()
 }

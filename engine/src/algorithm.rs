@@ -60,7 +60,7 @@ macro_rules! algorithms {
             /// The least bytes a secret of it must have, the length of its hash
             /// (RFC 7518 section 3.2); `None` where keys are public.
             #[must_use]
-            pub const fn shortest_secret(self) -> Option<usize> {
+            pub const fn min_secret_bytes(self) -> Option<usize> {
                 match self {
                     Self::Hs256 => Some(32),
                     Self::Hs384 => Some(48),

@@ -12,7 +12,7 @@
 //! # What a hit does not prove, and is looked at every time
 //! An entry says what was true of bytes, never what is true of the moment. `verifier`
 //! asks on every hit: has the issuer the same keys and rules as then (its
-//! [stamp](crate::issuer::Stamp) is the same)? Is the token alive at `now`? May it have
+//! [stamp](crate::issuer::IssuerEpoch) is the same)? Is the token alive at `now`? May it have
 //! been revoked? If not all of this is certain, the token goes the whole way, but for
 //! its signature if the key that would check it is the key that did. So a
 //! refresh that brings the same keys again costs each token one parse, and a key that
@@ -67,10 +67,10 @@ use core::fmt;
 use crate::{
     algorithm::KeyType,
     keyset::{KeyIdentity, VerificationKey},
-    note::Note,
+    note::VerificationRecord,
 };
 
-pub use shard::Statistics;
+pub use shard::StoreStatistics;
 use store::Store;
 
 /// What is remembered of tokens.
@@ -86,55 +86,55 @@ pub(crate) struct Cache {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatistics {
     /// Of tokens that were accepted.
-    pub accepted: Statistics,
+    pub accepted: StoreStatistics,
     /// Of verdicts on the signatures of tokens that were refused.
-    pub refused: Statistics,
+    pub refused: StoreStatistics,
 }
 
 /// The system has no room for a cache of this size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory {
+pub struct CacheAllocationError {
     /// How many bytes were asked for.
     pub bytes: usize,
 }
 
-impl fmt::Display for OutOfMemory {
+impl fmt::Display for CacheAllocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no room for a cache of {} bytes", self.bytes)
     }
 }
 
-impl core::error::Error for OutOfMemory {}
+impl core::error::Error for CacheAllocationError {}
 
 impl Cache {
     /// The part of the memory that refused tokens may take: one in so many.
-    const VERDICTS: usize = 16;
+    const VERDICT_SHARE: usize = 16;
 
     /// An empty cache that never takes more than so many bytes, and as yet takes none.
-    pub(crate) fn new(bytes: usize) -> Result<Self, OutOfMemory> {
-        let verdicts = bytes / Self::VERDICTS;
+    pub(crate) fn new(bytes: usize) -> Result<Self, CacheAllocationError> {
+        let verdicts = bytes / Self::VERDICT_SHARE;
         let stores = Store::new(bytes.saturating_sub(verdicts)).zip(Store::new(verdicts));
-        let (accepted, verdicts) = stores.ok_or(OutOfMemory { bytes })?;
+        let (accepted, verdicts) = stores.ok_or(CacheAllocationError { bytes })?;
         Ok(Self { accepted, verdicts })
     }
 
     /// The note on exactly this token, if it was accepted before.
     #[inline]
-    pub(crate) fn recall(&self, token: &[u8]) -> Option<Note> {
-        let mut note = Note::take();
-        self.accepted.find(token, note.words_mut()).then_some(note)
+    pub(crate) fn find(&self, token: &[u8]) -> Option<VerificationRecord> {
+        let mut record = VerificationRecord::from_pool();
+        self.accepted.find(token, record.words_mut()).then_some(record)
     }
 
     /// Remembers an accepted token.
-    pub(crate) fn keep(&self, token: &[u8], note: &Note) {
-        self.accepted.keep(token, note.words());
+    pub(crate) fn insert(&self, token: &[u8], record: &VerificationRecord) {
+        self.accepted.insert(token, record.words());
     }
 
     /// Whether this key is known to have signed the token, or known not to have.
     pub(crate) fn verdict(&self, token: &[u8], key: &VerificationKey) -> Option<bool> {
-        let mut note = Note::take();
-        let is_known = is_worth_a_verdict(key) && self.verdicts.find(token, note.words_mut());
-        match note.words() {
+        let mut record = VerificationRecord::from_pool();
+        let is_known = is_verdict_cacheable(key) && self.verdicts.find(token, record.words_mut());
+        match record.words() {
             [genuine, one, two, three, four] if is_known => {
                 (KeyIdentity::from_words([*one, *two, *three, *four]) == key.identity())
                     .then_some(*genuine == 1)
@@ -144,10 +144,10 @@ impl Cache {
     }
 
     /// Remembers whether this key has signed a token that was refused.
-    pub(crate) fn keep_verdict(&self, token: &[u8], key: &VerificationKey, is_genuine: bool) {
-        if is_worth_a_verdict(key) {
+    pub(crate) fn insert_verdict(&self, token: &[u8], key: &VerificationKey, is_genuine: bool) {
+        if is_verdict_cacheable(key) {
             let [one, two, three, four] = key.identity().words();
-            self.verdicts.keep(token, &[u64::from(is_genuine), one, two, three, four]);
+            self.verdicts.insert(token, &[u64::from(is_genuine), one, two, three, four]);
         }
     }
 
@@ -161,6 +161,6 @@ impl Cache {
 }
 
 /// Finding a verdict takes as long as computing an HMAC.
-fn is_worth_a_verdict(key: &VerificationKey) -> bool {
+fn is_verdict_cacheable(key: &VerificationKey) -> bool {
     key.algorithm().key_type() != KeyType::Secret
 }

@@ -6,7 +6,7 @@ use core::fmt;
 /// Why a key was refused. The set it came in may still be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum KeyFault {
+pub enum KeyError {
     /// A member that the key type needs is missing or no string.
     MissingMember(&'static str),
     /// A member is no canonical base64url.
@@ -51,7 +51,7 @@ pub enum KeyFault {
     Duplicate,
 }
 
-impl fmt::Display for KeyFault {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::MissingMember(name) => {
@@ -91,14 +91,14 @@ impl fmt::Display for KeyFault {
 /// Why a whole set was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum KeySetFault {
-    /// Longer than [`limits::KEY_SET_BYTES`](crate::limits::KEY_SET_BYTES).
+pub enum KeySetError {
+    /// Longer than [`limits::MAX_KEY_SET_BYTES`](crate::limits::MAX_KEY_SET_BYTES).
     TooLong,
     /// No strict JSON object.
     Json,
     /// Neither an array called `keys` nor a single JWK.
     NotAKeySet,
-    /// More than [`limits::KEYS`](crate::limits::KEYS) keys.
+    /// More than [`limits::MAX_KEYS`](crate::limits::MAX_KEYS) keys.
     TooManyKeys,
     /// Shared secrets beside public keys, in a static set.
     Mixed,
@@ -106,7 +106,7 @@ pub enum KeySetFault {
     DuplicateKid,
 }
 
-impl KeySetFault {
+impl KeySetError {
     /// The stable name of the reason.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -121,7 +121,7 @@ impl KeySetFault {
     }
 }
 
-impl fmt::Display for KeySetFault {
+impl fmt::Display for KeySetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLong => "the key set is longer than 512 KiB",
@@ -134,4 +134,4 @@ impl fmt::Display for KeySetFault {
     }
 }
 
-impl core::error::Error for KeySetFault {}
+impl core::error::Error for KeySetError {}

@@ -32,7 +32,7 @@ pub struct IssuerConfig {
 pub struct Issuer {
     config: Arc<IssuerConfig>,
     keys: Option<Arc<KeySet>>,
-    stamp: Stamp,
+    epoch: IssuerEpoch,
     /// Its name as it may stand in a header.
     identity: Arc<str>,
 }
@@ -40,9 +40,9 @@ pub struct Issuer {
 /// Names one configuration with one set of keys: whatever has the same stamp answers
 /// every token in the same way, if the time is the same and nothing was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp(pub(crate) u64);
+pub(crate) struct IssuerEpoch(pub(crate) u64);
 
-impl Stamp {
+impl IssuerEpoch {
     /// One that nothing else has. Relaxed: only that it differs matters.
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -56,7 +56,7 @@ impl Issuer {
     #[must_use]
     pub fn new(config: Arc<IssuerConfig>, keys: Option<Arc<KeySet>>) -> Self {
         let identity = header_safe(&config.name).into();
-        Self { config, keys, stamp: Stamp::next(), identity }
+        Self { config, keys, epoch: IssuerEpoch::next(), identity }
     }
 
     /// This issuer with other keys, or without any. Unchanged, and so is what is
@@ -64,7 +64,7 @@ impl Issuer {
     pub(crate) fn with_keys(&self, keys: Option<&Arc<KeySet>>) -> Self {
         match (&self.keys, keys) {
             (Some(current), Some(new)) if current.is_same(new) => self.clone(),
-            _ => Self { keys: keys.cloned(), stamp: Stamp::next(), ..self.clone() },
+            _ => Self { keys: keys.cloned(), epoch: IssuerEpoch::next(), ..self.clone() },
         }
     }
 
@@ -80,8 +80,8 @@ impl Issuer {
         self.keys.as_ref()
     }
 
-    pub(crate) fn stamp(&self) -> Stamp {
-        self.stamp
+    pub(crate) fn epoch(&self) -> IssuerEpoch {
+        self.epoch
     }
 
     pub(crate) fn identity(&self) -> &str {

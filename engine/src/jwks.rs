@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
-    fault::{KeyFault, KeySetFault},
+    fault::{KeyError, KeySetError},
     keyset::{KeyMaterial, KeySet, VerificationKey},
     limits,
     token::{Document, JsonBuffers, Members, Value, decode_base64},
@@ -38,20 +38,20 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedKey {
     /// Its place in the `keys` array, counted from zero.
-    pub place: usize,
+    pub index: usize,
     /// Its `kid`, cut to 64 characters, if it has one that can be read.
     pub kid: Option<String>,
     /// What is wrong with it.
-    pub fault: KeyFault,
+    pub error: KeyError,
 }
 
 impl fmt::Display for SkippedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keys[{}]", self.place)?;
+        write!(f, "keys[{}]", self.index)?;
         if let Some(kid) = &self.kid {
             write!(f, " (kid {kid:?})")?;
         }
-        write!(f, ": {}", self.fault)
+        write!(f, ": {}", self.error)
     }
 }
 
@@ -59,32 +59,32 @@ impl KeySet {
     /// Reads a JWK Set, or a single JWK as a set of one.
     ///
     /// # Errors
-    /// A [`KeySetFault`] when the set as a whole cannot be used. Keys that cannot
+    /// A [`KeySetError`] when the set as a whole cannot be used. Keys that cannot
     /// be used are left out and returned beside the set.
-    pub fn from_jwks(json: &[u8], policy: Policy) -> Result<(Self, Vec<SkippedKey>), KeySetFault> {
-        if json.len() > limits::KEY_SET_BYTES {
-            return Err(KeySetFault::TooLong);
+    pub fn from_jwks(json: &[u8], policy: Policy) -> Result<(Self, Vec<SkippedKey>), KeySetError> {
+        if json.len() > limits::MAX_KEY_SET_BYTES {
+            return Err(KeySetError::TooLong);
         }
         let mut buffers = JsonBuffers::with_capacity(json.len());
-        let document = buffers.parse(json).map_err(|_| KeySetFault::Json)?;
+        let document = buffers.parse(json).map_err(|_| KeySetError::Json)?;
         let entries = entries(&document)?;
         if policy.origin == Origin::Static {
             refuse_ambiguous(&entries)?;
         }
         let mut keys: Vec<VerificationKey> = Vec::new();
         let mut skipped = Vec::new();
-        for (place, entry) in entries.into_iter().enumerate() {
+        for (index, entry) in entries.into_iter().enumerate() {
             let kid = entry.as_ref().and_then(|jwk| jwk.clone().get("kid")).and_then(Value::as_str);
             let read = entry
-                .ok_or(KeyFault::MemberType("keys"))
+                .ok_or(KeyError::MemberType("keys"))
                 .and_then(|jwk| read_jwk(jwk, policy, &keys));
             match read {
                 Ok(mut read) => keys.append(&mut read),
-                Err(fault) => {
+                Err(error) => {
                     skipped.push(SkippedKey {
-                        place,
+                        index,
                         kid: kid.map(|kid| kid.chars().take(64).collect()),
-                        fault,
+                        error,
                     });
                 }
             }
@@ -100,37 +100,37 @@ impl KeySet {
 /// The JWKs of a set; `None` stands for an entry that is no object.
 fn entries<'d, 'b>(
     document: &'d Document<'b>,
-) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetFault> {
+) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetError> {
     let Some(keys) = document.members().get("keys") else {
         let single = document.members();
         return if single.clone().get("kty").is_some() {
             Ok(vec![Some(single)])
         } else {
-            Err(KeySetFault::NotAKeySet)
+            Err(KeySetError::NotAKeySet)
         };
     };
     let entries: Vec<_> =
-        keys.elements().ok_or(KeySetFault::NotAKeySet)?.map(Value::members).collect();
-    if entries.len() > limits::KEYS {
-        return Err(KeySetFault::TooManyKeys);
+        keys.elements().ok_or(KeySetError::NotAKeySet)?.map(Value::members).collect();
+    if entries.len() > limits::MAX_KEYS {
+        return Err(KeySetError::TooManyKeys);
     }
     Ok(entries)
 }
 
-fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetFault> {
+fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetError> {
     let text = |jwk: &Members<'_, '_>, name| {
         jwk.clone().get(name).and_then(Value::as_str).map(str::to_owned)
     };
     let jwks = || entries.iter().flatten();
     let secrets = jwks().filter(|jwk| text(jwk, "kty").as_deref() == Some("oct")).count();
     if secrets != 0 && secrets != jwks().count() {
-        return Err(KeySetFault::Mixed);
+        return Err(KeySetError::Mixed);
     }
     let mut kids: Vec<_> = jwks().filter_map(|jwk| text(jwk, "kid")).collect();
     kids.sort_unstable();
     let together = kids.len();
     kids.dedup();
-    if kids.len() == together { Ok(()) } else { Err(KeySetFault::DuplicateKid) }
+    if kids.len() == together { Ok(()) } else { Err(KeySetError::DuplicateKid) }
 }
 
 /// One JWK as keys: one for each algorithm it serves.
@@ -138,36 +138,36 @@ fn read_jwk(
     jwk: Members<'_, '_>,
     policy: Policy,
     earlier: &[VerificationKey],
-) -> Result<Vec<VerificationKey>, KeyFault> {
+) -> Result<Vec<VerificationKey>, KeyError> {
     let kid = optional_text(&jwk, "kid")?;
     let key_type = key_type(&jwk)?;
     if key_type == KeyType::Secret && policy.origin == Origin::Published {
-        return Err(KeyFault::SecretInPublicSet);
+        return Err(KeyError::SecretInPublicSet);
     }
     // Everybody who can read it can sign. The key pair of somebody who only verifies
     // for himself, as the RFCs have them in their examples, is his own business.
     if policy.origin == Origin::Published && jwk.clone().get("d").is_some() {
-        return Err(KeyFault::Private);
+        return Err(KeyError::Private);
     }
     refuse_other_purposes(&jwk)?;
     let material = Material::read(&jwk, key_type)?;
     let mut keys = Vec::new();
     for algorithm in algorithms(&jwk, key_type, policy)? {
         if earlier.iter().any(|key| key.kid() == kid && key.algorithm() == algorithm) {
-            return Err(KeyFault::Duplicate);
+            return Err(KeyError::Duplicate);
         }
         keys.push(VerificationKey::new(kid, algorithm, material.borrowed())?);
     }
     Ok(keys)
 }
 
-fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyFault> {
+fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyError> {
     match text(jwk, "kty")? {
         "oct" => Ok(KeyType::Secret),
         "RSA" => Ok(KeyType::Rsa),
         "EC" => Ok(KeyType::EllipticCurve),
         "OKP" => Ok(KeyType::OctetKeyPair),
-        _ => Err(KeyFault::UnknownKeyType),
+        _ => Err(KeyError::UnknownKeyType),
     }
 }
 
@@ -176,25 +176,25 @@ fn algorithms(
     jwk: &Members<'_, '_>,
     key_type: KeyType,
     policy: Policy,
-) -> Result<Vec<Algorithm>, KeyFault> {
+) -> Result<Vec<Algorithm>, KeyError> {
     if let Some(name) = optional_text(jwk, "alg")? {
-        let algorithm = Algorithm::from_name(name).ok_or(KeyFault::UnknownAlgorithm)?;
+        let algorithm = Algorithm::from_name(name).ok_or(KeyError::UnknownAlgorithm)?;
         if algorithm.key_type() != key_type {
-            return Err(KeyFault::WrongKeyType);
+            return Err(KeyError::WrongKeyType);
         }
         if policy.algorithms.is_some_and(|configured| !configured.contains(algorithm)) {
-            return Err(KeyFault::AlgorithmNotConfigured);
+            return Err(KeyError::AlgorithmNotConfigured);
         }
         return Ok(vec![algorithm]);
     }
-    let configured = policy.algorithms.ok_or(KeyFault::NoAlgorithm)?;
+    let configured = policy.algorithms.ok_or(KeyError::NoAlgorithm)?;
     // A curve serves one algorithm only, so the others configured are passed over.
     let curve = optional_text(jwk, "crv")?;
     let fitting: Vec<_> = configured
         .iter()
         .filter(|algorithm| algorithm.key_type() == key_type && fits_curve(*algorithm, curve))
         .collect();
-    if fitting.is_empty() { Err(KeyFault::AlgorithmNotConfigured) } else { Ok(fitting) }
+    if fitting.is_empty() { Err(KeyError::AlgorithmNotConfigured) } else { Ok(fitting) }
 }
 
 fn fits_curve(algorithm: Algorithm, curve: Option<&str>) -> bool {
@@ -207,16 +207,16 @@ fn fits_curve(algorithm: Algorithm, curve: Option<&str>) -> bool {
 }
 
 /// RFC 7517 sections 4.2 and 4.3.
-fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyFault> {
+fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
     if optional_text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
-        return Err(KeyFault::NotForSignatures);
+        return Err(KeyError::NotForSignatures);
     }
     let Some(operations) = jwk.clone().get("key_ops") else { return Ok(()) };
-    let mut operations = operations.elements().ok_or(KeyFault::MemberType("key_ops"))?;
+    let mut operations = operations.elements().ok_or(KeyError::MemberType("key_ops"))?;
     if operations.any(|operation| operation.as_str() == Some("verify")) {
         Ok(())
     } else {
-        Err(KeyFault::NotForSignatures)
+        Err(KeyError::NotForSignatures)
     }
 }
 
@@ -229,7 +229,7 @@ enum Material<'b> {
 }
 
 impl<'b> Material<'b> {
-    fn read(jwk: &Members<'_, 'b>, key_type: KeyType) -> Result<Self, KeyFault> {
+    fn read(jwk: &Members<'_, 'b>, key_type: KeyType) -> Result<Self, KeyError> {
         Ok(match key_type {
             KeyType::Secret => Self::Secret(bytes(jwk, "k")?),
             KeyType::Rsa => Self::Rsa(bytes(jwk, "n")?, bytes(jwk, "e")?),
@@ -250,25 +250,25 @@ impl<'b> Material<'b> {
     }
 }
 
-fn text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<&'b str, KeyFault> {
-    jwk.clone().get(name).and_then(Value::as_str).ok_or(KeyFault::MissingMember(name))
+fn text<'b>(jwk: &Members<'_, 'b>, name: &'static str) -> Result<&'b str, KeyError> {
+    jwk.clone().get(name).and_then(Value::as_str).ok_or(KeyError::MissingMember(name))
 }
 
 fn optional_text<'b>(
     jwk: &Members<'_, 'b>,
     name: &'static str,
-) -> Result<Option<&'b str>, KeyFault> {
+) -> Result<Option<&'b str>, KeyError> {
     match jwk.clone().get(name) {
-        Some(value) => value.as_str().map(Some).ok_or(KeyFault::MemberType(name)),
+        Some(value) => value.as_str().map(Some).ok_or(KeyError::MemberType(name)),
         None => Ok(None),
     }
 }
 
-fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>, KeyFault> {
+fn bytes(jwk: &Members<'_, '_>, name: &'static str) -> Result<Vec<u8>, KeyError> {
     let encoded = text(jwk, name)?;
     let mut buffer = vec![0; encoded.len()];
     let length =
-        decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyFault::Encoding(name))?.len();
+        decode_base64(encoded.as_bytes(), &mut buffer).ok_or(KeyError::Encoding(name))?.len();
     buffer.truncate(length);
     Ok(buffer)
 }
@@ -296,10 +296,10 @@ mod tests {
         json: &str,
         origin: Origin,
         algorithms: &[Algorithm],
-    ) -> Result<(usize, Vec<KeyFault>), KeySetFault> {
+    ) -> Result<(usize, Vec<KeyError>), KeySetError> {
         let algorithms = (!algorithms.is_empty()).then(|| algorithms.iter().copied().collect());
         let (set, skipped) = KeySet::from_jwks(json.as_bytes(), Policy { origin, algorithms })?;
-        Ok((set.len(), skipped.iter().map(|key| key.fault).collect()))
+        Ok((set.len(), skipped.iter().map(|key| key.error).collect()))
     }
 
     #[test]
@@ -308,10 +308,10 @@ mod tests {
             secret(r#","alg":"HS256","kid":"a""#),
             format!(r#"{{{EC},"alg":"ES256","kid":"b"}}"#),
         ]);
-        assert_eq!(read(&mixed, Origin::Static, &[]), Err(KeySetFault::Mixed));
+        assert_eq!(read(&mixed, Origin::Static, &[]), Err(KeySetError::Mixed));
         let twice =
             set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS384","kid":"a""#)]);
-        assert_eq!(read(&twice, Origin::Static, &[]), Err(KeySetFault::DuplicateKid));
+        assert_eq!(read(&twice, Origin::Static, &[]), Err(KeySetError::DuplicateKid));
         let apart =
             set(&[secret(r#","alg":"HS256","kid":"a""#), secret(r#","alg":"HS256","kid":"b""#)]);
         assert_eq!(read(&apart, Origin::Static, &[]), Ok((2, vec![])));
@@ -332,9 +332,9 @@ mod tests {
             Ok((
                 2,
                 vec![
-                    KeyFault::SecretInPublicSet,
-                    KeyFault::Duplicate,
-                    KeyFault::MemberType("keys")
+                    KeyError::SecretInPublicSet,
+                    KeyError::Duplicate,
+                    KeyError::MemberType("keys")
                 ]
             ))
         );
@@ -343,17 +343,17 @@ mod tests {
     #[test]
     fn a_private_key_that_is_published_is_no_key() {
         let pair = set(&[format!(r#"{{{EC},"alg":"ES256","d":"AAAA"}}"#)]);
-        assert_eq!(read(&pair, Origin::Published, &[]), Ok((0, vec![KeyFault::Private])));
+        assert_eq!(read(&pair, Origin::Published, &[]), Ok((0, vec![KeyError::Private])));
         assert_eq!(read(&pair, Origin::Static, &[]), Ok((1, vec![])));
     }
 
     #[test]
     fn a3_a_key_without_alg_serves_what_is_configured_and_fits_or_nothing() {
         let ec = set(&[format!("{{{EC}}}")]);
-        assert_eq!(read(&ec, Origin::Published, &[]), Ok((0, vec![KeyFault::NoAlgorithm])));
+        assert_eq!(read(&ec, Origin::Published, &[]), Ok((0, vec![KeyError::NoAlgorithm])));
         assert_eq!(
             read(&ec, Origin::Published, &[Algorithm::Rs256]),
-            Ok((0, vec![KeyFault::AlgorithmNotConfigured]))
+            Ok((0, vec![KeyError::AlgorithmNotConfigured]))
         );
         assert_eq!(
             read(&ec, Origin::Published, &[Algorithm::Es256, Algorithm::Es384]),
@@ -362,28 +362,28 @@ mod tests {
         let named = set(&[format!(r#"{{{ED},"alg":"EdDSA"}}"#)]);
         assert_eq!(
             read(&named, Origin::Published, &[Algorithm::Es256]),
-            Ok((0, vec![KeyFault::AlgorithmNotConfigured]))
+            Ok((0, vec![KeyError::AlgorithmNotConfigured]))
         );
         assert_eq!(read(&named, Origin::Published, &[]), Ok((1, vec![])));
     }
 
     #[test]
     fn a6_keys_for_other_purposes_or_other_algorithms_are_skipped() {
-        for (members, fault) in [
-            (r#","use":"enc","alg":"ES256""#, KeyFault::NotForSignatures),
-            (r#","key_ops":["sign"],"alg":"ES256""#, KeyFault::NotForSignatures),
-            (r#","key_ops":"verify","alg":"ES256""#, KeyFault::MemberType("key_ops")),
-            (r#","alg":"ES384""#, KeyFault::WrongCurve),
-            (r#","alg":"RS256""#, KeyFault::WrongKeyType),
-            (r#","alg":"HS256""#, KeyFault::WrongKeyType),
-            (r#","alg":"ES521""#, KeyFault::UnknownAlgorithm),
-            (r#","alg":"none""#, KeyFault::UnknownAlgorithm),
-            (r#","alg":5"#, KeyFault::MemberType("alg")),
-            (r#","alg":"ES256","kid":5"#, KeyFault::MemberType("kid")),
+        for (members, error) in [
+            (r#","use":"enc","alg":"ES256""#, KeyError::NotForSignatures),
+            (r#","key_ops":["sign"],"alg":"ES256""#, KeyError::NotForSignatures),
+            (r#","key_ops":"verify","alg":"ES256""#, KeyError::MemberType("key_ops")),
+            (r#","alg":"ES384""#, KeyError::WrongCurve),
+            (r#","alg":"RS256""#, KeyError::WrongKeyType),
+            (r#","alg":"HS256""#, KeyError::WrongKeyType),
+            (r#","alg":"ES521""#, KeyError::UnknownAlgorithm),
+            (r#","alg":"none""#, KeyError::UnknownAlgorithm),
+            (r#","alg":5"#, KeyError::MemberType("alg")),
+            (r#","alg":"ES256","kid":5"#, KeyError::MemberType("kid")),
         ] {
             assert_eq!(
                 read(&set(&[format!("{{{EC}{members}}}")]), Origin::Static, &[]),
-                Ok((0, vec![fault])),
+                Ok((0, vec![error])),
                 "{members}"
             );
         }
@@ -393,21 +393,21 @@ mod tests {
 
     #[test]
     fn members_that_are_missing_or_badly_encoded_are_named() {
-        for (jwk, fault) in [
-            (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("k")),
-            (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyFault::Encoding("k")),
-            (r#"{"kty":"RSA","alg":"RS256","n":"AQAB"}"#.to_owned(), KeyFault::MissingMember("e")),
+        for (jwk, error) in [
+            (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyError::MissingMember("k")),
+            (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyError::Encoding("k")),
+            (r#"{"kty":"RSA","alg":"RS256","n":"AQAB"}"#.to_owned(), KeyError::MissingMember("e")),
             (
                 r#"{"kty":"RSA","alg":"RS256","n":"AQAB","e":"AQAB"}"#.to_owned(),
-                KeyFault::ModulusSize,
+                KeyError::ModulusSize,
             ),
-            (r#"{"kty":"XYZ"}"#.to_owned(), KeyFault::UnknownKeyType),
-            (r#"{"alg":"HS256"}"#.to_owned(), KeyFault::MissingMember("kty")),
-            (secret(r#","alg":"HS512""#), KeyFault::SecretTooShort),
+            (r#"{"kty":"XYZ"}"#.to_owned(), KeyError::UnknownKeyType),
+            (r#"{"alg":"HS256"}"#.to_owned(), KeyError::MissingMember("kty")),
+            (secret(r#","alg":"HS512""#), KeyError::SecretTooShort),
         ] {
             assert_eq!(
                 read(&set(std::slice::from_ref(&jwk)), Origin::Static, &[]),
-                Ok((0, vec![fault])),
+                Ok((0, vec![error])),
                 "{jwk}"
             );
         }
@@ -415,21 +415,21 @@ mod tests {
 
     #[test]
     fn documents_that_are_no_key_set_are_refused() {
-        assert_eq!(read("<html>", Origin::Published, &[]), Err(KeySetFault::Json));
-        assert_eq!(read(r#"{"keys":{}}"#, Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
-        assert_eq!(read("{}", Origin::Published, &[]), Err(KeySetFault::NotAKeySet));
+        assert_eq!(read("<html>", Origin::Published, &[]), Err(KeySetError::Json));
+        assert_eq!(read(r#"{"keys":{}}"#, Origin::Published, &[]), Err(KeySetError::NotAKeySet));
+        assert_eq!(read("{}", Origin::Published, &[]), Err(KeySetError::NotAKeySet));
         assert_eq!(read(r#"{"keys":[]}"#, Origin::Published, &[]), Ok((0, vec![])));
         assert_eq!(
             read(r#"{"keys":[],"keys":[]}"#, Origin::Published, &[]),
-            Err(KeySetFault::Json)
+            Err(KeySetError::Json)
         );
         assert_eq!(
-            read(&" ".repeat(limits::KEY_SET_BYTES + 1), Origin::Published, &[]),
-            Err(KeySetFault::TooLong)
+            read(&" ".repeat(limits::MAX_KEY_SET_BYTES + 1), Origin::Published, &[]),
+            Err(KeySetError::TooLong)
         );
         let many: Vec<_> =
-            (0..=limits::KEYS).map(|kid| secret(&format!(r#","kid":"{kid}""#))).collect();
-        assert_eq!(read(&set(&many), Origin::Published, &[]), Err(KeySetFault::TooManyKeys));
+            (0..=limits::MAX_KEYS).map(|kid| secret(&format!(r#","kid":"{kid}""#))).collect();
+        assert_eq!(read(&set(&many), Origin::Published, &[]), Err(KeySetError::TooManyKeys));
     }
 
     #[test]

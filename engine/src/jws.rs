@@ -27,14 +27,14 @@ pub fn verify(token: &[u8], keys: &KeySet) -> Result<Vec<u8>, Reject> {
 /// For showing to people and for wording an error. Nothing in it is true: do not
 /// decide anything by it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Unverified {
+pub struct UnverifiedToken {
     /// The header's bytes: a strict JSON object.
     pub header: Vec<u8>,
     /// The payload's bytes: anything.
     pub payload: Vec<u8>,
 }
 
-impl Unverified {
+impl UnverifiedToken {
     /// Decodes a token without checking its signature.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use aws_lc_rs::{digest, signature::ParsedPublicKey};
 
 use crate::{
     algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
-    fault::KeyFault,
+    fault::KeyError,
     reject::Reject,
 };
 
@@ -87,10 +87,10 @@ pub struct VerificationKey {
     kid: Option<Box<str>>,
     algorithm: Algorithm,
     identity: KeyIdentity,
-    parsed: Parsed,
+    parsed: ParsedKey,
 }
 
-enum Parsed {
+enum ParsedKey {
     Secret(ring::hmac::Key),
     Public(ParsedPublicKey),
 }
@@ -99,20 +99,20 @@ impl VerificationKey {
     /// Parses and checks a key, once; verifying with it never parses again.
     ///
     /// # Errors
-    /// The [`KeyFault`] that makes it unusable or unsafe.
+    /// The [`KeyError`] that makes it unusable or unsafe.
     pub fn new(
         kid: Option<&str>,
         algorithm: Algorithm,
         material: KeyMaterial<'_>,
-    ) -> Result<Self, KeyFault> {
+    ) -> Result<Self, KeyError> {
         let parsed = match material {
-            KeyMaterial::Secret(secret) => Parsed::Secret(hmac::parse(algorithm, secret)?),
-            KeyMaterial::Rsa { n, e } => Parsed::Public(rsa::parse(algorithm, n, e)?),
+            KeyMaterial::Secret(secret) => ParsedKey::Secret(hmac::parse(algorithm, secret)?),
+            KeyMaterial::Rsa { n, e } => ParsedKey::Public(rsa::parse(algorithm, n, e)?),
             KeyMaterial::EllipticCurve { curve, x, y } => {
-                Parsed::Public(ecdsa::parse(algorithm, curve, x, y)?)
+                ParsedKey::Public(ecdsa::parse(algorithm, curve, x, y)?)
             }
             KeyMaterial::OctetKeyPair { curve, x } => {
-                Parsed::Public(eddsa::parse(algorithm, curve, x)?)
+                ParsedKey::Public(eddsa::parse(algorithm, curve, x)?)
             }
         };
         let identity = identity(algorithm, material);
@@ -143,8 +143,8 @@ impl VerificationKey {
     /// [`Reject::Signature`], without a reason: there is none an attacker should learn.
     pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> Result<(), Reject> {
         let genuine = match &self.parsed {
-            Parsed::Secret(key) => hmac::verify(key, signing_input, signature),
-            Parsed::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
+            ParsedKey::Secret(key) => hmac::verify(key, signing_input, signature),
+            ParsedKey::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
         };
         if genuine { Ok(()) } else { Err(Reject::Signature) }
     }
@@ -184,20 +184,20 @@ fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
 pub struct KeySet {
     keys: Vec<VerificationKey>,
     /// Whether a `kid` that no key has may mean a key without any.
-    anonymous_keys_serve: bool,
+    keys_without_kid_match_any: bool,
 }
 
 impl KeySet {
     /// A set that an operator wrote down: a key without `kid` serves every `kid`.
     #[must_use]
     pub fn new(keys: Vec<VerificationKey>) -> Self {
-        Self { keys: ordered(keys), anonymous_keys_serve: true }
+        Self { keys: ordered(keys), keys_without_kid_match_any: true }
     }
 
     /// A set that an issuer published: a `kid` means exactly the key that has it.
     #[must_use]
     pub fn published(keys: Vec<VerificationKey>) -> Self {
-        Self { keys: ordered(keys), anonymous_keys_serve: false }
+        Self { keys: ordered(keys), keys_without_kid_match_any: false }
     }
 
     /// The key that a header with this `kid` and algorithm names.
@@ -213,7 +213,8 @@ impl KeySet {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<&VerificationKey, Reject> {
-        let anonymous = || self.anonymous_keys_serve.then(|| self.find(None, algorithm)).flatten();
+        let anonymous =
+            || self.keys_without_kid_match_any.then(|| self.find(None, algorithm)).flatten();
         if let Some(key) = self.find(kid, algorithm).or_else(anonymous) {
             return Ok(key);
         }
@@ -246,16 +247,16 @@ impl KeySet {
     /// Whether it would answer every question as the other does.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_same = |(one, other): (&VerificationKey, &VerificationKey)| {
-            one.place() == other.place() && one.identity == other.identity
+            one.sort_key() == other.sort_key() && one.identity == other.identity
         };
-        self.anonymous_keys_serve == other.anonymous_keys_serve
+        self.keys_without_kid_match_any == other.keys_without_kid_match_any
             && self.len() == other.len()
             && self.iter().zip(other.iter()).all(is_same)
     }
 
     fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&VerificationKey> {
-        let place = self.keys.binary_search_by(|key| key.place().cmp(&(kid, algorithm))).ok()?;
-        self.keys.get(place)
+        let index = self.keys.binary_search_by(|key| key.sort_key().cmp(&(kid, algorithm))).ok()?;
+        self.keys.get(index)
     }
 
     fn only_key_of(&self, algorithm: Algorithm) -> Result<&VerificationKey, Reject> {
@@ -271,13 +272,13 @@ impl KeySet {
 /// Orders keys for binary search. Of two with the same `kid` and algorithm the
 /// first is kept; whoever read them has refused or reported the second.
 fn ordered(mut keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
-    keys.sort_by(|one, other| one.place().cmp(&other.place()));
-    keys.dedup_by(|later, earlier| later.place() == earlier.place());
+    keys.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+    keys.dedup_by(|later, earlier| later.sort_key() == earlier.sort_key());
     keys
 }
 
 impl VerificationKey {
-    fn place(&self) -> (Option<&str>, Algorithm) {
+    fn sort_key(&self) -> (Option<&str>, Algorithm) {
         (self.kid(), self.algorithm)
     }
 }

@@ -16,7 +16,7 @@
 //!   the cost of reading it, and every answer is as if it had not been.
 //! - Neither verifying a token nor refusing it allocates, once a thread has the memory
 //!   it works in.
-//! - A key that was replaced, and a token that was [revoked](Revoker), are refused
+//! - A key that was replaced, and a token that was [revoked](RevocationsWriter), are refused
 //!   by every verification that starts afterwards.
 //! - No secret and no claim is shown by any `Debug`.
 //!
@@ -66,15 +66,17 @@ pub mod limits;
 
 // The public interface, all of it beside the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
-pub use cache::{CacheStatistics, OutOfMemory, Statistics};
-pub use fault::{KeyFault, KeySetFault};
+pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
+pub use fault::{KeyError, KeySetError};
 pub use identity::header_safe;
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};
-pub use revocation::{Revocation, Revocations, RevocationsFull, Revoked, Revoker};
+pub use revocation::{
+    Revocation, RevocationCapacityError, RevocationTarget, Revocations, RevocationsWriter,
+};
 pub use rules::{ClientTypes, Constraint, Rules};
-pub use snapshot::{DuplicateIssuer, Snapshot};
+pub use snapshot::{DuplicateIssuerError, Snapshot};
 pub use time::UnixTime;
 pub use verified::{Claims, Identity, Verified};
-pub use verifier::{Cold, Verifier};
+pub use verifier::{SignatureCheck, Verifier};

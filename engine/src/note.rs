@@ -13,18 +13,18 @@ use core::cell::RefCell;
 use crate::{
     cache::bytes_of,
     identity,
-    issuer::Stamp,
+    issuer::IssuerEpoch,
     keyset::KeyIdentity,
-    revocation::Names,
+    revocation::RevocationHashes,
     rules::{has_ended, has_started},
     time::UnixTime,
 };
 
-const STAMP: usize = 0;
+const EPOCH: usize = 0;
 const START: usize = 1;
 const ISSUED: usize = 2;
 const END: usize = 3;
-const NAMES: usize = 4;
+const HASHES: usize = 4;
 const KEY: usize = 8;
 const ENDS: usize = 12;
 const TEXTS: usize = 16;
@@ -33,7 +33,7 @@ const NEVER: u64 = u64::MAX;
 
 /// A text of a note, by the place of its end.
 #[derive(Clone, Copy)]
-pub(crate) enum Text {
+pub(crate) enum RecordField {
     Subject = 1,
     Username = 2,
     ClientTypes = 3,
@@ -47,8 +47,8 @@ pub(crate) enum Text {
 const PRESENT: u32 = 1 << 31;
 
 /// What goes into a note.
-pub(crate) struct Findings<'f> {
-    pub(crate) stamp: Stamp,
+pub(crate) struct RecordFields<'f> {
+    pub(crate) epoch: IssuerEpoch,
     /// The issuer's place in its snapshot.
     pub(crate) issuer: u32,
     pub(crate) key: KeyIdentity,
@@ -56,7 +56,7 @@ pub(crate) struct Findings<'f> {
     pub(crate) start: Option<UnixTime>,
     pub(crate) issued_at: Option<UnixTime>,
     pub(crate) expires_at: Option<UnixTime>,
-    pub(crate) names: Names,
+    pub(crate) hashes: RevocationHashes,
     pub(crate) subject: Option<&'f str>,
     pub(crate) username: Option<&'f str>,
     pub(crate) client_types: &'f str,
@@ -64,42 +64,42 @@ pub(crate) struct Findings<'f> {
 }
 
 /// A note in memory that is used again: it goes back to the thread that drops it.
-pub(crate) struct Note {
+pub(crate) struct VerificationRecord {
     words: Vec<u64>,
 }
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 /// As many as a thread may hold on to at once before it asks for memory again.
-const MOST_SPARE: usize = 16;
+const MAX_POOLED: usize = 16;
 
-impl Drop for Note {
+impl Drop for VerificationRecord {
     fn drop(&mut self) {
         let words = core::mem::take(&mut self.words);
         // A thread that is ending has no place left to put it.
-        let _ended = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MOST_SPARE && words.capacity() > 0 {
-                spare.push(words);
+        let _ended = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < MAX_POOLED && words.capacity() > 0 {
+                pool.push(words);
             }
         });
     }
 }
 
-impl Clone for Note {
+impl Clone for VerificationRecord {
     fn clone(&self) -> Self {
-        let mut copy = Self::take();
+        let mut copy = Self::from_pool();
         copy.words.extend_from_slice(&self.words);
         copy
     }
 }
 
-impl Note {
+impl VerificationRecord {
     /// An empty one.
     #[inline]
-    pub(crate) fn take() -> Self {
-        let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    pub(crate) fn from_pool() -> Self {
+        let mut words = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
         words.clear();
         Self { words }
     }
@@ -115,18 +115,18 @@ impl Note {
     }
 
     /// Writes down what was found; `texts` is memory to put the texts together in.
-    pub(crate) fn write(&mut self, findings: &Findings<'_>, texts: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, fields: &RecordFields<'_>, texts: &mut Vec<u8>) {
         let time = |moment: Option<UnixTime>, none: u64| moment.map_or(none, |moment| moment.0);
         self.words.clear();
         self.words.extend([
-            findings.stamp.0,
-            time(findings.start, 0),
-            time(findings.issued_at, NEVER),
-            time(findings.expires_at, NEVER),
+            fields.epoch.0,
+            time(fields.start, 0),
+            time(fields.issued_at, NEVER),
+            time(fields.expires_at, NEVER),
         ]);
-        self.words.extend(findings.names.0);
-        self.words.extend(findings.key.words());
-        let ends = findings.write_texts(texts);
+        self.words.extend(fields.hashes.0);
+        self.words.extend(fields.key.words());
+        let ends = fields.write_texts(texts);
         self.words.extend(
             ends.as_chunks::<2>()
                 .0
@@ -144,8 +144,8 @@ impl Note {
 
     /// By which keys and rules it was found.
     #[inline]
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp(self.word(STAMP))
+    pub(crate) fn epoch(&self) -> IssuerEpoch {
+        IssuerEpoch(self.word(EPOCH))
     }
 
     /// Whether the token is alive at this moment, clocks being so far apart.
@@ -163,13 +163,13 @@ impl Note {
 
     /// The key that made the signature.
     pub(crate) fn key(&self) -> KeyIdentity {
-        KeyIdentity::from_words([0, 1, 2, 3].map(|place| self.word(KEY.saturating_add(place))))
+        KeyIdentity::from_words([0, 1, 2, 3].map(|index| self.word(KEY.saturating_add(index))))
     }
 
     /// What its revocation would be called.
     #[inline]
-    pub(crate) fn names(&self) -> Names {
-        Names([0, 1, 2, 3].map(|place| self.word(NAMES.saturating_add(place))))
+    pub(crate) fn hashes(&self) -> RevocationHashes {
+        RevocationHashes([0, 1, 2, 3].map(|index| self.word(HASHES.saturating_add(index))))
     }
 
     pub(crate) fn issued_at(&self) -> Option<UnixTime> {
@@ -182,13 +182,13 @@ impl Note {
     }
 
     /// One of the texts, if the token has it.
-    pub(crate) fn text(&self, text: Text) -> Option<&str> {
-        let place = text.place();
-        let end = self.end(place);
-        let start = if place == Text::Subject.place() {
+    pub(crate) fn field(&self, text: RecordField) -> Option<&str> {
+        let index = text.index();
+        let end = self.end(index);
+        let start = if index == RecordField::Subject.index() {
             0
         } else {
-            self.end(place.saturating_sub(1)) & !PRESENT
+            self.end(index.saturating_sub(1)) & !PRESENT
         };
         let all = bytes_of(self.words.get(TEXTS..)?);
         let (start, stop) = (usize::try_from(start).ok()?, usize::try_from(end & !PRESENT).ok()?);
@@ -198,21 +198,21 @@ impl Note {
     }
 
     #[inline]
-    fn word(&self, place: usize) -> u64 {
-        self.words.get(place).copied().unwrap_or(NEVER)
+    fn word(&self, index: usize) -> u64 {
+        self.words.get(index).copied().unwrap_or(NEVER)
     }
 
     #[inline]
-    fn end(&self, place: usize) -> u32 {
-        let pair = self.word(ENDS.saturating_add(place / 2));
-        let half = if place.is_multiple_of(2) { pair } else { pair >> 32 };
+    fn end(&self, index: usize) -> u32 {
+        let pair = self.word(ENDS.saturating_add(index / 2));
+        let half = if index.is_multiple_of(2) { pair } else { pair >> 32 };
         u32::try_from(half & u64::from(u32::MAX)).unwrap_or(0)
     }
 }
 
-impl Text {
+impl RecordField {
     #[inline]
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         #[expect(clippy::as_conversions, reason = "the discriminants are the places")]
         {
             self as usize
@@ -220,42 +220,42 @@ impl Text {
     }
 }
 
-impl Findings<'_> {
+impl RecordFields<'_> {
     /// Puts the texts together and says where each ends, behind the issuer's place.
     fn write_texts(&self, texts: &mut Vec<u8>) -> [u32; 8] {
         texts.clear();
         let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0];
-        let mut mark = |text: Text, present: bool, texts: &[u8]| {
+        let mut mark = |text: RecordField, present: bool, texts: &[u8]| {
             let end = u32::try_from(texts.len()).unwrap_or(0);
-            if let Some(place) = ends.get_mut(text.place()) {
-                *place = if present { end | PRESENT } else { end };
+            if let Some(index) = ends.get_mut(text.index()) {
+                *index = if present { end | PRESENT } else { end };
             }
         };
         let plain = [
-            (Text::Subject, self.subject),
-            (Text::Username, self.username),
-            (Text::ClientTypes, Some(self.client_types)),
-            (Text::Environment, self.environment),
+            (RecordField::Subject, self.subject),
+            (RecordField::Username, self.username),
+            (RecordField::ClientTypes, Some(self.client_types)),
+            (RecordField::Environment, self.environment),
         ];
-        for (place, text) in plain {
+        for (index, text) in plain {
             texts.extend_from_slice(text.unwrap_or_default().as_bytes());
-            mark(place, text.is_some(), texts);
+            mark(index, text.is_some(), texts);
         }
         // Where nothing is escaped, which is nearly always, the header has the text itself.
         if identity::is_plain(texts, false) {
             return ends;
         }
         let escaped = [
-            (Text::HeaderSubject, self.subject, false),
-            (Text::HeaderUsername, self.username, false),
-            (Text::HeaderClientTypes, Some(self.client_types), true),
+            (RecordField::HeaderSubject, self.subject, false),
+            (RecordField::HeaderUsername, self.username, false),
+            (RecordField::HeaderClientTypes, Some(self.client_types), true),
         ];
-        for (place, text, list) in escaped {
+        for (index, text, list) in escaped {
             let odd = text.filter(|text| !identity::is_plain(text.as_bytes(), list));
             if let Some(text) = odd {
                 identity::escape(text, list, texts);
             }
-            mark(place, odd.is_some(), texts);
+            mark(index, odd.is_some(), texts);
         }
         ends
     }

@@ -57,7 +57,7 @@ macro_rules! rejects {
 }
 
 rejects! {
-    /// Longer than [`limits::TOKEN_BYTES`](crate::limits::TOKEN_BYTES).
+    /// Longer than [`limits::MAX_TOKEN_BYTES`](crate::limits::MAX_TOKEN_BYTES).
     TooLong, "too_long", Malformed, "the token is longer than 16 KiB";
     /// Not exactly three segments (RFC 7515 section 7.1).
     Segments, "segments", Malformed, "a token has three segments separated by dots";
@@ -69,9 +69,9 @@ rejects! {
     ClaimsJson, "claims_json", Malformed, "the payload is not a JSON object";
     /// The same member twice in one object (RFC 7515 section 4, RFC 7519 section 4).
     DuplicateMember, "duplicate_member", Malformed, "a member name appears twice in one object";
-    /// More than [`limits::MEMBERS`](crate::limits::MEMBERS) members in one object.
+    /// More than [`limits::MAX_MEMBERS`](crate::limits::MAX_MEMBERS) members in one object.
     TooManyMembers, "too_many_members", Malformed, "an object has more than 256 members";
-    /// Nested deeper than [`limits::DEPTH`](crate::limits::DEPTH).
+    /// Nested deeper than [`limits::MAX_DEPTH`](crate::limits::MAX_DEPTH).
     TooDeep, "too_deep", Malformed, "the JSON is nested more than 16 levels deep";
     /// A `crit` header: we understand no extension (RFC 7515 section 4.1.11).
     Critical, "crit", Malformed, "the header demands an extension that is not supported (crit)";

@@ -29,7 +29,7 @@ use crate::{
     time::UnixTime,
     token::{Scratch, with_scratch},
 };
-use filter::Filter;
+use filter::BloomFilter;
 
 /// What the filter is synchronized by; replaced where it is model-checked.
 mod sync {
@@ -38,7 +38,7 @@ mod sync {
 
 /// Which tokens are revoked.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Revoked {
+pub enum RevocationTarget {
     /// The token with this `jti` (RFC 7519 section 4.1.7).
     TokenId {
         /// Its issuer.
@@ -77,8 +77,8 @@ pub enum Revoked {
     SigningInput([u8; 32]),
 }
 
-impl fmt::Debug for Revoked {
-    /// Names the kind. Subjects and token ids are nobody's business in a log.
+impl fmt::Debug for RevocationTarget {
+    /// RevocationHashes the kind. Subjects and token ids are nobody's business in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Revoked({})", self.kind_name())
     }
@@ -88,7 +88,7 @@ impl fmt::Debug for Revoked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// Which tokens.
-    pub what: Revoked,
+    pub target: RevocationTarget,
     /// The first moment at which none of them can be alive any more, so that the
     /// revocation may be forgotten; `None` if there is no such moment.
     pub until: Option<UnixTime>,
@@ -101,32 +101,32 @@ impl Revocation {
     ///
     /// # Errors
     /// The [`Reject`] of bytes that are no token.
-    pub fn of_unproven(token: &[u8]) -> Result<Self, Reject> {
+    pub fn of_unverified(token: &[u8]) -> Result<Self, Reject> {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token)?;
-            Ok(Self { what: Revoked::signing_input(jws.signing_input), until: None })
+            Ok(Self { target: RevocationTarget::signing_input(jws.signing_input), until: None })
         })
     }
 }
 
 /// There is no room for a further entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RevocationsFull {
+pub struct RevocationCapacityError {
     /// How many entries there may be.
     pub capacity: usize,
 }
 
-impl fmt::Display for RevocationsFull {
+impl fmt::Display for RevocationCapacityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is room for {} revocations and no more", self.capacity)
     }
 }
 
-impl core::error::Error for RevocationsFull {}
+impl core::error::Error for RevocationCapacityError {}
 
 /// The kinds of revocation, each a bit of [`Revocations::present`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum RevocationKind {
     TokenId = 1,
     Subject = 2,
     Key = 4,
@@ -135,7 +135,7 @@ enum Kind {
     SigningInput = 32,
 }
 
-impl Kind {
+impl RevocationKind {
     const fn bit(self) -> u8 {
         #[expect(clippy::as_conversions, reason = "the discriminants are the bits")]
         {
@@ -145,16 +145,16 @@ impl Kind {
 }
 
 /// Set until the revocations that were kept have been read back.
-const UNKNOWN: u8 = 128;
+const UNAVAILABLE: u8 = 128;
 /// How many parts the table is changed in. One entry more copies one part.
 const SHARDS: usize = 1024;
 
 /// The name of an entry: kind, issuer and value, unambiguously joined.
-type Name = Arc<[u8]>;
-type Shard = HashMap<Name, Entry, RandomState>;
+type EntryName = Arc<[u8]>;
+type RevocationShard = HashMap<EntryName, RevocationEntry, RandomState>;
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct RevocationEntry {
     /// Tokens issued from this moment on are not meant; [`FOREVER`] for all.
     issued_before: UnixTime,
     until: Option<UnixTime>,
@@ -165,41 +165,46 @@ const FOREVER: UnixTime = UnixTime(u64::MAX);
 /// The revocations in force, read by every verification.
 ///
 /// # Synchronization
-/// One [`Revoker`] writes. A part of the table is an immutable map behind an
+/// One [`RevocationsWriter`] writes. A part of the table is an immutable map behind an
 /// [`ArcSwap`]; a change copies that part and swaps it in, so that a reader meets
 /// it before or after. `present` says which kinds there are at all and is set
 /// (Release) after the map that holds the first of a kind, read (Acquire) before
 /// the maps: a reader that sees the bit sees the entry. Nobody clears the bit of a
-/// kind. When [`Revoker::enter`] has returned, the filter holds every name in the maps,
+/// kind. When [`RevocationsWriter::insert`] has returned, the filter holds every name in the maps,
 /// and perhaps some more: about those a remembered token is asked the whole way.
 pub struct Revocations {
     present: AtomicU8,
     hash: RandomState,
-    shards: Box<[ArcSwap<Shard>]>,
-    filter: ArcSwap<Filter>,
+    shards: Box<[ArcSwap<RevocationShard>]>,
+    filter: ArcSwap<BloomFilter>,
 }
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocations").field("known", &self.are_known()).finish_non_exhaustive()
+        f.debug_struct("Revocations").field("known", &self.are_available()).finish_non_exhaustive()
     }
 }
 
 /// What a token is called in the filter: by its token id, subject, key and signing
 /// input. Kept with a cached token, for asking whether it may have been revoked since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names(pub(crate) [u64; 4]);
+pub(crate) struct RevocationHashes(pub(crate) [u64; 4]);
 
-impl Names {
-    const KINDS: [Kind; 4] = [Kind::TokenId, Kind::Subject, Kind::Key, Kind::SigningInput];
+impl RevocationHashes {
+    const KINDS: [RevocationKind; 4] = [
+        RevocationKind::TokenId,
+        RevocationKind::Subject,
+        RevocationKind::Key,
+        RevocationKind::SigningInput,
+    ];
     /// Of a token that has nothing of the kind.
     const ABSENT: u64 = 0;
     /// Of a signing input that nobody has digested, since none was revoked.
-    const UNDIGESTED: u64 = 1;
+    const NOT_COMPUTED: u64 = 1;
 }
 
 /// What of a token can be revoked.
-pub(crate) struct Presented<'t> {
+pub(crate) struct RevocationSubject<'t> {
     pub(crate) issuer: &'t str,
     pub(crate) kid: Option<&'t str>,
     pub(crate) token_id: Option<&'t str>,
@@ -211,66 +216,76 @@ pub(crate) struct Presented<'t> {
 impl Revocations {
     fn new(present: u8, capacity: usize) -> Self {
         let hash = RandomState::default();
-        let nothing = Arc::new(Shard::with_hasher(hash.clone()));
+        let nothing = Arc::new(RevocationShard::with_hasher(hash.clone()));
         let shards =
             iter::repeat_with(|| ArcSwap::new(Arc::clone(&nothing))).take(SHARDS).collect();
         Self {
             present: AtomicU8::new(present),
             hash,
             shards,
-            filter: ArcSwap::from_pointee(Filter::with_room_for(capacity)),
+            filter: ArcSwap::from_pointee(BloomFilter::with_capacity(capacity)),
         }
     }
 
     /// Whether what was revoked in the past is known. Until then every token is
     /// answered with [`Reject::RevocationsUnavailable`].
     #[must_use]
-    pub fn are_known(&self) -> bool {
-        self.present.load(Ordering::Acquire) & UNKNOWN == 0
+    pub fn are_available(&self) -> bool {
+        self.present.load(Ordering::Acquire) & UNAVAILABLE == 0
     }
 
     /// Whether the token is revoked. `name` is memory to build names in.
-    pub(crate) fn check(&self, token: &Presented<'_>, name: &mut Vec<u8>) -> Result<(), Reject> {
+    pub(crate) fn check(
+        &self,
+        token: &RevocationSubject<'_>,
+        name: &mut Vec<u8>,
+    ) -> Result<(), Reject> {
         let present = self.present.load(Ordering::Acquire);
         // Nearly always nothing is revoked, or only by token id.
         if present == 0 {
             return Ok(());
         }
-        if present & UNKNOWN != 0 {
+        if present & UNAVAILABLE != 0 {
             return Err(Reject::RevocationsUnavailable);
         }
-        let mut revoked = |kind: Kind, issuer: &str, value: Option<&[u8]>| {
+        let mut revoked = |kind: RevocationKind, issuer: &str, value: Option<&[u8]>| {
             value.is_some_and(|value| {
                 present & kind.bit() != 0
-                    && self.holds((kind, issuer, value), token.issued_at, name)
+                    && self.contains_entry((kind, issuer, value), token.issued_at, name)
             })
         };
-        let found = revoked(Kind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
-            || revoked(Kind::Subject, token.issuer, token.subject.map(str::as_bytes))
-            || revoked(Kind::Key, token.issuer, token.kid.map(str::as_bytes))
-            || revoked(Kind::Issuer, token.issuer, Some(b""))
-            || revoked(Kind::All, "", Some(b""))
-            || (present & Kind::SigningInput.bit() != 0
-                && revoked(Kind::SigningInput, "", Some(&sha256(token.signing_input))));
+        let found =
+            revoked(RevocationKind::TokenId, token.issuer, token.token_id.map(str::as_bytes))
+                || revoked(RevocationKind::Subject, token.issuer, token.subject.map(str::as_bytes))
+                || revoked(RevocationKind::Key, token.issuer, token.kid.map(str::as_bytes))
+                || revoked(RevocationKind::Issuer, token.issuer, Some(b""))
+                || revoked(RevocationKind::All, "", Some(b""))
+                || (present & RevocationKind::SigningInput.bit() != 0
+                    && revoked(
+                        RevocationKind::SigningInput,
+                        "",
+                        Some(&sha256(token.signing_input)),
+                    ));
         if found { Err(Reject::Revoked) } else { Ok(()) }
     }
 
     /// What this token is called.
-    pub(crate) fn names(&self, token: &Presented<'_>) -> Names {
+    pub(crate) fn hashes(&self, token: &RevocationSubject<'_>) -> RevocationHashes {
         let issuer = self.hash.hash_one(token.issuer);
         let name = |kind, value: Option<&[u8]>| {
-            value.map_or(Names::ABSENT, |value| self.filter_hash(kind, issuer, value))
+            value.map_or(RevocationHashes::ABSENT, |value| self.filter_hash(kind, issuer, value))
         };
         // A digest costs as much as all the rest, and is nearly never asked for.
-        let is_asked_for = self.present.load(Ordering::Acquire) & Kind::SigningInput.bit() != 0;
-        Names([
-            name(Kind::TokenId, token.token_id.map(str::as_bytes)),
-            name(Kind::Subject, token.subject.map(str::as_bytes)),
-            name(Kind::Key, token.kid.map(str::as_bytes)),
+        let is_asked_for =
+            self.present.load(Ordering::Acquire) & RevocationKind::SigningInput.bit() != 0;
+        RevocationHashes([
+            name(RevocationKind::TokenId, token.token_id.map(str::as_bytes)),
+            name(RevocationKind::Subject, token.subject.map(str::as_bytes)),
+            name(RevocationKind::Key, token.kid.map(str::as_bytes)),
             if is_asked_for {
                 self.signing_input_hash(&sha256(token.signing_input))
             } else {
-                Names::UNDIGESTED
+                RevocationHashes::NOT_COMPUTED
             },
         ])
     }
@@ -278,54 +293,56 @@ impl Revocations {
     /// Whether a token that was not revoked when it was verified may be by now. Surely
     /// not if `false`; otherwise [`check`](Self::check) tells.
     #[inline]
-    pub(crate) fn may_concern(
+    pub(crate) fn may_apply(
         &self,
-        names: Names,
+        hashes: RevocationHashes,
         issuer: &str,
         issued_at: Option<UnixTime>,
     ) -> bool {
         let present = self.present.load(Ordering::Acquire);
         present != 0
-            && (present & UNKNOWN != 0
-                || self.may_hold(present, names)
-                || self.holds_issuer(present, issuer, issued_at))
+            && (present & UNAVAILABLE != 0
+                || self.may_contain(present, hashes)
+                || self.contains_issuer(present, issuer, issued_at))
     }
 
-    fn may_hold(&self, present: u8, names: Names) -> bool {
+    fn may_contain(&self, present: u8, hashes: RevocationHashes) -> bool {
         let filter = self.filter.load();
-        Names::KINDS.into_iter().zip(names.0).any(|(kind, name)| {
+        RevocationHashes::KINDS.into_iter().zip(hashes.0).any(|(kind, name)| {
             present & kind.bit() != 0
-                && name != Names::ABSENT
-                && (name == Names::UNDIGESTED || filter.may_hold(name))
+                && name != RevocationHashes::ABSENT
+                && (name == RevocationHashes::NOT_COMPUTED || filter.may_contain(name))
         })
     }
 
     /// Whether everything is revoked that this issuer, or anybody, issued then.
-    fn holds_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
-        let either = [(Kind::Issuer, issuer), (Kind::All, "")]
+    fn contains_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
+        let either = [(RevocationKind::Issuer, issuer), (RevocationKind::All, "")]
             .map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
         either.into_iter().flatten().any(|(kind, issuer)| {
-            with_scratch(|Scratch { name, .. }| self.holds((kind, issuer, b""), issued_at, name))
+            with_scratch(|Scratch { name, .. }| {
+                self.contains_entry((kind, issuer, b""), issued_at, name)
+            })
         })
     }
 
     /// Whether this was revoked for what was issued then. `name` is memory to build in.
-    fn holds(
+    fn contains_entry(
         &self,
-        (kind, issuer, value): (Kind, &str, &[u8]),
+        (kind, issuer, value): (RevocationKind, &str, &[u8]),
         issued_at: Option<UnixTime>,
         name: &mut Vec<u8>,
     ) -> bool {
-        write_name(name, kind, issuer, value);
+        encode_name(name, kind, issuer, value);
         self.issued_before(name)
             .is_some_and(|moment| issued_at.is_none_or(|issued_at| issued_at < moment))
     }
 
     fn signing_input_hash(&self, digest: &[u8]) -> u64 {
-        self.filter_hash(Kind::SigningInput, self.hash.hash_one(""), digest)
+        self.filter_hash(RevocationKind::SigningInput, self.hash.hash_one(""), digest)
     }
 
-    fn filter_hash(&self, kind: Kind, issuer: u64, value: &[u8]) -> u64 {
+    fn filter_hash(&self, kind: RevocationKind, issuer: u64, value: &[u8]) -> u64 {
         let mut hasher = self.hash.build_hasher();
         hasher.write_u64(issuer);
         hasher.write_u8(kind.bit());
@@ -338,12 +355,12 @@ impl Revocations {
         Some(self.shard(name)?.load().get(name)?.issued_before)
     }
 
-    fn shard(&self, name: &[u8]) -> Option<&ArcSwap<Shard>> {
-        self.shards.get(self.place(name))
+    fn shard(&self, name: &[u8]) -> Option<&ArcSwap<RevocationShard>> {
+        self.shards.get(self.shard_index(name))
     }
 
     /// By the upper bits of the hash; the map inside goes by all of them.
-    fn place(&self, name: &[u8]) -> usize {
+    fn shard_index(&self, name: &[u8]) -> usize {
         let bits = self.hash.hash_one(name) >> (u64::BITS.saturating_sub(SHARDS.trailing_zeros()));
         usize::try_from(bits).unwrap_or(0)
     }
@@ -351,24 +368,24 @@ impl Revocations {
 
 /// Enters and forgets revocations; there is one for one [`Revocations`].
 #[derive(Debug)]
-pub struct Revoker {
+pub struct RevocationsWriter {
     revocations: Arc<Revocations>,
     capacity: usize,
     count: usize,
 }
 
-impl Revoker {
+impl RevocationsWriter {
     /// A table in which nothing is revoked.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { revocations: Arc::new(Revocations::new(0, capacity)), capacity, count: 0 }
     }
 
-    /// A table that is not known yet: until [`enter_kept`](Self::enter_kept) has brought
+    /// A table that is not known yet: until [`restore`](Self::restore) has brought
     /// back what was kept, every token is answered with [`Reject::RevocationsUnavailable`].
     #[must_use]
-    pub fn unknown(capacity: usize) -> Self {
-        Self { revocations: Arc::new(Revocations::new(UNKNOWN, capacity)), capacity, count: 0 }
+    pub fn unavailable(capacity: usize) -> Self {
+        Self { revocations: Arc::new(Revocations::new(UNAVAILABLE, capacity)), capacity, count: 0 }
     }
 
     /// The table it writes, for [`Verifier::with_revocations`](crate::Verifier::with_revocations).
@@ -379,8 +396,8 @@ impl Revoker {
 
     /// Says that there are revocations which cannot be read: until the next that are
     /// entered, tokens are answered as if none were known.
-    pub fn lose_track(&mut self) {
-        self.revocations.present.fetch_or(UNKNOWN, Ordering::Release);
+    pub fn mark_unavailable(&mut self) {
+        self.revocations.present.fetch_or(UNAVAILABLE, Ordering::Release);
     }
 
     /// How many entries there are.
@@ -397,22 +414,22 @@ impl Revoker {
 
     /// Whether there is an entry for exactly these tokens.
     #[must_use]
-    pub fn knows(&self, what: &Revoked) -> bool {
+    pub fn contains(&self, target: &RevocationTarget) -> bool {
         self.revocations
-            .issued_before(&what.name())
-            .is_some_and(|moment| moment >= what.issued_before())
+            .issued_before(&target.name())
+            .is_some_and(|moment| moment >= target.issued_before())
     }
 
     /// Whether there is room for these: tells before anything is written elsewhere.
     ///
     /// # Errors
-    /// [`RevocationsFull`].
-    pub fn check_room(&self, further: &[Revocation]) -> Result<(), RevocationsFull> {
-        let names = further.iter().map(|revocation| revocation.what.name());
+    /// [`RevocationCapacityError`].
+    pub fn check_capacity(&self, further: &[Revocation]) -> Result<(), RevocationCapacityError> {
+        let keys = further.iter().map(|revocation| revocation.target.name());
         let new: HashSet<_> =
-            names.filter(|name| self.revocations.issued_before(name).is_none()).collect();
+            keys.filter(|name| self.revocations.issued_before(name).is_none()).collect();
         if !new.is_empty() && self.count.saturating_add(new.len()) > self.capacity {
-            return Err(RevocationsFull { capacity: self.capacity });
+            return Err(RevocationCapacityError { capacity: self.capacity });
         }
         Ok(())
     }
@@ -421,69 +438,74 @@ impl Revoker {
     /// Verifications that start after this returns refuse these tokens.
     ///
     /// # Errors
-    /// [`RevocationsFull`]; then none of them was entered.
-    pub fn enter(&mut self, revocations: &[Revocation]) -> Result<(), RevocationsFull> {
-        self.check_room(revocations)?;
-        self.enter_kept(revocations);
+    /// [`RevocationCapacityError`]; then none of them was entered.
+    pub fn insert(&mut self, revocations: &[Revocation]) -> Result<(), RevocationCapacityError> {
+        self.check_capacity(revocations)?;
+        self.restore(revocations);
         Ok(())
     }
 
     /// Enters what is kept elsewhere already, however much it is: there was room for
     /// it when it was kept, and to drop it would bring it back to life.
-    pub fn enter_kept(&mut self, revocations: &[Revocation]) {
-        let mut changed: HashMap<usize, Shard, RandomState> = HashMap::default();
+    pub fn restore(&mut self, revocations: &[Revocation]) {
+        let mut changed: HashMap<usize, RevocationShard, RandomState> = HashMap::default();
         let mut kinds = 0;
-        for Revocation { what, until } in revocations {
-            let name = what.name();
-            let place = self.revocations.place(&name);
-            let Some(current) = self.revocations.shards.get(place) else { continue };
-            let shard = changed.entry(place).or_insert_with(|| Shard::clone(&current.load()));
-            let entry = Entry { issued_before: what.issued_before(), until: *until };
+        for Revocation { target, until } in revocations {
+            let name = target.name();
+            let shard_index = self.revocations.shard_index(&name);
+            let Some(current) = self.revocations.shards.get(shard_index) else { continue };
+            let shard = changed
+                .entry(shard_index)
+                .or_insert_with(|| RevocationShard::clone(&current.load()));
+            let entry = RevocationEntry { issued_before: target.issued_before(), until: *until };
             let merged = shard.get(&*name).map_or(entry, |earlier| entry.or_stricter(earlier));
             if shard.insert(name.into(), merged).is_none() {
                 self.count = self.count.saturating_add(1);
             }
-            kinds |= what.kind().bit();
+            kinds |= target.kind().bit();
         }
-        for (place, shard) in changed {
-            self.swap(place, shard);
+        for (shard_index, shard) in changed {
+            self.swap(shard_index, shard);
         }
         let filter = self.revocations.filter.load();
-        revocations.iter().for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
-        let known = self.revocations.present.load(Ordering::Relaxed) & !UNKNOWN;
+        revocations
+            .iter()
+            .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
+        let known = self.revocations.present.load(Ordering::Relaxed) & !UNAVAILABLE;
         self.revocations.present.store(known | kinds, Ordering::Release);
     }
 
     /// Forgets the entries that are over at `now`, and says how many those were.
-    pub fn forget_over(&mut self, now: UnixTime) -> usize {
-        let is_over = |entry: &Entry| entry.until.is_some_and(|until| until <= now);
+    pub fn purge_expired(&mut self, now: UnixTime) -> usize {
+        let is_over = |entry: &RevocationEntry| entry.until.is_some_and(|until| until <= now);
         let mut forgotten = 0usize;
-        for place in 0..SHARDS {
-            let Some(shard) = self.revocations.shards.get(place).map(ArcSwap::load_full) else {
+        for shard_index in 0..SHARDS {
+            let Some(shard) = self.revocations.shards.get(shard_index).map(ArcSwap::load_full)
+            else {
                 continue;
             };
             let over = shard.values().filter(|entry| is_over(entry)).count();
             if over > 0 {
-                let mut kept = Shard::clone(&shard);
+                let mut kept = RevocationShard::clone(&shard);
                 kept.retain(|_, entry| !is_over(entry));
-                self.swap(place, kept);
+                self.swap(shard_index, kept);
                 forgotten = forgotten.saturating_add(over);
             }
         }
         self.count = self.count.saturating_sub(forgotten);
         if forgotten > 0 {
-            let filter = Filter::with_room_for(self.capacity);
+            let filter = BloomFilter::with_capacity(self.capacity);
             self.all()
                 .iter()
-                .for_each(|revocation| filter.enter(self.filter_hash(&revocation.what)));
+                .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
             self.revocations.filter.store(Arc::new(filter));
         }
         forgotten
     }
 
-    fn filter_hash(&self, what: &Revoked) -> u64 {
-        let (issuer, value) = what.issuer_and_value();
-        self.revocations.filter_hash(what.kind(), self.revocations.hash.hash_one(issuer), value)
+    fn filter_hash(&self, target: &RevocationTarget) -> u64 {
+        let (issuer, value) = target.issuer_and_value();
+        self.revocations.filter_hash(target.kind(), self.revocations.hash.hash_one(issuer), value)
     }
 
     /// Everything that is revoked, in no particular order.
@@ -492,19 +514,22 @@ impl Revoker {
         let shards = self.revocations.shards.iter().map(ArcSwap::load_full);
         shards
             .flat_map(|shard| {
-                shard.iter().filter_map(|(name, entry)| read_name(name, *entry)).collect::<Vec<_>>()
+                shard
+                    .iter()
+                    .filter_map(|(name, entry)| decode_name(name, *entry))
+                    .collect::<Vec<_>>()
             })
             .collect()
     }
 
-    fn swap(&self, place: usize, shard: Shard) {
-        if let Some(current) = self.revocations.shards.get(place) {
+    fn swap(&self, shard_index: usize, shard: RevocationShard) {
+        if let Some(current) = self.revocations.shards.get(shard_index) {
             current.store(Arc::new(shard));
         }
     }
 }
 
-impl Entry {
+impl RevocationEntry {
     fn or_stricter(self, other: &Self) -> Self {
         Self {
             issued_before: self.issued_before.max(other.issued_before),
@@ -513,7 +538,7 @@ impl Entry {
     }
 }
 
-impl Revoked {
+impl RevocationTarget {
     /// The one token with this signing input: everything before its last dot.
     #[must_use]
     pub fn signing_input(signing_input: &[u8]) -> Self {
@@ -533,14 +558,14 @@ impl Revoked {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RevocationKind {
         match self {
-            Self::TokenId { .. } => Kind::TokenId,
-            Self::Subject { .. } => Kind::Subject,
-            Self::Key { .. } => Kind::Key,
-            Self::Everything { issuer: Some(_), .. } => Kind::Issuer,
-            Self::Everything { issuer: None, .. } => Kind::All,
-            Self::SigningInput(_) => Kind::SigningInput,
+            Self::TokenId { .. } => RevocationKind::TokenId,
+            Self::Subject { .. } => RevocationKind::Subject,
+            Self::Key { .. } => RevocationKind::Key,
+            Self::Everything { issuer: Some(_), .. } => RevocationKind::Issuer,
+            Self::Everything { issuer: None, .. } => RevocationKind::All,
+            Self::SigningInput(_) => RevocationKind::SigningInput,
         }
     }
 
@@ -566,7 +591,7 @@ impl Revoked {
     fn name(&self) -> Vec<u8> {
         let (issuer, value) = self.issuer_and_value();
         let mut name = Vec::new();
-        write_name(&mut name, self.kind(), issuer, value);
+        encode_name(&mut name, self.kind(), issuer, value);
         name
     }
 }
@@ -578,7 +603,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// The length keeps apart what concatenation would confuse.
-fn write_name(name: &mut Vec<u8>, kind: Kind, issuer: &str, value: &[u8]) {
+fn encode_name(name: &mut Vec<u8>, kind: RevocationKind, issuer: &str, value: &[u8]) {
     name.clear();
     name.push(kind.bit());
     name.extend_from_slice(&u32::try_from(issuer.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -586,29 +611,34 @@ fn write_name(name: &mut Vec<u8>, kind: Kind, issuer: &str, value: &[u8]) {
     name.extend_from_slice(value);
 }
 
-/// What [`write_name`] wrote.
-fn read_name(name: &[u8], entry: Entry) -> Option<Revocation> {
+/// What [`encode_name`] wrote.
+fn decode_name(name: &[u8], entry: RevocationEntry) -> Option<Revocation> {
     let (kind, rest) = name.split_first()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (issuer, value) =
         rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
     let issuer: Box<str> = str::from_utf8(issuer).ok()?.into();
     let text = || str::from_utf8(value).ok().map(Box::from);
-    let what = match *kind {
-        kind if kind == Kind::TokenId.bit() => Revoked::TokenId { issuer, token_id: text()? },
-        kind if kind == Kind::Subject.bit() => {
-            Revoked::Subject { issuer, subject: text()?, issued_before: entry.issued_before }
+    let target = match *kind {
+        kind if kind == RevocationKind::TokenId.bit() => {
+            RevocationTarget::TokenId { issuer, token_id: text()? }
         }
-        kind if kind == Kind::Key.bit() => Revoked::Key { issuer, kid: text()? },
-        kind if kind == Kind::Issuer.bit() => {
-            Revoked::Everything { issuer: Some(issuer), issued_before: entry.issued_before }
+        kind if kind == RevocationKind::Subject.bit() => RevocationTarget::Subject {
+            issuer,
+            subject: text()?,
+            issued_before: entry.issued_before,
+        },
+        kind if kind == RevocationKind::Key.bit() => RevocationTarget::Key { issuer, kid: text()? },
+        kind if kind == RevocationKind::Issuer.bit() => RevocationTarget::Everything {
+            issuer: Some(issuer),
+            issued_before: entry.issued_before,
+        },
+        kind if kind == RevocationKind::All.bit() => {
+            RevocationTarget::Everything { issuer: None, issued_before: entry.issued_before }
         }
-        kind if kind == Kind::All.bit() => {
-            Revoked::Everything { issuer: None, issued_before: entry.issued_before }
-        }
-        _ => Revoked::SigningInput(value.try_into().ok()?),
+        _ => RevocationTarget::SigningInput(value.try_into().ok()?),
     };
-    Some(Revocation { what, until: entry.until })
+    Some(Revocation { target, until: entry.until })
 }
 
 #[cfg(test)]
@@ -617,13 +647,13 @@ mod tests {
 
     fn token_id(id: &str, until: Option<u64>) -> Revocation {
         Revocation {
-            what: Revoked::TokenId { issuer: "i".into(), token_id: id.into() },
+            target: RevocationTarget::TokenId { issuer: "i".into(), token_id: id.into() },
             until: until.map(UnixTime),
         }
     }
 
-    fn token(id: &str) -> Presented<'_> {
-        Presented {
+    fn token(id: &str) -> RevocationSubject<'_> {
+        RevocationSubject {
             issuer: "i",
             kid: Some("k"),
             token_id: Some(id),
@@ -633,81 +663,94 @@ mod tests {
         }
     }
 
-    fn check(revoker: &Revoker, token: &Presented<'_>) -> Result<(), Reject> {
+    fn check(revoker: &RevocationsWriter, token: &RevocationSubject<'_>) -> Result<(), Reject> {
         revoker.revocations().check(token, &mut Vec::new())
     }
 
-    fn one(what: Revoked) -> Revoker {
-        let mut revoker = Revoker::new(10);
-        revoker.enter(&[Revocation { what, until: None }]).unwrap();
+    fn one(target: RevocationTarget) -> RevocationsWriter {
+        let mut revoker = RevocationsWriter::new(10);
+        revoker.insert(&[Revocation { target, until: None }]).unwrap();
         revoker
     }
 
     #[test]
     fn each_kind_meets_its_tokens_and_no_others() {
-        let token_id = one(Revoked::TokenId { issuer: "i".into(), token_id: "1".into() });
+        let token_id = one(RevocationTarget::TokenId { issuer: "i".into(), token_id: "1".into() });
         assert_eq!(check(&token_id, &token("1")), Err(Reject::Revoked));
         for other in [
             token("2"),
             token(""),
-            Presented { issuer: "j", ..token("1") },
-            Presented { token_id: None, ..token("1") },
+            RevocationSubject { issuer: "j", ..token("1") },
+            RevocationSubject { token_id: None, ..token("1") },
         ] {
             assert_eq!(check(&token_id, &other), Ok(()));
         }
-        let key = one(Revoked::Key { issuer: "i".into(), kid: "k".into() });
+        let key = one(RevocationTarget::Key { issuer: "i".into(), kid: "k".into() });
         assert_eq!(check(&key, &token("1")), Err(Reject::Revoked));
         for other in [
-            Presented { kid: Some("l"), ..token("1") },
-            Presented { kid: None, ..token("1") },
-            Presented { issuer: "", ..token("1") },
+            RevocationSubject { kid: Some("l"), ..token("1") },
+            RevocationSubject { kid: None, ..token("1") },
+            RevocationSubject { issuer: "", ..token("1") },
         ] {
             assert_eq!(check(&key, &other), Ok(()));
         }
-        let input = one(Revoked::signing_input(b"h.p"));
+        let input = one(RevocationTarget::signing_input(b"h.p"));
         assert_eq!(check(&input, &token("1")), Err(Reject::Revoked));
-        assert_eq!(check(&input, &Presented { signing_input: b"h.q", ..token("1") }), Ok(()));
+        assert_eq!(
+            check(&input, &RevocationSubject { signing_input: b"h.q", ..token("1") }),
+            Ok(())
+        );
     }
 
     #[test]
     fn issued_before_is_exact_and_a_token_without_iat_is_older_than_everything() {
         let subject = |moment| {
-            one(Revoked::Subject {
+            one(RevocationTarget::Subject {
                 issuer: "i".into(),
                 subject: "s".into(),
                 issued_before: UnixTime(moment),
             })
         };
         let issuer = |moment| {
-            one(Revoked::Everything { issuer: Some("i".into()), issued_before: UnixTime(moment) })
+            one(RevocationTarget::Everything {
+                issuer: Some("i".into()),
+                issued_before: UnixTime(moment),
+            })
         };
-        let all =
-            |moment| one(Revoked::Everything { issuer: None, issued_before: UnixTime(moment) });
-        for revoked in [&subject as &dyn Fn(u64) -> Revoker, &issuer, &all] {
+        let all = |moment| {
+            one(RevocationTarget::Everything { issuer: None, issued_before: UnixTime(moment) })
+        };
+        for revoked in [&subject as &dyn Fn(u64) -> RevocationsWriter, &issuer, &all] {
             assert_eq!(check(&revoked(1001), &token("1")), Err(Reject::Revoked));
             assert_eq!(check(&revoked(1000), &token("1")), Ok(()));
             assert_eq!(
-                check(&revoked(0), &Presented { issued_at: None, ..token("1") }),
+                check(&revoked(0), &RevocationSubject { issued_at: None, ..token("1") }),
                 Err(Reject::Revoked)
             );
         }
-        assert_eq!(check(&subject(2000), &Presented { subject: Some("t"), ..token("1") }), Ok(()));
-        assert_eq!(check(&subject(2000), &Presented { subject: None, ..token("1") }), Ok(()));
-        assert_eq!(check(&issuer(2000), &Presented { issuer: "j", ..token("1") }), Ok(()));
         assert_eq!(
-            check(&all(2000), &Presented { issuer: "j", ..token("1") }),
+            check(&subject(2000), &RevocationSubject { subject: Some("t"), ..token("1") }),
+            Ok(())
+        );
+        assert_eq!(
+            check(&subject(2000), &RevocationSubject { subject: None, ..token("1") }),
+            Ok(())
+        );
+        assert_eq!(check(&issuer(2000), &RevocationSubject { issuer: "j", ..token("1") }), Ok(()));
+        assert_eq!(
+            check(&all(2000), &RevocationSubject { issuer: "j", ..token("1") }),
             Err(Reject::Revoked)
         );
     }
 
     #[test]
     fn names_that_look_alike_when_joined_are_kept_apart() {
-        let joined = one(Revoked::TokenId { issuer: "ab".into(), token_id: "c".into() });
+        let joined = one(RevocationTarget::TokenId { issuer: "ab".into(), token_id: "c".into() });
         assert_eq!(
-            check(&joined, &Presented { issuer: "a", token_id: Some("bc"), ..token("") }),
+            check(&joined, &RevocationSubject { issuer: "a", token_id: Some("bc"), ..token("") }),
             Ok(())
         );
-        let subject = one(Revoked::Subject {
+        let subject = one(RevocationTarget::Subject {
             issuer: "i".into(),
             subject: "k".into(),
             issued_before: UnixTime(9999),
@@ -718,16 +761,16 @@ mod tests {
     #[test]
     fn the_stricter_of_two_counts() {
         let subject = |moment, until| Revocation {
-            what: Revoked::Subject {
+            target: RevocationTarget::Subject {
                 issuer: "i".into(),
                 subject: "s".into(),
                 issued_before: UnixTime(moment),
             },
             until,
         };
-        let mut revoker = Revoker::new(1);
+        let mut revoker = RevocationsWriter::new(1);
         revoker
-            .enter(&[
+            .insert(&[
                 subject(500, None),
                 subject(1500, Some(UnixTime(1))),
                 subject(700, Some(UnixTime(5))),
@@ -738,86 +781,92 @@ mod tests {
 
     #[test]
     fn the_capacity_is_exact_and_passing_it_changes_nothing() {
-        let mut revoker = Revoker::new(3);
-        revoker.enter(&[token_id("1", None), token_id("2", None)]).unwrap();
+        let mut revoker = RevocationsWriter::new(3);
+        revoker.insert(&[token_id("1", None), token_id("2", None)]).unwrap();
         assert_eq!(
-            revoker.enter(&[token_id("3", None), token_id("4", None)]),
-            Err(RevocationsFull { capacity: 3 })
+            revoker.insert(&[token_id("3", None), token_id("4", None)]),
+            Err(RevocationCapacityError { capacity: 3 })
         );
         assert_eq!((revoker.count(), check(&revoker, &token("3"))), (2, Ok(())));
-        revoker.enter(&[token_id("3", None), token_id("1", None)]).unwrap();
-        assert_eq!(revoker.enter(&[token_id("4", None)]), Err(RevocationsFull { capacity: 3 }));
-        assert_eq!(revoker.enter(&[token_id("3", None)]), Ok(()), "what is there needs no room");
-        revoker.enter_kept(&[token_id("5", None)]);
+        revoker.insert(&[token_id("3", None), token_id("1", None)]).unwrap();
+        assert_eq!(
+            revoker.insert(&[token_id("4", None)]),
+            Err(RevocationCapacityError { capacity: 3 })
+        );
+        assert_eq!(revoker.insert(&[token_id("3", None)]), Ok(()), "what is there needs no room");
+        revoker.restore(&[token_id("5", None)]);
         assert_eq!(
             (revoker.count(), check(&revoker, &token("5"))),
             (4, Err(Reject::Revoked)),
             "what is kept is never dropped"
         );
-        assert_eq!(revoker.enter(&[token_id("6", None)]), Err(RevocationsFull { capacity: 3 }));
-        assert_eq!(revoker.enter(&[token_id("5", None)]), Ok(()));
+        assert_eq!(
+            revoker.insert(&[token_id("6", None)]),
+            Err(RevocationCapacityError { capacity: 3 })
+        );
+        assert_eq!(revoker.insert(&[token_id("5", None)]), Ok(()));
     }
 
     #[test]
     fn entries_leave_when_they_are_over_and_never_before() {
-        let mut revoker = Revoker::new(10);
+        let mut revoker = RevocationsWriter::new(10);
         revoker
-            .enter(&[token_id("1", Some(100)), token_id("2", Some(101)), token_id("3", None)])
+            .insert(&[token_id("1", Some(100)), token_id("2", Some(101)), token_id("3", None)])
             .unwrap();
-        assert_eq!(revoker.forget_over(UnixTime(99)), 0);
-        assert_eq!(revoker.forget_over(UnixTime(100)), 1);
+        assert_eq!(revoker.purge_expired(UnixTime(99)), 0);
+        assert_eq!(revoker.purge_expired(UnixTime(100)), 1);
         assert_eq!(
             ["1", "2", "3"].map(|id| check(&revoker, &token(id)).is_err()),
             [false, true, true]
         );
-        assert_eq!(revoker.forget_over(UnixTime(u64::MAX)), 1);
+        assert_eq!(revoker.purge_expired(UnixTime(u64::MAX)), 1);
         assert_eq!((revoker.count(), check(&revoker, &token("3"))), (1, Err(Reject::Revoked)));
     }
 
     #[test]
     fn while_they_are_unknown_no_token_is_judged() {
-        let mut revoker = Revoker::unknown(10);
-        assert!(!revoker.revocations().are_known());
+        let mut revoker = RevocationsWriter::unavailable(10);
+        assert!(!revoker.revocations().are_available());
         assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
-        revoker.enter(&[]).unwrap();
+        revoker.insert(&[]).unwrap();
         assert_eq!(
-            (revoker.revocations().are_known(), check(&revoker, &token("1"))),
+            (revoker.revocations().are_available(), check(&revoker, &token("1"))),
             (true, Ok(()))
         );
-        revoker.lose_track();
+        revoker.mark_unavailable();
         assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
-        revoker.enter(&[]).unwrap();
+        revoker.insert(&[]).unwrap();
         assert_eq!(check(&revoker, &token("1")), Ok(()));
     }
 
     #[test]
     fn everything_entered_comes_back_as_it_was() {
         let whats = [
-            Revoked::TokenId { issuer: "ä".into(), token_id: String::new().into() },
-            Revoked::Subject {
+            RevocationTarget::TokenId { issuer: "ä".into(), token_id: String::new().into() },
+            RevocationTarget::Subject {
                 issuer: "i".into(),
                 subject: "s\0".into(),
                 issued_before: UnixTime(7),
             },
-            Revoked::Key { issuer: String::new().into(), kid: "k".into() },
-            Revoked::Everything { issuer: Some("i".into()), issued_before: UnixTime(8) },
-            Revoked::Everything { issuer: None, issued_before: UnixTime(9) },
-            Revoked::SigningInput([3; 32]),
+            RevocationTarget::Key { issuer: String::new().into(), kid: "k".into() },
+            RevocationTarget::Everything { issuer: Some("i".into()), issued_before: UnixTime(8) },
+            RevocationTarget::Everything { issuer: None, issued_before: UnixTime(9) },
+            RevocationTarget::SigningInput([3; 32]),
         ];
-        for what in whats {
-            let revocation = Revocation { what, until: Some(UnixTime(50)) };
-            let mut revoker = Revoker::new(10);
-            revoker.enter(std::slice::from_ref(&revocation)).unwrap();
+        for target in whats {
+            let revocation = Revocation { target, until: Some(UnixTime(50)) };
+            let mut revoker = RevocationsWriter::new(10);
+            revoker.insert(std::slice::from_ref(&revocation)).unwrap();
             assert_eq!(revoker.all(), [revocation]);
         }
     }
 
     #[test]
     fn ten_thousand_entries_are_told_apart() {
-        let mut revoker = Revoker::new(10_000);
+        let mut revoker = RevocationsWriter::new(10_000);
         let entries: Vec<_> = (0..10_000).map(|id| token_id(&id.to_string(), None)).collect();
         for part in entries.chunks(100) {
-            revoker.enter(part).unwrap();
+            revoker.insert(part).unwrap();
         }
         assert_eq!((revoker.count(), revoker.all().len()), (10_000, 10_000));
         assert!((0..10_000).all(|id| check(&revoker, &token(&id.to_string())).is_err()));

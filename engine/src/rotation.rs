@@ -100,37 +100,37 @@ pub struct Actions {
 pub struct Rotation {
     timing: Timing,
     /// This source's place among its like, as a fraction of 65,536.
-    spread: u16,
+    jitter: u16,
     fetching: bool,
     /// When to fetch of our own accord, unless that is under way.
     next: Duration,
     next_cause: Cause,
     /// When keys in use are withdrawn; `None` while none are in use.
-    lapse: Option<Duration>,
+    expires_at: Option<Duration>,
     failures: u32,
     /// When an unknown `kid` last caused a fetch.
-    refetched: Option<Duration>,
+    last_refetch: Option<Duration>,
 }
 
 /// The first pause after a failure while there are no keys; it doubles.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest pause while there are no keys.
-const LAST_RETRY: Duration = Duration::from_secs(60);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Rotation {
-    /// A source that was never asked, and wants to be at once. `spread` is drawn
+    /// A source that was never asked, and wants to be at once. `jitter` is drawn
     /// once per source and process.
     #[must_use]
-    pub const fn new(timing: Timing, spread: u16) -> Self {
+    pub const fn new(timing: Timing, jitter: u16) -> Self {
         Self {
             timing,
-            spread,
+            jitter,
             fetching: false,
             next: Duration::ZERO,
             next_cause: Cause::Start,
-            lapse: None,
+            expires_at: None,
             failures: 0,
-            refetched: None,
+            last_refetch: None,
         }
     }
 
@@ -138,9 +138,9 @@ impl Rotation {
     /// confirmed at this moment. It wants to be asked at once, and until it has
     /// answered, the keys grow no younger.
     #[must_use]
-    pub const fn with_keys(timing: Timing, spread: u16, confirmed: Duration) -> Self {
-        let lapse = confirmed.saturating_add(timing.interval).saturating_add(timing.stale);
-        Self { lapse: Some(lapse), ..Self::new(timing, spread) }
+    pub const fn with_keys(timing: Timing, jitter: u16, confirmed: Duration) -> Self {
+        let expires_at = confirmed.saturating_add(timing.interval).saturating_add(timing.stale);
+        Self { expires_at: Some(expires_at), ..Self::new(timing, jitter) }
     }
 
     /// The state after `event`, and what to do.
@@ -152,7 +152,7 @@ impl Rotation {
             Event::UnknownKid
                 if self.refetch_from().is_some_and(|from| from <= now) && !self.fetching =>
             {
-                self.refetched = Some(now);
+                self.last_refetch = Some(now);
                 self.fetching = true;
                 actions.fetch = Some(Cause::UnknownKid);
             }
@@ -160,10 +160,10 @@ impl Rotation {
             Event::Confirmed { max_age } => self.confirm(now, max_age),
             Event::Failed => self.fail(now),
         }
-        if self.lapse.is_some_and(|lapse| lapse <= now) {
-            self.lapse = None;
+        if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            self.expires_at = None;
             // What could wait while there were keys cannot now.
-            self.next = self.next.min(now.saturating_add(LAST_RETRY));
+            self.next = self.next.min(now.saturating_add(MAX_RETRY_INTERVAL));
             actions.withdraw = true;
         }
         if !self.fetching && self.next <= now {
@@ -178,15 +178,17 @@ impl Rotation {
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let next = (!self.fetching).then_some(self.next);
-        next.into_iter().chain(self.lapse).min()
+        next.into_iter().chain(self.expires_at).min()
     }
 
     /// The moment from which an unknown `kid` causes a fetch; `None` while there
     /// are no keys, when fetching follows its own pace.
     #[must_use]
     pub fn refetch_from(&self) -> Option<Duration> {
-        self.lapse?;
-        Some(self.refetched.map_or(Duration::ZERO, |at| at.saturating_add(self.timing.cool_down)))
+        self.expires_at?;
+        Some(
+            self.last_refetch.map_or(Duration::ZERO, |at| at.saturating_add(self.timing.cool_down)),
+        )
     }
 
     /// Whether a fetch is under way.
@@ -204,26 +206,26 @@ impl Rotation {
         // From 80 down to 70 percent: time enough for retries before they are due.
         self.next = now
             .saturating_add(part(lifetime, 80))
-            .saturating_sub(self.spread_of(part(lifetime, 10)));
+            .saturating_sub(self.jitter_of(part(lifetime, 10)));
         self.next_cause = Cause::Schedule;
-        self.lapse = Some(now.saturating_add(lifetime).saturating_add(stale));
+        self.expires_at = Some(now.saturating_add(lifetime).saturating_add(stale));
     }
 
     fn fail(&mut self, now: Duration) {
-        let doubled = FIRST_RETRY.saturating_mul(2u32.saturating_pow(self.failures));
-        let pause = match self.lapse {
+        let doubled = MIN_RETRY_INTERVAL.saturating_mul(2u32.saturating_pow(self.failures));
+        let pause = match self.expires_at {
             // There is no haste, and a provider in trouble is not helped by any.
             Some(_) => doubled.clamp(self.timing.cool_down, self.timing.interval),
-            None => doubled.min(LAST_RETRY).min(self.timing.interval),
+            None => doubled.min(MAX_RETRY_INTERVAL).min(self.timing.interval),
         };
         self.fetching = false;
         self.failures = self.failures.saturating_add(1);
-        self.next = now.saturating_add(pause).saturating_add(self.spread_of(part(pause, 10)));
+        self.next = now.saturating_add(pause).saturating_add(self.jitter_of(part(pause, 10)));
         self.next_cause = Cause::Retry;
     }
 
-    fn spread_of(&self, range: Duration) -> Duration {
-        let scaled = range.saturating_mul(u32::from(self.spread));
+    fn jitter_of(&self, range: Duration) -> Duration {
+        let scaled = range.saturating_mul(u32::from(self.jitter));
         scaled.checked_div(u32::from(u16::MAX).saturating_add(1)).unwrap_or_default()
     }
 }
@@ -271,7 +273,7 @@ mod tests {
     #[test]
     fn sources_spread_over_a_tenth_of_the_interval() {
         let next =
-            |spread| Rotation::new(TIMING, spread).step(at(0), CONFIRMED).0.wake_at().unwrap();
+            |jitter| Rotation::new(TIMING, jitter).step(at(0), CONFIRMED).0.wake_at().unwrap();
         assert_eq!(next(0), at(240));
         assert_eq!(next(1 << 15), at(225));
         assert!(next(u16::MAX) > at(210) && next(u16::MAX) < at(211));
@@ -374,63 +376,64 @@ mod tests {
             Event::Failed,
         ];
         const PAUSES: [u64; 4] = [0, 29, 31, 700];
-        fn explore(rotation: Rotation, diary: &Diary, now: u64, depth: u32) {
+        fn explore(rotation: Rotation, model: &RotationModel, now: u64, depth: u32) {
             for pause in PAUSES {
                 for event in EVENTS {
                     // Only a fetch under way can end.
-                    if !diary.fetching && matches!(event, Event::Confirmed { .. } | Event::Failed) {
+                    if !model.fetching && matches!(event, Event::Confirmed { .. } | Event::Failed) {
                         continue;
                     }
                     let now = now + pause;
                     let (next, actions) = rotation.step(at(now), event);
-                    let diary = diary.after(now, event, actions);
-                    assert_eq!(next.is_fetching(), diary.fetching);
-                    assert_eq!(next.refetch_from().is_some(), diary.usable);
+                    let model = model.after(now, event, actions);
+                    assert_eq!(next.is_fetching(), model.fetching);
+                    assert_eq!(next.refetch_from().is_some(), model.usable);
                     assert!(
                         next.wake_at().is_some_and(|wake| wake > at(now))
-                            || (diary.fetching && !diary.usable)
+                            || (model.fetching && !model.usable)
                     );
                     if depth > 0 {
-                        explore(next, &diary, now, depth - 1);
+                        explore(next, &model, now, depth - 1);
                     }
                 }
             }
         }
-        explore(Rotation::new(TIMING, 12_345), &Diary::default(), 0, 4);
+        explore(Rotation::new(TIMING, 12_345), &RotationModel::default(), 0, 4);
     }
 
     #[derive(Clone, Default)]
-    struct Diary {
+    struct RotationModel {
         fetching: bool,
         usable: bool,
         /// Until when the keys last confirmed may be used.
-        lapse: u64,
-        refetched: Option<u64>,
+        expires_at: u64,
+        last_refetch: Option<u64>,
         ended: Option<u64>,
     }
 
-    impl Diary {
+    impl RotationModel {
         fn after(&self, now: u64, event: Event, actions: Actions) -> Self {
             let mut next = self.clone();
             match event {
                 Event::Confirmed { max_age } => {
                     let lifetime = if max_age.is_some() { 60 } else { 300 };
-                    (next.fetching, next.usable, next.lapse) = (false, true, now + lifetime + 600);
+                    (next.fetching, next.usable, next.expires_at) =
+                        (false, true, now + lifetime + 600);
                     next.ended = Some(now);
                 }
                 Event::Failed => (next.fetching, next.ended) = (false, Some(now)),
                 Event::Wake | Event::UnknownKid => {}
             }
-            assert_eq!(actions.withdraw, next.usable && next.lapse <= now);
-            next.usable &= next.lapse > now;
+            assert_eq!(actions.withdraw, next.usable && next.expires_at <= now);
+            next.usable &= next.expires_at > now;
             match actions.fetch {
                 Some(Cause::UnknownKid) => {
                     assert!(event == Event::UnknownKid && self.usable, "nothing else asks for it");
                     assert!(
-                        self.refetched.is_none_or(|before| now - before >= 30),
+                        self.last_refetch.is_none_or(|before| now - before >= 30),
                         "the cool-down holds"
                     );
-                    next.refetched = Some(now);
+                    next.last_refetch = Some(now);
                 }
                 Some(_) if self.usable => {
                     assert!(self.ended.is_none_or(|ended| now > ended), "never at once again")

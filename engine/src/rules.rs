@@ -86,7 +86,7 @@ pub(crate) struct NamedClaims<'d, 'b> {
     pub(crate) client_types: Option<Value<'d, 'b>>,
     pub(crate) environment: Option<Value<'d, 'b>>,
     /// Whether there is a list of anything but strings, where the rules ask.
-    has_odd_list: bool,
+    has_mixed_list: bool,
 }
 
 impl Rules {
@@ -96,10 +96,10 @@ impl Rules {
             username: None,
             client_types: None,
             environment: None,
-            has_odd_list: false,
+            has_mixed_list: false,
         };
         for (name, value) in claims.all() {
-            found.has_odd_list |= self.lists_of_strings && is_odd_list(value);
+            found.has_mixed_list |= self.lists_of_strings && is_mixed_list(value);
             if name == &*self.username_claim {
                 found.username = Some(value);
             }
@@ -126,7 +126,7 @@ impl Rules {
         self.check_audience(claims.audience)?;
         check_string(claims.subject, Reject::SubjectFormat)?;
         check_string(claims.token_id, Reject::TokenIdFormat)?;
-        if named.has_odd_list {
+        if named.has_mixed_list {
             return Err(Reject::ListFormat);
         }
         self.client_types.check(named.client_types)?;
@@ -220,27 +220,27 @@ impl ClientTypes {
     }
 
     /// The client types of a claim that has passed [`check`](Self::check), joined
-    /// by commas in `room` where they are not written so already.
+    /// by commas in `buffer` where they are not written so already.
     pub(crate) fn join<'r>(
         &'r self,
         claim: Option<Value<'_, 'r>>,
-        room: &'r mut String,
+        buffer: &'r mut String,
     ) -> &'r str {
         let Some(claim) = claim else { return self.when_absent.as_deref().unwrap_or_default() };
         // One type, or several without white space: as the claim spells them.
         if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
             return types;
         }
-        room.clear();
+        buffer.clear();
         let read = each_client_type(claim, |client_type| {
-            if !room.is_empty() {
-                room.push(',');
+            if !buffer.is_empty() {
+                buffer.push(',');
             }
-            room.push_str(client_type);
+            buffer.push_str(client_type);
             Ok(())
         });
         debug_assert!(read.is_ok(), "only claims that were checked are joined");
-        room
+        buffer
     }
 }
 
@@ -293,7 +293,7 @@ pub(crate) fn time(
     claim: Option<Value<'_, '_>>,
     format: Reject,
 ) -> Result<Option<UnixTime>, Reject> {
-    claim.map(|claim| claim.as_whole(limits::LATEST_TIME).map(UnixTime).ok_or(format)).transpose()
+    claim.map(|claim| claim.as_whole(limits::MAX_TIME).map(UnixTime).ok_or(format)).transpose()
 }
 
 fn strip_prefix_any_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
@@ -313,7 +313,7 @@ fn check_string(claim: Option<Value<'_, '_>>, format: Reject) -> Result<(), Reje
     }
 }
 
-fn is_odd_list(claim: Value<'_, '_>) -> bool {
+fn is_mixed_list(claim: Value<'_, '_>) -> bool {
     claim.elements().is_some_and(|mut list| list.any(|one| one.as_str().is_none()))
 }
 

@@ -14,36 +14,36 @@ use crate::{issuer::Issuer, keyset::KeySet};
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     issuers: Vec<Issuer>,
-    places: Arc<HashMap<Box<str>, u32, RandomState>>,
+    indexes: Arc<HashMap<Box<str>, u32, RandomState>>,
 }
 
 /// Two issuers of the same name: a token could not tell whose rules it is under.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuplicateIssuer(pub Box<str>);
+pub struct DuplicateIssuerError(pub Box<str>);
 
-impl fmt::Display for DuplicateIssuer {
+impl fmt::Display for DuplicateIssuerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "two issuers are called {:?}", self.0)
     }
 }
 
-impl core::error::Error for DuplicateIssuer {}
+impl core::error::Error for DuplicateIssuerError {}
 
 impl Snapshot {
     /// A snapshot of these issuers.
     ///
     /// # Errors
-    /// [`DuplicateIssuer`] when two have the same name.
-    pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, DuplicateIssuer> {
+    /// [`DuplicateIssuerError`] when two have the same name.
+    pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, DuplicateIssuerError> {
         let issuers: Vec<_> = issuers.into_iter().collect();
-        let mut places = HashMap::default();
-        for (place, issuer) in (0..).zip(&issuers) {
+        let mut indexes = HashMap::default();
+        for (index, issuer) in (0..).zip(&issuers) {
             let name = &issuer.config().name;
-            if places.insert(name.clone(), place).is_some() {
-                return Err(DuplicateIssuer(name.clone()));
+            if indexes.insert(name.clone(), index).is_some() {
+                return Err(DuplicateIssuerError(name.clone()));
             }
         }
-        Ok(Self { issuers, places: Arc::new(places) })
+        Ok(Self { issuers, indexes: Arc::new(indexes) })
     }
 
     /// The issuer of exactly this name.
@@ -62,8 +62,8 @@ impl Snapshot {
     #[must_use]
     pub fn with_keys(&self, issuer: &str, keys: Option<&Arc<KeySet>>) -> Self {
         let mut next = self.clone();
-        let place = self.places.get(issuer).and_then(|place| usize::try_from(*place).ok());
-        if let Some(issuer) = place.and_then(|place| next.issuers.get_mut(place)) {
+        let index = self.indexes.get(issuer).and_then(|index| usize::try_from(*index).ok());
+        if let Some(issuer) = index.and_then(|index| next.issuers.get_mut(index)) {
             *issuer = issuer.with_keys(keys);
         }
         next
@@ -71,14 +71,14 @@ impl Snapshot {
 
     /// The issuer of exactly this name, and its place.
     pub(crate) fn find(&self, name: &str) -> Option<(u32, &Issuer)> {
-        let place = *self.places.get(name)?;
-        Some((place, self.issuers.get(usize::try_from(place).ok()?)?))
+        let index = *self.indexes.get(name)?;
+        Some((index, self.issuers.get(usize::try_from(index).ok()?)?))
     }
 
     /// The issuer at this place, if there are so many.
     #[inline]
-    pub(crate) fn at_place(&self, place: usize) -> Option<&Issuer> {
-        self.issuers.get(place)
+    pub(crate) fn get(&self, index: usize) -> Option<&Issuer> {
+        self.issuers.get(index)
     }
 
     /// The issuer at a place that is known to have one.
@@ -86,7 +86,7 @@ impl Snapshot {
         clippy::indexing_slicing,
         reason = "the stamp found at this place vouches that there is an issuer"
     )]
-    pub(crate) fn at(&self, place: usize) -> &Issuer {
-        &self.issuers[place]
+    pub(crate) fn issuer_at(&self, index: usize) -> &Issuer {
+        &self.issuers[index]
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
             jws: JwsBuffers::new(),
             claims: JsonBuffers::for_tokens(),
             // An issuer of ours and a claim of the token.
-            name: Vec::with_capacity(2 * limits::TOKEN_BYTES),
+            name: Vec::with_capacity(2 * limits::MAX_TOKEN_BYTES),
             texts: Vec::new(),
             client_types: String::new(),
         });
@@ -70,10 +70,10 @@ impl JwsBuffers {
     fn new() -> Self {
         Self {
             memo: HeaderMemo::new(),
-            header_bytes: vec![0; limits::TOKEN_BYTES],
+            header_bytes: vec![0; limits::MAX_TOKEN_BYTES],
             header: JsonBuffers::for_tokens(),
-            payload: vec![0; limits::TOKEN_BYTES],
-            signature: vec![0; limits::TOKEN_BYTES],
+            payload: vec![0; limits::MAX_TOKEN_BYTES],
+            signature: vec![0; limits::MAX_TOKEN_BYTES],
         }
     }
 
@@ -82,12 +82,12 @@ impl JwsBuffers {
         let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
         // Of a token with too many dots, that is the fault to name.
         let decode_segment =
-            |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_fault(payload));
-        let header = self.memo.get_or_read(header, |enter| {
+            |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_error(payload));
+        let header = self.memo.get_or_read(header, |insert| {
             let json = decode_segment(header, &mut self.header_bytes)?;
             let document =
-                self.header.parse(json).map_err(|fault| fault.reject(Reject::HeaderJson))?;
-            enter(Header::read(&document)?);
+                self.header.parse(json).map_err(|error| error.reject(Reject::HeaderJson))?;
+            insert(Header::read(&document)?);
             Ok(())
         })?;
         let payload = decode_segment(payload, &mut self.payload)?;
@@ -125,9 +125,9 @@ struct Compact<'t> {
 
 impl<'t> Compact<'t> {
     /// Splits at the first and the last dot. A further dot would lie in the
-    /// payload, where base64url refuses it and [`segment_fault`] names it.
+    /// payload, where base64url refuses it and [`segment_error`] names it.
     fn split(token: &'t [u8]) -> Result<Self, Reject> {
-        if token.len() > limits::TOKEN_BYTES {
+        if token.len() > limits::MAX_TOKEN_BYTES {
             return Err(Reject::TooLong);
         }
         let first = memchr::memchr(b'.', token).ok_or(Reject::Segments)?;
@@ -147,7 +147,7 @@ impl<'t> Compact<'t> {
 }
 
 /// Names what is wrong with a token of which a segment did not decode.
-fn segment_fault(payload: &[u8]) -> Reject {
+fn segment_error(payload: &[u8]) -> Reject {
     if memchr::memchr(b'.', payload).is_some() { Reject::Segments } else { Reject::Base64 }
 }
 
@@ -179,20 +179,20 @@ mod tests {
         let token = "a.b.c.d";
         let compact = Compact::split(token.as_bytes()).unwrap();
         assert_eq!(compact.payload, b"b.c");
-        assert_eq!(segment_fault(compact.payload), Reject::Segments);
-        let fault =
+        assert_eq!(segment_error(compact.payload), Reject::Segments);
+        let error =
             |token: &str| with_scratch(|scratch| scratch.jws.decode(token.as_bytes()).err());
         assert_eq!(
-            fault("a.b.c.d.e"),
+            error("a.b.c.d.e"),
             Some(Reject::Segments),
             "b10: also where another segment is the first not to decode"
         );
-        assert_eq!(fault("a.b.c"), Some(Reject::Base64));
+        assert_eq!(error("a.b.c"), Some(Reject::Base64));
     }
 
     #[test]
     fn b9_the_bound_is_exact() {
-        let fits = format!("{}..", "a".repeat(limits::TOKEN_BYTES - 2));
+        let fits = format!("{}..", "a".repeat(limits::MAX_TOKEN_BYTES - 2));
         assert!(Compact::split(fits.as_bytes()).is_ok());
         let over = format!("{fits}a");
         assert!(matches!(Compact::split(over.as_bytes()), Err(Reject::TooLong)));

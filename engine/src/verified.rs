@@ -8,7 +8,7 @@ use arc_swap::Guard;
 use crate::{
     issuer::{Issuer, IssuerConfig},
     keyset::KeyIdentity,
-    note::{Note, Text},
+    note::{RecordField, VerificationRecord},
     snapshot::Snapshot,
     time::UnixTime,
     token,
@@ -22,18 +22,18 @@ use crate::{
 pub struct Verified<'t> {
     token: &'t [u8],
     snapshot: Guard<Arc<Snapshot>>,
-    note: Note,
-    is_remembered: bool,
+    record: VerificationRecord,
+    is_cached: bool,
 }
 
 impl<'t> Verified<'t> {
     pub(crate) fn new(
         token: &'t [u8],
         snapshot: Guard<Arc<Snapshot>>,
-        note: Note,
-        is_remembered: bool,
+        record: VerificationRecord,
+        is_cached: bool,
     ) -> Self {
-        Self { token, snapshot, note, is_remembered }
+        Self { token, snapshot, record, is_cached }
     }
 
     /// The issuer whose key signed the token.
@@ -45,41 +45,36 @@ impl<'t> Verified<'t> {
     /// The key that signed it.
     #[must_use]
     pub fn key(&self) -> KeyIdentity {
-        self.note.key()
+        self.record.key()
     }
 
     /// What it claims.
     #[must_use]
     pub fn claims(&self) -> Claims<'_> {
-        Claims { token: self.token, note: &self.note }
+        Claims { token: self.token, record: &self.record }
     }
 
     /// Who it names, as that may stand in headers.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
-        Identity { issuer: self.issuer_and_keys(), note: &self.note }
+        Identity { issuer: self.issuer_and_keys(), record: &self.record }
     }
 
     /// Whether it was answered from the cache, as it was seen before.
     #[must_use]
-    pub fn is_remembered(&self) -> bool {
-        self.is_remembered
+    pub fn is_cached(&self) -> bool {
+        self.is_cached
     }
 
     fn issuer_and_keys(&self) -> &Issuer {
-        self.snapshot.at(self.note.issuer())
+        self.snapshot.issuer_at(self.record.issuer())
     }
 }
 
 impl Clone for Verified<'_> {
     fn clone(&self) -> Self {
         let snapshot = Guard::from_inner(Arc::clone(&self.snapshot));
-        Self {
-            token: self.token,
-            snapshot,
-            note: self.note.clone(),
-            is_remembered: self.is_remembered,
-        }
+        Self { token: self.token, snapshot, record: self.record.clone(), is_cached: self.is_cached }
     }
 }
 
@@ -94,7 +89,7 @@ impl fmt::Debug for Verified<'_> {
 #[derive(Clone, Copy)]
 pub struct Claims<'v> {
     token: &'v [u8],
-    note: &'v Note,
+    record: &'v VerificationRecord,
 }
 
 impl<'v> Claims<'v> {
@@ -108,30 +103,30 @@ impl<'v> Claims<'v> {
     /// `sub`.
     #[must_use]
     pub fn subject(self) -> Option<&'v str> {
-        self.note.text(Text::Subject)
+        self.record.field(RecordField::Subject)
     }
 
     /// The string in the claim that the issuer is configured to name users by.
     #[must_use]
     pub fn username(self) -> Option<&'v str> {
-        self.note.text(Text::Username)
+        self.record.field(RecordField::Username)
     }
 
     /// The client types, the default included when the token states none.
     pub fn client_types(self) -> impl Iterator<Item = &'v str> {
-        self.note.text(Text::ClientTypes).unwrap_or_default().split_terminator(',')
+        self.record.field(RecordField::ClientTypes).unwrap_or_default().split_terminator(',')
     }
 
     /// The environment the token is scoped to, if it is.
     #[must_use]
     pub fn environment(self) -> Option<&'v str> {
-        self.note.text(Text::Environment)
+        self.record.field(RecordField::Environment)
     }
 
     /// The first second in which the token is dead; `None` for one that never expires.
     #[must_use]
     pub fn expires_at(self) -> Option<UnixTime> {
-        self.note.expires_at()
+        self.record.expires_at()
     }
 }
 
@@ -140,20 +135,20 @@ impl<'v> Claims<'v> {
 #[derive(Clone, Copy)]
 pub struct Identity<'v> {
     issuer: &'v Issuer,
-    note: &'v Note,
+    record: &'v VerificationRecord,
 }
 
 impl<'v> Identity<'v> {
     /// `sub`, or nothing.
     #[must_use]
     pub fn subject(self) -> &'v str {
-        self.escaped(Text::HeaderSubject, Text::Subject)
+        self.escaped(RecordField::HeaderSubject, RecordField::Subject)
     }
 
     /// The user's name, or nothing.
     #[must_use]
     pub fn user(self) -> &'v str {
-        self.escaped(Text::HeaderUsername, Text::Username)
+        self.escaped(RecordField::HeaderUsername, RecordField::Username)
     }
 
     /// `iss`.
@@ -165,10 +160,10 @@ impl<'v> Identity<'v> {
     /// The client types, separated by commas.
     #[must_use]
     pub fn client_types(self) -> &'v str {
-        self.escaped(Text::HeaderClientTypes, Text::ClientTypes)
+        self.escaped(RecordField::HeaderClientTypes, RecordField::ClientTypes)
     }
 
-    fn escaped(self, escaped: Text, plain: Text) -> &'v str {
-        self.note.text(escaped).or_else(|| self.note.text(plain)).unwrap_or_default()
+    fn escaped(self, escaped: RecordField, plain: RecordField) -> &'v str {
+        self.record.field(escaped).or_else(|| self.record.field(plain)).unwrap_or_default()
     }
 }

@@ -6,12 +6,15 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     algorithm::Algorithm,
-    cache::{Cache, CacheStatistics, OutOfMemory},
+    cache::{Cache, CacheAllocationError, CacheStatistics},
     issuer::{Issuer, IssuerConfig},
     keyset::{KeyIdentity, KeySet, VerificationKey},
-    note::{Findings, Note},
+    note::{RecordFields, VerificationRecord},
     reject::Reject,
-    revocation::{Names, Presented, Revocation, Revocations, Revoked, Revoker},
+    revocation::{
+        Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations,
+        RevocationsWriter,
+    },
     rules,
     snapshot::Snapshot,
     time::UnixTime,
@@ -36,7 +39,7 @@ pub struct Verifier {
 
 /// A signature that has to be checked, as nothing is remembered of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Cold<'c> {
+pub struct SignatureCheck<'c> {
     /// The issuer that the token names.
     pub issuer: &'c IssuerConfig,
     /// The algorithm of the key that is to check it.
@@ -47,7 +50,7 @@ impl Verifier {
     /// A verifier that starts with `snapshot` and never revokes anything.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
-        Self::with_revocations(snapshot, Arc::clone(Revoker::new(0).revocations()))
+        Self::with_revocations(snapshot, Arc::clone(RevocationsWriter::new(0).revocations()))
     }
 
     /// A verifier that starts with `snapshot` and refuses what is revoked.
@@ -60,8 +63,8 @@ impl Verifier {
     /// exceeded: a token of usual size takes its own length and some 250 bytes.
     ///
     /// # Errors
-    /// [`OutOfMemory`].
-    pub fn with_cache(mut self, bytes: usize) -> Result<Self, OutOfMemory> {
+    /// [`CacheAllocationError`].
+    pub fn with_cache(mut self, bytes: usize) -> Result<Self, CacheAllocationError> {
         self.cache = Some(Cache::new(bytes)?);
         Ok(self)
     }
@@ -92,44 +95,44 @@ impl Verifier {
         &self,
         token: &'t [u8],
         now: UnixTime,
-        admit: impl FnOnce(&Cold<'_>) -> bool,
+        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
-        let known = self.cache.as_ref().and_then(|cache| cache.recall(token));
+        let known = self.cache.as_ref().and_then(|cache| cache.find(token));
         match known {
-            Some(note) if self.is_still_true(&snapshot, &note, now) => {
-                Ok(Verified::new(token, snapshot, note, true))
+            Some(record) if self.still_holds(&snapshot, &record, now) => {
+                Ok(Verified::new(token, snapshot, record, true))
             }
-            known => self.verify_whole(token, now, snapshot, known, admit),
+            known => self.verify_uncached(token, now, snapshot, known, admit),
         }
     }
 
     /// Whether what was found in the past would be found now.
     #[inline]
-    fn is_still_true(&self, snapshot: &Snapshot, note: &Note, now: UnixTime) -> bool {
+    fn still_holds(&self, snapshot: &Snapshot, record: &VerificationRecord, now: UnixTime) -> bool {
         let Some(issuer) =
-            snapshot.at_place(note.issuer()).filter(|issuer| issuer.stamp() == note.stamp())
+            snapshot.get(record.issuer()).filter(|issuer| issuer.epoch() == record.epoch())
         else {
             return false;
         };
         let config = issuer.config();
-        note.is_alive(now, config.rules.leeway)
-            && !self.revocations.may_concern(note.names(), &config.name, note.issued_at())
+        record.is_alive(now, config.rules.leeway)
+            && !self.revocations.may_apply(record.hashes(), &config.name, record.issued_at())
     }
 
     /// The whole way, except that a signature is not checked again by the key that is
     /// known to have made it.
     #[inline(never)]
-    fn verify_whole<'t>(
+    fn verify_uncached<'t>(
         &self,
         token: &'t [u8],
         now: UnixTime,
         snapshot: Guard<Arc<Snapshot>>,
-        known: Option<Note>,
-        admit: impl FnOnce(&Cold<'_>) -> bool,
+        known: Option<VerificationRecord>,
+        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
-        let signer = known.as_ref().map(Note::key);
-        let mut note = Note::take();
+        let signer = known.as_ref().map(VerificationRecord::key);
+        let mut record = VerificationRecord::from_pool();
         let verification = Verification {
             snapshot: &snapshot,
             revocations: &self.revocations,
@@ -138,13 +141,13 @@ impl Verifier {
             now,
             signer,
         };
-        with_scratch(|scratch| verification.run(scratch, admit, &mut note))?;
+        with_scratch(|scratch| verification.run(scratch, admit, &mut record))?;
         if let Some(cache) = &self.cache
-            && known.is_none_or(|known| known.words() != note.words())
+            && known.is_none_or(|known| known.words() != record.words())
         {
-            cache.keep(token, &note);
+            cache.insert(token, &record);
         }
-        Ok(Verified::new(token, snapshot, note, false))
+        Ok(Verified::new(token, snapshot, record, false))
     }
 
     /// The configured issuer that a token names, though nobody has vouched for it:
@@ -166,7 +169,7 @@ impl Verifier {
     /// # Errors
     /// The [`Reject`] of a token that none of our issuers is known to have signed;
     /// its claims are not looked at further, since one that is not valid yet may be
-    /// revoked too. For one whose key is not known see [`Revocation::of_unproven`].
+    /// revoked too. For one whose key is not known see [`Revocation::of_unverified`].
     pub fn revocation_of(&self, token: &[u8]) -> Result<Revocation, Reject> {
         let snapshot = self.current.load();
         with_scratch(|scratch| {
@@ -174,23 +177,24 @@ impl Verifier {
             let document = scratch
                 .claims
                 .parse(jws.payload)
-                .map_err(|fault| fault.reject(Reject::ClaimsJson))?;
+                .map_err(|error| error.reject(Reject::ClaimsJson))?;
             let claims = ClaimNodes::find(&document);
             let (_, issuer) = issuer(&snapshot, &claims)?;
             issuer.select(jws.header)?.verify(jws.signing_input, jws.signature)?;
             let config = issuer.config();
-            let what = match claims
+            let target = match claims
                 .token_id
                 .and_then(Value::as_str)
                 .filter(|token_id| !token_id.is_empty())
             {
-                Some(token_id) => {
-                    Revoked::TokenId { issuer: config.name.clone(), token_id: token_id.into() }
-                }
-                None => Revoked::signing_input(jws.signing_input),
+                Some(token_id) => RevocationTarget::TokenId {
+                    issuer: config.name.clone(),
+                    token_id: token_id.into(),
+                },
+                None => RevocationTarget::signing_input(jws.signing_input),
             };
             let expires = rules::time(claims.expires, Reject::ExpiryFormat)?;
-            Ok(Revocation { what, until: expires.map(|at| at.plus(config.rules.leeway.into())) })
+            Ok(Revocation { target, until: expires.map(|at| at.plus(config.rules.leeway.into())) })
         })
     }
 
@@ -250,45 +254,47 @@ impl Verification<'_> {
     fn run(
         &self,
         scratch: &mut Scratch,
-        admit: impl FnOnce(&Cold<'_>) -> bool,
-        note: &mut Note,
+        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
+        record: &mut VerificationRecord,
     ) -> Result<(), Reject> {
         let Scratch { jws, claims, name, texts, client_types } = scratch;
         let jws = jws.decode(self.token)?;
         let document =
-            claims.parse(jws.payload).map_err(|fault| fault.reject(Reject::ClaimsJson))?;
+            claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
-        let (place, issuer) = issuer(self.snapshot, &claims)?;
+        let (index, issuer) = issuer(self.snapshot, &claims)?;
         let (key, was_checked) = self.authenticate(issuer, &jws, admit)?;
 
         let rules = &issuer.config().rules;
         let named = rules.find(&claims);
         let mut judge = || {
             rules.check(jws.header.token_type, &claims, &named, self.now)?;
-            let presented = presented(issuer, key, &jws, &claims)?;
-            self.revocations.check(&presented, name).map(|()| presented)
+            let revocation_subject = revocation_subject(issuer, key, &jws, &claims)?;
+            self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
         };
-        let presented = judge().inspect_err(|_| {
+        let revocation_subject = judge().inspect_err(|_| {
             if let (true, Some(cache)) = (was_checked, self.cache) {
-                cache.keep_verdict(self.token, key, true);
+                cache.insert_verdict(self.token, key, true);
             }
         })?;
         let not_before = rules::time(claims.not_before, Reject::NotBeforeFormat)?;
-        let findings = Findings {
-            stamp: issuer.stamp(),
-            issuer: place,
+        let fields = RecordFields {
+            epoch: issuer.epoch(),
+            issuer: index,
             key: key.identity(),
-            start: presented.issued_at.max(not_before),
-            issued_at: presented.issued_at,
+            start: revocation_subject.issued_at.max(not_before),
+            issued_at: revocation_subject.issued_at,
             expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
             // Nobody asks later where nothing is remembered.
-            names: self.cache.map_or_else(Names::default, |_| self.revocations.names(&presented)),
-            subject: presented.subject,
+            hashes: self.cache.map_or_else(RevocationHashes::default, |_| {
+                self.revocations.hashes(&revocation_subject)
+            }),
+            subject: revocation_subject.subject,
             username: named.username.and_then(Value::as_str),
             client_types: rules.client_types.join(named.client_types, client_types),
             environment: named.environment.and_then(Value::as_str),
         };
-        note.write(&findings, texts);
+        record.write(&fields, texts);
         Ok(())
     }
 
@@ -298,7 +304,7 @@ impl Verification<'_> {
         &self,
         issuer: &'i Issuer,
         jws: &Jws<'_>,
-        admit: impl FnOnce(&Cold<'_>) -> bool,
+        admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<(&'i VerificationKey, bool), Reject> {
         let key = issuer.select(jws.header)?;
         if self.signer == Some(key.identity()) {
@@ -307,12 +313,12 @@ impl Verification<'_> {
         if let Some(is_genuine) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {
             return if is_genuine { Ok((key, false)) } else { Err(Reject::Signature) };
         }
-        if !admit(&Cold { issuer: issuer.config(), algorithm: key.algorithm() }) {
+        if !admit(&SignatureCheck { issuer: issuer.config(), algorithm: key.algorithm() }) {
             return Err(Reject::NotAdmitted);
         }
         let verdict = key.verify(jws.signing_input, jws.signature);
         if let (Err(_), Some(cache)) = (verdict, self.cache) {
-            cache.keep_verdict(self.token, key, false);
+            cache.insert_verdict(self.token, key, false);
         }
         verdict.map(|()| (key, true))
     }
@@ -329,13 +335,13 @@ fn issuer<'s>(
 }
 
 /// What of a token that has passed its issuer's rules can be revoked.
-fn presented<'p>(
+fn revocation_subject<'p>(
     issuer: &'p Issuer,
     key: &'p VerificationKey,
     jws: &Jws<'p>,
     claims: &ClaimNodes<'_, 'p>,
-) -> Result<Presented<'p>, Reject> {
-    Ok(Presented {
+) -> Result<RevocationSubject<'p>, Reject> {
+    Ok(RevocationSubject {
         issuer: &issuer.config().name,
         kid: key.kid().or(jws.header.kid),
         token_id: claims.token_id.and_then(Value::as_str),

@@ -11,11 +11,12 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use countersign_engine::{
     Algorithm, ClientTypes, Constraint, Issuer, IssuerConfig, KeyMaterial, KeySet, Reject,
-    Revocation, Revoked, Revoker, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
+    Revocation, RevocationTarget, RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey,
+    Verifier,
 };
 
 /// The system's allocator, counting what the calling thread asks it for.
-struct Counting;
+struct CountingAllocator;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -25,7 +26,7 @@ thread_local! {
 // the contract; counting touches a thread-local cell without a destructor and
 // allocates nothing.
 #[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
         // SAFETY: the caller's promise about `layout` is passed on.
@@ -39,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const NOW: UnixTime = UnixTime(1_700_000_000);
 const SECRET: [u8; 32] = [7; 32];
@@ -69,7 +70,7 @@ fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) ->
     Issuer::new(Arc::new(config), keys.map(Arc::new))
 }
 
-fn verifier(revoker: &Revoker) -> Verifier {
+fn verifier(revoker: &RevocationsWriter) -> Verifier {
     let key = |kid| {
         VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap()
     };
@@ -213,9 +214,9 @@ fn a_verdict_is_remembered_and_found_without_allocating() {
 }
 
 fn every_reason(with_cache: bool) {
-    let mut revoker = Revoker::new(10);
-    let key = Revoked::Key { issuer: "i".into(), kid: "revoked".into() };
-    revoker.enter(&[Revocation { what: key, until: None }]).unwrap();
+    let mut revoker = RevocationsWriter::new(10);
+    let key = RevocationTarget::Key { issuer: "i".into(), kid: "revoked".into() };
+    revoker.insert(&[Revocation { target: key, until: None }]).unwrap();
     let mut verifier = verifier(&revoker);
     if with_cache {
         verifier = verifier.with_cache(1 << 20).unwrap();
@@ -232,7 +233,7 @@ fn every_reason(with_cache: bool) {
         assert_eq!(count, 0, "{reject:?} of {token:.200}");
         seen.insert(reject.index());
     }
-    revoker.lose_track();
+    revoker.mark_unavailable();
     let (reject, count) = refuse(&verifier, &good);
     assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
     seen.insert(reject.index());
@@ -254,16 +255,16 @@ fn verifying_allocates_nothing_remembered_or_not() {
     let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000}"#;
     let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
     for with_cache in [false, true] {
-        let mut verifier = verifier(&Revoker::new(10));
+        let mut verifier = verifier(&RevocationsWriter::new(10));
         if with_cache {
             verifier = verifier.with_cache(1 << 20).unwrap();
         }
         // The thread's own memory is taken with the first token.
-        assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_remembered());
+        assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_cached());
         let before = COUNT.get();
         for _ in 0..100 {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
-            assert_eq!(verified.is_remembered(), with_cache);
+            assert_eq!(verified.is_cached(), with_cache);
             let (claims, identity) = (verified.claims(), verified.identity());
             assert_eq!((claims.subject(), claims.environment()), (Some("é, 5 %"), Some("e")));
             assert_eq!(

@@ -18,7 +18,7 @@ mod table {
 
     pub(crate) const WORD: usize = 8;
 
-    pub(crate) fn begin_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    pub(crate) fn starts_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
         words.len() >= bytes.len().div_ceil(WORD)
             && bytes.chunks(WORD).zip(words).all(|(chunk, word)| {
                 word.load(Ordering::Relaxed).to_ne_bytes()[..chunk.len()] == *chunk
@@ -37,7 +37,7 @@ mod ring;
 #[path = "../src/cache/shard.rs"]
 mod shard;
 
-use layout::{Extent, LINE, Layout, Place};
+use layout::{CacheLocation, Extent, LINE, Layout};
 use loom::{
     sync::{Arc, atomic::AtomicU64},
     thread,
@@ -55,8 +55,14 @@ impl Model {
     fn new(small: u64, main: u64) -> Self {
         let small = Extent { first: 3, lines: small };
         let main = Extent { first: small.first + small.lines, lines: main };
-        let layout =
-            Layout { shards: 1, lines: main.first + main.lines, sets: 1, small, main, longest: 1 };
+        let layout = Layout {
+            shards: 1,
+            lines: main.first + main.lines,
+            sets: 1,
+            small,
+            main,
+            max_entry_lines: 1,
+        };
         let words = (0..layout.lines as usize * LINE).map(|_| AtomicU64::new(0)).collect();
         Self { words, layout }
     }
@@ -65,24 +71,24 @@ impl Model {
         Shard { words: &self.words, layout: &self.layout }
     }
 
-    fn place(&self, token: &Token) -> Place {
-        self.layout.place(token.hash)
+    fn location(&self, token: &Token) -> CacheLocation {
+        self.layout.location(token.hash)
     }
 
-    fn keep(&self, token: &Token, note: u64) -> bool {
-        self.shard().write(self.place(token), token.hash, token.bytes, &[note, !note])
+    fn insert(&self, token: &Token, record: u64) -> bool {
+        self.shard().write(self.location(token), token.hash, token.bytes, &[record, !record])
     }
 
     fn find(&self, token: &Token) -> Option<u64> {
-        let mut note = Vec::new();
-        let found = self.shard().read(self.place(token), token.bytes, &mut note);
+        let mut record = Vec::new();
+        let found = self.shard().read(self.location(token), token.bytes, &mut record);
         found.then(|| {
             assert_eq!(
-                (note.len(), note[1]),
-                (2, !note[0]),
+                (record.len(), record[1]),
+                (2, !record[0]),
                 "half of one note and half of another"
             );
-            note[0]
+            record[0]
         })
     }
 }
@@ -108,10 +114,10 @@ fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 fn a_reader_meets_the_old_note_or_the_new_one() {
     check(3, || {
         let model = Arc::new(Model::new(4, 8));
-        assert!(model.keep(&ONE, 1));
+        assert!(model.insert(&ONE, 1));
         let writer = thread::spawn({
             let model = Arc::clone(&model);
-            move || model.keep(&ONE, 2)
+            move || model.insert(&ONE, 2)
         });
         let found = model.find(&ONE);
         assert!(matches!(found, Some(1 | 2)), "{found:?}");
@@ -125,12 +131,12 @@ fn d6_a_reader_never_takes_one_token_for_another_that_is_written_over_it() {
     check(3, || {
         // A ring that is full after one entry: the next two go over it.
         let model = Arc::new(Model::new(1, 0));
-        assert!(model.keep(&ONE, 1));
+        assert!(model.insert(&ONE, 1));
         let writer = thread::spawn({
             let model = Arc::clone(&model);
             move || {
-                assert!(model.keep(&TWO, 2));
-                assert!(model.keep(&THREE, 3));
+                assert!(model.insert(&TWO, 2));
+                assert!(model.insert(&THREE, 3));
             }
         });
         let found = [model.find(&ONE), model.find(&TWO)];
@@ -145,11 +151,11 @@ fn what_is_moved_between_the_rings_stays_what_it_was() {
     check(2, || {
         let model = Arc::new(Model::new(1, 4));
         // The main ring takes what it has room for, then the small one is used.
-        assert!(model.keep(&ONE, 1) && model.keep(&TWO, 2) && model.keep(&THREE, 3));
+        assert!(model.insert(&ONE, 1) && model.insert(&TWO, 2) && model.insert(&THREE, 3));
         let before = [&ONE, &TWO, &THREE].map(|token| model.find(token));
         let writer = thread::spawn({
             let model = Arc::clone(&model);
-            move || model.keep(&Token { bytes: b"token-four------", hash: 5 << 32 | 4 << 52 }, 4)
+            move || model.insert(&Token { bytes: b"token-four------", hash: 5 << 32 | 4 << 52 }, 4)
         });
         for (token, before) in [&ONE, &TWO, &THREE].into_iter().zip(before) {
             let found = model.find(token);
@@ -165,9 +171,9 @@ fn two_writers_take_turns() {
         let model = Arc::new(Model::new(4, 8));
         let writer = thread::spawn({
             let model = Arc::clone(&model);
-            move || model.keep(&ONE, 1)
+            move || model.insert(&ONE, 1)
         });
-        let ours = model.keep(&TWO, 2);
+        let ours = model.insert(&TWO, 2);
         let theirs = writer.join().unwrap();
         // One that waits too long leaves its token out, and says so.
         assert_eq!(model.find(&ONE), theirs.then_some(1));
@@ -179,18 +185,18 @@ fn two_writers_take_turns() {
 #[test]
 fn a_revocation_is_seen_by_whoever_sees_that_there_are_any() {
     check(4, || {
-        let shared = Arc::new((filter::Filter::with_room_for(1), AtomicU64::new(0)));
+        let shared = Arc::new((filter::BloomFilter::with_capacity(1), AtomicU64::new(0)));
         let writer = thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
-                shared.0.enter(0x1234_5678_9abc_def0);
+                shared.0.insert(0x1234_5678_9abc_def0);
                 shared.1.store(1, sync::Ordering::Release);
             }
         });
         if shared.1.load(sync::Ordering::Acquire) == 1 {
-            assert!(shared.0.may_hold(0x1234_5678_9abc_def0));
+            assert!(shared.0.may_contain(0x1234_5678_9abc_def0));
         }
         writer.join().unwrap();
-        assert!(shared.0.may_hold(0x1234_5678_9abc_def0));
+        assert!(shared.0.may_contain(0x1234_5678_9abc_def0));
     });
 }

@@ -195,7 +195,7 @@ impl<'g, 'r> Caller<'g, 'r> {
         match (started, &verdict) {
             (Some(started), Err(Reject::Signature)) => self.charge(started, metrics),
             (None, Err(Reject::NotAdmitted)) => self.count(metrics),
-            (None, Ok(verified)) if verified.is_remembered() => metrics.note(Event::Remembered),
+            (None, Ok(verified)) if verified.is_cached() => metrics.note(Event::Remembered),
             _ => {}
         }
         if started.is_some() {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::{ArcSwap, Guard};
 use countersign_engine::{
-    Issuer, KeySet, Reject, Revocation, Revoked, Snapshot, UnixTime, Verified, Verifier,
+    Issuer, KeySet, Reject, Revocation, RevocationTarget, Snapshot, UnixTime, Verified, Verifier,
 };
 use http::HeaderValue;
 
@@ -174,7 +174,7 @@ impl App {
         let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
         let mut revocation = record.request(clock::now(), leeway)?;
         revocation.until =
-            revocation.until.or_else(|| end_of(&revocation.what, max_lifetime?.into(), leeway));
+            revocation.until.or_else(|| end_of(&revocation.target, max_lifetime?.into(), leeway));
         Ok(revocation)
     }
 
@@ -198,7 +198,7 @@ impl App {
             }
             Ok(revocation) => Entry::Proven(revocation),
             Err(Reject::KidUnknown | Reject::KeysUnavailable) => {
-                match Revocation::of_unproven(token) {
+                match Revocation::of_unverified(token) {
                     Ok(revocation) => Entry::Unproven(revocation),
                     Err(_) => return Ok(Revoking::Needless),
                 }
@@ -286,14 +286,13 @@ pub enum Revoking {
 
 /// When the last of the tokens has died that an issuer dated as it may: issued
 /// before the moment, or just now.
-fn end_of(what: &Revoked, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
-    let latest = match what {
-        Revoked::Subject { issued_before, .. } | Revoked::Everything { issued_before, .. } => {
-            *issued_before
-        }
-        Revoked::TokenId { .. } => clock::now().plus(leeway),
+fn end_of(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
+    let latest = match target {
+        RevocationTarget::Subject { issued_before, .. }
+        | RevocationTarget::Everything { issued_before, .. } => *issued_before,
+        RevocationTarget::TokenId { .. } => clock::now().plus(leeway),
         // Whoever has the key can go on signing.
-        Revoked::Key { .. } | Revoked::SigningInput(_) => return None,
+        RevocationTarget::Key { .. } | RevocationTarget::SigningInput(_) => return None,
     };
     Some(latest.plus(max_lifetime).plus(leeway))
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use clerk::Clerk;
-use countersign_engine::{Revocation, Revocations, RevocationsFull, Revoker};
+use countersign_engine::{Revocation, RevocationCapacityError, Revocations, RevocationsWriter};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -62,7 +62,7 @@ pub trait RevocationStore: Send {
 #[derive(Clone, Debug)]
 pub enum RevokeFault {
     /// There is no room for it.
-    Full(RevocationsFull),
+    Full(RevocationCapacityError),
     /// It cannot be kept.
     Store(String),
 }
@@ -140,8 +140,11 @@ impl Desk {
         capacity: usize,
         tidy_every: Option<Duration>,
     ) -> io::Result<Self> {
-        let revoker =
-            if store.is_ok() { Revoker::unknown(capacity) } else { Revoker::new(capacity) };
+        let revoker = if store.is_ok() {
+            RevocationsWriter::unavailable(capacity)
+        } else {
+            RevocationsWriter::new(capacity)
+        };
         let table = Arc::clone(revoker.revocations());
         let (orders, queue) = sync_channel(QUEUE);
         let (publish, status) =
@@ -169,7 +172,7 @@ impl Desk {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let status = self.status.borrow();
-        self.table.are_known() && status.fault.is_none() && status.looked.elapsed() < PATIENCE
+        self.table.are_available() && status.fault.is_none() && status.looked.elapsed() < PATIENCE
     }
 
     /// Has the store looked at before it would be: another process has written there.

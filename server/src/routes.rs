@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The longest body read: the longest token, escaped and wrapped.
-const MOST_BODY: usize = 4 * limits::TOKEN_BYTES;
+const MOST_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
 /// The longest message of a call: the longest head that Envoy lets pass (60 KiB unless
 /// told otherwise), a certificate, and what else it tells.
 const MOST_MESSAGE: usize = 128 * 1024;

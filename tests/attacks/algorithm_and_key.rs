@@ -1,5 +1,5 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Algorithm, IssuerConfig, KeyFault, Reject};
+use countersign_engine::{Algorithm, IssuerConfig, KeyError, Reject};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
@@ -87,7 +87,7 @@ fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
             );
             // Nor does a provider that publishes them as a secret.
             let jwk = json!({ "kty": "oct", "alg": "HS256", "kid": "k2", "k": URL_SAFE_NO_PAD.encode(&secret) });
-            assert_eq!(skipped(&[key.jwk(), jwk], &both), [KeyFault::SecretInPublicSet]);
+            assert_eq!(skipped(&[key.jwk(), jwk], &both), [KeyError::SecretInPublicSet]);
         }
     }
 }
@@ -180,7 +180,7 @@ fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
     let all: Vec<_> = Algorithm::ALL
         .iter()
         .copied()
-        .filter(|algorithm| algorithm.shortest_secret().is_none())
+        .filter(|algorithm| algorithm.min_secret_bytes().is_none())
         .collect();
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &signing.each_ref().map(SigningKey::jwk), &all);

@@ -32,7 +32,7 @@ const FAR: u64 = 4_102_444_800;
 fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let far = limits::LATEST_TIME;
+    let far = limits::MAX_TIME;
     for honest in [
         format!(r#""exp":{FAR},"nbf":0,"iat":0"#),
         format!(r#""exp":{FAR}.5,"nbf":1600000000.25,"iat":-0"#),
@@ -83,8 +83,8 @@ fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: P
 fn c1_no_sum_of_time_and_leeway_overflows() {
     let patient =
         verifier([(config_with(|rules| rules.leeway = u32::MAX), secret_keys(None, SECRET))]);
-    let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::LATEST_TIME)));
-    let end = limits::LATEST_TIME + u64::from(u32::MAX);
+    let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::MAX_TIME)));
+    let end = limits::MAX_TIME + u64::from(u32::MAX);
     for (now, verdict) in [
         (0, None),
         (NOW.0, None),
@@ -96,7 +96,7 @@ fn c1_no_sum_of_time_and_leeway_overflows() {
         assert_eq!(patient.verify(latest.as_bytes(), UnixTime(now)).err(), verdict, "{now}");
     }
     for name in ["nbf", "iat"] {
-        let token = token(HEADER, claims(&format!(r#""{name}":{}"#, limits::LATEST_TIME)));
+        let token = token(HEADER, claims(&format!(r#""{name}":{}"#, limits::MAX_TIME)));
         let early = if name == "nbf" { Reject::NotYetValid } else { Reject::IssuedInFuture };
         assert_eq!(patient.verify(token.as_bytes(), NOW).err(), Some(early));
         assert!(patient.verify(token.as_bytes(), UnixTime(u64::MAX)).is_ok());

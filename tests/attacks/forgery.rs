@@ -1,5 +1,5 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Algorithm, KeyFault, Reject};
+use countersign_engine::{Algorithm, KeyError, Reject};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
@@ -25,13 +25,13 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
     let rsa = |kid: &str, n: &[u8], e: &[u8]| json!({ "kty": "RSA", "alg": "RS256", "kid": kid, "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) });
     let modulus = |bytes| vec![0xb5; bytes];
     let cases = [
-        (rsa("8200 bits", &modulus(1025), &[1, 0, 1]), KeyFault::ModulusSize),
-        (rsa("16 kbit", &modulus(2048), &[1, 0, 1]), KeyFault::ModulusSize),
-        (rsa("512 kbit", &modulus(65_536), &[1, 0, 1]), KeyFault::ModulusSize),
-        (rsa("33 bits", &modulus(256), &[1, 0, 0, 0, 1]), KeyFault::Exponent),
-        (rsa("64 bits", &modulus(256), &[0xff; 8]), KeyFault::Exponent),
-        (rsa("all bits", &modulus(256), &[0xb3; 256]), KeyFault::Exponent),
-        (rsa("more bits", &modulus(1024), &[0xb3; 8192]), KeyFault::Exponent),
+        (rsa("8200 bits", &modulus(1025), &[1, 0, 1]), KeyError::ModulusSize),
+        (rsa("16 kbit", &modulus(2048), &[1, 0, 1]), KeyError::ModulusSize),
+        (rsa("512 kbit", &modulus(65_536), &[1, 0, 1]), KeyError::ModulusSize),
+        (rsa("33 bits", &modulus(256), &[1, 0, 0, 0, 1]), KeyError::Exponent),
+        (rsa("64 bits", &modulus(256), &[0xff; 8]), KeyError::Exponent),
+        (rsa("all bits", &modulus(256), &[0xb3; 256]), KeyError::Exponent),
+        (rsa("more bits", &modulus(1024), &[0xb3; 8192]), KeyError::Exponent),
     ];
     let mut keys: Vec<_> = cases.iter().map(|(jwk, _)| jwk.clone()).collect();
     keys.push(good.jwk());
@@ -39,7 +39,7 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
         published(&json!({ "keys": keys }), [Algorithm::Rs256].into_iter().collect());
     assert_eq!(set.len(), 1, "the good key serves all the same");
     for (skipped, (jwk, fault)) in skipped.iter().zip(&cases) {
-        assert_eq!((skipped.kid.as_deref(), skipped.fault), (jwk["kid"].as_str(), *fault));
+        assert_eq!((skipped.kid.as_deref(), skipped.error), (jwk["kid"].as_str(), *fault));
     }
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Rs256]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyFault, KeySet, Reject, Verifier,
+    Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyError, KeySet, Reject, Verifier,
 };
 use countersign_tests::{
     answers::{assert_nothing_told, assert_refused, invalid_token},
@@ -107,9 +107,9 @@ pub(crate) fn of_published(
 }
 
 /// The faults of the keys that are left out of a published set.
-pub(crate) fn skipped(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyFault> {
+pub(crate) fn skipped(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyError> {
     let (_, skipped) = published(&json!({ "keys": keys }), algorithms.iter().copied().collect());
-    skipped.into_iter().map(|key| key.fault).collect()
+    skipped.into_iter().map(|key| key.error).collect()
 }
 
 /// The server's view of the issuer with the secret.

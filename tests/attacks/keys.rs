@@ -1,6 +1,6 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
-    Algorithm, Issuer, KeyFault, KeyMaterial, KeySet, KeySetFault, Reject, Snapshot,
+    Algorithm, Issuer, KeyError, KeyMaterial, KeySet, KeySetError, Reject, Snapshot,
     VerificationKey, jwks,
 };
 use countersign_tests::{
@@ -62,13 +62,13 @@ fn a4_an_empty_or_missing_secret_verifies_nothing(protocol: Protocol) {
 #[test]
 fn a5_weak_keys_are_no_keys() {
     for algorithm in [Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512] {
-        let shortest = algorithm.shortest_secret().unwrap();
+        let shortest = algorithm.min_secret_bytes().unwrap();
         let fault = |length| {
             VerificationKey::new(None, algorithm, KeyMaterial::Secret(&vec![0xa5; length])).err()
         };
         assert_eq!(fault(shortest), None);
         for length in [0, 1, 16, shortest / 2, shortest - 1] {
-            assert_eq!(fault(length), Some(KeyFault::SecretTooShort), "{algorithm} {length}");
+            assert_eq!(fault(length), Some(KeyError::SecretTooShort), "{algorithm} {length}");
         }
     }
     let rsa = |n: &[u8]| json!({ "kty": "RSA", "alg": "RS256", "n": URL_SAFE_NO_PAD.encode(n), "e": "AQAB" });
@@ -78,13 +78,13 @@ fn a5_weak_keys_are_no_keys() {
         n[0] = first;
         assert_eq!(
             skipped(&[strong.clone(), rsa(&n)], &[Algorithm::Rs256]),
-            [KeyFault::ModulusSize],
+            [KeyError::ModulusSize],
             "{bytes} bytes"
         );
     }
     assert_eq!(
         skipped(&[strong, rsa(&power_of_65537(128))], &[Algorithm::Rs256]),
-        [KeyFault::Roca]
+        [KeyError::Roca]
     );
 }
 
@@ -120,32 +120,32 @@ fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(p
     let all: Vec<_> = Algorithm::ALL
         .iter()
         .copied()
-        .filter(|algorithm| algorithm.shortest_secret().is_none())
+        .filter(|algorithm| algorithm.min_secret_bytes().is_none())
         .collect();
     let fronts = Fronts::of_keys(&sandbox, &[ec.jwk(), ed.jwk()], &all);
     fronts.accept(&ec.token(&public_claims()));
     fronts.accept(&ed.token(&public_claims()));
     let x = ec.jwk()["x"].clone();
     for (key, changes, fault) in [
-        (&ec, json!({ "use": "enc" }), KeyFault::NotForSignatures),
-        (&ec, json!({ "key_ops": ["sign", "deriveKey"] }), KeyFault::NotForSignatures),
-        (&ec, json!({ "key_ops": [] }), KeyFault::NotForSignatures),
-        (&ec, json!({ "key_ops": "verify" }), KeyFault::MemberType("key_ops")),
-        (&ec, json!({ "kty": "RSA" }), KeyFault::MissingMember("n")),
-        (&ec, json!({ "kty": "OKP" }), KeyFault::WrongKeyType),
-        (&ec, json!({ "kty": "ec" }), KeyFault::UnknownKeyType),
-        (&ec, json!({ "crv": "P-384" }), KeyFault::WrongCurve),
-        (&ec, json!({ "crv": "secp256k1" }), KeyFault::WrongCurve),
-        (&ec, json!({ "alg": "ES384" }), KeyFault::WrongCurve),
-        (&ec, json!({ "alg": "ES256K" }), KeyFault::UnknownAlgorithm),
-        (&ec, json!({ "alg": "ECDH-ES" }), KeyFault::UnknownAlgorithm),
-        (&ec, json!({ "alg": "EdDSA" }), KeyFault::WrongKeyType),
-        (&ec, json!({ "y": x }), KeyFault::Invalid),
-        (&ec, json!({ "x": "AAAA" }), KeyFault::CoordinateLength),
-        (&ec, json!({ "y": Value::Null }), KeyFault::MissingMember("y")),
-        (&ed, json!({ "crv": "X25519" }), KeyFault::WrongCurve),
-        (&ed, json!({ "crv": "Ed448" }), KeyFault::WrongCurve),
-        (&ed, json!({ "x": URL_SAFE_NO_PAD.encode([0; 32]) }), KeyFault::SmallOrder),
+        (&ec, json!({ "use": "enc" }), KeyError::NotForSignatures),
+        (&ec, json!({ "key_ops": ["sign", "deriveKey"] }), KeyError::NotForSignatures),
+        (&ec, json!({ "key_ops": [] }), KeyError::NotForSignatures),
+        (&ec, json!({ "key_ops": "verify" }), KeyError::MemberType("key_ops")),
+        (&ec, json!({ "kty": "RSA" }), KeyError::MissingMember("n")),
+        (&ec, json!({ "kty": "OKP" }), KeyError::WrongKeyType),
+        (&ec, json!({ "kty": "ec" }), KeyError::UnknownKeyType),
+        (&ec, json!({ "crv": "P-384" }), KeyError::WrongCurve),
+        (&ec, json!({ "crv": "secp256k1" }), KeyError::WrongCurve),
+        (&ec, json!({ "alg": "ES384" }), KeyError::WrongCurve),
+        (&ec, json!({ "alg": "ES256K" }), KeyError::UnknownAlgorithm),
+        (&ec, json!({ "alg": "ECDH-ES" }), KeyError::UnknownAlgorithm),
+        (&ec, json!({ "alg": "EdDSA" }), KeyError::WrongKeyType),
+        (&ec, json!({ "y": x }), KeyError::Invalid),
+        (&ec, json!({ "x": "AAAA" }), KeyError::CoordinateLength),
+        (&ec, json!({ "y": Value::Null }), KeyError::MissingMember("y")),
+        (&ed, json!({ "crv": "X25519" }), KeyError::WrongCurve),
+        (&ed, json!({ "crv": "Ed448" }), KeyError::WrongCurve),
+        (&ed, json!({ "x": URL_SAFE_NO_PAD.encode([0; 32]) }), KeyError::SmallOrder),
     ] {
         let mut jwk = key.jwk();
         changes.as_object().unwrap().iter().for_each(|(name, value)| jwk[name] = value.clone());
@@ -154,10 +154,10 @@ fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(p
         refuse(&verifier, &key.token(&public_claims()), Reject::KidUnknown);
     }
     for (e, fault) in [
-        ("AQ", KeyFault::Exponent),
-        ("Ag", KeyFault::Exponent),
-        ("", KeyFault::Exponent),
-        ("AAEAAQ", KeyFault::LeadingZeros),
+        ("AQ", KeyError::Exponent),
+        ("Ag", KeyError::Exponent),
+        ("", KeyError::Exponent),
+        ("AAEAAQ", KeyError::LeadingZeros),
     ] {
         let jwk = json!({ "kty": "RSA", "alg": "RS256", "n": URL_SAFE_NO_PAD.encode([0xb5; 256]), "e": e });
         assert_eq!(skipped(&[jwk], &all), [fault], "{e}");
@@ -272,7 +272,7 @@ fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys(protocol: Pro
     let keys = [first.jwk(), second.jwk(), oct.clone(), other.jwk()];
     assert_eq!(
         skipped(&keys, &[Algorithm::Es256]),
-        [KeyFault::Duplicate, KeyFault::SecretInPublicSet]
+        [KeyError::Duplicate, KeyError::SecretInPublicSet]
     );
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
     fronts.accept(&first.token(&public_claims()));
@@ -283,8 +283,8 @@ fn a12_a_kid_means_one_key_and_secrets_do_not_mix_with_public_keys(protocol: Pro
     // What an operator wrote down is refused whole instead.
     for (keys, fault) in [
         (vec![first.jwk(), other.jwk()], None),
-        (vec![first.jwk(), second.jwk()], Some(KeySetFault::DuplicateKid)),
-        (vec![first.jwk(), oct], Some(KeySetFault::Mixed)),
+        (vec![first.jwk(), second.jwk()], Some(KeySetError::DuplicateKid)),
+        (vec![first.jwk(), oct], Some(KeySetError::Mixed)),
     ] {
         let policy = jwks::Policy { origin: jwks::Origin::Static, algorithms: None };
         assert_eq!(

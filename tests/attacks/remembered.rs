@@ -32,10 +32,10 @@ fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
     for _ in 0..8 {
         assert_eq!(verdict(), first);
     }
-    let is_remembered =
-        verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_remembered());
+    let is_cached =
+        verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_cached());
     assert_eq!(
-        is_remembered,
+        is_cached,
         first.is_none(),
         "what is accepted is remembered, or nothing is tested here"
     );

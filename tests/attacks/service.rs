@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use countersign_engine::{Algorithm, KeySetFault, Reject, jwks};
+use countersign_engine::{Algorithm, KeySetError, Reject, jwks};
 use countersign_tests::{
     answers::{assert_nothing_told, assert_refused, invalid_token},
     binary::{NO_BUDGETS, Sandbox, Server},
@@ -178,11 +178,11 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
     };
     assert_eq!(
         read(json!({ "keys": vec![good.jwk(); 257] }).to_string()).err(),
-        Some(KeySetFault::TooManyKeys)
+        Some(KeySetError::TooManyKeys)
     );
     assert_eq!(
         read(json!({ "keys": [good.jwk()], "x": "x".repeat(600_000) }).to_string()).err(),
-        Some(KeySetFault::TooLong)
+        Some(KeySetError::TooLong)
     );
 }
 

@@ -118,7 +118,7 @@ fn b2_a_token_has_three_segments(protocol: Protocol) {
     }
     fronts.refuse(&".".repeat(1_000_000), Reject::TooLong);
     // An empty header is no header, however many segments follow.
-    for odd in ["..", "...", "....", &format!(".{honest}"), &".".repeat(limits::TOKEN_BYTES)] {
+    for odd in ["..", "...", "....", &format!(".{honest}"), &".".repeat(limits::MAX_TOKEN_BYTES)] {
         fronts.refuse(odd, Reject::HeaderJson);
     }
     fronts.refuse(&format!(".{}", honest.split_once('.').unwrap().1), Reject::HeaderJson);
@@ -225,33 +225,39 @@ fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protoco
     let fixed = token(HEADER, claims(r#""pad":"""#)).len();
     let padded = |bytes: usize| token(HEADER, claims(&format!(r#""pad":"{}""#, "x".repeat(bytes))));
     // Base64 grows in steps; the largest that fits, and the smallest that does not.
-    let most = (limits::TOKEN_BYTES - fixed) / 4 * 3;
+    let most = (limits::MAX_TOKEN_BYTES - fixed) / 4 * 3;
     let (largest, over) = (padded(most), padded(most + 4));
-    assert!(largest.len() <= limits::TOKEN_BYTES && limits::TOKEN_BYTES < over.len());
+    assert!(largest.len() <= limits::MAX_TOKEN_BYTES && limits::MAX_TOKEN_BYTES < over.len());
     fronts.accept(&largest);
     fronts.refuse(&over, Reject::TooLong);
-    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES), Reject::Segments);
-    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES + 1), Reject::TooLong);
+    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES), Reject::Segments);
+    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES + 1), Reject::TooLong);
 
     let members =
         |count: usize| (0..count).map(|i| format!(r#""m{i}":0"#)).collect::<Vec<_>>().join(",");
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let header = |members: String| format!(r#"{{"alg":"HS256",{members}}}"#);
-    fronts.accept(&token(HEADER, claims(&members(limits::MEMBERS - 3))));
-    fronts.accept(&token(header(members(limits::MEMBERS - 1)), claims("")));
-    fronts.accept(&token(HEADER, claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::DEPTH - 2)))));
+    fronts.accept(&token(HEADER, claims(&members(limits::MAX_MEMBERS - 3))));
+    fronts.accept(&token(header(members(limits::MAX_MEMBERS - 1)), claims("")));
+    fronts.accept(&token(
+        HEADER,
+        claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::MAX_DEPTH - 2))),
+    ));
     for (hostile, reject) in [
-        (token(HEADER, claims(&members(limits::MEMBERS - 2))), Reject::TooManyMembers),
-        (token(header(members(limits::MEMBERS)), claims("")), Reject::TooManyMembers),
+        (token(HEADER, claims(&members(limits::MAX_MEMBERS - 2))), Reject::TooManyMembers),
+        (token(header(members(limits::MAX_MEMBERS)), claims("")), Reject::TooManyMembers),
         (
-            token(HEADER, claims(&format!(r#""o":{{{}}}"#, members(limits::MEMBERS + 1)))),
+            token(HEADER, claims(&format!(r#""o":{{{}}}"#, members(limits::MAX_MEMBERS + 1)))),
             Reject::TooManyMembers,
         ),
         (
-            token(HEADER, claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::DEPTH - 1)))),
+            token(HEADER, claims(&format!(r#""d":{{"x":{}}}"#, nested(limits::MAX_DEPTH - 1)))),
             Reject::TooDeep,
         ),
-        (token(header(format!(r#""d":{}"#, nested(limits::DEPTH))), claims("")), Reject::TooDeep),
+        (
+            token(header(format!(r#""d":{}"#, nested(limits::MAX_DEPTH))), claims("")),
+            Reject::TooDeep,
+        ),
         (token(HEADER, claims(&format!(r#""d":{}"#, nested(5_000)))), Reject::TooDeep),
         (over, Reject::TooLong),
     ] {

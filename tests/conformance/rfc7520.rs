@@ -1,5 +1,5 @@
 use countersign_engine::{
-    Algorithm, KeyFault, KeySet, Reject,
+    Algorithm, KeyError, KeySet, Reject,
     jwks::{Origin, Policy},
 };
 
@@ -141,7 +141,7 @@ fn section_4_8_several_signatures_are_refused() {
 fn section_3_6_a_key_for_encryption_verifies_nothing() {
     let policy = Policy { origin: Origin::Static, algorithms: None };
     let (keys, skipped) = KeySet::from_jwks(ENCRYPTION_KEY.as_bytes(), policy).unwrap();
-    assert_eq!((keys.len(), skipped[0].fault), (0, KeyFault::NotForSignatures));
+    assert_eq!((keys.len(), skipped[0].error), (0, KeyError::NotForSignatures));
 }
 
 /// One signature in the two JSON serializations of RFC 7515 section 7.2.

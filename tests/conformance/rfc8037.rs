@@ -1,5 +1,5 @@
 use countersign_engine::{
-    Algorithm, KeyFault, KeySet,
+    Algorithm, KeyError, KeySet,
     jwks::{Origin, Policy},
 };
 
@@ -29,7 +29,7 @@ fn a_6_and_a_7_keys_for_agreement_verify_nothing() {
             let policy =
                 Policy { origin, algorithms: Some([Algorithm::EdDsa].into_iter().collect()) };
             let (keys, skipped) = KeySet::from_jwks(jwk.as_bytes(), policy).unwrap();
-            assert_eq!((keys.len(), skipped[0].fault), (0, KeyFault::WrongCurve), "{jwk}");
+            assert_eq!((keys.len(), skipped[0].error), (0, KeyError::WrongCurve), "{jwk}");
         }
     }
 }

@@ -22,7 +22,7 @@ use countersign_engine::{
     Algorithm, AlgorithmSet, Claims, ClientTypes, Issuer, IssuerConfig, KeyMaterial, KeySet,
     KeyType, Reject, Rules, Snapshot, UnixTime, VerificationKey, Verified, Verifier,
     jwks::{Origin, Policy, SkippedKey},
-    jws::{self, Unverified},
+    jws::{self, UnverifiedToken},
     limits,
 };
 use countersign_server::{
@@ -58,7 +58,7 @@ pub fn token(data: &[u8]) {
     judge_token(&with_payload);
 
     // Below the level of claims a payload may be anything, and comes out as it went in.
-    let expected = if with_payload.len() > limits::TOKEN_BYTES {
+    let expected = if with_payload.len() > limits::MAX_TOKEN_BYTES {
         Err(Reject::TooLong)
     } else {
         Ok(data.to_vec())
@@ -168,7 +168,7 @@ fn judge_token(token: &[u8]) {
         "the same token at the same time gets the same answer"
     );
 
-    let decoded = Unverified::decode(token);
+    let decoded = UnverifiedToken::decode(token);
     if let Ok(decoded) = &decoded {
         assert_one_spelling(token, decoded);
     }
@@ -210,7 +210,7 @@ fn answer(verdict: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
 
 /// Encoding what was decoded gives the token's own characters back, so no second
 /// spelling of a header or payload is ever read.
-fn assert_one_spelling(token: &[u8], decoded: &Unverified) {
+fn assert_one_spelling(token: &[u8], decoded: &UnverifiedToken) {
     strict_object(&decoded.header);
     let spelled = format!(
         "{}.{}.",
@@ -361,7 +361,7 @@ fn judge_key_set(json: &[u8], policy: Policy) {
     let document = strict_object(json);
     let entries =
         document.get("keys").map_or(1, |keys| keys.as_array().expect("`keys` is an array").len());
-    assert!(entries <= limits::KEYS && keys.len() <= entries * Algorithm::ALL.len());
+    assert!(entries <= limits::MAX_KEYS && keys.len() <= entries * Algorithm::ALL.len());
     if policy.algorithms.is_none() {
         assert_eq!(keys.len() + skipped.len(), entries, "each JWK is one key or one remark");
     }
@@ -408,11 +408,11 @@ fn assert_zeros_are_no_signature(key: &VerificationKey) {
 }
 
 fn assert_remarks_are_readable(skipped: &[SkippedKey], entries: usize) {
-    assert!(skipped.is_sorted_by(|one, next| one.place < next.place), "one remark a key, in order");
+    assert!(skipped.is_sorted_by(|one, next| one.index < next.index), "one remark a key, in order");
     for remark in skipped {
         let shown = remark.to_string();
         assert!(
-            remark.place < entries && shown.starts_with(&format!("keys[{}]", remark.place)),
+            remark.index < entries && shown.starts_with(&format!("keys[{}]", remark.index)),
             "{shown}"
         );
         assert!(!shown.chars().any(char::is_control), "a key set writes {shown:?} into a log");

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use countersign_engine::{Revocation, Revoked, UnixTime};
+use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use countersign_server::{
     fingerprint::{Fingerprint, Fingerprints},
     revocation::RevocationStore as _,
@@ -260,8 +260,8 @@ fn many_writers_lose_nothing(open: &dyn Fn() -> Store) {
 }
 
 fn revocation(jti: &str, until: Option<u64>) -> Revocation {
-    let what = Revoked::TokenId { issuer: "i".into(), token_id: jti.into() };
-    Revocation { what, until: until.map(UnixTime) }
+    let target = RevocationTarget::TokenId { issuer: "i".into(), token_id: jti.into() };
+    Revocation { target, until: until.map(UnixTime) }
 }
 
 fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
@@ -301,12 +301,12 @@ fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
 }
 
 fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
-    let what = Revoked::Subject {
+    let target = RevocationTarget::Subject {
         issuer: "i".into(),
         subject: "bob".into(),
         issued_before: UnixTime(issued_before),
     };
-    Revocation { what, until: until.map(UnixTime) }
+    Revocation { target, until: until.map(UnixTime) }
 }
 
 fn what_became_one_revocation_outlives_its_rows(open: &dyn Fn() -> Store) {

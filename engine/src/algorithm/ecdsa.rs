@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::fault::KeyFault;
+use crate::fault::KeyError;
 
 /// Takes a point on the algorithm's curve. `x` and `y` have exactly the length
 /// of the field (RFC 7518 section 6.2.1); a point off the curve is refused.
@@ -12,18 +12,18 @@ pub(crate) fn parse(
     curve: &str,
     x: &[u8],
     y: &[u8],
-) -> Result<ParsedPublicKey, KeyFault> {
-    let (verification, its_curve, length) = parameters(algorithm).ok_or(KeyFault::WrongKeyType)?;
+) -> Result<ParsedPublicKey, KeyError> {
+    let (verification, its_curve, length) = parameters(algorithm).ok_or(KeyError::WrongKeyType)?;
     if curve != its_curve {
-        return Err(KeyFault::WrongCurve);
+        return Err(KeyError::WrongCurve);
     }
     if x.len() != length || y.len() != length {
-        return Err(KeyFault::CoordinateLength);
+        return Err(KeyError::CoordinateLength);
     }
     /// SEC 1 section 2.3.3: an uncompressed point.
     const UNCOMPRESSED: u8 = 4;
     let point = [&[UNCOMPRESSED], x, y].concat();
-    ParsedPublicKey::new(verification, point).map_err(|_| KeyFault::Invalid)
+    ParsedPublicKey::new(verification, point).map_err(|_| KeyError::Invalid)
 }
 
 fn parameters(
@@ -43,24 +43,24 @@ mod tests {
 
     #[test]
     fn a6_curve_length_and_point_are_checked() {
-        let fault = |algorithm, curve, x: &[u8], y: &[u8]| parse(algorithm, curve, x, y).err();
+        let error = |algorithm, curve, x: &[u8], y: &[u8]| parse(algorithm, curve, x, y).err();
         assert_eq!(
-            fault(Algorithm::Es256, "P-384", &[1; 32], &[1; 32]),
-            Some(KeyFault::WrongCurve)
+            error(Algorithm::Es256, "P-384", &[1; 32], &[1; 32]),
+            Some(KeyError::WrongCurve)
         );
         assert_eq!(
-            fault(Algorithm::Es256, "P-256", &[1; 31], &[1; 32]),
-            Some(KeyFault::CoordinateLength)
+            error(Algorithm::Es256, "P-256", &[1; 31], &[1; 32]),
+            Some(KeyError::CoordinateLength)
         );
         assert_eq!(
-            fault(Algorithm::Es512, "P-521", &[1; 65], &[1; 66]),
-            Some(KeyFault::CoordinateLength)
+            error(Algorithm::Es512, "P-521", &[1; 65], &[1; 66]),
+            Some(KeyError::CoordinateLength)
         );
-        assert_eq!(fault(Algorithm::Es256, "P-256", &[1; 32], &[1; 32]), Some(KeyFault::Invalid));
-        assert_eq!(fault(Algorithm::Es256, "P-256", &[0; 32], &[0; 32]), Some(KeyFault::Invalid));
+        assert_eq!(error(Algorithm::Es256, "P-256", &[1; 32], &[1; 32]), Some(KeyError::Invalid));
+        assert_eq!(error(Algorithm::Es256, "P-256", &[0; 32], &[0; 32]), Some(KeyError::Invalid));
         assert_eq!(
-            fault(Algorithm::Rs256, "P-256", &[1; 32], &[1; 32]),
-            Some(KeyFault::WrongKeyType)
+            error(Algorithm::Rs256, "P-256", &[1; 32], &[1; 32]),
+            Some(KeyError::WrongKeyType)
         );
     }
 }

@@ -3,27 +3,27 @@
 use aws_lc_rs::signature::{self, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::fault::KeyFault;
+use crate::fault::KeyError;
 
 /// Takes the 32 bytes of an Ed25519 public key.
 pub(crate) fn parse(
     algorithm: Algorithm,
     curve: &str,
     x: &[u8],
-) -> Result<ParsedPublicKey, KeyFault> {
+) -> Result<ParsedPublicKey, KeyError> {
     if algorithm != Algorithm::EdDsa {
-        return Err(KeyFault::WrongKeyType);
+        return Err(KeyError::WrongKeyType);
     }
     if curve != "Ed25519" {
-        return Err(KeyFault::WrongCurve);
+        return Err(KeyError::WrongCurve);
     }
     if x.len() != 32 {
-        return Err(KeyFault::CoordinateLength);
+        return Err(KeyError::CoordinateLength);
     }
     if has_small_order(x) {
-        return Err(KeyFault::SmallOrder);
+        return Err(KeyError::SmallOrder);
     }
-    ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| KeyFault::Invalid)
+    ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| KeyError::Invalid)
 }
 
 /// Whether the point lies in the subgroup of order eight. For such a key anyone
@@ -84,7 +84,7 @@ mod tests {
                 x[31] |= sign;
                 assert_eq!(
                     parse(Algorithm::EdDsa, "Ed25519", &x).err(),
-                    Some(KeyFault::SmallOrder),
+                    Some(KeyError::SmallOrder),
                     "{x:?}"
                 );
                 let Ok(key) = ParsedPublicKey::new(&signature::ED25519, x) else { continue };
@@ -107,15 +107,15 @@ mod tests {
 
     #[test]
     fn a6_curve_and_length_are_checked() {
-        assert_eq!(parse(Algorithm::EdDsa, "Ed448", &[1; 57]).err(), Some(KeyFault::WrongCurve));
-        assert_eq!(parse(Algorithm::EdDsa, "X25519", &[1; 32]).err(), Some(KeyFault::WrongCurve));
+        assert_eq!(parse(Algorithm::EdDsa, "Ed448", &[1; 57]).err(), Some(KeyError::WrongCurve));
+        assert_eq!(parse(Algorithm::EdDsa, "X25519", &[1; 32]).err(), Some(KeyError::WrongCurve));
         assert_eq!(
             parse(Algorithm::EdDsa, "Ed25519", &[1; 31]).err(),
-            Some(KeyFault::CoordinateLength)
+            Some(KeyError::CoordinateLength)
         );
         assert_eq!(
             parse(Algorithm::Es256, "Ed25519", &[1; 32]).err(),
-            Some(KeyFault::WrongKeyType)
+            Some(KeyError::WrongKeyType)
         );
     }
 }

@@ -4,18 +4,18 @@
 use ring::hmac;
 
 use super::Algorithm;
-use crate::fault::KeyFault;
+use crate::fault::KeyError;
 
 /// Takes a secret that is at least as long as the hash (RFC 7518 section 3.2).
-pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyFault> {
+pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyError> {
     let hash = match algorithm {
         Algorithm::Hs256 => hmac::HMAC_SHA256,
         Algorithm::Hs384 => hmac::HMAC_SHA384,
         Algorithm::Hs512 => hmac::HMAC_SHA512,
-        _ => return Err(KeyFault::WrongKeyType),
+        _ => return Err(KeyError::WrongKeyType),
     };
-    if algorithm.shortest_secret().is_none_or(|shortest| secret.len() < shortest) {
-        return Err(KeyFault::SecretTooShort);
+    if algorithm.min_secret_bytes().is_none_or(|shortest| secret.len() < shortest) {
+        return Err(KeyError::SecretTooShort);
     }
     Ok(hmac::Key::new(hash, secret))
 }
@@ -38,11 +38,11 @@ mod tests {
             assert!(parse(algorithm, &vec![7; shortest]).is_ok());
             assert_eq!(
                 parse(algorithm, &vec![7; shortest - 1]).err(),
-                Some(KeyFault::SecretTooShort)
+                Some(KeyError::SecretTooShort)
             );
-            assert_eq!(parse(algorithm, &[]).err(), Some(KeyFault::SecretTooShort));
+            assert_eq!(parse(algorithm, &[]).err(), Some(KeyError::SecretTooShort));
         }
-        assert_eq!(parse(Algorithm::Rs256, &[7; 64]).err(), Some(KeyFault::WrongKeyType));
+        assert_eq!(parse(Algorithm::Rs256, &[7; 64]).err(), Some(KeyError::WrongKeyType));
     }
 
     #[test]

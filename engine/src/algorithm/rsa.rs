@@ -6,26 +6,26 @@ use aws_lc_rs::{
 };
 
 use super::Algorithm;
-use crate::{fault::KeyFault, limits};
+use crate::{fault::KeyError, limits};
 
 /// Takes a modulus and exponent, both big-endian without leading zeros, as
 /// RFC 7518 section 6.3.1 spells them.
-pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<ParsedPublicKey, KeyFault> {
-    let parameters = parameters(algorithm).ok_or(KeyFault::WrongKeyType)?;
+pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<ParsedPublicKey, KeyError> {
+    let parameters = parameters(algorithm).ok_or(KeyError::WrongKeyType)?;
     if n.first() == Some(&0) || e.first() == Some(&0) {
-        return Err(KeyFault::LeadingZeros);
+        return Err(KeyError::LeadingZeros);
     }
     if !limits::RSA_MODULUS_BITS.contains(&bits(n)) {
-        return Err(KeyFault::ModulusSize);
+        return Err(KeyError::ModulusSize);
     }
     let odd = e.last().is_some_and(|byte| byte & 1 == 1);
-    if !odd || e == [1] || bits(e) > limits::RSA_EXPONENT_BITS {
-        return Err(KeyFault::Exponent);
+    if !odd || e == [1] || bits(e) > limits::MAX_RSA_EXPONENT_BITS {
+        return Err(KeyError::Exponent);
     }
     if is_roca(n) {
-        return Err(KeyFault::Roca);
+        return Err(KeyError::Roca);
     }
-    PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| KeyFault::Invalid)
+    PublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| KeyError::Invalid)
 }
 
 fn parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
@@ -92,27 +92,27 @@ mod tests {
 
     #[test]
     fn a5_a13_moduli_outside_2048_to_8192_bits_are_refused() {
-        let fault = |n: &[u8]| parse(Algorithm::Rs256, n, &[1, 0, 1]).err();
-        assert_eq!(fault(&modulus(128)), Some(KeyFault::ModulusSize));
-        assert_eq!(fault(&modulus(1025)), Some(KeyFault::ModulusSize));
+        let error = |n: &[u8]| parse(Algorithm::Rs256, n, &[1, 0, 1]).err();
+        assert_eq!(error(&modulus(128)), Some(KeyError::ModulusSize));
+        assert_eq!(error(&modulus(1025)), Some(KeyError::ModulusSize));
         let mut bits_2047 = modulus(256);
         bits_2047[0] = 0x7f;
-        assert_eq!(fault(&bits_2047), Some(KeyFault::ModulusSize));
-        assert_eq!(fault(&modulus(256)), None);
-        assert_eq!(fault(&modulus(1024)), None);
-        assert_eq!(fault(&[&[0], &modulus(256)[..]].concat()), Some(KeyFault::LeadingZeros));
-        assert_eq!(fault(&[]), Some(KeyFault::ModulusSize));
+        assert_eq!(error(&bits_2047), Some(KeyError::ModulusSize));
+        assert_eq!(error(&modulus(256)), None);
+        assert_eq!(error(&modulus(1024)), None);
+        assert_eq!(error(&[&[0], &modulus(256)[..]].concat()), Some(KeyError::LeadingZeros));
+        assert_eq!(error(&[]), Some(KeyError::ModulusSize));
     }
 
     #[test]
     fn a6_a13_exponents_that_are_even_one_or_huge_are_refused() {
-        let fault = |e: &[u8]| parse(Algorithm::Ps256, &modulus(256), e).err();
+        let error = |e: &[u8]| parse(Algorithm::Ps256, &modulus(256), e).err();
         for e in [&[][..], &[1], &[2], &[1, 0, 0], &[1, 0, 0, 0, 1]] {
-            assert_eq!(fault(e), Some(KeyFault::Exponent), "{e:?}");
+            assert_eq!(error(e), Some(KeyError::Exponent), "{e:?}");
         }
-        assert_eq!(fault(&[0, 1, 0, 1]), Some(KeyFault::LeadingZeros));
-        assert_eq!(fault(&[3]), None);
-        assert_eq!(fault(&[1, 0, 1]), None);
+        assert_eq!(error(&[0, 1, 0, 1]), Some(KeyError::LeadingZeros));
+        assert_eq!(error(&[3]), None);
+        assert_eq!(error(&[1, 0, 1]), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One entry, word by word: `| lengths | hash | token, padded with zeros | note |`.
+//! One entry, word by word: `| lengths | hash | token, padded with zeros | record |`.
 //!
 //! The token comes first so that a reader who has one in hand knows where all of the
 //! entry lies, and the machine can fetch all of it at once.
@@ -6,19 +6,20 @@
 use super::{
     layout::LINE,
     sync::{AtomicU64, Ordering},
-    table::{WORD, begin_with},
+    table::{WORD, starts_with},
 };
 
 /// Words before the token.
-const HEAD: usize = 2;
+const HEADER_WORDS: usize = 2;
 /// The longest note, in words: 8 KiB. What is read without the lock may claim any length.
-const MOST_NOTE: usize = 1024;
-const ALL_ONES: u64 = 0xffff;
+const MAX_RECORD_WORDS: usize = 1024;
+const LENGTH_MASK: u64 = 0xffff;
 
 /// The lines of an entry for this token and note.
-pub(super) fn lines_of(token: &[u8], note: &[u64]) -> Option<u64> {
-    let countable = token.len() <= 0xffff && note.len() <= MOST_NOTE;
-    let words = HEAD.saturating_add(note.len()).saturating_add(token.len().div_ceil(WORD));
+pub(super) fn lines_of(token: &[u8], record: &[u64]) -> Option<u64> {
+    let countable = token.len() <= 0xffff && record.len() <= MAX_RECORD_WORDS;
+    let words =
+        HEADER_WORDS.saturating_add(record.len()).saturating_add(token.len().div_ceil(WORD));
     u64::try_from(words.div_ceil(LINE)).ok().filter(|_| countable)
 }
 
@@ -29,28 +30,28 @@ pub(super) struct Entry<'w>(pub(super) &'w [AtomicU64]);
 
 /// The lengths of an entry's parts.
 #[derive(Clone, Copy)]
-struct Lengths {
+struct EntryLengths {
     lines: u64,
-    note_words: usize,
+    record_words: usize,
     token_bytes: usize,
 }
 
 impl<'w> Entry<'w> {
     /// Copies the note, if this is the entry of exactly this token.
     #[inline]
-    pub(super) fn copy_note_of(self, token: &[u8], note: &mut Vec<u64>) -> bool {
-        let Some(stored) = self.note_of(token) else { return false };
-        note.clear();
-        note.extend(stored.iter().map(|word| word.load(Ordering::Relaxed)));
+    pub(super) fn copy_record_of(self, token: &[u8], record: &mut Vec<u64>) -> bool {
+        let Some(stored) = self.record_of(token) else { return false };
+        record.clear();
+        record.extend(stored.iter().map(|word| word.load(Ordering::Relaxed)));
         true
     }
 
-    pub(super) fn is_of(self, token: &[u8]) -> bool {
-        self.note_of(token).is_some()
+    pub(super) fn is_for(self, token: &[u8]) -> bool {
+        self.record_of(token).is_some()
     }
 
-    pub(super) fn has_note(self, token: &[u8], note: &[u64]) -> bool {
-        self.note_of(token).is_some_and(|stored| are(stored, note))
+    pub(super) fn has_record(self, token: &[u8], record: &[u64]) -> bool {
+        self.record_of(token).is_some_and(|stored| equal(stored, record))
     }
 
     /// How many lines it takes, and the token's hash; `None` where there is no entry
@@ -62,14 +63,15 @@ impl<'w> Entry<'w> {
     }
 
     /// Writes an entry of so many lines.
-    pub(super) fn write(self, lines: u64, hash: u64, token: &[u8], note: &[u64]) -> Option<()> {
-        let lengths =
-            u64::try_from(token.len()).ok()? << 32 | u64::try_from(note.len()).ok()? << 16 | lines;
-        let (head, rest) = self.0.split_at_checked(HEAD)?;
+    pub(super) fn write(self, lines: u64, hash: u64, token: &[u8], record: &[u64]) -> Option<()> {
+        let lengths = u64::try_from(token.len()).ok()? << 32
+            | u64::try_from(record.len()).ok()? << 16
+            | lines;
+        let (head, rest) = self.0.split_at_checked(HEADER_WORDS)?;
         let (stored_token, stored_note) = rest.split_at_checked(token.len().div_ceil(WORD))?;
         store_words(head, &[lengths, hash]);
         store_bytes(stored_token, token);
-        store_words(stored_note, note);
+        store_words(stored_note, record);
         Some(())
     }
 
@@ -84,27 +86,27 @@ impl<'w> Entry<'w> {
 
     /// The words of the note, if this is the entry of exactly this token.
     #[inline]
-    fn note_of(self, token: &[u8]) -> Option<&'w [AtomicU64]> {
+    fn record_of(self, token: &[u8]) -> Option<&'w [AtomicU64]> {
         let lengths = self.lengths()?;
         let (stored_token, rest) =
-            self.0.get(HEAD..)?.split_at_checked(token.len().div_ceil(WORD))?;
-        let is_same = lengths.token_bytes == token.len() && begin_with(stored_token, token);
-        rest.get(..lengths.note_words.min(MOST_NOTE)).filter(|_| is_same)
+            self.0.get(HEADER_WORDS..)?.split_at_checked(token.len().div_ceil(WORD))?;
+        let is_same = lengths.token_bytes == token.len() && starts_with(stored_token, token);
+        rest.get(..lengths.record_words.min(MAX_RECORD_WORDS)).filter(|_| is_same)
     }
 
     #[inline]
-    fn lengths(self) -> Option<Lengths> {
+    fn lengths(self) -> Option<EntryLengths> {
         let word = self.0.first()?.load(Ordering::Relaxed);
-        Some(Lengths {
-            lines: word & ALL_ONES,
-            note_words: usize::try_from(word >> 16 & ALL_ONES).ok()?,
-            token_bytes: usize::try_from(word >> 32 & ALL_ONES).ok()?,
+        Some(EntryLengths {
+            lines: word & LENGTH_MASK,
+            record_words: usize::try_from(word >> 16 & LENGTH_MASK).ok()?,
+            token_bytes: usize::try_from(word >> 32 & LENGTH_MASK).ok()?,
         })
     }
 }
 
 /// Whether these words are those.
-fn are(stored: &[AtomicU64], words: &[u64]) -> bool {
+fn equal(stored: &[AtomicU64], words: &[u64]) -> bool {
     stored.len() == words.len()
         && stored.iter().zip(words).all(|(stored, word)| stored.load(Ordering::Relaxed) == *word)
 }

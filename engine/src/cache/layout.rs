@@ -21,13 +21,13 @@ const LINES_PER_SET: u64 = 32;
 /// serve nearly every workload (Yang et al., SOSP 2023, section 4).
 const SMALL_SHARE: u64 = 10;
 /// The longest entry, in lines: the longest token and 8 KiB beside it.
-const LONGEST: u64 = 384;
+const MAX_ENTRY_LINES: u64 = 384;
 /// More shards than this only help writers, of which few ever write at once.
-const MOST_SHARDS: u64 = 16;
+const MAX_SHARDS: u64 = 16;
 /// A shard is at least as large as this, in lines, if there are several: one MiB.
-const SHARD_LINES: u64 = 1 << 14;
+const MIN_SHARD_LINES: u64 = 1 << 14;
 /// And smaller than this: its lines are counted in 24 bits.
-const MOST_SHARD_LINES: u64 = 1 << 24;
+const MAX_SHARD_LINES: u64 = 1 << 24;
 
 /// A stretch of a shard, in lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +46,16 @@ pub(super) struct Layout {
     pub(super) small: Extent,
     pub(super) main: Extent,
     /// The longest entry that is kept, in lines.
-    pub(super) longest: u64,
+    pub(super) max_entry_lines: u64,
 }
 
 impl Layout {
     /// Divides so many bytes, or a little less of them.
     pub(super) fn of(bytes: u64) -> Self {
         let all = bytes / 64;
-        let shards = (all / SHARD_LINES)
-            .clamp(1, MOST_SHARDS)
-            .max((all / MOST_SHARD_LINES).saturating_add(1));
+        let shards = (all / MIN_SHARD_LINES)
+            .clamp(1, MAX_SHARDS)
+            .max((all / MAX_SHARD_LINES).saturating_add(1));
         Self::of_shard(shards, all.checked_div(shards).unwrap_or(all))
     }
 
@@ -70,8 +70,8 @@ impl Layout {
             lines: rings.saturating_sub(small.lines),
         };
         // An entry and what is left over at a ring's end fit a ring several times.
-        let longest = LONGEST.min(small.lines / 2).min(main.lines / 8);
-        Self { shards, lines, sets, small, main, longest }
+        let max_entry_lines = MAX_ENTRY_LINES.min(small.lines / 2).min(main.lines / 8);
+        Self { shards, lines, sets, small, main, max_entry_lines }
     }
 
     /// The bytes that it takes.
@@ -81,9 +81,9 @@ impl Layout {
 
     /// Where a token with this hash is looked for. Different bits decide on shard,
     /// set and tag.
-    pub(super) fn place(&self, hash: u64) -> Place {
+    pub(super) fn location(&self, hash: u64) -> CacheLocation {
         let scaled = |bits: u64, most: u64| (bits & 0xffff_ffff).wrapping_mul(most) >> 32;
-        Place {
+        CacheLocation {
             shard: scaled(hash >> 32, self.shards),
             set: scaled(hash, self.sets),
             tag: (hash >> 32) & Slot::TAG | 1,
@@ -94,7 +94,7 @@ impl Layout {
 
 /// Where a token belongs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct CacheLocation {
     pub(super) shard: u64,
     pub(super) set: u64,
     /// What tells it from most others of its set; never zero, as an empty slot's is.
@@ -138,7 +138,7 @@ impl Slot {
     }
 
     /// Whether both name the same entry, read or not.
-    pub(super) fn names_same(self, other: Self) -> bool {
+    pub(super) fn same_entry(self, other: Self) -> bool {
         (self.0 ^ other.0) & !Self::READ == 0
     }
 

@@ -12,56 +12,56 @@ use std::sync::Mutex;
 
 /// Notes on tokens.
 #[expect(clippy::disallowed_types, reason = "as above")]
-pub(super) struct Locked {
-    inner: Mutex<Inner>,
-    most_bytes: usize,
+pub(super) struct LockedStore {
+    inner: Mutex<LockedRecords>,
+    max_bytes: usize,
 }
 
 #[derive(Default)]
-struct Inner {
-    notes: HashMap<Vec<u8>, Vec<u64>>,
+struct LockedRecords {
+    records: HashMap<Vec<u8>, Vec<u64>>,
     order: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
-impl Locked {
+impl LockedStore {
     #[expect(clippy::disallowed_types, reason = "as above")]
-    pub(super) fn new(most_bytes: usize) -> Self {
-        Self { inner: Mutex::default(), most_bytes }
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { inner: Mutex::default(), max_bytes }
     }
 
-    pub(super) fn find(&self, token: &[u8], note: &mut Vec<u64>) -> bool {
+    pub(super) fn find(&self, token: &[u8], record: &mut Vec<u64>) -> bool {
         let inner = lock(&self.inner);
-        let found = inner.notes.get(token);
+        let found = inner.records.get(token);
         if let Some(found) = found {
-            note.clone_from(found);
+            record.clone_from(found);
         }
         found.is_some()
     }
 
-    pub(super) fn keep(&self, token: &[u8], note: &[u64]) -> bool {
+    pub(super) fn insert(&self, token: &[u8], record: &[u64]) -> bool {
         let mut inner = lock(&self.inner);
-        let size = |token: &[u8], note: &[u64]| token.len() + size_of_val(note);
-        if size(token, note) > self.most_bytes {
+        let size = |token: &[u8], record: &[u64]| token.len() + size_of_val(record);
+        if size(token, record) > self.max_bytes {
             return false;
         }
-        if let Some(earlier) = inner.notes.remove(token) {
+        if let Some(earlier) = inner.records.remove(token) {
             inner.bytes -= size(token, &earlier);
             inner.order.retain(|one| one != token);
         }
-        while inner.bytes + size(token, note) > self.most_bytes {
+        while inner.bytes + size(token, record) > self.max_bytes {
             let Some(oldest) = inner.order.pop_front() else { break };
-            let gone = inner.notes.remove(&oldest).unwrap_or_default();
+            let gone = inner.records.remove(&oldest).unwrap_or_default();
             inner.bytes -= size(&oldest, &gone);
         }
-        inner.bytes += size(token, note);
+        inner.bytes += size(token, record);
         inner.order.push_back(token.to_vec());
-        inner.notes.insert(token.to_vec(), note.to_vec());
+        inner.records.insert(token.to_vec(), record.to_vec());
         true
     }
 }
 
 #[expect(clippy::disallowed_types, reason = "as above")]
-fn lock(inner: &Mutex<Inner>) -> std::sync::MutexGuard<'_, Inner> {
+fn lock(inner: &Mutex<LockedRecords>) -> std::sync::MutexGuard<'_, LockedRecords> {
     inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

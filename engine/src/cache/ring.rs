@@ -31,14 +31,14 @@ impl Ring<'_> {
     }
 
     /// The line at the end that has to be marked as left over, if there is to be one.
-    pub(super) fn left_over(self, lines: u64) -> Option<u64> {
+    pub(super) fn end_marker(self, lines: u64) -> Option<u64> {
         let head = self.head();
         (self.rest(head) < lines).then(|| self.line(head))
     }
 
     /// Takes the lines of an entry at the head, which must be free, and says what its
     /// slot is.
-    pub(super) fn take(self, lines: u64, tag: u64) -> Slot {
+    pub(super) fn allocate(self, lines: u64, tag: u64) -> Slot {
         let head = self.head();
         let end = head.saturating_add(self.needed(lines));
         let start = end.saturating_sub(lines);

@@ -20,24 +20,24 @@
 
 use super::{
     entry::{Entry, lines_of},
-    layout::{Extent, GHOST_WORDS, LINE, Layout, Place, Slot, WAYS},
+    layout::{CacheLocation, Extent, GHOST_WORDS, LINE, Layout, Slot, WAYS},
     ring::Ring,
     sync::{AtomicU64, Ordering, fence, spin_loop},
 };
 
 /// How often a slot that changes under a reader is read again. Each change is one
 /// entry written, so once is nearly always enough.
-const TRIES: usize = 3;
+const MAX_READ_ATTEMPTS: usize = 3;
 /// How long to wait for another writer, in spins: some microseconds, a few times what
 /// one takes to finish. Afterwards the token is simply not entered this time.
-const PATIENCE: usize = 200;
+const MAX_LOCK_SPINS: usize = 200;
 /// How many entries may be moved for one that is entered, so that entering is bounded.
 /// That others have to go is paid for by their own entering.
-const MOST_MOVES: usize = 16;
+const MAX_MOVES: usize = 16;
 
 /// What is counted in a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
+pub struct StoreStatistics {
     /// Tokens that can be found.
     pub entries: u64,
     /// Tokens that had to make room for others, by age.
@@ -68,25 +68,32 @@ mod control {
 impl<'w> Shard<'w> {
     /// Copies the note of exactly this token, if it is here.
     #[inline]
-    pub(super) fn read(self, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
-        self.read_set(place.set, place, token, note) || self.read_beside(place, token, note)
+    pub(super) fn read(self, location: CacheLocation, token: &[u8], record: &mut Vec<u64>) -> bool {
+        self.read_set(location.set, location, token, record)
+            || self.read_second_set(location, token, record)
     }
 
     #[cold]
-    fn read_beside(self, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
-        self.read_set(beside(place.set), place, token, note)
+    fn read_second_set(self, location: CacheLocation, token: &[u8], record: &mut Vec<u64>) -> bool {
+        self.read_set(second_set(location.set), location, token, record)
     }
 
     #[inline]
-    fn read_set(self, set: u64, place: Place, token: &[u8], note: &mut Vec<u64>) -> bool {
+    fn read_set(
+        self,
+        set: u64,
+        location: CacheLocation,
+        token: &[u8],
+        record: &mut Vec<u64>,
+    ) -> bool {
         let Some(set) = self.set(set) else { return false };
         // Which way it is cannot be foreseen, so no branch tries to: the slots are
         // looked at together, and the first that fits is nearly always the right one.
         let fits =
-            |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(place.tag));
+            |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(location.tag));
         let mut fitting = set.iter().rev().fold(0, |others, slot| others << 1 | fits(slot));
         while let Some(slot) = set.get(first_bit(fitting)) {
-            if self.read_slot(slot, place.tag, token, note) {
+            if self.read_slot(slot, location.tag, token, record) {
                 return true;
             }
             fitting &= fitting.wrapping_sub(1);
@@ -95,16 +102,17 @@ impl<'w> Shard<'w> {
     }
 
     #[inline]
-    fn read_slot(self, slot: &AtomicU64, tag: u64, token: &[u8], note: &mut Vec<u64>) -> bool {
-        for _ in 0..TRIES {
+    fn read_slot(self, slot: &AtomicU64, tag: u64, token: &[u8], record: &mut Vec<u64>) -> bool {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let before = Slot(slot.load(Ordering::Acquire));
             if !before.has_tag(tag) {
                 return false;
             }
-            let is_here = self.entry(before).is_some_and(|entry| entry.copy_note_of(token, note));
+            let is_here =
+                self.entry(before).is_some_and(|entry| entry.copy_record_of(token, record));
             fence(Ordering::Acquire);
             let after = Slot(slot.load(Ordering::Relaxed));
-            if before.names_same(after) {
+            if before.same_entry(after) {
                 if is_here && !after.was_read() {
                     // Another reader may be quicker.
                     let _done = slot.compare_exchange(
@@ -122,22 +130,28 @@ impl<'w> Shard<'w> {
 
     /// Enters a token, or replaces the note of one that is here. `false` if it was not
     /// entered: because it is too long, or another writer is at work.
-    pub(super) fn write(self, place: Place, hash: u64, token: &[u8], note: &[u64]) -> bool {
-        if lines_of(token, note).is_none_or(|lines| lines > self.layout.longest) {
+    pub(super) fn write(
+        self,
+        location: CacheLocation,
+        hash: u64,
+        token: &[u8],
+        record: &[u64],
+    ) -> bool {
+        if lines_of(token, record).is_none_or(|lines| lines > self.layout.max_entry_lines) {
             return false;
         }
-        let Some(_lock) = Lock::take(self) else {
+        let Some(_lock) = WriteLock::acquire(self) else {
             self.count(control::SKIPPED);
             return false;
         };
-        let earlier = self.slot_of(place, token);
-        if earlier.is_some_and(|slot| self.has_note(slot, token, note)) {
+        let earlier = self.slot_of(location, token);
+        if earlier.is_some_and(|slot| self.has_record(slot, token, record)) {
             return true;
         }
-        let Some(entered) = self.append(place, hash, token, note, earlier.is_some()) else {
+        let Some(entered) = self.append(location, hash, token, record, earlier.is_some()) else {
             return false;
         };
-        let Some(slot) = earlier.or_else(|| self.slot_to_use(place)) else { return false };
+        let Some(slot) = earlier.or_else(|| self.victim_slot(location)) else { return false };
         if Slot(slot.load(Ordering::Relaxed)) == Slot::EMPTY {
             self.count(control::ENTERED);
         }
@@ -149,16 +163,16 @@ impl<'w> Shard<'w> {
     /// left the small ring lately, or there is room anyway; else into the small one.
     fn append(
         self,
-        place: Place,
+        location: CacheLocation,
         hash: u64,
         token: &[u8],
-        note: &[u64],
+        record: &[u64],
         is_known: bool,
     ) -> Option<Slot> {
-        let lines = lines_of(token, note)?;
+        let lines = lines_of(token, record)?;
         let (main, small) = (self.main()?, self.small()?);
-        let is_known = self.forget_ghost(place) || is_known;
-        let mut moves = MOST_MOVES;
+        let is_known = self.take_ghost(location) || is_known;
+        let mut moves = MAX_MOVES;
         let has_room = main.free() >= self.reserve().saturating_add(main.needed(lines));
         let ring = if has_room || (is_known && self.clear_main(lines, &mut moves).is_some()) {
             main
@@ -166,19 +180,19 @@ impl<'w> Shard<'w> {
             self.clear_small(lines, &mut moves)?;
             small
         };
-        let entered = self.take(ring, lines, place.tag)?;
-        self.entry(entered)?.write(lines, hash, token, note);
+        let entered = self.allocate(ring, lines, location.tag)?;
+        self.entry(entered)?.write(lines, hash, token, record);
         Some(entered)
     }
 
     /// Takes free lines of a ring for an entry. What is written there afterwards is
     /// seen by nobody who does not see as well that no slot names these lines.
-    fn take(self, ring: Ring<'_>, lines: u64, tag: u64) -> Option<Slot> {
+    fn allocate(self, ring: Ring<'_>, lines: u64, tag: u64) -> Option<Slot> {
         fence(Ordering::Release);
-        if let Some(line) = ring.left_over(lines) {
+        if let Some(line) = ring.end_marker(lines) {
             self.entry(Slot::new(line, 0, 0))?.0.first()?.store(0, Ordering::Relaxed);
         }
-        Some(ring.take(lines, tag))
+        Some(ring.allocate(lines, tag))
     }
 
     /// Makes so many lines free at the head of the small ring: its oldest entries move
@@ -193,7 +207,7 @@ impl<'w> Shard<'w> {
                     Some(moved) => redirect(slot, moved),
                     None => {
                         self.evict(slot);
-                        self.remember_ghost(oldest.place);
+                        self.push_ghost(oldest.location);
                     }
                 }
             }
@@ -224,16 +238,16 @@ impl<'w> Shard<'w> {
     }
 
     /// The oldest entry of a ring, behind what was left over before the ring's end.
-    fn oldest(self, ring: Ring<'_>) -> Option<Oldest<'w>> {
-        let mut place = ring.oldest()?;
-        if self.entry(place)?.length_and_hash().is_none() {
+    fn oldest(self, ring: Ring<'_>) -> Option<OldestEntry<'w>> {
+        let mut location = ring.oldest()?;
+        if self.entry(location)?.length_and_hash().is_none() {
             ring.release_rest();
-            place = ring.oldest()?;
+            location = ring.oldest()?;
         }
-        let entry = self.entry(place)?;
+        let entry = self.entry(location)?;
         let (lines, hash) = entry.length_and_hash()?;
-        let (named, place) = (place, self.layout.place(hash));
-        Some(Oldest { entry, lines, place, slot: self.slot_naming(place, named) })
+        let (named, location) = (location, self.layout.location(hash));
+        Some(OldestEntry { entry, lines, location, slot: self.slot_naming(location, named) })
     }
 
     fn evict(self, slot: &AtomicU64) {
@@ -242,12 +256,12 @@ impl<'w> Shard<'w> {
     }
 
     /// The reserve of the main ring is free, so source and destination never overlap.
-    fn copy_to_main(self, oldest: &Oldest<'_>) -> Option<Slot> {
+    fn copy_to_main(self, oldest: &OldestEntry<'_>) -> Option<Slot> {
         let main = self.main()?;
         if main.free() < main.needed(oldest.lines) {
             return None;
         }
-        let moved = self.take(main, oldest.lines, oldest.place.tag)?;
+        let moved = self.allocate(main, oldest.lines, oldest.location.tag)?;
         self.entry(moved)?.copy_from(oldest.entry, oldest.lines);
         Some(moved)
     }
@@ -255,43 +269,45 @@ impl<'w> Shard<'w> {
     /// Lines of the main ring that are kept free, for moving an entry from its tail to
     /// its head, over the end where need be.
     fn reserve(self) -> u64 {
-        self.layout.longest.saturating_mul(2)
+        self.layout.max_entry_lines.saturating_mul(2)
     }
 
     /// The slot of this token, if it has one.
-    fn slot_of(self, place: Place, token: &[u8]) -> Option<&'w AtomicU64> {
-        self.sets(place).flatten().find(|slot| {
+    fn slot_of(self, location: CacheLocation, token: &[u8]) -> Option<&'w AtomicU64> {
+        self.sets(location).flatten().find(|slot| {
             let slot = Slot(slot.load(Ordering::Relaxed));
-            slot.has_tag(place.tag) && self.entry(slot).is_some_and(|entry| entry.is_of(token))
+            slot.has_tag(location.tag) && self.entry(slot).is_some_and(|entry| entry.is_for(token))
         })
     }
 
-    fn has_note(self, slot: &AtomicU64, token: &[u8], note: &[u64]) -> bool {
+    fn has_record(self, slot: &AtomicU64, token: &[u8], record: &[u64]) -> bool {
         self.entry(Slot(slot.load(Ordering::Relaxed)))
-            .is_some_and(|entry| entry.has_note(token, note))
+            .is_some_and(|entry| entry.has_record(token, record))
     }
 
     /// The slot that names this line and round, whatever its tag.
-    fn slot_naming(self, place: Place, oldest: Slot) -> Option<&'w AtomicU64> {
-        let named = oldest.with_tag(place.tag);
-        self.sets(place).flatten().find(|slot| named.names_same(Slot(slot.load(Ordering::Relaxed))))
+    fn slot_naming(self, location: CacheLocation, oldest: Slot) -> Option<&'w AtomicU64> {
+        let named = oldest.with_tag(location.tag);
+        self.sets(location)
+            .flatten()
+            .find(|slot| named.same_entry(Slot(slot.load(Ordering::Relaxed))))
     }
 
-    fn remember_ghost(self, place: Place) {
-        if let Some([newer, older]) = self.ghosts(place) {
+    fn push_ghost(self, location: CacheLocation) {
+        if let Some([newer, older]) = self.ghosts(location) {
             let known = newer.load(Ordering::Relaxed);
             older.store(older.load(Ordering::Relaxed) << 16 | known >> 48, Ordering::Relaxed);
-            newer.store(known << 16 | place.ghost, Ordering::Relaxed);
+            newer.store(known << 16 | location.ghost, Ordering::Relaxed);
         }
     }
 
     /// Whether the token left the small ring lately; it is not said twice.
-    fn forget_ghost(self, place: Place) -> bool {
-        let Some(ghosts) = self.ghosts(place) else { return false };
+    fn take_ghost(self, location: CacheLocation) -> bool {
+        let Some(ghosts) = self.ghosts(location) else { return false };
         for word in ghosts {
             let known = word.load(Ordering::Relaxed);
             for shift in [0, 16, 32, 48] {
-                if known >> shift & 0xffff == place.ghost {
+                if known >> shift & 0xffff == location.ghost {
                     word.store(known & !(0xffff << shift), Ordering::Relaxed);
                     return true;
                 }
@@ -300,19 +316,19 @@ impl<'w> Shard<'w> {
         false
     }
 
-    fn ghosts(self, place: Place) -> Option<[&'w AtomicU64; GHOST_WORDS]> {
+    fn ghosts(self, location: CacheLocation) -> Option<[&'w AtomicU64; GHOST_WORDS]> {
         let first = line(1u64.saturating_add(self.layout.sets))
-            .saturating_add(index(place.set).saturating_mul(GHOST_WORDS));
+            .saturating_add(index(location.set).saturating_mul(GHOST_WORDS));
         let [newer, older] = self.words.get(first..)?.get(..GHOST_WORDS)? else { return None };
         Some([newer, older])
     }
 
     /// What has been counted.
-    pub(super) fn statistics(self) -> Statistics {
+    pub(super) fn statistics(self) -> StoreStatistics {
         let counted =
             |word: usize| self.words.get(word).map_or(0, |word| word.load(Ordering::Relaxed));
         let (entered, evicted) = (counted(control::ENTERED), counted(control::EVICTED));
-        Statistics {
+        StoreStatistics {
             entries: entered.saturating_sub(evicted),
             evicted,
             skipped: counted(control::SKIPPED),
@@ -327,8 +343,8 @@ impl<'w> Shard<'w> {
 
     /// An empty slot of the token's set, else of the other; else one whose entry was
     /// not read, if there is any such.
-    fn slot_to_use(self, place: Place) -> Option<&'w AtomicU64> {
-        self.sets(place).flatten().min_by_key(|slot| {
+    fn victim_slot(self, location: CacheLocation) -> Option<&'w AtomicU64> {
+        self.sets(location).flatten().min_by_key(|slot| {
             let slot = Slot(slot.load(Ordering::Relaxed));
             (slot != Slot::EMPTY, slot.was_read())
         })
@@ -336,8 +352,8 @@ impl<'w> Shard<'w> {
 
     /// The sets a token may be found in: its own, and the one beside it, for when its
     /// own is full. The second is nearly never looked at.
-    fn sets(self, place: Place) -> impl Iterator<Item = &'w [AtomicU64; WAYS]> {
-        [place.set, beside(place.set)].into_iter().filter_map(move |set| self.set(set))
+    fn sets(self, location: CacheLocation) -> impl Iterator<Item = &'w [AtomicU64; WAYS]> {
+        [location.set, second_set(location.set)].into_iter().filter_map(move |set| self.set(set))
     }
 
     #[inline]
@@ -365,10 +381,10 @@ impl<'w> Shard<'w> {
 }
 
 /// An entry whose lines are wanted.
-struct Oldest<'w> {
+struct OldestEntry<'w> {
     entry: Entry<'w>,
     lines: u64,
-    place: Place,
+    location: CacheLocation,
     /// The slot that still names it, if any does.
     slot: Option<&'w AtomicU64>,
 }
@@ -385,7 +401,7 @@ fn redirect(slot: &AtomicU64, to: Slot) {
 
 /// The other set that a token of this one may be found in.
 #[inline]
-fn beside(set: u64) -> u64 {
+fn second_set(set: u64) -> u64 {
     set ^ 1
 }
 
@@ -405,14 +421,14 @@ fn index(number: u64) -> usize {
 }
 
 /// Held by the one who writes; given back when dropped.
-struct Lock<'w>(&'w AtomicU64);
+struct WriteLock<'w>(&'w AtomicU64);
 
-impl<'w> Lock<'w> {
+impl<'w> WriteLock<'w> {
     /// Waits a little for the other writer. A thread that was interrupted while it
     /// held the lock would have us wait for ever.
-    fn take(shard: Shard<'w>) -> Option<Self> {
+    fn acquire(shard: Shard<'w>) -> Option<Self> {
         let word = shard.words.get(control::LOCK)?;
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_LOCK_SPINS {
             if word.load(Ordering::Relaxed) == 0
                 && word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
@@ -424,7 +440,7 @@ impl<'w> Lock<'w> {
     }
 }
 
-impl Drop for Lock<'_> {
+impl Drop for WriteLock<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Release);
     }

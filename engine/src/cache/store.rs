@@ -9,7 +9,7 @@ use foldhash::quality::RandomState;
 
 use super::{
     layout::{LINE, Layout},
-    shard::{Shard, Statistics},
+    shard::{Shard, StoreStatistics},
     table::Table,
 };
 
@@ -31,25 +31,25 @@ impl Store {
 
     /// Copies the note on exactly this token, if there is one.
     #[inline]
-    pub(super) fn find(&self, token: &[u8], note: &mut Vec<u64>) -> bool {
+    pub(super) fn find(&self, token: &[u8], record: &mut Vec<u64>) -> bool {
         let Some(hash) = self.hash(token) else { return false };
-        let place = self.layout.place(hash);
-        self.shard(place.shard).is_some_and(|shard| shard.read(place, token, note))
+        let location = self.layout.location(hash);
+        self.shard(location.shard).is_some_and(|shard| shard.read(location, token, record))
     }
 
     /// Keeps a note on a token, in place of an earlier one.
-    pub(super) fn keep(&self, token: &[u8], note: &[u64]) -> bool {
+    pub(super) fn insert(&self, token: &[u8], record: &[u64]) -> bool {
         let Some(hash) = self.hash(token) else { return false };
-        let place = self.layout.place(hash);
-        self.shard(place.shard).is_some_and(|shard| shard.write(place, hash, token, note))
+        let location = self.layout.location(hash);
+        self.shard(location.shard).is_some_and(|shard| shard.write(location, hash, token, record))
     }
 
     /// What was counted so far.
-    pub(super) fn statistics(&self) -> Statistics {
+    pub(super) fn statistics(&self) -> StoreStatistics {
         let all = 0..self.layout.shards;
         all.filter_map(|number| self.shard(number)).map(Shard::statistics).fold(
-            Statistics::default(),
-            |all, one| Statistics {
+            StoreStatistics::default(),
+            |all, one| StoreStatistics {
                 entries: all.entries.saturating_add(one.entries),
                 evicted: all.evicted.saturating_add(one.evicted),
                 skipped: all.skipped.saturating_add(one.skipped),

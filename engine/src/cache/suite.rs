@@ -10,42 +10,42 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{locked::Locked, store::Store};
+use super::{locked::LockedStore, store::Store};
 
-trait Notes: Sync {
+trait RecordStore: Sync {
     fn with_bytes(bytes: usize) -> Self;
     fn find(&self, token: &[u8]) -> Option<Vec<u64>>;
-    fn keep(&self, token: &[u8], note: &[u64]) -> bool;
+    fn insert(&self, token: &[u8], record: &[u64]) -> bool;
 }
 
-impl Notes for Store {
+impl RecordStore for Store {
     fn with_bytes(bytes: usize) -> Self {
         Self::new(bytes).unwrap()
     }
 
     fn find(&self, token: &[u8]) -> Option<Vec<u64>> {
         // Whatever lies in the memory that is lent is not to be seen.
-        let mut note = vec![0x5a; 3];
-        self.find(token, &mut note).then_some(note)
+        let mut record = vec![0x5a; 3];
+        self.find(token, &mut record).then_some(record)
     }
 
-    fn keep(&self, token: &[u8], note: &[u64]) -> bool {
-        self.keep(token, note)
+    fn insert(&self, token: &[u8], record: &[u64]) -> bool {
+        self.insert(token, record)
     }
 }
 
-impl Notes for Locked {
+impl RecordStore for LockedStore {
     fn with_bytes(bytes: usize) -> Self {
         Self::new(bytes)
     }
 
     fn find(&self, token: &[u8]) -> Option<Vec<u64>> {
-        let mut note = vec![0x5a; 3];
-        self.find(token, &mut note).then_some(note)
+        let mut record = vec![0x5a; 3];
+        self.find(token, &mut record).then_some(record)
     }
 
-    fn keep(&self, token: &[u8], note: &[u64]) -> bool {
-        self.keep(token, note)
+    fn insert(&self, token: &[u8], record: &[u64]) -> bool {
+        self.insert(token, record)
     }
 }
 
@@ -53,7 +53,7 @@ impl Notes for Locked {
 macro_rules! suite {
     ($($test:ident)*) => {
         mod store { $( #[test] fn $test() { super::$test::<super::Store>() } )* }
-        mod twin { $( #[test] fn $test() { super::$test::<super::Locked>() } )* }
+        mod twin { $( #[test] fn $test() { super::$test::<super::LockedStore>() } )* }
     };
 }
 
@@ -75,33 +75,33 @@ fn token(number: u64, length: usize) -> Vec<u8> {
     token
 }
 
-fn what_is_kept_is_found<N: Notes>() {
-    let notes = N::with_bytes(1 << 20);
+fn what_is_kept_is_found<N: RecordStore>() {
+    let store = N::with_bytes(1 << 20);
     let all: Vec<_> = (0..500)
         .map(|number| {
             (token(number, 32 + (number as usize * 7) % 900), vec![number; number as usize % 40])
         })
         .collect();
-    for (token, note) in &all {
-        assert!(notes.find(token).is_none());
-        assert!(notes.keep(token, note));
-        assert_eq!(notes.find(token).as_ref(), Some(note));
+    for (token, record) in &all {
+        assert!(store.find(token).is_none());
+        assert!(store.insert(token, record));
+        assert_eq!(store.find(token).as_ref(), Some(record));
     }
-    for (token, note) in &all {
-        assert_eq!(notes.find(token).as_ref(), Some(note));
+    for (token, record) in &all {
+        assert_eq!(store.find(token).as_ref(), Some(record));
     }
 }
 
-fn nothing_else_is_found<N: Notes>() {
-    let notes = N::with_bytes(1 << 20);
+fn nothing_else_is_found<N: RecordStore>() {
+    let store = N::with_bytes(1 << 20);
     for length in [32, 33, 39, 40, 41, 127, 128, 129, 822] {
         let known = token(length as u64, length);
-        notes.keep(&known, &[1, 2, 3]);
+        store.insert(&known, &[1, 2, 3]);
         for place in 0..length {
             for bit in 0..8 {
                 let mut other = known.clone();
                 other[place] ^= 1 << bit;
-                assert_eq!(notes.find(&other), None, "byte {place} of {length}");
+                assert_eq!(store.find(&other), None, "byte {place} of {length}");
             }
         }
         for other in [
@@ -111,81 +111,85 @@ fn nothing_else_is_found<N: Notes>() {
             &[known.as_slice(), b"x"].concat(),
             &[known.as_slice(), b"\0"].concat(),
         ] {
-            assert_eq!(notes.find(other), None, "{length}");
+            assert_eq!(store.find(other), None, "{length}");
         }
-        assert_eq!(notes.find(&known), Some(vec![1, 2, 3]));
+        assert_eq!(store.find(&known), Some(vec![1, 2, 3]));
     }
 }
 
-fn d6_tokens_with_the_same_end_are_told_apart<N: Notes>() {
-    let notes = N::with_bytes(1 << 20);
+fn d6_tokens_with_the_same_end_are_told_apart<N: RecordStore>() {
+    let store = N::with_bytes(1 << 20);
     // More than a set has room for, all of one set and one tag.
     let all: Vec<_> = (0..50u64)
         .map(|number| [format!("{number:08}").as_bytes(), &token(7, 300)].concat())
         .collect();
     for (number, token) in (0..).zip(&all) {
-        notes.keep(token, &[number]);
-        assert_eq!(notes.find(token), Some(vec![number]));
+        store.insert(token, &[number]);
+        assert_eq!(store.find(token), Some(vec![number]));
         for (number, token) in (0..).zip(&all) {
-            assert!(notes.find(token).is_none_or(|note| note == [number]));
+            assert!(store.find(token).is_none_or(|record| record == [number]));
         }
     }
 }
 
-fn a_later_note_takes_the_place_of_an_earlier_one<N: Notes>() {
-    let notes = N::with_bytes(1 << 20);
+fn a_later_note_takes_the_place_of_an_earlier_one<N: RecordStore>() {
+    let store = N::with_bytes(1 << 20);
     let token = token(1, 500);
-    for note in [&[1, 2][..], &[3; 30], &[], &[1, 2], &[4]] {
+    for record in [&[1, 2][..], &[3; 30], &[], &[1, 2], &[4]] {
         for _ in 0..3 {
-            assert!(notes.keep(&token, note));
-            assert_eq!(notes.find(&token).as_deref(), Some(note));
+            assert!(store.insert(&token, record));
+            assert_eq!(store.find(&token).as_deref(), Some(record));
         }
     }
 }
 
-fn what_does_not_fit_is_not_kept_and_harms_nothing<N: Notes>() {
-    let notes = N::with_bytes(64 << 10);
+fn what_does_not_fit_is_not_kept_and_harms_nothing<N: RecordStore>() {
+    let store = N::with_bytes(64 << 10);
     let good = token(1, 100);
-    assert!(notes.keep(&good, &[1]));
+    assert!(store.insert(&good, &[1]));
     let long = token(2, 70_000);
-    assert!(!notes.keep(&long, &[2]));
-    assert!(!notes.keep(&token(3, 100), &[0; 70_000]));
-    assert_eq!((notes.find(&long), notes.find(&good)), (None, Some(vec![1])));
+    assert!(!store.insert(&long, &[2]));
+    assert!(!store.insert(&token(3, 100), &[0; 70_000]));
+    assert_eq!((store.find(&long), store.find(&good)), (None, Some(vec![1])));
 }
 
 #[derive(Clone, Debug)]
-enum Step {
-    Keep { token: u64, length: usize, note: usize },
+enum StoreOperation {
+    Insert { token: u64, length: usize, record: usize },
     Find { token: u64, length: usize },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = StoreOperation> {
     // Few tokens and little room, so that they meet and push each other out.
     let name = || (0..60u64, prop_oneof![Just(40), Just(100), Just(822)]);
     prop_oneof![
-        (name(), 0..60usize).prop_map(|((token, length), note)| Step::Keep { token, length, note }),
-        name().prop_map(|(token, length)| Step::Find { token, length }),
+        (name(), 0..60usize).prop_map(|((token, length), record)| StoreOperation::Insert {
+            token,
+            length,
+            record
+        }),
+        name().prop_map(|(token, length)| StoreOperation::Find { token, length }),
     ]
 }
 
-fn it_does_as_a_model_does<N: Notes>() {
+fn it_does_as_a_model_does<N: RecordStore>() {
     proptest!(|(bytes in 8_000usize..200_000, steps in prop::collection::vec(step(), 1..600))| {
-        let notes = N::with_bytes(bytes);
+        let store = N::with_bytes(bytes);
         let mut model = HashMap::new();
         for (number, step) in (0..).zip(steps) {
             match step {
-                Step::Keep { token: name, length, note } => {
-                    let (token, note) = (token(name, length), vec![number; note]);
-                    if notes.keep(&token, &note) {
-                        prop_assert_eq!(notes.find(&token), Some(note.clone()), "what was just kept is there");
-                        model.insert(token, note);
+                StoreOperation::Insert { token: name, length, record } => {
+                    let (token, record) = (token(name, length), vec![number; record]);
+                    if store.insert(&token, &record) {
+                        prop_assert_eq!(store.find(&token), Some(record.clone()), "what was just kept is there");
+                        model.insert(token, record);
                     } else {
                         prop_assert!(bytes < 100_000, "everything fits into this much");
                     }
                 }
-                Step::Find { token: name, length } => {
+                StoreOperation::Find { token: name, length } => {
                     let token = token(name, length);
-                    let found = notes.find(&token);
+                    let found = store.find(&token);
                     // It may have been forgotten, but is never another, nor an older one.
                     prop_assert!(found.is_none() || found.as_ref() == model.get(&token), "{name} of {length}");
                 }
@@ -194,24 +198,24 @@ fn it_does_as_a_model_does<N: Notes>() {
     });
 }
 
-fn threads_never_meet_a_note_that_nobody_wrote<N: Notes>() {
+fn threads_never_meet_a_note_that_nobody_wrote<N: RecordStore>() {
     const TOKENS: u64 = 200;
-    let notes = N::with_bytes(64 << 10);
+    let store = N::with_bytes(64 << 10);
     let done = AtomicBool::new(false);
     // The words of a note have to fit together, and to the token.
-    let note = |name: u64, version: u64| vec![name.wrapping_mul(version); 5 + name as usize % 30];
+    let record = |name: u64, version: u64| vec![name.wrapping_mul(version); 5 + name as usize % 30];
     let name_of = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % TOKENS;
     let length_of = |name: u64| 32 + name as usize * 3;
     thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
             .map(|reader| {
-                let (notes, done) = (&notes, &done);
+                let (store, done) = (&store, &done);
                 scope.spawn(move || {
                     let (mut hits, mut number) = (0u64, reader);
                     while !done.load(Ordering::Relaxed) {
                         number += 1;
                         let name = name_of(number);
-                        let Some(found) = notes.find(&token(name, length_of(name))) else {
+                        let Some(found) = store.find(&token(name, length_of(name))) else {
                             continue;
                         };
                         hits += 1;
@@ -232,13 +236,13 @@ fn threads_never_meet_a_note_that_nobody_wrote<N: Notes>() {
             .collect();
         let writers: Vec<_> = (1..=2u64)
             .map(|writer| {
-                let notes = &notes;
+                let store = &store;
                 scope.spawn(move || {
                     for round in 0..30_000u64 {
                         let name = name_of(round.wrapping_mul(writer));
-                        notes.keep(
+                        store.insert(
                             &token(name, length_of(name)),
-                            &note(name, round % 1000 + writer),
+                            &record(name, round % 1000 + writer),
                         );
                     }
                 })
@@ -256,8 +260,8 @@ fn in_use(bytes: usize, tokens: u64) -> Store {
     let store = Store::new(bytes).unwrap();
     for _ in 0..3 {
         for number in 0..tokens {
-            if Notes::find(&store, &token(number, 300)).is_none() {
-                store.keep(&token(number, 300), &[number; 12]);
+            if RecordStore::find(&store, &token(number, 300)).is_none() {
+                store.insert(&token(number, 300), &[number; 12]);
             }
         }
     }
@@ -271,12 +275,12 @@ fn d7_a_flood_of_tokens_shown_once_pushes_out_nothing_in_use() {
     let mut hits = 0;
     for round in 0..100 * TOKENS {
         // Nine of ten are never seen again.
-        store.keep(&token(1_000_000 + round, 300), &[round; 12]);
+        store.insert(&token(1_000_000 + round, 300), &[round; 12]);
         if round % 9 == 0 {
             let number = round / 9 % TOKENS;
-            match Notes::find(&store, &token(number, 300)) {
-                Some(note) => hits += u64::from(note == [number; 12]),
-                None => assert!(store.keep(&token(number, 300), &[number; 12])),
+            match RecordStore::find(&store, &token(number, 300)) {
+                Some(record) => hits += u64::from(record == [number; 12]),
+                None => assert!(store.insert(&token(number, 300), &[number; 12])),
             }
         }
     }
@@ -289,12 +293,12 @@ fn what_is_in_use_comes_to_stay_in_the_middle_of_a_flood() {
     let store = Store::new(1 << 20).unwrap();
     let (mut asked, mut missed) = (0, 0);
     for round in 0..60_000u64 {
-        store.keep(&token(1_000_000 + round, 300), &[1; 12]);
+        store.insert(&token(1_000_000 + round, 300), &[1; 12]);
         let number = round % 500;
         if round % 3 == 0 {
-            let is_missing = Notes::find(&store, &token(number, 300)).is_none();
+            let is_missing = RecordStore::find(&store, &token(number, 300)).is_none();
             if is_missing {
-                store.keep(&token(number, 300), &[number; 12]);
+                store.insert(&token(number, 300), &[number; 12]);
             }
             // By then it has settled.
             if round >= 30_000 {
@@ -315,13 +319,14 @@ fn what_leaves_use_makes_room_for_what_comes_into_use() {
         let numbers = || (0..TOKENS).map(|number| number + generation * 100_000);
         for _ in 0..12 {
             for number in numbers() {
-                if Notes::find(&store, &token(number, 300)).is_none() {
-                    store.keep(&token(number, 300), &[number; 12]);
+                if RecordStore::find(&store, &token(number, 300)).is_none() {
+                    store.insert(&token(number, 300), &[number; 12]);
                 }
             }
         }
-        let found =
-            numbers().filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
+        let found = numbers()
+            .filter(|number| RecordStore::find(&store, &token(*number, 300)).is_some())
+            .count();
         assert!(found as u64 * 100 >= TOKENS * 95, "generation {generation}: {found} of {TOKENS}");
     }
 }
@@ -331,10 +336,11 @@ fn what_is_entered_and_what_leaves_is_counted() {
     let store = in_use(1 << 20, 100);
     assert_eq!((store.statistics().entries, store.statistics().evicted), (100, 0));
     for number in 0..20_000 {
-        store.keep(&token(number, 300), &[number; 12]);
+        store.insert(&token(number, 300), &[number; 12]);
     }
-    let found =
-        (0..20_000).filter(|number| Notes::find(&store, &token(*number, 300)).is_some()).count();
+    let found = (0..20_000)
+        .filter(|number| RecordStore::find(&store, &token(*number, 300)).is_some())
+        .count();
     let statistics = store.statistics();
     assert_eq!(statistics.entries, found as u64);
     assert!(statistics.evicted > 15_000 && statistics.entries > 1_500, "{statistics:?}");
@@ -349,7 +355,8 @@ fn every_size_of_store_works_or_holds_nothing() {
         for number in 0..50 {
             let token = token(number, 40);
             assert!(
-                !store.keep(&token, &[number]) || Notes::find(&store, &token) == Some(vec![number]),
+                !store.insert(&token, &[number])
+                    || RecordStore::find(&store, &token) == Some(vec![number]),
                 "{bytes}"
             );
         }

@@ -71,7 +71,7 @@ pub(crate) fn bytes_of(words: &[u64]) -> &[u8] {
 /// The words may be written at the same time; then the answer is about some mixture of
 /// old and new ones, and for the caller to throw away.
 #[inline]
-pub(super) fn begin_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
+pub(super) fn starts_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
     if words.len() < bytes.len().div_ceil(WORD) {
         return false;
     }
@@ -217,8 +217,8 @@ mod tests {
             }
             let words = &table[start..];
             let both = |words: &[AtomicU64], bytes: &[u8]| {
-                assert_eq!(begin_with(words, bytes), narrow(words, bytes), "{length}");
-                begin_with(words, bytes)
+                assert_eq!(starts_with(words, bytes), narrow(words, bytes), "{length}");
+                starts_with(words, bytes)
             };
             assert!(both(words, bytes), "{length}");
             for place in 0..length {
@@ -229,7 +229,7 @@ mod tests {
                 }
             }
             assert!(
-                !begin_with(&words[..length.div_ceil(WORD).saturating_sub(1)], bytes)
+                !starts_with(&words[..length.div_ceil(WORD).saturating_sub(1)], bytes)
                     || length == 0,
                 "{length}"
             );

@@ -9,39 +9,41 @@
 use super::sync::{AtomicU64, Ordering};
 
 /// Bits for each name there is room for: one false alarm in a hundred when full.
-const BITS: usize = 16;
+const BITS_PER_NAME: usize = 16;
 /// No more than 16 MiB, whatever the room.
-const MOST_WORDS: usize = 1 << 21;
+const MAX_WORDS: usize = 1 << 21;
 
 /// The filter.
-pub(super) struct Filter {
+pub(super) struct BloomFilter {
     words: Box<[AtomicU64]>,
 }
 
-impl Filter {
+impl BloomFilter {
     /// One in which nothing is, with room for so many names.
-    pub(super) fn with_room_for(names: usize) -> Self {
-        let words = (names.saturating_mul(BITS) / 64).next_power_of_two().clamp(16, MOST_WORDS);
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        let words =
+            (capacity.saturating_mul(BITS_PER_NAME) / 64).next_power_of_two().clamp(16, MAX_WORDS);
         Self { words: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Enters a name by its hash.
-    pub(super) fn enter(&self, hash: u64) {
+    pub(super) fn insert(&self, hash: u64) {
         for half in [hash, hash >> 32] {
-            if let Some((word, bit)) = self.place(half) {
+            if let Some((word, bit)) = self.word_and_bit(half) {
                 word.fetch_or(bit, Ordering::Release);
             }
         }
     }
 
     /// Whether a name with this hash may have been entered; surely not if `false`.
-    pub(super) fn may_hold(&self, hash: u64) -> bool {
+    pub(super) fn may_contain(&self, hash: u64) -> bool {
         [hash, hash >> 32].into_iter().all(|half| {
-            self.place(half).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+            self.word_and_bit(half)
+                .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
         })
     }
 
-    fn place(&self, half: u64) -> Option<(&AtomicU64, u64)> {
+    fn word_and_bit(&self, half: u64) -> Option<(&AtomicU64, u64)> {
         let word =
             usize::try_from((half & 0xffff_ffff) >> 6).ok()? & self.words.len().saturating_sub(1);
         Some((self.words.get(word)?, 1 << (half & 63)))

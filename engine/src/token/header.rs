@@ -41,7 +41,7 @@ mod tests {
     fn read(json: &str) -> Result<(Option<String>, Option<String>), Reject> {
         let mut buffers = JsonBuffers::with_capacity(256);
         let document =
-            buffers.parse(json.as_bytes()).map_err(|fault| fault.reject(Reject::HeaderJson))?;
+            buffers.parse(json.as_bytes()).map_err(|error| error.reject(Reject::HeaderJson))?;
         let header = Header::read(&document)?;
         Ok((header.algorithm.map(str::to_owned), header.kid.map(str::to_owned)))
     }

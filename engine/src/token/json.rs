@@ -8,7 +8,7 @@ use crate::{limits, reject::Reject};
 
 /// Why a document was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum JsonError {
     /// Not JSON (RFC 8259), or JSON whose outermost value is no object.
     NotAnObject,
     DuplicateMember,
@@ -16,7 +16,7 @@ pub(crate) enum Fault {
     TooDeep,
 }
 
-impl Fault {
+impl JsonError {
     /// The fault as the reason to refuse a token; `no_object` is the reason when
     /// the segment held no JSON object.
     pub(crate) fn reject(self, no_object: Reject) -> Reject {
@@ -42,7 +42,7 @@ impl JsonBuffers {
         let padded = bytes.saturating_add(simd_json::INPUT_PADDING);
         Self {
             text: Vec::with_capacity(padded),
-            simd: simd_json::Buffers::with_max_depth(bytes, limits::DEPTH),
+            simd: simd_json::Buffers::with_max_depth(bytes, limits::MAX_DEPTH),
             tape: Tape(Vec::new()),
         }
     }
@@ -50,9 +50,9 @@ impl JsonBuffers {
     /// Room for any token. The parser sizes its memory by a guess and lets it grow
     /// with what it meets, so it meets the widest document there can be first.
     pub(crate) fn for_tokens() -> Self {
-        let mut buffers = Self::with_capacity(limits::TOKEN_BYTES);
+        let mut buffers = Self::with_capacity(limits::MAX_TOKEN_BYTES);
         let mut widest = br#"{"":["#.to_vec();
-        widest.resize(limits::TOKEN_BYTES.saturating_sub(3), b',');
+        widest.resize(limits::MAX_TOKEN_BYTES.saturating_sub(3), b',');
         widest.iter_mut().skip(5).step_by(2).for_each(|byte| *byte = b'1');
         widest.extend_from_slice(b"1]}");
         let met = buffers.parse(&widest).is_ok();
@@ -61,7 +61,7 @@ impl JsonBuffers {
     }
 
     /// Parses a document whose outermost value is an object.
-    pub(crate) fn parse<'b>(&'b mut self, json: &[u8]) -> Result<Document<'b>, Fault> {
+    pub(crate) fn parse<'b>(&'b mut self, json: &[u8]) -> Result<Document<'b>, JsonError> {
         self.text.clear();
         self.text.extend_from_slice(json);
         self.text.resize(json.len().saturating_add(simd_json::INPUT_PADDING), b' ');
@@ -73,9 +73,9 @@ impl JsonBuffers {
         match parsed {
             Ok(()) => {}
             Err(error) if *error.error() == simd_json::ErrorType::DepthLimitExceeded => {
-                return Err(Fault::TooDeep);
+                return Err(JsonError::TooDeep);
             }
-            Err(_) => return Err(Fault::NotAnObject),
+            Err(_) => return Err(JsonError::NotAnObject),
         }
         document.check()?;
         Ok(document)
@@ -100,18 +100,18 @@ impl<'b> Document<'b> {
         Members::of(&self.tape.0)
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), JsonError> {
         if !matches!(self.tape.0.first(), Some(Node::Object { .. })) {
-            return Err(Fault::NotAnObject);
+            return Err(JsonError::NotAnObject);
         }
         for (place, node) in self.tape.0.iter().enumerate() {
             let Node::Object { len, .. } = node else { continue };
-            if *len > limits::MEMBERS {
-                return Err(Fault::TooManyMembers);
+            if *len > limits::MAX_MEMBERS {
+                return Err(JsonError::TooManyMembers);
             }
             let object = self.tape.0.get(place..).unwrap_or_default();
             if has_duplicate(Members::of(object)) {
-                return Err(Fault::DuplicateMember);
+                return Err(JsonError::DuplicateMember);
             }
         }
         Ok(())
@@ -233,12 +233,12 @@ fn has_duplicate<'b>(members: Members<'_, 'b>) -> bool {
     met && if members.left <= SMALL {
         has_duplicate_sorted::<SMALL>(members)
     } else {
-        has_duplicate_sorted::<{ limits::MEMBERS }>(members)
+        has_duplicate_sorted::<{ limits::MAX_MEMBERS }>(members)
     }
 }
 
-fn has_duplicate_sorted<const MOST: usize>(members: Members<'_, '_>) -> bool {
-    let mut slots = [""; MOST];
+fn has_duplicate_sorted<const MAX: usize>(members: Members<'_, '_>) -> bool {
+    let mut slots = [""; MAX];
     let mut count = 0usize;
     for (slot, (name, _)) in slots.iter_mut().zip(members) {
         *slot = name;
@@ -282,7 +282,7 @@ fn whole_part(value: f64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn fault(json: &str) -> Option<Fault> {
+    fn error(json: &str) -> Option<JsonError> {
         JsonBuffers::with_capacity(64).parse(json.as_bytes()).err()
     }
 
@@ -326,18 +326,18 @@ mod tests {
             r#"{"":1,"":2}"#,
             r#"{"urn:inmanta:env":1,"b":2,"urn:inmanta:env":3}"#,
         ] {
-            assert_eq!(fault(json), Some(Fault::DuplicateMember), "{json}");
+            assert_eq!(error(json), Some(JsonError::DuplicateMember), "{json}");
         }
-        assert_eq!(fault(r#"{"a":{"a":{"a":1}},"A":1,"l":[{"a":1},{"a":1}]}"#), None);
+        assert_eq!(error(r#"{"a":{"a":{"a":1}},"A":1,"l":[{"a":1},{"a":1}]}"#), None);
     }
 
     #[test]
     fn b4_names_whose_hashes_meet_are_not_taken_for_duplicates() {
         // 256 names in 1024 hash slots meet many times over.
         let members: Vec<_> = (0..256).map(|i| format!(r#""n{i}":{i}"#)).collect();
-        assert_eq!(fault(&format!("{{{}}}", members.join(","))), None);
+        assert_eq!(error(&format!("{{{}}}", members.join(","))), None);
         let with_twin = format!("{{{},{}}}", members[..255].join(","), members[17]);
-        assert_eq!(fault(&with_twin), Some(Fault::DuplicateMember));
+        assert_eq!(error(&with_twin), Some(JsonError::DuplicateMember));
     }
 
     #[test]
@@ -348,19 +348,19 @@ mod tests {
                 (0..count).map(|i| format!(r#""{i}":0"#)).collect::<Vec<_>>().join(",")
             )
         };
-        assert_eq!(fault(&object(256)), None);
-        assert_eq!(fault(&object(257)), Some(Fault::TooManyMembers));
-        assert_eq!(fault(&format!(r#"{{"a":{}}}"#, object(257))), Some(Fault::TooManyMembers));
+        assert_eq!(error(&object(256)), None);
+        assert_eq!(error(&object(257)), Some(JsonError::TooManyMembers));
+        assert_eq!(error(&format!(r#"{{"a":{}}}"#, object(257))), Some(JsonError::TooManyMembers));
         let nested =
             |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
-        assert_eq!(fault(&nested(16)), None);
-        assert_eq!(fault(&nested(17)), Some(Fault::TooDeep));
-        assert_eq!(fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(15), "]".repeat(15))), None);
+        assert_eq!(error(&nested(16)), None);
+        assert_eq!(error(&nested(17)), Some(JsonError::TooDeep));
+        assert_eq!(error(&format!(r#"{{"a":{}{}}}"#, "[".repeat(15), "]".repeat(15))), None);
         assert_eq!(
-            fault(&format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16))),
-            Some(Fault::TooDeep)
+            error(&format!(r#"{{"a":{}{}}}"#, "[".repeat(16), "]".repeat(16))),
+            Some(JsonError::TooDeep)
         );
-        assert_eq!(fault(&format!(r#"{{"a":{}"#, "[".repeat(10_000))), Some(Fault::TooDeep));
+        assert_eq!(error(&format!(r#"{{"a":{}"#, "[".repeat(10_000))), Some(JsonError::TooDeep));
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
             "{\"a\":\"\\u00\"}",
             "{\"a\":0x1}",
         ] {
-            assert_eq!(fault(json), Some(Fault::NotAnObject), "{json:?}");
+            assert_eq!(error(json), Some(JsonError::NotAnObject), "{json:?}");
         }
         for bytes in [
             &b"{\"a\":\"\xff\"}"[..],
@@ -410,7 +410,7 @@ mod tests {
         ] {
             assert_eq!(
                 JsonBuffers::with_capacity(64).parse(bytes).err(),
-                Some(Fault::NotAnObject),
+                Some(JsonError::NotAnObject),
                 "{bytes:?}"
             );
         }
@@ -421,7 +421,7 @@ mod tests {
         let whole = |text: &str| {
             let mut buffers = JsonBuffers::with_capacity(64);
             let document = buffers.parse(format!(r#"{{"n":{text}}}"#).as_bytes()).unwrap();
-            document.members().get("n").unwrap().as_whole(limits::LATEST_TIME)
+            document.members().get("n").unwrap().as_whole(limits::MAX_TIME)
         };
         for (text, value) in [
             ("0", 0),
@@ -429,7 +429,7 @@ mod tests {
             ("1700000000", 1_700_000_000),
             ("1.9", 1),
             ("1e3", 1000),
-            ("9007199254740991", limits::LATEST_TIME),
+            ("9007199254740991", limits::MAX_TIME),
         ] {
             assert_eq!(whole(text), Some(value), "{text}");
         }

@@ -13,7 +13,7 @@ use super::header::Header;
 use crate::limits;
 
 /// Headers up to this many encoded bytes are kept; longer ones pass through.
-const LONGEST: usize = 512;
+const MAX_HEADER_BYTES: usize = 512;
 /// Enough for the keys of a dozen issuers in rotation.
 const SLOTS: u64 = 16;
 
@@ -22,14 +22,14 @@ const SLOTS: u64 = 16;
 /// others out, to be read again.
 pub(super) struct HeaderMemo {
     hash: RandomState,
-    slots: Vec<Slot>,
+    slots: Vec<HeaderSlot>,
     /// Where a header that is too long to keep lies until the next one.
-    passing: Slot,
+    overflow: HeaderSlot,
 }
 
-struct Slot {
+struct HeaderSlot {
     /// Whether the rest means anything: an empty slot is not an empty header.
-    known: bool,
+    filled: bool,
     encoded: Vec<u8>,
     algorithm: OptionalText,
     kid: OptionalText,
@@ -46,8 +46,8 @@ impl HeaderMemo {
     pub(super) fn new() -> Self {
         Self {
             hash: RandomState::default(),
-            slots: (0..SLOTS).map(|_| Slot::with_capacity(LONGEST)).collect(),
-            passing: Slot::with_capacity(limits::TOKEN_BYTES),
+            slots: (0..SLOTS).map(|_| HeaderSlot::with_capacity(MAX_HEADER_BYTES)).collect(),
+            overflow: HeaderSlot::with_capacity(limits::MAX_TOKEN_BYTES),
         }
     }
 
@@ -58,10 +58,10 @@ impl HeaderMemo {
         read: impl FnOnce(&mut dyn FnMut(Header<'_>)) -> Result<(), E>,
     ) -> Result<Header<'m>, E> {
         let slot = self.slot(encoded);
-        if !slot.known || slot.encoded != encoded {
+        if !slot.filled || slot.encoded != encoded {
             // Until it holds all of the new header: a refused one leaves no trace.
-            slot.known = false;
-            read(&mut |header| slot.enter(encoded, header))?;
+            slot.filled = false;
+            read(&mut |header| slot.insert(encoded, header))?;
         }
         Ok(Header {
             algorithm: slot.algorithm.get(),
@@ -70,20 +70,20 @@ impl HeaderMemo {
         })
     }
 
-    fn slot(&mut self, encoded: &[u8]) -> &mut Slot {
+    fn slot(&mut self, encoded: &[u8]) -> &mut HeaderSlot {
         let index = usize::try_from(self.hash.hash_one(encoded) % SLOTS).unwrap_or(0);
         match self.slots.get_mut(index) {
-            Some(slot) if encoded.len() <= LONGEST => slot,
-            _ => &mut self.passing,
+            Some(slot) if encoded.len() <= MAX_HEADER_BYTES => slot,
+            _ => &mut self.overflow,
         }
     }
 }
 
-impl Slot {
+impl HeaderSlot {
     fn with_capacity(bytes: usize) -> Self {
         let text = || OptionalText { present: false, text: String::with_capacity(bytes) };
         Self {
-            known: false,
+            filled: false,
             encoded: Vec::with_capacity(bytes),
             algorithm: text(),
             kid: text(),
@@ -91,13 +91,13 @@ impl Slot {
         }
     }
 
-    fn enter(&mut self, encoded: &[u8], header: Header<'_>) {
+    fn insert(&mut self, encoded: &[u8], header: Header<'_>) {
         self.algorithm.set(header.algorithm);
         self.kid.set(header.kid);
         self.token_type.set(header.token_type);
         self.encoded.clear();
         self.encoded.extend_from_slice(encoded);
-        self.known = true;
+        self.filled = true;
     }
 }
 
@@ -124,9 +124,9 @@ mod tests {
         kid: Option<&str>,
     ) -> (Option<String>, Option<String>, bool) {
         let mut asked = false;
-        let header = memo.get_or_read::<()>(encoded.as_bytes(), |enter| {
+        let header = memo.get_or_read::<()>(encoded.as_bytes(), |insert| {
             asked = true;
-            enter(Header { algorithm: Some(encoded), kid, token_type: kid });
+            insert(Header { algorithm: Some(encoded), kid, token_type: kid });
             Ok(())
         });
         let header = header.unwrap();
@@ -168,7 +168,7 @@ mod tests {
                 None,
             );
         }
-        let used = memo.slots.iter().filter(|slot| slot.known).count();
+        let used = memo.slots.iter().filter(|slot| slot.filled).count();
         assert!(used >= 8, "200 headers share {used} slots");
     }
 
@@ -176,7 +176,7 @@ mod tests {
     fn a_refused_header_is_read_every_time_and_leaves_no_trace() {
         let mut memo = HeaderMemo::new();
         // Also one of no bytes at all, like those of a slot that holds nothing.
-        for hostile in ["", "bad", &"z".repeat(LONGEST + 1)] {
+        for hostile in ["", "bad", &"z".repeat(MAX_HEADER_BYTES + 1)] {
             for _ in 0..2 {
                 assert!(
                     memo.get_or_read(hostile.as_bytes(), |_| Err("refused")).is_err(),
@@ -191,16 +191,12 @@ mod tests {
     #[test]
     fn its_memory_never_grows() {
         let mut memo = HeaderMemo::new();
-        for length in [0, 1, LONGEST, LONGEST + 1, limits::TOKEN_BYTES] {
+        for length in [0, 1, MAX_HEADER_BYTES, MAX_HEADER_BYTES + 1, limits::MAX_TOKEN_BYTES] {
             let encoded = "y".repeat(length);
             look(&mut memo, &encoded, Some(&encoded));
         }
-        assert!(
-            memo.slots
-                .iter()
-                .all(|slot| slot.encoded.capacity() == LONGEST
-                    && slot.kid.text.capacity() == LONGEST)
-        );
-        assert_eq!(memo.passing.kid.text.capacity(), limits::TOKEN_BYTES);
+        assert!(memo.slots.iter().all(|slot| slot.encoded.capacity() == MAX_HEADER_BYTES
+            && slot.kid.text.capacity() == MAX_HEADER_BYTES));
+        assert_eq!(memo.overflow.kid.text.capacity(), limits::MAX_TOKEN_BYTES);
     }
 }

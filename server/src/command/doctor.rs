@@ -6,7 +6,7 @@ mod servers;
 
 use std::io;
 
-use countersign_engine::{Reject, jws::Unverified};
+use countersign_engine::{Reject, jws::UnverifiedToken};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn check_token(
     report: &mut Report,
 ) -> io::Result<()> {
     let token = token.expose().as_bytes();
-    let claims = Unverified::decode(token)
+    let claims = UnverifiedToken::decode(token)
         .ok()
         .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
     let Some(claims) = claims else {

@@ -218,7 +218,7 @@ fn read_secret(
 ) -> Option<KeySource> {
     // The one that demands the longest key.
     let longest = algorithms.iter().max()?;
-    let bytes = longest.shortest_secret()?;
+    let bytes = longest.min_secret_bytes()?;
     // Never shows the key: these lines may end up in a log.
     let Some(secret) = written::secret(text) else {
         let help = match text.trim_start().starts_with('{') {

@@ -165,7 +165,7 @@ impl Fetcher {
             return Ok(Answer { bytes: None, seen, max_age: None });
         }
         let mut bytes = Vec::new();
-        file.by_ref().take(one_more(limits::KEY_SET_BYTES)).read_to_end(&mut bytes)?;
+        file.by_ref().take(one_more(limits::MAX_KEY_SET_BYTES)).read_to_end(&mut bytes)?;
         Ok(Answer { bytes: Some(bytes), seen, max_age: None })
     }
 
@@ -182,7 +182,11 @@ impl Fetcher {
         }
         let seen = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
         let seen = seen.map(|etag| Seen::Answer(uri.into(), etag.into()));
-        Ok(Answer { bytes: Some(body(response, one_more(limits::KEY_SET_BYTES))?), seen, max_age })
+        Ok(Answer {
+            bytes: Some(body(response, one_more(limits::MAX_KEY_SET_BYTES))?),
+            seen,
+            max_age,
+        })
     }
 
     /// The URI of the key set, by the provider's metadata (OpenID Connect

@@ -13,7 +13,7 @@ use base64::{
     },
 };
 use countersign_engine::{
-    AlgorithmSet, KeyFault, KeyMaterial, KeySet, KeyType, VerificationKey,
+    AlgorithmSet, KeyError, KeyMaterial, KeySet, KeyType, VerificationKey,
     jwks::{Origin, Policy, SkippedKey},
 };
 use rustls::pki_types::{
@@ -49,7 +49,7 @@ pub fn secret(text: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// It is too short for one of them.
-pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, KeyFault> {
+pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, KeyError> {
     let keys = algorithms
         .iter()
         .map(|algorithm| VerificationKey::new(None, algorithm, KeyMaterial::Secret(secret)));

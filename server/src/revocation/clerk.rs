@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::{Revocation, Revoker, UnixTime};
+use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::watch;
 
 use super::{Entry, Order, QUEUE, RevocationStore, RevokeFault, Status};
@@ -37,7 +37,7 @@ const UNPROVEN: u64 = 30 * 86_400;
 const UNPROVEN_SHARE: usize = 100;
 
 pub(super) struct Clerk {
-    revoker: Revoker,
+    revoker: RevocationsWriter,
     store: Result<Box<dyn RevocationStore>, String>,
     /// Whether it was said that there are more than there may be.
     is_overfull: bool,
@@ -61,7 +61,7 @@ pub(super) struct Clerk {
 
 impl Clerk {
     pub(super) fn new(
-        revoker: Revoker,
+        revoker: RevocationsWriter,
         store: Result<Box<dyn RevocationStore>, String>,
         tidy_every: Option<Duration>,
         publish: watch::Sender<Status>,
@@ -115,7 +115,7 @@ impl Clerk {
         let fault = match looked {
             Ok(Some(new)) => {
                 (self.read, self.is_away) = (Some(Stopwatch::start()), false);
-                self.enter_kept(new);
+                self.restore(new);
                 None
             }
             Ok(None) if self.has_not_read_for(LOCKED) => {
@@ -139,7 +139,7 @@ impl Clerk {
                 Some(error.to_string())
             }
             Err(error) => {
-                self.revoker.lose_track();
+                self.revoker.mark_unavailable();
                 Some(error.to_string())
             }
         };
@@ -151,10 +151,10 @@ impl Clerk {
     }
 
     /// Enters what is kept already, unless it is over.
-    fn enter_kept(&mut self, mut kept: Vec<Revocation>) {
+    fn restore(&mut self, mut kept: Vec<Revocation>) {
         let over = self.over();
         kept.retain(|one| one.until.is_none_or(|until| until > over));
-        self.revoker.enter_kept(&kept);
+        self.revoker.restore(&kept);
         if self.revoker.count() > self.revoker.capacity()
             && !mem::replace(&mut self.is_overfull, true)
         {
@@ -166,10 +166,10 @@ impl Clerk {
 
     /// Checks that there is room for what is asked for, if need be after forgetting
     /// what is over.
-    fn check_room(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
-        let room = self.revoker.check_room(revocations);
-        let room = if room.is_err() && self.forget_over() > 0 {
-            self.revoker.check_room(revocations)
+    fn check_capacity(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
+        let room = self.revoker.check_capacity(revocations);
+        let room = if room.is_err() && self.purge_expired() > 0 {
+            self.revoker.check_capacity(revocations)
         } else {
             room
         };
@@ -221,7 +221,7 @@ impl Clerk {
         };
         let now = clock::now();
         let end = now.plus(UNPROVEN);
-        if self.revoker.knows(&revocation.what) {
+        if self.revoker.contains(&revocation.target) {
             return Ok((Revocation { until: Some(end), ..revocation }, false));
         }
         while self.unproven.front().is_some_and(|end| *end <= now) {
@@ -240,30 +240,30 @@ impl Clerk {
     }
 
     fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
-        self.check_room(revocations)?;
+        self.check_capacity(revocations)?;
         let store = self.store.as_mut().map_err(|reason| RevokeFault::Store(reason.clone()))?;
         let others =
             store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
         self.read = Some(Stopwatch::start());
-        self.enter_kept([others, revocations.to_vec()].concat());
+        self.restore([others, revocations.to_vec()].concat());
         Ok(())
     }
 
     /// Forgets what is over; not for every request that finds no room.
-    fn forget_over(&mut self) -> usize {
+    fn purge_expired(&mut self) -> usize {
         const PAUSE: Duration = Duration::from_secs(1);
         if self.forgot.elapsed() < PAUSE {
             return 0;
         }
         self.forgot = Stopwatch::start();
         let over = self.over();
-        self.revoker.forget_over(over)
+        self.revoker.purge_expired(over)
     }
 
     /// Forgets what is over, and rewrites the store once most of it is.
     fn tidy(&mut self) {
         const MARGIN: usize = 1024;
-        let forgotten = self.forget_over();
+        let forgotten = self.purge_expired();
         if forgotten > 0 {
             tracing::info!(
                 forgotten,
@@ -281,7 +281,7 @@ impl Clerk {
             others.clone_from(&new);
             revoker.all().into_iter().chain(new).collect()
         });
-        self.enter_kept(others);
+        self.restore(others);
         if let Err(error) = rewritten {
             tracing::warn!("the revocations could not be rewritten without what is over: {error}");
         }

@@ -430,7 +430,7 @@ fn give_to_owner_of(file: &File, model: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_engine::Revoked;
+    use countersign_engine::RevocationTarget;
 
     struct Place(PathBuf);
 
@@ -469,7 +469,10 @@ mod tests {
 
     fn entry(id: usize) -> Revocation {
         Revocation {
-            what: Revoked::TokenId { issuer: "i".into(), token_id: id.to_string().into() },
+            target: RevocationTarget::TokenId {
+                issuer: "i".into(),
+                token_id: id.to_string().into(),
+            },
             until: None,
         }
     }

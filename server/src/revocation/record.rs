@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use countersign_engine::{Revocation, Revoked, UnixTime, limits};
+use countersign_engine::{Revocation, RevocationTarget, UnixTime, limits};
 use serde::{Deserialize, Serialize};
 
 /// The members of a written revocation. Which of them are there says what is
@@ -46,7 +46,7 @@ impl Record {
         if texts
             .into_iter()
             .flatten()
-            .any(|text| text.is_empty() || text.len() > limits::TOKEN_BYTES)
+            .any(|text| text.is_empty() || text.len() > limits::MAX_TOKEN_BYTES)
         {
             return Err("a value is empty, or longer than any token".into());
         }
@@ -81,7 +81,7 @@ impl Record {
         let need = |issuer: Option<Box<str>>| {
             issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned())
         };
-        let what = match (jti, subject, kid, signing_input_sha256) {
+        let target = match (jti, subject, kid, signing_input_sha256) {
             (Some(_), None, None, None)
             | (None, None, Some(_), None)
             | (None, None, None, Some(_))
@@ -90,22 +90,22 @@ impl Record {
                 return Err("issued_before goes with a subject, an issuer, or alone".into());
             }
             (Some(jti), None, None, None) => {
-                Revoked::TokenId { issuer: need(issuer)?, token_id: jti.into() }
+                RevocationTarget::TokenId { issuer: need(issuer)?, token_id: jti.into() }
             }
-            (None, Some(subject), None, None) => Revoked::Subject {
+            (None, Some(subject), None, None) => RevocationTarget::Subject {
                 issuer: need(issuer)?,
                 subject: subject.into(),
                 issued_before: moment()?,
             },
             (None, None, Some(kid), None) => {
-                Revoked::Key { issuer: need(issuer)?, kid: kid.into() }
+                RevocationTarget::Key { issuer: need(issuer)?, kid: kid.into() }
             }
             (None, None, None, Some(_)) if issuer.is_some() => {
                 return Err("signing_input_sha256 goes without an issuer".into());
             }
-            (None, None, None, Some(digest)) => Revoked::SigningInput(from_hex(&digest)?),
+            (None, None, None, Some(digest)) => RevocationTarget::SigningInput(from_hex(&digest)?),
             (None, None, None, None) if has_moment => {
-                Revoked::Everything { issuer, issued_before: moment()? }
+                RevocationTarget::Everything { issuer, issued_before: moment()? }
             }
             (None, None, None, None) => {
                 return Err("say what to revoke: a jti, subject or kid with its issuer, a signing_input_sha256, or everything \
@@ -114,7 +114,7 @@ impl Record {
             }
             _ => return Err("jti, subject, kid and signing_input_sha256 exclude each other".into()),
         };
-        Ok(Revocation { what, until: until.map(UnixTime) })
+        Ok(Revocation { target, until: until.map(UnixTime) })
     }
 }
 
@@ -122,23 +122,25 @@ impl From<&Revocation> for Record {
     fn from(revocation: &Revocation) -> Self {
         let text = |text: &str| Some(text.to_owned());
         let record = Self { until: revocation.until.map(|until| until.0), ..Self::default() };
-        match &revocation.what {
-            Revoked::TokenId { issuer, token_id } => {
+        match &revocation.target {
+            RevocationTarget::TokenId { issuer, token_id } => {
                 Self { issuer: text(issuer), jti: text(token_id), ..record }
             }
-            Revoked::Subject { issuer, subject, issued_before } => Self {
+            RevocationTarget::Subject { issuer, subject, issued_before } => Self {
                 issuer: text(issuer),
                 subject: text(subject),
                 issued_before: Some(issued_before.0),
                 ..record
             },
-            Revoked::Key { issuer, kid } => Self { issuer: text(issuer), kid: text(kid), ..record },
-            Revoked::Everything { issuer, issued_before } => Self {
+            RevocationTarget::Key { issuer, kid } => {
+                Self { issuer: text(issuer), kid: text(kid), ..record }
+            }
+            RevocationTarget::Everything { issuer, issued_before } => Self {
                 issuer: issuer.as_deref().and_then(text),
                 issued_before: Some(issued_before.0),
                 ..record
             },
-            Revoked::SigningInput(digest) => {
+            RevocationTarget::SigningInput(digest) => {
                 Self { signing_input_sha256: Some(to_hex(digest)), ..record }
             }
         }
@@ -223,15 +225,17 @@ mod tests {
 
     #[test]
     fn a_subject_is_revoked_up_to_and_with_this_second() {
-        let Revoked::Subject { issued_before, .. } =
-            meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().what
+        let RevocationTarget::Subject { issued_before, .. } =
+            meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().target
         else {
             panic!()
         };
         assert_eq!(issued_before, UnixTime(1001));
         let record =
             Record { issuer: Some("i".into()), subject: Some("s".into()), ..Record::default() };
-        let Revoked::Subject { issued_before, .. } = record.request(NOW, 30).unwrap().what else {
+        let RevocationTarget::Subject { issued_before, .. } =
+            record.request(NOW, 30).unwrap().target
+        else {
             panic!()
         };
         assert_eq!(issued_before, UnixTime(1031), "of an issuer whose clock may be ahead");

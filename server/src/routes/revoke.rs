@@ -103,7 +103,7 @@ async fn revoke(
     let unavailable = |fault: RevokeFault| Fault::Unavailable(fault.to_string());
     let Some(token) = token else {
         let revocation = app.revocation(record).map_err(Fault::Request)?;
-        let kind = revocation.what.kind_name();
+        let kind = revocation.target.kind_name();
         app.revocations.revoke(Entry::Proven(revocation)).await.map_err(unavailable)?;
         tracing::info!(client, "revoked by {kind}");
         return Ok(());

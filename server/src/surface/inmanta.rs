@@ -2,7 +2,7 @@
 
 pub mod session;
 
-use countersign_engine::{Blame, Reject, jws::Unverified};
+use countersign_engine::{Blame, Reject, jws::UnverifiedToken};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ const KID_UNKNOWN: &str = "The kid provided in the token does not match a known 
 /// The real system looks for the key before it asks whether the section wants
 /// the algorithm, and compares names in lower case first and exactly later.
 fn algorithm_detail(token: &[u8]) -> String {
-    let header = Unverified::decode(token)
+    let header = UnverifiedToken::decode(token)
         .ok()
         .and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
     let member = |name| header.as_ref()?.get(name)?.as_str();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use countersign_engine::{Algorithm, UnixTime, jws::Unverified, limits};
+use countersign_engine::{Algorithm, UnixTime, jws::UnverifiedToken, limits};
 use serde_json::Value;
 
 use super::super::{Failure, print, printable};
@@ -16,7 +16,7 @@ pub(super) fn run(token: Option<String>) -> Result<(), Failure> {
         Some(token) => token,
         None => read_input()?,
     };
-    let parts = Unverified::decode(token.as_bytes())
+    let parts = UnverifiedToken::decode(token.as_bytes())
         .map_err(|reject| Failure::work(format_args!("no token: {reject} ({})", reject.code())))?;
     print("NOT VERIFIED: this is what the token says, whoever wrote it.")?;
     print("\nheader")?;
@@ -27,7 +27,7 @@ pub(super) fn run(token: Option<String>) -> Result<(), Failure> {
 
 fn read_input() -> io::Result<String> {
     let mut text = String::new();
-    let most = u64::try_from(limits::TOKEN_BYTES).unwrap_or(u64::MAX).saturating_add(2);
+    let most = u64::try_from(limits::MAX_TOKEN_BYTES).unwrap_or(u64::MAX).saturating_add(2);
     io::stdin().lock().take(most).read_to_string(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).into())
 }
