@@ -10,10 +10,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use countersign_server::{
-    admission::{Gate, Peer},
-    config::Limits,
+    admission::{Admission, Peer},
+    config::SignatureLimits,
     grpc::check_request::CheckRequest,
-    metrics::Event,
+    metrics::MetricEvent,
     routes::{Reply, Route, Said, call},
 };
 use countersign_tests::{
@@ -90,9 +90,10 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
          [listen]\ntrusted_proxies=192.0.2.0/24\n",
         URL_SAFE_NO_PAD.encode(SECRET)
     ));
-    let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+    let admission =
+        Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let peer = Peer { gate: &gate, address, listener: 0, certificate: None };
+    let peer = Peer { admission: &admission, address, listener: 0, certificate: None };
     let body = Bytes::from(framed(&envoy.encode_to_vec()));
     let ask = || -> Reply {
         match call(&app, peer, Route::Check, &body, None) {
@@ -102,9 +103,10 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
     };
     // The thread's own memory is taken with the first, and the second finds the token.
     drop((ask(), ask()));
-    let (known, before) = (app.metrics.noted(Event::Remembered), COUNT.get());
+    let (known, before) = (app.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
     let reply = ask();
-    let (count, is_known) = (COUNT.get() - before, app.metrics.noted(Event::Remembered) > known);
+    let (count, is_known) =
+        (COUNT.get() - before, app.metrics.event_count(MetricEvent::CacheHit) > known);
     (count, is_known, Told::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()))
 }
 

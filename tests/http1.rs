@@ -6,8 +6,8 @@ use std::{
 };
 
 use countersign_server::listen::{
-    exchange::Head as _,
-    http1::head::{Framing, MOST_LINES, Parsed, parse},
+    exchange::RequestHead as _,
+    http1::head::{Framing, MAX_HEADER_LINES, ParseStatus, parse},
 };
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
@@ -180,8 +180,8 @@ struct Read {
 /// What we make of the head of a request that is handed on; `None` if we refuse it or
 /// wait for more.
 fn ours(bytes: &[u8]) -> Option<Read> {
-    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-    let Parsed::Whole(head) = parse(bytes, 0, &mut room) else { return None };
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    let ParseStatus::Complete(head) = parse(bytes, 0, &mut room) else { return None };
     assert!(head.length <= bytes.len());
     let (parts, ()) = head.to_request().ok()?.into_parts();
     Some(Read {
@@ -193,8 +193,8 @@ fn ours(bytes: &[u8]) -> Option<Read> {
 }
 
 fn is_awaited(bytes: &[u8]) -> bool {
-    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-    matches!(parse(bytes, 0, &mut room), Parsed::Partial)
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    matches!(parse(bytes, 0, &mut room), ParseStatus::Partial)
 }
 
 /// What hyper makes of it.
@@ -392,6 +392,6 @@ fn what_we_accept_and_hyper_refuses_has_a_name() {
     // What follows `/auth` is written down and nothing else, so it need not be a URI.
     let question = b"GET /auth/< HTTP/1.1\r\nHost: a\r\n\r\n";
     assert!(hypers(question).is_none() && ours(question).is_none());
-    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-    assert!(matches!(parse(question, 0, &mut room), Parsed::Whole(_)));
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    assert!(matches!(parse(question, 0, &mut room), ParseStatus::Complete(_)));
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use countersign_server::listen::{
-    fields::section::Room,
+    fields::section::SectionBuffer,
     http2::hpack::{self, DynamicTable},
 };
 use countersign_tests::frames::{Frame, flag, kind};
@@ -28,7 +28,7 @@ proptest! {
     fn what_h2_writes_is_read_as_it_was_meant(asked in vec(asked(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (expected, sections) = runtime.block_on(written(&asked));
-        let (mut table, mut room) = (DynamicTable::default(), Room::default());
+        let (mut table, mut room) = (DynamicTable::default(), SectionBuffer::default());
         prop_assert_eq!(expected.len(), sections.len());
         for (expected, section) in expected.iter().zip(&sections) {
             let Ok(read) = hpack::read(&mut table, &mut room, section, 1 << 20) else { panic!("not read: {section:02x?}") };

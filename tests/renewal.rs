@@ -6,8 +6,8 @@ use std::{
 };
 
 use countersign_server::{
-    config::{Authorities, Clients, Part, Protocols, TlsFiles},
-    listen::tls::{Tls, client_certificate},
+    config::{ClientAuthorities, ClientCertificates, Protocols, TlsFileKind, TlsFiles},
+    listen::tls::{ReloadableTls, client_certificate},
 };
 use countersign_tests::{
     certificates::{Authority, Issued, OVER},
@@ -46,16 +46,18 @@ impl Place {
         TlsFiles {
             certificate: self.file("tls.crt"),
             key: self.file("tls.key"),
-            clients: Clients::Off,
+            clients: ClientCertificates::Off,
         }
     }
 
     fn files_with_clients(&self) -> TlsFiles {
         self.write("clients.crt", self.theirs.pem());
         self.write("clients.crl", self.theirs.revoked(&[]));
-        let authorities =
-            Authorities { file: self.file("clients.crt"), revoked: vec![self.file("clients.crl")] };
-        TlsFiles { clients: Clients::Required(authorities), ..self.files() }
+        let authorities = ClientAuthorities {
+            file: self.file("clients.crt"),
+            revoked: vec![self.file("clients.crl")],
+        };
+        TlsFiles { clients: ClientCertificates::Required(authorities), ..self.files() }
     }
 
     fn client(&self, certificate: Option<&Issued>) -> Client {
@@ -63,14 +65,17 @@ impl Place {
     }
 
     /// The certificate that a new client is shown.
-    fn shown(&self, tls: &Tls) -> CertificateDer<'static> {
+    fn shown(&self, tls: &ReloadableTls) -> CertificateDer<'static> {
         let (client, _) = handshake(&self.client(None), tls).unwrap();
         client.peer_certificates().unwrap()[0].clone()
     }
 }
 
 /// A whole handshake, in memory.
-fn handshake(client: &Client, tls: &Tls) -> Result<(ClientConnection, ServerConnection), Error> {
+fn handshake(
+    client: &Client,
+    tls: &ReloadableTls,
+) -> Result<(ClientConnection, ServerConnection), Error> {
     let (mut client, mut server) =
         (client.connection(), ServerConnection::new(tls.config()).unwrap());
     let mut bytes = Vec::new();
@@ -108,37 +113,37 @@ fn settle(path: &Path) {
 #[test]
 fn files_that_are_the_same_change_nothing() {
     let place = Place::new();
-    let tls = Tls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
     let before = tls.config();
     for _ in 0..3 {
-        assert_eq!(tls.renew(), Ok(false));
+        assert_eq!(tls.reload(), Ok(false));
     }
-    for (_, file) in tls.files().each() {
+    for (_, file) in tls.files().iter() {
         settle(file);
     }
     for _ in 0..3 {
-        assert_eq!(tls.renew(), Ok(false));
+        assert_eq!(tls.reload(), Ok(false));
     }
     // Written again, as it was.
     let key = fs::read(place.file("tls.key")).unwrap();
     fs::remove_file(place.file("tls.key")).unwrap();
     place.write("tls.key", key);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
     assert!(std::sync::Arc::ptr_eq(&before, &tls.config()));
 }
 
 #[test]
 fn a_new_certificate_is_for_the_next_connection() {
     let place = Place::new();
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
     let first = place.shown(&tls);
     let (mut client, mut server) = handshake(&place.client(None), &tls).unwrap();
     let issued = place.ours.server();
     issued.write(place.directory.path());
     assert_eq!(place.shown(&tls), first, "nobody has looked");
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(place.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
     // The old connection goes on.
     std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
     let mut bytes = Vec::new();
@@ -150,10 +155,10 @@ fn a_new_certificate_is_for_the_next_connection() {
 #[test]
 fn a_change_is_seen_even_if_length_and_times_are_the_same() {
     let place = Place::new();
-    for (_, file) in place.files().each() {
+    for (_, file) in place.files().iter() {
         settle(file);
     }
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
     // A file with another inode, moved into place.
     let issued = place.ours.server();
     issued.write(&{
@@ -164,26 +169,26 @@ fn a_change_is_seen_even_if_length_and_times_are_the_same() {
         settle(&place.file("new").join(name));
         fs::rename(place.file("new").join(name), place.file(name)).unwrap();
     }
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(place.shown(&tls), issued.chain[0]);
 }
 
 #[test]
 fn a_certificate_that_waits_for_its_key_waits() {
     let place = Place::new();
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
     let first = place.shown(&tls);
     let issued = place.ours.server();
     for (name, text, part) in [
-        ("tls.crt", issued.pem(), Part::Key),
-        ("tls.key", String::new(), Part::Key),
-        ("tls.key", issued.key[..50].into(), Part::Key),
+        ("tls.crt", issued.pem(), TlsFileKind::Key),
+        ("tls.key", String::new(), TlsFileKind::Key),
+        ("tls.key", issued.key[..50].into(), TlsFileKind::Key),
     ] {
         place.write(name, text);
         for look in 0..3 {
-            let fault = tls.renew().unwrap_err();
+            let fault = tls.reload().unwrap_err();
             assert_eq!(
-                (fault.part, &*fault.file, fault.is_news()),
+                (fault.part, &*fault.file, fault.is_new()),
                 (part, &*place.file("tls.key"), look == 0),
                 "{fault}"
             );
@@ -191,37 +196,37 @@ fn a_certificate_that_waits_for_its_key_waits() {
         }
     }
     place.write("tls.key", &issued.key);
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(place.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
 fn what_was_wrong_is_news_again_when_it_comes_back() {
     let place = Place::new();
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
     let certificate = fs::read(place.file("tls.crt")).unwrap();
     for _ in 0..2 {
         fs::remove_file(place.file("tls.crt")).unwrap();
-        let fault = tls.renew().unwrap_err();
+        let fault = tls.reload().unwrap_err();
         assert!(
-            fault.is_news()
-                && fault.part == Part::Certificate
+            fault.is_new()
+                && fault.part == TlsFileKind::Certificate
                 && fault.reason.contains("No such file"),
             "{fault}"
         );
-        assert!(!tls.renew().unwrap_err().is_news());
+        assert!(!tls.reload().unwrap_err().is_new());
         place.write("tls.crt", &certificate);
-        assert_eq!(tls.renew(), Ok(true));
-        assert_eq!(tls.renew(), Ok(false));
+        assert_eq!(tls.reload(), Ok(true));
+        assert_eq!(tls.reload(), Ok(false));
     }
     // What is wrong and settled is not read again, and still wrong.
     place.write("tls.key", "");
     settle(&place.file("tls.key"));
     settle(&place.file("tls.crt"));
-    assert!(tls.renew().unwrap_err().is_news());
+    assert!(tls.reload().unwrap_err().is_new());
     for _ in 0..3 {
-        assert!(!tls.renew().unwrap_err().is_news());
+        assert!(!tls.reload().unwrap_err().is_new());
     }
 }
 
@@ -242,12 +247,12 @@ fn a_link_that_is_swapped_is_noticed() {
         fs::remove_file(place.file(name)).unwrap();
         symlink(Path::new("..data").join(name), place.file(name)).unwrap();
     }
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
-    assert_eq!((tls.renew(), place.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
+    assert_eq!((tls.reload(), place.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
     symlink("..2", place.file("..tmp")).unwrap();
     fs::rename(place.file("..tmp"), place.file("..data")).unwrap();
-    assert_eq!((tls.renew(), place.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!((tls.reload(), place.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
+    assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
@@ -255,15 +260,16 @@ fn tickets_outlive_a_certificate_and_are_of_one_listener() {
     for version in VERSIONS {
         let place = Place::new();
         let (tls, other) = (
-            Tls::load(place.files(), Protocols::HTTP1).unwrap(),
-            Tls::load(place.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
         );
         let client =
             Client::new(&place.ours, &Wishes { versions: &[version], ..Wishes::default() });
-        let kind = |tls: &Tls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
+        let kind =
+            |tls: &ReloadableTls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
         place.ours.server().write(place.directory.path());
-        assert_eq!(tls.renew(), Ok(true));
+        assert_eq!(tls.reload(), Ok(true));
         assert_eq!(kind(&tls), HandshakeKind::Resumed);
         assert_eq!(kind(&other), HandshakeKind::Full, "another listener has other keys");
     }
@@ -272,42 +278,44 @@ fn tickets_outlive_a_certificate_and_are_of_one_listener() {
 #[test]
 fn a_new_list_revokes_for_the_next_connection() {
     let place = Place::new();
-    let tls = Tls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
     let issued = place.theirs.client("good", 1);
     let client = place.client(Some(&issued));
     let (_, server) = handshake(&client, &tls).unwrap();
     assert_eq!(client_certificate(&server), Some(&issued.chain[0]));
     place.write("clients.crl", place.theirs.revoked(&[1]));
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert!(handshake(&client, &tls).is_err());
     // No list is no reason to believe that nothing is revoked.
     place.write("clients.crl", "");
-    let fault = tls.renew().unwrap_err();
-    assert_eq!((fault.part, &*fault.reason), (Part::Revoked, "it holds no CRL"));
+    let fault = tls.reload().unwrap_err();
+    assert_eq!((fault.part, &*fault.reason), (TlsFileKind::Revoked, "it holds no CRL"));
     assert!(handshake(&client, &tls).is_err());
     place.write("clients.crl", place.theirs.revoked(&[]));
-    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), true));
+    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), true));
     place.write("clients.crt", place.ours.pem());
-    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), false));
+    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), false));
 }
 
 #[test]
 fn a_client_without_a_certificate_has_none() {
     let place = Place::new();
-    let (_, server) =
-        handshake(&place.client(None), &Tls::load(place.files(), Protocols::HTTP1).unwrap())
-            .unwrap();
+    let (_, server) = handshake(
+        &place.client(None),
+        &ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
+    )
+    .unwrap();
     assert_eq!(client_certificate(&server), None);
 }
 
 #[test]
 fn remarks_are_about_the_files_in_use() {
     let place = Place::new();
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
-    assert!(tls.remarks().is_empty());
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
+    assert!(tls.warnings().is_empty());
     place.ours.server_in(OVER).write(place.directory.path());
-    assert_eq!(tls.renew(), Ok(true));
-    let remarks = tls.remarks();
+    assert_eq!(tls.reload(), Ok(true));
+    let remarks = tls.warnings();
     assert!(
         remarks.len() == 1 && remarks[0].reason.starts_with("a certificate in it has expired"),
         "{remarks:?}"
@@ -317,7 +325,7 @@ fn remarks_are_about_the_files_in_use() {
 #[test]
 fn no_secret_is_shown() {
     let place = Place::new();
-    let tls = Tls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
     let key = fs::read_to_string(place.file("tls.key")).unwrap();
     let shown = format!("{tls:?}");
     assert!(shown.contains("tls.key") && key.lines().all(|line| !shown.contains(line)), "{shown}");

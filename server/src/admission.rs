@@ -37,15 +37,15 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{
     clock::Stopwatch,
-    config::Limits,
+    config::SignatureLimits,
     http::Fields,
-    listen::peer::Proxies,
-    metrics::{Event, Metrics},
+    listen::peer::TrustedProxies,
+    metrics::{MetricEvent, Metrics},
 };
 use bucket::Nanos;
 pub use bucket::Share;
-use excess::Excess;
-use ledger::Ledger;
+use excess::ReconnectDelay;
+use ledger::Budgets;
 pub use source::Source;
 
 /// Whose time it is that bad signatures take.
@@ -76,7 +76,7 @@ impl Budget {
 
 /// A budget that is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
+pub struct BudgetExceeded {
     /// Which.
     pub budget: Budget,
     /// Whole seconds after which it will not be, one at least.
@@ -84,32 +84,32 @@ pub struct Exceeded {
 }
 
 /// The budgets of one worker.
-pub struct Gate {
+pub struct Admission {
     clock: Stopwatch,
-    ledger: RefCell<Ledger>,
-    excess: RefCell<Excess>,
+    budgets: RefCell<Budgets>,
+    reconnects: RefCell<ReconnectDelay>,
 }
 
-impl Gate {
+impl Admission {
     /// Budgets that nothing was taken from yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SignatureLimits) -> Self {
         Self {
             clock: Stopwatch::start(),
-            ledger: RefCell::new(Ledger::new(limits)),
-            excess: RefCell::new(Excess::new()),
+            budgets: RefCell::new(Budgets::new(limits)),
+            reconnects: RefCell::new(ReconnectDelay::new()),
         }
     }
 
     /// A connection from this address was cut off, since it asked for too much in vain.
-    pub fn cut_off(&self, address: IpAddr) {
-        self.excess.borrow_mut().charge(Source::of(address), self.now());
+    pub fn record_abuse(&self, address: IpAddr) {
+        self.reconnects.borrow_mut().charge(Source::of(address), self.now());
     }
 
     /// How long a new connection from this address is to wait.
     #[must_use]
-    pub fn wait(&self, address: IpAddr) -> Duration {
-        self.excess.borrow().wait(Source::of(address), self.now())
+    pub fn reconnect_delay(&self, address: IpAddr) -> Duration {
+        self.reconnects.borrow().wait(Source::of(address), self.now())
     }
 
     fn now(&self) -> Nanos {
@@ -121,7 +121,7 @@ impl Gate {
 #[derive(Clone, Copy)]
 pub struct Peer<'g> {
     /// The worker's budgets.
-    pub gate: &'g Gate,
+    pub admission: &'g Admission,
     /// The address that the connection comes from.
     pub address: IpAddr,
     /// Which of the listeners.
@@ -132,44 +132,48 @@ pub struct Peer<'g> {
 
 /// Who wants a token verified.
 pub struct Caller<'g, 'r> {
-    gate: &'g Gate,
-    address: Address<'r>,
-    exceeded: Cell<Option<Exceeded>>,
+    admission: &'g Admission,
+    address: LazyAddress<'r>,
+    exceeded: Cell<Option<BudgetExceeded>>,
 }
 
 /// Where to find the address of a client. Few requests need it.
-enum Address<'r> {
-    Unread { peer: IpAddr, proxies: &'r Proxies, fields: &'r dyn Fields },
-    Read(IpAddr),
+enum LazyAddress<'r> {
+    Deferred { peer: IpAddr, proxies: &'r TrustedProxies, fields: &'r dyn Fields },
+    Known(IpAddr),
 }
 
 impl<'g, 'r> Caller<'g, 'r> {
     /// Whoever sent these header lines through `peer`.
     #[must_use]
-    pub fn new(peer: Peer<'g>, proxies: &'r Proxies, fields: &'r dyn Fields) -> Self {
-        let address = Address::Unread { peer: peer.address, proxies, fields };
-        Self { gate: peer.gate, address, exceeded: Cell::new(None) }
+    pub fn new(peer: Peer<'g>, proxies: &'r TrustedProxies, fields: &'r dyn Fields) -> Self {
+        let address = LazyAddress::Deferred { peer: peer.address, proxies, fields };
+        Self { admission: peer.admission, address, exceeded: Cell::new(None) }
     }
 
     /// Whoever is at `address`, as somebody has said whom we trust.
     #[must_use]
     pub fn at(peer: Peer<'g>, address: IpAddr) -> Self {
-        Self { gate: peer.gate, address: Address::Read(address), exceeded: Cell::new(None) }
+        Self {
+            admission: peer.admission,
+            address: LazyAddress::Known(address),
+            exceeded: Cell::new(None),
+        }
     }
 
     /// The same, to be kept when the request is gone.
     #[must_use]
     pub fn detached(&self) -> Caller<'g, 'static> {
         Caller {
-            gate: self.gate,
-            address: Address::Read(self.address()),
+            admission: self.admission,
+            address: LazyAddress::Known(self.address()),
             exceeded: Cell::new(None),
         }
     }
 
     /// The budget that the last token was refused for.
     #[must_use]
-    pub fn exceeded(&self) -> Option<Exceeded> {
+    pub fn exceeded(&self) -> Option<BudgetExceeded> {
         self.exceeded.get()
     }
 
@@ -186,49 +190,55 @@ impl<'g, 'r> Caller<'g, 'r> {
     ) -> Result<Verified<'t>, Reject> {
         let mut started = None;
         let verdict = verifier.verify_if(token, now, |cold| {
-            let now = self.gate.now();
-            let asked = self.gate.ledger.borrow_mut().ask(&cold.issuer.name, || self.source(), now);
+            let now = self.admission.now();
+            let asked =
+                self.admission.budgets.borrow_mut().admit(&cold.issuer.name, || self.source(), now);
             started = asked.is_ok().then_some(now);
             self.exceeded.set(asked.err());
             started.is_some()
         });
         match (started, &verdict) {
             (Some(started), Err(Reject::Signature)) => self.charge(started, metrics),
-            (None, Err(Reject::NotAdmitted)) => self.count(metrics),
-            (None, Ok(verified)) if verified.is_cached() => metrics.note(Event::Remembered),
+            (None, Err(Reject::NotAdmitted)) => self.count_refusal(metrics),
+            (None, Ok(verified)) if verified.is_cached() => {
+                metrics.count_event(MetricEvent::CacheHit)
+            }
             _ => {}
         }
         if started.is_some() {
-            metrics.note(Event::Cold);
+            metrics.count_event(MetricEvent::SignatureChecked);
         }
         verdict
     }
 
     fn charge(&self, started: Nanos, metrics: &Metrics) {
-        let now = self.gate.now();
-        let forgotten =
-            self.gate.ledger.borrow_mut().charge(self.source(), now.saturating_sub(started), now);
+        let now = self.admission.now();
+        let forgotten = self.admission.budgets.borrow_mut().charge(
+            self.source(),
+            now.saturating_sub(started),
+            now,
+        );
         if forgotten {
-            metrics.note(Event::SourceForgotten);
+            metrics.count_event(MetricEvent::SourceEvicted);
         }
     }
 
-    fn count(&self, metrics: &Metrics) {
-        let Some(Exceeded { budget, .. }) = self.exceeded.get() else { return };
-        metrics.note(Event::NotAdmitted(budget));
+    fn count_refusal(&self, metrics: &Metrics) {
+        let Some(BudgetExceeded { budget, .. }) = self.exceeded.get() else { return };
+        metrics.count_event(MetricEvent::NotAdmitted(budget));
         if budget == Budget::Source {
-            self.warn_of_a_proxy();
+            self.warn_about_proxy();
         }
     }
 
     /// A proxy that nobody configured makes all its clients one source. That a header
     /// says so may be the client's own doing, so it is told once and changes nothing.
-    fn warn_of_a_proxy(&self) {
-        static TOLD: Once = Once::new();
-        if let Address::Unread { peer, proxies, fields } = self.address
-            && proxies.are_missing(peer, fields)
+    fn warn_about_proxy(&self) {
+        static WARNED: Once = Once::new();
+        if let LazyAddress::Deferred { peer, proxies, fields } = self.address
+            && proxies.suspects_unlisted_proxy(peer, fields)
         {
-            TOLD.call_once(|| {
+            WARNED.call_once(|| {
                 let header = proxies.header();
                 tracing::warn!(
                     "too many bad signatures come from {peer}, which sends {header}: if it is a proxy of yours, name it in \
@@ -242,8 +252,8 @@ impl<'g, 'r> Caller<'g, 'r> {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         match self.address {
-            Address::Unread { peer, proxies, fields } => proxies.client(peer, fields),
-            Address::Read(address) => address,
+            LazyAddress::Deferred { peer, proxies, fields } => proxies.client(peer, fields),
+            LazyAddress::Known(address) => address,
         }
     }
 
@@ -263,16 +273,17 @@ mod tests {
 
     #[test]
     fn a_caller_is_the_same_when_its_request_is_gone() {
-        let proxies = Proxies::new(
+        let proxies = TrustedProxies::new(
             vec![Network::parse("10.0.0.1").unwrap()],
             false,
             HeaderName::from_static("x-real-ip"),
         );
-        let gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+        let admission =
+            Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
         let headers =
             HeaderMap::from_iter([(proxies.header().clone(), "198.51.100.7".parse().unwrap())]);
         let peer = Peer {
-            gate: &gate,
+            admission: &admission,
             address: "10.0.0.1".parse().unwrap(),
             listener: 0,
             certificate: None,

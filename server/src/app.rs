@@ -17,11 +17,11 @@ use crate::{
     config::{
         Config, Database, IssuerSection, KeySource, Problem, Problems, RevocationSettings, Server,
     },
-    keysource::{KeySources, Refetch, Source, written},
+    keysource::{IssuerKeys, KeyRefetch, KeySources, written},
     metrics::Metrics,
-    revocation::{Desk, Entry, RevokeFault, record::Record},
+    revocation::{RevocationEntry, RevocationService, RevokeError, record::RevocationRecord},
     surface::Refusal,
-    upkeep::Upkeep,
+    upkeep::Maintenance,
     users::Users,
 };
 
@@ -36,7 +36,7 @@ pub struct App {
     /// Where the issuers' keys come from.
     pub keys: KeySources,
     /// Where tokens are revoked.
-    pub revocations: Desk,
+    pub revocations: RevocationService,
     /// `[revocation]`, as the desk was made.
     pub(crate) revocation: RevocationSettings,
     /// `[database]`, as the users were found in it.
@@ -44,11 +44,11 @@ pub struct App {
     /// Users of our own, where there is a database for them.
     pub users: Option<Users>,
     /// What is done for that database.
-    pub(crate) upkeep: Upkeep,
+    pub(crate) upkeep: Maintenance,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is said of each listener over HTTP/3, once they are bound.
-    alternatives: OnceLock<Box<[Option<HeaderValue>]>>,
+    alt_svc: OnceLock<Box<[Option<HeaderValue>]>>,
 }
 
 impl App {
@@ -59,7 +59,7 @@ impl App {
     pub fn new(
         config: Config,
         threads: usize,
-        revocations: Desk,
+        revocations: RevocationService,
         users: Option<Users>,
     ) -> Result<Arc<Self>, Problems> {
         Ok(Arc::new(Self {
@@ -68,19 +68,19 @@ impl App {
             database: config.database,
             revocations,
             users,
-            upkeep: Upkeep::default(),
+            upkeep: Maintenance::default(),
             server: ArcSwap::from_pointee(config.server),
             stopping: AtomicBool::new(false),
             keys: KeySources::new(&config.issuers),
             metrics: Arc::new(Metrics::new(threads)),
-            alternatives: OnceLock::new(),
+            alt_svc: OnceLock::new(),
         }))
     }
 
     /// Whether requests can be answered as they will be answered from now on.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_stopping() && self.keys.were_all_asked() && self.revocations.is_ready()
+        !self.is_stopping() && self.keys.all_fetched_once() && self.revocations.is_ready()
     }
 
     /// What is true of a request now. Not for holding on to while waiting.
@@ -90,7 +90,7 @@ impl App {
 
     /// The same, for as long as it takes.
     #[must_use]
-    pub fn server_for_long(&self) -> Arc<Server> {
+    pub fn server_arc(&self) -> Arc<Server> {
         self.server.load_full()
     }
 
@@ -107,22 +107,22 @@ impl App {
     }
 
     /// Says where there is HTTP/3, of each listener; once they are bound.
-    pub(crate) fn set_alternatives(&self, alternatives: Box<[Option<HeaderValue>]>) {
-        let _said_before = self.alternatives.set(alternatives);
+    pub(crate) fn set_alt_svc(&self, alt_svc: Box<[Option<HeaderValue>]>) {
+        let _said_before = self.alt_svc.set(alt_svc);
     }
 
     /// `Alt-Svc` of a listener.
     #[must_use]
-    pub fn alternative(&self, listener: usize) -> Option<&HeaderValue> {
-        self.alternatives.get()?.get(listener)?.as_ref()
+    pub fn alt_svc_of(&self, listener: usize) -> Option<&HeaderValue> {
+        self.alt_svc.get()?.get(listener)?.as_ref()
     }
 
     /// The keys in use of each issuer, in the order of the sections.
     #[must_use]
-    pub fn keys_in_use(&self) -> Vec<(Arc<Source>, Option<Arc<KeySet>>)> {
+    pub fn keys_in_use(&self) -> Vec<(Arc<IssuerKeys>, Option<Arc<KeySet>>)> {
         let snapshot = self.verifier.snapshot();
         let keys =
-            |source: &Source| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
+            |source: &IssuerKeys| snapshot.issuer(&source.section().issuer.name)?.keys().cloned();
         self.keys.all().into_iter().map(|source| (Arc::clone(&source), keys(&source))).collect()
     }
 
@@ -147,13 +147,13 @@ impl App {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn revocation(&self, record: Record) -> Result<Revocation, String> {
-        let rules = |source: &Source| source.section().issuer.rules.clone();
+    pub fn revocation(&self, record: RevocationRecord) -> Result<Revocation, String> {
+        let rules = |source: &IssuerKeys| source.section().issuer.rules.clone();
         let Some(name) = &record.issuer else {
             // Of all issuers, so that of the one whose clock may be furthest ahead.
             let leeway =
                 self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
-            return record.request(clock::now(), leeway.into());
+            return record.into_validated(clock::now(), leeway.into());
         };
         let Some((source, keys)) = self
             .keys_in_use()
@@ -172,9 +172,10 @@ impl App {
             ));
         }
         let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
-        let mut revocation = record.request(clock::now(), leeway)?;
-        revocation.until =
-            revocation.until.or_else(|| end_of(&revocation.target, max_lifetime?.into(), leeway));
+        let mut revocation = record.into_validated(clock::now(), leeway)?;
+        revocation.until = revocation
+            .until
+            .or_else(|| last_expiry(&revocation.target, max_lifetime?.into(), leeway));
         Ok(revocation)
     }
 
@@ -185,7 +186,7 @@ impl App {
     ///
     /// # Errors
     /// Why it is not revoked.
-    pub async fn revoke_token(&self, token: &[u8]) -> Result<Revoking, RevokeFault> {
+    pub async fn revoke_token(&self, token: &[u8]) -> Result<RevocationOutcome, RevokeError> {
         let mut known = self.verifier.revocation_of(token);
         if let Err(Reject::KidUnknown) = known
             && let Some(refetch) = self.refetch(token)
@@ -194,18 +195,18 @@ impl App {
         }
         let revocation = match known {
             Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => {
-                return Ok(Revoking::Needless);
+                return Ok(RevocationOutcome::Unnecessary);
             }
-            Ok(revocation) => Entry::Proven(revocation),
+            Ok(revocation) => RevocationEntry::Proven(revocation),
             Err(Reject::KidUnknown | Reject::KeysUnavailable) => {
                 match Revocation::of_unverified(token) {
-                    Ok(revocation) => Entry::Unproven(revocation),
-                    Err(_) => return Ok(Revoking::Needless),
+                    Ok(revocation) => RevocationEntry::Unproven(revocation),
+                    Err(_) => return Ok(RevocationOutcome::Unnecessary),
                 }
             }
-            Err(reject) => return Ok(Revoking::NoneOfOurs(reject)),
+            Err(reject) => return Ok(RevocationOutcome::NotOurs(reject)),
         };
-        self.revocations.revoke(revocation).await.map(|()| Revoking::Done)
+        self.revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
     }
 
     /// Verifies a token as of now. One whose key nobody knows is verified again
@@ -245,7 +246,7 @@ impl App {
     pub async fn verify_after<'t>(
         &self,
         caller: &Caller<'_, '_>,
-        refetch: Refetch,
+        refetch: KeyRefetch,
         token: &'t [u8],
     ) -> Result<Verified<'t>, Reject> {
         refetch.wait(|| self.verify_now(caller, token)).await
@@ -260,7 +261,7 @@ impl App {
     }
 
     /// What there is to wait for before a token with an unknown key is refused.
-    fn refetch(&self, token: &[u8]) -> Option<Refetch> {
+    fn refetch(&self, token: &[u8]) -> Option<KeyRefetch> {
         self.keys.refetch(&self.verifier.claimed_issuer(token)?.name)
     }
 }
@@ -270,23 +271,23 @@ pub enum Verdict<'t> {
     /// It is judged.
     Now(Result<Verified<'t>, Reject>),
     /// Its key is not known; its issuer is being asked.
-    Later(Refetch),
+    Later(KeyRefetch),
 }
 
 /// What became of a token that was to be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revoking {
+pub enum RevocationOutcome {
     /// It is revoked.
     Done,
     /// It has expired, or is no token.
-    Needless,
+    Unnecessary,
     /// None of our issuers made it.
-    NoneOfOurs(Reject),
+    NotOurs(Reject),
 }
 
 /// When the last of the tokens has died that an issuer dated as it may: issued
 /// before the moment, or just now.
-fn end_of(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
+fn last_expiry(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
     let latest = match target {
         RevocationTarget::Subject { issued_before, .. }
         | RevocationTarget::Everything { issued_before, .. } => *issued_before,
@@ -297,7 +298,7 @@ fn end_of(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Option<U
     Some(latest.plus(max_lifetime).plus(leeway))
 }
 
-fn verifier(config: &Config, revocations: &Desk) -> Result<Verifier, Problems> {
+fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier, Problems> {
     let verifier =
         Verifier::with_revocations(snapshot(&config.issuers)?, Arc::clone(revocations.table()));
     match config.server.cache_bytes {
@@ -312,14 +313,14 @@ fn verifier(config: &Config, revocations: &Desk) -> Result<Verifier, Problems> {
 fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
     let issuers = sections
         .iter()
-        .map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), written_keys(section)?)));
+        .map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), static_keys(section)?)));
     let issuers: Vec<_> = issuers.collect::<Result<_, Problem>>()?;
     Snapshot::new(issuers)
         .map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
 }
 
 /// The keys of a section that need no fetching.
-pub(crate) fn written_keys(section: &IssuerSection) -> Result<Option<Arc<KeySet>>, Problem> {
+pub(crate) fn static_keys(section: &IssuerSection) -> Result<Option<Arc<KeySet>>, Problem> {
     match &section.keys {
         KeySource::Secret(secret) => {
             let keys = written::secret_keys(secret.expose(), section.issuer.algorithms);
@@ -328,7 +329,7 @@ pub(crate) fn written_keys(section: &IssuerSection) -> Result<Option<Arc<KeySet>
                 .map_err(|fault| Problem::new(place, format!("the key cannot be used: {fault}")))?;
             Ok(Some(Arc::new(keys)))
         }
-        KeySource::Written(keys) => Ok(Some(Arc::clone(keys))),
-        KeySource::Renewed(_) => Ok(None),
+        KeySource::Static(keys) => Ok(Some(Arc::clone(keys))),
+        KeySource::Refreshed(_) => Ok(None),
     }
 }

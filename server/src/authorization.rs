@@ -5,11 +5,11 @@ mod legacy;
 
 use serde_json::Value;
 
-use crate::{config::Provider, surface::inmanta::session::Session};
+use crate::{config::AuthorizationProvider, surface::inmanta::session::Session};
 use endpoints::{Endpoint, Operation};
 
 /// What is asked for.
-pub struct Call<'c> {
+pub struct ApiCall<'c> {
     /// The call.
     pub endpoint: &'c Endpoint,
     /// The environment that it is about.
@@ -22,19 +22,25 @@ pub struct Call<'c> {
 ///
 /// # Errors
 /// Why not, in the real system's words.
-pub fn authorize(provider: Provider, session: &Session, call: &Call<'_>) -> Result<(), String> {
+pub fn authorize(
+    provider: AuthorizationProvider,
+    session: &Session,
+    call: &ApiCall<'_>,
+) -> Result<(), String> {
     if call.endpoint.operation == Operation::Health {
         return Ok(());
     }
     match provider {
-        Provider::PolicyEngine if session.is_a_person() => default_policy(session, call),
-        Provider::Legacy | Provider::PolicyEngine => legacy::authorize(session, call),
+        AuthorizationProvider::PolicyEngine if session.is_user() => default_policy(session, call),
+        AuthorizationProvider::Legacy | AuthorizationProvider::PolicyEngine => {
+            legacy::authorize(session, call)
+        }
     }
 }
 
 /// What of the default policy concerns the calls that there are: everything for
 /// administrators, one's own password, and what shows nothing of an environment.
-fn default_policy(session: &Session, call: &Call<'_>) -> Result<(), String> {
+fn default_policy(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
     // By a session of ours: a provider elsewhere has users of its own, of any name.
     let is_users_own = session.is_login() && call.user.is_some() && call.user == session.subject();
     let is_own_password = is_users_own && call.endpoint.operation == Operation::SetPassword;

@@ -30,11 +30,11 @@ use countersign_engine::Revocation;
 
 use crate::{
     cli::{Cli, Command, ServeArgs},
-    config::{Config, DatabasePlace, LogFormat, Problems, raw},
+    config::{Config, DatabaseLocation, LogFormat, Problems, raw},
     reload,
-    revocation::{Desk, RevocationStore, journal::Journal},
+    revocation::{RevocationService, RevocationStore, journal::Journal},
     state,
-    store::{Store, revocations::Ledger},
+    store::{Store, revocations::DatabaseRevocations},
     telemetry,
 };
 
@@ -48,7 +48,9 @@ pub fn run(cli: Cli) -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough is no failure.
-        Err(Failure::Work(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CommandError::Failed(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             let _nobody_to_tell = writeln!(io::stderr(), "{failure}");
             failure.exit_code()
@@ -56,8 +58,8 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let place = Place { config: cli.config, state_dir: cli.state_dir };
+fn dispatch(cli: Cli) -> Result<(), CommandError> {
+    let place = ConfigSource { config: cli.config, state_dir: cli.state_dir };
     match cli.command {
         None => serve::run(&place, &cli.serve),
         Some(Command::Serve(args)) => {
@@ -80,63 +82,63 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Why a command failed, grouped by who can mend it.
-enum Failure {
+enum CommandError {
     /// The configuration is wrong.
     Configuration(Problems),
     /// It could not be done.
-    Work(io::Error),
+    Failed(io::Error),
 }
 
-impl Failure {
-    fn work(reason: impl fmt::Display) -> Self {
-        Self::Work(io::Error::other(reason.to_string()))
+impl CommandError {
+    fn failed(reason: impl fmt::Display) -> Self {
+        Self::Failed(io::Error::other(reason.to_string()))
     }
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Work(_) => ExitCode::from(1),
+            Self::Failed(_) => ExitCode::from(1),
             Self::Configuration(_) => ExitCode::from(2),
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(problems) => problems.fmt(f),
-            Self::Work(error) => write!(f, "error: {error}"),
+            Self::Failed(error) => write!(f, "error: {error}"),
         }
     }
 }
 
-impl From<Problems> for Failure {
+impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
         Self::Configuration(problems)
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
-        Self::Work(error)
+        Self::Failed(error)
     }
 }
 
 /// The file in the state directory that revocations are kept in.
-const REVOCATIONS: &str = "revocations";
+const REVOCATIONS_FILE: &str = "revocations";
 
 /// Where a command's configuration comes from.
 #[derive(Clone)]
-struct Place {
+struct ConfigSource {
     config: Vec<PathBuf>,
     state_dir: Option<PathBuf>,
 }
 
-impl Place {
+impl ConfigSource {
     /// Whether the embedded default is in force: nobody named a configuration, and
     /// the environment describes no issuer of its own.
     fn is_embedded(&self) -> bool {
         self.config.is_empty()
-            && !variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
+            && !environment_variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
     }
 
     fn state_dir(&self) -> io::Result<PathBuf> {
@@ -151,8 +153,8 @@ impl Place {
     }
 
     /// The configuration, its warnings told on standard error.
-    fn load(&self) -> Result<Config, Failure> {
-        let config = Config::load(&self.files()?, variables())?;
+    fn load(&self) -> Result<Config, CommandError> {
+        let config = Config::load(&self.files()?, environment_variables())?;
         for warning in &config.warnings {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
@@ -161,9 +163,9 @@ impl Place {
 
     /// The configuration of somebody who only asks a server: where nobody named one,
     /// the environment and the defaults are enough, and no key is made up.
-    fn load_client(&self) -> Result<Config, Failure> {
+    fn load_for_client(&self) -> Result<Config, CommandError> {
         match self.config.is_empty() {
-            true => Ok(Config::load(&[], variables())?),
+            true => Ok(Config::load(&[], environment_variables())?),
             false => self.load(),
         }
     }
@@ -177,18 +179,18 @@ impl Place {
     }
 
     /// The file that revocations are kept in.
-    fn revocations(&self, config: &Config) -> io::Result<PathBuf> {
+    fn revocation_file(&self, config: &Config) -> io::Result<PathBuf> {
         match &config.revocation.file {
             Some(file) => Ok(file.clone()),
-            None => Ok(self.state_dir()?.join(REVOCATIONS)),
+            None => Ok(self.state_dir()?.join(REVOCATIONS_FILE)),
         }
     }
 
     /// Refuses clients that revoke tokens where nothing can be kept: to go on as if
     /// nothing had ever been revoked would be no service.
-    fn check_clients(&self, config: &Config) -> Result<(), String> {
-        match self.revocations(config) {
-            _ if self.keeps_revocations_in_database(config) => Ok(()),
+    fn check_api_clients(&self, config: &Config) -> Result<(), String> {
+        match self.revocation_file(config) {
+            _ if self.stores_revocations_in_database(config) => Ok(()),
             Err(reason) if !config.server.api_clients.is_empty() => {
                 Err(format!("[api_clients] may revoke tokens, but {reason}"))
             }
@@ -199,32 +201,38 @@ impl Place {
     /// The desk over that file. Where there is no place for a state directory,
     /// tokens are verified all the same, but none can be revoked. A server keeps it
     /// tidy, every so often.
-    fn desk(&self, config: &Config, tidy_every: Option<Duration>) -> io::Result<Desk> {
-        let kept = match self.store_of_revocations(config) {
-            Some(store) => Ok(Box::new(Ledger::new(store?, self.inherited_revocations()?))
-                as Box<dyn RevocationStore>),
+    fn revocation_service(
+        &self,
+        config: &Config,
+        purge_interval: Option<Duration>,
+    ) -> io::Result<RevocationService> {
+        let kept = match self.revocation_store(config) {
+            Some(store) => {
+                Ok(Box::new(DatabaseRevocations::new(store?, self.earlier_revocations()?))
+                    as Box<dyn RevocationStore>)
+            }
             None => self
-                .revocations(config)
+                .revocation_file(config)
                 .map(|file| Box::new(Journal::new(file)) as _)
                 .map_err(|error| error.to_string()),
         };
-        Desk::open(kept, config.revocation.capacity, tidy_every)
+        RevocationService::open(kept, config.revocation.capacity, purge_interval)
     }
 
     /// The database that revocations are kept in: one that nodes share, unless a file is
     /// named.
-    fn store_of_revocations(&self, config: &Config) -> Option<io::Result<Store>> {
-        self.keeps_revocations_in_database(config).then(|| self.store(config))
+    fn revocation_store(&self, config: &Config) -> Option<io::Result<Store>> {
+        self.stores_revocations_in_database(config).then(|| self.store(config))
     }
 
-    fn keeps_revocations_in_database(&self, config: &Config) -> bool {
-        let is_shared = matches!(config.database.place, DatabasePlace::Postgres { .. });
+    fn stores_revocations_in_database(&self, config: &Config) -> bool {
+        let is_shared = matches!(config.database.location, DatabaseLocation::Postgres { .. });
         is_shared && config.revocation.file.is_none()
     }
 
     /// What was revoked before there was a database that nodes share.
-    fn inherited_revocations(&self) -> io::Result<Vec<Revocation>> {
-        match self.state_dir().map(|directory| directory.join(REVOCATIONS)) {
+    fn earlier_revocations(&self) -> io::Result<Vec<Revocation>> {
+        match self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE)) {
             Ok(file) if file.exists() => Ok(Journal::new(file).read_new()?.unwrap_or_default()),
             _ => Ok(Vec::new()),
         }
@@ -236,7 +244,7 @@ impl Place {
     }
 }
 
-impl reload::Origin for Place {
+impl reload::ConfigLoader for ConfigSource {
     fn load(&self) -> Result<Config, String> {
         let files = self.files().map_err(|error| error.to_string())?;
         let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
@@ -247,8 +255,9 @@ impl reload::Origin for Place {
                 odd.display()
             ));
         }
-        let config = Config::load(&files, variables()).map_err(|problems| problems.to_string())?;
-        self.check_clients(&config).map_err(|reason| format!("error: {reason}"))?;
+        let config = Config::load(&files, environment_variables())
+            .map_err(|problems| problems.to_string())?;
+        self.check_api_clients(&config).map_err(|reason| format!("error: {reason}"))?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -266,7 +275,7 @@ impl reload::Origin for Place {
 
 /// The environment, apart from what is not text.
 #[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
-fn variables() -> impl Iterator<Item = (String, String)> {
+fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
@@ -291,7 +300,7 @@ fn print(line: impl fmt::Display) -> io::Result<()> {
 
 /// Calls `answer` with each line of standard input, without its line ending and
 /// otherwise untouched, and prints what it returns.
-fn answer_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
+fn process_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     let mut line = Vec::new();
     while read_line(&mut input, &mut line)? {
@@ -305,9 +314,9 @@ fn answer_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Resul
 
 /// Reads one line; of one too long to be a token, only as much as shows that.
 fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    const MOST: u64 = 32 * 1024;
+    const MAX_LINE_BYTES: u64 = 32 * 1024;
     line.clear();
-    let mut start = input.by_ref().take(MOST);
+    let mut start = input.by_ref().take(MAX_LINE_BYTES);
     start.read_until(b'\n', line)?;
     if start.limit() == 0 && !line.ends_with(b"\n") {
         input.skip_until(b'\n')?;

@@ -27,23 +27,23 @@ mod web_ui;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use clients::{ApiClients, hashed};
-pub use database::{Database, DatabasePlace, DatabaseUrl};
+pub use clients::{ApiClients, hash_secret};
+pub use database::{Database, DatabaseLocation, DatabaseUrl};
 pub use ext_authz::ExtAuthz;
 pub use issuer::{ClientType, IssuerSection};
-pub use keys::{KeySource, Location, RenewedKeys, SigningSecret};
-pub use limits::{Limits, Patience};
-pub use listener::{Listener, Place, Serves};
-pub use log::{Log, LogFormat, LoggedRequests};
-pub use login::Login;
+pub use keys::{KeyLocation, KeySource, RefreshedKeys, SigningSecret};
+pub use limits::{SignatureLimits, Timeouts};
+pub use listener::{ListenAddress, Listener, Serves};
+pub use log::{LogFormat, LogSettings, LoggedRequests};
+pub use login::LoginSettings;
 pub use problem::{Problem, Problems};
 pub use protocols::Protocols;
-pub use quic::Quic;
-pub use raw::{Format, Raw};
+pub use quic::QuicSettings;
+pub use raw::{ConfigFormat, RawConfig};
 pub use revocation::RevocationSettings;
-pub use server::{IdentityHeaders, Provider, Server};
-pub use tls::{Authorities, Clients, Part, TlsFiles};
-pub use transport::{Advertised, BearerToken, Transport, Transports, host};
+pub use server::{AuthorizationProvider, IdentityHeaders, Server};
+pub use tls::{ClientAuthorities, ClientCertificates, TlsFileKind, TlsFiles};
+pub use transport::{AdvertisedAddresses, BearerToken, Transport, Transports, host};
 pub use web_ui::{AuthMethod, OpenIdProvider, WebUi};
 
 /// A configuration that can be run.
@@ -74,14 +74,14 @@ impl Config {
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        Self::from_raw(Raw::load(paths, environment)?)
+        Self::from_raw(RawConfig::load(paths, environment)?)
     }
 
     /// The meaning of what was written.
     ///
     /// # Errors
     /// Every mistake in it.
-    pub fn from_raw(raw: Raw) -> Result<Self, Problems> {
+    pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
         let mut server = Server::read(&raw.sections, &mut problems, &mut warnings);

@@ -28,88 +28,94 @@ use crate::{
     app::App,
     config::Serves,
     listen::{
-        accept::Accepted,
-        exchange::Link,
-        http1::Connection,
+        accept::AcceptedConnection,
+        exchange::ConnectionContext,
+        http1::Http1Connection,
         http2::{self, preface},
-        peer::UNIX,
+        peer::UNIX_PEER,
         proxy_protocol, quic,
-        stream::{Socket, Stream},
-        watch::{TICK, Watch},
+        stream::{MaybeTlsStream, Socket},
+        watch::{Deadline, TICK},
     },
-    metrics::{Event, Metrics, Open},
-    worker::Local,
+    metrics::{MetricEvent, Metrics, OpenConnection},
+    worker::WorkerContext,
 };
 
 /// All threads that serve connections.
-pub struct Crew {
+pub struct WorkerPool {
     /// The thread that accepts.
-    local: Rc<Local>,
+    worker: Rc<WorkerContext>,
     /// The others; none once they are to end.
     workers: RefCell<Vec<Worker>>,
 }
 
 /// What a worker is to do.
-enum Order {
+enum WorkerCommand {
     /// To serve a connection.
-    Serve { listener: usize, accepted: Accepted, open: Open },
+    Serve { listener: usize, accepted: AcceptedConnection, open: OpenConnection },
     /// To serve what comes over QUIC.
-    Receive(quic::Place),
+    Receive(quic::UdpBinding),
     /// To look after its connections. It has no timer of its own, as that would cost
     /// the system some work every time the worker waits.
     Sweep,
 }
 
-impl Crew {
+impl WorkerPool {
     /// Starts the threads beside the one that accepts.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(local: Rc<Local>, threads: usize) -> io::Result<Self> {
+    pub fn start(worker: Rc<WorkerContext>, threads: usize) -> io::Result<Self> {
         let others = if threads > 1 { threads } else { 0 };
-        let workers =
-            (0..others).map(|index| Worker::start(index, &local.app)).collect::<io::Result<_>>()?;
-        Ok(Self { local, workers: RefCell::new(workers) })
+        let workers = (0..others)
+            .map(|index| Worker::start(index, &worker.app))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { worker, workers: RefCell::new(workers) })
     }
 
     /// Hands a connection to the thread with the fewest, unless there are too many.
-    pub fn serve(&self, listener: usize, accepted: Accepted) {
-        let app = &self.local.app;
+    pub fn serve(&self, listener: usize, accepted: AcceptedConnection) {
+        let app = &self.worker.app;
         let loads = app.metrics.connections();
         let server = app.server();
-        if loads.iter().sum::<usize>() >= server.patience.connections {
+        if loads.iter().sum::<usize>() >= server.timeouts.connections {
             app.metrics.connection_refused();
             let is_plain = server.listeners[listener].tls.is_none();
-            return if is_plain { accepted.refuse(TOO_MANY) } else { drop(accepted) };
+            return if is_plain {
+                accepted.refuse(CONNECTION_LIMIT_RESPONSE)
+            } else {
+                drop(accepted)
+            };
         }
         let workers = self.workers.borrow();
         match workers.iter().zip(0..).min_by_key(|(_, index)| loads.get(*index)) {
             Some((worker, index)) => {
                 let open = app.metrics.connection(index);
                 // A worker that has ended takes nothing more, and what is not taken is closed.
-                let _ended = worker.orders.send(Order::Serve { listener, accepted, open });
+                let _ended =
+                    worker.commands.send(WorkerCommand::Serve { listener, accepted, open });
             }
-            None => serve(Rc::clone(&self.local), listener, accepted, app.metrics.connection(0)),
+            None => serve(Rc::clone(&self.worker), listener, accepted, app.metrics.connection(0)),
         }
     }
 
     /// Has the threads receive at these places, each at those that are its own.
-    pub fn receive(&self, places: Vec<quic::Place>) {
+    pub fn receive_udp(&self, places: Vec<quic::UdpBinding>) {
         let workers = self.workers.borrow();
         for place in places {
             match workers.get(usize::from(place.thread)) {
-                Some(worker) => drop(worker.orders.send(Order::Receive(place))),
-                None => receive(&self.local, place),
+                Some(worker) => drop(worker.commands.send(WorkerCommand::Receive(place))),
+                None => receive_udp(&self.worker, place),
             }
         }
     }
 
     /// Looks after all connections, with every tick, for ever.
     pub async fn sweep(&self) {
-        ticking(|| {
-            self.local.watches.sweep();
+        every_tick(|| {
+            self.worker.deadlines.sweep();
             for worker in &*self.workers.borrow() {
-                let _ended = worker.orders.send(Order::Sweep);
+                let _ended = worker.commands.send(WorkerCommand::Sweep);
             }
         })
         .await;
@@ -120,7 +126,7 @@ impl Crew {
     pub async fn drain(&self) {
         let workers = self.workers.take();
         if workers.is_empty() {
-            return drain(&self.local, 0).await;
+            return drain(&self.worker, 0).await;
         }
         // All are told before any is waited for.
         let ends: Vec<_> = workers.into_iter().map(|worker| (worker.end, worker.thread)).collect();
@@ -132,61 +138,66 @@ impl Crew {
 }
 
 /// What a client is told that is one too many.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-auth-error: connections\r\n\
+const CONNECTION_LIMIT_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-auth-error: connections\r\n\
                           cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// One thread that serves connections, until nobody can order it to any more.
 struct Worker {
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<WorkerCommand>,
     thread: JoinHandle<()>,
     end: mpsc::Receiver<()>,
 }
 
 impl Worker {
     fn start(index: usize, app: &Arc<App>) -> io::Result<Self> {
-        let (orders, queue) = mpsc::unbounded_channel();
+        let (commands, queue) = mpsc::unbounded_channel();
         let (ended, end) = mpsc::channel(1);
         let app = Arc::clone(app);
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
             Metrics::use_shard(index);
-            LocalSet::new().block_on(&runtime, work(Rc::new(Local::new(app)), index, queue));
+            LocalSet::new()
+                .block_on(&runtime, run_worker(Rc::new(WorkerContext::new(app)), index, queue));
             drop(ended);
         })?;
-        Ok(Self { orders, thread, end })
+        Ok(Self { commands, thread, end })
     }
 }
 
-async fn work(local: Rc<Local>, index: usize, mut queue: mpsc::UnboundedReceiver<Order>) {
-    while let Some(order) = queue.recv().await {
-        match order {
-            Order::Serve { listener, accepted, open } => {
-                serve(Rc::clone(&local), listener, accepted, open)
+async fn run_worker(
+    worker: Rc<WorkerContext>,
+    index: usize,
+    mut queue: mpsc::UnboundedReceiver<WorkerCommand>,
+) {
+    while let Some(command) = queue.recv().await {
+        match command {
+            WorkerCommand::Serve { listener, accepted, open } => {
+                serve(Rc::clone(&worker), listener, accepted, open)
             }
-            Order::Receive(place) => receive(&local, place),
-            Order::Sweep => local.watches.sweep(),
+            WorkerCommand::Receive(place) => receive_udp(&worker, place),
+            WorkerCommand::Sweep => worker.deadlines.sweep(),
         }
     }
     tokio::select! {
-        () = ticking(|| local.watches.sweep()) => {}
-        () = drain(&local, index) => {}
+        () = every_tick(|| worker.deadlines.sweep()) => {}
+        () = drain(&worker, index) => {}
     }
 }
 
 /// Whatever is still open after the deadline is cut off.
-async fn drain(local: &Local, index: usize) {
-    local.watches.drain();
+async fn drain(worker: &WorkerContext, index: usize) {
+    worker.deadlines.drain();
     let drained = async {
         let mut looks = interval(Duration::from_millis(10));
-        while local.app.metrics.connections()[index] > 0 {
+        while worker.app.metrics.connections()[index] > 0 {
             looks.tick().await;
         }
     };
-    let _deadline = timeout(local.patience.drain, drained).await;
+    let _deadline = timeout(worker.timeouts.drain, drained).await;
 }
 
 /// Calls with every tick, for ever.
-async fn ticking(mut call: impl FnMut()) {
+async fn every_tick(mut call: impl FnMut()) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -196,68 +207,83 @@ async fn ticking(mut call: impl FnMut()) {
 }
 
 /// Receives over QUIC on this thread.
-fn receive(local: &Rc<Local>, place: quic::Place) {
-    match quic::Endpoint::new(Rc::clone(local), place) {
+fn receive_udp(worker: &Rc<WorkerContext>, place: quic::UdpBinding) {
+    match quic::QuicEndpoint::new(Rc::clone(worker), place) {
         Ok(endpoint) => drop(spawn_local(endpoint.serve())),
         Err(error) => tracing::error!("there is no HTTP/3 on this thread: {error}"),
     }
 }
 
 /// Serves a connection on this thread.
-pub fn serve(local: Rc<Local>, listener: usize, accepted: Accepted, open: impl Sized + 'static) {
+pub fn serve(
+    worker: Rc<WorkerContext>,
+    listener: usize,
+    accepted: AcceptedConnection,
+    open: impl Sized + 'static,
+) {
     spawn_local(async move {
-        connection(&local, listener, accepted).await;
+        serve_connection(&worker, listener, accepted).await;
         drop(open);
     });
 }
 
-async fn connection(local: &Local, listener: usize, accepted: Accepted) {
-    let watch = local.watches.watch().await;
-    watch.due_within(local.patience.head);
+async fn serve_connection(worker: &WorkerContext, listener: usize, accepted: AcceptedConnection) {
+    let deadline = worker.deadlines.register().await;
+    deadline.due_within(worker.timeouts.head);
     // Apart, so that it takes no memory any more when it is over.
-    let opened = Box::pin(open(local, &watch, listener, accepted)).await;
+    let opened = Box::pin(establish(worker, &deadline, listener, accepted)).await;
     if let Some((stream, address)) = opened {
         let certificate = stream.client_certificate().cloned();
-        let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
-        converse(Link { local, peer }, watch, stream).await;
+        let peer = Peer {
+            admission: &worker.admission,
+            address,
+            listener,
+            certificate: certificate.as_ref(),
+        };
+        serve_http(ConnectionContext { worker, peer }, deadline, stream).await;
     }
 }
 
 /// Speaks the version of HTTP that the client has chosen, if there is one of ours.
-async fn converse(link: Link<'_>, watch: Rc<Watch>, mut stream: Stream) {
-    let protocols = link.local.app.server().listeners[link.peer.listener].protocols;
+async fn serve_http(
+    context: ConnectionContext<'_>,
+    deadline: Rc<Deadline>,
+    mut stream: MaybeTlsStream,
+) {
+    let protocols = context.worker.app.server().listeners[context.peer.listener].protocols;
     let (is_http2, ahead) = match &stream {
-        Stream::Tls(tls) => (tls.get_ref().1.alpn_protocol() == Some(b"h2"), Vec::new()),
-        Stream::Plain(_) if protocols.http2 => match preface::read(link, &watch, &mut stream).await
-        {
-            Some(read) => read,
-            None => return,
-        },
-        Stream::Plain(_) => (false, Vec::new()),
+        MaybeTlsStream::Tls(tls) => (tls.get_ref().1.alpn_protocol() == Some(b"h2"), Vec::new()),
+        MaybeTlsStream::Plain(_) if protocols.http2 => {
+            match preface::read(context, &deadline, &mut stream).await {
+                Some(read) => read,
+                None => return,
+            }
+        }
+        MaybeTlsStream::Plain(_) => (false, Vec::new()),
     };
     if is_http2 {
-        Box::pin(http2::serve(link, watch, stream, ahead)).await;
+        Box::pin(http2::serve(context, deadline, stream, ahead)).await;
     } else if protocols.http1 {
-        Connection::new(link, watch, stream, ahead).serve().await;
+        Http1Connection::new(context, deadline, stream, ahead).serve().await;
     }
 }
 
 /// What comes before the first request: whom it is from, and keys to talk in secret.
-async fn open(
-    local: &Local,
-    watch: &Watch,
+async fn establish(
+    worker: &WorkerContext,
+    deadline: &Deadline,
     listener: usize,
-    accepted: Accepted,
-) -> Option<(Stream, IpAddr)> {
-    let Accepted { socket, mut address } = accepted;
+    accepted: AcceptedConnection,
+) -> Option<(MaybeTlsStream, IpAddr)> {
+    let AcceptedConnection { socket, mut address } = accepted;
     let opened = async {
-        let mut socket = Socket::new(socket, address == UNIX)?;
+        let mut socket = Socket::new(socket, address == UNIX_PEER)?;
         let (speaks_proxy_protocol, is_for_operators, tls) = {
-            let server = local.app.server();
+            let server = worker.app.server();
             let one = &server.listeners[listener];
             let is_for_operators = one.serves == Serves::Operations;
             (
-                one.proxy_protocol && one.proxies.trust(address),
+                one.proxy_protocol && one.proxies.trusts(address),
                 is_for_operators,
                 one.tls.as_ref().map(|tls| tls.config()),
             )
@@ -266,17 +292,17 @@ async fn open(
             address = proxy_protocol::read(&mut socket).await?.unwrap_or(address);
         }
         if !is_for_operators {
-            hold_up(local, watch, address).await;
+            delay_reconnect(worker, deadline, address).await;
         }
         match tls {
-            None => Ok(Stream::Plain(socket)),
+            None => Ok(MaybeTlsStream::Plain(socket)),
             Some(tls) => TlsAcceptor::from(tls)
                 .accept(socket)
                 .await
-                .map(|stream| Stream::Tls(Box::new(stream))),
+                .map(|stream| MaybeTlsStream::Tls(Box::new(stream))),
         }
     };
-    match watch.finish(opened).await {
+    match deadline.run(opened).await {
         Ok(Ok(stream)) => return Some((stream, address)),
         Ok(Err(error)) => {
             tracing::debug!(client = %address, "a connection did not come about: {error}")
@@ -288,11 +314,11 @@ async fn open(
 
 /// Waits for as long as an address has to whose connections were cut off. What comes behind
 /// it has its own time.
-async fn hold_up(local: &Local, watch: &Watch, address: IpAddr) {
-    let wait = local.gate.wait(address);
+async fn delay_reconnect(worker: &WorkerContext, deadline: &Deadline, address: IpAddr) {
+    let wait = worker.admission.reconnect_delay(address);
     if !wait.is_zero() {
-        local.app.metrics.note(Event::HeldUp);
-        watch.due_within(wait + local.patience.head);
+        worker.app.metrics.count_event(MetricEvent::ReconnectDelayed);
+        deadline.due_within(wait + worker.timeouts.head);
         sleep(wait).await;
     }
 }

@@ -25,9 +25,9 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// One version of a file: device, inode, length, times of the last modification and
 /// change. Two that are equal have the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version([i128; 7]);
+pub struct FileVersion([i128; 7]);
 
-impl Version {
+impl FileVersion {
     /// The version that this is about; `None` for a file written just now: within the
     /// resolution of its time stamp it can change unseen. One that says it is from the
     /// future was told to, some time ago.

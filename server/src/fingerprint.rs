@@ -8,9 +8,9 @@ use countersign_engine::{ClientTypes, Constraint, IssuerConfig, KeyType, Rules, 
 use serde_json::{Value, json};
 
 use crate::{
-    config::{IssuerSection, KeySource, Location},
+    config::{IssuerSection, KeyLocation, KeySource},
     revocation::record::to_hex,
-    users::password::{self, Memory, NoMemory, Salt},
+    users::password::{self, HashingMemory, OutOfMemoryError, Salt},
 };
 
 /// A digest, in hexadecimal. Not for logs: that of a signing key stands for a secret.
@@ -57,14 +57,20 @@ impl Fingerprints {
     ///
     /// # Errors
     /// There is not enough memory.
-    pub fn of<'s>(sections: impl IntoIterator<Item = &'s IssuerSection>) -> Result<Self, NoMemory> {
-        let (mut all, mut memory) = (Self::default(), Memory::default());
+    pub fn of<'s>(
+        sections: impl IntoIterator<Item = &'s IssuerSection>,
+    ) -> Result<Self, OutOfMemoryError> {
+        let (mut all, mut memory) = (Self::default(), HashingMemory::default());
         for section in sections {
-            let accepted = accepted(section, &mut memory)?.to_string();
-            all.sections.insert(section.section().to_owned(), Fingerprint::of(accepted.as_bytes()));
+            let acceptance_rules = acceptance_rules(section, &mut memory)?.to_string();
+            all.sections
+                .insert(section.section().to_owned(), Fingerprint::of(acceptance_rules.as_bytes()));
             if let (true, KeySource::Secret(secret)) = (section.sign, &section.keys) {
-                all.signing_key =
-                    Some(Fingerprint(veiled(secret.expose(), &section.issuer.name, &mut memory)?));
+                all.signing_key = Some(Fingerprint(stretched(
+                    secret.expose(),
+                    &section.issuer.name,
+                    &mut memory,
+                )?));
             }
         }
         Ok(all)
@@ -73,7 +79,10 @@ impl Fingerprints {
 
 /// Everything in a section that decides about a token. Taken apart as a whole, so that what
 /// is added to it cannot be forgotten here.
-fn accepted(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMemory> {
+fn acceptance_rules(
+    section: &IssuerSection,
+    memory: &mut HashingMemory,
+) -> Result<Value, OutOfMemoryError> {
     let IssuerConfig { name, section: _, algorithms, kid_required, rules } = &*section.issuer;
     let Rules {
         audience,
@@ -98,7 +107,7 @@ fn accepted(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMem
         "lists_of_strings": lists_of_strings,
         "client_types": { "claim": claim, "when_absent": when_absent, "allowed": allowed.as_deref().map(sorted) },
         "environment_claim": environment_claim,
-        "constraints": sorted(&constraints.iter().map(written).collect::<Vec<_>>()),
+        "constraints": sorted(&constraints.iter().map(constraint_text).collect::<Vec<_>>()),
         "keys": keys(section, memory)?,
     }))
 }
@@ -110,7 +119,7 @@ fn sorted<T: AsRef<str>>(texts: &[T]) -> Vec<&str> {
     texts
 }
 
-fn written(constraint: &Constraint) -> String {
+fn constraint_text(constraint: &Constraint) -> String {
     match constraint {
         Constraint::Is { claim, value } => json!([claim, "is", value]),
         Constraint::Contains { claim, value } => json!([claim, "contains", value]),
@@ -120,32 +129,34 @@ fn written(constraint: &Constraint) -> String {
 
 /// The keys, as far as the configuration says which they are. The same file may be
 /// elsewhere on each machine.
-fn keys(section: &IssuerSection, memory: &mut Memory) -> Result<Value, NoMemory> {
+fn keys(section: &IssuerSection, memory: &mut HashingMemory) -> Result<Value, OutOfMemoryError> {
     Ok(match &section.keys {
         // It has a fingerprint of its own.
         KeySource::Secret(_) if section.sign => Value::Null,
-        KeySource::Secret(secret) => veiled(secret.expose(), &section.issuer.name, memory)?.into(),
-        KeySource::Written(keys) => {
+        KeySource::Secret(secret) => {
+            stretched(secret.expose(), &section.issuer.name, memory)?.into()
+        }
+        KeySource::Static(keys) => {
             let keys = keys
                 .iter()
-                .map(|key| Ok(written_key(key, &section.issuer.name, memory)?.to_string()));
+                .map(|key| Ok(static_key(key, &section.issuer.name, memory)?.to_string()));
             sorted(&keys.collect::<Result<Vec<_>, _>>()?).into()
         }
-        KeySource::Renewed(keys) => match &keys.location {
-            Location::File { .. } => "file".into(),
-            Location::Jwks(uri) => json!({ "jwks_uri": uri }),
-            Location::Discovery(uri) => json!({ "discovery_uri": uri }),
+        KeySource::Refreshed(keys) => match &keys.location {
+            KeyLocation::File { .. } => "file".into(),
+            KeyLocation::Jwks(uri) => json!({ "jwks_uri": uri }),
+            KeyLocation::Discovery(uri) => json!({ "discovery_uri": uri }),
         },
     })
 }
 
-fn written_key(
+fn static_key(
     key: &VerificationKey,
     issuer: &str,
-    memory: &mut Memory,
-) -> Result<Value, NoMemory> {
+    memory: &mut HashingMemory,
+) -> Result<Value, OutOfMemoryError> {
     let identity = match key.algorithm().key_type() {
-        KeyType::Secret => veiled(&key.identity().bytes(), issuer, memory)?,
+        KeyType::Secret => stretched(&key.identity().bytes(), issuer, memory)?,
         _ => to_hex(&key.identity().bytes()),
     };
     Ok(json!({ "kid": key.kid(), "algorithm": key.algorithm().name(), "identity": identity }))
@@ -159,7 +170,11 @@ fn written_key(
 /// password does (argon2id, 64 MiB). The salt cannot be random, as all servers have to come
 /// to the same; it keeps what is computed for one issuer from serving for another, and
 /// from being anything that the key is used for elsewhere.
-fn veiled(secret: &[u8], issuer: &str, memory: &mut Memory) -> Result<String, NoMemory> {
+fn stretched(
+    secret: &[u8],
+    issuer: &str,
+    memory: &mut HashingMemory,
+) -> Result<String, OutOfMemoryError> {
     let label = digest(&SHA256, format!("countersign fingerprint of a key of {issuer}").as_bytes());
     let mut salt = Salt::default();
     salt.iter_mut().zip(label.as_ref()).for_each(|(salt, byte)| *salt = *byte);
@@ -169,7 +184,7 @@ fn veiled(secret: &[u8], issuer: &str, memory: &mut Memory) -> Result<String, No
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Format, Raw};
+    use crate::config::{Config, ConfigFormat, RawConfig};
 
     const KEY: &str = "rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs";
 
@@ -186,8 +201,8 @@ mod tests {
     }
 
     fn of(text: &str) -> Fingerprints {
-        let mut raw = Raw::default();
-        raw.add("c.cfg", text, Format::Ini, &mut Vec::new());
+        let mut raw = RawConfig::default();
+        raw.add("c.cfg", text, ConfigFormat::Ini, &mut Vec::new());
         Fingerprints::of(&Config::from_raw(raw).unwrap().issuers).unwrap()
     }
 
@@ -238,10 +253,10 @@ mod tests {
         let salt: Salt = digest(&SHA256, b"countersign fingerprint of a key of i").as_ref()[..16]
             .try_into()
             .unwrap();
-        let secret = crate::keysource::written::secret(KEY).unwrap();
+        let secret = crate::keysource::written::decode_secret(KEY).unwrap();
         assert_eq!(
             key.expose(),
-            to_hex(&password::derive(&secret, &salt, &mut Memory::default()).unwrap())
+            to_hex(&password::derive(&secret, &salt, &mut HashingMemory::default()).unwrap())
         );
     }
 }

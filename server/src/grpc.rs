@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::{
-    http::{Body, Fields, Malformed, empty, only_line, problem},
+    http::{BadRequest, Body, Fields, empty, only_line, problem},
     routes::Reply,
 };
 
@@ -28,7 +28,7 @@ const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodin
 
 /// What a call ended in, in gRPC's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
+pub enum GrpcStatus {
     /// As it was meant.
     Ok = 0,
     /// The message is not what the method takes.
@@ -51,59 +51,59 @@ pub enum Code {
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct GrpcError {
     /// In gRPC.
-    pub code: Code,
+    pub code: GrpcStatus,
     /// In HTTP, where faults are counted.
     pub status: StatusCode,
     /// In words: visible ASCII without a percent sign, which would have to be escaped.
     pub message: &'static str,
 }
 
-impl Fault {
+impl GrpcError {
     /// A message that the method does not take.
     #[must_use]
     pub const fn invalid(message: &'static str) -> Self {
-        Self { code: Code::InvalidArgument, status: StatusCode::BAD_REQUEST, message }
+        Self { code: GrpcStatus::InvalidArgument, status: StatusCode::BAD_REQUEST, message }
     }
 
     /// Something that is not there.
     #[must_use]
     pub const fn unimplemented(message: &'static str) -> Self {
-        Self { code: Code::Unimplemented, status: StatusCode::NOT_IMPLEMENTED, message }
+        Self { code: GrpcStatus::Unimplemented, status: StatusCode::NOT_IMPLEMENTED, message }
     }
 
     /// Framing that is none.
     const fn internal(message: &'static str) -> Self {
-        Self { code: Code::Internal, status: StatusCode::BAD_REQUEST, message }
+        Self { code: GrpcStatus::Internal, status: StatusCode::BAD_REQUEST, message }
     }
 }
 
-impl From<protobuf::Unreadable> for Fault {
-    fn from(unreadable: protobuf::Unreadable) -> Self {
+impl From<protobuf::ProtobufError> for GrpcError {
+    fn from(unreadable: protobuf::ProtobufError) -> Self {
         Self::invalid(unreadable.0)
     }
 }
 
-impl From<&Malformed> for Fault {
+impl From<&BadRequest> for GrpcError {
     /// A call whose message cannot be had.
-    fn from(malformed: &Malformed) -> Self {
+    fn from(malformed: &BadRequest) -> Self {
         let (code, message) = match malformed.status {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                (Code::ResourceExhausted, "the message is longer than max_request_body_size")
+                (GrpcStatus::ResourceExhausted, "the message is longer than max_request_body_size")
             }
             StatusCode::REQUEST_TIMEOUT => {
-                (Code::DeadlineExceeded, "the message took too long to arrive")
+                (GrpcStatus::DeadlineExceeded, "the message took too long to arrive")
             }
-            _ => (Code::Internal, "the request is malformed"),
+            _ => (GrpcStatus::Internal, "the request is malformed"),
         };
         Self { code, status: malformed.status, message }
     }
 }
 
-impl From<Fault> for Reply {
+impl From<GrpcError> for Reply {
     /// An answer without a message: its head says what the trailers would.
-    fn from(fault: Fault) -> Self {
+    fn from(fault: GrpcError) -> Self {
         let mut response = empty(StatusCode::OK);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
@@ -118,7 +118,7 @@ impl From<Fault> for Reply {
 /// Whether a request is a call that we can read.
 #[must_use]
 pub fn is_call(version: Version, method: &str, fields: &impl Fields) -> bool {
-    is_possible(version)
+    supports_trailers(version)
         && method == "POST"
         && encoding(fields).is_some_and(|encoding| ["", "+proto"].contains(&encoding))
 }
@@ -127,7 +127,7 @@ pub fn is_call(version: Version, method: &str, fields: &impl Fields) -> bool {
 #[must_use]
 pub fn refuse(version: Version, method: &str) -> Response<Body> {
     let (status, code, detail) = match method {
-        _ if !is_possible(version) => (
+        _ if !supports_trailers(version) => (
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "http_version",
             "gRPC needs HTTP/2: name h2 in protocols, and speak it",
@@ -148,18 +148,18 @@ pub fn refuse(version: Version, method: &str) -> Response<Body> {
 
 /// The answer to a call of a method that there is not; `None` if a request is no call.
 #[must_use]
-pub fn no_such_method(version: Version, fields: &impl Fields) -> Option<Reply> {
-    let is_call = is_possible(version) && encoding(fields).is_some();
+pub fn unknown_method(version: Version, fields: &impl Fields) -> Option<Reply> {
+    let is_call = supports_trailers(version) && encoding(fields).is_some();
     is_call.then(|| {
-        Reply::from(Fault {
+        Reply::from(GrpcError {
             status: StatusCode::NOT_FOUND,
-            ..Fault::unimplemented("there is no such method")
+            ..GrpcError::unimplemented("there is no such method")
         })
     })
 }
 
 /// Whether there are trailers that clients can be expected to read.
-fn is_possible(version: Version) -> bool {
+fn supports_trailers(version: Version) -> bool {
     version >= Version::HTTP_2
 }
 
@@ -176,26 +176,26 @@ fn encoding(fields: &impl Fields) -> Option<&str> {
 ///
 /// # Errors
 /// There is none, or another one behind it, or it is compressed.
-pub fn message(body: &[u8]) -> Result<&[u8], Fault> {
+pub fn message(body: &[u8]) -> Result<&[u8], GrpcError> {
     const ONE: &str = "the method takes one message";
     let Some((prefix, rest)) = body.split_first_chunk::<PREFIX>() else {
-        return Err(if body.is_empty() { Fault::unimplemented(ONE) } else { CUT_OFF });
+        return Err(if body.is_empty() { GrpcError::unimplemented(ONE) } else { TRUNCATED });
     };
     let [flag, length @ ..] = *prefix;
     match flag {
         0 => {}
-        1 => return Err(Fault::unimplemented("messages may not be compressed")),
-        _ => return Err(Fault::internal("a message is neither compressed nor not")),
+        1 => return Err(GrpcError::unimplemented("messages may not be compressed")),
+        _ => return Err(GrpcError::internal("a message is neither compressed nor not")),
     }
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     match rest.split_at_checked(length) {
         Some((message, [])) => Ok(message),
-        Some(_) => Err(Fault::unimplemented(ONE)),
-        None => Err(CUT_OFF),
+        Some(_) => Err(GrpcError::unimplemented(ONE)),
+        None => Err(TRUNCATED),
     }
 }
 
-const CUT_OFF: Fault = Fault::internal("the message is shorter than it says");
+const TRUNCATED: GrpcError = GrpcError::internal("the message is shorter than it says");
 
 /// A message that `write` writes, with what stands before it.
 pub fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    fn fault(body: &[u8]) -> Code {
+    fn fault(body: &[u8]) -> GrpcStatus {
         message(body).unwrap_err().code
     }
 
@@ -233,18 +233,18 @@ mod tests {
         assert_eq!(message(b"\0\0\0\0\0"), Ok(&b""[..]));
         assert_eq!(message(&framed(|out| out.extend_from_slice(b"ab"))), Ok(&b"ab"[..]));
         for cut_off in [&b"\0"[..], b"\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\xff\xff\xff\xffab"] {
-            assert_eq!(fault(cut_off), Code::Internal, "{cut_off:?}");
+            assert_eq!(fault(cut_off), GrpcStatus::Internal, "{cut_off:?}");
         }
         for several in [&b""[..], b"\0\0\0\0\x02abc", b"\0\0\0\0\0\0\0\0\0\0"] {
-            assert_eq!(fault(several), Code::Unimplemented, "{several:?}");
+            assert_eq!(fault(several), GrpcStatus::Unimplemented, "{several:?}");
         }
     }
 
     #[test]
     fn compressed_messages_are_not_taken() {
-        assert_eq!(fault(b"\x01\0\0\0\x02ab"), Code::Unimplemented);
+        assert_eq!(fault(b"\x01\0\0\0\x02ab"), GrpcStatus::Unimplemented);
         for flag in 2..=255 {
-            assert_eq!(fault(&[flag, 0, 0, 0, 2, b'a', b'b']), Code::Internal);
+            assert_eq!(fault(&[flag, 0, 0, 0, 2, b'a', b'b']), GrpcStatus::Internal);
         }
     }
 
@@ -274,7 +274,7 @@ mod tests {
         ] {
             assert_eq!(is_call(Version::HTTP_2, "POST", &typed(&[line])), is_read, "{line}");
             assert_eq!(
-                no_such_method(Version::HTTP_2, &typed(&[line])).is_some(),
+                unknown_method(Version::HTTP_2, &typed(&[line])).is_some(),
                 is_grpc,
                 "{line}"
             );
@@ -284,12 +284,12 @@ mod tests {
             !is_call(Version::HTTP_2, "POST", &twice)
                 && !is_call(Version::HTTP_2, "POST", &typed(&[]))
         );
-        assert!(no_such_method(Version::HTTP_11, &good).is_none());
+        assert!(unknown_method(Version::HTTP_11, &good).is_none());
     }
 
     #[test]
     fn a_fault_is_an_answer_without_a_message() {
-        let reply = Reply::from(Fault::from(&Malformed::body_too_large(1)));
+        let reply = Reply::from(GrpcError::from(&BadRequest::body_too_large(1)));
         assert_eq!(
             (reply.response.status(), reply.counted),
             (StatusCode::OK, StatusCode::PAYLOAD_TOO_LARGE)
@@ -300,7 +300,10 @@ mod tests {
             [Some(&b"8"[..]), Some(b"application/grpc")]
         );
         assert!(reply.response.body().is_empty() && !reply.is_message);
-        let slow = Fault::from(&crate::http::BODY_TOO_SLOW);
-        assert_eq!((slow.code, slow.status), (Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT));
+        let slow = GrpcError::from(&crate::http::BODY_TOO_SLOW);
+        assert_eq!(
+            (slow.code, slow.status),
+            (GrpcStatus::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT)
+        );
     }
 }

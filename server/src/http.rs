@@ -28,20 +28,20 @@ impl Fields for HeaderMap {
 pub fn only_line<'f>(
     fields: &'f (impl Fields + ?Sized),
     name: &HeaderName,
-) -> Result<Option<&'f [u8]>, Several> {
+) -> Result<Option<&'f [u8]>, DuplicateHeader> {
     match (fields.line(name, 0), fields.line(name, 1)) {
-        (_, Some(_)) => Err(Several),
+        (_, Some(_)) => Err(DuplicateHeader),
         (line, None) => Ok(line),
     }
 }
 
 /// A header that stands there more than once and must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Several;
+pub struct DuplicateHeader;
 
 /// Why something is no request that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub struct BadRequest {
     /// The status of the answer.
     pub status: StatusCode,
     /// A stable code.
@@ -50,21 +50,25 @@ pub struct Malformed {
     pub detail: Cow<'static, str>,
 }
 
-impl Malformed {
-    pub(crate) const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+impl BadRequest {
+    pub(crate) const fn with_status(
+        status: StatusCode,
+        code: &'static str,
+        detail: &'static str,
+    ) -> Self {
         Self { status, code, detail: Cow::Borrowed(detail) }
     }
 
-    pub(crate) const fn bad(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    pub(crate) const fn new(code: &'static str, detail: &'static str) -> Self {
+        Self::with_status(StatusCode::BAD_REQUEST, code, detail)
     }
 
     pub(crate) const fn head_too_large(detail: &'static str) -> Self {
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+        Self::with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
     }
 
     pub(crate) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, code, detail)
+        Self::with_status(StatusCode::REQUEST_TIMEOUT, code, detail)
     }
 
     pub(crate) fn body_too_large(most: usize) -> Self {
@@ -74,14 +78,14 @@ impl Malformed {
 
     /// What is told about it.
     #[must_use]
-    pub fn answer(&self) -> Response<Body> {
+    pub fn to_response(&self) -> Response<Body> {
         problem(self.status, self.code, &self.detail)
     }
 }
 
 /// A body that took too long to come.
-pub const BODY_TOO_SLOW: Malformed =
-    Malformed::too_slow("body_timeout", "the body of the request took too long to arrive");
+pub const BODY_TOO_SLOW: BadRequest =
+    BadRequest::too_slow("body_timeout", "the body of the request took too long to arrive");
 
 /// A complete body.
 pub type Body = Bytes;

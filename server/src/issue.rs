@@ -34,7 +34,7 @@ pub struct TokenRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// As long as the section says.
-    OfSection,
+    Default,
     /// This many seconds.
     Seconds(u64),
     /// For ever and without a date in it: the same request gives the same bytes.
@@ -48,7 +48,7 @@ impl Lifetime {
         match (idempotent, seconds) {
             (true, _) => Self::Idempotent,
             (false, Some(seconds)) => Self::Seconds(seconds.into()),
-            (false, None) => Self::OfSection,
+            (false, None) => Self::Default,
         }
     }
 
@@ -57,7 +57,7 @@ impl Lifetime {
     pub fn seconds(self, section: &IssuerSection) -> Option<u64> {
         let seconds = match self {
             Self::Idempotent => 0,
-            Self::OfSection => section.expire,
+            Self::Default => section.expire,
             Self::Seconds(seconds) => seconds,
         };
         (seconds > 0).then_some(seconds)
@@ -66,7 +66,7 @@ impl Lifetime {
 
 /// Why a token was not signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IssueError {
+pub enum SigningError {
     /// The section may not sign for a client type.
     ClientType(ClientType, Vec<ClientType>),
     /// The section would refuse a token that lives so long.
@@ -75,7 +75,7 @@ pub enum IssueError {
     NoSecret(String),
 }
 
-impl fmt::Display for IssueError {
+impl fmt::Display for SigningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClientType(asked, allowed) => {
@@ -97,23 +97,23 @@ impl fmt::Display for IssueError {
     }
 }
 
-impl std::error::Error for IssueError {}
+impl std::error::Error for SigningError {}
 
 /// Signs a token with a section's key, as of `now`.
 ///
 /// # Errors
-/// [`IssueError`] when the section may not or cannot sign it.
+/// [`SigningError`] when the section may not or cannot sign it.
 pub fn sign(
     section: &IssuerSection,
     request: &TokenRequest,
     now: UnixTime,
-) -> Result<String, IssueError> {
+) -> Result<String, SigningError> {
     if let Some(asked) = request.client_types.iter().find(|one| !section.client_types.contains(one))
     {
-        return Err(IssueError::ClientType(*asked, section.client_types.clone()));
+        return Err(SigningError::ClientType(*asked, section.client_types.clone()));
     }
     let KeySource::Secret(secret) = &section.keys else {
-        return Err(IssueError::NoSecret(section.section().into()));
+        return Err(SigningError::NoSecret(section.section().into()));
     };
     let lifetime = request.lifetime.seconds(section);
     if let Some(most) = section
@@ -122,7 +122,7 @@ pub fn sign(
         .max_lifetime
         .filter(|most| lifetime.is_none_or(|seconds| seconds > u64::from(*most)))
     {
-        return Err(IssueError::Lifetime(most));
+        return Err(SigningError::Lifetime(most));
     }
     let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
     let signing_input =
@@ -169,15 +169,15 @@ fn encode(value: &Value) -> String {
 /// Compact JSON with every non-ASCII character escaped, as Python writes it.
 fn ascii_json(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Ascii);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, AsciiFormatter);
     let written = value.serialize(&mut serializer);
     debug_assert!(written.is_ok(), "a JSON value always serializes to memory");
     out
 }
 
-struct Ascii;
+struct AsciiFormatter;
 
-impl serde_json::ser::Formatter for Ascii {
+impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,

@@ -24,7 +24,7 @@ use countersign_engine::{
     KeySet, Reject, UnixTime,
     rotation::{Cause, Event, Rotation},
 };
-use fetch::{FetchFault, Fetched, Fetcher};
+use fetch::{FetchError, FetchedKeys, Fetcher};
 use tokio::{
     runtime::Builder,
     sync::{Notify, mpsc, watch},
@@ -35,13 +35,13 @@ use tokio::{
 use crate::{
     app::App,
     clock::{self, Stopwatch},
-    config::{IssuerSection, KeySource, RenewedKeys},
+    config::{IssuerSection, KeySource, RefreshedKeys},
 };
 
 /// The longest a request waits for its issuer to be asked again.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REFETCH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many requests may wait for one issuer; a flood is not to fill the memory.
-const WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// The key sources of all issuers.
 ///
@@ -54,19 +54,19 @@ pub struct KeySources {
     table: ArcSwap<Table>,
     clock: Stopwatch,
     /// Where sources go that are to be kept fresh, once there is a thread for that.
-    started: OnceLock<mpsc::UnboundedSender<Arc<Source>>>,
+    renewals: OnceLock<mpsc::UnboundedSender<Arc<IssuerKeys>>>,
     /// Whether there was a time when every source had been asked. Relaxed: nothing
     /// hangs on it.
-    were_asked: AtomicBool,
+    all_fetched: AtomicBool,
 }
 
 struct Table {
-    in_order: Vec<Arc<Source>>,
-    by_issuer: HashMap<Box<str>, Arc<Source>>,
+    in_order: Vec<Arc<IssuerKeys>>,
+    by_issuer: HashMap<Box<str>, Arc<IssuerKeys>>,
 }
 
 impl Table {
-    fn new(in_order: Vec<Arc<Source>>) -> Self {
+    fn new(in_order: Vec<Arc<IssuerKeys>>) -> Self {
         let by_issuer = in_order
             .iter()
             .map(|source| (source.section.issuer.name.clone(), Arc::clone(source)))
@@ -80,12 +80,12 @@ impl KeySources {
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
         let sources =
-            sections.iter().map(|section| Arc::new(Source::new(section.clone()))).collect();
+            sections.iter().map(|section| Arc::new(IssuerKeys::new(section.clone()))).collect();
         Self {
             table: ArcSwap::from_pointee(Table::new(sources)),
             clock: Stopwatch::start(),
-            started: OnceLock::new(),
-            were_asked: AtomicBool::new(false),
+            renewals: OnceLock::new(),
+            all_fetched: AtomicBool::new(false),
         }
     }
 
@@ -93,25 +93,25 @@ impl KeySources {
     /// the others are retired. Returns the new ones, which are to be
     /// [started](Self::start) when the verifier knows their issuers.
     #[must_use]
-    pub fn replace(&self, sections: &[IssuerSection]) -> Vec<Arc<Source>> {
+    pub fn replace(&self, sections: &[IssuerSection]) -> Vec<Arc<IssuerKeys>> {
         let before = self.table.load_full();
-        if self.were_all_asked() {
-            self.were_asked.store(true, Ordering::Relaxed);
+        if self.all_fetched_once() {
+            self.all_fetched.store(true, Ordering::Relaxed);
         }
         let kept = |section: &IssuerSection| {
-            before.in_order.iter().find(|source| source.section.is_same(section)).cloned()
+            before.in_order.iter().find(|source| source.section.has_same_source(section)).cloned()
         };
         let new = |section: &IssuerSection| {
             let source =
-                before.in_order.iter().find(|source| source.section.keys_are_good_for(section));
+                before.in_order.iter().find(|source| source.section.can_share_keys_with(section));
             Arc::new(source.map_or_else(
-                || Source::new(section.clone()),
-                |source| source.succeeded_by(section.clone()),
+                || IssuerKeys::new(section.clone()),
+                |source| source.successor(section.clone()),
             ))
         };
         let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| new(section)));
         let now = Table::new(sources.collect());
-        let is_among = |source: &Arc<Source>, among: &[Arc<Source>]| {
+        let is_among = |source: &Arc<IssuerKeys>, among: &[Arc<IssuerKeys>]| {
             among.iter().any(|one| Arc::ptr_eq(one, source))
         };
         for retired in before.in_order.iter().filter(|source| !is_among(source, &now.in_order)) {
@@ -128,16 +128,16 @@ impl KeySources {
     }
 
     /// Lets sources be kept fresh.
-    pub fn start(&self, sources: Vec<Arc<Source>>) {
-        let Some(started) = self.started.get() else { return };
+    pub fn start(&self, sources: Vec<Arc<IssuerKeys>>) {
+        let Some(renewals) = self.renewals.get() else { return };
         for source in sources {
-            let _the_process_ends = started.send(source);
+            let _the_process_ends = renewals.send(source);
         }
     }
 
     /// Every source, in the order of the sections.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Source>> {
+    pub fn all(&self) -> Vec<Arc<IssuerKeys>> {
         self.table.load().in_order.clone()
     }
 
@@ -145,26 +145,27 @@ impl KeySources {
     /// that is down keeps its own tokens out, not the whole server. One that is new in
     /// the configuration of a running server neither.
     #[must_use]
-    pub fn were_all_asked(&self) -> bool {
-        let were_asked = |source: &Arc<Source>| {
+    pub fn all_fetched_once(&self) -> bool {
+        let all_fetched = |source: &Arc<IssuerKeys>| {
             source.renewed().is_none() || source.progress.borrow().rounds > 0
         };
-        self.were_asked.load(Ordering::Relaxed) || self.table.load().in_order.iter().all(were_asked)
+        self.all_fetched.load(Ordering::Relaxed)
+            || self.table.load().in_order.iter().all(all_fetched)
     }
 
     /// Notes that a token of this issuer named an unknown `kid`. Says what to wait
     /// for, if the issuer is being asked again or may be now.
     #[must_use]
-    pub fn refetch(&self, issuer: &str) -> Option<Refetch> {
+    pub fn refetch(&self, issuer: &str) -> Option<KeyRefetch> {
         let table = self.table.load();
         let source = table.by_issuer.get(issuer)?;
         source.unknown_kids.fetch_add(1, Ordering::Relaxed);
-        Refetch::ask(Waiting::enter(source)?, self.clock)
+        KeyRefetch::request(Waiting::enter(source)?, self.clock)
     }
 }
 
 /// A wait for one issuer to be asked again.
-pub struct Refetch {
+pub struct KeyRefetch {
     waiting: Waiting,
     progress: watch::Receiver<Progress>,
     /// How many fetches had ended when the wait began.
@@ -172,8 +173,8 @@ pub struct Refetch {
     clock: Stopwatch,
 }
 
-impl Refetch {
-    fn ask(waiting: Waiting, clock: Stopwatch) -> Option<Self> {
+impl KeyRefetch {
+    fn request(waiting: Waiting, clock: Stopwatch) -> Option<Self> {
         let source = &waiting.0;
         let progress = source.progress.subscribe();
         let (rounds, fetching, refetch_from) = {
@@ -184,7 +185,7 @@ impl Refetch {
         if !fetching && !may_ask {
             return None;
         }
-        source.asked.notify_one();
+        source.refetch_requested.notify_one();
         Some(Self { waiting, progress, rounds, clock })
     }
 
@@ -203,22 +204,24 @@ impl Refetch {
                 drop(refetch.progress.wait_for(|state| state.rounds != refetch.rounds).await);
                 let judged = judge();
                 let Err(Reject::KidUnknown) = judged else { return judged };
-                let Some(again) = Self::ask(refetch.waiting, refetch.clock) else { return judged };
+                let Some(again) = Self::request(refetch.waiting, refetch.clock) else {
+                    return judged;
+                };
                 refetch = again;
             }
         };
-        timeout(PATIENCE, waited).await.unwrap_or_else(|_out_of_patience| judge())
+        timeout(REFETCH_TIMEOUT, waited).await.unwrap_or_else(|_out_of_patience| judge())
     }
 }
 
 /// One of the requests that wait for a source.
-struct Waiting(Arc<Source>);
+struct Waiting(Arc<IssuerKeys>);
 
 impl Waiting {
-    fn enter(source: &Arc<Source>) -> Option<Self> {
+    fn enter(source: &Arc<IssuerKeys>) -> Option<Self> {
         // Counted first, so that the bound holds whoever comes at the same time.
         let entered = Self(Arc::clone(source));
-        (source.waiting.fetch_add(1, Ordering::Relaxed) < WAITING).then_some(entered)
+        (source.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(entered)
     }
 }
 
@@ -234,10 +237,10 @@ impl Drop for Waiting {
 /// The counters are relaxed: they order nothing. What happened is published
 /// through a watch channel after the keys themselves, so that whoever was woken by
 /// it verifies with them.
-pub struct Source {
+pub struct IssuerKeys {
     section: IssuerSection,
     progress: watch::Sender<Progress>,
-    asked: Notify,
+    refetch_requested: Notify,
     /// Another source has taken its place.
     retired: Notify,
     waiting: AtomicUsize,
@@ -259,19 +262,19 @@ pub struct Progress {
     /// When keys were last confirmed.
     pub last_success: Option<UnixTime>,
     /// When and why a fetch last failed.
-    pub last_failure: Option<(UnixTime, FetchFault)>,
+    pub last_failure: Option<(UnixTime, FetchError)>,
     /// How many have.
     pub failures: u64,
     /// Whether the last one that ended did.
     pub is_failing: bool,
 }
 
-impl Source {
+impl IssuerKeys {
     fn new(section: IssuerSection) -> Self {
         Self {
             section,
             progress: watch::Sender::default(),
-            asked: Notify::new(),
+            refetch_requested: Notify::new(),
             retired: Notify::new(),
             waiting: AtomicUsize::new(0),
             unknown_kids: AtomicU64::new(0),
@@ -280,7 +283,7 @@ impl Source {
     }
 
     /// What goes on in its place, with the keys that it has, for another section.
-    fn succeeded_by(&self, section: IssuerSection) -> Self {
+    fn successor(&self, section: IssuerSection) -> Self {
         let Progress { confirmed, last_success, .. } = self.progress();
         let next = Self::new(section);
         // As old as they are: a new section is no reason to use them longer.
@@ -321,10 +324,10 @@ impl Source {
 
     /// Where its keys are renewed from, if they are.
     #[must_use]
-    pub fn renewed(&self) -> Option<&Arc<RenewedKeys>> {
+    pub fn renewed(&self) -> Option<&Arc<RefreshedKeys>> {
         match &self.section.keys {
-            KeySource::Renewed(source) => Some(source),
-            KeySource::Secret(_) | KeySource::Written(_) => None,
+            KeySource::Refreshed(source) => Some(source),
+            KeySource::Secret(_) | KeySource::Static(_) => None,
         }
     }
 }
@@ -335,10 +338,10 @@ impl Source {
 /// The operating system has no thread to give.
 pub fn spawn(app: &Arc<App>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
-    let (started, mut starting) = mpsc::unbounded_channel();
-    let started = app.keys.started.get_or_init(|| started);
+    let (renewals, mut starting) = mpsc::unbounded_channel();
+    let renewals = app.keys.renewals.get_or_init(|| renewals);
     for source in app.keys.all() {
-        let _the_thread_comes_next = started.send(source);
+        let _the_thread_comes_next = renewals.send(source);
     }
     let app = Arc::clone(app);
     thread::Builder::new().name("keys".into()).spawn(move || {
@@ -356,8 +359,8 @@ pub fn spawn(app: &Arc<App>) -> io::Result<()> {
 /// Keeps the keys of one issuer fresh.
 struct Renewal {
     app: Arc<App>,
-    source: Arc<Source>,
-    renewed: Arc<RenewedKeys>,
+    source: Arc<IssuerKeys>,
+    renewed: Arc<RefreshedKeys>,
     rotation: Rotation,
     /// The keys last found good: they may be confirmed after they were withdrawn.
     keys: Option<Arc<KeySet>>,
@@ -365,20 +368,20 @@ struct Renewal {
     fetcher: Option<Fetcher>,
 }
 
-type Fetching = JoinHandle<(Fetcher, Result<Fetched, FetchFault>)>;
+type FetchTask = JoinHandle<(Fetcher, Result<FetchedKeys, FetchError>)>;
 
 impl Renewal {
-    fn new(app: &Arc<App>, source: &Arc<Source>, renewed: &Arc<RenewedKeys>) -> Self {
-        let mut spread = [0; 2];
+    fn new(app: &Arc<App>, source: &Arc<IssuerKeys>, renewed: &Arc<RefreshedKeys>) -> Self {
+        let mut jitter = [0; 2];
         // Without randomness all sources keep the same pace, which is no harm to us.
-        let _unspread = rand::fill(&mut spread);
+        let _unspread = rand::fill(&mut jitter);
         Self {
             app: Arc::clone(app),
             source: Arc::clone(source),
             renewed: Arc::clone(renewed),
             rotation: match source.progress.borrow().confirmed {
-                Some(at) => Rotation::with_keys(renewed.timing, u16::from_ne_bytes(spread), at),
-                None => Rotation::new(renewed.timing, u16::from_ne_bytes(spread)),
+                Some(at) => Rotation::with_keys(renewed.timing, u16::from_ne_bytes(jitter), at),
+                None => Rotation::new(renewed.timing, u16::from_ne_bytes(jitter)),
             },
             keys: None,
             fetcher: None,
@@ -387,7 +390,7 @@ impl Renewal {
 
     async fn run(mut self) {
         let mut event = Event::Wake;
-        let mut fetching: Option<Fetching> = None;
+        let mut fetching: Option<FetchTask> = None;
         loop {
             let (rotation, actions) = self.rotation.step(self.app.keys.clock.elapsed(), event);
             self.rotation = rotation;
@@ -406,7 +409,7 @@ impl Renewal {
         }
     }
 
-    async fn next_event(&mut self, fetching: &mut Option<Fetching>) -> Event {
+    async fn next_event(&mut self, fetching: &mut Option<FetchTask>) -> Event {
         let wake_at =
             self.rotation.wake_at().map(|at| at.saturating_sub(self.app.keys.clock.elapsed()));
         let wake = async {
@@ -424,14 +427,14 @@ impl Renewal {
         tokio::select! {
             ended = ended => {
                 *fetching = None;
-                self.take(ended)
+                self.finish_fetch(ended)
             }
-            () = self.source.asked.notified() => Event::UnknownKid,
+            () = self.source.refetch_requested.notified() => Event::UnknownKid,
             () = wake => Event::Wake,
         }
     }
 
-    fn start(&mut self, cause: Cause) -> Fetching {
+    fn start(&mut self, cause: Cause) -> FetchTask {
         let place = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
         self.source.fetches[place].fetch_add(1, Ordering::Relaxed);
         let mut fetcher = self
@@ -444,9 +447,9 @@ impl Renewal {
         })
     }
 
-    fn take(
+    fn finish_fetch(
         &mut self,
-        ended: Result<(Fetcher, Result<Fetched, FetchFault>), tokio::task::JoinError>,
+        ended: Result<(Fetcher, Result<FetchedKeys, FetchError>), tokio::task::JoinError>,
     ) -> Event {
         let (fetcher, fetched) = match ended {
             Ok(ended) => ended,
@@ -455,7 +458,7 @@ impl Renewal {
                     section = self.source.section.section(),
                     "fetching keys ended unexpectedly: {panic}"
                 );
-                self.note_failure(FetchFault {
+                self.record_failure(FetchError {
                     code: "internal",
                     text: "fetching ended unexpectedly".into(),
                 });
@@ -463,10 +466,10 @@ impl Renewal {
             }
         };
         let event = match fetched {
-            Ok(fetched) => self.take_keys(fetched),
+            Ok(fetched) => self.install_keys(fetched),
             Err(fault) => {
                 self.log(&fetcher, &fault);
-                self.note_failure(fault);
+                self.record_failure(fault);
                 Event::Failed
             }
         };
@@ -474,7 +477,7 @@ impl Renewal {
         event
     }
 
-    fn take_keys(&mut self, fetched: Fetched) -> Event {
+    fn install_keys(&mut self, fetched: FetchedKeys) -> Event {
         let in_use = self.rotation.refetch_from().is_some();
         let changed = fetched.keys.is_some();
         if let Some(keys) = fetched.keys {
@@ -507,7 +510,7 @@ impl Renewal {
     }
 
     /// Aloud when it is news: a source is asked again and again.
-    fn log(&self, fetcher: &Fetcher, fault: &FetchFault) {
+    fn log(&self, fetcher: &Fetcher, fault: &FetchError) {
         let section = self.source.section.section();
         let is_known = {
             let progress = self.source.progress.borrow();
@@ -515,13 +518,13 @@ impl Renewal {
                 && progress.last_failure.as_ref().is_some_and(|(_, last)| last == fault)
         };
         if is_known {
-            tracing::debug!(section, reason = fault.code, "{}", fetcher.explain(fault));
+            tracing::debug!(section, reason = fault.code, "{}", fetcher.describe(fault));
         } else {
-            tracing::error!(section, reason = fault.code, "{}", fetcher.explain(fault));
+            tracing::error!(section, reason = fault.code, "{}", fetcher.describe(fault));
         }
     }
 
-    fn note_failure(&self, fault: FetchFault) {
+    fn record_failure(&self, fault: FetchError) {
         self.source.progress.send_modify(|progress| {
             progress.failures += 1;
             progress.is_failing = true;

@@ -29,19 +29,19 @@ pub enum Outcome {
 
 /// What else happens on the way of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum MetricEvent {
     /// A token was verified before, and nothing has changed since.
-    Remembered,
+    CacheHit,
     /// A signature was checked.
-    Cold,
+    SignatureChecked,
     /// One was not, since a budget is spent.
     NotAdmitted(Budget),
     /// A source that had spent some of its budget was forgotten for another.
-    SourceForgotten,
+    SourceEvicted,
     /// A connection was cut off that asked for too much in vain.
-    CutOff,
+    AbuseClose,
     /// A connection had to wait, since others from its address were cut off.
-    HeldUp,
+    ReconnectDelayed,
     /// A user has logged in, or not.
     Login(LoginOutcome),
 }
@@ -73,17 +73,17 @@ impl Outcome {
     }
 }
 
-impl Event {
+impl MetricEvent {
     fn slot(self) -> usize {
         match self {
-            Self::Cold => OUTCOMES,
+            Self::SignatureChecked => OUTCOMES,
             Self::NotAdmitted(Budget::Core) => OUTCOMES + 1,
             Self::NotAdmitted(Budget::Issuer) => OUTCOMES + 2,
             Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
-            Self::SourceForgotten => OUTCOMES + 4,
-            Self::Remembered => OUTCOMES + 5,
-            Self::CutOff => OUTCOMES + 6,
-            Self::HeldUp => OUTCOMES + 7,
+            Self::SourceEvicted => OUTCOMES + 4,
+            Self::CacheHit => OUTCOMES + 5,
+            Self::AbuseClose => OUTCOMES + 6,
+            Self::ReconnectDelayed => OUTCOMES + 7,
             Self::Login(outcome) => LOGINS + outcome.index(),
         }
     }
@@ -104,13 +104,13 @@ const ROUTES: usize = Route::ALL.len();
 struct Shard {
     events: [AtomicU64; SLOTS],
     answers: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
-    took: [Times; ROUTES],
+    took: [LatencyCounters; ROUTES],
     connections: AtomicUsize,
     connections_refused: AtomicU64,
 }
 
 /// How long answers took.
-struct Times {
+struct LatencyCounters {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
 }
@@ -118,16 +118,19 @@ struct Times {
 impl Shard {
     fn new() -> Self {
         Self {
-            events: zeros(),
-            answers: std::array::from_fn(|_| zeros()),
-            took: std::array::from_fn(|_| Times { buckets: zeros(), nanos: AtomicU64::new(0) }),
+            events: zeroed(),
+            answers: std::array::from_fn(|_| zeroed()),
+            took: std::array::from_fn(|_| LatencyCounters {
+                buckets: zeroed(),
+                nanos: AtomicU64::new(0),
+            }),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
         }
     }
 }
 
-fn zeros<const N: usize>() -> [AtomicU64; N] {
+fn zeroed<const N: usize>() -> [AtomicU64; N] {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
 
@@ -182,12 +185,12 @@ impl Metrics {
     }
 
     /// Counts something that happened on the way of a token.
-    pub fn note(&self, event: Event) {
+    pub fn count_event(&self, event: MetricEvent) {
         add(&self.shard().events[event.slot()], 1);
     }
 
     /// Counts an answer, and how long it took from the end of the request's head.
-    pub fn answered(&self, route: Route, status: StatusCode, took: Option<Duration>) {
+    pub fn count_answer(&self, route: Route, status: StatusCode, took: Option<Duration>) {
         let (shard, route) = (self.shard(), route.index());
         let place =
             STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
@@ -201,14 +204,14 @@ impl Metrics {
 
     /// Counts a connection of a worker, until what is returned is dropped.
     #[must_use]
-    pub fn connection(self: &Arc<Self>, worker: usize) -> Open {
-        self.load(worker).fetch_add(1, Ordering::Relaxed);
-        Open { metrics: Arc::clone(self), worker }
+    pub fn connection(self: &Arc<Self>, worker: usize) -> OpenConnection {
+        self.connection_count(worker).fetch_add(1, Ordering::Relaxed);
+        OpenConnection { metrics: Arc::clone(self), worker }
     }
 
     /// The same for a connection of the worker that calls.
     #[must_use]
-    pub fn connection_here(self: &Arc<Self>) -> Open {
+    pub fn connection_on_this_worker(self: &Arc<Self>) -> OpenConnection {
         self.connection(SHARD.get())
     }
 
@@ -218,7 +221,7 @@ impl Metrics {
         self.0.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).collect()
     }
 
-    fn load(&self, worker: usize) -> &AtomicUsize {
+    fn connection_count(&self, worker: usize) -> &AtomicUsize {
         &self.0[worker % self.0.len()].connections
     }
 
@@ -235,7 +238,7 @@ impl Metrics {
 
     /// How often this has happened, on all threads.
     #[must_use]
-    pub fn noted(&self, event: Event) -> u64 {
+    pub fn event_count(&self, event: MetricEvent) -> u64 {
         self.sum(|shard| &shard.events[event.slot()])
     }
 
@@ -274,14 +277,14 @@ impl Metrics {
 
 /// One open connection, counted until it is gone, however it goes. Relaxed: a count
 /// that is seen too late means a slightly less even spread.
-pub struct Open {
+pub struct OpenConnection {
     metrics: Arc<Metrics>,
     worker: usize,
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.metrics.load(self.worker).fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connection_count(self.worker).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -315,9 +318,9 @@ mod tests {
         let metrics = Metrics::new(2);
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);
-            metrics.answered(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
+            metrics.count_answer(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
         }
-        metrics.answered(Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        metrics.count_answer(Route::Auth, StatusCode::IM_A_TEAPOT, None);
         Metrics::use_shard(0);
         let answers = metrics.answers(Route::Auth);
         assert_eq!((answers[0], answers[STATUSES.len()]), (3, 1));

@@ -21,17 +21,17 @@ use countersign_engine::{Issuer, KeySet, Snapshot};
 use sd_notify::NotifyState;
 
 use crate::{
-    app::{App, written_keys},
-    config::{Config, Listener, Log, Problems, Protocols, Server},
-    file::{Version, open_regular},
-    keysource::Source,
+    app::{App, static_keys},
+    config::{Config, Listener, LogSettings, Problems, Protocols, Server},
+    file::{FileVersion, open_regular},
+    keysource::IssuerKeys,
 };
 
 /// How often files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where a configuration comes from.
-pub trait Origin: Send {
+pub trait ConfigLoader: Send {
     /// Reads it.
     ///
     /// # Errors
@@ -43,20 +43,20 @@ pub trait Origin: Send {
 }
 
 /// Files of a configuration, and what was in them when they were last looked at.
-pub struct Watched {
-    origin: Box<dyn Origin>,
-    seen: Seen,
+pub struct ConfigWatcher {
+    origin: Box<dyn ConfigLoader>,
+    versions_seen: FileVersions,
     /// What is wrong with what they say now, if it is not in force for that.
-    mistake: Option<String>,
+    last_error: Option<String>,
 }
 
-impl Watched {
+impl ConfigWatcher {
     /// To be made before the configuration is read for the first time: what changes
     /// after this is noticed.
     #[must_use]
-    pub fn new(origin: Box<dyn Origin>) -> Self {
-        let seen = Seen::of(&origin.files());
-        Self { origin, seen, mistake: None }
+    pub fn new(origin: Box<dyn ConfigLoader>) -> Self {
+        let versions_seen = FileVersions::of(&origin.files());
+        Self { origin, versions_seen, last_error: None }
     }
 }
 
@@ -65,40 +65,40 @@ impl Watched {
 ///
 /// # Errors
 /// The operating system has no thread to give.
-pub fn spawn(app: &Arc<App>, mut watched: Watched, told: Receiver<()>) -> io::Result<()> {
+pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>) -> io::Result<()> {
     let app = Arc::clone(app);
     thread::Builder::new().name("files".into()).spawn(move || {
         loop {
-            let is_told = match told.recv_timeout(LOOK) {
+            let is_requested = match requests.recv_timeout(POLL_INTERVAL) {
                 Ok(()) => true,
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            watched.look(&app, is_told);
-            renew_certificates(&app, is_told);
+            watched.poll(&app, is_requested);
+            renew_certificates(&app, is_requested);
         }
     })?;
     Ok(())
 }
 
-impl Watched {
-    fn look(&mut self, app: &Arc<App>, is_told: bool) {
-        let now = self.seen.again(&self.origin.files());
+impl ConfigWatcher {
+    fn poll(&mut self, app: &Arc<App>, is_requested: bool) {
+        let now = self.versions_seen.refresh(&self.origin.files());
         // What is being written, or is gone for the moment, is waited for.
         let is_settled = now.is_settled();
-        let is_news = is_settled && now.fingerprint() != self.seen.fingerprint();
-        if is_told || is_settled {
-            self.seen = now;
+        let is_news = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
+        if is_requested || is_settled {
+            self.versions_seen = now;
         }
-        if is_told || is_news {
-            self.mistake = None;
+        if is_requested || is_news {
+            self.last_error = None;
             notify(&[
                 NotifyState::Reloading,
                 NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready),
             ]);
             self.reload(app);
             notify(&[NotifyState::Ready]);
-        } else if is_settled && self.mistake.is_some() {
+        } else if is_settled && self.last_error.is_some() {
             // It may be mended in another file: a certificate, a key.
             self.reload(app);
         }
@@ -110,30 +110,30 @@ impl Watched {
             .origin
             .load()
             .and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
-        let mistake = match taken {
-            Ok(waiting) => {
-                tell_success(app, &waiting);
-                app.upkeep.go_on(app);
+        let last_error = match taken {
+            Ok(needs_restart) => {
+                log_success(app, &needs_restart);
+                app.upkeep.apply_config(app);
                 None
             }
             Err(problems) => Some(problems),
         };
-        if let Some(problems) = mistake.as_ref().filter(|_| mistake != self.mistake) {
+        if let Some(problems) = last_error.as_ref().filter(|_| last_error != self.last_error) {
             tracing::error!(
                 "the configuration was read again and is not taken over, nothing has changed: {problems}"
             );
         }
-        self.mistake = mistake;
+        self.last_error = last_error;
     }
 }
 
-fn tell_success(app: &App, waiting: &[String]) {
-    if waiting.is_empty() {
+fn log_success(app: &App, needs_restart: &[String]) {
+    if needs_restart.is_empty() {
         tracing::info!("the configuration was read again and is in force");
     } else {
-        let waiting = waiting.join(", ");
+        let needs_restart = needs_restart.join(", ");
         tracing::warn!(
-            "the configuration was read again and is in force, but for what waits for a restart: {waiting}"
+            "the configuration was read again and is in force, but for what waits for a restart: {needs_restart}"
         );
     }
     if app.keys.all().is_empty() {
@@ -142,13 +142,13 @@ fn tell_success(app: &App, waiting: &[String]) {
 }
 
 /// Files as they were at one look.
-struct Seen {
-    versions: Vec<(PathBuf, Option<Version>)>,
+struct FileVersions {
+    versions: Vec<(PathBuf, Option<FileVersion>)>,
     /// Of their names and of what they contain; `None` if one cannot be read.
     fingerprint: Option<digest::Digest>,
 }
 
-impl Seen {
+impl FileVersions {
     fn of(files: &[PathBuf]) -> Self {
         // Before the files are read: what is written in between is seen next time.
         let versions = versions(files);
@@ -156,7 +156,7 @@ impl Seen {
     }
 
     /// Looks again. What the file system says is the same is not read again.
-    fn again(&self, files: &[PathBuf]) -> Self {
+    fn refresh(&self, files: &[PathBuf]) -> Self {
         let versions = versions(files);
         let is_same = self.is_settled() && versions == self.versions;
         Self { versions, fingerprint: if is_same { self.fingerprint } else { fingerprint(files) } }
@@ -172,10 +172,10 @@ impl Seen {
 }
 
 /// `None` for those that may still change unseen, or are not there.
-fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<Version>)> {
+fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<FileVersion>)> {
     files
         .iter()
-        .map(|file| (file.clone(), file.metadata().ok().and_then(|about| Version::of(&about))))
+        .map(|file| (file.clone(), file.metadata().ok().and_then(|about| FileVersion::of(&about))))
         .collect()
 }
 
@@ -197,21 +197,21 @@ pub fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn renew_certificates(app: &App, is_told: bool) {
-    for listener in &app.server_for_long().listeners {
+fn renew_certificates(app: &App, is_requested: bool) {
+    for listener in &app.server_arc().listeners {
         let Some(tls) = &listener.tls else { continue };
-        match tls.renew() {
+        match tls.reload() {
             Ok(true) => {
                 tracing::info!(
                     listener = listener.name,
                     "the certificates were read again and are in use"
                 );
-                for remark in tls.remarks() {
+                for remark in tls.warnings() {
                     tracing::warn!(listener = listener.name, "{remark}");
                 }
             }
             Ok(false) => {}
-            Err(fault) if fault.is_news() || is_told => {
+            Err(fault) if fault.is_new() || is_requested => {
                 tracing::error!(
                     listener = listener.name,
                     "the certificates are not taken over, those in use stay: {fault}"
@@ -229,28 +229,31 @@ impl App {
     /// A secret that the engine refuses; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
         let Config { server, issuers, database, revocation, .. } = config;
-        let written = issuers.iter().map(written_keys).collect::<Result<Vec<_>, _>>()?;
-        let mut waiting = Vec::new();
+        let written = issuers.iter().map(static_keys).collect::<Result<Vec<_>, _>>()?;
+        let mut needs_restart = Vec::new();
         if revocation != self.revocation {
-            waiting.push("[revocation]".into());
+            needs_restart.push("[revocation]".into());
         }
         if database != self.database {
-            waiting.push("[database]".into());
+            needs_restart.push("[database]".into());
         }
-        let server = next_server(&self.server(), server, &mut waiting);
+        let server = next_server(&self.server(), server, &mut needs_restart);
 
         let new = self.keys.replace(&issuers);
         let sources: Vec<_> = self.keys.all().into_iter().zip(written).collect();
         self.verifier.reconfigure(|current| next_snapshot(current, &sources));
         self.keys.start(new);
         self.server.store(Arc::new(server));
-        Ok(waiting)
+        Ok(needs_restart)
     }
 }
 
 /// The issuers of `sources`, each with the keys that are written down for it or that it
 /// has already.
-fn next_snapshot(current: &Snapshot, sources: &[(Arc<Source>, Option<Arc<KeySet>>)]) -> Snapshot {
+fn next_snapshot(
+    current: &Snapshot,
+    sources: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)],
+) -> Snapshot {
     let issuers = sources.iter().map(|(source, written)| {
         let config = &source.section().issuer;
         match current.issuer(&config.name) {
@@ -266,44 +269,48 @@ fn next_snapshot(current: &Snapshot, sources: &[(Arc<Source>, Option<Arc<KeySet>
 }
 
 /// The settings to come, with everything of the old ones that cannot change now.
-fn next_server(before: &Server, next: Server, waiting: &mut Vec<String>) -> Server {
+fn next_server(before: &Server, next: Server, needs_restart: &mut Vec<String>) -> Server {
     let mut unchangeable = |name: &str, is_other: bool| {
         if is_other {
-            waiting.push(name.into());
+            needs_restart.push(name.into());
         }
     };
     unchangeable("threads in [listen]", next.threads != before.threads);
     unchangeable("[cache]", next.cache_bytes != before.cache_bytes);
-    unchangeable("[limits]", next.limits != before.limits || next.patience != before.patience);
-    unchangeable("[login]", next.login.needs_restart_after(&before.login));
+    unchangeable("[limits]", next.limits != before.limits || next.timeouts != before.timeouts);
+    unchangeable("[login]", next.login.differs_in_startup_settings(&before.login));
     unchangeable("[quic]", next.quic != before.quic);
     unchangeable("format in [log]", next.log.format != before.log.format);
     for listener in
         next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none())
     {
-        waiting.push(format!("listener {}", listener.name));
+        needs_restart.push(format!("listener {}", listener.name));
     }
     let mut coming = next.listeners;
     let listeners = before.listeners.iter().map(|listener| {
         let place = coming.iter().position(|one| one.name == listener.name);
         if let Some(next) = place.map(|place| coming.remove(place)) {
-            return next_listener(listener, next, waiting);
+            return next_listener(listener, next, needs_restart);
         }
-        waiting.push(format!("listener {}", listener.name));
+        needs_restart.push(format!("listener {}", listener.name));
         listener.clone()
     });
     let listeners = listeners.collect();
-    let (log, quic) = (Log { format: before.log.format, ..next.log }, before.quic.clone());
-    let (limits, patience, cache_bytes, threads) =
-        (before.limits, before.patience, before.cache_bytes, before.threads);
-    Server { listeners, log, quic, limits, patience, cache_bytes, threads, ..next }
+    let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
+    let (limits, timeouts, cache_bytes, threads) =
+        (before.limits, before.timeouts, before.cache_bytes, before.threads);
+    Server { listeners, log, quic, limits, timeouts, cache_bytes, threads, ..next }
 }
 
-fn next_listener(before: &Listener, mut next: Listener, waiting: &mut Vec<String>) -> Listener {
+fn next_listener(
+    before: &Listener,
+    mut next: Listener,
+    needs_restart: &mut Vec<String>,
+) -> Listener {
     let sockets = |protocols: Protocols| (protocols.use_tcp(), protocols.http3);
     let are_others = sockets(next.protocols) != sockets(before.protocols);
-    if next.places != before.places || next.serves != before.serves || are_others {
-        waiting.push(format!("where listener {} is and what it serves", before.name));
+    if next.addresses != before.addresses || next.serves != before.serves || are_others {
+        needs_restart.push(format!("where listener {} is and what it serves", before.name));
     }
     if let (Some(one), Some(other)) = (&before.tls, &next.tls)
         && (one.files(), one.protocols()) == (other.files(), other.protocols())
@@ -314,5 +321,5 @@ fn next_listener(before: &Listener, mut next: Listener, waiting: &mut Vec<String
     if are_others {
         next.protocols = before.protocols;
     }
-    Listener { places: before.places.clone(), serves: before.serves, ..next }
+    Listener { addresses: before.addresses.clone(), serves: before.serves, ..next }
 }

@@ -8,12 +8,12 @@ use http::{HeaderName, StatusCode, Version};
 use crate::{
     admission::Peer,
     clock::Stopwatch,
-    config::{Listener, Log, LoggedRequests},
+    config::{Listener, LogSettings, LoggedRequests},
     grpc::check_request::CheckRequest,
     http::{Fields, only_line},
     listen::{
         certificate,
-        peer::{NOBODY, UNIX},
+        peer::{UNIX_PEER, UNKNOWN_PEER},
     },
     metrics::Outcome,
     routes::Route,
@@ -21,7 +21,7 @@ use crate::{
 
 /// What became of a request.
 #[derive(Clone, Copy)]
-pub struct Answered {
+pub struct CompletedRequest {
     /// Its route.
     pub route: Route,
     /// The status of the answer.
@@ -34,7 +34,7 @@ pub struct Answered {
 
 /// What is written down of a request: where it comes from and what it is about, never
 /// a token.
-pub struct Line {
+pub struct AccessLogEntry {
     id: String,
     listener: String,
     protocol: &'static str,
@@ -46,7 +46,7 @@ pub struct Line {
 
 /// What was asked, and over which version of HTTP.
 #[derive(Clone, Copy)]
-pub struct Asking<'r> {
+pub struct RequestLine<'r> {
     /// The version.
     pub version: Version,
     /// The method.
@@ -58,19 +58,19 @@ pub struct Asking<'r> {
 /// By which a proxy tells its requests apart.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// More of an identifier or a target is not written down.
-const MOST: usize = 1024;
+const MAX_FIELD_CHARS: usize = 1024;
 
-impl Line {
+impl AccessLogEntry {
     /// Of a request: the original one, where a proxy that we trust says which it was.
     #[must_use]
     pub fn new(
         listener: &Listener,
         peer: Peer<'_>,
-        asked: Asking<'_>,
+        asked: RequestLine<'_>,
         fields: &dyn Fields,
     ) -> Self {
-        let Asking { version, method, target } = asked;
-        let is_trusted = listener.proxies.trust(peer.address);
+        let RequestLine { version, method, target } = asked;
+        let is_trusted = listener.proxies.trusts(peer.address);
         let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
         let original =
             is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
@@ -79,38 +79,43 @@ impl Line {
             None => (method, target),
         };
         Self {
-            id: said.map_or_else(made_up_id, |id| shortened(&String::from_utf8_lossy(id))),
+            id: said.map_or_else(generate_id, |id| truncated(&String::from_utf8_lossy(id))),
             listener: listener.name.clone(),
             protocol: protocol(version),
             client: listener.proxies.client(peer.address, fields),
             certificate: certificate(listener, peer, fields),
-            method: shortened(method),
-            uri: shortened(path_only(uri)),
+            method: truncated(method),
+            uri: truncated(path_only(uri)),
         }
     }
 
     /// Becomes one of a request that a proxy we trust asks about over gRPC: the question
     /// says itself which it is. Proxies have an identifier of their own for it, which
     /// stands in none of their logs, so that the usual one comes first.
-    pub fn become_about(&mut self, listener: &Listener, peer: Peer<'_>, check: &CheckRequest<'_>) {
+    pub fn describe_checked_request(
+        &mut self,
+        listener: &Listener,
+        peer: Peer<'_>,
+        check: &CheckRequest<'_>,
+    ) {
         let text = |bytes| String::from_utf8_lossy(bytes);
         let id = only_line(check, &REQUEST_ID).ok().flatten().unwrap_or(check.id);
         if !id.is_empty() {
-            self.id = shortened(&text(id));
+            self.id = truncated(&text(id));
         }
-        self.client = listener.proxies.client_of(peer.address, check.source, check);
+        self.client = listener.proxies.original_client(peer.address, check.source, check);
         self.certificate =
-            certificate::read(check.certificate).as_ref().map(certificate::fingerprint);
-        self.method = shortened(&text(check.method));
-        self.uri = shortened(path_only(&text(check.path)));
+            certificate::parse(check.certificate).as_ref().map(certificate::fingerprint);
+        self.method = truncated(&text(check.method));
+        self.uri = truncated(path_only(&text(check.path)));
     }
 
     /// Writes it down.
-    pub fn write(&self, answered: &Answered) {
+    pub fn write(&self, answered: &CompletedRequest) {
         let Self { id, listener, protocol, client, certificate, method, uri } = self;
         let client = match *client {
-            UNIX => "unix".into(),
-            NOBODY => "unknown".into(),
+            UNIX_PEER => "unix".into(),
+            UNKNOWN_PEER => "unknown".into(),
             client => client.to_string(),
         };
         let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -145,22 +150,24 @@ const fn protocol(version: Version) -> &'static str {
 /// says that.
 fn certificate(listener: &Listener, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
     let said = match &listener.certificate_header {
-        Some(header) if listener.proxies.trust(peer.address) => certificate::said(fields, header),
+        Some(header) if listener.proxies.trusts(peer.address) => {
+            certificate::from_header(fields, header)
+        }
         _ => None,
     };
     said.as_ref().or(peer.certificate).map(certificate::fingerprint)
 }
 
-impl Log {
+impl LogSettings {
     /// Whether any request is written down.
     #[must_use]
-    pub fn writes_requests(&self) -> bool {
+    pub fn logs_requests(&self) -> bool {
         self.requests != LoggedRequests::Off
     }
 
     /// Whether one that ended like this is.
     #[must_use]
-    pub fn writes(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
+    pub fn should_log(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
         let is_refused =
             outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
         match self.requests {
@@ -179,12 +186,12 @@ fn path_only(uri: &str) -> &str {
     behind_scheme.map_or(uri, |(_, rest)| rest.find('/').map_or("", |start| &rest[start..]))
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(MOST).collect()
+fn truncated(text: &str) -> String {
+    text.chars().take(MAX_FIELD_CHARS).collect()
 }
 
 /// Random by thread and counted within it.
-fn made_up_id() -> String {
+fn generate_id() -> String {
     thread_local! {
         static NEXT: RefCell<Option<u64>> = const { RefCell::new(None) };
     }
@@ -206,9 +213,9 @@ mod tests {
 
     #[test]
     fn made_up_ids_differ_on_every_thread() {
-        let here = made_up_id();
-        assert_ne!(here, made_up_id());
-        assert_ne!(here, std::thread::spawn(made_up_id).join().unwrap());
+        let here = generate_id();
+        assert_ne!(here, generate_id());
+        assert_ne!(here, std::thread::spawn(generate_id).join().unwrap());
         assert_eq!(here.len(), 16);
     }
 
@@ -225,6 +232,6 @@ mod tests {
         ] {
             assert_eq!(path_only(uri), written);
         }
-        assert_eq!(shortened(&"ä".repeat(5000)).chars().count(), MOST);
+        assert_eq!(truncated(&"ä".repeat(5000)).chars().count(), MAX_FIELD_CHARS);
     }
 }

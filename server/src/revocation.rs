@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use clerk::Clerk;
+use clerk::RevocationWriter;
 use countersign_engine::{Revocation, RevocationCapacityError, Revocations, RevocationsWriter};
 use tokio::{
     sync::{oneshot, watch},
@@ -60,14 +60,14 @@ pub trait RevocationStore: Send {
 
 /// Why a revocation was not entered.
 #[derive(Clone, Debug)]
-pub enum RevokeFault {
+pub enum RevokeError {
     /// There is no room for it.
     Full(RevocationCapacityError),
     /// It cannot be kept.
     Store(String),
 }
 
-impl fmt::Display for RevokeFault {
+impl fmt::Display for RevokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(full) => write!(f, "{full}: raise capacity in [revocation]"),
@@ -78,7 +78,7 @@ impl fmt::Display for RevokeFault {
 
 /// What is entered.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub enum RevocationEntry {
     /// Somebody with the right to do so named it, or the token is genuine.
     Proven(Revocation),
     /// A token that nobody can tell from a forged one, because its key is not known.
@@ -88,46 +88,46 @@ pub enum Entry {
 
 /// How the revocations stand.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct RevocationStatus {
     /// How many there are.
     pub count: usize,
     /// How many there may be.
     pub capacity: usize,
     /// Why the ones that were kept cannot be read, if they cannot.
-    pub fault: Option<String>,
+    pub error: Option<String>,
     /// Since they were last looked after.
-    looked: Stopwatch,
+    polled: Stopwatch,
 }
 
 /// Where revocations are handed in.
-pub struct Desk {
+pub struct RevocationService {
     table: Arc<Revocations>,
-    orders: SyncSender<Order>,
+    commands: SyncSender<WriterCommand>,
     /// Whether the clerk has been told to look, and has not yet.
-    is_noticed: Arc<AtomicBool>,
-    status: watch::Receiver<Status>,
+    poll_requested: Arc<AtomicBool>,
+    status: watch::Receiver<RevocationStatus>,
 }
 
 /// What the clerk is told.
-enum Order {
+enum WriterCommand {
     /// To enter something.
-    Enter(Request),
+    Revoke(PendingRevocation),
     /// That another process may have entered something.
-    Look,
+    Poll,
 }
 
-struct Request {
-    entry: Entry,
-    answer: oneshot::Sender<Result<(), RevokeFault>>,
+struct PendingRevocation {
+    entry: RevocationEntry,
+    answer: oneshot::Sender<Result<(), RevokeError>>,
 }
 
 /// How many requests may wait, and how many are kept in one write.
-const QUEUE: usize = 256;
+const MAX_QUEUED: usize = 256;
 /// How long a request waits, and how long nobody need have looked after the
 /// revocations before something is wrong.
-const PATIENCE: Duration = Duration::from_secs(15);
+const WRITER_TIMEOUT: Duration = Duration::from_secs(15);
 
-impl Desk {
+impl RevocationService {
     /// Opens a desk over a store, reads it, and goes on on a thread that ends with
     /// the desk. While the store cannot be read no token can be verified. Without a
     /// store nothing can be revoked, and the reason is told. Who keeps the store tidy
@@ -138,7 +138,7 @@ impl Desk {
     pub fn open(
         store: Result<Box<dyn RevocationStore>, String>,
         capacity: usize,
-        tidy_every: Option<Duration>,
+        compaction_interval: Option<Duration>,
     ) -> io::Result<Self> {
         let revoker = if store.is_ok() {
             RevocationsWriter::unavailable(capacity)
@@ -146,14 +146,24 @@ impl Desk {
             RevocationsWriter::new(capacity)
         };
         let table = Arc::clone(revoker.revocations());
-        let (orders, queue) = sync_channel(QUEUE);
-        let (publish, status) =
-            watch::channel(Status { count: 0, capacity, fault: None, looked: Stopwatch::start() });
-        let is_noticed = Arc::new(AtomicBool::new(false));
-        let mut clerk = Clerk::new(revoker, store, tidy_every, publish, Arc::clone(&is_noticed));
-        clerk.look();
-        thread::Builder::new().name("revocations".into()).spawn(move || clerk.work(&queue))?;
-        Ok(Self { table, orders, is_noticed, status })
+        let (commands, queue) = sync_channel(MAX_QUEUED);
+        let (publish, status) = watch::channel(RevocationStatus {
+            count: 0,
+            capacity,
+            error: None,
+            polled: Stopwatch::start(),
+        });
+        let poll_requested = Arc::new(AtomicBool::new(false));
+        let mut writer = RevocationWriter::new(
+            revoker,
+            store,
+            compaction_interval,
+            publish,
+            Arc::clone(&poll_requested),
+        );
+        writer.poll();
+        thread::Builder::new().name("revocations".into()).spawn(move || writer.run(&queue))?;
+        Ok(Self { table, commands, poll_requested, status })
     }
 
     /// What verifications look into.
@@ -164,7 +174,7 @@ impl Desk {
 
     /// How the revocations stand.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RevocationStatus {
         self.status.borrow().clone()
     }
 
@@ -172,16 +182,18 @@ impl Desk {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let status = self.status.borrow();
-        self.table.are_available() && status.fault.is_none() && status.looked.elapsed() < PATIENCE
+        self.table.are_available()
+            && status.error.is_none()
+            && status.polled.elapsed() < WRITER_TIMEOUT
     }
 
     /// Has the store looked at before it would be: another process has written there.
-    pub fn notice(&self) -> impl Fn() + Send + Sync + use<> {
-        let (orders, is_noticed) = (self.orders.clone(), Arc::clone(&self.is_noticed));
+    pub fn poll_trigger(&self) -> impl Fn() + Send + Sync + use<> {
+        let (commands, poll_requested) = (self.commands.clone(), Arc::clone(&self.poll_requested));
         move || {
             // Once is enough, however long it takes: the queue is for those who wait.
-            if !is_noticed.swap(true, Ordering::AcqRel) {
-                let _busy = orders.try_send(Order::Look);
+            if !poll_requested.swap(true, Ordering::AcqRel) {
+                let _busy = commands.try_send(WriterCommand::Poll);
             }
         }
     }
@@ -190,12 +202,14 @@ impl Desk {
     ///
     /// # Errors
     /// Why it is neither.
-    pub async fn revoke(&self, entry: Entry) -> Result<(), RevokeFault> {
-        let busy = || RevokeFault::Store("too many requests at once".into());
+    pub async fn revoke(&self, entry: RevocationEntry) -> Result<(), RevokeError> {
+        let busy = || RevokeError::Store("too many requests at once".into());
         let (answer, answered) = oneshot::channel();
-        self.orders.try_send(Order::Enter(Request { entry, answer })).map_err(|_| busy())?;
+        self.commands
+            .try_send(WriterCommand::Revoke(PendingRevocation { entry, answer }))
+            .map_err(|_| busy())?;
         let late =
-            || RevokeFault::Store("it takes too long; it may or may not have come to pass".into());
-        timeout(PATIENCE, answered).await.map_err(|_| late())?.map_err(|_| busy())?
+            || RevokeError::Store("it takes too long; it may or may not have come to pass".into());
+        timeout(WRITER_TIMEOUT, answered).await.map_err(|_| late())?.map_err(|_| busy())?
     }
 }

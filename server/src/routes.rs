@@ -15,7 +15,7 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use countersign_engine::limits;
-pub use forward_auth::{Decision, decide, lines_of};
+pub use forward_auth::{Decision, auth_headers, decide};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::{
@@ -25,14 +25,14 @@ use crate::{
     grpc,
     http::{Body, no_store, problem},
     metrics::Outcome,
-    requests::Line,
+    requests::AccessLogEntry,
 };
 
 /// The longest body read: the longest token, escaped and wrapped.
-const MOST_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
+const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
 /// The longest message of a call: the longest head that Envoy lets pass (60 KiB unless
 /// told otherwise), a certificate, and what else it tells.
-const MOST_MESSAGE: usize = 128 * 1024;
+const MAX_GRPC_MESSAGE: usize = 128 * 1024;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,21 +140,21 @@ impl Route {
         match self {
             Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
             _ => {
-                (self.is_call() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+                (self.is_grpc() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
             }
         }
     }
 
     /// Whether it is for calls of gRPC.
     #[must_use]
-    pub const fn is_call(self) -> bool {
+    pub const fn is_grpc(self) -> bool {
         matches!(self, Self::Check | Self::GrpcHealth)
     }
 
     /// The longest body read, in bytes.
     #[must_use]
-    pub fn most_body(self, server: &Server) -> usize {
-        server.max_body.min(if self.is_call() { MOST_MESSAGE } else { MOST_BODY })
+    pub fn max_body(self, server: &Server) -> usize {
+        server.max_body.min(if self.is_grpc() { MAX_GRPC_MESSAGE } else { MAX_BODY })
     }
 }
 
@@ -182,7 +182,7 @@ pub struct Reply {
 impl Reply {
     /// An answer about a token.
     #[must_use]
-    pub fn about(outcome: Outcome, response: Response<Body>) -> Self {
+    pub fn with_outcome(outcome: Outcome, response: Response<Body>) -> Self {
         Self { outcome: Some(outcome), ..response.into() }
     }
 
@@ -194,7 +194,7 @@ impl Reply {
 
     /// Calls with each line of its head, in a version of HTTP that has trailers and frames
     /// bodies itself.
-    pub fn lines(&self, mut put: impl FnMut(&str, &[u8])) {
+    pub fn for_each_header(&self, mut put: impl FnMut(&str, &[u8])) {
         for (name, value) in self.response.headers() {
             put(name.as_str(), value.as_bytes());
         }
@@ -234,7 +234,7 @@ pub fn call<'a>(
     peer: Peer<'a>,
     route: Route,
     body: &[u8],
-    line: Option<&mut Line>,
+    line: Option<&mut AccessLogEntry>,
 ) -> Said<'a> {
     match route {
         Route::Check => ext_authz::answer(app, peer, body, line),
@@ -250,13 +250,13 @@ pub async fn answer(
     request: Request<Bytes>,
 ) -> Reply {
     let (method, headers) = (request.method(), request.headers());
-    let server = app.server_for_long();
+    let server = app.server_arc();
     let listener = &server.listeners[peer.listener];
     let caller = Caller::new(peer, &listener.proxies, headers);
     match route {
         Route::Auth => match decide(app, &server, listener, &caller, headers) {
             Decision::Allowed(verified) => {
-                Reply::about(Outcome::Verified, forward_auth::allow(&server, &verified))
+                Reply::with_outcome(Outcome::Verified, forward_auth::allow(&server, &verified))
             }
             Decision::Answered(reply) => reply,
             Decision::Later(reply) => reply.await,
@@ -269,22 +269,22 @@ pub async fn answer(
             no_store(revoke::answer(app, &server, headers, request.body()).await).into()
         }
         Route::Inmanta => inmanta::answer(app, &server, &caller, &request).await,
-        Route::Jwks => for_reading(method, wellknown::jwks),
-        Route::Live => for_reading(method, health::live),
-        Route::Ready => for_reading(method, || health::ready(app)),
-        Route::Metrics => for_reading(method, || metrics::answer(app)),
-        Route::Keys => for_reading(method, || keys::answer(app)),
+        Route::Jwks => get_only(method, wellknown::jwks),
+        Route::Live => get_only(method, health::live),
+        Route::Ready => get_only(method, || health::ready(app)),
+        Route::Metrics => get_only(method, || metrics::answer(app)),
+        Route::Keys => get_only(method, || keys::answer(app)),
         // What is a call has its own way.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
-        Route::None => grpc::no_such_method(request.version(), headers).unwrap_or_else(|| {
-            problem(StatusCode::NOT_FOUND, "not_found", listener.serves.what_there_is()).into()
+        Route::None => grpc::unknown_method(request.version(), headers).unwrap_or_else(|| {
+            problem(StatusCode::NOT_FOUND, "not_found", listener.serves.not_found_detail()).into()
         }),
     }
 }
 
 impl Serves {
     /// What to tell whoever asks for something else.
-    const fn what_there_is(self) -> &'static str {
+    const fn not_found_detail(self) -> &'static str {
         match self {
             Self::Everything => "there is no such route",
             Self::Auth => "this listener has /auth, /healthz and /readyz",
@@ -294,7 +294,7 @@ impl Serves {
 }
 
 /// Answers GET and HEAD only.
-fn for_reading(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
+fn get_only(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
     if method == Method::GET || method == Method::HEAD {
         answer().into()
     } else {

@@ -2,7 +2,7 @@
 //! registry of tokens and, where several nodes share a database, revocations.
 //!
 //! SQLite or PostgreSQL, by the same statements: they use texts and whole numbers only,
-//! and what the two mean by those is the same. What differs is in [`Kind`]. The database
+//! and what the two mean by those is the same. What differs is in [`DatabaseKind`]. The database
 //! is asked on a thread of its own, so whoever waits for it holds up nobody else.
 //!
 //! Nothing is opened before it is needed, and what cannot be reached now is tried again
@@ -42,21 +42,21 @@ use tokio::{
 
 use crate::{
     clock,
-    config::{Database, DatabasePlace},
+    config::{Database, DatabaseLocation},
 };
 
 /// The database, as far as it is there. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<StoreInner>);
 
-struct Inner {
+struct StoreInner {
     runtime: runtime::Handle,
     pool: AnyPool,
-    kind: Kind,
+    kind: DatabaseKind,
     /// The file that it is in.
     file: Option<PathBuf>,
     /// Where it is, without a password.
-    place: String,
+    location: String,
     /// By which the schema is changed and notices are heard.
     direct_url: String,
     connection_timeout: Duration,
@@ -66,7 +66,7 @@ struct Inner {
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DatabaseKind {
     /// Embedded, for one node.
     Sqlite,
     /// For any number of nodes.
@@ -75,44 +75,44 @@ pub enum Kind {
 
 /// Why something was not stored, or not found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreFault {
+pub enum StoreError {
     /// The database cannot be reached, or does not answer in time.
     Unavailable(String),
     /// It is not as this program needs it.
     Schema(String),
     /// It is there already.
-    Exists,
+    AlreadyExists,
     /// Something that it refers to is not there, or refers to it.
-    Reference,
+    ForeignKeyViolation,
 }
 
-impl fmt::Display for StoreFault {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unavailable(reason) => write!(f, "the database cannot be asked: {reason}"),
             Self::Schema(reason) => f.write_str(reason),
-            Self::Exists => f.write_str("it is there already"),
-            Self::Reference => {
+            Self::AlreadyExists => f.write_str("it is there already"),
+            Self::ForeignKeyViolation => {
                 f.write_str("something it refers to is not there, or something refers to it")
             }
         }
     }
 }
 
-impl std::error::Error for StoreFault {}
+impl std::error::Error for StoreError {}
 
-impl From<sqlx::Error> for StoreFault {
+impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error.as_database_error().map(|error| error.kind()) {
-            Some(ErrorKind::UniqueViolation) => Self::Exists,
-            Some(ErrorKind::ForeignKeyViolation) => Self::Reference,
+            Some(ErrorKind::UniqueViolation) => Self::AlreadyExists,
+            Some(ErrorKind::ForeignKeyViolation) => Self::ForeignKeyViolation,
             _ => Self::Unavailable(error.to_string()),
         }
     }
 }
 
 /// How long a question may take, from the wait for a connection on.
-const PATIENCE: Duration = Duration::from_secs(10);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// The store of these settings; one in the state directory where they name none.
@@ -125,23 +125,23 @@ impl Store {
         state_dir: impl FnOnce() -> io::Result<PathBuf>,
     ) -> io::Result<Self> {
         install_default_drivers();
-        let (kind, url, file, place) = match &settings.place {
-            DatabasePlace::StateDirectory => embedded(state_dir()?.join("countersign.db"))?,
-            DatabasePlace::Sqlite(file) => embedded(file.clone())?,
-            DatabasePlace::Postgres { url, shown } => {
-                (Kind::Postgres, url.expose().to_owned(), None, shown.clone())
+        let (kind, url, file, location) = match &settings.location {
+            DatabaseLocation::StateDirectory => embedded(state_dir()?.join("countersign.db"))?,
+            DatabaseLocation::Sqlite(file) => embedded(file.clone())?,
+            DatabaseLocation::Postgres { url, redacted } => {
+                (DatabaseKind::Postgres, url.expose().to_owned(), None, redacted.clone())
             }
         };
         let runtime = spawn_runtime()?;
         let _entered = runtime.enter();
         let pool = kind.pool(settings).connect_lazy(&url).map_err(io::Error::other)?;
         let direct_url = settings.listen_url.as_ref().map_or(url, |url| url.expose().to_owned());
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(StoreInner {
             runtime,
             pool,
             kind,
             file,
-            place,
+            location,
             direct_url,
             connection_timeout: settings.connection_timeout,
             migrates: settings.migrates,
@@ -151,30 +151,30 @@ impl Store {
 
     /// Which database it is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> DatabaseKind {
         self.0.kind
     }
 
     /// Where it is, for people.
     #[must_use]
-    pub fn place(&self) -> &str {
-        &self.0.place
+    pub fn location(&self) -> &str {
+        &self.0.location
     }
 
     /// Whether anything can be in it: where it is a file, that has to be there.
     ///
     /// # Errors
     /// It is where nobody may look who runs this.
-    pub fn is_there(&self) -> Result<bool, StoreFault> {
+    pub fn exists(&self) -> Result<bool, StoreError> {
         let exists = self.0.file.as_ref().map_or(Ok(true), |file| file.try_exists());
-        exists.map_err(|error| StoreFault::Unavailable(format!("{}: {error}", self.0.place)))
+        exists.map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.0.location)))
     }
 
     /// Opens it, and brings its schema up to date if it may.
     ///
     /// # Errors
     /// It cannot be reached, or is not as it has to be.
-    pub async fn open(&self) -> Result<(), StoreFault> {
+    pub async fn open(&self) -> Result<(), StoreError> {
         self.run(async |_| Ok(())).await
     }
 
@@ -182,7 +182,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be reached, or was made by a newer version.
-    pub async fn migrate(&self) -> Result<(), StoreFault> {
+    pub async fn migrate(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.0);
         // However long it takes: others may have to be waited for.
         self.spawn(async move { migrations::run(&inner).await }).await
@@ -194,14 +194,14 @@ impl Store {
     }
 
     /// Forgets every so often which tokens have expired so long ago.
-    pub fn forget_expired_tokens(&self, retention: u64) {
+    pub fn spawn_token_purge(&self, retention: u64) {
         /// Long enough not to be felt, short enough for the registry not to grow much.
         const PAUSE: Duration = Duration::from_secs(3600);
         let store = self.clone();
         self.0.runtime.spawn(async move {
             loop {
                 let expired_by = clock::now().0.saturating_sub(retention);
-                match store.forget_tokens(countersign_engine::UnixTime(expired_by)).await {
+                match store.purge_tokens(countersign_engine::UnixTime(expired_by)).await {
                     Ok(0) => {}
                     Ok(forgotten) => tracing::info!(
                         forgotten,
@@ -217,40 +217,43 @@ impl Store {
     }
 
     /// Asks the database something.
-    async fn run<T, W, F>(&self, work: W) -> Result<T, StoreFault>
+    async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(AnyPool) -> F + Send + 'static,
-        F: Future<Output = Result<T, StoreFault>> + Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        self.on_its_thread(async move {
+        self.run_with_timeout(async move {
             inner.is_open.get_or_try_init(|| migrations::check(&inner)).await?;
             work(inner.pool.clone()).await
         })
         .await
     }
 
-    async fn on_its_thread<T: Send + 'static>(
+    async fn run_with_timeout<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
-    ) -> Result<T, StoreFault> {
-        let late = || StoreFault::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let late =
+            || StoreError::Unavailable(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()));
         // A timer of its own thread, as whoever waits may have none.
-        self.spawn(async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late())) })
-            .await
+        self.spawn(
+            async move { timeout(QUERY_TIMEOUT, work).await.unwrap_or_else(|_| Err(late())) },
+        )
+        .await
     }
 
     async fn spawn<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
-    ) -> Result<T, StoreFault> {
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let task = self.0.runtime.spawn(work);
-        task.await.unwrap_or_else(|_| Err(StoreFault::Unavailable("it was given up".into())))
+        task.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it was given up".into())))
     }
 }
 
-impl Kind {
+impl DatabaseKind {
     fn pool(self, settings: &Database) -> PoolOptions<Any> {
         let options = AnyPoolOptions::new().acquire_timeout(settings.connection_timeout);
         match self {
@@ -294,14 +297,14 @@ impl Kind {
 }
 
 /// A database in a file.
-fn embedded(file: PathBuf) -> io::Result<(Kind, String, Option<PathBuf>, String)> {
+fn embedded(file: PathBuf) -> io::Result<(DatabaseKind, String, Option<PathBuf>, String)> {
     let path = std::path::absolute(&file)?;
     let path = path
         .to_str()
         .ok_or_else(|| io::Error::other(format!("{}: the path is no UTF-8", file.display())))?
         .to_owned();
     Ok((
-        Kind::Sqlite,
+        DatabaseKind::Sqlite,
         format!("sqlite://{}", utf8_percent_encode(&path, NON_ALPHANUMERIC)),
         Some(file),
         path,
@@ -309,10 +312,10 @@ fn embedded(file: PathBuf) -> io::Result<(Kind, String, Option<PathBuf>, String)
 }
 
 /// Makes the file of a database, which only its owner can read, if it is not there.
-fn make(file: &Path) -> Result<(), StoreFault> {
+fn create_file(file: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let explain =
-        |error: io::Error| StoreFault::Unavailable(format!("{}: {error}", file.display()));
+        |error: io::Error| StoreError::Unavailable(format!("{}: {error}", file.display()));
     if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::DirBuilder::new()
             .recursive(true)

@@ -12,20 +12,20 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use memchr::memchr;
 
 use crate::{
-    admission::{Budget, Exceeded},
-    http::{Body, Fields, Several, empty, only_line},
+    admission::{Budget, BudgetExceeded},
+    http::{Body, DuplicateHeader, Fields, empty, only_line},
 };
 
 /// One system whose callers we answer as it would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
+pub enum Profile {
     /// RFC 6750 and nothing else: for reverse proxies and applications.
     Generic,
     /// The Inmanta server: a refused token is 403, with a JSON message.
     Inmanta,
 }
 
-impl Surface {
+impl Profile {
     /// Every surface.
     pub const ALL: [Self; 2] = [Self::Generic, Self::Inmanta];
 
@@ -89,10 +89,12 @@ impl Surface {
     ) -> Response<Body> {
         let status = self.status_of(refusal, rejected_status);
         let mut response = match (self, style) {
-            (Self::Inmanta, Style::Body) => self.body(style, status, &inmanta::explain(refusal)),
+            (Self::Inmanta, Style::Body) => {
+                self.body(style, status, &inmanta::refusal_message(refusal))
+            }
             _ => self.body(style, status, ""),
         };
-        generic::explain(refusal, response.headers_mut());
+        generic::add_headers(refusal, response.headers_mut());
         response
     }
 
@@ -111,7 +113,7 @@ impl Surface {
     #[must_use]
     pub fn status_of(self, refusal: &Refusal<'_>, rejected_status: StatusCode) -> StatusCode {
         match refusal.exceeded {
-            Some(Exceeded { budget: Budget::Source, .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Some(BudgetExceeded { budget: Budget::Source, .. }) => StatusCode::TOO_MANY_REQUESTS,
             _ => self.status(refusal.reject, rejected_status),
         }
     }
@@ -142,7 +144,7 @@ pub struct Refusal<'t> {
     /// The issuer of ours that it names, where that is whose keys are missing.
     pub issuer: Option<Arc<IssuerConfig>>,
     /// The budget that is spent, where that is why.
-    pub exceeded: Option<Exceeded>,
+    pub exceeded: Option<BudgetExceeded>,
 }
 
 impl Refusal<'_> {
@@ -150,8 +152,8 @@ impl Refusal<'_> {
     #[must_use]
     pub fn retry_after(&self) -> u64 {
         /// Long enough for a provider that was only slow.
-        const ANY_REASON: u64 = 5;
-        self.exceeded.map_or(ANY_REASON, |exceeded| exceeded.retry_after)
+        const DEFAULT_RETRY_AFTER: u64 = 5;
+        self.exceeded.map_or(DEFAULT_RETRY_AFTER, |exceeded| exceeded.retry_after)
     }
 }
 
@@ -161,7 +163,7 @@ impl fmt::Display for Refusal<'_> {
             (Some(issuer), _) => {
                 write!(f, "the keys of the issuer {} are unavailable", issuer.name)
             }
-            (None, Some(Exceeded { budget, .. })) => {
+            (None, Some(BudgetExceeded { budget, .. })) => {
                 let whose = match budget {
                     Budget::Core => "in all",
                     Budget::Issuer => "in the name of this issuer",
@@ -185,12 +187,12 @@ pub enum Credential<'h> {
     Conflict,
 }
 
-impl<'h> From<Result<Option<&'h [u8]>, Several>> for Credential<'h> {
-    fn from(line: Result<Option<&'h [u8]>, Several>) -> Self {
+impl<'h> From<Result<Option<&'h [u8]>, DuplicateHeader>> for Credential<'h> {
+    fn from(line: Result<Option<&'h [u8]>, DuplicateHeader>) -> Self {
         match line {
             Ok(None) => Self::None,
             Ok(Some(line)) => Self::Token(line),
-            Err(Several) => Self::Conflict,
+            Err(DuplicateHeader) => Self::Conflict,
         }
     }
 }
@@ -221,7 +223,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        match Surface::Generic.credential(&headers, Some(&HeaderName::from_static("x-jwt"))) {
+        match Profile::Generic.credential(&headers, Some(&HeaderName::from_static("x-jwt"))) {
             Credential::None => "none".into(),
             Credential::Token(token) => String::from_utf8_lossy(token).into_owned(),
             Credential::Conflict => "conflict".into(),

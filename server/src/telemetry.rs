@@ -25,8 +25,8 @@ pub fn start_logging(format: LogFormat) {
         .err()
         .filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
     let fault = fault.map(ToString::to_string);
-    let filter = without_clients(asked.unwrap_or_else(|_| EnvFilter::new("info")));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Unhurried);
+    let filter = quiet_libraries(asked.unwrap_or_else(|_| EnvFilter::new("info")));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| NonBlockingStderr);
     let for_people = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -46,7 +46,7 @@ pub fn start_logging(format: LogFormat) {
 
 /// Leaves out what libraries warn of that any client can bring about as often as it likes,
 /// unless everything is asked for.
-fn without_clients(filter: EnvFilter) -> EnvFilter {
+fn quiet_libraries(filter: EnvFilter) -> EnvFilter {
     if filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO) {
         return filter;
     }
@@ -61,18 +61,18 @@ fn without_clients(filter: EnvFilter) -> EnvFilter {
 /// # Synchronization
 /// The numbers are relaxed: they are changed under the lock of standard error, but for
 /// telling, which may tell one line late.
-struct Unhurried;
+struct NonBlockingStderr;
 
-static LOST: AtomicU64 = AtomicU64::new(0);
+static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
 /// Whether the last line went out without its end.
-static CUT_OFF: AtomicBool = AtomicBool::new(false);
+static HAS_PARTIAL_LINE: AtomicBool = AtomicBool::new(false);
 
-impl Write for Unhurried {
+impl Write for NonBlockingStderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let is_written = write_line(&mut io::stderr().lock(), line)?;
         if !is_written {
-            LOST.fetch_add(1, Ordering::Relaxed);
-        } else if let lost @ 1.. = LOST.swap(0, Ordering::Relaxed) {
+            DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
+        } else if let lost @ 1.. = DROPPED_LINES.swap(0, Ordering::Relaxed) {
             tracing::warn!("{lost} lines of the log are lost: whoever reads it did not");
         }
         Ok(line.len())
@@ -85,19 +85,19 @@ impl Write for Unhurried {
 
 /// Says whether the line is out.
 fn write_line(out: &mut StderrLock<'_>, line: &[u8]) -> io::Result<bool> {
-    let end_of_the_last: &[u8] = if CUT_OFF.load(Ordering::Relaxed) { b"\n" } else { b"" };
+    let end_of_the_last: &[u8] = if HAS_PARTIAL_LINE.load(Ordering::Relaxed) { b"\n" } else { b"" };
     // Where there is room at all, so much fits without waiting.
     for part in once(end_of_the_last).chain(line.chunks(PIPE_BUF)).filter(|part| !part.is_empty()) {
-        if !has_room(out) {
+        if !is_writable(out) {
             return Ok(false);
         }
         out.write_all(part)?;
-        CUT_OFF.store(!part.ends_with(b"\n"), Ordering::Relaxed);
+        HAS_PARTIAL_LINE.store(!part.ends_with(b"\n"), Ordering::Relaxed);
     }
     Ok(true)
 }
 
-fn has_room(out: &StderrLock<'_>) -> bool {
+fn is_writable(out: &StderrLock<'_>) -> bool {
     let mut asked = [PollFd::new(out, PollFlags::OUT)];
     // What cannot be asked is written to.
     poll(&mut asked, Some(&Timespec::default())).map_or(true, |answered| answered > 0)

@@ -9,7 +9,7 @@ use ureq::tls::{Certificate, RootCerts};
 use crate::file::open_regular;
 
 /// What is wrong where [`roots`] finds none, and half of the remedy.
-pub const NO_AUTHORITY: &str =
+pub const NO_SYSTEM_ROOTS: &str =
     "the operating system has no trusted certificates: install ca-certificates";
 
 /// The system's authorities and these; `None` if there is none at all.
@@ -26,12 +26,12 @@ pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
 ///
 /// # Errors
 /// It cannot be read, is damaged, or holds none.
-pub fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     // A device has no end.
-    const MOST: u64 = 1 << 20;
+    const MAX_FILE_BYTES: u64 = 1 << 20;
     let mut pem = Vec::new();
     open_regular(path)
-        .and_then(|file| file.take(MOST).read_to_end(&mut pem))
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut pem))
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     certificates(&path.display().to_string(), &pem)
 }

@@ -26,46 +26,46 @@ use crate::{
 
 /// Looks after the database, once there is something in it to look after.
 #[derive(Default)]
-pub struct Upkeep {
+pub struct Maintenance {
     /// What operators know this server by, once it listens.
     name: OnceLock<String>,
     /// Where the thread is told things, once there is one.
-    orders: OnceLock<Sender<Order>>,
+    commands: OnceLock<Sender<HeartbeatCommand>>,
 }
 
 /// What the thread is told.
-enum Order {
+enum HeartbeatCommand {
     /// To write down what is configured now.
-    Write,
+    Refresh,
     /// To take back what it wrote, and say so.
-    Leave(Sender<()>),
+    Withdraw(Sender<()>),
 }
 
-impl Upkeep {
+impl Maintenance {
     /// Begins, for a server that is known by this name.
-    pub fn begin(&self, app: &Arc<App>, name: String) {
+    pub fn start(&self, app: &Arc<App>, name: String) {
         let _begun_before = self.name.set(name);
-        self.go_on(app);
+        self.apply_config(app);
     }
 
     /// Goes on with a configuration that was read again, which may be the first to need
     /// the database.
-    pub fn go_on(&self, app: &Arc<App>) {
-        if let Some(orders) = self.orders.get() {
-            let _it_has_left = orders.send(Order::Write);
+    pub fn apply_config(&self, app: &Arc<App>) {
+        if let Some(commands) = self.commands.get() {
+            let _it_has_left = commands.send(HeartbeatCommand::Refresh);
             return;
         }
         let (Some(name), Some(users)) = (self.name.get(), &app.users) else { return };
-        let server = app.server_for_long();
+        let server = app.server_arc();
         if !(server.auth || app.database.is_configured) {
             return;
         }
-        let (orders, queue) = channel();
+        let (commands, queue) = channel();
         // Only the thread of reloads comes here twice.
-        if self.orders.set(orders).is_ok() {
-            users.store.when_others_revoke(app.revocations.notice());
-            users.store.forget_expired_tokens(server.login.token_retention.into());
-            let presence = Presence::new(app, users.store.clone(), name.clone());
+        if self.commands.set(commands).is_ok() {
+            users.store.spawn_revocation_listener(app.revocations.poll_trigger());
+            users.store.spawn_token_purge(server.login.token_retention.into());
+            let presence = Heartbeat::new(app, users.store.clone(), name.clone());
             if let Err(error) = presence.and_then(|presence| presence.spawn(queue)) {
                 tracing::warn!("other servers cannot be told that this one runs: {error}");
             }
@@ -75,21 +75,21 @@ impl Upkeep {
     /// Has what was written about this server taken back. Whoever wants to know that it is
     /// waits at what this returns.
     #[must_use]
-    pub fn leave(&self) -> Option<Receiver<()>> {
+    pub fn withdraw(&self) -> Option<Receiver<()>> {
         let (done, left) = channel();
-        self.orders.get()?.send(Order::Leave(done)).ok()?;
+        self.commands.get()?.send(HeartbeatCommand::Withdraw(done)).ok()?;
         Some(left)
     }
 }
 
 /// How often it is written down that a server runs.
-const PAUSE: Duration = Duration::from_secs(30);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// For how long nothing was heard, in seconds, of a server that ended without a word, or
 /// whose clock is wrong, or ours.
-const FORGOTTEN: u64 = 24 * 3600;
+const RECORD_RETENTION_SECONDS: u64 = 24 * 3600;
 
 /// This server, as it writes itself down.
-struct Presence {
+struct Heartbeat {
     app: Arc<App>,
     store: Store,
     id: String,
@@ -98,10 +98,10 @@ struct Presence {
     /// Of the configuration in force; made again when there is another.
     fingerprints: Option<Fingerprints>,
     /// Whether the database has answered as far as is known.
-    is_well: bool,
+    is_healthy: bool,
 }
 
-impl Presence {
+impl Heartbeat {
     fn new(app: &Arc<App>, store: Store, name: String) -> io::Result<Self> {
         let id = random_uuid().map_err(io::Error::other)?.to_string();
         Ok(Self {
@@ -111,22 +111,22 @@ impl Presence {
             name,
             started_at: clock::now(),
             fingerprints: None,
-            is_well: true,
+            is_healthy: true,
         })
     }
 
-    fn spawn(mut self, queue: Receiver<Order>) -> io::Result<()> {
-        thread::Builder::new().name("presence".into()).spawn(move || self.work(&queue)).map(drop)
+    fn spawn(mut self, queue: Receiver<HeartbeatCommand>) -> io::Result<()> {
+        thread::Builder::new().name("presence".into()).spawn(move || self.run(&queue)).map(drop)
     }
 
-    fn work(&mut self, queue: &Receiver<Order>) {
+    fn run(&mut self, queue: &Receiver<HeartbeatCommand>) {
         loop {
-            self.write();
-            match queue.recv_timeout(PAUSE) {
-                Ok(Order::Write) => self.fingerprints = None,
-                Ok(Order::Leave(done)) => {
+            self.record();
+            match queue.recv_timeout(HEARTBEAT_INTERVAL) {
+                Ok(HeartbeatCommand::Refresh) => self.fingerprints = None,
+                Ok(HeartbeatCommand::Withdraw(done)) => {
                     // Otherwise others see in time that it is gone.
-                    let _unavailable = self.store.block_on(self.store.forget_server(&self.id));
+                    let _unavailable = self.store.block_on(self.store.remove_server(&self.id));
                     let _nobody_waits = done.send(());
                     return;
                 }
@@ -136,22 +136,22 @@ impl Presence {
         }
     }
 
-    fn write(&mut self) {
-        match self.try_write() {
-            Ok(()) => self.is_well = true,
+    fn record(&mut self) {
+        match self.try_record() {
+            Ok(()) => self.is_healthy = true,
             Err(reason) => {
-                if self.is_well {
+                if self.is_healthy {
                     tracing::warn!(
                         "{}: it cannot be written down that this server runs: {reason}",
-                        self.store.place()
+                        self.store.location()
                     );
                 }
-                self.is_well = false;
+                self.is_healthy = false;
             }
         }
     }
 
-    fn try_write(&mut self) -> Result<(), String> {
+    fn try_record(&mut self) -> Result<(), String> {
         let fingerprints = self.fingerprints()?;
         let now = clock::now();
         let run = ServerRun {
@@ -163,8 +163,10 @@ impl Presence {
             fingerprints,
         };
         let written = self.store.block_on(async {
-            self.store.note_server(run).await?;
-            self.store.forget_servers(UnixTime(now.0.saturating_sub(FORGOTTEN))).await
+            self.store.record_heartbeat(run).await?;
+            self.store
+                .remove_servers(UnixTime(now.0.saturating_sub(RECORD_RETENTION_SECONDS)))
+                .await
         });
         written.map(drop).map_err(|fault| fault.to_string())
     }

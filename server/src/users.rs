@@ -15,27 +15,27 @@ use dashmap::DashMap;
 use crate::{
     admission::Source,
     clock,
-    config::Login,
-    store::{Store, StoreFault, users::User},
+    config::LoginSettings,
+    store::{Store, StoreError, users::User},
 };
-use attempts::{Attempts, OnceASecond, TooMany};
-use hashing::{Busy, Hashing};
-use password::{Match, NoMemory};
+use attempts::{LoginAttempts, OncePerSecond, TooManyAttempts};
+use hashing::{HashingBusyError, HashingPool};
+use password::{OutOfMemoryError, PasswordMatch};
 
 /// The users, and the registry of what they were issued.
 pub struct Users {
     /// Where they are kept.
     pub store: Store,
-    hashing: Hashing,
-    attempts: Attempts,
+    hashing: HashingPool,
+    attempts: LoginAttempts,
     /// Tokens that were found in the registry, and when.
-    known: DashMap<Box<str>, Instant>,
-    tidied: OnceASecond,
+    recent_tokens: DashMap<Box<str>, Instant>,
+    last_eviction: OncePerSecond,
 }
 
 /// Why nobody is logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginFault {
+pub enum LoginError {
     /// There is no such user, or the password is not theirs.
     Wrong,
     /// It was tried too often.
@@ -43,7 +43,7 @@ pub enum LoginFault {
     /// Too many passwords wait to be hashed, or there is no memory for it.
     Busy,
     /// The database did not say.
-    Store(StoreFault),
+    Store(StoreError),
 }
 
 /// How a login ended, as it is counted.
@@ -68,13 +68,13 @@ impl LoginOutcome {
 
     /// Of what authenticating came to.
     #[must_use]
-    pub const fn of<T>(result: &Result<T, LoginFault>) -> Self {
+    pub const fn of<T>(result: &Result<T, LoginError>) -> Self {
         match result {
             Ok(_) => Self::Done,
-            Err(LoginFault::Wrong) => Self::Wrong,
-            Err(LoginFault::TooMany(_)) => Self::TooMany,
-            Err(LoginFault::Busy) => Self::Busy,
-            Err(LoginFault::Store(_)) => Self::Unavailable,
+            Err(LoginError::Wrong) => Self::Wrong,
+            Err(LoginError::TooMany(_)) => Self::TooMany,
+            Err(LoginError::Busy) => Self::Busy,
+            Err(LoginError::Store(_)) => Self::Unavailable,
         }
     }
 
@@ -97,7 +97,7 @@ impl LoginOutcome {
     }
 }
 
-impl fmt::Display for LoginFault {
+impl fmt::Display for LoginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong => f.write_str("no such user, or another password"),
@@ -110,85 +110,87 @@ impl fmt::Display for LoginFault {
     }
 }
 
-impl From<StoreFault> for LoginFault {
-    fn from(fault: StoreFault) -> Self {
+impl From<StoreError> for LoginError {
+    fn from(fault: StoreError) -> Self {
         Self::Store(fault)
     }
 }
 
-impl From<Busy> for LoginFault {
-    fn from(Busy: Busy) -> Self {
+impl From<HashingBusyError> for LoginError {
+    fn from(HashingBusyError: HashingBusyError) -> Self {
         Self::Busy
     }
 }
 
-impl From<NoMemory> for LoginFault {
-    fn from(NoMemory: NoMemory) -> Self {
+impl From<OutOfMemoryError> for LoginError {
+    fn from(OutOfMemoryError: OutOfMemoryError) -> Self {
         Self::Busy
     }
 }
 
 /// How long a token is known without asking again. One that is revoked is refused before
 /// anybody asks.
-const KNOWN: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// More tokens than this are not kept in mind.
-const MANY: usize = 16 * 1024;
+const MAX_CACHED_TOKENS: usize = 16 * 1024;
 
 impl Users {
     /// The users of a store.
     ///
     /// # Errors
     /// The system has no thread to hash passwords with.
-    pub fn new(store: Store, login: &Login) -> io::Result<Self> {
-        let hashing = Hashing::start(login.hashing_threads, login.waiting)?;
+    pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
+        let hashing = HashingPool::start(login.hashing_threads, login.waiting)?;
         Ok(Self {
             store,
             hashing,
-            attempts: Attempts::new(login.attempts),
-            known: DashMap::new(),
-            tidied: OnceASecond::default(),
+            attempts: LoginAttempts::new(login.attempts),
+            recent_tokens: DashMap::new(),
+            last_eviction: OncePerSecond::default(),
         })
     }
 
     /// The user of this name and password.
     ///
     /// # Errors
-    /// [`LoginFault::Wrong`], in the same time whatever is; or it cannot be told now.
+    /// [`LoginError::Wrong`], in the same time whatever is; or it cannot be told now.
     pub async fn authenticate(
         &self,
         username: &str,
         password: &str,
         source: Source,
-    ) -> Result<User, LoginFault> {
-        let too_many = |TooMany(wait)| LoginFault::TooMany(wait);
+    ) -> Result<User, LoginError> {
+        let too_many = |TooManyAttempts(wait)| LoginError::TooMany(wait);
         self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
         let verdict = self.verify(username, password).await;
         match verdict {
             Ok(_) => self.attempts.succeeded(username),
-            Err(LoginFault::Wrong | LoginFault::TooMany(_)) => {}
+            Err(LoginError::Wrong | LoginError::TooMany(_)) => {}
             // It was not his doing.
-            Err(LoginFault::Busy | LoginFault::Store(_)) => self.attempts.withdraw(username),
+            Err(LoginError::Busy | LoginError::Store(_)) => self.attempts.retract(username),
         }
         verdict
     }
 
-    async fn verify(&self, username: &str, password: &str) -> Result<User, LoginFault> {
+    async fn verify(&self, username: &str, password: &str) -> Result<User, LoginError> {
         let user = self.store.user(username).await?.filter(|user| user.auth_method == "database");
-        let (stored, typed) =
+        let (stored, given) =
             (user.as_ref().map(|user| user.password_hash.clone()), password.to_owned());
         let verified = self.hashing.run(move |memory| match stored {
-            Some(stored) => password::verify(&typed, &stored, memory),
-            None => password::verify_nobodys(&typed, memory).map(|()| Match::No),
+            Some(stored) => password::verify(&given, &stored, memory),
+            None => password::verify_dummy(&given, memory).map(|()| PasswordMatch::No),
         });
         match (verified.await??, user) {
-            (Match::Yes, Some(user)) => Ok(user),
-            (Match::AsTyped, Some(user)) => Ok(self.with_renewed_hash(user, password).await),
-            _ => Err(LoginFault::Wrong),
+            (PasswordMatch::Yes, Some(user)) => Ok(user),
+            (PasswordMatch::Unnormalized, Some(user)) => {
+                Ok(self.with_new_hash(user, password).await)
+            }
+            _ => Err(LoginError::Wrong),
         }
     }
 
     /// The user with a hash of the normalized password, if one can be kept now.
-    async fn with_renewed_hash(&self, user: User, password: &str) -> User {
+    async fn with_new_hash(&self, user: User, password: &str) -> User {
         let Ok(renewed) = self.hash(password).await else { return user };
         match self.store.renew_password_hash(&user.username, &user.password_hash, &renewed).await {
             Ok(true) => User { password_hash: renewed, ..user },
@@ -206,10 +208,10 @@ impl Users {
     ///
     /// # Errors
     /// Too many wait for theirs.
-    pub async fn hash(&self, password: &str) -> Result<String, LoginFault> {
+    pub async fn hash(&self, password: &str) -> Result<String, LoginError> {
         let password = password.to_owned();
         let mut salt = password::Salt::default();
-        rand::fill(&mut salt).map_err(|_| LoginFault::Busy)?;
+        rand::fill(&mut salt).map_err(|_| LoginError::Busy)?;
         Ok(self.hashing.run(move |memory| password::hash(&password, &salt, memory)).await??)
     }
 
@@ -218,34 +220,34 @@ impl Users {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn knows_token(&self, jti: &str) -> Result<bool, StoreFault> {
+    pub async fn is_token_registered(&self, jti: &str) -> Result<bool, StoreError> {
         let now = clock::instant();
-        if self.known.get(jti).is_some_and(|found| now < *found + KNOWN) {
+        if self.recent_tokens.get(jti).is_some_and(|found| now < *found + RECHECK_INTERVAL) {
             return Ok(true);
         }
         let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
         if is_known {
             // Beyond that a token is asked about each time, until others are forgotten.
-            if self.known.len() < MANY {
-                self.known.insert(jti.into(), now);
+            if self.recent_tokens.len() < MAX_CACHED_TOKENS {
+                self.recent_tokens.insert(jti.into(), now);
             } else {
-                self.forget_old_tokens(now);
+                self.evict_old_tokens(now);
             }
             // That it was used is nice to know, and no more.
-            let _unavailable = self.store.note_used(jti, clock::now()).await;
+            let _unavailable = self.store.mark_used(jti, clock::now()).await;
         }
         Ok(is_known)
     }
 
     /// At most once a second, as all of them are looked at.
-    fn forget_old_tokens(&self, now: Instant) {
-        if self.tidied.is_due(now) {
-            self.known.retain(|_, found| now < *found + KNOWN);
+    fn evict_old_tokens(&self, now: Instant) {
+        if self.last_eviction.is_due(now) {
+            self.recent_tokens.retain(|_, found| now < *found + RECHECK_INTERVAL);
         }
     }
 
     /// A token that is no longer in the registry.
     pub fn forget_token(&self, jti: &str) {
-        self.known.remove(jti);
+        self.recent_tokens.remove(jti);
     }
 }

@@ -3,48 +3,53 @@
 use std::{cell::RefCell, mem, rc::Rc, sync::Arc};
 
 use crate::{
-    admission::Gate,
+    admission::Admission,
     app::App,
-    config::{Patience, Server},
-    listen::{fields::section::Room, watch::Watches},
-    requests::{Answered, Line},
+    config::{Server, Timeouts},
+    listen::{fields::section::SectionBuffer, watch::Deadlines},
+    requests::{AccessLogEntry, CompletedRequest},
 };
 
 /// One thread's share of the server.
-pub struct Local {
+pub struct WorkerContext {
     /// What all threads share.
     pub app: Arc<App>,
     /// The thread's budgets.
-    pub gate: Gate,
+    pub admission: Admission,
     /// How long connections may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Its connections.
-    pub watches: Rc<Watches>,
+    pub deadlines: Rc<Deadlines>,
     /// Memory to read into and write from.
-    pub buffers: Buffers,
+    pub buffers: BufferPool,
 }
 
-impl Local {
+impl WorkerContext {
     /// A thread without connections yet.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
         let server = app.server();
-        let (gate, patience) = (Gate::new(server.limits), server.patience);
+        let (admission, timeouts) = (Admission::new(server.limits), server.timeouts);
         drop(server);
-        Self { app, gate, patience, watches: Rc::default(), buffers: Buffers::default() }
+        Self { app, admission, timeouts, deadlines: Rc::default(), buffers: BufferPool::default() }
     }
 
     /// Counts an answer, and writes it down if it is to be, and there is a line of it.
-    pub fn note(&self, server: &Server, answered: Answered, line: impl FnOnce() -> Option<Line>) {
-        self.app.metrics.answered(
+    pub fn record_answer(
+        &self,
+        server: &Server,
+        answered: CompletedRequest,
+        entry: impl FnOnce() -> Option<AccessLogEntry>,
+    ) {
+        self.app.metrics.count_answer(
             answered.route,
             answered.status,
             Some(answered.started.elapsed()),
         );
-        if server.log.writes(answered.outcome, answered.status)
-            && let Some(line) = line()
+        if server.log.should_log(answered.outcome, answered.status)
+            && let Some(entry) = entry()
         {
-            line.write(&answered);
+            entry.write(&answered);
         }
     }
 }
@@ -52,31 +57,31 @@ impl Local {
 /// Memory that connections use while they are busy. Those that wait have none, so
 /// there are about as many buffers as connections that are busy at the same time.
 #[derive(Default)]
-pub struct Buffers {
+pub struct BufferPool {
     /// To read field sections in.
-    pub(crate) sections: RefCell<Room>,
+    pub(crate) sections: RefCell<SectionBuffer>,
     input: RefCell<Vec<Box<[u8]>>>,
     output: RefCell<Vec<Vec<u8>>>,
 }
 
-/// Room for what is left over of a head, and as much again.
-const INPUT: usize = 64 * 1024;
+/// SectionBuffer for what is left over of a head, and as much again.
+const INPUT_BYTES: usize = 64 * 1024;
 /// An answer is put together in this much, and a larger one grows.
-const OUTPUT: usize = 4 * 1024;
+const OUTPUT_BYTES: usize = 4 * 1024;
 /// How many are kept for the next connection.
-const KEPT: usize = 16;
+const MAX_POOLED: usize = 16;
 
-impl Buffers {
+impl BufferPool {
     /// Takes a buffer to read into.
     #[must_use]
     pub fn take_input(&self) -> Box<[u8]> {
-        self.input.borrow_mut().pop().unwrap_or_else(|| vec![0; INPUT].into())
+        self.input.borrow_mut().pop().unwrap_or_else(|| vec![0; INPUT_BYTES].into())
     }
 
     /// Gives it back.
     pub fn return_input(&self, buffer: Box<[u8]>) {
         let mut input = self.input.borrow_mut();
-        if input.len() < KEPT {
+        if input.len() < MAX_POOLED {
             input.push(buffer);
         }
     }
@@ -84,7 +89,8 @@ impl Buffers {
     /// Makes sure that there is memory to write to.
     pub fn lend_output(&self, output: &mut Vec<u8>) {
         if output.capacity() == 0 {
-            *output = self.output.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(OUTPUT));
+            *output =
+                self.output.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES));
         }
     }
 
@@ -93,7 +99,7 @@ impl Buffers {
         let mut taken = mem::take(output);
         taken.clear();
         let mut kept = self.output.borrow_mut();
-        if kept.len() < KEPT && (1..=16 * OUTPUT).contains(&taken.capacity()) {
+        if kept.len() < MAX_POOLED && (1..=16 * OUTPUT_BYTES).contains(&taken.capacity()) {
             kept.push(taken);
         }
     }

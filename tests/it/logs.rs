@@ -236,7 +236,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
 #[test]
 fn no_token_and_no_key_reaches_the_log() {
     let client = "s3cret-of-a-client-0123456789";
-    let hash = countersign_server::config::hashed(client);
+    let hash = countersign_server::config::hash_secret(client);
     let configuration = format!(
         "{SIGNING}[log]\nrequests=all\n[server]\nauth=true\nauth_additional_header=X-Token\n[api_clients]\nci={hash}\n\
          [listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n"

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_server::{
-    config::{Config, Raw},
+    config::{Config, RawConfig},
     store::{Store, users::User},
 };
 use countersign_tests::{
@@ -190,7 +190,7 @@ pub(crate) fn names(token: &str) -> Vec<String> {
 
 /// The database that a server of this sandbox has with [`in_file`].
 fn store(sandbox: &Sandbox) -> Store {
-    let raw = Raw::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
+    let raw = RawConfig::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
     Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is"))
         .unwrap()
 }

@@ -15,15 +15,15 @@ use std::{
 use countersign_server::{
     admission::Peer,
     app::App,
-    config::{Config, Format, Raw},
+    config::{Config, ConfigFormat, RawConfig},
     listen::{
-        exchange::Link,
-        http1::Connection,
+        exchange::ConnectionContext,
+        http1::Http1Connection,
         http2,
-        stream::{Socket, Stream},
+        stream::{MaybeTlsStream, Socket},
     },
-    revocation::Desk,
-    worker::Local,
+    revocation::RevocationService,
+    worker::WorkerContext,
 };
 use http::Version;
 use tokio::{
@@ -34,7 +34,7 @@ use tokio::{
 
 /// One thread's front.
 pub struct Front {
-    local: &'static Local,
+    worker: &'static WorkerContext,
     runtime: Runtime,
 }
 
@@ -54,7 +54,7 @@ impl Front {
     /// A front with this configuration, which lives as long as the process.
     pub fn new(configuration: &str) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
-        Self { local: Box::leak(Box::new(Local::new(app(configuration)))), runtime }
+        Self { worker: Box::leak(Box::new(WorkerContext::new(app(configuration)))), runtime }
     }
 
     /// Hears what comes back in one turn, before other connections have theirs, when all
@@ -63,11 +63,11 @@ impl Front {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
             ours.write_all(bytes).expect("the socket holds it");
-            let mut serving = pin!(serve(self.local, theirs, Version::HTTP_11));
+            let mut serving = pin!(serve(self.worker, theirs, Version::HTTP_11));
             let mut heard = Heard::default();
             while heard.bytes.is_empty() {
-                poll_fn(|context| {
-                    let is_done = serving.as_mut().poll(context).is_ready();
+                poll_fn(|cx| {
+                    let is_done = serving.as_mut().poll(cx).is_ready();
                     assert!(!is_done, "the client has not gone");
                     Poll::Ready(())
                 })
@@ -92,7 +92,7 @@ impl Front {
     fn hear_of<'p>(&self, version: Version, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
-            let served = spawn_local(serve(self.local, theirs, version));
+            let served = spawn_local(serve(self.worker, theirs, version));
             let mut heard = Heard::default();
             for piece in pieces {
                 let mut rest = piece;
@@ -114,7 +114,7 @@ impl Front {
                 .expect("a client that has gone is noticed")
                 .expect("no panic");
             // Forgets the connection.
-            self.local.watches.sweep();
+            self.worker.deadlines.sweep();
             heard
         })
     }
@@ -125,10 +125,11 @@ impl Front {
 /// # Panics
 /// The configuration is none.
 pub fn app(configuration: &str) -> Arc<App> {
-    let (mut raw, mut problems) = (Raw::default(), Vec::new());
-    raw.add("test", configuration, Format::Ini, &mut problems);
+    let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
+    raw.add("test", configuration, ConfigFormat::Ini, &mut problems);
     let config = Config::from_raw(raw).expect("the configuration is one");
-    let desk = Desk::open(Err("there is no store".into()), 0, None).expect("there are threads");
+    let desk = RevocationService::open(Err("there is no store".into()), 0, None)
+        .expect("there are threads");
     App::new(config, 1, desk, None).expect("the keys are some")
 }
 
@@ -141,14 +142,15 @@ fn pair() -> (UnixStream, UnixStream) {
     (one, other)
 }
 
-async fn serve(local: &'static Local, socket: UnixStream, version: Version) {
-    let stream = Stream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
-    let peer = Peer { gate: &local.gate, address: CLIENT, listener: 0, certificate: None };
-    let watch = local.watches.watch().await;
-    let link = Link { local, peer };
+async fn serve(worker: &'static WorkerContext, socket: UnixStream, version: Version) {
+    let stream = MaybeTlsStream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
+    let peer =
+        Peer { admission: &worker.admission, address: CLIENT, listener: 0, certificate: None };
+    let deadline = worker.deadlines.register().await;
+    let context = ConnectionContext { worker, peer };
     match version {
-        Version::HTTP_2 => http2::serve(link, watch, stream, Vec::new()).await,
-        _ => Connection::new(link, watch, stream, Vec::new()).serve().await,
+        Version::HTTP_2 => http2::serve(context, deadline, stream, Vec::new()).await,
+        _ => Http1Connection::new(context, deadline, stream, Vec::new()).serve().await,
     }
 }
 

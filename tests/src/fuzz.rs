@@ -26,7 +26,7 @@ use countersign_engine::{
     limits,
 };
 use countersign_server::{
-    config::{Config, Format, Problem, Problems, Raw},
+    config::{Config, ConfigFormat, Problem, Problems, RawConfig},
     keysource::written,
 };
 pub use http1::http1;
@@ -91,7 +91,7 @@ pub fn written(data: &[u8]) {
         &[Algorithm::EdDsa],
     ];
     for algorithms in algorithms.map(|all| all.iter().copied().collect::<AlgorithmSet>()) {
-        match written::keys(data, algorithms) {
+        match written::parse_keys(data, algorithms) {
             Ok((keys, remarks)) => {
                 assert!(!keys.is_empty(), "a set without keys is a mistake");
                 assert_keys_fit(
@@ -113,7 +113,7 @@ pub fn written(data: &[u8]) {
 pub fn configuration(data: &[u8]) {
     let Some((format, text)) = data.split_first() else { return };
     let Ok(text) = str::from_utf8(text) else { return };
-    let format = if *format == b't' { Format::Toml } else { Format::Ini };
+    let format = if *format == b't' { ConfigFormat::Toml } else { ConfigFormat::Ini };
     let reading = Reading::of(text, format);
     reading.assert_well_formed();
     assert_eq!(reading.meaning(), Reading::of(text, format).meaning(), "one text has one meaning");
@@ -423,15 +423,15 @@ fn assert_remarks_are_readable(skipped: &[SkippedKey], entries: usize) {
 // Configurations
 
 struct Reading {
-    raw: Raw,
+    raw: RawConfig,
     /// What parsing complained about.
     parsing: Vec<Problem>,
     config: Result<Config, Problems>,
 }
 
 impl Reading {
-    fn of(text: &str, format: Format) -> Self {
-        let (mut raw, mut parsing) = (Raw::default(), Vec::new());
+    fn of(text: &str, format: ConfigFormat) -> Self {
+        let (mut raw, mut parsing) = (RawConfig::default(), Vec::new());
         raw.add("fuzz", text, format, &mut parsing);
         // These two name files that are opened: not for the fuzzer to choose.
         if let Some(server) = raw.sections.get_mut("server") {
@@ -472,14 +472,14 @@ impl Reading {
 /// A key is looked for in the remarks under another name: an input may well use
 /// the text of its key for something that is shown, so that finding the key itself
 /// would prove nothing. A canary in its place can have come from nowhere else.
-fn assert_keys_stay_secret(text: &str, format: Format, raw: &Raw) {
+fn assert_keys_stay_secret(text: &str, format: ConfigFormat, raw: &RawConfig) {
     const GOOD_KEY: &str = "canary-0123456789-abcdefghijklmnopqrstuvwxy";
     const SHORT_KEY: &str = "canary-01234567";
     const NOT_BASE64: &str = "canary/0123456789/abcdefghijklmnopqrstuvwxy!";
     if text.to_lowercase().contains("canary") {
         return;
     }
-    let keys = |raw: &Raw| {
+    let keys = |raw: &RawConfig| {
         raw.sections
             .values()
             .filter_map(|section| Some(section.settings.get("key")?.text.clone()))

@@ -12,9 +12,9 @@ use std::{
 };
 
 use countersign_server::listen::{
-    fields::section::Room,
+    fields::section::SectionBuffer,
     http3::{
-        frame::{Event, Frames},
+        frame::{FrameEvent, RequestFrames},
         qpack,
     },
 };
@@ -160,18 +160,19 @@ pub struct Answer {
 
 impl Answer {
     fn read(mut bytes: &[u8]) -> Self {
-        let (mut frames, mut lines, mut body) = (Frames::new(1 << 20), Vec::new(), Vec::new());
+        let (mut frames, mut lines, mut body) =
+            (RequestFrames::new(1 << 20), Vec::new(), Vec::new());
         while let Some(event) = frames.next(&mut bytes).unwrap() {
             match event {
-                Event::Section(payload) => {
-                    let mut room = Room::default();
+                FrameEvent::Headers(payload) => {
+                    let mut room = SectionBuffer::default();
                     let section = qpack::read(&mut room, payload, 1 << 20).unwrap();
                     let text = |text: &[u8]| String::from_utf8(text.into()).unwrap();
                     lines =
                         section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }
-                Event::Data(data) => body.extend_from_slice(data),
-                Event::TooLarge => unreachable!("nothing of ours is that large"),
+                FrameEvent::Data(data) => body.extend_from_slice(data),
+                FrameEvent::TooLarge => unreachable!("nothing of ours is that large"),
             }
         }
         frames.end().unwrap();

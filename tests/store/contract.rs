@@ -5,9 +5,9 @@ use countersign_server::{
     fingerprint::{Fingerprint, Fingerprints},
     revocation::RevocationStore as _,
     store::{
-        Store, StoreFault,
+        Store, StoreError,
         environments::{Deletion, Environment},
-        revocations::Ledger,
+        revocations::DatabaseRevocations,
         servers::ServerRun,
         tokens::IssuedToken,
         users::User,
@@ -88,7 +88,7 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
         assert!(store.user("bob").await.unwrap().is_none());
         store.add_user(user("bob")).await.unwrap();
         store.add_user(User { is_admin: true, ..user("Bob") }).await.unwrap();
-        assert_eq!(store.add_user(user("bob")).await, Err(StoreFault::Exists));
+        assert_eq!(store.add_user(user("bob")).await, Err(StoreError::AlreadyExists));
         let names: Vec<_> = store
             .users()
             .await
@@ -100,9 +100,9 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
         assert_eq!(store.set_password_hash("bob", "new", UnixTime(7)).await, Ok(true));
         assert_eq!(store.renew_password_hash("bob", "old", "newer").await, Ok(false));
         assert_eq!(store.renew_password_hash("bob", "new", "newer").await, Ok(true));
-        assert_eq!(store.make_admin("bob").await, Ok(true));
+        assert_eq!(store.grant_admin("bob").await, Ok(true));
         assert_eq!(
-            (store.make_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await),
+            (store.grant_admin("eve").await, store.end_sessions("eve", UnixTime(1)).await),
             (Ok(false), Ok(false))
         );
         let bob = store.user("bob").await.unwrap().unwrap();
@@ -110,7 +110,7 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
             (bob.password_hash.as_str(), bob.is_admin, bob.sessions_since),
             ("newer", true, UnixTime(7))
         );
-        assert_eq!(store.unmake_admin("bob", UnixTime(9)).await, Ok(true));
+        assert_eq!(store.revoke_admin("bob", UnixTime(9)).await, Ok(true));
         let bob = store.user("bob").await.unwrap().unwrap();
         assert_eq!((bob.is_admin, bob.sessions_since), (false, UnixTime(9)));
         assert_eq!(
@@ -137,13 +137,13 @@ fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Stor
         for role in ["operator", "noc"] {
             store.add_role(role).await.unwrap();
         }
-        assert_eq!(store.add_role("noc").await, Err(StoreFault::Exists));
+        assert_eq!(store.add_role("noc").await, Err(StoreError::AlreadyExists));
         for (username, environment, role) in
             [("eve", ENVIRONMENT, "noc"), ("bob", OTHER, "noc"), ("bob", ENVIRONMENT, "none")]
         {
             assert_eq!(
                 store.assign_role(username, environment, role).await,
-                Err(StoreFault::Reference),
+                Err(StoreError::ForeignKeyViolation),
                 "{username} {role}"
             );
         }
@@ -155,7 +155,7 @@ fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Stor
             vec!["noc".to_owned(), "operator".to_owned()],
         )]);
         assert_eq!(store.roles_of("bob").await, Ok(both));
-        assert_eq!(store.delete_role("noc").await, Err(StoreFault::Reference));
+        assert_eq!(store.delete_role("noc").await, Err(StoreError::ForeignKeyViolation));
         assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(true));
         assert_eq!(store.unassign_role("bob", ENVIRONMENT, "noc").await, Ok(false));
         assert_eq!(
@@ -171,7 +171,7 @@ fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Stor
 fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
-        assert_eq!(store.register_token(token("a", 1)).await, Err(StoreFault::Reference));
+        assert_eq!(store.register_token(token("a", 1)).await, Err(StoreError::ForeignKeyViolation));
         store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
         for (jti, at) in [("a", 100), ("b", 300), ("c", 200)] {
             store.register_token(token(jti, at)).await.unwrap();
@@ -186,15 +186,15 @@ fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
             ["b", "c", "a", "d"]
         );
         assert_eq!(listed[0], token("b", 300));
-        store.note_revoked("a", UnixTime(400)).await.unwrap();
-        store.note_revoked("a", UnixTime(500)).await.unwrap();
-        store.note_used("a", UnixTime(450)).await.unwrap();
+        store.mark_revoked("a", UnixTime(400)).await.unwrap();
+        store.mark_revoked("a", UnixTime(500)).await.unwrap();
+        store.mark_used("a", UnixTime(450)).await.unwrap();
         let revoked = store.token("a").await.unwrap().unwrap();
         assert_eq!(
             (revoked.revoked_at, revoked.last_used),
             (Some(UnixTime(400)), Some(UnixTime(450)))
         );
-        assert_eq!(store.forget_tokens(UnixTime(260)).await, Ok(2));
+        assert_eq!(store.purge_tokens(UnixTime(260)).await, Ok(2));
         assert_eq!(
             store.tokens_of(ENVIRONMENT).await.unwrap().len(),
             2,
@@ -210,11 +210,11 @@ fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) 
         store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
         assert_eq!(
             store.add_environment(environment(ENVIRONMENT, "else")).await,
-            Err(StoreFault::Exists)
+            Err(StoreError::AlreadyExists)
         );
         assert_eq!(
             store.add_environment(environment(OTHER, "prod")).await,
-            Err(StoreFault::Exists)
+            Err(StoreError::AlreadyExists)
         );
         store.add_user(user("bob")).await.unwrap();
         store.add_role("noc").await.unwrap();
@@ -225,9 +225,9 @@ fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) 
             store.environment(ENVIRONMENT).await,
             Ok(Some(environment(ENVIRONMENT, "prod")))
         );
-        store.note_revoked("a", UnixTime(2)).await.unwrap();
+        store.mark_revoked("a", UnixTime(2)).await.unwrap();
         assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::Done));
-        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::NotThere));
+        assert_eq!(store.delete_environment(ENVIRONMENT).await, Ok(Deletion::NotFound));
         assert_eq!(store.token("a").await, Ok(None));
         assert_eq!(store.delete_role("noc").await, Ok(true));
         assert_eq!(store.environments().await, Ok(vec![]));
@@ -265,7 +265,8 @@ fn revocation(jti: &str, until: Option<u64>) -> Revocation {
 }
 
 fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
+    let (mut one, mut other) =
+        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
     assert_eq!(
@@ -279,7 +280,8 @@ fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
 }
 
 fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
+    let (mut one, mut other) =
+        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
     one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
     other.append(&[revocation("c", None)]).unwrap();
     let mut unread = Vec::new();
@@ -297,7 +299,7 @@ fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
         "nothing is read twice"
     );
     let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
-    assert_eq!(Ledger::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
+    assert_eq!(DatabaseRevocations::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
 }
 
 fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
@@ -310,16 +312,19 @@ fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
 }
 
 fn what_became_one_revocation_outlives_its_rows(open: &dyn Fn() -> Store) {
-    let mut ledger = Ledger::new(open(), vec![]);
+    let mut ledger = DatabaseRevocations::new(open(), vec![]);
     ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
     ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
     assert_eq!(ledger.records(), 1);
-    assert_eq!(Ledger::new(open(), vec![]).read_new().unwrap(), Some(vec![subject(2000, None)]));
+    assert_eq!(
+        DatabaseRevocations::new(open(), vec![]).read_new().unwrap(),
+        Some(vec![subject(2000, None)])
+    );
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
 fn what_was_kept_elsewhere_before_is_read_once(open: &dyn Fn() -> Store) {
-    let mut ledger = Ledger::new(open(), vec![revocation("old", None)]);
+    let mut ledger = DatabaseRevocations::new(open(), vec![revocation("old", None)]);
     assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
@@ -342,33 +347,33 @@ fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
 fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
     let (store, other) = (open(), open());
     let listed = |at: u64| {
-        let servers = wait(&other, other.servers_seen_after(UnixTime(at - 120))).unwrap();
+        let servers = wait(&other, other.servers_active_since(UnixTime(at - 120))).unwrap();
         servers.into_iter().map(|server| server.id).collect::<Vec<_>>()
     };
     wait(&store, async {
         for one in [server("1", "b", 1000), server("2", "a", 1000), server("3", "c", 1030)] {
-            store.note_server(one).await.unwrap();
+            store.record_heartbeat(one).await.unwrap();
         }
     });
     assert_eq!(listed(1031), ["2", "1", "3"], "by name");
-    let all = wait(&other, other.servers_seen_after(UnixTime(1000))).unwrap();
+    let all = wait(&other, other.servers_active_since(UnixTime(1000))).unwrap();
     assert_eq!(all, [server("3", "c", 1030)], "as it was written");
     // Killed, it says nothing any more, while another goes on with other keys.
     let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
     let next = ServerRun { fingerprints: changed.clone(), ..server("2", "a", 1100) };
-    wait(&store, store.note_server(next)).unwrap();
+    wait(&store, store.record_heartbeat(next)).unwrap();
     assert_eq!(
         (listed(1119), listed(1120)),
         (vec!["2".to_owned(), "1".into(), "3".into()], vec!["2".into(), "3".into()])
     );
     assert_eq!(
-        wait(&other, other.servers_seen_after(UnixTime(1099))).unwrap()[0].fingerprints,
+        wait(&other, other.servers_active_since(UnixTime(1099))).unwrap()[0].fingerprints,
         changed
     );
-    assert_eq!(wait(&store, store.forget_servers(UnixTime(1000))), Ok(1));
+    assert_eq!(wait(&store, store.remove_servers(UnixTime(1000))), Ok(1));
     assert_eq!(listed(1031), ["2", "3"]);
     assert_eq!(
-        (wait(&store, store.forget_server("3")), wait(&store, store.forget_server("3"))),
+        (wait(&store, store.remove_server("3")), wait(&store, store.remove_server("3"))),
         (Ok(true), Ok(false))
     );
     assert_eq!(listed(1031), ["2"]);
@@ -377,7 +382,7 @@ fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
 fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
     let store = open();
     let listed = || {
-        let servers = wait(&store, store.servers_seen_after(UnixTime(0))).unwrap();
+        let servers = wait(&store, store.servers_active_since(UnixTime(0))).unwrap();
         servers.into_iter().map(|server| server.id).collect::<Vec<_>>()
     };
     wait(&store, async {
@@ -385,21 +390,23 @@ fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
             server("1", "a", 990),
             ServerRun { started_at: UnixTime(995), ..server("2", "a", 1000) },
         ] {
-            store.note_server(one).await.unwrap();
+            store.record_heartbeat(one).await.unwrap();
         }
     });
     assert_eq!(listed(), ["2"]);
     // Two of one name, on different machines.
-    wait(&store, store.note_server(server("1", "a", 1010))).unwrap();
+    wait(&store, store.record_heartbeat(server("1", "a", 1010))).unwrap();
     assert_eq!(listed(), ["1", "2"]);
 }
 
 #[test]
 fn rows_before_one_that_cannot_be_read_are_not_lost() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
-    let mut ledger = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+    let mut ledger =
+        DatabaseRevocations::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
     ledger.append(&[revocation("a", None)]).unwrap();
-    let mut other = Ledger::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
+    let mut other =
+        DatabaseRevocations::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
     let odd = postgres.query(
         "INSERT INTO countersign_revocation (record) VALUES ('{\"new\": 1}') RETURNING number",
     );

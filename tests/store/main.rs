@@ -6,7 +6,7 @@ mod contract;
 mod migrations;
 
 use countersign_server::{
-    config::{Config, Raw},
+    config::{Config, RawConfig},
     store::Store,
 };
 use tempfile::TempDir;
@@ -15,6 +15,6 @@ use tempfile::TempDir;
 fn store(directory: &TempDir, options: &str) -> Store {
     let file = directory.path().join("c.cfg");
     std::fs::write(&file, format!("[database]\n{options}\n")).unwrap();
-    let config = Config::from_raw(Raw::load(&[file], []).unwrap()).unwrap();
+    let config = Config::from_raw(RawConfig::load(&[file], []).unwrap()).unwrap();
     Store::new(&config.database, || Ok(directory.path().to_owned())).unwrap()
 }

@@ -1,6 +1,6 @@
 use std::fs;
 
-use countersign_server::store::StoreFault;
+use countersign_server::store::StoreError;
 use countersign_tests::postgres::Postgres;
 
 use super::store;
@@ -22,7 +22,7 @@ fn an_old_schema_is_told_and_how_to_bring_it_up_to_date() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     for place in ["", &format!("url={}", postgres.url())] {
         let old = store(&directory, &format!("{place}\nmigrate=false"));
-        let Err(StoreFault::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
+        let Err(StoreError::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
         assert!(reason.starts_with("The version of the database is out of date: "), "{reason}");
         assert!(reason.contains("countersign database migrate"), "{reason}");
         old.block_on(old.migrate()).unwrap();
@@ -41,7 +41,7 @@ fn a_schema_of_a_newer_version_is_left_alone() {
     );
     for migrates in ["true", "false"] {
         let next = store(&directory, &format!("url={}\nmigrate={migrates}", postgres.url()));
-        let Err(StoreFault::Schema(reason)) = next.block_on(next.open()) else {
+        let Err(StoreError::Schema(reason)) = next.block_on(next.open()) else {
             panic!("migrate={migrates}")
         };
         assert!(reason.contains("9999") && reason.contains("newer version"), "{reason}");

@@ -33,7 +33,7 @@ impl Share {
     }
 
     /// How long it takes to earn `cost`.
-    fn earning(self, cost: Nanos) -> Nanos {
+    fn time_to_earn(self, cost: Nanos) -> Nanos {
         cost.saturating_mul(100) / Nanos::from(self.0.get())
     }
 }
@@ -53,7 +53,7 @@ impl Bucket {
 
     /// Takes `cost` out, even where less than that is left.
     pub(super) fn charge(&mut self, share: Share, cost: Nanos, now: Nanos) {
-        self.full_at = self.full_at.max(now).saturating_add(share.earning(cost));
+        self.full_at = self.full_at.max(now).saturating_add(share.time_to_earn(cost));
     }
 
     /// Whether it is as if nothing had ever been taken.
@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn a_share_is_a_percentage() {
         assert_eq!((Share::new(0), Share::new(101)), (None, None));
-        for (percent, earning) in [(1, 100 * MS), (5, 20 * MS), (50, 2 * MS), (100, MS)] {
+        for (percent, time_to_earn) in [(1, 100 * MS), (5, 20 * MS), (50, 2 * MS), (100, MS)] {
             assert_eq!(
-                Share::new(percent).map(|share| share.earning(MS)),
-                Some(earning),
+                Share::new(percent).map(|share| share.time_to_earn(MS)),
+                Some(time_to_earn),
                 "{percent}"
             );
         }

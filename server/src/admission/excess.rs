@@ -10,37 +10,37 @@ use std::time::Duration;
 
 use super::{
     bucket::{Nanos, Share},
-    source::{Source, Sources},
+    source::{Source, SourceTable},
 };
 
 /// Of the time in which a bucket fills, what a connection that was cut off takes: ten are
 /// free, and after that there are five a second, if they come one after the other.
-const COST: Nanos = 200_000_000;
+const ABUSE_COST: Nanos = 200_000_000;
 /// The longest wait, however many connections were cut off: clients and proxies have five
 /// seconds and more to connect.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 /// How many sources are known. There are fewer of them than of bad signatures, as each
 /// has shaken hands from where it says that it is.
-const SOURCES: usize = 1024;
+const MAX_SOURCES: usize = 1024;
 
 /// What the sources of such connections have left.
-pub(super) struct Excess(Sources);
+pub(super) struct ReconnectDelay(SourceTable);
 
-impl Excess {
+impl ReconnectDelay {
     pub(super) fn new() -> Self {
-        Self(Sources::new(SOURCES))
+        Self(SourceTable::new(MAX_SOURCES))
     }
 
     /// A connection of this source was cut off.
     pub(super) fn charge(&mut self, source: Source, now: Nanos) {
-        if self.wait(source, now) < LONGEST {
-            self.0.charge(source, Share::WHOLE, COST, now);
+        if self.wait(source, now) < MAX_DELAY {
+            self.0.charge(source, Share::WHOLE, ABUSE_COST, now);
         }
     }
 
     /// How long its next connection waits.
     pub(super) fn wait(&self, source: Source, now: Nanos) -> Duration {
-        Duration::from_nanos(self.0.get(source).wait(now)).min(LONGEST)
+        Duration::from_nanos(self.0.get(source).wait(now)).min(MAX_DELAY)
     }
 }
 
@@ -54,27 +54,27 @@ mod tests {
 
     #[test]
     fn nobody_waits_without_end() {
-        let (mut excess, source) = (Excess::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
-        (0..10_000).for_each(|_| excess.charge(source, 0));
-        assert_eq!(excess.wait(source, 0), LONGEST);
+        let (mut delay, source) = (ReconnectDelay::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
+        (0..10_000).for_each(|_| delay.charge(source, 0));
+        assert_eq!(delay.wait(source, 0), MAX_DELAY);
     }
 
     #[test]
     fn ten_connections_are_free_and_then_there_are_five_a_second() {
-        let (mut excess, source) = (Excess::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
+        let (mut delay, source) = (ReconnectDelay::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
         for _ in 0..10 {
-            assert_eq!(excess.wait(source, 0), Duration::ZERO);
-            excess.charge(source, 0);
+            assert_eq!(delay.wait(source, 0), Duration::ZERO);
+            delay.charge(source, 0);
         }
         let mut now = 0;
         for _ in 0..10 {
-            excess.charge(source, now);
-            assert_eq!(excess.wait(source, now), Duration::from_millis(200));
+            delay.charge(source, now);
+            assert_eq!(delay.wait(source, now), Duration::from_millis(200));
             now += 200 * MS;
-            assert_eq!(excess.wait(source, now), Duration::ZERO);
+            assert_eq!(delay.wait(source, now), Duration::ZERO);
         }
         assert_eq!(
-            excess.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now),
+            delay.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now),
             Duration::ZERO,
             "others are others"
         );

@@ -32,52 +32,58 @@ impl Source {
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
-            IpAddr::V6(address) if address.to_bits() & !LOW == TRANSLATED => IpAddr::V4(
-                Ipv4Addr::from_bits(u32::try_from(address.to_bits() & LOW).unwrap_or_default()),
-            ),
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+            IpAddr::V6(address) if address.to_bits() & !IPV4_BITS == NAT64_PREFIX => {
+                IpAddr::V4(Ipv4Addr::from_bits(
+                    u32::try_from(address.to_bits() & IPV4_BITS).unwrap_or_default(),
+                ))
+            }
+            IpAddr::V6(address) => {
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK_BITS))
+            }
             v4 => v4,
         })
     }
 }
 
 /// 64:ff9b::/96, the prefix of translated addresses (RFC 6052 section 2.1).
-const TRANSLATED: u128 = 0x0064_ff9b << 96;
+const NAT64_PREFIX: u128 = 0x0064_ff9b << 96;
 /// Where the IPv4 address is in them.
-const LOW: u128 = 0xffff_ffff;
+const IPV4_BITS: u128 = 0xffff_ffff;
 /// The upper half of an IPv6 address.
-const NETWORK: u128 = !0 << 64;
+const NETWORK_BITS: u128 = !0 << 64;
 
 /// What sources have left of their budgets.
-pub(super) struct Sources {
-    places: Box<[Place]>,
+pub(super) struct SourceTable {
+    slots: Box<[SourceSlot]>,
     hasher: RandomState,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct SourceSlot {
     source: Source,
     bucket: Bucket,
 }
 
 /// How many sources share a set: two cache lines of four.
-const SET: usize = 8;
+const SET_SLOTS: usize = 8;
 
-impl Sources {
+impl SourceTable {
     /// Room for so many sources, rounded up to whole sets.
     pub(super) fn new(capacity: usize) -> Self {
         // It owes nothing, so it gives way to everybody.
-        let nobody =
-            Place { source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), bucket: Bucket::default() };
+        let empty = SourceSlot {
+            source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            bucket: Bucket::default(),
+        };
         Self {
-            places: vec![nobody; capacity.max(1).next_multiple_of(SET)].into(),
+            slots: vec![empty; capacity.max(1).next_multiple_of(SET_SLOTS)].into(),
             hasher: RandomState::new(),
         }
     }
 
     /// What a source has left: everything, unless it is known.
     pub(super) fn get(&self, source: Source) -> Bucket {
-        let set = &self.places[self.set_of(source)..][..SET];
+        let set = &self.slots[self.set_start(source)..][..SET_SLOTS];
         set.iter()
             .find(|place| place.source == source)
             .map_or_else(Bucket::default, |place| place.bucket)
@@ -92,28 +98,28 @@ impl Sources {
         cost: Nanos,
         now: Nanos,
     ) -> (Bucket, bool) {
-        let start = self.set_of(source);
-        let set = &mut self.places[start..][..SET];
+        let start = self.set_start(source);
+        let set = &mut self.slots[start..][..SET_SLOTS];
         let known = set.iter().position(|place| place.source == source);
-        let index = known.unwrap_or_else(|| least(set));
+        let index = known.unwrap_or_else(|| least_indebted(set));
         let place = &mut set[index];
         let forgotten = known.is_none() && !place.bucket.is_full(now);
         if known.is_none() {
-            *place = Place { source, bucket: Bucket::default() };
+            *place = SourceSlot { source, bucket: Bucket::default() };
         }
         place.bucket.charge(share, cost, now);
         (place.bucket, forgotten)
     }
 
     /// Where the set of a source begins.
-    fn set_of(&self, source: Source) -> usize {
+    fn set_start(&self, source: Source) -> usize {
         let hash = self.hasher.hash_one(source) >> 32;
-        SET * (usize::try_from(hash).unwrap_or_default() % (self.places.len() / SET))
+        SET_SLOTS * (usize::try_from(hash).unwrap_or_default() % (self.slots.len() / SET_SLOTS))
     }
 }
 
 /// The place of the source that owes least.
-fn least(set: &[Place]) -> usize {
+fn least_indebted(set: &[SourceSlot]) -> usize {
     let least = set.iter().enumerate().min_by_key(|(_, place)| place.bucket);
     least.map_or(0, |(index, _)| index)
 }
@@ -150,7 +156,7 @@ mod tests {
 
     #[test]
     fn each_source_has_its_own_budget() {
-        let (mut sources, share) = (Sources::new(SET), Share::new(1).unwrap());
+        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
         sources.charge(source("192.0.2.1"), share, MS, 0);
         let (left, _) = sources.charge(source("192.0.2.1"), share, 20 * MS, 0);
         assert_eq!((left.wait(0), sources.get(source("192.0.2.1"))), (100 * MS, left));
@@ -159,24 +165,24 @@ mod tests {
 
     #[test]
     fn a_full_table_stays_as_large_and_forgets_who_owes_least() {
-        let (mut sources, share) = (Sources::new(SET), Share::new(1).unwrap());
+        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
         let debtor = numbered(1);
         sources.charge(debtor, share, 1000 * MS, 0);
         let spent = sources.get(debtor);
-        let room = sources.places.len();
+        let room = sources.slots.len();
         let forgotten =
             (2..100_000).filter(|number| sources.charge(numbered(*number), share, MS, 0).1).count();
         assert_eq!(
             forgotten,
-            100_000 - 2 - (SET - 1),
+            100_000 - 2 - (SET_SLOTS - 1),
             "every one but those that found a free place"
         );
-        assert_eq!((sources.get(debtor), sources.places.len()), (spent, room));
+        assert_eq!((sources.get(debtor), sources.slots.len()), (spent, room));
     }
 
     #[test]
     fn who_owes_nothing_any_more_is_forgotten_without_loss() {
-        let (mut sources, share) = (Sources::new(SET), Share::new(100).unwrap());
+        let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(100).unwrap());
         for number in 1..=1000 {
             let (_, forgotten) =
                 sources.charge(numbered(number), share, MS, u64::from(number) * MS);
@@ -186,10 +192,10 @@ mod tests {
 
     #[test]
     fn every_set_of_a_large_table_is_used() {
-        let (mut sources, share) = (Sources::new(64 * SET), Share::new(1).unwrap());
+        let (mut sources, share) = (SourceTable::new(64 * SET_SLOTS), Share::new(1).unwrap());
         for number in 1..10_000 {
             sources.charge(numbered(number), share, MS, 0);
         }
-        assert!(sources.places.iter().all(|place| place.bucket != Bucket::default()));
+        assert!(sources.slots.iter().all(|place| place.bucket != Bucket::default()));
     }
 }

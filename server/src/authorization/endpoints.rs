@@ -8,7 +8,7 @@ use crate::config::ClientType::{self, Api, Compiler};
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Nothing: it is there.
+    /// NotFound: it is there.
     Health,
     /// Gives a user a session.
     Login,
@@ -100,7 +100,7 @@ const fn endpoint(
 }
 
 impl Endpoint {
-    const fn about(self, environment: &'static str) -> Self {
+    const fn in_environment(self, environment: &'static str) -> Self {
         Self { environment: Some(environment), ..self }
     }
 
@@ -156,18 +156,18 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "role-assignment.write",
     ),
     endpoint("POST", "/api/v1/environment_auth", Operation::CreateTokenV1, "token")
-        .about(ENVIRONMENT_HEADER)
+        .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers(),
     endpoint("POST", "/api/v2/environment_auth", Operation::CreateToken, "token")
-        .about(ENVIRONMENT_HEADER)
+        .in_environment(ENVIRONMENT_HEADER)
         .also_for_compilers(),
     endpoint("GET", "/api/v2/environment_auth", Operation::ListTokens, "token")
-        .about(ENVIRONMENT_HEADER),
+        .in_environment(ENVIRONMENT_HEADER),
     endpoint("DELETE", "/api/v2/environment_auth/<jti>", Operation::RevokeToken, "token")
-        .about(ENVIRONMENT_HEADER),
+        .in_environment(ENVIRONMENT_HEADER),
     endpoint("GET", "/api/v2/environment", Operation::ListEnvironments, "environment.read"),
     endpoint("GET", "/api/v2/environment/<id>", Operation::GetEnvironment, "environment.read")
-        .about("id"),
+        .in_environment("id"),
     endpoint("PUT", "/api/v2/environment", Operation::CreateEnvironment, "environment.create"),
     endpoint(
         "DELETE",
@@ -175,34 +175,34 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Operation::DeleteEnvironment,
         "environment.delete",
     )
-    .about("id"),
+    .in_environment("id"),
 ];
 
 /// What a path leads to.
-pub enum Found {
+pub enum PathMatch {
     /// A call, and what its path says.
-    Call(&'static Endpoint, Vec<(&'static str, String)>),
+    Endpoint(&'static Endpoint, Vec<(&'static str, String)>),
     /// Calls by these other methods.
     OtherMethods(Vec<&'static str>),
-    /// Nothing.
-    Nothing,
+    /// NotFound.
+    NotFound,
 }
 
 /// The call of a method and a path. HEAD asks what GET would answer.
 #[must_use]
-pub fn find(method: &str, path: &str) -> Found {
+pub fn find_endpoint(method: &str, path: &str) -> PathMatch {
     let method = if method == "HEAD" { "GET" } else { method };
     let mut others = Vec::new();
     for endpoint in ENDPOINTS {
         match arguments(endpoint.path, path) {
             Some(arguments) if endpoint.method == method => {
-                return Found::Call(endpoint, arguments);
+                return PathMatch::Endpoint(endpoint, arguments);
             }
             Some(_) => others.push(endpoint.method),
             None => {}
         }
     }
-    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
+    if others.is_empty() { PathMatch::NotFound } else { PathMatch::OtherMethods(others) }
 }
 
 /// What a path says, if it is one of this pattern.
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn a_path_is_one_call_and_its_segments_are_decoded_once() {
-        let found = |method: &str, path: &str| match find(method, path) {
-            Found::Call(endpoint, arguments) => Some((endpoint.operation, arguments)),
+        let found = |method: &str, path: &str| match find_endpoint(method, path) {
+            PathMatch::Endpoint(endpoint, arguments) => Some((endpoint.operation, arguments)),
             _ => None,
         };
         let bob = vec![("username", "b/o%b".to_owned())];
@@ -255,7 +255,7 @@ mod tests {
             assert!(found(method, path).is_none(), "{method} {path}");
         }
         assert!(
-            matches!(find("PUT", "/api/v2/role"), Found::OtherMethods(others) if others == ["GET", "POST", "DELETE"])
+            matches!(find_endpoint("PUT", "/api/v2/role"), PathMatch::OtherMethods(others) if others == ["GET", "POST", "DELETE"])
         );
     }
 }

@@ -1,10 +1,10 @@
 //! The provider `legacy`: client types, and the environment that a token is for. Roles
 //! mean nothing to it.
 
-use super::Call;
+use super::ApiCall;
 use crate::{config::ClientType, surface::inmanta::session::Session};
 
-pub(super) fn authorize(session: &Session, call: &Call<'_>) -> Result<(), String> {
+pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
     if let Some(scope) = session.environment() {
         if call.endpoint.environment.is_none() {
             return Err("The authorization token is scoped to a specific environment.".into());
@@ -21,12 +21,12 @@ pub(super) fn authorize(session: &Session, call: &Call<'_>) -> Result<(), String
         false => Err(format!(
             "The authorization token does not have a valid client type for this call. ({} provided, {} expected)",
             python_list(session.client_types().iter().map(|name| format!("'{name}'"))),
-            python_list(expected.iter().map(|one| rendered(*one)))
+            python_list(expected.iter().map(|one| python_name(*one)))
         )),
     }
 }
 
-fn rendered(client_type: ClientType) -> String {
+fn python_name(client_type: ClientType) -> String {
     format!("<ClientType.{client_type}: '{client_type}'>")
 }
 

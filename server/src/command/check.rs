@@ -4,17 +4,17 @@ use std::io::{self, Write as _};
 
 use countersign_engine::rotation::Cause;
 
-use super::{Failure, Place, print};
+use super::{CommandError, ConfigSource, print};
 use crate::{
     config::{
-        Clients, IssuerSection, KeySource, Listener, Location, OpenIdProvider, Serves, Transport,
-        WebUi,
+        ClientCertificates, IssuerSection, KeyLocation, KeySource, Listener, OpenIdProvider,
+        Serves, Transport, WebUi,
     },
     keysource::fetch::Fetcher,
     listen::origin::Dialect,
 };
 
-pub(super) fn run(place: &Place) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
     let config = place.load()?;
     print("The configuration is valid.")?;
     let server = &config.server;
@@ -40,10 +40,10 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
         print("  nobody may revoke tokens by request: there are no [api_clients]")?;
     }
     describe_console(&config.web_ui)?;
-    for transport in config.transports.written() {
+    for transport in config.transports.configured() {
         describe_transport(transport)?;
     }
-    match place.revocations(&config) {
+    match place.revocation_file(&config) {
         Ok(file) => print(format_args!("  keeps revocations in {}", file.display()))?,
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
@@ -73,25 +73,25 @@ fn describe_transport(transport: &Transport) -> io::Result<()> {
 fn describe_listener(listener: &Listener) -> io::Result<()> {
     let Listener {
         name,
-        places,
+        addresses,
         tls,
         serves,
-        surface,
+        profile,
         proxies,
         dialect,
         certificate_header,
         proxy_protocol,
         ..
     } = listener;
-    let places: Vec<_> = places.iter().map(|place| place.url(listener.scheme())).collect();
-    let places = places.join(" and ");
+    let addresses: Vec<_> = addresses.iter().map(|place| place.url(listener.scheme())).collect();
+    let addresses = addresses.join(" and ");
     if *serves == Serves::Operations {
-        return print(format_args!("  listener {name}: {places}, for metrics and probes"));
+        return print(format_args!("  listener {name}: {addresses}, for metrics and probes"));
     }
     let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
     print(format_args!(
-        "  listener {name}: {places}{what}; /auth answers as the {} surface",
-        surface.name()
+        "  listener {name}: {addresses}{what}; /auth answers as the {} surface",
+        profile.name()
     ))?;
     if let Some(tls) = tls {
         describe_clients(&tls.files().clients)?;
@@ -119,11 +119,14 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
     Ok(())
 }
 
-fn describe_clients(clients: &Clients) -> io::Result<()> {
-    let (Clients::Optional(authorities) | Clients::Required(authorities)) = clients else {
+fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
+    let (ClientCertificates::Optional(authorities) | ClientCertificates::Required(authorities)) =
+        clients
+    else {
         return Ok(());
     };
-    let demand = if matches!(clients, Clients::Required(_)) { "requires" } else { "accepts" };
+    let demand =
+        if matches!(clients, ClientCertificates::Required(_)) { "requires" } else { "accepts" };
     let revoked = match authorities.revoked.len() {
         0 => "none can be revoked".into(),
         _ => format!(
@@ -159,8 +162,8 @@ fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
 /// A file can be looked at now. One that is not there yet is no mistake: the server
 /// takes it up when it appears.
 fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
-    let KeySource::Renewed(source) = &section.keys else { return Ok(()) };
-    if let Location::File { .. } = source.location
+    let KeySource::Refreshed(source) = &section.keys else { return Ok(()) };
+    if let KeyLocation::File { .. } = source.location
         && let Err(fault) = Fetcher::new(section, source).fetch(Cause::Start)
     {
         let (section, location) = (section.section(), &source.location);
@@ -184,9 +187,9 @@ fn describe(section: &IssuerSection) -> String {
     let role = if section.sign { "signs and accepts" } else { "accepts" };
     let keys = match &section.keys {
         KeySource::Secret(_) => "a shared key".into(),
-        KeySource::Written(keys) if keys.len() == 1 => "a key written down".into(),
-        KeySource::Written(keys) => format!("{} keys written down", keys.len()),
-        KeySource::Renewed(source) => format!("the keys of {}", source.location),
+        KeySource::Static(keys) if keys.len() == 1 => "a key written down".into(),
+        KeySource::Static(keys) => format!("{} keys written down", keys.len()),
+        KeySource::Refreshed(source) => format!("the keys of {}", source.location),
     };
     format!(
         "{role} {} tokens of {} for {} ({}), with {keys}",

@@ -9,31 +9,31 @@ use rustls::{CertificateError, crypto::aws_lc_rs};
 use serde_json::Value;
 use ureq::{Agent, Body, tls::TlsConfig};
 
-use super::{Failure, Place, printable};
+use super::{CommandError, ConfigSource, printable};
 use crate::{cli::ServerArgs, config::Transport, trust};
 
 /// The longest answer that is read, in bytes: a list of very many users.
-const ANSWER_BYTES: u64 = 64 << 20;
+const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 /// The header that names the environment of a call.
-const ENVIRONMENT: &str = "X-Inmanta-tid";
+const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 
 /// A server that can be asked.
-pub(super) struct Client {
+pub(super) struct ServerClient {
     transport: Transport,
     agent: Agent,
 }
 
 /// One call, below `/api/v2`.
-pub(super) struct Call {
+pub(super) struct ApiCall {
     method: Method,
     /// The path, its parameters encoded, and the query.
     target: String,
     environment: Option<String>,
     body: Option<Value>,
-    shows_token: bool,
+    sends_token: bool,
 }
 
-impl Call {
+impl ApiCall {
     fn new(method: Method, path: &[&str]) -> Self {
         /// What a segment of a path holds as it is (RFC 3986 section 3.3).
         const ENCODED: &AsciiSet =
@@ -50,7 +50,7 @@ impl Call {
             target: format!("/api/v2/{}", path.join("/")),
             environment: None,
             body: None,
-            shows_token: true,
+            sends_token: true,
         }
     }
 
@@ -89,31 +89,30 @@ impl Call {
 
     /// Without the token: a bad one would be refused even where none is needed.
     pub(super) fn anonymous(self) -> Self {
-        Self { shows_token: false, ..self }
+        Self { sends_token: false, ..self }
     }
 }
 
-impl Client {
+impl ServerClient {
     /// For the command line: by `[cmdline_rest_transport]`, and what was said beside it.
-    pub(super) fn of(place: &Place, args: &ServerArgs) -> Result<Self, Failure> {
-        let mut transport = place.load_client()?.transports.cmdline;
+    pub(super) fn of(place: &ConfigSource, args: &ServerArgs) -> Result<Self, CommandError> {
+        let mut transport = place.load_for_client()?.transports.cmdline;
         transport.host = args.host.clone().unwrap_or(transport.host);
         transport.port = args.port.unwrap_or(transport.port);
         Ok(Self::new(transport)?)
     }
 
-    pub(super) fn new(transport: Transport) -> Result<Self, Fault> {
+    pub(super) fn new(transport: Transport) -> Result<Self, CallError> {
         let mut tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()));
         if transport.ssl {
             let authorities = match &transport.authorities {
-                Some(file) => {
-                    trust::read(file).map_err(|text| Fault::authorities(&transport, &text))?
-                }
+                Some(file) => trust::read_certificates(file)
+                    .map_err(|text| CallError::authorities(&transport, &text))?,
                 None => Vec::new(),
             };
             let roots = trust::roots(&authorities)
-                .ok_or_else(|| Fault::authorities(&transport, trust::NO_AUTHORITY))?;
+                .ok_or_else(|| CallError::authorities(&transport, trust::NO_SYSTEM_ROOTS))?;
             tls = tls.root_certs(roots);
         }
         let config = Agent::config_builder()
@@ -132,44 +131,44 @@ impl Client {
     }
 
     /// What the server answers: the `data` of it, or null where there is none.
-    pub(super) fn call(&self, call: Call) -> Result<Value, Fault> {
+    pub(super) fn call(&self, call: ApiCall) -> Result<Value, CallError> {
         let mut response = self.send(&call)?;
         let status = response.status();
         let bytes = response
             .body_mut()
             .with_config()
-            .limit(ANSWER_BYTES)
+            .limit(MAX_RESPONSE_BYTES)
             .read_to_vec()
-            .map_err(|error| self.broken(&error))?;
+            .map_err(|error| self.transport_error(&error))?;
         let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
-            return Err(self.refused(&call, status, answer.as_ref()));
+            return Err(self.error_response(&call, status, answer.as_ref()));
         }
         match answer {
             Some(mut answer) => Ok(answer.get_mut("data").map_or(Value::Null, Value::take)),
             None if bytes.is_empty() => Ok(Value::Null),
-            None => Err(Fault::unreachable(format_args!(
+            None => Err(CallError::unreachable(format_args!(
                 "what answers at {} is no Inmanta server: its answer is no JSON; {}",
                 self.transport.origin(),
-                self.place()
+                self.address_help()
             ))),
         }
     }
 
-    fn send(&self, call: &Call) -> Result<Response<Body>, Fault> {
+    fn send(&self, call: &ApiCall) -> Result<Response<Body>, CallError> {
         let mut request = Request::builder().method(&call.method).uri(format!(
             "{}{}",
             self.transport.origin(),
             call.target
         ));
-        if let Some(token) = self.transport.token.as_ref().filter(|_| call.shows_token) {
+        if let Some(token) = self.transport.token.as_ref().filter(|_| call.sends_token) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
         if let Some(environment) = &call.environment {
-            request = request.header(ENVIRONMENT, environment);
+            request = request.header(ENVIRONMENT_HEADER, environment);
         }
         let wrong = |error: http::Error| {
-            Fault::unreachable(format_args!("no such request can be sent: {error}"))
+            CallError::unreachable(format_args!("no such request can be sent: {error}"))
         };
         let sent = match &call.body {
             Some(body) => {
@@ -179,95 +178,100 @@ impl Client {
             }
             None => self.agent.run(request.body(()).map_err(wrong)?),
         };
-        sent.map_err(|error| self.broken(&error))
+        sent.map_err(|error| self.transport_error(&error))
     }
 
     /// The id of an environment that is named by id or name.
-    pub(super) fn environment_id(&self, reference: &str) -> Result<String, Failure> {
+    pub(super) fn environment_id(&self, reference: &str) -> Result<String, CommandError> {
         if is_uuid(reference) {
             return Ok(reference.to_lowercase());
         }
-        let all = self.call(Call::get(&["environment"]))?;
+        let all = self.call(ApiCall::get(&["environment"]))?;
         let named = all.as_array().into_iter().flatten().filter(|one| one["name"] == reference);
         let ids: Vec<_> = named.filter_map(|one| one["id"].as_str()).collect();
         match ids[..] {
             [id] => Ok(id.into()),
-            [] => Err(Failure::work(format_args!(
+            [] => Err(CommandError::failed(format_args!(
                 "no environment has the name {reference:?}: countersign environment list shows those that there are"
             ))),
-            _ => Err(Failure::work(format_args!(
+            _ => Err(CommandError::failed(format_args!(
                 "several environments have the name {reference:?}: write the id of one"
             ))),
         }
     }
 
     /// Where the way to the server is written down.
-    fn place(&self) -> String {
+    fn address_help(&self) -> String {
         format!("host and port are those of [{}], or of --host and --port", self.transport.section)
     }
 
     /// An answer that says no.
-    fn refused(&self, call: &Call, status: StatusCode, answer: Option<&Value>) -> Fault {
+    fn error_response(
+        &self,
+        call: &ApiCall,
+        status: StatusCode,
+        answer: Option<&Value>,
+    ) -> CallError {
         let said = answer
             .and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
         let message = said.map_or_else(|| format!("the server answers {status}"), printable);
         let section = self.transport.section;
-        let shows_token = call.shows_token && self.transport.token.is_some();
-        let help = match (status, shows_token) {
+        let sends_token = call.sends_token && self.transport.token.is_some();
+        let help = match (status, sends_token) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
                 format!(
                     "look at the token in [{section}]: countersign token inspect shows what it says"
                 )
             }
-            (StatusCode::UNAUTHORIZED, false) if call.shows_token => {
+            (StatusCode::UNAUTHORIZED, false) if call.sends_token => {
                 format!(
                     "set token in [{section}]; on the server, countersign token bootstrap makes one for an hour"
                 )
             }
-            (StatusCode::NOT_FOUND, _) if said.is_none() => self.place(),
+            (StatusCode::NOT_FOUND, _) if said.is_none() => self.address_help(),
             _ => String::new(),
         };
-        Fault { status: Some(status), text: message, help }
+        CallError { status: Some(status), text: message, help }
     }
 
     /// No answer, or half of one.
-    fn broken(&self, error: &ureq::Error) -> Fault {
+    fn transport_error(&self, error: &ureq::Error) -> CallError {
         let (authority, section) = (self.transport.authority(), self.transport.section);
         if let Some(error) = tls_error(error) {
-            return self.not_trusted(error);
+            return self.tls_call_error(error);
         }
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Fault::unreachable(format_args!(
+                CallError::unreachable(format_args!(
                     "no server listens at {authority}: the connection is refused"
                 ))
-                .help(self.place())
+                .help(self.address_help())
             }
             ureq::Error::HostNotFound => {
-                Fault::unreachable(format_args!("there is no host {}", self.transport.host))
-                    .help(self.place())
+                CallError::unreachable(format_args!("there is no host {}", self.transport.host))
+                    .help(self.address_help())
             }
             ureq::Error::Timeout(_) => {
-                Fault::unreachable(format_args!("the server at {authority} took too long"))
+                CallError::unreachable(format_args!("the server at {authority} took too long"))
                     .help(format!("request_timeout in [{section}] says how long it may take"))
             }
             // Two that do not agree on TLS hang up on each other.
             error => {
                 let (is_so, should_be) =
                     if self.transport.ssl { ("does not speak", false) } else { ("speaks", true) };
-                Fault::unreachable(format_args!("{authority} gives no answer: {error}")).help(
+                CallError::unreachable(format_args!("{authority} gives no answer: {error}")).help(
                     format!(
                         "if it {is_so} TLS, write ssl = {should_be} in [{section}]; {}",
-                        self.place()
+                        self.address_help()
                     ),
                 )
             }
         }
     }
 
-    fn not_trusted(&self, error: &rustls::Error) -> Fault {
+    fn tls_call_error(&self, error: &rustls::Error) -> CallError {
         let (authority, section) = (self.transport.authority(), self.transport.section);
-        let fault = Fault::unreachable(format_args!("no TLS with {authority}: {error}"));
+        let fault = CallError::unreachable(format_args!("no TLS with {authority}: {error}"));
         match error {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -309,7 +313,7 @@ pub(super) fn is_uuid(text: &str) -> bool {
 
 /// Why a call brought nothing.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct CallError {
     /// The status of the answer; `None` where there was none.
     pub(super) status: Option<StatusCode>,
     /// What is wrong.
@@ -318,7 +322,7 @@ pub(super) struct Fault {
     pub(super) help: String,
 }
 
-impl Fault {
+impl CallError {
     fn unreachable(text: impl fmt::Display) -> Self {
         Self { status: None, text: text.to_string(), help: String::new() }
     }
@@ -335,18 +339,18 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         if self.help.is_empty() { Ok(()) } else { write!(f, "\n  help: {}", self.help) }
     }
 }
 
-impl Error for Fault {}
+impl Error for CallError {}
 
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
-        Self::work(fault)
+impl From<CallError> for CommandError {
+    fn from(fault: CallError) -> Self {
+        Self::failed(fault)
     }
 }
 
@@ -356,9 +360,9 @@ mod tests {
 
     #[test]
     fn names_cannot_lead_to_other_calls() {
-        assert_eq!(Call::get(&["user", "a/b?c d"]).target, "/api/v2/user/a%2Fb%3Fc%20d");
-        assert_eq!(Call::delete(&["user", ".."]).target, "/api/v2/user/%2E%2E");
-        let call = Call::delete(&["role"]).query(&[("name", "a&b=\u{e9}")]);
+        assert_eq!(ApiCall::get(&["user", "a/b?c d"]).target, "/api/v2/user/a%2Fb%3Fc%20d");
+        assert_eq!(ApiCall::delete(&["user", ".."]).target, "/api/v2/user/%2E%2E");
+        let call = ApiCall::delete(&["role"]).query(&[("name", "a&b=\u{e9}")]);
         assert_eq!(call.target, "/api/v2/role?name=a%26b%3D%C3%A9");
     }
 

@@ -2,8 +2,8 @@
 //! the server, ready to be put into its configuration.
 
 use super::{
-    Failure, Place,
-    client::{Client, is_uuid},
+    CommandError, ConfigSource,
+    client::{ServerClient, is_uuid},
     print,
     token::registry,
 };
@@ -14,7 +14,7 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
 };
 
-pub(super) fn run(place: &Place, args: &ClientConfigArgs) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, args: &ClientConfigArgs) -> Result<(), CommandError> {
     let config = place.load()?;
     let (sections, types): (&[&str], &[ClientType]) = match args {
         ClientConfigArgs { agent: true, .. } => (&["agent_rest_transport"], &[ClientType::Agent]),
@@ -39,37 +39,45 @@ pub(super) fn run(place: &Place, args: &ClientConfigArgs) -> Result<(), Failure>
 }
 
 /// Signs a token as the server would.
-fn sign(config: &Config, args: &ClientConfigArgs, types: &[ClientType]) -> Result<String, Failure> {
+fn sign(
+    config: &Config,
+    args: &ClientConfigArgs,
+    types: &[ClientType],
+) -> Result<String, CommandError> {
     if let Some(name) = args.environment.as_ref().filter(|environment| !is_uuid(environment)) {
-        return Err(Failure::work(format_args!(
+        return Err(CommandError::failed(format_args!(
             "{name:?} is no id: with --local, nobody is asked for an environment's name"
         )));
     }
     let section = config
         .signing()
-        .ok_or_else(|| Failure::work("no section has sign = true: nothing to sign with"))?;
+        .ok_or_else(|| CommandError::failed("no section has sign = true: nothing to sign with"))?;
     let request = TokenRequest {
         client_types: types.to_vec(),
         environment: args.environment.as_ref().map(|id| id.to_lowercase()),
         custom_claims: Vec::new(),
         lifetime: Lifetime::of(args.expire, false),
     };
-    issue::sign(section, &request, clock::now()).map_err(Failure::work)
+    issue::sign(section, &request, clock::now()).map_err(CommandError::failed)
 }
 
-fn ask(place: &Place, args: &ClientConfigArgs, types: &[ClientType]) -> Result<String, Failure> {
-    let client = Client::of(place, &args.server)?;
+fn ask(
+    place: &ConfigSource,
+    args: &ClientConfigArgs,
+    types: &[ClientType],
+) -> Result<String, CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     let environment = client.environment_id(args.environment.as_deref().unwrap_or_default())?;
     registry::request(&client, &environment, types, Lifetime::of(args.expire, false))
 }
 
 /// Where the server is and who vouches for it, a line each.
-fn settings(config: &Config, is_remote: bool) -> Result<String, Failure> {
+fn settings(config: &Config, is_remote: bool) -> Result<String, CommandError> {
     let advertised = &config.transports.advertised;
     let listener = &config.server.listeners[0];
-    let address = listener
-        .address()
-        .ok_or_else(|| Failure::work("the main listener has no port that a client could reach"))?;
+    let address = listener.address().ok_or_else(|| {
+        CommandError::failed("the main listener has no port that a client could reach")
+    })?;
     let host = if is_remote { &advertised.address } else { &advertised.internal_address };
     let mut lines =
         format!("host={host}\nport={}\nssl={}\n", address.port(), listener.tls.is_some());

@@ -13,9 +13,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::KeyType;
 use serde_json::{Value, json};
 
-use super::{Failure, print};
+use super::{CommandError, print};
 use crate::cli::CorpusArgs;
-use sign::Signer;
+use sign::CorpusSigner;
 
 const ISSUER: &str = "https://corpus.countersign.example/";
 const AUDIENCE: &str = "https://service.countersign.example/";
@@ -23,19 +23,19 @@ const AUDIENCE: &str = "https://service.countersign.example/";
 const ISSUED: u64 = 1_577_836_800;
 const EXPIRES: u64 = 4_102_444_800;
 
-pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
-    let signer = Signer::new(args.alg).map_err(Failure::work)?;
+pub(super) fn run(args: &CorpusArgs) -> Result<(), CommandError> {
+    let signer = CorpusSigner::new(args.alg).map_err(CommandError::failed)?;
     let directory = make_directory(&args.out)?;
     let plan = plan(args.count, args.valid);
     let tokens = make_tokens(&signer, &plan)?;
     let statuses: String =
-        plan.iter().map(|fault| if fault.is_none() { "200\n" } else { "401\n" }).collect();
+        plan.iter().map(|defect| if defect.is_none() { "200\n" } else { "401\n" }).collect();
     let jwks = directory.join("jwks.json");
     write(&directory.join("tokens.txt"), &tokens)?;
     write(&directory.join("expected.txt"), &statuses)?;
     write(&jwks, &format!("{:#}\n", json!({ "keys": [signer.jwk()] })))?;
     write(&directory.join("countersign.cfg"), &configuration(&signer, &jwks))?;
-    let good = plan.iter().filter(|fault| fault.is_none()).count();
+    let good = plan.iter().filter(|defect| defect.is_none()).count();
     print(format_args!("{} tokens ({good} good) in {}", args.count, directory.display()))?;
     print(format_args!(
         "serve them: countersign serve --config {}",
@@ -46,7 +46,7 @@ pub(super) fn run(args: &CorpusArgs) -> Result<(), Failure> {
 
 /// The ways in which tokens are bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum TokenDefect {
     Expired,
     Audience,
     Issuer,
@@ -55,12 +55,17 @@ enum Fault {
 }
 
 /// The fault of each token, the faults in turn; `None` for the good ones.
-fn plan(count: usize, share: f64) -> Vec<Option<Fault>> {
-    let mut faults =
-        [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage]
-            .into_iter()
-            .cycle();
-    (0..count).map(|index| if is_valid(index, share) { None } else { faults.next() }).collect()
+fn plan(count: usize, share: f64) -> Vec<Option<TokenDefect>> {
+    let mut defects = [
+        TokenDefect::Expired,
+        TokenDefect::Audience,
+        TokenDefect::Issuer,
+        TokenDefect::Signature,
+        TokenDefect::Garbage,
+    ]
+    .into_iter()
+    .cycle();
+    (0..count).map(|index| if is_valid(index, share) { None } else { defects.next() }).collect()
 }
 
 /// Spreads the good tokens evenly: `share` of any prefix is good, to within one.
@@ -76,40 +81,51 @@ fn is_valid(index: usize, share: f64) -> bool {
     good_before(index + 1) > good_before(index)
 }
 
-fn make_tokens(signer: &Signer, plan: &[Option<Fault>]) -> Result<String, Failure> {
+fn make_tokens(
+    signer: &CorpusSigner,
+    plan: &[Option<TokenDefect>],
+) -> Result<String, CommandError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let share = plan.len().div_ceil(cores).max(1);
     let parts = thread::scope(|scope| {
-        let start = |(part, faults)| scope.spawn(move || make_part(signer, part * share, faults));
+        let start = |(part, defects)| scope.spawn(move || make_part(signer, part * share, defects));
         let parts: Vec<_> = plan.chunks(share).enumerate().map(start).collect();
         let joined = parts
             .into_iter()
             .map(|part| part.join().unwrap_or_else(|_| Err("a signing thread panicked".into())));
         joined.collect::<Result<String, _>>()
     });
-    parts.map_err(Failure::work)
+    parts.map_err(CommandError::failed)
 }
 
-fn make_part(signer: &Signer, first: usize, faults: &[Option<Fault>]) -> Result<String, String> {
+fn make_part(
+    signer: &CorpusSigner,
+    first: usize,
+    defects: &[Option<TokenDefect>],
+) -> Result<String, String> {
     let mut lines = String::new();
-    for (offset, fault) in faults.iter().enumerate() {
-        lines.push_str(&make_token(signer, first + offset, *fault)?);
+    for (offset, defect) in defects.iter().enumerate() {
+        lines.push_str(&make_token(signer, first + offset, *defect)?);
         lines.push('\n');
     }
     Ok(lines)
 }
 
-fn make_token(signer: &Signer, index: usize, fault: Option<Fault>) -> Result<String, String> {
+fn make_token(
+    signer: &CorpusSigner,
+    index: usize,
+    defect: Option<TokenDefect>,
+) -> Result<String, String> {
     let mut claims = claims(index);
-    match fault {
-        Some(Fault::Expired) => claims["exp"] = json!(ISSUED + 3600),
-        Some(Fault::Audience) => claims["aud"] = json!("https://elsewhere.example/"),
-        Some(Fault::Issuer) => claims["iss"] = json!("https://unknown.example/"),
-        Some(Fault::Garbage) => return Ok(format!("garbage-{index}")),
-        Some(Fault::Signature) | None => {}
+    match defect {
+        Some(TokenDefect::Expired) => claims["exp"] = json!(ISSUED + 3600),
+        Some(TokenDefect::Audience) => claims["aud"] = json!("https://elsewhere.example/"),
+        Some(TokenDefect::Issuer) => claims["iss"] = json!("https://unknown.example/"),
+        Some(TokenDefect::Garbage) => return Ok(format!("garbage-{index}")),
+        Some(TokenDefect::Signature) | None => {}
     }
     let token = signer.token(&header(signer), &claims)?;
-    Ok(if fault == Some(Fault::Signature) { tampered(&token) } else { token })
+    Ok(if defect == Some(TokenDefect::Signature) { tampered(&token) } else { token })
 }
 
 /// The token with one character in the middle of its signature replaced.
@@ -120,7 +136,7 @@ fn tampered(token: &str) -> String {
     format!("{}{other}{}", &token[..middle], &token[middle + 1..])
 }
 
-fn header(signer: &Signer) -> Value {
+fn header(signer: &CorpusSigner) -> Value {
     json!({ "alg": signer.algorithm().name(), "typ": "JWT", "kid": signer.kid() })
 }
 
@@ -141,7 +157,7 @@ fn claims(index: usize) -> Value {
     })
 }
 
-fn configuration(signer: &Signer, jwks: &Path) -> String {
+fn configuration(signer: &CorpusSigner, jwks: &Path) -> String {
     let algorithm = signer.algorithm();
     let mut text = format!(
         "# Made by `countersign corpus`. The keys are part of the program and known to\n\
@@ -208,10 +224,16 @@ mod tests {
     #[test]
     fn every_fault_occurs_whatever_the_share() {
         for share in [0.0, 0.5, 0.8, 0.9] {
-            let faults: Vec<_> = plan(50, share).into_iter().flatten().collect();
+            let defects: Vec<_> = plan(50, share).into_iter().flatten().collect();
             assert_eq!(
-                faults[..5],
-                [Fault::Expired, Fault::Audience, Fault::Issuer, Fault::Signature, Fault::Garbage],
+                defects[..5],
+                [
+                    TokenDefect::Expired,
+                    TokenDefect::Audience,
+                    TokenDefect::Issuer,
+                    TokenDefect::Signature,
+                    TokenDefect::Garbage
+                ],
                 "{share}"
             );
         }

@@ -1,11 +1,11 @@
 //! `countersign database`.
 
-use super::{Failure, Place, print};
+use super::{CommandError, ConfigSource, print};
 use crate::cli::DatabaseCommand;
 
-pub(super) fn run(place: &Place, command: &DatabaseCommand) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, command: &DatabaseCommand) -> Result<(), CommandError> {
     let DatabaseCommand::Migrate = command;
     let store = place.store(&place.load()?)?;
-    store.block_on(store.migrate()).map_err(Failure::work)?;
-    Ok(print(format_args!("the database {} is up to date", store.place()))?)
+    store.block_on(store.migrate()).map_err(CommandError::failed)?;
+    Ok(print(format_args!("the database {} is up to date", store.location()))?)
 }

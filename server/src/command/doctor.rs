@@ -11,8 +11,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    Failure, Place,
-    client::{Call, Client, Fault},
+    CommandError, ConfigSource,
+    client::{ApiCall, CallError, ServerClient},
     print, printable,
     token::{inspect::distance, load_keys},
 };
@@ -23,17 +23,17 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
     surface::inmanta::CLIENT_TYPES_CLAIM,
 };
-use servers::Servers;
+use servers::ServerComparison;
 
 /// A token that lives no longer than this, in seconds, is to be renewed now.
-const SOON: u64 = 24 * 3600;
+const RENEWAL_WINDOW_SECONDS: u64 = 24 * 3600;
 
-pub(super) fn run(place: &Place) -> Result<(), Failure> {
-    let mut config = place.load_client()?;
+pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
+    let mut config = place.load_for_client()?;
     // Whoever looks changes nothing.
     config.database.migrates = false;
-    let servers = Servers::of(place, &config)?;
-    let mut transports: Vec<_> = config.transports.written().cloned().collect();
+    let servers = ServerComparison::of(place, &config)?;
+    let mut transports: Vec<_> = config.transports.configured().cloned().collect();
     if transports.is_empty() {
         // What the command line does without one.
         transports.push(config.transports.cmdline.clone());
@@ -44,13 +44,13 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     {
         true => None,
         false => {
-            let desk = place.desk(&config, None)?;
-            let app = App::new(config, 1, desk, None)?;
+            let revocations = place.revocation_service(&config, None)?;
+            let app = App::new(config, 1, revocations, None)?;
             load_keys(&app);
             Some(app)
         }
     };
-    let (mut report, mut is_one_reached) = (Report { wrong: 0 }, false);
+    let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);
     for transport in transports {
         print(format_args!("[{}] {}", transport.section, transport.origin()))?;
         if let Some(token) = &transport.token {
@@ -67,17 +67,17 @@ pub(super) fn run(place: &Place) -> Result<(), Failure> {
     }
     match report.wrong {
         0 => Ok(()),
-        1 => Err(Failure::work("one thing is wrong")),
-        count => Err(Failure::work(format_args!("{count} things are wrong"))),
+        1 => Err(CommandError::failed("one thing is wrong")),
+        count => Err(CommandError::failed(format_args!("{count} things are wrong"))),
     }
 }
 
 /// What was found, told as it is found.
-struct Report {
+struct DoctorReport {
     wrong: usize,
 }
 
-impl Report {
+impl DoctorReport {
     fn ok(&self, text: &str) -> io::Result<()> {
         print(format_args!("  OK     {text}"))
     }
@@ -88,7 +88,7 @@ impl Report {
         if help.is_empty() { Ok(()) } else { print(format_args!("         help: {help}")) }
     }
 
-    fn fault(&mut self, what: &str, fault: &Fault) -> io::Result<()> {
+    fn fault(&mut self, what: &str, fault: &CallError) -> io::Result<()> {
         self.wrong(&format!("{what}{}", fault.text), &fault.help)
     }
 }
@@ -100,7 +100,7 @@ fn check_token(
     token: &BearerToken,
     wanted: ClientType,
     issuers: Option<&App>,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> io::Result<()> {
     let token = token.expose().as_bytes();
     let claims = UnverifiedToken::decode(token)
@@ -125,7 +125,7 @@ fn check_token(
         Some(end) if end <= now.0 => {
             report.wrong(&format!("the token expired {}", distance(end, now)), ANOTHER)?
         }
-        Some(end) if end - now.0 < SOON => {
+        Some(end) if end - now.0 < RENEWAL_WINDOW_SECONDS => {
             report.wrong(
                 &format!("the token expires {}", distance(end, now)),
                 &format!("{ANOTHER}, and --expire says for how long"),
@@ -160,8 +160,8 @@ fn client_types(claim: &Value) -> Vec<String> {
 
 /// Whether the server answers, and what it says to the token. Says whether it verifies
 /// tokens.
-fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> {
-    let client = match Client::new(transport.clone()) {
+fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<bool> {
+    let client = match ServerClient::new(transport.clone()) {
         Ok(client) => client,
         Err(fault) => return report.fault("", &fault).map(|()| false),
     };
@@ -174,7 +174,7 @@ fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> 
     })?;
     if !matches!(
         client.call(guarded().anonymous()),
-        Err(Fault { status: Some(StatusCode::UNAUTHORIZED), .. })
+        Err(CallError { status: Some(StatusCode::UNAUTHORIZED), .. })
     ) {
         return report.ok("the server asks for no token").map(|()| false);
     }
@@ -199,7 +199,7 @@ fn check_server(transport: &Transport, report: &mut Report) -> io::Result<bool> 
 fn check_signing_key(
     transport: &Transport,
     signer: &IssuerSection,
-    report: &mut Report,
+    report: &mut DoctorReport,
 ) -> io::Result<()> {
     const LIFETIME: u32 = 60;
     let request = TokenRequest {
@@ -218,7 +218,7 @@ fn check_signing_key(
             "countersign config check says what it means",
         );
     };
-    let client = Client::new(Transport { token: Some(token), ..transport.clone() });
+    let client = ServerClient::new(Transport { token: Some(token), ..transport.clone() });
     match client.and_then(|client| client.call(health())) {
         Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
         Err(fault) => {
@@ -234,7 +234,7 @@ fn check_signing_key(
 
 /// Whether a token is good, and only not meant for the call that was made: an agent may
 /// make others.
-fn is_about_this_call(fault: &Fault) -> bool {
+fn is_about_this_call(fault: &CallError) -> bool {
     const TEXTS: [&str; 3] = [
         "The authorization token is scoped to a specific environment.",
         "The authorization token does not have a valid client type for this call.",
@@ -245,13 +245,13 @@ fn is_about_this_call(fault: &Fault) -> bool {
 }
 
 /// A call that needs no token.
-fn health() -> Call {
-    Call::get(&["health"])
+fn health() -> ApiCall {
+    ApiCall::get(&["health"])
 }
 
 /// A call that needs one.
-fn guarded() -> Call {
-    Call::get(&["environment"])
+fn guarded() -> ApiCall {
+    ApiCall::get(&["environment"])
 }
 
 #[cfg(test)]

@@ -3,26 +3,26 @@
 use serde_json::json;
 
 use super::{
-    Failure, Place,
-    client::{Call, Client},
+    CommandError, ConfigSource,
+    client::{ApiCall, ServerClient},
     print,
-    table::{print_list, words},
+    table::{display_value, print_list},
 };
 use crate::cli::{EnvironmentArgs, EnvironmentCommand};
 
-pub(super) fn run(place: &Place, args: EnvironmentArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn run(place: &ConfigSource, args: EnvironmentArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     match args.command {
         EnvironmentCommand::Add { name, id } => {
             let mut body = json!({ "name": name });
             if let Some(id) = id {
                 body["environment_id"] = id.into();
             }
-            let environment = client.call(Call::put(&["environment"], body))?;
-            Ok(print(words(&environment["id"]))?)
+            let environment = client.call(ApiCall::put(&["environment"], body))?;
+            Ok(print(display_value(&environment["id"]))?)
         }
         EnvironmentCommand::List { json } => {
-            let all = client.call(Call::get(&["environment"]))?;
+            let all = client.call(ApiCall::get(&["environment"]))?;
             Ok(print_list(
                 &all,
                 &[("ID", "id"), ("NAME", "name"), ("PROJECT", "project_id")],
@@ -31,7 +31,7 @@ pub(super) fn run(place: &Place, args: EnvironmentArgs) -> Result<(), Failure> {
         }
         EnvironmentCommand::Delete { environment } => {
             let id = client.environment_id(&environment)?;
-            client.call(Call::delete(&["environment", &id]))?;
+            client.call(ApiCall::delete(&["environment", &id]))?;
             Ok(print(format_args!("Environment {environment} is deleted."))?)
         }
     }

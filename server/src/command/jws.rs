@@ -9,10 +9,10 @@ use countersign_engine::{
 };
 use serde_json::json;
 
-use super::{Failure, answer_lines};
+use super::{CommandError, process_lines};
 use crate::cli::JwsCommand;
 
-pub(super) fn run(command: &JwsCommand) -> Result<(), Failure> {
+pub(super) fn run(command: &JwsCommand) -> Result<(), CommandError> {
     let JwsCommand::Verify { jwks } = command;
     let json = read(jwks)?;
     let policy = Policy { origin: Origin::Static, algorithms: None };
@@ -21,7 +21,7 @@ pub(super) fn run(command: &JwsCommand) -> Result<(), Failure> {
             for key in skipped {
                 tracing::warn!("{}: key skipped: {key}", jwks.display());
             }
-            answer_lines(|token| match jws::verify(token, &keys) {
+            process_lines(|token| match jws::verify(token, &keys) {
                 Ok(_) => json!({ "ok": true }),
                 Err(reject) => json!({ "ok": false, "code": reject.code() }),
             })?;
@@ -29,13 +29,14 @@ pub(super) fn run(command: &JwsCommand) -> Result<(), Failure> {
         // With no set to verify by, every token is refused, and each line says so.
         Err(fault) => {
             tracing::error!("{}: {fault}", jwks.display());
-            answer_lines(|_| json!({ "ok": false, "code": fault.code() }))?;
+            process_lines(|_| json!({ "ok": false, "code": fault.code() }))?;
         }
     }
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     #[expect(clippy::disallowed_methods, reason = "the caller named this file")]
-    std::fs::read(path).map_err(|error| Failure::work(format_args!("{}: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| CommandError::failed(format_args!("{}: {error}", path.display())))
 }

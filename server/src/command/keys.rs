@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 
-use super::{Failure, Place, print};
+use super::{CommandError, ConfigSource, print};
 use crate::{
     cli::KeysCommand,
-    config::{Config, Listener, Serves, hashed},
+    config::{Config, Listener, Serves, hash_secret},
     state,
 };
 
-pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, command: KeysCommand) -> Result<(), CommandError> {
     match command {
         KeysCommand::Generate => Ok(print(state::generate_key()?)?),
         KeysCommand::Client { name } => client(&name),
@@ -21,35 +21,35 @@ pub(super) fn run(place: &Place, command: KeysCommand) -> Result<(), Failure> {
 }
 
 /// A secret for a client, and the line that makes it known.
-fn client(name: &str) -> Result<(), Failure> {
+fn client(name: &str) -> Result<(), CommandError> {
     let secret = state::generate_key()?;
     print(format_args!(
         "The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration (.cfg):\n"
     ))?;
-    let hash = hashed(&secret);
+    let hash = hash_secret(&secret);
     Ok(print(format_args!(
         "[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""
     ))?)
 }
 
-fn metrics_url(config: &Config) -> Result<String, Failure> {
+fn metrics_url(config: &Config) -> Result<String, CommandError> {
     let listener =
         config.server.listeners.iter().rev().find(|listener| listener.serves == Serves::Operations);
     let address = listener.and_then(Listener::address);
     let address = address.ok_or_else(|| {
-        Failure::work("no listener serves operations over TCP: name one by --url")
+        CommandError::failed("no listener serves operations over TCP: name one by --url")
     })?;
     Ok(format!("http://{address}/keys"))
 }
 
 /// Asks the running server.
-fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failure> {
+fn status(place: &ConfigSource, url: Option<String>, as_json: bool) -> Result<(), CommandError> {
     let url = match url {
         Some(url) => url,
         None => metrics_url(&place.load()?)?,
     };
     if !url.starts_with("http://") {
-        return Err(Failure::work(format_args!(
+        return Err(CommandError::failed(format_args!(
             "{url} is no http:// URL: the listener for metrics speaks plain HTTP"
         )));
     }
@@ -62,14 +62,14 @@ fn status(place: &Place, url: Option<String>, as_json: bool) -> Result<(), Failu
     let asked =
         agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
     let text = asked.map_err(|error| {
-        Failure::work(format_args!(
+        CommandError::failed(format_args!(
             "no server answers at {url}: {error}; name its metrics listener by --url or --config"
         ))
     })?;
     if as_json {
         return Ok(print(text.trim_end())?);
     }
-    let answer: Value = serde_json::from_str(&text).map_err(Failure::work)?;
+    let answer: Value = serde_json::from_str(&text).map_err(CommandError::failed)?;
     for issuer in answer["issuers"].as_array().into_iter().flatten() {
         for line in describe(issuer) {
             print(line)?;

@@ -1,4 +1,4 @@
-//! Passwords, which are never arguments and never shown: typed on the terminal, or
+//! PasswordInput, which are never arguments and never shown: typed on the terminal, or
 //! lines of standard input.
 
 use std::{
@@ -10,14 +10,14 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 /// Where passwords come from.
 #[derive(Clone, Copy)]
-pub(super) enum Passwords {
+pub(super) enum PasswordInput {
     /// A person types them.
     Terminal,
     /// They are lines of standard input.
     Lines,
 }
 
-impl Passwords {
+impl PasswordInput {
     /// Standard input, if it was asked for or is no terminal.
     pub(super) fn choose(from_input: bool) -> Self {
         if from_input || !io::stdin().is_terminal() { Self::Lines } else { Self::Terminal }
@@ -26,7 +26,7 @@ impl Passwords {
     /// One that is known already.
     pub(super) fn ask(self, prompt: &str) -> io::Result<String> {
         let password = match self {
-            Self::Terminal => read_unseen(prompt)?,
+            Self::Terminal => read_hidden(prompt)?,
             Self::Lines => read_answer()?,
         };
         if password.is_empty() {
@@ -40,7 +40,7 @@ impl Passwords {
     pub(super) fn ask_new(self, prompt: &str) -> io::Result<String> {
         let password = self.ask(prompt)?;
         if let Self::Terminal = self
-            && read_unseen("The same again: ")? != password
+            && read_hidden("The same again: ")? != password
         {
             return Err(io::Error::other("these are two different passwords: try again"));
         }
@@ -50,7 +50,7 @@ impl Passwords {
 
 /// A line typed on the terminal, which shows nothing from before the prompt is there. What
 /// was typed earlier has been seen, and is not taken.
-fn read_unseen(prompt: &str) -> io::Result<String> {
+fn read_hidden(prompt: &str) -> io::Result<String> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
     let usual = tcgetattr(&terminal)?;
     let mut silent = usual.clone();
@@ -71,9 +71,9 @@ pub(super) fn read_answer() -> io::Result<String> {
 
 /// A line without its end, otherwise untouched.
 fn read_line(input: &mut impl BufRead) -> io::Result<String> {
-    const MOST: u64 = 64 * 1024;
+    const MAX_LINE_BYTES: u64 = 64 * 1024;
     let mut line = String::new();
-    input.take(MOST).read_line(&mut line)?;
+    input.take(MAX_LINE_BYTES).read_line(&mut line)?;
     Ok(line
         .strip_suffix('\n')
         .map_or(&*line, |line| line.strip_suffix('\r').unwrap_or(line))

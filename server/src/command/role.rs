@@ -3,34 +3,34 @@
 use serde_json::json;
 
 use super::{
-    Failure, Place,
-    client::{Call, Client},
+    CommandError, ConfigSource,
+    client::{ApiCall, ServerClient},
     print, printable,
 };
 use crate::cli::{RoleArgs, RoleCommand};
 
-pub(super) fn run(place: &Place, args: RoleArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn run(place: &ConfigSource, args: RoleArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     match args.command {
         RoleCommand::Add { name } => {
-            client.call(Call::post(&["role"], json!({ "name": name })))?;
+            client.call(ApiCall::post(&["role"], json!({ "name": name })))?;
             Ok(print(format_args!("Role {name} is added."))?)
         }
         RoleCommand::List { json } => list(&client, json),
         RoleCommand::Delete { name } => {
-            client.call(Call::delete(&["role"]).query(&[("name", &name)]))?;
+            client.call(ApiCall::delete(&["role"]).query(&[("name", &name)]))?;
             Ok(print(format_args!("Role {name} is deleted."))?)
         }
         RoleCommand::Assign(args) => {
             let environment = client.environment_id(&args.environment)?;
             let body = json!({ "environment": environment, "role": args.role });
-            client.call(Call::post(&["role_assignment", &args.user], body))?;
+            client.call(ApiCall::post(&["role_assignment", &args.user], body))?;
             Ok(print(format_args!("{} is {} in environment {environment}.", args.user, args.role))?)
         }
         RoleCommand::Unassign(args) => {
             let environment = client.environment_id(&args.environment)?;
             let arguments = [("environment", &*environment), ("role", &args.role)];
-            client.call(Call::delete(&["role_assignment", &args.user]).query(&arguments))?;
+            client.call(ApiCall::delete(&["role_assignment", &args.user]).query(&arguments))?;
             Ok(print(format_args!(
                 "{} is no longer {} in environment {environment}.",
                 args.user, args.role
@@ -39,8 +39,8 @@ pub(super) fn run(place: &Place, args: RoleArgs) -> Result<(), Failure> {
     }
 }
 
-fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
-    let roles = client.call(Call::get(&["role"]))?;
+fn list(client: &ServerClient, as_json: bool) -> Result<(), CommandError> {
+    let roles = client.call(ApiCall::get(&["role"]))?;
     if as_json {
         return Ok(print(roles)?);
     }

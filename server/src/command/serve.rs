@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use super::{Failure, Place, print};
+use super::{CommandError, ConfigSource, print};
 use crate::{
     app::App,
     cli::ServeArgs,
     clock,
     config::{ClientType, Config, Protocols, Serves},
     issue::{self, Lifetime, TokenRequest},
-    reload::Watched,
-    runtime::{self, Bound},
+    reload::ConfigWatcher,
+    runtime::{self, BoundListeners},
     state,
-    store::{StoreFault, users::User},
+    store::{StoreError, users::User},
     telemetry,
-    users::{LoginFault, Users},
+    users::{LoginError, Users},
 };
 
-pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
-    let watched = Watched::new(Box::new(place.clone()));
+pub(super) fn run(place: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
+    let watched = ConfigWatcher::new(Box::new(place.clone()));
     let config = place.load()?;
     telemetry::start_logging(config.server.log.format);
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
-    if let Err(reason) = place.revocations(&config)
-        && !place.keeps_revocations_in_database(&config)
+    if let Err(reason) = place.revocation_file(&config)
+        && !place.stores_revocations_in_database(&config)
     {
-        place.check_clients(&config).map_err(Failure::work)?;
+        place.check_api_clients(&config).map_err(CommandError::failed)?;
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
-    let desk = place.desk(&config, Some(TIDY))?;
+    let revocations = place.revocation_service(&config, Some(PURGE_INTERVAL))?;
     let users = users(place, &config)?;
     let welcome =
         if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
-    let app = App::new(config, threads, desk, users)?;
+    let app = App::new(config, threads, revocations, users)?;
     runtime::serve(&app, threads, watched, |bound| {
         // A closed standard output is no reason not to serve.
         let _nobody_reads = announce(place, bound, welcome.as_ref());
@@ -42,7 +42,7 @@ pub(super) fn run(place: &Place, args: &ServeArgs) -> Result<(), Failure> {
 
 /// The users of the database, if there is a place for one. One that cannot be reached now
 /// will be asked later; one that is not as it has to be is somebody's to mend.
-fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
+fn users(place: &ConfigSource, config: &Config) -> Result<Option<Users>, CommandError> {
     let store = match place.store(config) {
         Ok(store) => store,
         Err(reason) => {
@@ -52,8 +52,8 @@ fn users(place: &Place, config: &Config) -> Result<Option<Users>, Failure> {
     };
     if config.server.auth || config.database.is_configured {
         match store.block_on(store.open()) {
-            Err(fault @ StoreFault::Schema(_)) => return Err(Failure::work(fault)),
-            Err(fault) => tracing::error!("{}: {fault}", store.place()),
+            Err(fault @ StoreError::Schema(_)) => return Err(CommandError::failed(fault)),
+            Err(fault) => tracing::error!("{}: {fault}", store.location()),
             Ok(()) => {}
         }
     }
@@ -72,31 +72,35 @@ struct Welcome {
 const FIRST_USER: &str = "admin";
 
 impl Welcome {
-    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, Failure> {
+    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, CommandError> {
         let password = users.map_or(Ok(None), |users| users.store.block_on(add_first_user(users)));
-        Ok(Self { token: bootstrap_token(config)?, password: password.map_err(Failure::work)? })
+        Ok(Self {
+            token: bootstrap_token(config)?,
+            password: password.map_err(CommandError::failed)?,
+        })
     }
 }
 
 /// Adds a user who may do everything, if there is none at all, and returns the password.
-async fn add_first_user(users: &Users) -> Result<Option<String>, LoginFault> {
+async fn add_first_user(users: &Users) -> Result<Option<String>, LoginError> {
     if !users.store.users().await?.is_empty() {
         return Ok(None);
     }
     // As random as a key, and half as long.
-    let password = state::generate_key().map_err(|_| LoginFault::Busy)?.split_off(22);
+    let password = state::generate_key().map_err(|_| LoginError::Busy)?.split_off(22);
     let password_hash = users.hash(&password).await?;
     let user = User::new(FIRST_USER, password_hash, true);
     Ok(users.store.add_first_user(user).await?.then_some(password))
 }
 
 /// How often revocations that are over are forgotten.
-const TIDY: Duration = Duration::from_secs(60);
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A token for every client type, for an hour or as long as the section allows.
-pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
+pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
     const LIFETIME: u32 = 3600;
-    let section = config.signing().ok_or_else(|| Failure::work("no section has sign = true"))?;
+    let section =
+        config.signing().ok_or_else(|| CommandError::failed("no section has sign = true"))?;
     let request = TokenRequest {
         client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
         environment: None,
@@ -105,26 +109,30 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, Failure> {
             section.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into(),
         ),
     };
-    issue::sign(section, &request, clock::now()).map_err(Failure::work)
+    issue::sign(section, &request, clock::now()).map_err(CommandError::failed)
 }
 
 /// What is spoken at a place, where it is not what everybody expects there.
-fn spoken(protocols: Protocols) -> String {
+fn protocol_note(protocols: Protocols) -> String {
     match protocols {
         Protocols::HTTP1 => String::new(),
         _ => format!(" ({})", protocols.names().join(", ")),
     }
 }
 
-fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io::Result<()> {
+fn announce(
+    place: &ConfigSource,
+    bound: &BoundListeners,
+    welcome: Option<&Welcome>,
+) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
-        for place in &listener.places {
+        for place in &listener.addresses {
             let url = place.url(listener.scheme);
             match listener.serves {
                 Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
                 Serves::Everything | Serves::Auth => {
-                    print(format_args!("  requests  {url}{}", spoken(listener.protocols)))?
+                    print(format_args!("  requests  {url}{}", protocol_note(listener.protocols)))?
                 }
             }
         }
@@ -132,7 +140,7 @@ fn announce(place: &Place, bound: &Bound, welcome: Option<&Welcome>) -> std::io:
     let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else {
         return Ok(());
     };
-    let (Some(address), scheme) = (main.places.first(), main.scheme) else { return Ok(()) };
+    let (Some(address), scheme) = (main.addresses.first(), main.scheme) else { return Ok(()) };
     let directory = place.state_dir()?;
     print(format_args!(
         "  state     {} (embedded default: no --config was given)",

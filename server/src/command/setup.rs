@@ -10,23 +10,23 @@ use std::{
 use rustix::system::uname;
 
 use super::{
-    Failure, Place,
-    password::{Passwords, read_answer},
+    CommandError, ConfigSource,
+    password::{PasswordInput, read_answer},
     print, printable,
 };
 use crate::{
     cli::SetupArgs,
     config::{AuthMethod, Config},
     state,
-    store::{Store, StoreFault, users::User},
-    users::{LoginFault, Users},
+    store::{Store, StoreError, users::User},
+    users::{LoginError, Users},
 };
 
-pub(super) fn run(place: &Place, args: SetupArgs) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, args: SetupArgs) -> Result<(), CommandError> {
     if !args.yes && !is_local()? {
-        return Err(Failure::work("run this command on the machine of the server"));
+        return Err(CommandError::failed("run this command on the machine of the server"));
     }
-    let config = place.load_client()?;
+    let config = place.load_for_client()?;
     check_method(&config)?;
     check_signing(place, &config)?;
     let store = connect(place, &config)?;
@@ -36,12 +36,12 @@ pub(super) fn run(place: &Place, args: SetupArgs) -> Result<(), Failure> {
         None => ask_name()?,
     };
     if username.is_empty() {
-        return Err(Failure::work("the username cannot be an empty string"));
+        return Err(CommandError::failed("the username cannot be an empty string"));
     }
     // Asked once, as by the real command: who mistypes it runs this on another database.
     let password =
-        Passwords::choose(args.password_stdin).ask("What password do you want to use?: ")?;
-    config.server.login.passwords.check(&password).map_err(Failure::work)?;
+        PasswordInput::choose(args.password_stdin).ask("What password do you want to use?: ")?;
+    config.server.login.passwords.check(&password).map_err(CommandError::failed)?;
     create(&users, &username, &password)?;
     state(format_args!("User {}:", printable(&username)), "created")?;
     Ok(print("Make sure to (re)start the orchestrator to activate all changes.")?)
@@ -56,10 +56,10 @@ fn is_local() -> io::Result<bool> {
 }
 
 /// Whether users of the database are what people log in as.
-fn check_method(config: &Config) -> Result<(), Failure> {
+fn check_method(config: &Config) -> Result<(), CommandError> {
     if !config.server.auth {
         state("Server authentication:", "disabled")?;
-        return Err(Failure::work(
+        return Err(CommandError::failed(
             "Server authentication should be enabled.\n  help: write auth=true and auth-method=database in [server]",
         ));
     }
@@ -68,7 +68,7 @@ fn check_method(config: &Config) -> Result<(), Failure> {
     state("Server authentication method:", method.name())?;
     if method != AuthMethod::Database {
         let text = "Users of the database only log in where the authentication method is database.";
-        return Err(Failure::work(format_args!(
+        return Err(CommandError::failed(format_args!(
             "{text}\n  help: write auth-method=database in [server]"
         )));
     }
@@ -77,7 +77,7 @@ fn check_method(config: &Config) -> Result<(), Failure> {
 
 /// Whether there is a key to sign the tokens of users with; else one is made up to be
 /// written down.
-fn check_signing(place: &Place, config: &Config) -> Result<(), Failure> {
+fn check_signing(place: &ConfigSource, config: &Config) -> Result<(), CommandError> {
     if config.signing().is_some() {
         return Ok(state("Authentication signing config:", "found")?);
     }
@@ -90,7 +90,7 @@ fn check_signing(place: &Place, config: &Config) -> Result<(), Failure> {
     let host = uname().nodename().to_string_lossy().into_owned();
     let port = config.server.listeners[0].address().map_or(DEFAULT_PORT, |address| address.port());
     print(state::generate_section(&format!("https://{host}:{port}/"))?)?;
-    Err(Failure::work(
+    Err(CommandError::failed(
         "Make sure signing configuration is added to the config. See the documentation for details.",
     ))
 }
@@ -106,11 +106,11 @@ fn configuration_file(named: &[PathBuf]) -> PathBuf {
 }
 
 /// The database, which has no users yet.
-fn connect(place: &Place, config: &Config) -> Result<Store, Failure> {
+fn connect(place: &ConfigSource, config: &Config) -> Result<Store, CommandError> {
     let store = place.store(config)?;
-    state("Trying to connect to DB:", store.place())?;
+    state("Trying to connect to DB:", store.location())?;
     let users = store.block_on(store.users()).map_err(|fault| {
-        Failure::work(format_args!(
+        CommandError::failed(format_args!(
             "{fault}\n  help: look at [database], and whether the database server runs"
         ))
     })?;
@@ -118,8 +118,8 @@ fn connect(place: &Place, config: &Config) -> Result<Store, Failure> {
     if users.is_empty() { Ok(store) } else { Err(already()) }
 }
 
-fn already() -> Failure {
-    Failure::work(
+fn already() -> CommandError {
+    CommandError::failed(
         "There are already users in the database\n  help: an administrator adds others with countersign user add",
     )
 }
@@ -130,18 +130,18 @@ fn ask_name() -> io::Result<String> {
     Ok(if name.is_empty() { "admin".into() } else { name })
 }
 
-fn create(users: &Users, username: &str, password: &str) -> Result<(), Failure> {
+fn create(users: &Users, username: &str, password: &str) -> Result<(), CommandError> {
     let store = &users.store;
     let hash = store.block_on(users.hash(password)).map_err(|fault| match fault {
-        LoginFault::Store(fault) => Failure::work(fault),
-        _ => Failure::work("there is no memory to hash the password in"),
+        LoginError::Store(fault) => CommandError::failed(fault),
+        _ => CommandError::failed("there is no memory to hash the password in"),
     })?;
     let user = User::new(username, hash, true);
     match store.block_on(store.add_first_user(user)) {
         Ok(true) => Ok(()),
         // Somebody was faster.
-        Ok(false) | Err(StoreFault::Exists) => Err(already()),
-        Err(fault) => Err(Failure::work(fault)),
+        Ok(false) | Err(StoreError::AlreadyExists) => Err(already()),
+        Err(fault) => Err(CommandError::failed(fault)),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io:
         .as_array()
         .into_iter()
         .flatten()
-        .map(|row| columns.iter().map(|(_, member)| words(&row[member])).collect());
+        .map(|row| columns.iter().map(|(_, member)| display_value(&row[member])).collect());
     let titles = columns.iter().map(|(title, _)| (*title).into()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
     let widths: Vec<_> = (0..columns.len())
@@ -35,7 +35,7 @@ pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io:
 }
 
 /// A value in words that fit into a line.
-pub(super) fn words(value: &Value) -> String {
+pub(super) fn display_value(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::Bool(true) => "yes".into(),
@@ -43,12 +43,12 @@ pub(super) fn words(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::String(text) => printable(text),
         Value::Array(values) if values.is_empty() => "-".into(),
-        Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join(","),
+        Value::Array(values) => values.iter().map(display_value).collect::<Vec<_>>().join(","),
         Value::Object(members) if members.is_empty() => "-".into(),
         Value::Object(members) => {
             let each = members
                 .iter()
-                .map(|(name, value)| format!("{}: {}", printable(name), words(value)));
+                .map(|(name, value)| format!("{}: {}", printable(name), display_value(value)));
             each.collect::<Vec<_>>().join("; ")
         }
     }
@@ -62,8 +62,8 @@ mod tests {
 
     #[test]
     fn values_fit_into_a_line_and_command_no_terminal() {
-        assert_eq!(words(&json!({ "e1": ["a", "b"], "e2": [] })), "e1: a,b; e2: -");
-        assert_eq!(words(&json!([true, null, 7])), "yes,-,7");
-        assert_eq!(words(&json!("a\n\u{1b}[2J")), "a\\u{a}\\u{1b}[2J");
+        assert_eq!(display_value(&json!({ "e1": ["a", "b"], "e2": [] })), "e1: a,b; e2: -");
+        assert_eq!(display_value(&json!([true, null, 7])), "yes,-,7");
+        assert_eq!(display_value(&json!("a\n\u{1b}[2J")), "a\\u{a}\\u{1b}[2J");
     }
 }

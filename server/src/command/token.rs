@@ -10,17 +10,17 @@ use countersign_engine::{Reject, UnixTime, Verified, rotation::Cause};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Failure, Place, answer_lines, print, serve::bootstrap_token};
+use super::{CommandError, ConfigSource, print, process_lines, serve::bootstrap_token};
 use crate::{
     app::App,
     cli::{SignArgs, TokenCommand},
     clock,
     issue::{self, Lifetime, TokenRequest},
-    keysource::fetch::{Fetched, Fetcher},
-    surface::{Surface, inmanta},
+    keysource::fetch::{FetchedKeys, Fetcher},
+    surface::{Profile, inmanta},
 };
 
-pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
     match command {
         TokenCommand::Sign(args) => sign(place, args),
         TokenCommand::Bootstrap => Ok(print(bootstrap_token(&place.load()?)?)?),
@@ -33,15 +33,15 @@ pub(super) fn run(place: &Place, command: TokenCommand) -> Result<(), Failure> {
     }
 }
 
-fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
+fn sign(place: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     let config = place.load()?;
-    let section = config
-        .signing()
-        .ok_or_else(|| Failure::work("no auth_jwt section is configured: nothing to sign with"))?;
+    let section = config.signing().ok_or_else(|| {
+        CommandError::failed("no auth_jwt section is configured: nothing to sign with")
+    })?;
     let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Failure::work(format_args!("the claim {} is given twice", twice[0])));
+        return Err(CommandError::failed(format_args!("the claim {} is given twice", twice[0])));
     }
     let request = TokenRequest {
         client_types: args.client_types,
@@ -53,16 +53,16 @@ fn sign(place: &Place, args: SignArgs) -> Result<(), Failure> {
             .collect(),
         lifetime: Lifetime::of(args.expire, args.idempotent),
     };
-    Ok(print(issue::sign(section, &request, clock::now()).map_err(Failure::work)?)?)
+    Ok(print(issue::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)
 }
 
 /// Verifies lines of standard input as the Inmanta surface would answer them.
-fn verify(place: &Place, now: Option<UnixTime>) -> Result<(), Failure> {
+fn verify(place: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
     let config = place.load()?;
-    let desk = place.desk(&config, None)?;
-    let app = App::new(config, 1, desk, None)?;
+    let revocations = place.revocation_service(&config, None)?;
+    let app = App::new(config, 1, revocations, None)?;
     load_keys(&app);
-    answer_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
+    process_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
         Ok(verified) => accepted(&verified),
         Err(reject) => refused(reject, token, app.server().rejected_token_status),
     })?;
@@ -76,10 +76,10 @@ pub(super) fn load_keys(app: &App) {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
         let mut fetcher = Fetcher::new(section, renewed);
         match fetcher.fetch(Cause::Start) {
-            Ok(Fetched { keys, .. }) => {
+            Ok(FetchedKeys { keys, .. }) => {
                 app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default()))
             }
-            Err(fault) => tracing::error!("{}", fetcher.explain(&fault)),
+            Err(fault) => tracing::error!("{}", fetcher.describe(&fault)),
         }
     }
 }
@@ -96,7 +96,7 @@ fn accepted(verified: &Verified<'_>) -> Value {
 fn refused(reject: Reject, token: &[u8], rejected_status: StatusCode) -> Value {
     json!({
         "ok": false,
-        "status": Surface::Inmanta.status(reject, rejected_status).as_u16(),
+        "status": Profile::Inmanta.status(reject, rejected_status).as_u16(),
         "code": reject.code(),
         "message": inmanta::message(reject, token),
     })

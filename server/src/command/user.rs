@@ -4,27 +4,27 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::{
-    Failure, Place,
-    client::{Call, Client},
-    password::Passwords,
+    CommandError, ConfigSource,
+    client::{ApiCall, ServerClient},
+    password::PasswordInput,
     print,
     table::print_list,
 };
 use crate::cli::{UserArgs, UserCommand};
 
-pub(super) fn run(place: &Place, args: UserArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn run(place: &ConfigSource, args: UserArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     match args.command {
         UserCommand::Add { name, admin, password_stdin } => {
-            add(&client, &name, admin, Passwords::choose(password_stdin))
+            add(&client, &name, admin, PasswordInput::choose(password_stdin))
         }
         UserCommand::List { json } => list(&client, json),
         UserCommand::Delete { name } => {
-            client.call(Call::delete(&["user", &name]))?;
+            client.call(ApiCall::delete(&["user", &name]))?;
             Ok(print(format_args!("User {name} is deleted."))?)
         }
         UserCommand::Password { name, password_stdin } => {
-            change(&client, &name, Passwords::choose(password_stdin))
+            change(&client, &name, PasswordInput::choose(password_stdin))
         }
         UserCommand::Admin { name, revoke } => {
             set_admin(&client, &name, !revoke)?;
@@ -36,9 +36,14 @@ pub(super) fn run(place: &Place, args: UserArgs) -> Result<(), Failure> {
     }
 }
 
-fn add(client: &Client, name: &str, admin: bool, passwords: Passwords) -> Result<(), Failure> {
+fn add(
+    client: &ServerClient,
+    name: &str,
+    admin: bool,
+    passwords: PasswordInput,
+) -> Result<(), CommandError> {
     let password = passwords.ask_new(&format!("Password of {name}: "))?;
-    client.call(Call::post(&["user"], json!({ "username": name, "password": password })))?;
+    client.call(ApiCall::post(&["user"], json!({ "username": name, "password": password })))?;
     if admin {
         set_admin(client, name, true)?;
     }
@@ -48,8 +53,8 @@ fn add(client: &Client, name: &str, admin: bool, passwords: Passwords) -> Result
     ))?)
 }
 
-fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
-    let users = client.call(Call::get(&["user"]))?;
+fn list(client: &ServerClient, as_json: bool) -> Result<(), CommandError> {
+    let users = client.call(ApiCall::get(&["user"]))?;
     let columns = [
         ("USER", "username"),
         ("ADMIN", "is_admin"),
@@ -59,19 +64,19 @@ fn list(client: &Client, as_json: bool) -> Result<(), Failure> {
     Ok(print_list(&users, &columns, as_json)?)
 }
 
-fn change(client: &Client, name: &str, passwords: Passwords) -> Result<(), Failure> {
+fn change(client: &ServerClient, name: &str, passwords: PasswordInput) -> Result<(), CommandError> {
     let mut body = json!({});
     if is_caller(client, name)? {
         body["current_password"] = passwords.ask("Your current password: ")?.into();
     }
     body["password"] = passwords.ask_new(&format!("New password of {name}: "))?.into();
-    client.call(Call::patch(&["user", name, "password"], body))?;
+    client.call(ApiCall::patch(&["user", name, "password"], body))?;
     Ok(print(format_args!("The password of {name} is changed."))?)
 }
 
 /// Whether the token is that of this user, who has to show the current password.
-fn is_caller(client: &Client, name: &str) -> Result<bool, Failure> {
-    match client.call(Call::get(&["current_user"])) {
+fn is_caller(client: &ServerClient, name: &str) -> Result<bool, CommandError> {
+    match client.call(ApiCall::get(&["current_user"])) {
         Ok(user) => Ok(user["username"] == name),
         // A token that is nobody's.
         Err(fault) if fault.status == Some(StatusCode::NOT_FOUND) => Ok(false),
@@ -79,7 +84,8 @@ fn is_caller(client: &Client, name: &str) -> Result<bool, Failure> {
     }
 }
 
-fn set_admin(client: &Client, name: &str, is_admin: bool) -> Result<(), Failure> {
-    client.call(Call::patch(&["is_admin"], json!({ "username": name, "is_admin": is_admin })))?;
+fn set_admin(client: &ServerClient, name: &str, is_admin: bool) -> Result<(), CommandError> {
+    client
+        .call(ApiCall::patch(&["is_admin"], json!({ "username": name, "is_admin": is_admin })))?;
     Ok(())
 }

@@ -65,7 +65,7 @@ impl ApiClients {
 /// How a secret stands in the configuration. A plain hash is enough because the
 /// secrets are random: there is no dictionary to try.
 #[must_use]
-pub fn hashed(secret: &str) -> String {
+pub fn hash_secret(secret: &str) -> String {
     format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
 }
 
@@ -78,7 +78,7 @@ mod tests {
     fn only_the_secret_of_the_name_is_accepted() {
         let mut problems = Vec::new();
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
-        let settings = [("ci", setting(&hashed("s3cret"))), ("odd", setting("s3cret"))];
+        let settings = [("ci", setting(&hash_secret("s3cret"))), ("odd", setting("s3cret"))];
         let section = Section {
             place: String::new(),
             settings: settings.map(|(name, setting)| (name.into(), setting)).into(),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
 
 const SECTION: &str = "database";
 
@@ -12,7 +12,7 @@ const SECTION: &str = "database";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
     /// Which database it is.
-    pub place: DatabasePlace,
+    pub location: DatabaseLocation,
     /// A way to it that keeps its sessions, where `url` goes through a pooler of
     /// transactions: for notices of other nodes, and for changing the schema. It has to be
     /// a direct connection. The pooler has to know prepared statements, as PgBouncer does
@@ -30,7 +30,7 @@ pub struct Database {
 
 /// Which database it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DatabasePlace {
+pub enum DatabaseLocation {
     /// A file in the state directory.
     StateDirectory,
     /// This file, of SQLite.
@@ -40,7 +40,7 @@ pub enum DatabasePlace {
         /// How to get there.
         url: DatabaseUrl,
         /// The same for people: database, host and port.
-        shown: String,
+        redacted: String,
     },
 }
 
@@ -66,14 +66,14 @@ impl Database {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
         let is_configured =
             sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
-        let reader = &mut Reader::new(sections, SECTION, problems);
+        let reader = &mut SectionReader::new(sections, SECTION, problems);
         // Inmanta keeps some ready; here they come with the load.
         for option in ["connection_pool_min_size", "wait_time"] {
             reader.number(option, 0..=u32::MAX);
         }
         let seconds = reader.number("connection_timeout", 0.0..=3600.0);
         Self {
-            place: read_place(reader),
+            location: read_location(reader),
             listen_url: read_listen_url(reader),
             connections: reader.number("connection_pool_max_size", 1..=1000).unwrap_or(10),
             connection_timeout: seconds.map_or(Duration::from_secs(5), Duration::from_secs_f64),
@@ -84,12 +84,12 @@ impl Database {
 }
 
 /// `url`, or Inmanta's five options for PostgreSQL, or neither.
-fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
+fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
     let parts = ["host", "port", "name", "username", "password"];
     let given = parts.into_iter().find(|part| reader.text(part).is_some());
     let port = reader.number("port", 1..=u16::MAX).unwrap_or(5432);
     match (reader.text("url"), given) {
-        (None, None) => DatabasePlace::StateDirectory,
+        (None, None) => DatabaseLocation::StateDirectory,
         (None, Some(_)) => {
             let text = |option, default| reader.text(option).unwrap_or(default);
             let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
@@ -109,9 +109,9 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
                     escaped(name)
                 ),
             };
-            DatabasePlace::Postgres {
+            DatabaseLocation::Postgres {
                 url: DatabaseUrl(url),
-                shown: format!("{name} ({host}:{port})"),
+                redacted: format!("{name} ({host}:{port})"),
             }
         }
         (Some(_), Some(part)) => {
@@ -120,7 +120,7 @@ fn read_place(reader: &mut Reader<'_>) -> DatabasePlace {
                 format!("url and {part} both say where the database is"),
                 "keep one of the two forms",
             );
-            DatabasePlace::StateDirectory
+            DatabaseLocation::StateDirectory
         }
         (Some(url), None) => read_url(reader, url),
     }
@@ -135,16 +135,18 @@ fn bracketed(host: &str) -> Cow<'_, str> {
     }
 }
 
-fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
+fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         let decoded = percent_decode_str(path).decode_utf8().unwrap_or_default();
         if !decoded.is_empty() {
-            return DatabasePlace::Sqlite(PathBuf::from(&*decoded));
+            return DatabaseLocation::Sqlite(PathBuf::from(&*decoded));
         }
     }
     match is_postgres(url) {
-        true => DatabasePlace::Postgres { shown: shown(url), url: DatabaseUrl(url.into()) },
+        true => {
+            DatabaseLocation::Postgres { redacted: redacted(url), url: DatabaseUrl(url.into()) }
+        }
         false => {
             // Not shown: a password may be in it.
             reader.problem(
@@ -152,12 +154,12 @@ fn read_url(reader: &mut Reader<'_>, url: &str) -> DatabasePlace {
                 "the url is that of no database",
                 "write sqlite:/path/to/file or postgres://user@host/name",
             );
-            DatabasePlace::StateDirectory
+            DatabaseLocation::StateDirectory
         }
     }
 }
 
-fn read_listen_url(reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
+fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
     let url = reader.text("listen_url").filter(|url| !url.is_empty())?;
     if !is_postgres(url) {
         reader.problem(
@@ -174,7 +176,7 @@ fn is_postgres(url: &str) -> bool {
 }
 
 /// What of a URL is no secret: host, port and database.
-fn shown(url: &str) -> String {
+fn redacted(url: &str) -> String {
     let behind = url.split_once("://").map_or("", |(_, rest)| rest);
     let behind = behind.split(['?', '#']).next().unwrap_or_default();
     let (place, name) = behind.split_once('/').unwrap_or((behind, ""));
@@ -198,18 +200,18 @@ mod tests {
     }
 
     fn postgres(options: &[(&str, &str)]) -> (String, String) {
-        match read(options).0.place {
-            DatabasePlace::Postgres { url, shown } => (url.expose().into(), shown),
+        match read(options).0.location {
+            DatabaseLocation::Postgres { url, redacted } => (url.expose().into(), redacted),
             place => panic!("{place:?}"),
         }
     }
 
     #[test]
     fn the_options_of_inmanta_are_postgresql() {
-        let (url, shown) =
+        let (url, redacted) =
             postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
         assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
-        assert_eq!(shown, "inmanta (db:5432)");
+        assert_eq!(redacted, "inmanta (db:5432)");
         assert!(postgres(&[("host", "::1")]).0.contains("@[::1]:5432/"));
         assert!(
             postgres(&[("host", "/run/pg"), ("port", "5433")])
@@ -222,9 +224,9 @@ mod tests {
     fn a_url_says_which_database_and_never_shows_its_password() {
         assert_eq!(postgres(&[("url", "postgres://u:secret@h:1/d?sslmode=require")]).1, "d (h:1)");
         assert!(
-            matches!(read(&[("url", "sqlite:/a%20b.db")]).0.place, DatabasePlace::Sqlite(path) if path == *"/a b.db")
+            matches!(read(&[("url", "sqlite:/a%20b.db")]).0.location, DatabaseLocation::Sqlite(path) if path == *"/a b.db")
         );
-        assert!(matches!(read(&[]).0.place, DatabasePlace::StateDirectory));
+        assert!(matches!(read(&[]).0.location, DatabaseLocation::StateDirectory));
         let (database, problems) =
             read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
         assert_eq!(problems.len(), 2);

@@ -1,6 +1,6 @@
 //! `[ext_authz]`: what Envoy is told over gRPC besides who the caller is.
 
-use super::reader::Reader;
+use super::reader::SectionReader;
 
 /// What Envoy is told.
 ///
@@ -16,7 +16,7 @@ pub struct ExtAuthz {
 }
 
 impl ExtAuthz {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut SectionReader<'_>) -> Self {
         const CLAIMS: &str = "metadata_claims";
         let names = reader.list(CLAIMS).unwrap_or_default();
         let mut metadata_claims: Vec<String> = Vec::new();

@@ -18,7 +18,7 @@ const BEFORE_ANY_SECTION: &str = "\0";
 /// Parses one file.
 ///
 /// # Errors
-/// Lines that are neither header, option, continuation nor comment, and options
+/// LineIndex that are neither header, option, continuation nor comment, and options
 /// given twice: which of the two is meant would be a guess.
 pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
     let mut ini = Ini::new_cs();
@@ -27,7 +27,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     // As in Python: `#` and `;` start a comment at the start of a line only.
     ini.set_inline_comment_symbols(Some(&[]));
     let parsed = ini.read(text.into()).map_err(|error| Problem::new(name, error))?;
-    let lines = Lines::index(text);
+    let lines = LineIndex::index(text);
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
     let mut problems: Vec<_> = lines.repeated(name).collect();
     // Ordered, so that the same file always gives the same messages.
@@ -87,9 +87,9 @@ fn starts_a_key(text: &str) -> bool {
 
 /// Where the options of a file stand. The parser does not tell, and an error
 /// message without a line costs its reader more than this costs us.
-struct Lines(BTreeMap<(String, String), Vec<usize>>);
+struct LineIndex(BTreeMap<(String, String), Vec<usize>>);
 
-impl Lines {
+impl LineIndex {
     fn index(text: &str) -> Self {
         let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         let mut section = String::new();

@@ -7,10 +7,10 @@ use countersign_engine::{
 };
 
 use super::{
-    keys::{self, KeySource, Location},
+    keys::{self, KeyLocation, KeySource},
     options::ISSUER_PREFIX,
     problem::Problem,
-    reader::Reader,
+    reader::SectionReader,
     setting::Section,
 };
 use crate::{
@@ -84,23 +84,23 @@ impl IssuerSection {
     /// Whether this is the same issuer with keys from the same place, so that whoever
     /// keeps them fresh can go on. Keys that are written down are read again.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let has_same_source = matches!((&self.keys, &other.keys), (KeySource::Renewed(one), KeySource::Renewed(other)) if one == other);
-        self.issuer == other.issuer && has_same_source
+    pub fn has_same_source(&self, other: &Self) -> bool {
+        let is_same_source = matches!((&self.keys, &other.keys), (KeySource::Refreshed(one), KeySource::Refreshed(other)) if one == other);
+        self.issuer == other.issuer && is_same_source
     }
 
     /// Whether keys that were found for this section are keys for another, so that they
     /// need not be waited for again. An algorithm may come along, as a key has one of
     /// its own.
     #[must_use]
-    pub fn keys_are_good_for(&self, other: &Self) -> bool {
-        let (KeySource::Renewed(here), KeySource::Renewed(there)) = (&self.keys, &other.keys)
+    pub fn can_share_keys_with(&self, other: &Self) -> bool {
+        let (KeySource::Refreshed(here), KeySource::Refreshed(there)) = (&self.keys, &other.keys)
         else {
             return false;
         };
         let has_algorithms =
             self.issuer.algorithms.iter().all(|one| other.issuer.algorithms.contains(one));
-        self.issuer.name == other.issuer.name && has_algorithms && here.is_trusted_like(there)
+        self.issuer.name == other.issuer.name && has_algorithms && here.has_same_trust(there)
     }
 }
 
@@ -110,12 +110,15 @@ pub(super) fn read_all(
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Vec<IssuerSection> {
-    let defaults = Defaults::read(&mut Reader::new(sections, "server", problems), serves_tls);
+    let defaults =
+        IssuerDefaults::read(&mut SectionReader::new(sections, "server", problems), serves_tls);
     let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
     let before = problems.len();
     let issuers: Vec<_> = names
         .iter()
-        .filter_map(|name| read_one(&mut Reader::new(sections, name, problems), defaults, warnings))
+        .filter_map(|name| {
+            read_one(&mut SectionReader::new(sections, name, problems), defaults, warnings)
+        })
         .collect();
     if problems.len() == before {
         check_one_signs(&issuers, problems);
@@ -126,14 +129,14 @@ pub(super) fn read_all(
 
 /// What `[server]` says about all sections.
 #[derive(Clone, Copy)]
-struct Defaults {
+struct IssuerDefaults {
     serves_tls: bool,
     enforce_client_types: bool,
     require_client_type: bool,
 }
 
-impl Defaults {
-    fn read(server: &mut Reader<'_>, serves_tls: bool) -> Self {
+impl IssuerDefaults {
+    fn read(server: &mut SectionReader<'_>, serves_tls: bool) -> Self {
         Self {
             serves_tls,
             enforce_client_types: server.flag("enforce_client_types").unwrap_or(true),
@@ -143,8 +146,8 @@ impl Defaults {
 }
 
 fn read_one(
-    reader: &mut Reader<'_>,
-    defaults: Defaults,
+    reader: &mut SectionReader<'_>,
+    defaults: IssuerDefaults,
     warnings: &mut Vec<Problem>,
 ) -> Option<IssuerSection> {
     let algorithms = read_algorithms(reader);
@@ -176,20 +179,20 @@ fn read_one(
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
     let context =
-        &mut keys::Context { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
+        &mut keys::KeyContext { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
     let keys = keys::read(reader, context)?;
     let issuer = IssuerConfig {
         name,
         section: reader.section.into(),
         algorithms,
-        kid_required: is_published(&keys),
+        kid_required: has_published_keys(&keys),
         rules,
     };
     Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
 }
 
 /// `algorithm` with the guide's two values, or our `algorithms` with all of them.
-fn read_algorithms(reader: &mut Reader<'_>) -> Option<AlgorithmSet> {
+fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
     if let Some(names) = reader.list("algorithms") {
         let known = |name: &&str| Algorithm::from_name(name);
         if let Some(unknown) = names.iter().find(|name| known(name).is_none()) {
@@ -226,7 +229,7 @@ fn read_algorithms(reader: &mut Reader<'_>) -> Option<AlgorithmSet> {
     }
 }
 
-fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
+fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> {
     let Some(names) = reader.list("client_types") else {
         let text = format!("client_types is a required option for {}", reader.section);
         reader.problem(
@@ -255,9 +258,9 @@ fn read_client_types(reader: &mut Reader<'_>) -> Option<Vec<ClientType>> {
 }
 
 fn read_rules(
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
     issuer: &str,
-    defaults: Defaults,
+    defaults: IssuerDefaults,
     client_types: &[ClientType],
 ) -> Rules {
     let enforce = reader.flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
@@ -280,7 +283,7 @@ fn read_rules(
 }
 
 /// A section that refuses the tokens it signs is a mistake.
-fn check_own_tokens(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
+fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) {
     if rules
         .token_types
         .as_ref()
@@ -305,7 +308,7 @@ fn check_own_tokens(reader: &mut Reader<'_>, rules: &Rules, expire: u64) {
 }
 
 /// `typ`: what the header must say, `application/` left out as in RFC 7515 section 4.1.9.
-fn read_token_types(reader: &mut Reader<'_>) -> Option<Box<[Box<str>]>> {
+fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
     let types = reader.list("typ")?;
     if types.is_empty() || types.contains(&"") {
         let text = format!("typ in {} names an empty type", reader.section);
@@ -322,7 +325,7 @@ fn read_token_types(reader: &mut Reader<'_>) -> Option<Box<[Box<str>]>> {
 
 /// The `claims` option of older versions: lines of `<value> in <list claim>` and
 /// `<claim> is <string>`. A line that says neither fails closed, as an error.
-fn read_constraints(reader: &mut Reader<'_>) -> Box<[Constraint]> {
+fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
     for line in reader
         .text("claims")
@@ -358,12 +361,12 @@ fn parse_constraint(line: &str) -> Option<Constraint> {
 }
 
 /// The real system insists on a key id wherever keys are published.
-fn is_published(keys: &KeySource) -> bool {
+fn has_published_keys(keys: &KeySource) -> bool {
     match keys {
-        KeySource::Secret(_) | KeySource::Written(_) => false,
-        KeySource::Renewed(keys) => match &keys.location {
-            Location::Jwks(_) | Location::Discovery(_) => true,
-            Location::File { origin, .. } => *origin == Origin::Published,
+        KeySource::Secret(_) | KeySource::Static(_) => false,
+        KeySource::Refreshed(keys) => match &keys.location {
+            KeyLocation::Jwks(_) | KeyLocation::Discovery(_) => true,
+            KeyLocation::File { origin, .. } => *origin == Origin::Published,
         },
     }
 }
@@ -397,7 +400,7 @@ fn check_issuers_differ(
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for section in issuers {
         let Some(earlier) = seen.insert(&section.issuer.name, section.section()) else { continue };
-        let mut reader = Reader::new(sections, section.section(), problems);
+        let mut reader = SectionReader::new(sections, section.section(), problems);
         let name = &section.issuer.name;
         let help = format!(
             "{earlier} has the issuer {name} too; a section without issuer means https://localhost:8888/"

@@ -15,7 +15,7 @@ use countersign_engine::{
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 
-use super::{problem::Problem, reader::Reader};
+use super::{problem::Problem, reader::SectionReader};
 use crate::{file::open_regular, keysource::written, trust};
 
 /// The secret of a section that signs or verifies with HMAC.
@@ -42,24 +42,24 @@ pub enum KeySource {
     /// `key`: a secret shared with us.
     Secret(SigningSecret),
     /// `key`: public keys written down, or secrets as JWKs.
-    Written(Arc<KeySet>),
+    Static(Arc<KeySet>),
     /// Somewhere they may change.
-    Renewed(Arc<RenewedKeys>),
+    Refreshed(Arc<RefreshedKeys>),
 }
 
 impl KeySource {
     /// Whether they are in a file, which is read again when it changes.
     #[must_use]
-    pub fn is_in_a_file(&self) -> bool {
-        matches!(self, Self::Renewed(keys) if matches!(keys.location, Location::File { .. }))
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Refreshed(keys) if matches!(keys.location, KeyLocation::File { .. }))
     }
 }
 
 /// Keys that are asked for again and again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RenewedKeys {
+pub struct RefreshedKeys {
     /// Where they are.
-    pub location: Location,
+    pub location: KeyLocation,
     /// Whether the provider's certificate is checked.
     pub validate_cert: bool,
     /// Authorities that may vouch for the provider, beside those of the system.
@@ -70,11 +70,11 @@ pub struct RenewedKeys {
     pub timing: Timing,
 }
 
-impl RenewedKeys {
+impl RefreshedKeys {
     /// Whether the same place is believed for the same reasons, however often and
     /// patiently it is asked.
     #[must_use]
-    pub fn is_trusted_like(&self, other: &Self) -> bool {
+    pub fn has_same_trust(&self, other: &Self) -> bool {
         let trust =
             |keys: &Self| (keys.location.clone(), keys.validate_cert, keys.authorities.clone());
         trust(self) == trust(other)
@@ -83,7 +83,7 @@ impl RenewedKeys {
 
 /// A place where keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
+pub enum KeyLocation {
     /// A file, looked at every second.
     File {
         /// Its path.
@@ -98,7 +98,7 @@ pub enum Location {
     Discovery(String),
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, .. } => write!(f, "file {}", path.display()),
@@ -108,7 +108,7 @@ impl fmt::Display for Location {
     }
 }
 
-impl Location {
+impl KeyLocation {
     /// Its URI, if it is asked over the network.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
@@ -120,7 +120,7 @@ impl Location {
 }
 
 /// What else decides about the keys of a section.
-pub(super) struct Context<'w> {
+pub(super) struct KeyContext<'w> {
     pub(super) algorithms: AlgorithmSet,
     pub(super) sign: bool,
     /// Whether our own callers reach us by TLS.
@@ -128,7 +128,10 @@ pub(super) struct Context<'w> {
     pub(super) warnings: &'w mut Vec<Problem>,
 }
 
-pub(super) fn read(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
+pub(super) fn read(
+    reader: &mut SectionReader<'_>,
+    context: &mut KeyContext<'_>,
+) -> Option<KeySource> {
     let is_secret = |algorithm: Algorithm| algorithm.key_type() == KeyType::Secret;
     let (secret, public) = (
         context.algorithms.iter().any(is_secret),
@@ -156,7 +159,7 @@ pub(super) fn read(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option
 
 /// Options about fetching that a source does not have: whoever wrote them believes
 /// that they do something.
-fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
+fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
     const FETCHING: [&str; 5] = [
         "ca_file",
         "jwks_cool_down",
@@ -167,12 +170,12 @@ fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<P
     const SOURCES: [&str; 3] = ["discovery_uri", "jwks_uri", "key_file"];
     let (what, ignored) = match source {
         // The one that is used is there, and further ones are refused.
-        KeySource::Renewed(keys) if keys.location.uri().is_some() => return,
-        KeySource::Renewed(_) => ("a file", FETCHING.to_vec()),
+        KeySource::Refreshed(keys) if keys.location.uri().is_some() => return,
+        KeySource::Refreshed(_) => ("a file", FETCHING.to_vec()),
         KeySource::Secret(_) if reader.text("key").is_none() => {
             ("a file that is read once", [&FETCHING[..], &["jwks_stale"]].concat())
         }
-        KeySource::Secret(_) | KeySource::Written(_) => {
+        KeySource::Secret(_) | KeySource::Static(_) => {
             ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat())
         }
     };
@@ -183,11 +186,11 @@ fn warn_of_ignored(reader: &Reader<'_>, source: &KeySource, warnings: &mut Vec<P
 }
 
 /// `key` or `key_file` of a section with shared secrets.
-fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
+fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
     match (reader.text("key"), reader.text("key_file")) {
-        (Some(_), Some(_)) => two_sources(reader, "key", "key_file"),
+        (Some(_), Some(_)) => reject_two_sources(reader, "key", "key_file"),
         (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => {
-            read_written(reader, text, context)
+            read_static_keys(reader, text, context)
         }
         (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
         (None, Some(path)) if context.sign => {
@@ -196,9 +199,9 @@ fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Ke
             let text = String::from_utf8(text).unwrap_or_default();
             read_secret(reader, "key_file", text.trim(), context.algorithms)
         }
-        (None, Some(path)) => Some(renewed(
+        (None, Some(path)) => Some(refreshed_keys(
             reader,
-            Location::File { path: path.into(), origin: Origin::Static },
+            KeyLocation::File { path: path.into(), origin: Origin::Static },
             context.warnings,
         )),
         (None, None) => {
@@ -211,7 +214,7 @@ fn read_secrets(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Ke
 }
 
 fn read_secret(
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
     option: &str,
     text: &str,
     algorithms: AlgorithmSet,
@@ -220,7 +223,7 @@ fn read_secret(
     let longest = algorithms.iter().max()?;
     let bytes = longest.min_secret_bytes()?;
     // Never shows the key: these lines may end up in a log.
-    let Some(secret) = written::secret(text) else {
+    let Some(secret) = written::decode_secret(text) else {
         let help = match text.trim_start().starts_with('{') {
             true => "a section that signs takes no JWK: write its member \"k\"",
             false => "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one",
@@ -245,7 +248,7 @@ fn read_secret(
 }
 
 /// The one source of a section with public keys.
-fn read_public(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<KeySource> {
+fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
     const SOURCES: [&str; 4] = ["jwks_uri", "discovery_uri", "key_file", "key"];
     let given: Vec<_> =
         SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
@@ -269,25 +272,29 @@ fn read_public(reader: &mut Reader<'_>, context: &mut Context<'_>) -> Option<Key
             context.warnings.push(Problem::new(reader.place("key"), text));
             read_source(reader, "jwks_uri", context)
         }
-        [first, second, ..] => two_sources(reader, first, second),
+        [first, second, ..] => reject_two_sources(reader, first, second),
     }
 }
 
-fn two_sources(reader: &mut Reader<'_>, first: &str, second: &str) -> Option<KeySource> {
+fn reject_two_sources(
+    reader: &mut SectionReader<'_>,
+    first: &str,
+    second: &str,
+) -> Option<KeySource> {
     let text = format!("{} names two sources of keys: {first} and {second}", reader.section);
     reader.problem(second, text, "keep one of them");
     None
 }
 
 fn read_source(
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
     option: &str,
-    context: &mut Context<'_>,
+    context: &mut KeyContext<'_>,
 ) -> Option<KeySource> {
     let text = reader.text(option)?;
     let location = match option {
-        "key" => return read_written(reader, text, context),
-        "key_file" => Location::File { path: text.into(), origin: Origin::Static },
+        "key" => return read_static_keys(reader, text, context),
+        "key_file" => KeyLocation::File { path: text.into(), origin: Origin::Static },
         option => read_uri(reader, option, text)?,
     };
     if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
@@ -299,20 +306,20 @@ fn read_source(
             Problem::new(reader.place(option), text).help("use https, as for our own listener"),
         );
     }
-    Some(renewed(reader, location, context.warnings))
+    Some(refreshed_keys(reader, location, context.warnings))
 }
 
 /// `key`: public keys, or secrets as JWKs, written into the configuration.
-fn read_written(
-    reader: &mut Reader<'_>,
+fn read_static_keys(
+    reader: &mut SectionReader<'_>,
     text: &str,
-    context: &mut Context<'_>,
+    context: &mut KeyContext<'_>,
 ) -> Option<KeySource> {
-    match written::keys(text.as_bytes(), context.algorithms) {
+    match written::parse_keys(text.as_bytes(), context.algorithms) {
         Ok((keys, remarks)) => {
             let place = reader.place("key");
             context.warnings.extend(remarks.into_iter().map(|remark| Problem::new(&place, remark)));
-            Some(KeySource::Written(Arc::new(keys)))
+            Some(KeySource::Static(Arc::new(keys)))
         }
         Err(fault) => {
             let text = format!("key in {} cannot be used: {fault}", reader.section);
@@ -326,7 +333,7 @@ fn read_written(
     }
 }
 
-fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location> {
+fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<KeyLocation> {
     let (scheme, rest) = uri.split_once("://").unwrap_or_default();
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
@@ -357,17 +364,21 @@ fn read_uri(reader: &mut Reader<'_>, option: &str, uri: &str) -> Option<Location
         return None;
     }
     Some(match option {
-        "discovery_uri" => Location::Discovery(uri.into()),
+        "discovery_uri" => KeyLocation::Discovery(uri.into()),
         _ if is_file => {
             let path = percent_decode_str(rest.strip_prefix("localhost").unwrap_or(rest))
                 .decode_utf8_lossy();
-            Location::File { path: PathBuf::from(&*path), origin: Origin::Published }
+            KeyLocation::File { path: PathBuf::from(&*path), origin: Origin::Published }
         }
-        _ => Location::Jwks(uri.into()),
+        _ => KeyLocation::Jwks(uri.into()),
     })
 }
 
-fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Problem>) -> KeySource {
+fn refreshed_keys(
+    reader: &mut SectionReader<'_>,
+    location: KeyLocation,
+    warnings: &mut Vec<Problem>,
+) -> KeySource {
     let validate_cert = reader.flag("validate_cert").unwrap_or(true);
     if !validate_cert && location.uri().is_some() {
         let text = format!(
@@ -377,7 +388,7 @@ fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Probl
         warnings.push(Problem::new(reader.place("validate_cert"), text));
     }
     let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
-    KeySource::Renewed(Arc::new(RenewedKeys {
+    KeySource::Refreshed(Arc::new(RefreshedKeys {
         timing: read_timing(reader, &location),
         location,
         validate_cert,
@@ -386,7 +397,7 @@ fn renewed(reader: &mut Reader<'_>, location: Location, warnings: &mut Vec<Probl
     }))
 }
 
-fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
+fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing {
     let default = Timing::default();
     let mut seconds = |option, least, most, default: Duration| {
         reader.number(option, least..=most).map_or(default, Duration::from_secs)
@@ -394,7 +405,7 @@ fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
     let stale = seconds("jwks_stale", 0, 31_536_000, default.stale);
     let interval = seconds("jwks_refresh_interval", 2, 86_400, default.interval);
     let cool_down = seconds("jwks_cool_down", 1, 3600, default.cool_down);
-    if let Location::File { .. } = location {
+    if let KeyLocation::File { .. } = location {
         // Looking at a file costs nobody anything.
         return Timing {
             interval: Duration::from_secs(1),
@@ -418,7 +429,7 @@ fn read_timing(reader: &mut Reader<'_>, location: &Location) -> Timing {
 }
 
 /// `ca_file`: certificates in PEM.
-fn read_authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
+fn read_authorities(reader: &mut SectionReader<'_>) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text("ca_file") else { return Vec::new() };
     let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
     trust::certificates(path, &pem).unwrap_or_else(|text| {
@@ -427,11 +438,12 @@ fn read_authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
     })
 }
 
-fn read_file(reader: &mut Reader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
+fn read_file(reader: &mut SectionReader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
     // A device has no end.
-    const MOST: u64 = 1 << 20;
+    const MAX_FILE_BYTES: u64 = 1 << 20;
     let mut bytes = Vec::new();
-    let read = open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    let read =
+        open_regular(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     read.map(|_| bytes)
         .map_err(|error| {
             let text = format!(

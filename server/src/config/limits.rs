@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
 use crate::admission::Share;
 
 /// How much of a core's time bad signatures may take; `None` for as much as they
@@ -13,7 +13,7 @@ use crate::admission::Share;
 /// three quarters of it in all leave room for what needs no signature. Twenty sources
 /// that do all they may fill a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SignatureLimits {
     /// All of them together.
     pub core: Option<Share>,
     /// Those in the name of one issuer.
@@ -30,7 +30,7 @@ pub struct Limits {
 /// A connection that does nothing outlives the idle connections of proxies (nginx
 /// keeps its own for a minute), so that it is the proxy that closes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Connections open at a time, on all listeners together.
     pub connections: usize,
     /// From the first byte of a request to the end of its head; TLS likewise.
@@ -43,9 +43,9 @@ pub struct Patience {
     pub drain: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let mut reader = Reader::new(sections, "limits", problems);
+        let mut reader = SectionReader::new(sections, "limits", problems);
         let mut seconds = |option, range: RangeInclusive<u64>, default| {
             Duration::from_secs(reader.number(option, range).unwrap_or(default))
         };
@@ -63,9 +63,9 @@ impl Patience {
     }
 }
 
-impl Limits {
+impl SignatureLimits {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let mut reader = Reader::new(sections, "limits", problems);
+        let mut reader = SectionReader::new(sections, "limits", problems);
         Self {
             core: read_share(&mut reader, "bad_signatures_per_core", 75),
             issuer: read_share(&mut reader, "bad_signatures_per_issuer", 50),
@@ -75,7 +75,7 @@ impl Limits {
     }
 }
 
-fn read_share(reader: &mut Reader<'_>, option: &str, default: u8) -> Option<Share> {
+fn read_share(reader: &mut SectionReader<'_>, option: &str, default: u8) -> Option<Share> {
     let Some(text) = reader.text(option) else { return Share::new(default) };
     if text == "off" {
         return None;

@@ -13,16 +13,16 @@ use std::{
 use http::{HeaderName, header};
 
 use super::{
-    options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::Reader,
+    options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::SectionReader,
     setting::Section, tls,
 };
 use crate::{
     listen::{
         origin::Dialect,
-        peer::{Network, Proxies},
-        tls::Tls,
+        peer::{Network, TrustedProxies},
+        tls::ReloadableTls,
     },
-    surface::Surface,
+    surface::Profile,
 };
 
 /// One listener: where it is, what it answers, and whom it believes.
@@ -31,19 +31,19 @@ pub struct Listener {
     /// `main`, `metrics`, or what follows `listener_` in the name of its section.
     pub name: String,
     /// Where it is bound.
-    pub places: Vec<Place>,
+    pub addresses: Vec<ListenAddress>,
     /// Which option to change when it cannot be bound.
     pub option: String,
     /// TLS, if it speaks that.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<Arc<ReloadableTls>>,
     /// The versions of HTTP that it speaks.
     pub protocols: Protocols,
     /// What it answers.
     pub serves: Serves,
     /// Whose answers `/auth` gives here.
-    pub surface: Surface,
+    pub profile: Profile,
     /// Who says where a request comes from.
-    pub proxies: Proxies,
+    pub proxies: TrustedProxies,
     /// How they say which request they ask about.
     pub dialect: Dialect,
     /// Where they put the certificate of a client.
@@ -54,14 +54,14 @@ pub struct Listener {
 
 /// An address that can be listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// A TCP port of an address.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -70,7 +70,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
+impl ListenAddress {
     /// Its address and port.
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {
@@ -111,7 +111,7 @@ impl Listener {
     /// Where it is reached over TCP, if it is.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.places.iter().find_map(Place::address)
+        self.addresses.iter().find_map(ListenAddress::address)
     }
 }
 
@@ -136,10 +136,11 @@ pub(super) fn read_all(
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Vec<Listener> {
-    let addresses = read_addresses(&mut Reader::new(sections, "server", problems));
-    let mut main = Listener::read(&mut Reader::new(sections, "listen", problems), MAIN, warnings);
-    main.places = addresses;
-    let main_tls = tls::Sections { all: sections, certificate: "server", clients: "listen" };
+    let addresses = read_addresses(&mut SectionReader::new(sections, "server", problems));
+    let mut main =
+        Listener::read(&mut SectionReader::new(sections, "listen", problems), MAIN, warnings);
+    main.addresses = addresses;
+    let main_tls = tls::TlsSections { all: sections, certificate: "server", clients: "listen" };
     (main.protocols, main.tls) = tls::read(main_tls, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
@@ -147,25 +148,30 @@ pub(super) fn read_all(
         .keys()
         .filter_map(|section| Some((section, section.strip_prefix(LISTENER_PREFIX)?)))
     {
-        let mut reader = Reader::new(sections, section, problems);
+        let mut reader = SectionReader::new(sections, section, problems);
         check_name(&mut reader, name);
         let mut listener = Listener::read(&mut reader, name, warnings);
         listener.serves =
             reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
-        listener.places = read_places(&mut reader);
-        let own = tls::Sections { all: sections, certificate: section, clients: section };
+        listener.addresses = read_bind(&mut reader);
+        let own = tls::TlsSections { all: sections, certificate: section, clients: section };
         (listener.protocols, listener.tls) = tls::read(own, problems, warnings);
         listeners.push(listener);
     }
-    let place = read_metrics_address(&mut Reader::new(sections, "metrics", problems));
+    let place = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
     let option = "bind_address and bind_port in [metrics]".into();
     // It has none of the options that listeners have.
     let nothing = BTreeMap::new();
     let metrics =
-        Listener::read(&mut Reader::new(&nothing, "metrics", problems), METRICS, warnings);
-    listeners.push(Listener { places: vec![place], option, serves: Serves::Operations, ..metrics });
-    check_datagrams(sections, &listeners, problems);
-    check_places_differ(sections, &listeners, problems);
+        Listener::read(&mut SectionReader::new(&nothing, "metrics", problems), METRICS, warnings);
+    listeners.push(Listener {
+        addresses: vec![place],
+        option,
+        serves: Serves::Operations,
+        ..metrics
+    });
+    check_http3(sections, &listeners, problems);
+    check_addresses_differ(sections, &listeners, problems);
     warn_of_public_operations(sections, &listeners, problems, warnings);
     listeners
 }
@@ -176,18 +182,18 @@ const METRICS: &str = "metrics";
 
 impl Listener {
     /// What a section says, apart from where it is bound and what it serves.
-    fn read(reader: &mut Reader<'_>, name: &str, warnings: &mut Vec<Problem>) -> Self {
-        warn_of_unheard(reader, warnings);
+    fn read(reader: &mut SectionReader<'_>, name: &str, warnings: &mut Vec<Problem>) -> Self {
+        warn_without_trusted_proxies(reader, warnings);
         Self {
             name: name.into(),
-            places: Vec::new(),
+            addresses: Vec::new(),
             tls: None,
             protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),
             serves: Serves::Everything,
-            surface: reader
-                .choice("surface", &Surface::ALL, Surface::name)
-                .unwrap_or(Surface::Generic),
+            profile: reader
+                .choice("surface", &Profile::ALL, Profile::name)
+                .unwrap_or(Profile::Generic),
             proxies: read_proxies(reader),
             dialect: reader
                 .choice("dialect", &Dialect::ALL, Dialect::name)
@@ -217,7 +223,7 @@ impl Listener {
 }
 
 /// By its name a listener is known in logs, and again when the configuration changes.
-fn check_name(reader: &mut Reader<'_>, name: &str) {
+fn check_name(reader: &mut SectionReader<'_>, name: &str) {
     const HELP: &str = "call it something else, such as [listener_internal]";
     match name {
         "" => reader.problem("", format!("the listener of [{}] has no name", reader.section), HELP),
@@ -229,7 +235,7 @@ fn check_name(reader: &mut Reader<'_>, name: &str) {
 }
 
 /// What only trusted proxies are asked for is asked of nobody without them.
-fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
+fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
     if reader.list("trusted_proxies").is_some_and(|trusted| !trusted.is_empty()) {
         return;
     }
@@ -246,14 +252,14 @@ fn warn_of_unheard(reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
 }
 
 /// HTTP/3 needs a port, and datagrams say themselves where they are from.
-fn check_datagrams(
+fn check_http3(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
     problems: &mut Vec<Problem>,
 ) {
     for listener in listeners.iter().filter(|listener| listener.protocols.http3) {
-        let mut reader = Reader::new(sections, listener.section(sections), problems);
-        if listener.address().is_none() && !listener.places.is_empty() {
+        let mut reader = SectionReader::new(sections, listener.section(sections), problems);
+        if listener.address().is_none() && !listener.addresses.is_empty() {
             let text = format!("listener {} speaks h3, and has Unix sockets only", listener.name);
             reader.problem(
                 "protocols",
@@ -272,21 +278,21 @@ fn check_datagrams(
 }
 
 /// Two sockets cannot be at one place.
-fn check_places_differ(
+fn check_addresses_differ(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
     problems: &mut Vec<Problem>,
 ) {
-    let mut taken: Vec<(&Place, &str)> = Vec::new();
+    let mut taken: Vec<(&ListenAddress, &str)> = Vec::new();
     for listener in listeners {
         let (section, option) = listener.bind_option(sections);
-        for place in &listener.places {
-            if let Some((other, by)) = taken.iter().find(|(other, _)| other.collides(place)) {
+        for place in &listener.addresses {
+            if let Some((other, by)) = taken.iter().find(|(other, _)| other.conflicts_with(place)) {
                 let text = format!(
                     "listener {} cannot be at {place}: listener {by} is at {other}",
                     listener.name
                 );
-                let mut reader = Reader::new(sections, section, problems);
+                let mut reader = SectionReader::new(sections, section, problems);
                 reader.problem(option, text, "give each a port or a path of its own");
             }
             taken.push((place, &listener.name));
@@ -302,8 +308,8 @@ fn warn_of_public_operations(
 ) {
     for listener in listeners.iter().filter(|listener| listener.serves == Serves::Operations) {
         let (section, option) = listener.bind_option(sections);
-        let reader = Reader::new(sections, section, problems);
-        for place in listener.places.iter().filter(|place| place.is_public()) {
+        let reader = SectionReader::new(sections, section, problems);
+        for place in listener.addresses.iter().filter(|place| place.is_public()) {
             let text = format!("whoever reaches {place} can read metrics and how the keys stand");
             let help = "bind it to 127.0.0.1 or to an address of a private network";
             warnings.push(Problem::new(reader.place(option), text).help(help));
@@ -311,9 +317,9 @@ fn warn_of_public_operations(
     }
 }
 
-impl Place {
+impl ListenAddress {
     /// Whether not both can be listened on.
-    fn collides(&self, other: &Self) -> bool {
+    fn conflicts_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
                 let is_within = one.is_ipv4() == other.is_ipv4()
@@ -342,7 +348,7 @@ impl Place {
 }
 
 /// It would be believed of nobody without proxies that are trusted.
-fn read_proxy_protocol(reader: &mut Reader<'_>) -> bool {
+fn read_proxy_protocol(reader: &mut SectionReader<'_>) -> bool {
     let is_on = reader.flag("proxy_protocol").unwrap_or(false);
     if is_on && reader.list("trusted_proxies").is_none_or(|trusted| trusted.is_empty()) {
         let text = format!(
@@ -354,7 +360,7 @@ fn read_proxy_protocol(reader: &mut Reader<'_>) -> bool {
     is_on
 }
 
-fn read_addresses(server: &mut Reader<'_>) -> Vec<Place> {
+fn read_addresses(server: &mut SectionReader<'_>) -> Vec<ListenAddress> {
     let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
     let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
     if addresses.is_empty() {
@@ -365,16 +371,16 @@ fn read_addresses(server: &mut Reader<'_>) -> Vec<Place> {
         );
     }
     let addresses = addresses.into_iter().filter_map(|address| read_address(server, address));
-    addresses.map(|ip| Place::Tcp(SocketAddr::new(ip, port))).collect()
+    addresses.map(|ip| ListenAddress::Tcp(SocketAddr::new(ip, port))).collect()
 }
 
-fn read_metrics_address(metrics: &mut Reader<'_>) -> Place {
+fn read_metrics_address(metrics: &mut SectionReader<'_>) -> ListenAddress {
     let port = metrics.number("bind_port", 0..=u16::MAX).unwrap_or(8082);
     let address = metrics.text("bind_address").and_then(|address| read_address(metrics, address));
-    Place::Tcp(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port))
+    ListenAddress::Tcp(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port))
 }
 
-fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
+fn read_address(reader: &mut SectionReader<'_>, address: &str) -> Option<IpAddr> {
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let parsed = match bare {
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -391,7 +397,7 @@ fn read_address(reader: &mut Reader<'_>, address: &str) -> Option<IpAddr> {
 }
 
 /// `bind` of a listener of its own: addresses with their ports, and Unix sockets.
-fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
+fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
     const HELP: &str =
         "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
     const SHORTER: &str =
@@ -401,11 +407,13 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
         let message = format!("bind is required in {} section", reader.section);
         reader.problem("bind", message, HELP);
     }
-    let mut places = Vec::new();
+    let mut addresses = Vec::new();
     for text in texts {
         let path = text.strip_prefix("unix:").map(PathBuf::from).filter(|path| path.is_absolute());
-        match path.map(Place::Unix).or_else(|| text.parse().ok().map(Place::Tcp)) {
-            Some(Place::Unix(path)) if unix::net::SocketAddr::from_pathname(&path).is_err() => {
+        match path.map(ListenAddress::Unix).or_else(|| text.parse().ok().map(ListenAddress::Tcp)) {
+            Some(ListenAddress::Unix(path))
+                if unix::net::SocketAddr::from_pathname(&path).is_err() =>
+            {
                 let length = path.as_os_str().len();
                 reader.problem(
                     "bind",
@@ -413,7 +421,7 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
                     SHORTER,
                 );
             }
-            Some(place) => places.push(place),
+            Some(place) => addresses.push(place),
             None => reader.problem(
                 "bind",
                 format!("{text:?} is neither an address with a port nor a Unix socket"),
@@ -421,11 +429,11 @@ fn read_places(reader: &mut Reader<'_>) -> Vec<Place> {
             ),
         }
     }
-    places
+    addresses
 }
 
 /// `trusted_proxies` and `client_address_header`.
-fn read_proxies(listen: &mut Reader<'_>) -> Proxies {
+fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
     let (mut networks, mut unix) = (Vec::new(), false);
     for text in listen.list("trusted_proxies").unwrap_or_default() {
         match Network::parse(text) {
@@ -440,10 +448,10 @@ fn read_proxies(listen: &mut Reader<'_>) -> Proxies {
             }
         }
     }
-    Proxies::new(networks, unix, read_client_header(listen))
+    TrustedProxies::new(networks, unix, read_client_header(listen))
 }
 
-fn read_client_header(listen: &mut Reader<'_>) -> HeaderName {
+fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
     const OPTION: &str = "client_address_header";
     const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
     const HELP: &str = "name the one that the proxies set, such as X-Forwarded-For or X-Real-IP";

@@ -1,10 +1,10 @@
 //! `[log]`: what is written down, and how.
 
-use super::reader::Reader;
+use super::reader::SectionReader;
 
 /// What is written down of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// Which requests.
     pub requests: LoggedRequests,
     /// How every line looks.
@@ -57,8 +57,8 @@ impl LogFormat {
     }
 }
 
-impl Log {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+impl LogSettings {
+    pub(super) fn read(reader: &mut SectionReader<'_>) -> Self {
         Self {
             requests: reader
                 .choice("requests", &LoggedRequests::ALL, LoggedRequests::name)

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, thread, time::Duration};
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
 use crate::users::{attempts::AttemptLimits, password::PasswordPolicy};
 
 /// How users log in.
 #[derive(Clone, Debug)]
-pub struct Login {
+pub struct LoginSettings {
     /// What new passwords have to be.
     pub passwords: PasswordPolicy,
     /// How long a session lasts, in seconds; 0 for as long as tokens of the section do.
@@ -22,10 +22,10 @@ pub struct Login {
     pub waiting: usize,
 }
 
-impl Login {
+impl LoginSettings {
     /// Whether something is other than it was that takes a restart.
     #[must_use]
-    pub fn needs_restart_after(&self, before: &Self) -> bool {
+    pub fn differs_in_startup_settings(&self, before: &Self) -> bool {
         let started = |login: &Self| {
             (login.attempts, login.hashing_threads, login.waiting, login.token_retention)
         };
@@ -33,14 +33,14 @@ impl Login {
     }
 
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let mut server = Reader::new(sections, "server", problems);
+        let mut server = SectionReader::new(sections, "server", problems);
         let passwords = PasswordPolicy {
             min_length: server.number("password_min_length", 1..=128).unwrap_or(8),
             min_classes: server.number("password_min_classes", 0..=4).unwrap_or(0),
         };
         let session = server.number("login_session_expire", 0..=u32::MAX).unwrap_or(3600);
         let token_retention = server.number("token_retention", 0..=u32::MAX).unwrap_or(30 * 86_400);
-        let mut login = Reader::new(sections, "login", problems);
+        let mut login = SectionReader::new(sections, "login", problems);
         let attempts = AttemptLimits {
             per_user: read_limit(&mut login, "failures_per_user", 10),
             lockout: Duration::from_secs(login.number("lockout", 1..=86_400).unwrap_or(300)),
@@ -63,7 +63,7 @@ impl Login {
 }
 
 /// A number, or `off`.
-fn read_limit(reader: &mut Reader<'_>, option: &str, default: u32) -> Option<NonZeroU32> {
+fn read_limit(reader: &mut SectionReader<'_>, option: &str, default: u32) -> Option<NonZeroU32> {
     match reader.text(option) {
         Some("off") => None,
         _ => NonZeroU32::new(reader.number(option, 1..=1_000_000).unwrap_or(default)),

@@ -1,6 +1,6 @@
 //! `protocols`: which versions of HTTP a listener speaks, by their names in ALPN.
 
-use super::{options::nearest, reader::Reader};
+use super::{options::nearest, reader::SectionReader};
 
 /// The versions of HTTP that a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Protocols {
         names.into_iter().filter(|(speaks, _)| *speaks).map(|(_, name)| name.into()).collect()
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>, has_tls: bool) -> Self {
+    pub(super) fn read(reader: &mut SectionReader<'_>, has_tls: bool) -> Self {
         const OPTION: &str = "protocols";
         let Some(names) = reader.list(OPTION) else { return Self::default(has_tls) };
         if names.is_empty() {

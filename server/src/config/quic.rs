@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use aws_lc_rs::digest;
 
-use super::{problem::Problem, reader::Reader, setting::Section};
-use crate::{file::open_regular, listen::quic::Keys};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::{file::open_regular, listen::quic::QuicKeys};
 
 /// What all listeners that speak HTTP/3 have in common.
 #[derive(Clone, Debug)]
-pub struct Quic {
+pub struct QuicSettings {
     /// The keys that nodes share; `None` for those that this process makes up.
-    pub keys: Option<Keys>,
+    pub keys: Option<QuicKeys>,
     /// The digest of what they were made from.
     secret: Option<[u8; digest::SHA256_OUTPUT_LEN]>,
     /// How many clients may be shaking hands with a thread whose addresses are not proven,
@@ -20,7 +20,7 @@ pub struct Quic {
     pub retry_above: usize,
 }
 
-impl PartialEq for Quic {
+impl PartialEq for QuicSettings {
     fn eq(&self, other: &Self) -> bool {
         (self.secret, self.retry_above) == (other.secret, other.retry_above)
     }
@@ -33,9 +33,9 @@ const RETRY_ABOVE: usize = 256;
 const LEAST_SECRET: usize = 32;
 const MOST_SECRET: usize = 4096;
 
-impl Quic {
+impl QuicSettings {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let mut reader = Reader::new(sections, "quic", problems);
+        let mut reader = SectionReader::new(sections, "quic", problems);
         let retry_above = reader.number("retry_above", 0..=1 << 20).unwrap_or(RETRY_ABOVE);
         let secret = reader.text("key_file").and_then(|file| match read_secret(Path::new(file)) {
             Ok(secret) => Some(secret),
@@ -50,7 +50,7 @@ impl Quic {
         let secret = secret.as_deref();
         let mark = secret
             .and_then(|secret| digest::digest(&digest::SHA256, secret).as_ref().try_into().ok());
-        Self { keys: secret.map(Keys::from_secret), secret: mark, retry_above }
+        Self { keys: secret.map(QuicKeys::from_secret), secret: mark, retry_above }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 
 /// Everything that was written.
 #[derive(Clone, Debug, Default)]
-pub struct Raw {
+pub struct RawConfig {
     /// The sections by name.
     pub sections: BTreeMap<String, Section>,
     /// What looks like a slip but need not be one.
@@ -25,14 +25,14 @@ pub struct Raw {
 
 /// How a file spells its configuration, by the ending of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ConfigFormat {
     /// `.cfg`, as Inmanta writes it: unknown options are warned about.
     Ini,
     /// `.toml`: unknown options are refused.
     Toml,
 }
 
-impl Format {
+impl ConfigFormat {
     fn of(path: &Path) -> Self {
         if path.extension().is_some_and(|extension| extension == "toml") {
             Self::Toml
@@ -42,7 +42,7 @@ impl Format {
     }
 }
 
-impl Raw {
+impl RawConfig {
     /// Reads files, and the `.cfg` and `.toml` files of directories by name, and
     /// then lays `environment` over them.
     ///
@@ -56,9 +56,12 @@ impl Raw {
         let mut problems = Vec::new();
         for path in expand(paths)? {
             match read(&path) {
-                Ok(text) => {
-                    raw.add(&path.display().to_string(), &text, Format::of(&path), &mut problems)
-                }
+                Ok(text) => raw.add(
+                    &path.display().to_string(),
+                    &text,
+                    ConfigFormat::of(&path),
+                    &mut problems,
+                ),
                 Err(problem) => problems.push(problem),
             }
         }
@@ -67,18 +70,24 @@ impl Raw {
     }
 
     /// Lays the text of one file, called `name` in messages, over what is there.
-    pub fn add(&mut self, name: &str, text: &str, format: Format, problems: &mut Vec<Problem>) {
+    pub fn add(
+        &mut self,
+        name: &str,
+        text: &str,
+        format: ConfigFormat,
+        problems: &mut Vec<Problem>,
+    ) {
         let parsed = match format {
-            Format::Ini => ini::parse(name, text),
-            Format::Toml => toml::parse(name, text),
+            ConfigFormat::Ini => ini::parse(name, text),
+            ConfigFormat::Toml => toml::parse(name, text),
         };
         let sections = match parsed {
             Ok(sections) => sections,
             Err(found) => return problems.extend(found.0),
         };
         let unknown = match format {
-            Format::Ini => &mut self.warnings,
-            Format::Toml => problems,
+            ConfigFormat::Ini => &mut self.warnings,
+            ConfigFormat::Toml => problems,
         };
         unknown.extend(unknown_names(&sections));
         for (section, settings) in sections {
@@ -231,21 +240,23 @@ fn unknown_section(place: &str, section: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn read(text: &str, format: Format) -> (Raw, Vec<Problem>) {
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
+    fn read(text: &str, format: ConfigFormat) -> (RawConfig, Vec<Problem>) {
+        let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
         raw.add("test", text, format, &mut problems);
         (raw, problems)
     }
 
-    fn value<'r>(raw: &'r Raw, section: &str, option: &str) -> Option<&'r str> {
+    fn value<'r>(raw: &'r RawConfig, section: &str, option: &str) -> Option<&'r str> {
         Some(raw.sections.get(section)?.settings.get(option)?.text.as_str())
     }
 
     #[test]
     fn names_are_normalized_and_later_files_win() {
-        let (mut raw, mut problems) =
-            read("[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n", Format::Ini);
-        raw.add("later", "[server]\nbind_port: 2\n", Format::Ini, &mut problems);
+        let (mut raw, mut problems) = read(
+            "[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n",
+            ConfigFormat::Ini,
+        );
+        raw.add("later", "[server]\nbind_port: 2\n", ConfigFormat::Ini, &mut problems);
         assert_eq!(problems, []);
         assert_eq!(value(&raw, "server", "bind_address"), Some("a"));
         assert_eq!(value(&raw, "server", "bind_port"), Some("2"));
@@ -255,7 +266,7 @@ mod tests {
     #[test]
     fn unknown_names_are_warned_about_in_cfg_and_refused_in_toml() {
         let (raw, problems) =
-            read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", Format::Ini);
+            read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", ConfigFormat::Ini);
         assert_eq!(problems, []);
         let shown: Vec<_> = raw.warnings.iter().map(Problem::to_string).collect();
         assert_eq!(shown.len(), 2, "{shown:?}");
@@ -267,14 +278,15 @@ mod tests {
             shown[1].contains("test:2: unknown option auht in section server")
                 && shown[1].contains("did you mean auth?")
         );
-        let (raw, problems) = read("[server]\nauht = true\n[sever]\n", Format::Toml);
+        let (raw, problems) = read("[server]\nauht = true\n[sever]\n", ConfigFormat::Toml);
         assert_eq!((raw.warnings.len(), problems.len()), (0, 2));
         assert!(problems[1].to_string().contains("did you mean [server]?"));
     }
 
     #[test]
     fn the_environment_wins_and_can_make_a_section() {
-        let (mut raw, _) = read("[server]\nbind_port=1\n[auth_jwt_a]\nkey=file\n", Format::Ini);
+        let (mut raw, _) =
+            read("[server]\nbind_port=1\n[auth_jwt_a]\nkey=file\n", ConfigFormat::Ini);
         let variables = [
             ("INMANTA_SERVER_BIND_PORT", "2"),
             ("INMANTA_WEB_UI_OIDC_REALM", "r"),

@@ -11,13 +11,13 @@ use super::{
 };
 
 /// One section being read.
-pub(super) struct Reader<'r> {
+pub(super) struct SectionReader<'r> {
     pub(super) section: &'r str,
     settings: Option<&'r Section>,
     problems: &'r mut Vec<Problem>,
 }
 
-impl<'r> Reader<'r> {
+impl<'r> SectionReader<'r> {
     pub(super) fn new(
         sections: &'r BTreeMap<String, Section>,
         section: &'r str,

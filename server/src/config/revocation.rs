@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
 
 /// How revocations are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct RevocationSettings {
 
 impl RevocationSettings {
     pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
-        let mut reader = Reader::new(sections, "revocation", problems);
+        let mut reader = SectionReader::new(sections, "revocation", problems);
         Self {
             file: reader.text("file").filter(|path| !path.is_empty()).map(PathBuf::from),
             capacity: reader.number("capacity", 1..=100_000_000).unwrap_or(1_000_000),

@@ -9,13 +9,13 @@ use super::{
     clients::ApiClients,
     ext_authz::ExtAuthz,
     issuer::IssuerSection,
-    limits::{Limits, Patience},
+    limits::{SignatureLimits, Timeouts},
     listener::{self, Listener},
-    log::Log,
-    login::Login,
+    log::LogSettings,
+    login::LoginSettings,
     problem::Problem,
-    quic::Quic,
-    reader::Reader,
+    quic::QuicSettings,
+    reader::SectionReader,
     setting::Section,
 };
 use crate::surface::generic;
@@ -33,13 +33,13 @@ pub struct Server {
     /// Threads that serve requests; `None` for one per core.
     pub threads: Option<usize>,
     /// How much time bad signatures may take.
-    pub limits: Limits,
+    pub limits: SignatureLimits,
     /// How many connections there may be, and how long they may take.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// What listeners share that speak HTTP/3.
-    pub quic: Quic,
+    pub quic: QuicSettings,
     /// What is written down of requests.
-    pub log: Log,
+    pub log: LogSettings,
     /// The memory for verified tokens, in bytes; none are remembered with 0.
     pub cache_bytes: usize,
     /// The status of a refused token on the Inmanta surface: 403 as the real
@@ -56,16 +56,16 @@ pub struct Server {
     /// `[api_clients]`: who may revoke tokens.
     pub api_clients: ApiClients,
     /// How users log in.
-    pub login: Login,
+    pub login: LoginSettings,
     /// Who decides which calls of the API may be made.
-    pub authorization_provider: Provider,
+    pub authorization_provider: AuthorizationProvider,
     /// The section that signs our own tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,
 }
 
 /// Who decides which calls of the Inmanta API may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub enum AuthorizationProvider {
     /// Client types and environments.
     Legacy,
     /// A policy, for users; others as with `legacy`.
@@ -102,30 +102,30 @@ impl Server {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Problem>,
     ) -> Self {
-        check_policy_engine(&mut Reader::new(sections, "policy_engine", problems));
+        check_policy_engine(&mut SectionReader::new(sections, "policy_engine", problems));
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers =
-            IdentityHeaders::read(&mut Reader::new(sections, "identity_headers", problems));
-        let ext_authz = ExtAuthz::read(&mut Reader::new(sections, "ext_authz", problems));
-        let threads = Reader::new(sections, "listen", problems).number("threads", 1..=1024);
+            IdentityHeaders::read(&mut SectionReader::new(sections, "identity_headers", problems));
+        let ext_authz = ExtAuthz::read(&mut SectionReader::new(sections, "ext_authz", problems));
+        let threads = SectionReader::new(sections, "listen", problems).number("threads", 1..=1024);
         let listeners = listener::read_all(sections, problems, warnings);
-        let limits = Limits::read(sections, problems);
-        let patience = Patience::read(sections, problems);
-        let login = Login::read(sections, problems);
-        let log = Log::read(&mut Reader::new(sections, "log", problems));
-        let cache_bytes = Reader::new(sections, "cache", problems)
+        let limits = SignatureLimits::read(sections, problems);
+        let timeouts = Timeouts::read(sections, problems);
+        let login = LoginSettings::read(sections, problems);
+        let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
+        let cache_bytes = SectionReader::new(sections, "cache", problems)
             .number("megabytes", 0..=1 << 20)
             .unwrap_or(CACHE_MEGABYTES)
             << 20;
-        let quic = Quic::read(sections, problems);
-        let mut server = Reader::new(sections, "server", problems);
+        let quic = QuicSettings::read(sections, problems);
+        let mut server = SectionReader::new(sections, "server", problems);
         Self {
             auth: server.flag("auth").unwrap_or(false),
             additional_header: read_additional_header(&mut server),
             listeners,
             threads,
             limits,
-            patience,
+            timeouts,
             quic,
             log,
             cache_bytes,
@@ -143,7 +143,7 @@ impl Server {
 }
 
 impl IdentityHeaders {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut SectionReader<'_>) -> Self {
         let mut name = |option: &str, default: &'static str| match reader.text(option) {
             None => Some(HeaderName::from_static(default)),
             Some(_) => reader.header_name(option),
@@ -171,7 +171,7 @@ impl IdentityHeaders {
 
     /// Refuses names that mean something else in an answer, and names given twice:
     /// one identity would silently take the place of the other.
-    fn check(&self, reader: &mut Reader<'_>) {
+    fn check(&self, reader: &mut SectionReader<'_>) {
         let taken = [
             header::CACHE_CONTROL,
             header::CONNECTION,
@@ -181,7 +181,7 @@ impl IdentityHeaders {
             header::SET_COOKIE,
             header::TRANSFER_ENCODING,
             header::WWW_AUTHENTICATE,
-            generic::ERROR,
+            generic::ERROR_HEADER,
         ];
         let mut seen: Vec<&HeaderName> = taken.iter().collect();
         let options = ["subject", "user", "issuer", "client_types", "tenant"];
@@ -196,22 +196,24 @@ impl IdentityHeaders {
     }
 }
 
-fn read_provider(server: &mut Reader<'_>) -> Provider {
-    let Some(name) = server.text("authorization_provider") else { return Provider::Legacy };
+fn read_provider(server: &mut SectionReader<'_>) -> AuthorizationProvider {
+    let Some(name) = server.text("authorization_provider") else {
+        return AuthorizationProvider::Legacy;
+    };
     match name.to_lowercase().as_str() {
-        "legacy" => Provider::Legacy,
-        "policy-engine" => Provider::PolicyEngine,
+        "legacy" => AuthorizationProvider::Legacy,
+        "policy-engine" => AuthorizationProvider::PolicyEngine,
         _ => {
             let text = format!(
                 "Invalid value for config option server.authorization-provider: {name}. Valid values: legacy or policy-engine"
             );
             server.problem("authorization_provider", text, "");
-            Provider::Legacy
+            AuthorizationProvider::Legacy
         }
     }
 }
 
-fn check_policy_engine(reader: &mut Reader<'_>) {
+fn check_policy_engine(reader: &mut SectionReader<'_>) {
     if let Some(level) = reader.text("log_level")
         && !["debug", "info", "error"].contains(&level)
     {
@@ -223,7 +225,7 @@ fn check_policy_engine(reader: &mut Reader<'_>) {
     }
 }
 
-fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
+fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
     match server.text("rejected_token_status") {
         None | Some("403") => StatusCode::FORBIDDEN,
         Some("401") => StatusCode::UNAUTHORIZED,
@@ -238,7 +240,7 @@ fn read_rejected_status(server: &mut Reader<'_>) -> StatusCode {
     }
 }
 
-fn read_additional_header(server: &mut Reader<'_>) -> Option<HeaderName> {
+fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> {
     let name = server.header_name("auth_additional_header")?;
     if name == header::AUTHORIZATION {
         let text = "auth_additional_header cannot be Authorization: that one carries a scheme, this one a bare token";
@@ -251,7 +253,7 @@ fn read_additional_header(server: &mut Reader<'_>) -> Option<HeaderName> {
     Some(name)
 }
 
-fn read_allow_origin(server: &mut Reader<'_>) -> Option<HeaderValue> {
+fn read_allow_origin(server: &mut SectionReader<'_>) -> Option<HeaderValue> {
     let text = server.text("access_control_allow_origin").filter(|text| !text.is_empty())?;
     let value = HeaderValue::from_str(text).ok();
     if value.is_none() {

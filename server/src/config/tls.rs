@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{problem::Problem, protocols::Protocols, reader::Reader, setting::Section};
-use crate::listen::tls::{Fault, Tls};
+use super::{problem::Problem, protocols::Protocols, reader::SectionReader, setting::Section};
+use crate::listen::tls::{ReloadableTls, TlsError};
 
 /// The files that TLS on one listener is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,23 +18,23 @@ pub struct TlsFiles {
     /// Its private key, in PEM and not encrypted.
     pub key: PathBuf,
     /// Whether clients show a certificate.
-    pub clients: Clients,
+    pub clients: ClientCertificates,
 }
 
 /// Whether clients show a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Clients {
+pub enum ClientCertificates {
     /// They are not asked for one.
     Off,
     /// Those that have one may show it. A bad one is refused, not ignored.
-    Optional(Authorities),
+    Optional(ClientAuthorities),
     /// Nobody gets any further without one.
-    Required(Authorities),
+    Required(ClientAuthorities),
 }
 
 /// Who vouches for clients, and no longer does for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authorities {
+pub struct ClientAuthorities {
     /// The certificates of the authorities, in PEM.
     pub file: PathBuf,
     /// Their lists of revoked certificates, in PEM or DER. With one list there have to
@@ -44,25 +44,25 @@ pub struct Authorities {
 
 /// What a file of the set is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TlsFileKind {
     /// Our certificate.
     Certificate,
     /// Its key.
     Key,
     /// The authorities of clients' certificates.
-    Authorities,
+    ClientAuthorities,
     /// What these have revoked.
     Revoked,
 }
 
-impl Part {
+impl TlsFileKind {
     /// The option that names the file.
     #[must_use]
     pub const fn option(self) -> &'static str {
         match self {
             Self::Certificate => "ssl_cert_file",
             Self::Key => "ssl_key_file",
-            Self::Authorities => "client_ca_file",
+            Self::ClientAuthorities => "client_ca_file",
             Self::Revoked => "client_crl_file",
         }
     }
@@ -70,20 +70,20 @@ impl Part {
 
 impl TlsFiles {
     /// Every file, and what it is for.
-    pub fn each(&self) -> impl Iterator<Item = (Part, &Path)> {
-        let ours = [(Part::Certificate, &*self.certificate), (Part::Key, &*self.key)];
+    pub fn iter(&self) -> impl Iterator<Item = (TlsFileKind, &Path)> {
+        let ours = [(TlsFileKind::Certificate, &*self.certificate), (TlsFileKind::Key, &*self.key)];
         let theirs = self.clients.authorities().into_iter().flat_map(|authorities| {
-            let revoked = authorities.revoked.iter().map(|file| (Part::Revoked, &**file));
-            [(Part::Authorities, &*authorities.file)].into_iter().chain(revoked)
+            let revoked = authorities.revoked.iter().map(|file| (TlsFileKind::Revoked, &**file));
+            [(TlsFileKind::ClientAuthorities, &*authorities.file)].into_iter().chain(revoked)
         });
         ours.into_iter().chain(theirs)
     }
 }
 
-impl Clients {
+impl ClientCertificates {
     /// Who vouches for them, where they are asked for a certificate.
     #[must_use]
-    pub const fn authorities(&self) -> Option<&Authorities> {
+    pub const fn authorities(&self) -> Option<&ClientAuthorities> {
         match self {
             Self::Off => None,
             Self::Optional(authorities) | Self::Required(authorities) => Some(authorities),
@@ -93,7 +93,7 @@ impl Clients {
 
 /// The sections that describe the TLS of one listener; they may be the same.
 #[derive(Clone, Copy)]
-pub(super) struct Sections<'s> {
+pub(super) struct TlsSections<'s> {
     pub(super) all: &'s BTreeMap<String, Section>,
     /// Has `ssl_cert_file` and `ssl_key_file`.
     pub(super) certificate: &'s str,
@@ -104,13 +104,13 @@ pub(super) struct Sections<'s> {
 /// Reads the options of one listener and the files they name, and what it speaks. No TLS
 /// for one without, or with mistakes.
 pub(super) fn read(
-    sections: Sections<'_>,
+    sections: TlsSections<'_>,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
-) -> (Protocols, Option<Arc<Tls>>) {
+) -> (Protocols, Option<Arc<ReloadableTls>>) {
     let files = TlsFiles::read(sections, problems);
     let protocols = Protocols::read(
-        &mut Reader::new(sections.all, sections.clients, problems),
+        &mut SectionReader::new(sections.all, sections.clients, problems),
         files.is_some(),
     );
     (protocols, files.and_then(|files| load(files, protocols, sections, problems, warnings)))
@@ -119,40 +119,42 @@ pub(super) fn read(
 fn load(
     files: TlsFiles,
     protocols: Protocols,
-    sections: Sections<'_>,
+    sections: TlsSections<'_>,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
-) -> Option<Arc<Tls>> {
-    match Tls::load(files, protocols) {
+) -> Option<Arc<ReloadableTls>> {
+    match ReloadableTls::load(files, protocols) {
         Ok(tls) => {
-            warnings.extend(tls.remarks().iter().map(|remark| {
+            warnings.extend(tls.warnings().iter().map(|remark| {
                 let reader = sections.reader(remark.part, problems);
                 Problem::new(reader.place(remark.part.option()), remark.to_string())
             }));
             Some(Arc::new(tls))
         }
         Err(fault) => {
-            refuse(&mut sections.reader(fault.part, problems), &fault);
+            report_load_error(&mut sections.reader(fault.part, problems), &fault);
             None
         }
     }
 }
 
 /// Inmanta's text for every way in which certificate and key can be unusable.
-const FAILED: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure \
+const INMANTA_LOAD_ERROR: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure \
                       that these files are not encrypted.";
 
-fn refuse(reader: &mut Reader<'_>, fault: &Fault) {
+fn report_load_error(reader: &mut SectionReader<'_>, fault: &TlsError) {
     let option = fault.part.option();
     let text = format!("{option} in {} cannot be used: {fault}", reader.section);
     match fault.part {
-        Part::Certificate | Part::Key => reader.problem(option, FAILED, &fault.to_string()),
-        Part::Authorities => reader.problem(
+        TlsFileKind::Certificate | TlsFileKind::Key => {
+            reader.problem(option, INMANTA_LOAD_ERROR, &fault.to_string())
+        }
+        TlsFileKind::ClientAuthorities => reader.problem(
             option,
             text,
             "give a file with the certificates of the clients' authorities in PEM",
         ),
-        Part::Revoked => reader.problem(
+        TlsFileKind::Revoked => reader.problem(
             option,
             text,
             "give files with the authorities' current CRLs in PEM or DER",
@@ -160,37 +162,39 @@ fn refuse(reader: &mut Reader<'_>, fault: &Fault) {
     }
 }
 
-impl<'s> Sections<'s> {
+impl<'s> TlsSections<'s> {
     /// The section that has the options for a part.
-    fn reader<'r>(self, part: Part, problems: &'r mut Vec<Problem>) -> Reader<'r>
+    fn reader<'r>(self, part: TlsFileKind, problems: &'r mut Vec<Problem>) -> SectionReader<'r>
     where
         's: 'r,
     {
         let section = match part {
-            Part::Certificate | Part::Key => self.certificate,
-            Part::Authorities | Part::Revoked => self.clients,
+            TlsFileKind::Certificate | TlsFileKind::Key => self.certificate,
+            TlsFileKind::ClientAuthorities | TlsFileKind::Revoked => self.clients,
         };
-        Reader::new(self.all, section, problems)
+        SectionReader::new(self.all, section, problems)
     }
 }
 
 impl TlsFiles {
-    fn read(sections: Sections<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
-        let clients = Clients::read(&mut sections.reader(Part::Authorities, problems));
-        let mut reader = sections.reader(Part::Certificate, problems);
+    fn read(sections: TlsSections<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
+        let clients = ClientCertificates::read(
+            &mut sections.reader(TlsFileKind::ClientAuthorities, problems),
+        );
+        let mut reader = sections.reader(TlsFileKind::Certificate, problems);
         match (path(&reader, "ssl_cert_file"), path(&reader, "ssl_key_file")) {
             (Some(certificate), Some(key)) => return Some(Self { certificate, key, clients }),
             (None, None) => {}
-            (Some(_), None) => missing(&mut reader, "ssl_cert_file", "ssl_key_file"),
-            (None, Some(_)) => missing(&mut reader, "ssl_key_file", "ssl_cert_file"),
+            (Some(_), None) => report_missing(&mut reader, "ssl_cert_file", "ssl_key_file"),
+            (None, Some(_)) => report_missing(&mut reader, "ssl_key_file", "ssl_cert_file"),
         }
-        if clients != Clients::Off {
+        if clients != ClientCertificates::Off {
             let text = "client_certificates is set, but there is no TLS to show them in";
             let help = format!(
                 "set ssl_cert_file and ssl_key_file in {}, or client_certificates = off",
                 sections.certificate
             );
-            sections.reader(Part::Authorities, problems).problem(
+            sections.reader(TlsFileKind::ClientAuthorities, problems).problem(
                 "client_certificates",
                 text,
                 &help,
@@ -201,7 +205,7 @@ impl TlsFiles {
 }
 
 /// Half a TLS configuration would silently serve tokens in plain text.
-fn missing(reader: &mut Reader<'_>, given: &str, absent: &str) {
+fn report_missing(reader: &mut SectionReader<'_>, given: &str, absent: &str) {
     reader.problem(
         given,
         format!("{given} is set but {absent} is not"),
@@ -209,8 +213,8 @@ fn missing(reader: &mut Reader<'_>, given: &str, absent: &str) {
     );
 }
 
-impl Clients {
-    fn read(reader: &mut Reader<'_>) -> Self {
+impl ClientCertificates {
+    fn read(reader: &mut SectionReader<'_>) -> Self {
         let authorities = path(reader, "client_ca_file");
         let revoked = reader.list("client_crl_file").unwrap_or_default();
         let revoked: Vec<_> =
@@ -259,11 +263,11 @@ impl Clients {
             );
             return Self::Off;
         };
-        demanded(Authorities { file, revoked })
+        demanded(ClientAuthorities { file, revoked })
     }
 }
 
-fn path(reader: &Reader<'_>, option: &str) -> Option<PathBuf> {
+fn path(reader: &SectionReader<'_>, option: &str) -> Option<PathBuf> {
     reader.text(option).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
@@ -275,7 +279,7 @@ mod tests {
     fn read(text: &str) -> Result<Option<TlsFiles>, String> {
         let (all, mut problems) = (ini::parse("c.cfg", text).unwrap(), Vec::new());
         let files = TlsFiles::read(
-            Sections { all: &all, certificate: "server", clients: "listen" },
+            TlsSections { all: &all, certificate: "server", clients: "listen" },
             &mut problems,
         );
         if problems.is_empty() {
@@ -291,22 +295,28 @@ mod tests {
     fn clients_show_certificates_where_the_operator_says_so() {
         let clients =
             |options: &str| read(&format!("{PAIR}{options}")).map(|files| files.unwrap().clients);
-        let authorities = |revoked: &[&str]| Authorities {
+        let authorities = |revoked: &[&str]| ClientAuthorities {
             file: "a".into(),
             revoked: revoked.iter().map(PathBuf::from).collect(),
         };
         for (options, expected) in [
-            ("", Clients::Off),
-            ("client_certificates=off", Clients::Off),
-            ("client_certificates=off\nclient_ca_file=a\nclient_crl_file=r", Clients::Off),
-            ("client_certificates=optional\nclient_ca_file=a", Clients::Optional(authorities(&[]))),
+            ("", ClientCertificates::Off),
+            ("client_certificates=off", ClientCertificates::Off),
+            (
+                "client_certificates=off\nclient_ca_file=a\nclient_crl_file=r",
+                ClientCertificates::Off,
+            ),
+            (
+                "client_certificates=optional\nclient_ca_file=a",
+                ClientCertificates::Optional(authorities(&[])),
+            ),
             (
                 "client_certificates=required\nclient_ca_file=a\nclient_crl_file=",
-                Clients::Required(authorities(&[])),
+                ClientCertificates::Required(authorities(&[])),
             ),
             (
                 "client_certificates=required\nclient_ca_file=a\nclient_crl_file=r, s",
-                Clients::Required(authorities(&["r", "s"])),
+                ClientCertificates::Required(authorities(&["r", "s"])),
             ),
         ] {
             assert_eq!(clients(options), Ok(expected), "{options}");
@@ -356,7 +366,7 @@ mod tests {
         .unwrap()
         .unwrap();
         let listed: Vec<_> =
-            files.each().map(|(part, file)| (part.option(), file.to_str().unwrap())).collect();
+            files.iter().map(|(part, file)| (part.option(), file.to_str().unwrap())).collect();
         assert_eq!(
             listed,
             [

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ClientType, problem::Problem, reader::Reader, setting::Section};
+use super::{ClientType, problem::Problem, reader::SectionReader, setting::Section};
 
 /// All four sections, and the server's own words about itself.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Transports {
     /// `[compiler_rest_transport]`.
     pub compiler: Transport,
     /// Where the server says it is.
-    pub advertised: Advertised,
+    pub advertised: AdvertisedAddresses,
 }
 
 impl Transports {
@@ -33,10 +33,10 @@ impl Transports {
         warnings: &mut Vec<Problem>,
     ) -> Self {
         let mut transport = |name: &'static str, client_type| {
-            let is_written = sections.contains_key(name);
+            let is_configured = sections.contains_key(name);
             Transport::read(
-                &mut Reader::new(sections, name, problems),
-                (name, client_type, is_written),
+                &mut SectionReader::new(sections, name, problems),
+                (name, client_type, is_configured),
                 warnings,
             )
         };
@@ -45,15 +45,17 @@ impl Transports {
             client: transport("client_rest_transport", ClientType::Api),
             cmdline: transport("cmdline_rest_transport", ClientType::Api),
             compiler: transport("compiler_rest_transport", ClientType::Compiler),
-            advertised: Advertised::read(&mut Reader::new(sections, "server", problems)),
+            advertised: AdvertisedAddresses::read(&mut SectionReader::new(
+                sections, "server", problems,
+            )),
         }
     }
 
     /// Those that somebody wrote, in the order of their names.
-    pub fn written(&self) -> impl Iterator<Item = &Transport> {
+    pub fn configured(&self) -> impl Iterator<Item = &Transport> {
         [&self.agent, &self.client, &self.cmdline, &self.compiler]
             .into_iter()
-            .filter(|transport| transport.is_written)
+            .filter(|transport| transport.is_configured)
     }
 }
 
@@ -65,7 +67,7 @@ pub struct Transport {
     /// What the clients are that go this way.
     pub client_type: ClientType,
     /// Whether the section stands in the configuration; else these are its defaults.
-    pub is_written: bool,
+    pub is_configured: bool,
     /// `host`, a name or an address.
     pub host: String,
     /// `port`.
@@ -90,15 +92,15 @@ const TIMEOUT: u32 = 120;
 
 impl Transport {
     fn read(
-        reader: &mut Reader<'_>,
-        (section, client_type, is_written): (&'static str, ClientType, bool),
+        reader: &mut SectionReader<'_>,
+        (section, client_type, is_configured): (&'static str, ClientType, bool),
         warnings: &mut Vec<Problem>,
     ) -> Self {
         let seconds = reader.number("request_timeout", 0..=u32::MAX).unwrap_or(TIMEOUT);
         let transport = Self {
             section,
             client_type,
-            is_written,
+            is_configured,
             host: read_host(reader, "host"),
             port: reader.number("port", 1..=u16::MAX).unwrap_or(PORT),
             ssl: reader.flag("ssl").unwrap_or(false),
@@ -115,7 +117,7 @@ impl Transport {
     }
 
     /// What will not do what whoever wrote it believes.
-    fn warn(&self, reader: &Reader<'_>, warnings: &mut Vec<Problem>) {
+    fn warn(&self, reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
         let section = self.section;
         if !self.ssl && self.authorities.is_some() {
             let text = format!("ssl_ca_cert_file in {section} is ignored without ssl");
@@ -160,7 +162,7 @@ impl Transport {
 
 /// Where the server says it is, for those who are told by it how to reach it.
 #[derive(Clone, Debug)]
-pub struct Advertised {
+pub struct AdvertisedAddresses {
     /// `internal_server_address`: for the agents and compilers that it starts itself.
     pub internal_address: String,
     /// `server_address`: for all others.
@@ -169,8 +171,8 @@ pub struct Advertised {
     pub authorities: Option<PathBuf>,
 }
 
-impl Advertised {
-    fn read(server: &mut Reader<'_>) -> Self {
+impl AdvertisedAddresses {
+    fn read(server: &mut SectionReader<'_>) -> Self {
         Self {
             internal_address: read_host(server, "internal_server_address"),
             address: read_host(server, "server_address"),
@@ -206,7 +208,7 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-fn read_token(reader: &mut Reader<'_>) -> Option<BearerToken> {
+fn read_token(reader: &mut SectionReader<'_>) -> Option<BearerToken> {
     let text = reader.text("token").map(str::trim).filter(|text| !text.is_empty())?;
     // Never shown: these lines may end up in a log.
     let token = BearerToken::new(text);
@@ -221,7 +223,7 @@ fn read_token(reader: &mut Reader<'_>) -> Option<BearerToken> {
     token
 }
 
-fn read_host(reader: &mut Reader<'_>, option: &str) -> String {
+fn read_host(reader: &mut SectionReader<'_>, option: &str) -> String {
     const DEFAULT: &str = "localhost";
     let Some(text) = reader.text(option) else { return DEFAULT.into() };
     host(text).unwrap_or_else(|help| {

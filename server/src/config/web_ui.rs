@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{problem::Problem, reader::Reader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
 
 /// What the web console is told.
 #[derive(Clone, Debug)]
@@ -67,9 +67,11 @@ impl WebUi {
         problems: &mut Vec<Problem>,
         warnings: &mut Vec<Problem>,
     ) -> Self {
-        let auth_method = read_auth_method(&Reader::new(sections, "server", problems), warnings);
-        let dashboard = read_dashboard(&mut Reader::new(sections, "dashboard", problems), warnings);
-        let mut reader = Reader::new(sections, "web-ui", problems);
+        let auth_method =
+            read_auth_method(&SectionReader::new(sections, "server", problems), warnings);
+        let dashboard =
+            read_dashboard(&mut SectionReader::new(sections, "dashboard", problems), warnings);
+        let mut reader = SectionReader::new(sections, "web-ui", problems);
         reader.flag("console_enabled");
         let local_fallback = reader.flag("oidc_local_fallback").unwrap_or(false);
         let provider = match given(&reader, "oidc_authority") {
@@ -81,7 +83,7 @@ impl WebUi {
 }
 
 /// Only warned about: the real server leaves it to its web console to complain.
-fn read_auth_method(server: &Reader<'_>, warnings: &mut Vec<Problem>) -> AuthMethod {
+fn read_auth_method(server: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> AuthMethod {
     let Some(name) = server.text("auth_method") else { return AuthMethod::Oidc };
     AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
         let text = format!("auth_method {name:?} is none of oidc, database, jwt");
@@ -91,7 +93,7 @@ fn read_auth_method(server: &Reader<'_>, warnings: &mut Vec<Problem>) -> AuthMet
 }
 
 fn read_provider(
-    reader: &mut Reader<'_>,
+    reader: &mut SectionReader<'_>,
     authority: &str,
     warnings: &mut Vec<Problem>,
 ) -> Option<OpenIdProvider> {
@@ -110,7 +112,10 @@ fn read_provider(
 }
 
 /// The form that only knew Keycloak.
-fn read_keycloak(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
+fn read_keycloak(
+    reader: &mut SectionReader<'_>,
+    warnings: &mut Vec<Problem>,
+) -> Option<OpenIdProvider> {
     let url = given(reader, "oidc_auth_url")?;
     check_uri(reader, "oidc_auth_url", url)?;
     let authority = realm(url, given(reader, "oidc_realm").unwrap_or(REALM));
@@ -125,7 +130,10 @@ fn read_keycloak(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option
 }
 
 /// The section before `[web-ui]`.
-fn read_dashboard(reader: &mut Reader<'_>, warnings: &mut Vec<Problem>) -> Option<OpenIdProvider> {
+fn read_dashboard(
+    reader: &mut SectionReader<'_>,
+    warnings: &mut Vec<Problem>,
+) -> Option<OpenIdProvider> {
     let is_enabled = reader.flag("enabled").unwrap_or(true);
     let url = given(reader, "auth_url")?;
     check_uri(reader, "auth_url", url)?;
@@ -152,7 +160,7 @@ fn realm(url: &str, name: &str) -> String {
     format!("{}/realms/{}", url.trim_end_matches('/'), utf8_percent_encode(name, ENCODED))
 }
 
-fn read_client_id(reader: &Reader<'_>, warnings: &mut Vec<Problem>) -> String {
+fn read_client_id(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> String {
     let client_id = given(reader, "oidc_client_id");
     if client_id.is_none() {
         let problem = Problem::new(
@@ -164,16 +172,16 @@ fn read_client_id(reader: &Reader<'_>, warnings: &mut Vec<Problem>) -> String {
     client_id.unwrap_or_default().into()
 }
 
-fn read_scope(reader: &Reader<'_>) -> String {
+fn read_scope(reader: &SectionReader<'_>) -> String {
     given(reader, "oidc_scope").unwrap_or(SCOPE).into()
 }
 
 /// An empty text is none, as the real system has it.
-fn given<'r>(reader: &Reader<'r>, option: &str) -> Option<&'r str> {
+fn given<'r>(reader: &SectionReader<'r>, option: &str) -> Option<&'r str> {
     reader.text(option).map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn check_uri(reader: &mut Reader<'_>, option: &str, text: &str) -> Option<()> {
+fn check_uri(reader: &mut SectionReader<'_>, option: &str, text: &str) -> Option<()> {
     let uri: Option<Uri> = text.parse().ok();
     let has_credentials =
         |uri: &Uri| uri.authority().is_some_and(|authority| authority.as_str().contains('@'));

@@ -7,7 +7,7 @@
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::protobuf::{Unreadable, repeated, select, singular};
+use super::protobuf::{ProtobufError, repeated, select, singular};
 use crate::http::Fields;
 
 /// A question about a request. Not `Debug`: it holds a token.
@@ -31,21 +31,22 @@ pub struct CheckRequest<'b> {
     pub scheme: &'b [u8],
     /// Its header lines: those of the map, and behind them those that are as they came
     /// (`encode_raw_headers`).
-    pub headers: Headers<'b>,
+    pub headers: CheckHeaders<'b>,
 }
 
-/// Header lines, of which those of a browser and its proxies take no memory of their own.
-pub type Headers<'b> = SmallVec<[Header<'b>; 32]>;
+/// CheckHeader lines, of which those of a browser and its proxies take no memory of their own.
+pub type CheckHeaders<'b> = SmallVec<[CheckHeader<'b>; 32]>;
 
 /// Ten times as many as Envoy lets through, unless it is told to.
-const MOST_HEADERS: usize = 1024;
+const MAX_HEADERS: usize = 1024;
 /// Why a question is not read that is about a request with more. It is the one reason that
 /// is up to whoever has sent that, and not to the proxy.
-pub const TOO_MANY_HEADERS: Unreadable = Unreadable("a request has more than 1,024 header lines");
+pub const TOO_MANY_HEADERS: ProtobufError =
+    ProtobufError("a request has more than 1,024 header lines");
 
 /// A header line.
 #[derive(Clone, Copy)]
-pub struct Header<'b> {
+pub struct CheckHeader<'b> {
     /// Its name, as the client wrote it or in lower case.
     pub name: &'b [u8],
     /// Its value.
@@ -57,14 +58,14 @@ impl<'b> CheckRequest<'b> {
     ///
     /// # Errors
     /// It is none, or could be understood in two ways.
-    pub fn read(message: &'b [u8]) -> Result<Self, Unreadable> {
+    pub fn read(message: &'b [u8]) -> Result<Self, ProtobufError> {
         let [attributes] = singular(message, [1])?;
         let [source, request] = singular(attributes.unwrap_or_default(), [1, 4])?;
         let [address, certificate] = singular(source.unwrap_or_default(), [1, 5])?;
         let [http] = singular(request.unwrap_or_default(), [2])?;
-        let mut headers = Headers::new();
+        let mut headers = CheckHeaders::new();
         let mut note = |header| {
-            let has_room = headers.len() < MOST_HEADERS;
+            let has_room = headers.len() < MAX_HEADERS;
             has_room.then(|| headers.push(header)).ok_or(TOO_MANY_HEADERS)
         };
         let [id, method, path, host, scheme, header_map] =
@@ -88,25 +89,25 @@ impl<'b> CheckRequest<'b> {
 }
 
 /// An entry of the map.
-fn read_entry(entry: &[u8]) -> Result<Header<'_>, Unreadable> {
+fn read_entry(entry: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
     let [name, value] = singular(entry, [1, 2])?;
-    Ok(Header { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
+    Ok(CheckHeader { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
 }
 
 /// `envoy.config.core.v3.HeaderValue`, whose value is a text or bytes.
-fn read_header(header: &[u8]) -> Result<Header<'_>, Unreadable> {
+fn read_header(header: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
     let [name, text, bytes] = singular(header, [1, 2, 3])?;
     if text.is_some() && bytes.is_some() {
-        return Err(Unreadable("a header has two values"));
+        return Err(ProtobufError("a header has two values"));
     }
-    Ok(Header { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
+    Ok(CheckHeader { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
 }
 
 /// `envoy.config.core.v3.Address`, which is one of three things.
-fn read_address(address: &[u8]) -> Result<Option<&[u8]>, Unreadable> {
+fn read_address(address: &[u8]) -> Result<Option<&[u8]>, ProtobufError> {
     let [socket, pipe, internal] = singular(address, [1, 2, 3])?;
     if [socket, pipe, internal].iter().flatten().count() > 1 {
-        return Err(Unreadable("an address is in two places"));
+        return Err(ProtobufError("an address is in two places"));
     }
     let [address] = singular(socket.unwrap_or_default(), [2])?;
     Ok(address.filter(|text| !text.is_empty()))
@@ -130,7 +131,7 @@ mod tests {
         super::protobuf::{put_bytes, put_message, put_number},
         *,
     };
-    use crate::http::{Several, only_line};
+    use crate::http::{DuplicateHeader, only_line};
 
     /// A question with these header lines, in a map and as they came.
     fn question(mapped: &[(&str, &str)], listed: &[(&str, &str)]) -> Vec<u8> {
@@ -157,7 +158,7 @@ mod tests {
         put_bytes(out, numbers[1], value.as_bytes());
     }
 
-    fn authorization(message: &[u8]) -> Result<Option<Vec<u8>>, Several> {
+    fn authorization(message: &[u8]) -> Result<Option<Vec<u8>>, DuplicateHeader> {
         let check = CheckRequest::read(message).unwrap();
         Ok(only_line(&check, &header::AUTHORIZATION)?.map(<[u8]>::to_vec))
     }
@@ -188,7 +189,7 @@ mod tests {
             question(&[ONE], &[ONE]),
             question(&[ONE], &[("AUTHORIZATION", "x")]),
         ] {
-            assert_eq!(authorization(&message), Err(Several));
+            assert_eq!(authorization(&message), Err(DuplicateHeader));
         }
     }
 
@@ -208,10 +209,10 @@ mod tests {
             CheckRequest::read(&question(&mapped, &listed)).map(|check| check.headers.len())
         };
         assert_eq!(
-            [read(MOST_HEADERS, 0), read(0, MOST_HEADERS), read(24, 1000)],
-            [Ok(MOST_HEADERS); 3]
+            [read(MAX_HEADERS, 0), read(0, MAX_HEADERS), read(24, 1000)],
+            [Ok(MAX_HEADERS); 3]
         );
-        for (mapped, listed) in [(MOST_HEADERS + 1, 0), (0, MOST_HEADERS + 1), (24, 1001)] {
+        for (mapped, listed) in [(MAX_HEADERS + 1, 0), (0, MAX_HEADERS + 1), (24, 1001)] {
             assert_eq!(read(mapped, listed), Err(TOO_MANY_HEADERS));
         }
     }

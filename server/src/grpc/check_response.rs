@@ -5,14 +5,14 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
 use super::{
-    Code,
+    GrpcStatus,
     protobuf::{put_bytes, put_double, put_message, put_number},
 };
 
 /// `HeaderValueOption.append_action`: whatever stands there is replaced.
 const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
 /// The greatest of the numbers up to which a double has every whole one.
-const EXACT: u64 = 1 << 53;
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 /// Whoever asks may pass: with these header lines, and without those.
 pub fn put_allowed<'l>(
@@ -30,9 +30,9 @@ pub fn put_allowed<'l>(
 /// Whoever asks may not, and is answered with this status and these header lines.
 pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
     let code = if status == StatusCode::UNAUTHORIZED {
-        Code::Unauthenticated
+        GrpcStatus::Unauthenticated
     } else {
-        Code::PermissionDenied
+        GrpcStatus::PermissionDenied
     };
     put_message(out, 1, |out| put_number(out, 1, code as u64));
     put_message(out, 2, |out| {
@@ -75,7 +75,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => put_number(out, 1, 0),
         Value::Number(number) => match number.as_i128() {
-            Some(whole) if whole.unsigned_abs() > EXACT.into() => {
+            Some(whole) if whole.unsigned_abs() > MAX_EXACT_INTEGER.into() => {
                 put_bytes(out, 3, whole.to_string().as_bytes())
             }
             _ => put_double(out, 2, number.as_f64().unwrap_or_default()),

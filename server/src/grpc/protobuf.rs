@@ -9,13 +9,13 @@
 
 /// Why bytes are not the message that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable(pub &'static str);
+pub struct ProtobufError(pub &'static str);
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'b> {
+pub enum FieldValue<'b> {
     /// A number of variable length.
-    Number(u64),
+    Varint(u64),
     /// Four or eight bytes. None of our messages has such fields, so what they mean is
     /// not asked.
     Fixed,
@@ -23,52 +23,52 @@ pub enum Value<'b> {
     Bytes(&'b [u8]),
 }
 
-impl<'b> Value<'b> {
+impl<'b> FieldValue<'b> {
     /// The text, bytes or message that it is.
     ///
     /// # Errors
     /// It is a number.
-    pub fn bytes(self) -> Result<&'b [u8], Unreadable> {
+    pub fn bytes(self) -> Result<&'b [u8], ProtobufError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) | Self::Fixed => {
-                Err(Unreadable("a field is of another type than its number says"))
+            Self::Varint(_) | Self::Fixed => {
+                Err(ProtobufError("a field is of another type than its number says"))
             }
         }
     }
 }
 
 /// Reads the fields of a message, one after the other. An error is the last item.
-pub struct Fields<'b>(&'b [u8]);
+pub struct MessageFields<'b>(&'b [u8]);
 
-impl<'b> Fields<'b> {
+impl<'b> MessageFields<'b> {
     /// The fields of `message`.
     #[must_use]
     pub fn of(message: &'b [u8]) -> Self {
         Self(message)
     }
 
-    fn read(&mut self) -> Result<(u32, Value<'b>), Unreadable> {
-        const TAG: Unreadable = Unreadable("a field has no number, or one that there is not");
+    fn read(&mut self) -> Result<(u32, FieldValue<'b>), ProtobufError> {
+        const TAG: ProtobufError = ProtobufError("a field has no number, or one that there is not");
         let tag = u32::try_from(self.number()?).map_err(|_| TAG)?;
         let value = match tag & 7 {
-            0 => Value::Number(self.number()?),
-            1 => self.bytes(8).map(|_| Value::Fixed)?,
+            0 => FieldValue::Varint(self.number()?),
+            1 => self.bytes(8).map(|_| FieldValue::Fixed)?,
             2 => {
-                let length = usize::try_from(self.number()?).map_err(|_| CUT_OFF)?;
-                Value::Bytes(self.bytes(length)?)
+                let length = usize::try_from(self.number()?).map_err(|_| TRUNCATED)?;
+                FieldValue::Bytes(self.bytes(length)?)
             }
-            5 => self.bytes(4).map(|_| Value::Fixed)?,
-            _ => return Err(Unreadable("a field is a group, or of no type that there is")),
+            5 => self.bytes(4).map(|_| FieldValue::Fixed)?,
+            _ => return Err(ProtobufError("a field is a group, or of no type that there is")),
         };
         if tag < 8 { Err(TAG) } else { Ok((tag >> 3, value)) }
     }
 
     /// Seven bits a byte, the lowest first, with the eighth on all but the last.
-    fn number(&mut self) -> Result<u64, Unreadable> {
+    fn number(&mut self) -> Result<u64, ProtobufError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(CUT_OFF)?;
+            let (byte, rest) = self.0.split_first().ok_or(TRUNCATED)?;
             self.0 = rest;
             let bits = u64::from(byte & 0x7f);
             if bits << shift >> shift != bits {
@@ -79,20 +79,20 @@ impl<'b> Fields<'b> {
                 return Ok(number);
             }
         }
-        Err(Unreadable("a number is longer than 64 bits"))
+        Err(ProtobufError("a number is longer than 64 bits"))
     }
 
-    fn bytes(&mut self, length: usize) -> Result<&'b [u8], Unreadable> {
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(CUT_OFF)?;
+    fn bytes(&mut self, length: usize) -> Result<&'b [u8], ProtobufError> {
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(TRUNCATED)?;
         self.0 = rest;
         Ok(bytes)
     }
 }
 
-const CUT_OFF: Unreadable = Unreadable("a field is longer than its message");
+const TRUNCATED: ProtobufError = ProtobufError("a field is longer than its message");
 
-impl<'b> Iterator for Fields<'b> {
-    type Item = Result<(u32, Value<'b>), Unreadable>;
+impl<'b> Iterator for MessageFields<'b> {
+    type Item = Result<(u32, FieldValue<'b>), ProtobufError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -114,7 +114,7 @@ impl<'b> Iterator for Fields<'b> {
 pub fn singular<const N: usize>(
     message: &[u8],
     numbers: [u32; N],
-) -> Result<[Option<&[u8]>; N], Unreadable> {
+) -> Result<[Option<&[u8]>; N], ProtobufError> {
     select(message, numbers, |_, _| Ok(()))
 }
 
@@ -125,23 +125,23 @@ pub fn singular<const N: usize>(
 pub fn select<'b, const N: usize>(
     message: &'b [u8],
     numbers: [u32; N],
-    mut other: impl FnMut(u32, Value<'b>) -> Result<(), Unreadable>,
-) -> Result<[Option<&'b [u8]>; N], Unreadable> {
+    mut other: impl FnMut(u32, FieldValue<'b>) -> Result<(), ProtobufError>,
+) -> Result<[Option<&'b [u8]>; N], ProtobufError> {
     let mut found = [None; N];
-    for field in Fields::of(message) {
+    for field in MessageFields::of(message) {
         let (number, value) = field?;
         match numbers.iter().position(|one| *one == number) {
             None => other(number, value)?,
             Some(place) if found[place].replace(value.bytes()?).is_none() => {}
-            Some(_) => return Err(Unreadable("a field is there twice that can be there once")),
+            Some(_) => return Err(ProtobufError("a field is there twice that can be there once")),
         }
     }
     Ok(found)
 }
 
 /// The fields of this number, which a message has as often as it likes.
-pub fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Unreadable>> {
-    Fields::of(message).filter_map(move |field| match field {
+pub fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], ProtobufError>> {
+    MessageFields::of(message).filter_map(move |field| match field {
         Ok((one, value)) => (one == number).then(|| value.bytes()),
         Err(unreadable) => Some(Err(unreadable)),
     })
@@ -195,19 +195,19 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use super::*;
 
-    fn read(message: &[u8]) -> Result<Vec<(u32, Value<'_>)>, Unreadable> {
-        Fields::of(message).collect()
+    fn read(message: &[u8]) -> Result<Vec<(u32, FieldValue<'_>)>, ProtobufError> {
+        MessageFields::of(message).collect()
     }
 
     #[test]
     fn every_type_of_field_is_read() {
         let message = b"\x08\x96\x01\x11abcdefgh\x1a\x03xyz\x25abcd\x2a\x00";
         let fields = [
-            (1, Value::Number(150)),
-            (2, Value::Fixed),
-            (3, Value::Bytes(b"xyz")),
-            (4, Value::Fixed),
-            (5, Value::Bytes(b"")),
+            (1, FieldValue::Varint(150)),
+            (2, FieldValue::Fixed),
+            (3, FieldValue::Bytes(b"xyz")),
+            (4, FieldValue::Fixed),
+            (5, FieldValue::Bytes(b"")),
         ];
         assert_eq!(read(message).unwrap(), fields);
         assert_eq!(read(b"").unwrap(), []);
@@ -215,7 +215,7 @@ mod tests {
             0xf8, 0xff, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
             0x01,
         ];
-        assert_eq!(read(&last).unwrap(), [((1 << 29) - 1, Value::Number(u64::MAX))]);
+        assert_eq!(read(&last).unwrap(), [((1 << 29) - 1, FieldValue::Varint(u64::MAX))]);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
             assert_eq!(read(&message[..length]).is_ok(), ends.contains(&length), "{length}");
         }
         for length in [&b"\xff\xff\xff\xff\x0f"[..], b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
-            assert_eq!(read(&[b"\x0a", length, b"x"].concat()), Err(CUT_OFF));
+            assert_eq!(read(&[b"\x0a", length, b"x"].concat()), Err(TRUNCATED));
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
         assert!(read(b"\x80\x80\x80\x80\x10\x00").is_err());
         assert!(read(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02").is_err());
         assert!(read(b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00").is_err());
-        assert_eq!(Fields::of(b"\x0b\x0b").count(), 1, "an error is the last item");
+        assert_eq!(MessageFields::of(b"\x0b\x0b").count(), 1, "an error is the last item");
     }
 
     #[test]
@@ -269,7 +269,11 @@ mod tests {
             });
             let [inner] = singular(&out[6..], [2]).unwrap();
             let fields = read(inner.unwrap()).unwrap();
-            assert_eq!(fields, [(1, Value::Number(300)), (20, Value::Bytes(&content))], "{length}");
+            assert_eq!(
+                fields,
+                [(1, FieldValue::Varint(300)), (20, FieldValue::Bytes(&content))],
+                "{length}"
+            );
         }
         let mut out = Vec::new();
         put_double(&mut out, 2, 1.0);

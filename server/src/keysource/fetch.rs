@@ -20,19 +20,19 @@ use ureq::{
 use super::written;
 use crate::{
     clock::Stopwatch,
-    config::{IssuerSection, Location, RenewedKeys},
-    file::{Version, open_regular},
+    config::{IssuerSection, KeyLocation, RefreshedKeys},
+    file::{FileVersion, open_regular},
     trust,
 };
 
 /// How often a provider may send us on, on the same host.
-const REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 /// The longest discovery document read, in bytes.
-const DISCOVERY_BYTES: u64 = 64 * 1024;
+const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
 
 /// What a fetch brought.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchedKeys {
     /// The keys; `None` if they are those of the last time.
     pub keys: Option<KeySet>,
     /// How long the provider allows them to be kept.
@@ -41,14 +41,14 @@ pub struct Fetched {
 
 /// Why a fetch brought nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchFault {
+pub struct FetchError {
     /// Its stable name, for metrics.
     pub code: &'static str,
     /// In words.
     pub text: String,
 }
 
-impl FetchFault {
+impl FetchError {
     fn new(code: &'static str, text: impl fmt::Display) -> Self {
         Self { code, text: text.to_string() }
     }
@@ -60,10 +60,10 @@ pub struct Fetcher {
     section: String,
     issuer: Box<str>,
     algorithms: AlgorithmSet,
-    source: Arc<RenewedKeys>,
+    source: Arc<RefreshedKeys>,
     agent: Option<Agent>,
     /// What tells whether the keys have changed since they were last good.
-    seen: Option<Seen>,
+    version: Option<SourceVersion>,
     /// The key set that the discovery document named.
     discovered: Option<String>,
     /// Since the fetch under way began: it has one time for all its requests.
@@ -72,30 +72,30 @@ pub struct Fetcher {
 
 /// A version of a file or of an answer.
 #[derive(Clone, PartialEq, Eq)]
-enum Seen {
-    File(Version),
+enum SourceVersion {
+    File(FileVersion),
     /// The URI and its `ETag` (RFC 9110 section 8.8.3).
-    Answer(String, String),
+    Response(String, String),
 }
 
 /// Bytes that may be keys, or the word that they are as before.
-struct Answer {
+struct FetchedBytes {
     bytes: Option<Vec<u8>>,
-    seen: Option<Seen>,
+    version: Option<SourceVersion>,
     max_age: Option<Duration>,
 }
 
 impl Fetcher {
     /// For the keys of a section.
     #[must_use]
-    pub fn new(section: &IssuerSection, source: &Arc<RenewedKeys>) -> Self {
+    pub fn new(section: &IssuerSection, source: &Arc<RefreshedKeys>) -> Self {
         Self {
             section: section.section().into(),
             issuer: section.issuer.name.clone(),
             algorithms: section.issuer.algorithms,
             source: Arc::clone(source),
             agent: None,
-            seen: None,
+            version: None,
             discovered: None,
             started: Stopwatch::start(),
         }
@@ -105,9 +105,9 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why there are no keys, or none that can be used.
-    pub fn fetch(&mut self, cause: Cause) -> Result<Fetched, FetchFault> {
+    pub fn fetch(&mut self, cause: Cause) -> Result<FetchedKeys, FetchError> {
         self.started = Stopwatch::start();
-        let fetched = self.ask(cause).and_then(|answer| self.read(answer));
+        let fetched = self.load(cause).and_then(|answer| self.parse(answer));
         if fetched.is_err() {
             // The next time the provider may say where its keys are now.
             self.discovered = None;
@@ -117,7 +117,7 @@ impl Fetcher {
 
     /// The real system's sentence for a provider that cannot be asked.
     #[must_use]
-    pub fn explain(&self, fault: &FetchFault) -> String {
+    pub fn describe(&self, fault: &FetchError) -> String {
         let (section, location) = (&self.section, &self.source.location);
         format!(
             "Unable to load key data for {section} using the provided {location}. Got error: {}",
@@ -125,81 +125,83 @@ impl Fetcher {
         )
     }
 
-    fn read(&mut self, answer: Answer) -> Result<Fetched, FetchFault> {
-        let Answer { bytes, seen, max_age } = answer;
-        let Some(bytes) = bytes else { return Ok(Fetched { keys: None, max_age }) };
+    fn parse(&mut self, answer: FetchedBytes) -> Result<FetchedKeys, FetchError> {
+        let FetchedBytes { bytes, version, max_age } = answer;
+        let Some(bytes) = bytes else { return Ok(FetchedKeys { keys: None, max_age }) };
         let read = match self.source.location {
-            Location::File { origin: Origin::Static, .. } => written::keys(&bytes, self.algorithms),
-            _ => written::jwks(&bytes, Origin::Published, self.algorithms),
+            KeyLocation::File { origin: Origin::Static, .. } => {
+                written::parse_keys(&bytes, self.algorithms)
+            }
+            _ => written::parse_jwks(&bytes, Origin::Published, self.algorithms),
         };
-        let (keys, remarks) = read.map_err(|text| FetchFault::new("unusable", text))?;
+        let (keys, remarks) = read.map_err(|text| FetchError::new("unusable", text))?;
         for remark in remarks {
             tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
         }
         // Not before it was good: a set that was refused is never "as before".
-        self.seen = seen;
-        Ok(Fetched { keys: Some(keys), max_age })
+        self.version = version;
+        Ok(FetchedKeys { keys: Some(keys), max_age })
     }
 
-    fn ask(&mut self, cause: Cause) -> Result<Answer, FetchFault> {
+    fn load(&mut self, cause: Cause) -> Result<FetchedBytes, FetchError> {
         let source = Arc::clone(&self.source);
         match &source.location {
-            Location::File { path, .. } => {
-                self.read_file(path).map_err(|error| FetchFault::new("file", error))
+            KeyLocation::File { path, .. } => {
+                self.read_file(path).map_err(|error| FetchError::new("file", error))
             }
-            Location::Jwks(uri) => self.ask_for_keys(uri),
-            Location::Discovery(uri) => {
+            KeyLocation::Jwks(uri) => self.fetch_jwks(uri),
+            KeyLocation::Discovery(uri) => {
                 let known = self.discovered.take().filter(|_| cause == Cause::UnknownKid);
                 let keys = known.map_or_else(|| self.discover(uri), Ok)?;
-                let answer = self.ask_for_keys(&keys)?;
+                let answer = self.fetch_jwks(&keys)?;
                 self.discovered = Some(keys);
                 Ok(answer)
             }
         }
     }
 
-    fn read_file(&self, path: &Path) -> io::Result<Answer> {
+    fn read_file(&self, path: &Path) -> io::Result<FetchedBytes> {
         let mut file = open_regular(path)?;
-        let seen = Version::of(&file.metadata()?).map(Seen::File);
-        if seen.is_some() && seen == self.seen {
-            return Ok(Answer { bytes: None, seen, max_age: None });
+        let version = FileVersion::of(&file.metadata()?).map(SourceVersion::File);
+        if version.is_some() && version == self.version {
+            return Ok(FetchedBytes { bytes: None, version, max_age: None });
         }
         let mut bytes = Vec::new();
-        file.by_ref().take(one_more(limits::MAX_KEY_SET_BYTES)).read_to_end(&mut bytes)?;
-        Ok(Answer { bytes: Some(bytes), seen, max_age: None })
+        file.by_ref().take(limit_plus_one(limits::MAX_KEY_SET_BYTES)).read_to_end(&mut bytes)?;
+        Ok(FetchedBytes { bytes: Some(bytes), version, max_age: None })
     }
 
-    fn ask_for_keys(&mut self, uri: &str) -> Result<Answer, FetchFault> {
-        let etag = match &self.seen {
-            Some(Seen::Answer(of, etag)) if of == uri => Some(etag.clone()),
+    fn fetch_jwks(&mut self, uri: &str) -> Result<FetchedBytes, FetchError> {
+        let etag = match &self.version {
+            Some(SourceVersion::Response(of, etag)) if of == uri => Some(etag.clone()),
             _ => None,
         };
         let response =
             self.get(uri, "application/jwk-set+json, application/json", etag.as_deref())?;
         let max_age = max_age(response.headers());
         if response.status() == StatusCode::NOT_MODIFIED && etag.is_some() {
-            return Ok(Answer { bytes: None, seen: self.seen.clone(), max_age });
+            return Ok(FetchedBytes { bytes: None, version: self.version.clone(), max_age });
         }
-        let seen = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
-        let seen = seen.map(|etag| Seen::Answer(uri.into(), etag.into()));
-        Ok(Answer {
-            bytes: Some(body(response, one_more(limits::MAX_KEY_SET_BYTES))?),
-            seen,
+        let version = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let version = version.map(|etag| SourceVersion::Response(uri.into(), etag.into()));
+        Ok(FetchedBytes {
+            bytes: Some(body(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
+            version,
             max_age,
         })
     }
 
     /// The URI of the key set, by the provider's metadata (OpenID Connect
     /// Discovery 1.0 sections 4.2 and 4.3).
-    fn discover(&mut self, uri: &str) -> Result<String, FetchFault> {
+    fn discover(&mut self, uri: &str) -> Result<String, FetchError> {
         #[derive(Deserialize)]
         struct Metadata {
             issuer: String,
             jwks_uri: String,
         }
-        let fault = |text: String| FetchFault::new("discovery", text);
+        let fault = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
-        let metadata: Metadata = serde_json::from_slice(&body(response, DISCOVERY_BYTES)?)
+        let metadata: Metadata = serde_json::from_slice(&body(response, MAX_DISCOVERY_BYTES)?)
             .map_err(|error| fault(format!("the discovery document cannot be read: {error}")))?;
         if metadata.issuer != *self.issuer {
             let (theirs, ours) =
@@ -230,46 +232,46 @@ impl Fetcher {
         uri: &str,
         accept: &str,
         etag: Option<&str>,
-    ) -> Result<Response<Body>, FetchFault> {
+    ) -> Result<Response<Body>, FetchError> {
         let agent = match &self.agent {
             Some(agent) => agent.clone(),
             None => self.agent.insert(agent(&self.source)?).clone(),
         };
         let mut uri: Uri =
-            uri.parse().map_err(|_| FetchFault::new("unreachable", "it is no URI"))?;
-        for _ in 0..=REDIRECTS {
+            uri.parse().map_err(|_| FetchError::new("unreachable", "it is no URI"))?;
+        for _ in 0..=MAX_REDIRECTS {
             let left = self.source.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
-                return Err(FetchFault::new("timeout", "the provider took too long"));
+                return Err(FetchError::new("timeout", "the provider took too long"));
             }
             let request = agent.get(&uri).config().timeout_global(Some(left)).build();
             let mut request = request.header(header::ACCEPT, accept);
             if let Some(etag) = etag {
                 request = request.header(header::IF_NONE_MATCH, etag);
             }
-            let response = request.call().map_err(|error| transport_fault(&error))?;
+            let response = request.call().map_err(|error| transport_error(&error))?;
             match response.status() {
                 StatusCode::OK | StatusCode::NOT_MODIFIED => return Ok(response),
                 status if status.is_redirection() => uri = redirected(&uri, response.headers())?,
                 status => {
-                    return Err(FetchFault::new(
+                    return Err(FetchError::new(
                         "status",
                         format!("the provider answered {status} where 200 is needed"),
                     ));
                 }
             }
         }
-        Err(FetchFault::new(
+        Err(FetchError::new(
             "redirect",
-            format!("the provider redirected more than {REDIRECTS} times"),
+            format!("the provider redirected more than {MAX_REDIRECTS} times"),
         ))
     }
 }
 
 /// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).
-fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchFault> {
+fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchError> {
     let refused = || {
-        FetchFault::new("redirect", "redirects are not followed to another host, port or scheme")
+        FetchError::new("redirect", "redirects are not followed to another host, port or scheme")
     };
     let location = headers
         .get(header::LOCATION)
@@ -288,34 +290,34 @@ fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchFault> {
     }
 }
 
-fn transport_fault(error: &ureq::Error) -> FetchFault {
+fn transport_error(error: &ureq::Error) -> FetchError {
     let text = error.to_string();
     match error {
-        ureq::Error::Timeout(_) => FetchFault::new("timeout", text),
-        ureq::Error::BodyExceedsLimit(most) => {
-            FetchFault::new("too_long", format!("the answer has {most} bytes or more"))
+        ureq::Error::Timeout(_) => FetchError::new("timeout", text),
+        ureq::Error::BodyExceedsLimit(limit) => {
+            FetchError::new("too_long", format!("the answer has {limit} bytes or more"))
         }
         // What `openssl req -x509` makes, and no server should present.
         _ if text.contains("CaUsedAsEndEntity") => {
             let hint = "the certificate is that of an authority (CA:TRUE): give the provider one that the authority signed";
-            FetchFault::new("unreachable", format!("{text}; {hint}"))
+            FetchError::new("unreachable", format!("{text}; {hint}"))
         }
-        _ => FetchFault::new("unreachable", text),
+        _ => FetchError::new("unreachable", text),
     }
 }
 
-fn body(response: Response<Body>, most: u64) -> Result<Vec<u8>, FetchFault> {
+fn body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
     response
         .into_body()
         .with_config()
-        .limit(most)
+        .limit(limit)
         .read_to_vec()
-        .map_err(|error| transport_fault(&error))
+        .map_err(|error| transport_error(&error))
 }
 
 /// One byte more than allowed, so that the engine can say what is wrong.
-fn one_more(most: usize) -> u64 {
-    u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)
+fn limit_plus_one(limit: usize) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 /// How long an answer may be kept (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
@@ -340,12 +342,12 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     Some(found?.saturating_sub(age))
 }
 
-fn agent(source: &RenewedKeys) -> Result<Agent, FetchFault> {
+fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
         .disable_verification(!source.validate_cert);
     // A discovery document on plain http may still name a key set on https.
-    let is_plain = matches!(&source.location, Location::Jwks(uri) if uri.starts_with("http://"));
+    let is_plain = matches!(&source.location, KeyLocation::Jwks(uri) if uri.starts_with("http://"));
     let needs_roots = source.validate_cert && !is_plain;
     let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
     let config = Agent::config_builder()
@@ -358,9 +360,9 @@ fn agent(source: &RenewedKeys) -> Result<Agent, FetchFault> {
 }
 
 /// The system's authorities, and those configured for this issuer.
-fn roots(source: &RenewedKeys) -> Result<RootCerts, FetchFault> {
+fn roots(source: &RefreshedKeys) -> Result<RootCerts, FetchError> {
     trust::roots(&source.authorities).ok_or_else(|| {
-        FetchFault::new("unreachable", format_args!("{}, or set ca_file", trust::NO_AUTHORITY))
+        FetchError::new("unreachable", format_args!("{}, or set ca_file", trust::NO_SYSTEM_ROOTS))
     })
 }
 

@@ -41,7 +41,7 @@ const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A secret in urlsafe base64.
 #[must_use]
-pub fn secret(text: &str) -> Option<Vec<u8>> {
+pub fn decode_secret(text: &str) -> Option<Vec<u8>> {
     SECRET_BASE64.decode(text).ok()
 }
 
@@ -61,19 +61,19 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
 ///
 /// # Errors
 /// What is wrong with them, never showing any of it.
-pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
+pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
     let text = text.trim_ascii();
     if text.starts_with(b"{") {
         return if holds_private_key(text) {
-            Err(PRIVATE.into())
+            Err(PRIVATE_KEY_ERROR.into())
         } else {
-            jwks(text, Origin::Static, algorithms)
+            parse_jwks(text, Origin::Static, algorithms)
         };
     }
     if algorithms.iter().all(|algorithm| algorithm.key_type() == KeyType::Secret) {
         let secret = str::from_utf8(text)
             .ok()
-            .and_then(secret)
+            .and_then(decode_secret)
             .ok_or("it is neither urlsafe base64 nor a JWK")?;
         return Ok((
             secret_keys(&secret, algorithms).map_err(|fault| fault.to_string())?,
@@ -85,14 +85,14 @@ pub fn keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String
     } else {
         der_to_jwk(&from_base64(text)?)?
     };
-    jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
+    parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
 }
 
 /// Reads a JWK Set, or a single JWK, that holds at least one usable key.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn jwks(
+pub fn parse_jwks(
     json: &[u8],
     origin: Origin,
     algorithms: AlgorithmSet,
@@ -118,7 +118,7 @@ fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
     match X509Certificate::from_der(bytes) {
         Ok(([], certificate)) => to_jwk(certificate.public_key()),
         Ok(_) => Err("bytes follow the certificate".into()),
-        Err(_) if PrivateKeyDer::try_from(bytes).is_ok() => Err(PRIVATE.into()),
+        Err(_) if PrivateKeyDer::try_from(bytes).is_ok() => Err(PRIVATE_KEY_ERROR.into()),
         Err(_) => spki_to_jwk(bytes),
     }
 }
@@ -132,7 +132,7 @@ fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
     match &sections[..] {
         [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
-        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => Err(PRIVATE.into()),
+        [(SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _), ..] => Err(PRIVATE_KEY_ERROR.into()),
         [] => Err("it holds neither a PUBLIC KEY nor a CERTIFICATE".into()),
         [_] => Err("it is neither a PUBLIC KEY nor a CERTIFICATE".into()),
         _ => Err("it holds several keys or certificates: give the one that signs, or a JWK Set with a kid for each".into()),
@@ -147,7 +147,7 @@ fn holds_private_key(json: &[u8]) -> bool {
         || document["keys"].as_array().is_some_and(|keys| keys.iter().any(is_private))
 }
 
-const PRIVATE: &str =
+const PRIVATE_KEY_ERROR: &str =
     "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
 
 fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {

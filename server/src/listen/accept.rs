@@ -15,15 +15,15 @@ use listenfd::ListenFd;
 use rustix::net::{Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::peer::UNIX;
-use crate::config::Place;
+use super::peer::UNIX_PEER;
+use crate::config::ListenAddress;
 
 /// A socket that listens.
 pub struct Acceptor {
     socket: AsyncFd<OwnedFd>,
-    place: Place,
+    address: ListenAddress,
     /// Whether it was us who made the file of a Unix socket.
-    is_ours: bool,
+    owns_file: bool,
 }
 
 /// Sockets that whoever started us has opened already, as systemd does.
@@ -32,10 +32,10 @@ pub struct Acceptor {
 /// What was passed on is no socket that listens, or of a kind we know.
 pub fn inherited() -> io::Result<Vec<Acceptor>> {
     let mut passed = ListenFd::from_env();
-    (0..passed.len()).map(|index| take(&mut passed, index)).collect()
+    (0..passed.len()).map(|index| take_inherited(&mut passed, index)).collect()
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
+fn take_inherited(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
     let tcp = passed.take_tcp_listener(index).ok().flatten().map(OwnedFd::from);
     let socket = match tcp {
         Some(socket) => Ok(Some(socket)),
@@ -62,14 +62,14 @@ fn take(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
 }
 
 /// A connection that no runtime has seen yet.
-pub struct Accepted {
+pub struct AcceptedConnection {
     /// Its socket, which does not block.
     pub socket: OwnedFd,
     /// Where it comes from.
     pub address: IpAddr,
 }
 
-impl Accepted {
+impl AcceptedConnection {
     /// Says something short, and hangs up.
     pub fn refuse(self, answer: &[u8]) {
         // To a socket that nothing was written to, it fits.
@@ -86,20 +86,20 @@ impl Acceptor {
     ///
     /// # Errors
     /// The system's, with the place and a remedy in its text.
-    pub fn bind(place: &Place, option: &str) -> io::Result<Self> {
-        let listen = || match place {
-            Place::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
-            Place::Unix(path) => {
+    pub fn bind(address: &ListenAddress, option: &str) -> io::Result<Self> {
+        let listen = || match address {
+            ListenAddress::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
+            ListenAddress::Unix(path) => {
                 remove_stale(path)?;
                 let mut bound = Self::new(std::os::unix::net::UnixListener::bind(path)?.into())?;
-                bound.is_ours = true;
+                bound.owns_file = true;
                 Ok(bound)
             }
         };
         listen().map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("cannot listen on {place}: {error}; choose another with {option}"),
+                format!("cannot listen on {address}: {error}; choose another with {option}"),
             )
         })
     }
@@ -109,14 +109,14 @@ impl Acceptor {
     /// # Errors
     /// It is no socket of a kind we know.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        let place = match rustix::net::getsockname(&socket)? {
+        let address = match rustix::net::getsockname(&socket)? {
             address if let Ok(address) = SocketAddr::try_from(address.clone()) => {
                 // Answers are small: waiting to fill a segment only adds latency. What is
                 // accepted inherits it.
                 sockopt::set_tcp_nodelay(&socket, true)?;
-                Place::Tcp(address)
+                ListenAddress::Tcp(address)
             }
-            address => Place::Unix(unix_path(&address)?),
+            address => ListenAddress::Unix(unix_path(&address)?),
         };
         rustix::io::ioctl_fionbio(&socket, true)?;
         #[expect(
@@ -124,18 +124,18 @@ impl Acceptor {
             reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { socket, place, is_ours: false })
+        Ok(Self { socket, address, owns_file: false })
     }
 
     /// Where it really listens.
     #[must_use]
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
     }
 
     /// Accepts connections for ever, handing each to `hand_over`.
-    pub async fn accept(self, mut hand_over: impl FnMut(Accepted)) {
-        let mut is_in_trouble = false;
+    pub async fn accept(self, mut hand_over: impl FnMut(AcceptedConnection)) {
+        let mut is_failing = false;
         loop {
             let accepted = self.socket.async_io(Interest::READABLE, |socket| {
                 let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -143,15 +143,15 @@ impl Acceptor {
             });
             match accepted.await {
                 Ok((socket, address)) => {
-                    is_in_trouble = false;
-                    hand_over(Accepted { socket, address: address_of(address) });
+                    is_failing = false;
+                    hand_over(AcceptedConnection { socket, address: address_of(address) });
                 }
                 // It hung up before it was its turn.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 // Out of file descriptors, most likely: they come back when connections end.
                 Err(error) => {
-                    if !std::mem::replace(&mut is_in_trouble, true) {
-                        tracing::warn!("accepting connections fails at {}: {error}", self.place);
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!("accepting connections fails at {}: {error}", self.address);
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -162,7 +162,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if let (Place::Unix(path), true) = (&self.place, self.is_ours) {
+        if let (ListenAddress::Unix(path), true) = (&self.address, self.owns_file) {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the socket is ours, and nobody answers there any more"
@@ -175,7 +175,7 @@ impl Drop for Acceptor {
 fn address_of(address: Option<SocketAddrAny>) -> IpAddr {
     address
         .and_then(|address| SocketAddr::try_from(address).ok())
-        .map_or(UNIX, |address| address.ip())
+        .map_or(UNIX_PEER, |address| address.ip())
 }
 
 fn unix_path(address: &SocketAddrAny) -> io::Result<std::path::PathBuf> {

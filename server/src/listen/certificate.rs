@@ -11,20 +11,20 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 use crate::http::{Fields, only_line};
 
 /// The longest value read: a certificate of usual size, with every byte escaped.
-const MOST: usize = 24 * 1024;
+const MAX_HEADER_BYTES: usize = 24 * 1024;
 
 /// Reads the header that a proxy puts a certificate into: PEM, as nginx escapes it
 /// (`$ssl_client_escaped_cert`) or as one line, or base64 of DER, as HAProxy and
 /// Traefik write it. A header that is there twice, or no certificate, is none.
 #[must_use]
-pub fn said(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
-    read(only_line(fields, header).ok()??)
+pub fn from_header(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
+    parse(only_line(fields, header).ok()??)
 }
 
 /// Reads a certificate in any of these forms.
 #[must_use]
-pub fn read(value: &[u8]) -> Option<CertificateDer<'static>> {
-    if value.len() > MOST {
+pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
+    if value.len() > MAX_HEADER_BYTES {
         return None;
     }
     let text: Vec<u8> = percent_decode(value).collect();
@@ -72,12 +72,12 @@ mod tests {
     /// P-256, for one day of 2026.
     const PEM: &str = include_str!("certificate/client.pem");
 
-    fn said_in(lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
+    fn parse_lines(lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(HEADER, HeaderValue::from_bytes(line).unwrap());
         }
-        said(&headers, &HEADER)
+        from_header(&headers, &HEADER)
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
         let tabs = PEM.replace('\n', "\t");
         let chain = format!("{base64},{base64}");
         for form in [&escaped, &blanks, &tabs, &base64, &chain] {
-            assert_eq!(said_in(&[form.as_bytes()]).as_ref(), Some(&der), "{form}");
+            assert_eq!(parse_lines(&[form.as_bytes()]).as_ref(), Some(&der), "{form}");
         }
         assert_eq!(fingerprint(&der).len(), 64);
     }
@@ -99,7 +99,7 @@ mod tests {
         let base64 = STANDARD.encode(CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap());
         let longer = STANDARD
             .encode([&CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap()[..], b"x"].concat());
-        let long = "A".repeat(MOST + 1);
+        let long = "A".repeat(MAX_HEADER_BYTES + 1);
         for line in [
             "",
             "-----BEGIN CERTIFICATE-----",
@@ -108,9 +108,9 @@ mod tests {
             &longer,
             &long,
         ] {
-            assert_eq!(said_in(&[line.as_bytes()]), None, "{line}");
+            assert_eq!(parse_lines(&[line.as_bytes()]), None, "{line}");
         }
-        assert_eq!(said_in(&[base64.as_bytes(), base64.as_bytes()]), None);
-        assert_eq!(said_in(&[]), None);
+        assert_eq!(parse_lines(&[base64.as_bytes(), base64.as_bytes()]), None);
+        assert_eq!(parse_lines(&[]), None);
     }
 }

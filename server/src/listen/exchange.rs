@@ -6,52 +6,52 @@ use std::pin::Pin;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
-use super::peer::{NOBODY, UNIX};
+use super::peer::{UNIX_PEER, UNKNOWN_PEER};
 use crate::{
     admission::{Caller, Peer},
     clock::Stopwatch,
     config::{Listener, Server},
-    grpc::{self, Fault},
-    http::{Fields, Malformed},
-    metrics::{Event, Outcome},
-    requests::{Answered, Asking, Line},
+    grpc::{self, GrpcError},
+    http::{BadRequest, Fields},
+    metrics::{MetricEvent, Outcome},
+    requests::{AccessLogEntry, CompletedRequest, RequestLine},
     routes::{self, Decision, Reply, Route, Said},
-    worker::Local,
+    worker::WorkerContext,
 };
 
 /// The connection that a request came over.
 #[derive(Clone, Copy)]
-pub struct Link<'c> {
+pub struct ConnectionContext<'c> {
     /// What the connections of its thread share.
-    pub local: &'c Local,
+    pub worker: &'c WorkerContext,
     /// Its other end.
     pub peer: Peer<'c>,
 }
 
-impl<'c> Link<'c> {
+impl<'c> ConnectionContext<'c> {
     /// The client has asked for so much in vain that its connection ends: whoever comes
     /// from its address may have to wait for the next. A proxy that we trust need not, as
     /// it may have been anybody behind it.
-    pub fn cut_off(&self) {
-        let Peer { address, listener, gate, .. } = self.peer;
-        self.local.app.metrics.note(Event::CutOff);
-        if ![UNIX, NOBODY].contains(&address)
-            && !self.local.app.server().listeners[listener].proxies.trust(address)
+    pub fn record_abuse(&self) {
+        let Peer { address, listener, admission, .. } = self.peer;
+        self.worker.app.metrics.count_event(MetricEvent::AbuseClose);
+        if ![UNIX_PEER, UNKNOWN_PEER].contains(&address)
+            && !self.worker.app.server().listeners[listener].proxies.trusts(address)
         {
-            gate.cut_off(address);
+            admission.record_abuse(address);
         }
     }
 
     /// What answers say about the same server over HTTP/3, if it speaks that
     /// (RFC 7838 section 3).
     #[must_use]
-    pub fn alternative(&self) -> Option<&'c HeaderValue> {
-        self.local.app.alternative(self.peer.listener)
+    pub fn alt_svc(&self) -> Option<&'c HeaderValue> {
+        self.worker.app.alt_svc_of(self.peer.listener)
     }
 }
 
 /// The head of a request, whoever has read it.
-pub trait Head: Fields {
+pub trait RequestHead: Fields {
     /// The version of HTTP that it came by.
     fn version(&self) -> Version;
 
@@ -65,7 +65,7 @@ pub trait Head: Fields {
     ///
     /// # Errors
     /// There is no saying it so.
-    fn to_request(&self) -> Result<Request<()>, Malformed>;
+    fn to_request(&self) -> Result<Request<()>, BadRequest>;
 }
 
 /// A head in the vocabulary of all protocols, of which these are the lines.
@@ -73,13 +73,13 @@ pub trait Head: Fields {
 /// # Errors
 /// There is no saying it so.
 pub(super) fn request<'l>(
-    head: &impl Head,
+    head: &impl RequestHead,
     count: usize,
     lines: impl Iterator<Item = (&'l [u8], &'l [u8])>,
-) -> Result<Request<()>, Malformed> {
+) -> Result<Request<()>, BadRequest> {
     // An OPTIONS request about the server as a whole, and a CONNECT, are no paths.
-    const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
-    const LINES: Malformed = Malformed::bad("head", "a header line is none of HTTP");
+    const TARGET: BadRequest = BadRequest::new("request_target", "the request target is no URI");
+    const LINES: BadRequest = BadRequest::new("head", "a header line is none of HTTP");
     let mut request = Request::new(());
     *request.version_mut() = head.version();
     *request.uri_mut() = Uri::try_from(head.target()).map_err(|_| TARGET)?;
@@ -94,9 +94,9 @@ pub(super) fn request<'l>(
 }
 
 /// Where answers are put.
-pub trait Answers {
+pub trait ResponseWriter {
     /// An answer with no body but these lines.
-    fn bare<'l>(
+    fn headers_only<'l>(
         &mut self,
         status: StatusCode,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
@@ -107,8 +107,8 @@ pub trait Answers {
 }
 
 /// A request with all that its answer depends on.
-pub struct Asked<'r, 'c, H> {
-    link: Link<'c>,
+pub struct IncomingRequest<'r, 'c, H> {
+    context: ConnectionContext<'c>,
     server: &'r Server,
     listener: &'r Listener,
     head: &'r H,
@@ -118,144 +118,160 @@ pub struct Asked<'r, 'c, H> {
 }
 
 /// What became of a request at once.
-pub enum Begun<'c> {
+pub enum RequestProgress<'c> {
     /// It is answered.
     Answered,
     /// It will be.
-    Waits(Waiting<'c>),
+    Pending(PendingRequest<'c>),
     /// It is none.
-    Malformed(Malformed),
+    Invalid(BadRequest),
 }
 
 /// A request that is not answered yet.
-pub struct Waiting<'c> {
-    link: Link<'c>,
-    asked: What<'c>,
+pub struct PendingRequest<'c> {
+    context: ConnectionContext<'c>,
+    work: PendingWork<'c>,
     /// Its route.
     pub route: Route,
     /// Whether its body is to be received first.
     pub reads_body: bool,
     /// Since it came.
     pub started: Stopwatch,
-    line: Option<Box<Line>>,
+    entry: Option<Box<AccessLogEntry>>,
 }
 
 /// An answer that takes a while.
-pub type Answering<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
+pub type ReplyFuture<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
 
-enum What<'c> {
+enum PendingWork<'c> {
     /// A question that waits for keys.
-    Question(Answering<'c>),
+    AuthCheck(ReplyFuture<'c>),
     /// A request, without its body.
     Request(Box<Request<()>>),
     /// A call of gRPC: all there is to know of it is in its body.
-    Call,
+    GrpcCall,
 }
 
-impl<'r, 'c, H: Head> Asked<'r, 'c, H> {
-    /// A request that came over `link` just now.
+impl<'r, 'c, H: RequestHead> IncomingRequest<'r, 'c, H> {
+    /// A request that came over `context` just now.
     #[must_use]
-    pub fn new(link: Link<'c>, server: &'r Server, head: &'r H) -> Self {
+    pub fn new(context: ConnectionContext<'c>, server: &'r Server, head: &'r H) -> Self {
         let started = Stopwatch::start();
-        let listener = &server.listeners[link.peer.listener];
+        let listener = &server.listeners[context.peer.listener];
         let route = Route::of(head.target(), listener.serves);
-        Self { link, server, listener, head, route, started }
+        Self { context, server, listener, head, route, started }
     }
 
     /// Answers it, if that takes no waiting.
-    pub fn answer(&self, answers: &mut impl Answers) -> Begun<'c> {
-        if self.route.is_call() && grpc::is_call(self.head.version(), self.head.method(), self.head)
+    pub fn answer(&self, answers: &mut impl ResponseWriter) -> RequestProgress<'c> {
+        if self.route.is_grpc() && grpc::is_call(self.head.version(), self.head.method(), self.head)
         {
-            return Begun::Waits(self.waiting(What::Call));
+            return RequestProgress::Pending(self.waiting(PendingWork::GrpcCall));
         }
         if self.route != Route::Auth {
             return match self.head.to_request() {
-                Ok(request) => Begun::Waits(self.waiting(What::Request(Box::new(request)))),
-                Err(malformed) => Begun::Malformed(malformed),
+                Ok(request) => {
+                    RequestProgress::Pending(self.waiting(PendingWork::Request(Box::new(request))))
+                }
+                Err(bad_request) => RequestProgress::Invalid(bad_request),
             };
         }
-        let caller = Caller::new(self.link.peer, &self.listener.proxies, self.head);
+        let caller = Caller::new(self.context.peer, &self.listener.proxies, self.head);
         let (outcome, status) = match routes::decide(
-            &self.link.local.app,
+            &self.context.worker.app,
             self.server,
             self.listener,
             &caller,
             self.head,
         ) {
             Decision::Allowed(verified) => {
-                answers.bare(StatusCode::OK, routes::lines_of(self.server, verified.identity()));
+                answers.headers_only(
+                    StatusCode::OK,
+                    routes::auth_headers(self.server, verified.identity()),
+                );
                 (Some(Outcome::Verified), StatusCode::OK)
             }
             Decision::Answered(reply) => {
                 answers.reply(&reply);
                 (reply.outcome, reply.counted)
             }
-            Decision::Later(answer) => return Begun::Waits(self.waiting(What::Question(answer))),
+            Decision::Later(answer) => {
+                return RequestProgress::Pending(self.waiting(PendingWork::AuthCheck(answer)));
+            }
         };
-        let answered = Answered { route: self.route, status, outcome, started: self.started };
-        self.link.local.note(self.server, answered, || Some(self.line()));
-        Begun::Answered
+        let answered =
+            CompletedRequest { route: self.route, status, outcome, started: self.started };
+        self.context.worker.record_answer(self.server, answered, || Some(self.log_entry()));
+        RequestProgress::Answered
     }
 
-    fn waiting(&self, asked: What<'c>) -> Waiting<'c> {
-        let line = self.server.log.writes_requests().then(|| Box::new(self.line()));
-        let (link, route, started) = (self.link, self.route, self.started);
-        Waiting {
-            link,
-            asked,
+    fn waiting(&self, work: PendingWork<'c>) -> PendingRequest<'c> {
+        let entry = self.server.log.logs_requests().then(|| Box::new(self.log_entry()));
+        let (context, route, started) = (self.context, self.route, self.started);
+        PendingRequest {
+            context,
+            work,
             route,
             reads_body: route.reads_body(self.head.method()),
             started,
-            line,
+            entry,
         }
     }
 
-    fn line(&self) -> Line {
-        let asked = Asking {
+    fn log_entry(&self) -> AccessLogEntry {
+        let request_line = RequestLine {
             version: self.head.version(),
             method: self.head.method(),
             target: self.head.target(),
         };
-        Line::new(self.listener, self.link.peer, asked, self.head)
+        AccessLogEntry::new(self.listener, self.context.peer, request_line, self.head)
     }
 }
 
-impl Waiting<'_> {
+impl PendingRequest<'_> {
     /// The longest body it may have, in bytes.
     #[must_use]
-    pub fn most_body(&self) -> usize {
-        self.route.most_body(&self.link.local.app.server())
+    pub fn max_body_bytes(&self) -> usize {
+        self.route.max_body(&self.context.worker.app.server())
     }
 
     /// Answers it, whose body cannot be had.
     #[must_use]
-    pub fn refuse(self, malformed: &Malformed) -> Reply {
-        let reply = match self.asked {
-            What::Call => Fault::from(malformed).into(),
-            What::Question(_) | What::Request(_) => Reply::from(malformed.answer()),
+    pub fn refuse(self, bad_request: &BadRequest) -> Reply {
+        let reply = match self.work {
+            PendingWork::GrpcCall => GrpcError::from(bad_request).into(),
+            PendingWork::AuthCheck(_) | PendingWork::Request(_) => {
+                Reply::from(bad_request.to_response())
+            }
         };
-        note(self.link, self.route, &reply, self.started, self.line);
+        record(self.context, self.route, &reply, self.started, self.entry);
         reply
     }
 }
 
-impl<'c> Waiting<'c> {
+impl<'c> PendingRequest<'c> {
     /// Answers it, given its body: now, if it is a call that takes no more waiting, as
     /// most do not, or as soon as it can be.
-    pub fn answer(self, body: &[u8], answers: &mut impl Answers) -> Option<Answering<'c>> {
-        let Self { link, asked, route, started, mut line, .. } = self;
-        let answering = match asked {
-            What::Question(answer) => answer,
-            What::Request(request) => {
+    pub fn answer(self, body: &[u8], answers: &mut impl ResponseWriter) -> Option<ReplyFuture<'c>> {
+        let Self { context, work, route, started, mut entry, .. } = self;
+        let answering = match work {
+            PendingWork::AuthCheck(answer) => answer,
+            PendingWork::Request(request) => {
                 let request = request.map(|()| Bytes::copy_from_slice(body));
-                Box::pin(routes::answer(&link.local.app, link.peer, route, request))
+                Box::pin(routes::answer(&context.worker.app, context.peer, route, request))
             }
-            What::Call => {
-                match routes::call(&link.local.app, link.peer, route, body, line.as_deref_mut()) {
+            PendingWork::GrpcCall => {
+                match routes::call(
+                    &context.worker.app,
+                    context.peer,
+                    route,
+                    body,
+                    entry.as_deref_mut(),
+                ) {
                     Said::Later(answer) => answer,
                     Said::Now(reply) => {
                         answers.reply(&reply);
-                        note(link, route, &reply, started, line);
+                        record(context, route, &reply, started, entry);
                         return None;
                     }
                 }
@@ -263,20 +279,33 @@ impl<'c> Waiting<'c> {
         };
         Some(Box::pin(async move {
             let reply = answering.await;
-            note(link, route, &reply, started, line);
+            record(context, route, &reply, started, entry);
             reply
         }))
     }
 }
 
-fn note(link: Link<'_>, route: Route, reply: &Reply, started: Stopwatch, line: Option<Box<Line>>) {
-    let answered = Answered { route, status: reply.counted, outcome: reply.outcome, started };
-    link.local.note(&link.local.app.server(), answered, || line.map(|line| *line));
+fn record(
+    context: ConnectionContext<'_>,
+    route: Route,
+    reply: &Reply,
+    started: Stopwatch,
+    entry: Option<Box<AccessLogEntry>>,
+) {
+    let answered =
+        CompletedRequest { route, status: reply.counted, outcome: reply.outcome, started };
+    context
+        .worker
+        .record_answer(&context.worker.app.server(), answered, || entry.map(|entry| *entry));
 }
 
 /// Refuses what is no request.
-pub fn refuse(link: Link<'_>, malformed: &Malformed, answers: &mut impl Answers) {
-    answers.reply(&Reply::from(malformed.answer()));
-    link.local.app.metrics.answered(Route::None, malformed.status, None);
-    tracing::debug!(client = %link.peer.address, code = malformed.code, "malformed request");
+pub fn refuse(
+    context: ConnectionContext<'_>,
+    bad_request: &BadRequest,
+    answers: &mut impl ResponseWriter,
+) {
+    answers.reply(&Reply::from(bad_request.to_response()));
+    context.worker.app.metrics.count_answer(Route::None, bad_request.status, None);
+    tracing::debug!(client = %context.peer.address, code = bad_request.code, "malformed request");
 }

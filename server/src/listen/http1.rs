@@ -22,49 +22,49 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
-    answer::Outgoing,
-    body::{BodyFault, Incoming},
+    answer::ResponseBuffer,
+    body::{BodyError, IncomingBody},
     head::{Framing, Persistence},
-    pipeline::{Pending, Step, refuse, take},
+    pipeline::{NextAction, PendingExchange, answer_requests, refuse},
 };
 use super::{
-    exchange::{Link, Waiting},
-    stream::Stream,
-    watch::{TooLate, Watch, let_others_go_first},
+    exchange::{ConnectionContext, PendingRequest},
+    stream::MaybeTlsStream,
+    watch::{Deadline, DeadlineElapsed, yield_to_ready},
 };
-use crate::http::{BODY_TOO_SLOW, Malformed};
+use crate::http::{BODY_TOO_SLOW, BadRequest};
 
 /// How long a client is listened to that was refused in the middle of its request.
 /// To hang up at once could destroy the answer on its way (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many bytes of it.
-const LINGER_BYTES: usize = 1 << 20;
+const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// How many bytes of requests are answered before it is the turn of another connection
 /// of the thread. Who sends one request after the other comes nowhere near.
-const TURN: usize = 64 * 1024;
+const MAX_TURN_BYTES: usize = 64 * 1024;
 
 /// A connection that speaks HTTP/1.
-pub struct Connection<'c> {
-    link: Link<'c>,
-    watch: Rc<Watch>,
-    stream: Stream,
+pub struct Http1Connection<'c> {
+    context: ConnectionContext<'c>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
     /// Bytes read and not taken.
     rest: Vec<u8>,
     /// How many of them are known not to hold a whole head.
-    seen: usize,
+    scanned: usize,
     /// Answers that the client has not taken yet.
-    unsent: Outgoing,
+    unsent: ResponseBuffer,
     /// Whether nothing of what was taken is still on its way through TLS.
     is_flushed: bool,
     /// What to do when they are sent.
-    then: Option<Step<'c>>,
-    phase: Phase,
+    next_action: Option<NextAction<'c>>,
+    phase: Http1Phase,
 }
 
 /// What a connection waits for, each for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Http1Phase {
     /// Nothing: it has just got on.
     Busy,
     /// A request.
@@ -76,89 +76,97 @@ enum Phase {
 }
 
 /// The client has gone.
-struct Gone;
+struct ConnectionLost;
 
-impl<'c> Connection<'c> {
+impl<'c> Http1Connection<'c> {
     /// A connection of which so much was read already.
-    pub fn new(link: Link<'c>, watch: Rc<Watch>, stream: Stream, rest: Vec<u8>) -> Self {
-        let unsent = Outgoing::default();
+    pub fn new(
+        context: ConnectionContext<'c>,
+        deadline: Rc<Deadline>,
+        stream: MaybeTlsStream,
+        rest: Vec<u8>,
+    ) -> Self {
+        let unsent = ResponseBuffer::default();
         Self {
-            link,
-            watch,
+            context,
+            deadline,
             stream,
             rest,
-            seen: 0,
+            scanned: 0,
             unsent,
             is_flushed: true,
-            then: None,
-            phase: Phase::Busy,
+            next_action: None,
+            phase: Http1Phase::Busy,
         }
     }
 
     /// Serves it to its end.
     pub async fn serve(mut self) {
-        let watch = Rc::clone(&self.watch);
+        let deadline = Rc::clone(&self.deadline);
         loop {
-            match watch.in_time(|context| self.poll_step(context)).await {
-                Ok(Ok(Step::Answer(pending))) => Box::pin(self.answer(*pending)).await,
-                Ok(Ok(Step::Close { is_sending })) => {
+            match deadline.poll_fn(|cx| self.poll_step(cx)).await {
+                Ok(Ok(NextAction::Answer(pending))) => Box::pin(self.answer(*pending)).await,
+                Ok(Ok(NextAction::Close { is_sending })) => {
                     return Box::pin(self.close(is_sending)).await;
                 }
-                Ok(Err(Gone)) => return,
-                Err(TooLate) if self.phase == Phase::Head => {
-                    self.then = Some(refuse(self.link, &HEAD_TOO_SLOW, false, &mut self.unsent));
-                    self.phase = Phase::Busy;
+                Ok(Err(ConnectionLost)) => return,
+                Err(DeadlineElapsed) if self.phase == Http1Phase::Head => {
+                    self.next_action =
+                        Some(refuse(self.context, &HEAD_TOO_SLOW, false, &mut self.unsent));
+                    self.phase = Http1Phase::Busy;
                 }
                 // Under TLS even this is said.
-                Err(TooLate) if self.phase == Phase::Idle => {
+                Err(DeadlineElapsed) if self.phase == Http1Phase::Idle => {
                     return Box::pin(self.close(false)).await;
                 }
-                Err(TooLate) => return,
+                Err(DeadlineElapsed) => return,
             }
         }
     }
 
     /// Sends and reads, and answers what can be answered at once.
-    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Step<'c>, Gone>> {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<NextAction<'c>, ConnectionLost>> {
         let mut read = 0;
         loop {
-            ready!(self.poll_send(context)).map_err(|_| Gone)?;
-            if let Some(step) = self.then.take() {
-                return Poll::Ready(Ok(step));
+            ready!(self.poll_send(cx)).map_err(|_| ConnectionLost)?;
+            if let Some(action) = self.next_action.take() {
+                return Poll::Ready(Ok(action));
             }
-            if read >= TURN {
-                self.watch.due_within(self.link.local.patience.idle);
-                let_others_go_first(context);
+            if read >= MAX_TURN_BYTES {
+                self.deadline.due_within(self.context.worker.timeouts.idle);
+                yield_to_ready(cx);
                 return Poll::Pending;
             }
             // Some of it may be left over from before a request that took a while.
-            if self.seen == self.rest.len() {
-                read += ready!(self.poll_take(context)).map_err(|_| Gone)?;
+            if self.scanned == self.rest.len() {
+                read += ready!(self.poll_take(cx)).map_err(|_| ConnectionLost)?;
             } else {
                 let bytes = mem::take(&mut self.rest);
-                self.take(&bytes);
+                self.process(&bytes);
             }
         }
     }
 
     /// Reads more, and answers what can be answered at once. Returns how much was read.
-    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.link.local.buffers.take_input();
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.context.worker.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_some(context, &mut buffer[kept..]);
+        let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
         match polled {
-            Poll::Ready(Ok(read)) => self.take(&buffer[..kept + read]),
+            Poll::Ready(Ok(read)) => self.process(&buffer[..kept + read]),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.enter(if kept == 0 { Phase::Idle } else { Phase::Head }),
+            Poll::Pending => {
+                self.enter(if kept == 0 { Http1Phase::Idle } else { Http1Phase::Head })
+            }
         }
-        self.link.local.buffers.return_input(buffer);
+        self.context.worker.buffers.return_input(buffer);
         polled
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        self.link.local.buffers.lend_output(&mut self.unsent.0);
-        let taken = take(self.link, bytes, self.seen, &mut self.unsent);
+    fn process(&mut self, bytes: &[u8]) {
+        self.context.worker.buffers.lend_output(&mut self.unsent.0);
+        let taken = answer_requests(self.context, bytes, self.scanned, &mut self.unsent);
         let rest = &bytes[taken.bytes..];
         match rest {
             // Idle connections own no memory.
@@ -170,130 +178,132 @@ impl<'c> Connection<'c> {
         }
         if taken.bytes > 0 {
             // What comes next is another request, with a time of its own.
-            self.phase = Phase::Busy;
+            self.phase = Http1Phase::Busy;
         }
-        (self.seen, self.then) = (taken.seen, taken.step);
+        (self.scanned, self.next_action) = (taken.scanned, taken.action);
     }
 
     /// Sends the answers there are.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent.0.is_empty() && self.is_flushed {
             return Poll::Ready(Ok(()));
         }
         let mut sent = 0;
         while sent < self.unsent.0.len() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.unsent.0[sent..])? {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.unsent.0[sent..])? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(written) => sent += written,
                 Poll::Pending => {
                     self.unsent.0.drain(..sent);
-                    self.enter(Phase::Writing);
+                    self.enter(Http1Phase::Writing);
                     return Poll::Pending;
                 }
             }
         }
-        self.link.local.buffers.return_output(&mut self.unsent.0);
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.context.worker.buffers.return_output(&mut self.unsent.0);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS takes more than the socket does: what it holds has to be seen off too.
         self.is_flushed = flushed.is_ready();
         if !self.is_flushed {
-            self.enter(Phase::Writing);
+            self.enter(Http1Phase::Writing);
         }
         flushed
     }
 
     /// Begins to wait for something, unless it waits for it already: who sends a byte
     /// now and then does not get more time for it.
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Http1Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let patience = &self.link.local.patience;
+        let timeouts = &self.context.worker.timeouts;
         match phase {
-            Phase::Idle => self.watch.idle_for(patience.idle),
-            Phase::Head => self.watch.due_within(patience.head),
-            Phase::Writing | Phase::Busy => self.watch.due_within(patience.body),
+            Http1Phase::Idle => self.deadline.idle_for(timeouts.idle),
+            Http1Phase::Head => self.deadline.due_within(timeouts.head),
+            Http1Phase::Writing | Http1Phase::Busy => self.deadline.due_within(timeouts.body),
         }
     }
 
     /// Answers a request whose answer takes a while.
-    async fn answer(&mut self, pending: Pending<'c>) {
-        let Pending { waiting, framing, expects_continue, mut manner, mut is_sending } = pending;
-        self.enter(Phase::Busy);
-        let received = if waiting.reads_body {
-            self.receive(&waiting, framing, expects_continue).await
+    async fn answer(&mut self, pending: PendingExchange<'c>) {
+        let PendingExchange { request, framing, expects_continue, mut options, mut is_sending } =
+            pending;
+        self.enter(Http1Phase::Busy);
+        let received = if request.reads_body {
+            self.receive(&request, framing, expects_continue).await
         } else {
             Ok(Bytes::new())
         };
         let reply = match received {
             Ok(body) => {
                 // However long it takes: whoever answers has limits of its own.
-                self.watch.due_within(Duration::MAX);
-                match waiting.answer(&body, &mut self.unsent.in_this(manner)) {
+                self.deadline.due_within(Duration::MAX);
+                match request.answer(&body, &mut self.unsent.writer(options)) {
                     Some(answering) => answering.await,
                     None => {
-                        self.then = (manner.persistence == Persistence::Close)
-                            .then_some(Step::Close { is_sending });
+                        self.next_action = (options.persistence == Persistence::Close)
+                            .then_some(NextAction::Close { is_sending });
                         return;
                     }
                 }
             }
-            Err(Unreceived::Gone) => {
-                self.then = Some(Step::Close { is_sending: false });
+            Err(BodyReceiveError::ConnectionLost) => {
+                self.next_action = Some(NextAction::Close { is_sending: false });
                 return;
             }
-            Err(Unreceived::Refused(malformed)) => {
-                (manner.persistence, is_sending) = (Persistence::Close, true);
-                waiting.refuse(&malformed)
+            Err(BodyReceiveError::Refused(bad_request)) => {
+                (options.persistence, is_sending) = (Persistence::Close, true);
+                request.refuse(&bad_request)
             }
         };
-        if self.watch.is_draining() {
-            manner.persistence = Persistence::Close;
+        if self.deadline.is_draining() {
+            options.persistence = Persistence::Close;
         }
-        self.unsent.response(&reply.response, manner);
-        self.then =
-            (manner.persistence == Persistence::Close).then_some(Step::Close { is_sending });
-        self.phase = Phase::Busy;
+        self.unsent.response(&reply.response, options);
+        self.next_action =
+            (options.persistence == Persistence::Close).then_some(NextAction::Close { is_sending });
+        self.phase = Http1Phase::Busy;
     }
 
     /// Receives the body of a request.
     async fn receive(
         &mut self,
-        waiting: &Waiting<'_>,
+        request: &PendingRequest<'_>,
         framing: Framing,
         mut expects: bool,
-    ) -> Result<Bytes, Unreceived> {
-        let most = waiting.most_body();
-        let mut incoming =
-            Incoming::new(framing, most).map_err(|fault| Unreceived::of(fault, most))?;
-        self.watch.due_within(self.link.local.patience.body);
+    ) -> Result<Bytes, BodyReceiveError> {
+        let max_bytes = request.max_body_bytes();
+        let mut body = IncomingBody::new(framing, max_bytes)
+            .map_err(|fault| BodyReceiveError::of(fault, max_bytes))?;
+        self.deadline.due_within(self.context.worker.timeouts.body);
         loop {
-            let taken = incoming.take(&self.rest).map_err(|fault| Unreceived::of(fault, most))?;
+            let taken =
+                body.take(&self.rest).map_err(|fault| BodyReceiveError::of(fault, max_bytes))?;
             self.rest.drain(..taken);
-            if incoming.is_complete() {
-                return Ok(incoming.bytes.into());
+            if body.is_complete() {
+                return Ok(body.bytes.into());
             }
             if mem::take(&mut expects) && self.rest.is_empty() {
                 self.unsent.0.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
-            let watch = Rc::clone(&self.watch);
-            match watch.in_time(|context| self.poll_more(context)).await {
+            let deadline = Rc::clone(&self.deadline);
+            match deadline.poll_fn(|cx| self.poll_more(cx)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Unreceived::Gone),
-                Err(TooLate) => return Err(BODY_TOO_SLOW.into()),
+                Ok(Err(_)) => return Err(BodyReceiveError::ConnectionLost),
+                Err(DeadlineElapsed) => return Err(BODY_TOO_SLOW.into()),
             }
         }
     }
 
     /// Reads more into what is left over.
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(context))?;
-        let mut buffer = self.link.local.buffers.take_input();
-        let polled = self.stream.poll_some(context, &mut buffer);
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        let mut buffer = self.context.worker.buffers.take_input();
+        let polled = self.stream.poll_read_some(cx, &mut buffer);
         if let Poll::Ready(Ok(read)) = &polled {
             self.rest.extend_from_slice(&buffer[..*read]);
         }
-        self.link.local.buffers.return_input(buffer);
+        self.context.worker.buffers.return_input(buffer);
         polled.map_ok(|_| ())
     }
 
@@ -301,44 +311,44 @@ impl<'c> Connection<'c> {
     async fn close(&mut self, is_sending: bool) {
         // What has come already and is not answered may not be all there is.
         let is_sending = is_sending || !self.rest.is_empty();
-        let watch = Rc::clone(&self.watch);
-        watch.due_within(LINGER);
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(LINGER_TIMEOUT);
         if is_sending || self.stream.is_encrypted() {
-            let _whatever_comes = watch.finish(self.stream.shutdown()).await;
+            let _whatever_comes = deadline.run(self.stream.shutdown()).await;
         }
-        let mut heard = 0;
-        while is_sending && heard < LINGER_BYTES {
+        let mut discarded = 0;
+        while is_sending && discarded < MAX_LINGER_BYTES {
             self.rest.clear();
-            match watch.in_time(|context| self.poll_more(context)).await {
-                Ok(Ok(())) => heard += self.rest.len(),
-                Ok(Err(_)) | Err(TooLate) => return,
+            match deadline.poll_fn(|cx| self.poll_more(cx)).await {
+                Ok(Ok(())) => discarded += self.rest.len(),
+                Ok(Err(_)) | Err(DeadlineElapsed) => return,
             }
         }
     }
 }
 
 /// Why a body was not received.
-enum Unreceived {
+enum BodyReceiveError {
     /// The client has gone.
-    Gone,
+    ConnectionLost,
     /// It is refused.
-    Refused(Malformed),
+    Refused(BadRequest),
 }
 
-impl From<Malformed> for Unreceived {
-    fn from(malformed: Malformed) -> Self {
-        Self::Refused(malformed)
+impl From<BadRequest> for BodyReceiveError {
+    fn from(bad_request: BadRequest) -> Self {
+        Self::Refused(bad_request)
     }
 }
 
-impl Unreceived {
-    fn of(fault: BodyFault, most: usize) -> Self {
+impl BodyReceiveError {
+    fn of(fault: BodyError, max_bytes: usize) -> Self {
         Self::Refused(match fault {
-            BodyFault::TooLarge => Malformed::body_too_large(most),
-            BodyFault::Malformed(detail) => Malformed::bad("body", detail),
+            BodyError::TooLarge => BadRequest::body_too_large(max_bytes),
+            BodyError::Malformed(detail) => BadRequest::new("body", detail),
         })
     }
 }
 
-const HEAD_TOO_SLOW: Malformed =
-    Malformed::too_slow("head_timeout", "the head of the request took too long to arrive");
+const HEAD_TOO_SLOW: BadRequest =
+    BadRequest::too_slow("head_timeout", "the head of the request took too long to arrive");

@@ -33,65 +33,70 @@ use std::{
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
-    fault::{Code, Fault},
-    session::{LINGER, Session},
+    fault::{Http2Error, Http2ErrorCode},
+    session::{Http2Session, LINGER_TIMEOUT},
 };
 use super::{
-    exchange::Link,
-    stream::Stream,
-    watch::{TICK, TooLate, Watch, let_others_go_first},
+    exchange::ConnectionContext,
+    stream::MaybeTlsStream,
+    watch::{Deadline, DeadlineElapsed, TICK, yield_to_ready},
 };
 use crate::clock::Stopwatch;
 
 /// How many bytes are read before it is the turn of another connection of the thread.
-const TURN: usize = 64 * 1024;
+const MAX_READ_PER_POLL: usize = 64 * 1024;
 /// How long nothing is heard of an idle client before it is asked whether it is there.
-const QUIET: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How much of a client is read and thrown away that was told that nothing is answered
 /// any more. To hang up at once could destroy what it was told on its way.
-const LINGER_BYTES: usize = 1 << 20;
+const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection to its end; `ahead` of it was read already.
-pub async fn serve(link: Link<'_>, watch: Rc<Watch>, stream: Stream, ahead: Vec<u8>) {
-    let mut session = Session::new(link);
-    let taken = session.take(&ahead);
-    let connection = Connection {
-        link,
-        watch,
+pub async fn serve(
+    context: ConnectionContext<'_>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
+    ahead: Vec<u8>,
+) {
+    let mut session = Http2Session::new(context);
+    let taken = session.receive(&ahead);
+    let connection = Http2Connection {
+        context,
+        deadline,
         stream,
         session,
         rest: ahead[taken..].to_vec(),
-        is_behind: false,
+        has_deferred_frames: false,
         sent: 0,
         is_flushed: true,
-        phase: Phase::Busy,
+        phase: Http2Phase::Busy,
         idle: Stopwatch::start(),
     };
     connection.serve().await;
 }
 
 /// A connection that speaks HTTP/2.
-struct Connection<'c> {
-    link: Link<'c>,
-    watch: Rc<Watch>,
-    stream: Stream,
-    session: Session<'c>,
+struct Http2Connection<'c> {
+    context: ConnectionContext<'c>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
+    session: Http2Session<'c>,
     /// Bytes read and not taken: no whole frame, unless it is behind.
     rest: Vec<u8>,
     /// Whether there may be whole frames in it, which had to wait until something is sent.
-    is_behind: bool,
+    has_deferred_frames: bool,
     /// How much is sent of what is to be sent.
     sent: usize,
     /// Whether nothing of what was taken is still on its way through TLS.
     is_flushed: bool,
-    phase: Phase,
+    phase: Http2Phase,
     /// Since the last request.
     idle: Stopwatch,
 }
 
 /// What a connection waits for, each for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Http2Phase {
     /// Nothing: it has just got on.
     Busy,
     /// A request.
@@ -103,114 +108,114 @@ enum Phase {
     /// The client, to take anything.
     Writing,
     /// The client, to say that it is there.
-    Pinged,
+    AwaitingPong,
     /// The client, to go as it was told.
-    Leaving,
+    ShuttingDown,
 }
 
 /// The connection is over.
-enum Over {
+enum ConnectionClosed {
     /// There is nobody to talk to.
-    Gone,
+    Disconnected,
     /// The client was told.
-    Told,
+    GoawaySent,
 }
 
-impl Connection<'_> {
+impl Http2Connection<'_> {
     async fn serve(mut self) {
-        let watch = Rc::clone(&self.watch);
+        let deadline = Rc::clone(&self.deadline);
         loop {
-            let over = match watch.in_time(|context| self.poll(context)).await {
+            let over = match deadline.poll_fn(|cx| self.poll(cx)).await {
                 Ok(over) => Some(over),
-                Err(TooLate) => self.be_late(),
+                Err(DeadlineElapsed) => self.handle_deadline(),
             };
             match over {
                 None => {}
-                Some(Over::Gone) => return,
-                Some(Over::Told) => return Box::pin(self.close()).await,
+                Some(ConnectionClosed::Disconnected) => return,
+                Some(ConnectionClosed::GoawaySent) => return Box::pin(self.close()).await,
             }
         }
     }
 
     /// Reads, answers and sends all there is.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Over> {
-        if self.watch.is_draining() {
-            self.session.leave();
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionClosed> {
+        if self.deadline.is_draining() {
+            self.session.begin_shutdown();
         }
-        if self.session.lingers() == Some(Duration::ZERO) {
-            self.session.leave_at_last();
+        if self.session.shutdown_time_left() == Some(Duration::ZERO) {
+            self.session.finish_shutdown();
         }
         let mut read = 0;
         loop {
             // First, and whether they can be sent or not: to those that they wait for it makes
             // a difference, and there are never more of them than streams.
-            self.session.poll_answers(context);
-            match self.poll_send(context) {
+            self.session.poll_replies(cx);
+            match self.poll_send(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
+                Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
                 Poll::Pending => {
-                    self.enter(Phase::Writing);
+                    self.enter_phase(Http2Phase::Writing);
                     return Poll::Pending;
                 }
             }
-            if self.session.is_over() {
-                return Poll::Ready(Over::Told);
+            if self.session.is_finished() {
+                return Poll::Ready(ConnectionClosed::GoawaySent);
             }
             // Few bytes can ask for much: what has to be sent first is a turn too.
-            if read >= TURN || self.is_behind && read > 0 {
+            if read >= MAX_READ_PER_POLL || self.has_deferred_frames && read > 0 {
                 // Who never stops sending has no more time for the rest than others.
-                let limit = self.link.local.patience.body;
-                if self.session.soonest(limit).is_zero() {
+                let limit = self.context.worker.timeouts.body;
+                if self.session.time_to_deadline(limit).is_zero() {
                     self.session.expire(limit);
                 }
-                self.enter(Phase::Busy);
-                let_others_go_first(context);
+                self.enter_phase(Http2Phase::Busy);
+                yield_to_ready(cx);
                 return Poll::Pending;
             }
-            match self.poll_take(context) {
+            match self.poll_receive(cx) {
                 Poll::Ready(Ok(length)) => read += length,
-                Poll::Ready(Err(_)) => return Poll::Ready(Over::Gone),
+                Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
                 Poll::Pending => break,
             }
         }
-        self.wait();
+        self.enter_waiting_phase();
         Poll::Pending
     }
 
     /// Waits for what is missing.
-    fn wait(&mut self) {
-        self.enter(match self.phase {
-            _ if self.session.has_streams() => Phase::Streams,
-            _ if self.session.lingers().is_some() => Phase::Leaving,
-            _ if !self.session.is_between_heads() || !self.rest.is_empty() => Phase::Head,
-            Phase::Pinged => Phase::Pinged,
-            _ => Phase::Idle,
+    fn enter_waiting_phase(&mut self) {
+        self.enter_phase(match self.phase {
+            _ if self.session.has_streams() => Http2Phase::Streams,
+            _ if self.session.shutdown_time_left().is_some() => Http2Phase::ShuttingDown,
+            _ if !self.session.is_between_requests() || !self.rest.is_empty() => Http2Phase::Head,
+            Http2Phase::AwaitingPong => Http2Phase::AwaitingPong,
+            _ => Http2Phase::Idle,
         });
     }
 
     /// Reads more, unless it is behind with that, and answers what can be answered at once.
     /// Returns how much there was.
-    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.is_behind {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.has_deferred_frames {
             let bytes = mem::take(&mut self.rest);
-            self.take(&bytes);
+            self.receive(&bytes);
             return Poll::Ready(Ok(bytes.len() - self.rest.len()));
         }
-        let mut buffer = self.link.local.buffers.take_input();
+        let mut buffer = self.context.worker.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_some(context, &mut buffer[kept..]);
+        let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
         if let Poll::Ready(Ok(read)) = polled {
-            self.take(&buffer[..kept + read]);
+            self.receive(&buffer[..kept + read]);
         }
-        self.link.local.buffers.return_input(buffer);
+        self.context.worker.buffers.return_input(buffer);
         polled
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        self.link.local.buffers.lend_output(self.session.outgoing());
-        let taken = self.session.take(bytes);
-        self.is_behind = self.session.is_full();
+    fn receive(&mut self, bytes: &[u8]) {
+        self.context.worker.buffers.lend_output(self.session.outgoing());
+        let taken = self.session.receive(bytes);
+        self.has_deferred_frames = self.session.is_full();
         match &bytes[taken..] {
             // Idle connections own no memory.
             [] => self.rest = Vec::new(),
@@ -219,31 +224,31 @@ impl Connection<'_> {
                 self.rest.extend_from_slice(rest);
             }
         }
-        let has_asked = self.session.take_has_asked();
-        if has_asked {
+        let has_new_request = self.session.take_has_new_request();
+        if has_new_request {
             self.idle = Stopwatch::start();
         }
-        if has_asked || self.phase == Phase::Pinged {
-            self.phase = Phase::Busy;
+        if has_new_request || self.phase == Http2Phase::AwaitingPong {
+            self.phase = Http2Phase::Busy;
         }
     }
 
     /// Sends what there is to send.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let unsent = self.session.outgoing();
         if unsent.is_empty() && self.is_flushed {
-            self.link.local.buffers.return_output(unsent);
+            self.context.worker.buffers.return_output(unsent);
             return Poll::Ready(Ok(()));
         }
         while self.sent < unsent.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(context, &unsent[self.sent..]))? {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &unsent[self.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.sent += written,
             }
         }
         self.sent = 0;
-        self.link.local.buffers.return_output(unsent);
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.context.worker.buffers.return_output(unsent);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS takes more than the socket does: what it holds has to be seen off too.
         self.is_flushed = flushed.is_ready();
         flushed
@@ -251,69 +256,78 @@ impl Connection<'_> {
 
     /// Begins to wait for something, unless it waits for it already: who sends a byte
     /// now and then does not get more time for it.
-    fn enter(&mut self, phase: Phase) {
+    fn enter_phase(&mut self, phase: Http2Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let patience = &self.link.local.patience;
+        let timeouts = &self.context.worker.timeouts;
         match phase {
-            Phase::Idle => {
-                self.watch.idle_for(QUIET.min(patience.idle.saturating_sub(self.idle.elapsed())))
+            Http2Phase::Idle => self
+                .deadline
+                .idle_for(PING_INTERVAL.min(timeouts.idle.saturating_sub(self.idle.elapsed()))),
+            Http2Phase::Head | Http2Phase::AwaitingPong => self.deadline.due_within(timeouts.head),
+            Http2Phase::Streams => {
+                self.deadline.due_within(self.session.time_to_deadline(timeouts.body))
             }
-            Phase::Head | Phase::Pinged => self.watch.due_within(patience.head),
-            Phase::Streams => self.watch.due_within(self.session.soonest(patience.body)),
-            Phase::Writing => self.watch.due_within(patience.body),
-            Phase::Leaving => self.watch.due_within(self.session.lingers().unwrap_or(LINGER)),
-            Phase::Busy => self.watch.due_within(Duration::MAX),
+            Http2Phase::Writing => self.deadline.due_within(timeouts.body),
+            Http2Phase::ShuttingDown => self
+                .deadline
+                .due_within(self.session.shutdown_time_left().unwrap_or(LINGER_TIMEOUT)),
+            Http2Phase::Busy => self.deadline.due_within(Duration::MAX),
         }
     }
 
     /// Something has taken too long.
-    fn be_late(&mut self) -> Option<Over> {
+    fn handle_deadline(&mut self) -> Option<ConnectionClosed> {
         // To be waited for anew.
-        self.watch.due_within(Duration::MAX);
-        match mem::replace(&mut self.phase, Phase::Busy) {
-            Phase::Idle => self.stay_idle(),
-            Phase::Streams => self.session.expire(self.link.local.patience.body),
-            Phase::Leaving => self.session.leave_at_last(),
-            Phase::Head => self
-                .session
-                .fail(Fault::new(Code::NoError, "the head of a request took too long to arrive")),
-            Phase::Writing | Phase::Pinged | Phase::Busy => return Some(Over::Gone),
+        self.deadline.due_within(Duration::MAX);
+        match mem::replace(&mut self.phase, Http2Phase::Busy) {
+            Http2Phase::Idle => self.handle_idle_deadline(),
+            Http2Phase::Streams => self.session.expire(self.context.worker.timeouts.body),
+            Http2Phase::ShuttingDown => self.session.finish_shutdown(),
+            Http2Phase::Head => self.session.fail(Http2Error::new(
+                Http2ErrorCode::NoError,
+                "the head of a request took too long to arrive",
+            )),
+            Http2Phase::Writing | Http2Phase::AwaitingPong | Http2Phase::Busy => {
+                return Some(ConnectionClosed::Disconnected);
+            }
         }
         None
     }
 
     /// Nothing was heard for a while.
-    fn stay_idle(&mut self) {
+    fn handle_idle_deadline(&mut self) {
         // Sweeps are rarely exact.
-        if self.idle.elapsed() + TICK >= self.link.local.patience.idle || self.watch.is_draining() {
-            self.session.leave();
+        if self.idle.elapsed() + TICK >= self.context.worker.timeouts.idle
+            || self.deadline.is_draining()
+        {
+            self.session.begin_shutdown();
         } else {
-            self.session.knock();
-            self.enter(Phase::Pinged);
+            self.session.send_keepalive_ping();
+            self.enter_phase(Http2Phase::AwaitingPong);
         }
     }
 
     /// Closes; first, as the client may be sending, listens to it for a while.
     async fn close(&mut self) {
-        let watch = Rc::clone(&self.watch);
-        watch.due_within(LINGER);
-        let _whatever_comes = watch.finish(self.stream.shutdown()).await;
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(LINGER_TIMEOUT);
+        let _whatever_comes = deadline.run(self.stream.shutdown()).await;
         let mut heard = 0;
-        while heard < LINGER_BYTES {
-            match watch.in_time(|context| self.poll_more(context)).await {
+        while heard < MAX_LINGER_BYTES {
+            match deadline.poll_fn(|cx| self.poll_discard(cx)).await {
                 Ok(Ok(length)) => heard += length,
-                Ok(Err(_)) | Err(TooLate) => return,
+                Ok(Err(_)) | Err(DeadlineElapsed) => return,
             }
         }
     }
 
     /// Reads and throws away.
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.link.local.buffers.take_input();
-        let polled = self.stream.poll_some(context, &mut buffer);
-        self.link.local.buffers.return_input(buffer);
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.context.worker.buffers.take_input();
+        let polled = self.stream.poll_read_some(cx, &mut buffer);
+        self.context.worker.buffers.return_input(buffer);
         polled
     }
 }

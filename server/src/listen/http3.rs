@@ -21,49 +21,54 @@ use std::{
 use quinn_proto::{Event, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use self::connection::Connection;
+use self::connection::Http3Connection;
 use super::{
-    exchange::Link,
-    quic::{Driver, Unproven},
-    watch::Watch,
+    exchange::ConnectionContext,
+    quic::{ConnectionDriver, UnvalidatedHandshake},
+    watch::Deadline,
 };
-use crate::{admission::Peer, clock, worker::Local};
+use crate::{admission::Peer, clock, worker::WorkerContext};
 
 /// Serves a connection from its handshake to its end.
 pub(crate) async fn serve(
-    local: &Local,
+    worker: &WorkerContext,
     listener: usize,
-    mut driver: Driver,
-    unproven: Option<Unproven>,
+    mut driver: ConnectionDriver,
+    unvalidated: Option<UnvalidatedHandshake>,
 ) {
-    let watch = local.watches.watch().await;
+    let deadline = worker.deadlines.register().await;
     // Where the handshake goes to and comes from: behind it a single datagram with another
     // address on it, which nobody has proven, can move the connection.
     let address = driver.connection.remote_address().ip();
-    if !Box::pin(shake_hands(local, &watch, &mut driver)).await {
+    if !Box::pin(complete_handshake(worker, &deadline, &mut driver)).await {
         return;
     }
     // It has answered from where it says it is.
-    drop(unproven);
+    drop(unvalidated);
     let certificate = certificate(&driver);
-    let peer = Peer { gate: &local.gate, address, listener, certificate: certificate.as_ref() };
-    Connection::new(Link { local, peer }, watch, driver).serve().await;
+    let peer =
+        Peer { admission: &worker.admission, address, listener, certificate: certificate.as_ref() };
+    Http3Connection::new(ConnectionContext { worker, peer }, deadline, driver).serve().await;
 }
 
 /// Whether a connection came about.
-async fn shake_hands(local: &Local, watch: &Watch, driver: &mut Driver) -> bool {
-    watch.due_within(local.patience.head);
+async fn complete_handshake(
+    worker: &WorkerContext,
+    deadline: &Deadline,
+    driver: &mut ConnectionDriver,
+) -> bool {
+    deadline.due_within(worker.timeouts.head);
     let mut is_there = false;
-    let mut shake = |context: &mut Context<'_>| {
-        driver.poll_in(context);
+    let mut shake = |cx: &mut Context<'_>| {
+        driver.poll_in(cx);
         // What comes behind it is for others.
         while let Some(event) = (!is_there).then(|| driver.connection.poll()).flatten() {
             is_there = matches!(event, Event::Connected);
         }
-        let is_over = driver.poll_out(context).is_ready();
+        let is_over = driver.poll_out(cx).is_ready();
         if is_there || is_over { Poll::Ready(is_there && !is_over) } else { Poll::Pending }
     };
-    match watch.in_time(&mut shake).await {
+    match deadline.poll_fn(&mut shake).await {
         Ok(is_there) => is_there,
         Err(_) => {
             driver.connection.close(
@@ -71,9 +76,9 @@ async fn shake_hands(local: &Local, watch: &Watch, driver: &mut Driver) -> bool 
                 VarInt::from_u32(0),
                 "the handshake took too long".into(),
             );
-            poll_fn(|context| {
-                driver.poll_in(context);
-                driver.poll_out(context)
+            poll_fn(|cx| {
+                driver.poll_in(cx);
+                driver.poll_out(cx)
             })
             .await;
             false
@@ -82,7 +87,7 @@ async fn shake_hands(local: &Local, watch: &Watch, driver: &mut Driver) -> bool 
 }
 
 /// The certificate that the client has shown, and that was verified.
-fn certificate(driver: &Driver) -> Option<CertificateDer<'static>> {
+fn certificate(driver: &ConnectionDriver) -> Option<CertificateDer<'static>> {
     let shown = driver.connection.crypto_session().peer_identity()?;
     shown.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
 }

@@ -25,7 +25,7 @@ pub enum Dialect {
 
 /// The request that a client made of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Original<'r> {
+pub struct OriginalRequest<'r> {
     /// The method.
     pub method: Cow<'r, str>,
     /// The request target, as the client wrote it.
@@ -54,9 +54,9 @@ impl Dialect {
         method: &'r str,
         target: &'r str,
         fields: &'r dyn Fields,
-    ) -> Option<Original<'r>> {
+    ) -> Option<OriginalRequest<'r>> {
         let named = |method, uri| {
-            Some(Original { method: text(fields, &method)?, uri: text(fields, &uri)? })
+            Some(OriginalRequest { method: text(fields, &method)?, uri: text(fields, &uri)? })
         };
         match self {
             Self::None => None,
@@ -64,7 +64,7 @@ impl Dialect {
             Self::XForwarded => named(FORWARDED_METHOD, FORWARDED_URI),
             Self::EnvoyPath => {
                 let uri = target.strip_prefix("/auth").filter(|rest| rest.starts_with('/'))?;
-                Some(Original { method: method.into(), uri: uri.into() })
+                Some(OriginalRequest { method: method.into(), uri: uri.into() })
             }
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         let headers = headers(&LINES);
         let said = |dialect: Dialect| {
             let original = dialect.original("POST", "/auth/envoy//..?y", &headers);
-            original.map(|Original { method, uri }| format!("{method} {uri}"))
+            original.map(|OriginalRequest { method, uri }| format!("{method} {uri}"))
         };
         assert_eq!(said(Dialect::None), None);
         assert_eq!(said(Dialect::Nginx).as_deref(), Some("PUT /nginx?x"));

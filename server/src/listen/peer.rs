@@ -18,23 +18,23 @@ use crate::http::Fields;
 
 /// The proxies that are believed, and the header they say it in.
 #[derive(Clone, Debug)]
-pub struct Proxies {
+pub struct TrustedProxies {
     trusted: Vec<Network>,
     unix: bool,
     header: HeaderName,
 }
 
 /// Where the other end of a Unix socket is. No connection over IP comes from it.
-pub const UNIX: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub const UNIX_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Where somebody is of whom only that is known: nobody whom we trust.
-pub const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+pub const UNKNOWN_PEER: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The most proxies one request is followed through. A list that names only proxies
 /// is not worth reading to its end.
-const HOPS: usize = 32;
+const MAX_HOPS: usize = 32;
 
-impl Proxies {
-    /// Proxies in these networks, and at the other end of Unix sockets if `unix`,
+impl TrustedProxies {
+    /// TrustedProxies in these networks, and at the other end of Unix sockets if `unix`,
     /// which put the address of a client into `header`.
     #[must_use]
     pub fn new(trusted: Vec<Network>, unix: bool, header: HeaderName) -> Self {
@@ -60,18 +60,19 @@ impl Proxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, fields: &dyn Fields) -> IpAddr {
         let mut known = peer.to_canonical();
-        if !self.trust(known) {
+        if !self.trusts(known) {
             return known;
         }
-        let lines = (0..HOPS).map_while(|nth| fields.line(&self.header, nth));
-        let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(HOPS);
+        let lines = (0..MAX_HOPS).map_while(|nth| fields.line(&self.header, nth));
+        let hops = lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).take(MAX_HOPS);
         for hop in hops {
-            let Some(before) = address(hop).filter(|before| ![UNIX, NOBODY].contains(before))
+            let Some(before) =
+                address(hop).filter(|before| ![UNIX_PEER, UNKNOWN_PEER].contains(before))
             else {
                 return known;
             };
             known = before;
-            if !self.trust(known) {
+            if !self.trusts(known) {
                 return known;
             }
         }
@@ -81,26 +82,32 @@ impl Proxies {
     /// The same of a request that `peer` asks about, and says itself where that has come
     /// from. Without that nothing is believed: the header could be the client's own.
     #[must_use]
-    pub fn client_of(&self, peer: IpAddr, source: Option<&[u8]>, fields: &dyn Fields) -> IpAddr {
-        let source = source.and_then(address).filter(|source| ![UNIX, NOBODY].contains(source));
+    pub fn original_client(
+        &self,
+        peer: IpAddr,
+        source: Option<&[u8]>,
+        fields: &dyn Fields,
+    ) -> IpAddr {
+        let source =
+            source.and_then(address).filter(|source| ![UNIX_PEER, UNKNOWN_PEER].contains(source));
         match source {
-            Some(source) if self.trust(peer) => self.client(source, fields),
+            Some(source) if self.trusts(peer) => self.client(source, fields),
             _ => peer.to_canonical(),
         }
     }
 
     /// Whether this looks like a proxy that was forgotten in the configuration.
     #[must_use]
-    pub fn are_missing(&self, peer: IpAddr, fields: &dyn Fields) -> bool {
-        fields.line(&self.header, 0).is_some() && !self.trust(peer)
+    pub fn suspects_unlisted_proxy(&self, peer: IpAddr, fields: &dyn Fields) -> bool {
+        fields.line(&self.header, 0).is_some() && !self.trusts(peer)
     }
 
     /// Whether the other end of a connection is one of them.
     #[must_use]
-    pub fn trust(&self, peer: IpAddr) -> bool {
+    pub fn trusts(&self, peer: IpAddr) -> bool {
         match peer.to_canonical() {
-            UNIX => self.unix,
-            NOBODY => false,
+            UNIX_PEER => self.unix,
+            UNKNOWN_PEER => false,
             peer => self.trusted.iter().any(|network| network.contains(peer)),
         }
     }
@@ -195,7 +202,8 @@ mod tests {
 
     fn client(trusted: &[&str], peer: &str, lines: &[&[u8]]) -> String {
         let trusted = trusted.iter().map(|text| Network::parse(text).unwrap()).collect();
-        let proxies = Proxies::new(trusted, false, HeaderName::from_static("x-forwarded-for"));
+        let proxies =
+            TrustedProxies::new(trusted, false, HeaderName::from_static("x-forwarded-for"));
         let mut headers = HeaderMap::new();
         headers.append("x-real-ip", HeaderValue::from_static("203.0.113.66"));
         for line in lines {
@@ -291,14 +299,14 @@ mod tests {
     fn the_other_end_of_a_unix_socket_is_trusted_by_name_only() {
         let everything = vec![Network::parse("0.0.0.0/0").unwrap()];
         let header = HeaderName::from_static("x-forwarded-for");
-        assert!(!Proxies::new(everything, false, header.clone()).trust(UNIX));
-        let proxies = Proxies::new(Vec::new(), true, header.clone());
+        assert!(!TrustedProxies::new(everything, false, header.clone()).trusts(UNIX_PEER));
+        let proxies = TrustedProxies::new(Vec::new(), true, header.clone());
         let said = |text: &'static str| {
             let headers = HeaderMap::from_iter([(header.clone(), HeaderValue::from_static(text))]);
-            proxies.client(UNIX, &headers).to_string()
+            proxies.client(UNIX_PEER, &headers).to_string()
         };
         let everywhere = ["::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
-        assert!(!Proxies::new(everywhere.into(), true, header.clone()).trust(NOBODY));
+        assert!(!TrustedProxies::new(everywhere.into(), true, header.clone()).trusts(UNKNOWN_PEER));
         assert_eq!(said("198.51.100.7"), "198.51.100.7");
         assert_eq!(said("198.51.100.7, 0.0.0.0"), "0.0.0.0", "nobody can be made one by a header");
     }
@@ -307,7 +315,7 @@ mod tests {
     fn e1_where_an_asked_about_request_comes_from_is_said_by_trusted_proxies_only() {
         let trusted =
             |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
-        let proxies = Proxies::new(
+        let proxies = TrustedProxies::new(
             trusted(&["10.0.0.0/8"]),
             true,
             HeaderName::from_static("x-forwarded-for"),
@@ -318,7 +326,7 @@ mod tests {
         )]);
         let client = |peer: &str, source: Option<&str>| {
             proxies
-                .client_of(peer.parse().unwrap(), source.map(str::as_bytes), &headers)
+                .original_client(peer.parse().unwrap(), source.map(str::as_bytes), &headers)
                 .to_string()
         };
         for (peer, source, expected) in [

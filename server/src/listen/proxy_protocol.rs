@@ -9,31 +9,34 @@ use std::{io, net::IpAddr};
 use ppp::v2::{Addresses, Command, Header};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::peer::NOBODY;
+use super::peer::UNKNOWN_PEER;
 
 /// Signature, version, family and length.
-const FIXED: usize = 16;
+const FIXED_HEADER_BYTES: usize = 16;
 /// The longest rest that is read: addresses, and what balancers add to them.
-const MOST: usize = 4096;
+const MAX_ADDRESS_BYTES: usize = 4096;
 
 /// Reads the header, and nothing behind it. Returns where the connection really
-/// comes from: [`NOBODY`] if the proxy does not say; `None` if it made the connection
+/// comes from: [`UNKNOWN_PEER`] if the proxy does not say; `None` if it made the connection
 /// for itself, to see whether we answer.
 ///
 /// # Errors
 /// There is no header of this version, or the connection ends within it.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
-    let mut bytes = vec![0; FIXED];
+    let mut bytes = vec![0; FIXED_HEADER_BYTES];
     stream.read_exact(&mut bytes).await?;
-    let rest = usize::from(u16::from_be_bytes([bytes[FIXED - 2], bytes[FIXED - 1]]));
-    if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) || rest > MOST {
+    let rest = usize::from(u16::from_be_bytes([
+        bytes[FIXED_HEADER_BYTES - 2],
+        bytes[FIXED_HEADER_BYTES - 1],
+    ]));
+    if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) || rest > MAX_ADDRESS_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "no PROXY protocol header of version 2",
         ));
     }
-    bytes.resize(FIXED + rest, 0);
-    stream.read_exact(&mut bytes[FIXED..]).await?;
+    bytes.resize(FIXED_HEADER_BYTES + rest, 0);
+    stream.read_exact(&mut bytes[FIXED_HEADER_BYTES..]).await?;
     let header = Header::try_from(&*bytes)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     if header.command == Command::Local {
@@ -43,7 +46,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
         Addresses::IPv4(addresses) => addresses.source_address.into(),
         Addresses::IPv6(addresses) => addresses.source_address.into(),
         // Not from the proxy, which is believed where its clients are not.
-        Addresses::Unix(_) | Addresses::Unspecified => return Ok(Some(NOBODY)),
+        Addresses::Unix(_) | Addresses::Unspecified => return Ok(Some(UNKNOWN_PEER)),
     };
     // Nobody is there, and here it stands for whoever is at a Unix socket.
     if source.to_canonical().is_unspecified() {
@@ -102,7 +105,7 @@ mod tests {
             header(0x2f, 0x11, &v4),
             header(0x21, 0x11, &v4[..11]),
             header(0x21, 0x41, &v4),
-            header(0x21, 0x11, &[0; MOST + 1]),
+            header(0x21, 0x11, &[0; MAX_ADDRESS_BYTES + 1]),
             header(0x21, 0x11, &[0; 12]),
             header(0x21, 0x21, &[0; 36]),
             header(0x21, 0x21, &[&[0; 10][..], &[0xff; 2], &[0; 24]].concat()),

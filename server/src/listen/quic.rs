@@ -28,49 +28,49 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-pub(crate) use self::{driver::Driver, settings::STREAMS};
+pub(crate) use self::{driver::ConnectionDriver, settings::MAX_CONCURRENT_STREAMS};
 use self::{
-    driver::Inbox,
-    socket::{Datagram, Receiver, Socket},
-    steering::Ids,
+    driver::DatagramQueue,
+    socket::{Datagram, DatagramReceiver, QuicSocket},
+    steering::ThreadConnectionIds,
 };
-pub use self::{settings::Keys, steering::bind_all};
+pub use self::{settings::QuicKeys, steering::bind_all};
 use super::http3;
-use crate::{clock, metrics::Event, worker::Local};
+use crate::{clock, metrics::MetricEvent, worker::WorkerContext};
 
 /// The endpoint of one thread at one address.
-pub struct Endpoint {
-    local: Rc<Local>,
+pub struct QuicEndpoint {
+    worker: Rc<WorkerContext>,
     listener: usize,
-    shared: Rc<Shared>,
-    keys: Keys,
+    shared: Rc<EndpointState>,
+    keys: QuicKeys,
     /// How many clients may be shaking hands whose addresses are not proven.
     retry_above: usize,
     config: Arc<ServerConfig>,
     /// What that was made of.
     tls: Arc<rustls::ServerConfig>,
     /// Connections that have to wait, and until when.
-    held: Vec<(Instant, Incoming)>,
+    delayed: Vec<(Instant, Incoming)>,
     /// Until the first of them need not any more.
     timer: Pin<Box<Sleep>>,
 }
 
 /// The most connections that wait. Clients begin again where nothing is answered.
-const MOST_HELD: usize = 256;
+const MAX_DELAYED: usize = 256;
 
 /// What an endpoint and its connections share.
-struct Shared {
-    socket: Socket,
+struct EndpointState {
+    socket: QuicSocket,
     endpoint: RefCell<quinn_proto::Endpoint>,
-    inboxes: RefCell<Vec<Option<Rc<Inbox>>>>,
+    inboxes: RefCell<Vec<Option<Rc<DatagramQueue>>>>,
     /// How many are shaking hands whose addresses are not proven.
-    unproven: Cell<usize>,
+    unvalidated: Cell<usize>,
     /// To put datagrams together in.
     memory: RefCell<Vec<u8>>,
 }
 
 /// A place among the endpoints at one address.
-pub struct Place {
+pub struct UdpBinding {
     /// Which of the listeners it is of.
     pub listener: usize,
     /// Which of the threads has it.
@@ -80,60 +80,60 @@ pub struct Place {
     /// Its socket.
     pub socket: UdpSocket,
     /// The keys that all of them have.
-    pub keys: Keys,
+    pub keys: QuicKeys,
 }
 
-impl Endpoint {
+impl QuicEndpoint {
     /// An endpoint on the thread that calls.
     ///
     /// # Errors
     /// The system's, or there is no TLS for it.
-    pub fn new(local: Rc<Local>, place: Place) -> io::Result<Self> {
-        let Place { listener, thread, threads, socket, keys } = place;
+    pub fn new(worker: Rc<WorkerContext>, place: UdpBinding) -> io::Result<Self> {
+        let UdpBinding { listener, thread, threads, socket, keys } = place;
         let no_tls = || io::Error::other("there is no TLS to speak QUIC under");
-        let server = local.app.server_for_long();
+        let server = worker.app.server_arc();
         let tls = server.listeners[listener].tls.as_ref().ok_or_else(no_tls)?.quic_config();
-        let config =
-            settings::server(Arc::clone(&tls), &keys, &local.patience).map_err(io::Error::other)?;
-        let socket = Socket::new(socket)?;
-        let settings = settings::endpoint(&keys, Ids { thread, threads });
+        let config = settings::server(Arc::clone(&tls), &keys, &worker.timeouts)
+            .map_err(io::Error::other)?;
+        let socket = QuicSocket::new(socket)?;
+        let settings = settings::endpoint(&keys, ThreadConnectionIds { thread, threads });
         let endpoint = quinn_proto::Endpoint::new(
             settings,
             Some(Arc::clone(&config)),
             !socket.may_fragment(),
             None,
         );
-        let shared = Rc::new(Shared {
+        let shared = Rc::new(EndpointState {
             socket,
             endpoint: RefCell::new(endpoint),
             inboxes: RefCell::default(),
-            unproven: Cell::new(0),
+            unvalidated: Cell::new(0),
             memory: RefCell::default(),
         });
-        let (held, timer) = (Vec::new(), Box::pin(sleep_until(clock::instant().into())));
+        let (delayed, timer) = (Vec::new(), Box::pin(sleep_until(clock::instant().into())));
         Ok(Self {
             retry_above: server.quic.retry_above,
-            local,
+            worker,
             listener,
             shared,
             keys,
             config,
             tls,
-            held,
+            delayed,
             timer,
         })
     }
 
     /// Receives for ever.
     pub async fn serve(mut self) {
-        let mut receiver = Receiver::new();
-        std::future::poll_fn(|context| self.poll(&mut receiver, context)).await
+        let mut receiver = DatagramReceiver::new();
+        std::future::poll_fn(|cx| self.poll(&mut receiver, cx)).await
     }
 
-    fn poll(&mut self, receiver: &mut Receiver, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, receiver: &mut DatagramReceiver, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.shared);
-        let received = receiver.poll(&shared.socket, context, |datagram| self.take(datagram));
-        self.release(context);
+        let received = receiver.poll(&shared.socket, cx, |datagram| self.handle_datagram(datagram));
+        self.admit_delayed(cx);
         match received {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => {}
@@ -141,11 +141,11 @@ impl Endpoint {
             Poll::Ready(Err(error)) => tracing::debug!("receiving over UDP: {error}"),
         }
         // It is the turn of the connections.
-        context.waker().wake_by_ref();
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn take(&mut self, datagram: Datagram) {
+    fn handle_datagram(&mut self, datagram: Datagram) {
         let Datagram { from, to, congestion, bytes } = datagram;
         let mut answer = Vec::new();
         let event = self.shared.endpoint.borrow_mut().handle(
@@ -164,34 +164,34 @@ impl Endpoint {
                 }
             }
             Some(DatagramEvent::Response(transmit)) => self.shared.respond(&transmit, &answer),
-            Some(DatagramEvent::NewConnection(incoming)) => self.hold_up(incoming),
+            Some(DatagramEvent::NewConnection(incoming)) => self.delay_or_admit(incoming),
         }
     }
 
     /// Has a connection wait for as long as an address has to whose connections were cut off.
-    fn hold_up(&mut self, incoming: Incoming) {
-        let wait = self.local.gate.wait(incoming.remote_address().ip());
+    fn delay_or_admit(&mut self, incoming: Incoming) {
+        let wait = self.worker.admission.reconnect_delay(incoming.remote_address().ip());
         if wait.is_zero() {
-            return self.consider(incoming);
+            return self.admit(incoming);
         }
-        self.local.app.metrics.note(Event::HeldUp);
-        match self.held.len() < MOST_HELD {
-            true => self.held.push((clock::instant() + wait, incoming)),
+        self.worker.app.metrics.count_event(MetricEvent::ReconnectDelayed);
+        match self.delayed.len() < MAX_DELAYED {
+            true => self.delayed.push((clock::instant() + wait, incoming)),
             false => self.shared.endpoint.borrow_mut().ignore(incoming),
         }
     }
 
     /// Goes on with connections that have waited.
-    fn release(&mut self, context: &mut Context<'_>) {
+    fn admit_delayed(&mut self, cx: &mut Context<'_>) {
         let now = clock::instant();
-        while let Some(index) = self.held.iter().position(|(due, _)| *due <= now) {
-            let (_, incoming) = self.held.swap_remove(index);
-            self.consider(incoming);
+        while let Some(index) = self.delayed.iter().position(|(due, _)| *due <= now) {
+            let (_, incoming) = self.delayed.swap_remove(index);
+            self.admit(incoming);
         }
-        if let Some(next) = self.held.iter().map(|(due, _)| *due).min() {
+        if let Some(next) = self.delayed.iter().map(|(due, _)| *due).min() {
             self.timer.as_mut().reset(next.into());
-            if self.timer.as_mut().poll(context).is_ready() {
-                context.waker().wake_by_ref();
+            if self.timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
             }
         }
     }
@@ -199,12 +199,12 @@ impl Endpoint {
     /// Accepts a connection, or not: when there are too many, or the server stops, or the
     /// client has first to show that it is where it says it is. Without that a flood of
     /// made-up addresses would have us shake hands with nobody.
-    fn consider(&mut self, incoming: Incoming) {
-        let local = Rc::clone(&self.local);
-        let metrics = &local.app.metrics;
-        let is_full = metrics.connections().iter().sum::<usize>() >= local.patience.connections;
+    fn admit(&mut self, incoming: Incoming) {
+        let worker = Rc::clone(&self.worker);
+        let metrics = &worker.app.metrics;
+        let is_full = metrics.connections().iter().sum::<usize>() >= worker.timeouts.connections;
         let mut answer = Vec::new();
-        if is_full || local.watches.are_draining() {
+        if is_full || worker.deadlines.is_draining() {
             if is_full {
                 metrics.connection_refused();
             }
@@ -212,7 +212,7 @@ impl Endpoint {
             return self.shared.respond(&transmit, &answer);
         }
         let is_proven = incoming.remote_address_validated();
-        if !is_proven && self.shared.unproven.get() >= self.retry_above {
+        if !is_proven && self.shared.unvalidated.get() >= self.retry_above {
             let retry = self.shared.endpoint.borrow_mut().retry(incoming, &mut answer);
             match retry {
                 Ok(transmit) => return self.shared.respond(&transmit, &answer),
@@ -222,10 +222,10 @@ impl Endpoint {
                 }
             }
         }
-        self.accept(incoming, (!is_proven).then(|| Unproven::new(&self.shared)));
+        self.accept(incoming, (!is_proven).then(|| UnvalidatedHandshake::new(&self.shared)));
     }
 
-    fn accept(&mut self, incoming: Incoming, unproven: Option<Unproven>) {
+    fn accept(&mut self, incoming: Incoming, unvalidated: Option<UnvalidatedHandshake>) {
         let mut answer = Vec::new();
         let config = self.config();
         let accepted = self.shared.endpoint.borrow_mut().accept(
@@ -236,13 +236,14 @@ impl Endpoint {
         );
         match accepted {
             Ok((handle, connection)) => {
-                let inbox = Rc::new(Inbox::default());
-                self.shared.remember(handle, Rc::clone(&inbox));
-                let driver = Driver::new(Rc::clone(&self.shared), handle, connection, inbox);
-                let open = self.local.app.metrics.connection_here();
-                let (local, listener) = (Rc::clone(&self.local), self.listener);
+                let inbox = Rc::new(DatagramQueue::default());
+                self.shared.register(handle, Rc::clone(&inbox));
+                let driver =
+                    ConnectionDriver::new(Rc::clone(&self.shared), handle, connection, inbox);
+                let open = self.worker.app.metrics.connection_on_this_worker();
+                let (worker, listener) = (Rc::clone(&self.worker), self.listener);
                 spawn_local(async move {
-                    http3::serve(&local, listener, driver, unproven).await;
+                    http3::serve(&worker, listener, driver, unvalidated).await;
                     drop(open);
                 });
             }
@@ -257,12 +258,13 @@ impl Endpoint {
 
     /// What a new connection is made of: with the certificate of now.
     fn config(&mut self) -> Arc<ServerConfig> {
-        let tls = self.local.app.server().listeners[self.listener]
+        let tls = self.worker.app.server().listeners[self.listener]
             .tls
             .as_ref()
             .map(|tls| tls.quic_config());
         if let Some(tls) = tls.filter(|tls| !Arc::ptr_eq(tls, &self.tls))
-            && let Ok(config) = settings::server(Arc::clone(&tls), &self.keys, &self.local.patience)
+            && let Ok(config) =
+                settings::server(Arc::clone(&tls), &self.keys, &self.worker.timeouts)
         {
             self.shared.endpoint.borrow_mut().set_server_config(Some(Arc::clone(&config)));
             (self.config, self.tls) = (config, tls);
@@ -271,19 +273,19 @@ impl Endpoint {
     }
 }
 
-impl Shared {
-    fn inbox(&self, handle: ConnectionHandle) -> Option<Rc<Inbox>> {
+impl EndpointState {
+    fn inbox(&self, handle: ConnectionHandle) -> Option<Rc<DatagramQueue>> {
         self.inboxes.borrow().get(handle.0)?.clone()
     }
 
-    fn remember(&self, handle: ConnectionHandle, inbox: Rc<Inbox>) {
+    fn register(&self, handle: ConnectionHandle, inbox: Rc<DatagramQueue>) {
         let mut inboxes = self.inboxes.borrow_mut();
         let room = inboxes.len().max(handle.0 + 1);
         inboxes.resize(room, None);
         inboxes[handle.0] = Some(inbox);
     }
 
-    fn forget(&self, handle: ConnectionHandle) {
+    fn unregister(&self, handle: ConnectionHandle) {
         if let Some(inbox) = self.inboxes.borrow_mut().get_mut(handle.0) {
             *inbox = None;
         }
@@ -297,17 +299,17 @@ impl Shared {
 }
 
 /// A handshake with a client whose address is not proven yet, counted until it is.
-pub(crate) struct Unproven(Rc<Shared>);
+pub(crate) struct UnvalidatedHandshake(Rc<EndpointState>);
 
-impl Unproven {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.unproven.set(shared.unproven.get() + 1);
+impl UnvalidatedHandshake {
+    fn new(shared: &Rc<EndpointState>) -> Self {
+        shared.unvalidated.set(shared.unvalidated.get() + 1);
         Self(Rc::clone(shared))
     }
 }
 
-impl Drop for Unproven {
+impl Drop for UnvalidatedHandshake {
     fn drop(&mut self) {
-        self.0.unproven.set(self.0.unproven.get().saturating_sub(1));
+        self.0.unvalidated.set(self.0.unvalidated.get().saturating_sub(1));
     }
 }

@@ -25,7 +25,7 @@ pub enum Socket {
 }
 
 /// What requests are read from and answers are written to.
-pub enum Stream {
+pub enum MaybeTlsStream {
     /// As it is.
     Plain(Socket),
     /// Under TLS. Boxed: idle plain connections are not to pay for its size.
@@ -45,15 +45,15 @@ impl Socket {
     }
 }
 
-impl Stream {
+impl MaybeTlsStream {
     /// Reads what there is; an end is an error.
-    pub fn poll_some(
+    pub fn poll_read_some(
         &mut self,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
-        ready!(Pin::new(self).poll_read(context, &mut buffer))?;
+        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
         match buffer.filled().len() {
             0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             read => Poll::Ready(Ok(read)),
@@ -89,30 +89,30 @@ macro_rules! forward {
 impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_read(context, into))
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_read(cx, into))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(context, bytes))
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(cx, bytes))
     }
 
     // TLS writes several records at once, and counts on it when it ends with an alert.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner)
-            .poll_write_vectored(context, bytes))
+            .poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -122,42 +122,42 @@ impl AsyncWrite for Socket {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_flush(context))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_shutdown(context))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_shutdown(cx))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_read(context, into))
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_read(cx, into))
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(context, bytes))
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(cx, bytes))
     }
 
     // TLS writes several records at once, and counts on it when it ends with an alert.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner)
-            .poll_write_vectored(context, bytes))
+            .poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -167,11 +167,11 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_flush(context))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_shutdown(context))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_shutdown(cx))
     }
 }

@@ -31,11 +31,11 @@ use rustls::{
     server::ProducesTickets,
 };
 
-use self::material::{Contents, Fingerprint, Material};
+use self::material::{Fingerprint, Material, TlsFileContents};
 use crate::{
     clock,
-    config::{Clients, Part, Protocols, TlsFiles},
-    file::Version,
+    config::{ClientCertificates, Protocols, TlsFileKind, TlsFiles},
+    file::FileVersion,
 };
 
 /// TLS of one listener, renewed when its files are.
@@ -44,54 +44,54 @@ use crate::{
 /// One pointer to one immutable state. Handshakes load it; only renewing stores. Two
 /// renewals at once may leave the older of two sets behind, with what it was made of:
 /// the next look finds that the files are others.
-pub struct Tls {
+pub struct ReloadableTls {
     files: TlsFiles,
     /// What is spoken under it.
     protocols: Protocols,
     /// The keys of tickets. They live as long as the listener: a new certificate is no
     /// reason to make all clients start again.
     tickets: Option<Arc<dyn ProducesTickets>>,
-    state: ArcSwap<State>,
+    state: ArcSwap<TlsState>,
 }
 
 /// What is in use, and what came of the last look at the files.
-struct State {
+struct TlsState {
     config: Arc<ServerConfig>,
     /// The same for HTTP/3.
     quic: Arc<ServerConfig>,
     material: Arc<Material>,
-    seen: Seen,
+    file_state: FileState,
     /// What was wrong with them, if what is in use is older than they are.
-    fault: Option<Fault>,
+    error: Option<TlsError>,
 }
 
 /// The files as they were when they were last tried.
 #[derive(Clone, PartialEq, Eq)]
-struct Seen {
+struct FileState {
     /// `None` if one of them may still change unseen.
-    versions: Option<Vec<Version>>,
+    versions: Option<Vec<FileVersion>>,
     /// `None` if they could not be read.
     fingerprint: Option<Fingerprint>,
 }
 
-impl Tls {
+impl ReloadableTls {
     /// TLS by these files, for these versions of HTTP.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, Fault> {
-        let tickets = match files.clients {
-            Clients::Off => Some(
-                Ticketer::new()
-                    .map_err(|error| Fault::new(Part::Key, &files.key, error.to_string()))?,
-            ),
-            Clients::Optional(_) | Clients::Required(_) => None,
-        };
+    pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, TlsError> {
+        let tickets =
+            match files.clients {
+                ClientCertificates::Off => Some(Ticketer::new().map_err(|error| {
+                    TlsError::new(TlsFileKind::Key, &files.key, error.to_string())
+                })?),
+                ClientCertificates::Optional(_) | ClientCertificates::Required(_) => None,
+            };
         let versions = versions(&files);
-        let contents = Contents::read(&files)?;
-        let seen = Seen { versions, fingerprint: Some(contents.fingerprint()) };
+        let contents = TlsFileContents::read(&files)?;
+        let file_state = FileState { versions, fingerprint: Some(contents.fingerprint()) };
         let (config, material) = material::build(&contents, tickets.as_ref())?;
-        let state = ArcSwap::from_pointee(State::new(config, protocols, material, seen));
+        let state = ArcSwap::from_pointee(TlsState::new(config, protocols, material, file_state));
         Ok(Self { files, protocols, tickets, state })
     }
 
@@ -123,8 +123,8 @@ impl Tls {
     /// What an operator should know about the files in use as of now: what has
     /// expired, or is not valid yet, and whose clients are refused for want of a list.
     #[must_use]
-    pub fn remarks(&self) -> Vec<Fault> {
-        self.state.load().material.remarks(clock::now())
+    pub fn warnings(&self) -> Vec<TlsError> {
+        self.state.load().material.warnings(clock::now())
     }
 
     /// Looks at the files again and takes them up if they are others; says whether it
@@ -136,69 +136,93 @@ impl Tls {
     ///
     /// # Errors
     /// The file that cannot be used, and why: with every look while it lasts,
-    /// [as news](Fault::is_news) with the first. What was in use stays in use.
-    pub fn renew(&self) -> Result<bool, Fault> {
+    /// [as news](TlsError::is_news) with the first. What was in use stays in use.
+    pub fn reload(&self) -> Result<bool, TlsError> {
         let state = self.state.load_full();
         // Asked before the files are read: what is written in between is seen next time.
         let versions = versions(&self.files);
-        if versions.is_some() && versions == state.seen.versions {
-            return state.as_before();
+        if versions.is_some() && versions == state.file_state.versions {
+            return state.previous_result();
         }
-        let contents = match Contents::read(&self.files) {
+        let contents = match TlsFileContents::read(&self.files) {
             Ok(contents) => contents,
-            Err(fault) => {
-                return Err(self.refuse(&state, Seen { versions: None, fingerprint: None }, fault));
+            Err(error) => {
+                return Err(self.refuse(
+                    &state,
+                    FileState { versions: None, fingerprint: None },
+                    error,
+                ));
             }
         };
-        let seen = Seen { versions, fingerprint: Some(contents.fingerprint()) };
-        if seen.fingerprint == state.seen.fingerprint {
-            if seen != state.seen {
-                self.state.store(Arc::new(State { seen, ..state.again() }));
+        let file_state = FileState { versions, fingerprint: Some(contents.fingerprint()) };
+        if file_state.fingerprint == state.file_state.fingerprint {
+            if file_state != state.file_state {
+                self.state.store(Arc::new(TlsState { file_state, ..state.duplicate() }));
             }
-            return state.as_before();
+            return state.previous_result();
         }
         match material::build(&contents, self.tickets.as_ref()) {
             Ok((config, material)) => {
-                self.state.store(Arc::new(State::new(config, self.protocols, material, seen)));
+                self.state.store(Arc::new(TlsState::new(
+                    config,
+                    self.protocols,
+                    material,
+                    file_state,
+                )));
                 Ok(true)
             }
-            Err(fault) => Err(self.refuse(&state, seen, fault)),
+            Err(error) => Err(self.refuse(&state, file_state, error)),
         }
     }
 
     /// Goes on with what is in use, and notes why.
-    fn refuse(&self, state: &State, seen: Seen, fault: Fault) -> Fault {
-        let known = Some(&fault) == state.fault.as_ref();
-        self.state.store(Arc::new(State { seen, fault: Some(fault.clone()), ..state.again() }));
-        Fault { is_news: !known, ..fault }
+    fn refuse(&self, state: &TlsState, file_state: FileState, error: TlsError) -> TlsError {
+        let known = Some(&error) == state.error.as_ref();
+        self.state.store(Arc::new(TlsState {
+            file_state,
+            error: Some(error.clone()),
+            ..state.duplicate()
+        }));
+        TlsError { is_new: !known, ..error }
     }
 }
 
-impl State {
-    fn new(mut config: ServerConfig, protocols: Protocols, material: Material, seen: Seen) -> Self {
+impl TlsState {
+    fn new(
+        mut config: ServerConfig,
+        protocols: Protocols,
+        material: Material,
+        file_state: FileState,
+    ) -> Self {
         config.alpn_protocols = vec![b"h3".to_vec()];
         let quic = Arc::new(config.clone());
         config.alpn_protocols = protocols.alpn();
-        Self { config: Arc::new(config), quic, material: Arc::new(material), seen, fault: None }
+        Self {
+            config: Arc::new(config),
+            quic,
+            material: Arc::new(material),
+            file_state,
+            error: None,
+        }
     }
 
-    fn again(&self) -> Self {
+    fn duplicate(&self) -> Self {
         let (config, quic) = (Arc::clone(&self.config), Arc::clone(&self.quic));
         Self {
             config,
             quic,
             material: Arc::clone(&self.material),
-            seen: self.seen.clone(),
-            fault: self.fault.clone(),
+            file_state: self.file_state.clone(),
+            error: self.error.clone(),
         }
     }
 
-    fn as_before(&self) -> Result<bool, Fault> {
-        self.fault.clone().map_or(Ok(false), |fault| Err(Fault { is_news: false, ..fault }))
+    fn previous_result(&self) -> Result<bool, TlsError> {
+        self.error.clone().map_or(Ok(false), |error| Err(TlsError { is_new: false, ..error }))
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for ReloadableTls {
     /// Shows where it is from: what is in the files includes a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tls").field(&self.files).finish()
@@ -213,46 +237,46 @@ pub fn client_certificate(connection: &ServerConnection) -> Option<&CertificateD
 
 /// What is wrong with one of the files.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct TlsError {
     /// What the file is for.
-    pub part: Part,
+    pub part: TlsFileKind,
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it, showing nothing of a key.
     pub reason: String,
-    is_news: bool,
+    is_new: bool,
 }
 
-impl Fault {
-    fn new(part: Part, file: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
-        Self { part, file: file.into(), reason: reason.into(), is_news: true }
+impl TlsError {
+    fn new(part: TlsFileKind, file: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self { part, file: file.into(), reason: reason.into(), is_new: true }
     }
 
     /// Whether it was not so the last time.
     #[must_use]
-    pub const fn is_news(&self) -> bool {
-        self.is_news
+    pub const fn is_new(&self) -> bool {
+        self.is_new
     }
 }
 
-impl PartialEq for Fault {
+impl PartialEq for TlsError {
     /// The same fault, whether or not it is news.
     fn eq(&self, other: &Self) -> bool {
         (self.part, &self.file, &self.reason) == (other.part, &other.file, &other.reason)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.file.display(), self.reason)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for TlsError {}
 
 /// The versions of all files, through symbolic links; `None` if one of them is not to
 /// be known.
-fn versions(files: &TlsFiles) -> Option<Vec<Version>> {
-    let version = |path: &Path| Version::of(&path.metadata().ok()?);
-    files.each().map(|(_, path)| version(path)).collect()
+fn versions(files: &TlsFiles) -> Option<Vec<FileVersion>> {
+    let version = |path: &Path| FileVersion::of(&path.metadata().ok()?);
+    files.iter().map(|(_, path)| version(path)).collect()
 }

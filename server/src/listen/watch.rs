@@ -21,33 +21,33 @@ pub const TICK: Duration = Duration::from_millis(500);
 
 /// All connections of a thread.
 #[derive(Default)]
-pub struct Watches {
+pub struct Deadlines {
     tick: Cell<u32>,
     draining: Cell<bool>,
-    all: RefCell<Vec<Weak<Watch>>>,
+    all: RefCell<Vec<Weak<Deadline>>>,
 }
 
-impl Watches {
-    /// Watches one more connection, by the task that calls.
-    pub async fn watch(self: &Rc<Self>) -> Rc<Watch> {
-        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let watch = Rc::new(Watch {
+impl Deadlines {
+    /// Deadlines one more connection, by the task that calls.
+    pub async fn register(self: &Rc<Self>) -> Rc<Deadline> {
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let deadline = Rc::new(Deadline {
             all: Rc::clone(self),
             due: Cell::new(u32::MAX),
             is_idle: Cell::new(false),
             waker,
         });
-        self.all.borrow_mut().push(Rc::downgrade(&watch));
-        watch
+        self.all.borrow_mut().push(Rc::downgrade(&deadline));
+        deadline
     }
 
     /// Wakes the connections that are late. To be called with every [`TICK`].
     pub fn sweep(&self) {
         self.tick.set(self.tick.get() + 1);
-        self.all.borrow_mut().retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            if watch.is_late() {
-                watch.waker.wake_by_ref();
+        self.all.borrow_mut().retain(|deadline| {
+            let Some(deadline) = deadline.upgrade() else { return false };
+            if deadline.has_elapsed() {
+                deadline.waker.wake_by_ref();
             }
             true
         });
@@ -58,31 +58,31 @@ impl Watches {
     /// say goodbye before they are done.
     pub fn drain(&self) {
         self.draining.set(true);
-        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            if watch.is_idle.get() {
-                watch.due_within(TICK);
+        for deadline in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            if deadline.is_idle.get() {
+                deadline.due_within(TICK);
             }
-            watch.waker.wake_by_ref();
+            deadline.waker.wake_by_ref();
         }
     }
 
     /// Whether [`drain`](Self::drain) was called.
     #[must_use]
-    pub fn are_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
 }
 
 /// One connection, as seen from the side.
-pub struct Watch {
-    all: Rc<Watches>,
+pub struct Deadline {
+    all: Rc<Deadlines>,
     /// The tick by which it wants to have got on.
     due: Cell<u32>,
     is_idle: Cell<bool>,
     waker: Waker,
 }
 
-impl Watch {
+impl Deadline {
     /// Gives the connection so much time for what it does now, and up to a tick more.
     pub fn due_within(&self, limit: Duration) {
         let ticks = limit.as_millis().div_ceil(TICK.as_millis());
@@ -99,33 +99,33 @@ impl Watch {
     /// The same for a connection that waits for a request; when draining has begun,
     /// there is not much to wait for.
     pub fn idle_for(&self, limit: Duration) {
-        self.due_within(if self.all.are_draining() { TICK.min(limit) } else { limit });
+        self.due_within(if self.all.is_draining() { TICK.min(limit) } else { limit });
         self.is_idle.set(true);
     }
 
     /// Whether its time is over.
     #[must_use]
-    pub fn is_late(&self) -> bool {
+    pub fn has_elapsed(&self) -> bool {
         self.all.tick.get() >= self.due.get()
     }
 
     /// Whether connections are to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.all.are_draining()
+        self.all.is_draining()
     }
 
     /// Runs `poll` until it is done or the time is over.
     ///
     /// # Errors
     /// The time is over.
-    pub async fn in_time<R>(
+    pub async fn poll_fn<R>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
-    ) -> Result<R, TooLate> {
-        poll_fn(|context| match poll(context) {
+    ) -> Result<R, DeadlineElapsed> {
+        poll_fn(|cx| match poll(cx) {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
-            Poll::Pending if self.is_late() => Poll::Ready(Err(TooLate)),
+            Poll::Pending if self.has_elapsed() => Poll::Ready(Err(DeadlineElapsed)),
             Poll::Pending => Poll::Pending,
         })
         .await
@@ -135,60 +135,60 @@ impl Watch {
     ///
     /// # Errors
     /// The time is over.
-    pub async fn finish<F: Future>(&self, future: F) -> Result<F::Output, TooLate> {
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, DeadlineElapsed> {
         let mut future = pin!(future);
-        self.in_time(|context| future.as_mut().poll(context)).await
+        self.poll_fn(|cx| future.as_mut().poll(cx)).await
     }
 }
 
 /// Has the task that calls go on when the others of its thread have had their turn, those
 /// among them that something has come for by now: a task that only wakes itself goes on,
 /// many times, before the sockets are looked at again.
-pub fn let_others_go_first(context: &mut Context<'_>) {
+pub fn yield_to_ready(cx: &mut Context<'_>) {
     // It is done for whoever asks a second time.
-    let _to_be_woken = pin!(yield_now()).as_mut().poll(context);
+    let _to_be_woken = pin!(yield_now()).as_mut().poll(cx);
 }
 
 /// A connection did not get on in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLate;
+pub struct DeadlineElapsed;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn watch() -> (Rc<Watches>, Rc<Watch>) {
-        let all = Rc::new(Watches::default());
-        let mut watching = pin!(all.watch());
-        let Poll::Ready(watch) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    fn deadline() -> (Rc<Deadlines>, Rc<Deadline>) {
+        let all = Rc::new(Deadlines::default());
+        let mut watching = pin!(all.register());
+        let Poll::Ready(deadline) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             panic!()
         };
-        (Rc::clone(&all), watch)
+        (Rc::clone(&all), deadline)
     }
 
     /// How many sweeps it takes until the connection is late.
-    fn ticks(all: &Watches, watch: &Watch) -> u32 {
-        (0..).inspect(|_| all.sweep()).find(|_| watch.is_late()).unwrap() + 1
+    fn ticks(all: &Deadlines, deadline: &Deadline) -> u32 {
+        (0..).inspect(|_| all.sweep()).find(|_| deadline.has_elapsed()).unwrap() + 1
     }
 
     #[test]
     fn a_connection_has_at_least_the_time_it_was_given() {
-        let (all, watch) = watch();
+        let (all, deadline) = deadline();
         for (limit, least) in [(0, 1), (1, 2), (500, 2), (501, 3), (10_000, 21)] {
-            watch.due_within(Duration::from_millis(limit));
-            assert!(!watch.is_late());
-            assert_eq!(ticks(&all, &watch), least, "{limit} ms");
+            deadline.due_within(Duration::from_millis(limit));
+            assert!(!deadline.has_elapsed());
+            assert_eq!(ticks(&all, &deadline), least, "{limit} ms");
         }
-        watch.due_within(Duration::from_secs(u64::MAX));
+        deadline.due_within(Duration::from_secs(u64::MAX));
         all.sweep();
-        assert!(!watch.is_late());
+        assert!(!deadline.has_elapsed());
     }
 
     #[test]
     fn draining_hurries_the_idle_only() {
-        let (all, idle) = watch();
-        let mut watching = pin!(all.watch());
+        let (all, idle) = deadline();
+        let mut watching = pin!(all.register());
         let Poll::Ready(busy) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             panic!()
@@ -197,15 +197,15 @@ mod tests {
         busy.due_within(Duration::from_secs(60));
         all.drain();
         assert_eq!(ticks(&all, &idle), 2);
-        assert!(!busy.is_late());
+        assert!(!busy.has_elapsed());
         busy.idle_for(Duration::from_secs(60));
         assert_eq!(ticks(&all, &busy), 2);
     }
 
     #[test]
     fn the_dead_are_forgotten() {
-        let (all, watch) = watch();
-        drop(watch);
+        let (all, deadline) = deadline();
+        drop(deadline);
         all.sweep();
         assert!(all.all.borrow().is_empty());
     }

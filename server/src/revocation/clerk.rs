@@ -15,87 +15,91 @@ use std::{
 use countersign_engine::{Revocation, RevocationsWriter, UnixTime};
 use tokio::sync::watch;
 
-use super::{Entry, Order, QUEUE, RevocationStore, RevokeFault, Status};
+use super::{
+    MAX_QUEUED, RevocationEntry, RevocationStatus, RevocationStore, RevokeError, WriterCommand,
+};
 use crate::clock::{self, Stopwatch};
 
 /// How soon a revocation by another process is seen.
-const FOLLOW: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long another process may keep the store to itself.
-const LOCKED: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a database may be away that was read before, until this node is not ready:
 /// all nodes of a database lose it together, and go on with what they know.
-const AWAY: Duration = Duration::from_secs(300);
+const OUTAGE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How much longer than it need be an entry is kept: clocks are set, and the leeway
 /// configured today may be less than tomorrow's.
-const GRACE: u64 = 86_400;
+const EXPIRY_GRACE: u64 = 86_400;
 /// How far the clock may be from where it should be, in seconds, for anything to be
 /// forgotten by it.
-const JUMP: u64 = 3600;
+const MAX_CLOCK_JUMP: u64 = 3600;
 /// How long a token is revoked whose key is not known.
-const UNPROVEN: u64 = 30 * 86_400;
+const UNPROVEN_LIFETIME: u64 = 30 * 86_400;
 /// How many parts of the capacity there are for one of them.
 const UNPROVEN_SHARE: usize = 100;
 
-pub(super) struct Clerk {
+pub(super) struct RevocationWriter {
     revoker: RevocationsWriter,
     store: Result<Box<dyn RevocationStore>, String>,
     /// Whether it was said that there are more than there may be.
-    is_overfull: bool,
+    overfull_logged: bool,
     /// When entries that nobody proved end, oldest first.
     unproven: VecDeque<UnixTime>,
-    tidy_every: Option<Duration>,
-    publish: watch::Sender<Status>,
+    compaction_interval: Option<Duration>,
+    status: watch::Sender<RevocationStatus>,
     /// Since what was over was last forgotten.
-    forgot: Stopwatch,
+    last_purge: Stopwatch,
     /// What time it was when the watch beside it was started.
-    base: UnixTime,
-    since: Stopwatch,
+    clock_base: UnixTime,
+    clock_reference: Stopwatch,
     /// Whether that was because the clock had jumped.
-    has_jumped: bool,
+    clock_jumped: bool,
     /// Since the store could last be read; `None` if it never was.
-    read: Option<Stopwatch>,
+    last_read: Option<Stopwatch>,
     /// Whether it was said that it cannot be asked.
-    is_away: bool,
-    is_noticed: Arc<AtomicBool>,
+    outage_logged: bool,
+    poll_requested: Arc<AtomicBool>,
 }
 
-impl Clerk {
+impl RevocationWriter {
     pub(super) fn new(
         revoker: RevocationsWriter,
         store: Result<Box<dyn RevocationStore>, String>,
-        tidy_every: Option<Duration>,
-        publish: watch::Sender<Status>,
-        is_noticed: Arc<AtomicBool>,
+        compaction_interval: Option<Duration>,
+        status: watch::Sender<RevocationStatus>,
+        poll_requested: Arc<AtomicBool>,
     ) -> Self {
         let now = Stopwatch::start();
         Self {
             revoker,
             store,
-            is_overfull: false,
+            overfull_logged: false,
             unproven: VecDeque::new(),
-            tidy_every,
-            publish,
-            forgot: now,
-            base: clock::now(),
-            since: now,
-            has_jumped: false,
-            read: None,
-            is_away: false,
-            is_noticed,
+            compaction_interval,
+            status,
+            last_purge: now,
+            clock_base: clock::now(),
+            clock_reference: now,
+            clock_jumped: false,
+            last_read: None,
+            outage_logged: false,
+            poll_requested,
         }
     }
 
-    pub(super) fn work(mut self, queue: &Receiver<Order>) {
-        let mut untidied = Stopwatch::start();
+    pub(super) fn run(mut self, queue: &Receiver<WriterCommand>) {
+        let mut last_compaction = Stopwatch::start();
         loop {
-            if self.tidy_every.is_some_and(|pause| untidied.elapsed() >= pause) {
-                self.tidy();
-                untidied = Stopwatch::start();
+            if self.compaction_interval.is_some_and(|pause| last_compaction.elapsed() >= pause) {
+                self.compact();
+                last_compaction = Stopwatch::start();
             }
-            let received = queue.recv_timeout(FOLLOW);
-            self.look();
+            let received = queue.recv_timeout(POLL_INTERVAL);
+            self.poll();
             match received {
-                Ok(first) => self.serve(iter::once(first).chain(queue.try_iter()).take(QUEUE)),
+                Ok(first) => {
+                    self.process(iter::once(first).chain(queue.try_iter()).take(MAX_QUEUED))
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -105,27 +109,28 @@ impl Clerk {
     /// Enters what was appended by others, or by an earlier life. While there is
     /// something that cannot be read, whether a token was revoked cannot be told. A
     /// file that is gone held nothing that is not known.
-    pub(super) fn look(&mut self) {
+    pub(super) fn poll(&mut self) {
         // What is told from now on is perhaps not seen by this look.
-        self.is_noticed.store(false, Ordering::Release);
-        let looked = match &mut self.store {
+        self.poll_requested.store(false, Ordering::Release);
+        let polled = match &mut self.store {
             Ok(store) => store.read_new(),
             Err(_) => Ok(Some(Vec::new())),
         };
-        let fault = match looked {
+        let error = match polled {
             Ok(Some(new)) => {
-                (self.read, self.is_away) = (Some(Stopwatch::start()), false);
+                (self.last_read, self.outage_logged) = (Some(Stopwatch::start()), false);
                 self.restore(new);
                 None
             }
-            Ok(None) if self.has_not_read_for(LOCKED) => {
+            Ok(None) if self.has_not_read_for(LOCK_TIMEOUT) => {
                 Some("another process keeps the revocations to itself".into())
             }
-            Ok(None) => self.publish.borrow().fault.clone(),
+            Ok(None) => self.status.borrow().error.clone(),
             Err(error)
-                if error.kind() == io::ErrorKind::NotConnected && !self.has_not_read_for(AWAY) =>
+                if error.kind() == io::ErrorKind::NotConnected
+                    && !self.has_not_read_for(OUTAGE_TIMEOUT) =>
             {
-                if !mem::replace(&mut self.is_away, true) {
+                if !mem::replace(&mut self.outage_logged, true) {
                     tracing::warn!("the revocations of others are not seen for now: {error}");
                 }
                 None
@@ -143,20 +148,20 @@ impl Clerk {
                 Some(error.to_string())
             }
         };
-        self.note(fault);
+        self.publish_status(error);
     }
 
     fn has_not_read_for(&self, limit: Duration) -> bool {
-        self.read.is_none_or(|read| read.elapsed() > limit)
+        self.last_read.is_none_or(|read| read.elapsed() > limit)
     }
 
     /// Enters what is kept already, unless it is over.
     fn restore(&mut self, mut kept: Vec<Revocation>) {
-        let over = self.over();
-        kept.retain(|one| one.until.is_none_or(|until| until > over));
+        let cutoff = self.purge_cutoff();
+        kept.retain(|one| one.until.is_none_or(|until| until > cutoff));
         self.revoker.restore(&kept);
         if self.revoker.count() > self.revoker.capacity()
-            && !mem::replace(&mut self.is_overfull, true)
+            && !mem::replace(&mut self.overfull_logged, true)
         {
             tracing::error!(
                 "there are more revocations than there may be: raise capacity in [revocation]"
@@ -166,20 +171,20 @@ impl Clerk {
 
     /// Checks that there is room for what is asked for, if need be after forgetting
     /// what is over.
-    fn check_capacity(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
+    fn check_capacity(&mut self, revocations: &[Revocation]) -> Result<(), RevokeError> {
         let room = self.revoker.check_capacity(revocations);
         let room = if room.is_err() && self.purge_expired() > 0 {
             self.revoker.check_capacity(revocations)
         } else {
             room
         };
-        room.map_err(RevokeFault::Full)
+        room.map_err(RevokeError::Full)
     }
 
-    fn serve(&mut self, orders: impl Iterator<Item = Order>) {
-        let requests = orders.filter_map(|order| match order {
-            Order::Enter(request) => Some((request.entry, request.answer)),
-            Order::Look => None,
+    fn process(&mut self, commands: impl Iterator<Item = WriterCommand>) {
+        let requests = commands.filter_map(|order| match order {
+            WriterCommand::Revoke(request) => Some((request.entry, request.answer)),
+            WriterCommand::Poll => None,
         });
         let (entries, answers): (Vec<_>, Vec<_>) = requests.unzip();
         if entries.is_empty() {
@@ -196,31 +201,35 @@ impl Clerk {
             let result = admitted.and_then(|(revocation, unproven)| {
                 let until = revocation.until;
                 match &together {
-                    Err(RevokeFault::Full(_)) => self.revoke(&[revocation])?,
+                    Err(RevokeError::Full(_)) => self.revoke(&[revocation])?,
                     together => together.clone()?,
                 }
                 self.unproven.extend(until.filter(|_| unproven));
                 Ok(())
             });
-            if let Err(fault) = &result {
-                tracing::error!("a token was not revoked: {fault}");
+            if let Err(error) = &result {
+                tracing::error!("a token was not revoked: {error}");
             }
             let _nobody_waits = answer.send(result);
         }
-        let fault = self.publish.borrow().fault.clone();
-        self.note(fault);
+        let error = self.status.borrow().error.clone();
+        self.publish_status(error);
     }
 
     /// What is entered for an entry: for one that nobody proved, with an end, and
     /// only while its kind has not taken its share. Otherwise whoever can have tokens
     /// revoked that he made up himself could fill the table. Says whether it is one.
-    fn admit(&mut self, entry: Entry, ends: &mut usize) -> Result<(Revocation, bool), RevokeFault> {
+    fn admit(
+        &mut self,
+        entry: RevocationEntry,
+        ends: &mut usize,
+    ) -> Result<(Revocation, bool), RevokeError> {
         let revocation = match entry {
-            Entry::Proven(revocation) => return Ok((revocation, false)),
-            Entry::Unproven(revocation) => revocation,
+            RevocationEntry::Proven(revocation) => return Ok((revocation, false)),
+            RevocationEntry::Unproven(revocation) => revocation,
         };
         let now = clock::now();
-        let end = now.plus(UNPROVEN);
+        let end = now.plus(UNPROVEN_LIFETIME);
         if self.revoker.contains(&revocation.target) {
             return Ok((Revocation { until: Some(end), ..revocation }, false));
         }
@@ -233,35 +242,35 @@ impl Clerk {
             let text = format!(
                 "{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known"
             );
-            return Err(RevokeFault::Store(text));
+            return Err(RevokeError::Store(text));
         }
         *ends += 1;
         Ok((Revocation { until: Some(end), ..revocation }, true))
     }
 
-    fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), RevokeFault> {
+    fn revoke(&mut self, revocations: &[Revocation]) -> Result<(), RevokeError> {
         self.check_capacity(revocations)?;
-        let store = self.store.as_mut().map_err(|reason| RevokeFault::Store(reason.clone()))?;
+        let store = self.store.as_mut().map_err(|reason| RevokeError::Store(reason.clone()))?;
         let others =
-            store.append(revocations).map_err(|error| RevokeFault::Store(error.to_string()))?;
-        self.read = Some(Stopwatch::start());
+            store.append(revocations).map_err(|error| RevokeError::Store(error.to_string()))?;
+        self.last_read = Some(Stopwatch::start());
         self.restore([others, revocations.to_vec()].concat());
         Ok(())
     }
 
     /// Forgets what is over; not for every request that finds no room.
     fn purge_expired(&mut self) -> usize {
-        const PAUSE: Duration = Duration::from_secs(1);
-        if self.forgot.elapsed() < PAUSE {
+        const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+        if self.last_purge.elapsed() < PURGE_INTERVAL {
             return 0;
         }
-        self.forgot = Stopwatch::start();
-        let over = self.over();
-        self.revoker.purge_expired(over)
+        self.last_purge = Stopwatch::start();
+        let cutoff = self.purge_cutoff();
+        self.revoker.purge_expired(cutoff)
     }
 
     /// Forgets what is over, and rewrites the store once most of it is.
-    fn tidy(&mut self) {
+    fn compact(&mut self) {
         const MARGIN: usize = 1024;
         let forgotten = self.purge_expired();
         if forgotten > 0 {
@@ -290,28 +299,34 @@ impl Clerk {
     /// Entries that end by this moment can be forgotten. None can for a day after the
     /// clock was not where it should be by a watch that never jumps: set wrong for a
     /// minute, it would bring back to life what was revoked.
-    fn over(&mut self) -> UnixTime {
+    fn purge_cutoff(&mut self) -> UnixTime {
         let now = clock::now();
-        let expected = self.base.plus(self.since.elapsed().as_secs());
-        if now.0.abs_diff(expected.0) > JUMP {
+        let expected = self.clock_base.plus(self.clock_reference.elapsed().as_secs());
+        if now.0.abs_diff(expected.0) > MAX_CLOCK_JUMP {
             tracing::warn!("the clock has jumped: no revocation is forgotten for a day");
-            (self.base, self.since, self.has_jumped) = (now, Stopwatch::start(), true);
+            (self.clock_base, self.clock_reference, self.clock_jumped) =
+                (now, Stopwatch::start(), true);
         }
-        if self.has_jumped && self.since.elapsed().as_secs() < GRACE {
+        if self.clock_jumped && self.clock_reference.elapsed().as_secs() < EXPIRY_GRACE {
             return UnixTime(0);
         }
         // A clock before 1970 reads as the far end of time.
-        if now.0 == u64::MAX { UnixTime(0) } else { UnixTime(now.0.saturating_sub(GRACE)) }
+        if now.0 == u64::MAX { UnixTime(0) } else { UnixTime(now.0.saturating_sub(EXPIRY_GRACE)) }
     }
 
-    fn note(&self, fault: Option<String>) {
-        if fault.is_some() && fault != self.publish.borrow().fault {
+    fn publish_status(&self, error: Option<String>) {
+        if error.is_some() && error != self.status.borrow().error {
             tracing::error!(
                 "the revocations are not all known: {}",
-                fault.as_deref().unwrap_or_default()
+                error.as_deref().unwrap_or_default()
             );
         }
         let (count, capacity) = (self.revoker.count(), self.revoker.capacity());
-        self.publish.send_replace(Status { count, capacity, fault, looked: Stopwatch::start() });
+        self.status.send_replace(RevocationStatus {
+            count,
+            capacity,
+            error,
+            polled: Stopwatch::start(),
+        });
     }
 }

@@ -23,7 +23,7 @@ use countersign_engine::Revocation;
 
 use super::{
     RevocationStore,
-    record::{Record, to_hex},
+    record::{RevocationRecord, to_hex},
 };
 use crate::clock::Stopwatch;
 
@@ -33,20 +33,20 @@ const HEADER: &[u8] = b"countersign-revocations 1\n";
 pub struct Journal {
     path: PathBuf,
     /// How far it has been read; `None` to begin at its start.
-    followed: Option<Followed>,
+    position: Option<ReadPosition>,
     /// Whether the file has ever been there: then it is not to be missing.
-    was_there: bool,
+    existed: bool,
     /// Read and not handed out, because something else failed.
     unread: Vec<Revocation>,
 }
 
 /// How long to wait for another process to give the file back.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a reader waits for its turn between writers.
-const TURN: Duration = Duration::from_millis(400);
+const READ_LOCK_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How far a file has been read.
-struct Followed {
+struct ReadPosition {
     file: File,
     /// Device and inode: another file of the same name starts anew.
     identity: (u64, u64),
@@ -60,7 +60,7 @@ impl Journal {
     /// The file at this path, which need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, followed: None, was_there: false, unread: Vec::new() }
+        Self { path, position: None, existed: false, unread: Vec::new() }
     }
 
     fn damaged(&self, what: &str) -> io::Error {
@@ -71,15 +71,15 @@ impl Journal {
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
-    fn gone(&self) -> io::Error {
+    fn missing(&self) -> io::Error {
         let text =
             format!("{} is gone; put it back, or restart to begin a new one", self.path.display());
         io::Error::new(io::ErrorKind::NotFound, text)
     }
 
     /// Names the file in an error of the operating system.
-    fn named(&self, error: io::Error) -> io::Error {
-        if is_passing(&error) {
+    fn with_path(&self, error: io::Error) -> io::Error {
+        if is_transient(&error) {
             return error;
         }
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
@@ -87,41 +87,41 @@ impl Journal {
 
     /// Follows `file` from now on, unless it is followed already.
     fn adopt(&mut self, file: &File) -> io::Result<()> {
-        self.was_there = true;
+        self.existed = true;
         let identity = identity(&file.metadata()?);
-        if self.followed.as_ref().is_none_or(|followed| followed.identity != identity) {
+        if self.position.as_ref().is_none_or(|position| position.identity != identity) {
             let file = file.try_clone()?;
-            self.followed =
-                Some(Followed { file, identity, end: 0, checksum: Vec::new(), records: 0 });
+            self.position =
+                Some(ReadPosition { file, identity, end: 0, checksum: Vec::new(), records: 0 });
         }
         Ok(())
     }
 
     /// Reads what was appended since the last time. Nobody may be writing.
     fn catch_up(&mut self) -> io::Result<Vec<Revocation>> {
-        let Some(mut followed) = self.followed.take() else {
+        let Some(mut position) = self.position.take() else {
             return Ok(std::mem::take(&mut self.unread));
         };
-        match followed.read_on() {
+        match position.read_on() {
             Ok(new) => {
-                self.followed = Some(followed);
+                self.position = Some(position);
                 self.unread.extend(new);
                 Ok(std::mem::take(&mut self.unread))
             }
-            Err(ReadFault::Shorter) => {
+            Err(ReadError::Shorter) => {
                 // What is missing is known here; whoever puts it back continues from there.
-                self.followed = Some(followed);
+                self.position = Some(position);
                 Err(self.damaged("has become shorter"))
             }
             // From the start the next time: what was read before the fault must not be
             // passed over when the file is repaired.
-            Err(ReadFault::Damaged(what)) => Err(self.damaged(&what)),
-            Err(ReadFault::Io(error)) => Err(self.named(error)),
+            Err(ReadError::Damaged(what)) => Err(self.damaged(&what)),
+            Err(ReadError::Io(error)) => Err(self.with_path(error)),
         }
     }
 
     /// Opens the file for writing and locks it, making it first if need be.
-    fn lock(&self) -> io::Result<Locked> {
+    fn lock(&self) -> io::Result<FileLock> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory(&self.path))?;
         loop {
             let is_new = !self.path.exists();
@@ -133,13 +133,13 @@ impl Journal {
                 .truncate(false)
                 .mode(0o600)
                 .open(&self.path)?;
-            wait_for(PATIENCE, || file.try_lock())?;
-            let file = Locked(file);
+            retry_lock(LOCK_TIMEOUT, || file.try_lock())?;
+            let file = FileLock(file);
             // While we waited another process may have put a new file in its place.
             let (ours, there) = (file.0.metadata()?, self.path.metadata());
             if there.is_ok_and(|there| identity(&there) == identity(&ours)) {
                 if is_new {
-                    give_to_owner_of(&file.0, directory(&self.path));
+                    copy_owner(&file.0, directory(&self.path));
                     sync_directory(&self.path)?;
                 }
                 return Ok(file);
@@ -149,65 +149,65 @@ impl Journal {
 
     /// Writes lines behind everything complete, under the lock.
     fn write(&mut self, file: &mut File, revocations: &[Revocation]) -> io::Result<()> {
-        let followed =
-            self.followed.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
+        let position =
+            self.position.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
         let mut lines = Vec::new();
-        let mut checksum = followed.checksum.clone();
-        if followed.end == 0 {
+        let mut checksum = position.checksum.clone();
+        if position.end == 0 {
             lines.extend_from_slice(HEADER);
             checksum = digest(&SHA256, HEADER).as_ref().to_vec();
         }
         write_lines(&mut lines, &mut checksum, revocations)?;
-        if file.metadata()?.len() > followed.end {
+        if file.metadata()?.len() > position.end {
             tracing::warn!("{}: an entry that was never completed is dropped", self.path.display());
         }
-        file.set_len(followed.end)?;
-        file.seek(SeekFrom::Start(followed.end))?;
+        file.set_len(position.end)?;
+        file.seek(SeekFrom::Start(position.end))?;
         if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
-            let _as_it_was = file.set_len(followed.end);
+            let _as_it_was = file.set_len(position.end);
             return Err(error);
         }
-        followed.end += u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        followed.checksum = checksum;
-        followed.records += revocations.len();
+        position.end += u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        position.checksum = checksum;
+        position.records += revocations.len();
         Ok(())
     }
 }
 
 impl RevocationStore for Journal {
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
-        match self.look() {
+        match self.poll() {
             // The process or the machine is short of something; the file is as it was.
-            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) if is_transient(&error) => Ok(None),
             looked => looked,
         }
     }
 
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
-        if self.was_there && !self.path.exists() {
-            return Err(self.gone());
+        if self.existed && !self.path.exists() {
+            return Err(self.missing());
         }
-        let mut lock = self.lock().map_err(|error| self.named(error))?;
+        let mut lock = self.lock().map_err(|error| self.with_path(error))?;
         self.adopt(&lock.0)?;
         let others = self.catch_up()?;
         match self.write(&mut lock.0, revocations) {
             Ok(()) => Ok(others),
             Err(error) => {
                 self.unread = others;
-                Err(self.named(error))
+                Err(self.with_path(error))
             }
         }
     }
 
     fn records(&self) -> usize {
-        self.followed.as_ref().map_or(0, |followed| followed.records)
+        self.position.as_ref().map_or(0, |position| position.records)
     }
 
     fn rewrite(
         &mut self,
         keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
     ) -> io::Result<()> {
-        let lock = self.lock().map_err(|error| self.named(error))?;
+        let lock = self.lock().map_err(|error| self.with_path(error))?;
         self.adopt(&lock.0)?;
         let kept = keep(self.catch_up()?);
         let mut lines = HEADER.to_vec();
@@ -221,10 +221,10 @@ impl RevocationStore for Journal {
         let mut file =
             options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         // Before it has its name, so that nobody appends before the name is kept.
-        wait_for(PATIENCE, || file.try_lock())?;
-        let _held = Locked(file.try_clone()?);
+        retry_lock(LOCK_TIMEOUT, || file.try_lock())?;
+        let _held = FileLock(file.try_clone()?);
         file.write_all(&lines)?;
-        give_to_owner_of(&file, &path);
+        copy_owner(&file, &path);
         file.set_permissions(lock.0.metadata()?.permissions())?;
         file.sync_all()?;
         #[expect(
@@ -235,67 +235,68 @@ impl RevocationStore for Journal {
         sync_directory(&path)?;
         let identity = identity(&file.metadata()?);
         let end = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        self.followed = Some(Followed { file, identity, end, checksum, records: kept.len() });
+        self.position = Some(ReadPosition { file, identity, end, checksum, records: kept.len() });
         Ok(())
     }
 }
 
 impl Journal {
-    fn look(&mut self) -> io::Result<Option<Vec<Revocation>>> {
-        let about = match self.path.metadata() {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.was_there => {
+    fn poll(&mut self) -> io::Result<Option<Vec<Revocation>>> {
+        let metadata = match self.path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.existed => {
                 return Ok(Some(Vec::new()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // What was appended just before it went is still in reach.
                 let last = self.catch_up()?;
-                return if last.is_empty() { Err(self.gone()) } else { Ok(Some(last)) };
+                return if last.is_empty() { Err(self.missing()) } else { Ok(Some(last)) };
             }
-            Err(error) => return Err(self.named(error)),
+            Err(error) => return Err(self.with_path(error)),
         };
-        let known = self.followed.as_ref().filter(|followed| followed.identity == identity(&about));
-        if known.is_some_and(|followed| followed.end == about.len()) {
+        let known =
+            self.position.as_ref().filter(|position| position.identity == identity(&metadata));
+        if known.is_some_and(|position| position.end == metadata.len()) {
             return Ok(Some(std::mem::take(&mut self.unread)));
         }
         let is_known = known.is_some();
         if !is_known {
-            let file = File::open(&self.path).map_err(|error| self.named(error))?;
+            let file = File::open(&self.path).map_err(|error| self.with_path(error))?;
             self.adopt(&file)?;
         }
         let Some(file) =
-            self.followed.as_ref().map(|followed| followed.file.try_clone()).transpose()?
+            self.position.as_ref().map(|position| position.file.try_clone()).transpose()?
         else {
             return Ok(None);
         };
         // Not while somebody writes: half of it would look like damage.
-        match wait_for(TURN, || file.try_lock_shared()) {
+        match retry_lock(READ_LOCK_TIMEOUT, || file.try_lock_shared()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut && is_known => return Ok(None),
             Err(error) => {
-                self.followed = None;
-                return Err(self.named(error));
+                self.position = None;
+                return Err(self.with_path(error));
             }
         }
-        let _lock = Locked(file);
+        let _lock = FileLock(file);
         self.catch_up().map(Some)
     }
 }
 
-fn identity(about: &Metadata) -> (u64, u64) {
-    (about.dev(), about.ino())
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Whether an error says nothing about the file.
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     // EINTR, ENOMEM, ENFILE and EMFILE, on every Unix.
     matches!(error.raw_os_error(), Some(4 | 12 | 23 | 24))
 }
 
 /// A file that no other process writes meanwhile.
-struct Locked(File);
+struct FileLock(File);
 
-impl Drop for Locked {
+impl Drop for FileLock {
     fn drop(&mut self) {
         // Not only closed: what follows the file shares its description, and with
         // it the lock.
@@ -304,13 +305,13 @@ impl Drop for Locked {
 }
 
 /// Takes a lock, unless another process does not let go of it.
-fn wait_for(patience: Duration, take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
+fn retry_lock(limit: Duration, take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
     let waiting = Stopwatch::start();
     loop {
         match take() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if waiting.elapsed() > patience => {
+            Err(TryLockError::WouldBlock) if waiting.elapsed() > limit => {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "another process keeps it locked",
@@ -321,22 +322,22 @@ fn wait_for(patience: Duration, take: impl Fn() -> Result<(), TryLockError>) -> 
     }
 }
 
-enum ReadFault {
+enum ReadError {
     Io(io::Error),
     Shorter,
     Damaged(String),
 }
 
-impl From<io::Error> for ReadFault {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl Followed {
-    fn read_on(&mut self) -> Result<Vec<Revocation>, ReadFault> {
+impl ReadPosition {
+    fn read_on(&mut self) -> Result<Vec<Revocation>, ReadError> {
         if self.file.metadata()?.len() < self.end {
-            return Err(ReadFault::Shorter);
+            return Err(ReadError::Shorter);
         }
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(self.end))?;
@@ -346,7 +347,7 @@ impl Followed {
                 .take(u64::try_from(HEADER.len()).unwrap_or(u64::MAX))
                 .read_to_end(&mut bytes)?;
             if !HEADER.starts_with(&bytes) {
-                return Err(ReadFault::Damaged(
+                return Err(ReadError::Damaged(
                     "does not start as a file of revocations does".into(),
                 ));
             }
@@ -368,26 +369,26 @@ impl Followed {
         Ok(revocations)
     }
 
-    fn read_line(&mut self, line: &[u8]) -> Result<Revocation, ReadFault> {
-        let damaged = || ReadFault::Damaged(format!("is damaged in line {}", self.records + 2));
+    fn read_line(&mut self, line: &[u8]) -> Result<Revocation, ReadError> {
+        let damaged = || ReadError::Damaged(format!("is damaged in line {}", self.records + 2));
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let (written, record) = line.split_at_checked(2 * CHECKSUM).ok_or_else(damaged)?;
+        let (written, record) = line.split_at_checked(2 * CHECKSUM_BYTES).ok_or_else(damaged)?;
         let json = record.strip_prefix(b" ").ok_or_else(damaged)?;
-        let checksum = chained(&self.checksum, json);
-        if written != to_hex(&checksum[..CHECKSUM]).as_bytes() {
+        let checksum = chain_checksum(&self.checksum, json);
+        if written != to_hex(&checksum[..CHECKSUM_BYTES]).as_bytes() {
             return Err(damaged());
         }
-        let record: Record = serde_json::from_slice(json).map_err(|_| damaged())?;
-        let revocation = record.meaning().map_err(|_| damaged())?;
+        let record: RevocationRecord = serde_json::from_slice(json).map_err(|_| damaged())?;
+        let revocation = record.into_revocation().map_err(|_| damaged())?;
         self.checksum = checksum;
         Ok(revocation)
     }
 }
 
 /// How many bytes of a checksum are written.
-const CHECKSUM: usize = 8;
+const CHECKSUM_BYTES: usize = 8;
 
-fn chained(before: &[u8], json: &[u8]) -> Vec<u8> {
+fn chain_checksum(before: &[u8], json: &[u8]) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
     context.update(before);
     context.update(json);
@@ -400,9 +401,9 @@ fn write_lines(
     revocations: &[Revocation],
 ) -> io::Result<()> {
     for revocation in revocations {
-        let json = serde_json::to_vec(&Record::from(revocation))?;
-        *checksum = chained(checksum, &json);
-        lines.extend_from_slice(to_hex(&checksum[..CHECKSUM]).as_bytes());
+        let json = serde_json::to_vec(&RevocationRecord::from(revocation))?;
+        *checksum = chain_checksum(checksum, &json);
+        lines.extend_from_slice(to_hex(&checksum[..CHECKSUM_BYTES]).as_bytes());
         lines.push(b' ');
         lines.extend_from_slice(&json);
         lines.push(b'\n');
@@ -421,7 +422,7 @@ fn directory(path: &Path) -> &Path {
 }
 
 /// What an administrator makes is for the server to read, which may not be one.
-fn give_to_owner_of(file: &File, model: &Path) {
+fn copy_owner(file: &File, model: &Path) {
     if let Ok(model) = model.metadata() {
         let _only_administrators_can = fchown(file, Some(model.uid()), Some(model.gid()));
     }
@@ -432,9 +433,9 @@ mod tests {
     use super::*;
     use countersign_engine::RevocationTarget;
 
-    struct Place(PathBuf);
+    struct StateDirectory(PathBuf);
 
-    impl Place {
+    impl StateDirectory {
         fn new(name: &str) -> Self {
             let directory = std::env::temp_dir()
                 .join(format!("countersign-journal-{name}-{}", std::process::id()));
@@ -461,7 +462,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for StateDirectory {
         fn drop(&mut self) {
             drop(std::fs::remove_dir_all(&self.0));
         }
@@ -479,20 +480,20 @@ mod tests {
 
     #[test]
     fn what_was_appended_is_read_back_by_the_next_process() {
-        let place = Place::new("back");
-        assert_eq!(place.journal().read_new().unwrap().unwrap(), [], "no file yet");
-        let mut journal = place.journal();
+        let state = StateDirectory::new("back");
+        assert_eq!(state.journal().read_new().unwrap().unwrap(), [], "no file yet");
+        let mut journal = state.journal();
         assert_eq!(journal.append(&[entry(1), entry(2)]).unwrap(), []);
         journal.append(&[entry(3)]).unwrap();
-        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(2), entry(3)]);
+        assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(1), entry(2), entry(3)]);
         assert_eq!(journal.read_new().unwrap().unwrap(), [], "not told twice");
-        assert_eq!(place.file().metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(state.file().metadata().unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn processes_follow_each_other() {
-        let place = Place::new("follow");
-        let (mut one, mut other) = (place.journal(), place.journal());
+        let state = StateDirectory::new("follow");
+        let (mut one, mut other) = (state.journal(), state.journal());
         one.append(&[entry(1)]).unwrap();
         assert_eq!(other.append(&[entry(2)]).unwrap(), [entry(1)], "what others wrote first");
         assert_eq!(one.read_new().unwrap().unwrap(), [entry(2)]);
@@ -509,45 +510,45 @@ mod tests {
         other.append(&[entry(3)]).unwrap();
         assert_eq!(one.read_new().unwrap().unwrap(), [entry(3)]);
         assert_eq!(
-            (one.records(), place.journal().read_new().unwrap().unwrap()),
+            (one.records(), state.journal().read_new().unwrap().unwrap()),
             (2, vec![entry(2), entry(3)])
         );
     }
 
     #[test]
     fn what_was_never_completed_is_dropped_and_nothing_else() {
-        let place = Place::new("torn");
-        place.journal().append(&[entry(1), entry(2)]).unwrap();
-        let whole = place.bytes();
+        let state = StateDirectory::new("torn");
+        state.journal().append(&[entry(1), entry(2)]).unwrap();
+        let whole = state.bytes();
         let first_two =
             whole.len() - whole.split_inclusive(|byte| *byte == b'\n').next_back().unwrap().len();
         for cut in first_two..whole.len() {
-            place.put(&whole[..cut]);
-            let mut journal = place.journal();
+            state.put(&whole[..cut]);
+            let mut journal = state.journal();
             assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1)], "cut at {cut}");
             journal.append(&[entry(3)]).unwrap();
             assert_eq!(
-                place.journal().read_new().unwrap().unwrap(),
+                state.journal().read_new().unwrap().unwrap(),
                 [entry(1), entry(3)],
                 "cut at {cut}"
             );
         }
         // Also before the first line was complete.
-        place.put(&whole[..5]);
-        place.journal().append(&[entry(4)]).unwrap();
-        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(4)]);
+        state.put(&whole[..5]);
+        state.journal().append(&[entry(4)]).unwrap();
+        assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(4)]);
     }
 
     #[test]
     fn any_change_of_a_complete_line_is_noticed() {
-        let place = Place::new("damage");
-        place.journal().append(&[entry(1), entry(2), entry(3)]).unwrap();
-        let whole = place.bytes();
+        let state = StateDirectory::new("damage");
+        state.journal().append(&[entry(1), entry(2), entry(3)]).unwrap();
+        let whole = state.bytes();
         for at in 0..whole.len() - 1 {
             let mut changed = whole.clone();
             changed[at] ^= 1;
-            place.put(&changed);
-            let mut journal = place.journal();
+            state.put(&changed);
+            let mut journal = state.journal();
             assert!(journal.read_new().is_err(), "byte {at}");
             assert!(journal.read_new().is_err(), "byte {at}, again");
             assert!(
@@ -557,67 +558,67 @@ mod tests {
         }
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
         let put = |order: &[usize]| {
-            place.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>())
+            state.put(&order.iter().flat_map(|line| lines[*line]).copied().collect::<Vec<_>>())
         };
         for order in [&[0, 1, 3][..], &[0, 2, 1, 3], &[1, 2, 3], &[0, 1, 1]] {
             put(order);
-            let fault = place.journal().read_new().unwrap_err().to_string();
+            let fault = state.journal().read_new().unwrap_err().to_string();
             assert!(fault.contains("move it away"), "{order:?}: {fault}");
         }
         // The end alone has nothing behind it that would tell; who follows the file knows.
         put(&[0, 1, 2, 3]);
-        let mut follower = place.journal();
+        let mut follower = state.journal();
         assert_eq!(follower.read_new().unwrap().unwrap().len(), 3);
         put(&[0, 1, 2]);
         assert!(follower.read_new().is_err());
-        assert_eq!(place.journal().read_new().unwrap().unwrap().len(), 2);
+        assert_eq!(state.journal().read_new().unwrap().unwrap().len(), 2);
     }
 
     #[test]
     fn what_stood_before_the_damage_is_read_again_once_it_is_repaired() {
-        let place = Place::new("repair");
-        place.journal().append(&[entry(1), entry(2)]).unwrap();
-        let whole = place.bytes();
+        let state = StateDirectory::new("repair");
+        state.journal().append(&[entry(1), entry(2)]).unwrap();
+        let whole = state.bytes();
         let mut changed = whole.clone();
         let last = changed.len() - 3;
         changed[last] ^= 1;
-        place.put(&changed);
-        let mut journal = place.journal();
+        state.put(&changed);
+        let mut journal = state.journal();
         assert!(journal.read_new().is_err());
         // In place, as `cp` does it.
-        place.put(&whole);
+        state.put(&whole);
         assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1), entry(2)]);
     }
 
     #[test]
     fn another_kind_of_file_is_never_written_over() {
-        let place = Place::new("foreign");
-        place.journal().append(&[]).unwrap();
+        let state = StateDirectory::new("foreign");
+        state.journal().append(&[]).unwrap();
         for foreign in [
             &b"a secret without a line ending"[..],
             &[0; 5000],
             b"countersign-revocations 2\n",
             b"\n",
         ] {
-            place.put(foreign);
-            assert!(place.journal().read_new().is_err());
-            assert!(place.journal().append(&[entry(1)]).is_err());
-            assert_eq!(place.bytes(), foreign);
+            state.put(foreign);
+            assert!(state.journal().read_new().is_err());
+            assert!(state.journal().append(&[entry(1)]).is_err());
+            assert_eq!(state.bytes(), foreign);
         }
     }
 
     #[test]
     fn a_lock_that_is_not_given_back_is_a_fault_and_nothing_is_lost_by_it() {
-        let place = Place::new("locked");
-        let (mut journal, mut other) = (place.journal(), place.journal());
+        let state = StateDirectory::new("locked");
+        let (mut journal, mut other) = (state.journal(), state.journal());
         journal.append(&[entry(1)]).unwrap();
         other.append(&[entry(2)]).unwrap();
-        let hung = File::open(place.file()).unwrap();
+        let hung = File::open(state.file()).unwrap();
         hung.lock().unwrap();
         assert_eq!(journal.read_new().unwrap(), None, "it cannot be told now");
         assert_eq!(journal.append(&[entry(3)]).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(
-            place.journal().read_new().unwrap_err().kind(),
+            state.journal().read_new().unwrap_err().kind(),
             io::ErrorKind::TimedOut,
             "and is not taken for empty"
         );
@@ -627,14 +628,14 @@ mod tests {
 
     #[test]
     fn what_is_appended_while_the_file_is_rewritten_is_in_the_new_one() {
-        let place = Place::new("rewrite");
-        let mut journal = place.journal();
+        let state = StateDirectory::new("rewrite");
+        let mut journal = state.journal();
         journal.append(&(0..50).map(entry).collect::<Vec<_>>()).unwrap();
         let (appending, done) =
             (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
-                let mut other = place.journal();
+                let mut other = state.journal();
                 for id in 100..160 {
                     other.append(&[entry(id)]).unwrap();
                     appending.store(id, std::sync::atomic::Ordering::SeqCst);
@@ -654,7 +655,7 @@ mod tests {
             }
         });
         journal.append(&[entry(200)]).unwrap();
-        let kept = place.journal().read_new().unwrap().unwrap();
+        let kept = state.journal().read_new().unwrap().unwrap();
         assert!(
             (0..50).chain(100..160).chain([200]).all(|id| kept.contains(&entry(id))),
             "{}",
@@ -664,30 +665,30 @@ mod tests {
 
     #[test]
     fn a_file_that_stands_behind_another_name_stays_one() {
-        let place = Place::new("link");
-        place.journal().append(&[entry(1)]).unwrap();
-        let other = place.0.join("other");
-        std::os::unix::fs::symlink(place.file(), &other).unwrap();
+        let state = StateDirectory::new("link");
+        state.journal().append(&[entry(1)]).unwrap();
+        let other = state.0.join("other");
+        std::os::unix::fs::symlink(state.file(), &other).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-        File::open(place.file()).unwrap().set_permissions(mode).unwrap();
+        File::open(state.file()).unwrap().set_permissions(mode).unwrap();
         let mut behind = Journal::new(other);
         behind.rewrite(&mut |new| new).unwrap();
         behind.append(&[entry(2)]).unwrap();
-        assert_eq!(place.journal().read_new().unwrap().unwrap(), [entry(1), entry(2)]);
-        assert_eq!(place.file().metadata().unwrap().mode() & 0o777, 0o660);
+        assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(1), entry(2)]);
+        assert_eq!(state.file().metadata().unwrap().mode() & 0o777, 0o660);
     }
 
     #[test]
     fn a_file_that_goes_away_or_shrinks_is_a_fault_and_not_an_empty_one() {
-        let place = Place::new("gone");
-        let mut journal = place.journal();
+        let state = StateDirectory::new("gone");
+        let mut journal = state.journal();
         journal.append(&[entry(1)]).unwrap();
-        let whole = place.bytes();
-        place.put(HEADER);
+        let whole = state.bytes();
+        state.put(HEADER);
         assert!(journal.read_new().unwrap_err().to_string().contains("shorter"));
-        place.put(&whole);
+        state.put(&whole);
         assert_eq!(journal.read_new().unwrap().unwrap(), []);
-        std::fs::remove_dir_all(place.file().parent().unwrap()).unwrap();
+        std::fs::remove_dir_all(state.file().parent().unwrap()).unwrap();
         assert!(journal.read_new().unwrap_err().to_string().contains("is gone"));
         assert!(journal.append(&[entry(2)]).unwrap_err().to_string().contains("is gone"));
     }

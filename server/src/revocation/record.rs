@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// revoked; a member nobody knows is refused, since a slip in one would widen it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct RevocationRecord {
     /// The issuer of the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
@@ -33,7 +33,7 @@ pub struct Record {
     pub until: Option<u64>,
 }
 
-impl Record {
+impl RevocationRecord {
     /// What it revokes, asked for now: what is clearly a slip is refused, since
     /// nobody can take a revocation back. `issued_before` means every token up to
     /// now where it is needed and left out; `leeway` is how far ahead of ours the
@@ -41,7 +41,7 @@ impl Record {
     ///
     /// # Errors
     /// What is missing, too much, or not meant.
-    pub fn request(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
+    pub fn into_validated(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
         let texts = [&self.issuer, &self.jti, &self.subject, &self.kid];
         if texts
             .into_iter()
@@ -53,8 +53,8 @@ impl Record {
         // The second that is running is meant as a whole.
         let moment = now.plus(leeway).plus(1);
         // Clocks differ by so much.
-        const LATER: u64 = 60;
-        if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(LATER)) {
+        const MAX_CLOCK_SKEW: u64 = 60;
+        if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(MAX_CLOCK_SKEW)) {
             return Err(
                 "issued_before lies in the future: it is in seconds since 1970, not milliseconds"
                     .into(),
@@ -65,14 +65,14 @@ impl Record {
         }
         let issued_before =
             self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
-        Self { issued_before, ..self }.meaning()
+        Self { issued_before, ..self }.into_revocation()
     }
 
     /// What it revokes, as it was written once.
     ///
     /// # Errors
     /// What is missing or too much.
-    pub fn meaning(self) -> Result<Revocation, String> {
+    pub fn into_revocation(self) -> Result<Revocation, String> {
         let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
         let has_moment = issued_before.is_some();
         let moment =
@@ -118,7 +118,7 @@ impl Record {
     }
 }
 
-impl From<&Revocation> for Record {
+impl From<&Revocation> for RevocationRecord {
     fn from(revocation: &Revocation) -> Self {
         let text = |text: &str| Some(text.to_owned());
         let record = Self { until: revocation.until.map(|until| until.0), ..Self::default() };
@@ -183,7 +183,9 @@ mod tests {
     const NOW: UnixTime = UnixTime(1000);
 
     fn meaning(json: &str) -> Result<Revocation, String> {
-        serde_json::from_str::<Record>(json).map_err(|error| error.to_string())?.request(NOW, 0)
+        serde_json::from_str::<RevocationRecord>(json)
+            .map_err(|error| error.to_string())?
+            .into_validated(NOW, 0)
     }
 
     #[test]
@@ -199,11 +201,11 @@ mod tests {
         ] {
             let revocation = meaning(json).unwrap();
             assert_eq!(
-                serde_json::from_str::<Record>(json).unwrap().meaning().as_ref(),
+                serde_json::from_str::<RevocationRecord>(json).unwrap().into_revocation().as_ref(),
                 Ok(&revocation),
                 "read back"
             );
-            assert_eq!(serde_json::to_string(&Record::from(&revocation)).unwrap(), json);
+            assert_eq!(serde_json::to_string(&RevocationRecord::from(&revocation)).unwrap(), json);
         }
     }
 
@@ -216,10 +218,10 @@ mod tests {
             r#"{"issuer":"i","subject":"","issued_before":18446744073709551615,"until":0}"#,
             &format!(r#"{{"issuer":"i","kid":"{long}"}}"#),
         ] {
-            let record: Record = serde_json::from_str(json).unwrap();
-            assert!(record.clone().request(NOW, 0).is_err());
-            let revocation = record.clone().meaning().unwrap();
-            assert_eq!(Record::from(&revocation), record);
+            let record: RevocationRecord = serde_json::from_str(json).unwrap();
+            assert!(record.clone().into_validated(NOW, 0).is_err());
+            let revocation = record.clone().into_revocation().unwrap();
+            assert_eq!(RevocationRecord::from(&revocation), record);
         }
     }
 
@@ -231,10 +233,13 @@ mod tests {
             panic!()
         };
         assert_eq!(issued_before, UnixTime(1001));
-        let record =
-            Record { issuer: Some("i".into()), subject: Some("s".into()), ..Record::default() };
+        let record = RevocationRecord {
+            issuer: Some("i".into()),
+            subject: Some("s".into()),
+            ..RevocationRecord::default()
+        };
         let RevocationTarget::Subject { issued_before, .. } =
-            record.request(NOW, 30).unwrap().target
+            record.into_validated(NOW, 30).unwrap().target
         else {
             panic!()
         };
@@ -243,8 +248,9 @@ mod tests {
 
     #[test]
     fn slips_that_nobody_could_take_back_are_refused() {
-        let request =
-            |json: &str| serde_json::from_str::<Record>(json).unwrap().request(NOW, 0).map(drop);
+        let request = |json: &str| {
+            serde_json::from_str::<RevocationRecord>(json).unwrap().into_validated(NOW, 0).map(drop)
+        };
         assert!(request(r#"{"issued_before":1061,"until":1001}"#).is_ok());
         assert!(
             request(r#"{"issued_before":1700000000000}"#).unwrap_err().contains("not milliseconds")

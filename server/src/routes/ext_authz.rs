@@ -22,20 +22,20 @@ use http::{HeaderName, StatusCode, header};
 
 use super::{
     Reply, Said,
-    forward_auth::{Judged, identity_lines, judge, refuse},
+    forward_auth::{Judged, identity_header_values, judge, refuse},
 };
 use crate::{
     admission::{Caller, Peer},
     app::App,
     config::{Listener, Server},
     grpc::{
-        self, Fault,
+        self, GrpcError,
         check_request::{CheckRequest, TOO_MANY_HEADERS},
         check_response::{put_allowed, put_denied, put_metadata},
     },
     http::empty,
     metrics::Outcome,
-    requests::Line,
+    requests::AccessLogEntry,
 };
 
 /// The name of the method.
@@ -46,7 +46,7 @@ pub(super) fn answer<'a>(
     app: &Arc<App>,
     peer: Peer<'a>,
     body: &[u8],
-    line: Option<&mut Line>,
+    line: Option<&mut AccessLogEntry>,
 ) -> Said<'a> {
     let check = match grpc::message(body).map(CheckRequest::read) {
         Ok(Ok(check)) => check,
@@ -54,13 +54,13 @@ pub(super) fn answer<'a>(
         Ok(Err(TOO_MANY_HEADERS)) => {
             return Said::Now(deny(&empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).into()));
         }
-        Ok(Err(unreadable)) => return Said::Now(Fault::from(unreadable).into()),
+        Ok(Err(unreadable)) => return Said::Now(GrpcError::from(unreadable).into()),
         Err(fault) => return Said::Now(fault.into()),
     };
     let server = app.server();
     let listener = &server.listeners[peer.listener];
-    if let Some(line) = line.filter(|_| listener.proxies.trust(peer.address)) {
-        line.become_about(listener, peer, &check);
+    if let Some(line) = line.filter(|_| listener.proxies.trusts(peer.address)) {
+        line.describe_checked_request(listener, peer, &check);
     }
     let caller = caller(listener, peer, &check);
     let (refetch, token) = match judge(app, &server, listener, &caller, &check) {
@@ -68,8 +68,8 @@ pub(super) fn answer<'a>(
         Judged::Refused(reply) => return Said::Now(deny(&reply)),
         Judged::Later(refetch, token) => (refetch, token.to_vec()),
     };
-    let (app, caller, surface, body) =
-        (Arc::clone(app), caller.detached(), listener.surface, body.to_vec());
+    let (app, caller, profile, body) =
+        (Arc::clone(app), caller.detached(), listener.profile, body.to_vec());
     Said::Later(Box::pin(async move {
         let verified = app.verify_after(&caller, refetch, &token).await;
         let server = app.server();
@@ -78,13 +78,13 @@ pub(super) fn answer<'a>(
                 app.metrics.count(Outcome::Verified);
                 allow(&server, &check, &verified)
             }
-            (Err(reject), _) => deny(&refuse(&app, &server, surface, &caller, reject, &token)),
+            (Err(reject), _) => deny(&refuse(&app, &server, profile, &caller, reject, &token)),
             (Ok(_), Err(fault)) => fault.into(),
         }
     }))
 }
 
-fn read(body: &[u8]) -> Result<CheckRequest<'_>, Fault> {
+fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
     Ok(CheckRequest::read(grpc::message(body)?)?)
 }
 
@@ -93,14 +93,16 @@ fn caller<'a, 'r>(
     peer: Peer<'a>,
     check: &'r CheckRequest<'_>,
 ) -> Caller<'a, 'r> {
-    match listener.proxies.trust(peer.address) {
-        true => Caller::at(peer, listener.proxies.client_of(peer.address, check.source, check)),
+    match listener.proxies.trusts(peer.address) {
+        true => {
+            Caller::at(peer, listener.proxies.original_client(peer.address, check.source, check))
+        }
         false => Caller::new(peer, &listener.proxies, check),
     }
 }
 
 fn allow(server: &Server, check: &CheckRequest<'_>, verified: &Verified<'_>) -> Reply {
-    let lines = identity_lines(server, verified.identity());
+    let lines = identity_header_values(server, verified.identity());
     let said = lines.clone().filter(|(_, value)| !value.is_empty());
     let unsaid = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = server.identity_headers.names();
@@ -111,7 +113,7 @@ fn allow(server: &Server, check: &CheckRequest<'_>, verified: &Verified<'_>) -> 
         .headers
         .iter()
         .map(|header| header.name)
-        .filter(|name| is_disguise(name, identities.clone()));
+        .filter(|name| imitates_identity_header(name, identities.clone()));
     let removed = unsaid.chain(credentials).map(|name| name.as_str().as_bytes()).chain(disguised);
     let message = grpc::framed(|out| {
         put_allowed(out, said, removed);
@@ -136,7 +138,10 @@ fn credentials(server: &Server) -> impl Iterator<Item = &HeaderName> {
 /// Whether somebody could take a name for that of an identity header, although it is none:
 /// where one has a letter or a digit, both have, and whatever stands between them does not
 /// matter. What differs in nothing but case is the same name, and was written or removed.
-fn is_disguise<'l>(name: &[u8], identities: impl Iterator<Item = &'l HeaderName> + Clone) -> bool {
+fn imitates_identity_header<'l>(
+    name: &[u8],
+    identities: impl Iterator<Item = &'l HeaderName> + Clone,
+) -> bool {
     let folded =
         |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let is_like = |identity: &[u8]| {
@@ -162,7 +167,7 @@ mod tests {
     #[test]
     fn e2_a_disguise_differs_in_what_stands_between_letters_and_digits() {
         let identities = ["x-who", "x-auth-user", "x-auth_user"].map(HeaderName::from_static);
-        let is_one = |name: &[u8]| is_disguise(name, identities.iter());
+        let is_one = |name: &[u8]| imitates_identity_header(name, identities.iter());
         for name in
             ["x_auth_user", "X_AUTH_USER", "x.auth.user", "x auth user", "X-Auth~User", "x_who"]
         {

@@ -15,9 +15,9 @@ use crate::{
     app::{App, Verdict},
     config::{Listener, Server},
     http::{Body, Fields, empty, no_store},
-    keysource::Refetch,
+    keysource::KeyRefetch,
     metrics::Outcome,
-    surface::{Credential, Style, Surface},
+    surface::{Credential, Profile, Style},
 };
 
 /// What is said to a question of a proxy.
@@ -43,13 +43,13 @@ pub fn decide<'a, 't>(
         Judged::Refused(reply) => return Decision::Answered(reply),
         Judged::Later(refetch, token) => (refetch, token.to_vec()),
     };
-    let (app, caller, surface) = (Arc::clone(app), caller.detached(), listener.surface);
+    let (app, caller, profile) = (Arc::clone(app), caller.detached(), listener.profile);
     Decision::Later(Box::pin(async move {
         let verified = app.verify_after(&caller, refetch, &token).await;
         let server = app.server();
         match verified {
             Ok(verified) => counted(&app, Outcome::Verified, allow(&server, &verified)),
-            Err(reject) => refuse(&app, &server, surface, &caller, reject, &token),
+            Err(reject) => refuse(&app, &server, profile, &caller, reject, &token),
         }
     }))
 }
@@ -62,7 +62,7 @@ pub(super) enum Judged<'t> {
     /// Nobody may, and is told why.
     Refused(Reply),
     /// That will show when the token's issuer has been asked for its keys.
-    Later(Refetch, &'t [u8]),
+    Later(KeyRefetch, &'t [u8]),
 }
 
 /// Looks for a credential, and verifies it.
@@ -73,11 +73,11 @@ pub(super) fn judge<'t>(
     caller: &Caller<'_, '_>,
     fields: &'t impl Fields,
 ) -> Judged<'t> {
-    let surface = listener.surface;
+    let profile = listener.profile;
     let refused = |outcome, response| Judged::Refused(counted(app, outcome, no_store(response)));
-    let token = match surface.credential(fields, server.additional_header.as_ref()) {
-        Credential::None => return refused(Outcome::NoToken, surface.challenge(Style::Bare)),
-        Credential::Conflict => return refused(Outcome::Conflict, surface.conflict(Style::Bare)),
+    let token = match profile.credential(fields, server.additional_header.as_ref()) {
+        Credential::None => return refused(Outcome::NoToken, profile.challenge(Style::Bare)),
+        Credential::Conflict => return refused(Outcome::Conflict, profile.conflict(Style::Bare)),
         Credential::Token(token) => token,
     };
     match app.verify_or_wait(caller, token) {
@@ -86,7 +86,7 @@ pub(super) fn judge<'t>(
             Judged::Allowed(verified)
         }
         Verdict::Now(Err(reject)) => {
-            Judged::Refused(refuse(app, server, surface, caller, reject, token))
+            Judged::Refused(refuse(app, server, profile, caller, reject, token))
         }
         Verdict::Later(refetch) => Judged::Later(refetch, token),
     }
@@ -96,25 +96,25 @@ pub(super) fn judge<'t>(
 pub(super) fn refuse(
     app: &App,
     server: &Server,
-    surface: Surface,
+    profile: Profile,
     caller: &Caller<'_, '_>,
     reject: Reject,
     token: &[u8],
 ) -> Reply {
     let refusal = app.refusal(caller, reject, token);
-    let response = surface.refuse(Style::Bare, &refusal, server.rejected_token_status);
+    let response = profile.refuse(Style::Bare, &refusal, server.rejected_token_status);
     counted(app, Outcome::Rejected(reject), no_store(response))
 }
 
 fn counted(app: &App, outcome: Outcome, response: Response<Body>) -> Reply {
     app.metrics.count(outcome);
-    Reply::about(outcome, response)
+    Reply::with_outcome(outcome, response)
 }
 
 /// Whoever it is may pass.
 pub(super) fn allow(server: &Server, verified: &Verified<'_>) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
-    for (name, value) in lines_of(server, verified.identity()) {
+    for (name, value) in auth_headers(server, verified.identity()) {
         // They are visible ASCII, as the engine has written them.
         let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
         response.headers_mut().insert(name, value);
@@ -123,15 +123,17 @@ pub(super) fn allow(server: &Server, verified: &Verified<'_>) -> Response<Body> 
 }
 
 /// The header lines of an answer that lets a request pass.
-pub fn lines_of<'l>(
+pub fn auth_headers<'l>(
     server: &'l Server,
     identity: Identity<'l>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
-    [(&header::CACHE_CONTROL, &b"no-store"[..])].into_iter().chain(identity_lines(server, identity))
+    [(&header::CACHE_CONTROL, &b"no-store"[..])]
+        .into_iter()
+        .chain(identity_header_values(server, identity))
 }
 
 /// The header lines that say who it is: every one that is configured.
-pub(super) fn identity_lines<'l>(
+pub(super) fn identity_header_values<'l>(
     server: &'l Server,
     identity: Identity<'l>,
 ) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {

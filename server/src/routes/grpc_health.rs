@@ -8,7 +8,7 @@ use super::Reply;
 use crate::{
     app::App,
     grpc::{
-        self, Code, Fault,
+        self, GrpcError, GrpcStatus,
         protobuf::{put_number, singular},
     },
 };
@@ -27,8 +27,8 @@ pub(super) fn answer(app: &App, body: &[u8]) -> Reply {
             let status = if app.is_ready() { SERVING } else { NOT_SERVING };
             Reply::message(grpc::framed(|out| put_number(out, 1, status)))
         }
-        Ok(_) => Fault {
-            code: Code::NotFound,
+        Ok(_) => GrpcError {
+            code: GrpcStatus::NotFound,
             status: StatusCode::NOT_FOUND,
             message: "there is no such service",
         }
@@ -37,7 +37,7 @@ pub(super) fn answer(app: &App, body: &[u8]) -> Reply {
     }
 }
 
-fn service(body: &[u8]) -> Result<&[u8], Fault> {
+fn service(body: &[u8]) -> Result<&[u8], GrpcError> {
     let [service] = singular(grpc::message(body)?, [1])?;
     Ok(service.unwrap_or_default())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     http::{Body, json, no_store},
-    revocation::Status,
+    revocation::RevocationStatus,
 };
 
 /// `GET /healthz` and `/live`: the process answers.
@@ -28,9 +28,9 @@ pub(super) fn ready(app: &App) -> Response<Body> {
         .iter()
         .map(|(source, of)| json!({ "section": source.section().section(), "keys": keys(of.as_ref()) }))
         .collect();
-    let Status { count, fault, .. } = app.revocations.status();
+    let RevocationStatus { count, error, .. } = app.revocations.status();
     let revocations =
-        json!({ "known": app.revocations.is_ready(), "count": count, "fault": fault });
+        json!({ "known": app.revocations.is_ready(), "count": count, "fault": error });
     no_store(json(
         status,
         &json!({ "ready": ready, "issuers": issuers, "revocations": revocations }),

@@ -28,21 +28,21 @@ use crate::{
     admission::{Caller, Source},
     app::App,
     authorization::{
-        self, Call,
-        endpoints::{Endpoint, Found, find},
+        self, ApiCall,
+        endpoints::{Endpoint, PathMatch, find_endpoint},
     },
     config::{IssuerSection, Server},
     http::{Body, empty, json, no_store},
     metrics::Outcome,
     surface::{
-        Style, Surface,
+        Profile, Style,
         inmanta::{self, session::Session},
     },
     users::Users,
 };
 use arguments::Arguments;
-use fault::Fault;
-use request::Asked;
+use fault::ApiError;
+use request::ApiRequest;
 
 /// Answers a call.
 pub(super) async fn answer(
@@ -68,28 +68,29 @@ async fn answer_call(
     if request.method() == http::Method::OPTIONS {
         return preflight(server).into();
     }
-    let (endpoint, of_path) = match find(request.method().as_str(), request.uri().path()) {
-        Found::Call(endpoint, of_path) => (endpoint, of_path),
-        Found::OtherMethods(methods) => return method_not_allowed(&methods).into(),
-        Found::Nothing => return Fault::not_found("there is no such call").answer().into(),
+    let (endpoint, of_path) = match find_endpoint(request.method().as_str(), request.uri().path()) {
+        PathMatch::Endpoint(endpoint, of_path) => (endpoint, of_path),
+        PathMatch::OtherMethods(methods) => return method_not_allowed(&methods).into(),
+        PathMatch::NotFound => return ApiError::not_found("there is no such call").answer().into(),
     };
-    let session = match session::of(app, server, caller, request.headers()).await {
+    let session = match session::authenticate(app, server, caller, request.headers()).await {
         Ok(session) => session,
         Err(reply) => return *reply,
     };
     let outcome = session.as_ref().map(|_| Outcome::Verified);
     let response = if session.is_none() && server.auth && endpoint.needs_token {
-        Surface::Inmanta.challenge(Style::Body)
+        Profile::Inmanta.challenge(Style::Body)
     } else {
         let made =
-            make(app, server, caller.source(), session.as_ref(), endpoint, of_path, request).await;
+            execute(app, server, caller.source(), session.as_ref(), endpoint, of_path, request)
+                .await;
         made.unwrap_or_else(|fault| fault.answer())
     };
     Reply { outcome, ..response.into() }
 }
 
 /// Reads the arguments of a call, authorizes it, and makes it.
-async fn make(
+async fn execute(
     app: &Arc<App>,
     server: &Server,
     source: Source,
@@ -97,33 +98,34 @@ async fn make(
     endpoint: &Endpoint,
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ApiError> {
     // Nobody is known then, and what somebody does now would count once it is on.
     if !server.auth && !endpoint.read_only {
-        return Err(Fault::Request(AUTH_OFF.into()));
+        return Err(ApiError::Request(AUTH_OFF.into()));
     }
     let mut arguments = Arguments::read(endpoint, of_path, request)?;
     let environment = environment_of(app, endpoint, &arguments).await?;
-    let user = arguments.of_path("username").map(str::to_owned);
-    let asked = Asked::read(endpoint.operation, environment.clone(), &mut arguments)?;
+    let user = arguments.path_argument("username").map(str::to_owned);
+    let asked = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
     if let Some(session) = session {
-        let call = Call { endpoint, environment: environment.as_deref(), user: user.as_deref() };
+        let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
         authorization::authorize(server.authorization_provider, session, &call)
-            .map_err(Fault::Forbidden)?;
+            .map_err(ApiError::Forbidden)?;
     }
-    let context =
-        || Ok::<_, Fault>(Context { app, server, users: users_of(app)?, source, session });
+    let context = || {
+        Ok::<_, ApiError>(CallContext { app, server, users: require_users(app)?, source, session })
+    };
     match asked {
-        Asked::Nothing => Ok(done()),
-        Asked::Login { username, password } => {
+        ApiRequest::Nothing => Ok(ok_empty()),
+        ApiRequest::Login { username, password } => {
             login::login(&context()?, &username, &password).await
         }
-        Asked::RenewLogin => login::renew(&context()?).await,
-        Asked::Users(asked) => users::answer(&context()?, asked).await,
-        Asked::Roles(asked) => roles::answer(&context()?, asked).await,
-        Asked::Tokens(asked) => tokens::answer(&context()?, asked).await,
-        Asked::Environments(asked) => environments::answer(&context()?, asked).await,
+        ApiRequest::RenewLogin => login::renew(&context()?).await,
+        ApiRequest::Users(asked) => users::answer(&context()?, asked).await,
+        ApiRequest::Roles(asked) => roles::answer(&context()?, asked).await,
+        ApiRequest::Tokens(asked) => tokens::answer(&context()?, asked).await,
+        ApiRequest::Environments(asked) => environments::answer(&context()?, asked).await,
     }
 }
 
@@ -132,17 +134,17 @@ async fn environment_of(
     app: &App,
     endpoint: &Endpoint,
     arguments: &Arguments,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<String>, ApiError> {
     let Some(named) = endpoint.environment else { return Ok(None) };
     let id = arguments.environment(named)?;
-    match users_of(app)?.store.environment(&id).await? {
+    match require_users(app)?.store.environment(&id).await? {
         Some(environment) => Ok(Some(environment.id)),
-        None => Err(Fault::not_found(format!("The environment with id {id} does not exist."))),
+        None => Err(ApiError::not_found(format!("The environment with id {id} does not exist."))),
     }
 }
 
 /// What a call is made with.
-struct Context<'c> {
+struct CallContext<'c> {
     app: &'c Arc<App>,
     server: &'c Server,
     users: &'c Users,
@@ -152,14 +154,14 @@ struct Context<'c> {
     session: Option<&'c Session>,
 }
 
-impl<'c> Context<'c> {
+impl<'c> CallContext<'c> {
     /// The section that signs, to issue something by.
-    fn signer(&self) -> Result<&'c IssuerSection, Fault> {
+    fn signer(&self) -> Result<&'c IssuerSection, ApiError> {
         if !self.server.auth {
-            return Err(Fault::Request(AUTH_OFF.into()));
+            return Err(ApiError::Request(AUTH_OFF.into()));
         }
         signer(self.server).ok_or_else(|| {
-            Fault::Request("No signing config available in the configuration.".into())
+            ApiError::Request("No signing config available in the configuration.".into())
         })
     }
 }
@@ -170,8 +172,8 @@ fn signer(server: &Server) -> Option<&IssuerSection> {
     server.signing.as_deref()
 }
 
-fn users_of(app: &App) -> Result<&Users, Fault> {
-    app.users.as_ref().ok_or_else(|| Fault::Unavailable("this server has no database".into()))
+fn require_users(app: &App) -> Result<&Users, ApiError> {
+    app.users.as_ref().ok_or_else(|| ApiError::Unavailable("this server has no database".into()))
 }
 
 /// An answer with something in it.
@@ -180,12 +182,12 @@ fn data(value: &Value) -> Response<Body> {
 }
 
 /// An answer with nothing to say.
-fn done() -> Response<Body> {
+fn ok_empty() -> Response<Body> {
     empty(StatusCode::OK)
 }
 
 /// A moment as the API writes it.
-fn shown(at: UnixTime) -> Value {
+fn rfc3339(at: UnixTime) -> Value {
     let moment =
         i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)

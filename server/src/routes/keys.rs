@@ -8,7 +8,7 @@ use crate::{
     app::App,
     clock,
     http::{Body, json, no_store},
-    keysource::Source,
+    keysource::IssuerKeys,
 };
 
 /// Every issuer with its keys, by name and algorithm, and how fetching them goes.
@@ -18,7 +18,7 @@ pub(super) fn answer(app: &App) -> Response<Body> {
     no_store(json(StatusCode::OK, &json!({ "issuers": issuers })))
 }
 
-fn describe(source: &Source, keys: Option<&KeySet>) -> Value {
+fn describe(source: &IssuerKeys, keys: Option<&KeySet>) -> Value {
     let (section, progress) = (source.section(), source.progress());
     let ago = |at: countersign_engine::UnixTime| clock::now().0.saturating_sub(at.0);
     let keys: Value = keys

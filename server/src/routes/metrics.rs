@@ -16,8 +16,8 @@ use crate::{
     app::App,
     clock,
     http::{Body, empty, typed},
-    keysource::{Progress, Source},
-    metrics::{Event, Latency, Outcome, STATUSES, bucket_bound},
+    keysource::{IssuerKeys, Progress},
+    metrics::{Latency, MetricEvent, Outcome, STATUSES, bucket_bound},
     routes::Route,
     users::LoginOutcome,
 };
@@ -175,29 +175,30 @@ impl Scrape {
     fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.0.metrics;
         for (event, name, help) in [
-            (Event::Remembered, "remembered_verifications", "Tokens verified from the cache"),
-            (Event::Cold, "cold_verifications", "Signatures checked"),
+            (MetricEvent::CacheHit, "remembered_verifications", "Tokens verified from the cache"),
+            (MetricEvent::SignatureChecked, "cold_verifications", "Signatures checked"),
             (
-                Event::SourceForgotten,
+                MetricEvent::SourceEvicted,
                 "sources_forgotten",
                 "Sources of bad signatures that had no room beside others",
             ),
             (
-                Event::CutOff,
+                MetricEvent::AbuseClose,
                 "connections_cut_off",
                 "Connections that ended since they asked for too much in vain",
             ),
             (
-                Event::HeldUp,
+                MetricEvent::ReconnectDelayed,
                 "connections_held_up",
                 "Times that new connections had to wait since others from their address were cut off",
             ),
         ] {
-            let counter = ConstCounter::new(metrics.noted(event));
+            let counter = ConstCounter::new(metrics.event_count(event));
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let budgets = Budget::ALL
-            .map(|budget| ([("budget", budget.name())], metrics.noted(Event::NotAdmitted(budget))));
+        let budgets = Budget::ALL.map(|budget| {
+            ([("budget", budget.name())], metrics.event_count(MetricEvent::NotAdmitted(budget)))
+        });
         counters(
             encoder,
             "not_admitted",
@@ -295,7 +296,7 @@ impl Scrape {
     fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(users) = &self.0.users else { return Ok(()) };
         let logins = LoginOutcome::ALL.map(|outcome| {
-            ([("outcome", outcome.name())], self.0.metrics.noted(Event::Login(outcome)))
+            ([("outcome", outcome.name())], self.0.metrics.event_count(MetricEvent::Login(outcome)))
         });
         counters(encoder, "logins", "Logins of users, by outcome", logins)?;
         let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
@@ -310,7 +311,7 @@ impl Scrape {
 
 type Labels<'l, const N: usize> = [(&'static str, &'l str); N];
 
-fn section(source: &Source) -> Labels<'_, 1> {
+fn section(source: &IssuerKeys) -> Labels<'_, 1> {
     [("section", source.section().section())]
 }
 

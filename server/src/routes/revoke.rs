@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    app::{App, Revoking},
+    app::{App, RevocationOutcome},
     config::{ApiClients, Server},
     http::{Body, empty, json},
-    revocation::{Entry, RevokeFault, record::Record},
+    revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
 };
 
 /// Answers 200 once the revocation is kept and in force.
@@ -51,7 +51,7 @@ struct Parameters {
 }
 
 /// RFC 6749 section 5.2.
-enum Fault {
+enum OAuthError {
     /// The caller is nobody we know.
     Client(&'static str),
     /// It cannot be told what is to be revoked.
@@ -60,7 +60,7 @@ enum Fault {
     Unavailable(String),
 }
 
-impl Fault {
+impl OAuthError {
     fn answer(self) -> Response<Body> {
         let (status, code, text) = match self {
             Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
@@ -90,7 +90,7 @@ async fn revoke(
     clients: &ApiClients,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<(), Fault> {
+) -> Result<(), OAuthError> {
     let mut parameters = Parameters::read(body)?;
     let client = authenticate(clients, headers, &mut parameters)?;
     // An empty parameter is none (RFC 6749 section 3.1).
@@ -100,38 +100,38 @@ async fn revoke(
         .map(|token| token.trim().to_owned())
         .filter(|token| !token.is_empty());
     let record = parameters.record();
-    let unavailable = |fault: RevokeFault| Fault::Unavailable(fault.to_string());
+    let unavailable = |fault: RevokeError| OAuthError::Unavailable(fault.to_string());
     let Some(token) = token else {
-        let revocation = app.revocation(record).map_err(Fault::Request)?;
+        let revocation = app.revocation(record).map_err(OAuthError::Request)?;
         let kind = revocation.target.kind_name();
-        app.revocations.revoke(Entry::Proven(revocation)).await.map_err(unavailable)?;
+        app.revocations.revoke(RevocationEntry::Proven(revocation)).await.map_err(unavailable)?;
         tracing::info!(client, "revoked by {kind}");
         return Ok(());
     };
-    if record != Record::default() {
-        return Err(Fault::Request(
+    if record != RevocationRecord::default() {
+        return Err(OAuthError::Request(
             "a token says itself what is to be revoked: nothing goes with it".into(),
         ));
     }
-    if app.revoke_token(token.as_bytes()).await.map_err(unavailable)? == Revoking::Done {
+    if app.revoke_token(token.as_bytes()).await.map_err(unavailable)? == RevocationOutcome::Done {
         tracing::info!(client, "revoked a token");
     }
     Ok(())
 }
 
 impl Parameters {
-    fn read(body: &[u8]) -> Result<Self, Fault> {
+    fn read(body: &[u8]) -> Result<Self, OAuthError> {
         let read = match body.trim_ascii_start() {
             [b'{', ..] => serde_json::from_slice(body).map_err(|error| error.to_string()),
             _ => serde_urlencoded::from_bytes(body).map_err(|error| error.to_string()),
         };
-        read.map_err(|error| Fault::Request(format!("the parameters cannot be read: {error}")))
+        read.map_err(|error| OAuthError::Request(format!("the parameters cannot be read: {error}")))
     }
 
-    fn record(self) -> Record {
+    fn record(self) -> RevocationRecord {
         let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } =
             self;
-        Record { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
+        RevocationRecord { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
     }
 }
 
@@ -141,7 +141,7 @@ fn authenticate(
     clients: &ApiClients,
     headers: &HeaderMap,
     parameters: &mut Parameters,
-) -> Result<String, Fault> {
+) -> Result<String, OAuthError> {
     let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let credentials = match (lines.next(), lines.next(), in_body) {
@@ -153,9 +153,9 @@ fn authenticate(
     match known {
         Some((name, _)) => Ok(name),
         None if clients.is_empty() => {
-            Err(Fault::Client("no client is configured in [api_clients]"))
+            Err(OAuthError::Client("no client is configured in [api_clients]"))
         }
-        None => Err(Fault::Client("the client is not known by this name and secret")),
+        None => Err(OAuthError::Client("the client is not known by this name and secret")),
     }
 }
 

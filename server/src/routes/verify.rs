@@ -17,7 +17,7 @@ use crate::{
     config::Server,
     http::{Body, json, no_store, problem},
     metrics::Outcome,
-    surface::{Credential, Refusal, Surface, generic},
+    surface::{Credential, Profile, Refusal, generic},
 };
 
 /// Answers with the claims, or with a problem that carries the reject code.
@@ -40,7 +40,7 @@ pub(super) async fn answer(
         },
     };
     app.metrics.count(outcome);
-    Reply::about(outcome, no_store(response))
+    Reply::with_outcome(outcome, no_store(response))
 }
 
 fn verified_json(verified: &Verified<'_>) -> Value {
@@ -59,20 +59,20 @@ fn verified_json(verified: &Verified<'_>) -> Value {
 }
 
 fn refused(refusal: &Refusal<'_>) -> Response<Body> {
-    let status = Surface::Generic.status_of(refusal, StatusCode::UNAUTHORIZED);
+    let status = Profile::Generic.status_of(refusal, StatusCode::UNAUTHORIZED);
     let mut response = problem(status, refusal.reject.code(), &refusal.to_string());
-    generic::explain(refusal, response.headers_mut());
+    generic::add_headers(refusal, response.headers_mut());
     response
 }
 
 /// A request in which no token, or not only one, can be found.
-struct BadRequest {
+struct TokenRequestError {
     outcome: Outcome,
     code: &'static str,
     detail: String,
 }
 
-impl BadRequest {
+impl TokenRequestError {
     fn missing() -> Self {
         let detail = "no token: send {\"token\": \"...\"} as JSON, or a bearer token and no body";
         Self { outcome: Outcome::NoToken, code: "token_missing", detail: detail.into() }
@@ -87,12 +87,12 @@ impl BadRequest {
     }
 }
 
-fn token(server: &Server, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, BadRequest> {
+fn token(server: &Server, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
     if body.is_empty() {
-        return match Surface::Generic.credential(headers, server.additional_header.as_ref()) {
+        return match Profile::Generic.credential(headers, server.additional_header.as_ref()) {
             Credential::Token(token) => Ok(token.to_vec()),
-            Credential::None => Err(BadRequest::missing()),
-            Credential::Conflict => Err(BadRequest::conflict()),
+            Credential::None => Err(TokenRequestError::missing()),
+            Credential::Conflict => Err(TokenRequestError::conflict()),
         };
     }
     match body.trim_ascii_start() {
@@ -109,21 +109,22 @@ struct VerifyRequest {
     token: Option<String>,
 }
 
-fn json_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
-    let request: VerifyRequest = serde_json::from_slice(body).map_err(|error| BadRequest {
-        outcome: Outcome::NoToken,
-        code: "body",
-        detail: format!("the body is not as expected: {error}; send {{\"token\": \"...\"}}"),
-    })?;
-    request.token.map(String::into_bytes).ok_or_else(BadRequest::missing)
+fn json_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
+    let request: VerifyRequest =
+        serde_json::from_slice(body).map_err(|error| TokenRequestError {
+            outcome: Outcome::NoToken,
+            code: "body",
+            detail: format!("the body is not as expected: {error}; send {{\"token\": \"...\"}}"),
+        })?;
+    request.token.map(String::into_bytes).ok_or_else(TokenRequestError::missing)
 }
 
-fn form_token(body: &[u8]) -> Result<Vec<u8>, BadRequest> {
+fn form_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
     let mut tokens =
         body.split(|byte| *byte == b'&').filter_map(|field| field.strip_prefix(b"token="));
     match (tokens.next(), tokens.next()) {
         (Some(token), None) => Ok(percent_decode(token).collect()),
-        (Some(_), Some(_)) => Err(BadRequest::conflict()),
-        (None, _) => Err(BadRequest::missing()),
+        (Some(_), Some(_)) => Err(TokenRequestError::conflict()),
+        (None, _) => Err(TokenRequestError::missing()),
     }
 }

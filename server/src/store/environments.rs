@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{Kind, Store, StoreFault};
+use super::{DatabaseKind, Store, StoreError};
 
 /// An environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn environments(&self) -> Result<Vec<Environment>, StoreFault> {
+    pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(
                 "SELECT id, name, project_id FROM countersign_environment ORDER BY name, id",
@@ -36,7 +36,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn environment(&self, id: &str) -> Result<Option<Environment>, StoreFault> {
+    pub async fn environment(&self, id: &str) -> Result<Option<Environment>, StoreError> {
         let id = id.to_owned();
         self.run(async move |pool| {
             let environment = sqlx::query(
@@ -51,12 +51,12 @@ impl Store {
     /// Adds an environment.
     ///
     /// # Errors
-    /// [`StoreFault::Exists`], or the database cannot be asked.
-    pub async fn add_environment(&self, environment: Environment) -> Result<(), StoreFault> {
+    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    pub async fn add_environment(&self, environment: Environment) -> Result<(), StoreError> {
         let Environment { id, name, project_id } = environment;
         let statement =
             "INSERT INTO countersign_environment (id, name, project_id) VALUES ($1, $2, $3)";
-        self.change(statement, [id, name, project_id]).await.map(drop)
+        self.update(statement, [id, name, project_id]).await.map(drop)
     }
 
     /// Removes an environment with the roles in it and its tokens, which have to be revoked
@@ -64,17 +64,17 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn delete_environment(&self, id: &str) -> Result<Deletion, StoreFault> {
+    pub async fn delete_environment(&self, id: &str) -> Result<Deletion, StoreError> {
         let (id, kind) = (id.to_owned(), self.kind());
         self.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
             // Whoever registers a token there has done so by now, or finds nothing.
             let locked = match kind {
-                Kind::Sqlite => "SELECT id FROM countersign_environment WHERE id = $1",
-                Kind::Postgres => "SELECT id FROM countersign_environment WHERE id = $1 FOR UPDATE",
+                DatabaseKind::Sqlite => "SELECT id FROM countersign_environment WHERE id = $1",
+                DatabaseKind::Postgres => "SELECT id FROM countersign_environment WHERE id = $1 FOR UPDATE",
             };
             if sqlx::query(locked).bind(&id).fetch_optional(&mut *transaction).await?.is_none() {
-                return Ok(Deletion::NotThere);
+                return Ok(Deletion::NotFound);
             }
             let tokens = sqlx::query("SELECT jti FROM countersign_token WHERE environment = $1 AND revoked_at IS NULL LIMIT 1");
             if tokens.bind(&id).fetch_optional(&mut *transaction).await?.is_some() {
@@ -94,7 +94,7 @@ pub enum Deletion {
     /// It is removed.
     Done,
     /// There is none.
-    NotThere,
+    NotFound,
     /// It has tokens that are not revoked.
     HasTokens,
 }

@@ -7,10 +7,10 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Inner, Kind, StoreFault, make};
+use super::{DatabaseKind, StoreError, StoreInner, create_file};
 
 /// Number, what it brings, and how, of each step.
-const STEPS: &[(i64, &str, &str, &str)] = &[
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     (
         1,
         "users",
@@ -32,47 +32,47 @@ const STEPS: &[(i64, &str, &str, &str)] = &[
 ];
 
 /// Where the steps are noted that were taken.
-const TABLE: &str = "countersign_migration";
+const MIGRATIONS_TABLE: &str = "countersign_migration";
 
 /// Takes the steps that are missing, if the configuration lets us; otherwise sees that
 /// none is.
-pub(super) async fn check(inner: &Inner) -> Result<(), StoreFault> {
-    inner.file.as_deref().map_or(Ok(()), make)?;
+pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
+    inner.file.as_deref().map_or(Ok(()), create_file)?;
     if inner.migrates {
         return run(inner).await;
     }
-    let taken =
+    let applied =
         sqlx::query_scalar::<_, i64>("SELECT COALESCE(MAX(version), 0) FROM countersign_migration");
-    let taken = match taken.fetch_one(&inner.pool).await {
-        Ok(taken) => taken,
+    let applied = match applied.fetch_one(&inner.pool).await {
+        Ok(applied) => applied,
         Err(sqlx::Error::Database(error)) if is_missing_table(&*error) => 0,
         Err(error) => return Err(error.into()),
     };
-    let needed = STEPS.iter().map(|step| step.0).max().unwrap_or(0);
-    match taken {
-        _ if taken < needed => Err(StoreFault::Schema(format!(
-            "The version of the database is out of date: {} has version {taken}, and {needed} is needed. Run `countersign database \
+    let required = MIGRATIONS.iter().map(|step| step.0).max().unwrap_or(0);
+    match applied {
+        _ if applied < required => Err(StoreError::Schema(format!(
+            "The version of the database is out of date: {} has version {applied}, and {required} is needed. Run `countersign database \
              migrate`, or remove `migrate = false` from [database], to bring it to the latest version.",
-            inner.place
+            inner.location
         ))),
-        _ if taken > needed => Err(newer(inner, taken)),
+        _ if applied > required => Err(newer(inner, applied)),
         _ => Ok(()),
     }
 }
 
 /// Takes the steps that are missing. Nodes that start together take turns.
-pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
-    inner.file.as_deref().map_or(Ok(()), make)?;
-    let steps = STEPS.iter().map(|(number, name, sqlite, postgres)| {
-        let sql = if inner.kind == Kind::Sqlite { sqlite } else { postgres };
+pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
+    inner.file.as_deref().map_or(Ok(()), create_file)?;
+    let steps = MIGRATIONS.iter().map(|(number, name, sqlite, postgres)| {
+        let sql = if inner.kind == DatabaseKind::Sqlite { sqlite } else { postgres };
         Migration::new(*number, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(steps.collect());
-    migrator.dangerous_set_table_name(TABLE);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     let migrated = match inner.kind {
-        Kind::Sqlite => migrator.run(&inner.pool).await,
+        DatabaseKind::Sqlite => migrator.run(&inner.pool).await,
         // The lock is the session's, which a pooler of transactions does not have.
-        Kind::Postgres => {
+        DatabaseKind::Postgres => {
             let direct =
                 AnyPoolOptions::new().max_connections(1).acquire_timeout(inner.connection_timeout);
             let direct = direct.connect(&inner.direct_url).await?;
@@ -84,9 +84,9 @@ pub(super) async fn run(inner: &Inner) -> Result<(), StoreFault> {
     migrated.map_err(|error| match error {
         MigrateError::VersionMissing(number) => newer(inner, number),
         MigrateError::Execute(error) => error.into(),
-        error => StoreFault::Schema(format!(
+        error => StoreError::Schema(format!(
             "the schema of {} cannot be brought up to date: {error}",
-            inner.place
+            inner.location
         )),
     })
 }
@@ -96,9 +96,9 @@ fn is_missing_table(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
 }
 
-fn newer(inner: &Inner, number: i64) -> StoreFault {
-    StoreFault::Schema(format!(
+fn newer(inner: &StoreInner, number: i64) -> StoreError {
+    StoreError::Schema(format!(
         "the database {} has version {number}, which a newer version of this program made: use that one",
-        inner.place
+        inner.location
     ))
 }

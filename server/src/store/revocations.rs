@@ -6,11 +6,11 @@ use std::{collections::HashSet, io, mem};
 use countersign_engine::Revocation;
 use sqlx::{Any, Row as _, Transaction, any::AnyRow};
 
-use super::{Kind, Store, StoreFault};
-use crate::revocation::{RevocationStore, record::Record};
+use super::{DatabaseKind, Store, StoreError};
+use crate::revocation::{RevocationStore, record::RevocationRecord};
 
 /// The revocations of a database.
-pub struct Ledger {
+pub struct DatabaseRevocations {
     store: Store,
     /// Others that were kept elsewhere before.
     inherited: Vec<Revocation>,
@@ -21,9 +21,9 @@ pub struct Ledger {
 }
 
 /// How many are read, or removed, at a time.
-const PAGE: i64 = 10_000;
+const PAGE_ROWS: i64 = 10_000;
 
-impl Ledger {
+impl DatabaseRevocations {
     /// Those of this database, of which none was read, and those that were kept elsewhere
     /// before.
     #[must_use]
@@ -32,12 +32,12 @@ impl Ledger {
     }
 
     /// What these rows say; all of them, or nothing was read.
-    fn note(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
+    fn advance(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
         let read = rows.iter().map(|(number, record)| {
-            meaning(record).map_err(|reason| {
+            parse_record(record).map_err(|reason| {
                 let text = format!(
                     "the revocation {number} in {} cannot be read: {reason}",
-                    self.store.place()
+                    self.store.location()
                 );
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })
@@ -54,23 +54,23 @@ impl Ledger {
     }
 
     /// The rows behind a number.
-    fn page(&self, behind: i64) -> Result<Vec<(i64, String)>, StoreFault> {
+    fn page(&self, after: i64) -> Result<Vec<(i64, String)>, StoreError> {
         let page = self.store.run(async move |pool| {
             let rows =
                 sqlx::query("SELECT number, record FROM countersign_revocation WHERE number > $1 ORDER BY number LIMIT $2");
-            Ok(rows.bind(behind).bind(PAGE).fetch_all(&pool).await?.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
+            Ok(rows.bind(after).bind(PAGE_ROWS).fetch_all(&pool).await?.iter().map(row).collect::<sqlx::Result<Vec<_>>>()?)
         });
         self.store.block_on(page)
     }
 }
 
-impl RevocationStore for Ledger {
+impl RevocationStore for DatabaseRevocations {
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
         let mut new = Vec::new();
         loop {
-            let page = self.page(self.last).map_err(gone)?;
-            new.extend(self.note(&page)?);
-            if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+            let page = self.page(self.last).map_err(unavailable)?;
+            new.extend(self.advance(&page)?);
+            if page.len() < usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX) {
                 break;
             }
         }
@@ -80,16 +80,16 @@ impl RevocationStore for Ledger {
 
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>> {
         let (last, kind) = (self.last, self.store.kind());
-        let records = revocations.iter().map(written).collect::<io::Result<Vec<_>>>()?;
+        let records = revocations.iter().map(to_json).collect::<io::Result<Vec<_>>>()?;
         let count = records.len();
         let appended = self.store.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
-            let others = read_behind(kind, &mut transaction, last).await?;
+            let others = read_after(kind, &mut transaction, last).await?;
             let mut newest = last;
             for record in records {
                 newest = insert(&mut transaction, record).await?;
             }
-            if kind == Kind::Postgres {
+            if kind == DatabaseKind::Postgres {
                 sqlx::query("SELECT pg_notify('countersign_revocation', '')")
                     .execute(&mut *transaction)
                     .await?;
@@ -97,8 +97,8 @@ impl RevocationStore for Ledger {
             transaction.commit().await?;
             Ok((others, newest))
         });
-        let (others, newest) = self.store.block_on(appended).map_err(gone)?;
-        let others = self.note(&others)?;
+        let (others, newest) = self.store.block_on(appended).map_err(unavailable)?;
+        let others = self.advance(&others)?;
         (self.last, self.records) = (newest, self.records + count);
         Ok(others)
     }
@@ -114,39 +114,40 @@ impl RevocationStore for Ledger {
         keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
     ) -> io::Result<()> {
         let new = self.read_new()?.unwrap_or_default();
-        let mut missing = keep(new).iter().map(written).collect::<io::Result<HashSet<_>>>()?;
-        let (mut behind, mut over) = (0, Vec::new());
+        let mut missing = keep(new).iter().map(to_json).collect::<io::Result<HashSet<_>>>()?;
+        let (mut after, mut expired) = (0, Vec::new());
         loop {
-            let page = self.page(behind).map_err(gone)?;
+            let page = self.page(after).map_err(unavailable)?;
             let Some((last, _)) = page.last().filter(|(first, _)| *first <= self.last) else {
                 break;
             };
-            behind = *last;
-            over.extend(
+            after = *last;
+            expired.extend(
                 page.into_iter()
                     .filter(|(number, record)| *number <= self.last && !missing.remove(record)),
             );
         }
-        let kept = self.records.saturating_sub(over.len());
+        let kept = self.records.saturating_sub(expired.len());
         let missing =
-            missing.into_iter().map(|record| meaning(&record)).collect::<Result<Vec<_>, _>>();
+            missing.into_iter().map(|record| parse_record(&record)).collect::<Result<Vec<_>, _>>();
         let (missing, written) = (missing.map_err(io::Error::other)?, self.records);
         if !missing.is_empty() {
             self.append(&missing)?;
         }
         let written = self.records - written;
-        for part in over.chunks(1000) {
+        for part in expired.chunks(1000) {
             let numbers: Vec<_> = part.iter().map(|(number, _)| *number).collect();
             let removed = self.store.run(async move |pool| {
                 let mut transaction = pool.begin().await?;
                 for number in numbers {
-                    let over = sqlx::query("DELETE FROM countersign_revocation WHERE number = $1")
-                        .bind(number);
-                    over.execute(&mut *transaction).await?;
+                    let expired =
+                        sqlx::query("DELETE FROM countersign_revocation WHERE number = $1")
+                            .bind(number);
+                    expired.execute(&mut *transaction).await?;
                 }
                 Ok(transaction.commit().await?)
             });
-            self.store.block_on(removed).map_err(gone)?;
+            self.store.block_on(removed).map_err(unavailable)?;
         }
         self.records = kept + written;
         Ok(())
@@ -155,12 +156,12 @@ impl RevocationStore for Ledger {
 
 /// What others have appended. Nobody else appends until the transaction is over, so that
 /// numbers become visible in order.
-async fn read_behind(
-    kind: Kind,
+async fn read_after(
+    kind: DatabaseKind,
     transaction: &mut Transaction<'static, Any>,
     last: i64,
 ) -> sqlx::Result<Vec<(i64, String)>> {
-    if kind == Kind::Postgres {
+    if kind == DatabaseKind::Postgres {
         let lock = sqlx::query("LOCK TABLE countersign_revocation IN SHARE ROW EXCLUSIVE MODE");
         lock.execute(&mut **transaction).await?;
     }
@@ -183,15 +184,17 @@ fn row(row: &AnyRow) -> sqlx::Result<(i64, String)> {
 
 /// A database that is away for a while held nothing that is not known. What is wrong in
 /// particular is for the log alone.
-fn gone(fault: StoreFault) -> io::Error {
+fn unavailable(fault: StoreError) -> io::Error {
     tracing::debug!("{fault}");
     io::Error::new(io::ErrorKind::NotConnected, "the database does not answer")
 }
 
-fn written(revocation: &Revocation) -> io::Result<String> {
-    Ok(serde_json::to_string(&Record::from(revocation))?)
+fn to_json(revocation: &Revocation) -> io::Result<String> {
+    Ok(serde_json::to_string(&RevocationRecord::from(revocation))?)
 }
 
-fn meaning(record: &str) -> Result<Revocation, String> {
-    serde_json::from_str::<Record>(record).map_err(|error| error.to_string())?.meaning()
+fn parse_record(record: &str) -> Result<Revocation, String> {
+    serde_json::from_str::<RevocationRecord>(record)
+        .map_err(|error| error.to_string())?
+        .into_revocation()
 }

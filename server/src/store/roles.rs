@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use sqlx::Row as _;
 
-use super::{Store, StoreFault, users::Roles};
+use super::{Store, StoreError, users::Roles};
 
 impl Store {
     /// The names of all roles, in order.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn roles(&self) -> Result<Vec<String>, StoreFault> {
+    pub async fn roles(&self) -> Result<Vec<String>, StoreError> {
         self.run(async |pool| {
             Ok(sqlx::query_scalar("SELECT name FROM countersign_role ORDER BY name")
                 .fetch_all(&pool)
@@ -23,9 +23,9 @@ impl Store {
     /// Adds a role.
     ///
     /// # Errors
-    /// [`StoreFault::Exists`], or the database cannot be asked.
-    pub async fn add_role(&self, name: &str) -> Result<(), StoreFault> {
-        self.change("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()])
+    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    pub async fn add_role(&self, name: &str) -> Result<(), StoreError> {
+        self.update("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()])
             .await
             .map(drop)
     }
@@ -33,26 +33,26 @@ impl Store {
     /// Removes a role; says whether there was one.
     ///
     /// # Errors
-    /// [`StoreFault::Reference`] if somebody has it, or the database cannot be asked.
-    pub async fn delete_role(&self, name: &str) -> Result<bool, StoreFault> {
-        self.change("DELETE FROM countersign_role WHERE name = $1", [name.into()]).await
+    /// [`StoreError::ForeignKeyViolation`] if somebody has it, or the database cannot be asked.
+    pub async fn delete_role(&self, name: &str) -> Result<bool, StoreError> {
+        self.update("DELETE FROM countersign_role WHERE name = $1", [name.into()]).await
     }
 
     /// Gives a role to a user in an environment, unless they have it.
     ///
     /// # Errors
-    /// [`StoreFault::Reference`] if one of them is not there, or the database cannot be
+    /// [`StoreError::ForeignKeyViolation`] if one of them is not there, or the database cannot be
     /// asked.
     pub async fn assign_role(
         &self,
         username: &str,
         environment: &str,
         role: &str,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), StoreError> {
         let texts = [username.into(), environment.into(), role.into()];
         let statement = "INSERT INTO countersign_role_assignment (username, environment, role) VALUES ($1, $2, $3)
                          ON CONFLICT DO NOTHING";
-        self.change(statement, texts).await.map(drop)
+        self.update(statement, texts).await.map(drop)
     }
 
     /// Takes a role from a user in an environment; says whether they had it.
@@ -64,17 +64,17 @@ impl Store {
         username: &str,
         environment: &str,
         role: &str,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         let texts = [username.into(), environment.into(), role.into()];
         let statement = "DELETE FROM countersign_role_assignment WHERE username = $1 AND environment = $2 AND role = $3";
-        self.change(statement, texts).await
+        self.update(statement, texts).await
     }
 
     /// The roles of a user.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn roles_of(&self, username: &str) -> Result<Roles, StoreFault> {
+    pub async fn roles_of(&self, username: &str) -> Result<Roles, StoreError> {
         let username = username.to_owned();
         self.run(async move |pool| {
             let rows = sqlx::query("SELECT environment, role FROM countersign_role_assignment WHERE username = $1 ORDER BY role");
@@ -91,7 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn roles_of_all(&self) -> Result<BTreeMap<String, Roles>, StoreFault> {
+    pub async fn roles_of_all(&self) -> Result<BTreeMap<String, Roles>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(
                 "SELECT username, environment, role FROM countersign_role_assignment ORDER BY role",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{Store, StoreFault, moment, unix_time};
+use super::{Store, StoreError, moment, unix_time};
 use crate::fingerprint::{Fingerprint, Fingerprints};
 
 /// A server, from its start to its end.
@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn note_server(&self, server: ServerRun) -> Result<(), StoreFault> {
+    pub async fn record_heartbeat(&self, server: ServerRun) -> Result<(), StoreError> {
         let sections: BTreeMap<_, _> = server
             .fingerprints
             .sections
@@ -38,7 +38,7 @@ impl Store {
             .map(|(section, digest)| (section, digest.expose()))
             .collect();
         let sections = serde_json::to_string(&sections)
-            .map_err(|error| StoreFault::Unavailable(error.to_string()))?;
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.run(async move |pool| {
             sqlx::query(
                 "INSERT INTO countersign_server (id, name, version, started_at, seen_at, sections, signing_key)
@@ -65,10 +65,10 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn servers_seen_after(
+    pub async fn servers_active_since(
         &self,
         moment_before: UnixTime,
-    ) -> Result<Vec<ServerRun>, StoreFault> {
+    ) -> Result<Vec<ServerRun>, StoreError> {
         self.run(async move |pool| {
             let servers = sqlx::query(
                 "SELECT id, name, version, started_at, seen_at, sections, signing_key FROM countersign_server AS server
@@ -86,8 +86,8 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn forget_server(&self, id: &str) -> Result<bool, StoreFault> {
-        self.change("DELETE FROM countersign_server WHERE id = $1", [id.into()]).await
+    pub async fn remove_server(&self, id: &str) -> Result<bool, StoreError> {
+        self.update("DELETE FROM countersign_server WHERE id = $1", [id.into()]).await
     }
 
     /// Forgets the servers that were not seen after a moment: they ended without a word.
@@ -95,7 +95,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn forget_servers(&self, seen_by: UnixTime) -> Result<u64, StoreFault> {
+    pub async fn remove_servers(&self, seen_by: UnixTime) -> Result<u64, StoreError> {
         self.run(async move |pool| {
             let deleted = sqlx::query("DELETE FROM countersign_server WHERE seen_at <= $1")
                 .bind(moment(seen_by));

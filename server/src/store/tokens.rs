@@ -3,7 +3,7 @@
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{Store, StoreFault, moment, unix_time};
+use super::{Store, StoreError, moment, unix_time};
 
 /// Named, as nodes of a newer version may have added others.
 macro_rules! columns {
@@ -39,9 +39,9 @@ impl Store {
     /// Enters a token.
     ///
     /// # Errors
-    /// [`StoreFault::Reference`] if its environment is not there, or the database cannot
+    /// [`StoreError::ForeignKeyViolation`] if its environment is not there, or the database cannot
     /// be asked.
-    pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreFault> {
+    pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreError> {
         self.run(async move |pool| {
             sqlx::query(
                 "INSERT INTO countersign_token (jti, issuer, created_by, client_types, environment, issued_at, expires_at)
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreFault> {
+    pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreError> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
             let token = sqlx::query(concat!(
@@ -83,7 +83,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreFault> {
+    pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreError> {
         let environment = environment.to_owned();
         self.run(async move |pool| {
             let tokens = concat!(
@@ -101,27 +101,27 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn note_revoked(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
+    pub async fn mark_revoked(&self, jti: &str, now: UnixTime) -> Result<(), StoreError> {
         let statement =
             "UPDATE countersign_token SET revoked_at = $1 WHERE jti = $2 AND revoked_at IS NULL";
-        self.note_moment(statement, jti, now).await
+        self.set_timestamp(statement, jti, now).await
     }
 
     /// Notes that a token is in use.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn note_used(&self, jti: &str, now: UnixTime) -> Result<(), StoreFault> {
-        self.note_moment("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now)
+    pub async fn mark_used(&self, jti: &str, now: UnixTime) -> Result<(), StoreError> {
+        self.set_timestamp("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now)
             .await
     }
 
-    async fn note_moment(
+    async fn set_timestamp(
         &self,
         statement: &'static str,
         jti: &str,
         at: UnixTime,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), StoreError> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
             sqlx::query(statement).bind(moment(at)).bind(jti).execute(&pool).await?;
@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn forget_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreFault> {
+    pub async fn purge_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreError> {
         self.run(async move |pool| {
             let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1")
                 .bind(moment(expired_by));

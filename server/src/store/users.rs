@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_engine::UnixTime;
 use sqlx::Row as _;
 
-use super::{Store, StoreFault, flag, moment, unix_time};
+use super::{Store, StoreError, flag, moment, unix_time};
 
 /// A user as stored. Not `Debug`: it holds the hash of a password.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn user(&self, username: &str) -> Result<Option<User>, StoreFault> {
+    pub async fn user(&self, username: &str) -> Result<Option<User>, StoreError> {
         let username = username.to_owned();
         self.run(async move |pool| {
             let user = sqlx::query(
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn users(&self) -> Result<Vec<User>, StoreFault> {
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(
                 "SELECT username, password_hash, auth_method, is_admin, sessions_since FROM countersign_user ORDER BY username",
@@ -70,8 +70,8 @@ impl Store {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`StoreFault::Exists`], or the database cannot be asked.
-    pub async fn add_user(&self, user: User) -> Result<(), StoreFault> {
+    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    pub async fn add_user(&self, user: User) -> Result<(), StoreError> {
         self.run(async move |pool| {
             sqlx::query("INSERT INTO countersign_user (username, password_hash, auth_method, is_admin) VALUES ($1, $2, $3, $4)")
                 .bind(user.username)
@@ -89,7 +89,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn add_first_user(&self, user: User) -> Result<bool, StoreFault> {
+    pub async fn add_first_user(&self, user: User) -> Result<bool, StoreError> {
         self.run(async move |pool| {
             let added = sqlx::query(
                 "INSERT INTO countersign_user (username, password_hash, auth_method, is_admin)
@@ -110,9 +110,9 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn delete_user(&self, username: &str) -> Result<bool, StoreFault> {
+    pub async fn delete_user(&self, username: &str) -> Result<bool, StoreError> {
         let username = username.to_owned();
-        self.change("DELETE FROM countersign_user WHERE username = $1", [username]).await
+        self.update("DELETE FROM countersign_user WHERE username = $1", [username]).await
     }
 
     /// Sets what a user's password is verified by, and ends the sessions begun before a
@@ -125,10 +125,10 @@ impl Store {
         username: &str,
         hash: &str,
         sessions_since: UnixTime,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         let texts = [username.into(), hash.into()];
         let statement = "UPDATE countersign_user SET password_hash = $3, sessions_since = $1 WHERE username = $2";
-        self.change_as_of(statement, sessions_since, texts).await
+        self.execute_at(statement, sessions_since, texts).await
     }
 
     /// Ends the sessions of a user that were begun before a moment; says whether there is
@@ -140,26 +140,26 @@ impl Store {
         &self,
         username: &str,
         sessions_since: UnixTime,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         let statement = "UPDATE countersign_user SET sessions_since = $1 WHERE username = $2";
-        self.change_as_of(statement, sessions_since, [username.into()]).await
+        self.execute_at(statement, sessions_since, [username.into()]).await
     }
 
     /// Notes that there are sessions in the name of an issuer.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn note_signer(&self, issuer: &str) -> Result<(), StoreFault> {
+    pub async fn record_signer(&self, issuer: &str) -> Result<(), StoreError> {
         let statement =
             "INSERT INTO countersign_signer (issuer) VALUES ($1) ON CONFLICT DO NOTHING";
-        self.change(statement, [issuer.into()]).await.map(drop)
+        self.update(statement, [issuer.into()]).await.map(drop)
     }
 
     /// The issuers in whose name sessions are, or were, signed.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn signers(&self) -> Result<BTreeSet<String>, StoreFault> {
+    pub async fn signers(&self) -> Result<BTreeSet<String>, StoreError> {
         let signers = "SELECT issuer FROM countersign_signer";
         self.run(async move |pool| {
             Ok(sqlx::query_scalar(signers).fetch_all(&pool).await?.into_iter().collect())
@@ -177,17 +177,17 @@ impl Store {
         username: &str,
         old: &str,
         new: &str,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         let texts = [new.into(), username.into(), old.into()];
-        self.change("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
+        self.update("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
     }
 
     /// Lets a user do everything; says whether there is such a user.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn make_admin(&self, username: &str) -> Result<bool, StoreFault> {
-        self.change(
+    pub async fn grant_admin(&self, username: &str) -> Result<bool, StoreError> {
+        self.update(
             "UPDATE countersign_user SET is_admin = 1 WHERE username = $1",
             [username.into()],
         )
@@ -199,24 +199,24 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn unmake_admin(
+    pub async fn revoke_admin(
         &self,
         username: &str,
         sessions_since: UnixTime,
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         let statement =
             "UPDATE countersign_user SET is_admin = 0, sessions_since = $1 WHERE username = $2";
-        self.change_as_of(statement, sessions_since, [username.into()]).await
+        self.execute_at(statement, sessions_since, [username.into()]).await
     }
 
     /// Executes a statement with a moment and these texts; says whether it changed
     /// anything.
-    async fn change_as_of<const N: usize>(
+    async fn execute_at<const N: usize>(
         &self,
         statement: &'static str,
         at: UnixTime,
         texts: [String; N],
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         self.run(async move |pool| {
             let query = texts
                 .into_iter()
@@ -227,11 +227,11 @@ impl Store {
     }
 
     /// Executes a statement with these texts; says whether it changed anything.
-    pub(super) async fn change<const N: usize>(
+    pub(super) async fn update<const N: usize>(
         &self,
         statement: &'static str,
         texts: [String; N],
-    ) -> Result<bool, StoreFault> {
+    ) -> Result<bool, StoreError> {
         self.run(async move |pool| {
             let query =
                 texts.into_iter().fold(sqlx::query(statement), |query, text| query.bind(text));

@@ -11,11 +11,11 @@ use crate::admission::Budget;
 /// Tells a proxy's operator why no answer could be given: a reject code and, after
 /// a space, the issuer or the budget it is about. A 429 or 503 has no challenge to
 /// say it in.
-pub const ERROR: HeaderName = HeaderName::from_static("x-auth-error");
+pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Says in the headers of a refusal what the caller can do: come again when we
 /// could not tell, or bring another token.
-pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
+pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     let reject = refusal.reject;
     if reject.blame() != Blame::Unavailable {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reject));
@@ -23,7 +23,7 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     }
     headers.insert(header::RETRY_AFTER, HeaderValue::from(refusal.retry_after()));
     if let Some(exceeded) = refusal.exceeded {
-        headers.insert(ERROR, HeaderValue::from_static(not_admitted(exceeded.budget)));
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(budget_error(exceeded.budget)));
         return;
     }
     let text = refusal
@@ -31,11 +31,11 @@ pub fn explain(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
         .as_ref()
         .map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
     let value = text.and_then(|text| HeaderValue::try_from(text).ok());
-    headers.insert(ERROR, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
+    headers.insert(ERROR_HEADER, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }
 
 /// Nothing is formatted for floods.
-fn not_admitted(budget: Budget) -> &'static str {
+fn budget_error(budget: Budget) -> &'static str {
     match budget {
         Budget::Core => "not_admitted core",
         Budget::Issuer => "not_admitted issuer",
@@ -66,7 +66,7 @@ mod tests {
     fn a_spent_budget_is_named_after_the_code() {
         for budget in Budget::ALL {
             assert_eq!(
-                not_admitted(budget),
+                budget_error(budget),
                 format!("{} {}", Reject::NotAdmitted.code(), budget.name())
             );
         }

@@ -69,7 +69,7 @@ fn detail(reject: Reject, token: &[u8]) -> String {
 
 /// Why, in the real system's words, or in ours where we could not tell.
 #[must_use]
-pub fn explain(refusal: &Refusal<'_>) -> String {
+pub fn refusal_message(refusal: &Refusal<'_>) -> String {
     match (&refusal.issuer, refusal.exceeded) {
         (Some(_), _) | (_, Some(_)) => refusal.to_string(),
         (None, None) => message(refusal.reject, refusal.token),

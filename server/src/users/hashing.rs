@@ -7,24 +7,24 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::process::nice;
 use tokio::sync::oneshot;
 
-use super::password::Memory;
+use super::password::HashingMemory;
 
 /// Where passwords are handed in to be hashed.
 #[derive(Clone)]
-pub struct Hashing(Sender<Job>);
+pub struct HashingPool(Sender<Job>);
 
-type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+type Job = Box<dyn FnOnce(&mut HashingMemory) + Send>;
 
 /// More passwords wait than may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
+pub struct HashingBusyError;
 
 /// How long 64 MiB are kept that nobody uses.
-const KEEP: Duration = Duration::from_secs(5);
+const MEMORY_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much less time than others a thread gets, when there is none to spare.
 const NICE: i32 = 15;
 
-impl Hashing {
+impl HashingPool {
     /// So many threads, and so many passwords that may wait for them.
     ///
     /// # Errors
@@ -50,28 +50,28 @@ impl Hashing {
     /// Too many wait already.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
-    ) -> Result<T, Busy> {
+        work: impl FnOnce(&mut HashingMemory) -> T + Send + 'static,
+    ) -> Result<T, HashingBusyError> {
         let (answer, answered) = oneshot::channel();
-        let job = move |memory: &mut Memory| {
+        let job = move |memory: &mut HashingMemory| {
             // Who has gone need not be told, nor worked for.
             if !answer.is_closed() {
                 let _gone_meanwhile = answer.send(work(memory));
             }
         };
-        self.0.try_send(Box::new(job)).map_err(|_| Busy)?;
-        answered.await.map_err(|_| Busy)
+        self.0.try_send(Box::new(job)).map_err(|_| HashingBusyError)?;
+        answered.await.map_err(|_| HashingBusyError)
     }
 }
 
 fn work(queue: &Receiver<Job>) {
     // Of this thread alone, on Linux. Without it everything works, but logins are felt.
     let _not_allowed = nice(NICE);
-    let mut memory = Memory::default();
+    let mut memory = HashingMemory::default();
     loop {
-        match queue.recv_timeout(KEEP) {
+        match queue.recv_timeout(MEMORY_IDLE_TIMEOUT) {
             Ok(job) => job(&mut memory),
-            Err(RecvTimeoutError::Timeout) => memory = Memory::default(),
+            Err(RecvTimeoutError::Timeout) => memory = HashingMemory::default(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -85,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_may_wait_are_told_so_at_once() {
-        let hashing = Hashing::start(1, 1).unwrap();
+        let hashing = HashingPool::start(1, 1).unwrap();
         let (release, held) = mpsc::channel::<()>();
         let (begun, has_begun) = oneshot::channel();
         let first = tokio::spawn({
@@ -100,7 +100,7 @@ mod tests {
         while hashing.0.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(hashing.run(|_| 3).await, Err(Busy));
+        assert_eq!(hashing.run(|_| 3).await, Err(HashingBusyError));
         release.send(()).unwrap();
         assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(true), Ok(2)));
     }

@@ -24,7 +24,7 @@ pub struct PasswordPolicy {
 /// How many characters a new password has at most.
 pub const MAX_LENGTH: usize = 128;
 /// A password with more characters than this matches nothing.
-const MAX_TYPED: usize = 1024;
+const MAX_VERIFIED_LENGTH: usize = 1024;
 
 impl PasswordPolicy {
     /// Judges a new password.
@@ -49,7 +49,8 @@ impl PasswordPolicy {
             |one| one.is_numeric(),
             |one| !one.is_alphanumeric(),
         ];
-        if kinds.into_iter().filter(|is_of| password.chars().any(is_of)).count() < self.min_classes
+        if kinds.into_iter().filter(|matches| password.chars().any(matches)).count()
+            < self.min_classes
         {
             let classes = self.min_classes;
             return Err(format!(
@@ -62,26 +63,30 @@ impl PasswordPolicy {
 
 /// 64 MiB to hash in, kept from one password to the next.
 #[derive(Default)]
-pub struct Memory(Vec<Block>);
+pub struct HashingMemory(Vec<Block>);
 
 /// In KiB, and in blocks of that size.
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// What a hash that somebody stored may ask for: four times what ours do.
-const MOST_MEMORY: u32 = 4 * MEMORY;
-const MOST_PASSES: u32 = 16;
-const SALT: usize = 16;
-const TAG: usize = 32;
+const MAX_STORED_MEMORY: u32 = 4 * MEMORY;
+const MAX_STORED_PASSES: u32 = 16;
+const SALT_BYTES: usize = 16;
+const TAG_BYTES: usize = 32;
 
 /// Random bytes for one hash.
-pub type Salt = [u8; SALT];
+pub type Salt = [u8; SALT_BYTES];
 
 /// What a password will be verified by.
 ///
 /// # Errors
 /// There is not enough memory.
-pub fn hash(password: &str, salt: &Salt, memory: &mut Memory) -> Result<String, NoMemory> {
+pub fn hash(
+    password: &str,
+    salt: &Salt,
+    memory: &mut HashingMemory,
+) -> Result<String, OutOfMemoryError> {
     let tag = derive(normalized(password).as_bytes(), salt, memory)?;
     let (salt, tag) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag));
     Ok(format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}"))
@@ -91,9 +96,14 @@ pub fn hash(password: &str, salt: &Salt, memory: &mut Memory) -> Result<String, 
 ///
 /// # Errors
 /// There is not enough memory.
-pub fn derive(secret: &[u8], salt: &Salt, memory: &mut Memory) -> Result<[u8; TAG], NoMemory> {
-    let params = Params::new(MEMORY, PASSES, LANES, Some(TAG)).map_err(|_| NoMemory)?;
-    let mut tag = [0; TAG];
+pub fn derive(
+    secret: &[u8],
+    salt: &Salt,
+    memory: &mut HashingMemory,
+) -> Result<[u8; TAG_BYTES], OutOfMemoryError> {
+    let params =
+        Params::new(MEMORY, PASSES, LANES, Some(TAG_BYTES)).map_err(|_| OutOfMemoryError)?;
+    let mut tag = [0; TAG_BYTES];
     memory.derive(
         &Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
         secret,
@@ -105,17 +115,17 @@ pub fn derive(secret: &[u8], salt: &Salt, memory: &mut Memory) -> Result<[u8; TA
 
 /// There is not enough memory to hash in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
+pub struct OutOfMemoryError;
 
 /// Whether a password is the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Match {
+pub enum PasswordMatch {
     /// It is not, or the hash is none.
     No,
     /// It is.
     Yes,
     /// It is, and its hash is one of a password that was not normalized.
-    AsTyped,
+    Unnormalized,
 }
 
 /// Verifies a password by what was stored: argon2id, or argon2i as libsodium takes it
@@ -123,43 +133,47 @@ pub enum Match {
 ///
 /// # Errors
 /// There is not enough memory.
-pub fn verify(password: &str, stored: &str, memory: &mut Memory) -> Result<Match, NoMemory> {
-    let Some(hash) = Stored::read(stored).or_else(|| Stored::read(NOBODYS)) else {
-        return Ok(Match::No);
+pub fn verify(
+    password: &str,
+    stored: &str,
+    memory: &mut HashingMemory,
+) -> Result<PasswordMatch, OutOfMemoryError> {
+    let Some(hash) = StoredHash::read(stored).or_else(|| StoredHash::read(DUMMY_HASH)) else {
+        return Ok(PasswordMatch::No);
     };
-    if password.chars().nth(MAX_TYPED).is_some() {
-        return Ok(Match::No);
+    if password.chars().nth(MAX_VERIFIED_LENGTH).is_some() {
+        return Ok(PasswordMatch::No);
     }
     let normalized = normalized(password);
-    if hash.is_of(normalized.as_bytes(), memory)? {
-        return Ok(Match::Yes);
+    if hash.matches(normalized.as_bytes(), memory)? {
+        return Ok(PasswordMatch::Yes);
     }
     // The same bytes would give the same answer.
-    if normalized == password || !hash.is_of(password.as_bytes(), memory)? {
-        return Ok(Match::No);
+    if normalized == password || !hash.matches(password.as_bytes(), memory)? {
+        return Ok(PasswordMatch::No);
     }
-    Ok(Match::AsTyped)
+    Ok(PasswordMatch::Unnormalized)
 }
 
 /// The hash of no password that is known.
-const NOBODYS: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const DUMMY_HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Takes as long as verifying a password of somebody there is.
 ///
 /// # Errors
 /// There is not enough memory.
-pub fn verify_nobodys(password: &str, memory: &mut Memory) -> Result<(), NoMemory> {
-    verify(password, NOBODYS, memory).map(drop)
+pub fn verify_dummy(password: &str, memory: &mut HashingMemory) -> Result<(), OutOfMemoryError> {
+    verify(password, DUMMY_HASH, memory).map(drop)
 }
 
 /// A hash that was stored.
-struct Stored {
+struct StoredHash {
     argon: Argon2<'static>,
     salt: Vec<u8>,
     tag: Vec<u8>,
 }
 
-impl Stored {
+impl StoredHash {
     fn read(text: &str) -> Option<Self> {
         let hash = PasswordHash::new(text).ok()?;
         let algorithm = match hash.algorithm.as_str() {
@@ -169,7 +183,7 @@ impl Stored {
         };
         let version = Version::try_from(hash.version?).ok()?;
         let params = Params::try_from(&hash).ok()?;
-        if params.m_cost() > MOST_MEMORY || params.t_cost() > MOST_PASSES {
+        if params.m_cost() > MAX_STORED_MEMORY || params.t_cost() > MAX_STORED_PASSES {
             return None;
         }
         let (salt, tag) = (hash.salt?.to_vec(), hash.hash?.as_bytes().to_vec());
@@ -180,29 +194,33 @@ impl Stored {
         Some(Self { argon: Argon2::new(algorithm, version, params), salt, tag })
     }
 
-    fn is_of(&self, password: &[u8], memory: &mut Memory) -> Result<bool, NoMemory> {
+    fn matches(
+        &self,
+        password: &[u8],
+        memory: &mut HashingMemory,
+    ) -> Result<bool, OutOfMemoryError> {
         let mut tag = vec![0; self.tag.len()];
         memory.derive(&self.argon, password, &self.salt, &mut tag)?;
         Ok(verify_slices_are_equal(&tag, &self.tag).is_ok())
     }
 }
 
-impl Memory {
+impl HashingMemory {
     fn derive(
         &mut self,
         argon: &Argon2<'_>,
         password: &[u8],
         salt: &[u8],
         tag: &mut [u8],
-    ) -> Result<(), NoMemory> {
+    ) -> Result<(), OutOfMemoryError> {
         let blocks = argon.params().block_count();
         if self.0.len() < blocks {
-            self.0.try_reserve_exact(blocks - self.0.len()).map_err(|_| NoMemory)?;
+            self.0.try_reserve_exact(blocks - self.0.len()).map_err(|_| OutOfMemoryError)?;
             self.0.resize(blocks, Block::default());
         }
         argon
             .hash_password_into_with_memory(password, salt, tag, &mut self.0[..blocks])
-            .map_err(|_| NoMemory)
+            .map_err(|_| OutOfMemoryError)
     }
 }
 
@@ -217,37 +235,38 @@ fn normalized(password: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn verified(password: &str, stored: &str) -> Match {
-        verify(password, stored, &mut Memory::default()).unwrap()
+    fn verified(password: &str, stored: &str) -> PasswordMatch {
+        verify(password, stored, &mut HashingMemory::default()).unwrap()
     }
 
     #[test]
     fn a_hash_is_libsodiums_and_verifies_its_password_only() {
-        let mut memory = Memory::default();
-        let stored = hash("correct horse", &[7; SALT], &mut memory).unwrap();
+        let mut memory = HashingMemory::default();
+        let stored = hash("correct horse", &[7; SALT_BYTES], &mut memory).unwrap();
         assert_eq!(stored.len(), 97);
         assert!(stored.starts_with("$argon2id$v=19$m=65536,t=2,p=1$"));
-        assert_eq!(verify("correct horse", &stored, &mut memory), Ok(Match::Yes));
+        assert_eq!(verify("correct horse", &stored, &mut memory), Ok(PasswordMatch::Yes));
         for wrong in ["", "correct hors", "correct horse ", "Correct horse"] {
-            assert_eq!(verify(wrong, &stored, &mut memory), Ok(Match::No), "{wrong:?}");
+            assert_eq!(verify(wrong, &stored, &mut memory), Ok(PasswordMatch::No), "{wrong:?}");
         }
     }
 
     #[test]
     fn c50_composed_and_decomposed_letters_are_one_password_and_old_hashes_are_recognized() {
         let (composed, decomposed) = ("pass-caf\u{e9}", "pass-cafe\u{301}");
-        let stored = hash(decomposed, &[1; SALT], &mut Memory::default()).unwrap();
+        let stored = hash(decomposed, &[1; SALT_BYTES], &mut HashingMemory::default()).unwrap();
         assert_eq!(
             (verified(composed, &stored), verified(decomposed, &stored)),
-            (Match::Yes, Match::Yes)
+            (PasswordMatch::Yes, PasswordMatch::Yes)
         );
         // As it was made before passwords were normalized.
-        let tag = derive(decomposed.as_bytes(), &[1; SALT], &mut Memory::default()).unwrap();
-        let (salt, tag) = (STANDARD_NO_PAD.encode([1; SALT]), STANDARD_NO_PAD.encode(tag));
+        let tag =
+            derive(decomposed.as_bytes(), &[1; SALT_BYTES], &mut HashingMemory::default()).unwrap();
+        let (salt, tag) = (STANDARD_NO_PAD.encode([1; SALT_BYTES]), STANDARD_NO_PAD.encode(tag));
         let old = format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}");
         assert_eq!(
             (verified(composed, &old), verified(decomposed, &old)),
-            (Match::No, Match::AsTyped)
+            (PasswordMatch::No, PasswordMatch::Unnormalized)
         );
     }
 
@@ -263,14 +282,15 @@ mod tests {
             &format!("$argon2id$v=19$m=4194304,t=2,p=1${salt_and_tag}"),
             &format!("$argon2id$v=19$m=65536,t=4000000,p=1${salt_and_tag}"),
         ] {
-            assert_eq!(verified("secret", stored), Match::No, "{stored}");
+            assert_eq!(verified("secret", stored), PasswordMatch::No, "{stored}");
         }
     }
 
     #[test]
     fn a_password_of_1025_characters_matches_nothing() {
-        let stored = hash(&"x".repeat(1025), &[2; SALT], &mut Memory::default()).unwrap();
-        assert_eq!(verified(&"x".repeat(1025), &stored), Match::No);
+        let stored =
+            hash(&"x".repeat(1025), &[2; SALT_BYTES], &mut HashingMemory::default()).unwrap();
+        assert_eq!(verified(&"x".repeat(1025), &stored), PasswordMatch::No);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use countersign_server::{
-    admission::{Gate, Peer},
+    admission::{Admission, Peer},
     app::App,
-    config::Limits,
-    grpc::check_request::{CheckRequest, Header, TOO_MANY_HEADERS},
+    config::SignatureLimits,
+    grpc::check_request::{CheckHeader, CheckRequest, TOO_MANY_HEADERS},
     routes::{Route, Said, call},
 };
 use envoy_types::pb::envoy::{
@@ -65,7 +65,7 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
         .map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat()))
         .collect();
     let lines: Vec<_> =
-        ours.headers.iter().map(|Header { name, value }| (*name, value.to_vec())).collect();
+        ours.headers.iter().map(|CheckHeader { name, value }| (*name, value.to_vec())).collect();
     let (mapped, behind) =
         lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
     assert_eq!(behind, listed);
@@ -81,12 +81,12 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
 fn answer(question: &[u8]) -> Option<Told> {
     thread_local! {
         static APP: Arc<App> = front::app(&configuration());
-        static GATE: Gate = Gate::new(Limits { core: None, issuer: None, source: None, sources: 8 });
+        static ADMISSION: Admission = Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
     }
     let body = Bytes::from(framed(question));
     let reply = APP.with(|app| {
-        GATE.with(|gate| {
-            let peer = Peer { gate, address: CLIENT, listener: 0, certificate: None };
+        ADMISSION.with(|admission| {
+            let peer = Peer { admission, address: CLIENT, listener: 0, certificate: None };
             match call(app, peer, Route::Check, &body, None) {
                 Said::Now(reply) => reply,
                 Said::Later(_) => panic!("there is nobody to be asked for keys"),

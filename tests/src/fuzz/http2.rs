@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use countersign_server::listen::{
-    fields::{request::Head, section::Room},
+    fields::{request::DecodedHead, section::SectionBuffer},
     http2::{
-        fault::Code,
-        hpack::{self, DynamicTable, Unread},
+        fault::Http2ErrorCode,
+        hpack::{self, DynamicTable, HpackError},
     },
 };
 use http::Version;
@@ -137,7 +137,7 @@ const MOST_LINES: usize = 104;
 
 /// Each section has a byte before it that says how long it is.
 fn sections(mut bytes: &[u8]) {
-    let (mut table, mut room) = (DynamicTable::default(), Room::default());
+    let (mut table, mut room) = (DynamicTable::default(), SectionBuffer::default());
     let (mut cold, mut count) = (DynamicTable::default(), 0);
     while let Some((length, rest)) = bytes.split_first() {
         let (payload, rest) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -145,16 +145,27 @@ fn sections(mut bytes: &[u8]) {
         count += 1;
         let read = understood(&mut table, &mut room, payload);
         // What is left in a room is nobody's.
-        assert_eq!(understood(&mut cold, &mut Room::default(), payload), read, "section {count}");
-        if let Err(Unread::Fault(fault)) = read {
-            return assert!([Code::CompressionError, Code::EnhanceYourCalm].contains(&fault.code));
+        assert_eq!(
+            understood(&mut cold, &mut SectionBuffer::default(), payload),
+            read,
+            "section {count}"
+        );
+        if let Err(HpackError::Connection(fault)) = read {
+            return assert!(
+                [Http2ErrorCode::CompressionError, Http2ErrorCode::EnhanceYourCalm]
+                    .contains(&fault.code)
+            );
         }
     }
 }
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn understood(table: &mut DynamicTable, room: &mut Room, payload: &[u8]) -> Result<Lines, Unread> {
+fn understood(
+    table: &mut DynamicTable,
+    room: &mut SectionBuffer,
+    payload: &[u8],
+) -> Result<Lines, HpackError> {
     let section = hpack::read(table, room, payload, MOST_SECTION)?;
     let lines: Lines =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -164,7 +175,7 @@ fn understood(table: &mut DynamicTable, room: &mut Room, payload: &[u8]) -> Resu
         "{size} bytes and {} lines",
         lines.len()
     );
-    if let Ok(head) = Head::read(section, Version::HTTP_2) {
+    if let Ok(head) = DecodedHead::read(section, Version::HTTP_2) {
         super::http3::assert_request(&head, section);
     }
     Ok(lines)

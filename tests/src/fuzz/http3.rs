@@ -1,16 +1,16 @@
 //! What clients send over the streams of HTTP/3, in whatever pieces it comes.
 
 use countersign_server::listen::{
-    exchange::Head as _,
+    exchange::RequestHead as _,
     fields::{
-        request::{Head, Reason},
-        section::{Room, Section},
+        request::{DecodedHead, MalformedReason},
+        section::{FieldSection, SectionBuffer},
     },
     http3::{
-        fault::Fault,
-        frame::{self, Event, Frames},
-        qpack::{self, Unread},
-        unidirectional::{Interest, Opened, Unidirectional},
+        fault::Http3Error,
+        frame::{self, FrameEvent, RequestFrames},
+        qpack::{self, QpackError},
+        unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
     },
 };
 use http::{StatusCode, Version};
@@ -47,23 +47,23 @@ const MOST_LINES: usize = 104;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Requested {
     /// Field sections as they are understood, and those that are too large.
-    heads: Vec<Option<Result<Understood, Unread>>>,
+    heads: Vec<Option<Result<Understood, QpackError>>>,
     body: Vec<u8>,
-    fault: Option<Fault>,
+    fault: Option<Http3Error>,
 }
 
 fn requested<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Requested {
-    let (mut frames, mut requested) = (Frames::new(MOST_FRAME), Requested::default());
+    let (mut frames, mut requested) = (RequestFrames::new(MOST_FRAME), Requested::default());
     for mut piece in pieces {
         loop {
             match frames.next(&mut piece) {
                 Ok(None) => break assert!(piece.is_empty(), "what is left would be lost"),
-                Ok(Some(Event::Section(payload))) => {
+                Ok(Some(FrameEvent::Headers(payload))) => {
                     assert!(payload.len() <= MOST_FRAME);
                     requested.heads.push(Some(understood(payload)));
                 }
-                Ok(Some(Event::TooLarge)) => requested.heads.push(None),
-                Ok(Some(Event::Data(data))) => {
+                Ok(Some(FrameEvent::TooLarge)) => requested.heads.push(None),
+                Ok(Some(FrameEvent::Data(data))) => {
                     assert!(
                         !data.is_empty() && !requested.heads.is_empty(),
                         "a body of no request"
@@ -80,10 +80,10 @@ fn requested<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Requested {
 }
 
 /// A field section: its lines, and whether they are a request.
-type Understood = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), Reason>);
+type Understood = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), MalformedReason>);
 
-fn understood(payload: &[u8]) -> Result<Understood, Unread> {
-    let mut room = Room::default();
+fn understood(payload: &[u8]) -> Result<Understood, QpackError> {
+    let mut room = SectionBuffer::default();
     let section = qpack::read(&mut room, payload, MOST_SECTION)?;
     let lines: Vec<_> =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -94,7 +94,8 @@ fn understood(payload: &[u8]) -> Result<Understood, Unread> {
         lines.len()
     );
     assert_written_alike(&lines);
-    let request = Head::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
+    let request =
+        DecodedHead::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
     Ok((lines, request))
 }
 
@@ -107,8 +108,9 @@ fn assert_written_alike(lines: &[(Vec<u8>, Vec<u8>)]) {
         qpack::status(out, StatusCode::OK);
         texts().for_each(|(name, value)| qpack::field(out, name, value));
     });
-    let (mut frames, mut room, mut bytes) = (Frames::new(out.len()), Room::default(), &out[..]);
-    let Ok(Some(Event::Section(section))) = frames.next(&mut bytes) else {
+    let (mut frames, mut room, mut bytes) =
+        (RequestFrames::new(out.len()), SectionBuffer::default(), &out[..]);
+    let Ok(Some(FrameEvent::Headers(section))) = frames.next(&mut bytes) else {
         panic!("no frame was written")
     };
     let Ok(section) = qpack::read(&mut room, section, usize::MAX) else {
@@ -119,7 +121,7 @@ fn assert_written_alike(lines: &[(Vec<u8>, Vec<u8>)]) {
 }
 
 /// What every request is that is one.
-pub(super) fn assert_request(head: &Head<'_>, section: Section<'_>) {
+pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) {
     let lines = || section.lines().filter(|(name, _)| !name.starts_with(b":"));
     assert!(!head.method().is_empty() && !head.authority.is_empty());
     let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -151,9 +153,9 @@ pub(super) fn assert_request(head: &Head<'_>, section: Section<'_>) {
 /// What becomes of a unidirectional stream.
 fn told<'p>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
-) -> (Result<Interest, Fault>, Result<(), Fault>) {
+) -> (Result<StreamAction, Http3Error>, Result<(), Http3Error>) {
     let (mut stream, mut opened, mut interest) =
-        (Unidirectional::default(), Opened::default(), Interest::Kept);
+        (UnidirectionalStream::default(), CriticalStreams::default(), StreamAction::Read);
     for piece in pieces {
         match stream.read(piece, &mut opened) {
             Ok(now) => interest = now,

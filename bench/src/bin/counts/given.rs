@@ -14,8 +14,8 @@ use countersign_engine::{
 };
 use countersign_server::{
     app::App,
-    config::{Config, Format, Raw},
-    revocation::Desk,
+    config::{Config, ConfigFormat, RawConfig},
+    revocation::RevocationService,
 };
 use serde_json::json;
 
@@ -62,10 +62,11 @@ impl Given {
              [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
             encode(&SECRET)
         );
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
-        raw.add("bench", &text, Format::Ini, &mut problems);
+        let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
+        raw.add("bench", &text, ConfigFormat::Ini, &mut problems);
         let config = Config::from_raw(raw).unwrap_or_else(|problems| panic!("{problems}"));
-        let desk = Desk::open(Err("nothing is revoked".into()), 0, None).expect("a desk");
+        let desk =
+            RevocationService::open(Err("nothing is revoked".into()), 0, None).expect("a desk");
         App::new(config, 1, desk, None).unwrap_or_else(|problems| panic!("{problems}"))
     }
 

@@ -16,12 +16,12 @@ use countersign_server::{
     admission::Peer,
     app::App,
     listen::{
-        exchange::Link,
+        exchange::ConnectionContext,
         http2,
-        stream::{Socket, Stream},
-        watch::Watches,
+        stream::{MaybeTlsStream, Socket},
+        watch::Deadlines,
     },
-    worker::Local,
+    worker::WorkerContext,
 };
 use tokio::runtime::Runtime;
 
@@ -47,16 +47,22 @@ impl Connection {
         client.set_nonblocking(true)?;
         server.set_nonblocking(true)?;
         let stream = runtime.block_on(async { Socket::new(server.into(), true) })?;
-        let local: &Local = Box::leak(Box::new(Local::new(app)));
+        let worker: &WorkerContext = Box::leak(Box::new(WorkerContext::new(app)));
         let peer = Peer {
-            gate: &local.gate,
+            admission: &worker.admission,
             address: Ipv4Addr::LOCALHOST.into(),
             listener: 0,
             certificate: None,
         };
         let serving = Box::pin(async move {
-            let watch = std::rc::Rc::new(Watches::default()).watch().await;
-            http2::serve(Link { local, peer }, watch, Stream::Plain(stream), Vec::new()).await;
+            let deadline = std::rc::Rc::new(Deadlines::default()).register().await;
+            http2::serve(
+                ConnectionContext { worker, peer },
+                deadline,
+                MaybeTlsStream::Plain(stream),
+                Vec::new(),
+            )
+            .await;
         });
         Ok(Self { runtime, serving, client, next: 1, received: Vec::new() })
     }

@@ -7,10 +7,10 @@ use countersign_engine::{Algorithm, Issuer, KeySet};
 use countersign_server::{
     admission::Peer,
     listen::{
-        exchange::Link,
-        http1::{answer::Outgoing, pipeline::take},
+        exchange::ConnectionContext,
+        http1::{answer::ResponseBuffer, pipeline::answer_requests},
     },
-    worker::Local,
+    worker::WorkerContext,
 };
 use serde_json::json;
 
@@ -98,18 +98,23 @@ fn answer<'g>(
             .into_bytes()
     };
     let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
-    let local = Local::new(given.app());
+    let worker = WorkerContext::new(given.app());
     Box::new(move |call| {
         let peer = Peer {
-            gate: &local.gate,
+            admission: &worker.admission,
             address: Ipv4Addr::LOCALHOST.into(),
             listener: 0,
             certificate: None,
         };
-        let mut answers = Outgoing(Vec::with_capacity(1024));
-        let taken = take(Link { local: &local, peer }, &requests[call], 0, &mut answers);
+        let mut answers = ResponseBuffer(Vec::with_capacity(1024));
+        let taken = answer_requests(
+            ConnectionContext { worker: &worker, peer },
+            &requests[call],
+            0,
+            &mut answers,
+        );
         taken.bytes == requests[call].len()
-            && taken.step.is_none()
+            && taken.action.is_none()
             && answers.0[9..].starts_with(expected.as_bytes())
     })
 }

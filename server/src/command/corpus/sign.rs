@@ -21,12 +21,12 @@ const RSA: &str = include_str!("rsa2048.txt");
 const EXPONENT: [u8; 3] = [1, 0, 1];
 
 /// A key of the corpus and its algorithm.
-pub(super) struct Signer {
+pub(super) struct CorpusSigner {
     algorithm: Algorithm,
-    key: Key,
+    key: CorpusKey,
 }
 
-enum Key {
+enum CorpusKey {
     Secret(Vec<u8>),
     Rsa(RsaKeyPair, RsaNumbers),
     P256(p256::ecdsa::SigningKey),
@@ -35,12 +35,12 @@ enum Key {
     Ed25519(Ed25519KeyPair),
 }
 
-impl Signer {
+impl CorpusSigner {
     pub(super) fn new(algorithm: Algorithm) -> Result<Self, String> {
         let failed =
             |error: &dyn std::fmt::Display| format!("the corpus key cannot be made: {error}");
         let key = match algorithm {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => Key::Secret(seed()),
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => CorpusKey::Secret(seed()),
             Algorithm::Rs256
             | Algorithm::Rs384
             | Algorithm::Rs512
@@ -48,24 +48,24 @@ impl Signer {
             | Algorithm::Ps384
             | Algorithm::Ps512 => {
                 let numbers = RsaNumbers::parse()?;
-                Key::Rsa(numbers.key_pair().map_err(|error| failed(&error))?, numbers)
+                CorpusKey::Rsa(numbers.key_pair().map_err(|error| failed(&error))?, numbers)
             }
-            Algorithm::Es256 => Key::P256(
+            Algorithm::Es256 => CorpusKey::P256(
                 p256::ecdsa::SigningKey::from_slice(&seed()[..32])
                     .map_err(|error| failed(&error))?,
             ),
-            Algorithm::Es384 => Key::P384(
+            Algorithm::Es384 => CorpusKey::P384(
                 p384::ecdsa::SigningKey::from_slice(&seed()[..48])
                     .map_err(|error| failed(&error))?,
             ),
             Algorithm::Es512 => {
                 // Two zero bytes before 64 of the seed keep the scalar below the order.
                 let scalar = [&[0, 0], &seed()[..]].concat();
-                Key::P521(
+                CorpusKey::P521(
                     p521::ecdsa::SigningKey::from_slice(&scalar).map_err(|error| failed(&error))?,
                 )
             }
-            Algorithm::EdDsa => Key::Ed25519(
+            Algorithm::EdDsa => CorpusKey::Ed25519(
                 Ed25519KeyPair::from_seed_unchecked(&seed()[..32])
                     .map_err(|error| failed(&error))?,
             ),
@@ -83,7 +83,7 @@ impl Signer {
 
     pub(super) fn secret(&self) -> Option<&[u8]> {
         match &self.key {
-            Key::Secret(secret) => Some(secret),
+            CorpusKey::Secret(secret) => Some(secret),
             _ => None,
         }
     }
@@ -98,12 +98,12 @@ impl Signer {
 
     fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         Some(match &self.key {
-            Key::Secret(secret) => {
+            CorpusKey::Secret(secret) => {
                 hmac::sign(&hmac::Key::new(hmac_hash(self.algorithm), secret), message)
                     .as_ref()
                     .to_vec()
             }
-            Key::Rsa(pair, numbers) => match self.algorithm {
+            CorpusKey::Rsa(pair, numbers) => match self.algorithm {
                 Algorithm::Rs256 => pkcs1(pair, &RSA_PKCS1_SHA256, message)?,
                 Algorithm::Rs384 => pkcs1(pair, &RSA_PKCS1_SHA384, message)?,
                 Algorithm::Rs512 => pkcs1(pair, &RSA_PKCS1_SHA512, message)?,
@@ -111,16 +111,16 @@ impl Signer {
                 Algorithm::Ps512 => numbers.sign_pss(&digest::SHA512, message),
                 _ => numbers.sign_pss(&digest::SHA256, message),
             },
-            Key::P256(key) => {
+            CorpusKey::P256(key) => {
                 signature_bytes::<p256::ecdsa::Signature>(key.try_sign(message).ok()?)
             }
-            Key::P384(key) => {
+            CorpusKey::P384(key) => {
                 signature_bytes::<p384::ecdsa::Signature>(key.try_sign(message).ok()?)
             }
-            Key::P521(key) => {
+            CorpusKey::P521(key) => {
                 signature_bytes::<p521::ecdsa::Signature>(key.try_sign(message).ok()?)
             }
-            Key::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            CorpusKey::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
         })
     }
 
@@ -132,14 +132,20 @@ impl Signer {
             json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) })
         };
         let mut jwk = match &self.key {
-            Key::Secret(secret) => json!({ "kty": "oct", "k": text(secret) }),
-            Key::Rsa(_, numbers) => {
+            CorpusKey::Secret(secret) => json!({ "kty": "oct", "k": text(secret) }),
+            CorpusKey::Rsa(_, numbers) => {
                 json!({ "kty": "RSA", "n": text(&numbers.n.to_bytes_be()), "e": text(&EXPONENT) })
             }
-            Key::P256(key) => point("P-256", key.verifying_key().to_sec1_point(false).as_bytes()),
-            Key::P384(key) => point("P-384", key.verifying_key().to_sec1_point(false).as_bytes()),
-            Key::P521(key) => point("P-521", key.verifying_key().to_sec1_point(false).as_bytes()),
-            Key::Ed25519(pair) => {
+            CorpusKey::P256(key) => {
+                point("P-256", key.verifying_key().to_sec1_point(false).as_bytes())
+            }
+            CorpusKey::P384(key) => {
+                point("P-384", key.verifying_key().to_sec1_point(false).as_bytes())
+            }
+            CorpusKey::P521(key) => {
+                point("P-521", key.verifying_key().to_sec1_point(false).as_bytes())
+            }
+            CorpusKey::Ed25519(pair) => {
                 json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) })
             }
         };
@@ -279,7 +285,7 @@ mod tests {
     #[test]
     fn every_algorithm_signs_what_the_engine_verifies_and_always_alike() {
         for algorithm in Algorithm::ALL {
-            let signer = Signer::new(*algorithm).unwrap();
+            let signer = CorpusSigner::new(*algorithm).unwrap();
             let set = json!({ "keys": [signer.jwk()] }).to_string();
             let (keys, skipped) = KeySet::from_jwks(
                 set.as_bytes(),
@@ -295,7 +301,7 @@ mod tests {
                 "{algorithm}"
             );
             assert_eq!(
-                Signer::new(*algorithm)
+                CorpusSigner::new(*algorithm)
                     .unwrap()
                     .token(&header, &json!({ "sub": "somebody" }))
                     .unwrap(),

@@ -5,10 +5,10 @@ use std::{io, mem};
 
 use countersign_engine::UnixTime;
 
-use super::{Report, distance};
+use super::{DoctorReport, distance};
 use crate::{
     clock,
-    command::{Failure, Place, print, printable},
+    command::{CommandError, ConfigSource, print, printable},
     config::Config,
     fingerprint::{Fingerprint, Fingerprints},
     store::{Store, servers::ServerRun},
@@ -16,10 +16,10 @@ use crate::{
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A server that was not seen for so long, in seconds, has most likely ended.
-const GONE: u64 = 120;
+const ACTIVE_WINDOW_SECONDS: u64 = 120;
 
 /// What the servers are compared with.
-pub(super) struct Servers {
+pub(super) struct ServerComparison {
     store: Store,
     /// What is configured here.
     own: Fingerprints,
@@ -29,9 +29,9 @@ pub(super) struct Servers {
     is_named: bool,
 }
 
-impl Servers {
+impl ServerComparison {
     /// The servers of the database that is configured, if it is the configuration of one.
-    pub(super) fn of(place: &Place, config: &Config) -> Result<Option<Self>, Failure> {
+    pub(super) fn of(place: &ConfigSource, config: &Config) -> Result<Option<Self>, CommandError> {
         let is_named = config.database.is_configured;
         let is_servers = config.server.auth && !config.issuers.is_empty();
         if !is_named && !is_servers {
@@ -44,19 +44,20 @@ impl Servers {
             Err(_) => return Ok(None),
         };
         let own = Fingerprints::of(&config.issuers)
-            .map_err(|_| Failure::work("there is too little memory"))?;
-        let has_key_files = config.issuers.iter().any(|section| section.keys.is_in_a_file());
+            .map_err(|_| CommandError::failed("there is too little memory"))?;
+        let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
         Ok(Some(Self { store, own, has_key_files, is_named }))
     }
 
     /// Compares them. One of them was reached and asks for tokens, or none.
-    pub(super) fn check(&self, is_one_reached: bool, report: &mut Report) -> io::Result<()> {
-        print(format_args!("[database] {}", self.store.place()))?;
+    pub(super) fn check(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
+        print(format_args!("[database] {}", self.store.location()))?;
         let now = clock::now();
-        let seen = match self.store.is_there() {
-            Ok(true) => self
-                .store
-                .block_on(self.store.servers_seen_after(UnixTime(now.0.saturating_sub(GONE)))),
+        let seen = match self.store.exists() {
+            Ok(true) => self.store.block_on(
+                self.store
+                    .servers_active_since(UnixTime(now.0.saturating_sub(ACTIVE_WINDOW_SECONDS))),
+            ),
             Ok(false) => Ok(Vec::new()),
             Err(fault) => Err(fault),
         };
@@ -78,7 +79,7 @@ impl Servers {
             ))?;
         }
         if servers.is_empty() {
-            return self.tell_of_none(is_one_reached, report);
+            return self.report_none(is_one_reached, report);
         }
         // What a digest is of may not be the same in another version.
         let (servers, others): (Vec<_>, Vec<_>) =
@@ -115,7 +116,7 @@ impl Servers {
 
     /// Where a server answers, it should be in the database; where none does, that is said
     /// already.
-    fn tell_of_none(&self, is_one_reached: bool, report: &mut Report) -> io::Result<()> {
+    fn report_none(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
         match is_one_reached && self.is_named {
             true => report.wrong(
                 "a server asks for tokens, and none has written to this database in the last 2 minutes",
@@ -235,7 +236,7 @@ mod tests {
         }
     }
 
-    fn told(servers: &[ServerRun], own: &Fingerprints) -> Vec<String> {
+    fn texts(servers: &[ServerRun], own: &Fingerprints) -> Vec<String> {
         differences(servers, own).into_iter().map(|difference| difference.text).collect()
     }
 
@@ -248,7 +249,7 @@ mod tests {
             server("n3", x.clone()),
             server("n4", fingerprints("k", &[])),
         ];
-        let [key, section] = &told(&servers, &fingerprints("m", &[("a", "2")]))[..] else {
+        let [key, section] = &texts(&servers, &fingerprints("m", &[("a", "2")]))[..] else {
             panic!()
         };
         assert_eq!(
@@ -259,7 +260,7 @@ mod tests {
             section,
             "[a] is not the same on all servers: one on n1, n3; as configured here on n2; none on n4"
         );
-        assert_eq!(told(&servers[..1], &x), [""; 0]);
+        assert_eq!(texts(&servers[..1], &x), [""; 0]);
     }
 
     #[test]
@@ -271,9 +272,9 @@ mod tests {
             "the servers have [b], and it is not configured here",
             "[c] is configured here, and no server has it",
         ];
-        assert_eq!(told(&servers, &own), expected);
+        assert_eq!(texts(&servers, &own), expected);
         assert_eq!(
-            told(&servers, &Fingerprints::default()),
+            texts(&servers, &Fingerprints::default()),
             [""; 0],
             "a client has nothing to compare"
         );
@@ -284,7 +285,8 @@ mod tests {
         let servers =
             [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
         assert!(
-            told(&servers, &Fingerprints::default())[0].contains("one on \\u{1b}[2J; another on n")
+            texts(&servers, &Fingerprints::default())[0]
+                .contains("one on \\u{1b}[2J; another on n")
         );
     }
 }

@@ -8,16 +8,17 @@ use std::{
 use countersign_engine::{Algorithm, UnixTime, jws::UnverifiedToken, limits};
 use serde_json::Value;
 
-use super::super::{Failure, print, printable};
+use super::super::{CommandError, print, printable};
 use crate::clock;
 
-pub(super) fn run(token: Option<String>) -> Result<(), Failure> {
+pub(super) fn run(token: Option<String>) -> Result<(), CommandError> {
     let token = match token {
         Some(token) => token,
         None => read_input()?,
     };
-    let parts = UnverifiedToken::decode(token.as_bytes())
-        .map_err(|reject| Failure::work(format_args!("no token: {reject} ({})", reject.code())))?;
+    let parts = UnverifiedToken::decode(token.as_bytes()).map_err(|reject| {
+        CommandError::failed(format_args!("no token: {reject} ({})", reject.code()))
+    })?;
     print("NOT VERIFIED: this is what the token says, whoever wrote it.")?;
     print("\nheader")?;
     show(&parts.header, header_note)?;
@@ -32,7 +33,7 @@ fn read_input() -> io::Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).into())
 }
 
-fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<(), Failure> {
+fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<(), CommandError> {
     let Ok(Value::Object(members)) = serde_json::from_slice(json) else {
         return Ok(print(format_args!("  {} bytes that are no JSON object", json.len()))?);
     };

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::super::{
-    Failure, Place,
-    client::{Call, Client},
+    CommandError, ConfigSource,
+    client::{ApiCall, ServerClient},
     print, printable,
     table::print_list,
 };
@@ -15,8 +15,8 @@ use crate::{
     issue::Lifetime,
 };
 
-pub(super) fn create(place: &Place, args: TokenCreateArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn create(place: &ConfigSource, args: TokenCreateArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
     let asked = [
         (ClientType::Api, args.api),
@@ -35,26 +35,26 @@ pub(super) fn create(place: &Place, args: TokenCreateArgs) -> Result<(), Failure
 
 /// Has the server issue a token.
 pub(in super::super) fn request(
-    client: &Client,
+    client: &ServerClient,
     environment: &str,
     types: &[ClientType],
     lifetime: Lifetime,
-) -> Result<String, Failure> {
+) -> Result<String, CommandError> {
     let types: Vec<_> = types.iter().map(|one| one.name()).collect();
     let mut body = json!({ "client_types": types, "idempotent": lifetime == Lifetime::Idempotent });
     if let Lifetime::Seconds(seconds) = lifetime {
         body["expire"] = seconds.into();
     }
-    match client.call(Call::post(&["environment_auth"], body).environment(environment))? {
+    match client.call(ApiCall::post(&["environment_auth"], body).environment(environment))? {
         Value::String(token) => Ok(printable(&token)),
-        _ => Err(Failure::work("the server answered with no token")),
+        _ => Err(CommandError::failed("the server answered with no token")),
     }
 }
 
-pub(super) fn list(place: &Place, args: &TokenListArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn list(place: &ConfigSource, args: &TokenListArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
-    let tokens = client.call(Call::get(&["environment_auth"]).environment(&environment))?;
+    let tokens = client.call(ApiCall::get(&["environment_auth"]).environment(&environment))?;
     let columns = [
         ("ID", "jti"),
         ("TYPES", "client_types"),
@@ -67,9 +67,9 @@ pub(super) fn list(place: &Place, args: &TokenListArgs) -> Result<(), Failure> {
     Ok(print_list(&tokens, &columns, args.json)?)
 }
 
-pub(super) fn delete(place: &Place, args: &TokenDeleteArgs) -> Result<(), Failure> {
-    let client = Client::of(place, &args.server)?;
+pub(super) fn delete(place: &ConfigSource, args: &TokenDeleteArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(place, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
-    client.call(Call::delete(&["environment_auth", &args.jti]).environment(&environment))?;
+    client.call(ApiCall::delete(&["environment_auth", &args.jti]).environment(&environment))?;
     Ok(print(format_args!("Token {} is revoked.", args.jti))?)
 }

@@ -4,21 +4,21 @@ use std::io;
 
 use tokio::runtime::Builder;
 
-use super::{Failure, Place, load_keys, print};
+use super::{CommandError, ConfigSource, load_keys, print};
 use crate::{
-    app::{App, Revoking},
+    app::{App, RevocationOutcome},
     cli::RevokeArgs,
-    revocation::{Entry, record::Record},
+    revocation::{RevocationEntry, record::RevocationRecord},
 };
 
 /// Enters a revocation into the file that servers follow.
-pub(super) fn run(place: &Place, args: RevokeArgs) -> Result<(), Failure> {
+pub(super) fn run(place: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
     let config = place.load()?;
-    let file = place.revocations(&config)?;
-    let desk = place.desk(&config, None)?;
-    let app = App::new(config, 1, desk, None)?;
-    if let Some(fault) = app.revocations.status().fault {
-        return Err(Failure::work(fault));
+    let file = place.revocation_file(&config)?;
+    let revocations = place.revocation_service(&config, None)?;
+    let app = App::new(config, 1, revocations, None)?;
+    if let Some(fault) = app.revocations.status().error {
+        return Err(CommandError::failed(fault));
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(revoke(&app, args))?;
@@ -28,9 +28,9 @@ pub(super) fn run(place: &Place, args: RevokeArgs) -> Result<(), Failure> {
     ))?)
 }
 
-async fn revoke(app: &App, args: RevokeArgs) -> Result<(), Failure> {
+async fn revoke(app: &App, args: RevokeArgs) -> Result<(), CommandError> {
     let Some(token) = args.token else {
-        let record = Record {
+        let record = RevocationRecord {
             issuer: args.issuer,
             jti: args.jti,
             subject: args.subject,
@@ -39,17 +39,23 @@ async fn revoke(app: &App, args: RevokeArgs) -> Result<(), Failure> {
             signing_input_sha256: args.signing_input_sha256,
             until: args.until,
         };
-        let revocation = app.revocation(record).map_err(Failure::work)?;
-        return app.revocations.revoke(Entry::Proven(revocation)).await.map_err(Failure::work);
+        let revocation = app.revocation(record).map_err(CommandError::failed)?;
+        return app
+            .revocations
+            .revoke(RevocationEntry::Proven(revocation))
+            .await
+            .map_err(CommandError::failed);
     };
     let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
     // A token that nobody signed could name anybody's.
     load_keys(app);
-    match app.revoke_token(token.trim().as_bytes()).await.map_err(Failure::work)? {
-        Revoking::Done => Ok(()),
-        Revoking::Needless => Err(Failure::work("the token is dead already, or none")),
-        Revoking::NoneOfOurs(reject) => {
-            Err(Failure::work(format_args!("the token is none of ours: {reject}")))
+    match app.revoke_token(token.trim().as_bytes()).await.map_err(CommandError::failed)? {
+        RevocationOutcome::Done => Ok(()),
+        RevocationOutcome::Unnecessary => {
+            Err(CommandError::failed("the token is dead already, or none"))
+        }
+        RevocationOutcome::NotOurs(reject) => {
+            Err(CommandError::failed(format_args!("the token is none of ours: {reject}")))
         }
     }
 }

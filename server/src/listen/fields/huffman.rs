@@ -1,26 +1,26 @@
 //! The Huffman code of field strings (RFC 7541 section 5.2 and appendix B).
 //!
 //! The code is canonical: the lengths of its words tell the words. A table tells up to
-//! two symbols from the next [`PEEKED`] bits, which covers nearly all that tokens and
+//! two symbols from the next [`LOOKUP_BITS`] bits, which covers nearly all that tokens and
 //! paths are made of; longer words are found among those of their length.
 
 /// The most bytes that so many bytes can mean: no word has less than five bits.
-pub(super) const fn most_decoded(encoded: usize) -> usize {
+pub(super) const fn max_decoded_length(encoded: usize) -> usize {
     // One more, since the table gives two at a time.
     encoded / 5 * 8 + encoded % 5 * 8 / 5 + 1
 }
 
-/// Decodes a string into the start of `out`, which has [`most_decoded`] bytes, and
+/// Decodes a string into the start of `out`, which has [`max_decoded_length`] bytes, and
 /// returns its length. `None` if the string has a word that is none, the word for its
 /// end, or another padding than less than eight ones.
 pub(super) fn decode(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
-    let mut bits = Bits { rest: encoded, window: 0, count: 0 };
+    let mut bits = BitReader { rest: encoded, window: 0, count: 0 };
     let mut length = 0;
     while bits.refill() {
         let before = length;
         // Four times as many bits as are peeked at are there.
         for _ in 0..4 {
-            let Pair { symbols, count, width } = PAIRS[bits.peek()];
+            let LookupEntry { symbols, count, width } = LOOKUP[bits.peek()];
             if count == 0 {
                 break;
             }
@@ -29,7 +29,7 @@ pub(super) fn decode(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
             bits.skip(width.into());
         }
         if length == before {
-            let (symbol, width) = word(bits.window);
+            let (symbol, width) = decode_symbol(bits.window);
             *out.get_mut(length)? = symbol?;
             length += 1;
             bits.skip(width);
@@ -39,20 +39,20 @@ pub(super) fn decode(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
 }
 
 /// The last bytes, behind which there are as many ones as anybody wants to see.
-fn decode_last(mut bits: Bits<'_>, out: &mut [u8], mut length: usize) -> Option<usize> {
+fn decode_last(mut bits: BitReader<'_>, out: &mut [u8], mut length: usize) -> Option<usize> {
     loop {
-        bits.refill_slowly();
+        bits.refill_bytewise();
         let window = bits.window | u64::MAX >> bits.count;
         if bits.count < 8 && window == u64::MAX {
             return Some(length);
         }
-        let Pair { symbols, count, width } = PAIRS[Bits::index(window)];
+        let LookupEntry { symbols, count, width } = LOOKUP[BitReader::index(window)];
         if count > 0 && u32::from(width) <= bits.count {
             out.get_mut(length..length + 2)?.copy_from_slice(&symbols);
             length += usize::from(count);
             bits.skip(width.into());
         } else {
-            let (symbol, width) = word(window);
+            let (symbol, width) = decode_symbol(window);
             *out.get_mut(length)? = symbol.filter(|_| width <= bits.count)?;
             length += 1;
             bits.skip(width);
@@ -61,14 +61,14 @@ fn decode_last(mut bits: Bits<'_>, out: &mut [u8], mut length: usize) -> Option<
 }
 
 /// The bits that are next, from the highest of a word on.
-struct Bits<'e> {
+struct BitReader<'e> {
     rest: &'e [u8],
     window: u64,
     /// How many bits of the window count. Those behind them are right or zero.
     count: u32,
 }
 
-impl Bits<'_> {
+impl BitReader<'_> {
     /// Fills the window with at least 56 bits. Says whether there were as many.
     fn refill(&mut self) -> bool {
         let Some(next) = self.rest.first_chunk() else { return false };
@@ -79,7 +79,7 @@ impl Bits<'_> {
     }
 
     /// Fills the window with what is left.
-    fn refill_slowly(&mut self) {
+    fn refill_bytewise(&mut self) {
         while self.count < 56
             && let Some((next, rest)) = self.rest.split_first()
         {
@@ -94,7 +94,7 @@ impl Bits<'_> {
     }
 
     const fn index(window: u64) -> usize {
-        (window >> (64 - PEEKED)) as usize
+        (window >> (64 - LOOKUP_BITS)) as usize
     }
 
     fn skip(&mut self, width: u32) {
@@ -104,11 +104,11 @@ impl Bits<'_> {
 }
 
 /// How many bits the table knows.
-const PEEKED: u32 = 12;
+const LOOKUP_BITS: u32 = 12;
 
 /// The symbols that some bits begin with.
 #[derive(Clone, Copy)]
-struct Pair {
+struct LookupEntry {
     symbols: [u8; 2],
     /// How many of the two there are.
     count: u8,
@@ -116,75 +116,77 @@ struct Pair {
     width: u8,
 }
 
-static PAIRS: [Pair; 1 << PEEKED] = {
-    let mut pairs = [Pair { symbols: [0; 2], count: 0, width: 0 }; 1 << PEEKED];
+static LOOKUP: [LookupEntry; 1 << LOOKUP_BITS] = {
+    let mut entries = [LookupEntry { symbols: [0; 2], count: 0, width: 0 }; 1 << LOOKUP_BITS];
     let mut index = 0;
-    while index < pairs.len() {
-        let bits = (index as u64) << (64 - PEEKED);
-        if let (Some(first), width) = short_word(bits, PEEKED) {
-            pairs[index] = Pair { symbols: [first, 0], count: 1, width: width as u8 };
-            if let (Some(second), and) = short_word(bits << width, PEEKED - width) {
-                pairs[index] =
-                    Pair { symbols: [first, second], count: 2, width: (width + and) as u8 };
+    while index < entries.len() {
+        let bits = (index as u64) << (64 - LOOKUP_BITS);
+        if let (Some(first), width) = decode_short_symbol(bits, LOOKUP_BITS) {
+            entries[index] = LookupEntry { symbols: [first, 0], count: 1, width: width as u8 };
+            if let (Some(second), and) = decode_short_symbol(bits << width, LOOKUP_BITS - width) {
+                entries[index] =
+                    LookupEntry { symbols: [first, second], count: 2, width: (width + and) as u8 };
             }
         }
         index += 1;
     }
-    pairs
+    entries
 };
 
 /// The word at the start of these bits, and how long it is: none if it is that for the
 /// end, since any other bits begin with one.
-const fn word(bits: u64) -> (Option<u8>, u32) {
-    short_word(bits, LONGEST)
+const fn decode_symbol(bits: u64) -> (Option<u8>, u32) {
+    decode_short_symbol(bits, MAX_CODE_LENGTH)
 }
 
 /// The word of at most so many bits at the start of these.
-const fn short_word(bits: u64, most: u32) -> (Option<u8>, u32) {
-    let mut width = SHORTEST;
-    while width <= most {
-        let Words { first, symbols: (start, count) } = &WORDS[width as usize];
+const fn decode_short_symbol(bits: u64, max_width: u32) -> (Option<u8>, u32) {
+    let mut width = MIN_CODE_LENGTH;
+    while width <= max_width {
+        let CodeGroup { first, symbols: (start, count) } = &CODE_GROUPS[width as usize];
         // Canonical: words of a length are consecutive, and come behind the shorter ones.
         let nth = (bits >> (64 - width)).wrapping_sub(*first) as usize;
         if nth < *count {
-            return (Some(ORDER[*start + nth]), width);
+            return (Some(SYMBOLS_BY_LENGTH[*start + nth]), width);
         }
         width += 1;
     }
     (None, 0)
 }
 
-const SHORTEST: u32 = 5;
-const LONGEST: u32 = 30;
+const MIN_CODE_LENGTH: u32 = 5;
+const MAX_CODE_LENGTH: u32 = 30;
 
 /// The words of one length.
 #[derive(Clone, Copy)]
-struct Words {
+struct CodeGroup {
     /// The first of them.
     first: u64,
-    /// Where their symbols begin in [`ORDER`], and how many they are.
+    /// Where their symbols begin in [`SYMBOLS_BY_LENGTH`], and how many they are.
     symbols: (usize, usize),
 }
 
-static WORDS: [Words; LONGEST as usize + 1] = {
-    let mut words = [Words { first: 0, symbols: (0, 0) }; LONGEST as usize + 1];
+static CODE_GROUPS: [CodeGroup; MAX_CODE_LENGTH as usize + 1] = {
+    let mut groups = [CodeGroup { first: 0, symbols: (0, 0) }; MAX_CODE_LENGTH as usize + 1];
     let mut width = 1;
-    while width < words.len() {
-        let Words { first, symbols: (start, count) } = words[width - 1];
-        words[width] =
-            Words { first: (first + count as u64) << 1, symbols: (start + count, count_of(width)) };
+    while width < groups.len() {
+        let CodeGroup { first, symbols: (start, count) } = groups[width - 1];
+        groups[width] = CodeGroup {
+            first: (first + count as u64) << 1,
+            symbols: (start + count, count_of(width)),
+        };
         width += 1;
     }
-    words
+    groups
 };
 
 /// All octets, by the length of their words.
-static ORDER: [u8; 256] = {
-    let (mut order, mut at, mut width) = ([0; 256], 0, SHORTEST);
-    while width <= LONGEST {
+static SYMBOLS_BY_LENGTH: [u8; 256] = {
+    let (mut order, mut at, mut width) = ([0; 256], 0, MIN_CODE_LENGTH);
+    while width <= MAX_CODE_LENGTH {
         let mut octet = 0;
-        while octet < WIDTHS.len() {
-            if WIDTHS[octet] as u32 == width {
+        while octet < CODE_LENGTHS.len() {
+            if CODE_LENGTHS[octet] as u32 == width {
                 order[at] = octet as u8;
                 at += 1;
             }
@@ -197,8 +199,8 @@ static ORDER: [u8; 256] = {
 
 const fn count_of(width: usize) -> usize {
     let (mut count, mut octet) = (0, 0);
-    while octet < WIDTHS.len() {
-        count += (WIDTHS[octet] as usize == width) as usize;
+    while octet < CODE_LENGTHS.len() {
+        count += (CODE_LENGTHS[octet] as usize == width) as usize;
         octet += 1;
     }
     count
@@ -206,7 +208,7 @@ const fn count_of(width: usize) -> usize {
 
 /// How many bits the word of each octet has. The word for the end is all ones.
 #[rustfmt::skip]
-const WIDTHS: [u8; 256] = [
+const CODE_LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
     28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
     6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
@@ -232,18 +234,18 @@ mod tests {
     /// The word of an octet and its width. In a canonical code all shorter words, and
     /// those of its width for smaller octets, come before it and take their share of all
     /// that can follow.
-    fn word_of(octet: u8) -> (u64, u32) {
-        let width = |octet: u8| u32::from(WIDTHS[usize::from(octet)]);
+    fn code_of(octet: u8) -> (u64, u32) {
+        let width = |octet: u8| u32::from(CODE_LENGTHS[usize::from(octet)]);
         let before = (0..=255).filter(|other| (width(*other), *other) < (width(octet), octet));
-        let taken: u64 = before.map(|other| 1 << (LONGEST - width(other))).sum();
-        (taken >> (LONGEST - width(octet)), width(octet))
+        let taken: u64 = before.map(|other| 1 << (MAX_CODE_LENGTH - width(other))).sum();
+        (taken >> (MAX_CODE_LENGTH - width(octet)), width(octet))
     }
 
     /// A string as others send it: the words behind each other, and ones.
     fn encode(text: &[u8]) -> Vec<u8> {
         let mut bits = String::new();
         for octet in text {
-            let (word, width) = word_of(*octet);
+            let (word, width) = code_of(*octet);
             bits += &format!("{word:0width$b}", width = width as usize);
         }
         from_bits(&bits)
@@ -260,7 +262,7 @@ mod tests {
     }
 
     fn decoded(encoded: &[u8]) -> Option<Vec<u8>> {
-        let mut out = vec![0; most_decoded(encoded.len())];
+        let mut out = vec![0; max_decoded_length(encoded.len())];
         let length = decode(encoded, &mut out)?;
         out.truncate(length);
         Some(out)
@@ -290,10 +292,10 @@ mod tests {
             (2, 0xfff_ffe2, 28),
             (22, 0x3fff_fffe, 30),
         ] {
-            assert_eq!(word_of(octet), (word, width), "{octet}");
+            assert_eq!(code_of(octet), (word, width), "{octet}");
         }
-        let all: u64 = (0..=255).map(|octet| 1u64 << (LONGEST - word_of(octet).1)).sum();
-        assert_eq!(all, (1 << LONGEST) - 1, "one word is left, that for the end");
+        let all: u64 = (0..=255).map(|octet| 1u64 << (MAX_CODE_LENGTH - code_of(octet).1)).sum();
+        assert_eq!(all, (1 << MAX_CODE_LENGTH) - 1, "one word is left, that for the end");
     }
 
     #[test]
@@ -323,7 +325,7 @@ mod tests {
             let text = vec![b'0'; length * 8 / 5];
             let encoded = encode(&text);
             assert_eq!(encoded.len(), length);
-            assert!((text.len() + 1..=text.len() + 2).contains(&most_decoded(length)));
+            assert!((text.len() + 1..=text.len() + 2).contains(&max_decoded_length(length)));
             assert_eq!(decoded(&encoded), Some(text));
         }
     }

@@ -5,9 +5,9 @@
 /// more than the 62 bits that anybody may send.
 pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
     let (first, mut rest) = bytes.split_first()?;
-    let most = u8::MAX >> (8 - prefix);
-    let mut integer = u64::from(*first & most);
-    if integer == u64::from(most) {
+    let max = u8::MAX >> (8 - prefix);
+    let mut integer = u64::from(*first & max);
+    if integer == u64::from(max) {
         let mut shift = 0;
         loop {
             let (byte, behind) = rest.split_first()?;
@@ -29,14 +29,14 @@ pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
 
 /// Appends an integer behind a prefix, in whose byte the bits of `mark` are set.
 pub(in crate::listen) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
-    let most = u8::MAX >> (8 - prefix);
+    let max = u8::MAX >> (8 - prefix);
     if let Ok(small) = u8::try_from(integer)
-        && small < most
+        && small < max
     {
         return out.push(mark | small);
     }
-    out.push(mark | most);
-    let mut rest = integer - usize::from(most);
+    out.push(mark | max);
+    let mut rest = integer - usize::from(max);
     while rest >= 0x80 {
         out.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn every_prefix_holds_what_surrounds_its_limits() {
         for prefix in 3..=8 {
-            let most = (1 << prefix) - 1;
-            for integer in [0, 1, most - 1, most, most + 1, most + 127, most + 128, 1 << 40] {
+            let max = (1 << prefix) - 1;
+            for integer in [0, 1, max - 1, max, max + 1, max + 127, max + 128, 1 << 40] {
                 let mut written = Vec::new();
                 write(&mut written, 0, prefix, integer);
                 assert_eq!(

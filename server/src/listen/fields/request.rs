@@ -3,9 +3,9 @@
 
 use http::{HeaderName, Request, Version};
 
-use super::section::Section;
+use super::section::FieldSection;
 use crate::{
-    http::{Fields, Malformed},
+    http::{BadRequest, Fields},
     listen::{
         exchange,
         http1::head::{digits, is_host},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The head of a request.
-pub struct Head<'r> {
+pub struct DecodedHead<'r> {
     method: &'r str,
     target: &'r str,
     /// `:scheme`, which all but CONNECT have.
@@ -23,19 +23,19 @@ pub struct Head<'r> {
     /// How long its body says that it is. The client has to keep to it (RFC 9113 section 8.1.1).
     pub content_length: Option<u64>,
     version: Version,
-    section: Section<'r>,
+    section: FieldSection<'r>,
 }
 
 /// What makes a section none of a request, in words. It ends its stream.
-pub type Reason = &'static str;
+pub type MalformedReason = &'static str;
 
-impl Fields for Head<'_> {
+impl Fields for DecodedHead<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         self.section.line(name.as_str().as_bytes(), nth)
     }
 }
 
-impl exchange::Head for Head<'_> {
+impl exchange::RequestHead for DecodedHead<'_> {
     fn version(&self) -> Version {
         self.version
     }
@@ -48,30 +48,30 @@ impl exchange::Head for Head<'_> {
         self.target
     }
 
-    fn to_request(&self) -> Result<Request<()>, Malformed> {
+    fn to_request(&self) -> Result<Request<()>, BadRequest> {
         let lines = self.section.lines().filter(|(name, _)| !name.starts_with(b":"));
         exchange::request(self, self.section.len(), lines)
     }
 }
 
-impl<'r> Head<'r> {
+impl<'r> DecodedHead<'r> {
     /// The request that a field section is.
     ///
     /// # Errors
     /// It is malformed.
-    pub fn read(section: Section<'r>, version: Version) -> Result<Self, Reason> {
-        let mut known = Known::default();
+    pub fn read(section: FieldSection<'r>, version: Version) -> Result<Self, MalformedReason> {
+        let mut fields = RequestFields::default();
         let mut lines = section.lines();
         let mut line = lines.next();
         while let Some((name @ [b':', ..], value)) = line {
-            known.pseudo(name, value)?;
+            fields.pseudo(name, value)?;
             line = lines.next();
         }
         while let Some((name, value)) = line {
-            known.regular(name, value)?;
+            fields.regular(name, value)?;
             line = lines.next();
         }
-        known.request(section, version)
+        fields.request(section, version)
     }
 }
 
@@ -79,14 +79,14 @@ impl<'r> Head<'r> {
 ///
 /// # Errors
 /// It is malformed.
-pub fn check_trailers(section: Section<'_>) -> Result<(), Reason> {
-    let mut known = Known::default();
-    section.lines().try_for_each(|(name, value)| known.regular(name, value))
+pub fn check_trailers(section: FieldSection<'_>) -> Result<(), MalformedReason> {
+    let mut fields = RequestFields::default();
+    section.lines().try_for_each(|(name, value)| fields.regular(name, value))
 }
 
 /// What a section says that every request has to be asked.
 #[derive(Default)]
-struct Known<'r> {
+struct RequestFields<'r> {
     method: Option<&'r [u8]>,
     scheme: Option<&'r [u8]>,
     authority: Option<&'r [u8]>,
@@ -95,8 +95,8 @@ struct Known<'r> {
     content_length: Option<u64>,
 }
 
-impl<'r> Known<'r> {
-    fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
+impl<'r> RequestFields<'r> {
+    fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), MalformedReason> {
         let place = match name {
             b":method" => &mut self.method,
             b":scheme" => &mut self.scheme,
@@ -110,13 +110,13 @@ impl<'r> Known<'r> {
         }
     }
 
-    fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
-        if !is_name(name) {
+    fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), MalformedReason> {
+        if !is_field_name(name) {
             return Err(
                 "a field name is no token in lower case, or a pseudo-header field comes late",
             );
         }
-        if !is_value(value) {
+        if !is_field_value(value) {
             return Err("a field value has control characters, or white space around it");
         }
         // The lengths of names tell most lines apart at once.
@@ -136,7 +136,11 @@ impl<'r> Known<'r> {
         }
     }
 
-    fn request(self, section: Section<'r>, version: Version) -> Result<Head<'r>, Reason> {
+    fn request(
+        self,
+        section: FieldSection<'r>,
+        version: Version,
+    ) -> Result<DecodedHead<'r>, MalformedReason> {
         let method = self.method.filter(|method| is_token(method)).ok_or(METHOD)?;
         let authority = self.host_of_request()?;
         let target = match (method, self.scheme, self.path) {
@@ -147,7 +151,7 @@ impl<'r> Known<'r> {
         };
         let scheme = self.scheme.map(text).transpose()?;
         let (method, target, authority) = (text(method)?, text(target)?, text(authority)?);
-        Ok(Head {
+        Ok(DecodedHead {
             method,
             target,
             scheme,
@@ -159,7 +163,7 @@ impl<'r> Known<'r> {
     }
 
     /// The one host that it names, however often.
-    fn host_of_request(&self) -> Result<&'r [u8], Reason> {
+    fn host_of_request(&self) -> Result<&'r [u8], MalformedReason> {
         let host = match (self.authority, self.host) {
             (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
             (authority, host) => authority.or(host),
@@ -168,20 +172,21 @@ impl<'r> Known<'r> {
     }
 }
 
-const METHOD: Reason = "a request has no method";
-const TARGET: Reason = "a request has no scheme, or no path";
-const CONNECT: Reason = "CONNECT has :authority, and neither :scheme nor :path";
-const HOST: Reason = "a request has one :authority, and a Host line only if it says the same";
-const LENGTH: Reason = "a request has one length, in digits";
-const CONNECTION: Reason = "a field is about a connection of HTTP/1";
+const METHOD: MalformedReason = "a request has no method";
+const TARGET: MalformedReason = "a request has no scheme, or no path";
+const CONNECT: MalformedReason = "CONNECT has :authority, and neither :scheme nor :path";
+const HOST: MalformedReason =
+    "a request has one :authority, and a Host line only if it says the same";
+const LENGTH: MalformedReason = "a request has one length, in digits";
+const CONNECTION: MalformedReason = "a field is about a connection of HTTP/1";
 
 /// All that is kept as text has been seen to be ASCII.
-fn text(value: &[u8]) -> Result<&str, Reason> {
+fn text(value: &[u8]) -> Result<&str, MalformedReason> {
     std::str::from_utf8(value).map_err(|_| TARGET)
 }
 
 /// A token (RFC 9110 section 5.6.2) without capitals, which would make two names of one.
-fn is_name(name: &[u8]) -> bool {
+fn is_field_name(name: &[u8]) -> bool {
     static NAME: [bool; 256] = token_bytes(false);
     !name.is_empty() && name.iter().all(|byte| NAME[usize::from(*byte)])
 }
@@ -207,7 +212,7 @@ const fn token_bytes(with_capitals: bool) -> [bool; 256] {
 
 /// A field value (RFC 9110 section 5.5). All of it is looked at, whatever is found: so
 /// it is many bytes at a time.
-fn is_value(value: &[u8]) -> bool {
+fn is_field_value(value: &[u8]) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let has_control = value
         .iter()

@@ -2,54 +2,54 @@
 
 use super::{
     huffman, integer,
-    table::{self, Table},
+    table::{self, StaticTable},
 };
-use crate::http::Malformed;
+use crate::http::BadRequest;
 
 /// The most lines of a section, as of HTTP/1, and those that stand for its first line and
 /// its Host.
-const MOST_LINES: usize = 100 + 4;
+const MAX_FIELD_LINES: usize = 100 + 4;
 /// What a line counts for beside its text (RFC 9113 section 6.5.2, RFC 9114 section
 /// 4.2.2).
 pub(in crate::listen) const LINE_OVERHEAD: usize = 32;
 
-/// Room for one field section after the other.
+/// SectionBuffer for one field section after the other.
 #[derive(Default)]
-pub struct Room {
+pub struct SectionBuffer {
     /// The texts that were Huffman-coded, and what is left from former sections.
     decoded: Vec<u8>,
-    lines: Vec<Line>,
+    lines: Vec<FieldLine>,
 }
 
 /// A field section that has been read.
 #[derive(Clone, Copy)]
-pub struct Section<'r> {
-    lines: &'r [Line],
-    sources: Sources<'r>,
+pub struct FieldSection<'r> {
+    lines: &'r [FieldLine],
+    sources: TextSources<'r>,
 }
 
 #[derive(Clone, Copy)]
-pub(in crate::listen) struct Line {
-    pub(in crate::listen) name: Text,
-    pub(in crate::listen) value: Text,
+pub(in crate::listen) struct FieldLine {
+    pub(in crate::listen) name: TextSpan,
+    pub(in crate::listen) value: TextSpan,
 }
 
-/// A part of one of the [`Sources`].
+/// A part of one of the [`TextSources`].
 #[derive(Clone, Copy)]
-pub(in crate::listen) struct Text {
-    source: Source,
+pub(in crate::listen) struct TextSpan {
+    source: TextSource,
     start: u32,
     length: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum TextSource {
     /// The name of a line of the static table, which is the start.
-    TableName,
+    StaticName,
     /// Its value.
-    TableValue,
+    StaticValue,
     /// What former sections have said.
-    Remembered,
+    Dynamic,
     /// What was received.
     Payload,
     /// What was decoded.
@@ -58,14 +58,14 @@ enum Source {
 
 /// Where texts are.
 #[derive(Clone, Copy)]
-struct Sources<'r> {
-    table: &'static [table::Line],
-    remembered: &'r [u8],
+struct TextSources<'r> {
+    table: &'static [table::StaticEntry],
+    dynamic: &'r [u8],
     payload: &'r [u8],
     decoded: &'r [u8],
 }
 
-impl<'r> Section<'r> {
+impl<'r> FieldSection<'r> {
     /// How many lines it has.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -95,27 +95,27 @@ impl<'r> Section<'r> {
     }
 }
 
-impl<'r> Sources<'r> {
-    fn text(&self, text: Text) -> &'r [u8] {
+impl<'r> TextSources<'r> {
+    fn text(&self, text: TextSpan) -> &'r [u8] {
         let start = text.start as usize;
         let range = start..start + text.length as usize;
         match text.source {
-            Source::TableName => self.table[start].0.as_bytes(),
-            Source::TableValue => self.table[start].1.as_bytes(),
-            Source::Remembered => &self.remembered[range],
-            Source::Payload => &self.payload[range],
-            Source::Decoded => &self.decoded[range],
+            TextSource::StaticName => self.table[start].0.as_bytes(),
+            TextSource::StaticValue => self.table[start].1.as_bytes(),
+            TextSource::Dynamic => &self.dynamic[range],
+            TextSource::Payload => &self.payload[range],
+            TextSource::Decoded => &self.decoded[range],
         }
     }
 }
 
-impl Text {
+impl TextSpan {
     /// A part of what former sections have said.
-    pub(in crate::listen) fn remembered(start: usize, length: usize) -> Option<Self> {
-        Self::of(Source::Remembered, start, length)
+    pub(in crate::listen) fn dynamic(start: usize, length: usize) -> Option<Self> {
+        Self::of(TextSource::Dynamic, start, length)
     }
 
-    fn of(source: Source, start: usize, length: usize) -> Option<Self> {
+    fn of(source: TextSource, start: usize, length: usize) -> Option<Self> {
         Some(Self {
             source,
             start: u32::try_from(start).ok()?,
@@ -129,48 +129,51 @@ impl Text {
     }
 
     /// Where it begins in what former sections have said, if it is there.
-    pub(in crate::listen) fn place_remembered(self) -> Option<usize> {
-        (self.source == Source::Remembered).then_some(self.start as usize)
+    pub(in crate::listen) fn dynamic_offset(self) -> Option<usize> {
+        (self.source == TextSource::Dynamic).then_some(self.start as usize)
     }
 }
 
-impl Line {
+impl FieldLine {
     /// The line at a place of a static table.
-    pub(in crate::listen) fn of_table(table: &Table, place: usize) -> Option<Self> {
+    pub(in crate::listen) fn from_static(table: &StaticTable, place: usize) -> Option<Self> {
         let (name, value) = table.lines.get(place)?;
-        let text = |source, text: &str| Text::of(source, place, text.len());
-        Some(Self { name: text(Source::TableName, name)?, value: text(Source::TableValue, value)? })
+        let text = |source, text: &str| TextSpan::of(source, place, text.len());
+        Some(Self {
+            name: text(TextSource::StaticName, name)?,
+            value: text(TextSource::StaticValue, value)?,
+        })
     }
 }
 
-impl Room {
+impl SectionBuffer {
     /// Begins to read a section that is the whole of `payload`.
     pub(in crate::listen) fn reader<'p>(
         &mut self,
-        table: &'static Table,
+        table: &'static StaticTable,
         payload: &'p [u8],
-    ) -> Reader<'p, '_> {
+    ) -> SectionReader<'p, '_> {
         self.lines.clear();
         let Self { decoded, lines } = self;
-        Reader { table, payload, rest: payload, decoded, used: 0, lines, size: 0 }
+        SectionReader { table, payload, rest: payload, decoded, used: 0, lines, size: 0 }
     }
 
     /// What was read, with the texts that former sections have said.
     pub(in crate::listen) fn section<'r>(
         &'r self,
-        table: &'static Table,
+        table: &'static StaticTable,
         payload: &'r [u8],
-        remembered: &'r [u8],
-    ) -> Section<'r> {
-        Section {
+        dynamic: &'r [u8],
+    ) -> FieldSection<'r> {
+        FieldSection {
             lines: &self.lines,
-            sources: Sources { table: table.lines, remembered, payload, decoded: &self.decoded },
+            sources: TextSources { table: table.lines, dynamic, payload, decoded: &self.decoded },
         }
     }
 }
 
 #[cfg(test)]
-impl Room {
+impl SectionBuffer {
     /// How much of each kind fits in before there is another allocation.
     pub(in crate::listen) fn capacities(&self) -> [usize; 2] {
         [self.decoded.capacity(), self.lines.capacity()]
@@ -178,18 +181,18 @@ impl Room {
 }
 
 /// A field section that is being read. Its functions give `None` for what is malformed.
-pub(in crate::listen) struct Reader<'p, 'd> {
-    table: &'static Table,
+pub(in crate::listen) struct SectionReader<'p, 'd> {
+    table: &'static StaticTable,
     payload: &'p [u8],
     rest: &'p [u8],
     decoded: &'d mut Vec<u8>,
     used: usize,
-    lines: &'d mut Vec<Line>,
+    lines: &'d mut Vec<FieldLine>,
     /// How much the lines count for.
     pub(in crate::listen) size: usize,
 }
 
-impl Reader<'_, '_> {
+impl SectionReader<'_, '_> {
     /// The byte that comes next, if there is one.
     pub(in crate::listen) fn first(&self) -> Option<u8> {
         self.rest.first().copied()
@@ -202,34 +205,34 @@ impl Reader<'_, '_> {
 
     /// A string (RFC 7541 section 5.2, RFC 9204 section 4.1.2) whose length has so many
     /// bits of the next byte.
-    pub(in crate::listen) fn string(&mut self, prefix: u32) -> Option<Text> {
-        let is_coded = self.rest.first()? & 1 << prefix != 0;
+    pub(in crate::listen) fn string(&mut self, prefix: u32) -> Option<TextSpan> {
+        let is_huffman = self.rest.first()? & 1 << prefix != 0;
         let length = usize::try_from(integer::read(&mut self.rest, prefix)?).ok()?;
         let (string, rest) = self.rest.split_at_checked(length)?;
         let start = self.payload.len() - self.rest.len();
         self.rest = rest;
-        match is_coded {
-            false => Text::of(Source::Payload, start, length),
-            true => self.coded(string),
+        match is_huffman {
+            false => TextSpan::of(TextSource::Payload, start, length),
+            true => self.huffman(string),
         }
     }
 
-    fn coded(&mut self, string: &[u8]) -> Option<Text> {
+    fn huffman(&mut self, string: &[u8]) -> Option<TextSpan> {
         let start = self.used;
-        let most = start + huffman::most_decoded(string.len());
-        if self.decoded.len() < most {
-            self.decoded.resize(most, 0);
+        let max_size = start + huffman::max_decoded_length(string.len());
+        if self.decoded.len() < max_size {
+            self.decoded.resize(max_size, 0);
         }
-        let length = huffman::decode(string, &mut self.decoded[start..most])?;
+        let length = huffman::decode(string, &mut self.decoded[start..max_size])?;
         self.used += length;
-        Text::of(Source::Decoded, start, length)
+        TextSpan::of(TextSource::Decoded, start, length)
     }
 
     /// A text that no former section has said.
-    pub(in crate::listen) fn text(&self, text: Text) -> &[u8] {
-        let sources = Sources {
+    pub(in crate::listen) fn text(&self, text: TextSpan) -> &[u8] {
+        let sources = TextSources {
             table: self.table.lines,
-            remembered: &[],
+            dynamic: &[],
             payload: self.payload,
             decoded: self.decoded,
         };
@@ -239,14 +242,18 @@ impl Reader<'_, '_> {
     /// Adds a line to the section.
     ///
     /// # Errors
-    /// It is one too many, or the section is longer than `most` with it.
-    pub(in crate::listen) fn push(&mut self, line: Line, most: usize) -> Result<(), Malformed> {
+    /// It is one too many, or the section is longer than `max_size` with it.
+    pub(in crate::listen) fn push(
+        &mut self,
+        line: FieldLine,
+        max_size: usize,
+    ) -> Result<(), BadRequest> {
         self.size += line.name.len() + line.value.len() + LINE_OVERHEAD;
-        if self.size > most {
-            return Err(Malformed::head_too_large("the header lines of a request are too long"));
+        if self.size > max_size {
+            return Err(BadRequest::head_too_large("the header lines of a request are too long"));
         }
-        if self.lines.len() == MOST_LINES {
-            return Err(Malformed::head_too_large("a request may have 100 header lines"));
+        if self.lines.len() == MAX_FIELD_LINES {
+            return Err(BadRequest::head_too_large("a request may have 100 header lines"));
         }
         self.lines.push(line);
         Ok(())

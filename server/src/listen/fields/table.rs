@@ -1,27 +1,27 @@
 //! Static tables, and the way from a name to its lines.
 
 /// A name and a value that an index stands for.
-pub(in crate::listen) type Line = (&'static str, &'static str);
+pub(in crate::listen) type StaticEntry = (&'static str, &'static str);
 
 /// The static table of a compression. Lines of a name stand beside each other.
-pub(in crate::listen) struct Table {
-    pub(in crate::listen) lines: &'static [Line],
+pub(in crate::listen) struct StaticTable {
+    pub(in crate::listen) lines: &'static [StaticEntry],
     /// The first line of each name, by [`slot`]. Pseudo-header fields are not looked up.
     names: [Option<u8>; 256],
 }
 
 /// What a static table has of a field, by the place of the line in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::listen) enum Found {
+pub(in crate::listen) enum TableMatch {
     /// The whole line.
-    Line(u8),
+    Entry(u8),
     /// Its name.
     Name(u8),
 }
 
-impl Table {
+impl StaticTable {
     /// The table of these lines.
-    pub(in crate::listen) const fn new(lines: &'static [Line]) -> Self {
+    pub(in crate::listen) const fn new(lines: &'static [StaticEntry]) -> Self {
         let mut names: [Option<u8>; 256] = [None; 256];
         let mut index = 0;
         while index < lines.len() {
@@ -43,14 +43,14 @@ impl Table {
     }
 
     /// The place of this line, or else of one with its name.
-    pub(in crate::listen) fn find(&self, name: &str, value: &[u8]) -> Option<Found> {
+    pub(in crate::listen) fn find(&self, name: &str, value: &[u8]) -> Option<TableMatch> {
         let first = self.names[slot(name.as_bytes())?]?;
         let run = self.lines[usize::from(first)..].iter().zip(first..);
         let mut run = run.take_while(|((of, _), _)| *of == name).peekable();
         // Another name may have the same slot.
         run.peek()?;
         let same = run.find(|((_, of), _)| of.as_bytes() == value);
-        Some(same.map_or(Found::Name(first), |(_, index)| Found::Line(index)))
+        Some(same.map_or(TableMatch::Name(first), |(_, index)| TableMatch::Entry(index)))
     }
 }
 

@@ -8,17 +8,17 @@ use super::head::Persistence;
 use crate::{
     clock,
     http::with_date,
-    listen::exchange::{Answers, Link},
+    listen::exchange::{ConnectionContext, ResponseWriter},
     routes::Reply,
 };
 
 /// Answers to be sent, one behind the other.
 #[derive(Default)]
-pub struct Outgoing(pub Vec<u8>);
+pub struct ResponseBuffer(pub Vec<u8>);
 
 /// What an answer says about itself and the connection.
 #[derive(Clone, Copy)]
-pub struct Manner<'c> {
+pub struct ResponseOptions<'c> {
     /// Whether the connection is kept.
     pub persistence: Persistence,
     /// The answer to HEAD has no body, whatever it says.
@@ -26,26 +26,26 @@ pub struct Manner<'c> {
     /// When it is given.
     pub now: UnixTime,
     /// `Alt-Svc`, where there is HTTP/3.
-    pub alternative: Option<&'c HeaderValue>,
+    pub alt_svc: Option<&'c HeaderValue>,
 }
 
-impl<'c> Manner<'c> {
+impl<'c> ResponseOptions<'c> {
     /// The manner of an answer that is given now.
-    pub fn new(link: Link<'c>, persistence: Persistence, is_head: bool) -> Self {
-        Self { persistence, is_head, now: clock::now(), alternative: link.alternative() }
+    pub fn new(context: ConnectionContext<'c>, persistence: Persistence, is_head: bool) -> Self {
+        Self { persistence, is_head, now: clock::now(), alt_svc: context.alt_svc() }
     }
 }
 
 /// Answers that are given in one manner.
-pub struct InManner<'o, 'c>(&'o mut Outgoing, Manner<'c>);
+pub struct Http1Writer<'o, 'c>(&'o mut ResponseBuffer, ResponseOptions<'c>);
 
-impl Answers for InManner<'_, '_> {
-    fn bare<'l>(
+impl ResponseWriter for Http1Writer<'_, '_> {
+    fn headers_only<'l>(
         &mut self,
         status: StatusCode,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
     ) {
-        self.0.bare(status, self.1, lines);
+        self.0.headers_only(status, self.1, lines);
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -53,34 +53,34 @@ impl Answers for InManner<'_, '_> {
     }
 }
 
-impl Outgoing {
+impl ResponseBuffer {
     /// Takes answers in this manner.
-    pub fn in_this<'c>(&mut self, manner: Manner<'c>) -> InManner<'_, 'c> {
-        InManner(self, manner)
+    pub fn writer<'c>(&mut self, options: ResponseOptions<'c>) -> Http1Writer<'_, 'c> {
+        Http1Writer(self, options)
     }
 
     /// An answer with no body but these lines.
-    pub fn bare<'l>(
+    pub fn headers_only<'l>(
         &mut self,
         status: StatusCode,
-        manner: Manner<'_>,
+        options: ResponseOptions<'_>,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
     ) {
         self.status_line(status);
         for (name, value) in lines {
             self.line(name, value);
         }
-        self.end_of_head(0, manner);
+        self.end_of_head(0, options);
     }
 
     /// An answer.
-    pub fn response(&mut self, response: &Response<Bytes>, manner: Manner<'_>) {
+    pub fn response(&mut self, response: &Response<Bytes>, options: ResponseOptions<'_>) {
         self.status_line(response.status());
         for (name, value) in response.headers() {
             self.line(name, value.as_bytes());
         }
-        self.end_of_head(response.body().len(), manner);
-        if !manner.is_head {
+        self.end_of_head(response.body().len(), options);
+        if !options.is_head {
             self.0.extend_from_slice(response.body());
         }
     }
@@ -104,21 +104,21 @@ impl Outgoing {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    fn end_of_head(&mut self, length: usize, manner: Manner<'_>) {
+    fn end_of_head(&mut self, length: usize, options: ResponseOptions<'_>) {
         if length == 0 {
             self.0.extend_from_slice(b"content-length: 0\r\n");
         } else {
             self.line(&header::CONTENT_LENGTH, length.to_string().as_bytes());
         }
-        self.0.extend_from_slice(match manner.persistence {
+        self.0.extend_from_slice(match options.persistence {
             Persistence::Keep => b"",
             Persistence::Close => &b"connection: close\r\n"[..],
-            Persistence::KeepAloud => b"connection: keep-alive\r\n",
+            Persistence::KeepExplicit => b"connection: keep-alive\r\n",
         });
-        if let Some(alternative) = manner.alternative {
-            self.line(&header::ALT_SVC, alternative.as_bytes());
+        if let Some(alt_svc) = options.alt_svc {
+            self.line(&header::ALT_SVC, alt_svc.as_bytes());
         }
-        with_date(manner.now, |date| self.line(&header::DATE, date.as_bytes()));
+        with_date(options.now, |date| self.line(&header::DATE, date.as_bytes()));
         self.0.extend_from_slice(b"\r\n");
     }
 }
@@ -128,15 +128,15 @@ mod tests {
     use super::*;
     use crate::http::{empty, problem};
 
-    const KEPT: Manner<'_> = Manner {
+    const KEEP_ALIVE: ResponseOptions<'_> = ResponseOptions {
         persistence: Persistence::Keep,
         is_head: false,
         now: UnixTime(784_111_777),
-        alternative: None,
+        alt_svc: None,
     };
 
-    fn written(write: impl FnOnce(&mut Outgoing)) -> String {
-        let mut out = Outgoing::default();
+    fn written(write: impl FnOnce(&mut ResponseBuffer)) -> String {
+        let mut out = ResponseBuffer::default();
         write(&mut out);
         String::from_utf8(out.0).unwrap()
     }
@@ -146,30 +146,34 @@ mod tests {
         for (persistence, line) in [
             (Persistence::Keep, ""),
             (Persistence::Close, "connection: close\r\n"),
-            (Persistence::KeepAloud, "connection: keep-alive\r\n"),
+            (Persistence::KeepExplicit, "connection: keep-alive\r\n"),
         ] {
-            let manner = Manner { persistence, ..KEPT };
+            let options = ResponseOptions { persistence, ..KEEP_ALIVE };
             let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
             let lines = [(&header::CACHE_CONTROL, &b"no-store"[..])];
             let bare = format!(
                 "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 0\r\n{line}{date}\r\n"
             );
-            assert_eq!(written(|out| out.bare(StatusCode::OK, manner, lines.into_iter())), bare);
+            assert_eq!(
+                written(|out| out.headers_only(StatusCode::OK, options, lines.into_iter())),
+                bare
+            );
             let mut response = Response::new(Bytes::from_static(b"body"));
             response.headers_mut().insert("x-one", HeaderValue::from_static("1"));
             response.headers_mut().append("x-one", HeaderValue::from_static("2"));
             let whole = format!(
                 "HTTP/1.1 200 OK\r\nx-one: 1\r\nx-one: 2\r\ncontent-length: 4\r\n{line}{date}\r\nbody"
             );
-            assert_eq!(written(|out| out.response(&response, manner)), whole);
+            assert_eq!(written(|out| out.response(&response, options)), whole);
         }
     }
 
     #[test]
     fn the_answer_to_head_has_the_length_and_not_the_body() {
         let response = problem(StatusCode::NOT_FOUND, "code", "detail");
-        let [whole, head] = [false, true]
-            .map(|is_head| written(|out| out.response(&response, Manner { is_head, ..KEPT })));
+        let [whole, head] = [false, true].map(|is_head| {
+            written(|out| out.response(&response, ResponseOptions { is_head, ..KEEP_ALIVE }))
+        });
         assert!(
             whole.starts_with("HTTP/1.1 404 Not Found\r\n")
                 && whole.starts_with(&head)
@@ -182,27 +186,28 @@ mod tests {
     fn answers_stand_one_behind_the_other() {
         let [one, other] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(empty);
         let both = written(|out| {
-            out.response(&one, KEPT);
-            out.response(&other, KEPT);
+            out.response(&one, KEEP_ALIVE);
+            out.response(&other, KEEP_ALIVE);
         });
         assert_eq!(
             both,
-            written(|out| out.response(&one, KEPT)) + &written(|out| out.response(&other, KEPT))
+            written(|out| out.response(&one, KEEP_ALIVE))
+                + &written(|out| out.response(&other, KEEP_ALIVE))
         );
         let unknown = empty(StatusCode::from_u16(299).unwrap());
         assert!(
-            written(|out| out.response(&unknown, KEPT)).starts_with("HTTP/1.1 299 \r\n"),
+            written(|out| out.response(&unknown, KEEP_ALIVE)).starts_with("HTTP/1.1 299 \r\n"),
             "the blank belongs to it"
         );
     }
 
     #[test]
     fn a_clock_beyond_all_dates_gives_no_date() {
-        let manner = Manner { now: UnixTime(u64::MAX), ..KEPT };
-        let answer = written(|out| out.response(&empty(StatusCode::OK), manner));
+        let options = ResponseOptions { now: UnixTime(u64::MAX), ..KEEP_ALIVE };
+        let answer = written(|out| out.response(&empty(StatusCode::OK), options));
         assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         assert!(
-            written(|out| out.response(&empty(StatusCode::OK), KEPT))
+            written(|out| out.response(&empty(StatusCode::OK), KEEP_ALIVE))
                 .contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
         );
     }

@@ -5,16 +5,16 @@ use memchr::memmem;
 use super::head::Framing;
 
 /// A body that is being received.
-pub struct Incoming {
+pub struct IncomingBody {
     /// What has come of it.
     pub bytes: Vec<u8>,
-    state: State,
-    most: usize,
+    state: BodyState,
+    max_bytes: usize,
 }
 
 /// What has to come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BodyState {
     /// So much of a body, or of the rest of it.
     Body(u64),
     /// The line with the size of a chunk.
@@ -31,7 +31,7 @@ enum State {
 
 /// Why a body is not received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFault {
+pub enum BodyError {
     /// It is longer than whoever reads it wants.
     TooLarge,
     /// Its chunks are none.
@@ -39,29 +39,29 @@ pub enum BodyFault {
 }
 
 /// The longest line with the size of a chunk. Extensions are allowed, and ignored.
-const SIZE_LINE: usize = 256;
+const MAX_SIZE_LINE: usize = 256;
 
-impl Incoming {
-    /// A body of which nothing has come yet, and which may have `most` bytes.
+impl IncomingBody {
+    /// A body of which nothing has come yet, and which may have `max_bytes` bytes.
     ///
     /// # Errors
     /// It says itself that it is larger.
-    pub fn new(framing: Framing, most: usize) -> Result<Self, BodyFault> {
+    pub fn new(framing: Framing, max_bytes: usize) -> Result<Self, BodyError> {
         let state = match framing {
-            Framing::Empty => State::Done,
-            Framing::Chunked => State::Size,
-            Framing::Length(length) if length <= u64::try_from(most).unwrap_or(u64::MAX) => {
-                State::Body(length)
+            Framing::Empty => BodyState::Done,
+            Framing::Chunked => BodyState::Size,
+            Framing::Length(length) if length <= u64::try_from(max_bytes).unwrap_or(u64::MAX) => {
+                BodyState::Body(length)
             }
-            Framing::Length(_) => return Err(BodyFault::TooLarge),
+            Framing::Length(_) => return Err(BodyError::TooLarge),
         };
-        Ok(Self { bytes: Vec::new(), state, most })
+        Ok(Self { bytes: Vec::new(), state, max_bytes })
     }
 
     /// Whether all of it has come.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.state == State::Done
+        self.state == BodyState::Done
     }
 
     /// Takes what belongs to the body from the start of `input`, and returns how many
@@ -69,19 +69,23 @@ impl Incoming {
     ///
     /// # Errors
     /// The body is too large, or no body.
-    pub fn take(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
+    pub fn take(&mut self, input: &[u8]) -> Result<usize, BodyError> {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];
             let step = match self.state {
-                State::Body(left) => self.data(rest, left, State::Body, State::Done)?,
-                State::Chunk(left) => self.data(rest, left, State::Chunk, State::ChunkEnd)?,
-                State::Size => self.size(rest)?,
-                State::ChunkEnd => {
-                    self.line_end(rest, State::Size, "a chunk is longer than its size says")?
+                BodyState::Body(left) => self.data(rest, left, BodyState::Body, BodyState::Done)?,
+                BodyState::Chunk(left) => {
+                    self.data(rest, left, BodyState::Chunk, BodyState::ChunkEnd)?
                 }
-                State::End => self.line_end(rest, State::Done, "trailers are not accepted")?,
-                State::Done => None,
+                BodyState::Size => self.size(rest)?,
+                BodyState::ChunkEnd => {
+                    self.line_end(rest, BodyState::Size, "a chunk is longer than its size says")?
+                }
+                BodyState::End => {
+                    self.line_end(rest, BodyState::Done, "trailers are not accepted")?
+                }
+                BodyState::Done => None,
             };
             match step {
                 Some(step) => taken += step,
@@ -95,9 +99,9 @@ impl Incoming {
         &mut self,
         rest: &[u8],
         left: u64,
-        more: fn(u64) -> State,
-        next: State,
-    ) -> Result<Option<usize>, BodyFault> {
+        more: fn(u64) -> BodyState,
+        next: BodyState,
+    ) -> Result<Option<usize>, BodyError> {
         if left == 0 {
             self.state = next;
             return Ok(Some(0));
@@ -106,19 +110,19 @@ impl Incoming {
         if take == 0 {
             return Ok(None);
         }
-        if self.bytes.len() + take > self.most {
-            return Err(BodyFault::TooLarge);
+        if self.bytes.len() + take > self.max_bytes {
+            return Err(BodyError::TooLarge);
         }
         self.bytes.extend_from_slice(&rest[..take]);
         self.state = more(left - u64::try_from(take).unwrap_or(left));
         Ok(Some(take))
     }
 
-    fn size(&mut self, rest: &[u8]) -> Result<Option<usize>, BodyFault> {
-        const FAULT: BodyFault =
-            BodyFault::Malformed("a chunk begins with its size in hexadecimal digits");
+    fn size(&mut self, rest: &[u8]) -> Result<Option<usize>, BodyError> {
+        const FAULT: BodyError =
+            BodyError::Malformed("a chunk begins with its size in hexadecimal digits");
         let Some(end) = memmem::find(rest, b"\r\n") else {
-            let is_possible = rest.len() < SIZE_LINE && !rest.contains(&b'\n');
+            let is_possible = rest.len() < MAX_SIZE_LINE && !rest.contains(&b'\n');
             return if is_possible { Ok(None) } else { Err(FAULT) };
         };
         let line = &rest[..end];
@@ -127,33 +131,33 @@ impl Incoming {
         // A control character in an extension ends a line for some readers.
         let is_extension =
             matches!(extension, [] | [b';', ..]) && !extension.iter().any(u8::is_ascii_control);
-        if !(1..=8).contains(&digits) || end >= SIZE_LINE || !is_extension {
+        if !(1..=8).contains(&digits) || end >= MAX_SIZE_LINE || !is_extension {
             return Err(FAULT);
         }
         let size = std::str::from_utf8(size)
             .ok()
             .and_then(|size| u64::from_str_radix(size, 16).ok())
             .ok_or(FAULT)?;
-        if size > u64::try_from(self.most - self.bytes.len()).unwrap_or(u64::MAX) {
-            return Err(BodyFault::TooLarge);
+        if size > u64::try_from(self.max_bytes - self.bytes.len()).unwrap_or(u64::MAX) {
+            return Err(BodyError::TooLarge);
         }
-        self.state = if size == 0 { State::End } else { State::Chunk(size) };
+        self.state = if size == 0 { BodyState::End } else { BodyState::Chunk(size) };
         Ok(Some(end + 2))
     }
 
     fn line_end(
         &mut self,
         rest: &[u8],
-        next: State,
+        next: BodyState,
         otherwise: &'static str,
-    ) -> Result<Option<usize>, BodyFault> {
+    ) -> Result<Option<usize>, BodyError> {
         match rest {
             [b'\r', b'\n', ..] => {
                 self.state = next;
                 Ok(Some(2))
             }
             [] | [b'\r'] => Ok(None),
-            _ => Err(BodyFault::Malformed(otherwise)),
+            _ => Err(BodyError::Malformed(otherwise)),
         }
     }
 }
@@ -165,19 +169,19 @@ mod tests {
     /// The body and what follows it, with the input arriving in pieces of `piece`.
     fn receive(
         framing: Framing,
-        most: usize,
+        max_bytes: usize,
         input: &[u8],
         piece: usize,
-    ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyFault> {
-        let mut incoming = Incoming::new(framing, most)?;
+    ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
+        let mut body_reader = IncomingBody::new(framing, max_bytes)?;
         let mut waiting = Vec::new();
         for piece in input.chunks(piece) {
             waiting.extend_from_slice(piece);
-            let taken = incoming.take(&waiting)?;
+            let taken = body_reader.take(&waiting)?;
             waiting.drain(..taken);
         }
-        let is_complete = incoming.is_complete();
-        Ok((incoming.bytes, waiting, is_complete))
+        let is_complete = body_reader.is_complete();
+        Ok((body_reader.bytes, waiting, is_complete))
     }
 
     #[test]
@@ -229,7 +233,7 @@ mod tests {
             for piece in [1, 3, input.len()] {
                 let refused = receive(Framing::Chunked, 100, input, piece);
                 assert!(
-                    matches!(refused, Err(BodyFault::Malformed(_))),
+                    matches!(refused, Err(BodyError::Malformed(_))),
                     "{input:?} gave {refused:?}"
                 );
             }
@@ -238,16 +242,16 @@ mod tests {
 
     #[test]
     fn the_limit_holds_before_anything_is_kept() {
-        assert_eq!(receive(Framing::Length(4), 3, b"", 1).unwrap_err(), BodyFault::TooLarge);
-        assert_eq!(receive(Framing::Length(u64::MAX), 3, b"", 1).unwrap_err(), BodyFault::TooLarge);
-        assert_eq!(receive(Framing::Chunked, 3, b"4\r\n", 3).unwrap_err(), BodyFault::TooLarge);
+        assert_eq!(receive(Framing::Length(4), 3, b"", 1).unwrap_err(), BodyError::TooLarge);
+        assert_eq!(receive(Framing::Length(u64::MAX), 3, b"", 1).unwrap_err(), BodyError::TooLarge);
+        assert_eq!(receive(Framing::Chunked, 3, b"4\r\n", 3).unwrap_err(), BodyError::TooLarge);
         assert_eq!(
             receive(Framing::Chunked, 3, b"2\r\nab\r\n2\r\n", 1).unwrap_err(),
-            BodyFault::TooLarge
+            BodyError::TooLarge
         );
         assert_eq!(
             receive(Framing::Chunked, 3, b"FFFFFFFF\r\n", 1).unwrap_err(),
-            BodyFault::TooLarge
+            BodyError::TooLarge
         );
         assert_eq!(
             receive(Framing::Chunked, 4, b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", 1).unwrap().0,

@@ -11,30 +11,30 @@ use httparse::{Header, Status};
 use memchr::{memchr_iter, memmem};
 
 use crate::{
-    http::{Fields, Malformed},
+    http::{BadRequest, Fields},
     listen::exchange,
 };
 
 /// The longest head, in bytes: the longest token, twice that of everything else.
-pub const MOST_BYTES: usize = 32 * 1024;
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// The most header lines.
-pub const MOST_LINES: usize = 100;
+pub const MAX_HEADER_LINES: usize = 100;
 
-/// Room for the header lines of one request.
-pub type Room<'b> = [MaybeUninit<Header<'b>>; MOST_LINES];
+/// HeaderSlots for the header lines of one request.
+pub type HeaderSlots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADER_LINES];
 
 /// What the bytes at the start of a buffer are.
-pub enum Parsed<'r, 'b> {
+pub enum ParseStatus<'r, 'b> {
     /// The beginning of a head.
     Partial,
     /// A whole head.
-    Whole(Head<'r, 'b>),
+    Complete(Http1Head<'r, 'b>),
     /// Neither.
-    Malformed(Malformed),
+    Invalid(BadRequest),
 }
 
 /// The head of a request.
-pub struct Head<'r, 'b> {
+pub struct Http1Head<'r, 'b> {
     /// The method, any token.
     pub method: &'b str,
     /// The request target, as it was written.
@@ -69,10 +69,10 @@ pub enum Persistence {
     /// It is kept.
     Keep,
     /// It is kept, and the client has to be told: HTTP/1.0.
-    KeepAloud,
+    KeepExplicit,
 }
 
-impl Fields for Head<'_, '_> {
+impl Fields for Http1Head<'_, '_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         let name = name.as_str();
         let lines = self.lines.iter().rev().filter(|line| line.name.len() == name.len());
@@ -80,7 +80,7 @@ impl Fields for Head<'_, '_> {
     }
 }
 
-impl exchange::Head for Head<'_, '_> {
+impl exchange::RequestHead for Http1Head<'_, '_> {
     fn version(&self) -> Version {
         Version::HTTP_11
     }
@@ -93,7 +93,7 @@ impl exchange::Head for Head<'_, '_> {
         self.target
     }
 
-    fn to_request(&self) -> Result<Request<()>, Malformed> {
+    fn to_request(&self) -> Result<Request<()>, BadRequest> {
         exchange::request(
             self,
             self.lines.len(),
@@ -102,58 +102,63 @@ impl exchange::Head for Head<'_, '_> {
     }
 }
 
-const TARGET: Malformed = Malformed::bad("request_target", "the request target is no URI");
-const LINES: Malformed = Malformed::bad("head", "the bytes are no HTTP/1.1 request");
+const TARGET: BadRequest = BadRequest::new("request_target", "the request target is no URI");
+const LINES: BadRequest = BadRequest::new("head", "the bytes are no HTTP/1.1 request");
 
 /// Reads the head at the start of `bytes`. Of a partial one it looks at what comes
-/// after the first `seen` bytes only, so that sending a head byte by byte does not
+/// after the first `scanned` bytes only, so that sending a head byte by byte does not
 /// have it read again and again.
-pub fn parse<'r, 'b>(bytes: &'b [u8], seen: usize, room: &'r mut Room<'b>) -> Parsed<'r, 'b> {
+pub fn parse<'r, 'b>(
+    bytes: &'b [u8],
+    scanned: usize,
+    slots: &'r mut HeaderSlots<'b>,
+) -> ParseStatus<'r, 'b> {
     // Usually one request has come and nothing else: its end need not be looked for.
-    let is_whole = bytes.len() <= MOST_BYTES && bytes.ends_with(END) && !bytes.starts_with(b"\r");
-    let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, seen) };
-    let Some(end) = end else { return partial(bytes, seen) };
-    match read(&bytes[..end], room) {
-        Ok(head) => match fault(&bytes[..head.length], 0, MOST_BYTES) {
-            None => Parsed::Whole(head),
-            Some(fault) => Parsed::Malformed(fault),
+    let is_whole =
+        bytes.len() <= MAX_HEAD_BYTES && bytes.ends_with(HEAD_END) && !bytes.starts_with(b"\r");
+    let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, scanned) };
+    let Some(end) = end else { return partial(bytes, scanned) };
+    match read(&bytes[..end], slots) {
+        Ok(head) => match structural_error(&bytes[..head.length], 0, MAX_HEAD_BYTES) {
+            None => ParseStatus::Complete(head),
+            Some(fault) => ParseStatus::Invalid(fault),
         },
         Err(malformed) => {
             let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
-            Parsed::Malformed(fault(head, 0, MOST_BYTES).unwrap_or(malformed))
+            ParseStatus::Invalid(structural_error(head, 0, MAX_HEAD_BYTES).unwrap_or(malformed))
         }
     }
 }
 
-/// The end of the head that `bytes` begin with, if it is not within the first `seen`.
-fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
-    let from = seen.saturating_sub(END.len() - 1);
-    Some(from + memmem::find(bytes.get(from..)?, END)? + END.len())
+/// The end of the head that `bytes` begin with, if it is not within the first `scanned`.
+fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
+    let from = scanned.saturating_sub(HEAD_END.len() - 1);
+    Some(from + memmem::find(bytes.get(from..)?, HEAD_END)? + HEAD_END.len())
 }
 
-const END: &[u8] = b"\r\n\r\n";
-const BARE: Malformed =
-    Malformed::bad("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
+const HEAD_END: &[u8] = b"\r\n\r\n";
+const BARE_LF: BadRequest =
+    BadRequest::new("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
 
-fn partial<'r, 'b>(bytes: &'b [u8], seen: usize) -> Parsed<'r, 'b> {
+fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize) -> ParseStatus<'r, 'b> {
     // Its end is still to come, so that it is longer than this.
-    match fault(bytes, seen, MOST_BYTES - 1) {
-        Some(fault) => Parsed::Malformed(fault),
-        None => Parsed::Partial,
+    match structural_error(bytes, scanned, MAX_HEAD_BYTES - 1) {
+        Some(fault) => ParseStatus::Invalid(fault),
+        None => ParseStatus::Partial,
     }
 }
 
 /// What is wrong with a head without a look at its parts. Whatever a part of it shows
 /// the whole shows too, and by the same fault: how a head arrives changes no answer.
-fn fault(bytes: &[u8], seen: usize, most: usize) -> Option<Malformed> {
-    let within = &bytes[..bytes.len().min(MOST_BYTES)];
+fn structural_error(bytes: &[u8], scanned: usize, limit: usize) -> Option<BadRequest> {
+    let within = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
     if !may_begin(within) {
         return Some(LINES);
     }
-    if has_bare_line_feed(within, seen.min(within.len())) {
-        return Some(BARE);
+    if has_bare_line_feed(within, scanned.min(within.len())) {
+        return Some(BARE_LF);
     }
-    (bytes.len() > most).then(|| too_large(within))
+    (bytes.len() > limit).then(|| too_large(within))
 }
 
 /// What is certainly no HTTP is not waited for to become it.
@@ -163,10 +168,10 @@ fn may_begin(bytes: &[u8]) -> bool {
 }
 
 /// The line that is too long is named: a path, or the header lines.
-fn too_large(head: &[u8]) -> Malformed {
+fn too_large(head: &[u8]) -> BadRequest {
     match memmem::find(head, b"\r\n") {
-        Some(_) => Malformed::head_too_large("the head of a request may have 32768 bytes"),
-        None => Malformed::new(
+        Some(_) => BadRequest::head_too_large("the head of a request may have 32768 bytes"),
+        None => BadRequest::with_status(
             StatusCode::URI_TOO_LONG,
             "uri_too_long",
             "the head of a request may have 32768 bytes",
@@ -179,19 +184,26 @@ fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
     memchr_iter(b'\n', &bytes[from..]).any(|place| is_bare(from + place))
 }
 
-fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>, Malformed> {
+fn read<'r, 'b>(
+    bytes: &'b [u8],
+    slots: &'r mut HeaderSlots<'b>,
+) -> Result<Http1Head<'r, 'b>, BadRequest> {
     let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(bytes, room);
+    let parsed = request.parse_with_uninit_headers(bytes, slots);
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
         // The empty line is there, so nothing that is still to come would help.
         Ok(Status::Partial) => return Err(LINES),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Malformed::head_too_large("a request may have 100 header lines"));
+            return Err(BadRequest::head_too_large("a request may have 100 header lines"));
         }
         Err(httparse::Error::Version) => {
             let detail = "this port speaks HTTP/1.1 and HTTP/1.0";
-            return Err(Malformed::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version", detail));
+            return Err(BadRequest::with_status(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "version",
+                detail,
+            ));
         }
         Err(_) => return Err(LINES),
     };
@@ -200,21 +212,21 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
         return Err(LINES);
     };
     let lines: &'r [Header<'b>] = request.headers;
-    let known = Known::read(lines, minor)?;
+    let headers = KnownHeaders::read(lines, minor)?;
     if target.contains('#') {
         return Err(TARGET);
     }
-    let persistence = match (minor, known.close, known.keep_alive) {
+    let persistence = match (minor, headers.close, headers.keep_alive) {
         (_, true, _) | (0, _, false) => Persistence::Close,
-        (0, false, true) => Persistence::KeepAloud,
+        (0, false, true) => Persistence::KeepExplicit,
         _ => Persistence::Keep,
     };
-    let expects_continue = known.expects_continue && minor == 1;
-    Ok(Head {
+    let expects_continue = headers.expects_continue && minor == 1;
+    Ok(Http1Head {
         method,
         target,
         length,
-        framing: known.framing()?,
+        framing: headers.framing()?,
         persistence,
         expects_continue,
         lines,
@@ -223,7 +235,7 @@ fn read<'r, 'b>(bytes: &'b [u8], room: &'r mut Room<'b>) -> Result<Head<'r, 'b>,
 
 /// What the front itself wants to know of the header lines.
 #[derive(Default)]
-struct Known {
+struct KnownHeaders {
     has_host: bool,
     length: Option<u64>,
     is_chunked: bool,
@@ -232,26 +244,26 @@ struct Known {
     expects_continue: bool,
 }
 
-impl Known {
-    fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, Malformed> {
-        let mut known = Self::default();
+impl KnownHeaders {
+    fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, BadRequest> {
+        let mut headers = Self::default();
         for line in lines {
             // The lengths of names tell most lines apart at once.
             match line.name.len() {
-                4 if is(line, &header::HOST) => known.host(line.value)?,
+                4 if is(line, &header::HOST) => headers.host(line.value)?,
                 6 if is(line, &header::EXPECT) => {
-                    known.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue")
+                    headers.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue")
                 }
-                10 if is(line, &header::CONNECTION) => known.connection(line.value),
-                14 if is(line, &header::CONTENT_LENGTH) => known.length(line.value)?,
-                17 if is(line, &header::TRANSFER_ENCODING) => known.coding(line.value, minor)?,
+                10 if is(line, &header::CONNECTION) => headers.connection(line.value),
+                14 if is(line, &header::CONTENT_LENGTH) => headers.length(line.value)?,
+                17 if is(line, &header::TRANSFER_ENCODING) => headers.coding(line.value, minor)?,
                 _ => {}
             }
         }
-        if known.has_host || minor == 0 { Ok(known) } else { Err(HOST) }
+        if headers.has_host || minor == 0 { Ok(headers) } else { Err(HOST) }
     }
 
-    fn framing(&self) -> Result<Framing, Malformed> {
+    fn framing(&self) -> Result<Framing, BadRequest> {
         match (self.length, self.is_chunked) {
             (Some(_), true) => Err(LENGTH),
             (None, true) => Ok(Framing::Chunked),
@@ -260,17 +272,17 @@ impl Known {
         }
     }
 
-    fn host(&mut self, value: &[u8]) -> Result<(), Malformed> {
+    fn host(&mut self, value: &[u8]) -> Result<(), BadRequest> {
         let is_second = std::mem::replace(&mut self.has_host, true);
         if is_second || !is_host(value) { Err(HOST) } else { Ok(()) }
     }
 
-    fn length(&mut self, value: &[u8]) -> Result<(), Malformed> {
+    fn length(&mut self, value: &[u8]) -> Result<(), BadRequest> {
         let before = self.length.replace(digits(value).ok_or(LENGTH)?);
         if before.is_some() { Err(LENGTH) } else { Ok(()) }
     }
 
-    fn coding(&mut self, value: &[u8], minor: u8) -> Result<(), Malformed> {
+    fn coding(&mut self, value: &[u8], minor: u8) -> Result<(), BadRequest> {
         if std::mem::replace(&mut self.is_chunked, true) || minor == 0 {
             return Err(CODING);
         }
@@ -278,7 +290,7 @@ impl Known {
         if is_known {
             Ok(())
         } else {
-            Err(Malformed { status: StatusCode::NOT_IMPLEMENTED, ..CODING })
+            Err(BadRequest { status: StatusCode::NOT_IMPLEMENTED, ..CODING })
         }
     }
 
@@ -290,12 +302,12 @@ impl Known {
     }
 }
 
-const HOST: Malformed =
-    Malformed::bad("host", "an HTTP/1.1 request has one Host line that names a host");
-const LENGTH: Malformed =
-    Malformed::bad("content_length", "a request has one length, in digits, or is chunked");
-const CODING: Malformed =
-    Malformed::bad("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
+const HOST: BadRequest =
+    BadRequest::new("host", "an HTTP/1.1 request has one Host line that names a host");
+const LENGTH: BadRequest =
+    BadRequest::new("content_length", "a request has one length, in digits, or is chunked");
+const CODING: BadRequest =
+    BadRequest::new("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
 
 fn is(line: &Header<'_>, name: &HeaderName) -> bool {
     line.name.eq_ignore_ascii_case(name.as_str())

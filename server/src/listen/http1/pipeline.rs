@@ -4,29 +4,29 @@
 use std::mem::{self, MaybeUninit};
 
 use super::{
-    answer::{Manner, Outgoing},
-    head::{self, Framing, Head, Parsed, Persistence},
+    answer::{ResponseBuffer, ResponseOptions},
+    head::{self, Framing, Http1Head, ParseStatus, Persistence},
 };
 use crate::{
-    http::Malformed,
-    listen::exchange::{self, Asked, Begun, Link, Waiting},
+    http::BadRequest,
+    listen::exchange::{self, ConnectionContext, IncomingRequest, PendingRequest, RequestProgress},
     routes::Route,
 };
 
 /// How far the bytes went.
-pub struct Taken<'c> {
+pub struct PipelineProgress<'c> {
     /// How many are done with.
     pub bytes: usize,
     /// How many of the rest are known not to hold a whole head.
-    pub seen: usize,
+    pub scanned: usize,
     /// What to do when the answers are sent; `None` to wait for more bytes.
-    pub step: Option<Step<'c>>,
+    pub action: Option<NextAction<'c>>,
 }
 
 /// What is not done on the spot.
-pub enum Step<'c> {
+pub enum NextAction<'c> {
     /// To answer a request that takes a while.
-    Answer(Box<Pending<'c>>),
+    Answer(Box<PendingExchange<'c>>),
     /// To close the connection; gently, if the client is still sending.
     Close {
         /// Whether it is.
@@ -35,94 +35,105 @@ pub enum Step<'c> {
 }
 
 /// A request whose answer takes a while.
-pub struct Pending<'c> {
+pub struct PendingExchange<'c> {
     /// What was asked.
-    pub waiting: Waiting<'c>,
+    pub request: PendingRequest<'c>,
     /// What follows its head.
     pub framing: Framing,
     /// Whether the client waits for a word before it sends the body.
     pub expects_continue: bool,
     /// How to answer.
-    pub manner: Manner<'c>,
+    pub options: ResponseOptions<'c>,
     /// Whether a body is coming that nobody reads.
     pub is_sending: bool,
 }
 
-/// Answers the questions at the start of `bytes`, of which the first `seen` are known
+/// Answers the questions at the start of `bytes`, of which the first `scanned` are known
 /// not to hold a whole head.
-pub fn take<'c>(link: Link<'c>, bytes: &[u8], seen: usize, out: &mut Outgoing) -> Taken<'c> {
-    let (mut taken, mut seen) = (0, seen);
-    let server = link.local.app.server();
+pub fn answer_requests<'c>(
+    context: ConnectionContext<'c>,
+    bytes: &[u8],
+    scanned: usize,
+    out: &mut ResponseBuffer,
+) -> PipelineProgress<'c> {
+    let (mut taken, mut scanned) = (0, scanned);
+    let server = context.worker.app.server();
     loop {
-        let mut room = [const { MaybeUninit::uninit() }; head::MOST_LINES];
-        let head = match head::parse(&bytes[taken..], mem::take(&mut seen), &mut room) {
-            Parsed::Whole(head) => head,
-            Parsed::Partial => {
-                return Taken { bytes: taken, seen: bytes.len() - taken, step: None };
+        let mut slots = [const { MaybeUninit::uninit() }; head::MAX_HEADER_LINES];
+        let head = match head::parse(&bytes[taken..], mem::take(&mut scanned), &mut slots) {
+            ParseStatus::Complete(head) => head,
+            ParseStatus::Partial => {
+                return PipelineProgress {
+                    bytes: taken,
+                    scanned: bytes.len() - taken,
+                    action: None,
+                };
             }
-            Parsed::Malformed(malformed) => {
-                let step = Some(refuse(link, &malformed, false, out));
-                return Taken { bytes: bytes.len(), seen: 0, step };
+            ParseStatus::Invalid(bad_request) => {
+                let action = Some(refuse(context, &bad_request, false, out));
+                return PipelineProgress { bytes: bytes.len(), scanned: 0, action };
             }
         };
         taken += head.length;
-        let asked = Asked::new(link, &server, &head);
-        let behind = Behind::new(&head, asked.route, &bytes[taken..]);
-        taken += behind.skipped;
-        if let Some(step) = answer(link, &asked, &head, behind, out) {
-            return Taken { bytes: taken, seen: 0, step: Some(step) };
+        let request = IncomingRequest::new(context, &server, &head);
+        let body = RequestBody::new(&head, request.route, &bytes[taken..]);
+        taken += body.skipped;
+        if let Some(action) = answer(context, &request, &head, body, out) {
+            return PipelineProgress { bytes: taken, scanned: 0, action: Some(action) };
         }
     }
 }
 
 /// Answers a request, or says what else to do.
 fn answer<'c>(
-    link: Link<'c>,
-    asked: &Asked<'_, 'c, Head<'_, '_>>,
-    head: &Head<'_, '_>,
-    behind: Behind,
-    out: &mut Outgoing,
-) -> Option<Step<'c>> {
-    let is_last = behind.is_coming || link.local.watches.are_draining();
+    context: ConnectionContext<'c>,
+    request: &IncomingRequest<'_, 'c, Http1Head<'_, '_>>,
+    head: &Http1Head<'_, '_>,
+    body: RequestBody,
+    out: &mut ResponseBuffer,
+) -> Option<NextAction<'c>> {
+    let is_last = body.is_coming || context.worker.deadlines.is_draining();
     let persistence = if is_last { Persistence::Close } else { head.persistence };
-    let manner = Manner::new(link, persistence, head.method == "HEAD");
-    match asked.answer(&mut out.in_this(manner)) {
-        Begun::Answered => (persistence == Persistence::Close)
-            .then_some(Step::Close { is_sending: behind.is_coming }),
-        Begun::Waits(waiting) => {
-            let (framing, expects_continue) = (behind.framing, head.expects_continue);
-            let pending = Pending {
-                waiting,
+    let options = ResponseOptions::new(context, persistence, head.method == "HEAD");
+    match request.answer(&mut out.writer(options)) {
+        RequestProgress::Answered => (persistence == Persistence::Close)
+            .then_some(NextAction::Close { is_sending: body.is_coming }),
+        RequestProgress::Pending(request) => {
+            let (framing, expects_continue) = (body.framing, head.expects_continue);
+            let pending = PendingExchange {
+                request,
                 framing,
                 expects_continue,
-                manner,
-                is_sending: behind.is_coming,
+                options,
+                is_sending: body.is_coming,
             };
-            Some(Step::Answer(Box::new(pending)))
+            Some(NextAction::Answer(Box::new(pending)))
         }
-        Begun::Malformed(malformed) => Some(refuse(link, &malformed, manner.is_head, out)),
+        RequestProgress::Invalid(bad_request) => {
+            Some(refuse(context, &bad_request, options.is_head, out))
+        }
     }
 }
 
 /// Refuses what is no request, or, if it is known to be one of HEAD, without a body.
 pub fn refuse<'c>(
-    link: Link<'_>,
-    malformed: &Malformed,
+    context: ConnectionContext<'_>,
+    bad_request: &BadRequest,
     is_head: bool,
-    out: &mut Outgoing,
-) -> Step<'c> {
+    out: &mut ResponseBuffer,
+) -> NextAction<'c> {
     exchange::refuse(
-        link,
-        malformed,
-        &mut out.in_this(Manner::new(link, Persistence::Close, is_head)),
+        context,
+        bad_request,
+        &mut out.writer(ResponseOptions::new(context, Persistence::Close, is_head)),
     );
-    Step::Close { is_sending: true }
+    NextAction::Close { is_sending: true }
 }
 
 /// What stands behind a head. What nobody reads is skipped if it is there, and not
 /// waited for if it is not.
 #[derive(Clone, Copy)]
-struct Behind {
+struct RequestBody {
     /// How many bytes of it are skipped.
     skipped: usize,
     /// Whether more is coming that nobody reads.
@@ -131,8 +142,8 @@ struct Behind {
     framing: Framing,
 }
 
-impl Behind {
-    fn new(head: &Head<'_, '_>, route: Route, rest: &[u8]) -> Self {
+impl RequestBody {
+    fn new(head: &Http1Head<'_, '_>, route: Route, rest: &[u8]) -> Self {
         let nothing = Self { skipped: 0, is_coming: false, framing: Framing::Empty };
         match head.framing {
             framing if route.reads_body(head.method) => Self { framing, ..nothing },

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    frame::{self, MOST_31_BITS, MOST_PAYLOAD},
+    frame::{self, MAX_31_BITS, MAX_PAYLOAD},
     hpack,
 };
 use crate::{
     clock, grpc,
     http::with_date,
-    listen::exchange::{Answers, Link},
+    listen::exchange::{ConnectionContext, ResponseWriter},
     routes::Reply,
 };
 
@@ -19,26 +19,26 @@ use crate::{
 const DEFAULT_WINDOW: u32 = 65_535;
 
 /// What is to be sent, and how much more a client takes.
-pub(super) struct Outgoing<'c> {
+pub(super) struct FrameWriter<'c> {
     /// Frames that are to be sent.
     pub(super) bytes: Vec<u8>,
-    link: Link<'c>,
+    context: ConnectionContext<'c>,
     /// Of all bodies together.
-    window: Window,
+    window: SendWindow,
     /// Of each new stream.
     pub(super) initial: u32,
     /// Whether the client has not heard that we use no table, and wants to.
-    owes_table_size: bool,
+    must_signal_table_size: bool,
     /// Whether it has.
-    has_said_table_size: bool,
+    has_signalled_table_size: bool,
 }
 
 /// How many bytes of bodies a client takes. It can be less than nothing, when the client
 /// has changed its mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window(i64);
+pub(super) struct SendWindow(i64);
 
-impl Window {
+impl SendWindow {
     /// One of a size that a client has said.
     pub(super) fn new(size: u32) -> Self {
         Self(size.into())
@@ -48,10 +48,10 @@ impl Window {
     #[must_use]
     pub(super) fn widen(&mut self, by: i64) -> Option<()> {
         self.0 = self.0.saturating_add(by);
-        (self.0 <= MOST_31_BITS.into()).then_some(())
+        (self.0 <= MAX_31_BITS.into()).then_some(())
     }
 
-    fn room(self) -> usize {
+    fn available(self) -> usize {
         usize::try_from(self.0).unwrap_or(0)
     }
 
@@ -61,32 +61,37 @@ impl Window {
 }
 
 /// What stands behind the head of an answer and is not sent.
-pub(super) struct Rest {
+pub(super) struct UnsentBody {
     body: Bytes,
     has_trailers: bool,
 }
 
-impl<'c> Outgoing<'c> {
-    pub(super) fn new(link: Link<'c>) -> Self {
-        let window = Window::new(DEFAULT_WINDOW);
+impl<'c> FrameWriter<'c> {
+    pub(super) fn new(context: ConnectionContext<'c>) -> Self {
+        let window = SendWindow::new(DEFAULT_WINDOW);
         Self {
             bytes: Vec::new(),
-            link,
+            context,
             window,
             initial: DEFAULT_WINDOW,
-            owes_table_size: false,
-            has_said_table_size: false,
+            must_signal_table_size: false,
+            has_signalled_table_size: false,
         }
     }
 
     /// The place for the answer to the request of a stream with this window.
-    pub(super) fn answer(&mut self, stream: u32, window: Window, is_head: bool) -> Writer<'_, 'c> {
-        Writer { outgoing: self, stream, window, is_head, rest: None }
+    pub(super) fn answer(
+        &mut self,
+        stream: u32,
+        window: SendWindow,
+        is_head: bool,
+    ) -> Http2ResponseWriter<'_, 'c> {
+        Http2ResponseWriter { outgoing: self, stream, window, is_head, rest: None }
     }
 
     /// The client has made its table smaller than the one that it thinks we use.
-    pub(super) fn shrink_table(&mut self) {
-        self.owes_table_size = !self.has_said_table_size;
+    pub(super) fn signal_table_size(&mut self) {
+        self.must_signal_table_size = !self.has_signalled_table_size;
     }
 
     /// The client takes more, or less, of all bodies together.
@@ -95,10 +100,19 @@ impl<'c> Outgoing<'c> {
     }
 
     /// Sends as much of an answer as the client takes. Says whether that was all.
-    pub(super) fn go_on(&mut self, stream: u32, window: &mut Window, rest: &mut Rest) -> bool {
+    pub(super) fn resume(
+        &mut self,
+        stream: u32,
+        window: &mut SendWindow,
+        rest: &mut UnsentBody,
+    ) -> bool {
         while !rest.body.is_empty() {
-            let length =
-                rest.body.len().min(window.room()).min(self.window.room()).min(MOST_PAYLOAD);
+            let length = rest
+                .body
+                .len()
+                .min(window.available())
+                .min(self.window.available())
+                .min(MAX_PAYLOAD);
             if length == 0 {
                 return false;
             }
@@ -126,25 +140,25 @@ impl<'c> Outgoing<'c> {
         status: StatusCode,
         lines: impl FnOnce(&mut dyn FnMut(&str, &[u8])),
     ) {
-        let alternative = self.link.alternative();
-        self.headers(stream, is_whole, |out| section(out, status, alternative, lines));
+        let alternative = self.context.alt_svc();
+        self.headers(stream, is_whole, |out| write_section(out, status, alternative, lines));
     }
 
     /// Appends a field section; the next one after the client has made its table smaller,
     /// be it a head or not, says that we know (RFC 7541 section 4.2).
     fn headers(&mut self, stream: u32, ends_stream: bool, write: impl FnOnce(&mut Vec<u8>)) {
-        let owes_table_size = std::mem::take(&mut self.owes_table_size);
-        self.has_said_table_size |= owes_table_size;
+        let must_signal_table_size = std::mem::take(&mut self.must_signal_table_size);
+        self.has_signalled_table_size |= must_signal_table_size;
         frame::headers(&mut self.bytes, stream, ends_stream, |out| {
-            if owes_table_size {
-                hpack::no_table(out);
+            if must_signal_table_size {
+                hpack::table_size_zero(out);
             }
             write(out);
         });
     }
 }
 
-fn section(
+fn write_section(
     out: &mut Vec<u8>,
     status: StatusCode,
     alternative: Option<&HeaderValue>,
@@ -159,16 +173,16 @@ fn section(
 }
 
 /// Writes the answer to one request.
-pub(super) struct Writer<'o, 'c> {
-    outgoing: &'o mut Outgoing<'c>,
+pub(super) struct Http2ResponseWriter<'o, 'c> {
+    outgoing: &'o mut FrameWriter<'c>,
     stream: u32,
-    window: Window,
+    window: SendWindow,
     pub(super) is_head: bool,
-    rest: Option<Rest>,
+    rest: Option<UnsentBody>,
 }
 
-impl Answers for Writer<'_, '_> {
-    fn bare<'l>(
+impl ResponseWriter for Http2ResponseWriter<'_, '_> {
+    fn headers_only<'l>(
         &mut self,
         status: StatusCode,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
@@ -183,20 +197,21 @@ impl Answers for Writer<'_, '_> {
     fn reply(&mut self, reply: &Reply) {
         let body = reply.response.body();
         let is_whole = self.is_head || body.is_empty() && !reply.is_message;
-        self.outgoing.head(self.stream, is_whole, reply.response.status(), |put| reply.lines(put));
+        self.outgoing
+            .head(self.stream, is_whole, reply.response.status(), |put| reply.for_each_header(put));
         if is_whole {
             return;
         }
-        let mut rest = Rest { body: body.clone(), has_trailers: reply.is_message };
-        if !self.outgoing.go_on(self.stream, &mut self.window, &mut rest) {
+        let mut rest = UnsentBody { body: body.clone(), has_trailers: reply.is_message };
+        if !self.outgoing.resume(self.stream, &mut self.window, &mut rest) {
             self.rest = Some(rest);
         }
     }
 }
 
-impl Writer<'_, '_> {
+impl Http2ResponseWriter<'_, '_> {
     /// What the client does not take yet, and the window of the stream.
-    pub(super) fn finish(self) -> Option<(Rest, Window)> {
+    pub(super) fn finish(self) -> Option<(UnsentBody, SendWindow)> {
         self.rest.map(|rest| (rest, self.window))
     }
 }

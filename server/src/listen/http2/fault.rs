@@ -2,31 +2,31 @@
 
 /// Why a stream or a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Http2Error {
     /// What the client is told.
-    pub code: Code,
+    pub code: Http2ErrorCode,
     /// The same in words.
     pub reason: &'static str,
 }
 
-impl Fault {
-    pub(super) const fn new(code: Code, reason: &'static str) -> Self {
+impl Http2Error {
+    pub(super) const fn new(code: Http2ErrorCode, reason: &'static str) -> Self {
         Self { code, reason }
     }
 
     pub(super) const fn protocol(reason: &'static str) -> Self {
-        Self::new(Code::ProtocolError, reason)
+        Self::new(Http2ErrorCode::ProtocolError, reason)
     }
 
     pub(super) const fn frame_size(reason: &'static str) -> Self {
-        Self::new(Code::FrameSizeError, reason)
+        Self::new(Http2ErrorCode::FrameSizeError, reason)
     }
 }
 
 /// A code, by its name in the RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Code {
+pub enum Http2ErrorCode {
     /// `NO_ERROR`: there is nothing wrong.
     NoError = 0x0,
     /// `PROTOCOL_ERROR`: wrong in a way that has no other code.
@@ -48,7 +48,7 @@ pub enum Code {
     EnhanceYourCalm = 0xb,
 }
 
-impl Code {
+impl Http2ErrorCode {
     /// The number that travels.
     #[must_use]
     pub const fn number(self) -> u32 {

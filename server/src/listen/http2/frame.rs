@@ -1,7 +1,7 @@
 //! Frames (RFC 9113 sections 4 and 6): those of a client as they lie in what was read,
 //! and those that we send.
 
-use super::fault::{Code, Fault};
+use super::fault::{Http2Error, Http2ErrorCode};
 
 /// What frames are.
 pub(super) mod kind {
@@ -28,11 +28,11 @@ pub(super) mod flag {
 }
 
 /// How long the header of a frame is.
-pub(super) const HEADER: usize = 9;
+pub(super) const FRAME_HEADER_LENGTH: usize = 9;
 /// The longest payload that we take, and that any client does: we announce no other.
-pub(super) const MOST_PAYLOAD: usize = 16 * 1024;
+pub(super) const MAX_PAYLOAD: usize = 16 * 1024;
 /// The highest number of a stream, and the largest window. The bit above means nothing.
-pub(super) const MOST_31_BITS: u32 = u32::MAX >> 1;
+pub(super) const MAX_31_BITS: u32 = u32::MAX >> 1;
 
 /// A frame of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +52,22 @@ impl<'b> Frame<'b> {
     ///
     /// # Errors
     /// It is longer than any may be, which shows before it has come.
-    pub(super) fn take(bytes: &mut &'b [u8]) -> Result<Option<Self>, Fault> {
+    pub(super) fn take(bytes: &mut &'b [u8]) -> Result<Option<Self>, Http2Error> {
         let Some(([high, middle, low, kind, flags, stream @ ..], rest)) =
-            bytes.split_first_chunk::<HEADER>()
+            bytes.split_first_chunk::<FRAME_HEADER_LENGTH>()
         else {
             return Ok(None);
         };
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-        if length > MOST_PAYLOAD {
-            return Err(Fault::frame_size("a frame has more than 16384 bytes"));
+        if length > MAX_PAYLOAD {
+            return Err(Http2Error::frame_size("a frame has more than 16384 bytes"));
         }
         let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
         *bytes = rest;
         Ok(Some(Self {
             kind: *kind,
             flags: *flags,
-            stream: u32::from_be_bytes(*stream) & MOST_31_BITS,
+            stream: u32::from_be_bytes(*stream) & MAX_31_BITS,
             payload,
         }))
     }
@@ -81,17 +81,17 @@ impl<'b> Frame<'b> {
     ///
     /// # Errors
     /// The padding is longer than the payload (section 6.1).
-    pub(super) fn unpadded(&self) -> Result<&'b [u8], Fault> {
+    pub(super) fn unpadded(&self) -> Result<&'b [u8], Http2Error> {
         if !self.has(flag::PADDED) {
             return Ok(self.payload);
         }
         let Some((padding, rest)) = self.payload.split_first() else {
-            return Err(Fault::frame_size(
+            return Err(Http2Error::frame_size(
                 "a frame says that it is padded, and has not even the length of that",
             ));
         };
         let length = rest.len().checked_sub(usize::from(*padding));
-        let length = length.ok_or(Fault::protocol("a frame has more padding than payload"))?;
+        let length = length.ok_or(Http2Error::protocol("a frame has more padding than payload"))?;
         Ok(&rest[..length])
     }
 
@@ -99,11 +99,11 @@ impl<'b> Frame<'b> {
     ///
     /// # Errors
     /// There is something else.
-    pub(super) fn integer(&self) -> Result<u32, Fault> {
+    pub(super) fn integer(&self) -> Result<u32, Http2Error> {
         let bytes = self.payload.try_into();
         bytes
             .map(u32::from_be_bytes)
-            .map_err(|_| Fault::frame_size("a frame of four bytes has not four bytes"))
+            .map_err(|_| Http2Error::frame_size("a frame of four bytes has not four bytes"))
     }
 }
 
@@ -132,13 +132,13 @@ pub(super) fn headers(
     let start = out.len();
     write(out);
     let length = out.len() - start;
-    if length <= MOST_PAYLOAD {
+    if length <= MAX_PAYLOAD {
         let [.., high, middle, low] = length.to_be_bytes();
         return out[at..at + 3].copy_from_slice(&[high, middle, low]);
     }
     let section = out.split_off(start);
     out.truncate(at);
-    let mut pieces = section.chunks(MOST_PAYLOAD).peekable();
+    let mut pieces = section.chunks(MAX_PAYLOAD).peekable();
     let (mut kind, mut flags) = (kind::HEADERS, ends);
     while let Some(piece) = pieces.next() {
         if pieces.peek().is_none() {
@@ -155,12 +155,12 @@ pub(super) fn data(out: &mut Vec<u8>, stream: u32, ends_stream: bool, data: &[u8
 }
 
 /// Appends the end of a stream.
-pub(super) fn reset(out: &mut Vec<u8>, stream: u32, code: Code) {
+pub(super) fn reset(out: &mut Vec<u8>, stream: u32, code: Http2ErrorCode) {
     frame(out, kind::RST_STREAM, flag::NONE, stream, &code.number().to_be_bytes());
 }
 
 /// Appends that no request behind `last` is answered.
-pub(super) fn goaway(out: &mut Vec<u8>, last: u32, fault: Fault) {
+pub(super) fn goaway(out: &mut Vec<u8>, last: u32, fault: Http2Error) {
     let payload =
         [&last.to_be_bytes()[..], &fault.code.number().to_be_bytes(), fault.reason.as_bytes()]
             .concat();

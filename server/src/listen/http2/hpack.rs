@@ -2,7 +2,7 @@
 //! said, ours never do.
 //!
 //! Reading copies what is Huffman-coded or to be remembered and nothing else, and
-//! allocates nothing once the table and the [`Room`](super::super::fields::section::Room)
+//! allocates nothing once the table and the [`SectionBuffer`](super::super::fields::section::Room)
 //! are warm. Writing is appending.
 
 mod decode;
@@ -10,9 +10,9 @@ mod dynamic;
 mod encode;
 mod table;
 
-pub use decode::{Unread, read};
+pub use decode::{HpackError, read};
 pub use dynamic::DynamicTable;
-pub(super) use encode::{field, no_table, status};
+pub(super) use encode::{field, status, table_size_zero};
 
 #[cfg(test)]
 mod tests;

@@ -1,51 +1,56 @@
 //! What a client may do that is no use to anybody, before it is told to calm down.
 
-use super::fault::{Code, Fault};
+use super::fault::{Http2Error, Http2ErrorCode};
 use crate::clock::Stopwatch;
 
 /// How many requests a client may take back, or send that are none, beyond the answers
 /// that it has received.
-const RESETS: u32 = 256;
+const MAX_RESETS: u32 = 256;
 /// How many of these it may in a second besides: a proxy takes back what its own clients
 /// do not wait for, and cannot help it.
-const RESETS_A_SECOND: u32 = 200;
+const RESETS_PER_SECOND: u32 = 200;
 /// How many frames it may send that ask nothing and answer nothing.
-const CHATTER: u32 = 8192;
+const MAX_CONTROL_FRAMES: u32 = 8192;
 /// How many of those come back with an answer.
-const CHATTER_OF_ANSWER: u32 = 32;
+const CONTROL_FRAMES_PER_RESPONSE: u32 = 32;
 
 /// What is left of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct AbuseBudget {
     resets: u32,
-    chatter: u32,
+    control_frames: u32,
     /// Since resets were last given for time.
-    given: Stopwatch,
+    refilled: Stopwatch,
 }
 
-impl Default for Patience {
+impl Default for AbuseBudget {
     fn default() -> Self {
-        Self { resets: RESETS, chatter: CHATTER, given: Stopwatch::start() }
+        Self {
+            resets: MAX_RESETS,
+            control_frames: MAX_CONTROL_FRAMES,
+            refilled: Stopwatch::start(),
+        }
     }
 }
 
-impl Patience {
+impl AbuseBudget {
     /// A request was answered.
-    pub(super) fn earn(&mut self) {
-        self.resets = RESETS.min(self.resets + 1);
-        self.chatter = CHATTER.min(self.chatter + CHATTER_OF_ANSWER);
+    pub(super) fn credit_response(&mut self) {
+        self.resets = MAX_RESETS.min(self.resets + 1);
+        self.control_frames =
+            MAX_CONTROL_FRAMES.min(self.control_frames + CONTROL_FRAMES_PER_RESPONSE);
     }
 
     /// A request came to nothing, and was worth so many answers.
     ///
     /// # Errors
     /// It is one too many.
-    pub(super) fn lose(&mut self, answers: u32) -> Result<(), Fault> {
-        self.give();
+    pub(super) fn charge_request(&mut self, answers: u32) -> Result<(), Http2Error> {
+        self.refill();
         self.resets = self.resets.saturating_sub(answers);
         match self.resets {
-            0 => Err(Fault::new(
-                Code::EnhanceYourCalm,
+            0 => Err(Http2Error::new(
+                Http2ErrorCode::EnhanceYourCalm,
                 "too many requests are taken back, or are none",
             )),
             _ => Ok(()),
@@ -53,12 +58,12 @@ impl Patience {
     }
 
     /// Gives what time has brought.
-    fn give(&mut self) {
-        let gained = self.given.elapsed().as_millis() * u128::from(RESETS_A_SECOND) / 1000;
+    fn refill(&mut self) {
+        let gained = self.refilled.elapsed().as_millis() * u128::from(RESETS_PER_SECOND) / 1000;
         if gained > 0 {
-            self.given = Stopwatch::start();
-            self.resets =
-                RESETS.min(self.resets.saturating_add(u32::try_from(gained).unwrap_or(RESETS)));
+            self.refilled = Stopwatch::start();
+            self.resets = MAX_RESETS
+                .min(self.resets.saturating_add(u32::try_from(gained).unwrap_or(MAX_RESETS)));
         }
     }
 
@@ -66,10 +71,13 @@ impl Patience {
     ///
     /// # Errors
     /// It is one too many.
-    pub(super) fn hear_chatter(&mut self) -> Result<(), Fault> {
-        self.chatter = self.chatter.saturating_sub(1);
-        match self.chatter {
-            0 => Err(Fault::new(Code::EnhanceYourCalm, "too many frames are about nothing")),
+    pub(super) fn charge_control_frame(&mut self) -> Result<(), Http2Error> {
+        self.control_frames = self.control_frames.saturating_sub(1);
+        match self.control_frames {
+            0 => Err(Http2Error::new(
+                Http2ErrorCode::EnhanceYourCalm,
+                "too many frames are about nothing",
+            )),
             _ => Ok(()),
         }
     }

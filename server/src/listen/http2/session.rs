@@ -18,58 +18,59 @@ use std::{
 use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
-    answer::Outgoing,
-    fault::{Code, Fault},
-    frame::{self, Frame, MOST_31_BITS, flag, kind},
+    answer::FrameWriter,
+    fault::{Http2Error, Http2ErrorCode},
+    frame::{self, Frame, MAX_31_BITS, flag, kind},
     hpack::DynamicTable,
-    patience::Patience,
+    patience::AbuseBudget,
     preface::PREFACE,
     settings,
-    stream::{Cut, State, Stream, Streams},
+    stream::{Http2Stream, Http2StreamState, ResetStreams, Streams},
 };
 use crate::{
-    clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::exchange::Link, routes::Reply,
+    clock::Stopwatch, config::Server, http::BODY_TOO_SLOW, listen::exchange::ConnectionContext,
+    routes::Reply,
 };
 
 /// The requests that a client may have waiting at a time. Envoy asks for 100 and more
 /// only of those that allow it.
-const STREAMS: usize = 128;
+const MAX_CONCURRENT_STREAMS: usize = 128;
 /// For how many a connection keeps room that has none waiting.
-const KEPT_STREAMS: usize = 32;
+const MAX_IDLE_STREAM_CAPACITY: usize = 32;
 /// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
 /// what a head of HTTP/1 may have.
-const MOST_SECTION: usize = 32 * 1024;
+const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
 /// What a client may have on its way of one body, and of all together. It may send as much
 /// again as soon as that has come, so that no honest one has to wait: what is kept of
 /// bodies is bounded by how long one may be, and by how many streams there are.
 const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
 /// How much is to be sent when nothing more is taken: few bytes can ask for many.
-const MOST_OUTGOING: usize = 32 * 1024;
+const MAX_OUTGOING: usize = 32 * 1024;
 /// How long a client that was told to go may take, whatever else it asks.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection, as far as it is bytes.
-pub(super) struct Session<'c> {
-    link: Link<'c>,
+pub(super) struct Http2Session<'c> {
+    context: ConnectionContext<'c>,
     has_preface: bool,
     has_settings: bool,
-    remembered: DynamicTable,
+    dynamic_table: DynamicTable,
     /// A field section that is not all there.
-    block: Option<requests::Block>,
+    block: Option<requests::FieldBlock>,
     streams: Streams<'c>,
     /// Answers that take a while, unless their requests are taken back.
     waiting: FuturesUnordered<Abortable<Answering<'c>>>,
-    cut: Cut,
+    reset_streams: ResetStreams,
     /// The last request that has come.
     last: u32,
     /// How much more all bodies together may be before the client hears of it.
     credit: usize,
-    patience: Patience,
-    state: Going,
+    abuse_budget: AbuseBudget,
+    state: CloseState,
     /// Whether a request has come since this was asked.
-    has_asked: bool,
-    outgoing: Outgoing<'c>,
+    has_new_request: bool,
+    outgoing: FrameWriter<'c>,
 }
 
 /// The answer to the request of a stream.
@@ -77,52 +78,52 @@ type Answering<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
 
 /// How far a connection has come to its end (RFC 9113 section 6.8).
 #[derive(Clone, Copy, Debug)]
-enum Going {
+enum CloseState {
     Open,
     /// The client was told to ask for nothing more. What is on its way is answered.
-    Leaving(Stopwatch),
+    ShuttingDown(Stopwatch),
     /// It was told which request was the last.
-    Left(u32),
+    Closing(u32),
     /// It was told what is wrong.
     Failed,
 }
 
-impl<'c> Session<'c> {
+impl<'c> Http2Session<'c> {
     /// A connection on which nothing was said yet.
-    pub(super) fn new(link: Link<'c>) -> Self {
-        let mut outgoing = Outgoing::new(link);
+    pub(super) fn new(context: ConnectionContext<'c>) -> Self {
+        let mut outgoing = FrameWriter::new(context);
         let more = CONNECTION_WINDOW - outgoing.initial as usize;
-        settings::ours(
+        settings::write(
             &mut outgoing.bytes,
-            count(STREAMS),
+            count(MAX_CONCURRENT_STREAMS),
             count(STREAM_WINDOW),
-            count(MOST_SECTION),
+            count(MAX_FIELD_SECTION_SIZE),
         );
         frame::window_update(&mut outgoing.bytes, 0, count(more));
         Self {
-            link,
+            context,
             has_preface: false,
             has_settings: false,
-            remembered: DynamicTable::default(),
+            dynamic_table: DynamicTable::default(),
             block: None,
             streams: Streams::default(),
             waiting: FuturesUnordered::new(),
-            cut: Cut::default(),
+            reset_streams: ResetStreams::default(),
             last: 0,
             credit: CONNECTION_WINDOW,
-            patience: Patience::default(),
-            state: Going::Open,
-            has_asked: false,
+            abuse_budget: AbuseBudget::default(),
+            state: CloseState::Open,
+            has_new_request: false,
             outgoing,
         }
     }
 
     /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
     /// There may be more when there [is enough to be sent](Self::is_full).
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         let taken = self.take_frames(&mut rest);
-        self.tidy();
+        self.release_memory();
         if let Err(fault) = taken {
             self.fail(fault);
             return bytes.len();
@@ -131,18 +132,18 @@ impl<'c> Session<'c> {
     }
 
     /// Gives back the memory of a busy moment: it may be long until the next one.
-    fn tidy(&mut self) {
-        self.remembered.tidy();
-        if self.streams.is_empty() && self.streams.capacity() > KEPT_STREAMS {
+    fn release_memory(&mut self) {
+        self.dynamic_table.release_memory();
+        if self.streams.is_empty() && self.streams.capacity() > MAX_IDLE_STREAM_CAPACITY {
             self.streams = Streams::default();
         }
     }
 
-    fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
+    fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Http2Error> {
         if !self.has_preface {
             let length = PREFACE.len().min(bytes.len());
             if bytes[..length] != PREFACE[..length] {
-                return Err(Fault::protocol("a connection begins in another way"));
+                return Err(Http2Error::protocol("a connection begins in another way"));
             }
             if length < PREFACE.len() {
                 return Ok(());
@@ -150,22 +151,24 @@ impl<'c> Session<'c> {
             *bytes = &bytes[length..];
             self.has_preface = true;
         }
-        let server = self.link.local.app.server();
+        let server = self.context.worker.app.server();
         while !self.is_full()
             && let Some(frame) = Frame::take(bytes)?
         {
-            self.frame(frame, &server)?;
+            self.handle_frame(frame, &server)?;
         }
         Ok(())
     }
 
-    fn frame(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
+    fn handle_frame(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Http2Error> {
         let may_begin = frame.kind == kind::SETTINGS && !frame.has(flag::ACK);
         if !mem::replace(&mut self.has_settings, true) && !may_begin {
-            return Err(Fault::protocol("a client begins with something else than settings"));
+            return Err(Http2Error::protocol("a client begins with something else than settings"));
         }
         if self.block.is_some() && frame.kind != kind::CONTINUATION {
-            return Err(Fault::protocol("something else is between the parts of a field section"));
+            return Err(Http2Error::protocol(
+                "something else is between the parts of a field section",
+            ));
         }
         match frame.kind {
             kind::HEADERS => self.headers(frame, server),
@@ -177,18 +180,18 @@ impl<'c> Session<'c> {
             kind::PING => self.ping(frame),
             kind::GOAWAY => self.goaway(frame),
             kind::PRIORITY => self.priority(frame),
-            kind::PUSH_PROMISE => Err(Fault::protocol("a client pushes")),
-            _ => self.patience.hear_chatter(),
+            kind::PUSH_PROMISE => Err(Http2Error::protocol("a client pushes")),
+            _ => self.abuse_budget.charge_control_frame(),
         }
     }
 
     /// Takes the answers that have taken a while.
-    pub(super) fn poll_answers(&mut self, context: &mut Context<'_>) {
-        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context) {
+    pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(cx) {
             if let Ok((id, reply)) = answer {
                 self.reply(id, &reply);
             }
-            self.tidy();
+            self.release_memory();
         }
     }
 
@@ -199,15 +202,15 @@ impl<'c> Session<'c> {
 
     /// Whether so much is to be sent that nothing more is taken before it is.
     pub(super) fn is_full(&self) -> bool {
-        self.outgoing.bytes.len() >= MOST_OUTGOING
+        self.outgoing.bytes.len() >= MAX_OUTGOING
     }
 
     /// Whether nothing is to be said any more, once everything is sent.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         match self.state {
-            Going::Open | Going::Leaving(_) => false,
-            Going::Left(_) => self.streams.is_empty(),
-            Going::Failed => true,
+            CloseState::Open | CloseState::ShuttingDown(_) => false,
+            CloseState::Closing(_) => self.streams.is_empty(),
+            CloseState::Failed => true,
         }
     }
 
@@ -217,26 +220,26 @@ impl<'c> Session<'c> {
     }
 
     /// Whether it has begun, and not with a part of something.
-    pub(super) fn is_between_heads(&self) -> bool {
+    pub(super) fn is_between_requests(&self) -> bool {
         self.has_settings && self.block.is_none()
     }
 
     /// Whether a request has come since this was asked.
-    pub(super) fn take_has_asked(&mut self) -> bool {
-        mem::take(&mut self.has_asked)
+    pub(super) fn take_has_new_request(&mut self) -> bool {
+        mem::take(&mut self.has_new_request)
     }
 
     /// How long a client that was told to go may still take.
-    pub(super) fn lingers(&self) -> Option<Duration> {
+    pub(super) fn shutdown_time_left(&self) -> Option<Duration> {
         match self.state {
-            Going::Leaving(since) => Some(LINGER.saturating_sub(since.elapsed())),
+            CloseState::ShuttingDown(since) => Some(LINGER_TIMEOUT.saturating_sub(since.elapsed())),
             _ => None,
         }
     }
 
     /// How long it is until a request has waited for its client for so long.
-    pub(super) fn soonest(&self, limit: Duration) -> Duration {
-        let first = self.streams.values().filter_map(Stream::since).min();
+    pub(super) fn time_to_deadline(&self, limit: Duration) -> Duration {
+        let first = self.streams.values().filter_map(Http2Stream::since).min();
         first.map_or(limit, |since| limit.saturating_sub(since.elapsed()))
     }
 
@@ -249,12 +252,12 @@ impl<'c> Session<'c> {
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(stream) = self.streams.remove(&id) else { continue };
             match stream.state {
-                State::Body(incoming) => {
+                Http2StreamState::Body(incoming) => {
                     let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
                     self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
                 }
-                State::Answering(_) | State::Sending { .. } => {
-                    self.cut(id, Code::Cancel, stream.is_open)
+                Http2StreamState::Answering(_) | Http2StreamState::Sending { .. } => {
+                    self.reset_stream(id, Http2ErrorCode::Cancel, stream.is_open)
                 }
             }
         }
@@ -262,43 +265,49 @@ impl<'c> Session<'c> {
 
     /// Tells the client to ask for nothing more; what it has asked is answered, and what
     /// is on its way.
-    pub(super) fn leave(&mut self) {
-        if let Going::Open = self.state {
-            self.state = Going::Leaving(Stopwatch::start());
-            frame::goaway(&mut self.outgoing.bytes, MOST_31_BITS, LEAVING);
+    pub(super) fn begin_shutdown(&mut self) {
+        if let CloseState::Open = self.state {
+            self.state = CloseState::ShuttingDown(Stopwatch::start());
+            frame::goaway(&mut self.outgoing.bytes, MAX_31_BITS, SHUTDOWN);
             // To which it is answered when nothing more is on its way.
-            frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::LAST_PING);
+            frame::frame(
+                &mut self.outgoing.bytes,
+                kind::PING,
+                flag::NONE,
+                0,
+                &control::SHUTDOWN_PING,
+            );
         }
     }
 
     /// Tells it which of its requests was the last.
-    pub(super) fn leave_at_last(&mut self) {
-        if let Going::Open | Going::Leaving(_) = self.state {
-            self.state = Going::Left(self.last);
-            frame::goaway(&mut self.outgoing.bytes, self.last, LEAVING);
+    pub(super) fn finish_shutdown(&mut self) {
+        if let CloseState::Open | CloseState::ShuttingDown(_) = self.state {
+            self.state = CloseState::Closing(self.last);
+            frame::goaway(&mut self.outgoing.bytes, self.last, SHUTDOWN);
         }
     }
 
     /// Asks a client whether it is there.
-    pub(super) fn knock(&mut self) {
-        frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KNOCK);
+    pub(super) fn send_keepalive_ping(&mut self) {
+        frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KEEPALIVE_PING);
     }
 
     /// Ends the connection.
-    pub(super) fn fail(&mut self, fault: Fault) {
-        tracing::debug!(client = %self.link.peer.address, code = ?fault.code, "HTTP/2: {}", fault.reason);
-        if fault.code == Code::EnhanceYourCalm {
-            self.link.cut_off();
+    pub(super) fn fail(&mut self, fault: Http2Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?fault.code, "HTTP/2: {}", fault.reason);
+        if fault.code == Http2ErrorCode::EnhanceYourCalm {
+            self.context.record_abuse();
         }
-        let last = if let Going::Left(last) = self.state { last } else { self.last };
+        let last = if let CloseState::Closing(last) = self.state { last } else { self.last };
         frame::goaway(&mut self.outgoing.bytes, last, fault);
-        self.state = Going::Failed;
+        self.state = CloseState::Failed;
         self.streams.clear();
         self.waiting.clear();
     }
 }
 
-const LEAVING: Fault = Fault::new(Code::NoError, "");
+const SHUTDOWN: Http2Error = Http2Error::new(Http2ErrorCode::NoError, "");
 
 /// A number of ours, which are all small.
 fn count(number: usize) -> u32 {

@@ -1,24 +1,24 @@
 //! Settings (RFC 9113 section 6.5).
 
 use super::{
-    fault::{Code, Fault},
-    frame::{self, MOST_31_BITS, MOST_PAYLOAD, flag, kind},
+    fault::{Http2Error, Http2ErrorCode},
+    frame::{self, MAX_31_BITS, MAX_PAYLOAD, flag, kind},
 };
 
-const HEADER_TABLE_SIZE: u16 = 0x1;
-const ENABLE_PUSH: u16 = 0x2;
-const MAX_CONCURRENT_STREAMS: u16 = 0x3;
-const INITIAL_WINDOW_SIZE: u16 = 0x4;
-const MAX_FRAME_SIZE: u16 = 0x5;
-const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+const SETTINGS_HEADER_TABLE_SIZE: u16 = 0x1;
+const SETTINGS_ENABLE_PUSH: u16 = 0x2;
+const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 0x3;
+const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 0x4;
+const SETTINGS_MAX_FRAME_SIZE: u16 = 0x5;
+const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 0x6;
 
 /// Appends ours.
-pub(super) fn ours(out: &mut Vec<u8>, streams: u32, window: u32, section: u32) {
+pub(super) fn write(out: &mut Vec<u8>, streams: u32, window: u32, section: u32) {
     let mut payload = Vec::new();
     for (name, value) in [
-        (MAX_CONCURRENT_STREAMS, streams),
-        (INITIAL_WINDOW_SIZE, window),
-        (MAX_HEADER_LIST_SIZE, section),
+        (SETTINGS_MAX_CONCURRENT_STREAMS, streams),
+        (SETTINGS_INITIAL_WINDOW_SIZE, window),
+        (SETTINGS_MAX_HEADER_LIST_SIZE, section),
     ] {
         payload.extend_from_slice(&name.to_be_bytes());
         payload.extend_from_slice(&value.to_be_bytes());
@@ -28,11 +28,11 @@ pub(super) fn ours(out: &mut Vec<u8>, streams: u32, window: u32, section: u32) {
 
 /// What a client has said of that which matters to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct PeerSettings {
     /// `SETTINGS_INITIAL_WINDOW_SIZE`.
     pub(super) initial_window: Option<u32>,
     /// Whether it has made the table smaller that we do not use.
-    pub(super) shrinks_table: bool,
+    pub(super) lowers_table_size: bool,
 }
 
 /// Reads the settings of a client. What is not about our answers is checked and no more:
@@ -40,37 +40,39 @@ pub(super) struct Said {
 ///
 /// # Errors
 /// One of them must not be.
-pub(super) fn read(payload: &[u8]) -> Result<Said, Fault> {
+pub(super) fn read(payload: &[u8]) -> Result<PeerSettings, Http2Error> {
     const DEFAULT_TABLE: u32 = 4096;
     let (settings, rest) = payload.as_chunks::<6>();
     if !rest.is_empty() {
-        return Err(Fault::frame_size("settings end within one"));
+        return Err(Http2Error::frame_size("settings end within one"));
     }
-    let mut said = Said::default();
+    let mut parsed = PeerSettings::default();
     for [a, b, value @ ..] in settings {
         let value = u32::from_be_bytes(*value);
         match (u16::from_be_bytes([*a, *b]), value) {
-            (HEADER_TABLE_SIZE, ..DEFAULT_TABLE) => said.shrinks_table = true,
-            (ENABLE_PUSH, 2..) => return Err(Fault::protocol("ENABLE_PUSH is neither 0 nor 1")),
-            (INITIAL_WINDOW_SIZE, ..=MOST_31_BITS) => said.initial_window = Some(value),
-            (INITIAL_WINDOW_SIZE, _) => {
-                return Err(Fault::new(
-                    Code::FlowControlError,
+            (SETTINGS_HEADER_TABLE_SIZE, ..DEFAULT_TABLE) => parsed.lowers_table_size = true,
+            (SETTINGS_ENABLE_PUSH, 2..) => {
+                return Err(Http2Error::protocol("ENABLE_PUSH is neither 0 nor 1"));
+            }
+            (SETTINGS_INITIAL_WINDOW_SIZE, ..=MAX_31_BITS) => parsed.initial_window = Some(value),
+            (SETTINGS_INITIAL_WINDOW_SIZE, _) => {
+                return Err(Http2Error::new(
+                    Http2ErrorCode::FlowControlError,
                     "INITIAL_WINDOW_SIZE is larger than a window",
                 ));
             }
-            (MAX_FRAME_SIZE, value) if !is_frame_size(value) => {
-                return Err(Fault::protocol("MAX_FRAME_SIZE is out of its bounds"));
+            (SETTINGS_MAX_FRAME_SIZE, value) if !is_frame_size(value) => {
+                return Err(Http2Error::protocol("MAX_FRAME_SIZE is out of its bounds"));
             }
             _ => {}
         }
     }
-    Ok(said)
+    Ok(parsed)
 }
 
 fn is_frame_size(value: u32) -> bool {
-    const MOST: usize = (1 << 24) - 1;
-    usize::try_from(value).is_ok_and(|value| (MOST_PAYLOAD..=MOST).contains(&value))
+    const MAX_FRAME_SIZE_LIMIT: usize = (1 << 24) - 1;
+    usize::try_from(value).is_ok_and(|value| (MAX_PAYLOAD..=MAX_FRAME_SIZE_LIMIT).contains(&value))
 }
 
 #[cfg(test)]
@@ -86,27 +88,27 @@ mod tests {
 
     #[test]
     fn the_last_of_several_counts_and_unknown_ones_do_not() {
-        let said = read(&of(&[(0x4, 1), (0xf0f0, 7), (0x4, 2), (0x3, 0), (0x6, 0), (0x8, 1)]));
-        assert_eq!(said, Ok(Said { initial_window: Some(2), shrinks_table: false }));
-        assert_eq!(read(&[]), Ok(Said::default()));
+        let parsed = read(&of(&[(0x4, 1), (0xf0f0, 7), (0x4, 2), (0x3, 0), (0x6, 0), (0x8, 1)]));
+        assert_eq!(parsed, Ok(PeerSettings { initial_window: Some(2), lowers_table_size: false }));
+        assert_eq!(read(&[]), Ok(PeerSettings::default()));
         assert_eq!(
-            read(&of(&[(0x1, 4095), (0x1, 70_000)])).map(|said| said.shrinks_table),
+            read(&of(&[(0x1, 4095), (0x1, 70_000)])).map(|parsed| parsed.lowers_table_size),
             Ok(true)
         );
-        assert_eq!(read(&of(&[(0x1, 4096)])).map(|said| said.shrinks_table), Ok(false));
+        assert_eq!(read(&of(&[(0x1, 4096)])).map(|parsed| parsed.lowers_table_size), Ok(false));
     }
 
     #[test]
     fn values_out_of_bounds_are_refused_with_the_code_of_their_own() {
         for (name, value, expected) in [
             (0x2, 1, None),
-            (0x2, 2, Some(Code::ProtocolError)),
+            (0x2, 2, Some(Http2ErrorCode::ProtocolError)),
             (0x4, 0x7fff_ffff, None),
-            (0x4, 0x8000_0000, Some(Code::FlowControlError)),
-            (0x5, 16_383, Some(Code::ProtocolError)),
+            (0x4, 0x8000_0000, Some(Http2ErrorCode::FlowControlError)),
+            (0x5, 16_383, Some(Http2ErrorCode::ProtocolError)),
             (0x5, 16_384, None),
             (0x5, 16_777_215, None),
-            (0x5, 16_777_216, Some(Code::ProtocolError)),
+            (0x5, 16_777_216, Some(Http2ErrorCode::ProtocolError)),
         ] {
             assert_eq!(
                 read(&of(&[(name, value)])).err().map(|fault| fault.code),
@@ -117,7 +119,7 @@ mod tests {
         for length in 1..6 {
             assert_eq!(
                 read(&of(&[(0x3, 1), (0x3, 1)])[..6 + length]).err().map(|fault| fault.code),
-                Some(Code::FrameSizeError)
+                Some(Http2ErrorCode::FrameSizeError)
             );
         }
     }
@@ -125,11 +127,11 @@ mod tests {
     #[test]
     fn ours_would_do() {
         let mut out = Vec::new();
-        ours(&mut out, 128, 65_536, 32_768);
+        write(&mut out, 128, 65_536, 32_768);
         assert_eq!(out[..9], [0, 0, 18, 4, 0, 0, 0, 0, 0]);
         assert_eq!(
             read(&out[9..]),
-            Ok(Said { initial_window: Some(65_536), shrinks_table: false })
+            Ok(PeerSettings { initial_window: Some(65_536), lowers_table_size: false })
         );
     }
 }

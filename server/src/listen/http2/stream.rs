@@ -7,18 +7,18 @@ use std::{
 
 use futures_util::future::AbortHandle;
 
-use super::answer::{Rest, Window};
-use crate::{clock::Stopwatch, listen::exchange::Waiting};
+use super::answer::{SendWindow, UnsentBody};
+use crate::{clock::Stopwatch, listen::exchange::PendingRequest};
 
 /// The requests of a connection that are not done with, by their streams.
-pub(super) type Streams<'c> = HashMap<u32, Stream<'c>, BuildHasherDefault<Scatter>>;
+pub(super) type Streams<'c> = HashMap<u32, Http2Stream<'c>, BuildHasherDefault<StreamIdHasher>>;
 
 /// Scatters the numbers of streams. There are few enough of them that it would not
 /// matter if a client made them fall on each other.
 #[derive(Default)]
-pub(super) struct Scatter(u64);
+pub(super) struct StreamIdHasher(u64);
 
-impl Hasher for Scatter {
+impl Hasher for StreamIdHasher {
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
     }
@@ -33,65 +33,67 @@ impl Hasher for Scatter {
 }
 
 /// A request that is not done with.
-pub(super) struct Stream<'c> {
-    pub(super) state: State<'c>,
+pub(super) struct Http2Stream<'c> {
+    pub(super) state: Http2StreamState<'c>,
     /// Whether the client has not ended it.
     pub(super) is_open: bool,
     /// Whether the answer has no body, whatever it says.
     pub(super) is_head: bool,
     /// How much of the answer the client takes.
-    pub(super) window: Window,
+    pub(super) window: SendWindow,
     /// How much more of a body it may send before it hears of it.
     pub(super) credit: usize,
 }
 
-pub(super) enum State<'c> {
+pub(super) enum Http2StreamState<'c> {
     /// Its body is to come.
-    Body(Box<Incoming<'c>>),
+    Body(Box<PartialRequest<'c>>),
     /// Its answer takes a while, unless it is not wanted any more.
     Answering(AbortHandle),
     /// This part of its answer is not sent.
-    Sending { rest: Rest, since: Stopwatch },
+    Sending { rest: UnsentBody, since: Stopwatch },
 }
 
 /// A request of whose body this has come.
-pub(super) struct Incoming<'c> {
-    pub(super) waiting: Waiting<'c>,
+pub(super) struct PartialRequest<'c> {
+    pub(super) waiting: PendingRequest<'c>,
     pub(super) body: Vec<u8>,
     /// How long it says that it is.
     pub(super) length: Option<u64>,
-    pub(super) most: usize,
+    pub(super) max_length: usize,
 }
 
 /// What a body comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum BodyLength {
     Fits,
     /// It is longer than we take.
     TooLong,
     /// It is not as long as the request says.
-    Wrong,
+    Mismatch,
 }
 
-impl Incoming<'_> {
+impl PartialRequest<'_> {
     /// Whether the body may go on with so much more, and end there.
-    pub(super) fn fit(&self, more: usize, is_end: bool) -> Fit {
+    pub(super) fn check_length(&self, more: usize, is_end: bool) -> BodyLength {
         let has = self.body.len() + more;
         match self.length {
-            Some(length) if has as u64 > length || is_end && has as u64 != length => Fit::Wrong,
-            _ if has > self.most => Fit::TooLong,
-            _ => Fit::Fits,
+            Some(length) if has as u64 > length || is_end && has as u64 != length => {
+                BodyLength::Mismatch
+            }
+            _ if has > self.max_length => BodyLength::TooLong,
+            _ => BodyLength::Fits,
         }
     }
 }
 
-impl Stream<'_> {
+impl Http2Stream<'_> {
     /// Since when it waits for the client; `None` if it waits for us.
     pub(super) fn since(&self) -> Option<Stopwatch> {
         match &self.state {
-            State::Body(incoming) => Some(incoming.waiting.started),
-            State::Sending { since, .. } => Some(*since),
-            State::Answering(_) => None,
+            Http2StreamState::Body(incoming) => Some(incoming.waiting.started),
+            Http2StreamState::Sending { since, .. } => Some(*since),
+            Http2StreamState::Answering(_) => None,
         }
     }
 }
@@ -99,14 +101,14 @@ impl Stream<'_> {
 /// The streams that we have ended last while their clients went on: what was on its way
 /// then is no mistake (RFC 9113 section 5.1).
 #[derive(Default)]
-pub(super) struct Cut(VecDeque<u32>);
+pub(super) struct ResetStreams(VecDeque<u32>);
 
-impl Cut {
+impl ResetStreams {
     /// How many are remembered.
-    const MOST: usize = 128;
+    const CAPACITY: usize = 128;
 
     pub(super) fn insert(&mut self, stream: u32) {
-        if self.0.len() == Self::MOST {
+        if self.0.len() == Self::CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back(stream);

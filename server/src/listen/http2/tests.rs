@@ -14,36 +14,36 @@ use super::{frame::Frame, preface::PREFACE, *};
 use crate::{
     admission::Peer,
     app::App,
-    config::{Config, Format, Raw},
+    config::{Config, ConfigFormat, RawConfig},
     listen::stream::Socket,
-    revocation::Desk,
+    revocation::RevocationService,
     routes::Route,
-    worker::Local,
+    worker::WorkerContext,
 };
 
 /// A connection, and the client at its other end, in a time that passes by hand.
 struct Given {
     runtime: Runtime,
-    local: &'static Local,
+    worker: &'static WorkerContext,
     serving: Pin<Box<dyn Future<Output = ()>>>,
     client: UnixStream,
 }
 
 /// A thread of a server that is configured so.
-pub(super) fn local(configuration: &str) -> &'static Local {
-    let (mut raw, mut problems) = (Raw::default(), Vec::new());
-    raw.add("test", configuration, Format::Ini, &mut problems);
-    let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
+pub(super) fn worker(configuration: &str) -> &'static WorkerContext {
+    let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
+    raw.add("test", configuration, ConfigFormat::Ini, &mut problems);
+    let desk = RevocationService::open(Err("there is no store".into()), 0, None).unwrap();
     let app = App::new(Config::from_raw(raw).unwrap(), 1, desk, None).unwrap();
-    Box::leak(Box::new(Local::new(app)))
+    Box::leak(Box::new(WorkerContext::new(app)))
 }
 
 /// A client of it.
-pub(super) fn link(local: &'static Local) -> Link<'static> {
-    Link {
-        local,
+pub(super) fn context(worker: &'static WorkerContext) -> ConnectionContext<'static> {
+    ConnectionContext {
+        worker,
         peer: Peer {
-            gate: &local.gate,
+            admission: &worker.admission,
             address: [192, 0, 2, 1].into(),
             listener: 0,
             certificate: None,
@@ -53,19 +53,19 @@ pub(super) fn link(local: &'static Local) -> Link<'static> {
 
 impl Given {
     fn new(configuration: &str) -> Self {
-        let local = local(configuration);
+        let worker = worker(configuration);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, server) = UnixStream::pair().unwrap();
         client.set_nonblocking(true).unwrap();
         server.set_nonblocking(true).unwrap();
         // So that it does not take much that nobody reads.
         rustix::net::sockopt::set_socket_send_buffer_size(&server, 16 * 1024).unwrap();
-        let stream =
-            runtime.block_on(async { Stream::Plain(Socket::new(server.into(), true).unwrap()) });
+        let stream = runtime
+            .block_on(async { MaybeTlsStream::Plain(Socket::new(server.into(), true).unwrap()) });
         let serving = Box::pin(async move {
-            serve(link(local), local.watches.watch().await, stream, Vec::new()).await
+            serve(context(worker), worker.deadlines.register().await, stream, Vec::new()).await
         });
-        Self { runtime, local, serving, client }
+        Self { runtime, worker, serving, client }
     }
 
     /// Sends this, and returns what is said to it: kind, flags and payload of each frame.
@@ -76,7 +76,7 @@ impl Given {
         let is_over = runtime.block_on(async {
             for _ in 0..10 {
                 yield_now().await;
-                if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_ready())).await {
+                if poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_ready())).await {
                     return true;
                 }
             }
@@ -93,7 +93,7 @@ impl Given {
     }
 
     fn pass(&self, time: Duration) {
-        (0..=time.as_millis() / TICK.as_millis() + 1).for_each(|_| self.local.watches.sweep());
+        (0..=time.as_millis() / TICK.as_millis() + 1).for_each(|_| self.worker.deadlines.sweep());
     }
 }
 
@@ -118,15 +118,15 @@ fn ping(flags: u8, payload: &[u8]) -> Vec<u8> {
 fn a_quiet_client_is_asked_whether_it_is_there() {
     let mut given = Given::new("[limits]\nidle_timeout=3600");
     begin(&mut given);
-    given.pass(QUIET / 2);
+    given.pass(PING_INTERVAL / 2);
     assert_eq!(given.say(&[]), []);
     for _ in 0..3 {
-        given.pass(QUIET);
+        given.pass(PING_INTERVAL);
         let asked = given.say(&[]);
         let [Some((0x6, 0, payload))] = &asked[..] else { panic!("no ping: {asked:?}") };
         assert_eq!(given.say(&ping(1, payload)), []);
         // It is heard of, and not asked again at once.
-        given.pass(QUIET / 2);
+        given.pass(PING_INTERVAL / 2);
         assert_eq!(given.say(&[]), []);
     }
 }
@@ -135,9 +135,9 @@ fn a_quiet_client_is_asked_whether_it_is_there() {
 fn a_client_that_is_not_there_is_not_waited_for() {
     let mut given = Given::new("[limits]\nidle_timeout=3600");
     begin(&mut given);
-    given.pass(QUIET);
+    given.pass(PING_INTERVAL);
     assert_eq!(given.say(&[]).len(), 1);
-    given.pass(given.local.patience.head);
+    given.pass(given.worker.timeouts.head);
     assert_eq!(given.say(&[]), [None]);
 }
 
@@ -146,7 +146,7 @@ fn a_client_that_says_half_of_a_head_is_not_waited_for() {
     let mut given = Given::new("[limits]\nidle_timeout=3600");
     begin(&mut given);
     assert_eq!(given.say(&[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x82]), []);
-    given.pass(given.local.patience.head);
+    given.pass(given.worker.timeouts.head);
     let said = given.say(&[]);
     let [Some((0x7, 0, payload))] = &said[..] else { panic!("no end: {said:?}") };
     assert_eq!(payload[..8], [0; 8]);
@@ -156,7 +156,7 @@ fn a_client_that_says_half_of_a_head_is_not_waited_for() {
 fn a_server_that_stops_waits_for_what_is_on_its_way() {
     let mut given = Given::new("");
     begin(&mut given);
-    given.local.watches.drain();
+    given.worker.deadlines.drain();
     let said = given.say(&[]);
     let [Some((0x7, 0, first)), Some((0x6, 0, last_ping))] = &said[..] else {
         panic!("no word: {said:?}")
@@ -197,7 +197,7 @@ fn what_takes_a_while_goes_on_while_a_client_takes_no_answers() {
         })
         .collect();
     given.say(&bytes);
-    let answered = |route| given.local.app.metrics.answers(route).iter().sum::<u64>();
+    let answered = |route| given.worker.app.metrics.answers(route).iter().sum::<u64>();
     let (questions, others) = (answered(Route::Auth), answered(Route::Verify));
     assert!(
         (100..2700).contains(&questions),
@@ -211,7 +211,7 @@ fn who_never_stops_sending_has_no_more_time_for_a_body() {
     let mut given = Given::new("[limits]\nbody_timeout=1");
     begin(&mut given);
     assert_eq!(given.say(&request(1, 0x4, b"\x83", "/v1/verify")), []);
-    std::thread::sleep(given.local.patience.body);
+    std::thread::sleep(given.worker.timeouts.body);
     let mut more = Vec::new();
     for _ in 0..5 {
         frame::frame(&mut more, 0xbe, 0, 0, &[0; 16 * 1024]);

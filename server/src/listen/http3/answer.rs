@@ -3,16 +3,16 @@
 use http::{HeaderName, StatusCode, header};
 
 use super::{frame, qpack};
-use crate::{clock, http::with_date, listen::exchange::Answers, routes::Reply};
+use crate::{clock, http::with_date, listen::exchange::ResponseWriter, routes::Reply};
 
 /// Writes the answer to one request.
-pub(super) struct Writer<'o> {
+pub(super) struct Http3ResponseWriter<'o> {
     out: &'o mut Vec<u8>,
     is_head: bool,
 }
 
-impl Answers for Writer<'_> {
-    fn bare<'l>(
+impl ResponseWriter for Http3ResponseWriter<'_> {
+    fn headers_only<'l>(
         &mut self,
         status: StatusCode,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
@@ -25,7 +25,7 @@ impl Answers for Writer<'_> {
     }
 }
 
-impl<'o> Writer<'o> {
+impl<'o> Http3ResponseWriter<'o> {
     pub(super) fn new(out: &'o mut Vec<u8>, is_head: bool) -> Self {
         Self { out, is_head }
     }
@@ -33,7 +33,7 @@ impl<'o> Writer<'o> {
     /// Writes an answer.
     pub(super) fn write(&mut self, reply: &Reply) {
         let body = reply.response.body();
-        self.section(reply.response.status(), |put| reply.lines(put));
+        self.section(reply.response.status(), |put| reply.for_each_header(put));
         if self.is_head {
             return;
         }

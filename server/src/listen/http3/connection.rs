@@ -18,44 +18,44 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
 
 use super::{
-    answer::Writer,
+    answer::Http3ResponseWriter,
     control,
-    fault::{Code, Fault},
+    fault::{Http3Error, Http3ErrorCode},
     frame,
-    stream::{MOST_SECTION, Step, Stream},
-    unidirectional::{Interest, Opened, Unidirectional},
+    stream::{Http3Stream, MAX_FIELD_SECTION_SIZE, StreamStep},
+    unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
 };
 use crate::{
     clock::{self, Stopwatch},
     http::BODY_TOO_SLOW,
     listen::{
-        exchange::Link,
-        quic::{Driver, STREAMS},
-        watch::{TICK, TooLate, Watch},
+        exchange::ConnectionContext,
+        quic::{ConnectionDriver, MAX_CONCURRENT_STREAMS},
+        watch::{Deadline, DeadlineElapsed, TICK},
     },
     routes::Reply,
 };
 
 /// A connection that speaks HTTP/3.
-pub(super) struct Connection<'c> {
-    link: Link<'c>,
-    watch: Rc<Watch>,
-    driver: Driver,
+pub(super) struct Http3Connection<'c> {
+    context: ConnectionContext<'c>,
+    deadline: Rc<Deadline>,
+    driver: ConnectionDriver,
     /// The requests that are not done with.
-    streams: HashMap<StreamId, Stream<'c>>,
+    streams: HashMap<StreamId, Http3Stream<'c>>,
     /// Answers that take a while.
     waiting: FuturesUnordered<Answering<'c>>,
     /// The client's streams that go one way.
-    one_way: HashMap<StreamId, Unidirectional>,
-    opened: Opened,
+    unidirectional: HashMap<StreamId, UnidirectionalStream>,
+    opened: CriticalStreams,
     /// Our control stream.
     control: Option<StreamId>,
     /// The number of the first request that has not come yet.
-    next: u64,
+    next_request: u64,
     /// How many more requests may be taken back.
-    patience: u32,
-    state: State,
-    phase: Phase,
+    resets_left: u32,
+    state: Http3CloseState,
+    phase: Http3Phase,
     /// Since the last request.
     idle: Stopwatch,
     /// What has just come over a stream.
@@ -66,21 +66,21 @@ pub(super) struct Connection<'c> {
 type Answering<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
 
 /// How many requests a client may take back beyond the answers that it has received.
-const PATIENCE: u32 = 256;
+const MAX_RESETS: u32 = 256;
 
 /// How far a connection has come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Http3CloseState {
     Open,
     /// The client was told to ask for nothing more.
-    Leaving,
+    ShuttingDown,
     /// It is over, but for what is still on its way.
     Closed,
 }
 
 /// What a connection waits for, each for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum Http3Phase {
     /// Nothing, or us.
     Busy,
     /// A request.
@@ -88,39 +88,43 @@ enum Phase {
     /// The client, to send the rest of a request, or to take an answer.
     Streams,
     /// The client, to go as it was told.
-    Leaving,
+    ShuttingDown,
 }
 
 /// The connection is over.
-struct Over;
+struct Http3Closed;
 
 /// How it stands with what comes over a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum StreamEnd {
     /// More is to come.
-    NotYet,
+    Open,
     /// It is all there.
     Finished,
     /// The client has taken it back.
     Reset,
 }
 
-impl<'c> Connection<'c> {
+impl<'c> Http3Connection<'c> {
     /// A connection whose handshake is done.
-    pub(super) fn new(link: Link<'c>, watch: Rc<Watch>, driver: Driver) -> Self {
+    pub(super) fn new(
+        context: ConnectionContext<'c>,
+        deadline: Rc<Deadline>,
+        driver: ConnectionDriver,
+    ) -> Self {
         Self {
-            link,
-            watch,
+            context,
+            deadline,
             driver,
             streams: HashMap::new(),
             waiting: FuturesUnordered::new(),
-            one_way: HashMap::new(),
-            opened: Opened::default(),
+            unidirectional: HashMap::new(),
+            opened: CriticalStreams::default(),
             control: None,
-            next: 0,
-            patience: PATIENCE,
-            state: State::Open,
-            phase: Phase::Busy,
+            next_request: 0,
+            resets_left: MAX_RESETS,
+            state: Http3CloseState::Open,
+            phase: Http3Phase::Busy,
             idle: Stopwatch::start(),
             pieces: Vec::new(),
         }
@@ -128,71 +132,71 @@ impl<'c> Connection<'c> {
 
     /// Serves it to its end.
     pub(super) async fn serve(mut self) {
-        let watch = Rc::clone(&self.watch);
-        watch.due_within(Duration::MAX);
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(Duration::MAX);
         self.open_control();
         loop {
-            match watch.in_time(|context| self.poll(context)).await {
-                Ok(Over) => return,
-                Err(TooLate) => self.be_late(),
+            match deadline.poll_fn(|cx| self.poll(cx)).await {
+                Ok(Http3Closed) => return,
+                Err(DeadlineElapsed) => self.handle_deadline(),
             }
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Over> {
-        self.driver.poll_in(context);
-        if self.watch.is_draining() {
-            self.leave();
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Http3Closed> {
+        self.driver.poll_in(cx);
+        if self.deadline.is_draining() {
+            self.begin_shutdown();
         }
         loop {
-            let mut has_happened = false;
+            let mut made_progress = false;
             while let Some(event) = self.driver.connection.poll() {
-                self.take(event);
-                has_happened = true;
+                self.handle_event(event);
+                made_progress = true;
             }
-            while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(context) {
+            while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(cx) {
                 self.reply(id, &reply);
-                has_happened = true;
+                made_progress = true;
             }
-            if !has_happened {
+            if !made_progress {
                 break;
             }
         }
-        if self.driver.poll_out(context).is_ready() {
-            return Poll::Ready(Over);
+        if self.driver.poll_out(cx).is_ready() {
+            return Poll::Ready(Http3Closed);
         }
-        self.enter(match self.state {
-            State::Closed => Phase::Busy,
-            _ if !self.streams.is_empty() => Phase::Streams,
-            State::Leaving => Phase::Leaving,
-            State::Open => Phase::Idle,
+        self.enter_phase(match self.state {
+            Http3CloseState::Closed => Http3Phase::Busy,
+            _ if !self.streams.is_empty() => Http3Phase::Streams,
+            Http3CloseState::ShuttingDown => Http3Phase::ShuttingDown,
+            Http3CloseState::Open => Http3Phase::Idle,
         });
         Poll::Pending
     }
 
-    fn take(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
             Event::ConnectionLost { reason } => {
-                tracing::debug!(client = %self.link.peer.address, "QUIC: {reason}");
+                tracing::debug!(client = %self.context.peer.address, "QUIC: {reason}");
                 self.end();
             }
-            _ if self.state == State::Closed => {}
+            _ if self.state == Http3CloseState::Closed => {}
             Event::Stream(StreamEvent::Opened { dir }) => {
                 while let Some(id) = self.driver.connection.streams().accept(dir) {
                     match dir {
                         Dir::Bi => self.accept(id),
-                        Dir::Uni => self.receive_one_way(id),
+                        Dir::Uni => self.receive_unidirectional(id),
                     }
                 }
             }
             Event::Stream(StreamEvent::Readable { id }) => match id.dir() {
                 Dir::Bi => self.receive(id),
-                Dir::Uni => self.receive_one_way(id),
+                Dir::Uni => self.receive_unidirectional(id),
             },
             Event::Stream(StreamEvent::Writable { id }) => self.write(id),
             Event::Stream(StreamEvent::Stopped { id, .. }) => self.cancel(id),
             Event::Stream(StreamEvent::Finished { .. }) => {
-                self.patience = PATIENCE.min(self.patience + 1)
+                self.resets_left = MAX_RESETS.min(self.resets_left + 1)
             }
             _ => {}
         }
@@ -201,53 +205,53 @@ impl<'c> Connection<'c> {
     /// A new request.
     fn accept(&mut self, id: StreamId) {
         // Answers that nobody waits for any more are still on their way.
-        let are_too_many = self.waiting.len() >= STREAMS as usize;
-        if self.state == State::Leaving || are_too_many {
-            return self.refuse(id, Code::RequestRejected);
+        let are_too_many = self.waiting.len() >= MAX_CONCURRENT_STREAMS as usize;
+        if self.state == Http3CloseState::ShuttingDown || are_too_many {
+            return self.refuse(id, Http3ErrorCode::RequestRejected);
         }
-        self.next = self.next.max(id.index() + 1);
-        (self.phase, self.idle) = (Phase::Busy, Stopwatch::start());
-        self.receive_of(id, Stream::new());
+        self.next_request = self.next_request.max(id.index() + 1);
+        (self.phase, self.idle) = (Http3Phase::Busy, Stopwatch::start());
+        self.receive_from(id, Http3Stream::new());
     }
 
     /// More of a request that is not all there.
     fn receive(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.remove(&id) {
-            self.receive_of(id, stream);
+            self.receive_from(id, stream);
         }
     }
 
-    fn receive_of(&mut self, id: StreamId, mut stream: Stream<'c>) {
+    fn receive_from(&mut self, id: StreamId, mut stream: Http3Stream<'c>) {
         let end = self.read(id);
-        if end == End::Reset {
+        if end == StreamEnd::Reset {
             return self.cancel(id);
         }
         let mut answer = Vec::new();
-        self.link.local.buffers.lend_output(&mut answer);
-        match stream.take(self.link, &self.pieces, end == End::Finished, &mut answer) {
-            Ok(Step::More) => drop(self.streams.insert(id, stream)),
-            Ok(Step::Answered) => self.send(id, &answer, end),
-            Ok(Step::Waits(reply)) => {
+        self.context.worker.buffers.lend_output(&mut answer);
+        match stream.receive(self.context, &self.pieces, end == StreamEnd::Finished, &mut answer) {
+            Ok(StreamStep::More) => drop(self.streams.insert(id, stream)),
+            Ok(StreamStep::Answered) => self.send(id, &answer, end),
+            Ok(StreamStep::Waits(reply)) => {
                 self.streams.insert(id, stream);
                 self.waiting.push(Box::pin(async move { (id, reply.await) }));
             }
             Err(fault) => self.fail(id, fault),
         }
         self.pieces.clear();
-        self.link.local.buffers.return_output(&mut answer);
+        self.context.worker.buffers.return_output(&mut answer);
     }
 
     /// Reads what has come over a stream.
-    fn read(&mut self, id: StreamId) -> End {
+    fn read(&mut self, id: StreamId) -> StreamEnd {
         self.pieces.clear();
         let mut stream = self.driver.connection.recv_stream(id);
-        let Ok(mut chunks) = stream.read(true) else { return End::NotYet };
+        let Ok(mut chunks) = stream.read(true) else { return StreamEnd::Open };
         let end = loop {
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => self.pieces.push(chunk.bytes),
-                Ok(None) => break End::Finished,
-                Err(ReadError::Blocked) => break End::NotYet,
-                Err(ReadError::Reset(_)) => break End::Reset,
+                Ok(None) => break StreamEnd::Finished,
+                Err(ReadError::Blocked) => break StreamEnd::Open,
+                Err(ReadError::Reset(_)) => break StreamEnd::Reset,
             }
         };
         // What there is to say about windows is said with everything else.
@@ -260,14 +264,14 @@ impl<'c> Connection<'c> {
         // Unless the request was taken back.
         let Some(stream) = self.streams.remove(&id) else { return };
         let mut answer = Vec::new();
-        self.link.local.buffers.lend_output(&mut answer);
-        Writer::new(&mut answer, stream.is_head()).write(reply);
-        self.send(id, &answer, End::NotYet);
-        self.link.local.buffers.return_output(&mut answer);
+        self.context.worker.buffers.lend_output(&mut answer);
+        Http3ResponseWriter::new(&mut answer, stream.is_head()).write(reply);
+        self.send(id, &answer, StreamEnd::Open);
+        self.context.worker.buffers.return_output(&mut answer);
     }
 
     /// Sends an answer. What the client does not take now is kept for later.
-    fn send(&mut self, id: StreamId, answer: &[u8], end: End) {
+    fn send(&mut self, id: StreamId, answer: &[u8], end: StreamEnd) {
         let mut stream = self.driver.connection.send_stream(id);
         let mut sent = 0;
         while sent < answer.len() {
@@ -281,78 +285,90 @@ impl<'c> Connection<'c> {
         if sent == answer.len() {
             let _stopped = stream.finish();
         } else {
-            self.streams.insert(id, Stream::sending(answer[sent..].into()));
+            self.streams.insert(id, Http3Stream::sending(answer[sent..].into()));
         }
-        if end == End::NotYet {
+        if end == StreamEnd::Open {
             // Whatever else it wants to say, it is answered (RFC 9114 section 4.1).
-            let _all_there = self.driver.connection.recv_stream(id).stop(number(Code::NoError));
+            let _all_there =
+                self.driver.connection.recv_stream(id).stop(quic_code(Http3ErrorCode::NoError));
         }
     }
 
     /// The client takes more of an answer.
     fn write(&mut self, id: StreamId) {
-        if let Some(unsent) = self.streams.get_mut(&id).and_then(Stream::take_unsent) {
+        if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent) {
             self.streams.remove(&id);
-            self.send(id, &unsent, End::Finished);
+            self.send(id, &unsent, StreamEnd::Finished);
         }
     }
 
     /// The client has taken a request back.
     fn cancel(&mut self, id: StreamId) {
         if id.dir() == Dir::Uni {
-            return self
-                .fail(id, Fault::new(Code::ClosedCriticalStream, "the control stream is needed"));
+            return self.fail(
+                id,
+                Http3Error::new(
+                    Http3ErrorCode::ClosedCriticalStream,
+                    "the control stream is needed",
+                ),
+            );
         }
         self.streams.remove(&id);
-        self.refuse(id, Code::RequestCancelled);
-        self.patience = self.patience.saturating_sub(1);
-        if self.patience == 0 {
-            self.close(Fault::new(Code::ExcessiveLoad, "too many requests are taken back"));
+        self.refuse(id, Http3ErrorCode::RequestCancelled);
+        self.resets_left = self.resets_left.saturating_sub(1);
+        if self.resets_left == 0 {
+            self.close(Http3Error::new(
+                Http3ErrorCode::ExcessiveLoad,
+                "too many requests are taken back",
+            ));
         }
     }
 
-    fn fail(&mut self, id: StreamId, fault: Fault) {
-        tracing::debug!(client = %self.link.peer.address, code = ?fault.code, "HTTP/3: {}", fault.reason);
+    fn fail(&mut self, id: StreamId, fault: Http3Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?fault.code, "HTTP/3: {}", fault.reason);
         if fault.ends_connection() { self.close(fault) } else { self.refuse(id, fault.code) }
     }
 
     /// Ends a request's stream both ways.
-    fn refuse(&mut self, id: StreamId, reason: Code) {
+    fn refuse(&mut self, id: StreamId, reason: Http3ErrorCode) {
         // Whichever way has ended already.
-        let _is_over = self.driver.connection.recv_stream(id).stop(number(reason));
-        let _is_over = self.driver.connection.send_stream(id).reset(number(reason));
+        let _is_over = self.driver.connection.recv_stream(id).stop(quic_code(reason));
+        let _is_over = self.driver.connection.send_stream(id).reset(quic_code(reason));
     }
 
     /// Something of a stream that goes one way.
-    fn receive_one_way(&mut self, id: StreamId) {
+    fn receive_unidirectional(&mut self, id: StreamId) {
         let end = self.read(id);
-        let stream = self.one_way.entry(id).or_default();
-        let mut interest = Ok(Interest::Kept);
+        let stream = self.unidirectional.entry(id).or_default();
+        let mut interest = Ok(StreamAction::Read);
         for piece in &self.pieces {
             interest = interest.and_then(|_| stream.read(piece, &mut self.opened));
         }
         self.pieces.clear();
-        let is_over = end != End::NotYet;
+        let is_over = end != StreamEnd::Open;
         if is_over {
-            interest = interest.and_then(|_| stream.end()).map(|()| Interest::Kept);
+            interest = interest.and_then(|_| stream.end()).map(|()| StreamAction::Read);
         }
-        if is_over || interest == Ok(Interest::None) {
-            self.one_way.remove(&id);
+        if is_over || interest == Ok(StreamAction::Stop) {
+            self.unidirectional.remove(&id);
         }
         match interest {
             Err(fault) => self.fail(id, fault),
-            Ok(Interest::None) => {
-                let _is_over =
-                    self.driver.connection.recv_stream(id).stop(number(Code::StreamCreationError));
+            Ok(StreamAction::Stop) => {
+                let _is_over = self
+                    .driver
+                    .connection
+                    .recv_stream(id)
+                    .stop(quic_code(Http3ErrorCode::StreamCreationError));
             }
-            Ok(Interest::Kept) => {}
+            Ok(StreamAction::Read) => {}
         }
     }
 
     fn open_control(&mut self) {
         self.control = self.driver.connection.streams().open(Dir::Uni);
         let mut bytes = Vec::new();
-        control::open(&mut bytes, MOST_SECTION as u64);
+        control::open(&mut bytes, MAX_FIELD_SECTION_SIZE as u64);
         self.write_control(&bytes);
     }
 
@@ -364,80 +380,87 @@ impl<'c> Connection<'c> {
     }
 
     /// Something has taken too long.
-    fn be_late(&mut self) {
+    fn handle_deadline(&mut self) {
         match self.phase {
-            Phase::Streams => self.expire(),
-            Phase::Idle => self.leave(),
-            Phase::Leaving | Phase::Busy => self.close(Fault::new(Code::NoError, "")),
+            Http3Phase::Streams => self.expire(),
+            Http3Phase::Idle => self.begin_shutdown(),
+            Http3Phase::ShuttingDown | Http3Phase::Busy => {
+                self.close(Http3Error::new(Http3ErrorCode::NoError, ""))
+            }
         }
         // To be waited for anew.
-        self.phase = Phase::Busy;
-        self.watch.due_within(Duration::MAX);
+        self.phase = Http3Phase::Busy;
+        self.deadline.due_within(Duration::MAX);
     }
 
     /// Gives up the requests that have not got on for too long.
     fn expire(&mut self) {
-        let limit = self.link.local.patience.body;
+        let limit = self.context.worker.timeouts.body;
         let late =
             self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
         for id in late.collect::<Vec<_>>() {
-            match self.streams.get_mut(&id).and_then(Stream::take_waiting) {
+            match self.streams.get_mut(&id).and_then(Http3Stream::take_waiting) {
                 Some(waiting) => self.reply(id, &waiting.refuse(&BODY_TOO_SLOW)),
                 None => {
                     self.streams.remove(&id);
-                    self.refuse(id, Code::RequestCancelled);
+                    self.refuse(id, Http3ErrorCode::RequestCancelled);
                 }
             }
         }
     }
 
     /// Begins to wait for something, unless it waits for it already.
-    fn enter(&mut self, phase: Phase) {
+    fn enter_phase(&mut self, phase: Http3Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let patience = &self.link.local.patience;
+        let timeouts = &self.context.worker.timeouts;
         match phase {
-            Phase::Idle => self.watch.idle_for(patience.idle.saturating_sub(self.idle.elapsed())),
-            Phase::Streams => self.watch.due_within(patience.body),
-            Phase::Leaving => self.watch.due_within(TICK),
-            Phase::Busy => self.watch.due_within(Duration::MAX),
+            Http3Phase::Idle => {
+                self.deadline.idle_for(timeouts.idle.saturating_sub(self.idle.elapsed()))
+            }
+            Http3Phase::Streams => self.deadline.due_within(timeouts.body),
+            Http3Phase::ShuttingDown => self.deadline.due_within(TICK),
+            Http3Phase::Busy => self.deadline.due_within(Duration::MAX),
         }
     }
 
     /// Tells the client to ask for nothing more; what it has asked is answered.
-    fn leave(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Leaving;
+    fn begin_shutdown(&mut self) {
+        if self.state == Http3CloseState::Open {
+            self.state = Http3CloseState::ShuttingDown;
             let mut bytes = Vec::new();
-            frame::goaway(&mut bytes, StreamId::new(Side::Client, Dir::Bi, self.next).into());
+            frame::goaway(
+                &mut bytes,
+                StreamId::new(Side::Client, Dir::Bi, self.next_request).into(),
+            );
             self.write_control(&bytes);
         }
     }
 
-    fn close(&mut self, fault: Fault) {
+    fn close(&mut self, fault: Http3Error) {
         // Of what came together, more than one thing may be too much.
-        if self.state == State::Closed {
+        if self.state == Http3CloseState::Closed {
             return;
         }
-        if fault.code == Code::ExcessiveLoad {
-            self.link.cut_off();
+        if fault.code == Http3ErrorCode::ExcessiveLoad {
+            self.context.record_abuse();
         }
         let reason = Bytes::from_static(fault.reason.as_bytes());
-        self.driver.connection.close(clock::instant(), number(fault.code), reason);
+        self.driver.connection.close(clock::instant(), quic_code(fault.code), reason);
         self.end();
     }
 
     /// Nothing is answered any more.
     fn end(&mut self) {
-        self.state = State::Closed;
+        self.state = Http3CloseState::Closed;
         self.streams.clear();
         self.waiting.clear();
-        self.one_way.clear();
+        self.unidirectional.clear();
     }
 }
 
 /// A code as quinn has it.
-fn number(code: Code) -> VarInt {
+fn quic_code(code: Http3ErrorCode) -> VarInt {
     VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX)
 }

@@ -1,12 +1,13 @@
-//! Control streams (RFC 9114 section 6.2.1): that of the client, which is checked and
+//! ControlStream streams (RFC 9114 section 6.2.1): that of the client, which is checked and
 //! then of no use to us, and the beginning of our own.
 
 use std::mem;
 
 use super::{
-    fault::{Code, Fault},
+    fault::{Http3Error, Http3ErrorCode},
     frame::{
-        self, CANCEL_PUSH, FORBIDDEN, GOAWAY, Header, MAX_PUSH_ID, SETTINGS, is_forbidden, take,
+        self, CANCEL_PUSH, FORBIDDEN, FrameHeader, GOAWAY, MAX_PUSH_ID, SETTINGS, is_forbidden,
+        take,
     },
     varint,
 };
@@ -15,20 +16,20 @@ use super::{
 pub(super) const CONTROL: u64 = 0x0;
 
 /// `SETTINGS_QPACK_MAX_TABLE_CAPACITY`.
-const QPACK_MAX_TABLE_CAPACITY: u64 = 0x1;
+const SETTINGS_QPACK_MAX_TABLE_CAPACITY: u64 = 0x1;
 /// `SETTINGS_MAX_FIELD_SECTION_SIZE`.
-const MAX_FIELD_SECTION_SIZE: u64 = 0x6;
+const SETTINGS_MAX_FIELD_SECTION_SIZE: u64 = 0x6;
 /// `SETTINGS_QPACK_BLOCKED_STREAMS`.
-const QPACK_BLOCKED_STREAMS: u64 = 0x7;
+const SETTINGS_QPACK_BLOCKED_STREAMS: u64 = 0x7;
 
 /// Appends the beginning of our control stream: its type, and the settings that no field
-/// section is larger than `most_section` and none needs a dynamic table.
-pub fn open(out: &mut Vec<u8>, most_section: u64) {
+/// section is larger than `max_field_section` and none needs a dynamic table.
+pub fn open(out: &mut Vec<u8>, max_field_section: u64) {
     let mut settings = Vec::new();
     for (identifier, value) in [
-        (QPACK_MAX_TABLE_CAPACITY, 0),
-        (MAX_FIELD_SECTION_SIZE, most_section),
-        (QPACK_BLOCKED_STREAMS, 0),
+        (SETTINGS_QPACK_MAX_TABLE_CAPACITY, 0),
+        (SETTINGS_MAX_FIELD_SECTION_SIZE, max_field_section),
+        (SETTINGS_QPACK_BLOCKED_STREAMS, 0),
     ] {
         varint::write(&mut settings, identifier);
         varint::write(&mut settings, value);
@@ -43,9 +44,9 @@ pub fn open(out: &mut Vec<u8>, most_section: u64) {
 /// field section is large, and nothing is pushed. They are checked all the same, so that
 /// a client that is mistaken learns it.
 #[derive(Debug)]
-pub struct Control {
-    header: Header,
-    within: Within,
+pub struct ControlStream {
+    header: FrameHeader,
+    position: ControlPosition,
     /// The part of a payload that has come.
     payload: Vec<u8>,
     has_settings: bool,
@@ -57,123 +58,132 @@ pub struct Control {
 
 /// Where in a frame the next byte belongs, and how many more do.
 #[derive(Clone, Copy, Debug)]
-enum Within {
-    Header,
+enum ControlPosition {
+    FrameHeader,
     Payload { kind: u64, left: u64 },
     Skipped(u64),
 }
 
-impl Default for Control {
+impl Default for ControlStream {
     fn default() -> Self {
         Self {
-            header: Header::NOTHING,
-            within: Within::Header,
+            header: FrameHeader::EMPTY,
+            position: ControlPosition::FrameHeader,
             payload: Vec::new(),
             has_settings: false,
-            goaway: varint::MOST,
+            goaway: varint::MAX,
             max_push: 0,
         }
     }
 }
 
-impl Control {
+impl ControlStream {
     /// Checks what has come.
     ///
     /// # Errors
     /// A client does not send that.
-    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Http3Error> {
         loop {
-            match self.within {
-                Within::Header => {
+            match self.position {
+                ControlPosition::FrameHeader => {
                     let Some((kind, length)) = self.header.complete(&mut bytes, frame::header)
                     else {
                         return Ok(());
                     };
-                    self.within = self.enter(kind, length)?;
+                    self.position = self.start_frame(kind, length)?;
                 }
-                Within::Skipped(0) => self.within = Within::Header,
-                Within::Skipped(_) if bytes.is_empty() => return Ok(()),
-                Within::Skipped(left) => {
-                    self.within = Within::Skipped(left - take(&mut bytes, left).len() as u64)
+                ControlPosition::Skipped(0) => self.position = ControlPosition::FrameHeader,
+                ControlPosition::Skipped(_) if bytes.is_empty() => return Ok(()),
+                ControlPosition::Skipped(left) => {
+                    self.position =
+                        ControlPosition::Skipped(left - take(&mut bytes, left).len() as u64)
                 }
-                Within::Payload { kind, left } => {
+                ControlPosition::Payload { kind, left } => {
                     let piece = take(&mut bytes, left);
                     self.payload.extend_from_slice(piece);
                     let left = left - piece.len() as u64;
                     if left > 0 {
-                        self.within = Within::Payload { kind, left };
+                        self.position = ControlPosition::Payload { kind, left };
                         return Ok(());
                     }
-                    self.within = Within::Header;
+                    self.position = ControlPosition::FrameHeader;
                     let payload = mem::take(&mut self.payload);
-                    self.judge(kind, &payload)?;
+                    self.check_payload(kind, &payload)?;
                 }
             }
         }
     }
 
     /// What to do with a frame of this header.
-    fn enter(&mut self, kind: u64, left: u64) -> Result<Within, Fault> {
+    fn start_frame(&mut self, kind: u64, left: u64) -> Result<ControlPosition, Http3Error> {
         /// More settings than anybody has.
-        const MOST_SETTINGS: u64 = 4096;
-        const MOST_INTEGER: u64 = 8;
+        const MAX_SETTINGS_LENGTH: u64 = 4096;
+        const MAX_VARINT_LENGTH: u64 = 8;
         const DATA: u64 = 0x0;
         const HEADERS: u64 = 0x1;
         let is_first = !mem::replace(&mut self.has_settings, true);
         match kind {
-            SETTINGS if !is_first => Err(Fault::new(Code::FrameUnexpected, "settings came twice")),
-            SETTINGS if left > MOST_SETTINGS => {
-                Err(Fault::new(Code::ExcessiveLoad, "settings have more than 4096 bytes"))
+            SETTINGS if !is_first => {
+                Err(Http3Error::new(Http3ErrorCode::FrameUnexpected, "settings came twice"))
             }
-            SETTINGS => Ok(Within::Payload { kind, left }),
-            _ if is_first => Err(Fault::new(
-                Code::MissingSettings,
+            SETTINGS if left > MAX_SETTINGS_LENGTH => Err(Http3Error::new(
+                Http3ErrorCode::ExcessiveLoad,
+                "settings have more than 4096 bytes",
+            )),
+            SETTINGS => Ok(ControlPosition::Payload { kind, left }),
+            _ if is_first => Err(Http3Error::new(
+                Http3ErrorCode::MissingSettings,
                 "a control stream begins with something else than settings",
             )),
-            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH if left > MOST_INTEGER => Err(LENGTH),
-            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH => Ok(Within::Payload { kind, left }),
-            DATA | HEADERS => Err(Fault::new(
-                Code::FrameUnexpected,
+            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH if left > MAX_VARINT_LENGTH => Err(LENGTH),
+            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH => Ok(ControlPosition::Payload { kind, left }),
+            DATA | HEADERS => Err(Http3Error::new(
+                Http3ErrorCode::FrameUnexpected,
                 "a frame of a request is on the control stream",
             )),
             _ if is_forbidden(kind) => Err(FORBIDDEN),
-            _ => Ok(Within::Skipped(left)),
+            _ => Ok(ControlPosition::Skipped(left)),
         }
     }
 
-    fn judge(&mut self, kind: u64, payload: &[u8]) -> Result<(), Fault> {
+    fn check_payload(&mut self, kind: u64, payload: &[u8]) -> Result<(), Http3Error> {
         match kind {
             SETTINGS => settings(payload),
             GOAWAY => {
-                let before = mem::replace(&mut self.goaway, only(payload)?);
+                let before = mem::replace(&mut self.goaway, single_varint(payload)?);
                 if self.goaway > before {
-                    Err(Fault::new(Code::IdError, "a second GOAWAY takes the first back"))
+                    Err(Http3Error::new(
+                        Http3ErrorCode::IdError,
+                        "a second GOAWAY takes the first back",
+                    ))
                 } else {
                     Ok(())
                 }
             }
             MAX_PUSH_ID => {
-                let before = mem::replace(&mut self.max_push, only(payload)?);
+                let before = mem::replace(&mut self.max_push, single_varint(payload)?);
                 if self.max_push < before {
-                    Err(Fault::new(Code::IdError, "MAX_PUSH_ID went down"))
+                    Err(Http3Error::new(Http3ErrorCode::IdError, "MAX_PUSH_ID went down"))
                 } else {
                     Ok(())
                 }
             }
             // Section 7.2.3.
-            _ => only(payload).and(Err(Fault::new(
-                Code::IdError,
+            _ => single_varint(payload).and(Err(Http3Error::new(
+                Http3ErrorCode::IdError,
                 "CANCEL_PUSH is about a push that nobody promised",
             ))),
         }
     }
 }
 
-const LENGTH: Fault =
-    Fault::new(Code::FrameError, "the length of a frame is not that of its contents");
+const LENGTH: Http3Error = Http3Error::new(
+    Http3ErrorCode::FrameError,
+    "the length of a frame is not that of its contents",
+);
 
 /// The only integer of a payload.
-fn only(payload: &[u8]) -> Result<u64, Fault> {
+fn single_varint(payload: &[u8]) -> Result<u64, Http3Error> {
     match varint::read(payload) {
         Some((integer, length)) if length == payload.len() => Ok(integer),
         _ => Err(LENGTH),
@@ -181,21 +191,24 @@ fn only(payload: &[u8]) -> Result<u64, Fault> {
 }
 
 /// Checks the settings of a client (section 7.2.4).
-fn settings(mut payload: &[u8]) -> Result<(), Fault> {
+fn settings(mut payload: &[u8]) -> Result<(), Http3Error> {
     let mut identifiers = Vec::new();
     while !payload.is_empty() {
         // They look like the header of a frame.
         let ((identifier, _), length) = frame::header(payload).ok_or(LENGTH)?;
         payload = &payload[length..];
         if matches!(identifier, 0x2..=0x5) {
-            return Err(Fault::new(Code::SettingsError, "a setting is one of HTTP/2"));
+            return Err(Http3Error::new(
+                Http3ErrorCode::SettingsError,
+                "a setting is one of HTTP/2",
+            ));
         }
         identifiers.push(identifier);
     }
     // Sorted, as there may be two thousand.
     identifiers.sort_unstable();
     match identifiers.windows(2).any(|pair| pair[0] == pair[1]) {
-        true => Err(Fault::new(Code::SettingsError, "a setting came twice")),
+        true => Err(Http3Error::new(Http3ErrorCode::SettingsError, "a setting came twice")),
         false => Ok(()),
     }
 }

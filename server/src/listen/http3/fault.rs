@@ -3,15 +3,15 @@
 
 /// Why a stream or a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Http3Error {
     /// What the client is told.
-    pub code: Code,
+    pub code: Http3ErrorCode,
     /// The same in words.
     pub reason: &'static str,
 }
 
-impl Fault {
-    pub(super) const fn new(code: Code, reason: &'static str) -> Self {
+impl Http3Error {
+    pub(super) const fn new(code: Http3ErrorCode, reason: &'static str) -> Self {
         Self { code, reason }
     }
 
@@ -20,11 +20,11 @@ impl Fault {
     pub const fn ends_connection(self) -> bool {
         !matches!(
             self.code,
-            Code::RequestRejected
-                | Code::RequestCancelled
-                | Code::RequestIncomplete
-                | Code::MessageError
-                | Code::ConnectError
+            Http3ErrorCode::RequestRejected
+                | Http3ErrorCode::RequestCancelled
+                | Http3ErrorCode::RequestIncomplete
+                | Http3ErrorCode::MessageError
+                | Http3ErrorCode::ConnectError
         )
     }
 }
@@ -32,7 +32,7 @@ impl Fault {
 /// A code, by its name in the RFCs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
-pub enum Code {
+pub enum Http3ErrorCode {
     /// `H3_NO_ERROR`: there is nothing wrong.
     NoError = 0x100,
     /// `H3_GENERAL_PROTOCOL_ERROR`: wrong in a way that has no code.
@@ -75,7 +75,7 @@ pub enum Code {
     QpackDecoderStreamError = 0x202,
 }
 
-impl Code {
+impl Http3ErrorCode {
     /// The number that travels.
     #[must_use]
     pub const fn number(self) -> u64 {

@@ -1,9 +1,9 @@
-//! Frames (RFC 9114 section 7): those of request streams, read as they come, and those
+//! RequestFrames (RFC 9114 section 7): those of request streams, read as they come, and those
 //! that we send.
 
 use super::{
-    fault::{Code, Fault},
-    varint::{self, Partial},
+    fault::{Http3Error, Http3ErrorCode},
+    varint::{self, PartialBuffer},
 };
 
 /// `DATA`.
@@ -22,20 +22,20 @@ pub(super) const GOAWAY: u64 = 0x7;
 pub(super) const MAX_PUSH_ID: u64 = 0xd;
 
 /// The frames of a request stream, in whatever pieces they come.
-pub struct Frames {
-    most: usize,
-    header: Header,
-    within: Within,
-    order: Order,
+pub struct RequestFrames {
+    max_section: usize,
+    header: FrameHeader,
+    position: FramePosition,
+    message: MessageState,
     /// The part of a field section that has come.
     section: Vec<u8>,
 }
 
 /// What a client has sent.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'b> {
+pub enum FrameEvent<'b> {
     /// The payload of the `HEADERS` frame that a request begins with.
-    Section(&'b [u8]),
+    Headers(&'b [u8]),
     /// A `HEADERS` frame that is larger than we read.
     TooLarge,
     /// A part of the body, not empty.
@@ -44,16 +44,16 @@ pub enum Event<'b> {
 
 /// Where in a frame the next byte belongs, and how many more do.
 #[derive(Clone, Copy)]
-enum Within {
-    Header,
-    Section(usize),
+enum FramePosition {
+    FrameHeader,
+    Headers(usize),
     Data(u64),
     Skipped(u64),
 }
 
 /// Which frames may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum MessageState {
     /// The field section of a request.
     Head,
     /// Its body, or the field section behind it.
@@ -62,50 +62,56 @@ enum Order {
     End,
 }
 
-impl Frames {
-    /// The frames of a new stream. No payload of `HEADERS` is longer than `most`.
+impl RequestFrames {
+    /// The frames of a new stream. No payload of `HEADERS` is longer than `max_section`.
     #[must_use]
-    pub const fn new(most: usize) -> Self {
+    pub const fn new(max_section: usize) -> Self {
         Self {
-            most,
-            header: Header::NOTHING,
-            within: Within::Header,
-            order: Order::Head,
+            max_section,
+            header: FrameHeader::EMPTY,
+            position: FramePosition::FrameHeader,
+            message: MessageState::Head,
             section: Vec::new(),
         }
     }
 
     /// What comes next in `bytes`, which are taken away as far as they have been read:
     /// all of them, when there is nothing. Only a field section that is not all there is
-    /// kept; `Section` borrows one that is.
+    /// kept; `Headers` borrows one that is.
     ///
     /// # Errors
     /// There is a frame that may not be there.
     pub fn next<'f, 'b: 'f>(
         &'f mut self,
         bytes: &mut &'b [u8],
-    ) -> Result<Option<Event<'f>>, Fault> {
+    ) -> Result<Option<FrameEvent<'f>>, Http3Error> {
         loop {
-            match self.within {
-                Within::Header => {
+            match self.position {
+                FramePosition::FrameHeader => {
                     let Some((kind, length)) = self.header.complete(bytes, header) else {
                         return Ok(None);
                     };
-                    self.within = self.enter(kind, length)?;
-                    if kind == HEADERS && length > self.most as u64 {
-                        return Ok(Some(Event::TooLarge));
+                    self.position = self.start_frame(kind, length)?;
+                    if kind == HEADERS && length > self.max_section as u64 {
+                        return Ok(Some(FrameEvent::TooLarge));
                     }
                 }
-                Within::Section(left) => return Ok(self.section(bytes, left).map(Event::Section)),
-                Within::Data(0) | Within::Skipped(0) => self.within = Within::Header,
-                Within::Data(_) | Within::Skipped(_) if bytes.is_empty() => return Ok(None),
-                Within::Data(left) => {
-                    let piece = take(bytes, left);
-                    self.within = Within::Data(left - piece.len() as u64);
-                    return Ok(Some(Event::Data(piece)));
+                FramePosition::Headers(left) => {
+                    return Ok(self.section(bytes, left).map(FrameEvent::Headers));
                 }
-                Within::Skipped(left) => {
-                    self.within = Within::Skipped(left - take(bytes, left).len() as u64)
+                FramePosition::Data(0) | FramePosition::Skipped(0) => {
+                    self.position = FramePosition::FrameHeader
+                }
+                FramePosition::Data(_) | FramePosition::Skipped(_) if bytes.is_empty() => {
+                    return Ok(None);
+                }
+                FramePosition::Data(left) => {
+                    let piece = take(bytes, left);
+                    self.position = FramePosition::Data(left - piece.len() as u64);
+                    return Ok(Some(FrameEvent::Data(piece)));
+                }
+                FramePosition::Skipped(left) => {
+                    self.position = FramePosition::Skipped(left - take(bytes, left).len() as u64)
                 }
             }
         }
@@ -115,15 +121,17 @@ impl Frames {
     ///
     /// # Errors
     /// It ends within a frame, or before there is a request.
-    pub const fn end(&self) -> Result<(), Fault> {
-        match self.within {
-            Within::Header | Within::Data(0) | Within::Skipped(0) if self.header.is_empty() => {
-                match self.order {
-                    Order::Head => Err(Fault::new(
-                        Code::RequestIncomplete,
+    pub const fn end(&self) -> Result<(), Http3Error> {
+        match self.position {
+            FramePosition::FrameHeader | FramePosition::Data(0) | FramePosition::Skipped(0)
+                if self.header.is_empty() =>
+            {
+                match self.message {
+                    MessageState::Head => Err(Http3Error::new(
+                        Http3ErrorCode::RequestIncomplete,
                         "a stream ended before its request began",
                     )),
-                    Order::Body | Order::End => Ok(()),
+                    MessageState::Body | MessageState::End => Ok(()),
                 }
             }
             _ => Err(TRUNCATED),
@@ -131,25 +139,25 @@ impl Frames {
     }
 
     /// What to do with a frame, whose place is judged by its header alone.
-    fn enter(&mut self, kind: u64, length: u64) -> Result<Within, Fault> {
-        match (kind, self.order) {
-            (HEADERS, Order::Head) => {
-                self.order = Order::Body;
+    fn start_frame(&mut self, kind: u64, length: u64) -> Result<FramePosition, Http3Error> {
+        match (kind, self.message) {
+            (HEADERS, MessageState::Head) => {
+                self.message = MessageState::Body;
                 Ok(match usize::try_from(length) {
-                    Ok(length) if length <= self.most => Within::Section(length),
-                    _ => Within::Skipped(length),
+                    Ok(length) if length <= self.max_section => FramePosition::Headers(length),
+                    _ => FramePosition::Skipped(length),
                 })
             }
             // Nobody asks for what stands behind a body.
-            (HEADERS, Order::Body) => {
-                self.order = Order::End;
-                Ok(Within::Skipped(length))
+            (HEADERS, MessageState::Body) => {
+                self.message = MessageState::End;
+                Ok(FramePosition::Skipped(length))
             }
-            (DATA, Order::Body) => Ok(Within::Data(length)),
+            (DATA, MessageState::Body) => Ok(FramePosition::Data(length)),
             (DATA | HEADERS, _) => Err(UNORDERED),
             (CANCEL_PUSH | SETTINGS | GOAWAY | MAX_PUSH_ID, _) => Err(OF_CONTROL),
             _ if is_forbidden(kind) => Err(FORBIDDEN),
-            _ => Ok(Within::Skipped(length)),
+            _ => Ok(FramePosition::Skipped(length)),
         }
     }
 
@@ -158,10 +166,10 @@ impl Frames {
         let piece = take(bytes, left as u64);
         if piece.len() < left {
             self.section.extend_from_slice(piece);
-            self.within = Within::Section(left - piece.len());
+            self.position = FramePosition::Headers(left - piece.len());
             return None;
         }
-        self.within = Within::Header;
+        self.position = FramePosition::FrameHeader;
         if self.section.is_empty() {
             // Usually it has come as a whole.
             return Some(piece);
@@ -171,13 +179,18 @@ impl Frames {
     }
 }
 
-const UNORDERED: Fault =
-    Fault::new(Code::FrameUnexpected, "a request is HEADERS, DATA, and HEADERS once more at most");
-const OF_CONTROL: Fault =
-    Fault::new(Code::FrameUnexpected, "a frame of the control stream is on a request stream");
-pub(super) const FORBIDDEN: Fault =
-    Fault::new(Code::FrameUnexpected, "a frame is one that a client does not send");
-pub(super) const TRUNCATED: Fault = Fault::new(Code::FrameError, "a stream ended within a frame");
+const UNORDERED: Http3Error = Http3Error::new(
+    Http3ErrorCode::FrameUnexpected,
+    "a request is HEADERS, DATA, and HEADERS once more at most",
+);
+const OF_CONTROL: Http3Error = Http3Error::new(
+    Http3ErrorCode::FrameUnexpected,
+    "a frame of the control stream is on a request stream",
+);
+pub(super) const FORBIDDEN: Http3Error =
+    Http3Error::new(Http3ErrorCode::FrameUnexpected, "a frame is one that a client does not send");
+pub(super) const TRUNCATED: Http3Error =
+    Http3Error::new(Http3ErrorCode::FrameError, "a stream ended within a frame");
 
 /// Whether no client may send such a frame on any stream: the promises of servers, and
 /// what HTTP/2 had and HTTP/3 has not (section 7.2.8).
@@ -186,8 +199,8 @@ pub(super) const fn is_forbidden(kind: u64) -> bool {
 }
 
 /// Takes at most so many bytes away.
-pub(super) fn take<'b>(bytes: &mut &'b [u8], most: u64) -> &'b [u8] {
-    let length = usize::try_from(most).unwrap_or(usize::MAX).min(bytes.len());
+pub(super) fn take<'b>(bytes: &mut &'b [u8], max: u64) -> &'b [u8] {
+    let length = usize::try_from(max).unwrap_or(usize::MAX).min(bytes.len());
     let (piece, rest) = bytes.split_at(length);
     *bytes = rest;
     piece
@@ -201,11 +214,11 @@ pub(super) fn header(bytes: &[u8]) -> Option<((u64, u64), usize)> {
 }
 
 /// As much of it as has come: both are at most eight bytes long.
-pub(super) type Header = Partial<16>;
+pub(super) type FrameHeader = PartialBuffer<16>;
 
 /// Appends a `HEADERS` frame around what `write` appends: a field section.
 pub fn headers(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    /// Room for a length of two bytes, as nearly all have.
+    /// SectionBuffer for a length of two bytes, as nearly all have.
     const HEADER: [u8; 3] = [HEADERS as u8, 0x40, 0];
     out.extend_from_slice(&HEADER);
     let start = out.len();

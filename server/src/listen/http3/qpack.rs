@@ -2,16 +2,16 @@
 //! so that none refers to another, waits for one, or is acknowledged.
 //!
 //! Reading copies what is Huffman-coded and nothing else, and allocates nothing once a
-//! [`Room`](super::super::fields::section::Room) is warm. Writing is appending.
+//! [`SectionBuffer`](super::super::fields::section::Room) is warm. Writing is appending.
 
 mod decode;
 mod encode;
 mod instruction;
 mod table;
 
-pub use decode::{Unread, read};
+pub use decode::{QpackError, read};
 pub use encode::{field, prefix, status};
-pub use instruction::{DecoderStream, check_encoder};
+pub use instruction::{DecoderStream, check_encoder_stream};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! first two bits say.
 
 /// The largest there is.
-pub const MOST: u64 = (1 << 62) - 1;
+pub const MAX: u64 = (1 << 62) - 1;
 
 /// The integer at the start of `bytes` and its length, if it is all there.
 #[must_use]
@@ -21,7 +21,7 @@ pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
 
 /// Appends an integer, in as few bytes as it takes.
 pub fn write(out: &mut Vec<u8>, integer: u64) {
-    debug_assert!(integer <= MOST, "{integer} has no encoding");
+    debug_assert!(integer <= MAX, "{integer} has no encoding");
     let (length, mark) = match integer {
         0..=0x3f => (1, 0),
         0x40..=0x3fff => (2, 1),
@@ -32,16 +32,16 @@ pub fn write(out: &mut Vec<u8>, integer: u64) {
     out.extend_from_slice(&bytes[8 - length..]);
 }
 
-/// The beginning of something that is at most `MOST` bytes long and has not come as a
+/// The beginning of something that is at most `MAX` bytes long and has not come as a
 /// whole.
 #[derive(Debug)]
-pub(super) struct Partial<const MOST: usize> {
-    bytes: [u8; MOST],
+pub(super) struct PartialBuffer<const MAX: usize> {
+    bytes: [u8; MAX],
     length: usize,
 }
 
-impl<const MOST: usize> Partial<MOST> {
-    pub(super) const NOTHING: Self = Self { bytes: [0; MOST], length: 0 };
+impl<const MAX: usize> PartialBuffer<MAX> {
+    pub(super) const EMPTY: Self = Self { bytes: [0; MAX], length: 0 };
 
     pub(super) const fn is_empty(&self) -> bool {
         self.length == 0
@@ -104,7 +104,7 @@ mod tests {
             (16_384, 4),
             (1_073_741_823, 4),
             (1_073_741_824, 8),
-            (MOST, 8),
+            (MAX, 8),
         ] {
             let mut bytes = Vec::new();
             write(&mut bytes, integer);

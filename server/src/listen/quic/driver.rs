@@ -15,24 +15,24 @@ use std::{
 use quinn_proto::{Connection, ConnectionEvent, ConnectionHandle, Transmit};
 use tokio::time::{Sleep, sleep_until};
 
-use super::Shared;
-use crate::{clock, listen::watch::let_others_go_first};
+use super::EndpointState;
+use crate::{clock, listen::watch::yield_to_ready};
 
 /// The datagrams that have come for a connection and were not taken yet.
 #[derive(Default)]
-pub(super) struct Inbox {
+pub(super) struct DatagramQueue {
     datagrams: RefCell<VecDeque<ConnectionEvent>>,
     waker: RefCell<Option<Waker>>,
 }
 
 /// The most datagrams that wait for one connection: twice what its windows allow. More
 /// are lost, by which whoever sends them learns to send less.
-const MOST_WAITING: usize = 512;
+const MAX_QUEUED_DATAGRAMS: usize = 512;
 
-impl Inbox {
+impl DatagramQueue {
     pub(super) fn put(&self, datagram: ConnectionEvent) {
         let mut datagrams = self.datagrams.borrow_mut();
-        if datagrams.len() < MOST_WAITING {
+        if datagrams.len() < MAX_QUEUED_DATAGRAMS {
             datagrams.push_back(datagram);
         }
         if let Some(waker) = self.waker.take() {
@@ -42,20 +42,20 @@ impl Inbox {
 }
 
 /// A connection with its ways in and out.
-pub(crate) struct Driver {
-    shared: Rc<Shared>,
+pub(crate) struct ConnectionDriver {
+    shared: Rc<EndpointState>,
     handle: ConnectionHandle,
     /// The connection itself.
     pub(crate) connection: Connection,
-    inbox: Rc<Inbox>,
+    inbox: Rc<DatagramQueue>,
     timer: Pin<Box<Sleep>>,
     /// When the timer goes off, which may be before anything is due.
-    wakes_at: Option<Instant>,
+    timer_at: Option<Instant>,
     /// What the socket had no room for.
-    unsent: Option<Unsent>,
+    unsent: Option<PendingTransmit>,
 }
 
-struct Unsent {
+struct PendingTransmit {
     transmit: Transmit,
     contents: Vec<u8>,
     writable: Pin<Box<dyn Future<Output = io::Result<()>>>>,
@@ -63,29 +63,29 @@ struct Unsent {
 
 /// The datagrams that are taken, and those that are sent, before it is the turn of another
 /// connection of the thread: whoever sends as fast as it can is not to hold up others.
-const TAKEN: usize = 16;
-const SENT: usize = 64;
+const MAX_RECEIVED_PER_POLL: usize = 16;
+const MAX_SENT_PER_POLL: usize = 64;
 
-impl Driver {
+impl ConnectionDriver {
     pub(super) fn new(
-        shared: Rc<Shared>,
+        shared: Rc<EndpointState>,
         handle: ConnectionHandle,
         connection: Connection,
-        inbox: Rc<Inbox>,
+        inbox: Rc<DatagramQueue>,
     ) -> Self {
         let now = clock::instant();
         let timer = Box::pin(sleep_until(now.into()));
-        Self { shared, handle, connection, inbox, timer, wakes_at: None, unsent: None }
+        Self { shared, handle, connection, inbox, timer, timer_at: None, unsent: None }
     }
 
     /// Takes what has come, and what its timers say.
-    pub(crate) fn poll_in(&mut self, context: &mut Context<'_>) {
-        self.inbox.waker.replace(Some(context.waker().clone()));
+    pub(crate) fn poll_in(&mut self, cx: &mut Context<'_>) {
+        self.inbox.waker.replace(Some(cx.waker().clone()));
         let mut datagrams = self.inbox.datagrams.borrow_mut();
-        let taken = datagrams.len().min(TAKEN);
+        let taken = datagrams.len().min(MAX_RECEIVED_PER_POLL);
         datagrams.drain(..taken).for_each(|datagram| self.connection.handle_event(datagram));
         if !datagrams.is_empty() {
-            let_others_go_first(context);
+            yield_to_ready(cx);
         }
         drop(datagrams);
         let now = clock::instant();
@@ -96,18 +96,18 @@ impl Driver {
 
     /// Sends what there is to send, and sets the timer. Says whether the connection is
     /// over and done with.
-    pub(crate) fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.tell_the_endpoint();
-        self.poll_send(context);
-        self.tell_the_endpoint();
+    pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.exchange_endpoint_events();
+        self.poll_send(cx);
+        self.exchange_endpoint_events();
         if self.connection.is_drained() {
             return Poll::Ready(());
         }
-        self.set_timer(context);
+        self.set_timer(cx);
         Poll::Pending
     }
 
-    fn tell_the_endpoint(&mut self) {
+    fn exchange_endpoint_events(&mut self) {
         while let Some(event) = self.connection.poll_endpoint_events() {
             let answer = self.shared.endpoint.borrow_mut().handle_event(self.handle, event);
             if let Some(answer) = answer {
@@ -116,17 +116,17 @@ impl Driver {
         }
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>) {
-        if self.poll_unsent(context).is_pending() {
+    fn poll_send(&mut self, cx: &mut Context<'_>) {
+        if self.poll_unsent(cx).is_pending() {
             return;
         }
         let now = clock::instant();
         let mut memory = self.shared.memory.borrow_mut();
         let mut sent = 0;
-        while sent < SENT {
+        while sent < MAX_SENT_PER_POLL {
             memory.clear();
             let Some(transmit) =
-                self.connection.poll_transmit(now, self.shared.socket.segments(), &mut memory)
+                self.connection.poll_transmit(now, self.shared.socket.max_segments(), &mut memory)
             else {
                 return;
             };
@@ -136,22 +136,23 @@ impl Driver {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let shared = Rc::clone(&self.shared);
                     let writable = Box::pin(async move { shared.socket.writable().await });
-                    self.unsent = Some(Unsent { contents: contents.into(), transmit, writable });
+                    self.unsent =
+                        Some(PendingTransmit { contents: contents.into(), transmit, writable });
                     // So that it is known when there is room.
-                    context.waker().wake_by_ref();
+                    cx.waker().wake_by_ref();
                     return;
                 }
                 // As good as lost, which it is sent again for.
                 _ => {}
             }
         }
-        let_others_go_first(context);
+        yield_to_ready(cx);
     }
 
     /// Sends what the socket had no room for.
-    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(unsent) = &mut self.unsent {
-            if unsent.writable.as_mut().poll(context).is_pending() {
+            if unsent.writable.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             match self.shared.socket.send(&unsent.transmit, &unsent.contents) {
@@ -167,26 +168,26 @@ impl Driver {
 
     /// A timer that goes off too early is cheaper than one that is set anew for every
     /// datagram.
-    fn set_timer(&mut self, context: &mut Context<'_>) {
+    fn set_timer(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.connection.poll_timeout() else { return };
-        if self.wakes_at.is_none_or(|at| due < at) {
+        if self.timer_at.is_none_or(|at| due < at) {
             self.timer.as_mut().reset(due.into());
-            self.wakes_at = Some(due);
+            self.timer_at = Some(due);
         }
-        while self.timer.as_mut().poll(context).is_ready() {
+        while self.timer.as_mut().poll(cx).is_ready() {
             if due <= clock::instant() {
-                self.wakes_at = None;
-                return context.waker().wake_by_ref();
+                self.timer_at = None;
+                return cx.waker().wake_by_ref();
             }
             self.timer.as_mut().reset(due.into());
-            self.wakes_at = Some(due);
+            self.timer_at = Some(due);
         }
     }
 }
 
-impl Drop for Driver {
+impl Drop for ConnectionDriver {
     /// Whatever comes for it now is for nobody.
     fn drop(&mut self) {
-        self.shared.forget(self.handle);
+        self.shared.unregister(self.handle);
     }
 }

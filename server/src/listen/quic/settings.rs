@@ -12,13 +12,13 @@ use quinn_proto::{
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
 
-use super::steering::Ids;
-use crate::config::Patience;
+use super::steering::ThreadConnectionIds;
+use crate::config::Timeouts;
 
 /// The requests that a client may have waiting at a time on one connection.
-pub(crate) const STREAMS: u32 = 128;
+pub(crate) const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// HTTP/3 has three of them; others may be opened that nobody listens to.
-const ONE_WAY_STREAMS: u32 = 16;
+const MAX_UNIDIRECTIONAL_STREAMS: u32 = 16;
 /// What a client may send of one body, and of all together, before it is read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -27,7 +27,7 @@ const SEND_WINDOW: u64 = 1 << 20;
 
 /// The keys that all threads have in common, and, from configuration, all nodes.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct QuicKeys {
     /// Makes the tokens by which a node resets connections that it knows nothing of
     /// (RFC 9000 section 10.3.2).
     reset: Arc<hmac::Key>,
@@ -35,8 +35,8 @@ pub struct Keys {
     tokens: Arc<hkdf::Prk>,
 }
 
-impl Keys {
-    /// Keys that nobody else has.
+impl QuicKeys {
+    /// QuicKeys that nobody else has.
     ///
     /// # Errors
     /// The system has no randomness to give.
@@ -46,7 +46,7 @@ impl Keys {
         Ok(Self::from_secret(&secret))
     }
 
-    /// Keys from a secret, the same for the same secret.
+    /// QuicKeys from a secret, the same for the same secret.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"countersign quic").extract(secret);
@@ -67,7 +67,7 @@ impl Keys {
 }
 
 /// What an endpoint is made of.
-pub(super) fn endpoint(keys: &Keys, ids: Ids) -> Arc<EndpointConfig> {
+pub(super) fn endpoint(keys: &QuicKeys, ids: ThreadConnectionIds) -> Arc<EndpointConfig> {
     let mut config = EndpointConfig::new(Arc::clone(&keys.reset) as _);
     config.cid_generator(move || Box::new(ids));
     Arc::new(config)
@@ -79,29 +79,29 @@ pub(super) fn endpoint(keys: &Keys, ids: Ids) -> Arc<EndpointConfig> {
 /// The certificate's provider has no cipher suite for first datagrams.
 pub(super) fn server(
     tls: Arc<rustls::ServerConfig>,
-    keys: &Keys,
-    patience: &Patience,
+    keys: &QuicKeys,
+    timeouts: &Timeouts,
 ) -> Result<Arc<ServerConfig>, NoInitialCipherSuite> {
     let crypto = QuicServerConfig::try_from(tls)?;
     let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(&keys.tokens) as _);
-    config.transport_config(Arc::new(transport(patience)));
+    config.transport_config(Arc::new(transport(timeouts)));
     // None waits to be accepted for longer than it takes to decide.
     config.max_incoming(1).incoming_buffer_size(1 << 16).incoming_buffer_size_total(1 << 20);
     Ok(Arc::new(config))
 }
 
-fn transport(patience: &Patience) -> TransportConfig {
+fn transport(timeouts: &Timeouts) -> TransportConfig {
     /// A client that says nothing has gone. One that does not ask, but says that it is
     /// there, has as much time as it has over TCP.
-    const MOST_SILENCE: Duration = Duration::from_secs(60);
+    const MAX_SILENCE: Duration = Duration::from_secs(60);
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(STREAMS.into())
-        .max_concurrent_uni_streams(ONE_WAY_STREAMS.into())
+        .max_concurrent_bidi_streams(MAX_CONCURRENT_STREAMS.into())
+        .max_concurrent_uni_streams(MAX_UNIDIRECTIONAL_STREAMS.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(CONNECTION_WINDOW.into())
         .send_window(SEND_WINDOW)
-        .max_idle_timeout(IdleTimeout::try_from(patience.idle.min(MOST_SILENCE)).ok())
+        .max_idle_timeout(IdleTimeout::try_from(timeouts.idle.min(MAX_SILENCE)).ok())
         .datagram_receive_buffer_size(None);
     config
 }

@@ -13,7 +13,7 @@ use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::{io::Interest, net::UdpSocket};
 
 /// A socket on the runtime of its thread.
-pub(super) struct Socket {
+pub(super) struct QuicSocket {
     io: UdpSocket,
     state: UdpSocketState,
 }
@@ -21,9 +21,9 @@ pub(super) struct Socket {
 /// What the kernel may keep for us while we are busy, if it is allowed to.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// The most datagrams that are sent with one call.
-const MOST_SEGMENTS: usize = 16;
+const MAX_SEGMENTS: usize = 16;
 
-impl Socket {
+impl QuicSocket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         // It is a wish: the system has a limit of its own.
@@ -38,8 +38,8 @@ impl Socket {
     }
 
     /// The most datagrams that one call sends.
-    pub(super) fn segments(&self) -> usize {
-        self.state.max_gso_segments().min(MOST_SEGMENTS)
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments().min(MAX_SEGMENTS)
     }
 
     /// Sends, if the kernel has room.
@@ -70,33 +70,33 @@ pub(super) struct Datagram {
 }
 
 /// Memory to receive into.
-pub(super) struct Receiver {
+pub(super) struct DatagramReceiver {
     memory: Box<[u8]>,
 }
 
 /// How many pieces are received with one call, each of as many datagrams as the kernel
 /// has put together.
-const PIECES: usize = 16;
+const BATCH_SIZE: usize = 16;
 /// The longest piece: no UDP payload is longer.
-const PIECE: usize = 64 * 1024;
+const BUFFER_SIZE: usize = 64 * 1024;
 
-impl Receiver {
+impl DatagramReceiver {
     pub(super) fn new() -> Self {
-        Self { memory: vec![0; PIECES * PIECE].into() }
+        Self { memory: vec![0; BATCH_SIZE * BUFFER_SIZE].into() }
     }
 
     /// Receives what there is, as far as one call goes.
     pub(super) fn poll(
         &mut self,
-        socket: &Socket,
-        context: &mut Context<'_>,
+        socket: &QuicSocket,
+        cx: &mut Context<'_>,
         mut take: impl FnMut(Datagram),
     ) -> Poll<io::Result<()>> {
-        let mut about = [RecvMeta::default(); PIECES];
+        let mut about = [RecvMeta::default(); BATCH_SIZE];
         let received = loop {
-            ready!(socket.io.poll_recv_ready(context))?;
-            let mut pieces = self.memory.chunks_exact_mut(PIECE);
-            let mut pieces: [_; PIECES] =
+            ready!(socket.io.poll_recv_ready(cx))?;
+            let mut pieces = self.memory.chunks_exact_mut(BUFFER_SIZE);
+            let mut pieces: [_; BATCH_SIZE] =
                 array::from_fn(|_| IoSliceMut::new(pieces.next().unwrap_or_default()));
             let receive = || socket.state.recv((&socket.io).into(), &mut pieces, &mut about);
             match socket.io.try_io(Interest::READABLE, receive) {
@@ -104,7 +104,7 @@ impl Receiver {
                 received => break received?,
             }
         };
-        for (piece, about) in self.memory.chunks_exact(PIECE).zip(&about[..received]) {
+        for (piece, about) in self.memory.chunks_exact(BUFFER_SIZE).zip(&about[..received]) {
             let congestion = about.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
             let mut rest = BytesMut::from(&piece[..about.len]);
             while !rest.is_empty() {

@@ -40,7 +40,7 @@ pub fn bind_all(address: SocketAddr, threads: u16) -> io::Result<Vec<UdpSocket>>
     for _ in 1..threads {
         sockets.push(bind_one(address, true)?);
     }
-    if let Err(error) = steer(&sockets) {
+    if let Err(error) = attach_steering(&sockets) {
         tracing::warn!(
             "one thread has all of HTTP/3 at {address}, as the system does not let us choose: {error}"
         );
@@ -61,7 +61,7 @@ fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
 }
 
 /// Has the kernel choose among sockets that share an address, numbered as they were bound.
-fn steer(sockets: &[UdpSocket]) -> io::Result<()> {
+fn attach_steering(sockets: &[UdpSocket]) -> io::Result<()> {
     let mut steps = program(u32::try_from(sockets.len()).unwrap_or(u32::MAX));
     let len = u16::try_from(steps.len()).unwrap_or(u16::MAX);
     let program = sock_fprog { len, filter: steps.as_mut_ptr() };
@@ -99,7 +99,7 @@ fn program(sockets: u32) -> [sock_filter; 7] {
 
 /// Makes the connection ids of one thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ids {
+pub(super) struct ThreadConnectionIds {
     /// Which of the threads.
     pub(super) thread: u16,
     /// How many there are.
@@ -109,14 +109,14 @@ pub(super) struct Ids {
 /// Enough for nobody to guess one, and for more connections than there are ports.
 const ID_LENGTH: usize = 12;
 
-impl ConnectionIdGenerator for Ids {
+impl ConnectionIdGenerator for ThreadConnectionIds {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_LENGTH];
         // A generator that fails leaves an id that is taken already, and the connection
         // is refused for that.
         let _unlikely = rand::fill(&mut id);
         let [first, second, ..] = id;
-        [id[0], id[1]] = self.named(u16::from_be_bytes([first, second])).to_be_bytes();
+        [id[0], id[1]] = self.for_thread(u16::from_be_bytes([first, second])).to_be_bytes();
         ConnectionId::new(&id)
     }
 
@@ -129,13 +129,13 @@ impl ConnectionIdGenerator for Ids {
     }
 }
 
-impl Ids {
+impl ThreadConnectionIds {
     /// The number nearest below `random` that leaves the thread's as its rest.
-    fn named(self, random: u16) -> u16 {
+    fn for_thread(self, random: u16) -> u16 {
         let threads = self.threads.max(1);
-        let named = random - random % threads;
+        let for_thread = random - random % threads;
         // What is left of the numbers above the last whole round is one round less.
-        named.checked_add(self.thread).unwrap_or_else(|| named - threads + self.thread)
+        for_thread.checked_add(self.thread).unwrap_or_else(|| for_thread - threads + self.thread)
     }
 }
 
@@ -150,11 +150,14 @@ mod tests {
         for threads in [1, 2, 3, 7, 1024] {
             for thread in [0, threads / 2, threads - 1] {
                 for random in (0..=u16::MAX).step_by(13).chain([u16::MAX]) {
-                    assert_eq!(Ids { thread, threads }.named(random) % threads, thread);
+                    assert_eq!(
+                        ThreadConnectionIds { thread, threads }.for_thread(random) % threads,
+                        thread
+                    );
                 }
             }
         }
-        let mut ids = Ids { thread: 2, threads: 3 };
+        let mut ids = ThreadConnectionIds { thread: 2, threads: 3 };
         let [one, other] = [ids.generate_cid(), ids.generate_cid()];
         assert_ne!(one, other);
         assert_eq!(u16::from_be_bytes([one[0], one[1]]) % 3, 2);

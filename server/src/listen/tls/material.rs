@@ -28,9 +28,9 @@ use x509_parser::{
     revocation_list::CertificateRevocationList, time::ASN1Time,
 };
 
-use super::Fault;
+use super::TlsError;
 use crate::{
-    config::{Clients, Part, TlsFiles},
+    config::{ClientCertificates, TlsFileKind, TlsFiles},
     file::open_regular,
 };
 
@@ -39,35 +39,35 @@ use crate::{
 /// # Errors
 /// The file that cannot be used, and why.
 pub(super) fn build(
-    contents: &Contents<'_>,
+    contents: &TlsFileContents<'_>,
     tickets: Option<&Arc<dyn ProducesTickets>>,
-) -> Result<(ServerConfig, Material), Fault> {
-    let (provider, Contents { certificate, key, authorities, revoked, required }) =
+) -> Result<(ServerConfig, Material), TlsError> {
+    let (provider, TlsFileContents { certificate, key, authorities, revoked, required }) =
         (Arc::new(provider()), contents);
     let mut material = Material::default();
     let chain = certificate.certificates()?;
     for der in &chain {
-        material.note_certificate(certificate, der)?;
+        material.record_certificate(certificate, der)?;
     }
     let verifier = match authorities {
         None => WebPkiClientVerifier::no_client_auth(),
         Some(authorities) => {
             let verifier = verifier(authorities, revoked, &provider, &mut material)?;
             let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-            verifier.build().map_err(|error| authorities.fault(error.to_string()))?
+            verifier.build().map_err(|error| authorities.error(error.to_string()))?
         }
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| certificate.fault(error.to_string()))?
+        .map_err(|error| certificate.error(error.to_string()))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key.private_key()?)
         .map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.fault(format!(
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.error(format!(
                 "the key does not belong to the certificate in {}, or that is not the first one there",
                 certificate.path.display()
             )),
-            error => key.fault(format!("it cannot be used: {error}")),
+            error => key.error(format!("it cannot be used: {error}")),
         })?;
     config.max_early_data_size = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -88,16 +88,16 @@ fn provider() -> CryptoProvider {
 /// What verifies clients' certificates: by default along the whole chain, and
 /// refusing what no list says anything about.
 fn verifier(
-    authorities: &Content<'_>,
-    revoked: &[Content<'_>],
+    authorities: &TlsFileContent<'_>,
+    revoked: &[TlsFileContent<'_>],
     provider: &Arc<CryptoProvider>,
     material: &mut Material,
-) -> Result<ClientCertVerifierBuilder, Fault> {
+) -> Result<ClientCertVerifierBuilder, TlsError> {
     let mut roots = RootCertStore::empty();
     for der in authorities.certificates()? {
-        material.note_authority(authorities, &der)?;
+        material.record_authority(authorities, &der)?;
         roots.add(der).map_err(|error| {
-            authorities.fault(format!("a certificate in it cannot be used: {error}"))
+            authorities.error(format!("a certificate in it cannot be used: {error}"))
         })?;
     }
     let roots = Arc::new(roots);
@@ -107,13 +107,13 @@ fn verifier(
     for file in revoked {
         let lists = file.revocation_lists()?;
         for der in &lists {
-            material.note_list(file, der)?;
+            material.record_crl(file, der)?;
         }
         // By itself first, which tells whose fault it is.
         verifier()
             .with_crls(lists.clone())
             .build()
-            .map_err(|error| file.fault(error.to_string()))?;
+            .map_err(|error| file.error(error.to_string()))?;
         with_all = with_all.with_crls(lists);
     }
     Ok(with_all)
@@ -122,7 +122,7 @@ fn verifier(
 /// What is to be known of files in use.
 #[derive(Debug, Default)]
 pub(super) struct Material {
-    terms: Vec<Term>,
+    validity_periods: Vec<ValidityPeriod>,
     /// The names of the clients' authorities, in DER and in words.
     authorities: Vec<(PathBuf, Vec<u8>, String)>,
     /// The names of those whose lists there are.
@@ -131,84 +131,88 @@ pub(super) struct Material {
 
 /// How long something in a file is good.
 #[derive(Debug)]
-struct Term {
-    part: Part,
+struct ValidityPeriod {
+    part: TlsFileKind,
     file: PathBuf,
     from: ASN1Time,
     until: Option<ASN1Time>,
 }
 
 impl Material {
-    fn note_certificate(
+    fn record_certificate(
         &mut self,
-        file: &Content<'_>,
+        file: &TlsFileContent<'_>,
         der: &CertificateDer<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), TlsError> {
         let certificate = file.parsed(der)?;
         let validity = certificate.validity();
-        self.terms.push(file.term(validity.not_before, Some(validity.not_after)));
+        self.validity_periods
+            .push(file.validity_period(validity.not_before, Some(validity.not_after)));
         Ok(())
     }
 
-    fn note_authority(
+    fn record_authority(
         &mut self,
-        file: &Content<'_>,
+        file: &TlsFileContent<'_>,
         der: &CertificateDer<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), TlsError> {
         let certificate = file.parsed(der)?;
         let name = certificate.subject();
         self.authorities.push((file.path.into(), name.as_raw().into(), name.to_string()));
         Ok(())
     }
 
-    fn note_list(
+    fn record_crl(
         &mut self,
-        file: &Content<'_>,
+        file: &TlsFileContent<'_>,
         der: &CertificateRevocationListDer<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), TlsError> {
         let (_, list) = CertificateRevocationList::from_der(der)
-            .map_err(|_| file.fault("a CRL in it is damaged"))?;
-        self.terms.push(file.term(list.last_update(), list.next_update()));
+            .map_err(|_| file.error("a CRL in it is damaged"))?;
+        self.validity_periods.push(file.validity_period(list.last_update(), list.next_update()));
         self.listed.push(list.issuer().as_raw().into());
         Ok(())
     }
 
     /// What an operator should know as of now.
-    pub(super) fn remarks(&self, now: UnixTime) -> Vec<Fault> {
+    pub(super) fn warnings(&self, now: UnixTime) -> Vec<TlsError> {
         let now = i64::try_from(now.0).unwrap_or(i64::MAX);
-        let terms = self.terms.iter().filter_map(|term| term.remark(now));
+        let validity_periods =
+            self.validity_periods.iter().filter_map(|validity_period| validity_period.warning(now));
         let unlisted = |name: &Vec<u8>| !self.listed.is_empty() && !self.listed.contains(name);
         let unlisted = self.authorities.iter().filter(|(_, name, _)| unlisted(name)).map(
             |(file, _, words)| {
                 let reason = format!(
                     "there is no CRL of {words}: every client that it vouches for is refused"
                 );
-                Fault::new(Part::Authorities, file, reason)
+                TlsError::new(TlsFileKind::ClientAuthorities, file, reason)
             },
         );
-        terms.chain(unlisted).collect()
+        validity_periods.chain(unlisted).collect()
     }
 }
 
-impl Term {
-    fn remark(&self, now: i64) -> Option<Fault> {
+impl ValidityPeriod {
+    fn warning(&self, now: i64) -> Option<TlsError> {
         let what = match self.part {
-            Part::Revoked => "a CRL",
-            Part::Certificate | Part::Key | Part::Authorities => "a certificate",
+            TlsFileKind::Revoked => "a CRL",
+            TlsFileKind::Certificate | TlsFileKind::Key | TlsFileKind::ClientAuthorities => {
+                "a certificate"
+            }
         };
         let reason = match self.until {
             _ if now < self.from.timestamp() => {
                 format!("{what} in it is not valid before {}", self.from)
             }
             Some(until) if now > until.timestamp() => match self.part {
-                Part::Revoked => format!(
+                TlsFileKind::Revoked => format!(
                     "{what} in it has expired, {until}: every client of its authority is refused"
                 ),
                 _ => format!("{what} in it has expired, {until}"),
             },
             _ => return None,
         };
-        Some(Fault::new(self.part, &self.file, reason))
+        Some(TlsError::new(self.part, &self.file, reason))
     }
 }
 
@@ -216,34 +220,34 @@ impl Term {
 pub(super) type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 /// The contents of all files.
-pub(super) struct Contents<'f> {
-    certificate: Content<'f>,
-    key: Content<'f>,
-    authorities: Option<Content<'f>>,
-    revoked: Vec<Content<'f>>,
+pub(super) struct TlsFileContents<'f> {
+    certificate: TlsFileContent<'f>,
+    key: TlsFileContent<'f>,
+    authorities: Option<TlsFileContent<'f>>,
+    revoked: Vec<TlsFileContent<'f>>,
     /// Whether clients have to show a certificate, where they are asked for one.
     required: bool,
 }
 
-impl<'f> Contents<'f> {
+impl<'f> TlsFileContents<'f> {
     /// Reads all files.
     ///
     /// # Errors
     /// The one that cannot be read.
-    pub(super) fn read(files: &'f TlsFiles) -> Result<Self, Fault> {
+    pub(super) fn read(files: &'f TlsFiles) -> Result<Self, TlsError> {
         let clients = files.clients.authorities();
         let revoked = clients.map(|clients| &*clients.revoked).unwrap_or_default();
         Ok(Self {
-            certificate: Content::read(Part::Certificate, &files.certificate)?,
-            key: Content::read(Part::Key, &files.key)?,
+            certificate: TlsFileContent::read(TlsFileKind::Certificate, &files.certificate)?,
+            key: TlsFileContent::read(TlsFileKind::Key, &files.key)?,
             authorities: clients
-                .map(|clients| Content::read(Part::Authorities, &clients.file))
+                .map(|clients| TlsFileContent::read(TlsFileKind::ClientAuthorities, &clients.file))
                 .transpose()?,
             revoked: revoked
                 .iter()
-                .map(|file| Content::read(Part::Revoked, file))
+                .map(|file| TlsFileContent::read(TlsFileKind::Revoked, file))
                 .collect::<Result<_, _>>()?,
-            required: matches!(files.clients, Clients::Required(_)),
+            required: matches!(files.clients, ClientCertificates::Required(_)),
         })
     }
 
@@ -264,39 +268,41 @@ impl<'f> Contents<'f> {
 }
 
 /// The content of one file.
-struct Content<'f> {
-    part: Part,
+struct TlsFileContent<'f> {
+    part: TlsFileKind,
     path: &'f Path,
     bytes: Vec<u8>,
 }
 
-impl<'f> Content<'f> {
-    fn read(part: Part, path: &'f Path) -> Result<Self, Fault> {
+impl<'f> TlsFileContent<'f> {
+    fn read(part: TlsFileKind, path: &'f Path) -> Result<Self, TlsError> {
         /// The lists of public authorities have some megabytes.
-        const MOST: u64 = 64 << 20;
+        const MAX_FILE_BYTES: u64 = 64 << 20;
         let mut content = Self { part, path, bytes: Vec::new() };
-        let read =
-            open_regular(path).and_then(|file| file.take(MOST).read_to_end(&mut content.bytes));
+        let read = open_regular(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut content.bytes));
         match read {
-            Ok(length) if u64::try_from(length).is_ok_and(|length| length < MOST) => Ok(content),
-            Ok(_) => Err(content.fault(format!("it has {MOST} bytes or more"))),
-            Err(error) => Err(content.fault(error.to_string())),
+            Ok(length) if u64::try_from(length).is_ok_and(|length| length < MAX_FILE_BYTES) => {
+                Ok(content)
+            }
+            Ok(_) => Err(content.error(format!("it has {MAX_FILE_BYTES} bytes or more"))),
+            Err(error) => Err(content.error(error.to_string())),
         }
     }
 
-    fn fault(&self, reason: impl Into<String>) -> Fault {
-        Fault::new(self.part, self.path, reason)
+    fn error(&self, reason: impl Into<String>) -> TlsError {
+        TlsError::new(self.part, self.path, reason)
     }
 
-    fn term(&self, from: ASN1Time, until: Option<ASN1Time>) -> Term {
-        Term { part: self.part, file: self.path.into(), from, until }
+    fn validity_period(&self, from: ASN1Time, until: Option<ASN1Time>) -> ValidityPeriod {
+        ValidityPeriod { part: self.part, file: self.path.into(), from, until }
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         self.sections("certificate in PEM")
     }
 
-    fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
         // A SEQUENCE: where authorities publish them, they are in DER (RFC 5280 section 4.2.1.13).
         if self.bytes.starts_with(&[0x30]) {
             return Ok(vec![CertificateRevocationListDer::from(self.bytes.clone())]);
@@ -304,11 +310,11 @@ impl<'f> Content<'f> {
         self.sections("CRL")
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Fault> {
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let marks: [&[u8]; 2] =
             [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
         if marks.iter().any(|mark| self.bytes.windows(mark.len()).any(|window| window == *mark)) {
-            return Err(self.fault("the private key is encrypted"));
+            return Err(self.error("the private key is encrypted"));
         }
         // Of several the first, as OpenSSL has it.
         self.sections("private key in PEM").map(|mut keys| keys.swap_remove(0))
@@ -316,10 +322,10 @@ impl<'f> Content<'f> {
 
     /// All of a kind, and at least one. The parser's own words are not passed on: they
     /// quote the file, which may be a key.
-    fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, Fault> {
+    fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
         let found: Vec<T> =
             T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
-                self.fault(match error {
+                self.error(match error {
                     pem::Error::MissingSectionEnd { .. } => "it is damaged: a section has no end",
                     pem::Error::IllegalSectionStart { .. } => {
                         "it is damaged: a line that begins a section does not end as it should"
@@ -328,13 +334,13 @@ impl<'f> Content<'f> {
                     _ => "it is damaged",
                 })
             })?;
-        if found.is_empty() { Err(self.fault(format!("it holds no {kind}"))) } else { Ok(found) }
+        if found.is_empty() { Err(self.error(format!("it holds no {kind}"))) } else { Ok(found) }
     }
 
-    fn parsed<'d>(&self, der: &'d CertificateDer<'_>) -> Result<X509Certificate<'d>, Fault> {
+    fn parsed<'d>(&self, der: &'d CertificateDer<'_>) -> Result<X509Certificate<'d>, TlsError> {
         match X509Certificate::from_der(der) {
             Ok(([], certificate)) => Ok(certificate),
-            _ => Err(self.fault("a certificate in it is damaged")),
+            _ => Err(self.error("a certificate in it is damaged")),
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::fault::Fault;
+use super::fault::ApiError;
 use crate::{
     authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint},
     http::only_line,
@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Arguments {
     of_path: Vec<(&'static str, String)>,
     environment: Option<String>,
-    others: Map<String, Value>,
+    remaining: Map<String, Value>,
 }
 
 impl Arguments {
@@ -30,89 +30,90 @@ impl Arguments {
         endpoint: &Endpoint,
         of_path: Vec<(&'static str, String)>,
         request: &Request<Bytes>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ApiError> {
         let name = HeaderName::from_static("x-inmanta-tid");
         let environment = only_line(request.headers(), &name)
-            .map_err(|_| Fault::request(format!("{ENVIRONMENT_HEADER} is there twice")))?
+            .map_err(|_| ApiError::request(format!("{ENVIRONMENT_HEADER} is there twice")))?
             .map(|line| String::from_utf8_lossy(line).into_owned());
-        let others = match endpoint.method {
-            "GET" | "DELETE" => of_query(request.uri().query().unwrap_or_default())?,
-            _ => of_body(request.body())?,
+        let remaining = match endpoint.method {
+            "GET" | "DELETE" => parse_query(request.uri().query().unwrap_or_default())?,
+            _ => parse_body(request.body())?,
         };
-        Ok(Self { of_path, environment, others })
+        Ok(Self { of_path, environment, remaining })
     }
 
     /// An argument that the path has.
-    pub(super) fn of_path(&self, name: &str) -> Option<&str> {
+    pub(super) fn path_argument(&self, name: &str) -> Option<&str> {
         self.of_path.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_str())
     }
 
     /// The same, where there has to be one.
-    pub(super) fn in_path(&self, name: &str) -> Result<String, Fault> {
-        let text = self.of_path(name).ok_or_else(|| missing(name))?;
-        readable(name, text).map(|()| text.to_owned())
+    pub(super) fn required_path_argument(&self, name: &str) -> Result<String, ApiError> {
+        let text = self.path_argument(name).ok_or_else(|| missing(name))?;
+        check_text(name, text).map(|()| text.to_owned())
     }
 
     /// The environment, by the header or an argument of this name.
-    pub(super) fn environment(&self, named: &str) -> Result<String, Fault> {
+    pub(super) fn environment(&self, named: &str) -> Result<String, ApiError> {
         let text = if named == ENVIRONMENT_HEADER {
             self.environment.as_deref()
         } else {
-            self.of_path(named)
+            self.path_argument(named)
         };
         uuid(named, text.ok_or_else(|| missing(named))?)
     }
 
-    pub(super) fn text(&mut self, name: &str) -> Result<String, Fault> {
+    pub(super) fn text(&mut self, name: &str) -> Result<String, ApiError> {
         self.optional_text(name)?.ok_or_else(|| missing(name))
     }
 
-    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, Fault> {
-        match self.others.remove(name) {
+    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.remaining.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => readable(name, &text).map(|()| Some(text)),
+            Some(Value::String(text)) => check_text(name, &text).map(|()| Some(text)),
             Some(_) => Err(invalid(name, "a string")),
         }
     }
 
     /// The name of something that is to be.
-    pub(super) fn name(&mut self, name: &str) -> Result<String, Fault> {
+    pub(super) fn name(&mut self, name: &str) -> Result<String, ApiError> {
         let text = self.text(name)?;
-        match text.chars().nth(MOST_NAME) {
+        match text.chars().nth(MAX_NAME_CHARS) {
             None => Ok(text),
-            Some(_) => Err(Fault::request(format!(
-                "the argument {name} has more than {MOST_NAME} characters"
+            Some(_) => Err(ApiError::request(format!(
+                "the argument {name} has more than {MAX_NAME_CHARS} characters"
             ))),
         }
     }
 
     /// The same, where it may not be empty.
-    pub(super) fn some_name(&mut self, name: &str) -> Result<String, Fault> {
+    pub(super) fn nonempty_name(&mut self, name: &str) -> Result<String, ApiError> {
         let text = self.name(name)?;
         if text.is_empty() {
-            Err(Fault::request(format!("the argument {name} is empty")))
+            Err(ApiError::request(format!("the argument {name} is empty")))
         } else {
             Ok(text)
         }
     }
 
-    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Fault> {
-        match self.others.remove(name) {
+    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.remaining.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(_) => Err(invalid(name, "a boolean")),
         }
     }
 
-    pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, Fault> {
-        match self.others.remove(name) {
+    pub(super) fn whole_number(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
+        match self.remaining.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => value.as_i64().map(Some).ok_or_else(|| invalid(name, "a whole number")),
         }
     }
 
-    pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, Fault> {
-        let Value::Array(elements) = self.others.remove(name).ok_or_else(|| missing(name))? else {
+    pub(super) fn texts(&mut self, name: &str) -> Result<Vec<String>, ApiError> {
+        let Value::Array(elements) = self.remaining.remove(name).ok_or_else(|| missing(name))?
+        else {
             return Err(invalid(name, "a list of strings"));
         };
         let text = |element: Value| {
@@ -121,38 +122,40 @@ impl Arguments {
         elements.into_iter().map(text).collect()
     }
 
-    pub(super) fn uuid(&mut self, name: &str) -> Result<String, Fault> {
+    pub(super) fn uuid(&mut self, name: &str) -> Result<String, ApiError> {
         uuid(name, &self.text(name)?)
     }
 
-    pub(super) fn optional_uuid(&mut self, name: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn optional_uuid(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         self.optional_text(name)?.map(|text| uuid(name, &text)).transpose()
     }
 
     /// Refuses what nobody has asked for: it may be a slip in something that matters.
-    pub(super) fn finish(self) -> Result<(), Fault> {
-        match self.others.keys().next() {
+    pub(super) fn finish(self) -> Result<(), ApiError> {
+        match self.remaining.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Fault::request(format!("the call has no argument {name}"))),
+            Some(name) => Err(ApiError::request(format!("the call has no argument {name}"))),
         }
     }
 }
 
 /// More than anybody's name has, and few enough for tokens that state it.
-const MOST_NAME: usize = 255;
+const MAX_NAME_CHARS: usize = 255;
 
-fn of_query(query: &str) -> Result<Map<String, Value>, Fault> {
+fn parse_query(query: &str) -> Result<Map<String, Value>, ApiError> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|error| Fault::request(format!("the query cannot be read: {error}")))?;
-    once_each(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
+        .map_err(|error| ApiError::request(format!("the query cannot be read: {error}")))?;
+    unique_members(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
 }
 
 /// Nothing may be there twice: which of the two was meant cannot be told.
-fn once_each(pairs: impl Iterator<Item = (String, Value)>) -> Result<Map<String, Value>, Fault> {
+fn unique_members(
+    pairs: impl Iterator<Item = (String, Value)>,
+) -> Result<Map<String, Value>, ApiError> {
     let mut arguments = Map::new();
     for (name, value) in pairs {
         if arguments.contains_key(&name) {
-            return Err(Fault::request(format!("the argument {name} is there twice")));
+            return Err(ApiError::request(format!("the argument {name} is there twice")));
         }
         arguments.insert(name, value);
     }
@@ -160,41 +163,41 @@ fn once_each(pairs: impl Iterator<Item = (String, Value)>) -> Result<Map<String,
 }
 
 /// The members of an object as they stand there.
-struct Members(Vec<(String, Value)>);
+struct ObjectMembers(Vec<(String, Value)>);
 
-impl<'d> Deserialize<'d> for Members {
+impl<'d> Deserialize<'d> for ObjectMembers {
     fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
+        struct MembersVisitor;
 
-        impl<'d> Visitor<'d> for InOrder {
-            type Value = Members;
+        impl<'d> Visitor<'d> for MembersVisitor {
+            type Value = ObjectMembers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'d>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'d>>(self, mut map: A) -> Result<ObjectMembers, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(ObjectMembers(members))
             }
         }
 
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
+fn parse_body(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
-        Ok(Members(members)) => once_each(members.into_iter()),
-        Err(error) if error.is_data() => Err(Fault::request("the body is no JSON object")),
+        Ok(ObjectMembers(members)) => unique_members(members.into_iter()),
+        Err(error) if error.is_data() => Err(ApiError::request("the body is no JSON object")),
         // Where it stops making sense says nothing of what was sent.
-        Err(error) => Err(Fault::request(format!(
+        Err(error) => Err(ApiError::request(format!(
             "the body is no JSON: line {}, column {}",
             error.line(),
             error.column()
@@ -203,19 +206,19 @@ fn of_body(body: &Bytes) -> Result<Map<String, Value>, Fault> {
 }
 
 /// Refuses what no database takes.
-fn readable(name: &str, text: &str) -> Result<(), Fault> {
+fn check_text(name: &str, text: &str) -> Result<(), ApiError> {
     if text.contains('\0') { Err(invalid(name, "text")) } else { Ok(()) }
 }
 
 /// A UUID as it is written nearly always.
-pub(super) fn uuid(name: &str, text: &str) -> Result<String, Fault> {
+pub(super) fn uuid(name: &str, text: &str) -> Result<String, ApiError> {
     Uuid::parse_str(text).map(|uuid| uuid.to_string()).map_err(|_| invalid(name, "a UUID"))
 }
 
-fn missing(name: &str) -> Fault {
-    Fault::request(format!("the argument {name} is missing"))
+fn missing(name: &str) -> ApiError {
+    ApiError::request(format!("the argument {name} is missing"))
 }
 
-fn invalid(name: &str, expected: &str) -> Fault {
-    Fault::request(format!("the argument {name} is not {expected}"))
+fn invalid(name: &str, expected: &str) -> ApiError {
+    ApiError::request(format!("the argument {name} is not {expected}"))
 }

@@ -5,55 +5,56 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{
-    Context, data, done,
-    fault::Fault,
-    request::OfEnvironments,
-    tokens::{random_uuid, withdraw},
+    CallContext, data,
+    fault::ApiError,
+    ok_empty,
+    request::EnvironmentRequest,
+    tokens::{random_uuid, revoke_registered},
 };
 use crate::{
     http::Body,
     store::{
-        StoreFault,
+        StoreError,
         environments::{Deletion, Environment},
     },
 };
 
 pub(super) async fn answer(
-    context: &Context<'_>,
-    asked: OfEnvironments,
-) -> Result<Response<Body>, Fault> {
+    context: &CallContext<'_>,
+    asked: EnvironmentRequest,
+) -> Result<Response<Body>, ApiError> {
     let store = &context.users.store;
     match asked {
-        OfEnvironments::List => {
-            Ok(data(&store.environments().await?.iter().map(shown_environment).collect()))
+        EnvironmentRequest::List => {
+            Ok(data(&store.environments().await?.iter().map(environment_json).collect()))
         }
-        OfEnvironments::Get { id } => match store.environment(&id).await? {
-            Some(environment) => Ok(data(&shown_environment(&environment))),
+        EnvironmentRequest::Get { id } => match store.environment(&id).await? {
+            Some(environment) => Ok(data(&environment_json(&environment))),
             None => Err(no_such_environment(&id)),
         },
-        OfEnvironments::Create { name, id, project_id } => {
+        EnvironmentRequest::Create { name, id, project_id } => {
             create(context, name, id, project_id).await
         }
-        OfEnvironments::Delete { id } => delete(context, &id).await,
+        EnvironmentRequest::Delete { id } => delete(context, &id).await,
     }
 }
 
 async fn create(
-    context: &Context<'_>,
+    context: &CallContext<'_>,
     name: String,
     id: Option<String>,
     project_id: Option<String>,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ApiError> {
     /// The project of environments that were not said to have one.
     const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
     let id = id.map_or_else(|| random_uuid().map(|id| id.to_string()), Ok)?;
     let environment =
         Environment { id, name, project_id: project_id.unwrap_or_else(|| NO_PROJECT.into()) };
     match context.users.store.add_environment(environment.clone()).await {
-        Ok(()) => Ok(data(&shown_environment(&environment))),
-        Err(StoreFault::Exists) => {
+        Ok(()) => Ok(data(&environment_json(&environment))),
+        Err(StoreError::AlreadyExists) => {
             let Environment { id, name, project_id } = environment;
-            Err(Fault::Conflict(format!(
+            Err(ApiError::Conflict(format!(
                 "An environment with id {id}, or with name {name} in project {project_id}, already exists."
             )))
         }
@@ -62,10 +63,10 @@ async fn create(
 }
 
 /// Removes an environment, and revokes its tokens.
-async fn delete(context: &Context<'_>, id: &str) -> Result<Response<Body>, Fault> {
+async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, ApiError> {
     /// Somebody may issue one more meanwhile, but hardly for ever.
-    const TRIES: usize = 10;
-    for _ in 0..TRIES {
+    const MAX_ATTEMPTS: usize = 10;
+    for _ in 0..MAX_ATTEMPTS {
         for token in context
             .users
             .store
@@ -74,21 +75,21 @@ async fn delete(context: &Context<'_>, id: &str) -> Result<Response<Body>, Fault
             .iter()
             .filter(|token| token.revoked_at.is_none())
         {
-            withdraw(context, token).await?;
+            revoke_registered(context, token).await?;
         }
         match context.users.store.delete_environment(id).await? {
-            Deletion::Done => return Ok(done()),
-            Deletion::NotThere => return Err(no_such_environment(id)),
+            Deletion::Done => return Ok(ok_empty()),
+            Deletion::NotFound => return Err(no_such_environment(id)),
             Deletion::HasTokens => {}
         }
     }
-    Err(Fault::Unavailable("tokens are issued for the environment all the time".into()))
+    Err(ApiError::Unavailable("tokens are issued for the environment all the time".into()))
 }
 
-fn shown_environment(environment: &Environment) -> Value {
+fn environment_json(environment: &Environment) -> Value {
     json!({ "id": environment.id, "name": environment.name, "project_id": environment.project_id })
 }
 
-fn no_such_environment(id: &str) -> Fault {
-    Fault::not_found(format!("The environment with id {id} does not exist."))
+fn no_such_environment(id: &str) -> ApiError {
+    ApiError::not_found(format!("The environment with id {id} does not exist."))
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    http::Body, issue::IssueError, revocation::RevokeFault, store::StoreFault, surface::inmanta,
-    users::LoginFault,
+    http::Body, issue::SigningError, revocation::RevokeError, store::StoreError, surface::inmanta,
+    users::LoginError,
 };
 
 /// Why a call is not made.
-pub(super) enum Fault {
+pub(super) enum ApiError {
     /// What is asked for cannot be meant.
     Request(String),
     /// Whoever asks is not who they say.
@@ -27,7 +27,7 @@ pub(super) enum Fault {
     Unavailable(String),
 }
 
-impl Fault {
+impl ApiError {
     pub(super) fn request(text: impl Into<String>) -> Self {
         Self::Request(text.into())
     }
@@ -75,33 +75,33 @@ impl Fault {
 }
 
 /// What was not foreseen where it was asked. The reason is for the log.
-impl From<StoreFault> for Fault {
-    fn from(fault: StoreFault) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(fault: StoreError) -> Self {
         tracing::error!("{fault}");
         Self::Unavailable("the database does not answer".into())
     }
 }
 
-impl From<LoginFault> for Fault {
-    fn from(fault: LoginFault) -> Self {
+impl From<LoginError> for ApiError {
+    fn from(fault: LoginError) -> Self {
         match fault {
-            LoginFault::Wrong => Self::Unauthorized("Invalid username or password".into()),
-            LoginFault::TooMany(wait) => Self::TooMany(wait),
-            LoginFault::Busy => Self::Unavailable("too many users log in at once".into()),
-            LoginFault::Store(fault) => fault.into(),
+            LoginError::Wrong => Self::Unauthorized("Invalid username or password".into()),
+            LoginError::TooMany(wait) => Self::TooMany(wait),
+            LoginError::Busy => Self::Unavailable("too many users log in at once".into()),
+            LoginError::Store(fault) => fault.into(),
         }
     }
 }
 
-impl From<RevokeFault> for Fault {
-    fn from(fault: RevokeFault) -> Self {
+impl From<RevokeError> for ApiError {
+    fn from(fault: RevokeError) -> Self {
         tracing::error!("{fault}");
         Self::Unavailable("nothing can be revoked".into())
     }
 }
 
-impl From<IssueError> for Fault {
-    fn from(error: IssueError) -> Self {
+impl From<SigningError> for ApiError {
+    fn from(error: SigningError) -> Self {
         Self::Request(error.to_string())
     }
 }

@@ -7,53 +7,53 @@ use http::Response;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Context, data, fault::Fault, users::shown_user, with_token};
+use super::{CallContext, data, fault::ApiError, users::user_json, with_token};
 use crate::{
     authorization::{IS_ADMIN_CLAIM, ROLES_CLAIM},
     clock,
     config::{ClientType, IssuerSection},
     http::Body,
     issue::{self, Lifetime, TokenRequest},
-    metrics::Event,
+    metrics::MetricEvent,
     store::users::{Roles, User},
-    users::{LoginFault, LoginOutcome},
+    users::{LoginError, LoginOutcome},
 };
 
 /// `POST /login`.
 pub(super) async fn login(
-    context: &Context<'_>,
+    context: &CallContext<'_>,
     username: &str,
     password: &str,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ApiError> {
     let section = context.signer()?;
     let authenticated = context.users.authenticate(username, password, context.source).await;
-    context.app.metrics.note(Event::Login(LoginOutcome::of(&authenticated)));
+    context.app.metrics.count_event(MetricEvent::Login(LoginOutcome::of(&authenticated)));
     let user = match authenticated {
         Ok(user) => user,
         Err(fault) => {
-            tracing::warn!(user = shortened(username), client = %context.source, "login refused: {fault}");
+            tracing::warn!(user = truncated(username), client = %context.source, "login refused: {fault}");
             return Err(fault.into());
         }
     };
     tracing::info!(user = username, client = %context.source, "login");
     let is_same = |now: &User| now.password_hash == user.password_hash;
-    begin_session(context, section, username, is_same, || LoginFault::Wrong.into()).await
+    begin_session(context, section, username, is_same, || LoginError::Wrong.into()).await
 }
 
 /// `POST /login/renew`.
-pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault> {
+pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
     let section = context.signer()?;
     let login = context.session.filter(|session| session.is_login());
     let Some((session, username)) = login.and_then(|session| Some((session, session.subject()?)))
     else {
-        return Err(Fault::request("Only login sessions issued by this server can be renewed."));
+        return Err(ApiError::request("Only login sessions issued by this server can be renewed."));
     };
     if context.users.store.user(username).await?.is_none() {
-        return Err(Fault::Unauthorized("User account no longer exists.".into()));
+        return Err(ApiError::Unauthorized("User account no longer exists.".into()));
     }
-    let may_go_on = |now: &User| session.issued_at() >= Some(now.sessions_since);
-    begin_session(context, section, username, may_go_on, || {
-        Fault::Unauthorized("The session was ended.".into())
+    let is_current = |now: &User| session.issued_at() >= Some(now.sessions_since);
+    begin_session(context, section, username, is_current, || {
+        ApiError::Unauthorized("The session was ended.".into())
     })
     .await
 }
@@ -61,25 +61,20 @@ pub(super) async fn renew(context: &Context<'_>) -> Result<Response<Body>, Fault
 /// Begins a session of a user who is as they have to be. It is dated from before that was
 /// looked at: what changes meanwhile ends sessions of a later date too.
 async fn begin_session(
-    context: &Context<'_>,
+    context: &CallContext<'_>,
     section: &IssuerSection,
     username: &str,
-    is_as_it_should_be: impl Fn(&User) -> bool,
-    refusal: impl Fn() -> Fault,
-) -> Result<Response<Body>, Fault> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    const PAUSES: usize = 30;
+    is_unchanged: impl Fn(&User) -> bool,
+    refusal: impl Fn() -> ApiError,
+) -> Result<Response<Body>, ApiError> {
+    const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+    const MAX_RETRIES: usize = 30;
     // Before there is a session of theirs, so that none is left out when sessions are ended.
-    context.users.store.note_signer(&section.issuer.name).await?;
-    for _ in 0..PAUSES {
+    context.users.store.record_signer(&section.issuer.name).await?;
+    for _ in 0..MAX_RETRIES {
         let now = clock::now();
-        let user = context
-            .users
-            .store
-            .user(username)
-            .await?
-            .filter(&is_as_it_should_be)
-            .ok_or_else(&refusal)?;
+        let user =
+            context.users.store.user(username).await?.filter(&is_unchanged).ok_or_else(&refusal)?;
         let roles = context.users.store.roles_of(username).await?;
         let lifetime = lifetime(section, context.server.login.session);
         let token = issue::sign(section, &request(&user, &roles, lifetime), now)?;
@@ -90,28 +85,28 @@ async fn begin_session(
             .verify(token.as_bytes(), now)
             .is_err_and(|reject| reject == Reject::Revoked);
         if now >= user.sessions_since && !is_revoked {
-            let mut answer = json!({ "token": token, "user": shown_user(&user, None) });
+            let mut answer = json!({ "token": token, "user": user_json(&user, None) });
             if let Some(seconds) = lifetime.seconds(section) {
                 answer["expires_in"] = seconds.into();
             }
             return Ok(with_token(data(&answer), &token));
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_INTERVAL).await;
     }
-    Err(Fault::Unavailable("the sessions of this user are revoked".into()))
+    Err(ApiError::Unavailable("the sessions of this user are revoked".into()))
 }
 
 /// What was typed as a name, which may be anything.
-fn shortened(username: &str) -> &str {
-    const MOST: usize = 64;
-    username.char_indices().nth(MOST).map_or(username, |(end, _)| &username[..end])
+fn truncated(username: &str) -> &str {
+    const MAX_LOGGED_CHARS: usize = 64;
+    username.char_indices().nth(MAX_LOGGED_CHARS).map_or(username, |(end, _)| &username[..end])
 }
 
 /// As long as sessions last, and no longer than tokens of the section may.
 fn lifetime(section: &IssuerSection, session: u32) -> Lifetime {
     let most = section.issuer.rules.max_lifetime;
     match (session, most) {
-        (0, _) => Lifetime::OfSection,
+        (0, _) => Lifetime::Default,
         (session, most) => Lifetime::Seconds(most.map_or(session, |most| session.min(most)).into()),
     }
 }

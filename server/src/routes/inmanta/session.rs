@@ -2,21 +2,21 @@
 
 use http::{HeaderMap, Response};
 
-use super::{Reply, fault::Fault, signer, users_of};
+use super::{Reply, fault::ApiError, require_users, signer};
 use crate::{
     admission::Caller,
     app::App,
     config::Server,
     http::Body,
     metrics::Outcome,
-    surface::{Credential, Style, Surface, inmanta::session::Session},
+    surface::{Credential, Profile, Style, inmanta::session::Session},
 };
 
 /// Whose call it is, by the token that came along, if authentication is on and one did.
 ///
 /// # Errors
 /// What to answer where a token that is worth nothing came along.
-pub(super) async fn of(
+pub(super) async fn authenticate(
     app: &App,
     server: &Server,
     caller: &Caller<'_, '_>,
@@ -25,10 +25,10 @@ pub(super) async fn of(
     if !server.auth {
         return Ok(None);
     }
-    let token = match Surface::Inmanta.credential(headers, server.additional_header.as_ref()) {
+    let token = match Profile::Inmanta.credential(headers, server.additional_header.as_ref()) {
         Credential::None => return Ok(None),
         Credential::Conflict => {
-            return Err(refused(app, Outcome::Conflict, Surface::Inmanta.conflict(Style::Body)));
+            return Err(refused(app, Outcome::Conflict, Profile::Inmanta.conflict(Style::Body)));
         }
         Credential::Token(token) => token,
     };
@@ -40,7 +40,7 @@ pub(super) async fn of(
         Err(reject) => {
             let refusal = app.refusal(caller, reject, token);
             let response =
-                Surface::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status);
+                Profile::Inmanta.refuse(Style::Body, &refusal, server.rejected_token_status);
             return Err(refused(app, Outcome::Rejected(reject), response));
         }
     };
@@ -53,15 +53,18 @@ pub(super) async fn of(
 
 fn refused(app: &App, outcome: Outcome, response: Response<Body>) -> Box<Reply> {
     app.metrics.count(outcome);
-    Box::new(Reply::about(outcome, response))
+    Box::new(Reply::with_outcome(outcome, response))
 }
 
 /// A token of ours that has an id is one that we have registered. Whoever can sign as we
 /// do could leave the id out, so this keeps nobody out who is not to be revoked.
-async fn check_registry(app: &App, session: &Session) -> Result<(), Fault> {
+async fn check_registry(app: &App, session: &Session) -> Result<(), ApiError> {
     let Some(jti) = session.registered_id() else { return Ok(()) };
-    match uuid::Uuid::parse_str(jti).is_ok() && users_of(app)?.knows_token(jti).await? {
+    match uuid::Uuid::parse_str(jti).is_ok() && require_users(app)?.is_token_registered(jti).await?
+    {
         true => Ok(()),
-        false => Err(Fault::Forbidden("The token is not in the registry, or was revoked.".into())),
+        false => {
+            Err(ApiError::Forbidden("The token is not in the registry, or was revoked.".into()))
+        }
     }
 }

@@ -6,26 +6,26 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Context, data,
-    fault::Fault,
-    request::{OfTokens, WantedToken},
-    shown,
+    CallContext, data,
+    fault::ApiError,
+    request::{TokenApiRequest, TokenOptions},
+    rfc3339,
 };
 use crate::{
     clock,
     config::ClientType,
     http::{Body, json},
     issue::{self, Lifetime, TokenRequest},
-    revocation::{Entry, record::Record},
+    revocation::{RevocationEntry, record::RevocationRecord},
     store::tokens::IssuedToken,
 };
 
 pub(super) async fn answer(
-    context: &Context<'_>,
-    asked: OfTokens,
-) -> Result<Response<Body>, Fault> {
+    context: &CallContext<'_>,
+    asked: TokenApiRequest,
+) -> Result<Response<Body>, ApiError> {
     match asked {
-        OfTokens::Create { environment, wanted, is_v1 } => {
+        TokenApiRequest::Create { environment, wanted, is_v1 } => {
             let token = create(context, environment, &wanted).await?;
             Ok(if is_v1 {
                 json(StatusCode::OK, &json!({ "token": token }))
@@ -33,26 +33,26 @@ pub(super) async fn answer(
                 data(&Value::String(token))
             })
         }
-        OfTokens::List { environment } => {
+        TokenApiRequest::List { environment } => {
             let tokens = context.users.store.tokens_of(&environment).await?;
-            Ok(data(&tokens.iter().map(shown_token).collect()))
+            Ok(data(&tokens.iter().map(token_json).collect()))
         }
-        OfTokens::Revoke { environment, jti } => revoke(context, &environment, &jti).await,
+        TokenApiRequest::Revoke { environment, jti } => revoke(context, &environment, &jti).await,
     }
 }
 
 /// Signs a token. It is registered first, unless it is to be the same each time.
 async fn create(
-    context: &Context<'_>,
+    context: &CallContext<'_>,
     environment: String,
-    wanted: &WantedToken,
-) -> Result<String, Fault> {
+    wanted: &TokenOptions,
+) -> Result<String, ApiError> {
     let section = context.signer()?;
     let now = clock::now();
     let lifetime = match (wanted.is_idempotent, wanted.expire) {
         (true, _) => Lifetime::Idempotent,
         (false, Some(seconds)) => Lifetime::Seconds(seconds),
-        (false, None) => Lifetime::OfSection,
+        (false, None) => Lifetime::Default,
     };
     let client_types = wanted.client_types.clone();
     let mut request = TokenRequest {
@@ -88,56 +88,59 @@ async fn create(
 }
 
 async fn revoke(
-    context: &Context<'_>,
+    context: &CallContext<'_>,
     environment: &str,
     jti: &str,
-) -> Result<Response<Body>, Fault> {
-    let unknown = || Fault::not_found(format!("Token with id {jti} does not exist."));
+) -> Result<Response<Body>, ApiError> {
+    let unknown = || ApiError::not_found(format!("Token with id {jti} does not exist."));
     // As it stands in the registry, however it is written here.
     let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
     let known = context.users.store.token(&id).await?;
     let token = known
         .filter(|token| token.environment.as_deref() == Some(environment))
         .ok_or_else(unknown)?;
-    withdraw(context, &token).await?;
+    revoke_registered(context, &token).await?;
     let token = context.users.store.token(&id).await?.ok_or_else(unknown)?;
-    Ok(data(&shown_token(&token)))
+    Ok(data(&token_json(&token)))
 }
 
 /// Revokes a token: where it is verified first, which is what counts.
-pub(super) async fn withdraw(context: &Context<'_>, token: &IssuedToken) -> Result<(), Fault> {
+pub(super) async fn revoke_registered(
+    context: &CallContext<'_>,
+    token: &IssuedToken,
+) -> Result<(), ApiError> {
     /// More than any clock is off that a section allows for.
     const LEEWAY: u64 = 86_400;
     let now = clock::now();
     if token.expires_at.is_none_or(|end| end > now) {
-        let record = Record {
+        let record = RevocationRecord {
             issuer: Some(token.issuer.clone()),
             jti: Some(token.jti.clone()),
             until: token.expires_at.map(|end| end.plus(LEEWAY).0),
-            ..Record::default()
+            ..RevocationRecord::default()
         };
-        let revocation = record.meaning().map_err(Fault::Unavailable)?;
-        context.app.revocations.revoke(Entry::Proven(revocation)).await?;
+        let revocation = record.into_revocation().map_err(ApiError::Unavailable)?;
+        context.app.revocations.revoke(RevocationEntry::Proven(revocation)).await?;
     }
     context.users.forget_token(&token.jti);
-    Ok(context.users.store.note_revoked(&token.jti, now).await?)
+    Ok(context.users.store.mark_revoked(&token.jti, now).await?)
 }
 
-fn shown_token(token: &IssuedToken) -> Value {
-    let moment = |at: Option<UnixTime>| at.map_or(Value::Null, shown);
+fn token_json(token: &IssuedToken) -> Value {
+    let moment = |at: Option<UnixTime>| at.map_or(Value::Null, rfc3339);
     json!({
         "jti": token.jti,
         "created_by": token.created_by,
         "client_types": token.client_types,
         "environment": token.environment,
-        "issued_at": shown(token.issued_at),
+        "issued_at": rfc3339(token.issued_at),
         "expires_at": moment(token.expires_at),
         "revoked_at": moment(token.revoked_at),
         "last_used": moment(token.last_used),
     })
 }
 
-pub(super) fn random_uuid() -> Result<Uuid, Fault> {
+pub(super) fn random_uuid() -> Result<Uuid, ApiError> {
     issue::random_uuid()
-        .map_err(|_| Fault::Unavailable("the operating system gives no randomness".into()))
+        .map_err(|_| ApiError::Unavailable("the operating system gives no randomness".into()))
 }

@@ -84,7 +84,7 @@ impl Session {
 
     /// Whether policies are asked about it: those of agents and compilers are not.
     #[must_use]
-    pub fn is_a_person(&self) -> bool {
+    pub fn is_user(&self) -> bool {
         self.client_types.iter().all(|one| one == "api")
     }
 }

@@ -1,7 +1,7 @@
 use http::{Method, header};
 
 use super::*;
-use crate::listen::{exchange::Head as _, fields::section::Room, http3::qpack};
+use crate::listen::{exchange::RequestHead as _, fields::section::SectionBuffer, http3::qpack};
 
 /// A field section of these lines.
 fn section(lines: &[(&str, &str)]) -> Vec<u8> {
@@ -14,8 +14,8 @@ fn section(lines: &[(&str, &str)]) -> Vec<u8> {
 
 /// How these lines are understood, or that they are malformed.
 fn read(lines: &[(&str, &str)]) -> String {
-    let (mut room, payload) = (Room::default(), section(lines));
-    match Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3) {
+    let (mut room, payload) = (SectionBuffer::default(), section(lines));
+    match DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3) {
         Ok(head) => {
             let length =
                 head.content_length.map_or_else(String::new, |length| format!(" {length}"));
@@ -199,9 +199,10 @@ fn a_length_is_there_once_and_in_digits() {
 fn lines_are_found_by_name_from_the_end() {
     let payload =
         section(&[&GET[..], &[("cookie", "a"), ("x-one", "1"), ("cookie", "b")]].concat());
-    let mut room = Room::default();
+    let mut room = SectionBuffer::default();
     let head =
-        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+            .unwrap();
     let line = |name, nth| head.line(&name, nth);
     assert_eq!([0, 1, 2].map(|nth| line(header::COOKIE, nth)), [Some(&b"b"[..]), Some(b"a"), None]);
     assert_eq!(line(HeaderName::from_static("x-one"), 0), Some(&b"1"[..]));
@@ -217,9 +218,10 @@ fn a_request_is_the_same_in_the_words_of_all_protocols() {
         ]
         .concat(),
     );
-    let mut room = Room::default();
+    let mut room = SectionBuffer::default();
     let head =
-        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+            .unwrap();
     let request = head.to_request().unwrap();
     assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
     assert_eq!(request.uri(), "/auth?a=b");
@@ -231,9 +233,10 @@ fn a_request_is_the_same_in_the_words_of_all_protocols() {
 #[test]
 fn what_is_no_uri_is_refused_when_it_has_to_be_one() {
     let payload = section(&[&GET[..3], &[(":path", "/<>")]].concat());
-    let mut room = Room::default();
+    let mut room = SectionBuffer::default();
     let head =
-        Head::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3).unwrap();
+        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+            .unwrap();
     assert_eq!(
         head.to_request().map(drop).map_err(|malformed| malformed.code),
         Err("request_target")

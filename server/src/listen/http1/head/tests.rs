@@ -1,7 +1,7 @@
 use http::{HeaderValue, Method};
 
 use super::*;
-use crate::listen::exchange::Head as _;
+use crate::listen::exchange::RequestHead as _;
 
 /// What is made of the bytes, in words: how a head is understood, `partial`, or why
 /// it is refused.
@@ -9,15 +9,17 @@ fn read(bytes: &[u8]) -> String {
     read_after(bytes, 0)
 }
 
-fn read_after(bytes: &[u8], seen: usize) -> String {
-    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-    match parse(bytes, seen, &mut room) {
-        Parsed::Partial => "partial".into(),
-        Parsed::Malformed(Malformed { status, code, .. }) => format!("{} {code}", status.as_u16()),
-        Parsed::Whole(head) => {
+fn read_after(bytes: &[u8], scanned: usize) -> String {
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    match parse(bytes, scanned, &mut slots) {
+        ParseStatus::Partial => "partial".into(),
+        ParseStatus::Invalid(BadRequest { status, code, .. }) => {
+            format!("{} {code}", status.as_u16())
+        }
+        ParseStatus::Complete(head) => {
             assert!(
-                bytes[..head.length].ends_with(END)
-                    && memmem::find_iter(&bytes[..head.length], END).count() == 1
+                bytes[..head.length].ends_with(HEAD_END)
+                    && memmem::find_iter(&bytes[..head.length], HEAD_END).count() == 1
             );
             let expects = if head.expects_continue { " expects" } else { "" };
             format!(
@@ -45,7 +47,7 @@ const HOST: &str = "400 host";
 const LENGTH: &str = "400 content_length";
 const CODING: &str = "400 transfer_encoding";
 const UNKNOWN_CODING: &str = "501 transfer_encoding";
-const BARE: &str = "400 line_ending";
+const BARE_LF: &str = "400 line_ending";
 const HEAD: &str = "400 head";
 
 #[test]
@@ -166,17 +168,17 @@ fn a_line_ends_in_both_or_the_request_is_refused() {
     assert_eq!(ends.len(), 5);
     for end in &ends {
         let without = |place: usize| [&REQUEST[..place], &REQUEST[place + 1..]].concat();
-        assert_eq!(read(&without(*end)), BARE, "LF alone at {end}");
+        assert_eq!(read(&without(*end)), BARE_LF, "LF alone at {end}");
         // The first of two such ends is where the head ends, for others.
-        assert_eq!(read(&[&without(*end)[..], REQUEST].concat()), BARE, "LF alone at {end}");
+        assert_eq!(read(&[&without(*end)[..], REQUEST].concat()), BARE_LF, "LF alone at {end}");
         let bare = without(end + 1);
         assert!(["partial", HEAD].contains(&&*read(&bare)), "CR alone at {end}");
         assert_eq!(read(&[&bare[..], b"\r\n\r\n"].concat()), HEAD, "CR alone at {end}");
     }
-    for place in 0..=REQUEST.len() - END.len() {
+    for place in 0..=REQUEST.len() - HEAD_END.len() {
         let with = |bytes: &[u8]| [&REQUEST[..place], bytes, &REQUEST[place..]].concat();
         if place > 0 && !ends.contains(&(place - 1)) {
-            assert_eq!(read(&with(b"\n")), BARE, "LF at {place}");
+            assert_eq!(read(&with(b"\n")), BARE_LF, "LF at {place}");
         }
         let refused = read(&with(b"\r"));
         assert!([HEAD, "505 version"].contains(&&*refused), "CR at {place}: {refused}");
@@ -188,7 +190,7 @@ fn a_line_ends_in_both_or_the_request_is_refused() {
         b"\r\n\n",
         b"GET / HTTP/1.1\r\nHost: a\r\n\n",
     ] {
-        assert_eq!(read(all_bare), BARE, "{all_bare:?}");
+        assert_eq!(read(all_bare), BARE_LF, "{all_bare:?}");
     }
 }
 
@@ -284,8 +286,10 @@ fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
     let to_request = |target: &str| {
         let bytes =
             format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: 2\r\nx: \u{e4}\r\n\r\n");
-        let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-        let Parsed::Whole(head) = parse(bytes.as_bytes(), 0, &mut room) else { panic!("{target}") };
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+        let ParseStatus::Complete(head) = parse(bytes.as_bytes(), 0, &mut slots) else {
+            panic!("{target}")
+        };
         head.to_request().map_err(|malformed| malformed.code)
     };
     for target in ["*", "/", "/a?b", "a.example:443", "http://a/b", "/%", "/\u{e4}"] {
@@ -330,7 +334,7 @@ fn what_is_another_protocol_is_refused_as_early_as_it_can_be_told() {
         (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "505 version"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "partial"),
         (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", HEAD),
-        (b"EHLO\n", BARE),
+        (b"EHLO\n", BARE_LF),
     ] {
         assert_eq!(read(bytes), expected, "{bytes:?}");
     }
@@ -348,8 +352,8 @@ fn a_connection_is_kept_by_version_and_wish() {
         ("1.1", "Connection: closed, xclose\r\n", Persistence::Keep),
         ("1.1", "Connection: upgrade\r\nUpgrade: h2c\r\n", Persistence::Keep),
         ("1.0", "", Persistence::Close),
-        ("1.0", "Connection: keep-alive\r\n", Persistence::KeepAloud),
-        ("1.0", "Connection: KEEP-ALIVE\r\n", Persistence::KeepAloud),
+        ("1.0", "Connection: keep-alive\r\n", Persistence::KeepExplicit),
+        ("1.0", "Connection: KEEP-ALIVE\r\n", Persistence::KeepExplicit),
         ("1.0", "Connection: keep-alive, close\r\n", Persistence::Close),
         ("1.0", "Proxy-Connection: keep-alive\r\n", Persistence::Close),
     ] {
@@ -381,13 +385,13 @@ fn long(head: usize, line: &str) -> Vec<u8> {
 
 #[test]
 fn a_head_has_its_limit_to_the_byte() {
-    assert_eq!(long(MOST_BYTES, "").len(), MOST_BYTES);
-    assert_eq!(read(&long(MOST_BYTES, "")), "GET /a Empty Keep");
-    assert_eq!(read(&long(MOST_BYTES + 1, "")), "431 head_too_large");
-    assert_eq!(read(&long(MOST_BYTES, "")[..MOST_BYTES - 1]), "partial");
-    assert_eq!(read(&long(MOST_BYTES + 1, "")[..MOST_BYTES - 1]), "partial");
-    assert_eq!(read(&long(MOST_BYTES + 1, "")[..MOST_BYTES]), "431 head_too_large");
-    let behind = [long(MOST_BYTES, ""), vec![b'x'; MOST_BYTES]].concat();
+    assert_eq!(long(MAX_HEAD_BYTES, "").len(), MAX_HEAD_BYTES);
+    assert_eq!(read(&long(MAX_HEAD_BYTES, "")), "GET /a Empty Keep");
+    assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")), "431 head_too_large");
+    assert_eq!(read(&long(MAX_HEAD_BYTES, "")[..MAX_HEAD_BYTES - 1]), "partial");
+    assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")[..MAX_HEAD_BYTES - 1]), "partial");
+    assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")[..MAX_HEAD_BYTES]), "431 head_too_large");
+    let behind = [long(MAX_HEAD_BYTES, ""), vec![b'x'; MAX_HEAD_BYTES]].concat();
     assert_eq!(read(&behind), "GET /a Empty Keep", "what follows a head is no part of it");
 }
 
@@ -396,12 +400,12 @@ fn a_target_that_fills_the_head_is_named() {
     let target = |length: usize| {
         [b"GET /", &vec![b'a'; length][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat()
     };
-    let longest = MOST_BYTES - target(0).len();
+    let longest = MAX_HEAD_BYTES - target(0).len();
     assert!(read(&target(longest)).ends_with(" Empty Keep"));
     assert_eq!(read(&target(longest + 1)), "431 head_too_large");
-    for length in [MOST_BYTES, 50_000] {
+    for length in [MAX_HEAD_BYTES, 50_000] {
         let bytes = target(length);
-        for arrived in [MOST_BYTES, MOST_BYTES + 1, bytes.len()] {
+        for arrived in [MAX_HEAD_BYTES, MAX_HEAD_BYTES + 1, bytes.len()] {
             assert_eq!(read(&bytes[..arrived]), "414 uri_too_long", "{arrived} of {length}");
         }
     }
@@ -414,13 +418,13 @@ fn a_head_has_a_hundred_lines_and_no_more() {
             format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(lines - 1)).as_bytes(),
         )
     };
-    assert_eq!(with(MOST_LINES), "GET / Empty Keep");
-    assert_eq!(with(MOST_LINES + 1), "431 head_too_large");
+    assert_eq!(with(MAX_HEADER_LINES), "GET / Empty Keep");
+    assert_eq!(with(MAX_HEADER_LINES + 1), "431 head_too_large");
 }
 
 #[test]
 fn how_a_head_arrives_changes_nothing() {
-    let long_target = [b"GET /", &vec![b'a'; MOST_BYTES][..]].concat();
+    let long_target = [b"GET /", &vec![b'a'; MAX_HEAD_BYTES][..]].concat();
     let cases = [
         REQUEST.to_vec(),
         [b"\r\n", REQUEST].concat(),
@@ -436,10 +440,10 @@ fn how_a_head_arrives_changes_nothing() {
         b"\r\r\n\r\n".to_vec(),
     ];
     let long_cases = [
-        (long(MOST_BYTES, ""), 4093),
-        (long(MOST_BYTES + 1, ""), 4093),
-        ([&long(MOST_BYTES + 2, "")[..], b"\n"].concat(), 16_384),
-        ([&long(MOST_BYTES, "")[..MOST_BYTES - 2], b"\n\r\n\r\n"].concat(), 16_384),
+        (long(MAX_HEAD_BYTES, ""), 4093),
+        (long(MAX_HEAD_BYTES + 1, ""), 4093),
+        ([&long(MAX_HEAD_BYTES + 2, "")[..], b"\n"].concat(), 16_384),
+        ([&long(MAX_HEAD_BYTES, "")[..MAX_HEAD_BYTES - 2], b"\n\r\n\r\n"].concat(), 16_384),
         ([&long_target[..], b"\n\r\n\r\n"].concat(), 1000),
         ([b"\x16", &long_target[..], b"\r\n\r\n"].concat(), 1000),
     ];
@@ -447,10 +451,10 @@ fn how_a_head_arrives_changes_nothing() {
         .into_iter()
         .flat_map(|bytes| (1..=bytes.len()).map(move |piece| (bytes.clone(), piece)));
     for (bytes, piece) in short.chain(long_cases) {
-        let (whole, mut seen) = (read(&bytes), 0);
+        let (whole, mut scanned) = (read(&bytes), 0);
         let steps = (piece..bytes.len()).step_by(piece).chain([bytes.len()]);
         let mut results = steps
-            .map(|arrived| read_after(&bytes[..arrived], std::mem::replace(&mut seen, arrived)));
+            .map(|arrived| read_after(&bytes[..arrived], std::mem::replace(&mut scanned, arrived)));
         let last = results.find(|result| result != "partial");
         assert_eq!(
             last.as_deref(),
@@ -464,9 +468,9 @@ fn how_a_head_arrives_changes_nothing() {
 #[test]
 fn lines_are_found_by_name_from_the_last() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a:2\r\nX-AB: 3\r\nX_A: 4\r\n\r\n";
-    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
-    let Parsed::Whole(head) = parse(bytes, 0, &mut room) else { panic!() };
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
+    let ParseStatus::Complete(head) = parse(bytes, 0, &mut slots) else { panic!() };
     let name = HeaderName::from_static("x-a");
     assert_eq!([0, 1, 2].map(|nth| head.line(&name, nth)), [Some(&b"2"[..]), Some(b"1"), None]);
-    assert_eq!(crate::http::only_line(&head, &name), Err(crate::http::Several));
+    assert_eq!(crate::http::only_line(&head, &name), Err(crate::http::DuplicateHeader));
 }

@@ -3,15 +3,15 @@ use crate::{
     admission::Peer,
     app::App,
     clock,
-    config::{ClientType, Config, Format, Raw},
+    config::{ClientType, Config, ConfigFormat, RawConfig},
     issue::{self, Lifetime, TokenRequest},
-    revocation::Desk,
-    worker::Local,
+    revocation::RevocationService,
+    worker::WorkerContext,
 };
 
 /// A thread with one issuer, whose tokens it signs itself.
 struct Given {
-    local: Local,
+    worker: WorkerContext,
     token: String,
 }
 
@@ -19,8 +19,8 @@ impl Given {
     fn new() -> Self {
         const TEXT: &str = "[auth_jwt_default]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nissuer=https://us/\n\
                             audience=us\nkey=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs\n";
-        let (mut raw, mut problems) = (Raw::default(), Vec::new());
-        raw.add("test", TEXT, Format::Ini, &mut problems);
+        let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
+        raw.add("test", TEXT, ConfigFormat::Ini, &mut problems);
         let config = Config::from_raw(raw).unwrap();
         let request = TokenRequest {
             client_types: vec![ClientType::Api],
@@ -29,8 +29,8 @@ impl Given {
             lifetime: Lifetime::Idempotent,
         };
         let token = issue::sign(config.signing().unwrap(), &request, clock::now()).unwrap();
-        let desk = Desk::open(Err("there is no store".into()), 0, None).unwrap();
-        Self { local: Local::new(App::new(config, 1, desk, None).unwrap()), token }
+        let desk = RevocationService::open(Err("there is no store".into()), 0, None).unwrap();
+        Self { worker: WorkerContext::new(App::new(config, 1, desk, None).unwrap()), token }
     }
 
     /// A question with a good token and these lines more.
@@ -38,26 +38,27 @@ impl Given {
         format!("{line}\r\nHost: a\r\nAuthorization: Bearer {}\r\n{lines}\r\n", self.token)
     }
 
-    fn link(&self) -> Link<'_> {
+    fn context(&self) -> ConnectionContext<'_> {
         let peer = Peer {
-            gate: &self.local.gate,
+            admission: &self.worker.admission,
             address: [192, 0, 2, 1].into(),
             listener: 0,
             certificate: None,
         };
-        Link { local: &self.local, peer }
+        ConnectionContext { worker: &self.worker, peer }
     }
 
     fn take(&self, bytes: &[u8]) -> Result {
-        let mut out = Outgoing::default();
-        let Taken { bytes, seen, step } = take(self.link(), bytes, 0, &mut out);
-        let step = match step {
+        let mut out = ResponseBuffer::default();
+        let PipelineProgress { bytes, scanned, action } =
+            answer_requests(self.context(), bytes, 0, &mut out);
+        let action = match action {
             None => "wait".into(),
-            Some(Step::Close { is_sending: false }) => "close".into(),
-            Some(Step::Close { is_sending: true }) => "listen and close".into(),
-            Some(Step::Answer(pending)) => {
-                let Pending { waiting, framing, manner, .. } = *pending;
-                format!("{:?} with {framing:?}, then {:?}", waiting.route, manner.persistence)
+            Some(NextAction::Close { is_sending: false }) => "close".into(),
+            Some(NextAction::Close { is_sending: true }) => "listen and close".into(),
+            Some(NextAction::Answer(pending)) => {
+                let PendingExchange { request, framing, options, .. } = *pending;
+                format!("{:?} with {framing:?}, then {:?}", request.route, options.persistence)
             }
         };
         let out = String::from_utf8(out.0).unwrap();
@@ -70,8 +71,8 @@ impl Given {
             statuses,
             closes: out.matches("connection: close\r\n").count(),
             taken: bytes,
-            seen,
-            step,
+            scanned,
+            action,
         }
     }
 }
@@ -82,14 +83,14 @@ struct Result {
     /// How many of them say that they are the last.
     closes: usize,
     taken: usize,
-    seen: usize,
-    step: String,
+    scanned: usize,
+    action: String,
 }
 
 impl Result {
     /// The answers, and what is done next.
     fn told(&self) -> String {
-        format!("{} {}", self.statuses, self.step)
+        format!("{} {}", self.statuses, self.action)
     }
 }
 
@@ -103,11 +104,11 @@ fn questions_are_answered_one_behind_the_other_as_far_as_they_have_come() {
     let whole = [good.clone(), none.clone(), none, good.clone()].concat();
     let result = given.take(whole.as_bytes());
     assert_eq!((result.told().as_str(), result.closes), ("200 401 401 200 wait", 0));
-    assert_eq!((result.taken, result.seen), (whole.len(), 0));
+    assert_eq!((result.taken, result.scanned), (whole.len(), 0));
     for cut in [1, good.len() - 1] {
         let result = given.take(&whole.as_bytes()[..whole.len() - cut]);
         assert_eq!(result.told(), "200 401 401 wait");
-        assert_eq!((result.taken, result.seen), (whole.len() - good.len(), good.len() - cut));
+        assert_eq!((result.taken, result.scanned), (whole.len() - good.len(), good.len() - cut));
     }
 }
 
@@ -121,7 +122,7 @@ fn other_requests_are_handed_on_where_they_stand() {
     let result = given.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
     assert_eq!(result.told(), "200 Verify with Length(3), then Keep");
     assert_eq!(
-        (result.taken, result.seen),
+        (result.taken, result.scanned),
         (good.len() + verify.len(), 0),
         "the body is left, and what follows it"
     );
@@ -155,8 +156,8 @@ fn other_requests_are_handed_on_where_they_stand() {
     ] {
         assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
     }
-    let mut out = Outgoing::default();
-    take(given.link(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
+    let mut out = ResponseBuffer::default();
+    answer_requests(given.context(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
     assert!(
         out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"),
         "HEAD is answered without a body"
@@ -219,7 +220,7 @@ fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
                 ["400 listen and close", "501 listen and close"].contains(&&*result.told());
             assert!(is_refused && result.closes == 1, "{line} {lines:?}: {}", result.told());
             assert_eq!(
-                (result.taken, result.seen),
+                (result.taken, result.scanned),
                 (bytes.len(), 0),
                 "nothing of it is looked at again"
             );
@@ -255,7 +256,7 @@ fn who_wants_to_close_is_answered_once() {
 #[test]
 fn a_thread_that_drains_answers_one_more_question() {
     let given = Given::new();
-    given.local.watches.drain();
+    given.worker.deadlines.drain();
     let good = given.question("GET /auth HTTP/1.1", "");
     let result = given.take(good.repeat(2).as_bytes());
     assert_eq!((result.told().as_str(), result.closes, result.taken), ("200 close", 1, good.len()));
@@ -266,13 +267,13 @@ fn a_thread_that_drains_answers_one_more_question() {
 #[test]
 fn questions_go_to_listeners_that_answer_them() {
     let given = Given::new();
-    let mut link = given.link();
-    link.peer.listener = 1;
-    let mut out = Outgoing::default();
+    let mut context = given.context();
+    context.peer.listener = 1;
+    let mut out = ResponseBuffer::default();
     let bytes = given.question("GET /auth HTTP/1.1", "");
-    let taken = take(link, bytes.as_bytes(), 0, &mut out);
+    let taken = answer_requests(context, bytes.as_bytes(), 0, &mut out);
     assert!(
-        matches!(taken.step, Some(Step::Answer(pending)) if pending.waiting.route == Route::None)
+        matches!(taken.action, Some(NextAction::Answer(pending)) if pending.request.route == Route::None)
             && out.0.is_empty()
     );
 }

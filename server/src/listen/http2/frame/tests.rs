@@ -1,6 +1,6 @@
 use super::*;
 
-fn taken(bytes: &[u8]) -> (Result<Option<Frame<'_>>, Code>, usize) {
+fn taken(bytes: &[u8]) -> (Result<Option<Frame<'_>>, Http2ErrorCode>, usize) {
     let mut rest = bytes;
     let frame = Frame::take(&mut rest).map_err(|fault| fault.code);
     (frame, bytes.len() - rest.len())
@@ -15,10 +15,10 @@ fn a_frame_is_taken_when_it_is_all_there() {
         assert_eq!(taken(&bytes[..length]), (Ok(None), 0));
     }
     bytes.extend_from_slice(b"next");
-    assert_eq!(taken(&bytes), (Ok(Some(whole)), HEADER + 3));
+    assert_eq!(taken(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
     // The highest bit of a stream means nothing.
     bytes[5] = 0x80;
-    assert_eq!(taken(&bytes), (Ok(Some(whole)), HEADER + 3));
+    assert_eq!(taken(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_frame_that_is_too_long_is_refused_before_it_has_come() {
     assert_eq!(taken(&[0, 0x40, 0x00, 0xff, 0, 0, 0, 0, 1]), (Ok(None), 0));
     for length in [[0, 0x40, 0x01], [0x01, 0, 0], [0xff; 3]] {
         let header = [&length[..], &[kind::DATA, 0, 0, 0, 0, 1]].concat();
-        assert_eq!(taken(&header), (Err(Code::FrameSizeError), 0));
+        assert_eq!(taken(&header), (Err(Http2ErrorCode::FrameSizeError), 0));
     }
 }
 
@@ -39,14 +39,14 @@ fn padding_is_part_of_its_frame() {
     assert_eq!(unpadded(flag::PADDED, b"\x01ab"), Ok(&b"a"[..]));
     assert_eq!(unpadded(flag::PADDED, b"\x02ab"), Ok(&b""[..]));
     assert_eq!(unpadded(flag::PADDED, b"\0"), Ok(&b""[..]));
-    assert_eq!(unpadded(flag::PADDED, b"\x03ab"), Err(Code::ProtocolError));
-    assert_eq!(unpadded(flag::PADDED, b""), Err(Code::FrameSizeError));
+    assert_eq!(unpadded(flag::PADDED, b"\x03ab"), Err(Http2ErrorCode::ProtocolError));
+    assert_eq!(unpadded(flag::PADDED, b""), Err(Http2ErrorCode::FrameSizeError));
 }
 
 #[test]
 fn a_long_field_section_has_as_many_frames_as_it_takes() {
     for (length, count) in
-        [(0, 1), (1, 1), (MOST_PAYLOAD, 1), (MOST_PAYLOAD + 1, 2), (3 * MOST_PAYLOAD, 3)]
+        [(0, 1), (1, 1), (MAX_PAYLOAD, 1), (MAX_PAYLOAD + 1, 2), (3 * MAX_PAYLOAD, 3)]
     {
         for ends_stream in [false, true] {
             let section: Vec<_> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();

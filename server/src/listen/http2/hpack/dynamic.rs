@@ -6,35 +6,35 @@
 
 use std::collections::VecDeque;
 
-use crate::listen::fields::section::{LINE_OVERHEAD, Line, Reader, Text};
+use crate::listen::fields::section::{FieldLine, LINE_OVERHEAD, SectionReader, TextSpan};
 
 /// The largest size of a table, which is what clients may use if they are told nothing.
-pub(super) const MOST_TABLE: usize = 4096;
+pub(super) const MAX_TABLE_SIZE: usize = 4096;
 /// How many bytes of forgotten lines are kept before the others are moved to their place.
-const MOST_GARBAGE: usize = 4096;
+const MAX_EVICTED_BYTES: usize = 4096;
 /// How much memory a table may keep.
-const MOST_MEMORY: usize = 16 * 1024;
+const MAX_RETAINED_MEMORY: usize = 16 * 1024;
 
 /// What a client has wanted us to remember.
 pub struct DynamicTable {
     /// The oldest first.
-    lines: VecDeque<Remembered>,
+    lines: VecDeque<DynamicEntry>,
     bytes: Vec<u8>,
     /// What the lines count for.
     size: usize,
     /// What they may count for.
-    most: usize,
+    max_size: usize,
 }
 
 /// A line: where its name begins, and how long that and its value are.
 #[derive(Clone, Copy)]
-struct Remembered {
+struct DynamicEntry {
     start: usize,
     name: usize,
     value: usize,
 }
 
-impl Remembered {
+impl DynamicEntry {
     const fn size(self) -> usize {
         self.name + self.value + LINE_OVERHEAD
     }
@@ -42,7 +42,7 @@ impl Remembered {
 
 impl Default for DynamicTable {
     fn default() -> Self {
-        Self { lines: VecDeque::new(), bytes: Vec::new(), size: 0, most: MOST_TABLE }
+        Self { lines: VecDeque::new(), bytes: Vec::new(), size: 0, max_size: MAX_TABLE_SIZE }
     }
 }
 
@@ -53,31 +53,34 @@ impl DynamicTable {
     }
 
     /// The line of this age; 0 is the last one.
-    pub(super) fn line(&self, age: usize) -> Option<Line> {
+    pub(super) fn line(&self, age: usize) -> Option<FieldLine> {
         let place = self.lines.len().checked_sub(age + 1)?;
-        let Remembered { start, name, value } = *self.lines.get(place)?;
-        Some(Line {
-            name: Text::remembered(start, name)?,
-            value: Text::remembered(start + name, value)?,
+        let DynamicEntry { start, name, value } = *self.lines.get(place)?;
+        Some(FieldLine {
+            name: TextSpan::dynamic(start, name)?,
+            value: TextSpan::dynamic(start + name, value)?,
         })
     }
 
     /// Changes the size that the table may have (section 4.3).
-    pub(super) fn resize(&mut self, most: usize) {
-        self.most = most;
-        self.make_room(0);
+    pub(super) fn resize(&mut self, max_size: usize) {
+        self.max_size = max_size;
+        self.evict_for(0);
     }
 
     /// Remembers a line (section 4.4), which may have its name from one that is forgotten
     /// for it.
-    pub(super) fn insert(&mut self, line: Line, reader: &Reader<'_, '_>) {
-        let new =
-            Remembered { start: self.bytes.len(), name: line.name.len(), value: line.value.len() };
-        self.make_room(new.size());
-        if new.size() > self.most {
+    pub(super) fn insert(&mut self, line: FieldLine, reader: &SectionReader<'_, '_>) {
+        let new = DynamicEntry {
+            start: self.bytes.len(),
+            name: line.name.len(),
+            value: line.value.len(),
+        };
+        self.evict_for(new.size());
+        if new.size() > self.max_size {
             return;
         }
-        match line.name.place_remembered() {
+        match line.name.dynamic_offset() {
             Some(place) => self.bytes.extend_from_within(place..place + new.name),
             None => self.bytes.extend_from_slice(reader.text(line.name)),
         }
@@ -87,8 +90,8 @@ impl DynamicTable {
     }
 
     /// Forgets what is oldest until there is room for so much.
-    fn make_room(&mut self, wanted: usize) {
-        while self.size + wanted > self.most
+    fn evict_for(&mut self, wanted: usize) {
+        while self.size + wanted > self.max_size
             && let Some(oldest) = self.lines.pop_front()
         {
             self.size -= oldest.size();
@@ -97,15 +100,15 @@ impl DynamicTable {
 
     /// Gets rid of what is forgotten, between two sections, and behind the last one that
     /// has come: who says nothing more is not to keep what he has made us forget.
-    pub(in super::super) fn tidy(&mut self) {
+    pub(in super::super) fn release_memory(&mut self) {
         let garbage = self.lines.front().map_or(self.bytes.len(), |oldest| oldest.start);
-        if garbage < MOST_GARBAGE {
+        if garbage < MAX_EVICTED_BYTES {
             return;
         }
         self.bytes.drain(..garbage);
         self.lines.iter_mut().for_each(|line| line.start -= garbage);
-        if self.bytes.capacity() > MOST_MEMORY {
-            self.bytes.shrink_to(MOST_MEMORY);
+        if self.bytes.capacity() > MAX_RETAINED_MEMORY {
+            self.bytes.shrink_to(MAX_RETAINED_MEMORY);
         }
     }
 }

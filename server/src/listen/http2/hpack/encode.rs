@@ -5,11 +5,11 @@
 use http::StatusCode;
 
 use super::table::TABLE;
-use crate::listen::fields::{integer, table::Found};
+use crate::listen::fields::{integer, table::TableMatch};
 
 /// Appends that our table has no room (section 6.3). It never has, but a client that
 /// makes its own smaller than we might use wants to hear that we know.
-pub(in crate::listen::http2) fn no_table(out: &mut Vec<u8>) {
+pub(in crate::listen::http2) fn table_size_zero(out: &mut Vec<u8>) {
     out.push(0x20);
 }
 
@@ -35,8 +35,10 @@ pub(in crate::listen::http2) fn status(out: &mut Vec<u8>, status: StatusCode) {
 /// Appends a line. Its name is in lower case.
 pub(in crate::listen::http2) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     match TABLE.find(name, value) {
-        Some(Found::Line(place)) => return integer::write(out, 0x80, 7, usize::from(place) + 1),
-        Some(Found::Name(place)) => integer::write(out, 0, 4, usize::from(place) + 1),
+        Some(TableMatch::Entry(place)) => {
+            return integer::write(out, 0x80, 7, usize::from(place) + 1);
+        }
+        Some(TableMatch::Name(place)) => integer::write(out, 0, 4, usize::from(place) + 1),
         None => {
             out.push(0);
             string(out, name.as_bytes());

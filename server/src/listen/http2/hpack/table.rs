@@ -1,12 +1,12 @@
 //! The static table (RFC 7541 appendix A).
 
-use crate::listen::fields::table::{Line, Table};
+use crate::listen::fields::table::{StaticEntry, StaticTable};
 
 /// The lines; their indices begin at one.
-pub(super) static TABLE: Table = Table::new(&LINES);
+pub(super) static TABLE: StaticTable = StaticTable::new(&LINES);
 
 #[rustfmt::skip]
-pub(super) const LINES: [Line; 61] = [
+pub(super) const LINES: [StaticEntry; 61] = [
     (":authority", ""),
     (":method", "GET"),
     (":method", "POST"),

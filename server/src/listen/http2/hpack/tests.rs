@@ -2,10 +2,10 @@ use std::collections::VecDeque;
 
 use http::StatusCode;
 
-use super::{dynamic::MOST_TABLE, table::LINES, *};
+use super::{dynamic::MAX_TABLE_SIZE, table::LINES, *};
 use crate::listen::fields::{
     integer,
-    section::{Room, Section},
+    section::{FieldSection, SectionBuffer},
 };
 
 const MOST: usize = 32 * 1024;
@@ -14,7 +14,7 @@ const MOST: usize = 32 * 1024;
 #[derive(Default)]
 struct Reading {
     table: DynamicTable,
-    room: Room,
+    room: SectionBuffer,
 }
 
 impl Reading {
@@ -26,8 +26,8 @@ impl Reading {
     fn read_most(&mut self, payload: &[u8], most: usize) -> String {
         match read(&mut self.table, &mut self.room, payload, most) {
             Ok(section) => shown(section),
-            Err(Unread::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
-            Err(Unread::Fault(fault)) => format!("{:?}", fault.code),
+            Err(HpackError::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
+            Err(HpackError::Connection(fault)) => format!("{:?}", fault.code),
         }
     }
 
@@ -42,7 +42,7 @@ impl Reading {
     }
 }
 
-fn shown(section: Section<'_>) -> String {
+fn shown(section: FieldSection<'_>) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
 }
@@ -249,10 +249,10 @@ fn the_size_of_the_table_is_changed_before_the_first_line_only() {
     assert_eq!(reading.read(&[kept("a", "1"), kept("b", "2")].concat()), "a=1\nb=2\n");
     assert_eq!(reading.read(&[resized(34), indexed(62)].concat()), "b=2\n");
     assert_eq!((reading.remembered().as_str(), reading.size()), ("b=2\n", 34));
-    assert_eq!(reading.read(&[resized(0), resized(MOST_TABLE)].concat()), "");
+    assert_eq!(reading.read(&[resized(0), resized(MAX_TABLE_SIZE)].concat()), "");
     assert_eq!(reading.size(), 0);
     assert_eq!(reading.read(&[vec![0x82], resized(0)].concat()), LINE);
-    assert_eq!(reading.read(&resized(MOST_TABLE + 1)), LINE);
+    assert_eq!(reading.read(&resized(MAX_TABLE_SIZE + 1)), LINE);
     assert_eq!(
         reading.read(&[resized(1), resized(2), resized(3)].concat()),
         LINE,
@@ -270,13 +270,13 @@ fn what_is_oldest_is_forgotten_first() {
     for nth in 0..200 {
         let (name, value) = line(nth);
         reading.read(&kept(&name, &value));
-        assert_eq!(reading.size(), 64 * (nth + 1).min(MOST_TABLE / 64));
+        assert_eq!(reading.size(), 64 * (nth + 1).min(MAX_TABLE_SIZE / 64));
     }
     let expected: String =
         (200 - 64..200).rev().map(|nth| format!("{}={}\n", line(nth).0, line(nth).1)).collect();
     assert_eq!(reading.remembered(), expected);
     // What is larger than the table empties it, and is a line all the same.
-    let large = "x".repeat(MOST_TABLE);
+    let large = "x".repeat(MAX_TABLE_SIZE);
     assert_eq!(reading.read(&kept("a", &large)), format!("a={large}\n"));
     assert_eq!((reading.size(), reading.remembered().as_str()), (0, ""));
 }
@@ -377,7 +377,7 @@ impl Twin {
 #[test]
 fn a_table_of_bytes_is_a_list_of_lines() {
     let (mut reading, mut twin) =
-        (Reading::default(), Twin { most: MOST_TABLE, ..Twin::default() });
+        (Reading::default(), Twin { most: MAX_TABLE_SIZE, ..Twin::default() });
     // A generator with a long period, so that each run does the same.
     let mut state: u32 = 1;
     let mut random = |below: usize| {
@@ -387,7 +387,7 @@ fn a_table_of_bytes_is_a_list_of_lines() {
     for _ in 0..3000 {
         let (mut section, mut expected) = (Vec::new(), String::new());
         if random(10) == 0 {
-            twin.most = random(MOST_TABLE + 1);
+            twin.most = random(MAX_TABLE_SIZE + 1);
             twin.shrink();
             section.extend(resized(twin.most));
         }

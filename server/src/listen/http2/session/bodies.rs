@@ -1,40 +1,42 @@
 //! Bodies of requests, and answers to those that were waited for.
 
-use super::{STREAM_WINDOW, Session};
+use super::{Http2Session, STREAM_WINDOW};
 use crate::{
     clock::Stopwatch,
-    http::Malformed,
+    http::BadRequest,
     listen::{
-        exchange::Answers as _,
+        exchange::ResponseWriter as _,
         http2::{
-            answer::{Rest, Window},
-            fault::{Code, Fault},
+            answer::{SendWindow, UnsentBody},
+            fault::{Http2Error, Http2ErrorCode},
             frame::{Frame, flag},
-            stream::{Fit, Incoming, State, Stream},
+            stream::{BodyLength, Http2Stream, Http2StreamState, PartialRequest},
         },
     },
     routes::Reply,
 };
 
-pub(super) const LENGTH: Fault = Fault::protocol("the body is not as long as the request says");
-const CLOSED: Fault = Fault::new(Code::StreamClosed, "something comes behind the end of a stream");
+pub(super) const LENGTH: Http2Error =
+    Http2Error::protocol("the body is not as long as the request says");
+const CLOSED: Http2Error =
+    Http2Error::new(Http2ErrorCode::StreamClosed, "something comes behind the end of a stream");
 
-impl Session<'_> {
-    pub(super) fn data(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
-        const WINDOW: Fault =
-            Fault::new(Code::FlowControlError, "a body is longer than its window");
-        self.begun(frame.stream)?;
+impl Http2Session<'_> {
+    pub(super) fn data(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
+        const WINDOW: Http2Error =
+            Http2Error::new(Http2ErrorCode::FlowControlError, "a body is longer than its window");
+        self.check_not_idle(frame.stream)?;
         // What pads it takes room as well.
         let length = frame.payload.len();
         self.credit = self.credit.checked_sub(length).ok_or(WINDOW)?;
-        self.give_back();
+        self.replenish_connection_window();
         let data = frame.unpadded()?;
         let is_end = frame.has(flag::END_STREAM);
         if data.is_empty() && !is_end {
-            self.patience.hear_chatter()?;
+            self.abuse_budget.charge_control_frame()?;
         }
         let Some(stream) = self.streams.get_mut(&frame.stream) else {
-            return self.stray(frame.stream, is_end);
+            return self.data_on_closed_stream(frame.stream, is_end);
         };
         if !stream.is_open {
             return self.fail_stream(frame.stream, CLOSED);
@@ -44,14 +46,14 @@ impl Session<'_> {
         };
         (stream.credit, stream.is_open) = (credit, !is_end);
         // Nobody reads that of others.
-        if let State::Body(incoming) = &mut stream.state {
-            match incoming.fit(data.len(), is_end) {
-                Fit::Wrong => return self.fail_stream(frame.stream, LENGTH),
-                Fit::TooLong => self.refuse_body(frame.stream),
-                Fit::Fits if is_end => self.finish(frame.stream, data),
-                Fit::Fits => {
+        if let Http2StreamState::Body(incoming) = &mut stream.state {
+            match incoming.check_length(data.len(), is_end) {
+                BodyLength::Mismatch => return self.fail_stream(frame.stream, LENGTH),
+                BodyLength::TooLong => self.refuse_body(frame.stream),
+                BodyLength::Fits if is_end => self.finish(frame.stream, data),
+                BodyLength::Fits => {
                     incoming.body.extend_from_slice(data);
-                    self.give_back_of(frame.stream);
+                    self.replenish_stream_window(frame.stream);
                 }
             }
         }
@@ -59,14 +61,14 @@ impl Session<'_> {
     }
 
     /// A part of a body whose stream is no more.
-    fn stray(&mut self, id: u32, is_end: bool) -> Result<(), Fault> {
-        if !self.cut.contains(id) {
+    fn data_on_closed_stream(&mut self, id: u32, is_end: bool) -> Result<(), Http2Error> {
+        if !self.reset_streams.contains(id) {
             return self.fail_stream(id, CLOSED);
         }
         if is_end {
-            self.cut.remove(id);
+            self.reset_streams.remove(id);
         }
-        self.patience.hear_chatter()
+        self.abuse_budget.charge_control_frame()
     }
 
     /// What stands behind a body has come, or is malformed.
@@ -74,9 +76,11 @@ impl Session<'_> {
         &mut self,
         id: u32,
         is_end: bool,
-        trailers: Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let Some(stream) = self.streams.get_mut(&id) else { return self.stray(id, is_end) };
+        trailers: Result<(), Http2Error>,
+    ) -> Result<(), Http2Error> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return self.data_on_closed_stream(id, is_end);
+        };
         if !stream.is_open {
             return self.fail_stream(id, CLOSED);
         }
@@ -84,14 +88,14 @@ impl Session<'_> {
             return self.fail_stream(id, fault);
         }
         if !is_end {
-            return self.fail_stream(id, Fault::protocol("a request goes on behind its end"));
+            return self.fail_stream(id, Http2Error::protocol("a request goes on behind its end"));
         }
         stream.is_open = false;
-        if let State::Body(incoming) = &stream.state {
-            match incoming.fit(0, true) {
-                Fit::Wrong => return self.fail_stream(id, LENGTH),
-                Fit::TooLong => self.refuse_body(id),
-                Fit::Fits => self.finish(id, &[]),
+        if let Http2StreamState::Body(incoming) = &stream.state {
+            match incoming.check_length(0, true) {
+                BodyLength::Mismatch => return self.fail_stream(id, LENGTH),
+                BodyLength::TooLong => self.refuse_body(id),
+                BodyLength::Fits => self.finish(id, &[]),
             }
         }
         Ok(())
@@ -99,12 +103,12 @@ impl Session<'_> {
 
     /// A body has come, of which this is the end.
     fn finish(&mut self, id: u32, data: &[u8]) {
-        let Some(Stream { state: State::Body(incoming), is_head, window, .. }) =
+        let Some(Http2Stream { state: Http2StreamState::Body(incoming), is_head, window, .. }) =
             self.streams.remove(&id)
         else {
             return;
         };
-        let Incoming { waiting, mut body, .. } = *incoming;
+        let PartialRequest { waiting, mut body, .. } = *incoming;
         if body.is_empty() {
             // Most come in one piece, which need not be copied.
             return self.answer(id, waiting, data, window, is_head, false);
@@ -114,12 +118,17 @@ impl Session<'_> {
     }
 
     fn refuse_body(&mut self, id: u32) {
-        let Some(Stream { state: State::Body(incoming), is_head, window, is_open, .. }) =
-            self.streams.remove(&id)
+        let Some(Http2Stream {
+            state: Http2StreamState::Body(incoming),
+            is_head,
+            window,
+            is_open,
+            ..
+        }) = self.streams.remove(&id)
         else {
             return;
         };
-        let reply = incoming.waiting.refuse(&Malformed::body_too_large(incoming.most));
+        let reply = incoming.waiting.refuse(&BadRequest::body_too_large(incoming.max_length));
         self.send(id, &reply, window, is_head, is_open);
     }
 
@@ -128,34 +137,36 @@ impl Session<'_> {
         &mut self,
         id: u32,
         reply: &Reply,
-        window: Window,
+        window: SendWindow,
         is_head: bool,
         is_open: bool,
     ) {
         let mut writer = self.outgoing.answer(id, window, is_head);
         writer.reply(reply);
         let rest = writer.finish();
-        self.conclude(id, rest, is_head, is_open);
+        self.finish_response(id, rest, is_head, is_open);
     }
 
     /// A request is answered, but for this.
-    pub(super) fn conclude(
+    pub(super) fn finish_response(
         &mut self,
         id: u32,
-        rest: Option<(Rest, Window)>,
+        rest: Option<(UnsentBody, SendWindow)>,
         is_head: bool,
         is_open: bool,
     ) {
-        self.patience.earn();
+        self.abuse_budget.credit_response();
         match rest {
             Some((rest, window)) => {
-                let state = State::Sending { rest, since: Stopwatch::start() };
+                let state = Http2StreamState::Sending { rest, since: Stopwatch::start() };
                 // It may still send what its window lets it: nobody reads that, and it gets no more.
-                self.streams
-                    .insert(id, Stream { state, is_open, is_head, window, credit: STREAM_WINDOW });
+                self.streams.insert(
+                    id,
+                    Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW },
+                );
             }
             // Whatever else it wants to say, it is answered (RFC 9113 section 8.1).
-            None if is_open => self.cut(id, Code::NoError, true),
+            None if is_open => self.reset_stream(id, Http2ErrorCode::NoError, true),
             None => {}
         }
     }

@@ -3,29 +3,35 @@
 use futures_util::future;
 use http::Version;
 
-use super::{Answering, Going, MOST_SECTION, STREAM_WINDOW, STREAMS, Session};
+use super::{
+    Answering, CloseState, Http2Session, MAX_CONCURRENT_STREAMS, MAX_FIELD_SECTION_SIZE,
+    STREAM_WINDOW,
+};
 use crate::{
     config::Server,
-    http::Malformed,
+    http::BadRequest,
     listen::{
-        exchange::{self, Asked, Begun, Head as _, Link, Waiting},
+        exchange::{
+            self, ConnectionContext, IncomingRequest, PendingRequest, RequestHead as _,
+            RequestProgress,
+        },
         fields::{
-            request::{self, Head},
-            section::Section,
+            request::{self, DecodedHead},
+            section::FieldSection,
         },
         http2::{
-            answer::{Window, Writer},
-            fault::{Code, Fault},
-            frame::{Frame, HEADER, flag},
-            hpack::{self, Unread},
-            stream::{Incoming, State, Stream},
+            answer::{Http2ResponseWriter, SendWindow},
+            fault::{Http2Error, Http2ErrorCode},
+            frame::{FRAME_HEADER_LENGTH, Frame, flag},
+            hpack::{self, HpackError},
+            stream::{Http2Stream, Http2StreamState, PartialRequest},
         },
     },
     routes::Reply,
 };
 
 /// A field section that is not all there.
-pub(super) struct Block {
+pub(super) struct FieldBlock {
     stream: u32,
     is_end: bool,
     bytes: Vec<u8>,
@@ -35,28 +41,30 @@ pub(super) struct Block {
 
 /// How much may be sent of a field section, coded. More than lines may have, so that
 /// what is a little too large is told so.
-const MOST_BLOCK: usize = 2 * MOST_SECTION;
+const MAX_FIELD_BLOCK: usize = 2 * MAX_FIELD_SECTION_SIZE;
 
 /// What is to be done for a request.
-enum Step<'c> {
+enum RequestStep<'c> {
     /// Nothing more: it is answered.
     Answered,
     /// To answer it.
-    Answer(Waiting<'c>),
+    Answer(PendingRequest<'c>),
     /// To receive its body, of which so much is announced, and at most so much taken.
-    Receive(Waiting<'c>, Option<u64>, usize),
+    Receive(PendingRequest<'c>, Option<u64>, usize),
 }
 
-impl<'c> Session<'c> {
-    pub(super) fn headers(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
+impl<'c> Http2Session<'c> {
+    pub(super) fn headers(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Http2Error> {
         const WEIGHT: usize = 5;
         let stream = frame.stream;
         if stream.is_multiple_of(2) {
-            return Err(Fault::protocol("a request has an even number, or none"));
+            return Err(Http2Error::protocol("a request has an even number, or none"));
         }
-        if stream <= self.last && !self.streams.contains_key(&stream) && !self.cut.contains(stream)
+        if stream <= self.last
+            && !self.streams.contains_key(&stream)
+            && !self.reset_streams.contains(stream)
         {
-            return Err(Fault::protocol(
+            return Err(Http2Error::protocol(
                 "a request has a number that was another's, or is too late for it",
             ));
         }
@@ -64,28 +72,36 @@ impl<'c> Session<'c> {
         if frame.has(flag::PRIORITY) {
             section = section
                 .get(WEIGHT..)
-                .ok_or(Fault::frame_size("a frame has less than the priority that it says"))?;
+                .ok_or(Http2Error::frame_size("a frame has less than the priority that it says"))?;
         }
         let is_end = frame.has(flag::END_STREAM);
         if frame.has(flag::END_HEADERS) {
             return self.section(stream, is_end, section, server);
         }
-        self.block = Some(Block {
+        self.block = Some(FieldBlock {
             stream,
             is_end,
             bytes: section.to_vec(),
-            cost: HEADER + frame.payload.len(),
+            cost: FRAME_HEADER_LENGTH + frame.payload.len(),
         });
         Ok(())
     }
 
-    pub(super) fn continuation(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Fault> {
-        const STRAY: Fault = Fault::protocol("a field section goes on that has not begun");
+    pub(super) fn continuation(
+        &mut self,
+        frame: Frame<'_>,
+        server: &Server,
+    ) -> Result<(), Http2Error> {
+        const STRAY: Http2Error =
+            Http2Error::protocol("a field section goes on that has not begun");
         let mut block =
             self.block.take().filter(|block| block.stream == frame.stream).ok_or(STRAY)?;
-        block.cost += HEADER + frame.payload.len();
-        if block.cost > MOST_BLOCK {
-            return Err(Fault::new(Code::EnhanceYourCalm, "a field section does not end"));
+        block.cost += FRAME_HEADER_LENGTH + frame.payload.len();
+        if block.cost > MAX_FIELD_BLOCK {
+            return Err(Http2Error::new(
+                Http2ErrorCode::EnhanceYourCalm,
+                "a field section does not end",
+            ));
         }
         block.bytes.extend_from_slice(frame.payload);
         if frame.has(flag::END_HEADERS) {
@@ -103,18 +119,23 @@ impl<'c> Session<'c> {
         is_end: bool,
         payload: &[u8],
         server: &Server,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Http2Error> {
         if id > self.last {
             self.last = id;
             return self.request(id, is_end, payload, server);
         }
-        let mut room = self.link.local.buffers.sections.borrow_mut();
-        let trailers = match hpack::read(&mut self.remembered, &mut room, payload, MOST_SECTION) {
-            Ok(section) => request::check_trailers(section).map_err(Fault::protocol),
-            Err(Unread::TooLarge(_)) => {
-                Err(Fault::protocol("what stands behind a body is too large"))
+        let mut room = self.context.worker.buffers.sections.borrow_mut();
+        let trailers = match hpack::read(
+            &mut self.dynamic_table,
+            &mut room,
+            payload,
+            MAX_FIELD_SECTION_SIZE,
+        ) {
+            Ok(section) => request::check_trailers(section).map_err(Http2Error::protocol),
+            Err(HpackError::TooLarge(_)) => {
+                Err(Http2Error::protocol("what stands behind a body is too large"))
             }
-            Err(Unread::Fault(fault)) => return Err(fault),
+            Err(HpackError::Connection(fault)) => return Err(fault),
         };
         drop(room);
         self.trailers(id, is_end, trailers)
@@ -126,56 +147,64 @@ impl<'c> Session<'c> {
         is_end: bool,
         payload: &[u8],
         server: &Server,
-    ) -> Result<(), Fault> {
-        self.has_asked = true;
-        let link = self.link;
-        let may_be_asked = !matches!(self.state, Going::Left(_));
-        let are_too_many = self.streams.len() >= STREAMS || self.waiting.len() >= STREAMS;
-        let mut room = link.local.buffers.sections.borrow_mut();
-        let section = match hpack::read(&mut self.remembered, &mut room, payload, MOST_SECTION) {
+    ) -> Result<(), Http2Error> {
+        self.has_new_request = true;
+        let context = self.context;
+        let may_be_asked = !matches!(self.state, CloseState::Closing(_));
+        let are_too_many = self.streams.len() >= MAX_CONCURRENT_STREAMS
+            || self.waiting.len() >= MAX_CONCURRENT_STREAMS;
+        let mut room = context.worker.buffers.sections.borrow_mut();
+        let section = match hpack::read(
+            &mut self.dynamic_table,
+            &mut room,
+            payload,
+            MAX_FIELD_SECTION_SIZE,
+        ) {
             Ok(section) => Ok(section),
-            Err(Unread::TooLarge(malformed)) => Err(malformed),
-            Err(Unread::Fault(fault)) => return Err(fault),
+            Err(HpackError::TooLarge(malformed)) => Err(malformed),
+            Err(HpackError::Connection(fault)) => return Err(fault),
         };
         if !may_be_asked {
             drop(room);
-            self.cut.insert(id);
-            return self.patience.hear_chatter();
+            self.reset_streams.insert(id);
+            return self.abuse_budget.charge_control_frame();
         }
         if are_too_many {
             drop(room);
-            self.cut(id, Code::RefusedStream, !is_end);
-            return self.patience.hear_chatter();
+            self.reset_stream(id, Http2ErrorCode::RefusedStream, !is_end);
+            return self.abuse_budget.charge_control_frame();
         }
-        let window = Window::new(self.outgoing.initial);
+        let window = SendWindow::new(self.outgoing.initial);
         let mut is_head = false;
         let mut writer = self.outgoing.answer(id, window, false);
         let step = match section {
-            Ok(section) => begin(link, server, section, is_end, &mut writer, &mut is_head),
+            Ok(section) => begin(context, server, section, is_end, &mut writer, &mut is_head),
             Err(malformed) => {
                 // More than the answer earns.
-                self.patience.lose(2)?;
-                refuse(link, &malformed, &mut writer);
-                Ok(Step::Answered)
+                self.abuse_budget.charge_request(2)?;
+                refuse(context, &malformed, &mut writer);
+                Ok(RequestStep::Answered)
             }
         };
         let rest = writer.finish();
         drop(room);
         match step {
-            Ok(Step::Answered) => self.conclude(id, rest, is_head, !is_end),
-            Ok(Step::Answer(waiting)) => self.answer(id, waiting, &[], window, is_head, !is_end),
-            Ok(Step::Receive(waiting, length, most)) => {
-                let incoming = Incoming { waiting, body: Vec::new(), length, most };
-                let state = State::Body(Box::new(incoming));
+            Ok(RequestStep::Answered) => self.finish_response(id, rest, is_head, !is_end),
+            Ok(RequestStep::Answer(waiting)) => {
+                self.answer(id, waiting, &[], window, is_head, !is_end)
+            }
+            Ok(RequestStep::Receive(waiting, length, max_length)) => {
+                let incoming = PartialRequest { waiting, body: Vec::new(), length, max_length };
+                let state = Http2StreamState::Body(Box::new(incoming));
                 self.streams.insert(
                     id,
-                    Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
+                    Http2Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
                 );
             }
             Err(fault) => {
                 self.fail_stream(id, fault)?;
                 if !is_end {
-                    self.cut.insert(id);
+                    self.reset_streams.insert(id);
                 }
             }
         }
@@ -186,9 +215,9 @@ impl<'c> Session<'c> {
     pub(super) fn answer(
         &mut self,
         id: u32,
-        waiting: Waiting<'c>,
+        waiting: PendingRequest<'c>,
         body: &[u8],
-        window: Window,
+        window: SendWindow,
         is_head: bool,
         is_open: bool,
     ) {
@@ -196,11 +225,11 @@ impl<'c> Session<'c> {
         match waiting.answer(body, &mut writer) {
             None => {
                 let rest = writer.finish();
-                self.conclude(id, rest, is_head, is_open);
+                self.finish_response(id, rest, is_head, is_open);
             }
             Some(answer) => {
                 let stream =
-                    |state| Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
+                    |state| Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
                 self.wait_for(id, answer, stream);
             }
         }
@@ -210,20 +239,20 @@ impl<'c> Session<'c> {
     pub(super) fn wait_for(
         &mut self,
         id: u32,
-        answer: exchange::Answering<'c>,
-        stream: impl FnOnce(State<'c>) -> Stream<'c>,
+        answer: exchange::ReplyFuture<'c>,
+        stream: impl FnOnce(Http2StreamState<'c>) -> Http2Stream<'c>,
     ) {
         let answer: Answering<'c> = Box::pin(async move { (id, answer.await) });
         let (answer, handle) = future::abortable(answer);
-        self.streams.insert(id, stream(State::Answering(handle)));
+        self.streams.insert(id, stream(Http2StreamState::Answering(handle)));
         self.waiting.push(answer);
     }
 
     /// Takes a stream away whose answer is not wanted any more. That does not stay on to
     /// take the place of others.
-    pub(super) fn give_up(&mut self, id: u32) -> Option<Stream<'c>> {
+    pub(super) fn abort_stream(&mut self, id: u32) -> Option<Http2Stream<'c>> {
         let stream = self.streams.remove(&id)?;
-        if let State::Answering(answer) = &stream.state {
+        if let Http2StreamState::Answering(answer) = &stream.state {
             answer.abort();
         }
         Some(stream)
@@ -233,7 +262,7 @@ impl<'c> Session<'c> {
     pub(super) fn reply(&mut self, id: u32, reply: &Reply) {
         // Unless the request was taken back.
         if let Some(stream) = self.streams.remove(&id) {
-            self.link.local.buffers.lend_output(&mut self.outgoing.bytes);
+            self.context.worker.buffers.lend_output(&mut self.outgoing.bytes);
             self.send(id, reply, stream.window, stream.is_head, stream.is_open);
         }
     }
@@ -241,41 +270,48 @@ impl<'c> Session<'c> {
 
 /// A head has come: answers it, or says what else to do.
 fn begin<'c>(
-    link: Link<'c>,
+    context: ConnectionContext<'c>,
     server: &Server,
-    section: Section<'_>,
+    section: FieldSection<'_>,
     is_end: bool,
-    writer: &mut Writer<'_, 'c>,
+    writer: &mut Http2ResponseWriter<'_, 'c>,
     is_head: &mut bool,
-) -> Result<Step<'c>, Fault> {
-    let head = Head::read(section, Version::HTTP_2).map_err(Fault::protocol)?;
+) -> Result<RequestStep<'c>, Http2Error> {
+    let head = DecodedHead::read(section, Version::HTTP_2).map_err(Http2Error::protocol)?;
     if is_end && head.content_length.is_some_and(|length| length > 0) {
         return Err(super::bodies::LENGTH);
     }
     *is_head = head.method() == "HEAD";
     writer.is_head = *is_head;
-    let waiting = match Asked::new(link, server, &head).answer(writer) {
-        Begun::Answered => return Ok(Step::Answered),
-        Begun::Malformed(malformed) => {
-            refuse(link, &malformed, writer);
-            return Ok(Step::Answered);
+    let waiting = match IncomingRequest::new(context, server, &head).answer(writer) {
+        RequestProgress::Answered => return Ok(RequestStep::Answered),
+        RequestProgress::Invalid(malformed) => {
+            refuse(context, &malformed, writer);
+            return Ok(RequestStep::Answered);
         }
-        Begun::Waits(waiting) => waiting,
+        RequestProgress::Pending(waiting) => waiting,
     };
     if is_end || !waiting.reads_body {
-        return Ok(Step::Answer(waiting));
+        return Ok(RequestStep::Answer(waiting));
     }
-    let most = waiting.most_body();
+    let max_length = waiting.max_body_bytes();
     if head
         .content_length
-        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most))
+        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max_length))
     {
-        exchange::Answers::reply(writer, &waiting.refuse(&Malformed::body_too_large(most)));
-        return Ok(Step::Answered);
+        exchange::ResponseWriter::reply(
+            writer,
+            &waiting.refuse(&BadRequest::body_too_large(max_length)),
+        );
+        return Ok(RequestStep::Answered);
     }
-    Ok(Step::Receive(waiting, head.content_length, most))
+    Ok(RequestStep::Receive(waiting, head.content_length, max_length))
 }
 
-fn refuse(link: Link<'_>, malformed: &Malformed, writer: &mut Writer<'_, '_>) {
-    exchange::refuse(link, malformed, writer);
+fn refuse(
+    context: ConnectionContext<'_>,
+    malformed: &BadRequest,
+    writer: &mut Http2ResponseWriter<'_, '_>,
+) {
+    exchange::refuse(context, malformed, writer);
 }

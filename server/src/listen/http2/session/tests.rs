@@ -2,15 +2,15 @@ use futures_util::future;
 
 use super::*;
 use crate::listen::http2::{
-    answer::Window,
-    tests::{link, local},
+    answer::SendWindow,
+    tests::{context, worker},
 };
 
 /// A connection that has begun, and has nothing to say.
-fn begun() -> Session<'static> {
-    let mut session = Session::new(link(local("")));
+fn begun() -> Http2Session<'static> {
+    let mut session = Http2Session::new(context(worker("")));
     let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
-    assert_eq!(session.take(&settings), settings.len());
+    assert_eq!(session.receive(&settings), settings.len());
     session.outgoing().clear();
     session
 }
@@ -25,7 +25,7 @@ fn head(stream: u32, flags: u8, path: &str, lines: &[u8]) -> Vec<u8> {
 }
 
 /// What was said since this was asked: kind, flags and stream of each frame.
-fn said(session: &mut Session<'_>) -> Vec<(u8, u8, u32)> {
+fn said(session: &mut Http2Session<'_>) -> Vec<(u8, u8, u32)> {
     let bytes = mem::take(session.outgoing());
     let (mut rest, mut frames) = (&bytes[..], Vec::new());
     while let Some(Frame { kind, flags, stream, .. }) = Frame::take(&mut rest).unwrap() {
@@ -42,51 +42,56 @@ fn a_busy_moment_leaves_no_memory_behind() {
     // not so much that the connection ends.
     let name = [&[0x40, 0x7f, 0xbd, 0x1d][..], &[b'x'; 3900], &[0]].concat();
     let again = [0x7e, 0].repeat(31);
-    session.take(&head(1, flag::END_STREAM, "/auth", &[name, again].concat()));
+    session.receive(&head(1, flag::END_STREAM, "/auth", &[name, again].concat()));
     assert_eq!(said(&mut session)[0], (kind::HEADERS, flag::END_HEADERS, 1));
-    let [size, lines, memory] = session.remembered.measures();
+    let [size, lines, memory] = session.dynamic_table.measures();
     assert_eq!((size, lines), (3932, 1));
     assert!(memory <= 16 * 1024, "{memory} bytes");
     // As many requests as there may be, and the ends of all of them.
     let streams = || (1..=128).map(|number| 2 * number + 1);
-    session
-        .take(&streams().flat_map(|stream| head(stream, 0, "/v1/verify", &[])).collect::<Vec<_>>());
-    assert_eq!(session.streams.len(), STREAMS);
+    session.receive(
+        &streams().flat_map(|stream| head(stream, 0, "/v1/verify", &[])).collect::<Vec<_>>(),
+    );
+    assert_eq!(session.streams.len(), MAX_CONCURRENT_STREAMS);
     for stream in streams() {
         let mut reset = Vec::new();
-        frame::reset(&mut reset, stream, Code::Cancel);
-        session.take(&reset);
+        frame::reset(&mut reset, stream, Http2ErrorCode::Cancel);
+        session.receive(&reset);
     }
-    assert!(session.streams.capacity() <= KEPT_STREAMS, "{}", session.streams.capacity());
+    assert!(
+        session.streams.capacity() <= MAX_IDLE_STREAM_CAPACITY,
+        "{}",
+        session.streams.capacity()
+    );
 }
 
 #[test]
 fn who_takes_back_what_takes_a_while_makes_room_for_others() {
     let mut session = begun();
-    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(std::task::Waker::noop());
     session.last = 255;
     for id in (1..=session.last).step_by(2) {
-        let stream = |state| Stream {
+        let stream = |state| Http2Stream {
             state,
             is_open: false,
             is_head: false,
-            window: Window::new(0),
+            window: SendWindow::new(0),
             credit: 0,
         };
         session.wait_for(id, Box::pin(future::pending()), stream);
     }
-    session.poll_answers(&mut context);
-    assert_eq!(session.waiting.len(), STREAMS);
-    session.take(&head(257, flag::END_STREAM, "/auth", &[]));
+    session.poll_replies(&mut cx);
+    assert_eq!(session.waiting.len(), MAX_CONCURRENT_STREAMS);
+    session.receive(&head(257, flag::END_STREAM, "/auth", &[]));
     assert_eq!(said(&mut session), [(kind::RST_STREAM, flag::NONE, 257)]);
     for id in (1..=255).step_by(2) {
         let mut reset = Vec::new();
-        frame::reset(&mut reset, id, Code::Cancel);
-        session.take(&reset);
+        frame::reset(&mut reset, id, Http2ErrorCode::Cancel);
+        session.receive(&reset);
     }
-    session.poll_answers(&mut context);
+    session.poll_replies(&mut cx);
     assert!(session.waiting.is_empty());
-    session.take(&head(259, flag::END_STREAM, "/auth", &[]));
+    session.receive(&head(259, flag::END_STREAM, "/auth", &[]));
     assert_eq!(said(&mut session), [(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 259)]);
 }
 
@@ -100,8 +105,8 @@ fn few_bytes_do_not_ask_for_more_than_is_kept_for_a_client() {
     let bytes: Vec<u8> = first.into_iter().chain(questions).collect();
     let (mut rest, mut answers) = (&bytes[..], 0);
     while !rest.is_empty() {
-        rest = &rest[session.take(rest)..];
-        assert!(session.outgoing().len() < MOST_OUTGOING + 1024);
+        rest = &rest[session.receive(rest)..];
+        assert!(session.outgoing().len() < MAX_OUTGOING + 1024);
         assert!(rest.is_empty() || session.is_full());
         answers += said(&mut session).iter().filter(|(kind, ..)| *kind == kind::HEADERS).count();
     }

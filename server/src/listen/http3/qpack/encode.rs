@@ -4,7 +4,7 @@
 use http::StatusCode;
 
 use super::table::TABLE;
-use crate::listen::fields::{integer, table::Found};
+use crate::listen::fields::{integer, table::TableMatch};
 
 /// Appends what a field section begins with: that it needs no dynamic table.
 pub fn prefix(out: &mut Vec<u8>) {
@@ -17,9 +17,9 @@ pub fn status(out: &mut Vec<u8>, status: StatusCode) {
     const STATUS: usize = 24;
     prefix(out);
     match indexed(status) {
-        Some(index) => line_of_table(out, index),
+        Some(index) => static_entry(out, index),
         None => {
-            name_of_table(out, STATUS);
+            static_name(out, STATUS);
             string(out, status.as_str().as_bytes());
         }
     }
@@ -49,8 +49,8 @@ const fn indexed(status: StatusCode) -> Option<usize> {
 /// Appends a line. Its name is in lower case.
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     match TABLE.find(name, value) {
-        Some(Found::Line(index)) => return line_of_table(out, index.into()),
-        Some(Found::Name(index)) => name_of_table(out, index.into()),
+        Some(TableMatch::Entry(index)) => return static_entry(out, index.into()),
+        Some(TableMatch::Name(index)) => static_name(out, index.into()),
         None => {
             integer::write(out, 0x20, 3, name.len());
             out.extend_from_slice(name.as_bytes());
@@ -59,11 +59,11 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     string(out, value);
 }
 
-fn line_of_table(out: &mut Vec<u8>, index: usize) {
+fn static_entry(out: &mut Vec<u8>, index: usize) {
     integer::write(out, 0xc0, 6, index);
 }
 
-fn name_of_table(out: &mut Vec<u8>, index: usize) {
+fn static_name(out: &mut Vec<u8>, index: usize) {
     integer::write(out, 0x50, 4, index);
 }
 

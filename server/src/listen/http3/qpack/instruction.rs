@@ -1,18 +1,21 @@
 //! What a client's QPACK streams may say to one that has no dynamic table (RFC 9204
 //! sections 4.3 and 4.4).
 
-use crate::listen::http3::fault::{Code, Fault};
+use crate::listen::http3::fault::{Http3Error, Http3ErrorCode};
 
 /// Checks a part of the client's encoder stream: the only thing left to say is that the
 /// table has the capacity zero, and that is one byte.
 ///
 /// # Errors
 /// It says something else.
-pub fn check_encoder(bytes: &[u8]) -> Result<(), Fault> {
+pub fn check_encoder_stream(bytes: &[u8]) -> Result<(), Http3Error> {
     const SET_CAPACITY_ZERO: u8 = 0x20;
     match bytes.iter().all(|byte| *byte == SET_CAPACITY_ZERO) {
         true => Ok(()),
-        false => Err(Fault::new(Code::QpackEncoderStreamError, "the dynamic table has no room")),
+        false => Err(Http3Error::new(
+            Http3ErrorCode::QpackEncoderStreamError,
+            "the dynamic table has no room",
+        )),
     }
 }
 
@@ -29,7 +32,7 @@ impl DecoderStream {
     ///
     /// # Errors
     /// It says something else.
-    pub fn check(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub fn check(&mut self, bytes: &[u8]) -> Result<(), Http3Error> {
         for byte in bytes {
             self.within = match (self.within, byte) {
                 (0, 0x40..=0x7e) => 0,
@@ -45,6 +48,9 @@ impl DecoderStream {
     }
 }
 
-const ACKNOWLEDGED: Fault =
-    Fault::new(Code::QpackDecoderStreamError, "what needs no acknowledgement is acknowledged");
-const ENDLESS: Fault = Fault::new(Code::QpackDecoderStreamError, "an integer has no end");
+const ACKNOWLEDGED: Http3Error = Http3Error::new(
+    Http3ErrorCode::QpackDecoderStreamError,
+    "what needs no acknowledgement is acknowledged",
+);
+const ENDLESS: Http3Error =
+    Http3Error::new(Http3ErrorCode::QpackDecoderStreamError, "an integer has no end");

@@ -1,12 +1,12 @@
 //! The static table (RFC 9204 appendix A).
 
-use crate::listen::fields::table::{Line, Table};
+use crate::listen::fields::table::{StaticEntry, StaticTable};
 
 /// The lines by their indices.
-pub(super) static TABLE: Table = Table::new(&LINES);
+pub(super) static TABLE: StaticTable = StaticTable::new(&LINES);
 
 #[rustfmt::skip]
-pub(super) const LINES: [Line; 99] = [
+pub(super) const LINES: [StaticEntry; 99] = [
     (":authority", ""),
     (":path", "/"),
     ("age", "0"),

@@ -4,10 +4,10 @@ use super::*;
 use crate::listen::{
     fields::{
         integer,
-        section::{Room, Section},
-        table::Found,
+        section::{FieldSection, SectionBuffer},
+        table::TableMatch,
     },
-    http3::fault::Code,
+    http3::fault::Http3ErrorCode,
 };
 
 const MOST: usize = 32 * 1024;
@@ -18,17 +18,17 @@ fn read(payload: &[u8]) -> String {
 }
 
 fn read_most(payload: &[u8], most: usize) -> String {
-    match super::read(&mut Room::default(), payload, most) {
+    match super::read(&mut SectionBuffer::default(), payload, most) {
         Ok(section) => shown(section),
-        Err(Unread::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
-        Err(Unread::Fault(fault)) => {
+        Err(QpackError::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
+        Err(QpackError::Connection(fault)) => {
             assert!(fault.ends_connection());
             format!("{:#x}", fault.code.number())
         }
     }
 }
 
-fn shown(section: Section<'_>) -> String {
+fn shown(section: FieldSection<'_>) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
 }
@@ -79,7 +79,7 @@ fn every_line_of_the_static_table_is_read_and_written() {
             assert_eq!(read(&written), format!("{name}={value}\n"));
             // Only the third line of this name does not stand beside the others.
             assert!(written == payload || index == 75, "{name}: {value} is not one of the table");
-            assert!(matches!(table::TABLE.find(name, b"no such value"), Some(Found::Name(_))));
+            assert!(matches!(table::TABLE.find(name, b"no such value"), Some(TableMatch::Name(_))));
         }
     }
     assert_eq!(read(&[0, 0, 0xff, 99 - 63]), "0x200", "there is no line 99");
@@ -202,7 +202,7 @@ fn the_size_of_a_section_is_that_of_its_texts_and_32_a_line() {
 
 #[test]
 fn a_room_holds_nothing_of_the_section_before() {
-    let mut room = Room::default();
+    let mut room = SectionBuffer::default();
     let long = hex("0000 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
     assert_eq!(shown(super::read(&mut room, &long, MOST).unwrap()), "custom-key=custom-value\n");
     assert_eq!(
@@ -218,8 +218,8 @@ fn a_room_holds_nothing_of_the_section_before() {
 fn a_room_that_is_warm_does_not_grow() {
     let payload =
         hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
-    let mut room = Room::default();
-    let room_after = |room: &mut Room| {
+    let mut room = SectionBuffer::default();
+    let room_after = |room: &mut SectionBuffer| {
         assert_eq!(super::read(room, &payload, MOST).unwrap().len(), 50);
         room.capacities()
     };
@@ -230,7 +230,7 @@ fn a_room_that_is_warm_does_not_grow() {
 #[test]
 fn lines_of_a_name_are_found_from_the_end() {
     let payload = literal([("a", &b"1"[..]), ("b", b"2"), ("a", b"3"), ("ab", b"4")]);
-    let mut room = Room::default();
+    let mut room = SectionBuffer::default();
     let section = super::read(&mut room, &payload, MOST).unwrap();
     assert_eq!([0, 1, 2].map(|nth| section.line(b"a", nth)), [Some(&b"3"[..]), Some(b"1"), None]);
     assert_eq!((section.len(), section.line(b"c", 0)), (4, None));
@@ -238,11 +238,11 @@ fn lines_of_a_name_are_found_from_the_end() {
 
 #[test]
 fn the_encoder_may_say_that_its_table_has_no_room_and_nothing_else() {
-    assert_eq!(check_encoder(&[]), Ok(()));
-    assert_eq!(check_encoder(&[0x20, 0x20]), Ok(()));
+    assert_eq!(check_encoder_stream(&[]), Ok(()));
+    assert_eq!(check_encoder_stream(&[0x20, 0x20]), Ok(()));
     for byte in (0..=255).filter(|byte| *byte != 0x20) {
-        let fault = check_encoder(&[0x20, byte]).unwrap_err();
-        assert!(fault.code == Code::QpackEncoderStreamError && fault.ends_connection());
+        let fault = check_encoder_stream(&[0x20, byte]).unwrap_err();
+        assert!(fault.code == Http3ErrorCode::QpackEncoderStreamError && fault.ends_connection());
     }
 }
 
@@ -257,16 +257,16 @@ fn the_decoder_may_cancel_streams_and_nothing_else() {
         // Not within an integer any more.
         assert_eq!(
             stream.check(&[0x80]).map_err(|fault| fault.code),
-            Err(Code::QpackDecoderStreamError)
+            Err(Http3ErrorCode::QpackDecoderStreamError)
         );
     }
     for byte in (0x00..=0x3f).chain(0x80..=0xff) {
-        assert_eq!(check(&[0x40, byte]), Err(Code::QpackDecoderStreamError), "{byte:#x}");
+        assert_eq!(check(&[0x40, byte]), Err(Http3ErrorCode::QpackDecoderStreamError), "{byte:#x}");
     }
     assert_eq!(check(&[&[0x7f][..], &[0x80; 8], &[0]].concat()), Ok(()));
     assert_eq!(
         check(&[&[0x7f][..], &[0x80; 9]].concat()),
-        Err(Code::QpackDecoderStreamError),
+        Err(Http3ErrorCode::QpackDecoderStreamError),
         "an integer without an end"
     );
 }
