@@ -1,47 +1,53 @@
-//! Tokens that were verified before, and what their verification found.
+//! Cache of verification results.
 //!
 //! # What a hit proves
-//! An entry is made of the exact bytes of a token whose signature was checked under a
-//! key, by this process. It is found by those bytes: all of them are compared, so no
-//! hash and no digest stands between a token and its entry. Whoever wants a hit without
-//! a verification has to present bytes that differ from every verified token and are
-//! equal to one. The index is addressed by a keyed mix of the token's last characters,
-//! under a secret of this process, but only to keep it even: whoever could foresee it
-//! would crowd a set of eight slots and slow himself down, and prove nothing.
+//! An entry holds the exact bytes of a token whose signature was checked under a key by this
+//! process. A look-up compares all of them, so a hit depends on no hash and no digest. A hit
+//! without a verification would need bytes that differ from every verified token and equal one of
+//! them.
 //!
-//! # What a hit does not prove, and is looked at every time
-//! An entry says what was true of bytes, never what is true of the moment. `verifier`
-//! asks on every hit: has the issuer the same keys and rules as then (its
-//! [stamp](crate::issuer::IssuerEpoch) is the same)? Is the token alive at `now`? May it have
-//! been revoked? If not all of this is certain, the token goes the whole way, but for
-//! its signature if the key that would check it is the key that did. So a
-//! refresh that brings the same keys again costs each token one parse, and a key that
-//! is gone, or is another under the same `kid`, is gone at once.
+//! The index is addressed by a keyed hash of the token's last characters, under a secret of this
+//! process. The key only keeps the index evenly filled. An attacker who could predict the hash
+//! could only fill one eight-way set and evict their own tokens.
 //!
-//! # What is refused
-//! Refused tokens lie in a part of their own, so that no number of them moves an
-//! accepted one. It holds nothing but verdicts on signatures: these bytes are, or are
-//! not, signed by the key of this identity. That is arithmetic, which neither time nor
-//! configuration changes, and so there is nothing that could go stale; a token that is
-//! too early, or of an unknown issuer, is looked at again each time. HMACs are not
-//! kept: computing one is as quick as finding it.
+//! # What is checked on every hit
+//! An entry records facts about bytes, not about the present. On every hit the
+//! [`Verifier`](crate::Verifier) checks:
 //!
-//! # What eviction does under attack
-//! Memory is fixed. New entries go through a small ring, a tenth of the memory; only
-//! those that are met again while they are in it, or soon after, move to the main ring,
-//! and those that are met there stay (S3-FIFO: Yang et al., SOSP 2023). A flood
-//! of tokens that are shown once, genuine or not, passes through the small ring and
-//! pushes out nothing that is in use, but for the rare token whose two sets of slots
-//! are full of such. Who can make an issuer sign many tokens and shows
-//! each of them twice does reach the main ring, and there competes with what is in use
-//! and loses, as each round of the ring keeps what was read in it.
+//! - Does the issuer have the same keys and rules, that is, the same
+//!   [`IssuerEpoch`](crate::issuer::IssuerEpoch)?
+//! - Is the token within its validity period at `now`?
+//! - Can the token have been revoked?
 //!
-//! # Reading and writing at once
-//! Readers take no lock and write nothing (see `shard`). Writers of one
-//! shard take turns. A thread that has verified a token finds it from then on, so many
-//! requests with one new token verify it at most once for each core; but for the case
-//! that a writer is interrupted at its work: then the others leave their tokens out
-//! rather than wait, and verify them once more.
+//! Unless all three are certain, the token is verified in full. The signature check is skipped only
+//! if the key to be used is the key that made the signature. A refresh that brings the same keys
+//! again therefore costs each token one parse. A key that was removed, or replaced under the same
+//! `kid`, loses its effect at once.
+//!
+//! # Refused tokens
+//! Refused tokens have a store of their own, so they cannot evict accepted ones. It holds only
+//! signature verdicts: these bytes are, or are not, signed by the key with this identity. A verdict
+//! is arithmetic, which neither time nor configuration changes, so it cannot become stale. A token
+//! that is not valid yet, or of an unknown issuer, is checked again each time. HMAC verdicts are
+//! not cached, because computing an HMAC is as fast as a look-up.
+//!
+//! # Eviction under attack
+//! Memory is fixed. New entries go into a small ring, a tenth of the memory. Only entries that are
+//! read while they are there, or soon after, move to the main ring. Entries that are read in the
+//! main ring stay (S3-FIFO: Yang et al., SOSP 2023).
+//!
+//! A flood of tokens that are each presented once, authentic or not, passes through the small ring
+//! and evicts no entry in use. The exception is the rare token whose two sets of slots are full of
+//! such entries. An attacker who can have an issuer sign many tokens, and presents each twice, does
+//! reach the main ring. There their entries lose against those in use, because each round of the
+//! ring keeps the entries that were read in it.
+//!
+//! # Concurrency
+//! Readers take no lock and write nothing but a read bit (see [`shard`]). The writers of one shard
+//! take turns. A thread that has verified a token finds it from then on, so many requests with one
+//! new token verify it at most once per core. The exception is a writer that is preempted while it
+//! holds the lock: the other writers then skip their tokens instead of waiting, and verify them
+//! once more.
 
 mod store;
 mod shard;
@@ -73,44 +79,45 @@ use crate::{
 pub use shard::StoreStatistics;
 use store::Store;
 
-/// What is remembered of tokens.
+/// A cache of verification results.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Notes on tokens that were accepted.
+    /// Records of accepted tokens.
     accepted: Store,
-    /// Verdicts on the signatures of tokens that were refused.
+    /// Signature verdicts of refused tokens.
     verdicts: Store,
 }
 
-/// What is counted in a cache.
+/// The counters of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatistics {
-    /// Of tokens that were accepted.
+    /// The store of accepted tokens.
     pub accepted: StoreStatistics,
-    /// Of verdicts on the signatures of tokens that were refused.
+    /// The store of signature verdicts of refused tokens.
     pub refused: StoreStatistics,
 }
 
-/// The system has no room for a cache of this size.
+/// The system did not provide the memory for the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheAllocationError {
-    /// How many bytes were asked for.
+    /// The requested size.
     pub bytes: usize,
 }
 
 impl fmt::Display for CacheAllocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no room for a cache of {} bytes", self.bytes)
+        write!(f, "cannot allocate {} bytes for the token cache", self.bytes)
     }
 }
 
 impl core::error::Error for CacheAllocationError {}
 
 impl Cache {
-    /// The part of the memory that refused tokens may take: one in so many.
+    /// The store of refused tokens gets one part in this many of the memory.
     const VERDICT_SHARE: usize = 16;
 
-    /// An empty cache that never takes more than so many bytes, and as yet takes none.
+    /// Creates an empty cache of at most `bytes` bytes. Pages are taken from the system only when
+    /// they are written.
     pub(crate) fn new(bytes: usize) -> Result<Self, CacheAllocationError> {
         let verdicts = bytes / Self::VERDICT_SHARE;
         let stores = Store::new(bytes.saturating_sub(verdicts)).zip(Store::new(verdicts));
@@ -118,40 +125,40 @@ impl Cache {
         Ok(Self { accepted, verdicts })
     }
 
-    /// The note on exactly this token, if it was accepted before.
+    /// Returns the record of exactly this token, if it was accepted before.
     #[inline]
     pub(crate) fn find(&self, token: &[u8]) -> Option<VerificationRecord> {
         let mut record = VerificationRecord::from_pool();
         self.accepted.find(token, record.words_mut()).then_some(record)
     }
 
-    /// Remembers an accepted token.
+    /// Stores the record of an accepted token.
     pub(crate) fn insert(&self, token: &[u8], record: &VerificationRecord) {
         self.accepted.insert(token, record.words());
     }
 
-    /// Whether this key is known to have signed the token, or known not to have.
+    /// Returns whether this key signed the token, if that is known.
     pub(crate) fn verdict(&self, token: &[u8], key: &VerificationKey) -> Option<bool> {
         let mut record = VerificationRecord::from_pool();
         let is_known = is_verdict_cacheable(key) && self.verdicts.find(token, record.words_mut());
         match record.words() {
-            [genuine, one, two, three, four] if is_known => {
+            [is_valid, one, two, three, four] if is_known => {
                 (KeyIdentity::from_words([*one, *two, *three, *four]) == key.identity())
-                    .then_some(*genuine == 1)
+                    .then_some(*is_valid == 1)
             }
             _ => None,
         }
     }
 
-    /// Remembers whether this key has signed a token that was refused.
-    pub(crate) fn insert_verdict(&self, token: &[u8], key: &VerificationKey, is_genuine: bool) {
+    /// Stores whether this key signed a token that was refused.
+    pub(crate) fn insert_verdict(&self, token: &[u8], key: &VerificationKey, is_valid: bool) {
         if is_verdict_cacheable(key) {
             let [one, two, three, four] = key.identity().words();
-            self.verdicts.insert(token, &[u64::from(is_genuine), one, two, three, four]);
+            self.verdicts.insert(token, &[u64::from(is_valid), one, two, three, four]);
         }
     }
 
-    /// What was counted.
+    /// Returns the counters.
     pub(crate) fn statistics(&self) -> CacheStatistics {
         CacheStatistics {
             accepted: self.accepted.statistics(),

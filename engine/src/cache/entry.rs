@@ -1,7 +1,7 @@
-//! One entry, word by word: `| lengths | hash | token, padded with zeros | record |`.
+//! Layout of one entry, in words: `| lengths | hash | token, padded with zeros | record |`.
 //!
-//! The token comes first so that a reader who has one in hand knows where all of the
-//! entry lies, and the machine can fetch all of it at once.
+//! The token comes first, so a reader that has a token knows where the whole entry lies, and the
+//! processor can fetch all of it at once.
 
 use super::{
     layout::LINE,
@@ -11,11 +11,11 @@ use super::{
 
 /// Words before the token.
 const HEADER_WORDS: usize = 2;
-/// The longest note, in words: 8 KiB. What is read without the lock may claim any length.
+/// Maximum length of a record, in words: 8 KiB. A length read without the lock may have any value.
 const MAX_RECORD_WORDS: usize = 1024;
 const LENGTH_MASK: u64 = 0xffff;
 
-/// The lines of an entry for this token and note.
+/// Returns the lines that an entry with this token and record takes.
 pub(super) fn lines_of(token: &[u8], record: &[u64]) -> Option<u64> {
     let countable = token.len() <= 0xffff && record.len() <= MAX_RECORD_WORDS;
     let words =
@@ -23,8 +23,10 @@ pub(super) fn lines_of(token: &[u8], record: &[u64]) -> Option<u64> {
     u64::try_from(words.div_ceil(LINE)).ok().filter(|_| countable)
 }
 
-/// The words from where an entry begins. Read without the lock, it may be anything at
-/// all: every length is checked against the memory before it is used.
+/// The words of the shard from the start of an entry.
+///
+/// Without the lock they may hold anything, so every length is checked against the memory before it
+/// is used.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'w>(pub(super) &'w [AtomicU64]);
 
@@ -37,7 +39,7 @@ struct EntryLengths {
 }
 
 impl<'w> Entry<'w> {
-    /// Copies the note, if this is the entry of exactly this token.
+    /// Copies the record, if this is the entry of exactly this token.
     #[inline]
     pub(super) fn copy_record_of(self, token: &[u8], record: &mut Vec<u64>) -> bool {
         let Some(stored) = self.record_of(token) else { return false };
@@ -54,15 +56,15 @@ impl<'w> Entry<'w> {
         self.record_of(token).is_some_and(|stored| equal(stored, record))
     }
 
-    /// How many lines it takes, and the token's hash; `None` where there is no entry
-    /// but what was left over before the end of a ring.
+    /// Returns the lines of the entry and the hash of its token; `None` for unused lines before the
+    /// end of a ring.
     pub(super) fn length_and_hash(self) -> Option<(u64, u64)> {
         let hash = self.0.get(1)?.load(Ordering::Relaxed);
         let lines = self.lengths()?.lines;
         (lines > 0).then_some((lines, hash))
     }
 
-    /// Writes an entry of so many lines.
+    /// Writes an entry of `lines` lines.
     pub(super) fn write(self, lines: u64, hash: u64, token: &[u8], record: &[u64]) -> Option<()> {
         let lengths = u64::try_from(token.len()).ok()? << 32
             | u64::try_from(record.len()).ok()? << 16
@@ -75,7 +77,7 @@ impl<'w> Entry<'w> {
         Some(())
     }
 
-    /// Copies another entry of so many lines.
+    /// Copies another entry of `lines` lines.
     pub(super) fn copy_from(self, other: Self, lines: u64) -> Option<()> {
         let words = usize::try_from(lines).ok()?.checked_mul(LINE)?;
         for (to, from) in self.0.get(..words)?.iter().zip(other.0.get(..words)?) {
@@ -84,7 +86,7 @@ impl<'w> Entry<'w> {
         Some(())
     }
 
-    /// The words of the note, if this is the entry of exactly this token.
+    /// Returns the words of the record, if this is the entry of exactly this token.
     #[inline]
     fn record_of(self, token: &[u8]) -> Option<&'w [AtomicU64]> {
         let lengths = self.lengths()?;
@@ -105,7 +107,7 @@ impl<'w> Entry<'w> {
     }
 }
 
-/// Whether these words are those.
+/// Whether the stored words equal `words`.
 fn equal(stored: &[AtomicU64], words: &[u64]) -> bool {
     stored.len() == words.len()
         && stored.iter().zip(words).all(|(stored, word)| stored.load(Ordering::Relaxed) == *word)

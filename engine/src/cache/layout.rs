@@ -1,56 +1,56 @@
-//! Where things lie in the cache's memory, and how a slot says where an entry is.
+//! Memory layout of a shard, and the encoding of a [`Slot`].
 //!
-//! Memory is counted in lines of eight words, the unit that a processor fetches. A
-//! shard is one line of bookkeeping, the index, the ghosts, and two rings:
+//! Memory is counted in lines of eight words, the unit that a processor fetches. A shard is one
+//! line of control words, the index, the ghosts, and two rings:
 //!
 //! ```text
 //! | control | sets: a line each, 8 slots | ghosts: 2 words a set | small ring | main ring |
 //! ```
 
-/// Words of a line.
+/// Words in a line.
 pub(super) const LINE: usize = 8;
-/// Slots of a set: one line of them.
+/// Slots in a set, which is one line.
 pub(super) const WAYS: usize = LINE;
-/// Words that remember tokens which left a set's small ring unread.
+/// Words per set for the ghosts: fingerprints of tokens that left the small ring unread.
 pub(super) const GHOST_WORDS: usize = 2;
 
-/// Lines of the rings for every set: 256 bytes for every slot, so that a set rarely
-/// runs over even with the shortest tokens.
+/// Ring lines per set: 256 bytes for every slot, so that a set is rarely full even with the
+/// shortest tokens.
 const LINES_PER_SET: u64 = 32;
-/// The small ring has a tenth of the room: the share that S3-FIFO's authors found to
-/// serve nearly every workload (Yang et al., SOSP 2023, section 4).
+/// The small ring has a tenth of the memory, the share that the authors of S3-FIFO found to serve
+/// nearly every workload (Yang et al., SOSP 2023, section 4).
 const SMALL_SHARE: u64 = 10;
-/// The longest entry, in lines: the longest token and 8 KiB beside it.
+/// Maximum length of an entry, in lines: the longest token and 8 KiB more.
 const MAX_ENTRY_LINES: u64 = 384;
-/// More shards than this only help writers, of which few ever write at once.
+/// Maximum number of shards. More would only help concurrent writers, of which there are few.
 const MAX_SHARDS: u64 = 16;
-/// A shard is at least as large as this, in lines, if there are several: one MiB.
+/// Minimum size of a shard if there are several, in lines: one MiB.
 const MIN_SHARD_LINES: u64 = 1 << 14;
-/// And smaller than this: its lines are counted in 24 bits.
+/// Upper bound of the size of a shard: its lines are counted in 24 bits.
 const MAX_SHARD_LINES: u64 = 1 << 24;
 
-/// A stretch of a shard, in lines.
+/// A range of lines in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) first: u64,
     pub(super) lines: u64,
 }
 
-/// How the memory is divided.
+/// The division of the memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) shards: u64,
-    /// Of one shard.
+    /// Lines of one shard.
     pub(super) lines: u64,
     pub(super) sets: u64,
     pub(super) small: Extent,
     pub(super) main: Extent,
-    /// The longest entry that is kept, in lines.
+    /// The longest entry that is stored, in lines.
     pub(super) max_entry_lines: u64,
 }
 
 impl Layout {
-    /// Divides so many bytes, or a little less of them.
+    /// Divides `bytes` bytes, or slightly fewer.
     pub(super) fn of(bytes: u64) -> Self {
         let all = bytes / 64;
         let shards = (all / MIN_SHARD_LINES)
@@ -69,7 +69,7 @@ impl Layout {
             first: first.saturating_add(small.lines),
             lines: rings.saturating_sub(small.lines),
         };
-        // An entry and what is left over at a ring's end fit a ring several times.
+        // An entry, together with the unused lines at a ring's end, fits into a ring several times.
         let max_entry_lines = MAX_ENTRY_LINES.min(small.lines / 2).min(main.lines / 8);
         Self { shards, lines, sets, small, main, max_entry_lines }
     }
@@ -79,8 +79,8 @@ impl Layout {
         self.shards.saturating_mul(self.lines).saturating_mul(64)
     }
 
-    /// Where a token with this hash is looked for. Different bits decide on shard,
-    /// set and tag.
+    /// Returns the location for a token with this hash. Shard, set and tag come from different
+    /// bits.
     pub(super) fn location(&self, hash: u64) -> CacheLocation {
         let scaled = |bits: u64, most: u64| (bits & 0xffff_ffff).wrapping_mul(most) >> 32;
         CacheLocation {
@@ -92,23 +92,23 @@ impl Layout {
     }
 }
 
-/// Where a token belongs.
+/// The position of a token in the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheLocation {
     pub(super) shard: u64,
     pub(super) set: u64,
-    /// What tells it from most others of its set; never zero, as an empty slot's is.
+    /// Distinguishes the token from most others of its set. Never zero, the tag of an empty slot.
     pub(super) tag: u64,
-    /// What is remembered of it when it has left.
+    /// The fingerprint kept in the ghosts after the token was evicted.
     pub(super) ghost: u64,
 }
 
-/// Where an entry lies: its line in the shard; the round of the ring in which it was
-/// written; whether it was read since it was last looked at; and the tag.
+/// The reference to an entry: its line in the shard, the round of the ring in which it was written,
+/// the read bit, and the tag.
 ///
-/// A line and a round together come again only when the ring was written 2^20 times
-/// over, so a slot that says the same before and after an entry was read has named
-/// the same entry all the while.
+/// A line and a round occur together again only after the ring was written 2^20 times. A slot with
+/// the same value before and after an entry was read has therefore referred to the same entry all
+/// the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(pub(super) u64);
 
@@ -124,7 +124,7 @@ impl Slot {
         Self(line & Self::LINE | (round & Self::ROUND) << 24).with_tag(tag)
     }
 
-    /// This slot with another tag, not read.
+    /// This slot with another tag and the read bit cleared.
     pub(super) fn with_tag(self, tag: u64) -> Self {
         Self(self.0 & (Self::LINE | Self::ROUND << 24) | (tag & Self::TAG) << 45)
     }
@@ -137,7 +137,7 @@ impl Slot {
         self.0 & Self::LINE
     }
 
-    /// Whether both name the same entry, read or not.
+    /// Whether both refer to the same entry, ignoring the read bit.
     pub(super) fn same_entry(self, other: Self) -> bool {
         (self.0 ^ other.0) & !Self::READ == 0
     }
@@ -146,7 +146,7 @@ impl Slot {
         self.0 & Self::READ != 0
     }
 
-    /// This slot, read.
+    /// This slot with the read bit set.
     pub(super) fn read(self) -> Self {
         Self(self.0 | Self::READ)
     }

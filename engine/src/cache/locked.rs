@@ -1,16 +1,18 @@
-//! The store's twin: slow, and obviously right. A map behind a lock that forgets the
-//! oldest first. It goes through the same tests, so that a test can be told from what
-//! it tests.
+//! Reference implementation of the store: slow and simple, a map behind a lock that evicts the
+//! oldest entry.
+//!
+//! It runs the same tests as [`Store`](super::store::Store). A test that fails on both is itself
+//! wrong.
 #![cfg(test)]
 
 use std::collections::{HashMap, VecDeque};
 #[expect(
     clippy::disallowed_types,
-    reason = "being obviously right is all that is asked of it"
+    reason = "a reference implementation only has to be simple"
 )]
 use std::sync::Mutex;
 
-/// Notes on tokens.
+/// Records of tokens, behind a lock.
 #[expect(clippy::disallowed_types, reason = "as above")]
 pub(super) struct LockedStore {
     inner: Mutex<LockedRecords>,
@@ -51,8 +53,8 @@ impl LockedStore {
         }
         while inner.bytes + size(token, record) > self.max_bytes {
             let Some(oldest) = inner.order.pop_front() else { break };
-            let gone = inner.records.remove(&oldest).unwrap_or_default();
-            inner.bytes -= size(&oldest, &gone);
+            let evicted = inner.records.remove(&oldest).unwrap_or_default();
+            inner.bytes -= size(&oldest, &evicted);
         }
         inner.bytes += size(token, record);
         inner.order.push_back(token.to_vec());

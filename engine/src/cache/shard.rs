@@ -1,22 +1,23 @@
-//! One shard: entries are found through an index of small sets, and lie in two rings
-//! that are written round and round.
+//! One shard: an index of small sets, and two rings that hold the entries.
 //!
-//! An entry holds a token and a note: whatever the cache wants to know of the token;
-//! here it is only words.
+//! An entry holds a token and a record. Here the record is only words; the cache gives them a
+//! meaning.
 //!
 //! # Synchronization
-//! Whoever reads takes no lock and writes nothing, but for a bit in the slot that says
-//! it was read, once. Whoever writes holds the shard's lock.
+//! Readers take no lock. The only word they write is the slot, to set its read bit once. A writer
+//! holds the shard's lock.
 //!
-//! Reading is a sequence lock whose sequence number is the slot itself: a slot names
-//! line, round and tag of its entry, and no entry is named like that a second time
-//! (see [`Slot`]). A reader loads the slot (Acquire: it then sees all that was written
-//! before the slot was), reads the entry's words (Relaxed), and after a fence (Acquire)
-//! loads the slot again. A writer empties or redirects every slot of what lies in its
-//! way, and only then, after a fence (Release), writes words. Had the reader seen a
-//! single one of those, the two fences would order the slot's change before the
-//! reader's second look, which would then differ, and what was read is dropped. All
-//! words are atomics, so a race is a value that is thrown away, never undefined.
+//! Reading is a sequence lock, and the slot itself is the sequence number. A [`Slot`] names the
+//! line, round and tag of its entry, and no two entries have the same name.
+//!
+//! - A reader loads the slot (Acquire, so that it sees everything written before the slot was). It
+//!   then reads the entry's words (Relaxed), and after a fence (Acquire) loads the slot again.
+//! - A writer first empties or redirects every slot that refers to the lines it needs. Then, after
+//!   a fence (Release), it writes the words.
+//! - If the reader saw one of the new words, the two fences order the change of the slot before the
+//!   reader's second load. The second load then differs from the first, and the copy is discarded.
+//!
+//! All words are atomics, so a race yields a value that is discarded, never undefined behaviour.
 
 use super::{
     entry::{Entry, lines_of},
@@ -25,48 +26,48 @@ use super::{
     sync::{AtomicU64, Ordering, fence, spin_loop},
 };
 
-/// How often a slot that changes under a reader is read again. Each change is one
-/// entry written, so once is nearly always enough.
+/// Maximum number of attempts to read a slot that changes under the reader. Each change is one
+/// entry written, so the first attempt usually succeeds.
 const MAX_READ_ATTEMPTS: usize = 3;
-/// How long to wait for another writer, in spins: some microseconds, a few times what
-/// one takes to finish. Afterwards the token is simply not entered this time.
+/// Maximum spins while waiting for another writer: some microseconds, a few times the duration of
+/// one write. After that the token is not inserted this time.
 const MAX_LOCK_SPINS: usize = 200;
-/// How many entries may be moved for one that is entered, so that entering is bounded.
-/// That others have to go is paid for by their own entering.
+/// Maximum number of entries moved for one insertion, which bounds its cost. Each of the other
+/// insertions pays for the entries that it displaces.
 const MAX_MOVES: usize = 16;
 
-/// What is counted in a cache.
+/// The counters of one store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatistics {
-    /// Tokens that can be found.
+    /// Tokens in the store.
     pub entries: u64,
-    /// Tokens that had to make room for others, by age.
+    /// Tokens that were evicted to make room for others.
     pub evicted: u64,
-    /// Tokens that were not entered because another thread was writing beside them.
+    /// Tokens that were not inserted because another thread was writing to the same shard.
     pub skipped: u64,
 }
 
-/// A shard, seen through its words.
+/// A shard, as a view of its words.
 #[derive(Clone, Copy)]
 pub(super) struct Shard<'w> {
     pub(super) words: &'w [AtomicU64],
     pub(super) layout: &'w Layout,
 }
 
-/// The first line: the lock, where the rings begin and end, and what is counted.
+/// The first line: the lock, the ends of the rings, and the counters.
 mod control {
     pub(super) const LOCK: usize = 0;
     pub(super) const SMALL: [usize; 2] = [1, 2];
     pub(super) const MAIN: [usize; 2] = [3, 4];
-    /// Slots that were filled, and entries that had to go: what is between them is here.
-    pub(super) const ENTERED: usize = 5;
+    /// Filled slots and evicted entries. Their difference is the number of entries.
+    pub(super) const INSERTED: usize = 5;
     pub(super) const EVICTED: usize = 6;
-    /// Tokens that were not entered, since another writer had the lock.
+    /// Tokens that were not inserted because another writer held the lock.
     pub(super) const SKIPPED: usize = 7;
 }
 
 impl<'w> Shard<'w> {
-    /// Copies the note of exactly this token, if it is here.
+    /// Copies the record of exactly this token, if it is in this shard.
     #[inline]
     pub(super) fn read(self, location: CacheLocation, token: &[u8], record: &mut Vec<u64>) -> bool {
         self.read_set(location.set, location, token, record)
@@ -87,16 +88,16 @@ impl<'w> Shard<'w> {
         record: &mut Vec<u64>,
     ) -> bool {
         let Some(set) = self.set(set) else { return false };
-        // Which way it is cannot be foreseen, so no branch tries to: the slots are
-        // looked at together, and the first that fits is nearly always the right one.
-        let fits =
+        // The matching slot is not predictable, so there is no branch per slot: all slots are
+        // compared together, and the first match is nearly always the right one.
+        let matches =
             |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(location.tag));
-        let mut fitting = set.iter().rev().fold(0, |others, slot| others << 1 | fits(slot));
-        while let Some(slot) = set.get(first_bit(fitting)) {
+        let mut matching = set.iter().rev().fold(0, |others, slot| others << 1 | matches(slot));
+        while let Some(slot) = set.get(first_bit(matching)) {
             if self.read_slot(slot, location.tag, token, record) {
                 return true;
             }
-            fitting &= fitting.wrapping_sub(1);
+            matching &= matching.wrapping_sub(1);
         }
         false
     }
@@ -108,28 +109,29 @@ impl<'w> Shard<'w> {
             if !before.has_tag(tag) {
                 return false;
             }
-            let is_here =
-                self.entry(before).is_some_and(|entry| entry.copy_record_of(token, record));
+            let found = self.entry(before).is_some_and(|entry| entry.copy_record_of(token, record));
             fence(Ordering::Acquire);
             let after = Slot(slot.load(Ordering::Relaxed));
             if before.same_entry(after) {
-                if is_here && !after.was_read() {
-                    // Another reader may be quicker.
-                    let _done = slot.compare_exchange(
+                if found && !after.was_read() {
+                    // If this fails, another reader has set the bit.
+                    let _ignored = slot.compare_exchange(
                         after.0,
                         after.read().0,
                         Ordering::Relaxed,
                         Ordering::Relaxed,
                     );
                 }
-                return is_here;
+                return found;
             }
         }
         false
     }
 
-    /// Enters a token, or replaces the note of one that is here. `false` if it was not
-    /// entered: because it is too long, or another writer is at work.
+    /// Inserts a token, or replaces its record.
+    ///
+    /// Returns `false` if the token was not inserted, because it is too long or another writer
+    /// holds the lock.
     pub(super) fn write(
         self,
         location: CacheLocation,
@@ -144,23 +146,23 @@ impl<'w> Shard<'w> {
             self.count(control::SKIPPED);
             return false;
         };
-        let earlier = self.slot_of(location, token);
-        if earlier.is_some_and(|slot| self.has_record(slot, token, record)) {
+        let existing = self.slot_of(location, token);
+        if existing.is_some_and(|slot| self.has_record(slot, token, record)) {
             return true;
         }
-        let Some(entered) = self.append(location, hash, token, record, earlier.is_some()) else {
+        let Some(inserted) = self.append(location, hash, token, record, existing.is_some()) else {
             return false;
         };
-        let Some(slot) = earlier.or_else(|| self.victim_slot(location)) else { return false };
+        let Some(slot) = existing.or_else(|| self.victim_slot(location)) else { return false };
         if Slot(slot.load(Ordering::Relaxed)) == Slot::EMPTY {
-            self.count(control::ENTERED);
+            self.count(control::INSERTED);
         }
-        redirect(slot, entered);
+        redirect(slot, inserted);
         true
     }
 
-    /// Writes the entry where it belongs: into the main ring if the token is known, or
-    /// left the small ring lately, or there is room anyway; else into the small one.
+    /// Writes the entry into the main ring if the token is known, left the small ring recently, or
+    /// there is room anyway. Otherwise writes it into the small ring.
     fn append(
         self,
         location: CacheLocation,
@@ -180,13 +182,15 @@ impl<'w> Shard<'w> {
             self.clear_small(lines, &mut moves)?;
             small
         };
-        let entered = self.allocate(ring, lines, location.tag)?;
-        self.entry(entered)?.write(lines, hash, token, record);
-        Some(entered)
+        let inserted = self.allocate(ring, lines, location.tag)?;
+        self.entry(inserted)?.write(lines, hash, token, record);
+        Some(inserted)
     }
 
-    /// Takes free lines of a ring for an entry. What is written there afterwards is
-    /// seen by nobody who does not see as well that no slot names these lines.
+    /// Allocates free lines of a ring for an entry.
+    ///
+    /// A reader that sees the words written there afterwards also sees that no slot refers to these
+    /// lines any more.
     fn allocate(self, ring: Ring<'_>, lines: u64, tag: u64) -> Option<Slot> {
         fence(Ordering::Release);
         if let Some(line) = ring.end_marker(lines) {
@@ -195,8 +199,8 @@ impl<'w> Shard<'w> {
         Some(ring.allocate(lines, tag))
     }
 
-    /// Makes so many lines free at the head of the small ring: its oldest entries move
-    /// to the main ring if they were read, and go if not, or if no more may be moved.
+    /// Frees lines at the head of the small ring. Its oldest entries move to the main ring if they
+    /// were read. They are evicted if not, or if the limit of moves is reached.
     fn clear_small(self, wanted: u64, moves: &mut usize) -> Option<()> {
         let small = self.small()?;
         while small.free() < small.needed(wanted) {
@@ -216,10 +220,11 @@ impl<'w> Shard<'w> {
         Some(())
     }
 
-    /// Makes so many lines free at the head of the main ring, beside its reserve: its
-    /// oldest entries move from the tail to the head if they were read, and go if not.
-    /// `None` when as many were moved as may be: then nothing had to go for whoever
-    /// asked, and he is the one to go without.
+    /// Frees lines at the head of the main ring, beyond its reserve. Its oldest entries move from
+    /// the tail to the head if they were read, and are evicted if not.
+    ///
+    /// Returns `None` when the limit of moves is reached. Then no entry in use is evicted, and the
+    /// new entry is not stored in this ring.
     fn clear_main(self, wanted: u64, moves: &mut usize) -> Option<()> {
         let main = self.main()?;
         while main.free() < self.reserve().saturating_add(main.needed(wanted)) {
@@ -237,7 +242,7 @@ impl<'w> Shard<'w> {
         Some(())
     }
 
-    /// The oldest entry of a ring, behind what was left over before the ring's end.
+    /// Returns the oldest entry of a ring, skipping unused lines before the ring's end.
     fn oldest(self, ring: Ring<'_>) -> Option<OldestEntry<'w>> {
         let mut location = ring.oldest()?;
         if self.entry(location)?.length_and_hash().is_none() {
@@ -255,7 +260,8 @@ impl<'w> Shard<'w> {
         self.count(control::EVICTED);
     }
 
-    /// The reserve of the main ring is free, so source and destination never overlap.
+    /// Copies an entry to the main ring. The ring's reserve is free, so source and destination
+    /// never overlap.
     fn copy_to_main(self, oldest: &OldestEntry<'_>) -> Option<Slot> {
         let main = self.main()?;
         if main.free() < main.needed(oldest.lines) {
@@ -266,13 +272,13 @@ impl<'w> Shard<'w> {
         Some(moved)
     }
 
-    /// Lines of the main ring that are kept free, for moving an entry from its tail to
-    /// its head, over the end where need be.
+    /// The lines of the main ring that are kept free, to move an entry from its tail to its head,
+    /// across the end of the ring if necessary.
     fn reserve(self) -> u64 {
         self.layout.max_entry_lines.saturating_mul(2)
     }
 
-    /// The slot of this token, if it has one.
+    /// Returns the slot of this token, if it has one.
     fn slot_of(self, location: CacheLocation, token: &[u8]) -> Option<&'w AtomicU64> {
         self.sets(location).flatten().find(|slot| {
             let slot = Slot(slot.load(Ordering::Relaxed));
@@ -285,7 +291,7 @@ impl<'w> Shard<'w> {
             .is_some_and(|entry| entry.has_record(token, record))
     }
 
-    /// The slot that names this line and round, whatever its tag.
+    /// Returns the slot that refers to this line and round, whatever its tag.
     fn slot_naming(self, location: CacheLocation, oldest: Slot) -> Option<&'w AtomicU64> {
         let named = oldest.with_tag(location.tag);
         self.sets(location)
@@ -301,7 +307,8 @@ impl<'w> Shard<'w> {
         }
     }
 
-    /// Whether the token left the small ring lately; it is not said twice.
+    /// Removes the token's ghost; returns whether there was one. A token with a ghost left the
+    /// small ring recently.
     fn take_ghost(self, location: CacheLocation) -> bool {
         let Some(ghosts) = self.ghosts(location) else { return false };
         for word in ghosts {
@@ -323,13 +330,13 @@ impl<'w> Shard<'w> {
         Some([newer, older])
     }
 
-    /// What has been counted.
+    /// Returns the counters.
     pub(super) fn statistics(self) -> StoreStatistics {
         let counted =
             |word: usize| self.words.get(word).map_or(0, |word| word.load(Ordering::Relaxed));
-        let (entered, evicted) = (counted(control::ENTERED), counted(control::EVICTED));
+        let (inserted, evicted) = (counted(control::INSERTED), counted(control::EVICTED));
         StoreStatistics {
-            entries: entered.saturating_sub(evicted),
+            entries: inserted.saturating_sub(evicted),
             evicted,
             skipped: counted(control::SKIPPED),
         }
@@ -341,8 +348,8 @@ impl<'w> Shard<'w> {
         }
     }
 
-    /// An empty slot of the token's set, else of the other; else one whose entry was
-    /// not read, if there is any such.
+    /// Returns the slot to overwrite: an empty slot of the token's set, else of its second set,
+    /// else a slot whose entry was not read, if there is one.
     fn victim_slot(self, location: CacheLocation) -> Option<&'w AtomicU64> {
         self.sets(location).flatten().min_by_key(|slot| {
             let slot = Slot(slot.load(Ordering::Relaxed));
@@ -350,8 +357,8 @@ impl<'w> Shard<'w> {
         })
     }
 
-    /// The sets a token may be found in: its own, and the one beside it, for when its
-    /// own is full. The second is nearly never looked at.
+    /// The sets in which a token can be found: its own, and a second one for when its own is full.
+    /// The second is rarely needed.
     fn sets(self, location: CacheLocation) -> impl Iterator<Item = &'w [AtomicU64; WAYS]> {
         [location.set, second_set(location.set)].into_iter().filter_map(move |set| self.set(set))
     }
@@ -380,12 +387,12 @@ impl<'w> Shard<'w> {
     }
 }
 
-/// An entry whose lines are wanted.
+/// The oldest entry of a ring, whose lines are needed.
 struct OldestEntry<'w> {
     entry: Entry<'w>,
     lines: u64,
     location: CacheLocation,
-    /// The slot that still names it, if any does.
+    /// The slot that still refers to it, if any.
     slot: Option<&'w AtomicU64>,
 }
 
@@ -393,25 +400,27 @@ fn was_read(slot: &AtomicU64) -> bool {
     Slot(slot.load(Ordering::Relaxed)).was_read()
 }
 
-/// Names another entry, or none, in a slot. An exchange rather than a store: every
-/// change of a slot, the readers' bit too, then comes directly after another.
+/// Points a slot to another entry, or to none.
+///
+/// An exchange instead of a store: every change of a slot, including the readers' bit, then
+/// directly follows the previous one in the slot's modification order.
 fn redirect(slot: &AtomicU64, to: Slot) {
-    let _before = slot.swap(to.0, Ordering::Release);
+    let _previous = slot.swap(to.0, Ordering::Release);
 }
 
-/// The other set that a token of this one may be found in.
+/// The second set for tokens of this set.
 #[inline]
 fn second_set(set: u64) -> u64 {
     set ^ 1
 }
 
-/// The place of the lowest bit that is set, or one past the last.
+/// The index of the lowest bit that is set, or one past the last.
 #[inline]
 fn first_bit(bits: u8) -> usize {
     index(bits.trailing_zeros().into())
 }
 
-/// The first word of a line.
+/// The index of the first word of a line.
 fn line(number: u64) -> usize {
     index(number).saturating_mul(LINE)
 }
@@ -420,12 +429,12 @@ fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Held by the one who writes; given back when dropped.
+/// The lock of a shard; released on drop.
 struct WriteLock<'w>(&'w AtomicU64);
 
 impl<'w> WriteLock<'w> {
-    /// Waits a little for the other writer. A thread that was interrupted while it
-    /// held the lock would have us wait for ever.
+    /// Spins briefly for the lock. A thread that is preempted while it holds the lock would
+    /// otherwise block the others for an unbounded time.
     fn acquire(shard: Shard<'w>) -> Option<Self> {
         let word = shard.words.get(control::LOCK)?;
         for _ in 0..MAX_LOCK_SPINS {

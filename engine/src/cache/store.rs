@@ -1,4 +1,4 @@
-//! Notes on tokens in a fixed amount of memory: shards side by side in one table.
+//! Records of tokens in a fixed amount of memory: shards side by side in one table.
 
 use core::{
     fmt,
@@ -13,7 +13,7 @@ use super::{
     table::Table,
 };
 
-/// Notes on tokens.
+/// Records of tokens.
 pub(super) struct Store {
     table: Table,
     layout: Layout,
@@ -21,15 +21,15 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// An empty one that never takes more than so many bytes, and as yet takes none;
-    /// `None` if the system has no room for it.
+    /// Creates an empty store of at most `bytes` bytes, or returns `None` if the system does not
+    /// provide the memory. Pages are taken from the system only when they are written.
     pub(super) fn new(bytes: usize) -> Option<Self> {
         let layout = Layout::of(u64::try_from(bytes).ok()?);
         let table = Table::of_zeros(usize::try_from(layout.bytes()).ok()?)?;
         Some(Self { table, layout, hash: RandomState::default() })
     }
 
-    /// Copies the note on exactly this token, if there is one.
+    /// Copies the record of exactly this token, if there is one.
     #[inline]
     pub(super) fn find(&self, token: &[u8], record: &mut Vec<u64>) -> bool {
         let Some(hash) = self.hash(token) else { return false };
@@ -37,14 +37,14 @@ impl Store {
         self.shard(location.shard).is_some_and(|shard| shard.read(location, token, record))
     }
 
-    /// Keeps a note on a token, in place of an earlier one.
+    /// Stores the record of a token, replacing an earlier one.
     pub(super) fn insert(&self, token: &[u8], record: &[u64]) -> bool {
         let Some(hash) = self.hash(token) else { return false };
         let location = self.layout.location(hash);
         self.shard(location.shard).is_some_and(|shard| shard.write(location, hash, token, record))
     }
 
-    /// What was counted so far.
+    /// Returns the counters of all shards together.
     pub(super) fn statistics(&self) -> StoreStatistics {
         let all = 0..self.layout.shards;
         all.filter_map(|number| self.shard(number)).map(Shard::statistics).fold(
@@ -57,8 +57,8 @@ impl Store {
         )
     }
 
-    /// A hash of the last characters, which in a token are the end of a signature. No
-    /// token that verifies is as short as those are.
+    /// Hashes the last characters, which in a token are the end of its signature. No token that
+    /// verifies is shorter than that.
     #[inline]
     fn hash(&self, token: &[u8]) -> Option<u64> {
         const TAIL: usize = 32;
@@ -83,7 +83,7 @@ impl Store {
 }
 
 impl fmt::Debug for Store {
-    /// Tokens are secrets.
+    /// Shows the size only. Tokens are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("bytes", &self.layout.bytes()).finish_non_exhaustive()
     }

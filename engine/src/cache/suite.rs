@@ -1,5 +1,5 @@
-//! What must be true of every store of notes; the real one and its twin both go
-//! through it.
+//! Tests that every record store must pass; they run on [`Store`] and on its reference
+//! implementation.
 #![cfg(test)]
 
 use std::{
@@ -24,7 +24,7 @@ impl RecordStore for Store {
     }
 
     fn find(&self, token: &[u8]) -> Option<Vec<u64>> {
-        // Whatever lies in the memory that is lent is not to be seen.
+        // The old contents of the buffer must not show through.
         let mut record = vec![0x5a; 3];
         self.find(token, &mut record).then_some(record)
     }
@@ -49,7 +49,7 @@ impl RecordStore for LockedStore {
     }
 }
 
-/// Runs each test on both.
+/// Runs each test on both stores.
 macro_rules! suite {
     ($($test:ident)*) => {
         mod store { $( #[test] fn $test() { super::$test::<super::Store>() } )* }
@@ -58,16 +58,16 @@ macro_rules! suite {
 }
 
 suite! {
-    what_is_kept_is_found
-    nothing_else_is_found
-    d6_tokens_with_the_same_end_are_told_apart
-    a_later_note_takes_the_place_of_an_earlier_one
-    what_does_not_fit_is_not_kept_and_harms_nothing
-    it_does_as_a_model_does
-    threads_never_meet_a_note_that_nobody_wrote
+    inserted_record_is_found
+    similar_tokens_are_not_found
+    d6_tokens_with_the_same_end_are_distinguished
+    later_record_replaces_an_earlier_one
+    oversized_entry_is_refused_without_harm
+    store_matches_its_model
+    threads_never_find_a_torn_record
 }
 
-/// A token of this number and length, as much alike to the others as can be.
+/// Returns a token of this number and length, differing from the others as little as possible.
 fn token(number: u64, length: usize) -> Vec<u8> {
     let mut token = vec![b'x'; length];
     let digits = format!("{number:016x}");
@@ -75,7 +75,7 @@ fn token(number: u64, length: usize) -> Vec<u8> {
     token
 }
 
-fn what_is_kept_is_found<N: RecordStore>() {
+fn inserted_record_is_found<N: RecordStore>() {
     let store = N::with_bytes(1 << 20);
     let all: Vec<_> = (0..500)
         .map(|number| {
@@ -92,7 +92,7 @@ fn what_is_kept_is_found<N: RecordStore>() {
     }
 }
 
-fn nothing_else_is_found<N: RecordStore>() {
+fn similar_tokens_are_not_found<N: RecordStore>() {
     let store = N::with_bytes(1 << 20);
     for length in [32, 33, 39, 40, 41, 127, 128, 129, 822] {
         let known = token(length as u64, length);
@@ -117,9 +117,9 @@ fn nothing_else_is_found<N: RecordStore>() {
     }
 }
 
-fn d6_tokens_with_the_same_end_are_told_apart<N: RecordStore>() {
+fn d6_tokens_with_the_same_end_are_distinguished<N: RecordStore>() {
     let store = N::with_bytes(1 << 20);
-    // More than a set has room for, all of one set and one tag.
+    // More tokens than a set has slots, all with the same set and tag.
     let all: Vec<_> = (0..50u64)
         .map(|number| [format!("{number:08}").as_bytes(), &token(7, 300)].concat())
         .collect();
@@ -132,7 +132,7 @@ fn d6_tokens_with_the_same_end_are_told_apart<N: RecordStore>() {
     }
 }
 
-fn a_later_note_takes_the_place_of_an_earlier_one<N: RecordStore>() {
+fn later_record_replaces_an_earlier_one<N: RecordStore>() {
     let store = N::with_bytes(1 << 20);
     let token = token(1, 500);
     for record in [&[1, 2][..], &[3; 30], &[], &[1, 2], &[4]] {
@@ -143,7 +143,7 @@ fn a_later_note_takes_the_place_of_an_earlier_one<N: RecordStore>() {
     }
 }
 
-fn what_does_not_fit_is_not_kept_and_harms_nothing<N: RecordStore>() {
+fn oversized_entry_is_refused_without_harm<N: RecordStore>() {
     let store = N::with_bytes(64 << 10);
     let good = token(1, 100);
     assert!(store.insert(&good, &[1]));
@@ -160,7 +160,7 @@ enum StoreOperation {
 }
 
 fn step() -> impl Strategy<Value = StoreOperation> {
-    // Few tokens and little room, so that they meet and push each other out.
+    // Few tokens and little memory, so that they evict each other.
     let name = || (0..60u64, prop_oneof![Just(40), Just(100), Just(822)]);
     prop_oneof![
         (name(), 0..60usize).prop_map(|((token, length), record)| StoreOperation::Insert {
@@ -172,7 +172,7 @@ fn step() -> impl Strategy<Value = StoreOperation> {
     ]
 }
 
-fn it_does_as_a_model_does<N: RecordStore>() {
+fn store_matches_its_model<N: RecordStore>() {
     proptest!(|(bytes in 8_000usize..200_000, steps in prop::collection::vec(step(), 1..600))| {
         let store = N::with_bytes(bytes);
         let mut model = HashMap::new();
@@ -181,16 +181,17 @@ fn it_does_as_a_model_does<N: RecordStore>() {
                 StoreOperation::Insert { token: name, length, record } => {
                     let (token, record) = (token(name, length), vec![number; record]);
                     if store.insert(&token, &record) {
-                        prop_assert_eq!(store.find(&token), Some(record.clone()), "what was just kept is there");
+                        prop_assert_eq!(store.find(&token), Some(record.clone()), "just inserted");
                         model.insert(token, record);
                     } else {
-                        prop_assert!(bytes < 100_000, "everything fits into this much");
+                        prop_assert!(bytes < 100_000, "any entry fits into this size");
                     }
                 }
                 StoreOperation::Find { token: name, length } => {
                     let token = token(name, length);
                     let found = store.find(&token);
-                    // It may have been forgotten, but is never another, nor an older one.
+                    // It may have been evicted, but is never the record of another token, nor an
+                    // older one.
                     prop_assert!(found.is_none() || found.as_ref() == model.get(&token), "{name} of {length}");
                 }
             }
@@ -198,11 +199,11 @@ fn it_does_as_a_model_does<N: RecordStore>() {
     });
 }
 
-fn threads_never_meet_a_note_that_nobody_wrote<N: RecordStore>() {
+fn threads_never_find_a_torn_record<N: RecordStore>() {
     const TOKENS: u64 = 200;
     let store = N::with_bytes(64 << 10);
     let done = AtomicBool::new(false);
-    // The words of a note have to fit together, and to the token.
+    // The words of a record must match each other, and the token.
     let record = |name: u64, version: u64| vec![name.wrapping_mul(version); 5 + name as usize % 30];
     let name_of = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % TOKENS;
     let length_of = |name: u64| 32 + name as usize * 3;
@@ -222,13 +223,10 @@ fn threads_never_meet_a_note_that_nobody_wrote<N: RecordStore>() {
                         assert_eq!(
                             found.len(),
                             5 + name as usize % 30,
-                            "the note of another token"
+                            "the record of another token"
                         );
-                        assert!(
-                            found.iter().all(|word| *word == found[0]),
-                            "half of one note and half of another"
-                        );
-                        assert!(name == 0 || found[0] % name == 0, "the note of another token");
+                        assert!(found.iter().all(|word| *word == found[0]), "a torn record");
+                        assert!(name == 0 || found[0] % name == 0, "the record of another token");
                     }
                     hits
                 })
@@ -251,11 +249,11 @@ fn threads_never_meet_a_note_that_nobody_wrote<N: RecordStore>() {
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         done.store(true, Ordering::Relaxed);
         let hits: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
-        assert!(hits > 0, "nothing was ever found");
+        assert!(hits > 0, "no hits");
     });
 }
 
-/// A store with so many tokens of 300 bytes in it, all met twice.
+/// Creates a store with `tokens` tokens of 300 bytes, each inserted and found again.
 fn in_use(bytes: usize, tokens: u64) -> Store {
     let store = Store::new(bytes).unwrap();
     for _ in 0..3 {
@@ -269,12 +267,12 @@ fn in_use(bytes: usize, tokens: u64) -> Store {
 }
 
 #[test]
-fn d7_a_flood_of_tokens_shown_once_pushes_out_nothing_in_use() {
+fn d7_flood_of_single_use_tokens_evicts_none_in_use() {
     const TOKENS: u64 = 1_500;
     let store = in_use(1 << 20, TOKENS);
     let mut hits = 0;
     for round in 0..100 * TOKENS {
-        // Nine of ten are never seen again.
+        // Nine of ten tokens are never seen again.
         store.insert(&token(1_000_000 + round, 300), &[round; 12]);
         if round % 9 == 0 {
             let number = round / 9 % TOKENS;
@@ -284,14 +282,14 @@ fn d7_a_flood_of_tokens_shown_once_pushes_out_nothing_in_use() {
             }
         }
     }
-    let asked = 100 * TOKENS / 9;
-    assert!(hits * 100 >= asked * 99, "{hits} of {asked}");
+    let lookups = 100 * TOKENS / 9;
+    assert!(hits * 100 >= lookups * 99, "{hits} of {lookups}");
 }
 
 #[test]
-fn what_is_in_use_comes_to_stay_in_the_middle_of_a_flood() {
+fn entries_in_use_are_kept_during_a_flood() {
     let store = Store::new(1 << 20).unwrap();
-    let (mut asked, mut missed) = (0, 0);
+    let (mut lookups, mut missed) = (0, 0);
     for round in 0..60_000u64 {
         store.insert(&token(1_000_000 + round, 300), &[1; 12]);
         let number = round % 500;
@@ -300,19 +298,19 @@ fn what_is_in_use_comes_to_stay_in_the_middle_of_a_flood() {
             if is_missing {
                 store.insert(&token(number, 300), &[number; 12]);
             }
-            // By then it has settled.
+            // By then the store is in a steady state.
             if round >= 30_000 {
-                asked += 1;
+                lookups += 1;
                 missed += u64::from(is_missing);
             }
         }
     }
-    // A few have neighbours in every slot they could be in.
-    assert!(missed * 50 <= asked, "{missed} of {asked} missed");
+    // For a few tokens, every possible slot is taken.
+    assert!(missed * 50 <= lookups, "{missed} of {lookups} missed");
 }
 
 #[test]
-fn what_leaves_use_makes_room_for_what_comes_into_use() {
+fn unused_entries_make_room_for_new_ones() {
     const TOKENS: u64 = 1_200;
     let store = in_use(1 << 20, TOKENS);
     for generation in 1..4 {
@@ -332,7 +330,7 @@ fn what_leaves_use_makes_room_for_what_comes_into_use() {
 }
 
 #[test]
-fn what_is_entered_and_what_leaves_is_counted() {
+fn insertions_and_evictions_are_counted() {
     let store = in_use(1 << 20, 100);
     assert_eq!((store.statistics().entries, store.statistics().evicted), (100, 0));
     for number in 0..20_000 {
@@ -347,7 +345,7 @@ fn what_is_entered_and_what_leaves_is_counted() {
 }
 
 #[test]
-fn every_size_of_store_works_or_holds_nothing() {
+fn every_store_size_works_or_holds_nothing() {
     for bytes in (0..3_000).chain([4_096, 10_000, 65_536, 1 << 20, (1 << 20) + 1, 20 << 20]) {
         let store = Store::new(bytes);
         let Some(store) = store else { continue };

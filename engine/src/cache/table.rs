@@ -1,15 +1,11 @@
-//! The memory the cache lies in: one stretch of words, taken once, of which only what
-//! was written takes room in the machine. And what is done with words that no safe
-//! operation does fast enough.
+//! The cache's memory: one anonymous mapping of words. Only pages that were written take memory.
+//! The module also contains the unsafe operations on words that no safe one replaces at this speed.
 //!
-//! The system is asked for huge pages: tokens are met in no order, and with small
-//! pages nearly every look would also miss the processor's list of pages. Where there
-//! are none to be had, nothing else changes.
+//! The system is asked for huge pages. Tokens arrive in no order, so with small pages nearly every
+//! look-up would also miss the translation look-aside buffer (TLB). If there are no huge pages,
+//! nothing else changes.
 
-#![expect(
-    unsafe_code,
-    reason = "zeroed huge pages as atomics, and comparing them thirty-two bytes at a time"
-)]
+#![expect(unsafe_code, reason = "zeroed huge pages as atomics, and comparing 32 bytes at a time")]
 
 use core::{ops::Deref, slice};
 
@@ -17,22 +13,22 @@ use memmap2::{MmapMut, MmapRaw};
 
 use super::sync::{AtomicU64, Ordering};
 
-/// Bytes of a word.
+/// Bytes in a word.
 pub(super) const WORD: usize = size_of::<u64>();
 
-/// Words, all of them zero at first.
+/// A table of words, initially zero.
 #[derive(Debug)]
 pub(super) struct Table {
     memory: MmapRaw,
 }
 
 impl Table {
-    /// So many bytes, rounded down to whole words; `None` if the system has no room
-    /// for them.
+    /// Allocates `bytes` bytes, rounded down to whole words; `None` if the system does not provide
+    /// them.
     pub(super) fn of_zeros(bytes: usize) -> Option<Self> {
         let memory = MmapRaw::from(MmapMut::map_anon(bytes).ok()?);
         #[cfg(target_os = "linux")]
-        let _small_pages_will_do = memory.advise(memmap2::Advice::HugePage);
+        let _ignored = memory.advise(memmap2::Advice::HugePage);
         Some(Self { memory })
     }
 }
@@ -42,12 +38,12 @@ impl Deref for Table {
 
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: The pointer is that of a live, private, anonymous mapping of at least
-        // so many words; it begins at a page and so is aligned, and is the mapping's own:
-        // a `MmapRaw` never makes a reference to its bytes. The mapping lives as long as
-        // `self`, which the reference borrows, and is neither moved nor resized. Every
-        // value is a valid `AtomicU64`, and nothing touches the memory but through one:
-        // `memory` is private, and lent nowhere.
+        // SAFETY: The pointer is that of a live, private, anonymous mapping of at least this many
+        // words. It begins at a page boundary and is therefore aligned. It belongs to the mapping
+        // alone: a `MmapRaw` never creates a reference to its bytes. The mapping lives as long as
+        // `self`, which the reference borrows, and is neither moved nor resized. Every value is a
+        // valid `AtomicU64`. Nothing accesses the memory except through one, because `memory` is
+        // private and never lent out.
         unsafe {
             slice::from_raw_parts(
                 self.memory.as_ptr().cast::<AtomicU64>(),
@@ -57,19 +53,21 @@ impl Deref for Table {
     }
 }
 
-/// The bytes of words, in the order they lie in memory.
+/// The bytes of words, in memory order.
 pub(crate) fn bytes_of(words: &[u64]) -> &[u8] {
-    // SAFETY: A `u64` has no padding, every byte is a valid `u8`, alignment only
-    // shrinks, and the length in bytes is that of the borrowed words.
+    // SAFETY: A `u64` has no padding, every byte is a valid `u8`, the alignment only decreases, and
+    // the length in bytes is that of the borrowed words.
     unsafe { slice::from_raw_parts(words.as_ptr().cast::<u8>(), size_of_val(words)) }
 }
 
-/// Whether the words begin with exactly these bytes. All of them are looked at,
-/// whatever the first are: where the words are far away, they had better all come at
-/// once. What is behind the bytes in the last word does not count.
+/// Whether the words begin with exactly these bytes.
 ///
-/// The words may be written at the same time; then the answer is about some mixture of
-/// old and new ones, and for the caller to throw away.
+/// All of them are compared, even after a difference: if the words are not in the processor's
+/// cache, fetching all of them at once is faster. The bytes after the prefix in the last word are
+/// ignored.
+///
+/// The words may be written concurrently. The result is then about a mixture of old and new words,
+/// and the caller must discard it.
 #[inline]
 pub(super) fn starts_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
     if words.len() < bytes.len().div_ceil(WORD) {
@@ -77,8 +75,8 @@ pub(super) fn starts_with(words: &[AtomicU64], bytes: &[u8]) -> bool {
     }
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= wide::BLOCK && std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: The processor has AVX2; there are at least as many bytes in the words
-        // as in the slice, and at least a block of them.
+        // SAFETY: The processor has AVX2. The words hold at least as many bytes as the slice, and
+        // at least one block.
         return unsafe { wide::equal(words.as_ptr().cast::<u8>(), bytes) };
     }
     narrow(words, bytes)
@@ -105,14 +103,14 @@ mod wide {
         x86_64::{__m256i, _mm256_setzero_si256, _mm256_testz_si256},
     };
 
-    /// Bytes compared in one go.
+    /// Bytes per comparison step.
     pub(super) const BLOCK: usize = 128;
 
-    /// Whether the stored bytes are these.
+    /// Whether the stored bytes equal `bytes`.
     ///
     /// # Safety
-    /// There are at least as many stored bytes as others, which are at least a block.
-    /// They may be written meanwhile, by atomic stores.
+    /// `stored` is valid for reads of `bytes.len()` bytes, and `bytes` has at least [`BLOCK`]
+    /// bytes. The stored bytes may be written concurrently by atomic stores.
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn equal(stored: *const u8, bytes: &[u8]) -> bool {
         let last = bytes.len().saturating_sub(BLOCK);
@@ -130,17 +128,19 @@ mod wide {
         _mm256_testz_si256(differences, differences) == 1
     }
 
-    /// `differences`, and where two blocks differ. In assembler, because the stored one
-    /// may be written at the same time: for Rust an ordinary load would then be
-    /// undefined, where the machine reads each byte as it was before or after.
+    /// Adds the differences between two blocks to `differences`.
+    ///
+    /// In assembly, because the stored block may be written concurrently. An ordinary load would
+    /// then be undefined behaviour in Rust, while the processor reads each byte either before or
+    /// after the write.
     ///
     /// # Safety
-    /// Both have a whole block to read.
+    /// Both pointers are valid for reads of a whole block.
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn fold(mut differences: __m256i, stored: *const u8, bytes: *const u8) -> __m256i {
-        // SAFETY: Reads one block of each, which the caller vouches for, and changes
-        // nothing but registers.
+        // SAFETY: Reads one block from each pointer, as the caller guarantees, and changes nothing
+        // but registers.
         unsafe {
             asm!(
                 "vmovdqu {one}, [{stored}]",
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_zero_aligned_and_keeps_what_is_written() {
+    fn table_is_zeroed_aligned_and_keeps_writes() {
         let table = Table::of_zeros(3 * 4096 + 7).unwrap();
         assert_eq!(table.len(), 3 * 512);
         assert_eq!(table.as_ptr().addr() % 4096, 0);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_and_read_by_many_threads() {
+    fn table_is_shared_by_threads() {
         let table = Table::of_zeros(1 << 20).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_that_differs_is_found_wherever_it_is() {
+    fn starts_with_detects_one_different_byte() {
         let text: Vec<u8> = (0..400u16).map(|number| number.to_le_bytes()[0] | 1).collect();
         for length in (0..300).chain([400]) {
             let table = Table::of_zeros(4096).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_lie_as_they_were_put() {
+    fn bytes_of_keeps_memory_order() {
         assert_eq!(
             bytes_of(&[u64::from_ne_bytes(*b"12345678"), u64::from_ne_bytes(*b"abcdefgh")]),
             b"12345678abcdefgh"
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused() {
+    fn oversized_table_is_refused() {
         assert!(Table::of_zeros(usize::MAX / 2).is_none());
         assert!(Table::of_zeros(0).is_none_or(|table| table.is_empty()));
     }
