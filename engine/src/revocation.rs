@@ -1,9 +1,8 @@
-//! Tokens that are refused although they are genuine: revoked by token id, by
-//! subject, by key, by issuer, or one by one.
+//! Revocations: authentic tokens that are refused by token id, subject, key, issuer or signing
+//! input.
 //!
-//! A revocation only ever adds a refusal, so it needs no new snapshot: it is true
-//! of every verification that starts after it was entered, whatever issuers, keys
-//! and rules are in force by then.
+//! A revocation only adds a refusal, so it needs no new [`Snapshot`](crate::Snapshot). It applies
+//! to every verification that starts after it was inserted, under any issuers, keys and rules.
 
 mod filter;
 
@@ -31,76 +30,79 @@ use crate::{
 };
 use filter::BloomFilter;
 
-/// What the filter is synchronized by; replaced where it is model-checked.
+/// The atomics of the filter; replaced by loom's for model checking.
 mod sync {
     pub(super) use core::sync::atomic::{AtomicU64, Ordering};
 }
 
-/// Which tokens are revoked.
+/// The tokens that a revocation applies to.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// The token with this `jti` (RFC 7519 section 4.1.7).
     TokenId {
-        /// Its issuer.
+        /// The issuer.
         issuer: Box<str>,
-        /// Its `jti`.
+        /// The `jti`.
         token_id: Box<str>,
     },
-    /// Every token of a subject that was issued before a moment. One that does not
-    /// say when it was issued is among them.
+    /// Every token of a subject issued before a given time, and every token without `iat`.
     Subject {
         /// The issuer.
         issuer: Box<str>,
         /// The `sub`.
         subject: Box<str>,
-        /// The first `iat` that is accepted.
+        /// The earliest `iat` that is still accepted.
         issued_before: UnixTime,
     },
-    /// Every token signed with the key of this id.
+    /// Every token signed with the key of this `kid`.
     Key {
         /// The issuer.
         issuer: Box<str>,
         /// The `kid`.
         kid: Box<str>,
     },
-    /// Every token of an issuer, or of all issuers, that was issued before a
-    /// moment. One that does not say when it was issued is among them.
+    /// Every token of one issuer, or of all issuers, issued before a given time, and every token
+    /// without `iat`.
     Everything {
-        /// The issuer; `None` for all of them.
+        /// The issuer; `None` for all issuers.
         issuer: Option<Box<str>>,
-        /// The first `iat` that is accepted.
+        /// The earliest `iat` that is still accepted.
         issued_before: UnixTime,
     },
-    /// The token with this SHA-256 of its signing input (RFC 7515 section 2): for
-    /// tokens without a `jti`. Not of the whole token, because anyone can make a
-    /// second valid ECDSA signature out of a first.
+    /// The token with this SHA-256 of its signing input (RFC 7515 section 2), for tokens without a
+    /// `jti`.
+    ///
+    /// The digest does not cover the signature, because anyone can derive a second valid ECDSA
+    /// signature from a first.
     SigningInput([u8; 32]),
 }
 
 impl fmt::Debug for RevocationTarget {
-    /// RevocationHashes the kind. Subjects and token ids are nobody's business in a log.
+    /// Shows the kind only. Subjects and token ids do not belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Revoked({})", self.kind_name())
     }
 }
 
-/// Tokens that are revoked, and for how long that must be remembered.
+/// A set of revoked tokens, and how long the revocation must be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Which tokens.
+    /// The tokens it applies to.
     pub target: RevocationTarget,
-    /// The first moment at which none of them can be alive any more, so that the
-    /// revocation may be forgotten; `None` if there is no such moment.
+    /// The first time at which all of them have expired, so that the revocation can be dropped;
+    /// `None` if there is no such time.
     pub until: Option<UnixTime>,
 }
 
 impl Revocation {
-    /// What revokes exactly this token although nobody can say whether it is genuine,
-    /// because its key is not known: what was signed, and nothing that it says of
-    /// itself, which may be somebody else's. For ever; whoever enters it sets a bound.
+    /// Returns the revocation of exactly this token, although its key is unknown and its signature
+    /// cannot be checked.
+    ///
+    /// The revocation names the signing input and none of the claims, because claims that are not
+    /// verified could name the token of another user. It has no end; the caller sets one.
     ///
     /// # Errors
-    /// The [`Reject`] of bytes that are no token.
+    /// The [`Reject`] if the bytes are not a token.
     pub fn of_unverified(token: &[u8]) -> Result<Self, Reject> {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token)?;
@@ -109,22 +111,22 @@ impl Revocation {
     }
 }
 
-/// There is no room for a further entry.
+/// The table is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevocationCapacityError {
-    /// How many entries there may be.
+    /// The maximum number of entries.
     pub capacity: usize,
 }
 
 impl fmt::Display for RevocationCapacityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is room for {} revocations and no more", self.capacity)
+        write!(f, "the revocation table is full ({} entries)", self.capacity)
     }
 }
 
 impl core::error::Error for RevocationCapacityError {}
 
-/// The kinds of revocation, each a bit of [`Revocations::present`].
+/// The kinds of revocation. Each is a bit of [`Revocations::present`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RevocationKind {
     TokenId = 1,
@@ -144,18 +146,18 @@ impl RevocationKind {
     }
 }
 
-/// Set until the revocations that were kept have been read back.
+/// Set until the stored revocations have been loaded.
 const UNAVAILABLE: u8 = 128;
-/// How many parts the table is changed in. One entry more copies one part.
+/// The number of shards of the table. Inserting an entry copies one shard.
 const SHARDS: usize = 1024;
 
-/// The name of an entry: kind, issuer and value, unambiguously joined.
+/// The name of an entry: kind, issuer and value, in an unambiguous encoding.
 type EntryName = Arc<[u8]>;
 type RevocationShard = HashMap<EntryName, RevocationEntry, RandomState>;
 
 #[derive(Clone, Copy)]
 struct RevocationEntry {
-    /// Tokens issued from this moment on are not meant; [`FOREVER`] for all.
+    /// Tokens issued at or after this time are not revoked; [`FOREVER`] revokes all.
     issued_before: UnixTime,
     until: Option<UnixTime>,
 }
@@ -165,13 +167,16 @@ const FOREVER: UnixTime = UnixTime(u64::MAX);
 /// The revocations in force, read by every verification.
 ///
 /// # Synchronization
-/// One [`RevocationsWriter`] writes. A part of the table is an immutable map behind an
-/// [`ArcSwap`]; a change copies that part and swaps it in, so that a reader meets
-/// it before or after. `present` says which kinds there are at all and is set
-/// (Release) after the map that holds the first of a kind, read (Acquire) before
-/// the maps: a reader that sees the bit sees the entry. Nobody clears the bit of a
-/// kind. When [`RevocationsWriter::insert`] has returned, the filter holds every name in the maps,
-/// and perhaps some more: about those a remembered token is asked the whole way.
+/// There is a single writer, the [`RevocationsWriter`]. Each shard of the table is an immutable map
+/// behind an [`ArcSwap`]. A change copies one shard and swaps it in, so a reader sees the shard
+/// before or after the change.
+///
+/// `present` has a bit for each kind of revocation in the table. The writer sets it (Release) after
+/// it has published the map with the first entry of that kind. Readers load it (Acquire) before the
+/// maps, so a reader that sees the bit also sees the entry. The bit of a kind is never cleared.
+///
+/// When [`RevocationsWriter::insert`] returns, the filter contains every name in the maps, and
+/// possibly others. A cached token whose names may be in the filter is verified in full.
 pub struct Revocations {
     present: AtomicU8,
     hash: RandomState,
@@ -181,12 +186,15 @@ pub struct Revocations {
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocations").field("known", &self.are_available()).finish_non_exhaustive()
+        f.debug_struct("Revocations")
+            .field("available", &self.are_available())
+            .finish_non_exhaustive()
     }
 }
 
-/// What a token is called in the filter: by its token id, subject, key and signing
-/// input. Kept with a cached token, for asking whether it may have been revoked since.
+/// The hashes of a token in the filter: of its token id, subject, key and signing input.
+///
+/// They are stored with a cached token, to check whether it may have been revoked since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RevocationHashes(pub(crate) [u64; 4]);
 
@@ -197,13 +205,13 @@ impl RevocationHashes {
         RevocationKind::Key,
         RevocationKind::SigningInput,
     ];
-    /// Of a token that has nothing of the kind.
+    /// The token has no value of this kind.
     const ABSENT: u64 = 0;
-    /// Of a signing input that nobody has digested, since none was revoked.
+    /// The signing input was not digested, because no signing input was revoked.
     const NOT_COMPUTED: u64 = 1;
 }
 
-/// What of a token can be revoked.
+/// The properties by which a token can be revoked.
 pub(crate) struct RevocationSubject<'t> {
     pub(crate) issuer: &'t str,
     pub(crate) kid: Option<&'t str>,
@@ -216,9 +224,8 @@ pub(crate) struct RevocationSubject<'t> {
 impl Revocations {
     fn new(present: u8, capacity: usize) -> Self {
         let hash = RandomState::default();
-        let nothing = Arc::new(RevocationShard::with_hasher(hash.clone()));
-        let shards =
-            iter::repeat_with(|| ArcSwap::new(Arc::clone(&nothing))).take(SHARDS).collect();
+        let empty = Arc::new(RevocationShard::with_hasher(hash.clone()));
+        let shards = iter::repeat_with(|| ArcSwap::new(Arc::clone(&empty))).take(SHARDS).collect();
         Self {
             present: AtomicU8::new(present),
             hash,
@@ -227,21 +234,21 @@ impl Revocations {
         }
     }
 
-    /// Whether what was revoked in the past is known. Until then every token is
-    /// answered with [`Reject::RevocationsUnavailable`].
+    /// Whether the stored revocations have been loaded. Until then every token is refused with
+    /// [`Reject::RevocationsUnavailable`].
     #[must_use]
     pub fn are_available(&self) -> bool {
         self.present.load(Ordering::Acquire) & UNAVAILABLE == 0
     }
 
-    /// Whether the token is revoked. `name` is memory to build names in.
+    /// Returns an error if the token is revoked. `name` is a scratch buffer.
     pub(crate) fn check(
         &self,
         token: &RevocationSubject<'_>,
         name: &mut Vec<u8>,
     ) -> Result<(), Reject> {
         let present = self.present.load(Ordering::Acquire);
-        // Nearly always nothing is revoked, or only by token id.
+        // Usually nothing is revoked, or only token ids.
         if present == 0 {
             return Ok(());
         }
@@ -269,20 +276,20 @@ impl Revocations {
         if found { Err(Reject::Revoked) } else { Ok(()) }
     }
 
-    /// What this token is called.
+    /// Returns the hashes of this token in the filter.
     pub(crate) fn hashes(&self, token: &RevocationSubject<'_>) -> RevocationHashes {
         let issuer = self.hash.hash_one(token.issuer);
-        let name = |kind, value: Option<&[u8]>| {
+        let hash = |kind, value: Option<&[u8]>| {
             value.map_or(RevocationHashes::ABSENT, |value| self.filter_hash(kind, issuer, value))
         };
-        // A digest costs as much as all the rest, and is nearly never asked for.
-        let is_asked_for =
+        // The digest costs as much as all the other hashes together, and is rarely needed.
+        let needs_digest =
             self.present.load(Ordering::Acquire) & RevocationKind::SigningInput.bit() != 0;
         RevocationHashes([
-            name(RevocationKind::TokenId, token.token_id.map(str::as_bytes)),
-            name(RevocationKind::Subject, token.subject.map(str::as_bytes)),
-            name(RevocationKind::Key, token.kid.map(str::as_bytes)),
-            if is_asked_for {
+            hash(RevocationKind::TokenId, token.token_id.map(str::as_bytes)),
+            hash(RevocationKind::Subject, token.subject.map(str::as_bytes)),
+            hash(RevocationKind::Key, token.kid.map(str::as_bytes)),
+            if needs_digest {
                 self.signing_input_hash(&sha256(token.signing_input))
             } else {
                 RevocationHashes::NOT_COMPUTED
@@ -290,8 +297,9 @@ impl Revocations {
         ])
     }
 
-    /// Whether a token that was not revoked when it was verified may be by now. Surely
-    /// not if `false`; otherwise [`check`](Self::check) tells.
+    /// Whether a token that was not revoked when it was verified may be revoked now.
+    ///
+    /// `false` is certain. After `true`, [`check`](Self::check) decides.
     #[inline]
     pub(crate) fn may_apply(
         &self,
@@ -308,14 +316,14 @@ impl Revocations {
 
     fn may_contain(&self, present: u8, hashes: RevocationHashes) -> bool {
         let filter = self.filter.load();
-        RevocationHashes::KINDS.into_iter().zip(hashes.0).any(|(kind, name)| {
+        RevocationHashes::KINDS.into_iter().zip(hashes.0).any(|(kind, hash)| {
             present & kind.bit() != 0
-                && name != RevocationHashes::ABSENT
-                && (name == RevocationHashes::NOT_COMPUTED || filter.may_contain(name))
+                && hash != RevocationHashes::ABSENT
+                && (hash == RevocationHashes::NOT_COMPUTED || filter.may_contain(hash))
         })
     }
 
-    /// Whether everything is revoked that this issuer, or anybody, issued then.
+    /// Whether all tokens of this issuer, or of all issuers, issued at that time are revoked.
     fn contains_issuer(&self, present: u8, issuer: &str, issued_at: Option<UnixTime>) -> bool {
         let either = [(RevocationKind::Issuer, issuer), (RevocationKind::All, "")]
             .map(|(kind, issuer)| (present & kind.bit() != 0).then_some((kind, issuer)));
@@ -326,7 +334,8 @@ impl Revocations {
         })
     }
 
-    /// Whether this was revoked for what was issued then. `name` is memory to build in.
+    /// Whether an entry with this name revokes a token issued at that time. `name` is a scratch
+    /// buffer.
     fn contains_entry(
         &self,
         (kind, issuer, value): (RevocationKind, &str, &[u8]),
@@ -350,7 +359,7 @@ impl Revocations {
         hasher.finish().max(2)
     }
 
-    /// The moment from which tokens are not meant by the entry of this name.
+    /// The time from which the entry with this name does not apply to tokens any more.
     fn issued_before(&self, name: &[u8]) -> Option<UnixTime> {
         Some(self.shard(name)?.load().get(name)?.issued_before)
     }
@@ -359,14 +368,14 @@ impl Revocations {
         self.shards.get(self.shard_index(name))
     }
 
-    /// By the upper bits of the hash; the map inside goes by all of them.
+    /// The upper bits of the hash select the shard. The map in the shard uses all of them.
     fn shard_index(&self, name: &[u8]) -> usize {
         let bits = self.hash.hash_one(name) >> (u64::BITS.saturating_sub(SHARDS.trailing_zeros()));
         usize::try_from(bits).unwrap_or(0)
     }
 }
 
-/// Enters and forgets revocations; there is one for one [`Revocations`].
+/// The single writer of one [`Revocations`] table.
 #[derive(Debug)]
 pub struct RevocationsWriter {
     revocations: Arc<Revocations>,
@@ -375,44 +384,45 @@ pub struct RevocationsWriter {
 }
 
 impl RevocationsWriter {
-    /// A table in which nothing is revoked.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { revocations: Arc::new(Revocations::new(0, capacity)), capacity, count: 0 }
     }
 
-    /// A table that is not known yet: until [`restore`](Self::restore) has brought
-    /// back what was kept, every token is answered with [`Reject::RevocationsUnavailable`].
+    /// Creates a table that is not loaded yet. Until [`restore`](Self::restore) is called, every
+    /// token is refused with [`Reject::RevocationsUnavailable`].
     #[must_use]
     pub fn unavailable(capacity: usize) -> Self {
         Self { revocations: Arc::new(Revocations::new(UNAVAILABLE, capacity)), capacity, count: 0 }
     }
 
-    /// The table it writes, for [`Verifier::with_revocations`](crate::Verifier::with_revocations).
+    /// The table, for [`Verifier::with_revocations`](crate::Verifier::with_revocations).
     #[must_use]
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
 
-    /// Says that there are revocations which cannot be read: until the next that are
-    /// entered, tokens are answered as if none were known.
+    /// Marks the table as unavailable, because stored revocations cannot be read. Tokens are
+    /// refused with [`Reject::RevocationsUnavailable`] until the next [`insert`](Self::insert) or
+    /// [`restore`](Self::restore).
     pub fn mark_unavailable(&mut self) {
         self.revocations.present.fetch_or(UNAVAILABLE, Ordering::Release);
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// How many entries there may be.
+    /// The maximum number of entries.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Whether there is an entry for exactly these tokens.
+    /// Whether the table has an entry for these tokens that is at least as strict.
     #[must_use]
     pub fn contains(&self, target: &RevocationTarget) -> bool {
         self.revocations
@@ -420,10 +430,10 @@ impl RevocationsWriter {
             .is_some_and(|moment| moment >= target.issued_before())
     }
 
-    /// Whether there is room for these: tells before anything is written elsewhere.
+    /// Checks whether there is room for these revocations, before the caller stores them elsewhere.
     ///
     /// # Errors
-    /// [`RevocationCapacityError`].
+    /// [`RevocationCapacityError`] if there is not.
     pub fn check_capacity(&self, further: &[Revocation]) -> Result<(), RevocationCapacityError> {
         let keys = further.iter().map(|revocation| revocation.target.name());
         let new: HashSet<_> =
@@ -434,19 +444,20 @@ impl RevocationsWriter {
         Ok(())
     }
 
-    /// Enters all of them. Of two about the same tokens the stricter counts.
-    /// Verifications that start after this returns refuse these tokens.
+    /// Inserts all of these revocations. Of two revocations of the same tokens, the stricter
+    /// applies. Verifications that start after this returns refuse the tokens.
     ///
     /// # Errors
-    /// [`RevocationCapacityError`]; then none of them was entered.
+    /// [`RevocationCapacityError`] if there is no room; then none of them is inserted.
     pub fn insert(&mut self, revocations: &[Revocation]) -> Result<(), RevocationCapacityError> {
         self.check_capacity(revocations)?;
         self.restore(revocations);
         Ok(())
     }
 
-    /// Enters what is kept elsewhere already, however much it is: there was room for
-    /// it when it was kept, and to drop it would bring it back to life.
+    /// Inserts revocations that are already in durable storage, beyond the capacity if necessary.
+    /// They were accepted when they were stored, and dropping one would make its tokens valid
+    /// again.
     pub fn restore(&mut self, revocations: &[Revocation]) {
         let mut changed: HashMap<usize, RevocationShard, RandomState> = HashMap::default();
         let mut kinds = 0;
@@ -471,36 +482,36 @@ impl RevocationsWriter {
         revocations
             .iter()
             .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
-        let known = self.revocations.present.load(Ordering::Relaxed) & !UNAVAILABLE;
-        self.revocations.present.store(known | kinds, Ordering::Release);
+        let present = self.revocations.present.load(Ordering::Relaxed) & !UNAVAILABLE;
+        self.revocations.present.store(present | kinds, Ordering::Release);
     }
 
-    /// Forgets the entries that are over at `now`, and says how many those were.
+    /// Removes the entries that have expired at `now` and returns their number.
     pub fn purge_expired(&mut self, now: UnixTime) -> usize {
-        let is_over = |entry: &RevocationEntry| entry.until.is_some_and(|until| until <= now);
-        let mut forgotten = 0usize;
+        let is_expired = |entry: &RevocationEntry| entry.until.is_some_and(|until| until <= now);
+        let mut purged = 0usize;
         for shard_index in 0..SHARDS {
             let Some(shard) = self.revocations.shards.get(shard_index).map(ArcSwap::load_full)
             else {
                 continue;
             };
-            let over = shard.values().filter(|entry| is_over(entry)).count();
-            if over > 0 {
-                let mut kept = RevocationShard::clone(&shard);
-                kept.retain(|_, entry| !is_over(entry));
-                self.swap(shard_index, kept);
-                forgotten = forgotten.saturating_add(over);
+            let expired = shard.values().filter(|entry| is_expired(entry)).count();
+            if expired > 0 {
+                let mut remaining = RevocationShard::clone(&shard);
+                remaining.retain(|_, entry| !is_expired(entry));
+                self.swap(shard_index, remaining);
+                purged = purged.saturating_add(expired);
             }
         }
-        self.count = self.count.saturating_sub(forgotten);
-        if forgotten > 0 {
+        self.count = self.count.saturating_sub(purged);
+        if purged > 0 {
             let filter = BloomFilter::with_capacity(self.capacity);
             self.all()
                 .iter()
                 .for_each(|revocation| filter.insert(self.filter_hash(&revocation.target)));
             self.revocations.filter.store(Arc::new(filter));
         }
-        forgotten
+        purged
     }
 
     fn filter_hash(&self, target: &RevocationTarget) -> u64 {
@@ -508,7 +519,7 @@ impl RevocationsWriter {
         self.revocations.filter_hash(target.kind(), self.revocations.hash.hash_one(issuer), value)
     }
 
-    /// Everything that is revoked, in no particular order.
+    /// Returns all entries, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Revocation> {
         let shards = self.revocations.shards.iter().map(ArcSwap::load_full);
@@ -539,13 +550,13 @@ impl RevocationEntry {
 }
 
 impl RevocationTarget {
-    /// The one token with this signing input: everything before its last dot.
+    /// The one token with this signing input: everything before the last dot.
     #[must_use]
     pub fn signing_input(signing_input: &[u8]) -> Self {
         Self::SigningInput(sha256(signing_input))
     }
 
-    /// What kind it is, for logs.
+    /// The name of the kind, for logs.
     #[must_use]
     pub const fn kind_name(&self) -> &'static str {
         match self {
@@ -602,7 +613,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// The length keeps apart what concatenation would confuse.
+/// Encodes an entry's name. The length of the issuer keeps two splits of the same bytes apart.
 fn encode_name(name: &mut Vec<u8>, kind: RevocationKind, issuer: &str, value: &[u8]) {
     name.clear();
     name.push(kind.bit());
@@ -611,7 +622,7 @@ fn encode_name(name: &mut Vec<u8>, kind: RevocationKind, issuer: &str, value: &[
     name.extend_from_slice(value);
 }
 
-/// What [`encode_name`] wrote.
+/// Decodes a name written by [`encode_name`].
 fn decode_name(name: &[u8], entry: RevocationEntry) -> Option<Revocation> {
     let (kind, rest) = name.split_first()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -663,18 +674,18 @@ mod tests {
         }
     }
 
-    fn check(revoker: &RevocationsWriter, token: &RevocationSubject<'_>) -> Result<(), Reject> {
-        revoker.revocations().check(token, &mut Vec::new())
+    fn check(writer: &RevocationsWriter, token: &RevocationSubject<'_>) -> Result<(), Reject> {
+        writer.revocations().check(token, &mut Vec::new())
     }
 
     fn one(target: RevocationTarget) -> RevocationsWriter {
-        let mut revoker = RevocationsWriter::new(10);
-        revoker.insert(&[Revocation { target, until: None }]).unwrap();
-        revoker
+        let mut writer = RevocationsWriter::new(10);
+        writer.insert(&[Revocation { target, until: None }]).unwrap();
+        writer
     }
 
     #[test]
-    fn each_kind_meets_its_tokens_and_no_others() {
+    fn revocation_of_each_kind_matches_only_its_tokens() {
         let token_id = one(RevocationTarget::TokenId { issuer: "i".into(), token_id: "1".into() });
         assert_eq!(check(&token_id, &token("1")), Err(Reject::Revoked));
         for other in [
@@ -703,7 +714,7 @@ mod tests {
     }
 
     #[test]
-    fn issued_before_is_exact_and_a_token_without_iat_is_older_than_everything() {
+    fn issued_before_is_exact_and_covers_missing_iat() {
         let subject = |moment| {
             one(RevocationTarget::Subject {
                 issuer: "i".into(),
@@ -744,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_when_joined_are_kept_apart() {
+    fn revocation_names_are_unambiguous() {
         let joined = one(RevocationTarget::TokenId { issuer: "ab".into(), token_id: "c".into() });
         assert_eq!(
             check(&joined, &RevocationSubject { issuer: "a", token_id: Some("bc"), ..token("") }),
@@ -759,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stricter_of_two_counts() {
+    fn stricter_of_two_revocations_applies() {
         let subject = |moment, until| Revocation {
             target: RevocationTarget::Subject {
                 issuer: "i".into(),
@@ -768,80 +779,84 @@ mod tests {
             },
             until,
         };
-        let mut revoker = RevocationsWriter::new(1);
-        revoker
+        let mut writer = RevocationsWriter::new(1);
+        writer
             .insert(&[
                 subject(500, None),
                 subject(1500, Some(UnixTime(1))),
                 subject(700, Some(UnixTime(5))),
             ])
             .unwrap();
-        assert_eq!((revoker.count(), revoker.all()), (1, vec![subject(1500, None)]));
+        assert_eq!((writer.count(), writer.all()), (1, vec![subject(1500, None)]));
     }
 
     #[test]
-    fn the_capacity_is_exact_and_passing_it_changes_nothing() {
-        let mut revoker = RevocationsWriter::new(3);
-        revoker.insert(&[token_id("1", None), token_id("2", None)]).unwrap();
+    fn revocation_capacity_is_exact_and_all_or_nothing() {
+        let mut writer = RevocationsWriter::new(3);
+        writer.insert(&[token_id("1", None), token_id("2", None)]).unwrap();
         assert_eq!(
-            revoker.insert(&[token_id("3", None), token_id("4", None)]),
+            writer.insert(&[token_id("3", None), token_id("4", None)]),
             Err(RevocationCapacityError { capacity: 3 })
         );
-        assert_eq!((revoker.count(), check(&revoker, &token("3"))), (2, Ok(())));
-        revoker.insert(&[token_id("3", None), token_id("1", None)]).unwrap();
+        assert_eq!((writer.count(), check(&writer, &token("3"))), (2, Ok(())));
+        writer.insert(&[token_id("3", None), token_id("1", None)]).unwrap();
         assert_eq!(
-            revoker.insert(&[token_id("4", None)]),
+            writer.insert(&[token_id("4", None)]),
             Err(RevocationCapacityError { capacity: 3 })
         );
-        assert_eq!(revoker.insert(&[token_id("3", None)]), Ok(()), "what is there needs no room");
-        revoker.restore(&[token_id("5", None)]);
         assert_eq!(
-            (revoker.count(), check(&revoker, &token("5"))),
+            writer.insert(&[token_id("3", None)]),
+            Ok(()),
+            "an existing entry needs no room"
+        );
+        writer.restore(&[token_id("5", None)]);
+        assert_eq!(
+            (writer.count(), check(&writer, &token("5"))),
             (4, Err(Reject::Revoked)),
-            "what is kept is never dropped"
+            "stored revocations are never dropped"
         );
         assert_eq!(
-            revoker.insert(&[token_id("6", None)]),
+            writer.insert(&[token_id("6", None)]),
             Err(RevocationCapacityError { capacity: 3 })
         );
-        assert_eq!(revoker.insert(&[token_id("5", None)]), Ok(()));
+        assert_eq!(writer.insert(&[token_id("5", None)]), Ok(()));
     }
 
     #[test]
-    fn entries_leave_when_they_are_over_and_never_before() {
-        let mut revoker = RevocationsWriter::new(10);
-        revoker
+    fn revocations_are_purged_when_expired_not_before() {
+        let mut writer = RevocationsWriter::new(10);
+        writer
             .insert(&[token_id("1", Some(100)), token_id("2", Some(101)), token_id("3", None)])
             .unwrap();
-        assert_eq!(revoker.purge_expired(UnixTime(99)), 0);
-        assert_eq!(revoker.purge_expired(UnixTime(100)), 1);
+        assert_eq!(writer.purge_expired(UnixTime(99)), 0);
+        assert_eq!(writer.purge_expired(UnixTime(100)), 1);
         assert_eq!(
-            ["1", "2", "3"].map(|id| check(&revoker, &token(id)).is_err()),
+            ["1", "2", "3"].map(|id| check(&writer, &token(id)).is_err()),
             [false, true, true]
         );
-        assert_eq!(revoker.purge_expired(UnixTime(u64::MAX)), 1);
-        assert_eq!((revoker.count(), check(&revoker, &token("3"))), (1, Err(Reject::Revoked)));
+        assert_eq!(writer.purge_expired(UnixTime(u64::MAX)), 1);
+        assert_eq!((writer.count(), check(&writer, &token("3"))), (1, Err(Reject::Revoked)));
     }
 
     #[test]
-    fn while_they_are_unknown_no_token_is_judged() {
-        let mut revoker = RevocationsWriter::unavailable(10);
-        assert!(!revoker.revocations().are_available());
-        assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
-        revoker.insert(&[]).unwrap();
+    fn unavailable_revocations_refuse_every_token() {
+        let mut writer = RevocationsWriter::unavailable(10);
+        assert!(!writer.revocations().are_available());
+        assert_eq!(check(&writer, &token("1")), Err(Reject::RevocationsUnavailable));
+        writer.insert(&[]).unwrap();
         assert_eq!(
-            (revoker.revocations().are_available(), check(&revoker, &token("1"))),
+            (writer.revocations().are_available(), check(&writer, &token("1"))),
             (true, Ok(()))
         );
-        revoker.mark_unavailable();
-        assert_eq!(check(&revoker, &token("1")), Err(Reject::RevocationsUnavailable));
-        revoker.insert(&[]).unwrap();
-        assert_eq!(check(&revoker, &token("1")), Ok(()));
+        writer.mark_unavailable();
+        assert_eq!(check(&writer, &token("1")), Err(Reject::RevocationsUnavailable));
+        writer.insert(&[]).unwrap();
+        assert_eq!(check(&writer, &token("1")), Ok(()));
     }
 
     #[test]
-    fn everything_entered_comes_back_as_it_was() {
-        let whats = [
+    fn every_revocation_round_trips() {
+        let targets = [
             RevocationTarget::TokenId { issuer: "ä".into(), token_id: String::new().into() },
             RevocationTarget::Subject {
                 issuer: "i".into(),
@@ -853,23 +868,23 @@ mod tests {
             RevocationTarget::Everything { issuer: None, issued_before: UnixTime(9) },
             RevocationTarget::SigningInput([3; 32]),
         ];
-        for target in whats {
+        for target in targets {
             let revocation = Revocation { target, until: Some(UnixTime(50)) };
-            let mut revoker = RevocationsWriter::new(10);
-            revoker.insert(std::slice::from_ref(&revocation)).unwrap();
-            assert_eq!(revoker.all(), [revocation]);
+            let mut writer = RevocationsWriter::new(10);
+            writer.insert(std::slice::from_ref(&revocation)).unwrap();
+            assert_eq!(writer.all(), [revocation]);
         }
     }
 
     #[test]
-    fn ten_thousand_entries_are_told_apart() {
-        let mut revoker = RevocationsWriter::new(10_000);
+    fn ten_thousand_revocations_are_distinguished() {
+        let mut writer = RevocationsWriter::new(10_000);
         let entries: Vec<_> = (0..10_000).map(|id| token_id(&id.to_string(), None)).collect();
         for part in entries.chunks(100) {
-            revoker.insert(part).unwrap();
+            writer.insert(part).unwrap();
         }
-        assert_eq!((revoker.count(), revoker.all().len()), (10_000, 10_000));
-        assert!((0..10_000).all(|id| check(&revoker, &token(&id.to_string())).is_err()));
-        assert!((10_000..20_000).all(|id| check(&revoker, &token(&id.to_string())).is_ok()));
+        assert_eq!((writer.count(), writer.all().len()), (10_000, 10_000));
+        assert!((0..10_000).all(|id| check(&writer, &token(&id.to_string())).is_err()));
+        assert!((10_000..20_000).all(|id| check(&writer, &token(&id.to_string())).is_ok()));
     }
 }

@@ -372,9 +372,9 @@ fn the_capacity_is_a_loud_error(protocol: Protocol) {
         "not entered, and not said to be"
     );
     assert!(
-        server.log().contains(
-            "there is room for 2 revocations and no more: raise capacity in [revocation]"
-        ),
+        server
+            .log()
+            .contains("the revocation table is full (2 entries): raise capacity in [revocation]"),
         "{}",
         server.log()
     );

@@ -1,32 +1,33 @@
-//! Whether a name may be among those that were entered: a Bloom filter of two bits
-//! for each (Bloom, CACM 1970), so that a cached token is asked about in a few
-//! nanoseconds and its claims are looked at again only if there is something to it.
+//! Bloom filter with two bits per name (Bloom, CACM 1970).
+//!
+//! It answers in a few nanoseconds whether a cached token may have been revoked. Only then are the
+//! token's claims checked again.
 //!
 //! # Synchronization
-//! One writer sets bits (Release), readers load them (Acquire). A bit once set stays:
-//! a filter without what is over is a new filter, put in the place of the old.
+//! One writer sets bits (Release), and readers load them (Acquire). A bit is never cleared: to
+//! remove expired names, the writer builds a new filter and swaps it in.
 
 use super::sync::{AtomicU64, Ordering};
 
-/// Bits for each name there is room for: one false alarm in a hundred when full.
+/// Bits for each name of the capacity: one false positive in a hundred when full.
 const BITS_PER_NAME: usize = 16;
-/// No more than 16 MiB, whatever the room.
+/// Maximum size: 16 MiB, for any capacity.
 const MAX_WORDS: usize = 1 << 21;
 
-/// The filter.
+/// A set of names that may report names it does not contain.
 pub(super) struct BloomFilter {
     words: Box<[AtomicU64]>,
 }
 
 impl BloomFilter {
-    /// One in which nothing is, with room for so many names.
+    /// Creates an empty filter for this many names.
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let words =
             (capacity.saturating_mul(BITS_PER_NAME) / 64).next_power_of_two().clamp(16, MAX_WORDS);
         Self { words: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Enters a name by its hash.
+    /// Inserts a name by its hash.
     pub(super) fn insert(&self, hash: u64) {
         for half in [hash, hash >> 32] {
             if let Some((word, bit)) = self.word_and_bit(half) {
@@ -35,7 +36,7 @@ impl BloomFilter {
         }
     }
 
-    /// Whether a name with this hash may have been entered; surely not if `false`.
+    /// Whether a name with this hash may have been inserted; `false` is certain.
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         [hash, hash >> 32].into_iter().all(|half| {
             self.word_and_bit(half)
