@@ -1,8 +1,8 @@
-//! The signature algorithms (RFC 7518 section 3, RFC 8037), and how each reads
-//! its keys and checks its signatures.
+//! The signature algorithms (RFC 7518 section 3, RFC 8037): how each one reads its keys and
+//! verifies signatures.
 //!
-//! The *key's* algorithm is the one that runs (RFC 8725 section 3.1). A token's
-//! `alg` only selects among keys; it never decides how a key is used.
+//! The *key's* algorithm is the one that runs (RFC 8725 section 3.1). A token's `alg` only selects
+//! among keys and never decides how a key is used.
 
 pub(crate) mod ecdsa;
 pub(crate) mod eddsa;
@@ -11,7 +11,7 @@ pub(crate) mod rsa;
 
 use core::fmt;
 
-/// The kind of key an algorithm needs; the `kty` of a JWK.
+/// The type of key that an algorithm needs; the `kty` of a JWK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyType {
     /// A shared secret: `oct`.
@@ -36,7 +36,7 @@ macro_rules! algorithms {
             /// Every algorithm.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
-            /// The algorithm of exactly this `alg` name; names are case-sensitive.
+            /// Returns the algorithm with exactly this `alg` name; names are case-sensitive.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
@@ -45,20 +45,20 @@ macro_rules! algorithms {
                 }
             }
 
-            /// Its `alg` name.
+            /// The `alg` name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$variant => $name, )* }
             }
 
-            /// The kind of key it needs.
+            /// The type of key that it needs.
             #[must_use]
             pub const fn key_type(self) -> KeyType {
                 match self { $( Self::$variant => KeyType::$type, )* }
             }
 
-            /// The least bytes a secret of it must have, the length of its hash
-            /// (RFC 7518 section 3.2); `None` where keys are public.
+            /// The minimum length of a secret, that of the hash (RFC 7518 section 3.2); `None` for
+            /// public keys.
             #[must_use]
             pub const fn min_secret_bytes(self) -> Option<usize> {
                 match self {
@@ -123,7 +123,7 @@ impl AlgorithmSet {
         self.0 & algorithm.bit() != 0
     }
 
-    /// Its members, in the order of [`Algorithm::ALL`].
+    /// Iterates over the members, in the order of [`Algorithm::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Algorithm> {
         Algorithm::ALL.iter().copied().filter(move |algorithm| self.contains(*algorithm))
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip_and_nothing_else_is_an_algorithm() {
+    fn algorithm_names_round_trip_and_others_fail() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::from_name(algorithm.name()), Some(*algorithm));
             assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_exactly_its_members() {
+    fn algorithm_set_contains_exactly_its_members() {
         let set: AlgorithmSet = [Algorithm::EdDsa, Algorithm::Rs256].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [Algorithm::Rs256, Algorithm::EdDsa]);
         assert_eq!(

@@ -1,53 +1,53 @@
-//! Why a key, or a whole key set, was refused: the mistakes of whoever wrote or
-//! published it, as [`Reject`](crate::Reject) names those of a token.
+//! Reasons to refuse a key or a whole key set: mistakes of its publisher or of the operator.
+//! Reasons to refuse a token are in [`Reject`](crate::Reject).
 
 use core::fmt;
 
-/// Why a key was refused. The set it came in may still be good.
+/// The reason why a key was refused. The rest of its set can still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A member that the key type needs is missing or no string.
+    /// A member that the key type requires is missing or not a string.
     MissingMember(&'static str),
-    /// A member is no canonical base64url.
+    /// A member is not canonical base64url.
     Encoding(&'static str),
-    /// A `kid`, `alg`, `use` or `key_ops` of the wrong JSON type.
+    /// A `kid`, `alg`, `use` or `key_ops` has the wrong JSON type.
     MemberType(&'static str),
-    /// A `kty` other than `oct`, `RSA`, `EC` and `OKP`.
+    /// The `kty` is not `oct`, `RSA`, `EC` or `OKP`.
     UnknownKeyType,
     /// The key type does not fit the algorithm.
     WrongKeyType,
-    /// An `alg` that is no signature algorithm we implement.
+    /// The `alg` is not a supported signature algorithm.
     UnknownAlgorithm,
-    /// No `alg`, and nothing configured to take its place.
+    /// There is no `alg`, and no algorithm is configured to take its place.
     NoAlgorithm,
-    /// An `alg` that the issuer is not configured for.
+    /// The `alg` is not configured for the issuer.
     AlgorithmNotConfigured,
-    /// `use` or `key_ops` say that the key is not for verifying signatures.
+    /// `use` or `key_ops` exclude verifying signatures.
     NotForSignatures,
-    /// A shared secret where only public keys belong.
+    /// A shared secret in a set of public keys.
     SecretInPublicSet,
-    /// The private half of a key pair, published.
+    /// The private half of a key pair was published.
     Private,
-    /// A secret shorter than the hash of its algorithm.
+    /// The secret is shorter than the hash of its algorithm.
     SecretTooShort,
-    /// An RSA modulus outside 2048 to 8192 bits.
+    /// The RSA modulus is outside 2048 to 8192 bits.
     ModulusSize,
-    /// An RSA exponent that is even, one, or over 32 bits.
+    /// The RSA exponent is even, one, or longer than 32 bits.
     Exponent,
-    /// A number with leading zero bytes.
+    /// An integer has leading zero bytes.
     LeadingZeros,
-    /// A modulus with the ROCA weakness (CVE-2017-15361).
+    /// The modulus has the ROCA weakness (CVE-2017-15361).
     Roca,
-    /// An Ed25519 key for which anyone can sign.
+    /// An Ed25519 public key of small order, for which anyone can forge signatures.
     SmallOrder,
-    /// A curve other than the algorithm's.
+    /// The curve does not fit the algorithm.
     WrongCurve,
-    /// A coordinate that is not exactly as long as the curve's field.
+    /// A coordinate does not have the length of the curve's field.
     CoordinateLength,
-    /// The cryptography library refuses it: a point off the curve, an even modulus.
+    /// The cryptography library refuses the key: a point off the curve, or an even modulus.
     Invalid,
-    /// The same `kid` and `alg` as an earlier key of the set.
+    /// An earlier key of the set has the same `kid` and `alg`.
     Duplicate,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::MissingMember(name) => {
-                return write!(f, "its member \"{name}\" is missing or no string");
+                return write!(f, "its member \"{name}\" is missing or not a string");
             }
             Self::Encoding(name) => {
                 return write!(f, "its member \"{name}\" is not base64url without padding");
@@ -63,22 +63,24 @@ impl fmt::Display for KeyError {
             Self::MemberType(name) => {
                 return write!(f, "its member \"{name}\" has the wrong JSON type");
             }
-            Self::UnknownKeyType => "its key type (kty) is none of oct, RSA, EC, OKP",
+            Self::UnknownKeyType => "its key type (kty) is not one of oct, RSA, EC, OKP",
             Self::WrongKeyType => "its key type (kty) does not fit its algorithm (alg)",
             Self::UnknownAlgorithm => "its algorithm (alg) is not a supported signature algorithm",
             Self::NoAlgorithm => "it names no algorithm (alg)",
             Self::AlgorithmNotConfigured => "its algorithm (alg) is not configured for this issuer",
             Self::NotForSignatures => "its use or key_ops do not include verifying signatures",
-            Self::SecretInPublicSet => "a shared secret (oct) has no place in a published key set",
+            Self::SecretInPublicSet => "a shared secret (oct) must not be in a published key set",
             Self::Private => {
-                "it holds the private key (its member \"d\"): give the public one only"
+                "it contains the private key (member \"d\"): publish the public key only"
             }
             Self::SecretTooShort => "the secret is shorter than the hash of its algorithm",
             Self::ModulusSize => "the RSA modulus is not between 2048 and 8192 bits long",
             Self::Exponent => "the RSA exponent is even, one, or longer than 32 bits",
-            Self::LeadingZeros => "a number of it has leading zero bytes",
+            Self::LeadingZeros => "one of its integers has leading zero bytes",
             Self::Roca => "the RSA modulus has the ROCA weakness (CVE-2017-15361)",
-            Self::SmallOrder => "it is an Ed25519 point of small order, for which anyone can sign",
+            Self::SmallOrder => {
+                "it is an Ed25519 point of small order, for which anyone can forge signatures"
+            }
             Self::WrongCurve => "its curve (crv) does not fit its algorithm (alg)",
             Self::CoordinateLength => "a coordinate does not have the length of the curve's field",
             Self::Invalid => "it is not a valid public key",
@@ -88,26 +90,26 @@ impl fmt::Display for KeyError {
     }
 }
 
-/// Why a whole set was refused.
+/// The reason why a whole key set was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeySetError {
     /// Longer than [`limits::MAX_KEY_SET_BYTES`](crate::limits::MAX_KEY_SET_BYTES).
     TooLong,
-    /// No strict JSON object.
+    /// Not a strict JSON object.
     Json,
-    /// Neither an array called `keys` nor a single JWK.
+    /// Neither a `keys` array nor a single JWK.
     NotAKeySet,
     /// More than [`limits::MAX_KEYS`](crate::limits::MAX_KEYS) keys.
     TooManyKeys,
-    /// Shared secrets beside public keys, in a static set.
+    /// A static set contains both shared secrets and public keys.
     Mixed,
-    /// One `kid` for two keys, in a static set.
+    /// Two keys of a static set have the same `kid`.
     DuplicateKid,
 }
 
 impl KeySetError {
-    /// The stable name of the reason.
+    /// The stable code of the reason.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
-//! JWK Sets (RFC 7517) read into key sets. One bad key never voids a set: it is
-//! skipped and reported. A set that is ambiguous as a whole is refused.
+//! JWK Sets (RFC 7517), parsed into a [`KeySet`].
+//!
+//! A bad key does not invalidate its set: it is skipped and reported. A set that is ambiguous as a
+//! whole is refused.
 
 use core::fmt;
 
@@ -11,37 +13,35 @@ use crate::{
     token::{Document, JsonBuffers, Members, Value, decode_base64},
 };
 
-/// Where a key set comes from, which decides what is an oversight to step over
-/// and what is an ambiguity to refuse.
+/// The source of a key set. It decides which defects are skipped and which ones refuse the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Written down by the operator. Shared secrets are welcome, but not beside
-    /// public keys; a `kid` used twice is a mistake (RFC 8725 section 3.1).
+    /// Configured by the operator. Shared secrets are allowed, but not together with public keys. A
+    /// `kid` that occurs twice is an error (RFC 8725 section 3.1).
     Static,
-    /// Published by an issuer. It holds public keys; a shared secret in it, or a
-    /// second key with the same `kid` and `alg`, is skipped.
+    /// Published by an issuer. The set contains public keys. A shared secret, or a second key with
+    /// the same `kid` and `alg`, is skipped.
     Published,
 }
 
-/// How the keys of a set may be used.
+/// The permitted use of the keys in a set.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Where the set comes from.
+    /// The source of the set.
     pub origin: Origin,
-    /// The algorithms the issuer is configured for. A key without `alg` serves
-    /// those of them that fit its type; `None` refuses such keys and allows every
-    /// algorithm that a key names.
+    /// The algorithms configured for the issuer. A key without `alg` serves those that fit its
+    /// type. With `None`, such keys are refused, and every algorithm that a key names is allowed.
     pub algorithms: Option<AlgorithmSet>,
 }
 
 /// A key that was left out of its set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedKey {
-    /// Its place in the `keys` array, counted from zero.
+    /// The index in the `keys` array, from zero.
     pub index: usize,
-    /// Its `kid`, cut to 64 characters, if it has one that can be read.
+    /// The `kid`, cut to 64 characters, if there is one that can be read.
     pub kid: Option<String>,
-    /// What is wrong with it.
+    /// The reason.
     pub error: KeyError,
 }
 
@@ -56,11 +56,12 @@ impl fmt::Display for SkippedKey {
 }
 
 impl KeySet {
-    /// Reads a JWK Set, or a single JWK as a set of one.
+    /// Parses a JWK Set, or a single JWK as a set of one.
+    ///
+    /// Unusable keys are left out and returned beside the set.
     ///
     /// # Errors
-    /// A [`KeySetError`] when the set as a whole cannot be used. Keys that cannot
-    /// be used are left out and returned beside the set.
+    /// A [`KeySetError`] if the set as a whole cannot be used.
     pub fn from_jwks(json: &[u8], policy: Policy) -> Result<(Self, Vec<SkippedKey>), KeySetError> {
         if json.len() > limits::MAX_KEY_SET_BYTES {
             return Err(KeySetError::TooLong);
@@ -97,7 +98,7 @@ impl KeySet {
     }
 }
 
-/// The JWKs of a set; `None` stands for an entry that is no object.
+/// Returns the JWKs of a set; `None` stands for an entry that is not an object.
 fn entries<'d, 'b>(
     document: &'d Document<'b>,
 ) -> Result<Vec<Option<Members<'d, 'b>>>, KeySetError> {
@@ -128,12 +129,12 @@ fn refuse_ambiguous(entries: &[Option<Members<'_, '_>>]) -> Result<(), KeySetErr
     }
     let mut kids: Vec<_> = jwks().filter_map(|jwk| text(jwk, "kid")).collect();
     kids.sort_unstable();
-    let together = kids.len();
+    let count = kids.len();
     kids.dedup();
-    if kids.len() == together { Ok(()) } else { Err(KeySetError::DuplicateKid) }
+    if kids.len() == count { Ok(()) } else { Err(KeySetError::DuplicateKid) }
 }
 
-/// One JWK as keys: one for each algorithm it serves.
+/// Parses one JWK into keys: one for each algorithm that it serves.
 fn read_jwk(
     jwk: Members<'_, '_>,
     policy: Policy,
@@ -144,8 +145,8 @@ fn read_jwk(
     if key_type == KeyType::Secret && policy.origin == Origin::Published {
         return Err(KeyError::SecretInPublicSet);
     }
-    // Everybody who can read it can sign. The key pair of somebody who only verifies
-    // for himself, as the RFCs have them in their examples, is his own business.
+    // Everyone who can read the set could sign with this key. A static set may hold a key pair, as
+    // in the examples of the RFCs, because only the operator can read it.
     if policy.origin == Origin::Published && jwk.clone().get("d").is_some() {
         return Err(KeyError::Private);
     }
@@ -171,7 +172,7 @@ fn key_type(jwk: &Members<'_, '_>) -> Result<KeyType, KeyError> {
     }
 }
 
-/// The algorithms a JWK serves: its own `alg`, or those configured that fit it.
+/// Returns the algorithms that a JWK serves: its own `alg`, or the configured ones that fit it.
 fn algorithms(
     jwk: &Members<'_, '_>,
     key_type: KeyType,
@@ -188,7 +189,7 @@ fn algorithms(
         return Ok(vec![algorithm]);
     }
     let configured = policy.algorithms.ok_or(KeyError::NoAlgorithm)?;
-    // A curve serves one algorithm only, so the others configured are passed over.
+    // A curve serves one algorithm only, so the other configured ones are skipped.
     let curve = optional_text(jwk, "crv")?;
     let fitting: Vec<_> = configured
         .iter()
@@ -206,7 +207,7 @@ fn fits_curve(algorithm: Algorithm, curve: Option<&str>) -> bool {
     }
 }
 
-/// RFC 7517 sections 4.2 and 4.3.
+/// Refuses a key whose `use` or `key_ops` exclude verification (RFC 7517 sections 4.2 and 4.3).
 fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
     if optional_text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
         return Err(KeyError::NotForSignatures);
@@ -220,7 +221,7 @@ fn refuse_other_purposes(jwk: &Members<'_, '_>) -> Result<(), KeyError> {
     }
 }
 
-/// The decoded members of a JWK that make up its key.
+/// The decoded parameters of a JWK.
 enum Material<'b> {
     Secret(Vec<u8>),
     Rsa(Vec<u8>, Vec<u8>),
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a12_a_static_set_that_is_ambiguous_is_refused_whole() {
+    fn a12_ambiguous_static_set_is_refused() {
         let mixed = set(&[
             secret(r#","alg":"HS256","kid":"a""#),
             format!(r#"{{{EC},"alg":"ES256","kid":"b"}}"#),
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_set_skips_secrets_and_second_keys() {
+    fn published_set_skips_secrets_and_duplicates() {
         let ec = |kid| format!(r#"{{{EC},"alg":"ES256","kid":"{kid}"}}"#);
         let published = set(&[
             ec("a"),
@@ -341,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_that_is_published_is_no_key() {
+    fn published_private_key_is_skipped() {
         let pair = set(&[format!(r#"{{{EC},"alg":"ES256","d":"AAAA"}}"#)]);
         assert_eq!(read(&pair, Origin::Published, &[]), Ok((0, vec![KeyError::Private])));
         assert_eq!(read(&pair, Origin::Static, &[]), Ok((1, vec![])));
     }
 
     #[test]
-    fn a3_a_key_without_alg_serves_what_is_configured_and_fits_or_nothing() {
+    fn a3_key_without_alg_serves_fitting_algorithms() {
         let ec = set(&[format!("{{{EC}}}")]);
         assert_eq!(read(&ec, Origin::Published, &[]), Ok((0, vec![KeyError::NoAlgorithm])));
         assert_eq!(
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a6_keys_for_other_purposes_or_other_algorithms_are_skipped() {
+    fn a6_key_of_other_use_or_algorithm_is_skipped() {
         for (members, error) in [
             (r#","use":"enc","alg":"ES256""#, KeyError::NotForSignatures),
             (r#","key_ops":["sign"],"alg":"ES256""#, KeyError::NotForSignatures),
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_missing_or_badly_encoded_are_named() {
+    fn missing_or_misencoded_member_is_reported() {
         for (jwk, error) in [
             (r#"{"kty":"oct","alg":"HS256"}"#.to_owned(), KeyError::MissingMember("k")),
             (r#"{"kty":"oct","alg":"HS256","k":"AA=="}"#.to_owned(), KeyError::Encoding("k")),
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_that_are_no_key_set_are_refused() {
+    fn document_without_key_set_is_refused() {
         assert_eq!(read("<html>", Origin::Published, &[]), Err(KeySetError::Json));
         assert_eq!(read(r#"{"keys":{}}"#, Origin::Published, &[]), Err(KeySetError::NotAKeySet));
         assert_eq!(read("{}", Origin::Published, &[]), Err(KeySetError::NotAKeySet));
@@ -433,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_jwk_is_a_set_of_one() {
+    fn single_jwk_is_a_set_of_one() {
         assert_eq!(read(&secret(r#","alg":"HS256""#), Origin::Static, &[]), Ok((1, vec![])));
     }
 }

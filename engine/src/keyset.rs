@@ -1,4 +1,4 @@
-//! Keys, parsed once, and the sets they are looked up in.
+//! Verification keys, parsed once, and the [`KeySet`] that holds them.
 
 use core::fmt;
 
@@ -10,19 +10,19 @@ use crate::{
     reject::Reject,
 };
 
-/// What a key is made of, as its JWK spells it, decoded.
+/// The decoded parameters of a key, as in its JWK.
 #[derive(Clone, Copy)]
 pub enum KeyMaterial<'k> {
     /// A shared secret.
     Secret(&'k [u8]),
-    /// RSA modulus and exponent, big-endian, no leading zeros.
+    /// RSA modulus and exponent, big-endian, without leading zeros.
     Rsa {
         /// The modulus.
         n: &'k [u8],
         /// The public exponent.
         e: &'k [u8],
     },
-    /// A point on a curve named as in RFC 7518 section 6.2.1.1.
+    /// A point on a curve, named as in RFC 7518 section 6.2.1.1.
     EllipticCurve {
         /// `P-256`, `P-384` or `P-521`.
         curve: &'k str,
@@ -31,7 +31,7 @@ pub enum KeyMaterial<'k> {
         /// The y coordinate.
         y: &'k [u8],
     },
-    /// A public key on a curve named as in RFC 8037 section 2.
+    /// A public key on a curve, named as in RFC 8037 section 2.
     OctetKeyPair {
         /// `Ed25519`.
         curve: &'k str,
@@ -40,20 +40,23 @@ pub enum KeyMaterial<'k> {
     },
 }
 
-/// What tells one key from every other: a digest of its algorithm and material.
-/// It survives a refresh that brings the same key again.
+/// The identity of a key: a digest of its algorithm and parameters.
+///
+/// A refresh that brings the same key again does not change its identity.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyIdentity([u8; 32]);
 
 impl KeyIdentity {
-    /// The digest: SHA-256. That of a secret is as secret as the secret, which could be
-    /// guessed by it if somebody thought it up.
+    /// The SHA-256 digest.
+    ///
+    /// The digest of a shared secret must be kept as secret as the secret itself: a weak secret
+    /// could be guessed from it.
     #[must_use]
     pub fn bytes(self) -> [u8; 32] {
         self.0
     }
 
-    /// The digest in words, as a note keeps it.
+    /// The digest as words, as stored in a [`VerificationRecord`](crate::note::VerificationRecord).
     pub(crate) fn words(self) -> [u64; 4] {
         let mut words = [0; 4];
         words
@@ -76,13 +79,13 @@ impl KeyIdentity {
 }
 
 impl fmt::Debug for KeyIdentity {
-    /// The digest of a weak secret would be a way to guess it.
+    /// Shows nothing, because a weak secret could be guessed from its digest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyIdentity(..)")
     }
 }
 
-/// A key ready to verify with, for exactly one algorithm.
+/// A parsed key for exactly one algorithm.
 pub struct VerificationKey {
     kid: Option<Box<str>>,
     algorithm: Algorithm,
@@ -96,10 +99,10 @@ enum ParsedKey {
 }
 
 impl VerificationKey {
-    /// Parses and checks a key, once; verifying with it never parses again.
+    /// Parses and checks a key. Verifying with it never parses again.
     ///
     /// # Errors
-    /// The [`KeyError`] that makes it unusable or unsafe.
+    /// The [`KeyError`] that makes the key unusable or unsafe.
     pub fn new(
         kid: Option<&str>,
         algorithm: Algorithm,
@@ -119,39 +122,39 @@ impl VerificationKey {
         Ok(Self { kid: kid.map(Box::from), algorithm, identity, parsed })
     }
 
-    /// Its key id, if it has one.
+    /// The key id, if it has one.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The one algorithm it verifies.
+    /// The algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// What tells it from every other key.
+    /// The identity of the key.
     #[must_use]
     pub fn identity(&self) -> KeyIdentity {
         self.identity
     }
 
-    /// Checks a signature by the key's own algorithm.
+    /// Verifies a signature with the key's own algorithm.
     ///
     /// # Errors
-    /// [`Reject::Signature`], without a reason: there is none an attacker should learn.
+    /// [`Reject::Signature`], without details that could help an attacker.
     pub fn verify(&self, signing_input: &[u8], signature: &[u8]) -> Result<(), Reject> {
-        let genuine = match &self.parsed {
+        let is_valid = match &self.parsed {
             ParsedKey::Secret(key) => hmac::verify(key, signing_input, signature),
             ParsedKey::Public(key) => key.verify_sig(signing_input, signature).is_ok(),
         };
-        if genuine { Ok(()) } else { Err(Reject::Signature) }
+        if is_valid { Ok(()) } else { Err(Reject::Signature) }
     }
 }
 
 impl fmt::Debug for VerificationKey {
-    /// Names the key without showing any of it, secret or not.
+    /// Shows the `kid` and the algorithm, and no key material, secret or public.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerificationKey")
             .field("kid", &self.kid)
@@ -179,35 +182,31 @@ fn identity(algorithm: Algorithm, material: KeyMaterial<'_>) -> KeyIdentity {
     KeyIdentity(bytes)
 }
 
-/// The keys of one issuer, ordered for looking up by `kid` and algorithm.
+/// The keys of one issuer, sorted for look-up by `kid` and algorithm.
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
-    /// Whether a `kid` that no key has may mean a key without any.
+    /// Whether an unknown `kid` may select a key that has no `kid`.
     keys_without_kid_match_any: bool,
 }
 
 impl KeySet {
-    /// A set that an operator wrote down: a key without `kid` serves every `kid`.
+    /// Creates a set from the operator's configuration. A key without `kid` matches every `kid`.
     #[must_use]
     pub fn new(keys: Vec<VerificationKey>) -> Self {
         Self { keys: ordered(keys), keys_without_kid_match_any: true }
     }
 
-    /// A set that an issuer published: a `kid` means exactly the key that has it.
+    /// Creates a set that an issuer published. A `kid` matches exactly the key that has it.
     #[must_use]
     pub fn published(keys: Vec<VerificationKey>) -> Self {
         Self { keys: ordered(keys), keys_without_kid_match_any: false }
     }
 
-    /// The key that a header with this `kid` and algorithm names.
+    /// Selects the key for a header with this `kid` and algorithm.
     ///
-    /// With a `kid`: the key of that id, or else, in a set written down by an
-    /// operator, a key without any id. Without one: the only key of that algorithm,
-    /// since nothing is left to choose.
-    ///
-    /// # Errors
-    /// [`Reject::KidUnknown`], [`Reject::KidMissing`] or [`Reject::AlgorithmNotAllowed`].
+    /// With a `kid`, it is the key of that id, or in a configured set a key without an id. Without
+    /// a `kid`, it is the only key of that algorithm, because there is no choice.
     pub fn select(
         &self,
         kid: Option<&str>,
@@ -227,24 +226,24 @@ impl KeySet {
         }
     }
 
-    /// Its keys.
+    /// Iterates over the keys.
     pub fn iter(&self) -> impl Iterator<Item = &VerificationKey> {
         self.keys.iter()
     }
 
-    /// How many keys it holds.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether it holds no key.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether it would answer every question as the other does.
+    /// Whether both sets select the same keys.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_same = |(one, other): (&VerificationKey, &VerificationKey)| {
             one.sort_key() == other.sort_key() && one.identity == other.identity
@@ -269,8 +268,8 @@ impl KeySet {
     }
 }
 
-/// Orders keys for binary search. Of two with the same `kid` and algorithm the
-/// first is kept; whoever read them has refused or reported the second.
+/// Sorts keys for binary search. Of two keys with the same `kid` and algorithm the first is kept;
+/// the caller has already refused or reported the second.
 fn ordered(mut keys: Vec<VerificationKey>) -> Vec<VerificationKey> {
     keys.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
     keys.dedup_by(|later, earlier| later.sort_key() == earlier.sort_key());
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_by_kid_and_algorithm_together() {
+    fn key_is_selected_by_kid_and_algorithm() {
         let set = KeySet::new(vec![
             secret(Some("b"), Algorithm::Hs256, 1),
             secret(Some("a"), Algorithm::Hs512, 2),
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_kid_serves_every_kid_of_its_algorithm() {
+    fn configured_key_without_kid_matches_every_kid() {
         let set = KeySet::new(vec![secret(None, Algorithm::Hs256, 1)]);
         assert!(set.select(Some("anything"), Algorithm::Hs256).is_ok());
         assert!(set.select(None, Algorithm::Hs256).is_ok());
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_depends_on_algorithm_and_material_alone() {
+    fn key_identity_depends_on_algorithm_and_material() {
         let one = secret(Some("a"), Algorithm::Hs256, 1).identity();
         assert_eq!(one, secret(Some("b"), Algorithm::Hs256, 1).identity());
         assert_ne!(one, secret(Some("a"), Algorithm::Hs384, 1).identity());
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_key() {
+    fn key_set_debug_shows_no_key_material() {
         let shown = format!("{:?}", KeySet::new(vec![secret(Some("a"), Algorithm::Hs256, 0xab)]));
         assert!(
             shown.contains("Hs256")

@@ -1,31 +1,29 @@
-//! When the keys of an issuer are asked for, and how long they are good.
+//! Key rotation: when an issuer's keys are fetched, and how long they remain usable.
 //!
-//! A pure state machine: [`Rotation::step`] takes the moment and what happened and
-//! returns what to do. Whoever drives it fetches, publishes and owns the clock; a
-//! moment is the time since any fixed start, on a clock that never goes back.
+//! A pure state machine. [`Rotation::step`] takes the time and an [`Event`] and returns the
+//! [`Actions`] to perform. The caller fetches and publishes the keys and owns the clock. Times are
+//! durations since any fixed start, on a clock that never goes back.
 //!
 //! The rules:
 //!
-//! - Keys are asked for again before they are due, each issuer at its own point of
-//!   the last third, so that a fleet does not ask in chorus.
-//! - A `kid` that no key has asks once for everybody, and then not again for a
-//!   cool-down. Nothing else a token says causes a fetch; there is no event for a
-//!   bad signature.
-//! - After a failure it tries again, ever less often. Keys that could not be
-//!   confirmed go on being used for a bounded time; then they are withdrawn.
+//! - Keys are fetched again before they are due, each source at its own point between 70 and 80
+//!   percent of their lifetime, so that a fleet does not fetch in unison.
+//! - An unknown `kid` causes one fetch, and then no further one for a cool-down. Nothing else in a
+//!   token causes a fetch; there is no event for a bad signature.
+//! - After a failure the fetch is repeated at increasing intervals. Keys that cannot be confirmed
+//!   stay in use for a bounded time and are then withdrawn.
 
 use core::time::Duration;
 
-/// The times one key source is handled by.
+/// The intervals for one key source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long keys are used without being confirmed, while all goes well: the
-    /// longest a withdrawn key lives. At least twice the cool-down.
+    /// How long confirmed keys are used before they are due: the longest time that a key withdrawn
+    /// by its provider stays in use if fetches succeed. At least twice the cool-down.
     pub interval: Duration,
-    /// How long an unknown `kid` causes no fetch after one did.
+    /// How long an unknown `kid` causes no further fetch.
     pub cool_down: Duration,
-    /// How much longer keys are used while they cannot be confirmed; zero for not
-    /// at all.
+    /// How much longer keys are used while they cannot be confirmed; zero for not at all.
     pub stale: Duration,
 }
 
@@ -40,33 +38,33 @@ impl Default for Timing {
     }
 }
 
-/// Something that happened to a key source.
+/// An event at a key source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Time went by.
+    /// Time has passed.
     Wake,
     /// A token named a `kid` that no key of the issuer has.
     UnknownKid,
-    /// The fetch under way brought usable keys, or the word that they are the same.
+    /// The current fetch returned usable keys, or that they have not changed.
     Confirmed {
-        /// What the provider allows them to be kept for (RFC 9111 section 5.2.2.1);
-        /// it can shorten the interval, down to twice the cool-down.
+        /// How long the provider allows the response to be cached (RFC 9111 section 5.2.2.1). It
+        /// can shorten the interval, down to twice the cool-down.
         max_age: Option<Duration>,
     },
-    /// The fetch under way brought nothing that can be used.
+    /// The current fetch returned nothing usable.
     Failed,
 }
 
-/// Why keys are asked for.
+/// The reason for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// There are none, and none were asked for before.
+    /// There are no keys, and none were requested before.
     Start,
-    /// They are soon due.
+    /// The keys are due soon.
     Schedule,
-    /// The last time failed.
+    /// The last fetch failed.
     Retry,
-    /// A token named a `kid` that no key has.
+    /// A token named a `kid` that no key of the issuer has.
     UnknownKid,
 }
 
@@ -74,7 +72,7 @@ impl Cause {
     /// Every cause.
     pub const ALL: [Self; 4] = [Self::Start, Self::Schedule, Self::Retry, Self::UnknownKid];
 
-    /// Its stable name.
+    /// The stable name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -86,40 +84,40 @@ impl Cause {
     }
 }
 
-/// What to do now.
+/// The actions to perform now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
-    /// Stop using the keys: nobody has confirmed them for too long.
+    /// Stop using the keys: they have not been confirmed for too long.
     pub withdraw: bool,
-    /// Fetch, and report with [`Event::Confirmed`] or [`Event::Failed`].
+    /// Fetch the keys, and report the result with [`Event::Confirmed`] or [`Event::Failed`].
     pub fetch: Option<Cause>,
 }
 
-/// Where one key source stands.
+/// The state of one key source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
     timing: Timing,
-    /// This source's place among its like, as a fraction of 65,536.
+    /// The jitter of this source, as a fraction of 65,536.
     jitter: u16,
     fetching: bool,
-    /// When to fetch of our own accord, unless that is under way.
+    /// When to start the next fetch, unless one is running.
     next: Duration,
     next_cause: Cause,
-    /// When keys in use are withdrawn; `None` while none are in use.
+    /// When the keys in use are withdrawn; `None` while there are none.
     expires_at: Option<Duration>,
     failures: u32,
     /// When an unknown `kid` last caused a fetch.
     last_refetch: Option<Duration>,
 }
 
-/// The first pause after a failure while there are no keys; it doubles.
+/// The interval before the first retry while there are no keys; it doubles each time.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest pause while there are no keys.
+/// The longest interval between retries while there are no keys.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Rotation {
-    /// A source that was never asked, and wants to be at once. `jitter` is drawn
-    /// once per source and process.
+    /// Creates a source that was never fetched and fetches at once. Draw `jitter` at random, once
+    /// per source and process.
     #[must_use]
     pub const fn new(timing: Timing, jitter: u16) -> Self {
         Self {
@@ -134,16 +132,17 @@ impl Rotation {
         }
     }
 
-    /// A source that takes the place of one with the same keys, which were last
-    /// confirmed at this moment. It wants to be asked at once, and until it has
-    /// answered, the keys grow no younger.
+    /// Creates a source that replaces another one with the same keys, last confirmed at
+    /// `confirmed`.
+    ///
+    /// It fetches at once. Until that succeeds, the keys keep their age.
     #[must_use]
     pub const fn with_keys(timing: Timing, jitter: u16, confirmed: Duration) -> Self {
         let expires_at = confirmed.saturating_add(timing.interval).saturating_add(timing.stale);
         Self { expires_at: Some(expires_at), ..Self::new(timing, jitter) }
     }
 
-    /// The state after `event`, and what to do.
+    /// Returns the state after `event`, and the actions to perform.
     #[must_use]
     pub fn step(mut self, now: Duration, event: Event) -> (Self, Actions) {
         let mut actions = Actions::default();
@@ -162,7 +161,7 @@ impl Rotation {
         }
         if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             self.expires_at = None;
-            // What could wait while there were keys cannot now.
+            // Without keys, a long interval is not acceptable any more.
             self.next = self.next.min(now.saturating_add(MAX_RETRY_INTERVAL));
             actions.withdraw = true;
         }
@@ -173,16 +172,16 @@ impl Rotation {
         (self, actions)
     }
 
-    /// When to call [`step`](Self::step) with [`Event::Wake`], if nothing happens
-    /// before; `None` while only the fetch under way can change anything.
+    /// When to call [`step`](Self::step) with [`Event::Wake`] if no other event comes first; `None`
+    /// while only the end of the current fetch can change the state.
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let next = (!self.fetching).then_some(self.next);
         next.into_iter().chain(self.expires_at).min()
     }
 
-    /// The moment from which an unknown `kid` causes a fetch; `None` while there
-    /// are no keys, when fetching follows its own pace.
+    /// The time from which an unknown `kid` causes a fetch; `None` while there are no keys, because
+    /// fetches then follow their own schedule.
     #[must_use]
     pub fn refetch_from(&self) -> Option<Duration> {
         self.expires_at?;
@@ -191,7 +190,7 @@ impl Rotation {
         )
     }
 
-    /// Whether a fetch is under way.
+    /// Whether a fetch is running.
     #[must_use]
     pub fn is_fetching(&self) -> bool {
         self.fetching
@@ -203,7 +202,7 @@ impl Rotation {
         let lifetime = max_age.unwrap_or(interval).clamp(shortest, interval);
         self.fetching = false;
         self.failures = 0;
-        // From 80 down to 70 percent: time enough for retries before they are due.
+        // From 80 down to 70 percent, which leaves time for retries before the keys are due.
         self.next = now
             .saturating_add(part(lifetime, 80))
             .saturating_sub(self.jitter_of(part(lifetime, 10)));
@@ -214,7 +213,8 @@ impl Rotation {
     fn fail(&mut self, now: Duration) {
         let doubled = MIN_RETRY_INTERVAL.saturating_mul(2u32.saturating_pow(self.failures));
         let pause = match self.expires_at {
-            // There is no haste, and a provider in trouble is not helped by any.
+            // The keys are still usable, and frequent retries do not help a provider that has
+            // failed.
             Some(_) => doubled.clamp(self.timing.cool_down, self.timing.interval),
             None => doubled.min(MAX_RETRY_INTERVAL).min(self.timing.interval),
         };
@@ -249,7 +249,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A source whose keys were confirmed at `seconds`.
+    /// Returns a source whose keys were confirmed at `seconds`.
     fn confirmed(timing: Timing, seconds: u64) -> Rotation {
         let (rotation, actions) = Rotation::new(timing, 0).step(at(seconds), Event::Wake);
         assert_eq!(actions, Actions { withdraw: false, fetch: Some(Cause::Start) });
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_asked_for_again_before_they_are_due() {
+    fn keys_are_fetched_before_they_are_due() {
         let rotation = confirmed(TIMING, 1000);
         assert_eq!(rotation.wake_at(), Some(at(1240)));
         assert_eq!(fetches(rotation, at(1239), Event::Wake), None);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_spread_over_a_tenth_of_the_interval() {
+    fn jitter_spreads_fetches_over_a_tenth() {
         let next =
             |jitter| Rotation::new(TIMING, jitter).step(at(0), CONFIRMED).0.wake_at().unwrap();
         assert_eq!(next(0), at(240));
@@ -286,17 +286,17 @@ mod tests {
             Rotation::new(TIMING, 0).step(at(0), event).0.wake_at().unwrap()
         };
         assert_eq!(next(100), at(80));
-        assert_eq!(next(0), at(48), "twice the cool-down is the least");
-        assert_eq!(next(1_000_000), at(240), "no provider makes a withdrawn key live longer");
+        assert_eq!(next(0), at(48), "twice the cool-down is the minimum");
+        assert_eq!(next(1_000_000), at(240), "a provider cannot lengthen the interval");
         assert_eq!(next(u64::MAX), at(240));
     }
 
     #[test]
-    fn an_unknown_kid_asks_once_and_then_cools_down() {
+    fn unknown_kid_fetches_once_per_cool_down() {
         let rotation = confirmed(TIMING, 0);
         let (rotation, actions) = rotation.step(at(5), Event::UnknownKid);
-        assert_eq!(actions.fetch, Some(Cause::UnknownKid), "the fetch at the start does not count");
-        assert_eq!(fetches(rotation, at(6), Event::UnknownKid), None, "it is under way");
+        assert_eq!(actions.fetch, Some(Cause::UnknownKid), "the first fetch starts no cool-down");
+        assert_eq!(fetches(rotation, at(6), Event::UnknownKid), None, "a fetch is running");
         let (rotation, _) = rotation.step(at(7), CONFIRMED);
         assert_eq!(rotation.refetch_from(), Some(at(35)));
         assert_eq!(fetches(rotation, at(34), Event::UnknownKid), None);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kid_does_not_hurry_a_source_without_keys() {
+    fn unknown_kid_does_not_speed_up_retries() {
         let (rotation, _) = Rotation::new(TIMING, 0).step(at(0), Event::Wake);
         let (rotation, _) = rotation.step(at(0), Event::Failed);
         assert_eq!(rotation.refetch_from(), None);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_retried_ever_less_often() {
+    fn failed_fetch_is_retried_with_backoff() {
         let pauses = |mut rotation: Rotation, start: u64| {
             let mut now = at(start);
             let mut pauses = Vec::new();
@@ -328,30 +328,30 @@ mod tests {
             pauses
         };
         assert_eq!(pauses(Rotation::new(TIMING, 0), 0), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        let patient = Timing { stale: at(100_000), ..TIMING };
-        assert_eq!(pauses(confirmed(patient, 0), 240), [30, 30, 30, 30, 30, 32, 64, 128, 256]);
+        let lasting = Timing { stale: at(100_000), ..TIMING };
+        assert_eq!(pauses(confirmed(lasting, 0), 240), [30, 30, 30, 30, 30, 32, 64, 128, 256]);
     }
 
     #[test]
-    fn stale_keys_are_used_for_a_bounded_time_and_then_withdrawn_once() {
+    fn stale_keys_are_withdrawn_once_after_a_bound() {
         for stale in [0, 600] {
             let rotation = confirmed(Timing { stale: at(stale), ..TIMING }, 0);
             let (rotation, _) = rotation.step(at(240), Event::Wake);
             let (rotation, before) =
                 rotation.step(at(300 + stale) - Duration::from_nanos(1), Event::Wake);
             assert!(!before.withdraw);
-            assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "also while a fetch hangs");
+            assert_eq!(rotation.wake_at(), Some(at(300 + stale)), "even while a fetch hangs");
             let (rotation, then) = rotation.step(at(300 + stale), Event::Wake);
             assert!(then.withdraw);
             assert!(!rotation.step(at(5000), Event::Wake).1.withdraw);
-            // And back, as soon as there are keys again.
+            // Keys are used again as soon as a fetch succeeds.
             let (rotation, _) = rotation.step(at(6000), CONFIRMED);
             assert_eq!(rotation.refetch_from(), Some(at(0)));
         }
     }
 
     #[test]
-    fn keys_that_are_taken_over_grow_no_younger() {
+    fn inherited_keys_keep_their_age() {
         let rotation = Rotation::with_keys(TIMING, 0, at(100));
         assert_eq!(fetches(rotation, at(500), Event::Wake), Some(Cause::Start));
         let (rotation, _) = rotation.step(at(500), Event::Wake);
@@ -359,15 +359,14 @@ mod tests {
         assert!(!failed.withdraw);
         assert!(
             rotation.step(at(1000), Event::Wake).1.withdraw,
-            "confirmed at 100, good for 300, used for 600 more"
+            "confirmed at 100, due after 300, stale for 600 more"
         );
         assert!(Rotation::with_keys(TIMING, 0, at(100)).step(at(1000), Event::Wake).1.withdraw);
     }
 
-    /// Every sequence of five events at every pace, against the rules as they are
-    /// written, kept by a reader who remembers everything.
+    /// Every sequence of five events at every pace, compared with a model of the rules.
     #[test]
-    fn no_sequence_of_events_breaks_a_rule() {
+    fn rotation_matches_its_model_for_every_sequence() {
         const EVENTS: [Event; 5] = [
             Event::Wake,
             Event::UnknownKid,
@@ -379,7 +378,7 @@ mod tests {
         fn explore(rotation: Rotation, model: &RotationModel, now: u64, depth: u32) {
             for pause in PAUSES {
                 for event in EVENTS {
-                    // Only a fetch under way can end.
+                    // Only a running fetch can end.
                     if !model.fetching && matches!(event, Event::Confirmed { .. } | Event::Failed) {
                         continue;
                     }
@@ -405,7 +404,7 @@ mod tests {
     struct RotationModel {
         fetching: bool,
         usable: bool,
-        /// Until when the keys last confirmed may be used.
+        /// Until when the last confirmed keys may be used.
         expires_at: u64,
         last_refetch: Option<u64>,
         ended: Option<u64>,
@@ -428,7 +427,10 @@ mod tests {
             next.usable &= next.expires_at > now;
             match actions.fetch {
                 Some(Cause::UnknownKid) => {
-                    assert!(event == Event::UnknownKid && self.usable, "nothing else asks for it");
+                    assert!(
+                        event == Event::UnknownKid && self.usable,
+                        "only an unknown kid causes it"
+                    );
                     assert!(
                         self.last_refetch.is_none_or(|before| now - before >= 30),
                         "the cool-down holds"
@@ -436,7 +438,7 @@ mod tests {
                     next.last_refetch = Some(now);
                 }
                 Some(_) if self.usable => {
-                    assert!(self.ended.is_none_or(|ended| now > ended), "never at once again")
+                    assert!(self.ended.is_none_or(|ended| now > ended), "no immediate refetch")
                 }
                 _ => {}
             }
@@ -446,10 +448,10 @@ mod tests {
         }
     }
 
-    /// The promise made to providers, whatever they do: answer at once or slowly,
-    /// fail or not, allow no keeping at all.
+    /// The guarantee to providers holds whatever they do: respond at once or slowly, fail or not,
+    /// or forbid caching.
     #[test]
-    fn d9_a_flood_of_unknown_kids_costs_one_fetch_and_one_more_a_cool_down() {
+    fn d9_unknown_kid_flood_fetches_once_per_cool_down() {
         for (delay, fails, max_age) in [
             (0, false, None),
             (0, true, None),

@@ -5,8 +5,8 @@ use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use super::Algorithm;
 use crate::fault::KeyError;
 
-/// Takes a point on the algorithm's curve. `x` and `y` have exactly the length
-/// of the field (RFC 7518 section 6.2.1); a point off the curve is refused.
+/// Parses a point on the algorithm's curve. `x` and `y` must have exactly the length of the field
+/// (RFC 7518 section 6.2.1). A point off the curve is refused.
 pub(crate) fn parse(
     algorithm: Algorithm,
     curve: &str,

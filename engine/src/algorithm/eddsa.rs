@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{self, ParsedPublicKey};
 use super::Algorithm;
 use crate::fault::KeyError;
 
-/// Takes the 32 bytes of an Ed25519 public key.
+/// Parses the 32 bytes of an Ed25519 public key.
 pub(crate) fn parse(
     algorithm: Algorithm,
     curve: &str,
@@ -26,17 +26,17 @@ pub(crate) fn parse(
     ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| KeyError::Invalid)
 }
 
-/// Whether the point lies in the subgroup of order eight. For such a key anyone
-/// can make signatures: with `s = 0` the equation of RFC 8032 section 5.1.7 holds
-/// for one of eight fixed `R`.
+/// Whether the point lies in the subgroup of order eight. For such a key anyone can forge
+/// signatures: with `s = 0` the equation of RFC 8032 section 5.1.7 holds for one of eight fixed
+/// `R`.
 fn has_small_order(x: &[u8]) -> bool {
     let Some((last, rest)) = x.split_last() else { return true };
-    // The top bit is the sign of the other coordinate: both signs are meant.
+    // The top bit is the sign of the other coordinate, and both signs are refused.
     SMALL_ORDER.iter().any(|point| rest == &point[..31] && last & 0x7f == point[31])
 }
 
-/// The y coordinates of order 1, 2, 4 and 8, little-endian, those that are not
-/// reduced modulo 2^255 - 19 included.
+/// The y coordinates of order 1, 2, 4 and 8, little-endian, including those that are not reduced
+/// modulo 2^255 - 19.
 #[rustfmt::skip]
 const SMALL_ORDER: [[u8; 32]; 7] = [
     // 0: order 4
@@ -54,15 +54,15 @@ const SMALL_ORDER: [[u8; 32]; 7] = [
         0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
     ],
     // p - 1: order 2
-    near_the_field_prime(0xec),
+    near_field_prime(0xec),
     // p, which is 0: order 4
-    near_the_field_prime(0xed),
+    near_field_prime(0xed),
     // p + 1, which is 1: order 1
-    near_the_field_prime(0xee),
+    near_field_prime(0xee),
 ];
 
 /// 2^255 - 256 + `low`, little-endian.
-const fn near_the_field_prime(low: u8) -> [u8; 32] {
+const fn near_field_prime(low: u8) -> [u8; 32] {
     let mut bytes = [0xff; 32];
     bytes[0] = low;
     bytes[31] = 0x7f;
@@ -73,11 +73,11 @@ const fn near_the_field_prime(low: u8) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// What is refused is refused for a reason: the library below us accepts a
-    /// forged signature for every one of these keys that it accepts at all.
+    /// The check is necessary: the cryptography library accepts a forged signature for every one of
+    /// these keys that it accepts at all.
     #[test]
-    fn a6_every_key_of_small_order_could_be_forged_for_and_is_refused() {
-        let mut accepted_below = 0;
+    fn a6_forgeable_keys_of_small_order_are_refused() {
+        let mut forgeable = 0;
         for point in SMALL_ORDER {
             for sign in [0, 0x80] {
                 let mut x = point;
@@ -88,10 +88,10 @@ mod tests {
                     "{x:?}"
                 );
                 let Ok(key) = ParsedPublicKey::new(&signature::ED25519, x) else { continue };
-                accepted_below += usize::from(is_forgeable(&key));
+                forgeable += usize::from(is_forgeable(&key));
             }
         }
-        assert!(accepted_below >= 8, "the eight points of the subgroup, but {accepted_below}");
+        assert!(forgeable >= 8, "forgeable: {forgeable}");
     }
 
     fn is_forgeable(key: &ParsedPublicKey) -> bool {
