@@ -1,10 +1,9 @@
-//! What a genuine token must claim to be accepted: pure functions of the claims,
-//! the issuer's rules and the time given.
+//! The rules for the claims of an authentic token: pure functions of the claims, the issuer's
+//! [`Rules`] and the time.
 //!
-//! The order of the checks is part of the behaviour, since it decides the reason
-//! a token with several faults is refused for: `typ`, `iat`, `nbf`, `exp`, the
-//! lifetime, `aud`, `sub`, `jti`, then the lists, the client types, the environment
-//! and the constraints.
+//! The order of the checks is part of the behaviour, because it decides the [`Reject`] for a token
+//! with several defects: `typ`, `iat`, `nbf`, `exp`, the lifetime, `aud`, `sub`, `jti`, then the
+//! lists, the client types, the environment and the constraints.
 
 use crate::{
     limits,
@@ -18,41 +17,40 @@ use crate::{
 pub struct Rules {
     /// The audience that `aud` must name or contain (RFC 7519 section 4.1.3).
     pub audience: Box<str>,
-    /// The `typ` headers accepted, without `application/` and in any case; `None`
-    /// for every token that does not say it is something else.
+    /// The accepted `typ` headers, without `application/` and in any case. `None` accepts every
+    /// token whose `typ` does not name another kind of token.
     pub token_types: Option<Box<[Box<str>]>>,
-    /// The longest time in seconds between `iat` and `exp`; with it, a token must
-    /// state both.
+    /// The longest time in seconds between `iat` and `exp`. If set, both claims are required.
     pub max_lifetime: Option<u32>,
-    /// Seconds of clock difference forgiven for `exp`, `nbf` and `iat`.
+    /// Seconds of clock difference tolerated for `exp`, `nbf` and `iat`.
     pub leeway: u32,
-    /// The claim that holds the name shown for the token's user.
+    /// The claim that holds the username.
     pub username_claim: Box<str>,
-    /// Refuses a token with a top-level list that holds anything but strings.
+    /// Refuses a token with a top-level list that contains anything but strings.
     pub lists_of_strings: bool,
-    /// The client types a token may state.
+    /// The client types that a token may have.
     pub client_types: ClientTypes,
     /// The claim that scopes a token to one environment; it must be a string.
     pub environment_claim: Box<str>,
-    /// What else must hold, all of it.
+    /// Further conditions, which must all hold.
     pub constraints: Box<[Constraint]>,
 }
 
-/// A demand on one claim. A claim that is absent or of another type fails it.
+/// A condition on one claim. A claim that is absent or of another type does not meet it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Constraint {
     /// The claim is exactly this string.
     Is {
         /// The name of the claim.
         claim: Box<str>,
-        /// The string it must be.
+        /// The required string.
         value: Box<str>,
     },
     /// The claim is a list with this string in it.
     Contains {
         /// The name of the claim.
         claim: Box<str>,
-        /// The string that must be in it.
+        /// The required string.
         value: Box<str>,
     },
 }
@@ -69,28 +67,28 @@ impl Constraint {
     }
 }
 
-/// The client types of a token: which claim states them and which are allowed.
+/// The client types of a token: the claim that holds them, and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTypes {
     /// The claim, a comma-separated string or a list of strings.
     pub claim: Box<str>,
-    /// The type of a token that states none; `None` refuses such tokens.
+    /// The type of a token without this claim; `None` refuses such tokens.
     pub when_absent: Option<Box<str>>,
-    /// The types this issuer's tokens may state; `None` allows any.
+    /// The types that the issuer's tokens may have; `None` allows any.
     pub allowed: Option<Box<[Box<str>]>>,
 }
 
-/// The claims that the rules of an issuer name, found in one pass.
+/// The claims that an issuer's rules refer to, found in one pass.
 pub(crate) struct NamedClaims<'d, 'b> {
     pub(crate) username: Option<Value<'d, 'b>>,
     pub(crate) client_types: Option<Value<'d, 'b>>,
     pub(crate) environment: Option<Value<'d, 'b>>,
-    /// Whether there is a list of anything but strings, where the rules ask.
+    /// Whether a list contains anything but strings, if the rules forbid that.
     has_mixed_list: bool,
 }
 
 impl Rules {
-    /// Finds the claims that these rules name. One claim may serve two purposes.
+    /// Finds the claims that these rules refer to. One claim may serve two purposes.
     pub(crate) fn find<'d, 'b>(&self, claims: &ClaimNodes<'d, 'b>) -> NamedClaims<'d, 'b> {
         let mut found = NamedClaims {
             username: None,
@@ -113,7 +111,7 @@ impl Rules {
         found
     }
 
-    /// Checks everything; `named` is what [`find`](Self::find) found.
+    /// Checks all rules. `named` is the result of [`find`](Self::find).
     pub(crate) fn check(
         &self,
         token_type: Option<&str>,
@@ -135,28 +133,31 @@ impl Rules {
         if all_hold { Ok(()) } else { Err(Reject::Constraints) }
     }
 
-    /// Unless types are configured: a token explicitly typed as something else than
-    /// an access token (`dpop+jwt`, `secevent+jwt`, `logout+jwt`, ...) is none; most
-    /// issuers type theirs as `JWT` or not at all (RFC 8725 section 3.11, RFC 9068
-    /// section 2.1).
+    /// Checks the `typ` header.
+    ///
+    /// Unless types are configured, a token that is explicitly typed as something other than an
+    /// access token (`dpop+jwt`, `secevent+jwt`, `logout+jwt`, ...) is refused. Most issuers use
+    /// `JWT` or no type at all (RFC 8725 section 3.11, RFC 9068 section 2.1).
     fn check_type(&self, token_type: Option<&str>) -> Result<(), Reject> {
-        const OF_ACCESS_TOKENS: &str = "at+jwt";
-        // RFC 7515 section 4.1.9: the prefix is left out when nothing is lost by it.
+        const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+        // RFC 7515 section 4.1.9: the prefix may be omitted where there is no ambiguity.
         let short =
             token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
         let fits = match (&self.token_types, short) {
             (Some(types), Some(name)) => types.iter().any(|one| one.eq_ignore_ascii_case(name)),
             (Some(_), None) => false,
             (None, Some(name)) => {
-                !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(OF_ACCESS_TOKENS)
+                !ends_with_any_case(name, "+jwt") || name.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE)
             }
             (None, None) => true,
         };
         if fits { Ok(()) } else { Err(Reject::Type) }
     }
 
-    /// RFC 7519 sections 4.1.4 to 4.1.6. `exp` is the first second in which the
-    /// token is dead, so a token whose `exp` is now has expired.
+    /// Checks the times (RFC 7519 sections 4.1.4 to 4.1.6).
+    ///
+    /// `exp` is the first second in which the token has expired, so a token whose `exp` is now has
+    /// expired.
     fn check_times(&self, claims: &ClaimNodes<'_, '_>, now: UnixTime) -> Result<(), Reject> {
         let issued_at = time(claims.issued_at, Reject::IssuedAtFormat)?;
         if issued_at.is_some_and(|issued_at| !has_started(issued_at, now, self.leeway)) {
@@ -171,9 +172,10 @@ impl Rules {
         if expires.is_some_and(|expires| has_ended(expires, now, self.leeway)) {
             return Err(Reject::Expired);
         }
-        let Some(most) = self.max_lifetime else { return Ok(()) };
-        let is_short =
-            |(issued_at, expires): (UnixTime, UnixTime)| expires <= issued_at.plus(most.into());
+        let Some(max_lifetime) = self.max_lifetime else { return Ok(()) };
+        let is_short = |(issued_at, expires): (UnixTime, UnixTime)| {
+            expires <= issued_at.plus(max_lifetime.into())
+        };
         if issued_at.zip(expires).is_some_and(is_short) { Ok(()) } else { Err(Reject::Lifetime) }
     }
 
@@ -187,12 +189,12 @@ impl Rules {
             };
         }
         let audiences = claim.elements().ok_or(Reject::AudienceFormat)?;
-        let (mut count, mut ours) = (0usize, false);
+        let (mut count, mut matches) = (0usize, false);
         for audience in audiences {
             count = count.saturating_add(1);
-            ours |= audience.as_str().ok_or(Reject::AudienceFormat)? == &*self.audience;
+            matches |= audience.as_str().ok_or(Reject::AudienceFormat)? == &*self.audience;
         }
-        match (count, ours) {
+        match (count, matches) {
             (0, _) => Err(Reject::AudienceMissing),
             (_, true) => Ok(()),
             (_, false) => Err(Reject::Audience),
@@ -219,15 +221,15 @@ impl ClientTypes {
         }
     }
 
-    /// The client types of a claim that has passed [`check`](Self::check), joined
-    /// by commas in `buffer` where they are not written so already.
+    /// Returns the client types of a claim that has passed [`check`](Self::check), joined by
+    /// commas. The result is in `buffer` unless the claim already has that form.
     pub(crate) fn join<'r>(
         &'r self,
         claim: Option<Value<'_, 'r>>,
         buffer: &'r mut String,
     ) -> &'r str {
         let Some(claim) = claim else { return self.when_absent.as_deref().unwrap_or_default() };
-        // One type, or several without white space: as the claim spells them.
+        // One type, or several without white space: the claim already has the right form.
         if let Some(types) = claim.as_str().filter(|types| !types.contains(char::is_whitespace)) {
             return types;
         }
@@ -239,14 +241,15 @@ impl ClientTypes {
             buffer.push_str(client_type);
             Ok(())
         });
-        debug_assert!(read.is_ok(), "only claims that were checked are joined");
+        debug_assert!(read.is_ok(), "the claim has passed `check`");
         buffer
     }
 }
 
-/// Calls `visit` with each client type of the claim. White space around the
-/// types of a comma string does not count; an empty type, or one with a comma in
-/// it, is never one.
+/// Calls `visit` with each client type of the claim.
+///
+/// White space around the types of a comma-separated string is ignored. An empty type, or one that
+/// contains a comma, is refused.
 fn each_client_type(
     claim: Value<'_, '_>,
     mut visit: impl FnMut(&str) -> Result<(), Reject>,
@@ -256,39 +259,39 @@ fn each_client_type(
         client_type => visit(client_type),
     };
     if let Some(types) = claim.as_str() {
-        // Nearly always it is one.
+        // Usually there is exactly one.
         if types.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
             return visit(types);
         }
         return types.split(',').try_for_each(|one| visit(one.trim()));
     }
     let types = claim.elements().ok_or(Reject::ClientTypesFormat)?;
-    let mut none = true;
+    let mut is_empty = true;
     for one in types {
-        none = false;
+        is_empty = false;
         match one.as_str() {
             Some(one) if !one.contains(',') => visit(one)?,
             _ => return Err(Reject::ClientTypesFormat),
         }
     }
-    // A list that names no type is no more readable than an empty string.
-    if none { Err(Reject::ClientTypesFormat) } else { Ok(()) }
+    // A list without a type is refused like an empty string.
+    if is_empty { Err(Reject::ClientTypesFormat) } else { Ok(()) }
 }
 
-/// Whether `iat` or `nbf` has come, by a clock that may be so far behind.
+/// Whether `iat` or `nbf` has come, for a clock that may be `leeway` seconds slow.
 #[inline]
 pub(crate) fn has_started(start: UnixTime, now: UnixTime, leeway: u32) -> bool {
     start <= now.plus(leeway.into())
 }
 
-/// Whether `exp` has come, by a clock that may be so far ahead.
+/// Whether `exp` has come, for a clock that may be `leeway` seconds fast.
 #[inline]
 pub(crate) fn has_ended(end: UnixTime, now: UnixTime, leeway: u32) -> bool {
     end.plus(leeway.into()) <= now
 }
 
-/// A NumericDate. A claim that is there but cannot be read is never taken for
-/// one that is absent.
+/// Reads a NumericDate. A claim that is present but cannot be read is an error, never treated as
+/// absent.
 pub(crate) fn time(
     claim: Option<Value<'_, '_>>,
     format: Reject,
@@ -342,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Checks claims given as JSON members beside a good audience.
+    /// Checks claims given as JSON members, together with a valid audience.
     fn check(rules: &Rules, members: &str) -> Result<Vec<String>, Reject> {
         let comma = if members.is_empty() { "" } else { "," };
         check_all(rules, &format!(r#"{{"aud":"us"{comma}{members}}}"#))
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn c2_a_token_is_dead_in_the_second_its_exp_names() {
+    fn c2_token_has_expired_in_the_second_of_its_exp() {
         assert!(check(&rules(), r#""exp":1700000001"#).is_ok());
         assert_eq!(check(&rules(), r#""exp":1700000000"#), Err(Reject::Expired));
         assert_eq!(check(&rules(), r#""exp":1700000000.9"#), Err(Reject::Expired));
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_a_token_from_the_future_is_refused() {
+    fn c7_token_from_the_future_is_refused() {
         assert!(check(&rules(), r#""nbf":1700000000,"iat":1700000000"#).is_ok());
         assert_eq!(check(&rules(), r#""nbf":1700000001"#), Err(Reject::NotYetValid));
         assert_eq!(check(&rules(), r#""iat":1700000001"#), Err(Reject::IssuedInFuture));
@@ -384,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn c1_times_that_are_no_numbers_in_range_are_refused_not_ignored() {
+    fn c1_unreadable_time_claim_is_refused() {
         for odd in [
             r#""9999999999""#,
             "null",
@@ -417,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn c3_the_audience_must_be_named() {
+    fn c3_audience_must_match() {
         let ok = |json: &str| check_all(&rules(), json).map(drop);
         assert_eq!(ok(r#"{"aud":"us"}"#), Ok(()));
         assert_eq!(ok(r#"{"aud":["them","us"]}"#), Ok(()));
@@ -445,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn c6_a_token_typed_as_something_else_is_no_access_token() {
+    fn c6_token_of_another_typ_is_refused() {
         let typed = |rules: &Rules, token_type| rules.check_type(token_type);
         for other in [
             "dpop+jwt",
@@ -485,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_a_lifetime_is_bounded_where_that_is_configured() {
+    fn c7_configured_max_lifetime_is_enforced() {
         let bounded = Rules { max_lifetime: Some(600), ..rules() };
         assert!(check(&bounded, r#""iat":1699999500,"exp":1700000100"#).is_ok());
         for members in [
@@ -500,7 +503,7 @@ mod tests {
         assert_eq!(
             check(&bounded, r#""iat":0,"exp":1700000000"#),
             Err(Reject::Expired),
-            "named first"
+            "checked first"
         );
     }
 
@@ -530,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn client_types_can_be_left_open_or_demanded() {
+    fn client_types_can_be_open_or_required() {
         let mut open = rules();
         open.client_types.allowed = None;
         assert_eq!(check(&open, r#""ct":"whatever""#), Ok(vec!["whatever".into()]));
@@ -542,12 +545,12 @@ mod tests {
         assert_eq!(
             check(&agents_only, ""),
             Err(Reject::ClientTypes),
-            "absence means api, which is not allowed here"
+            "the default is api, which is not allowed here"
         );
     }
 
     #[test]
-    fn claims_of_the_wrong_type_are_refused_by_name() {
+    fn claim_of_the_wrong_type_has_its_own_reject() {
         assert_eq!(check(&rules(), r#""sub":5"#), Err(Reject::SubjectFormat));
         assert_eq!(check(&rules(), r#""sub":null"#), Err(Reject::SubjectFormat));
         assert_eq!(check(&rules(), r#""jti":5"#), Err(Reject::TokenIdFormat));
@@ -562,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn constraints_hold_all_together_or_the_token_is_refused() {
+    fn all_constraints_must_hold() {
         let demanding = Rules {
             constraints: Box::new([
                 Constraint::Contains { claim: "environments".into(), value: "prod".into() },
@@ -584,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_in_the_stated_order_is_the_one_named() {
+    fn first_error_in_the_documented_order_is_reported() {
         assert_eq!(
             check_all(&rules(), r#"{"iat":1800000000,"nbf":1800000000,"exp":1,"aud":"x"}"#),
             Err(Reject::IssuedInFuture)

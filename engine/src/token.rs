@@ -1,7 +1,6 @@
-//! The parts of a compact JWS (RFC 7515 section 7.1), read strictly and into
-//! buffers that are used again.
+//! Compact JWS parsing (RFC 7515 section 7.1): strict, and into reused buffers.
 //!
-//! Nothing here trusts anything: these are the bytes somebody sent.
+//! All input here is untrusted.
 
 mod base64;
 mod claims;
@@ -20,26 +19,26 @@ use memo::HeaderMemo;
 
 use crate::{limits, reject::Reject};
 
-/// The memory one token is read in. One per thread, used again for every token,
-/// so that verifying allocates nothing it does not return.
+/// The buffers for reading one token. Each thread has one set and reuses it for every token, so
+/// verification allocates nothing beyond its result.
 pub(crate) struct Scratch {
     pub(crate) jws: JwsBuffers,
     pub(crate) claims: JsonBuffers,
-    /// Where names to look up in the revocations are put together.
+    /// Buffer for the names of revocation entries to look up.
     pub(crate) name: Vec<u8>,
-    /// Where the texts of a note are put together.
+    /// Buffer for the text fields of a [`VerificationRecord`](crate::note::VerificationRecord).
     pub(crate) texts: Vec<u8>,
-    /// Where client types are joined.
+    /// Buffer for joined client types.
     pub(crate) client_types: String,
 }
 
-/// Lends the calling thread's memory to `read`, which must not ask for it again.
+/// Lends the thread's [`Scratch`] to `read`, which must not call this function again.
 pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
             jws: JwsBuffers::new(),
             claims: JsonBuffers::for_tokens(),
-            // An issuer of ours and a claim of the token.
+            // Holds one issuer name and one claim.
             name: Vec::with_capacity(2 * limits::MAX_TOKEN_BYTES),
             texts: Vec::new(),
             client_types: String::new(),
@@ -48,7 +47,7 @@ pub(crate) fn with_scratch<R>(read: impl FnOnce(&mut Scratch) -> R) -> R {
     SCRATCH.with_borrow_mut(read)
 }
 
-/// A compact JWS taken apart and decoded; nothing of it is verified.
+/// A compact JWS, split and decoded. Nothing in it is verified.
 pub(crate) struct Jws<'s> {
     pub(crate) header: Header<'s>,
     pub(crate) payload: &'s [u8],
@@ -56,7 +55,7 @@ pub(crate) struct Jws<'s> {
     pub(crate) signing_input: &'s [u8],
 }
 
-/// The memory one token is decoded into, used again for the next.
+/// The buffers that one token is decoded into; reused for the next token.
 pub(crate) struct JwsBuffers {
     memo: HeaderMemo,
     header_bytes: Vec<u8>,
@@ -66,7 +65,7 @@ pub(crate) struct JwsBuffers {
 }
 
 impl JwsBuffers {
-    /// Room for the largest token; it never grows.
+    /// Allocates buffers for the largest token; they never grow.
     fn new() -> Self {
         Self {
             memo: HeaderMemo::new(),
@@ -77,10 +76,10 @@ impl JwsBuffers {
         }
     }
 
-    /// Takes a token apart.
+    /// Splits and decodes a token.
     pub(crate) fn decode<'s>(&'s mut self, token: &'s [u8]) -> Result<Jws<'s>, Reject> {
         let Compact { header, payload, signature, signing_input } = Compact::split(token)?;
-        // Of a token with too many dots, that is the fault to name.
+        // A token with more than two dots is reported as such, whichever segment fails first.
         let decode_segment =
             |segment, buffer| decode_base64(segment, buffer).ok_or_else(|| segment_error(payload));
         let header = self.memo.get_or_read(header, |insert| {
@@ -96,12 +95,12 @@ impl JwsBuffers {
     }
 }
 
-/// The decoded header of a token, for showing it.
+/// Decodes the header of a token, for display.
 pub(crate) fn header_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     decoded(Compact::split(token)?.header)
 }
 
-/// The decoded payload of a token, for showing it.
+/// Decodes the payload of a token, for display.
 pub(crate) fn payload_json(token: &[u8]) -> Result<Vec<u8>, Reject> {
     decoded(Compact::split(token)?.payload)
 }
@@ -113,19 +112,19 @@ fn decoded(segment: &[u8]) -> Result<Vec<u8>, Reject> {
     Ok(buffer)
 }
 
-/// Where the three segments of a compact JWS lie.
+/// The three segments of a compact JWS, still encoded.
 #[derive(Clone, Copy)]
 struct Compact<'t> {
     header: &'t [u8],
     payload: &'t [u8],
     signature: &'t [u8],
-    /// Header, dot, payload: what the signature covers (RFC 7515 section 5.2).
+    /// Header, dot and payload: the bytes that the signature covers (RFC 7515 section 5.2).
     signing_input: &'t [u8],
 }
 
 impl<'t> Compact<'t> {
-    /// Splits at the first and the last dot. A further dot would lie in the
-    /// payload, where base64url refuses it and [`segment_error`] names it.
+    /// Splits at the first and the last dot. A further dot ends up in the payload, where base64url
+    /// decoding refuses it and [`segment_error`] reports it.
     fn split(token: &'t [u8]) -> Result<Self, Reject> {
         if token.len() > limits::MAX_TOKEN_BYTES {
             return Err(Reject::TooLong);
@@ -146,7 +145,7 @@ impl<'t> Compact<'t> {
     }
 }
 
-/// Names what is wrong with a token of which a segment did not decode.
+/// Returns the reason to refuse a token with a segment that cannot be decoded.
 fn segment_error(payload: &[u8]) -> Reject {
     if memchr::memchr(b'.', payload).is_some() { Reject::Segments } else { Reject::Base64 }
 }
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn three_segments_are_told_apart() {
+    fn three_segments_are_split() {
         assert_eq!(split("a.bc.def"), Ok(["a", "bc", "def", "a.bc"]));
         assert_eq!(split(".."), Ok(["", "", "", "."]));
     }
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn b2_further_dots_end_up_in_the_payload_and_are_named() {
+    fn b2_more_than_three_segments_are_refused() {
         let token = "a.b.c.d";
         let compact = Compact::split(token.as_bytes()).unwrap();
         assert_eq!(compact.payload, b"b.c");
@@ -185,13 +184,13 @@ mod tests {
         assert_eq!(
             error("a.b.c.d.e"),
             Some(Reject::Segments),
-            "b10: also where another segment is the first not to decode"
+            "b10: also if another segment is the first that cannot be decoded"
         );
         assert_eq!(error("a.b.c"), Some(Reject::Base64));
     }
 
     #[test]
-    fn b9_the_bound_is_exact() {
+    fn b9_token_length_bound_is_exact() {
         let fits = format!("{}..", "a".repeat(limits::MAX_TOKEN_BYTES - 2));
         assert!(Compact::split(fits.as_bytes()).is_ok());
         let over = format!("{fits}a");

@@ -1,11 +1,13 @@
-//! Base64url as RFC 7515 section 2 defines it: no padding, no whitespace, no
-//! other alphabet, and the unused low bits of the last character are zero, so
-//! that every byte string has exactly one spelling.
+//! Base64url decoding as defined by RFC 7515 section 2: no padding, no whitespace, no other
+//! alphabet.
+//!
+//! The unused low bits of the last character must be zero, so every byte string has exactly one
+//! encoding.
 
 use base64_simd::{AsOut as _, URL_SAFE_NO_PAD};
 
-/// Decodes one segment to the front of `buffer`. `None` when the segment is not
-/// canonical, or too long for the buffer.
+/// Decodes one segment to the front of `buffer`. Returns `None` if the segment is not canonical, or
+/// too long for the buffer.
 pub(crate) fn decode<'b>(segment: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = URL_SAFE_NO_PAD.decoded_length(segment).ok()?;
     let target = buffer.get_mut(..length)?;
@@ -29,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_every_other_spelling_is_refused() {
+    fn b1_non_canonical_base64url_is_refused() {
         for text in [
             "Zg==", "Zg=", "Zm8=", "+/8", "Zg\n", " Zg", "Z g", "Zh", "Zm9", "Z", "Zm9vY", "Zg.",
             "Zg\0", "Zé",
@@ -39,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_each_last_character_is_canonical_exactly_when_its_unused_bits_are_zero() {
+    fn b1_unused_bits_of_the_last_character_are_zero() {
         const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         for (value, character) in ALPHABET.chars().enumerate() {
             assert_eq!(decode(&format!("A{character}")).is_some(), value % 16 == 0, "A{character}");
@@ -48,7 +50,7 @@ mod tests {
                 value % 4 == 0,
                 "AA{character}"
             );
-            // The same at the end of a long segment, where the SIMD loop hands over.
+            // The same at the end of a long segment, which the SIMD loop leaves to the scalar code.
             let long = "A".repeat(64);
             assert_eq!(
                 super::decode(format!("{long}A{character}").as_bytes(), &mut [0; 64]).is_some(),
@@ -58,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_longer_than_its_buffer_is_refused() {
+    fn segment_longer_than_its_buffer_is_refused() {
         assert_eq!(super::decode(b"Zm9v", &mut [0; 2]), None);
     }
 }

@@ -1,8 +1,8 @@
-//! The registered claims (RFC 7519 section 4.1), found but not yet believed.
+//! The registered claims (RFC 7519 section 4.1), located but not checked.
 
 use super::json::{Document, Members, Value};
 
-/// Where the registered claims lie in a parsed payload.
+/// The registered claims in a parsed payload.
 pub(crate) struct ClaimNodes<'d, 'b> {
     pub(crate) issuer: Option<Value<'d, 'b>>,
     pub(crate) subject: Option<Value<'d, 'b>>,
@@ -42,12 +42,12 @@ impl<'d, 'b> ClaimNodes<'d, 'b> {
         found
     }
 
-    /// Every claim, in the order written.
+    /// All claims, in document order.
     pub(crate) fn all(&self) -> Members<'d, 'b> {
         self.all.clone()
     }
 
-    /// The claim called `name`, whatever it is.
+    /// Returns the claim with this name, of any type.
     pub(crate) fn get(&self, name: &str) -> Option<Value<'d, 'b>> {
         self.all().get(name)
     }

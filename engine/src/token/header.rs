@@ -1,11 +1,12 @@
-//! The JOSE header: what it says, and what it must not say.
+//! The JOSE header, and the members that are refused in it.
 
 use super::json::Document;
 use crate::reject::Reject;
 
-/// The header members that verification looks at. All the others, `jku`, `jwk`,
-/// `x5u` and `x5c` among them, are never read: a token cannot bring its own key
-/// (RFC 8725 sections 2.9 and 3.10).
+/// The header members that verification uses.
+///
+/// All others are never read, among them `jku`, `jwk`, `x5u` and `x5c`: a token cannot bring its
+/// own key (RFC 8725 sections 2.9 and 3.10).
 #[derive(Clone, Copy)]
 pub(crate) struct Header<'b> {
     pub(crate) algorithm: Option<&'b str>,
@@ -21,8 +22,8 @@ impl<'b> Header<'b> {
                 "alg" => header.algorithm = value.as_str(),
                 "kid" => header.kid = Some(value.as_str().ok_or(Reject::KidType)?),
                 "typ" => header.token_type = Some(value.as_str().ok_or(Reject::TypeFormat)?),
-                // We understand no extension, so none may be critical; an empty or
-                // odd `crit` is malformed anyway (RFC 7515 section 4.1.11).
+                // No extension is supported, so none may be critical. An empty or malformed `crit`
+                // is invalid anyway (RFC 7515 section 4.1.11).
                 "crit" => return Err(Reject::Critical),
                 // RFC 7797 section 7: not in a JWT, and not without `crit`.
                 "b64" if value.as_bool() != Some(true) => return Err(Reject::Unencoded),
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithm_and_kid_are_read() {
+    fn header_algorithm_and_kid_are_read() {
         assert_eq!(
             read(r#"{"typ":"JWT","kid":"k1","alg":"RS256"}"#),
             Ok((Some("RS256".into()), Some("k1".into())))
@@ -69,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn b7_an_unencoded_payload_is_refused() {
+    fn b7_unencoded_payload_is_refused() {
         assert_eq!(read(r#"{"alg":"HS256","b64":false}"#), Err(Reject::Unencoded));
         assert_eq!(read(r#"{"alg":"HS256","b64":"true"}"#), Err(Reject::Unencoded));
         assert!(read(r#"{"alg":"HS256","b64":true}"#).is_ok());
     }
 
     #[test]
-    fn a11_a_kid_of_another_type_is_refused() {
+    fn a11_kid_of_another_type_is_refused() {
         for kid in ["5", "null", r#"["k"]"#, "{}", "true"] {
             assert_eq!(
                 read(&format!(r#"{{"alg":"HS256","kid":{kid}}}"#)),
@@ -87,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn c6_a_typ_of_another_type_is_refused() {
+    fn c6_typ_of_another_json_type_is_refused() {
         assert_eq!(read(r#"{"alg":"HS256","typ":["JWT"]}"#), Err(Reject::TypeFormat));
         assert_eq!(read(r#"{"alg":"HS256","typ":null}"#), Err(Reject::TypeFormat));
     }
 
     #[test]
-    fn b8_a_header_that_is_no_object_is_refused() {
+    fn b8_header_that_is_not_an_object_is_refused() {
         assert_eq!(read("[]"), Err(Reject::HeaderJson));
         assert_eq!(read(r#"{"alg":"HS256","alg":"none"}"#), Err(Reject::DuplicateMember));
     }

@@ -1,15 +1,14 @@
-//! JSON parsed once onto a flat tape, and checked for everything that makes two
-//! readers of one document disagree: duplicate member names at any level, too
-//! many members, too much depth.
+//! JSON parsing onto a flat tape, with checks for everything that two parsers may read differently:
+//! duplicate member names at any level, too many members, too much depth.
 
 use simd_json::{Node, Tape};
 
 use crate::{limits, reject::Reject};
 
-/// Why a document was refused.
+/// The reason why a document was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
-    /// Not JSON (RFC 8259), or JSON whose outermost value is no object.
+    /// Not JSON (RFC 8259), or the outermost value is not an object.
     NotAnObject,
     DuplicateMember,
     TooManyMembers,
@@ -17,8 +16,8 @@ pub(crate) enum JsonError {
 }
 
 impl JsonError {
-    /// The fault as the reason to refuse a token; `no_object` is the reason when
-    /// the segment held no JSON object.
+    /// The [`Reject`] for a token with this error; `no_object` is the one for
+    /// [`NotAnObject`](Self::NotAnObject).
     pub(crate) fn reject(self, no_object: Reject) -> Reject {
         match self {
             Self::NotAnObject => no_object,
@@ -29,7 +28,7 @@ impl JsonError {
     }
 }
 
-/// Memory for parsing one document at a time, kept between documents.
+/// Buffers for parsing one document at a time, reused for the next.
 pub(crate) struct JsonBuffers {
     text: Vec<u8>,
     simd: simd_json::Buffers,
@@ -37,7 +36,7 @@ pub(crate) struct JsonBuffers {
 }
 
 impl JsonBuffers {
-    /// Room for documents of up to `bytes` bytes; longer ones make it grow.
+    /// Creates buffers for documents of up to `bytes` bytes; they grow for longer ones.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         let padded = bytes.saturating_add(simd_json::INPUT_PADDING);
         Self {
@@ -47,16 +46,16 @@ impl JsonBuffers {
         }
     }
 
-    /// Room for any token. The parser sizes its memory by a guess and lets it grow
-    /// with what it meets, so it meets the widest document there can be first.
+    /// Creates buffers for any token. The parser estimates its memory and grows it when necessary,
+    /// so it parses the widest possible document first.
     pub(crate) fn for_tokens() -> Self {
         let mut buffers = Self::with_capacity(limits::MAX_TOKEN_BYTES);
         let mut widest = br#"{"":["#.to_vec();
         widest.resize(limits::MAX_TOKEN_BYTES.saturating_sub(3), b',');
         widest.iter_mut().skip(5).step_by(2).for_each(|byte| *byte = b'1');
         widest.extend_from_slice(b"1]}");
-        let met = buffers.parse(&widest).is_ok();
-        debug_assert!(met, "it is valid JSON");
+        let parsed = buffers.parse(&widest).is_ok();
+        debug_assert!(parsed, "the document is valid JSON");
         buffers
     }
 
@@ -82,7 +81,7 @@ impl JsonBuffers {
     }
 }
 
-/// One parsed object. Its memory returns to the buffers when it is dropped.
+/// One parsed object. Dropping it returns its memory to the buffers.
 pub(crate) struct Document<'b> {
     tape: Tape<'b>,
     home: &'b mut Tape<'static>,
@@ -95,7 +94,7 @@ impl Drop for Document<'_> {
 }
 
 impl<'b> Document<'b> {
-    /// The members of the outermost object, in the order written.
+    /// The members of the outermost object, in document order.
     pub(crate) fn members(&self) -> Members<'_, 'b> {
         Members::of(&self.tape.0)
     }
@@ -118,7 +117,7 @@ impl<'b> Document<'b> {
     }
 }
 
-/// One JSON value: its nodes, the first of which says what it is.
+/// One JSON value: its nodes, of which the first holds the type.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'d, 'b>(&'d [Node<'b>]);
 
@@ -141,8 +140,8 @@ impl<'d, 'b> Value<'d, 'b> {
         }
     }
 
-    /// A number's whole part, if the number lies between zero and `latest`.
-    /// A fraction is legal in a NumericDate and is cut off (RFC 7519 section 2).
+    /// The integer part of a number between zero and `latest`. A NumericDate may have a fraction,
+    /// which is cut off (RFC 7519 section 2).
     pub(crate) fn as_whole(self, latest: u64) -> Option<u64> {
         let whole = match self.0.first() {
             Some(Node::Static(simd_json::StaticNode::U64(value))) => *value,
@@ -170,7 +169,7 @@ impl<'d, 'b> Value<'d, 'b> {
     }
 }
 
-/// The members of one object, in the order written.
+/// The members of one object, in document order.
 #[derive(Clone)]
 pub(crate) struct Members<'d, 'b> {
     left: usize,
@@ -185,7 +184,7 @@ impl<'d, 'b> Members<'d, 'b> {
         }
     }
 
-    /// The value of the member called `name`.
+    /// Returns the value of the member with this name.
     pub(crate) fn get(mut self, name: &str) -> Option<Value<'d, 'b>> {
         self.find_map(|(member, value)| (member == name).then_some(value))
     }
@@ -204,7 +203,7 @@ impl<'d, 'b> Iterator for Members<'d, 'b> {
     }
 }
 
-/// Splits the nodes of the first value from those behind it.
+/// Splits the nodes of the first value from the rest.
 fn split_value<'d, 'b>(nodes: &'d [Node<'b>]) -> Option<(Value<'d, 'b>, &'d [Node<'b>])> {
     let length = match nodes.first()? {
         Node::Object { count, .. } | Node::Array { count, .. } => count.checked_add(1)?,
@@ -214,27 +213,29 @@ fn split_value<'d, 'b>(nodes: &'d [Node<'b>]) -> Option<(Value<'d, 'b>, &'d [Nod
     Some((Value(value), rest))
 }
 
-/// Whether two members share a name. A bitmap of hashes answers for nearly every
-/// object; when two hashes meet, sorting the names decides, so that an adversary
-/// who makes hashes meet pays for a sort and never for comparing all pairs.
+/// Whether two members have the same name.
+///
+/// A bitmap of hashes decides for nearly every object. If two hashes collide, the names are sorted.
+/// An attacker who makes hashes collide therefore causes one sort, never a comparison of all pairs.
 fn has_duplicate<'b>(members: Members<'_, 'b>) -> bool {
     let mut seen = [0u64; 16];
-    let mut met = false;
+    let mut collision = false;
     for (name, _) in members.clone() {
         let hash = fingerprint(name.as_bytes());
         let bit = 1u64 << (hash & 63);
         if let Some(word) = seen.get_mut(usize::from(hash >> 6)) {
-            met |= *word & bit != 0;
+            collision |= *word & bit != 0;
             *word |= bit;
         }
     }
-    // Nearly every object is small, and clearing slots costs more than sorting.
+    // Nearly every object is small, and clearing the array costs more than sorting.
     const SMALL: usize = 16;
-    met && if members.left <= SMALL {
-        has_duplicate_sorted::<SMALL>(members)
-    } else {
-        has_duplicate_sorted::<{ limits::MAX_MEMBERS }>(members)
-    }
+    collision
+        && if members.left <= SMALL {
+            has_duplicate_sorted::<SMALL>(members)
+        } else {
+            has_duplicate_sorted::<{ limits::MAX_MEMBERS }>(members)
+        }
 }
 
 fn has_duplicate_sorted<const MAX: usize>(members: Members<'_, '_>) -> bool {
@@ -249,7 +250,7 @@ fn has_duplicate_sorted<const MAX: usize>(members: Members<'_, '_>) -> bool {
     names.iter().zip(names.iter().skip(1)).any(|(one, next)| one == next)
 }
 
-/// Ten bits of a name: enough to tell the handful of names of a token apart.
+/// Returns ten bits of hash of a name, enough to distinguish the few names in a token.
 fn fingerprint(name: &[u8]) -> u16 {
     let ends = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
         (Some(first), Some(last)) => {
@@ -262,9 +263,9 @@ fn fingerprint(name: &[u8]) -> u16 {
     u16::try_from(mixed >> 54).unwrap_or(0)
 }
 
-/// The whole part of a non-negative, finite number.
+/// Returns the integer part of a non-negative, finite number.
 fn whole_part(value: f64) -> Option<u64> {
-    // Above 2^53 a double has no fraction and is out of every bound we set.
+    // From 2^53 on, a double has no fraction and is beyond [`limits::MAX_TIME`].
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !(0.0..EXACT).contains(&value) {
         return None;
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_read_in_order_with_nested_values_skipped() {
+    fn members_are_read_in_order_past_nested_values() {
         let mut buffers = JsonBuffers::with_capacity(64);
         let document = buffers
             .parse(br#"{"a":{"x":[1,{"y":2}]},"b":"\u00e9","c":[true,null],"d":1.5}"#)
@@ -303,12 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_reused_without_growing() {
+    fn json_buffers_are_reused_without_growing() {
         let mut buffers = JsonBuffers::with_capacity(256);
         drop(buffers.parse(br#"{"a":[1,2,3],"b":{"c":"d"}}"#));
         let nodes = buffers.tape.0.capacity();
         let text = buffers.text.as_ptr();
-        assert!(nodes > 0, "the tape came home");
+        assert!(nodes > 0, "the tape was returned");
         for _ in 0..100 {
             drop(buffers.parse(br#"{"a":[1,2,3],"b":{"c":"d"}}"#));
             drop(buffers.parse(br#"{"broken":"#));
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_duplicates_are_found_at_every_level_and_behind_escapes() {
+    fn b4_duplicate_is_found_at_any_level_and_escaped() {
         for json in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":{"b":{"c":1,"d":2,"c":3}}}"#,
@@ -332,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn b4_names_whose_hashes_meet_are_not_taken_for_duplicates() {
-        // 256 names in 1024 hash slots meet many times over.
+    fn b4_colliding_hashes_are_not_duplicates() {
+        // 256 names in 1024 hash slots collide many times.
         let members: Vec<_> = (0..256).map(|i| format!(r#""n{i}":{i}"#)).collect();
         assert_eq!(error(&format!("{{{}}}", members.join(","))), None);
         let with_twin = format!("{{{},{}}}", members[..255].join(","), members[17]);
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn b5_what_is_not_strict_json_is_refused() {
+    fn b5_non_strict_json_is_refused() {
         for json in [
             "",
             " ",
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn c1_numbers_are_whole_seconds_in_range_or_nothing() {
+    fn c1_numeric_date_is_whole_seconds_in_range() {
         let whole = |text: &str| {
             let mut buffers = JsonBuffers::with_capacity(64);
             let document = buffers.parse(format!(r#"{{"n":{text}}}"#).as_bytes()).unwrap();

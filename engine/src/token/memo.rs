@@ -1,9 +1,8 @@
-//! The headers seen last, already read.
+//! Cache of recently parsed headers.
 //!
-//! An issuer writes the same header into every token it signs with one key. What a
-//! header says is a function of its bytes alone, so an entry found by comparing all
-//! of them can never be stale, and nothing but bytes that were read as a good
-//! header is ever entered.
+//! An issuer writes the same header into every token that it signs with one key. The parsed header
+//! is a function of the bytes alone, and a look-up compares all of them, so an entry cannot be
+//! stale. Only headers that were parsed without error are stored.
 
 use core::hash::BuildHasher as _;
 
@@ -12,23 +11,25 @@ use foldhash::fast::RandomState;
 use super::header::Header;
 use crate::limits;
 
-/// Headers up to this many encoded bytes are kept; longer ones pass through.
+/// Maximum length of a cached header, encoded; a longer one is parsed each time.
 const MAX_HEADER_BYTES: usize = 512;
 /// Enough for the keys of a dozen issuers in rotation.
 const SLOTS: u64 = 16;
 
-/// A small table of headers, indexed by a hash of all their bytes that nobody
-/// outside can foresee. Its memory is taken once; hostile headers can only push
-/// others out, to be read again.
+/// A small table of headers, indexed by a keyed hash of all their bytes, which an attacker cannot
+/// predict.
+///
+/// Its memory is allocated once. Hostile headers can only evict others, which are then parsed
+/// again.
 pub(super) struct HeaderMemo {
     hash: RandomState,
     slots: Vec<HeaderSlot>,
-    /// Where a header that is too long to keep lies until the next one.
+    /// Holds a header that is too long for the table, until the next one.
     overflow: HeaderSlot,
 }
 
 struct HeaderSlot {
-    /// Whether the rest means anything: an empty slot is not an empty header.
+    /// Whether the slot holds a header. An empty slot is not the same as an empty header.
     filled: bool,
     encoded: Vec<u8>,
     algorithm: OptionalText,
@@ -51,7 +52,7 @@ impl HeaderMemo {
         }
     }
 
-    /// What the encoded header says; `read` is asked if it is not known.
+    /// Returns the parsed header, calling `read` if it is not cached.
     pub(super) fn get_or_read<'m, E>(
         &'m mut self,
         encoded: &[u8],
@@ -59,7 +60,8 @@ impl HeaderMemo {
     ) -> Result<Header<'m>, E> {
         let slot = self.slot(encoded);
         if !slot.filled || slot.encoded != encoded {
-            // Until it holds all of the new header: a refused one leaves no trace.
+            // Stays unset until the whole new header is stored, so a refused header leaves no
+            // trace.
             slot.filled = false;
             read(&mut |header| slot.insert(encoded, header))?;
         }
@@ -117,38 +119,42 @@ impl OptionalText {
 mod tests {
     use super::*;
 
-    /// Looks a header up, reading it as `alg` = its own bytes; tells whether it had to.
-    fn look(
+    /// Looks a header up, parsing it as `alg` = its own bytes. The last value is whether it was
+    /// parsed.
+    fn look_up(
         memo: &mut HeaderMemo,
         encoded: &str,
         kid: Option<&str>,
     ) -> (Option<String>, Option<String>, bool) {
-        let mut asked = false;
+        let mut parsed = false;
         let header = memo.get_or_read::<()>(encoded.as_bytes(), |insert| {
-            asked = true;
+            parsed = true;
             insert(Header { algorithm: Some(encoded), kid, token_type: kid });
             Ok(())
         });
         let header = header.unwrap();
         assert_eq!(header.token_type, header.kid);
-        (header.algorithm.map(str::to_owned), header.kid.map(str::to_owned), asked)
+        (header.algorithm.map(str::to_owned), header.kid.map(str::to_owned), parsed)
     }
 
     #[test]
-    fn a_header_is_read_once_and_then_known() {
+    fn memo_reads_a_header_once() {
         let mut memo = HeaderMemo::new();
-        assert_eq!(look(&mut memo, "one", Some("k")), (Some("one".into()), Some("k".into()), true));
-        assert_eq!(look(&mut memo, "one", None), (Some("one".into()), Some("k".into()), false));
+        assert_eq!(
+            look_up(&mut memo, "one", Some("k")),
+            (Some("one".into()), Some("k".into()), true)
+        );
+        assert_eq!(look_up(&mut memo, "one", None), (Some("one".into()), Some("k".into()), false));
     }
 
     #[test]
-    fn many_headers_push_each_other_out_and_are_never_mixed_up() {
+    fn memo_never_mixes_up_evicting_headers() {
         let mut memo = HeaderMemo::new();
         for round in 0..3 {
             for number in 0..200 {
                 let encoded = format!("{number}{}", "x".repeat(number * 5));
                 let kid = (number % 3 != 0).then_some(encoded.as_str());
-                let (algorithm, found, _) = look(&mut memo, &encoded, kid);
+                let (algorithm, found, _) = look_up(&mut memo, &encoded, kid);
                 assert_eq!(
                     (algorithm.as_deref(), found.as_deref()),
                     (Some(encoded.as_str()), kid),
@@ -159,23 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_differ_in_the_middle_only_do_not_crowd_one_slot() {
+    fn memo_hashes_the_whole_header() {
         let mut memo = HeaderMemo::new();
         for number in 0..200 {
-            look(
+            look_up(
                 &mut memo,
                 &format!("eyJhbGciOiJSUzI1NiIsImtpZCI6{number:08}InR5cCI6IkpXVCJ9"),
                 None,
             );
         }
         let used = memo.slots.iter().filter(|slot| slot.filled).count();
-        assert!(used >= 8, "200 headers share {used} slots");
+        assert!(used >= 8, "200 headers fill only {used} slots");
     }
 
     #[test]
-    fn a_refused_header_is_read_every_time_and_leaves_no_trace() {
+    fn memo_does_not_store_refused_headers() {
         let mut memo = HeaderMemo::new();
-        // Also one of no bytes at all, like those of a slot that holds nothing.
+        // Includes a header of no bytes, like that of an empty slot.
         for hostile in ["", "bad", &"z".repeat(MAX_HEADER_BYTES + 1)] {
             for _ in 0..2 {
                 assert!(
@@ -183,17 +189,17 @@ mod tests {
                     "{hostile:?}"
                 );
             }
-            assert!(look(&mut memo, hostile, Some("k")).2, "{hostile:?} is still to be read");
+            assert!(look_up(&mut memo, hostile, Some("k")).2, "{hostile:?} was cached");
             assert!(memo.get_or_read(b"another", |_| Err("refused")).is_err());
         }
     }
 
     #[test]
-    fn its_memory_never_grows() {
+    fn memo_memory_never_grows() {
         let mut memo = HeaderMemo::new();
         for length in [0, 1, MAX_HEADER_BYTES, MAX_HEADER_BYTES + 1, limits::MAX_TOKEN_BYTES] {
             let encoded = "y".repeat(length);
-            look(&mut memo, &encoded, Some(&encoded));
+            look_up(&mut memo, &encoded, Some(&encoded));
         }
         assert!(memo.slots.iter().all(|slot| slot.encoded.capacity() == MAX_HEADER_BYTES
             && slot.kid.text.capacity() == MAX_HEADER_BYTES));
