@@ -1,7 +1,7 @@
-//! Texts as they may stand in a header.
+//! Percent-encoding of claims for HTTP headers.
 
-/// A text as it may stand in a header: visible ASCII, percent-encoded so that it can
-/// be read back and no two texts look alike.
+/// Encodes a text for use in an HTTP header: visible ASCII, with everything else percent-encoded.
+/// The encoding is reversible, so two different texts never look alike.
 #[must_use]
 pub fn header_safe(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
@@ -9,14 +9,16 @@ pub fn header_safe(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Appends a text, percent-encoded so that it can be read back: what is not visible
-/// ASCII, the space, and `%` itself, so that two different texts never look alike
-/// (RFC 3986 section 2.1). `list` leaves commas as they are, which else would separate.
+/// Appends a text, percent-encoding the space, `%` and everything outside visible ASCII (RFC 3986
+/// section 2.1).
+///
+/// The encoding is reversible, so two different texts never look alike. Commas are encoded too,
+/// because they separate list items, unless `list` is set.
 pub(crate) fn escape(text: &str, list: bool, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or_default();
     for byte in text.bytes() {
-        if stands_as_it_is(byte, list) {
+        if is_unescaped(byte, list) {
             out.push(byte);
         } else {
             out.extend([b'%', digit(byte >> 4), digit(byte & 0xf)]);
@@ -24,13 +26,13 @@ pub(crate) fn escape(text: &str, list: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether escaping would change nothing, as is nearly always so.
+/// Whether [`escape`] would change nothing, which is the usual case.
 pub(crate) fn is_plain(text: &[u8], list: bool) -> bool {
-    // Without a branch for each byte, so that many are looked at together.
-    text.iter().fold(true, |all, byte| all & stands_as_it_is(*byte, list))
+    // No branch per byte, so that the compiler can vectorize the loop.
+    text.iter().fold(true, |all, byte| all & is_unescaped(*byte, list))
 }
 
-fn stands_as_it_is(byte: u8, list: bool) -> bool {
+fn is_unescaped(byte: u8, list: bool) -> bool {
     byte.is_ascii_graphic() & (byte != b'%') & (list | (byte != b','))
 }
 
@@ -39,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn e3_texts_are_escaped_so_that_no_two_look_alike() {
+    fn e3_escaped_texts_stay_distinct() {
         for (text, safe) in [
             ("bob", "bob"),
             ("", ""),

@@ -1,4 +1,4 @@
-//! An issuer: whose tokens are accepted, by which keys and under which rules.
+//! An [`Issuer`]: its configuration and its current keys.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -12,38 +12,39 @@ use crate::{
     token::Header,
 };
 
-/// What an operator configures about an issuer.
+/// The configuration of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// The exact `iss` of its tokens; a trailing slash matters (RFC 8725 section 3.8).
     pub name: Box<str>,
-    /// The configuration section it comes from, for people.
+    /// The configuration section that defines the issuer, for messages.
     pub section: Box<str>,
     /// The algorithms its tokens may be signed with.
     pub algorithms: AlgorithmSet,
-    /// Whether tokens signed with a public key must name it by `kid`.
+    /// Whether a token signed with a public-key algorithm must name its key by `kid`.
     pub kid_required: bool,
-    /// What its tokens must claim.
+    /// The rules for the claims of its tokens.
     pub rules: Rules,
 }
 
-/// An issuer and the keys it has at this moment.
+/// An issuer and its current keys.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     config: Arc<IssuerConfig>,
     keys: Option<Arc<KeySet>>,
     epoch: IssuerEpoch,
-    /// Its name as it may stand in a header.
+    /// The name, percent-encoded for use in HTTP headers.
     identity: Arc<str>,
 }
 
-/// Names one configuration with one set of keys: whatever has the same stamp answers
-/// every token in the same way, if the time is the same and nothing was revoked.
+/// Identifies one configuration with one set of keys.
+///
+/// With the same epoch, time and revocations, verifying a token gives the same result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IssuerEpoch(pub(crate) u64);
 
 impl IssuerEpoch {
-    /// One that nothing else has. Relaxed: only that it differs matters.
+    /// Returns a new, unique epoch. Relaxed is enough, because only uniqueness matters.
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
@@ -51,16 +52,15 @@ impl IssuerEpoch {
 }
 
 impl Issuer {
-    /// An issuer with keys, or without any as yet: then its tokens are answered
-    /// with [`Reject::KeysUnavailable`].
+    /// Creates an issuer. Without keys, its tokens are refused with [`Reject::KeysUnavailable`].
     #[must_use]
     pub fn new(config: Arc<IssuerConfig>, keys: Option<Arc<KeySet>>) -> Self {
         let identity = header_safe(&config.name).into();
         Self { config, keys, epoch: IssuerEpoch::next(), identity }
     }
 
-    /// This issuer with other keys, or without any. Unchanged, and so is what is
-    /// remembered of its tokens, if they are the same as before.
+    /// Returns this issuer with other keys, or without keys. If the keys are the same as before,
+    /// the epoch stays the same and cached tokens remain valid.
     pub(crate) fn with_keys(&self, keys: Option<&Arc<KeySet>>) -> Self {
         match (&self.keys, keys) {
             (Some(current), Some(new)) if current.is_same(new) => self.clone(),
@@ -68,13 +68,13 @@ impl Issuer {
         }
     }
 
-    /// Its configuration.
+    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Arc<IssuerConfig> {
         &self.config
     }
 
-    /// Its keys, once there are any.
+    /// The current keys, if there are any.
     #[must_use]
     pub fn keys(&self) -> Option<&Arc<KeySet>> {
         self.keys.as_ref()
@@ -88,7 +88,7 @@ impl Issuer {
         &self.identity
     }
 
-    /// The key that must have made the signature, if the header names one of ours.
+    /// Selects the key that must have made the signature, by the header's `kid` and `alg`.
     pub(crate) fn select(&self, header: Header<'_>) -> Result<&VerificationKey, Reject> {
         let name = header.algorithm.ok_or(Reject::AlgorithmMissing)?;
         let algorithm = Algorithm::from_name(name).ok_or(Reject::AlgorithmUnsupported)?;

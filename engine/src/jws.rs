@@ -1,5 +1,5 @@
-//! Signatures below the level of claims: a compact JWS (RFC 7515) whose payload
-//! may be anything, checked against one key set. No issuer, no time, no claims.
+//! Signature verification without claims: a compact JWS (RFC 7515) with any payload, checked
+//! against one [`KeySet`]. No issuer, no time, no claims.
 
 use crate::{
     algorithm::Algorithm,
@@ -8,10 +8,10 @@ use crate::{
     token::{header_json, with_scratch},
 };
 
-/// Checks the signature of a compact JWS and returns its payload.
+/// Verifies the signature of a compact JWS and returns its payload.
 ///
 /// # Errors
-/// The first [`Reject`] on its way; none that speaks of claims.
+/// The first [`Reject`] found; never one about a claim.
 pub fn verify(token: &[u8], keys: &KeySet) -> Result<Vec<u8>, Reject> {
     with_scratch(|scratch| {
         let jws = scratch.jws.decode(token)?;
@@ -22,15 +22,14 @@ pub fn verify(token: &[u8], keys: &KeySet) -> Result<Vec<u8>, Reject> {
     })
 }
 
-/// The decoded parts of a token that nobody has vouched for.
+/// The decoded parts of a token whose signature was not checked.
 ///
-/// For showing to people and for wording an error. Nothing in it is true: do not
-/// decide anything by it.
+/// For display and for error messages only. Do not base a decision on its contents.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UnverifiedToken {
     /// The header's bytes: a strict JSON object.
     pub header: Vec<u8>,
-    /// The payload's bytes: anything.
+    /// The payload's bytes, of any format.
     pub payload: Vec<u8>,
 }
 
@@ -38,7 +37,7 @@ impl UnverifiedToken {
     /// Decodes a token without checking its signature.
     ///
     /// # Errors
-    /// The [`Reject`] that [`verify`] would give before it looks for a key.
+    /// The [`Reject`] that [`verify`] would return before it looks for a key.
     pub fn decode(token: &[u8]) -> Result<Self, Reject> {
         with_scratch(|scratch| {
             let jws = scratch.jws.decode(token)?;

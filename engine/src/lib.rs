@@ -1,24 +1,25 @@
-//! Token verification as a deterministic core: no I/O, no clock, no runtime, no
-//! database. Time is an argument and keys are handed in.
+//! Token verification as a deterministic core: no I/O, no clock, no runtime, no database.
+//! The caller passes in the time as a [`UnixTime`] and the keys as [`KeySet`]s.
 //!
-//! A [`Verifier`] holds one immutable [`Snapshot`] of issuers, keys and rules
-//! behind an atomic pointer. [`Verifier::verify`] takes the bytes of a compact
-//! JWT and the time and returns either [`Verified`], which nothing else can make,
-//! or a [`Reject`], a one-byte reason with a stable code.
+//! A [`Verifier`] holds one immutable [`Snapshot`] of issuers, keys and rules behind an atomic
+//! pointer. [`Verifier::verify`] takes the bytes of a compact JWT and the time. It returns
+//! [`Verified`], a proof that only this crate can create, or a [`Reject`], a one-byte reason with
+//! a stable code.
 //!
-//! What it promises:
+//! # Guarantees
 //!
 //! - The key decides the algorithm, never the token (RFC 8725 section 3.1).
-//! - A key vouches only for the issuer it is configured for (section 3.8).
-//! - Parsing is strict: one spelling of base64url, no duplicate members at any
-//!   level, bounds on everything ([`limits`]) before any cryptography.
-//! - A token that was verified [before](Verifier::with_cache) is verified again at about
-//!   the cost of reading it, and every answer is as if it had not been.
-//! - Neither verifying a token nor refusing it allocates, once a thread has the memory
-//!   it works in.
-//! - A key that was replaced, and a token that was [revoked](RevocationsWriter), are refused
-//!   by every verification that starts afterwards.
-//! - No secret and no claim is shown by any `Debug`.
+//! - A key authenticates only tokens of the issuer it is configured for (section 3.8).
+//! - Parsing is strict: one canonical base64url encoding, no duplicate members at any level, and
+//!   bounds on everything ([`limits`]) before any cryptography.
+//! - Verifying a token that is in the [cache](Verifier::with_cache) costs about as much as reading
+//!   it, and the result is always the same as without a cache.
+//! - Neither verifying nor refusing a token allocates, once a thread has its buffers.
+//! - A replaced key and a [revoked](RevocationsWriter) token are refused by every verification that
+//!   starts afterwards.
+//! - No `Debug` implementation shows a secret or a claim.
+//!
+//! # Example
 //!
 //! ```
 //! use countersign_engine::{Reject, Snapshot, UnixTime, Verifier};
@@ -41,7 +42,7 @@
     )
 )]
 
-// Data plane: the way of a token.
+// Data plane: verification of one token.
 mod verifier;
 mod cache;
 mod token;
@@ -55,7 +56,7 @@ mod identity;
 mod time;
 pub mod jws;
 
-// Control plane: what the data plane knows.
+// Control plane: the state that the data plane reads.
 mod snapshot;
 mod issuer;
 mod fault;
@@ -64,7 +65,7 @@ pub mod rotation;
 mod revocation;
 pub mod limits;
 
-// The public interface, all of it beside the modules `jws`, `jwks`, `rotation` and `limits`.
+// The complete public interface, together with the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
 pub use fault::{KeyError, KeySetError};

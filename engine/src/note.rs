@@ -1,12 +1,12 @@
-//! What the verification of a token found, in words: as a cache keeps it, as a hit
-//! brings it back, and as [`Verified`](crate::Verified) reads it.
+//! A verification result encoded as `u64` words, as stored in the cache, and as
+//! [`Verified`](crate::Verified) reads it.
 //!
 //! ```text
-//! | stamp | start | issued at | end | names (4) | key (4) | issuer, ends of 7 texts (4) | texts |
+//! | epoch | start | iat | exp | hashes (4) | key (4) | issuer, ends of 7 fields (4) | fields |
 //! ```
 //!
-//! The texts are the claims that later steps ask for, and the same as they may stand
-//! in a header where that is different.
+//! The fields are the claims that callers ask for. A field that is not plain ASCII is stored a
+//! second time, percent-encoded for use in HTTP headers.
 
 use core::cell::RefCell;
 
@@ -28,10 +28,10 @@ const HASHES: usize = 4;
 const KEY: usize = 8;
 const ENDS: usize = 12;
 const TEXTS: usize = 16;
-/// Stands for a time that the token does not state: no claim reaches it.
+/// Encodes an absent time. No claim reaches this value.
 const NEVER: u64 = u64::MAX;
 
-/// A text of a note, by the place of its end.
+/// A text field of a record; the value is the index of its end.
 #[derive(Clone, Copy)]
 pub(crate) enum RecordField {
     Subject = 1,
@@ -43,13 +43,13 @@ pub(crate) enum RecordField {
     HeaderClientTypes = 7,
 }
 
-/// Set in the end of a text that the token does have.
+/// Set in the end of a field that the token has.
 const PRESENT: u32 = 1 << 31;
 
-/// What goes into a note.
+/// The values of a [`VerificationRecord`].
 pub(crate) struct RecordFields<'f> {
     pub(crate) epoch: IssuerEpoch,
-    /// The issuer's place in its snapshot.
+    /// The issuer's index in its snapshot.
     pub(crate) issuer: u32,
     pub(crate) key: KeyIdentity,
     /// The later of `iat` and `nbf`.
@@ -63,7 +63,7 @@ pub(crate) struct RecordFields<'f> {
     pub(crate) environment: Option<&'f str>,
 }
 
-/// A note in memory that is used again: it goes back to the thread that drops it.
+/// A record in a pooled buffer. Dropping it returns the buffer to the pool of the thread.
 pub(crate) struct VerificationRecord {
     words: Vec<u64>,
 }
@@ -71,14 +71,14 @@ pub(crate) struct VerificationRecord {
 thread_local! {
     static POOL: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
-/// As many as a thread may hold on to at once before it asks for memory again.
+/// Buffers that one thread keeps; further ones are freed.
 const MAX_POOLED: usize = 16;
 
 impl Drop for VerificationRecord {
     fn drop(&mut self) {
         let words = core::mem::take(&mut self.words);
-        // A thread that is ending has no place left to put it.
-        let _ended = POOL.try_with(|pool| {
+        // A thread that is exiting has no pool any more; the buffer is then freed.
+        let _ignored = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             if pool.len() < MAX_POOLED && words.capacity() > 0 {
                 pool.push(words);
@@ -96,7 +96,7 @@ impl Clone for VerificationRecord {
 }
 
 impl VerificationRecord {
-    /// An empty one.
+    /// Returns an empty record in a buffer from the thread's pool.
     #[inline]
     pub(crate) fn from_pool() -> Self {
         let mut words = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
@@ -104,7 +104,7 @@ impl VerificationRecord {
         Self { words }
     }
 
-    /// Its words, to be filled by a cache.
+    /// The words, for the cache to fill.
     #[inline]
     pub(crate) fn words_mut(&mut self) -> &mut Vec<u64> {
         &mut self.words
@@ -114,7 +114,7 @@ impl VerificationRecord {
         &self.words
     }
 
-    /// Writes down what was found; `texts` is memory to put the texts together in.
+    /// Encodes `fields`. `texts` is a scratch buffer for the text fields.
     pub(crate) fn write(&mut self, fields: &RecordFields<'_>, texts: &mut Vec<u8>) {
         let time = |moment: Option<UnixTime>, none: u64| moment.map_or(none, |moment| moment.0);
         self.words.clear();
@@ -142,20 +142,20 @@ impl VerificationRecord {
         }
     }
 
-    /// By which keys and rules it was found.
+    /// The epoch of the keys and rules that the result was found under.
     #[inline]
     pub(crate) fn epoch(&self) -> IssuerEpoch {
         IssuerEpoch(self.word(EPOCH))
     }
 
-    /// Whether the token is alive at this moment, clocks being so far apart.
+    /// Whether the token is within its validity period at `now`.
     #[inline]
-    pub(crate) fn is_alive(&self, now: UnixTime, leeway: u32) -> bool {
+    pub(crate) fn is_valid_at(&self, now: UnixTime, leeway: u32) -> bool {
         has_started(UnixTime(self.word(START)), now, leeway)
             && !self.expires_at().is_some_and(|end| has_ended(end, now, leeway))
     }
 
-    /// The issuer's place in the snapshot it was found in.
+    /// The issuer's index in the snapshot that the result was found under.
     #[inline]
     pub(crate) fn issuer(&self) -> usize {
         usize::try_from(self.end(0)).unwrap_or(usize::MAX)
@@ -166,7 +166,7 @@ impl VerificationRecord {
         KeyIdentity::from_words([0, 1, 2, 3].map(|index| self.word(KEY.saturating_add(index))))
     }
 
-    /// What its revocation would be called.
+    /// The hashes to look up in the revocation filter.
     #[inline]
     pub(crate) fn hashes(&self) -> RevocationHashes {
         RevocationHashes([0, 1, 2, 3].map(|index| self.word(HASHES.saturating_add(index))))
@@ -181,9 +181,9 @@ impl VerificationRecord {
         Some(self.word(END)).filter(|at| *at != NEVER).map(UnixTime)
     }
 
-    /// One of the texts, if the token has it.
-    pub(crate) fn field(&self, text: RecordField) -> Option<&str> {
-        let index = text.index();
+    /// Returns a text field, if the token has it.
+    pub(crate) fn field(&self, field: RecordField) -> Option<&str> {
+        let index = field.index();
         let end = self.end(index);
         let start = if index == RecordField::Subject.index() {
             0
@@ -213,7 +213,7 @@ impl VerificationRecord {
 impl RecordField {
     #[inline]
     fn index(self) -> usize {
-        #[expect(clippy::as_conversions, reason = "the discriminants are the places")]
+        #[expect(clippy::as_conversions, reason = "the discriminants are the indexes")]
         {
             self as usize
         }
@@ -221,13 +221,13 @@ impl RecordField {
 }
 
 impl RecordFields<'_> {
-    /// Puts the texts together and says where each ends, behind the issuer's place.
+    /// Writes all text fields to `texts` and returns their ends, preceded by the issuer's index.
     fn write_texts(&self, texts: &mut Vec<u8>) -> [u32; 8] {
         texts.clear();
         let mut ends = [self.issuer, 0, 0, 0, 0, 0, 0, 0];
-        let mut mark = |text: RecordField, present: bool, texts: &[u8]| {
+        let mut mark = |field: RecordField, present: bool, texts: &[u8]| {
             let end = u32::try_from(texts.len()).unwrap_or(0);
-            if let Some(index) = ends.get_mut(text.index()) {
+            if let Some(index) = ends.get_mut(field.index()) {
                 *index = if present { end | PRESENT } else { end };
             }
         };
@@ -241,7 +241,7 @@ impl RecordFields<'_> {
             texts.extend_from_slice(text.unwrap_or_default().as_bytes());
             mark(index, text.is_some(), texts);
         }
-        // Where nothing is escaped, which is nearly always, the header has the text itself.
+        // Usually no field needs escaping, and the header carries the field as it is.
         if identity::is_plain(texts, false) {
             return ends;
         }
@@ -251,11 +251,11 @@ impl RecordFields<'_> {
             (RecordField::HeaderClientTypes, Some(self.client_types), true),
         ];
         for (index, text, list) in escaped {
-            let odd = text.filter(|text| !identity::is_plain(text.as_bytes(), list));
-            if let Some(text) = odd {
+            let special = text.filter(|text| !identity::is_plain(text.as_bytes(), list));
+            if let Some(text) = special {
                 identity::escape(text, list, texts);
             }
-            mark(index, odd.is_some(), texts);
+            mark(index, special.is_some(), texts);
         }
         ends
     }

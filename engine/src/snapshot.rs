@@ -1,7 +1,7 @@
-//! Everything a verification needs to know, as one immutable value.
+//! The state that a verification depends on, as one immutable value.
 //!
-//! A change makes a new snapshot and swaps it in whole: a verification sees the
-//! state before or after, never half of each.
+//! A change builds a new [`Snapshot`] and swaps it in whole, so a verification sees the state
+//! before or after the change, never a mixture.
 
 use core::fmt;
 use std::{collections::HashMap, sync::Arc};
@@ -10,30 +10,30 @@ use foldhash::fast::RandomState;
 
 use crate::{issuer::Issuer, keyset::KeySet};
 
-/// The issuers accepted at one moment, by their exact names.
+/// The accepted issuers at one moment, by exact name.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     issuers: Vec<Issuer>,
     indexes: Arc<HashMap<Box<str>, u32, RandomState>>,
 }
 
-/// Two issuers of the same name: a token could not tell whose rules it is under.
+/// Two issuers have the same name, so a token could not select one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateIssuerError(pub Box<str>);
 
 impl fmt::Display for DuplicateIssuerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "two issuers are called {:?}", self.0)
+        write!(f, "two issuers have the name {:?}", self.0)
     }
 }
 
 impl core::error::Error for DuplicateIssuerError {}
 
 impl Snapshot {
-    /// A snapshot of these issuers.
+    /// Creates a snapshot of these issuers.
     ///
     /// # Errors
-    /// [`DuplicateIssuerError`] when two have the same name.
+    /// [`DuplicateIssuerError`] if two issuers have the same name.
     pub fn new(issuers: impl IntoIterator<Item = Issuer>) -> Result<Self, DuplicateIssuerError> {
         let issuers: Vec<_> = issuers.into_iter().collect();
         let mut indexes = HashMap::default();
@@ -46,19 +46,19 @@ impl Snapshot {
         Ok(Self { issuers, indexes: Arc::new(indexes) })
     }
 
-    /// The issuer of exactly this name.
+    /// Returns the issuer with exactly this name.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
         self.find(name).map(|(_, issuer)| issuer)
     }
 
-    /// Every issuer.
+    /// Iterates over all issuers.
     pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
         self.issuers.iter()
     }
 
-    /// This snapshot with the keys of one issuer replaced, all of them, or taken
-    /// away; unchanged if there is no such issuer, or it has these keys already.
+    /// Returns this snapshot with the keys of one issuer replaced, or withdrawn for `None`. The
+    /// result is unchanged if the issuer is unknown or has the same keys already.
     #[must_use]
     pub fn with_keys(&self, issuer: &str, keys: Option<&Arc<KeySet>>) -> Self {
         let mut next = self.clone();
@@ -69,22 +69,22 @@ impl Snapshot {
         next
     }
 
-    /// The issuer of exactly this name, and its place.
+    /// Returns the issuer with exactly this name, and its index.
     pub(crate) fn find(&self, name: &str) -> Option<(u32, &Issuer)> {
         let index = *self.indexes.get(name)?;
         Some((index, self.issuers.get(usize::try_from(index).ok()?)?))
     }
 
-    /// The issuer at this place, if there are so many.
+    /// Returns the issuer at this index, if there is one.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&Issuer> {
         self.issuers.get(index)
     }
 
-    /// The issuer at a place that is known to have one.
+    /// Returns the issuer at an index that is known to exist.
     #[expect(
         clippy::indexing_slicing,
-        reason = "the stamp found at this place vouches that there is an issuer"
+        reason = "the caller has compared the epoch of the issuer at this index"
     )]
     pub(crate) fn issuer_at(&self, index: usize) -> &Issuer {
         &self.issuers[index]

@@ -1,4 +1,4 @@
-//! The proof that a token was verified, and what it says.
+//! The proof that a token was verified, and its claims.
 
 use core::fmt;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use crate::{
     token,
 };
 
-/// A token that was genuine and acceptable at the moment it was verified.
+/// A token that was authentic and acceptable at the moment of its verification.
 ///
-/// Only [`Verifier::verify`](crate::Verifier::verify) makes one, so holding it is
-/// the proof. It says nothing about any later moment. It keeps the snapshot it was
-/// verified under, so hold it for a request and not for longer.
+/// Only [`Verifier::verify`](crate::Verifier::verify) and
+/// [`Verifier::verify_if`](crate::Verifier::verify_if) create one, so a value of this type is the
+/// proof. It does not cover any later moment. It keeps the [`Snapshot`](crate::Snapshot) of its
+/// verification alive, so hold it for one request and not longer.
 pub struct Verified<'t> {
     token: &'t [u8],
     snapshot: Guard<Arc<Snapshot>>,
@@ -42,25 +43,25 @@ impl<'t> Verified<'t> {
         self.issuer_and_keys().config()
     }
 
-    /// The key that signed it.
+    /// The key that signed the token.
     #[must_use]
     pub fn key(&self) -> KeyIdentity {
         self.record.key()
     }
 
-    /// What it claims.
+    /// The claims of the token.
     #[must_use]
     pub fn claims(&self) -> Claims<'_> {
         Claims { token: self.token, record: &self.record }
     }
 
-    /// Who it names, as that may stand in headers.
+    /// The identity in the token, encoded for HTTP headers.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
         Identity { issuer: self.issuer_and_keys(), record: &self.record }
     }
 
-    /// Whether it was answered from the cache, as it was seen before.
+    /// Whether the result came from the cache.
     #[must_use]
     pub fn is_cached(&self) -> bool {
         self.is_cached
@@ -79,7 +80,7 @@ impl Clone for Verified<'_> {
 }
 
 impl fmt::Debug for Verified<'_> {
-    /// Names the issuer; what a token says is nobody's business in a log.
+    /// Shows the issuer only. Claims do not belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verified").field("issuer", &self.issuer().name).finish_non_exhaustive()
     }
@@ -93,8 +94,9 @@ pub struct Claims<'v> {
 }
 
 impl<'v> Claims<'v> {
-    /// The payload exactly as it was signed: a strict JSON object (RFC 8259). It is
-    /// decoded anew each time, since most who ask about a token never want it.
+    /// Decodes the payload exactly as it was signed: a strict JSON object (RFC 8259).
+    ///
+    /// Most callers do not need the payload, so it is not kept: each call decodes it again.
     #[must_use]
     pub fn json(self) -> Vec<u8> {
         token::payload_json(self.token).unwrap_or_default()
@@ -106,32 +108,34 @@ impl<'v> Claims<'v> {
         self.record.field(RecordField::Subject)
     }
 
-    /// The string in the claim that the issuer is configured to name users by.
+    /// The string in the claim that is configured as the username.
     #[must_use]
     pub fn username(self) -> Option<&'v str> {
         self.record.field(RecordField::Username)
     }
 
-    /// The client types, the default included when the token states none.
+    /// The client types, or the configured default if the token has none.
     pub fn client_types(self) -> impl Iterator<Item = &'v str> {
         self.record.field(RecordField::ClientTypes).unwrap_or_default().split_terminator(',')
     }
 
-    /// The environment the token is scoped to, if it is.
+    /// The environment that the token is scoped to, if any.
     #[must_use]
     pub fn environment(self) -> Option<&'v str> {
         self.record.field(RecordField::Environment)
     }
 
-    /// The first second in which the token is dead; `None` for one that never expires.
+    /// The first second in which the token has expired; `None` if it never expires.
     #[must_use]
     pub fn expires_at(self) -> Option<UnixTime> {
         self.record.expires_at()
     }
 }
 
-/// Who a verified token names, in visible ASCII: what is not, and `%`, is
-/// percent-encoded, so that no two look alike. Made when the token was first verified.
+/// The identity in a verified token, in visible ASCII for HTTP headers.
+///
+/// All other characters, and `%`, are percent-encoded, so two different names never look alike. The
+/// encoding is done once, when the token is first verified.
 #[derive(Clone, Copy)]
 pub struct Identity<'v> {
     issuer: &'v Issuer,
@@ -139,13 +143,13 @@ pub struct Identity<'v> {
 }
 
 impl<'v> Identity<'v> {
-    /// `sub`, or nothing.
+    /// `sub`, or an empty string.
     #[must_use]
     pub fn subject(self) -> &'v str {
         self.escaped(RecordField::HeaderSubject, RecordField::Subject)
     }
 
-    /// The user's name, or nothing.
+    /// The username, or an empty string.
     #[must_use]
     pub fn user(self) -> &'v str {
         self.escaped(RecordField::HeaderUsername, RecordField::Username)

@@ -1,4 +1,4 @@
-//! The way of a token: bytes in, proof or reason out.
+//! The [`Verifier`]: takes the bytes of a token, returns [`Verified`] or a [`Reject`].
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ use crate::{
 /// Verifies tokens against the current [`Snapshot`], from any number of threads.
 ///
 /// # Synchronization
-/// The snapshot sits behind one [`ArcSwap`]. Readers load it without a lock and
-/// without writing to shared memory; a swap is visible to every verification
-/// that starts after it returns. The revocations beside it never contradict a
-/// snapshot: they only ever refuse more (see [`Revocations`]). What is remembered of
-/// tokens is believed only as far as snapshot and revocations of now bear it out.
+/// The snapshot is behind one [`ArcSwap`]. Readers load it without a lock and without writing to
+/// shared memory. A swap is visible to every verification that starts after the swap returns.
+/// [`Revocations`] are kept beside the snapshot and never contradict it, since a revocation only
+/// adds a refusal. A cached result is used only after the current snapshot and the current
+/// revocations confirm it.
 #[derive(Debug)]
 pub struct Verifier {
     current: ArcSwap<Snapshot>,
@@ -37,59 +37,61 @@ pub struct Verifier {
     cache: Option<Cache>,
 }
 
-/// A signature that has to be checked, as nothing is remembered of it.
+/// The signature check that an uncached token needs; passed to [`Verifier::verify_if`].
 #[derive(Clone, Copy, Debug)]
 pub struct SignatureCheck<'c> {
-    /// The issuer that the token names.
+    /// The issuer named by the token.
     pub issuer: &'c IssuerConfig,
-    /// The algorithm of the key that is to check it.
+    /// The algorithm of the key that checks the signature.
     pub algorithm: Algorithm,
 }
 
 impl Verifier {
-    /// A verifier that starts with `snapshot` and never revokes anything.
+    /// Creates a verifier that starts with `snapshot` and never revokes a token.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
         Self::with_revocations(snapshot, Arc::clone(RevocationsWriter::new(0).revocations()))
     }
 
-    /// A verifier that starts with `snapshot` and refuses what is revoked.
+    /// Creates a verifier that starts with `snapshot` and refuses revoked tokens.
     #[must_use]
     pub fn with_revocations(snapshot: Snapshot, revocations: Arc<Revocations>) -> Self {
         Self { current: ArcSwap::from_pointee(snapshot), revocations, cache: None }
     }
 
-    /// This verifier with a cache of so many bytes, an upper bound that is never
-    /// exceeded: a token of usual size takes its own length and some 250 bytes.
+    /// Adds a cache of at most `bytes` bytes. A token of usual size takes its own length plus about
+    /// 250 bytes.
     ///
     /// # Errors
-    /// [`CacheAllocationError`].
+    /// [`CacheAllocationError`] if the system does not provide the memory.
     pub fn with_cache(mut self, bytes: usize) -> Result<Self, CacheAllocationError> {
         self.cache = Some(Cache::new(bytes)?);
         Ok(self)
     }
 
-    /// What was counted in the cache, if there is one.
+    /// Returns the counters of the cache, or `None` without a cache.
     #[must_use]
     pub fn cache_statistics(&self) -> Option<CacheStatistics> {
         self.cache.as_ref().map(Cache::statistics)
     }
 
-    /// Verifies a compact JWT (RFC 7519 section 7.2) at the moment `now`.
+    /// Verifies a compact JWT (RFC 7519 section 7.2) at the time `now`.
     ///
     /// # Errors
-    /// The first [`Reject`] on the token's way; bounds come before parsing,
-    /// parsing before cryptography, and the signature before any claim.
+    /// The first [`Reject`] found. Bounds are checked before parsing, parsing comes before
+    /// cryptography, and the signature is checked before any claim.
     pub fn verify<'t>(&self, token: &'t [u8], now: UnixTime) -> Result<Verified<'t>, Reject> {
         self.verify_if(token, now, |_| true)
     }
 
-    /// Verifies a token, and asks `admit` before a signature is checked, which is what
-    /// costs. A token that is remembered is verified without asking. `admit` is asked in
-    /// the middle of the work, and must not use a verifier itself.
+    /// Verifies a token and calls `admit` before a signature check, the expensive step.
+    ///
+    /// A cached token is verified without calling `admit`. `admit` runs in the middle of the
+    /// verification, while the thread's buffers are borrowed, so it must not use a verifier itself.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify), and [`Reject::NotAdmitted`] when `admit` said no.
+    /// The errors of [`verify`](Self::verify), and [`Reject::NotAdmitted`] if `admit` returned
+    /// `false`.
     #[inline]
     pub fn verify_if<'t>(
         &self,
@@ -98,16 +100,16 @@ impl Verifier {
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
         let snapshot = self.current.load();
-        let known = self.cache.as_ref().and_then(|cache| cache.find(token));
-        match known {
+        let cached = self.cache.as_ref().and_then(|cache| cache.find(token));
+        match cached {
             Some(record) if self.still_holds(&snapshot, &record, now) => {
                 Ok(Verified::new(token, snapshot, record, true))
             }
-            known => self.verify_uncached(token, now, snapshot, known, admit),
+            cached => self.verify_uncached(token, now, snapshot, cached, admit),
         }
     }
 
-    /// Whether what was found in the past would be found now.
+    /// Whether a cached result still holds under this snapshot, time and revocation set.
     #[inline]
     fn still_holds(&self, snapshot: &Snapshot, record: &VerificationRecord, now: UnixTime) -> bool {
         let Some(issuer) =
@@ -116,22 +118,22 @@ impl Verifier {
             return false;
         };
         let config = issuer.config();
-        record.is_alive(now, config.rules.leeway)
+        record.is_valid_at(now, config.rules.leeway)
             && !self.revocations.may_apply(record.hashes(), &config.name, record.issued_at())
     }
 
-    /// The whole way, except that a signature is not checked again by the key that is
-    /// known to have made it.
+    /// Verifies a token in full, except that a signature already checked with the same key is not
+    /// checked again.
     #[inline(never)]
     fn verify_uncached<'t>(
         &self,
         token: &'t [u8],
         now: UnixTime,
         snapshot: Guard<Arc<Snapshot>>,
-        known: Option<VerificationRecord>,
+        cached: Option<VerificationRecord>,
         admit: impl FnOnce(&SignatureCheck<'_>) -> bool,
     ) -> Result<Verified<'t>, Reject> {
-        let signer = known.as_ref().map(VerificationRecord::key);
+        let signer = cached.as_ref().map(VerificationRecord::key);
         let mut record = VerificationRecord::from_pool();
         let verification = Verification {
             snapshot: &snapshot,
@@ -143,15 +145,16 @@ impl Verifier {
         };
         with_scratch(|scratch| verification.run(scratch, admit, &mut record))?;
         if let Some(cache) = &self.cache
-            && known.is_none_or(|known| known.words() != record.words())
+            && cached.is_none_or(|cached| cached.words() != record.words())
         {
             cache.insert(token, &record);
         }
         Ok(Verified::new(token, snapshot, record, false))
     }
 
-    /// The configured issuer that a token names, though nobody has vouched for it:
-    /// for saying whose keys are missing, and for asking that issuer for them.
+    /// Returns the configured issuer named by a token whose signature was not checked.
+    ///
+    /// Use it to report which keys are missing and to request them, and for no other decision.
     #[must_use]
     pub fn claimed_issuer(&self, token: &[u8]) -> Option<Arc<IssuerConfig>> {
         let snapshot = self.current.load();
@@ -163,13 +166,13 @@ impl Verifier {
         })
     }
 
-    /// What revokes exactly this token, for as long as it could be alive: its id, or
-    /// what was signed where it has none.
+    /// Returns the revocation of exactly this token, for as long as the token could be valid. The
+    /// revocation names the token id (`jti`), or the signing input of a token without one.
     ///
     /// # Errors
-    /// The [`Reject`] of a token that none of our issuers is known to have signed;
-    /// its claims are not looked at further, since one that is not valid yet may be
-    /// revoked too. For one whose key is not known see [`Revocation::of_unverified`].
+    /// The [`Reject`] of a token that no configured issuer is known to have signed. Its other
+    /// claims are not checked, because a token that is not valid yet can be revoked too. If the key
+    /// is unknown, use [`Revocation::of_unverified`].
     pub fn revocation_of(&self, token: &[u8]) -> Result<Revocation, Reject> {
         let snapshot = self.current.load();
         with_scratch(|scratch| {
@@ -198,27 +201,29 @@ impl Verifier {
         })
     }
 
-    /// The snapshot that verifications starting now would use.
+    /// Returns the snapshot used by verifications that start now.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Replaces everything.
+    /// Replaces the whole snapshot.
     pub fn replace(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(snapshot));
     }
 
-    /// Replaces everything by what becomes of it, even if it changes meanwhile: `next`
-    /// is called again then. An issuer that is taken over as it is keeps what is
-    /// remembered of its tokens.
+    /// Replaces the snapshot by `next(current)`. If another thread replaces the snapshot in
+    /// between, `next` is called again.
+    ///
+    /// An [`Issuer`] that `next` carries over unchanged keeps its cached tokens.
     pub fn reconfigure(&self, mut next: impl FnMut(&Snapshot) -> Snapshot) {
         self.current.rcu(|current| next(current));
     }
 
-    /// Replaces or takes away the keys of the issuer with this very configuration.
-    /// Whoever asks its provider may come too late with the answer: keys that were
-    /// found for another configuration are not for this one.
+    /// Replaces or withdraws the keys of the issuer with exactly this configuration.
+    ///
+    /// A fetch can finish after a reload. Keys fetched for an old configuration must not be used
+    /// under a new one, so the keys are dropped unless `of` is the current configuration.
     pub fn renew_keys(&self, of: &Arc<IssuerConfig>, keys: Option<&Arc<KeySet>>) {
         self.current.rcu(|current| match current.issuer(&of.name) {
             Some(issuer) if Arc::ptr_eq(issuer.config(), of) => current.with_keys(&of.name, keys),
@@ -226,20 +231,19 @@ impl Verifier {
         });
     }
 
-    /// Replaces the keys of one issuer; the other issuers are not touched, even
-    /// if they change at the same time.
+    /// Replaces the keys of one issuer. Concurrent changes of other issuers are kept.
     pub fn replace_keys(&self, issuer: &str, keys: &Arc<KeySet>) {
         self.current.rcu(|current| current.with_keys(issuer, Some(keys)));
     }
 
-    /// Takes an issuer's keys away: its tokens are answered with
-    /// [`Reject::KeysUnavailable`] until there are keys again.
+    /// Withdraws the keys of an issuer. Its tokens are refused with [`Reject::KeysUnavailable`]
+    /// until it has keys again.
     pub fn withdraw_keys(&self, issuer: &str) {
         self.current.rcu(|current| current.with_keys(issuer, None));
     }
 }
 
-/// The verification of one token that is not, or not wholly, remembered.
+/// Verification of one token that the cache does not fully answer.
 struct Verification<'w> {
     snapshot: &'w Snapshot,
     revocations: &'w Revocations,
@@ -263,17 +267,17 @@ impl Verification<'_> {
             claims.parse(jws.payload).map_err(|error| error.reject(Reject::ClaimsJson))?;
         let claims = ClaimNodes::find(&document);
         let (index, issuer) = issuer(self.snapshot, &claims)?;
-        let (key, was_checked) = self.authenticate(issuer, &jws, admit)?;
+        let (key, signature_checked) = self.authenticate(issuer, &jws, admit)?;
 
         let rules = &issuer.config().rules;
         let named = rules.find(&claims);
-        let mut judge = || {
+        let mut check_claims = || {
             rules.check(jws.header.token_type, &claims, &named, self.now)?;
             let revocation_subject = revocation_subject(issuer, key, &jws, &claims)?;
             self.revocations.check(&revocation_subject, name).map(|()| revocation_subject)
         };
-        let revocation_subject = judge().inspect_err(|_| {
-            if let (true, Some(cache)) = (was_checked, self.cache) {
+        let revocation_subject = check_claims().inspect_err(|_| {
+            if let (true, Some(cache)) = (signature_checked, self.cache) {
                 cache.insert_verdict(self.token, key, true);
             }
         })?;
@@ -285,7 +289,7 @@ impl Verification<'_> {
             start: revocation_subject.issued_at.max(not_before),
             issued_at: revocation_subject.issued_at,
             expires_at: rules::time(claims.expires, Reject::ExpiryFormat)?,
-            // Nobody asks later where nothing is remembered.
+            // Only a cached record is compared with later revocations.
             hashes: self.cache.map_or_else(RevocationHashes::default, |_| {
                 self.revocations.hashes(&revocation_subject)
             }),
@@ -298,8 +302,8 @@ impl Verification<'_> {
         Ok(())
     }
 
-    /// The key of the issuer that made the signature, and whether that had to be
-    /// checked.
+    /// Returns the issuer's key that made the signature, and whether the signature was checked just
+    /// now.
     fn authenticate<'i>(
         &self,
         issuer: &'i Issuer,
@@ -310,8 +314,8 @@ impl Verification<'_> {
         if self.signer == Some(key.identity()) {
             return Ok((key, false));
         }
-        if let Some(is_genuine) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {
-            return if is_genuine { Ok((key, false)) } else { Err(Reject::Signature) };
+        if let Some(is_valid) = self.cache.and_then(|cache| cache.verdict(self.token, key)) {
+            return if is_valid { Ok((key, false)) } else { Err(Reject::Signature) };
         }
         if !admit(&SignatureCheck { issuer: issuer.config(), algorithm: key.algorithm() }) {
             return Err(Reject::NotAdmitted);
@@ -324,8 +328,10 @@ impl Verification<'_> {
     }
 }
 
-/// A claim chooses the issuer, but only among those configured, and everything
-/// that follows is bound to that issuer (RFC 8725 section 3.8).
+/// Returns the issuer named by `iss`, and its index in the snapshot.
+///
+/// The claim only selects among the configured issuers, and all later steps are bound to that
+/// issuer (RFC 8725 section 3.8).
 fn issuer<'s>(
     snapshot: &'s Snapshot,
     claims: &ClaimNodes<'_, '_>,
@@ -334,7 +340,7 @@ fn issuer<'s>(
     name.as_str().and_then(|name| snapshot.find(name)).ok_or(Reject::IssuerUnknown)
 }
 
-/// What of a token that has passed its issuer's rules can be revoked.
+/// Returns the properties by which a token can be revoked.
 fn revocation_subject<'p>(
     issuer: &'p Issuer,
     key: &'p VerificationKey,

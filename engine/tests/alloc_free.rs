@@ -1,5 +1,5 @@
-//! Verifying a token allocates nothing, and neither does refusing one, whatever is
-//! wrong with it: counted by an allocator, for every reason there is.
+//! Verifying a token does not allocate, and neither does refusing one, for every [`Reject`]. A
+//! counting allocator checks this.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -15,21 +15,20 @@ use countersign_engine::{
     Verifier,
 };
 
-/// The system's allocator, counting what the calling thread asks it for.
+/// The system allocator, counting the allocations of the calling thread.
 struct CountingAllocator;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is handed on to the system's allocator unchanged, which keeps
-// the contract; counting touches a thread-local cell without a destructor and
-// allocates nothing.
+// SAFETY: every call is passed to the system allocator unchanged, which upholds the contract. The
+// counter is a thread-local cell without a destructor and does not allocate.
 #[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantees for `layout` are passed on.
         unsafe { System.alloc(layout) }
     }
 
@@ -70,7 +69,7 @@ fn issuer(name: &str, rules: Rules, kid_required: bool, keys: Option<KeySet>) ->
     Issuer::new(Arc::new(config), keys.map(Arc::new))
 }
 
-fn verifier(revoker: &RevocationsWriter) -> Verifier {
+fn verifier(writer: &RevocationsWriter) -> Verifier {
     let key = |kid| {
         VerificationKey::new(Some(kid), Algorithm::Hs256, KeyMaterial::Secret(&SECRET)).unwrap()
     };
@@ -80,13 +79,13 @@ fn verifier(revoker: &RevocationsWriter) -> Verifier {
         issuer("strict", Rules { max_lifetime: Some(60), ..rules() }, true, set()),
         issuer("down", rules(), false, None),
     ]);
-    Verifier::with_revocations(snapshot.unwrap(), Arc::clone(revoker.revocations()))
+    Verifier::with_revocations(snapshot.unwrap(), Arc::clone(writer.revocations()))
 }
 
 /// One token for every reason, in the order of [`Reject::ALL`] where that matters.
 fn hostile_tokens() -> Vec<String> {
     let header = r#"{"alg":"HS256","kid":"k"}"#;
-    let honest = r#""iss":"i","aud":"us","ct":"api","zone":"a""#;
+    let valid = r#""iss":"i","aud":"us","ct":"api","zone":"a""#;
     let mut tokens: Vec<_> = ["", "a.b", "a.b.c.d", "!.!.!", "e30.e30.%%", "W10.e30.", "e30.W10."]
         .map(str::to_owned)
         .into();
@@ -111,7 +110,7 @@ fn hostile_tokens() -> Vec<String> {
         r#"{"alg":"HS256","kid":"k","typ":"dpop+jwt"}"#.into(),
         r#"{"alg":"HS256","kid":"revoked"}"#.into(),
     ] {
-        tokens.push(signed(&header, &format!("{{{honest}}}")));
+        tokens.push(signed(&header, &format!("{{{valid}}}")));
     }
     for claims in [
         "{}".to_owned(),
@@ -140,9 +139,9 @@ fn hostile_tokens() -> Vec<String> {
         r#""l":[1]"#,
         r#""env":5"#,
     ] {
-        tokens.push(signed(header, &format!("{{{honest},{member}}}")));
+        tokens.push(signed(header, &format!("{{{valid},{member}}}")));
     }
-    let forged = signed(header, &format!("{{{honest}}}"));
+    let forged = signed(header, &format!("{{{valid}}}"));
     tokens.push(format!("{}{}", &forged[..forged.len() - 4], "AAAA"));
     tokens
 }
@@ -162,7 +161,7 @@ fn signed(header: &str, claims: &str) -> String {
     format!("{input}.{}", encode(tag.as_ref()))
 }
 
-/// The reason, and how often memory was asked for on the way to it.
+/// Returns the reason, and the number of allocations.
 fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
     let before = COUNT.get();
     let verdict = verifier.verify(token.as_bytes(), NOW);
@@ -171,13 +170,13 @@ fn refuse(verifier: &Verifier, token: &str) -> (Reject, u64) {
 }
 
 #[test]
-fn every_reason_is_given_without_allocating() {
+fn every_reject_is_returned_without_allocating() {
     every_reason(false);
     every_reason(true);
 }
 
 #[test]
-fn a_verdict_is_remembered_and_found_without_allocating() {
+fn cached_verdict_is_found_without_allocating() {
     let [ours, other] =
         [1, 2].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap());
     let material = KeyMaterial::OctetKeyPair { curve: "Ed25519", x: ours.public_key().as_ref() };
@@ -214,18 +213,21 @@ fn a_verdict_is_remembered_and_found_without_allocating() {
 }
 
 fn every_reason(with_cache: bool) {
-    let mut revoker = RevocationsWriter::new(10);
+    let mut writer = RevocationsWriter::new(10);
     let key = RevocationTarget::Key { issuer: "i".into(), kid: "revoked".into() };
-    revoker.insert(&[Revocation { target: key, until: None }]).unwrap();
-    let mut verifier = verifier(&revoker);
+    writer.insert(&[Revocation { target: key, until: None }]).unwrap();
+    let mut verifier = verifier(&writer);
     if with_cache {
         verifier = verifier.with_cache(1 << 20).unwrap();
     }
     let tokens = hostile_tokens();
     let good =
         signed(r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"us","ct":"api","zone":"a"}"#);
-    // The thread's own memory is taken with the first token.
-    assert!(verifier.verify(good.as_bytes(), NOW).is_ok(), "what all of them are variants of");
+    // The first token allocates the thread's buffers.
+    assert!(
+        verifier.verify(good.as_bytes(), NOW).is_ok(),
+        "the valid token that the others are derived from"
+    );
 
     let mut seen = BTreeSet::new();
     for token in &tokens {
@@ -233,7 +235,7 @@ fn every_reason(with_cache: bool) {
         assert_eq!(count, 0, "{reject:?} of {token:.200}");
         seen.insert(reject.index());
     }
-    revoker.mark_unavailable();
+    writer.mark_unavailable();
     let (reject, count) = refuse(&verifier, &good);
     assert_eq!((reject, count), (Reject::RevocationsUnavailable, 0));
     seen.insert(reject.index());
@@ -247,11 +249,11 @@ fn every_reason(with_cache: bool) {
 
     let missing: Vec<_> =
         Reject::ALL.iter().filter(|reject| !seen.contains(&reject.index())).collect();
-    assert!(missing.is_empty(), "no token was refused for {missing:?}");
+    assert!(missing.is_empty(), "no token covers {missing:?}");
 }
 
 #[test]
-fn verifying_allocates_nothing_remembered_or_not() {
+fn verification_allocates_nothing_cached_or_not() {
     let claims = r#"{"iss":"i","aud":"us","zone":"a","ct":["api","api"],"sub":"é, 5 %","env":"e","jti":"1","exp":1800000000}"#;
     let token = signed(r#"{"alg":"HS256","kid":"k"}"#, claims);
     for with_cache in [false, true] {
@@ -259,7 +261,7 @@ fn verifying_allocates_nothing_remembered_or_not() {
         if with_cache {
             verifier = verifier.with_cache(1 << 20).unwrap();
         }
-        // The thread's own memory is taken with the first token.
+        // The first token allocates the thread's buffers.
         assert!(!verifier.verify(token.as_bytes(), NOW).unwrap().is_cached());
         let before = COUNT.get();
         for _ in 0..100 {
@@ -278,7 +280,7 @@ fn verifying_allocates_nothing_remembered_or_not() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocation_counter_counts() {
     let before = COUNT.get();
     drop(std::hint::black_box(vec![1, 2, 3]));
     assert_eq!(COUNT.get() - before, 1);

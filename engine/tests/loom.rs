@@ -1,9 +1,13 @@
-//! The cache's shard and the revocations' filter under every order in which two
-//! threads can meet, with up to two to four changes of turn in the middle of their work,
-//! and every value that the memory model of C11 lets a load return.
+//! Model checking of the cache's shard and the revocation filter: every interleaving of two threads
+//! with up to two to four preemptions, and every value that the C11 memory model lets a load
+//! return.
 //!
-//! Both are compiled here from the product's own source, over loom's atomics.
-#![expect(dead_code, unreachable_pub, reason = "the models do not use all of what they compile")]
+//! Both are compiled here from the engine's sources, with loom's atomics.
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the models use only a part of the modules that they compile"
+)]
 
 mod sync {
     pub(crate) use loom::{
@@ -12,7 +16,7 @@ mod sync {
     };
 }
 
-/// Words compared one by one: what the real table does at once.
+/// Compares words one by one; the real table compares them all at once.
 mod table {
     use super::sync::{AtomicU64, Ordering};
 
@@ -44,14 +48,14 @@ use loom::{
 };
 use shard::Shard;
 
-/// One shard of one set, with rings of a few entries of one line.
+/// One shard with one set, and rings for a few entries of one line.
 struct Model {
     words: Vec<AtomicU64>,
     layout: Layout,
 }
 
 impl Model {
-    /// Entries of one line: two words of head, two of token, up to four of note.
+    /// Entries of one line: two words of header, two of token, up to four of record.
     fn new(small: u64, main: u64) -> Self {
         let small = Extent { first: 3, lines: small };
         let main = Extent { first: small.first + small.lines, lines: main };
@@ -83,11 +87,7 @@ impl Model {
         let mut record = Vec::new();
         let found = self.shard().read(self.location(token), token.bytes, &mut record);
         found.then(|| {
-            assert_eq!(
-                (record.len(), record[1]),
-                (2, !record[0]),
-                "half of one note and half of another"
-            );
+            assert_eq!((record.len(), record[1]), (2, !record[0]), "a torn record");
             record[0]
         })
     }
@@ -98,8 +98,8 @@ struct Token {
     hash: u64,
 }
 
-// All of one set and one tag: nothing but their bytes tells them apart. (The highest
-// bits only say what is remembered of them when they have left.)
+// All of one set and one tag, so only their bytes distinguish them. (The highest bits are only the
+// fingerprints kept after eviction.)
 const ONE: Token = Token { bytes: b"token-one-------", hash: 5 << 32 };
 const TWO: Token = Token { bytes: b"token-two-------", hash: 5 << 32 | 2 << 52 };
 const THREE: Token = Token { bytes: b"token-three-----", hash: 5 << 32 | 3 << 52 };
@@ -111,7 +111,7 @@ fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn a_reader_meets_the_old_note_or_the_new_one() {
+fn reader_finds_the_old_or_the_new_record() {
     check(3, || {
         let model = Arc::new(Model::new(4, 8));
         assert!(model.insert(&ONE, 1));
@@ -127,9 +127,9 @@ fn a_reader_meets_the_old_note_or_the_new_one() {
 }
 
 #[test]
-fn d6_a_reader_never_takes_one_token_for_another_that_is_written_over_it() {
+fn d6_overwritten_token_is_never_read_as_another() {
     check(3, || {
-        // A ring that is full after one entry: the next two go over it.
+        // The ring is full after one entry, so the next two overwrite it.
         let model = Arc::new(Model::new(1, 0));
         assert!(model.insert(&ONE, 1));
         let writer = thread::spawn({
@@ -147,10 +147,10 @@ fn d6_a_reader_never_takes_one_token_for_another_that_is_written_over_it() {
 }
 
 #[test]
-fn what_is_moved_between_the_rings_stays_what_it_was() {
+fn entry_moved_between_rings_is_unchanged() {
     check(2, || {
         let model = Arc::new(Model::new(1, 4));
-        // The main ring takes what it has room for, then the small one is used.
+        // The main ring is filled first, then the small one.
         assert!(model.insert(&ONE, 1) && model.insert(&TWO, 2) && model.insert(&THREE, 3));
         let before = [&ONE, &TWO, &THREE].map(|token| model.find(token));
         let writer = thread::spawn({
@@ -175,7 +175,7 @@ fn two_writers_take_turns() {
         });
         let ours = model.insert(&TWO, 2);
         let theirs = writer.join().unwrap();
-        // One that waits too long leaves its token out, and says so.
+        // A writer that waits too long skips its token and returns `false`.
         assert_eq!(model.find(&ONE), theirs.then_some(1));
         assert_eq!(model.find(&TWO), ours.then_some(2));
         assert!(ours || theirs);
@@ -183,7 +183,7 @@ fn two_writers_take_turns() {
 }
 
 #[test]
-fn a_revocation_is_seen_by_whoever_sees_that_there_are_any() {
+fn reader_of_the_kind_bit_sees_the_filter() {
     check(4, || {
         let shared = Arc::new((filter::BloomFilter::with_capacity(1), AtomicU64::new(0)));
         let writer = thread::spawn({
