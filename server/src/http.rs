@@ -1,4 +1,7 @@
-//! The vocabulary of requests and answers, the same for every HTTP version.
+//! Protocol-neutral requests and responses, shared by every HTTP version.
+//!
+//! [`Fields`] reads header fields of a request without building a [`HeaderMap`]. [`BadRequest`] is
+//! the error of every parser, and the functions below build responses.
 
 use std::{borrow::Cow, cell::RefCell};
 
@@ -9,9 +12,9 @@ use serde_json::Value;
 
 use crate::clock;
 
-/// The header lines of a request, whoever has read them.
+/// The header field lines of a request, independent of the protocol's parser.
 pub trait Fields {
-    /// The value of the `nth` line of this name from the end: 0 is the last.
+    /// Returns the value of the `nth` line of this name, counted from the end: 0 is the last.
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]>;
 }
 
@@ -21,10 +24,11 @@ impl Fields for HeaderMap {
     }
 }
 
-/// The only line of a header.
+/// Returns the value of a header field that may occur at most once.
 ///
 /// # Errors
-/// There are several: which of them was meant cannot be told.
+/// [`DuplicateHeader`]: several lines have this name. Proxies and servers differ in which of
+/// them they use, so none is used.
 pub fn only_line<'f>(
     fields: &'f (impl Fields + ?Sized),
     name: &HeaderName,
@@ -35,18 +39,18 @@ pub fn only_line<'f>(
     }
 }
 
-/// A header that stands there more than once and must not.
+/// A header field that must occur at most once occurs several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateHeader;
 
-/// Why something is no request that can be answered.
+/// A request that is rejected before routing, with the status and code of its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest {
-    /// The status of the answer.
+    /// The status of the response.
     pub status: StatusCode,
-    /// A stable code.
+    /// A stable, machine-readable code.
     pub code: &'static str,
-    /// What is wrong, in words.
+    /// A sentence for people.
     pub detail: Cow<'static, str>,
 }
 
@@ -71,26 +75,26 @@ impl BadRequest {
         Self::with_status(StatusCode::REQUEST_TIMEOUT, code, detail)
     }
 
-    pub(crate) fn body_too_large(most: usize) -> Self {
-        let detail = format!("a body may have {most} bytes").into();
+    pub(crate) fn body_too_large(max_bytes: usize) -> Self {
+        let detail = format!("the request body is limited to {max_bytes} bytes").into();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", detail }
     }
 
-    /// What is told about it.
+    /// Returns the [`problem`] response for this error.
     #[must_use]
     pub fn to_response(&self) -> Response<Body> {
         problem(self.status, self.code, &self.detail)
     }
 }
 
-/// A body that took too long to come.
+/// The request body did not arrive within its timeout.
 pub const BODY_TOO_SLOW: BadRequest =
     BadRequest::too_slow("body_timeout", "the body of the request took too long to arrive");
 
 /// A complete body.
 pub type Body = Bytes;
 
-/// An answer without a body.
+/// Returns a response without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::new());
@@ -98,13 +102,13 @@ pub fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// An answer in JSON.
+/// Returns a JSON response.
 #[must_use]
 pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
     typed(status, "application/json", value.to_string())
 }
 
-/// An answer of the given type.
+/// Returns a response with a body of this media type.
 #[must_use]
 pub fn typed(
     status: StatusCode,
@@ -117,7 +121,7 @@ pub fn typed(
     response
 }
 
-/// A problem (RFC 9457): a status, a stable code, and a sentence for people.
+/// Returns a problem response (RFC 9457): a status, a stable code, and a sentence for people.
 #[must_use]
 pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
     let value = serde_json::json!({
@@ -130,18 +134,20 @@ pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
     typed(status, "application/problem+json", value.to_string())
 }
 
-/// Forbids every cache to keep the answer.
+/// Adds `Cache-Control: no-store`, so that no cache stores the response.
 #[must_use]
 pub fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Calls with `Date` as it is at a moment: written once a second by each thread. A clock
-/// that shows no date gives none (RFC 9110 section 6.6.1).
+/// Calls `take` with the `Date` value for `now`. Each thread formats it once a second and caches
+/// it. If the clock cannot be expressed as a date, `take` is not called, because a server without
+/// a clock must not send `Date` (RFC 9110 section 6.6.1).
 pub fn with_date(now: UnixTime, take: impl FnOnce(&HeaderValue)) {
     thread_local! {
-        static DATE: RefCell<(UnixTime, Option<HeaderValue>)> = const { RefCell::new((UnixTime(u64::MAX), None)) };
+        static DATE: RefCell<(UnixTime, Option<HeaderValue>)> =
+            const { RefCell::new((UnixTime(u64::MAX), None)) };
     }
     DATE.with_borrow_mut(|(of, date)| {
         if *of != now {
