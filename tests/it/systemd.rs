@@ -165,8 +165,7 @@ fn what_does_not_listen_is_refused() {
     ] {
         let said = refused(&sandbox, [odd, &local], &sockets.configuration);
         assert!(
-            said.contains("what was passed on as socket 1 of 2 cannot be used")
-                && said.contains(why),
+            said.contains("inherited socket 1 of 2 cannot be used") && said.contains(why),
             "{said}"
         );
     }

@@ -1,4 +1,7 @@
-//! Listening and accepting.
+//! Listening sockets and the accept loop.
+//!
+//! An [`Acceptor`] owns one TCP or Unix socket, bound by this process or [`inherited`] from the
+//! service manager. [`Acceptor::accept`] yields every [`AcceptedConnection`] to the worker pool.
 
 use std::{
     fs, io,
@@ -18,18 +21,19 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::peer::UNIX_PEER;
 use crate::config::ListenAddress;
 
-/// A socket that listens.
+/// A listening socket, TCP or Unix.
 pub struct Acceptor {
     socket: AsyncFd<OwnedFd>,
     address: ListenAddress,
-    /// Whether it was us who made the file of a Unix socket.
+    /// Whether this process created the socket file. Dropping the acceptor then removes it.
     owns_file: bool,
 }
 
-/// Sockets that whoever started us has opened already, as systemd does.
+/// Returns the sockets that the service manager opened before it started this process (systemd
+/// socket activation, `LISTEN_FDS`).
 ///
 /// # Errors
-/// What was passed on is no socket that listens, or of a kind we know.
+/// A passed descriptor is not a listening TCP or Unix socket.
 pub fn inherited() -> io::Result<Vec<Acceptor>> {
     let mut passed = ListenFd::from_env();
     (0..passed.len()).map(|index| take_inherited(&mut passed, index)).collect()
@@ -41,51 +45,50 @@ fn take_inherited(passed: &mut ListenFd, index: usize) -> io::Result<Acceptor> {
         Some(socket) => Ok(Some(socket)),
         None => passed.take_unix_listener(index).map(|socket| socket.map(OwnedFd::from)),
     };
-    let fault = |fault: String| {
-        let text = format!(
-            "what was passed on as socket {} of {} cannot be used: {fault}",
-            index + 1,
-            passed.len()
-        );
+    let unusable = |reason: String| {
+        let text =
+            format!("inherited socket {} of {} cannot be used: {reason}", index + 1, passed.len());
         io::Error::new(io::ErrorKind::InvalidInput, text)
     };
     let socket = socket
-        .map_err(|error| fault(error.to_string()))?
-        .ok_or_else(|| fault("it is gone".into()))?;
-    // A connection has its listener's address, but nothing can be accepted from it.
+        .map_err(|error| unusable(error.to_string()))?
+        .ok_or_else(|| unusable("the descriptor was already taken".into()))?;
+    // With Accept=yes systemd passes a connected socket. It has the listener's address, but
+    // nothing can be accepted from it.
     if !sockopt::socket_acceptconn(&socket)? {
-        return Err(fault(
-            "it does not listen; in a socket unit, write Accept=no and ListenStream=".into(),
+        return Err(unusable(
+            "it is not listening; in a socket unit, write Accept=no and ListenStream=".into(),
         ));
     }
     Acceptor::new(socket)
 }
 
-/// A connection that no runtime has seen yet.
+/// An accepted connection that is not registered with a worker's runtime yet.
 pub struct AcceptedConnection {
-    /// Its socket, which does not block.
+    /// The connected, non-blocking socket.
     pub socket: OwnedFd,
-    /// Where it comes from.
+    /// The peer's address; [`UNIX_PEER`] for a Unix socket.
     pub address: IpAddr,
 }
 
 impl AcceptedConnection {
-    /// Says something short, and hangs up.
+    /// Writes a short response and closes the connection, without blocking.
     pub fn refuse(self, answer: &[u8]) {
-        // To a socket that nothing was written to, it fits.
-        let _gone_already = rustix::io::write(&self.socket, answer);
-        // To close with something unread would break the connection, and with it the answer.
-        let _gone_already = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        // The send buffer of a fresh socket is empty, so a short response fits.
+        let _ignored = rustix::io::write(&self.socket, answer);
+        // Closing a socket with unread input sends a reset, which can destroy the response. So
+        // the write side is shut down first and what has arrived is read.
+        let _ignored = rustix::net::shutdown(&self.socket, Shutdown::Write);
         let mut unread = [0; 4096];
         while rustix::io::read(&self.socket, &mut unread).is_ok_and(|read| read == unread.len()) {}
     }
 }
 
 impl Acceptor {
-    /// Listens at a place.
+    /// Binds an address and listens on it. `option` names the configuration option for the error.
     ///
     /// # Errors
-    /// The system's, with the place and a remedy in its text.
+    /// The system's error, with the address and a remedy in its text.
     pub fn bind(address: &ListenAddress, option: &str) -> io::Result<Self> {
         let listen = || match address {
             ListenAddress::Tcp(address) => Self::new(std::net::TcpListener::bind(address)?.into()),
@@ -104,15 +107,15 @@ impl Acceptor {
         })
     }
 
-    /// Takes over a socket that listens already.
+    /// Wraps a socket that is already listening.
     ///
     /// # Errors
-    /// It is no socket of a kind we know.
+    /// The socket is neither TCP nor Unix, or the system refuses to configure it.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         let address = match rustix::net::getsockname(&socket)? {
             address if let Ok(address) = SocketAddr::try_from(address.clone()) => {
-                // Answers are small: waiting to fill a segment only adds latency. What is
-                // accepted inherits it.
+                // Responses are small, so waiting to fill a segment only adds latency. Accepted
+                // sockets inherit the option.
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 ListenAddress::Tcp(address)
             }
@@ -121,19 +124,19 @@ impl Acceptor {
         rustix::io::ioctl_fionbio(&socket, true)?;
         #[expect(
             deprecated,
-            reason = "deprecated for types that could exchange their descriptor, which an OwnedFd cannot"
+            reason = "deprecated for types that can replace their descriptor; OwnedFd cannot"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self { socket, address, owns_file: false })
     }
 
-    /// Where it really listens.
+    /// Returns the bound address, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Accepts connections for ever, handing each to `hand_over`.
+    /// Accepts connections forever and passes each to `hand_over`.
     pub async fn accept(self, mut hand_over: impl FnMut(AcceptedConnection)) {
         let mut is_failing = false;
         loop {
@@ -146,12 +149,16 @@ impl Acceptor {
                     is_failing = false;
                     hand_over(AcceptedConnection { socket, address: address_of(address) });
                 }
-                // It hung up before it was its turn.
+                // The client disconnected while it was in the accept queue.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // Out of file descriptors, most likely: they come back when connections end.
+                // Most likely out of file descriptors. They are released when connections close,
+                // so accepting pauses and tries again. Only the first failure is logged.
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
-                        tracing::warn!("accepting connections fails at {}: {error}", self.address);
+                        tracing::warn!(
+                            "cannot accept connections on {}, retrying: {error}",
+                            self.address
+                        );
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -165,9 +172,9 @@ impl Drop for Acceptor {
         if let (ListenAddress::Unix(path), true) = (&self.address, self.owns_file) {
             #[expect(
                 clippy::disallowed_methods,
-                reason = "the socket is ours, and nobody answers there any more"
+                reason = "this process created the socket file and stops listening on it"
             )]
-            let _gone_already = fs::remove_file(path);
+            let _ignored = fs::remove_file(path);
         }
     }
 }
@@ -186,8 +193,8 @@ fn unix_path(address: &SocketAddrAny) -> io::Result<std::path::PathBuf> {
     Ok(std::ffi::OsStr::from_bytes(unix.path_bytes().unwrap_or_default()).into())
 }
 
-/// Removes a socket that a process left behind which did not end as it should. One
-/// that somebody answers at stays, and so does whatever is no socket.
+/// Removes the socket file of a process that ended without cleaning up. A socket that accepts
+/// connections is kept, and so is any other kind of file.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket =
         fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -196,7 +203,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     if is_socket && refused() {
-        #[expect(clippy::disallowed_methods, reason = "nobody listens at this socket any more")]
+        #[expect(clippy::disallowed_methods, reason = "no process listens on this socket")]
         fs::remove_file(path)?;
     }
     Ok(())

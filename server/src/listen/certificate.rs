@@ -1,5 +1,7 @@
-//! The certificate of a client: shown to us, or to a proxy that we trust and that
-//! says so in one header.
+//! Client certificates that a trusted proxy passes on in a header, and certificate fingerprints.
+//!
+//! A certificate presented to this server directly comes from
+//! [`client_certificate`](super::tls::client_certificate).
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,18 +12,21 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use crate::http::{Fields, only_line};
 
-/// The longest value read: a certificate of usual size, with every byte escaped.
+/// Maximum length of the header value: a certificate of usual size with every byte
+/// percent-encoded.
 const MAX_HEADER_BYTES: usize = 24 * 1024;
 
-/// Reads the header that a proxy puts a certificate into: PEM, as nginx escapes it
-/// (`$ssl_client_escaped_cert`) or as one line, or base64 of DER, as HAProxy and
-/// Traefik write it. A header that is there twice, or no certificate, is none.
+/// Reads the client certificate from the header in which a proxy passes it on.
+///
+/// The value is PEM, percent-encoded as nginx does (`$ssl_client_escaped_cert`) or on one line,
+/// or base64 of DER, as HAProxy and Traefik write it. Returns `None` if the header is missing,
+/// occurs twice, or does not contain a certificate.
 #[must_use]
 pub fn from_header(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
     parse(only_line(fields, header).ok()??)
 }
 
-/// Reads a certificate in any of these forms.
+/// Parses a certificate in any of the forms of [`from_header`].
 #[must_use]
 pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
     if value.len() > MAX_HEADER_BYTES {
@@ -29,10 +34,11 @@ pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
     }
     let text: Vec<u8> = percent_decode(value).collect();
     let text = text.trim_ascii();
-    let certificate = match text.starts_with(b"-----BEGIN ") {
-        true => CertificateDer::from_pem_slice(&with_lines(text)).ok()?,
-        // A chain is separated by commas, whoever it is about first.
-        false => STANDARD.decode(text.split(|byte| *byte == b',').next()?).ok()?.into(),
+    let certificate = if text.starts_with(b"-----BEGIN ") {
+        CertificateDer::from_pem_slice(&with_lines(text)).ok()?
+    } else {
+        // A chain is separated by commas, with the client's own certificate first.
+        STANDARD.decode(text.split(|byte| *byte == b',').next()?).ok()?.into()
     };
     match X509Certificate::from_der(&certificate) {
         Ok(([], _)) => Some(certificate),
@@ -40,7 +46,8 @@ pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
     }
 }
 
-/// PEM whose line ends were made blanks or tabs, as a header cannot have them.
+/// Restores the line ends of PEM. Proxies replace them with blanks or tabs, because a header
+/// value cannot contain them.
 fn with_lines(text: &[u8]) -> Vec<u8> {
     const DASHES: &str = "-----";
     let text = String::from_utf8_lossy(text);
@@ -54,7 +61,7 @@ fn with_lines(text: &[u8]) -> Vec<u8> {
     format!("{DASHES}{begin}{DASHES}\n{}\n{DASHES}{end}{DASHES}\n", body.join("\n")).into_bytes()
 }
 
-/// What tells a certificate from all others, in hexadecimal digits: SHA-256 of it.
+/// Returns the SHA-256 fingerprint of a certificate, in hexadecimal digits.
 #[must_use]
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let digest = digest::digest(&digest::SHA256, certificate);
@@ -69,7 +76,7 @@ mod tests {
     use super::*;
 
     const HEADER: HeaderName = HeaderName::from_static("x-client-cert");
-    /// P-256, for one day of 2026.
+    /// A P-256 certificate, valid for one day in 2026.
     const PEM: &str = include_str!("certificate/client.pem");
 
     fn parse_lines(lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
@@ -81,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_in_every_form_that_proxies_write() {
+    fn certificate_is_read_in_every_proxy_format() {
         let der = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
         let base64 = STANDARD.encode(&der);
         let escaped = percent_encode(PEM.as_bytes(), NON_ALPHANUMERIC).to_string();
@@ -95,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_and_what_is_there_twice_is_none() {
+    fn malformed_or_duplicate_certificate_is_ignored() {
         let base64 = STANDARD.encode(CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap());
         let longer = STANDARD
             .encode([&CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap()[..], b"x"].concat());

@@ -1,8 +1,8 @@
-//! Which request a proxy asks about.
+//! The original request that a proxy asks about in a forward-auth check.
 //!
-//! Proxies say it in different headers, and each passes on the client's own copy of
-//! those it does not know. So a listener reads one dialect, only from proxies it
-//! trusts, and believes nothing that stands there twice.
+//! Proxies name it in different headers, and each passes on the client's copy of the headers it
+//! does not know. So a listener reads exactly one [`Dialect`], only from trusted proxies, and
+//! ignores a header that occurs twice.
 
 use std::borrow::Cow;
 
@@ -10,20 +10,20 @@ use http::HeaderName;
 
 use crate::http::{Fields, only_line};
 
-/// How a proxy says which request it asks about.
+/// The headers or path in which a proxy names the original request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// It does not.
+    /// The original request is not named.
     None,
     /// `X-Original-Method` and `X-Original-URI`.
     Nginx,
     /// `X-Forwarded-Method` and `X-Forwarded-Uri`: Traefik and Caddy.
     XForwarded,
-    /// By the method of its question, and its path behind `/auth`: Envoy.
+    /// The method of the check itself, and its path after `/auth`: Envoy.
     EnvoyPath,
 }
 
-/// The request that a client made of a proxy.
+/// The request that a client sent to a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginalRequest<'r> {
     /// The method.
@@ -36,7 +36,7 @@ impl Dialect {
     /// Every dialect.
     pub const ALL: [Self; 4] = [Self::None, Self::Nginx, Self::XForwarded, Self::EnvoyPath];
 
-    /// Its name in configuration.
+    /// Returns the name of the dialect in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Dialect {
         }
     }
 
-    /// The original request, from a question of a proxy that is trusted.
+    /// Returns the original request of a check. The caller has verified that the proxy is trusted.
     #[must_use]
     pub fn original<'r>(
         self,
@@ -101,20 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn e1_a_listener_hears_one_dialect_and_no_other() {
+    fn e1_listener_reads_only_its_own_dialect() {
         let headers = headers(&LINES);
-        let said = |dialect: Dialect| {
+        let original = |dialect: Dialect| {
             let original = dialect.original("POST", "/auth/envoy//..?y", &headers);
             original.map(|OriginalRequest { method, uri }| format!("{method} {uri}"))
         };
-        assert_eq!(said(Dialect::None), None);
-        assert_eq!(said(Dialect::Nginx).as_deref(), Some("PUT /nginx?x"));
-        assert_eq!(said(Dialect::XForwarded).as_deref(), Some("DELETE /forwarded"));
-        assert_eq!(said(Dialect::EnvoyPath).as_deref(), Some("POST /envoy//..?y"));
+        assert_eq!(original(Dialect::None), None);
+        assert_eq!(original(Dialect::Nginx).as_deref(), Some("PUT /nginx?x"));
+        assert_eq!(original(Dialect::XForwarded).as_deref(), Some("DELETE /forwarded"));
+        assert_eq!(original(Dialect::EnvoyPath).as_deref(), Some("POST /envoy//..?y"));
     }
 
     #[test]
-    fn e1_what_is_said_twice_or_by_half_is_not_believed() {
+    fn e1_duplicate_or_partial_original_is_ignored() {
         for line in &LINES[..2] {
             let lines: Vec<_> = LINES.iter().filter(|one| *one != line).cloned().collect();
             assert_eq!(Dialect::Nginx.original("GET", "/auth", &headers(&lines)), None);

@@ -1,11 +1,12 @@
-//! Whose request it is, where proxies stand in between.
+//! Client addresses behind trusted proxies.
 //!
-//! One header says so, and only to the extent that proxies we trust have written
-//! it: each appends the address that it was asked from, so the list is read from its
-//! end and believed until it names somebody who is no proxy of ours. That is the
-//! client; what stands further left is the client's own invention. All other headers
-//! of this kind are ignored, since a proxy that sets one passes on the client's copy
-//! of the others.
+//! One configured header lists the addresses a request came through. Each proxy appends the
+//! address of its peer, so [`TrustedProxies::client`] reads the list from its end and follows
+//! it while every entry is a trusted proxy. The first untrusted address is the client. Entries
+//! further left were sent by the client and prove nothing.
+//!
+//! All other headers of this kind are ignored. A proxy that sets one of them passes on the
+//! client's copy of the others.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use http::HeaderName;
 
 use crate::http::Fields;
 
-/// The proxies that are believed, and the header they say it in.
+/// The proxies whose client-address header is trusted, and the name of that header.
 #[derive(Clone, Debug)]
 pub struct TrustedProxies {
     trusted: Vec<Network>,
@@ -24,39 +25,39 @@ pub struct TrustedProxies {
     header: HeaderName,
 }
 
-/// Where the other end of a Unix socket is. No connection over IP comes from it.
+/// Stands for the peer of a Unix socket. No IP connection has this source address.
 pub const UNIX_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// Where somebody is of whom only that is known: nobody whom we trust.
+/// Stands for a client whose address a trusted proxy does not know. It is never trusted.
 pub const UNKNOWN_PEER: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// The most proxies one request is followed through. A list that names only proxies
-/// is not worth reading to its end.
+/// Maximum number of proxies that one request is followed through. It bounds the work for a
+/// list that names only trusted proxies.
 const MAX_HOPS: usize = 32;
 
 impl TrustedProxies {
-    /// TrustedProxies in these networks, and at the other end of Unix sockets if `unix`,
-    /// which put the address of a client into `header`.
+    /// Trusts the proxies in these networks, and the peers of Unix sockets if `unix`. They put
+    /// the client's address into `header`.
     #[must_use]
     pub fn new(trusted: Vec<Network>, unix: bool, header: HeaderName) -> Self {
         Self { trusted, unix, header }
     }
 
-    /// The header.
+    /// Returns the name of the client-address header.
     #[must_use]
     pub fn header(&self) -> &HeaderName {
         &self.header
     }
 
-    /// The networks, and `unix`, as they are written.
+    /// Returns the trusted networks, and `unix`, as they are configured.
     #[must_use]
     pub fn trusted(&self) -> Vec<String> {
         let unix = self.unix.then(|| "unix".into());
         self.trusted.iter().map(ToString::to_string).chain(unix).collect()
     }
 
-    /// The address of the client of a request that came through `peer`: the last one
-    /// that somebody we trust has vouched for. Nothing left of what cannot be read is
-    /// believed.
+    /// Returns the client's address of a request from `peer`: the last address that a trusted
+    /// proxy vouches for. An entry that cannot be parsed ends the list; nothing left of it
+    /// counts.
     #[must_use]
     pub fn client(&self, peer: IpAddr, fields: &dyn Fields) -> IpAddr {
         let mut known = peer.to_canonical();
@@ -79,8 +80,10 @@ impl TrustedProxies {
         known
     }
 
-    /// The same of a request that `peer` asks about, and says itself where that has come
-    /// from. Without that nothing is believed: the header could be the client's own.
+    /// Returns the client's address of the original request in an authorization check (ext_authz).
+    ///
+    /// `peer` is the proxy that asks, and `source` the address it received the request from.
+    /// Without `source` the header is ignored: it could be the client's own.
     #[must_use]
     pub fn original_client(
         &self,
@@ -96,13 +99,14 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether this looks like a proxy that was forgotten in the configuration.
+    /// Whether an untrusted peer sends the client-address header, as a proxy that is missing
+    /// from the configuration would.
     #[must_use]
     pub fn suspects_unlisted_proxy(&self, peer: IpAddr, fields: &dyn Fields) -> bool {
         fields.line(&self.header, 0).is_some() && !self.trusts(peer)
     }
 
-    /// Whether the other end of a connection is one of them.
+    /// Whether the peer of a connection is a trusted proxy.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
         match peer.to_canonical() {
@@ -113,7 +117,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: alone, or with a port, IPv6 then in brackets.
+/// Parses an address as proxies write it: alone, or with a port (IPv6 then in brackets).
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -126,7 +130,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// An address, or all that begin with the same bits.
+/// An IP network: an address and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
@@ -134,10 +138,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or a single address.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or a single address.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write instead.
+    /// A sentence that says what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
@@ -148,7 +152,7 @@ impl Network {
             return Ok(Self { first, bits: width(first) });
         };
         if address != address.to_canonical() {
-            return Err("write the network as one of IPv4".into());
+            return Err("write an IPv4-mapped network in IPv4 notation".into());
         }
         let digits = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
         let bits =
@@ -161,7 +165,8 @@ impl Network {
         }
     }
 
-    /// Whether an address, of which a mapped one is IPv4, belongs to it.
+    /// Whether the network contains an address, which must be canonical: an IPv4-mapped address is
+    /// passed as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.first.is_ipv4() && masked(address, self.bits) == self.first
@@ -179,7 +184,7 @@ fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with everything after its first `bits` cleared.
+/// Returns the address with everything after its first `bits` cleared.
 fn masked(address: IpAddr, bits: u8) -> IpAddr {
     let cleared = u32::from(width(address).saturating_sub(bits));
     match address {
@@ -213,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn e1_a_header_counts_only_from_a_proxy_we_trust() {
+    fn e1_client_header_needs_a_trusted_proxy() {
         for (trusted, peer) in
             [(&[][..], "10.0.0.1"), (&["10.0.0.2"], "10.0.0.1"), (&["10.0.0.0/8"], "11.0.0.1")]
         {
@@ -223,12 +228,12 @@ mod tests {
         assert_eq!(
             client(&["10.0.0.0/8"], "10.0.0.1", &[]),
             "10.0.0.1",
-            "a proxy that says nothing stands for itself"
+            "without the header, the proxy is the client"
         );
     }
 
     #[test]
-    fn e1_the_list_is_believed_from_its_end_and_no_further_than_the_first_stranger() {
+    fn e1_client_list_ends_at_the_first_untrusted_hop() {
         let trusted = &["10.0.0.0/8", "2001:db8::/32"];
         for (lines, expected) in [
             (&["203.0.113.9, 198.51.100.7"][..], "198.51.100.7"),
@@ -236,7 +241,7 @@ mod tests {
             (&["203.0.113.9", "198.51.100.7, 10.0.0.2"], "198.51.100.7"),
             (&["198.51.100.7", "10.0.0.2", "2001:db8::5"], "198.51.100.7"),
             (&["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
-            // Nothing left of garbage counts.
+            // An unparsable entry ends the list.
             (&["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
             (&["198.51.100.7, , 10.0.0.2"], "10.0.0.2"),
             (&["198.51.100.7,"], "10.0.0.1"),
@@ -255,12 +260,12 @@ mod tests {
         assert_eq!(
             client(trusted, "10.0.0.1", &[format!("198.51.100.7,{long}").as_bytes()]),
             "10.0.0.2",
-            "it is not read to its end"
+            "the list is followed for MAX_HOPS entries"
         );
     }
 
     #[test]
-    fn an_address_may_have_a_port_and_a_mapped_one_is_ipv4() {
+    fn client_address_may_have_a_port_or_be_mapped() {
         for (text, expected) in [
             ("198.51.100.7", "198.51.100.7"),
             (" 198.51.100.7:4711 ", "198.51.100.7"),
@@ -296,23 +301,27 @@ mod tests {
     }
 
     #[test]
-    fn the_other_end_of_a_unix_socket_is_trusted_by_name_only() {
+    fn unix_socket_peer_is_trusted_only_by_name() {
         let everything = vec![Network::parse("0.0.0.0/0").unwrap()];
         let header = HeaderName::from_static("x-forwarded-for");
         assert!(!TrustedProxies::new(everything, false, header.clone()).trusts(UNIX_PEER));
         let proxies = TrustedProxies::new(Vec::new(), true, header.clone());
-        let said = |text: &'static str| {
+        let client = |text: &'static str| {
             let headers = HeaderMap::from_iter([(header.clone(), HeaderValue::from_static(text))]);
             proxies.client(UNIX_PEER, &headers).to_string()
         };
         let everywhere = ["::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
         assert!(!TrustedProxies::new(everywhere.into(), true, header.clone()).trusts(UNKNOWN_PEER));
-        assert_eq!(said("198.51.100.7"), "198.51.100.7");
-        assert_eq!(said("198.51.100.7, 0.0.0.0"), "0.0.0.0", "nobody can be made one by a header");
+        assert_eq!(client("198.51.100.7"), "198.51.100.7");
+        assert_eq!(
+            client("198.51.100.7, 0.0.0.0"),
+            "0.0.0.0",
+            "a header cannot name a Unix socket peer"
+        );
     }
 
     #[test]
-    fn e1_where_an_asked_about_request_comes_from_is_said_by_trusted_proxies_only() {
+    fn e1_original_client_needs_a_trusted_peer() {
         let trusted =
             |texts: &[&str]| texts.iter().map(|text| Network::parse(text).unwrap()).collect();
         let proxies = TrustedProxies::new(
@@ -331,12 +340,12 @@ mod tests {
         };
         for (peer, source, expected) in [
             ("10.0.0.1", Some("192.0.2.5"), "192.0.2.5"),
-            // Another proxy of ours, which has written the end of the header.
+            // Another trusted proxy, which appended the end of the header.
             ("10.0.0.1", Some("::ffff:10.0.0.2"), "203.0.113.9"),
-            // Nothing can be said of the header then.
+            // Without a source address the header is ignored.
             ("10.0.0.1", None, "10.0.0.1"),
             ("10.0.0.1", Some("/run/envoy.sock"), "10.0.0.1"),
-            // Nobody is made the other end of a Unix socket, which is trusted.
+            // A source cannot claim to be a Unix socket peer, which is trusted.
             ("10.0.0.1", Some("0.0.0.0"), "10.0.0.1"),
             ("10.0.0.1", Some("::"), "10.0.0.1"),
             ("192.0.2.1", Some("10.0.0.2"), "192.0.2.1"),
@@ -347,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_exactly_its_addresses() {
+    fn network_contains_exactly_its_addresses() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
             ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
@@ -365,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_none_is_refused_with_a_remedy() {
+    fn network_parse_error_names_a_remedy() {
         for (text, remedy) in [
             ("", "write one such as"),
             ("proxy.example", "write one such as"),
@@ -375,7 +384,7 @@ mod tests {
             ("10.0.0.0/8/8", "write one such as"),
             ("10.1.2.3/8", "did you mean 10.0.0.0/8?"),
             ("2001:db8::1/64", "did you mean 2001:db8::/64?"),
-            ("::ffff:10.0.0.0/104", "one of IPv4"),
+            ("::ffff:10.0.0.0/104", "IPv4 notation"),
         ] {
             let error = Network::parse(text).unwrap_err();
             assert!(error.contains(remedy), "{text:?}: {error}");

@@ -1,8 +1,8 @@
-//! The PROXY protocol, version 2: a balancer that only passes bytes on says in front
-//! of them where they come from.
+//! The PROXY protocol, version 2: a load balancer that forwards bytes puts a header with the
+//! client's address in front of them.
 //!
-//! It is expected of proxies that are trusted, and of nobody else: who may speak it
-//! follows from where a connection comes from, never from what it sends.
+//! The header is required from trusted proxies and is not accepted from any other peer. The
+//! source address of the connection decides that, never its content.
 
 use std::{io, net::IpAddr};
 
@@ -13,15 +13,16 @@ use super::peer::UNKNOWN_PEER;
 
 /// Signature, version, family and length.
 const FIXED_HEADER_BYTES: usize = 16;
-/// The longest rest that is read: addresses, and what balancers add to them.
+/// Maximum length of the variable part: addresses, and the fields (TLVs) that balancers add.
 const MAX_ADDRESS_BYTES: usize = 4096;
 
-/// Reads the header, and nothing behind it. Returns where the connection really
-/// comes from: [`UNKNOWN_PEER`] if the proxy does not say; `None` if it made the connection
-/// for itself, to see whether we answer.
+/// Reads the header, and nothing after it, and returns the client's address.
+///
+/// Returns [`UNKNOWN_PEER`] if the proxy does not name a client, and `None` if the proxy opened
+/// the connection for itself, as a health check (command LOCAL).
 ///
 /// # Errors
-/// There is no header of this version, or the connection ends within it.
+/// The header is missing, of another version or malformed, or the connection ends within it.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut bytes = vec![0; FIXED_HEADER_BYTES];
     stream.read_exact(&mut bytes).await?;
@@ -32,7 +33,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     if !bytes.starts_with(ppp::v2::PROTOCOL_PREFIX) || rest > MAX_ADDRESS_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "no PROXY protocol header of version 2",
+            "the PROXY protocol version 2 header is missing or malformed",
         ));
     }
     bytes.resize(FIXED_HEADER_BYTES + rest, 0);
@@ -45,14 +46,16 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     let source: IpAddr = match header.addresses {
         Addresses::IPv4(addresses) => addresses.source_address.into(),
         Addresses::IPv6(addresses) => addresses.source_address.into(),
-        // Not from the proxy, which is believed where its clients are not.
+        // The client is unknown. Using the proxy's own address would give the client the trust
+        // of the proxy.
         Addresses::Unix(_) | Addresses::Unspecified => return Ok(Some(UNKNOWN_PEER)),
     };
-    // Nobody is there, and here it stands for whoever is at a Unix socket.
+    // An unspecified address cannot be a client, and 0.0.0.0 means `UNIX_PEER` here, which can be
+    // trusted. So it is rejected.
     if source.to_canonical().is_unspecified() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the PROXY protocol header names no client",
+            "the PROXY protocol header has an unspecified client address",
         ));
     }
     Ok(Some(source))
@@ -77,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_read_and_nothing_behind_the_header() {
+    fn proxy_header_is_read_and_nothing_after_it() {
         let v4 = [198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187];
         let v6 = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], [0; 16]].concat();
         for (bytes, expected) in [
             (header(0x21, 0x11, &v4), Some("198.51.100.7")),
-            // With a field that balancers add (AWS, an identifier).
+            // With a TLV that a balancer adds (AWS, an endpoint identifier).
             (header(0x21, 0x11, &[&v4[..], &[0xea, 0, 2, 1, 2]].concat()), Some("198.51.100.7")),
             (header(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), Some("2001:db8::7")),
             (header(0x20, 0x11, &v4), None),
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn malformed_proxy_header_is_rejected() {
         let v4 = [198, 51, 100, 7, 10, 0, 0, 1, 0, 80, 1, 187];
         let good = header(0x21, 0x11, &v4);
         for bytes in [

@@ -1,4 +1,4 @@
-//! A connection's bytes, whatever carries them.
+//! Byte streams of a connection: TCP or Unix sockets, plain or under TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -16,27 +16,27 @@ use tokio_rustls::server::TlsStream;
 
 use super::tls::client_certificate;
 
-/// An accepted connection on the runtime that serves it.
+/// An accepted socket, registered with the runtime of the thread that serves it.
 pub enum Socket {
-    /// Over TCP.
+    /// A TCP connection.
     Tcp(TcpStream),
-    /// Over a Unix socket.
+    /// A Unix socket connection.
     Unix(UnixStream),
 }
 
-/// What requests are read from and answers are written to.
+/// The stream that requests are read from and responses are written to.
 pub enum MaybeTlsStream {
-    /// As it is.
+    /// Without TLS.
     Plain(Socket),
-    /// Under TLS. Boxed: idle plain connections are not to pay for its size.
+    /// Under TLS. Boxed, so that an idle plain connection does not pay for its size.
     Tls(Box<TlsStream<Socket>>),
 }
 
 impl Socket {
-    /// Puts a socket that does not block under the care of this thread's runtime.
+    /// Registers a non-blocking socket with the runtime of this thread.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn new(socket: OwnedFd, is_unix: bool) -> io::Result<Self> {
         if is_unix {
             return UnixStream::from_std(socket.into()).map(Self::Unix);
@@ -46,7 +46,8 @@ impl Socket {
 }
 
 impl MaybeTlsStream {
-    /// Reads what there is; an end is an error.
+    /// Reads the bytes that are available. End of input is reported as
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
     pub fn poll_read_some(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,13 +61,13 @@ impl MaybeTlsStream {
         }
     }
 
-    /// Whether its end has to be said.
+    /// Whether the stream is under TLS, so that closing it needs a `close_notify` alert.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// The certificate that the client has shown, if it has.
+    /// Returns the verified certificate that the client presented, if any.
     #[must_use]
     pub fn client_certificate(&self) -> Option<&CertificateDer<'static>> {
         match self {
@@ -76,7 +77,7 @@ impl MaybeTlsStream {
     }
 }
 
-/// Calls a method of whatever there is inside.
+/// Forwards a method call to the variant's inner stream.
 macro_rules! forward {
     ($self:expr, $one:path | $other:path, |$inner:ident| $call:expr) => {
         match $self.get_mut() {
@@ -105,7 +106,8 @@ impl AsyncWrite for Socket {
         forward!(self, Self::Tcp | Self::Unix, |inner| Pin::new(inner).poll_write(cx, bytes))
     }
 
-    // TLS writes several records at once, and counts on it when it ends with an alert.
+    // rustls writes several TLS records in one call. It relies on vectored writes for the closing
+    // alert too.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -150,7 +152,8 @@ impl AsyncWrite for MaybeTlsStream {
         forward!(self, Self::Plain | Self::Tls, |inner| Pin::new(inner).poll_write(cx, bytes))
     }
 
-    // TLS writes several records at once, and counts on it when it ends with an alert.
+    // rustls writes several TLS records in one call. It relies on vectored writes for the closing
+    // alert too.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

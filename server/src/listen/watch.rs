@@ -1,9 +1,11 @@
-//! The connections of one thread, watched from the side: for taking too long, and
-//! for telling them that the server stops.
+//! Connection deadlines and draining: one sweep per thread instead of a timer per request.
 //!
-//! A timer for every request would cost more than the request. Here a connection
-//! notes by which tick it wants to have got on, which is one store, and a sweep over
-//! all of them, twice a second, wakes those that have not.
+//! A runtime timer for every request would cost more than the request. Here a connection stores
+//! the tick at which its current phase expires, which is one store into its [`Deadline`].
+//! [`Deadlines::sweep`] runs every [`TICK`], twice a second, and wakes the connections whose
+//! deadline has passed. A deadline is therefore up to one tick late, and never early.
+//!
+//! [`Deadlines::drain`] wakes every connection of the thread for shutdown.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,10 +18,10 @@ use std::{
 
 use tokio::task::yield_now;
 
-/// The time between two sweeps.
+/// The interval between two sweeps.
 pub const TICK: Duration = Duration::from_millis(500);
 
-/// All connections of a thread.
+/// The deadlines of all connections of one thread.
 #[derive(Default)]
 pub struct Deadlines {
     tick: Cell<u32>,
@@ -28,11 +30,11 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Deadlines one more connection, by the task that calls.
+    /// Creates the [`Deadline`] of a connection. It wakes the calling task.
     pub async fn register(self: &Rc<Self>) -> Rc<Deadline> {
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let deadline = Rc::new(Deadline {
-            all: Rc::clone(self),
+            group: Rc::clone(self),
             due: Cell::new(u32::MAX),
             is_idle: Cell::new(false),
             waker,
@@ -41,7 +43,8 @@ impl Deadlines {
         deadline
     }
 
-    /// Wakes the connections that are late. To be called with every [`TICK`].
+    /// Advances the tick, wakes the connections whose deadline has passed, and drops closed
+    /// ones. The caller runs it every [`TICK`].
     pub fn sweep(&self) {
         self.tick.set(self.tick.get() + 1);
         self.all.borrow_mut().retain(|deadline| {
@@ -53,9 +56,11 @@ impl Deadlines {
         });
     }
 
-    /// Lets every connection answer what it has been asked and close. One that is
-    /// idle is given a moment: a question may be on its way. All are woken, as some can
-    /// say goodbye before they are done.
+    /// Starts draining: every connection answers the requests it has received and closes.
+    ///
+    /// An idle connection stays open for one more [`TICK`], because a request may be on its
+    /// way. All connections are woken, because HTTP/2 and HTTP/3 announce the shutdown (GOAWAY)
+    /// before their requests are answered.
     pub fn drain(&self) {
         self.draining.set(true);
         for deadline in self.all.borrow().iter().filter_map(Weak::upgrade) {
@@ -73,22 +78,23 @@ impl Deadlines {
     }
 }
 
-/// One connection, as seen from the side.
+/// The deadline of one connection's current phase.
 pub struct Deadline {
-    all: Rc<Deadlines>,
-    /// The tick by which it wants to have got on.
+    /// The group whose tick this deadline is measured in.
+    group: Rc<Deadlines>,
+    /// The tick at which the current phase expires.
     due: Cell<u32>,
     is_idle: Cell<bool>,
     waker: Waker,
 }
 
 impl Deadline {
-    /// Gives the connection so much time for what it does now, and up to a tick more.
+    /// Starts a phase that may take `limit`, rounded up to the next tick plus at most one more.
     pub fn due_within(&self, limit: Duration) {
         let ticks = limit.as_millis().div_ceil(TICK.as_millis());
         self.is_idle.set(false);
         self.due.set(
-            self.all
+            self.group
                 .tick
                 .get()
                 .saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX))
@@ -96,29 +102,29 @@ impl Deadline {
         );
     }
 
-    /// The same for a connection that waits for a request; when draining has begun,
-    /// there is not much to wait for.
+    /// Starts the idle phase, in which the connection waits for a request. While the server
+    /// drains, it lasts at most one [`TICK`].
     pub fn idle_for(&self, limit: Duration) {
-        self.due_within(if self.all.is_draining() { TICK.min(limit) } else { limit });
+        self.due_within(if self.group.is_draining() { TICK.min(limit) } else { limit });
         self.is_idle.set(true);
     }
 
-    /// Whether its time is over.
+    /// Whether the deadline has passed.
     #[must_use]
     pub fn has_elapsed(&self) -> bool {
-        self.all.tick.get() >= self.due.get()
+        self.group.tick.get() >= self.due.get()
     }
 
-    /// Whether connections are to end.
+    /// Whether connections are draining.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.all.is_draining()
+        self.group.is_draining()
     }
 
-    /// Runs `poll` until it is done or the time is over.
+    /// Runs a poll function until it is ready or the deadline passes.
     ///
     /// # Errors
-    /// The time is over.
+    /// [`DeadlineElapsed`].
     pub async fn poll_fn<R>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
@@ -131,25 +137,28 @@ impl Deadline {
         .await
     }
 
-    /// Runs a future until it is done or the time is over.
+    /// Runs a future until it is ready or the deadline passes.
     ///
     /// # Errors
-    /// The time is over.
+    /// [`DeadlineElapsed`].
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, DeadlineElapsed> {
         let mut future = pin!(future);
         self.poll_fn(|cx| future.as_mut().poll(cx)).await
     }
 }
 
-/// Has the task that calls go on when the others of its thread have had their turn, those
-/// among them that something has come for by now: a task that only wakes itself goes on,
-/// many times, before the sockets are looked at again.
+/// Reschedules the calling task behind every other ready task of its thread, including those
+/// whose sockets have become ready by now.
+///
+/// Waking the task itself is not enough: tokio would run it again, many times, before it polls
+/// the sockets for events. [`yield_now`] defers the wake-up until after that poll.
 pub fn yield_to_ready(cx: &mut Context<'_>) {
-    // It is done for whoever asks a second time.
-    let _to_be_woken = pin!(yield_now()).as_mut().poll(cx);
+    // The first poll of `yield_now` registers the deferred wake-up and returns `Pending`. The
+    // caller returns `Pending` too, so the future is not needed any more.
+    let _pending = pin!(yield_now()).as_mut().poll(cx);
 }
 
-/// A connection did not get on in time.
+/// The deadline of a connection has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadlineElapsed;
 
@@ -159,21 +168,22 @@ mod tests {
 
     fn deadline() -> (Rc<Deadlines>, Rc<Deadline>) {
         let all = Rc::new(Deadlines::default());
-        let mut watching = pin!(all.register());
-        let Poll::Ready(deadline) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        let mut registering = pin!(all.register());
+        let Poll::Ready(deadline) =
+            registering.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             panic!()
         };
         (Rc::clone(&all), deadline)
     }
 
-    /// How many sweeps it takes until the connection is late.
+    /// Counts the sweeps until the deadline has passed.
     fn ticks(all: &Deadlines, deadline: &Deadline) -> u32 {
         (0..).inspect(|_| all.sweep()).find(|_| deadline.has_elapsed()).unwrap() + 1
     }
 
     #[test]
-    fn a_connection_has_at_least_the_time_it_was_given() {
+    fn deadline_never_elapses_early() {
         let (all, deadline) = deadline();
         for (limit, least) in [(0, 1), (1, 2), (500, 2), (501, 3), (10_000, 21)] {
             deadline.due_within(Duration::from_millis(limit));
@@ -186,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn draining_hurries_the_idle_only() {
+    fn drain_shortens_only_idle_deadlines() {
         let (all, idle) = deadline();
-        let mut watching = pin!(all.register());
-        let Poll::Ready(busy) = watching.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        let mut registering = pin!(all.register());
+        let Poll::Ready(busy) = registering.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         else {
             panic!()
         };
@@ -203,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_forgotten() {
+    fn sweep_drops_closed_connections() {
         let (all, deadline) = deadline();
         drop(deadline);
         all.sweep();
