@@ -510,7 +510,8 @@ fn what_is_out_of_date_is_warned_about() {
     given.file("list.crl", given.ours.revoked(&[]));
     let (code, said) = given.check(clients);
     assert!(
-        code == 0 && said.contains("clients.crt: there is no CRL of CN=theirs: every client"),
+        code == 0
+            && said.contains("clients.crt: the CRL of CN=theirs is missing: all of its clients"),
         "{said}"
     );
 }

@@ -1,21 +1,18 @@
-//! TLS of a listener, by rustls over aws-lc-rs: what its files mean, and new files
-//! taken up while connections go on.
+//! TLS of a listener: rustls with aws-lc-rs, reloaded from its files without closing connections.
 //!
-//! - **Versions** 1.3 and 1.2. Keys are agreed on by X25519MLKEM768, X25519, P-256 or
-//!   P-384. The order that counts is the client's; those that know the first one
-//!   commonly put it first.
-//! - **Resumption** is by tickets, which any worker of the listener can open and no
-//!   other listener; nothing is kept for a session. There is none where clients are
-//!   asked for certificates: a ticket brings back what the certificate once proved,
-//!   without asking whether it has expired or been revoked since, so each connection
-//!   has to prove it anew.
-//! - **Early data** (0-RTT) is never accepted: whoever records a request could send it
-//!   again.
-//! - **Revocation** is checked along the whole chain, since an authority between could
-//!   vouch for anybody, and strictly: with one list there must be a current one of
-//!   every authority in it. Where nobody has said who is revoked, or lately, a
-//!   revoked client would be let in.
-//! - **The provider** of cryptography is named everywhere; the process has no default.
+//! - **Versions:** 1.3 and 1.2. Key exchange is X25519MLKEM768, X25519, P-256 or P-384. The
+//!   client's order of preference decides; clients that support the hybrid group commonly put it
+//!   first.
+//! - **Resumption:** session tickets, which every worker of the listener can decrypt and no other
+//!   listener can. The server stores no session. There is no resumption where client certificates
+//!   are requested: a ticket restores the identity that a certificate once proved, without a check
+//!   whether it has expired or been revoked since. So each connection verifies it again.
+//! - **Early data** (0-RTT) is never accepted, because an attacker could replay it.
+//! - **Revocation** is checked along the whole chain, because a revoked intermediate authority
+//!   could issue certificates for any client. It is strict: if one CRL is configured, every
+//!   authority in the chain needs a current CRL. A missing or stale list would let in clients that
+//!   have been revoked.
+//! - **The crypto provider** is passed explicitly everywhere; the process has no default provider.
 
 mod material;
 
@@ -38,47 +35,48 @@ use crate::{
     file::FileVersion,
 };
 
-/// TLS of one listener, renewed when its files are.
+/// The TLS configuration of one listener, reloaded when its files change.
 ///
 /// # Synchronization
-/// One pointer to one immutable state. Handshakes load it; only renewing stores. Two
-/// renewals at once may leave the older of two sets behind, with what it was made of:
-/// the next look finds that the files are others.
+/// One [`ArcSwap`] pointer to one immutable state. Handshakes load it; only
+/// [`reload`](Self::reload) stores it. Two concurrent reloads may leave the older of two states
+/// behind, together with the versions of the files it was built from. The next reload sees that
+/// the files differ and repairs this.
 pub struct ReloadableTls {
     files: TlsFiles,
-    /// What is spoken under it.
+    /// The HTTP versions offered by ALPN.
     protocols: Protocols,
-    /// The keys of tickets. They live as long as the listener: a new certificate is no
-    /// reason to make all clients start again.
+    /// The keys of session tickets. They live as long as the listener, so that a new certificate
+    /// does not force every client into a full handshake.
     tickets: Option<Arc<dyn ProducesTickets>>,
     state: ArcSwap<TlsState>,
 }
 
-/// What is in use, and what came of the last look at the files.
+/// The configuration in use and the result of the last reload.
 struct TlsState {
     config: Arc<ServerConfig>,
     /// The same for HTTP/3.
     quic: Arc<ServerConfig>,
     material: Arc<Material>,
     file_state: FileState,
-    /// What was wrong with them, if what is in use is older than they are.
+    /// Why the last reload failed; the configuration in use is then older than the files.
     error: Option<TlsError>,
 }
 
-/// The files as they were when they were last tried.
+/// The files as they were at the last reload.
 #[derive(Clone, PartialEq, Eq)]
 struct FileState {
-    /// `None` if one of them may still change unseen.
+    /// `None` if a file could change again without a change of its version.
     versions: Option<Vec<FileVersion>>,
     /// `None` if they could not be read.
     fingerprint: Option<Fingerprint>,
 }
 
 impl ReloadableTls {
-    /// TLS by these files, for these versions of HTTP.
+    /// Loads TLS from these files, for these versions of HTTP.
     ///
     /// # Errors
-    /// The file that cannot be used, and why.
+    /// The file that cannot be used, and the reason.
     pub fn load(files: TlsFiles, protocols: Protocols) -> Result<Self, TlsError> {
         let tickets =
             match files.clients {
@@ -95,51 +93,53 @@ impl ReloadableTls {
         Ok(Self { files, protocols, tickets, state })
     }
 
-    /// The files it is made of.
+    /// Returns the paths of the files.
     #[must_use]
     pub fn files(&self) -> &TlsFiles {
         &self.files
     }
 
-    /// What is spoken under it.
+    /// Returns the HTTP versions offered by ALPN.
     #[must_use]
     pub fn protocols(&self) -> Protocols {
         self.protocols
     }
 
-    /// The configuration for a new handshake over TCP.
+    /// Returns the configuration for a new handshake over TCP.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.state.load().config)
     }
 
-    /// The configuration for a new handshake over QUIC, for HTTP/3: another one when the
-    /// files have been taken up again.
+    /// Returns the configuration for a new QUIC handshake (HTTP/3). A reload replaces the pointer,
+    /// so callers can detect it by comparing pointers.
     #[must_use]
     pub fn quic_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.state.load().quic)
     }
 
-    /// What an operator should know about the files in use as of now: what has
-    /// expired, or is not valid yet, and whose clients are refused for want of a list.
+    /// Returns warnings about the files in use as of now: certificates and CRLs that have expired
+    /// or are not valid yet, and authorities whose clients are rejected because their CRL is
+    /// missing.
     #[must_use]
     pub fn warnings(&self) -> Vec<TlsError> {
         self.state.load().material.warnings(clock::now())
     }
 
-    /// Looks at the files again and takes them up if they are others; says whether it
-    /// did. Connections go on with what they began with.
+    /// Reloads the files if they have changed and returns whether it did. Open connections keep
+    /// their configuration.
     ///
-    /// This can be asked every second: files that the file system says are the same
-    /// are not opened. Files written one after the other do not fit in between; the
-    /// next look finds the rest.
+    /// Calling this every second is cheap: files whose metadata is unchanged are not opened. While
+    /// files are replaced one after the other, they may not match each other. That reload fails,
+    /// and the next one finds the rest.
     ///
     /// # Errors
-    /// The file that cannot be used, and why: with every look while it lasts,
-    /// [as news](TlsError::is_news) with the first. What was in use stays in use.
+    /// The file that cannot be used, and the reason: with every call while the error lasts, and
+    /// [new](TlsError::is_new) with the first. The previous configuration stays in use.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let state = self.state.load_full();
-        // Asked before the files are read: what is written in between is seen next time.
+        // The versions are taken before the files are read, so that a write in between is seen by
+        // the next reload.
         let versions = versions(&self.files);
         if versions.is_some() && versions == state.file_state.versions {
             return state.previous_result();
@@ -175,15 +175,15 @@ impl ReloadableTls {
         }
     }
 
-    /// Goes on with what is in use, and notes why.
+    /// Keeps the configuration in use and stores the error.
     fn refuse(&self, state: &TlsState, file_state: FileState, error: TlsError) -> TlsError {
-        let known = Some(&error) == state.error.as_ref();
+        let is_known = Some(&error) == state.error.as_ref();
         self.state.store(Arc::new(TlsState {
             file_state,
             error: Some(error.clone()),
             ..state.duplicate()
         }));
-        TlsError { is_new: !known, ..error }
+        TlsError { is_new: !is_known, ..error }
     }
 }
 
@@ -223,26 +223,26 @@ impl TlsState {
 }
 
 impl fmt::Debug for ReloadableTls {
-    /// Shows where it is from: what is in the files includes a private key.
+    /// Shows the paths only, because the configuration contains a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tls").field(&self.files).finish()
     }
 }
 
-/// The certificate that the client of a connection has shown, and that was verified.
+/// Returns the verified certificate that the client of a connection presented.
 #[must_use]
 pub fn client_certificate(connection: &ServerConnection) -> Option<&CertificateDer<'static>> {
     connection.peer_certificates()?.first()
 }
 
-/// What is wrong with one of the files.
+/// A TLS file that cannot be used, or a warning about one.
 #[derive(Clone, Debug)]
 pub struct TlsError {
     /// What the file is for.
     pub part: TlsFileKind,
     /// The file.
     pub file: PathBuf,
-    /// What is wrong with it, showing nothing of a key.
+    /// The reason. It never contains key material.
     pub reason: String,
     is_new: bool,
 }
@@ -252,7 +252,7 @@ impl TlsError {
         Self { part, file: file.into(), reason: reason.into(), is_new: true }
     }
 
-    /// Whether it was not so the last time.
+    /// Whether the previous reload did not report the same error.
     #[must_use]
     pub const fn is_new(&self) -> bool {
         self.is_new
@@ -260,7 +260,7 @@ impl TlsError {
 }
 
 impl PartialEq for TlsError {
-    /// The same fault, whether or not it is news.
+    /// Compares everything but [`is_new`](Self::is_new).
     fn eq(&self, other: &Self) -> bool {
         (self.part, &self.file, &self.reason) == (other.part, &other.file, &other.reason)
     }
@@ -274,8 +274,8 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// The versions of all files, through symbolic links; `None` if one of them is not to
-/// be known.
+/// Returns the versions of all files, following symbolic links; `None` if one of them cannot be
+/// determined.
 fn versions(files: &TlsFiles) -> Option<Vec<FileVersion>> {
     let version = |path: &Path| FileVersion::of(&path.metadata().ok()?);
     files.iter().map(|(_, path)| version(path)).collect()

@@ -1,4 +1,4 @@
-//! What the files of a listener's TLS hold, and the configuration that comes of it.
+//! Reads the TLS files of a listener and builds the rustls configuration.
 
 use std::{
     io::Read as _,
@@ -34,10 +34,10 @@ use crate::{
     file::open_regular,
 };
 
-/// The configuration that these files make, and what else is to be known of them.
+/// Builds the server configuration and the [`Material`] that describes its files.
 ///
 /// # Errors
-/// The file that cannot be used, and why.
+/// The file that cannot be used, and the reason.
 pub(super) fn build(
     contents: &TlsFileContents<'_>,
     tickets: Option<&Arc<dyn ProducesTickets>>,
@@ -64,7 +64,8 @@ pub(super) fn build(
         .with_single_cert(chain, key.private_key()?)
         .map_err(|error| match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.error(format!(
-                "the key does not belong to the certificate in {}, or that is not the first one there",
+                "the key does not belong to the certificate in {}, or that certificate is not \
+                 the first in the file",
                 certificate.path.display()
             )),
             error => key.error(format!("it cannot be used: {error}")),
@@ -78,15 +79,18 @@ pub(super) fn build(
     Ok((config, material))
 }
 
-/// aws-lc, with the hybrid key exchange whatever the features of rustls are.
+/// Returns the aws-lc provider with the hybrid key exchange first, independent of the features
+/// rustls was built with.
 fn provider() -> CryptoProvider {
     let kx_groups =
         vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
     CryptoProvider { kx_groups, ..default_provider() }
 }
 
-/// What verifies clients' certificates: by default along the whole chain, and
-/// refusing what no list says anything about.
+/// Returns the builder of the client certificate verifier.
+///
+/// By rustls' defaults it checks revocation along the whole chain and rejects certificates whose
+/// status no CRL covers. Expired CRLs are rejected too.
 fn verifier(
     authorities: &TlsFileContent<'_>,
     revoked: &[TlsFileContent<'_>],
@@ -103,33 +107,33 @@ fn verifier(
     let roots = Arc::new(roots);
     let verifier =
         || WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider));
-    let mut with_all = verifier().enforce_revocation_expiration();
+    let mut with_lists = verifier().enforce_revocation_expiration();
     for file in revoked {
         let lists = file.revocation_lists()?;
         for der in &lists {
             material.record_crl(file, der)?;
         }
-        // By itself first, which tells whose fault it is.
+        // Each file is tried alone first, so that an error can name the file.
         verifier()
             .with_crls(lists.clone())
             .build()
             .map_err(|error| file.error(error.to_string()))?;
-        with_all = with_all.with_crls(lists);
+        with_lists = with_lists.with_crls(lists);
     }
-    Ok(with_all)
+    Ok(with_lists)
 }
 
-/// What is to be known of files in use.
+/// Facts about the files in use, from which the warnings are made.
 #[derive(Debug, Default)]
 pub(super) struct Material {
     validity_periods: Vec<ValidityPeriod>,
-    /// The names of the clients' authorities, in DER and in words.
+    /// The clients' authorities: file, subject in DER, and subject as text.
     authorities: Vec<(PathBuf, Vec<u8>, String)>,
-    /// The names of those whose lists there are.
+    /// The issuers of all CRLs, in DER.
     listed: Vec<Vec<u8>>,
 }
 
-/// How long something in a file is good.
+/// The validity period of a certificate or CRL in a file.
 #[derive(Debug)]
 struct ValidityPeriod {
     part: TlsFileKind,
@@ -174,27 +178,25 @@ impl Material {
         Ok(())
     }
 
-    /// What an operator should know as of now.
+    /// Returns the warnings as of now.
     pub(super) fn warnings(&self, now: UnixTime) -> Vec<TlsError> {
         let now = i64::try_from(now.0).unwrap_or(i64::MAX);
-        let validity_periods =
-            self.validity_periods.iter().filter_map(|validity_period| validity_period.warning(now));
-        let unlisted = |name: &Vec<u8>| !self.listed.is_empty() && !self.listed.contains(name);
-        let unlisted = self.authorities.iter().filter(|(_, name, _)| unlisted(name)).map(
-            |(file, _, words)| {
-                let reason = format!(
-                    "there is no CRL of {words}: every client that it vouches for is refused"
-                );
+        let expired = self.validity_periods.iter().filter_map(|period| period.warning(now));
+        let is_unlisted = |name: &Vec<u8>| !self.listed.is_empty() && !self.listed.contains(name);
+        let unlisted = self.authorities.iter().filter(|(_, name, _)| is_unlisted(name)).map(
+            |(file, _, subject)| {
+                let reason =
+                    format!("the CRL of {subject} is missing: all of its clients are rejected");
                 TlsError::new(TlsFileKind::ClientAuthorities, file, reason)
             },
         );
-        validity_periods.chain(unlisted).collect()
+        expired.chain(unlisted).collect()
     }
 }
 
 impl ValidityPeriod {
     fn warning(&self, now: i64) -> Option<TlsError> {
-        let what = match self.part {
+        let kind = match self.part {
             TlsFileKind::Revoked => "a CRL",
             TlsFileKind::Certificate | TlsFileKind::Key | TlsFileKind::ClientAuthorities => {
                 "a certificate"
@@ -202,13 +204,13 @@ impl ValidityPeriod {
         };
         let reason = match self.until {
             _ if now < self.from.timestamp() => {
-                format!("{what} in it is not valid before {}", self.from)
+                format!("{kind} in it is not valid before {}", self.from)
             }
             Some(until) if now > until.timestamp() => match self.part {
                 TlsFileKind::Revoked => format!(
-                    "{what} in it has expired, {until}: every client of its authority is refused"
+                    "{kind} in it has expired, {until}: all clients of its authority are rejected"
                 ),
-                _ => format!("{what} in it has expired, {until}"),
+                _ => format!("{kind} in it has expired, {until}"),
             },
             _ => return None,
         };
@@ -216,7 +218,7 @@ impl ValidityPeriod {
     }
 }
 
-/// What tells the contents of all files from others. Of a key nothing else is kept.
+/// SHA-256 over the digests of all files. Nothing else of a private key is kept.
 pub(super) type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 /// The contents of all files.
@@ -225,7 +227,7 @@ pub(super) struct TlsFileContents<'f> {
     key: TlsFileContent<'f>,
     authorities: Option<TlsFileContent<'f>>,
     revoked: Vec<TlsFileContent<'f>>,
-    /// Whether clients have to show a certificate, where they are asked for one.
+    /// Whether clients must present a certificate, if one is requested.
     required: bool,
 }
 
@@ -233,7 +235,7 @@ impl<'f> TlsFileContents<'f> {
     /// Reads all files.
     ///
     /// # Errors
-    /// The one that cannot be read.
+    /// The file that cannot be read, and the reason.
     pub(super) fn read(files: &'f TlsFiles) -> Result<Self, TlsError> {
         let clients = files.clients.authorities();
         let revoked = clients.map(|clients| &*clients.revoked).unwrap_or_default();
@@ -251,7 +253,7 @@ impl<'f> TlsFileContents<'f> {
         })
     }
 
-    /// Their fingerprint.
+    /// Returns the fingerprint of all files.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut all = digest::Context::new(&digest::SHA256);
         let files = [&self.certificate, &self.key]
@@ -276,7 +278,7 @@ struct TlsFileContent<'f> {
 
 impl<'f> TlsFileContent<'f> {
     fn read(part: TlsFileKind, path: &'f Path) -> Result<Self, TlsError> {
-        /// The lists of public authorities have some megabytes.
+        /// Maximum size of a file. CRLs of public authorities have several megabytes.
         const MAX_FILE_BYTES: u64 = 64 << 20;
         let mut content = Self { part, path, bytes: Vec::new() };
         let read = open_regular(path)
@@ -303,7 +305,7 @@ impl<'f> TlsFileContent<'f> {
     }
 
     fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-        // A SEQUENCE: where authorities publish them, they are in DER (RFC 5280 section 4.2.1.13).
+        // An ASN.1 SEQUENCE. Authorities publish CRLs in DER (RFC 5280 section 4.2.1.13).
         if self.bytes.starts_with(&[0x30]) {
             return Ok(vec![CertificateRevocationListDer::from(self.bytes.clone())]);
         }
@@ -316,12 +318,12 @@ impl<'f> TlsFileContent<'f> {
         if marks.iter().any(|mark| self.bytes.windows(mark.len()).any(|window| window == *mark)) {
             return Err(self.error("the private key is encrypted"));
         }
-        // Of several the first, as OpenSSL has it.
+        // The first of several keys is used, as by OpenSSL.
         self.sections("private key in PEM").map(|mut keys| keys.swap_remove(0))
     }
 
-    /// All of a kind, and at least one. The parser's own words are not passed on: they
-    /// quote the file, which may be a key.
+    /// Returns all PEM sections of a kind, at least one. The parser's own messages are not passed
+    /// on, because they quote the file, which may contain a key.
     fn sections<T: PemObject>(&self, kind: &str) -> Result<Vec<T>, TlsError> {
         let found: Vec<T> =
             T::pem_slice_iter(&self.bytes).collect::<Result<_, _>>().map_err(|error| {
