@@ -1,9 +1,11 @@
-//! HTTP/1.1 and 1.0 (RFC 9112), made for questions of proxies: one is read, verified
-//! and answered in one go ([`pipeline`]), without a future or a header map of its
-//! own. All other requests take the way of every protocol ([`routes::answer`](crate::routes::answer)).
+//! HTTP/1.1 and 1.0 (RFC 9112), optimized for forward-auth checks.
 //!
-//! A connection keeps no memory between requests: bytes are read into buffers that
-//! belong to the thread, and only what is left over of them is kept.
+//! A check is parsed, verified and answered in one synchronous call of the [`pipeline`], without a
+//! future or a header map of its own. All other requests take the path that every protocol shares
+//! ([`routes::answer`](crate::routes::answer)).
+//!
+//! An idle connection owns no buffers. Bytes are read into buffers of the worker's
+//! [`BufferPool`](crate::worker::BufferPool), and only an incomplete request is copied out of them.
 
 pub mod answer;
 pub mod body;
@@ -34,52 +36,53 @@ use super::{
 };
 use crate::http::{BODY_TOO_SLOW, BadRequest};
 
-/// How long a client is listened to that was refused in the middle of its request.
-/// To hang up at once could destroy the answer on its way (RFC 9112 section 9.6).
+/// How long input is still read from a client that was rejected in the middle of its request.
+/// Closing at once sends a reset, which could destroy the response on its way (RFC 9112
+/// section 9.6).
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bytes of it.
+/// Maximum number of bytes read and discarded during [`LINGER_TIMEOUT`].
 const MAX_LINGER_BYTES: usize = 1 << 20;
 
-/// How many bytes of requests are answered before it is the turn of another connection
-/// of the thread. Who sends one request after the other comes nowhere near.
+/// Maximum number of request bytes that are answered before the task yields to other connections
+/// of its thread. A client that waits for each response comes nowhere near.
 const MAX_TURN_BYTES: usize = 64 * 1024;
 
-/// A connection that speaks HTTP/1.
+/// An HTTP/1 connection.
 pub struct Http1Connection<'c> {
     context: ConnectionContext<'c>,
     deadline: Rc<Deadline>,
     stream: MaybeTlsStream,
-    /// Bytes read and not taken.
+    /// Bytes that were read and not consumed.
     rest: Vec<u8>,
-    /// How many of them are known not to hold a whole head.
+    /// The length of the prefix of `rest` that is known not to contain a complete head.
     scanned: usize,
-    /// Answers that the client has not taken yet.
+    /// Responses that are not written to the stream yet.
     unsent: ResponseBuffer,
-    /// Whether nothing of what was taken is still on its way through TLS.
+    /// Whether TLS has passed everything that was written on to the socket.
     is_flushed: bool,
-    /// What to do when they are sent.
+    /// The action to take when all responses are sent.
     next_action: Option<NextAction<'c>>,
     phase: Http1Phase,
 }
 
-/// What a connection waits for, each for a time of its own.
+/// The phase of a connection. Each has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http1Phase {
-    /// Nothing: it has just got on.
+    /// Making progress: not waiting for the client.
     Busy,
-    /// A request.
+    /// Waiting for a request.
     Idle,
-    /// The rest of a head.
+    /// Waiting for the rest of a head.
     Head,
-    /// The client, to take its answers.
+    /// Waiting for the client to receive responses.
     Writing,
 }
 
-/// The client has gone.
+/// The client has closed the connection, or it failed.
 struct ConnectionLost;
 
 impl<'c> Http1Connection<'c> {
-    /// A connection of which so much was read already.
+    /// Creates a connection from which `rest` has already been read.
     pub fn new(
         context: ConnectionContext<'c>,
         deadline: Rc<Deadline>,
@@ -100,7 +103,7 @@ impl<'c> Http1Connection<'c> {
         }
     }
 
-    /// Serves it to its end.
+    /// Serves the connection until it closes.
     pub async fn serve(mut self) {
         let deadline = Rc::clone(&self.deadline);
         loop {
@@ -115,7 +118,7 @@ impl<'c> Http1Connection<'c> {
                         Some(refuse(self.context, &HEAD_TOO_SLOW, false, &mut self.unsent));
                     self.phase = Http1Phase::Busy;
                 }
-                // Under TLS even this is said.
+                // TLS needs a closing alert even here, so this is not a plain return.
                 Err(DeadlineElapsed) if self.phase == Http1Phase::Idle => {
                     return Box::pin(self.close(false)).await;
                 }
@@ -124,7 +127,7 @@ impl<'c> Http1Connection<'c> {
         }
     }
 
-    /// Sends and reads, and answers what can be answered at once.
+    /// Sends responses, reads requests, and answers those that need no waiting.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<NextAction<'c>, ConnectionLost>> {
         let mut read = 0;
         loop {
@@ -137,9 +140,9 @@ impl<'c> Http1Connection<'c> {
                 yield_to_ready(cx);
                 return Poll::Pending;
             }
-            // Some of it may be left over from before a request that took a while.
+            // `rest` may contain pipelined requests that arrived before one that had to wait.
             if self.scanned == self.rest.len() {
-                read += ready!(self.poll_take(cx)).map_err(|_| ConnectionLost)?;
+                read += ready!(self.poll_receive(cx)).map_err(|_| ConnectionLost)?;
             } else {
                 let bytes = mem::take(&mut self.rest);
                 self.process(&bytes);
@@ -147,8 +150,8 @@ impl<'c> Http1Connection<'c> {
         }
     }
 
-    /// Reads more, and answers what can be answered at once. Returns how much was read.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads more, answers what needs no waiting, and returns how many bytes were read.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = self.context.worker.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
@@ -169,7 +172,7 @@ impl<'c> Http1Connection<'c> {
         let taken = answer_requests(self.context, bytes, self.scanned, &mut self.unsent);
         let rest = &bytes[taken.bytes..];
         match rest {
-            // Idle connections own no memory.
+            // Dropping the vector frees its memory: idle connections own none.
             [] => self.rest = Vec::new(),
             rest => {
                 self.rest.clear();
@@ -177,13 +180,13 @@ impl<'c> Http1Connection<'c> {
             }
         }
         if taken.bytes > 0 {
-            // What comes next is another request, with a time of its own.
+            // The next bytes belong to another request, which has its own timeout.
             self.phase = Http1Phase::Busy;
         }
         (self.scanned, self.next_action) = (taken.scanned, taken.action);
     }
 
-    /// Sends the answers there are.
+    /// Sends the pending responses.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent.0.is_empty() && self.is_flushed {
             return Poll::Ready(Ok(()));
@@ -202,7 +205,7 @@ impl<'c> Http1Connection<'c> {
         }
         self.context.worker.buffers.return_output(&mut self.unsent.0);
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        // TLS takes more than the socket does: what it holds has to be seen off too.
+        // TLS accepts more bytes than the socket does, so its own buffer has to be flushed too.
         self.is_flushed = flushed.is_ready();
         if !self.is_flushed {
             self.enter(Http1Phase::Writing);
@@ -210,8 +213,8 @@ impl<'c> Http1Connection<'c> {
         flushed
     }
 
-    /// Begins to wait for something, unless it waits for it already: who sends a byte
-    /// now and then does not get more time for it.
+    /// Enters a phase and starts its timeout, unless the connection is already in it. So a client
+    /// that sends a byte now and then does not extend the timeout.
     fn enter(&mut self, phase: Http1Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
@@ -224,7 +227,7 @@ impl<'c> Http1Connection<'c> {
         }
     }
 
-    /// Answers a request whose answer takes a while.
+    /// Answers a request that has to wait: for its body, for keys, or for the database.
     async fn answer(&mut self, pending: PendingExchange<'c>) {
         let PendingExchange { request, framing, expects_continue, mut options, mut is_sending } =
             pending;
@@ -236,7 +239,7 @@ impl<'c> Http1Connection<'c> {
         };
         let reply = match received {
             Ok(body) => {
-                // However long it takes: whoever answers has limits of its own.
+                // No deadline here: the routes have timeouts of their own.
                 self.deadline.due_within(Duration::MAX);
                 match request.answer(&body, &mut self.unsent.writer(options)) {
                     Some(answering) => answering.await,
@@ -274,11 +277,11 @@ impl<'c> Http1Connection<'c> {
     ) -> Result<Bytes, BodyReceiveError> {
         let max_bytes = request.max_body_bytes();
         let mut body = IncomingBody::new(framing, max_bytes)
-            .map_err(|fault| BodyReceiveError::of(fault, max_bytes))?;
+            .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
         self.deadline.due_within(self.context.worker.timeouts.body);
         loop {
             let taken =
-                body.take(&self.rest).map_err(|fault| BodyReceiveError::of(fault, max_bytes))?;
+                body.take(&self.rest).map_err(|error| BodyReceiveError::of(error, max_bytes))?;
             self.rest.drain(..taken);
             if body.is_complete() {
                 return Ok(body.bytes.into());
@@ -287,7 +290,7 @@ impl<'c> Http1Connection<'c> {
                 self.unsent.0.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             let deadline = Rc::clone(&self.deadline);
-            match deadline.poll_fn(|cx| self.poll_more(cx)).await {
+            match deadline.poll_fn(|cx| self.poll_receive_more(cx)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(BodyReceiveError::ConnectionLost),
                 Err(DeadlineElapsed) => return Err(BODY_TOO_SLOW.into()),
@@ -295,8 +298,8 @@ impl<'c> Http1Connection<'c> {
         }
     }
 
-    /// Reads more into what is left over.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends pending responses and appends newly read bytes to `rest`.
+    fn poll_receive_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
         let mut buffer = self.context.worker.buffers.take_input();
         let polled = self.stream.poll_read_some(cx, &mut buffer);
@@ -307,19 +310,20 @@ impl<'c> Http1Connection<'c> {
         polled.map_ok(|_| ())
     }
 
-    /// Closes; first, while the client is sending, listens to it for a while.
+    /// Closes the connection. While the client is still sending, its input is read and discarded
+    /// first, for at most [`LINGER_TIMEOUT`] and [`MAX_LINGER_BYTES`].
     async fn close(&mut self, is_sending: bool) {
-        // What has come already and is not answered may not be all there is.
+        // If unanswered bytes have arrived, more may follow.
         let is_sending = is_sending || !self.rest.is_empty();
         let deadline = Rc::clone(&self.deadline);
         deadline.due_within(LINGER_TIMEOUT);
         if is_sending || self.stream.is_encrypted() {
-            let _whatever_comes = deadline.run(self.stream.shutdown()).await;
+            let _ignored = deadline.run(self.stream.shutdown()).await;
         }
         let mut discarded = 0;
         while is_sending && discarded < MAX_LINGER_BYTES {
             self.rest.clear();
-            match deadline.poll_fn(|cx| self.poll_more(cx)).await {
+            match deadline.poll_fn(|cx| self.poll_receive_more(cx)).await {
                 Ok(Ok(())) => discarded += self.rest.len(),
                 Ok(Err(_)) | Err(DeadlineElapsed) => return,
             }
@@ -327,11 +331,11 @@ impl<'c> Http1Connection<'c> {
     }
 }
 
-/// Why a body was not received.
+/// The reason why a request body was not received.
 enum BodyReceiveError {
-    /// The client has gone.
+    /// The client has closed the connection, or it failed.
     ConnectionLost,
-    /// It is refused.
+    /// The body is rejected.
     Refused(BadRequest),
 }
 
@@ -342,8 +346,8 @@ impl From<BadRequest> for BodyReceiveError {
 }
 
 impl BodyReceiveError {
-    fn of(fault: BodyError, max_bytes: usize) -> Self {
-        Self::Refused(match fault {
+    fn of(error: BodyError, max_bytes: usize) -> Self {
+        Self::Refused(match error {
             BodyError::TooLarge => BadRequest::body_too_large(max_bytes),
             BodyError::Malformed(detail) => BadRequest::new("body", detail),
         })

@@ -1,4 +1,4 @@
-//! Answers as bytes (RFC 9112 section 4).
+//! Serialization of HTTP/1 responses (RFC 9112 section 4).
 
 use bytes::Bytes;
 use countersign_engine::UnixTime;
@@ -12,31 +12,31 @@ use crate::{
     routes::Reply,
 };
 
-/// Answers to be sent, one behind the other.
+/// Serialized responses to be sent, in order.
 #[derive(Default)]
 pub struct ResponseBuffer(pub Vec<u8>);
 
-/// What an answer says about itself and the connection.
+/// Options for writing one response.
 #[derive(Clone, Copy)]
 pub struct ResponseOptions<'c> {
-    /// Whether the connection is kept.
+    /// Whether the connection stays open.
     pub persistence: Persistence,
-    /// The answer to HEAD has no body, whatever it says.
+    /// Whether the method is HEAD, whose response has a Content-Length and no body.
     pub is_head: bool,
-    /// When it is given.
+    /// The time for the `Date` header.
     pub now: UnixTime,
-    /// `Alt-Svc`, where there is HTTP/3.
+    /// The `Alt-Svc` value, if the server speaks HTTP/3.
     pub alt_svc: Option<&'c HeaderValue>,
 }
 
 impl<'c> ResponseOptions<'c> {
-    /// The manner of an answer that is given now.
+    /// Returns the options for a response that is written now.
     pub fn new(context: ConnectionContext<'c>, persistence: Persistence, is_head: bool) -> Self {
         Self { persistence, is_head, now: clock::now(), alt_svc: context.alt_svc() }
     }
 }
 
-/// Answers that are given in one manner.
+/// Writes responses with the same [`ResponseOptions`] into a [`ResponseBuffer`].
 pub struct Http1Writer<'o, 'c>(&'o mut ResponseBuffer, ResponseOptions<'c>);
 
 impl ResponseWriter for Http1Writer<'_, '_> {
@@ -54,12 +54,12 @@ impl ResponseWriter for Http1Writer<'_, '_> {
 }
 
 impl ResponseBuffer {
-    /// Takes answers in this manner.
+    /// Returns a writer with these options.
     pub fn writer<'c>(&mut self, options: ResponseOptions<'c>) -> Http1Writer<'_, 'c> {
         Http1Writer(self, options)
     }
 
-    /// An answer with no body but these lines.
+    /// Writes a response with these header lines and no body.
     pub fn headers_only<'l>(
         &mut self,
         status: StatusCode,
@@ -73,7 +73,7 @@ impl ResponseBuffer {
         self.end_of_head(0, options);
     }
 
-    /// An answer.
+    /// Writes a response.
     pub fn response(&mut self, response: &Response<Bytes>, options: ResponseOptions<'_>) {
         self.status_line(response.status());
         for (name, value) in response.headers() {
@@ -87,7 +87,7 @@ impl ResponseBuffer {
 
     fn status_line(&mut self, status: StatusCode) {
         if status == StatusCode::OK {
-            // Most of them.
+            // The common case, written without formatting.
             return self.0.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         }
         self.0.extend_from_slice(b"HTTP/1.1 ");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_its_length_its_date_and_what_becomes_of_the_connection() {
+    fn response_has_length_date_and_connection_lines() {
         for (persistence, line) in [
             (Persistence::Keep, ""),
             (Persistence::Close, "connection: close\r\n"),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_head_has_the_length_and_not_the_body() {
+    fn head_response_has_the_length_without_the_body() {
         let response = problem(StatusCode::NOT_FOUND, "code", "detail");
         let [whole, head] = [false, true].map(|is_head| {
             written(|out| out.response(&response, ResponseOptions { is_head, ..KEEP_ALIVE }))
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_stand_one_behind_the_other() {
+    fn responses_are_appended_in_order() {
         let [one, other] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(empty);
         let both = written(|out| {
             out.response(&one, KEEP_ALIVE);
@@ -197,12 +197,12 @@ mod tests {
         let unknown = empty(StatusCode::from_u16(299).unwrap());
         assert!(
             written(|out| out.response(&unknown, KEEP_ALIVE)).starts_with("HTTP/1.1 299 \r\n"),
-            "the blank belongs to it"
+            "the blank is required even without a reason phrase"
         );
     }
 
     #[test]
-    fn a_clock_beyond_all_dates_gives_no_date() {
+    fn response_has_no_date_if_the_clock_has_none() {
         let options = ResponseOptions { now: UnixTime(u64::MAX), ..KEEP_ALIVE };
         let answer = written(|out| out.response(&empty(StatusCode::OK), options));
         assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");

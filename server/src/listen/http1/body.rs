@@ -1,51 +1,54 @@
-//! The body of a request (RFC 9112 sections 6 and 7), as far as it has come.
+//! Incremental decoder of request bodies (RFC 9112 sections 6 and 7).
+//!
+//! [`IncomingBody`] is fed with whatever bytes have arrived. It decodes the chunked coding and
+//! enforces the size limit before it stores anything.
 
 use memchr::memmem;
 
 use super::head::Framing;
 
-/// A body that is being received.
+/// A request body that is being received.
 pub struct IncomingBody {
-    /// What has come of it.
+    /// The decoded bytes received so far.
     pub bytes: Vec<u8>,
     state: BodyState,
     max_bytes: usize,
 }
 
-/// What has to come next.
+/// The part of the body that is expected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyState {
-    /// So much of a body, or of the rest of it.
+    /// This many more bytes of a body with a length.
     Body(u64),
     /// The line with the size of a chunk.
     Size,
-    /// So much of a chunk.
+    /// This many more bytes of a chunk.
     Chunk(u64),
-    /// The end of the line behind a chunk.
+    /// The line end after a chunk.
     ChunkEnd,
-    /// The empty line behind the last chunk.
+    /// The empty line after the last chunk.
     End,
-    /// Nothing.
+    /// Nothing: the body is complete.
     Done,
 }
 
-/// Why a body is not received.
+/// A body that is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is longer than whoever reads it wants.
+    /// The body is longer than the route allows.
     TooLarge,
-    /// Its chunks are none.
+    /// The chunked coding is malformed, for this reason.
     Malformed(&'static str),
 }
 
-/// The longest line with the size of a chunk. Extensions are allowed, and ignored.
+/// Maximum length of a chunk-size line. Chunk extensions are accepted and ignored.
 const MAX_SIZE_LINE: usize = 256;
 
 impl IncomingBody {
-    /// A body of which nothing has come yet, and which may have `max_bytes` bytes.
+    /// Creates the decoder for a body of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// It says itself that it is larger.
+    /// [`BodyError::TooLarge`], if the Content-Length exceeds the limit.
     pub fn new(framing: Framing, max_bytes: usize) -> Result<Self, BodyError> {
         let state = match framing {
             Framing::Empty => BodyState::Done,
@@ -58,17 +61,17 @@ impl IncomingBody {
         Ok(Self { bytes: Vec::new(), state, max_bytes })
     }
 
-    /// Whether all of it has come.
+    /// Whether the body is complete.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.state == BodyState::Done
     }
 
-    /// Takes what belongs to the body from the start of `input`, and returns how many
-    /// bytes that were. The rest is to be offered again when there is more.
+    /// Consumes the bytes at the start of `input` that belong to the body and returns their
+    /// number. The caller offers the rest again when more has arrived.
     ///
     /// # Errors
-    /// The body is too large, or no body.
+    /// The body is too large or malformed.
     pub fn take(&mut self, input: &[u8]) -> Result<usize, BodyError> {
         let mut taken = 0;
         loop {
@@ -80,7 +83,7 @@ impl IncomingBody {
                 }
                 BodyState::Size => self.size(rest)?,
                 BodyState::ChunkEnd => {
-                    self.line_end(rest, BodyState::Size, "a chunk is longer than its size says")?
+                    self.line_end(rest, BodyState::Size, "a chunk is longer than its size line")?
                 }
                 BodyState::End => {
                     self.line_end(rest, BodyState::Done, "trailers are not accepted")?
@@ -94,7 +97,7 @@ impl IncomingBody {
         }
     }
 
-    /// Data of which `left` bytes are to come; then `next`.
+    /// Consumes data of which `left` bytes are missing, then continues with `next`.
     fn data(
         &mut self,
         rest: &[u8],
@@ -119,25 +122,25 @@ impl IncomingBody {
     }
 
     fn size(&mut self, rest: &[u8]) -> Result<Option<usize>, BodyError> {
-        const FAULT: BodyError =
+        const INVALID_SIZE: BodyError =
             BodyError::Malformed("a chunk begins with its size in hexadecimal digits");
         let Some(end) = memmem::find(rest, b"\r\n") else {
             let is_possible = rest.len() < MAX_SIZE_LINE && !rest.contains(&b'\n');
-            return if is_possible { Ok(None) } else { Err(FAULT) };
+            return if is_possible { Ok(None) } else { Err(INVALID_SIZE) };
         };
         let line = &rest[..end];
         let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(end);
         let (size, extension) = line.split_at(digits);
-        // A control character in an extension ends a line for some readers.
+        // Some servers treat a control character in an extension as a line end.
         let is_extension =
             matches!(extension, [] | [b';', ..]) && !extension.iter().any(u8::is_ascii_control);
         if !(1..=8).contains(&digits) || end >= MAX_SIZE_LINE || !is_extension {
-            return Err(FAULT);
+            return Err(INVALID_SIZE);
         }
         let size = std::str::from_utf8(size)
             .ok()
             .and_then(|size| u64::from_str_radix(size, 16).ok())
-            .ok_or(FAULT)?;
+            .ok_or(INVALID_SIZE)?;
         if size > u64::try_from(self.max_bytes - self.bytes.len()).unwrap_or(u64::MAX) {
             return Err(BodyError::TooLarge);
         }
@@ -166,7 +169,8 @@ impl IncomingBody {
 mod tests {
     use super::*;
 
-    /// The body and what follows it, with the input arriving in pieces of `piece`.
+    /// Returns the body, the bytes after it, and whether it is complete, for input that arrives
+    /// in pieces of `piece` bytes.
     fn receive(
         framing: Framing,
         max_bytes: usize,
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_the_same_however_it_arrives() {
+    fn body_is_the_same_in_any_pieces() {
         let chunked = b"4\r\nWiki\r\n6;name=value\r\npedia \r\n0000000E\r\nin \r\n\r\nchunks.\r\n0\r\n\r\nGET /";
         for piece in 1..=chunked.len() {
             let (body, rest, is_complete) = receive(Framing::Chunked, 100, chunked, piece).unwrap();
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn smuggling_by_chunks_is_refused() {
+    fn smuggling_by_chunks_is_rejected() {
         for input in [
             &b"\r\n"[..],
             b"g\r\n",
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_before_anything_is_kept() {
+    fn body_limit_is_checked_before_storing() {
         assert_eq!(receive(Framing::Length(4), 3, b"", 1).unwrap_err(), BodyError::TooLarge);
         assert_eq!(receive(Framing::Length(u64::MAX), 3, b"", 1).unwrap_err(), BodyError::TooLarge);
         assert_eq!(receive(Framing::Chunked, 3, b"4\r\n", 3).unwrap_err(), BodyError::TooLarge);

@@ -1,8 +1,9 @@
-//! The head of a request (RFC 9112), read once and strictly.
+//! Strict, single-pass parser of request heads (RFC 9112).
 //!
-//! httparse finds the lines. What two readers could understand differently is
-//! refused: lines that end in LF alone, two lengths, a length beside chunks, codings
-//! that are not just `chunked`, and a Host that is missing or there twice.
+//! httparse splits the lines. Everything that two implementations could read differently is
+//! rejected, because such differences enable request smuggling: a line that ends in LF alone, two
+//! Content-Length values, a Content-Length next to chunked coding, any transfer coding other than
+//! exactly `chunked`, and a Host that is missing or duplicate.
 
 use std::mem::MaybeUninit;
 
@@ -15,60 +16,60 @@ use crate::{
     listen::exchange,
 };
 
-/// The longest head, in bytes: the longest token, twice that of everything else.
+/// Maximum length of a head in bytes: room for the longest token, and as much for everything else.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The most header lines.
+/// Maximum number of header lines.
 pub const MAX_HEADER_LINES: usize = 100;
 
-/// HeaderSlots for the header lines of one request.
+/// Uninitialized memory for the header lines of one request.
 pub type HeaderSlots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADER_LINES];
 
-/// What the bytes at the start of a buffer are.
+/// The result of parsing the bytes at the start of a buffer.
 pub enum ParseStatus<'r, 'b> {
-    /// The beginning of a head.
+    /// The head is incomplete.
     Partial,
-    /// A whole head.
+    /// A complete head.
     Complete(Http1Head<'r, 'b>),
-    /// Neither.
+    /// A malformed head.
     Invalid(BadRequest),
 }
 
-/// The head of a request.
+/// The head of an HTTP/1 request, borrowed from the read buffer.
 pub struct Http1Head<'r, 'b> {
     /// The method, any token.
     pub method: &'b str,
-    /// The request target, as it was written.
+    /// The request target, as sent by the client.
     pub target: &'b str,
-    /// Its length with the empty line at its end, in bytes.
+    /// The length of the head in bytes, including the final empty line.
     pub length: usize,
-    /// What follows it.
+    /// The framing of the body.
     pub framing: Framing,
     /// Whether another request may follow on the connection.
     pub persistence: Persistence,
-    /// Whether the client waits for a word before it sends the body.
+    /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
     lines: &'r [Header<'b>],
 }
 
-/// What follows a head.
+/// The framing of the body after a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Nothing.
+    /// No body, or an empty one.
     Empty,
-    /// So many bytes, more than none.
+    /// A body of this many bytes, at least one.
     Length(u64),
-    /// Chunks.
+    /// A body in chunked coding.
     Chunked,
 }
 
-/// Whether a connection is kept after an answer.
+/// Whether the connection stays open after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It is closed.
+    /// The connection closes.
     Close,
-    /// It is kept.
+    /// The connection stays open.
     Keep,
-    /// It is kept, and the client has to be told: HTTP/1.0.
+    /// The connection stays open, and the response has to announce it: HTTP/1.0.
     KeepExplicit,
 }
 
@@ -102,18 +103,19 @@ impl exchange::RequestHead for Http1Head<'_, '_> {
     }
 }
 
-const TARGET: BadRequest = BadRequest::new("request_target", "the request target is no URI");
-const LINES: BadRequest = BadRequest::new("head", "the bytes are no HTTP/1.1 request");
+const INVALID_TARGET: BadRequest =
+    BadRequest::new("request_target", "the request target is not a URI");
+const INVALID_HEAD: BadRequest = BadRequest::new("head", "this is not an HTTP/1.1 request");
 
-/// Reads the head at the start of `bytes`. Of a partial one it looks at what comes
-/// after the first `scanned` bytes only, so that sending a head byte by byte does not
-/// have it read again and again.
+/// Parses the head at the start of `bytes`. Of an incomplete head, only the bytes after the first
+/// `scanned` are examined. So a client that sends a head byte by byte does not cause quadratic
+/// work.
 pub fn parse<'r, 'b>(
     bytes: &'b [u8],
     scanned: usize,
     slots: &'r mut HeaderSlots<'b>,
 ) -> ParseStatus<'r, 'b> {
-    // Usually one request has come and nothing else: its end need not be looked for.
+    // Usually the buffer contains exactly one request, whose end need not be searched.
     let is_whole =
         bytes.len() <= MAX_HEAD_BYTES && bytes.ends_with(HEAD_END) && !bytes.starts_with(b"\r");
     let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, scanned) };
@@ -121,16 +123,16 @@ pub fn parse<'r, 'b>(
     match read(&bytes[..end], slots) {
         Ok(head) => match structural_error(&bytes[..head.length], 0, MAX_HEAD_BYTES) {
             None => ParseStatus::Complete(head),
-            Some(fault) => ParseStatus::Invalid(fault),
+            Some(error) => ParseStatus::Invalid(error),
         },
-        Err(malformed) => {
+        Err(error) => {
             let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
-            ParseStatus::Invalid(structural_error(head, 0, MAX_HEAD_BYTES).unwrap_or(malformed))
+            ParseStatus::Invalid(structural_error(head, 0, MAX_HEAD_BYTES).unwrap_or(error))
         }
     }
 }
 
-/// The end of the head that `bytes` begin with, if it is not within the first `scanned`.
+/// Returns the end of the head at the start of `bytes`, unless it is within the first `scanned`.
 fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
     let from = scanned.saturating_sub(HEAD_END.len() - 1);
     Some(from + memmem::find(bytes.get(from..)?, HEAD_END)? + HEAD_END.len())
@@ -138,22 +140,23 @@ fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
 const BARE_LF: BadRequest =
-    BadRequest::new("line_ending", "a line ends in LF alone; HTTP/1.1 wants CRLF");
+    BadRequest::new("line_ending", "a line ends in LF alone; HTTP/1.1 requires CRLF");
 
 fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize) -> ParseStatus<'r, 'b> {
-    // Its end is still to come, so that it is longer than this.
+    // The end of the head is missing, so the head has at least one more byte.
     match structural_error(bytes, scanned, MAX_HEAD_BYTES - 1) {
-        Some(fault) => ParseStatus::Invalid(fault),
+        Some(error) => ParseStatus::Invalid(error),
         None => ParseStatus::Partial,
     }
 }
 
-/// What is wrong with a head without a look at its parts. Whatever a part of it shows
-/// the whole shows too, and by the same fault: how a head arrives changes no answer.
+/// Returns the error of a head that is visible without parsing it. An error in a prefix is also
+/// found in the complete head, with the same code. So the response does not depend on the pieces
+/// in which a head arrives.
 fn structural_error(bytes: &[u8], scanned: usize, limit: usize) -> Option<BadRequest> {
     let within = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
     if !may_begin(within) {
-        return Some(LINES);
+        return Some(INVALID_HEAD);
     }
     if has_bare_line_feed(within, scanned.min(within.len())) {
         return Some(BARE_LF);
@@ -161,27 +164,29 @@ fn structural_error(bytes: &[u8], scanned: usize, limit: usize) -> Option<BadReq
     (bytes.len() > limit).then(|| too_large(within))
 }
 
-/// What is certainly no HTTP is not waited for to become it.
+/// Whether a request can begin with these bytes. Other protocols are rejected at their first byte
+/// instead of at the timeout.
 fn may_begin(bytes: &[u8]) -> bool {
     let request = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     request.first().is_none_or(|first| first.is_ascii_graphic() || matches!(first, b'\r' | b'\n'))
 }
 
-/// The line that is too long is named: a path, or the header lines.
+/// Returns 414 (URI Too Long) if the request line alone fills the limit, otherwise 431.
 fn too_large(head: &[u8]) -> BadRequest {
     match memmem::find(head, b"\r\n") {
-        Some(_) => BadRequest::head_too_large("the head of a request may have 32768 bytes"),
+        Some(_) => BadRequest::head_too_large("the head of a request is limited to 32768 bytes"),
         None => BadRequest::with_status(
             StatusCode::URI_TOO_LONG,
             "uri_too_long",
-            "the head of a request may have 32768 bytes",
+            "the head of a request is limited to 32768 bytes",
         ),
     }
 }
 
 fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
-    let is_bare = |place: usize| place.checked_sub(1).is_none_or(|before| bytes[before] != b'\r');
-    memchr_iter(b'\n', &bytes[from..]).any(|place| is_bare(from + place))
+    let is_bare =
+        |position: usize| position.checked_sub(1).is_none_or(|before| bytes[before] != b'\r');
+    memchr_iter(b'\n', &bytes[from..]).any(|position| is_bare(from + position))
 }
 
 fn read<'r, 'b>(
@@ -192,29 +197,29 @@ fn read<'r, 'b>(
     let parsed = request.parse_with_uninit_headers(bytes, slots);
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
-        // The empty line is there, so nothing that is still to come would help.
-        Ok(Status::Partial) => return Err(LINES),
+        // The final empty line is present, so more bytes cannot complete the head.
+        Ok(Status::Partial) => return Err(INVALID_HEAD),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(BadRequest::head_too_large("a request may have 100 header lines"));
+            return Err(BadRequest::head_too_large("a request is limited to 100 header lines"));
         }
         Err(httparse::Error::Version) => {
-            let detail = "this port speaks HTTP/1.1 and HTTP/1.0";
+            let detail = "this port accepts HTTP/1.1 and HTTP/1.0";
             return Err(BadRequest::with_status(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "version",
                 detail,
             ));
         }
-        Err(_) => return Err(LINES),
+        Err(_) => return Err(INVALID_HEAD),
     };
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
     else {
-        return Err(LINES);
+        return Err(INVALID_HEAD);
     };
     let lines: &'r [Header<'b>] = request.headers;
     let headers = KnownHeaders::read(lines, minor)?;
     if target.contains('#') {
-        return Err(TARGET);
+        return Err(INVALID_TARGET);
     }
     let persistence = match (minor, headers.close, headers.keep_alive) {
         (_, true, _) | (0, _, false) => Persistence::Close,
@@ -233,7 +238,7 @@ fn read<'r, 'b>(
     })
 }
 
-/// What the front itself wants to know of the header lines.
+/// The header fields that the connection itself interprets.
 #[derive(Default)]
 struct KnownHeaders {
     has_host: bool,
@@ -248,7 +253,7 @@ impl KnownHeaders {
     fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, BadRequest> {
         let mut headers = Self::default();
         for line in lines {
-            // The lengths of names tell most lines apart at once.
+            // The length of the name excludes most lines without comparing it.
             match line.name.len() {
                 4 if is(line, &header::HOST) => headers.host(line.value)?,
                 6 if is(line, &header::EXPECT) => {
@@ -303,24 +308,28 @@ impl KnownHeaders {
 }
 
 const HOST: BadRequest =
-    BadRequest::new("host", "an HTTP/1.1 request has one Host line that names a host");
-const LENGTH: BadRequest =
-    BadRequest::new("content_length", "a request has one length, in digits, or is chunked");
-const CODING: BadRequest =
-    BadRequest::new("transfer_encoding", "the only transfer coding is chunked, in HTTP/1.1, once");
+    BadRequest::new("host", "an HTTP/1.1 request must have exactly one valid Host line");
+const LENGTH: BadRequest = BadRequest::new(
+    "content_length",
+    "a request must have one Content-Length in digits, or be chunked, but not both",
+);
+const CODING: BadRequest = BadRequest::new(
+    "transfer_encoding",
+    "the only accepted transfer coding is chunked, once, in HTTP/1.1",
+);
 
 fn is(line: &Header<'_>, name: &HeaderName) -> bool {
     line.name.eq_ignore_ascii_case(name.as_str())
 }
 
-/// Digits and nothing else: no sign, no list, no blank.
+/// Parses a number of digits only: no sign, no list, no blank.
 pub(in crate::listen) fn digits(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// Nothing in it but what a host and its port are made of (RFC 3986 section 3.2.2), and
-/// no comma, which could part two of them.
+/// Whether a value contains only characters of a host and port (RFC 3986 section 3.2.2). A comma
+/// is excluded, because it could separate two hosts.
 pub(in crate::listen) fn is_host(value: &[u8]) -> bool {
     let is_part = |byte: &u8| {
         byte.is_ascii_alphanumeric()

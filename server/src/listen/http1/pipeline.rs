@@ -1,5 +1,7 @@
-//! From bytes to answers, without a socket: what has come is taken request by
-//! request, and questions of proxies are answered on the spot.
+//! From received bytes to responses, without a socket.
+//!
+//! [`answer_requests`] parses pipelined requests one by one and answers forward-auth checks
+//! immediately. It stops at the first request that has to wait.
 
 use std::mem::{self, MaybeUninit};
 
@@ -13,43 +15,43 @@ use crate::{
     routes::Route,
 };
 
-/// How far the bytes went.
+/// How far [`answer_requests`] got.
 pub struct PipelineProgress<'c> {
-    /// How many are done with.
+    /// The number of bytes consumed.
     pub bytes: usize,
-    /// How many of the rest are known not to hold a whole head.
+    /// The number of bytes after them that are known not to contain a complete head.
     pub scanned: usize,
-    /// What to do when the answers are sent; `None` to wait for more bytes.
+    /// The action to take when the responses are sent; `None` to wait for more bytes.
     pub action: Option<NextAction<'c>>,
 }
 
-/// What is not done on the spot.
+/// The action that the connection takes after its responses are sent.
 pub enum NextAction<'c> {
-    /// To answer a request that takes a while.
+    /// Answer a request that has to wait.
     Answer(Box<PendingExchange<'c>>),
-    /// To close the connection; gently, if the client is still sending.
+    /// Close the connection, after a lingering read if the client is still sending.
     Close {
-        /// Whether it is.
+        /// Whether the client is still sending.
         is_sending: bool,
     },
 }
 
-/// A request whose answer takes a while.
+/// A request that has to wait, with everything needed to write its response.
 pub struct PendingExchange<'c> {
-    /// What was asked.
+    /// The request.
     pub request: PendingRequest<'c>,
-    /// What follows its head.
+    /// The framing of its body.
     pub framing: Framing,
-    /// Whether the client waits for a word before it sends the body.
+    /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
-    /// How to answer.
+    /// How the response is written.
     pub options: ResponseOptions<'c>,
-    /// Whether a body is coming that nobody reads.
+    /// Whether the client is sending a body that the route does not read.
     pub is_sending: bool,
 }
 
-/// Answers the questions at the start of `bytes`, of which the first `scanned` are known
-/// not to hold a whole head.
+/// Answers the requests at the start of `bytes`. The first `scanned` bytes are known not to
+/// contain a complete head.
 pub fn answer_requests<'c>(
     context: ConnectionContext<'c>,
     bytes: &[u8],
@@ -84,7 +86,7 @@ pub fn answer_requests<'c>(
     }
 }
 
-/// Answers a request, or says what else to do.
+/// Answers a request, or returns the next action.
 fn answer<'c>(
     context: ConnectionContext<'c>,
     request: &IncomingRequest<'_, 'c, Http1Head<'_, '_>>,
@@ -115,7 +117,7 @@ fn answer<'c>(
     }
 }
 
-/// Refuses what is no request, or, if it is known to be one of HEAD, without a body.
+/// Rejects a malformed request; without a response body, if its method is known to be HEAD.
 pub fn refuse<'c>(
     context: ConnectionContext<'_>,
     bad_request: &BadRequest,
@@ -130,15 +132,15 @@ pub fn refuse<'c>(
     NextAction::Close { is_sending: true }
 }
 
-/// What stands behind a head. What nobody reads is skipped if it is there, and not
-/// waited for if it is not.
+/// The body that follows a head. A body that the route does not read is skipped if all of it has
+/// arrived. Otherwise it is not waited for, and the connection closes after the response.
 #[derive(Clone, Copy)]
 struct RequestBody {
-    /// How many bytes of it are skipped.
+    /// The number of bytes skipped.
     skipped: usize,
-    /// Whether more is coming that nobody reads.
+    /// Whether an unread body is still arriving.
     is_coming: bool,
-    /// How it is read.
+    /// How the route reads the body.
     framing: Framing,
 }
 

@@ -3,8 +3,8 @@ use http::{HeaderValue, Method};
 use super::*;
 use crate::listen::exchange::RequestHead as _;
 
-/// What is made of the bytes, in words: how a head is understood, `partial`, or why
-/// it is refused.
+/// Describes the parse result as text: the parsed head, `partial`, or status and code of the
+/// error.
 fn read(bytes: &[u8]) -> String {
     read_after(bytes, 0)
 }
@@ -30,7 +30,7 @@ fn read_after(bytes: &[u8], scanned: usize) -> String {
     }
 }
 
-/// The same for a request with these lines, each without its end.
+/// Describes the parse result of a request with these lines, given without line ends.
 fn read_lines(lines: &[&str]) -> String {
     read(format!("POST / HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")).as_bytes())
 }
@@ -42,7 +42,7 @@ fn assert_lines(cases: &[(&[&str], &str)]) {
     }
 }
 
-/// Refused for these codes, for the tables below.
+/// Expected errors in the tables below.
 const HOST: &str = "400 host";
 const LENGTH: &str = "400 content_length";
 const CODING: &str = "400 transfer_encoding";
@@ -51,7 +51,7 @@ const BARE_LF: &str = "400 line_ending";
 const HEAD: &str = "400 head";
 
 #[test]
-fn a_request_has_one_host_that_can_be_one() {
+fn host_must_be_single_and_valid() {
     const FINE: &str = "POST / Empty Keep";
     assert_lines(&[
         (&["Host: a.example"], FINE),
@@ -71,17 +71,17 @@ fn a_request_has_one_host_that_can_be_one() {
         (&["Host: a#b"], HOST),
         (&["Host: user@a"], HOST),
         (&["Host: \u{e4}"], HOST),
-        // Names that are as long, and are others.
+        // Other names of the same length.
         (&["Most: a"], HOST),
         (&["Host_: a"], HOST),
     ]);
-    assert_eq!(read(b"GET / HTTP/1.0\r\n\r\n"), "GET / Empty Close", "HTTP/1.0 knows none");
+    assert_eq!(read(b"GET / HTTP/1.0\r\n\r\n"), "GET / Empty Close", "HTTP/1.0 needs no Host");
     assert_eq!(read(b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"), HOST);
-    assert_eq!(read(b"GET http://a/ HTTP/1.1\r\n\r\n"), HOST, "whatever its target says");
+    assert_eq!(read(b"GET http://a/ HTTP/1.1\r\n\r\n"), HOST, "a host in the target is not enough");
 }
 
 #[test]
-fn smuggling_by_lengths_is_refused() {
+fn smuggling_by_lengths_is_rejected() {
     let host = "Host: a";
     assert_lines(&[
         (&[host, "Content-Length: 5"], "POST / Length(5) Keep"),
@@ -113,14 +113,14 @@ fn smuggling_by_lengths_is_refused() {
         (&[host, "Content-Length: 5", "Transfer-Encoding: chunked"], LENGTH),
         (&[host, "Transfer-Encoding: chunked", "Content-Length: 5"], LENGTH),
         (&[host, "Transfer-Encoding: chunked", "Content-Length: 0"], LENGTH),
-        // No length to anybody who reads names as they are written.
+        // Different names, which must not be read as Content-Length.
         (&[host, "Content_Length: 5"], "POST / Empty Keep"),
         (&[host, "X-Content-Length: 5"], "POST / Empty Keep"),
     ]);
 }
 
 #[test]
-fn smuggling_by_transfer_codings_is_refused() {
+fn smuggling_by_transfer_codings_is_rejected() {
     let host = "Host: a";
     assert_lines(&[
         (&[host, "Transfer-Encoding: chunked"], "POST / Chunked Keep"),
@@ -154,22 +154,22 @@ fn smuggling_by_transfer_codings_is_refused() {
     ]);
     for line in ["chunked", "identity", "gzip, chunked", ""] {
         let request = format!("POST / HTTP/1.0\r\nTransfer-Encoding: {line}\r\n\r\n");
-        assert_eq!(read(request.as_bytes()), CODING, "HTTP/1.0 knows no codings: {line:?}");
+        assert_eq!(read(request.as_bytes()), CODING, "HTTP/1.0 has no transfer codings: {line:?}");
     }
 }
 
-/// A request with every kind of place where a line can end.
+/// A request with every kind of line end.
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\nX:\r\nY: z\r\n\r\n";
 
 #[test]
-fn a_line_ends_in_both_or_the_request_is_refused() {
+fn line_end_must_be_crlf() {
     assert_eq!(read(REQUEST), "GET /a Empty Keep");
     let ends: Vec<_> = memmem::find_iter(REQUEST, b"\r\n").collect();
     assert_eq!(ends.len(), 5);
     for end in &ends {
         let without = |place: usize| [&REQUEST[..place], &REQUEST[place + 1..]].concat();
         assert_eq!(read(&without(*end)), BARE_LF, "LF alone at {end}");
-        // The first of two such ends is where the head ends, for others.
+        // Lenient parsers would end the head here and read a second request after it.
         assert_eq!(read(&[&without(*end)[..], REQUEST].concat()), BARE_LF, "LF alone at {end}");
         let bare = without(end + 1);
         assert!(["partial", HEAD].contains(&&*read(&bare)), "CR alone at {end}");
@@ -195,7 +195,7 @@ fn a_line_ends_in_both_or_the_request_is_refused() {
 }
 
 #[test]
-fn an_empty_line_may_stand_before_a_request_and_no_more_than_one() {
+fn at_most_one_empty_line_precedes_a_request() {
     assert_eq!(read(&[b"\r\n", REQUEST].concat()), "GET /a Empty Keep");
     assert_eq!(read(&[b"\r\n\r\n", REQUEST].concat()), HEAD);
     for partial in [&b""[..], b"\r", b"\r\n", b"\r\n\r", b"\r\nG"] {
@@ -204,7 +204,7 @@ fn an_empty_line_may_stand_before_a_request_and_no_more_than_one() {
 }
 
 #[test]
-fn a_line_is_a_name_a_colon_and_a_value() {
+fn header_line_grammar_is_strict() {
     let host = "Host: a";
     assert_lines(&[
         (&[host, "X: y", " folded"], HEAD),
@@ -243,7 +243,7 @@ fn a_line_is_a_name_a_colon_and_a_value() {
 }
 
 #[test]
-fn a_target_is_text_without_blanks_and_without_a_fragment() {
+fn target_has_no_blank_and_no_fragment() {
     let read = |target: &[u8]| read(&[b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
     for target in [
         "*",
@@ -282,7 +282,7 @@ fn a_target_is_text_without_blanks_and_without_a_fragment() {
 }
 
 #[test]
-fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
+fn invalid_uri_cannot_become_a_request() {
     let to_request = |target: &str| {
         let bytes =
             format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: 1\r\nY: 2\r\nx: \u{e4}\r\n\r\n");
@@ -290,7 +290,7 @@ fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
         let ParseStatus::Complete(head) = parse(bytes.as_bytes(), 0, &mut slots) else {
             panic!("{target}")
         };
-        head.to_request().map_err(|malformed| malformed.code)
+        head.to_request().map_err(|error| error.code)
     };
     for target in ["*", "/", "/a?b", "a.example:443", "http://a/b", "/%", "/\u{e4}"] {
         let request = to_request(target).unwrap();
@@ -305,7 +305,7 @@ fn a_target_that_is_no_uri_goes_no_further_than_a_question() {
 }
 
 #[test]
-fn only_two_versions_are_spoken() {
+fn only_http10_and_http11_are_accepted() {
     let read = |version: &str| read(format!("GET / {version}\r\nHost: a\r\n\r\n").as_bytes());
     assert_eq!(read("HTTP/1.1"), "GET / Empty Keep");
     assert_eq!(read("HTTP/1.0"), "GET / Empty Close");
@@ -318,11 +318,11 @@ fn only_two_versions_are_spoken() {
     for version in ["HTTP/1.1 ", "HTTP/1.10", "HTTP/1.1\t", "HTTP/1.1\0"] {
         assert_eq!(read(version), HEAD, "{version:?}");
     }
-    assert_eq!(self::read(b"GET /\r\n\r\n"), HEAD, "HTTP/0.9 as it was");
+    assert_eq!(self::read(b"GET /\r\n\r\n"), HEAD, "an HTTP/0.9 request");
 }
 
 #[test]
-fn what_is_another_protocol_is_refused_as_early_as_it_can_be_told() {
+fn other_protocols_are_rejected_early() {
     for (bytes, expected) in [
         (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], HEAD),
         (b"\x80\x2e\x01\x00\x02", HEAD),
@@ -341,7 +341,7 @@ fn what_is_another_protocol_is_refused_as_early_as_it_can_be_told() {
 }
 
 #[test]
-fn a_connection_is_kept_by_version_and_wish() {
+fn persistence_follows_version_and_connection_line() {
     for (version, line, expected) in [
         ("1.1", "", Persistence::Keep),
         ("1.1", "Connection: close\r\n", Persistence::Close),
@@ -363,7 +363,7 @@ fn a_connection_is_kept_by_version_and_wish() {
 }
 
 #[test]
-fn only_one_expectation_is_met() {
+fn only_100_continue_is_an_expectation() {
     for (version, value, expected) in [
         ("1.1", "100-continue", true),
         ("1.1", "100-Continue", true),
@@ -376,7 +376,7 @@ fn only_one_expectation_is_met() {
     }
 }
 
-/// A request whose head has so many bytes.
+/// Returns a request whose head has this many bytes.
 fn long(head: usize, line: &str) -> Vec<u8> {
     let rest = REQUEST.len() + line.len() + "Z: \r\n".len();
     let (start, end) = REQUEST.split_at(REQUEST.len() - 2);
@@ -384,7 +384,7 @@ fn long(head: usize, line: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_head_has_its_limit_to_the_byte() {
+fn head_limit_is_exact() {
     assert_eq!(long(MAX_HEAD_BYTES, "").len(), MAX_HEAD_BYTES);
     assert_eq!(read(&long(MAX_HEAD_BYTES, "")), "GET /a Empty Keep");
     assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")), "431 head_too_large");
@@ -392,11 +392,11 @@ fn a_head_has_its_limit_to_the_byte() {
     assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")[..MAX_HEAD_BYTES - 1]), "partial");
     assert_eq!(read(&long(MAX_HEAD_BYTES + 1, "")[..MAX_HEAD_BYTES]), "431 head_too_large");
     let behind = [long(MAX_HEAD_BYTES, ""), vec![b'x'; MAX_HEAD_BYTES]].concat();
-    assert_eq!(read(&behind), "GET /a Empty Keep", "what follows a head is no part of it");
+    assert_eq!(read(&behind), "GET /a Empty Keep", "bytes after the head do not count");
 }
 
 #[test]
-fn a_target_that_fills_the_head_is_named() {
+fn target_that_fills_the_head_is_414() {
     let target = |length: usize| {
         [b"GET /", &vec![b'a'; length][..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat()
     };
@@ -412,7 +412,7 @@ fn a_target_that_fills_the_head_is_named() {
 }
 
 #[test]
-fn a_head_has_a_hundred_lines_and_no_more() {
+fn head_has_at_most_100_lines() {
     let with = |lines: usize| {
         read(
             format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(lines - 1)).as_bytes(),
@@ -423,7 +423,7 @@ fn a_head_has_a_hundred_lines_and_no_more() {
 }
 
 #[test]
-fn how_a_head_arrives_changes_nothing() {
+fn head_result_does_not_depend_on_pieces() {
     let long_target = [b"GET /", &vec![b'a'; MAX_HEAD_BYTES][..]].concat();
     let cases = [
         REQUEST.to_vec(),
@@ -466,7 +466,7 @@ fn how_a_head_arrives_changes_nothing() {
 }
 
 #[test]
-fn lines_are_found_by_name_from_the_last() {
+fn field_lines_are_counted_from_the_last() {
     let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a:2\r\nX-AB: 3\r\nX_A: 4\r\n\r\n";
     let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
     let ParseStatus::Complete(head) = parse(bytes, 0, &mut slots) else { panic!() };

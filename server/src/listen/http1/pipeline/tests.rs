@@ -9,13 +9,13 @@ use crate::{
     worker::WorkerContext,
 };
 
-/// A thread with one issuer, whose tokens it signs itself.
-struct Given {
+/// A worker with one issuer, whose tokens it signs itself.
+struct Fixture {
     worker: WorkerContext,
     token: String,
 }
 
-impl Given {
+impl Fixture {
     fn new() -> Self {
         const TEXT: &str = "[auth_jwt_default]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nissuer=https://us/\n\
                             audience=us\nkey=rID3kG4OwGpajIsxnGDhat4UFcMkyFZQc1y3oKQTPRs\n";
@@ -33,8 +33,8 @@ impl Given {
         Self { worker: WorkerContext::new(App::new(config, 1, desk, None).unwrap()), token }
     }
 
-    /// A question with a good token and these lines more.
-    fn question(&self, line: &str, lines: &str) -> String {
+    /// Returns a request with a valid token and these additional header lines.
+    fn check_request(&self, line: &str, lines: &str) -> String {
         format!("{line}\r\nHost: a\r\nAuthorization: Bearer {}\r\n{lines}\r\n", self.token)
     }
 
@@ -48,7 +48,7 @@ impl Given {
         ConnectionContext { worker: &self.worker, peer }
     }
 
-    fn take(&self, bytes: &[u8]) -> Result {
+    fn take(&self, bytes: &[u8]) -> PipelineResult {
         let mut out = ResponseBuffer::default();
         let PipelineProgress { bytes, scanned, action } =
             answer_requests(self.context(), bytes, 0, &mut out);
@@ -67,7 +67,7 @@ impl Given {
             .filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3))
             .collect::<Vec<_>>()
             .join(" ");
-        Result {
+        PipelineResult {
             statuses,
             closes: out.matches("connection: close\r\n").count(),
             taken: bytes,
@@ -77,54 +77,54 @@ impl Given {
     }
 }
 
-struct Result {
-    /// Of the answers, in order.
+struct PipelineResult {
+    /// The statuses of the responses, in order.
     statuses: String,
-    /// How many of them say that they are the last.
+    /// The number of responses that announce the end of the connection.
     closes: usize,
     taken: usize,
     scanned: usize,
     action: String,
 }
 
-impl Result {
-    /// The answers, and what is done next.
-    fn told(&self) -> String {
+impl PipelineResult {
+    /// Returns the statuses and the next action.
+    fn summary(&self) -> String {
         format!("{} {}", self.statuses, self.action)
     }
 }
 
 #[test]
-fn questions_are_answered_one_behind_the_other_as_far_as_they_have_come() {
-    let given = Given::new();
+fn pipelined_checks_are_answered_in_order() {
+    let fixture = Fixture::new();
     let [good, none] = [
-        given.question("GET /auth HTTP/1.1", ""),
+        fixture.check_request("GET /auth HTTP/1.1", ""),
         "GET /auth/x HTTP/1.1\r\nHost: a\r\n\r\n".into(),
     ];
     let whole = [good.clone(), none.clone(), none, good.clone()].concat();
-    let result = given.take(whole.as_bytes());
-    assert_eq!((result.told().as_str(), result.closes), ("200 401 401 200 wait", 0));
+    let result = fixture.take(whole.as_bytes());
+    assert_eq!((result.summary().as_str(), result.closes), ("200 401 401 200 wait", 0));
     assert_eq!((result.taken, result.scanned), (whole.len(), 0));
     for cut in [1, good.len() - 1] {
-        let result = given.take(&whole.as_bytes()[..whole.len() - cut]);
-        assert_eq!(result.told(), "200 401 401 wait");
+        let result = fixture.take(&whole.as_bytes()[..whole.len() - cut]);
+        assert_eq!(result.summary(), "200 401 401 wait");
         assert_eq!((result.taken, result.scanned), (whole.len() - good.len(), good.len() - cut));
     }
 }
 
 #[test]
-fn other_requests_are_handed_on_where_they_stand() {
-    let given = Given::new();
+fn pipeline_stops_at_requests_that_wait() {
+    let fixture = Fixture::new();
     let [good, verify] = [
-        given.question("GET /auth HTTP/1.1", ""),
+        fixture.check_request("GET /auth HTTP/1.1", ""),
         "POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n".into(),
     ];
-    let result = given.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
-    assert_eq!(result.told(), "200 Verify with Length(3), then Keep");
+    let result = fixture.take([&*good, &*verify, "a.bGET", &*good].concat().as_bytes());
+    assert_eq!(result.summary(), "200 Verify with Length(3), then Keep");
     assert_eq!(
         (result.taken, result.scanned),
         (good.len() + verify.len(), 0),
-        "the body is left, and what follows it"
+        "the body and the bytes after it are not consumed"
     );
     for (request, expected) in [
         ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", " Live with Empty, then Keep"),
@@ -135,7 +135,7 @@ fn other_requests_are_handed_on_where_they_stand() {
             "POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             " Verify with Chunked, then Keep",
         ),
-        // Bodies that nobody reads.
+        // Bodies that the route does not read.
         (
             "GET /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
             " Verify with Empty, then Keep",
@@ -154,29 +154,34 @@ fn other_requests_are_handed_on_where_they_stand() {
         ),
         ("GET /< HTTP/1.1\r\nHost: a\r\n\r\n", "400 listen and close"),
     ] {
-        assert_eq!(given.take(request.as_bytes()).told(), expected, "{request:?}");
+        assert_eq!(fixture.take(request.as_bytes()).summary(), expected, "{request:?}");
     }
     let mut out = ResponseBuffer::default();
-    answer_requests(given.context(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
+    answer_requests(fixture.context(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
     assert!(
         out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"),
-        "HEAD is answered without a body"
+        "a response to HEAD has no body"
     );
 }
 
 #[test]
-fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
-    let given = Given::new();
-    let good = given.question("GET /auth HTTP/1.1", "");
+fn check_body_is_skipped_and_never_waited_for() {
+    let fixture = Fixture::new();
+    let good = fixture.check_request("GET /auth HTTP/1.1", "");
     let with = |line: &str, body: &str| {
-        given.take([&given.question("POST /auth HTTP/1.1", line), body, &good].concat().as_bytes())
+        fixture.take(
+            [&fixture.check_request("POST /auth HTTP/1.1", line), body, &good].concat().as_bytes(),
+        )
     };
     assert_eq!(
-        with("Content-Length: 4\r\n", "GET ").told(),
+        with("Content-Length: 4\r\n", "GET ").summary(),
         "200 200 wait",
-        "a body is no request"
+        "a body is not parsed as a request"
     );
-    assert_eq!(with(&format!("Content-Length: {}\r\n", good.len()), &good).told(), "200 200 wait");
+    assert_eq!(
+        with(&format!("Content-Length: {}\r\n", good.len()), &good).summary(),
+        "200 200 wait"
+    );
     for (line, body) in [
         // nginx with `proxy_pass_request_body off` and the client's length.
         ("Content-Length: 100000\r\n", ""),
@@ -186,7 +191,7 @@ fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
     ] {
         let result = with(line, body);
         assert_eq!(
-            (result.told().as_str(), result.closes),
+            (result.summary().as_str(), result.closes),
             ("200 listen and close", 1),
             "{line} {body}"
         );
@@ -194,9 +199,9 @@ fn the_body_of_a_question_is_skipped_where_it_is_there_and_never_waited_for() {
 }
 
 #[test]
-fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
-    let given = Given::new();
-    let smuggled = given.question("GET /auth/smuggled HTTP/1.1", "");
+fn smuggled_requests_are_never_answered() {
+    let fixture = Fixture::new();
+    let smuggled = fixture.check_request("GET /auth/smuggled HTTP/1.1", "");
     for lines in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -214,63 +219,66 @@ fn smuggling_shapes_get_one_answer_and_nothing_behind_them_another() {
         "Host: b\r\n",
     ] {
         for line in ["GET /auth HTTP/1.1", "POST /v1/verify HTTP/1.1", "GET /healthz HTTP/1.1"] {
-            let bytes = given.question(line, lines) + "0\r\n\r\n" + &smuggled;
-            let result = given.take(bytes.as_bytes());
+            let bytes = fixture.check_request(line, lines) + "0\r\n\r\n" + &smuggled;
+            let result = fixture.take(bytes.as_bytes());
             let is_refused =
-                ["400 listen and close", "501 listen and close"].contains(&&*result.told());
-            assert!(is_refused && result.closes == 1, "{line} {lines:?}: {}", result.told());
+                ["400 listen and close", "501 listen and close"].contains(&&*result.summary());
+            assert!(is_refused && result.closes == 1, "{line} {lines:?}: {}", result.summary());
             assert_eq!(
                 (result.taken, result.scanned),
                 (bytes.len(), 0),
-                "nothing of it is looked at again"
+                "the whole buffer is consumed"
             );
         }
     }
 }
 
 #[test]
-fn the_answers_before_a_malformed_request_are_given() {
-    let given = Given::new();
-    let bytes = given.question("GET /auth HTTP/1.1", "")
+fn requests_before_a_malformed_one_are_answered() {
+    let fixture = Fixture::new();
+    let bytes = fixture.check_request("GET /auth HTTP/1.1", "")
         + "GET /auth HTTP/9.9\r\n\r\n"
-        + &given.question("GET /auth HTTP/1.1", "");
-    let result = given.take(bytes.as_bytes());
-    assert_eq!((result.told().as_str(), result.closes), ("200 505 listen and close", 1));
+        + &fixture.check_request("GET /auth HTTP/1.1", "");
+    let result = fixture.take(bytes.as_bytes());
+    assert_eq!((result.summary().as_str(), result.closes), ("200 505 listen and close", 1));
 }
 
 #[test]
-fn who_wants_to_close_is_answered_once() {
-    let given = Given::new();
-    let good = given.question("GET /auth HTTP/1.1", "");
+fn connection_close_ends_the_pipeline() {
+    let fixture = Fixture::new();
+    let good = fixture.check_request("GET /auth HTTP/1.1", "");
     for (line, lines, expected) in [
         ("GET /auth HTTP/1.1", "Connection: close\r\n", ("200 close", 1)),
         ("GET /auth HTTP/1.0", "", ("200 close", 1)),
         ("GET /auth HTTP/1.0", "Connection: keep-alive\r\n", ("200 200 wait", 0)),
         ("HEAD /auth HTTP/1.1", "", ("200 200 wait", 0)),
     ] {
-        let result = given.take((given.question(line, lines) + &good).as_bytes());
-        assert_eq!((result.told().as_str(), result.closes), expected, "{line} {lines}");
+        let result = fixture.take((fixture.check_request(line, lines) + &good).as_bytes());
+        assert_eq!((result.summary().as_str(), result.closes), expected, "{line} {lines}");
     }
 }
 
 #[test]
-fn a_thread_that_drains_answers_one_more_question() {
-    let given = Given::new();
-    given.worker.deadlines.drain();
-    let good = given.question("GET /auth HTTP/1.1", "");
-    let result = given.take(good.repeat(2).as_bytes());
-    assert_eq!((result.told().as_str(), result.closes, result.taken), ("200 close", 1, good.len()));
-    let health = given.take(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(health.told(), " Live with Empty, then Close");
+fn draining_connection_answers_one_more_check() {
+    let fixture = Fixture::new();
+    fixture.worker.deadlines.drain();
+    let good = fixture.check_request("GET /auth HTTP/1.1", "");
+    let result = fixture.take(good.repeat(2).as_bytes());
+    assert_eq!(
+        (result.summary().as_str(), result.closes, result.taken),
+        ("200 close", 1, good.len())
+    );
+    let health = fixture.take(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(health.summary(), " Live with Empty, then Close");
 }
 
 #[test]
-fn questions_go_to_listeners_that_answer_them() {
-    let given = Given::new();
-    let mut context = given.context();
+fn check_is_answered_only_by_its_listener() {
+    let fixture = Fixture::new();
+    let mut context = fixture.context();
     context.peer.listener = 1;
     let mut out = ResponseBuffer::default();
-    let bytes = given.question("GET /auth HTTP/1.1", "");
+    let bytes = fixture.check_request("GET /auth HTTP/1.1", "");
     let taken = answer_requests(context, bytes.as_bytes(), 0, &mut out);
     assert!(
         matches!(taken.action, Some(NextAction::Answer(pending)) if pending.request.route == Route::None)
