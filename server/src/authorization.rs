@@ -1,4 +1,5 @@
-//! Who may make which call of the Inmanta API.
+//! Authorization of calls of the Inmanta API: [`authorize`] decides whether a
+//! [`Session`] may make an [`ApiCall`].
 
 pub mod endpoints;
 mod legacy;
@@ -8,20 +9,20 @@ use serde_json::Value;
 use crate::{config::AuthorizationProvider, surface::inmanta::session::Session};
 use endpoints::{Endpoint, Operation};
 
-/// What is asked for.
+/// A call to authorize.
 pub struct ApiCall<'c> {
-    /// The call.
+    /// The endpoint it is made to.
     pub endpoint: &'c Endpoint,
-    /// The environment that it is about.
+    /// The environment that the call concerns.
     pub environment: Option<&'c str>,
-    /// The user whom its path names.
+    /// The username in its path.
     pub user: Option<&'c str>,
 }
 
-/// Decides whether whoever has this token may make a call.
+/// Authorizes `call` for the holder of `session`.
 ///
 /// # Errors
-/// Why not, in the real system's words.
+/// The reason for the refusal, in the Inmanta server's words.
 pub fn authorize(
     provider: AuthorizationProvider,
     session: &Session,
@@ -38,21 +39,25 @@ pub fn authorize(
     }
 }
 
-/// What of the default policy concerns the calls that there are: everything for
-/// administrators, one's own password, and what shows nothing of an environment.
+/// The part of Inmanta's default policy that applies to these endpoints. Administrators may
+/// make every call. Every user may change their own password, log in, and make read-only calls
+/// outside environments.
 fn default_policy(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
-    // By a session of ours: a provider elsewhere has users of its own, of any name.
-    let is_users_own = session.is_login() && call.user.is_some() && call.user == session.subject();
-    let is_own_password = is_users_own && call.endpoint.operation == Operation::SetPassword;
-    let is_for_all = call.endpoint.read_only && call.endpoint.environment.is_none();
+    // Only for a login session of this server: an external provider may have another user of
+    // the same name.
+    let is_own_user = session.is_login() && call.user.is_some() && call.user == session.subject();
+    let is_own_password = is_own_user && call.endpoint.operation == Operation::SetPassword;
+    let is_public = call.endpoint.read_only && call.endpoint.environment.is_none();
     let is_admin = session.claim(IS_ADMIN_CLAIM) == Some(&Value::Bool(true));
-    match is_admin || is_own_password || is_for_all || call.endpoint.operation == Operation::Login {
-        true => Ok(()),
-        false => Err("Request is not allowed by the access policy.".into()),
+    let is_login = call.endpoint.operation == Operation::Login;
+    if is_admin || is_own_password || is_public || is_login {
+        Ok(())
+    } else {
+        Err("Request is not allowed by the access policy.".into())
     }
 }
 
-/// The claim that its subject may do everything.
+/// The claim that makes its subject an administrator.
 pub const IS_ADMIN_CLAIM: &str = "urn:inmanta:is_admin";
-/// The claim that says which roles its subject has, by environment.
+/// The claim with the roles of its subject, by environment.
 pub const ROLES_CLAIM: &str = "urn:inmanta:roles";

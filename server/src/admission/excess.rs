@@ -1,10 +1,12 @@
-//! Whose connections had to be cut off, since they asked for so much in vain.
+//! Reconnect delay after abuse closes, per source address.
 //!
-//! One that is cut off comes back at once, and may do as much again: what it costs to
-//! shake hands with it, and all that a connection may do before it is one too many. So
-//! the connections of an address that was cut off more than a few times wait. None waits
-//! long, or is turned away, as others may be behind the same address, who would pay for
-//! it: who has a hundred connections at a time is slowed down less than who has one.
+//! A client whose connection was closed for abuse can reconnect at once. Each new connection
+//! costs a handshake and may use a full abuse budget again. [`ReconnectDelay`] therefore delays
+//! new connections of a [`Source`] with more than a few abuse closes.
+//!
+//! The delay is short and no connection is refused, because other clients may share the
+//! address. A client with a hundred parallel connections is consequently slowed down less than
+//! a client with one.
 
 use std::time::Duration;
 
@@ -13,17 +15,17 @@ use super::{
     source::{Source, SourceTable},
 };
 
-/// Of the time in which a bucket fills, what a connection that was cut off takes: ten are
-/// free, and after that there are five a second, if they come one after the other.
+/// Charge for one abuse close, against the refill time of a bucket. Ten closes are free.
+/// After that, sequential connections are limited to five per second.
 const ABUSE_COST: Nanos = 200_000_000;
-/// The longest wait, however many connections were cut off: clients and proxies have five
-/// seconds and more to connect.
+/// Upper bound of the delay, whatever the number of abuse closes. Connect timeouts of clients
+/// and proxies are five seconds or more, so a delayed connection still succeeds.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// How many sources are known. There are fewer of them than of bad signatures, as each
-/// has shaken hands from where it says that it is.
+/// Capacity of the source table. It is smaller than that for bad signatures, because every
+/// source here has completed a handshake and cannot be a spoofed address.
 const MAX_SOURCES: usize = 1024;
 
-/// What the sources of such connections have left.
+/// Buckets of the sources with abuse closes.
 pub(super) struct ReconnectDelay(SourceTable);
 
 impl ReconnectDelay {
@@ -31,14 +33,14 @@ impl ReconnectDelay {
         Self(SourceTable::new(MAX_SOURCES))
     }
 
-    /// A connection of this source was cut off.
+    /// Records an abuse close of a connection from `source`.
     pub(super) fn charge(&mut self, source: Source, now: Nanos) {
         if self.wait(source, now) < MAX_DELAY {
             self.0.charge(source, Share::WHOLE, ABUSE_COST, now);
         }
     }
 
-    /// How long its next connection waits.
+    /// Returns how long the next connection from `source` is delayed.
     pub(super) fn wait(&self, source: Source, now: Nanos) -> Duration {
         Duration::from_nanos(self.0.get(source).wait(now)).min(MAX_DELAY)
     }
@@ -53,14 +55,14 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     #[test]
-    fn nobody_waits_without_end() {
+    fn reconnect_delay_is_bounded() {
         let (mut delay, source) = (ReconnectDelay::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
         (0..10_000).for_each(|_| delay.charge(source, 0));
         assert_eq!(delay.wait(source, 0), MAX_DELAY);
     }
 
     #[test]
-    fn ten_connections_are_free_and_then_there_are_five_a_second() {
+    fn reconnect_delay_starts_after_ten_closes() {
         let (mut delay, source) = (ReconnectDelay::new(), Source::of(IpAddr::from([192, 0, 2, 1])));
         for _ in 0..10 {
             assert_eq!(delay.wait(source, 0), Duration::ZERO);
@@ -76,7 +78,7 @@ mod tests {
         assert_eq!(
             delay.wait(Source::of(IpAddr::from([192, 0, 2, 2])), now),
             Duration::ZERO,
-            "others are others"
+            "another source is not delayed"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The budgets together: who may have a signature checked, and who pays for it.
+//! Signature budgets of one worker: admits a signature check, and charges a bad one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,16 +9,19 @@ use super::{
 };
 use crate::config::SignatureLimits;
 
-/// What every budget has left. It has no clock of its own.
+/// Buckets of every budget: of the core, of each issuer and of each source.
+///
+/// The caller passes the time; this type reads no clock.
 pub(super) struct Budgets {
     limits: SignatureLimits,
     core: Bucket,
-    /// Those that had bad signatures; as many as are configured at most.
+    /// Issuers with bad signatures; at most the configured ones.
     issuers: HashMap<Box<str>, Bucket>,
     sources: SourceTable,
-    /// The latest moment at which any bucket will be full again.
+    /// The bucket that is full last. While it is not empty, no other one is.
     all_full_at: Bucket,
-    /// The issuer asked for last, kept here since whoever asks may not keep it.
+    /// The issuer passed to the last call of [`Budgets::admit`], which [`Budgets::charge`]
+    /// charges. Kept here because the caller's reference does not live that long.
     last_issuer: String,
 }
 
@@ -34,7 +37,9 @@ impl Budgets {
         }
     }
 
-    /// Whether a signature in the name of `issuer` may be checked.
+    /// Admits the check of one signature whose token names `issuer`.
+    ///
+    /// `source` is called only if a budget is empty.
     pub(super) fn admit(
         &mut self,
         issuer: &str,
@@ -47,7 +52,7 @@ impl Budgets {
             return Ok(());
         }
         let issuer = self.issuers.get(issuer).copied().unwrap_or_default();
-        // The closest first: whoever is the cause is told so.
+        // The narrowest budget first, so that the answer names the cause.
         for (budget, bucket) in [
             (Budget::Source, self.sources.get(source())),
             (Budget::Issuer, issuer),
@@ -64,10 +69,10 @@ impl Budgets {
         Ok(())
     }
 
-    /// Charges the bad signature that was asked for last. Whether another source,
-    /// that still owed something, had to be forgotten for this one.
+    /// Charges the bad signature that was admitted last. Returns whether the table evicted
+    /// another source that was still in debt.
     pub(super) fn charge(&mut self, source: Source, cost: Nanos, now: Nanos) -> bool {
-        // What takes longer was interrupted by the system.
+        // A longer check was interrupted by the operating system's scheduler.
         let cost = cost.min(MAX_CHARGE);
         if let Some(share) = self.limits.core {
             self.core.charge(share, cost, now);
@@ -80,18 +85,18 @@ impl Budgets {
             bucket.charge(share, cost, now);
             *bucket
         });
-        let (of_source, forgotten) = match self.limits.source {
+        let (source_bucket, evicted) = match self.limits.source {
             Some(share) => self.sources.charge(source, share, cost, now),
             None => (Bucket::default(), false),
         };
         self.all_full_at =
-            self.all_full_at.max(self.core).max(issuer.unwrap_or_default()).max(of_source);
-        forgotten
+            self.all_full_at.max(self.core).max(issuer.unwrap_or_default()).max(source_bucket);
+        evicted
     }
 }
 
-/// The most that one signature is charged. An 8192-bit RSA key, the dearest there
-/// is, takes a third of it.
+/// Upper bound of the charge for one signature. An 8192-bit RSA key, the most expensive one
+/// accepted, takes a third of it.
 const MAX_CHARGE: Nanos = 1_000_000;
 
 #[cfg(test)]
@@ -117,8 +122,8 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// Bad signatures of a millisecond each, one after the other, until one is not
-    /// admitted: how many were, and what was spent.
+    /// Charges bad signatures of 1 ms each until one is not admitted. Returns how many were
+    /// admitted, and the exceeded budget.
     fn flood(
         budgets: &mut Budgets,
         issuer: &str,
@@ -137,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_has_spent_its_budget_is_alone_in_that() {
+    fn exceeded_source_does_not_affect_other_sources() {
         let mut budgets = Budgets::new(limits(50, 50, 5));
         let (admitted, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
-        // Five percent of two seconds, and the one that overdraws it.
+        // 5 % of two seconds, and the signature that overdraws the budget.
         assert_eq!((admitted, exceeded.budget, exceeded.retry_after), (101, Budget::Source, 1));
         assert_eq!(
             budgets.admit("b", || source(1), SECOND).map_err(|spent| spent.budget),
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_is_abused_is_alone_in_that_whoever_abuses_it() {
+    fn exceeded_issuer_does_not_affect_other_issuers() {
         let mut budgets = Budgets::new(limits(50, 10, 5));
         let mut last = None;
         for from in 1..=3 {
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_core_is_the_last_resort() {
+    fn core_budget_limits_all_issuers_and_sources() {
         let mut budgets = Budgets::new(limits(10, 100, 100));
         let (admitted, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
         assert_eq!((admitted, exceeded.budget), (201, Budget::Core));
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_comes_back_with_time_and_says_when() {
+    fn budget_recovers_after_retry_after() {
         let mut budgets = Budgets::new(limits(1, 100, 100));
         let (_, exceeded) = flood(&mut budgets, "a", source(1), SECOND);
         assert_eq!(
@@ -184,11 +189,11 @@ mod tests {
             Ok(())
         );
         let (admitted, _) = flood(&mut budgets, "a", source(1), 100 * SECOND);
-        assert_eq!(admitted, 21, "and no more than at the start, however long it was quiet");
+        assert_eq!(admitted, 21, "an idle budget does not exceed its burst");
     }
 
     #[test]
-    fn what_is_off_is_never_spent() {
+    fn disabled_budgets_are_never_exceeded() {
         let mut budgets =
             Budgets::new(SignatureLimits { core: None, issuer: None, source: None, sources: 64 });
         for _ in 0..10_000 {
@@ -198,20 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_check_is_not_charged_as_if_it_had_run_all_the_time() {
+    fn charge_for_one_signature_is_bounded() {
         let mut budgets = Budgets::new(limits(100, 100, 1));
         budgets.charge(source(1), 3600 * SECOND, SECOND);
         assert_eq!(
             budgets.admit("a", || source(1), SECOND),
             Ok(()),
-            "one bad signature spends no budget"
+            "one bad signature does not use up a budget"
         );
     }
 
     #[test]
-    fn nobody_is_looked_for_while_every_budget_lasts() {
+    fn source_is_not_looked_up_while_budgets_last() {
         let mut budgets = Budgets::new(limits(50, 50, 5));
         budgets.charge(source(1), MS, SECOND);
-        assert_eq!(budgets.admit("a", || panic!("the address was asked for"), SECOND), Ok(()));
+        assert_eq!(budgets.admit("a", || panic!("the source was looked up"), SECOND), Ok(()));
     }
 }

@@ -1,11 +1,10 @@
-//! Where bad signatures and connections that were cut off come from: a table of sources,
-//! bounded however many there are.
+//! Set-associative table of source addresses with their buckets, of fixed size.
 //!
-//! It is a table of small sets, and a keyed hash says to which a source belongs, so
-//! that nobody can choose neighbours. In a set that is full, whoever owes least is
-//! forgotten for a newcomer. So many sources can push out one that owes a little, and
-//! give it that back; one that has spent its budget goes last. Only sources that have done
-//! something have a place: honest ones are never in the way.
+//! A keyed hash selects the set of a [`Source`], so an attacker cannot choose whose set they
+//! share. When a set is full, a new source evicts the one with the smallest debt. Many sources
+//! can therefore evict one with a small debt, which then has its full budget again; a source
+//! that has used up its budget is evicted last. Only sources with bad signatures or abuse
+//! closes take a slot, so well-behaved clients never compete for one.
 
 use std::{
     fmt,
@@ -15,9 +14,10 @@ use std::{
 
 use super::bucket::{Bucket, Nanos, Share};
 
-/// One client, as far as addresses tell: an IPv4 address, or an IPv6 network of 64
-/// bits, since that is what one client is given. An IPv4 address that was written as
-/// an IPv6 one, by the system or a translator, is an IPv4 address.
+/// Source address of a client: an IPv4 address, or an IPv6 /64 network.
+///
+/// A /64 is what one client is assigned. IPv4 addresses in IPv6 form, mapped by the system or
+/// translated by NAT64, count as IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(IpAddr);
 
@@ -28,7 +28,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// The client at an address.
+    /// Returns the source that `address` belongs to.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -45,14 +45,14 @@ impl Source {
     }
 }
 
-/// 64:ff9b::/96, the prefix of translated addresses (RFC 6052 section 2.1).
+/// 64:ff9b::/96, the well-known NAT64 prefix (RFC 6052 section 2.1).
 const NAT64_PREFIX: u128 = 0x0064_ff9b << 96;
-/// Where the IPv4 address is in them.
+/// Bits of the IPv4 address in a NAT64 address.
 const IPV4_BITS: u128 = 0xffff_ffff;
-/// The upper half of an IPv6 address.
+/// Network bits of an IPv6 address, its upper half.
 const NETWORK_BITS: u128 = !0 << 64;
 
-/// What sources have left of their budgets.
+/// Buckets by source.
 pub(super) struct SourceTable {
     slots: Box<[SourceSlot]>,
     hasher: RandomState,
@@ -64,13 +64,13 @@ struct SourceSlot {
     bucket: Bucket,
 }
 
-/// How many sources share a set: two cache lines of four.
+/// Slots of a set: two cache lines of four.
 const SET_SLOTS: usize = 8;
 
 impl SourceTable {
-    /// Room for so many sources, rounded up to whole sets.
+    /// Creates a table for `capacity` sources, rounded up to whole sets.
     pub(super) fn new(capacity: usize) -> Self {
-        // It owes nothing, so it gives way to everybody.
+        // Without debt, so any source evicts it.
         let empty = SourceSlot {
             source: Source(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             bucket: Bucket::default(),
@@ -81,16 +81,16 @@ impl SourceTable {
         }
     }
 
-    /// What a source has left: everything, unless it is known.
+    /// Returns the bucket of a source: a full one if the source is not in the table.
     pub(super) fn get(&self, source: Source) -> Bucket {
         let set = &self.slots[self.set_start(source)..][..SET_SLOTS];
         set.iter()
-            .find(|place| place.source == source)
-            .map_or_else(Bucket::default, |place| place.bucket)
+            .find(|slot| slot.source == source)
+            .map_or_else(Bucket::default, |slot| slot.bucket)
     }
 
-    /// Charges a source; says what it has left, and whether another that still owed
-    /// something was forgotten for it.
+    /// Charges a source. Returns its bucket, and whether another source that was still in debt
+    /// was evicted for it.
     pub(super) fn charge(
         &mut self,
         source: Source,
@@ -100,27 +100,27 @@ impl SourceTable {
     ) -> (Bucket, bool) {
         let start = self.set_start(source);
         let set = &mut self.slots[start..][..SET_SLOTS];
-        let known = set.iter().position(|place| place.source == source);
+        let known = set.iter().position(|slot| slot.source == source);
         let index = known.unwrap_or_else(|| least_indebted(set));
-        let place = &mut set[index];
-        let forgotten = known.is_none() && !place.bucket.is_full(now);
+        let slot = &mut set[index];
+        let evicted = known.is_none() && !slot.bucket.is_full(now);
         if known.is_none() {
-            *place = SourceSlot { source, bucket: Bucket::default() };
+            *slot = SourceSlot { source, bucket: Bucket::default() };
         }
-        place.bucket.charge(share, cost, now);
-        (place.bucket, forgotten)
+        slot.bucket.charge(share, cost, now);
+        (slot.bucket, evicted)
     }
 
-    /// Where the set of a source begins.
+    /// Returns the index of the first slot of the source's set.
     fn set_start(&self, source: Source) -> usize {
         let hash = self.hasher.hash_one(source) >> 32;
         SET_SLOTS * (usize::try_from(hash).unwrap_or_default() % (self.slots.len() / SET_SLOTS))
     }
 }
 
-/// The place of the source that owes least.
+/// Returns the index of the slot with the smallest debt.
 fn least_indebted(set: &[SourceSlot]) -> usize {
-    let least = set.iter().enumerate().min_by_key(|(_, place)| place.bucket);
+    let least = set.iter().enumerate().min_by_key(|(_, slot)| slot.bucket);
     least.map_or(0, |(index, _)| index)
 }
 
@@ -139,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_an_ipv4_address_or_a_network_of_64_bits() {
-        for written in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1"] {
-            assert_eq!(source(written), source("192.0.2.1"));
+    fn source_is_an_ipv4_address_or_an_ipv6_64() {
+        for text in ["::ffff:192.0.2.1", "64:ff9b::192.0.2.1"] {
+            assert_eq!(source(text), source("192.0.2.1"));
         }
         assert_ne!(source("64:ff9b::192.0.2.1"), source("64:ff9b::192.0.2.2"));
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_has_its_own_budget() {
+    fn sources_have_separate_budgets() {
         let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
         sources.charge(source("192.0.2.1"), share, MS, 0);
         let (left, _) = sources.charge(source("192.0.2.1"), share, 20 * MS, 0);
@@ -164,38 +164,33 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_stays_as_large_and_forgets_who_owes_least() {
+    fn full_table_evicts_the_smallest_debt() {
         let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(1).unwrap());
         let debtor = numbered(1);
         sources.charge(debtor, share, 1000 * MS, 0);
         let spent = sources.get(debtor);
         let room = sources.slots.len();
-        let forgotten =
+        let evicted =
             (2..100_000).filter(|number| sources.charge(numbered(*number), share, MS, 0).1).count();
-        assert_eq!(
-            forgotten,
-            100_000 - 2 - (SET_SLOTS - 1),
-            "every one but those that found a free place"
-        );
+        assert_eq!(evicted, 100_000 - 2 - (SET_SLOTS - 1), "all but those that took a free slot");
         assert_eq!((sources.get(debtor), sources.slots.len()), (spent, room));
     }
 
     #[test]
-    fn who_owes_nothing_any_more_is_forgotten_without_loss() {
+    fn eviction_of_a_full_bucket_is_not_reported() {
         let (mut sources, share) = (SourceTable::new(SET_SLOTS), Share::new(100).unwrap());
         for number in 1..=1000 {
-            let (_, forgotten) =
-                sources.charge(numbered(number), share, MS, u64::from(number) * MS);
-            assert!(!forgotten, "{number}");
+            let (_, evicted) = sources.charge(numbered(number), share, MS, u64::from(number) * MS);
+            assert!(!evicted, "{number}");
         }
     }
 
     #[test]
-    fn every_set_of_a_large_table_is_used() {
+    fn sources_spread_over_all_sets() {
         let (mut sources, share) = (SourceTable::new(64 * SET_SLOTS), Share::new(1).unwrap());
         for number in 1..10_000 {
             sources.charge(numbered(number), share, MS, 0);
         }
-        assert!(sources.slots.iter().all(|place| place.bucket != Bucket::default()));
+        assert!(sources.slots.iter().all(|slot| slot.bucket != Bucket::default()));
     }
 }

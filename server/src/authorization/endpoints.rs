@@ -1,62 +1,62 @@
-//! The calls of the Inmanta API that are ours to answer, and what authorization has to
-//! know of each.
+//! The endpoints of the Inmanta API that this server implements, with the properties that
+//! authorization needs.
 
 use percent_encoding::percent_decode_str;
 
 use crate::config::ClientType::{self, Api, Compiler};
 
-/// What a call does.
+/// The operation of an [`Endpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// NotFound: it is there.
+    /// Reports that the server is alive.
     Health,
-    /// Gives a user a session.
+    /// Logs a user in.
     Login,
-    /// Gives a session more time.
+    /// Extends a login session.
     RenewLogin,
     /// Lists the users.
     ListUsers,
     /// Adds a user.
     AddUser,
-    /// Removes one.
+    /// Removes a user.
     DeleteUser,
     /// Changes a password.
     SetPassword,
-    /// Tells who asks.
+    /// Returns the user of the session.
     CurrentUser,
-    /// Makes somebody an administrator, or not.
+    /// Grants or revokes administrator rights.
     SetAdmin,
     /// Lists the roles.
     ListRoles,
     /// Adds a role.
     AddRole,
-    /// Removes one.
+    /// Removes a role.
     DeleteRole,
     /// Lists the roles of a user.
     ListAssignments,
-    /// Gives a role to a user.
+    /// Assigns a role to a user.
     AssignRole,
-    /// Takes it away.
+    /// Removes a role assignment.
     UnassignRole,
     /// Issues a token.
     CreateToken,
-    /// The same, as it was first.
+    /// Issues a token, version 1 of the call.
     CreateTokenV1,
     /// Lists the tokens of an environment.
     ListTokens,
-    /// Revokes one.
+    /// Revokes a token.
     RevokeToken,
     /// Lists the environments.
     ListEnvironments,
-    /// Shows one.
+    /// Returns one environment.
     GetEnvironment,
-    /// Adds one.
+    /// Adds an environment.
     CreateEnvironment,
-    /// Removes one.
+    /// Removes an environment.
     DeleteEnvironment,
 }
 
-/// A call of the API.
+/// An endpoint of the API.
 #[derive(Debug)]
 pub struct Endpoint {
     /// Its method.
@@ -65,15 +65,15 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What it does.
     pub operation: Operation,
-    /// By what it is classed in policies.
+    /// The label that access policies use.
     pub label: &'static str,
-    /// Which clients may make it.
+    /// The client types that may call it.
     pub client_types: &'static [ClientType],
-    /// The argument that says which environment it is about, if it is about one.
+    /// The argument that names its environment, if it has one.
     pub environment: Option<&'static str>,
-    /// Whether it changes nothing.
+    /// Whether it only reads.
     pub read_only: bool,
-    /// Whether it takes a token to make it.
+    /// Whether it requires a token.
     pub needs_token: bool,
 }
 
@@ -109,7 +109,7 @@ impl Endpoint {
     }
 }
 
-/// All of them.
+/// All endpoints.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         needs_token: false,
@@ -178,34 +178,38 @@ pub const ENDPOINTS: &[Endpoint] = &[
     .in_environment("id"),
 ];
 
-/// What a path leads to.
+/// Result of [`find_endpoint`].
 pub enum PathMatch {
-    /// A call, and what its path says.
+    /// An endpoint, and the arguments in the path.
     Endpoint(&'static Endpoint, Vec<(&'static str, String)>),
-    /// Calls by these other methods.
+    /// Endpoints of this path exist, but only for these other methods.
     OtherMethods(Vec<&'static str>),
-    /// NotFound.
+    /// No endpoint has this path.
     NotFound,
 }
 
-/// The call of a method and a path. HEAD asks what GET would answer.
+/// Finds the endpoint of a method and a path. HEAD finds the endpoint of GET.
 #[must_use]
 pub fn find_endpoint(method: &str, path: &str) -> PathMatch {
     let method = if method == "HEAD" { "GET" } else { method };
-    let mut others = Vec::new();
+    let mut other_methods = Vec::new();
     for endpoint in ENDPOINTS {
         match arguments(endpoint.path, path) {
             Some(arguments) if endpoint.method == method => {
                 return PathMatch::Endpoint(endpoint, arguments);
             }
-            Some(_) => others.push(endpoint.method),
+            Some(_) => other_methods.push(endpoint.method),
             None => {}
         }
     }
-    if others.is_empty() { PathMatch::NotFound } else { PathMatch::OtherMethods(others) }
+    if other_methods.is_empty() {
+        PathMatch::NotFound
+    } else {
+        PathMatch::OtherMethods(other_methods)
+    }
 }
 
-/// What a path says, if it is one of this pattern.
+/// Returns the arguments in `path` if it matches `pattern`.
 fn arguments(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, String)>> {
     let mut arguments = Vec::new();
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
@@ -233,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_one_call_and_its_segments_are_decoded_once() {
+    fn path_segments_are_decoded_once() {
         let found = |method: &str, path: &str| match find_endpoint(method, path) {
             PathMatch::Endpoint(endpoint, arguments) => Some((endpoint.operation, arguments)),
             _ => None,
@@ -255,7 +259,7 @@ mod tests {
             assert!(found(method, path).is_none(), "{method} {path}");
         }
         assert!(
-            matches!(find_endpoint("PUT", "/api/v2/role"), PathMatch::OtherMethods(others) if others == ["GET", "POST", "DELETE"])
+            matches!(find_endpoint("PUT", "/api/v2/role"), PathMatch::OtherMethods(other_methods) if other_methods == ["GET", "POST", "DELETE"])
         );
     }
 }

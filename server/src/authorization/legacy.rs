@@ -1,5 +1,5 @@
-//! The provider `legacy`: client types, and the environment that a token is for. Roles
-//! mean nothing to it.
+//! The authorization provider `legacy`: checks client types and the environment of a token.
+//! It ignores roles.
 
 use super::ApiCall;
 use crate::{config::ClientType, surface::inmanta::session::Session};
@@ -16,14 +16,16 @@ pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), Str
         }
     }
     let expected = call.endpoint.client_types;
-    match session.client_types().iter().any(|has| expected.iter().any(|one| one.name() == has)) {
-        true => Ok(()),
-        false => Err(format!(
-            "The authorization token does not have a valid client type for this call. ({} provided, {} expected)",
-            python_list(session.client_types().iter().map(|name| format!("'{name}'"))),
-            python_list(expected.iter().map(|one| python_name(*one)))
-        )),
+    let has_client_type =
+        session.client_types().iter().any(|has| expected.iter().any(|one| one.name() == has));
+    if has_client_type {
+        return Ok(());
     }
+    Err(format!(
+        "The authorization token does not have a valid client type for this call. ({} provided, {} expected)",
+        python_list(session.client_types().iter().map(|name| format!("'{name}'"))),
+        python_list(expected.iter().map(|one| python_name(*one)))
+    ))
 }
 
 fn python_name(client_type: ClientType) -> String {
