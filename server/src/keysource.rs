@@ -1,8 +1,8 @@
-//! The keys of every issuer: where they stand, and who keeps them fresh.
+//! Key rotation: the keys of every issuer, and the thread that refreshes them.
 //!
-//! One thread drives all of them, each by its own [`Rotation`]; fetching itself is
-//! blocking work on further threads. No request waits for a provider, except one
-//! that names a key nobody knows, and that for a second at most.
+//! One thread runs a [`Rotation`] for each issuer. The fetches themselves are blocking work
+//! and run on further threads, with a [`Fetcher`] each. A request waits for a provider only if
+//! its token names an unknown `kid`, and then for at most a second ([`KeyRefetch`]).
 
 pub mod fetch;
 pub mod written;
@@ -38,25 +38,26 @@ use crate::{
     config::{IssuerSection, KeySource, RefreshedKeys},
 };
 
-/// The longest a request waits for its issuer to be asked again.
+/// Longest wait of a request for a refetch of its issuer's keys.
 const REFETCH_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many requests may wait for one issuer; a flood is not to fill the memory.
+/// Limit of requests that wait for one issuer, so that a flood of unknown `kid`s cannot use
+/// up the memory.
 const MAX_WAITING: usize = 1024;
 
-/// The key sources of all issuers.
+/// The keys of all issuers.
 ///
 /// # Synchronization
-/// One pointer to one immutable table. It is replaced before the verifier's snapshot
-/// is, so a source may find that its issuer has just gone:
-/// [`Verifier::renew_keys`](countersign_engine::Verifier::renew_keys) takes keys for the
-/// configuration they were fetched for, and no other.
+/// One [`ArcSwap`] pointer to an immutable table. The table is replaced before the verifier's
+/// snapshot, so a fetch can end after its issuer was removed. This is safe because
+/// [`Verifier::renew_keys`](countersign_engine::Verifier::renew_keys) accepts keys only for the
+/// issuer configuration they were fetched for.
 pub struct KeySources {
     table: ArcSwap<Table>,
     clock: Stopwatch,
-    /// Where sources go that are to be kept fresh, once there is a thread for that.
+    /// Queue of the refresh thread, once [`spawn`] has started it.
     renewals: OnceLock<mpsc::UnboundedSender<Arc<IssuerKeys>>>,
-    /// Whether there was a time when every source had been asked. Relaxed: nothing
-    /// hangs on it.
+    /// Whether every issuer has been fetched from at some time. Relaxed, because it orders
+    /// no other access.
     all_fetched: AtomicBool,
 }
 
@@ -76,7 +77,7 @@ impl Table {
 }
 
 impl KeySources {
-    /// Sources that have not been asked for anything yet.
+    /// Creates the keys of these sections; nothing is fetched yet.
     #[must_use]
     pub fn new(sections: &[IssuerSection]) -> Self {
         let sources =
@@ -89,16 +90,16 @@ impl KeySources {
         }
     }
 
-    /// Takes over these sections. A source whose section is the same goes on as it is,
-    /// the others are retired. Returns the new ones, which are to be
-    /// [started](Self::start) when the verifier knows their issuers.
+    /// Replaces the sections. An [`IssuerKeys`] whose section is unchanged continues as it is; the
+    /// others are retired. Returns the new ones. The caller [starts](Self::start) them once the
+    /// verifier's snapshot has their issuers.
     #[must_use]
     pub fn replace(&self, sections: &[IssuerSection]) -> Vec<Arc<IssuerKeys>> {
         let before = self.table.load_full();
         if self.all_fetched_once() {
             self.all_fetched.store(true, Ordering::Relaxed);
         }
-        let kept = |section: &IssuerSection| {
+        let unchanged = |section: &IssuerSection| {
             before.in_order.iter().find(|source| source.section.has_same_source(section)).cloned()
         };
         let new = |section: &IssuerSection| {
@@ -109,7 +110,8 @@ impl KeySources {
                 |source| source.successor(section.clone()),
             ))
         };
-        let sources = sections.iter().map(|section| kept(section).unwrap_or_else(|| new(section)));
+        let sources =
+            sections.iter().map(|section| unchanged(section).unwrap_or_else(|| new(section)));
         let now = Table::new(sources.collect());
         let is_among = |source: &Arc<IssuerKeys>, among: &[Arc<IssuerKeys>]| {
             among.iter().any(|one| Arc::ptr_eq(one, source))
@@ -127,23 +129,24 @@ impl KeySources {
         new
     }
 
-    /// Lets sources be kept fresh.
+    /// Starts refreshing these keys.
     pub fn start(&self, sources: Vec<Arc<IssuerKeys>>) {
         let Some(renewals) = self.renewals.get() else { return };
         for source in sources {
-            let _the_process_ends = renewals.send(source);
+            let _ignored = renewals.send(source);
         }
     }
 
-    /// Every source, in the order of the sections.
+    /// Returns the keys of every issuer, in the order of the sections.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<IssuerKeys>> {
         self.table.load().in_order.clone()
     }
 
-    /// Whether every issuer has been asked once, whatever it answered: a provider
-    /// that is down keeps its own tokens out, not the whole server. One that is new in
-    /// the configuration of a running server neither.
+    /// Returns whether a first fetch has ended for every issuer, with keys or without.
+    ///
+    /// An unreachable provider affects only its own tokens, not the readiness of the server. The
+    /// same holds for an issuer that a reload adds: once `true`, this stays `true`.
     #[must_use]
     pub fn all_fetched_once(&self) -> bool {
         let all_fetched = |source: &Arc<IssuerKeys>| {
@@ -153,8 +156,8 @@ impl KeySources {
             || self.table.load().in_order.iter().all(all_fetched)
     }
 
-    /// Notes that a token of this issuer named an unknown `kid`. Says what to wait
-    /// for, if the issuer is being asked again or may be now.
+    /// Counts a token of this issuer with an unknown `kid`. Returns the refetch to wait for, if
+    /// one is under way or may start now.
     #[must_use]
     pub fn refetch(&self, issuer: &str) -> Option<KeyRefetch> {
         let table = self.table.load();
@@ -164,11 +167,11 @@ impl KeySources {
     }
 }
 
-/// A wait for one issuer to be asked again.
+/// Wait of one request for a refetch of an issuer's keys.
 pub struct KeyRefetch {
     waiting: Waiting,
     progress: watch::Receiver<Progress>,
-    /// How many fetches had ended when the wait began.
+    /// Number of ended fetches when the wait began.
     rounds: u64,
     clock: Stopwatch,
 }
@@ -189,39 +192,40 @@ impl KeyRefetch {
         Some(Self { waiting, progress, rounds, clock })
     }
 
-    /// Waits, a second at most, until `judge` says something other than
-    /// [`Reject::KidUnknown`] or there is nothing more to wait for. A fetch that was
-    /// under way already may have been answered too early to bring a new key; then
-    /// the issuer is asked once more.
+    /// Waits until `verify` returns something other than [`Reject::KidUnknown`] or no further
+    /// refetch is due, for at most a second.
+    ///
+    /// A fetch that was already under way may have been answered before the provider published
+    /// the new key. Another fetch follows then.
     ///
     /// # Errors
-    /// What `judge` says in the end.
-    pub async fn wait<T>(self, judge: impl Fn() -> Result<T, Reject>) -> Result<T, Reject> {
+    /// The last error of `verify`.
+    pub async fn wait<T>(self, verify: impl Fn() -> Result<T, Reject>) -> Result<T, Reject> {
         let waited = async {
             let mut refetch = self;
             loop {
-                // The sender lives as long as the source, so this ends only as it should.
+                // Never an error: the sender lives as long as the issuer's keys.
                 drop(refetch.progress.wait_for(|state| state.rounds != refetch.rounds).await);
-                let judged = judge();
-                let Err(Reject::KidUnknown) = judged else { return judged };
+                let verified = verify();
+                let Err(Reject::KidUnknown) = verified else { return verified };
                 let Some(again) = Self::request(refetch.waiting, refetch.clock) else {
-                    return judged;
+                    return verified;
                 };
                 refetch = again;
             }
         };
-        timeout(REFETCH_TIMEOUT, waited).await.unwrap_or_else(|_out_of_patience| judge())
+        timeout(REFETCH_TIMEOUT, waited).await.unwrap_or_else(|_elapsed| verify())
     }
 }
 
-/// One of the requests that wait for a source.
+/// Guard that counts one request waiting for an issuer.
 struct Waiting(Arc<IssuerKeys>);
 
 impl Waiting {
     fn enter(source: &Arc<IssuerKeys>) -> Option<Self> {
-        // Counted first, so that the bound holds whoever comes at the same time.
-        let entered = Self(Arc::clone(source));
-        (source.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(entered)
+        // Counted before the comparison, so that concurrent requests cannot exceed the limit.
+        let guard = Self(Arc::clone(source));
+        (source.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(guard)
     }
 }
 
@@ -231,41 +235,41 @@ impl Drop for Waiting {
     }
 }
 
-/// The keys of one issuer.
+/// The keys of one issuer, and the [`Progress`] of fetching them.
 ///
 /// # Synchronization
-/// The counters are relaxed: they order nothing. What happened is published
-/// through a watch channel after the keys themselves, so that whoever was woken by
-/// it verifies with them.
+/// The counters are relaxed: they order no other access. The progress is published through a
+/// watch channel after the keys themselves, so a request that it wakes verifies with the new
+/// keys.
 pub struct IssuerKeys {
     section: IssuerSection,
     progress: watch::Sender<Progress>,
     refetch_requested: Notify,
-    /// Another source has taken its place.
+    /// Notified when other keys have replaced these.
     retired: Notify,
     waiting: AtomicUsize,
     unknown_kids: AtomicU64,
     fetches: [AtomicU64; Cause::ALL.len()],
 }
 
-/// How far a source has come.
+/// Progress of the fetches for one issuer.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// How many fetches have ended.
+    /// Number of ended fetches.
     pub rounds: u64,
-    /// Whether one is under way.
+    /// Whether a fetch is under way.
     pub fetching: bool,
-    /// From when on an unknown `kid` causes one.
+    /// Moment from which an unknown `kid` starts a fetch.
     refetch_from: Option<Duration>,
-    /// When the keys in use were last confirmed; `None` while none are.
+    /// When the keys in use were last confirmed; `None` while no keys are in use.
     confirmed: Option<Duration>,
     /// When keys were last confirmed.
     pub last_success: Option<UnixTime>,
-    /// When and why a fetch last failed.
+    /// Time and reason of the last failed fetch.
     pub last_failure: Option<(UnixTime, FetchError)>,
-    /// How many have.
+    /// Number of failed fetches.
     pub failures: u64,
-    /// Whether the last one that ended did.
+    /// Whether the last ended fetch failed.
     pub is_failing: bool,
 }
 
@@ -282,47 +286,47 @@ impl IssuerKeys {
         }
     }
 
-    /// What goes on in its place, with the keys that it has, for another section.
+    /// Returns a successor for another section that takes over the keys in use.
     fn successor(&self, section: IssuerSection) -> Self {
         let Progress { confirmed, last_success, .. } = self.progress();
         let next = Self::new(section);
-        // As old as they are: a new section is no reason to use them longer.
+        // With the age of these keys: a new section does not extend their use.
         next.progress.send_modify(|progress| {
             (progress.confirmed, progress.last_success) = (confirmed, last_success)
         });
         next
     }
 
-    /// Whether keys of it are in use.
+    /// Returns whether keys of this issuer are in use.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.progress.borrow().confirmed.is_some()
     }
 
-    /// The section whose keys these are.
+    /// Returns the section that configures these keys.
     #[must_use]
     pub fn section(&self) -> &IssuerSection {
         &self.section
     }
 
-    /// How far it has come.
+    /// Returns the progress of the fetches.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress.borrow().clone()
     }
 
-    /// How often a token named a `kid` that no key had.
+    /// Returns the number of tokens with an unknown `kid`.
     #[must_use]
     pub fn unknown_kids(&self) -> u64 {
         self.unknown_kids.load(Ordering::Relaxed)
     }
 
-    /// How many fetches were started, by cause.
+    /// Returns the number of started fetches, by [`Cause`].
     pub fn fetches(&self) -> impl Iterator<Item = (Cause, u64)> {
         Cause::ALL.into_iter().zip(self.fetches.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Where its keys are renewed from, if they are.
+    /// Returns the location the keys are refreshed from, if they are refreshed.
     #[must_use]
     pub fn renewed(&self) -> Option<&Arc<RefreshedKeys>> {
         match &self.section.keys {
@@ -332,16 +336,16 @@ impl IssuerKeys {
     }
 }
 
-/// Starts the thread that keeps every issuer's keys fresh. It ends with the process.
+/// Starts the thread that refreshes the keys of every issuer. It ends with the process.
 ///
 /// # Errors
-/// The operating system has no thread to give.
+/// The operating system cannot create a thread.
 pub fn spawn(app: &Arc<App>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let (renewals, mut starting) = mpsc::unbounded_channel();
     let renewals = app.keys.renewals.get_or_init(|| renewals);
     for source in app.keys.all() {
-        let _the_thread_comes_next = renewals.send(source);
+        let _ignored = renewals.send(source);
     }
     let app = Arc::clone(app);
     thread::Builder::new().name("keys".into()).spawn(move || {
@@ -356,15 +360,16 @@ pub fn spawn(app: &Arc<App>) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps the keys of one issuer fresh.
+/// Task that refreshes the keys of one issuer.
 struct Renewal {
     app: Arc<App>,
     source: Arc<IssuerKeys>,
     renewed: Arc<RefreshedKeys>,
     rotation: Rotation,
-    /// The keys last found good: they may be confirmed after they were withdrawn.
+    /// The last usable keys. They are kept after a withdrawal, as a later answer may confirm
+    /// them (304).
     keys: Option<Arc<KeySet>>,
-    /// At rest here, or at work on another thread.
+    /// `None` while a fetch on another thread has it.
     fetcher: Option<Fetcher>,
 }
 
@@ -373,8 +378,8 @@ type FetchTask = JoinHandle<(Fetcher, Result<FetchedKeys, FetchError>)>;
 impl Renewal {
     fn new(app: &Arc<App>, source: &Arc<IssuerKeys>, renewed: &Arc<RefreshedKeys>) -> Self {
         let mut jitter = [0; 2];
-        // Without randomness all sources keep the same pace, which is no harm to us.
-        let _unspread = rand::fill(&mut jitter);
+        // Without randomness all issuers are fetched at the same pace, which is harmless here.
+        let _ignored = rand::fill(&mut jitter);
         Self {
             app: Arc::clone(app),
             source: Arc::clone(source),
@@ -435,8 +440,8 @@ impl Renewal {
     }
 
     fn start(&mut self, cause: Cause) -> FetchTask {
-        let place = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
-        self.source.fetches[place].fetch_add(1, Ordering::Relaxed);
+        let index = Cause::ALL.iter().position(|one| *one == cause).unwrap_or_default();
+        self.source.fetches[index].fetch_add(1, Ordering::Relaxed);
         let mut fetcher = self
             .fetcher
             .take()
@@ -456,20 +461,20 @@ impl Renewal {
             Err(panic) => {
                 tracing::error!(
                     section = self.source.section.section(),
-                    "fetching keys ended unexpectedly: {panic}"
+                    "the key fetch panicked: {panic}"
                 );
                 self.record_failure(FetchError {
                     code: "internal",
-                    text: "fetching ended unexpectedly".into(),
+                    text: "the key fetch panicked".into(),
                 });
                 return Event::Failed;
             }
         };
         let event = match fetched {
             Ok(fetched) => self.install_keys(fetched),
-            Err(fault) => {
-                self.log(&fetcher, &fault);
-                self.record_failure(fault);
+            Err(error) => {
+                self.log(&fetcher, &error);
+                self.record_failure(error);
                 Event::Failed
             }
         };
@@ -500,7 +505,7 @@ impl Renewal {
         let (section, stale) = (self.source.section.section(), self.renewed.timing.stale.as_secs());
         tracing::error!(
             section,
-            "the keys could not be confirmed for {stale} s after they were due, and are used no longer"
+            "keys withdrawn: no successful fetch within jwks_stale ({stale} s) after they were due"
         );
         self.app.verifier.renew_keys(&self.source.section.issuer, None);
         self.source.progress.send_if_modified(|progress| {
@@ -509,30 +514,30 @@ impl Renewal {
         });
     }
 
-    /// Aloud when it is news: a source is asked again and again.
-    fn log(&self, fetcher: &Fetcher, fault: &FetchError) {
+    /// Logs a failed fetch: at level error if the reason is new, at level debug if it repeats.
+    fn log(&self, fetcher: &Fetcher, error: &FetchError) {
         let section = self.source.section.section();
         let is_known = {
             let progress = self.source.progress.borrow();
             progress.is_failing
-                && progress.last_failure.as_ref().is_some_and(|(_, last)| last == fault)
+                && progress.last_failure.as_ref().is_some_and(|(_, last)| last == error)
         };
         if is_known {
-            tracing::debug!(section, reason = fault.code, "{}", fetcher.describe(fault));
+            tracing::debug!(section, reason = error.code, "{}", fetcher.describe(error));
         } else {
-            tracing::error!(section, reason = fault.code, "{}", fetcher.describe(fault));
+            tracing::error!(section, reason = error.code, "{}", fetcher.describe(error));
         }
     }
 
-    fn record_failure(&self, fault: FetchError) {
+    fn record_failure(&self, error: FetchError) {
         self.source.progress.send_modify(|progress| {
             progress.failures += 1;
             progress.is_failing = true;
-            progress.last_failure = Some((clock::now(), fault));
+            progress.last_failure = Some((clock::now(), error));
         });
     }
 
-    /// Tells what has become of the event, and whoever waited for a round to end.
+    /// Publishes the effect of `event`, which wakes the requests that wait for a fetch to end.
     fn publish(&self, event: Event) {
         self.source.progress.send_if_modified(|progress| {
             let (fetching, refetch_from) =
@@ -546,7 +551,7 @@ impl Renewal {
                     progress.is_failing = false;
                 }
                 Event::Failed => {}
-                // Most of these change nothing, and nobody is to be woken for them.
+                // Most of these change nothing, and must not wake the waiting requests.
                 Event::Wake | Event::UnknownKid => return changed,
             }
             progress.rounds += 1;

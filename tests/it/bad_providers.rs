@@ -173,7 +173,7 @@ fn metadata(issuer: &str, jwks_uri: &str) -> String {
 /// Metadata by the issuer that they are asked for, and what is logged about them.
 fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
     let with_password = uri.replace("http://", "http://user:secret@");
-    let of_another = |issuer: &str| (metadata(issuer, uri), "is of the issuer");
+    let of_another = |issuer: &str| (metadata(issuer, uri), "names the issuer");
     let at_another_place = |place: &str, reason| (metadata("https://idp/", place), reason);
     let twice = format!(
         "{{\"issuer\":\"https://evil/\",\"issuer\":\"https://idp/\",\"jwks_uri\":\"{uri}\"}}"
@@ -187,18 +187,18 @@ fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
         ("https://idp/", of_another("https://idp//")),
         ("https://idp/", of_another("HTTPS://idp/")),
         ("https://idp/", of_another("https://evil/")),
-        ("https://idp/", at_another_place("file:///etc/passwd", "is no http(s) URI")),
+        ("https://idp/", at_another_place("file:///etc/passwd", "is not an http(s) URI")),
         ("https://idp/", at_another_place("ftp://idp/keys", "is not https")),
         ("https://idp/", at_another_place("/keys", "is not https")),
-        ("https://idp/", at_another_place("http://[", "is no http(s) URI")),
-        ("https://idp/", at_another_place(&with_password, "holds credentials")),
+        ("https://idp/", at_another_place("http://[", "is not an http(s) URI")),
+        ("https://idp/", at_another_place(&with_password, "contains credentials")),
         (
             "https://idp/",
             (json!({ "issuer": "https://idp/" }).to_string(), "missing field `jwks_uri`"),
         ),
         ("https://idp/", (twice, "duplicate field `issuer`")),
         ("https://idp/", (long, "the answer has 65536 bytes or more")),
-        ("https://idp/", ("<!DOCTYPE html>".into(), "cannot be read")),
+        ("https://idp/", ("<!DOCTYPE html>".into(), "cannot parse the discovery document")),
     ];
     cases.into_iter().map(|(issuer, (document, reason))| (issuer, document, reason)).collect()
 }
@@ -249,7 +249,7 @@ fn metadata_may_move_the_keys_to_another_place() {
     assert_eq!(server.auth(&new).status, 200);
     // Metadata that mislead do not take away what good ones gave.
     provider.behave_at(METADATA, Answer::json(&metadata("https://evil/", &places[0].uri())));
-    eventually(|| server.log().contains("is of the issuer"));
+    eventually(|| server.log().contains("names the issuer"));
     assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
 }
 

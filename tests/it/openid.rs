@@ -84,7 +84,7 @@ fn an_issuer_that_is_not_spelled_as_the_provider_spells_it_is_not_discovered() {
     let issuer = format!("{}/", provider.issuer());
     let server =
         serve_with(&sandbox, &issuer, &format!("discovery_uri={}", provider.discovery_uri()));
-    assert!(server.log().contains("the discovery document is of the issuer"), "{}", server.log());
+    assert!(server.log().contains("the discovery document names the issuer"), "{}", server.log());
     assert_eq!(provider.requests().0, 0, "its keys are not asked for");
 }
 

@@ -307,7 +307,7 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
     );
     assert_eq!(strict.auth(&given::good_token()).status, 200, "another issuer");
     assert_eq!(strict.operations("/ready").status, 200, "it was asked");
-    assert!(strict.log().contains("are used no longer"), "{}", strict.log());
+    assert!(strict.log().contains("keys withdrawn"), "{}", strict.log());
     // It has failed as often, and once more.
     providers[0].wait_for_requests(1);
     assert_eq!(patient.auth(&token).status, 200, "{}", patient.log());

@@ -1,4 +1,6 @@
-//! Fetching keys, once: blocking, and bounded in time, bytes and redirects.
+//! Fetch of one issuer's keys from a file or a provider.
+//!
+//! A fetch blocks, and is bounded in time, bytes and redirects.
 
 use std::{
     fmt,
@@ -25,26 +27,26 @@ use crate::{
     trust,
 };
 
-/// How often a provider may send us on, on the same host.
+/// Limit of redirects that are followed, all on the same origin.
 const MAX_REDIRECTS: usize = 3;
-/// The longest discovery document read, in bytes.
+/// Limit of a discovery document, in bytes.
 const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
 
-/// What a fetch brought.
+/// Result of a successful fetch.
 #[derive(Debug)]
 pub struct FetchedKeys {
-    /// The keys; `None` if they are those of the last time.
+    /// The keys; `None` if they are unchanged since the last fetch.
     pub keys: Option<KeySet>,
-    /// How long the provider allows them to be kept.
+    /// How long the provider allows the keys to be cached.
     pub max_age: Option<Duration>,
 }
 
-/// Why a fetch brought nothing.
+/// Error of a failed fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchError {
-    /// Its stable name, for metrics.
+    /// Stable code, for metrics.
     pub code: &'static str,
-    /// In words.
+    /// Description, for the log.
     pub text: String,
 }
 
@@ -54,23 +56,23 @@ impl FetchError {
     }
 }
 
-/// Asks one place for the keys of one issuer, again and again, and remembers what
-/// makes the next time cheaper.
+/// Fetches the keys of one issuer repeatedly. It keeps the version of the last answer, so that
+/// a fetch of unchanged keys is cheap.
 pub struct Fetcher {
     section: String,
     issuer: Box<str>,
     algorithms: AlgorithmSet,
     source: Arc<RefreshedKeys>,
     agent: Option<Agent>,
-    /// What tells whether the keys have changed since they were last good.
+    /// Version of the last usable keys, to detect a change.
     version: Option<SourceVersion>,
-    /// The key set that the discovery document named.
+    /// `jwks_uri` of the last discovery document.
     discovered: Option<String>,
-    /// Since the fetch under way began: it has one time for all its requests.
+    /// Start of the current fetch. All its requests share one timeout.
     started: Stopwatch,
 }
 
-/// A version of a file or of an answer.
+/// Version of a key file or of a provider's answer.
 #[derive(Clone, PartialEq, Eq)]
 enum SourceVersion {
     File(FileVersion),
@@ -78,7 +80,7 @@ enum SourceVersion {
     Response(String, String),
 }
 
-/// Bytes that may be keys, or the word that they are as before.
+/// Raw answer of the source; without bytes if it is unchanged.
 struct FetchedBytes {
     bytes: Option<Vec<u8>>,
     version: Option<SourceVersion>,
@@ -86,7 +88,7 @@ struct FetchedBytes {
 }
 
 impl Fetcher {
-    /// For the keys of a section.
+    /// Creates a fetcher for the keys of a section.
     #[must_use]
     pub fn new(section: &IssuerSection, source: &Arc<RefreshedKeys>) -> Self {
         Self {
@@ -101,27 +103,27 @@ impl Fetcher {
         }
     }
 
-    /// Fetches and reads, waiting for it.
+    /// Fetches and parses the keys. Blocks the calling thread.
     ///
     /// # Errors
-    /// Why there are no keys, or none that can be used.
+    /// The fetch failed, or it returned no usable key.
     pub fn fetch(&mut self, cause: Cause) -> Result<FetchedKeys, FetchError> {
         self.started = Stopwatch::start();
         let fetched = self.load(cause).and_then(|answer| self.parse(answer));
         if fetched.is_err() {
-            // The next time the provider may say where its keys are now.
+            // The provider may have moved its keys: read the discovery document next time.
             self.discovered = None;
         }
         fetched
     }
 
-    /// The real system's sentence for a provider that cannot be asked.
+    /// Returns Inmanta's log sentence for keys that cannot be loaded.
     #[must_use]
-    pub fn describe(&self, fault: &FetchError) -> String {
+    pub fn describe(&self, error: &FetchError) -> String {
         let (section, location) = (&self.section, &self.source.location);
         format!(
             "Unable to load key data for {section} using the provided {location}. Got error: {}",
-            fault.text
+            error.text
         )
     }
 
@@ -138,7 +140,7 @@ impl Fetcher {
         for remark in remarks {
             tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
         }
-        // Not before it was good: a set that was refused is never "as before".
+        // Only after successful parsing: a rejected key set must not count as unchanged.
         self.version = version;
         Ok(FetchedKeys { keys: Some(keys), max_age })
     }
@@ -191,42 +193,44 @@ impl Fetcher {
         })
     }
 
-    /// The URI of the key set, by the provider's metadata (OpenID Connect
-    /// Discovery 1.0 sections 4.2 and 4.3).
+    /// Reads the URI of the key set from the provider's metadata (OpenID Connect Discovery 1.0
+    /// sections 4.2 and 4.3).
     fn discover(&mut self, uri: &str) -> Result<String, FetchError> {
         #[derive(Deserialize)]
         struct Metadata {
             issuer: String,
             jwks_uri: String,
         }
-        let fault = |text: String| FetchError::new("discovery", text);
+        let invalid = |text: String| FetchError::new("discovery", text);
         let response = self.get(uri, "application/json", None)?;
         let metadata: Metadata = serde_json::from_slice(&body(response, MAX_DISCOVERY_BYTES)?)
-            .map_err(|error| fault(format!("the discovery document cannot be read: {error}")))?;
+            .map_err(|error| invalid(format!("cannot parse the discovery document: {error}")))?;
         if metadata.issuer != *self.issuer {
             let (theirs, ours) =
                 (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
-            return Err(fault(format!(
-                "the discovery document is of the issuer {theirs:?}, not of {ours:?}"
+            return Err(invalid(format!(
+                "the discovery document names the issuer {theirs:?}, not {ours:?}"
             )));
         }
-        // Not shown: it may hold a password.
+        // Not part of the error text, because the URI may contain a password.
         let keys = metadata
             .jwks_uri
             .parse::<Uri>()
-            .map_err(|_| fault("the jwks_uri in it is no http(s) URI".into()))?;
+            .map_err(|_| invalid("its jwks_uri is not an http(s) URI".into()))?;
         if keys.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(fault("the jwks_uri in it holds credentials".into()));
+            return Err(invalid("its jwks_uri contains credentials".into()));
         }
         match keys.scheme_str() {
             Some("https") => Ok(metadata.jwks_uri),
             Some("http") if uri.starts_with("http://") => Ok(metadata.jwks_uri),
-            _ => Err(fault("the jwks_uri in it is not https".into())),
+            _ => Err(invalid("its jwks_uri is not https".into())),
         }
     }
 
-    /// A 200, or a 304 if it was asked for by `etag`; redirects are followed on the
-    /// same origin only, or a provider could point us at any host inside.
+    /// Requests `uri` and returns a 200 answer, or a 304 answer if `etag` is given.
+    ///
+    /// Redirects are followed on the same origin only. Otherwise a provider could make this server
+    /// send requests to internal hosts (SSRF).
     fn get(
         &mut self,
         uri: &str,
@@ -237,12 +241,13 @@ impl Fetcher {
             Some(agent) => agent.clone(),
             None => self.agent.insert(agent(&self.source)?).clone(),
         };
-        let mut uri: Uri =
-            uri.parse().map_err(|_| FetchError::new("unreachable", "it is no URI"))?;
+        let mut uri: Uri = uri
+            .parse()
+            .map_err(|_| FetchError::new("unreachable", "the configured location is not a URI"))?;
         for _ in 0..=MAX_REDIRECTS {
             let left = self.source.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
-                return Err(FetchError::new("timeout", "the provider took too long"));
+                return Err(FetchError::new("timeout", "the provider did not answer in time"));
             }
             let request = agent.get(&uri).config().timeout_global(Some(left)).build();
             let mut request = request.header(header::ACCEPT, accept);
@@ -256,7 +261,7 @@ impl Fetcher {
                 status => {
                     return Err(FetchError::new(
                         "status",
-                        format!("the provider answered {status} where 200 is needed"),
+                        format!("the provider answered {status}, expected 200"),
                     ));
                 }
             }
@@ -268,7 +273,7 @@ impl Fetcher {
     }
 }
 
-/// Where a redirect leads, if that is on the same origin (RFC 6454 section 4).
+/// Returns the target of a redirect, if it is on the same origin (RFC 6454 section 4).
 fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchError> {
     let refused = || {
         FetchError::new("redirect", "redirects are not followed to another host, port or scheme")
@@ -297,9 +302,9 @@ fn transport_error(error: &ureq::Error) -> FetchError {
         ureq::Error::BodyExceedsLimit(limit) => {
             FetchError::new("too_long", format!("the answer has {limit} bytes or more"))
         }
-        // What `openssl req -x509` makes, and no server should present.
+        // A self-signed certificate made by `openssl req -x509` with its defaults.
         _ if text.contains("CaUsedAsEndEntity") => {
-            let hint = "the certificate is that of an authority (CA:TRUE): give the provider one that the authority signed";
+            let hint = "the provider presents a CA certificate (CA:TRUE): issue it a server certificate signed by that CA";
             FetchError::new("unreachable", format!("{text}; {hint}"))
         }
         _ => FetchError::new("unreachable", text),
@@ -315,13 +320,14 @@ fn body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
         .map_err(|error| transport_error(&error))
 }
 
-/// One byte more than allowed, so that the engine can say what is wrong.
+/// Returns one byte more than `limit`, so that the engine sees and rejects an oversized
+/// document.
 fn limit_plus_one(limit: usize) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// How long an answer may be kept (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
-/// if it does not say.
+/// Returns how long an answer may be cached (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
+/// if its headers do not limit it.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     let mut found = None;
@@ -346,12 +352,13 @@ fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
     let tls = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
         .disable_verification(!source.validate_cert);
-    // A discovery document on plain http may still name a key set on https.
+    // A discovery document over plain HTTP may still name a key set on HTTPS.
     let is_plain = matches!(&source.location, KeyLocation::Jwks(uri) if uri.starts_with("http://"));
     let needs_roots = source.validate_cert && !is_plain;
     let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
     let config = Agent::config_builder()
-        .tls_config(tls.build()) // Minutes lie between two questions: whoever kept the line open has hung up.
+        .tls_config(tls.build())
+        // Minutes pass between two fetches, and providers close idle connections before.
         .max_idle_connections(0)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -359,7 +366,7 @@ fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
     Ok(config.build().new_agent())
 }
 
-/// The system's authorities, and those configured for this issuer.
+/// Returns the trust roots: those of the system and those configured for this issuer.
 fn roots(source: &RefreshedKeys) -> Result<RootCerts, FetchError> {
     trust::roots(&source.authorities).ok_or_else(|| {
         FetchError::new("unreachable", format_args!("{}, or set ca_file", trust::NO_SYSTEM_ROOTS))
@@ -379,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn max_age_is_what_is_left_of_it() {
+    fn max_age_is_reduced_by_age() {
         let seconds = |lines: &[(&'static str, &'static str)]| {
             max_age(&headers(lines)).map(|age| age.as_secs())
         };

@@ -1,6 +1,8 @@
-//! Keys as people write them down: secrets in base64; public keys and X.509
-//! certificates in PEM, or in one line as the base64 of PEM or DER; JWKs and JWK
-//! Sets in JSON.
+//! Parser of static keys, in every form an operator may configure.
+//!
+//! Secrets are in base64. Public keys and X.509 certificates are in PEM, or in one line as the
+//! base64 of PEM or DER. JWKs and JWK Sets are in JSON. Every form is converted to JWKs first
+//! and parsed by [`KeySet::from_jwks`], so that one parser checks all keys.
 
 use std::fmt::Display;
 
@@ -30,8 +32,8 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-/// Secrets in configuration are read as their other readers do: padding and stray
-/// low bits do not matter. Tokens are never read by this.
+/// Lenient base64 for configured secrets: padding is optional and trailing bits are ignored,
+/// as in the other programs that read the same configuration. Tokens never use it.
 const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -39,16 +41,16 @@ const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A secret in urlsafe base64.
+/// Decodes a secret in urlsafe base64.
 #[must_use]
 pub fn decode_secret(text: &str) -> Option<Vec<u8>> {
     SECRET_BASE64.decode(text).ok()
 }
 
-/// A secret as a key for each of the algorithms.
+/// Returns one key of `secret` for each algorithm.
 ///
 /// # Errors
-/// It is too short for one of them.
+/// The secret is too short for one of the algorithms.
 pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, KeyError> {
     let keys = algorithms
         .iter()
@@ -56,11 +58,11 @@ pub fn secret_keys(secret: &[u8], algorithms: AlgorithmSet) -> Result<KeySet, Ke
     Ok(KeySet::new(keys.collect::<Result<_, _>>()?))
 }
 
-/// Reads keys that an operator wrote in any of the forms, with remarks about what
-/// was left out of them.
+/// Parses static keys in any of the forms. Returns the keys, and a remark for each key that
+/// was skipped.
 ///
 /// # Errors
-/// What is wrong with them, never showing any of it.
+/// A description of the problem. It never contains any part of the text, which may be secret.
 pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<String>), String> {
     let text = text.trim_ascii();
     if text.starts_with(b"{") {
@@ -76,7 +78,7 @@ pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<
             .and_then(decode_secret)
             .ok_or("it is neither urlsafe base64 nor a JWK")?;
         return Ok((
-            secret_keys(&secret, algorithms).map_err(|fault| fault.to_string())?,
+            secret_keys(&secret, algorithms).map_err(|error| error.to_string())?,
             Vec::new(),
         ));
     }
@@ -88,25 +90,25 @@ pub fn parse_keys(text: &[u8], algorithms: AlgorithmSet) -> Result<(KeySet, Vec<
     parse_jwks(jwk.to_string().as_bytes(), Origin::Static, algorithms)
 }
 
-/// Reads a JWK Set, or a single JWK, that holds at least one usable key.
+/// Parses a JWK Set, or a single JWK, with at least one usable key.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The document is not a JWK Set, or has no usable key.
 pub fn parse_jwks(
     json: &[u8],
     origin: Origin,
     algorithms: AlgorithmSet,
 ) -> Result<(KeySet, Vec<String>), String> {
     let policy = Policy { origin, algorithms: Some(algorithms) };
-    let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|fault| fault.to_string())?;
+    let (keys, skipped) = KeySet::from_jwks(json, policy).map_err(|error| error.to_string())?;
     let remarks: Vec<_> = skipped.iter().map(SkippedKey::to_string).collect();
     if keys.is_empty() {
-        return Err(format!("there is no usable key ({})", remarks.join("; ")));
+        return Err(format!("no usable key ({})", remarks.join("; ")));
     }
     Ok((keys, remarks.into_iter().map(|remark| format!("key skipped: {remark}")).collect()))
 }
 
-/// Base64 of PEM or DER, in one line, as environment variables have it.
+/// Decodes the base64 of PEM or DER in one line, the form used in environment variables.
 fn from_base64(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     STANDARD.decode(text).map_err(|_| "it is neither PEM, nor base64 of it, nor a JWK")
 }
@@ -123,12 +125,13 @@ fn der_to_jwk(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// Exactly one public key or certificate. Of a chain, which key signs would be a
-/// guess, and an authority's key must not become one that signs tokens.
+/// Parses exactly one public key or certificate. With a certificate chain the signing key
+/// would be a guess, and the key of a certificate authority must not become one that signs
+/// tokens.
 fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
     let sections: Vec<_> = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|fault| damaged(&fault))?;
+        .map_err(|error| damaged(&error))?;
     match &sections[..] {
         [(SectionKind::PublicKey, der)] => spki_to_jwk(&SubjectPublicKeyInfoDer::from(&der[..])),
         [(SectionKind::Certificate, der)] => der_to_jwk(&CertificateDer::from(&der[..])),
@@ -139,7 +142,7 @@ fn pem_to_jwk(pem: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// Whether a JWK, or one of a set, has the private half of a key pair with it.
+/// Returns whether a JWK, or one in a JWK Set, contains a private key.
 fn holds_private_key(json: &[u8]) -> bool {
     let document: Value = serde_json::from_slice(json).unwrap_or_default();
     let is_private = |jwk: &Value| jwk["kty"] != "oct" && !jwk["d"].is_null();
@@ -151,11 +154,11 @@ const PRIVATE_KEY_ERROR: &str =
     "it holds a private key: give the public one, by openssl pkey -in key.pem -pubout";
 
 fn spki_to_jwk(der: &[u8]) -> Result<Value, String> {
-    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|fault| damaged(&fault))?;
+    let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|error| damaged(&error))?;
     if rest.is_empty() { to_jwk(&spki) } else { Err("bytes follow the public key".into()) }
 }
 
-/// The same key as a JWK without `kid` and `alg`, so that one reader checks all.
+/// Converts a public key to a JWK without `kid` and `alg`.
 fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let significant = |number: &[u8]| {
@@ -166,7 +169,7 @@ fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
             json!({ "kty": "OKP", "crv": "Ed25519", "x": text(&spki.subject_public_key.data) }),
         );
     }
-    match spki.parsed().map_err(|fault| damaged(&fault))? {
+    match spki.parsed().map_err(|error| damaged(&error))? {
         PublicKey::RSA(key) => Ok(
             json!({ "kty": "RSA", "n": significant(key.modulus), "e": significant(key.exponent) }),
         ),
@@ -175,7 +178,7 @@ fn to_jwk(spki: &SubjectPublicKeyInfo<'_>) -> Result<Value, String> {
             let curve = curve
                 .as_ref()
                 .and_then(curve_name)
-                .ok_or("its curve is none of P-256, P-384 and P-521")?;
+                .ok_or("its curve is not P-256, P-384 or P-521")?;
             let coordinates = point.data().strip_prefix(&[4]).ok_or("its point is compressed")?;
             let (x, y) = coordinates.split_at(coordinates.len() / 2);
             Ok(json!({ "kty": "EC", "crv": curve, "x": text(x), "y": text(y) }))
@@ -190,6 +193,6 @@ fn curve_name(oid: &Oid<'_>) -> Option<&'static str> {
         .find_map(|(known, name)| (*oid == known).then_some(name))
 }
 
-fn damaged(fault: &impl Display) -> String {
-    format!("it is damaged: {fault}")
+fn damaged(error: &impl Display) -> String {
+    format!("it is damaged: {error}")
 }
