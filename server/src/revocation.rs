@@ -1,5 +1,8 @@
-//! Revoking tokens: one desk at which every revocation is handed in, to be entered
-//! first where it outlives the process and then where verifications see it.
+//! Revocation of tokens.
+//!
+//! A single writer thread appends each revocation to durable storage, a [`RevocationStore`],
+//! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
+//! that thread.
 
 mod clerk;
 pub mod journal;
@@ -25,45 +28,46 @@ use tokio::{
 
 use crate::clock::Stopwatch;
 
-/// Where revocations outlive the process. A file today; a database may be one.
+/// Durable storage of revocations: a file ([`journal`]) or a database
+/// ([`DatabaseRevocations`](crate::store::revocations::DatabaseRevocations)).
 pub trait RevocationStore: Send {
-    /// What was appended, by anybody, since the last time; the first time, and after
-    /// an error, everything. `None` if it cannot be told now because somebody is
-    /// writing.
+    /// Reads what any process has appended since the last call. The first call, and the first
+    /// one after an error, reads everything. Returns `None` if another process is writing at
+    /// the moment.
     ///
     /// # Errors
-    /// It cannot be read, or not all of it: then nothing may be served as if it had
-    /// been. [`io::ErrorKind::NotFound`] if what was read before is gone,
-    /// [`io::ErrorKind::NotConnected`] if it cannot be asked now.
+    /// The store cannot be read completely. No token may then be accepted as if it had been:
+    /// unread revocations would be ignored. [`io::ErrorKind::NotFound`] if a file that was read
+    /// before is missing, [`io::ErrorKind::NotConnected`] if a database is unreachable.
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>>;
 
-    /// Keeps these: when it returns, they survive whatever becomes of the process.
-    /// Returns what others appended before.
+    /// Appends `revocations`; they are durable when this returns. Returns what other processes
+    /// have appended since the last read.
     ///
     /// # Errors
-    /// They are not kept.
+    /// The revocations are not stored.
     fn append(&mut self, revocations: &[Revocation]) -> io::Result<Vec<Revocation>>;
 
-    /// How many were appended, those that are over or said twice included.
+    /// Returns the number of stored records, including expired and duplicate ones.
     fn records(&self) -> usize;
 
-    /// Keeps what `keep` returns in place of everything. It is handed what others
-    /// appended and this process has not read yet.
+    /// Replaces the contents by what `keep` returns. `keep` receives the records of other
+    /// processes that this one has not read yet.
     ///
     /// # Errors
-    /// Everything is as it was.
+    /// The store is unchanged.
     fn rewrite(
         &mut self,
         keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
     ) -> io::Result<()>;
 }
 
-/// Why a revocation was not entered.
+/// Error of [`RevocationService::revoke`].
 #[derive(Clone, Debug)]
 pub enum RevokeError {
-    /// There is no room for it.
+    /// The table of revocations is full.
     Full(RevocationCapacityError),
-    /// It cannot be kept.
+    /// It cannot be stored.
     Store(String),
 }
 
@@ -71,48 +75,48 @@ impl fmt::Display for RevokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(full) => write!(f, "{full}: raise capacity in [revocation]"),
-            Self::Store(reason) => write!(f, "the revocation cannot be kept: {reason}"),
+            Self::Store(reason) => write!(f, "cannot store the revocation: {reason}"),
         }
     }
 }
 
-/// What is entered.
+/// A revocation to store.
 #[derive(Clone, Debug)]
 pub enum RevocationEntry {
-    /// Somebody with the right to do so named it, or the token is genuine.
+    /// An authorized client named its target, or the signature of the token was verified.
     Proven(Revocation),
-    /// A token that nobody can tell from a forged one, because its key is not known.
-    /// It may take a small part of the room, for a bounded time.
+    /// A token that may be forged, because its key is unknown. Such entries are limited to a
+    /// small part of the capacity, and expire.
     Unproven(Revocation),
 }
 
-/// How the revocations stand.
+/// State of the revocations, for health checks and metrics.
 #[derive(Clone, Debug)]
 pub struct RevocationStatus {
-    /// How many there are.
+    /// Number of revocations.
     pub count: usize,
-    /// How many there may be.
+    /// Limit of that number.
     pub capacity: usize,
-    /// Why the ones that were kept cannot be read, if they cannot.
+    /// Why the store cannot be read, if it cannot.
     pub error: Option<String>,
-    /// Since they were last looked after.
+    /// Time since the writer last read the store.
     polled: Stopwatch,
 }
 
-/// Where revocations are handed in.
+/// Handle of the revocation writer thread.
 pub struct RevocationService {
     table: Arc<Revocations>,
     commands: SyncSender<WriterCommand>,
-    /// Whether the clerk has been told to look, and has not yet.
+    /// Whether a [`WriterCommand::Poll`] is queued.
     poll_requested: Arc<AtomicBool>,
     status: watch::Receiver<RevocationStatus>,
 }
 
-/// What the clerk is told.
+/// Command to the writer thread.
 enum WriterCommand {
-    /// To enter something.
+    /// Store a revocation.
     Revoke(PendingRevocation),
-    /// That another process may have entered something.
+    /// Read the store: another process may have appended to it.
     Poll,
 }
 
@@ -121,20 +125,21 @@ struct PendingRevocation {
     answer: oneshot::Sender<Result<(), RevokeError>>,
 }
 
-/// How many requests may wait, and how many are kept in one write.
+/// Limit of queued requests, and of revocations in one write.
 const MAX_QUEUED: usize = 256;
-/// How long a request waits, and how long nobody need have looked after the
-/// revocations before something is wrong.
+/// Timeout of a request, and the age of the last read from which the service counts as not
+/// ready.
 const WRITER_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl RevocationService {
-    /// Opens a desk over a store, reads it, and goes on on a thread that ends with
-    /// the desk. While the store cannot be read no token can be verified. Without a
-    /// store nothing can be revoked, and the reason is told. Who keeps the store tidy
-    /// says how often to forget what is over.
+    /// Reads `store` and starts the writer thread, which ends when this handle is dropped.
+    ///
+    /// While the store cannot be read, no token is verified. If `store` is an error, nothing can
+    /// be revoked, and every [`revoke`](Self::revoke) returns that error. The process that
+    /// maintains the store passes a `compaction_interval`, at which expired records are removed.
     ///
     /// # Errors
-    /// The operating system has no thread to give.
+    /// The operating system cannot create a thread.
     pub fn open(
         store: Result<Box<dyn RevocationStore>, String>,
         capacity: usize,
@@ -166,19 +171,19 @@ impl RevocationService {
         Ok(Self { table, commands, poll_requested, status })
     }
 
-    /// What verifications look into.
+    /// Returns the table that verifications look up.
     #[must_use]
     pub fn table(&self) -> &Arc<Revocations> {
         &self.table
     }
 
-    /// How the revocations stand.
+    /// State of the revocations, for health checks and metrics.
     #[must_use]
     pub fn status(&self) -> RevocationStatus {
         self.status.borrow().clone()
     }
 
-    /// Whether all that was ever revoked is known.
+    /// Returns whether every stored revocation is in force.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let status = self.status.borrow();
@@ -187,29 +192,30 @@ impl RevocationService {
             && status.polled.elapsed() < WRITER_TIMEOUT
     }
 
-    /// Has the store looked at before it would be: another process has written there.
+    /// Returns a function that makes the writer read the store at once, for notifications that
+    /// another process has written to it.
     pub fn poll_trigger(&self) -> impl Fn() + Send + Sync + use<> {
         let (commands, poll_requested) = (self.commands.clone(), Arc::clone(&self.poll_requested));
         move || {
-            // Once is enough, however long it takes: the queue is for those who wait.
+            // At most one in the queue, so that notifications cannot displace requests.
             if !poll_requested.swap(true, Ordering::AcqRel) {
-                let _busy = commands.try_send(WriterCommand::Poll);
+                let _ignored = commands.try_send(WriterCommand::Poll);
             }
         }
     }
 
-    /// Revokes. When this returns it is kept, and in force.
+    /// Revokes. When this returns `Ok`, the revocation is stored and in force.
     ///
     /// # Errors
-    /// Why it is neither.
+    /// The table is full, the store cannot be written, or the writer did not answer in time.
     pub async fn revoke(&self, entry: RevocationEntry) -> Result<(), RevokeError> {
         let busy = || RevokeError::Store("too many requests at once".into());
         let (answer, answered) = oneshot::channel();
         self.commands
             .try_send(WriterCommand::Revoke(PendingRevocation { entry, answer }))
             .map_err(|_| busy())?;
-        let late =
-            || RevokeError::Store("it takes too long; it may or may not have come to pass".into());
-        timeout(WRITER_TIMEOUT, answered).await.map_err(|_| late())?.map_err(|_| busy())?
+        let timed_out =
+            || RevokeError::Store("no answer in time; it may or may not have been stored".into());
+        timeout(WRITER_TIMEOUT, answered).await.map_err(|_| timed_out())?.map_err(|_| busy())?
     }
 }

@@ -1,5 +1,7 @@
-//! Who sits at the desk: enters what is handed in and what other processes appended,
-//! and forgets what is over.
+//! The revocation writer thread.
+//!
+//! [`RevocationWriter`] stores requested revocations, publishes them and those of other
+//! processes to the engine, and purges expired ones.
 
 use std::{
     collections::VecDeque,
@@ -20,43 +22,44 @@ use super::{
 };
 use crate::clock::{self, Stopwatch};
 
-/// How soon a revocation by another process is seen.
+/// Interval at which the store is read for revocations of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long another process may keep the store to itself.
+/// Time that another process may lock the store until this one is not ready.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a database may be away that was read before, until this node is not ready:
-/// all nodes of a database lose it together, and go on with what they know.
+/// Time that a database may be unreachable until this node is not ready. All nodes of a
+/// database lose it at the same time, and continue with the last known revocations.
 const OUTAGE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How much longer than it need be an entry is kept: clocks are set, and the leeway
-/// configured today may be less than tomorrow's.
+/// Seconds that an expired entry is kept, because a clock may be adjusted and the configured
+/// leeway may be raised.
 const EXPIRY_GRACE: u64 = 86_400;
-/// How far the clock may be from where it should be, in seconds, for anything to be
-/// forgotten by it.
+/// Limit of the difference between the wall clock and the monotonic clock, in seconds. Beyond
+/// it nothing is purged.
 const MAX_CLOCK_JUMP: u64 = 3600;
-/// How long a token is revoked whose key is not known.
+/// Seconds that the revocation of a token with an unknown key lasts.
 const UNPROVEN_LIFETIME: u64 = 30 * 86_400;
-/// How many parts of the capacity there are for one of them.
+/// Divisor of the capacity that gives the limit of such revocations.
 const UNPROVEN_SHARE: usize = 100;
 
+/// State of the writer thread.
 pub(super) struct RevocationWriter {
     revoker: RevocationsWriter,
     store: Result<Box<dyn RevocationStore>, String>,
-    /// Whether it was said that there are more than there may be.
+    /// Whether an exceeded capacity has been logged.
     overfull_logged: bool,
-    /// When entries that nobody proved end, oldest first.
+    /// Expiry times of [`RevocationEntry::Unproven`] entries, oldest first.
     unproven: VecDeque<UnixTime>,
     compaction_interval: Option<Duration>,
     status: watch::Sender<RevocationStatus>,
-    /// Since what was over was last forgotten.
+    /// Time since the last purge.
     last_purge: Stopwatch,
-    /// What time it was when the watch beside it was started.
+    /// Wall-clock time at which `clock_reference` was started.
     clock_base: UnixTime,
     clock_reference: Stopwatch,
-    /// Whether that was because the clock had jumped.
+    /// Whether the reference was restarted after a clock jump.
     clock_jumped: bool,
-    /// Since the store could last be read; `None` if it never was.
+    /// Time since the last successful read of the store; `None` before the first one.
     last_read: Option<Stopwatch>,
-    /// Whether it was said that it cannot be asked.
+    /// Whether an unreachable database has been logged.
     outage_logged: bool,
     poll_requested: Arc<AtomicBool>,
 }
@@ -106,11 +109,12 @@ impl RevocationWriter {
         }
     }
 
-    /// Enters what was appended by others, or by an earlier life. While there is
-    /// something that cannot be read, whether a token was revoked cannot be told. A
-    /// file that is gone held nothing that is not known.
+    /// Reads the store and publishes what other processes, or earlier runs, have appended.
+    ///
+    /// If a part of the store cannot be read, the revocation state of every token is unknown. A
+    /// missing file is not such a case: everything it contained was read before.
     pub(super) fn poll(&mut self) {
-        // What is told from now on is perhaps not seen by this look.
+        // Cleared before the read, because this read may miss later appends.
         self.poll_requested.store(false, Ordering::Release);
         let polled = match &mut self.store {
             Ok(store) => store.read_new(),
@@ -123,7 +127,7 @@ impl RevocationWriter {
                 None
             }
             Ok(None) if self.has_not_read_for(LOCK_TIMEOUT) => {
-                Some("another process keeps the revocations to itself".into())
+                Some("another process keeps the revocations locked".into())
             }
             Ok(None) => self.status.borrow().error.clone(),
             Err(error)
@@ -131,7 +135,9 @@ impl RevocationWriter {
                     && !self.has_not_read_for(OUTAGE_TIMEOUT) =>
             {
                 if !mem::replace(&mut self.outage_logged, true) {
-                    tracing::warn!("the revocations of others are not seen for now: {error}");
+                    tracing::warn!(
+                        "cannot read revocations from the database, continuing with the last known set: {error}"
+                    );
                 }
                 None
             }
@@ -155,7 +161,7 @@ impl RevocationWriter {
         self.last_read.is_none_or(|read| read.elapsed() > limit)
     }
 
-    /// Enters what is kept already, unless it is over.
+    /// Publishes stored revocations that have not expired.
     fn restore(&mut self, mut kept: Vec<Revocation>) {
         let cutoff = self.purge_cutoff();
         kept.retain(|one| one.until.is_none_or(|until| until > cutoff));
@@ -164,13 +170,12 @@ impl RevocationWriter {
             && !mem::replace(&mut self.overfull_logged, true)
         {
             tracing::error!(
-                "there are more revocations than there may be: raise capacity in [revocation]"
+                "the number of revocations exceeds the capacity: raise capacity in [revocation]"
             );
         }
     }
 
-    /// Checks that there is room for what is asked for, if need be after forgetting
-    /// what is over.
+    /// Checks that the table has room for `revocations`, if necessary after a purge.
     fn check_capacity(&mut self, revocations: &[Revocation]) -> Result<(), RevokeError> {
         let room = self.revoker.check_capacity(revocations);
         let room = if room.is_err() && self.purge_expired() > 0 {
@@ -182,7 +187,7 @@ impl RevocationWriter {
     }
 
     fn process(&mut self, commands: impl Iterator<Item = WriterCommand>) {
-        let requests = commands.filter_map(|order| match order {
+        let requests = commands.filter_map(|command| match command {
             WriterCommand::Revoke(request) => Some((request.entry, request.answer)),
             WriterCommand::Poll => None,
         });
@@ -195,7 +200,7 @@ impl RevocationWriter {
             entries.into_iter().map(|entry| self.admit(entry, &mut ends)).collect();
         let revocations: Vec<_> =
             admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
-        // All in one write; if that does not fit, as many as do.
+        // All in one write. If the table has no room for all, each one is tried on its own.
         let together = self.revoke(&revocations);
         for (admitted, answer) in admitted.into_iter().zip(answers) {
             let result = admitted.and_then(|(revocation, unproven)| {
@@ -208,17 +213,19 @@ impl RevocationWriter {
                 Ok(())
             });
             if let Err(error) = &result {
-                tracing::error!("a token was not revoked: {error}");
+                tracing::error!("revocation failed: {error}");
             }
-            let _nobody_waits = answer.send(result);
+            let _ignored = answer.send(result);
         }
         let error = self.status.borrow().error.clone();
         self.publish_status(error);
     }
 
-    /// What is entered for an entry: for one that nobody proved, with an end, and
-    /// only while its kind has not taken its share. Otherwise whoever can have tokens
-    /// revoked that he made up himself could fill the table. Says whether it is one.
+    /// Returns the revocation to store for `entry`, and whether it counts as unproven.
+    ///
+    /// An unproven revocation gets an expiry time, and is refused once the unproven ones have used
+    /// their share of the capacity. Otherwise a client could fill the table with revocations of
+    /// forged tokens.
     fn admit(
         &mut self,
         entry: RevocationEntry,
@@ -240,7 +247,7 @@ impl RevocationWriter {
         let capacity = (self.revoker.capacity() / UNPROVEN_SHARE).max(1);
         if *ends >= capacity {
             let text = format!(
-                "{capacity} tokens of unknown keys are revoked already; revoke this one once its key is known"
+                "the limit of {capacity} revoked tokens with unknown keys is reached; revoke this one once its key is known"
             );
             return Err(RevokeError::Store(text));
         }
@@ -258,7 +265,8 @@ impl RevocationWriter {
         Ok(())
     }
 
-    /// Forgets what is over; not for every request that finds no room.
+    /// Purges expired revocations, at most once a second, since a full table would otherwise
+    /// cause a purge with every request. Returns how many were removed.
     fn purge_expired(&mut self) -> usize {
         const PURGE_INTERVAL: Duration = Duration::from_secs(1);
         if self.last_purge.elapsed() < PURGE_INTERVAL {
@@ -269,16 +277,12 @@ impl RevocationWriter {
         self.revoker.purge_expired(cutoff)
     }
 
-    /// Forgets what is over, and rewrites the store once most of it is.
+    /// Purges expired revocations, and rewrites the store once most of its records are expired.
     fn compact(&mut self) {
         const MARGIN: usize = 1024;
         let forgotten = self.purge_expired();
         if forgotten > 0 {
-            tracing::info!(
-                forgotten,
-                left = self.revoker.count(),
-                "revocations of tokens that are over were forgotten"
-            );
+            tracing::info!(forgotten, left = self.revoker.count(), "expired revocations removed");
         }
         let Ok(store) = &mut self.store else { return };
         let live = self.revoker.count();
@@ -292,32 +296,33 @@ impl RevocationWriter {
         });
         self.restore(others);
         if let Err(error) = rewritten {
-            tracing::warn!("the revocations could not be rewritten without what is over: {error}");
+            tracing::warn!("cannot rewrite the store without the expired revocations: {error}");
         }
     }
 
-    /// Entries that end by this moment can be forgotten. None can for a day after the
-    /// clock was not where it should be by a watch that never jumps: set wrong for a
-    /// minute, it would bring back to life what was revoked.
+    /// Returns the time up to which expired entries are purged.
+    ///
+    /// The wall clock is compared with a monotonic one. After a jump nothing is purged for a day:
+    /// a clock that is wrong for a minute would otherwise purge revocations that still apply.
     fn purge_cutoff(&mut self) -> UnixTime {
         let now = clock::now();
         let expected = self.clock_base.plus(self.clock_reference.elapsed().as_secs());
         if now.0.abs_diff(expected.0) > MAX_CLOCK_JUMP {
-            tracing::warn!("the clock has jumped: no revocation is forgotten for a day");
+            tracing::warn!("the system clock has jumped: no revocations are purged for a day");
             (self.clock_base, self.clock_reference, self.clock_jumped) =
                 (now, Stopwatch::start(), true);
         }
         if self.clock_jumped && self.clock_reference.elapsed().as_secs() < EXPIRY_GRACE {
             return UnixTime(0);
         }
-        // A clock before 1970 reads as the far end of time.
+        // A clock before 1970 reads as `u64::MAX`.
         if now.0 == u64::MAX { UnixTime(0) } else { UnixTime(now.0.saturating_sub(EXPIRY_GRACE)) }
     }
 
     fn publish_status(&self, error: Option<String>) {
         if error.is_some() && error != self.status.borrow().error {
             tracing::error!(
-                "the revocations are not all known: {}",
+                "cannot read all revocations: {}",
                 error.as_deref().unwrap_or_default()
             );
         }

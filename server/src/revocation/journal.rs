@@ -1,13 +1,14 @@
-//! Revocations in a file: append-only, checksummed, shared by every process that
-//! uses the same state directory.
+//! Journal of revocations: an append-only file with chained checksums, shared by every process
+//! that uses the same state directory.
 //!
-//! The first line names the format. Each further line is a checksum and a record
-//! in JSON; the checksum covers the record and everything before it, so a line
-//! that was changed, moved or taken out is noticed, except at the end: whoever can
-//! write the file can cut it short while nobody follows it. An append happens under the
-//! file's lock and is on the disk when it returns. What a killed process left half
-//! written has no line ending: nobody was told that it is kept, and the next append
-//! takes its place. Rewriting without what is over makes a new file and renames it.
+//! The first line names the format. Each further line is a checksum and a JSON
+//! [`RevocationRecord`]. The checksum covers the record and everything before it, so a changed,
+//! moved or removed line is detected. Only a cut at the end is not: a user with write access
+//! can truncate the file while no process follows it.
+//!
+//! An append holds the file's lock, and is on disk (fsync) when it returns. A killed process
+//! may leave an incomplete line, without a line ending. It was never acknowledged, and the next
+//! append overwrites it. A rewrite without expired records creates a new file and renames it.
 
 use std::{
     fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
@@ -29,35 +30,35 @@ use crate::clock::Stopwatch;
 
 const HEADER: &[u8] = b"countersign-revocations 1\n";
 
-/// A file of revocations, followed as others append to it.
+/// A journal file, followed as other processes append to it.
 pub struct Journal {
     path: PathBuf,
-    /// How far it has been read; `None` to begin at its start.
+    /// Position up to which it has been read; `None` to read from its start.
     position: Option<ReadPosition>,
-    /// Whether the file has ever been there: then it is not to be missing.
+    /// Whether the file has existed. From then on a missing file is an error.
     existed: bool,
-    /// Read and not handed out, because something else failed.
+    /// Revocations that were read, but not returned because of a later error.
     unread: Vec<Revocation>,
 }
 
-/// How long to wait for another process to give the file back.
+/// Timeout for the write lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a reader waits for its turn between writers.
+/// Timeout for the read lock.
 const READ_LOCK_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How far a file has been read.
+/// An open journal file, and the position up to which it has been read.
 struct ReadPosition {
     file: File,
-    /// Device and inode: another file of the same name starts anew.
+    /// Device and inode. Another file of the same name is read from its start.
     identity: (u64, u64),
-    /// Where the last complete line ends.
+    /// End of the last complete line.
     end: u64,
     checksum: Vec<u8>,
     records: usize,
 }
 
 impl Journal {
-    /// The file at this path, which need not exist.
+    /// Returns the journal at `path`, which need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, position: None, existed: false, unread: Vec::new() }
@@ -65,19 +66,21 @@ impl Journal {
 
     fn damaged(&self, what: &str) -> io::Error {
         let text = format!(
-            "{} {what}; restore it, or move it away and restart to go on without what it holds",
+            "{} {what}; restore it, or move it away and restart to continue without its revocations",
             self.path.display()
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
     fn missing(&self) -> io::Error {
-        let text =
-            format!("{} is gone; put it back, or restart to begin a new one", self.path.display());
+        let text = format!(
+            "{} is missing; restore it, or restart to begin a new one",
+            self.path.display()
+        );
         io::Error::new(io::ErrorKind::NotFound, text)
     }
 
-    /// Names the file in an error of the operating system.
+    /// Adds the path to an error of the operating system.
     fn with_path(&self, error: io::Error) -> io::Error {
         if is_transient(&error) {
             return error;
@@ -85,7 +88,7 @@ impl Journal {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
-    /// Follows `file` from now on, unless it is followed already.
+    /// Follows `file`, unless it is followed already.
     fn adopt(&mut self, file: &File) -> io::Result<()> {
         self.existed = true;
         let identity = identity(&file.metadata()?);
@@ -97,7 +100,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads what was appended since the last time. Nobody may be writing.
+    /// Reads the lines appended since the last read. The caller holds a lock on the file.
     fn catch_up(&mut self) -> io::Result<Vec<Revocation>> {
         let Some(mut position) = self.position.take() else {
             return Ok(std::mem::take(&mut self.unread));
@@ -109,18 +112,19 @@ impl Journal {
                 Ok(std::mem::take(&mut self.unread))
             }
             Err(ReadError::Shorter) => {
-                // What is missing is known here; whoever puts it back continues from there.
+                // The missing lines have been read before. Once they are restored, reading
+                // continues at the same position.
                 self.position = Some(position);
                 Err(self.damaged("has become shorter"))
             }
-            // From the start the next time: what was read before the fault must not be
-            // passed over when the file is repaired.
+            // Read from the start next time: lines before the damage that were not returned
+            // must not be skipped once the file is repaired.
             Err(ReadError::Damaged(what)) => Err(self.damaged(&what)),
             Err(ReadError::Io(error)) => Err(self.with_path(error)),
         }
     }
 
-    /// Opens the file for writing and locks it, making it first if need be.
+    /// Opens the file for writing and locks it. Creates it if it does not exist.
     fn lock(&self) -> io::Result<FileLock> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory(&self.path))?;
         loop {
@@ -135,7 +139,7 @@ impl Journal {
                 .open(&self.path)?;
             retry_lock(LOCK_TIMEOUT, || file.try_lock())?;
             let file = FileLock(file);
-            // While we waited another process may have put a new file in its place.
+            // Another process may have replaced the file during the wait for the lock.
             let (ours, there) = (file.0.metadata()?, self.path.metadata());
             if there.is_ok_and(|there| identity(&there) == identity(&ours)) {
                 if is_new {
@@ -147,10 +151,12 @@ impl Journal {
         }
     }
 
-    /// Writes lines behind everything complete, under the lock.
+    /// Writes lines after the last complete one. The caller holds the lock.
     fn write(&mut self, file: &mut File, revocations: &[Revocation]) -> io::Result<()> {
-        let position =
-            self.position.as_mut().ok_or_else(|| io::Error::other("it has not been read"))?;
+        let position = self
+            .position
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the journal has not been read"))?;
         let mut lines = Vec::new();
         let mut checksum = position.checksum.clone();
         if position.end == 0 {
@@ -159,12 +165,12 @@ impl Journal {
         }
         write_lines(&mut lines, &mut checksum, revocations)?;
         if file.metadata()?.len() > position.end {
-            tracing::warn!("{}: an entry that was never completed is dropped", self.path.display());
+            tracing::warn!("{}: dropping an incomplete entry at the end", self.path.display());
         }
         file.set_len(position.end)?;
         file.seek(SeekFrom::Start(position.end))?;
         if let Err(error) = file.write_all(&lines).and_then(|()| file.sync_data()) {
-            let _as_it_was = file.set_len(position.end);
+            let _ignored = file.set_len(position.end);
             return Err(error);
         }
         position.end += u64::try_from(lines.len()).unwrap_or(u64::MAX);
@@ -177,7 +183,7 @@ impl Journal {
 impl RevocationStore for Journal {
     fn read_new(&mut self) -> io::Result<Option<Vec<Revocation>>> {
         match self.poll() {
-            // The process or the machine is short of something; the file is as it was.
+            // Out of memory or of file descriptors: the file itself is intact.
             Err(error) if is_transient(&error) => Ok(None),
             looked => looked,
         }
@@ -213,24 +219,22 @@ impl RevocationStore for Journal {
         let mut lines = HEADER.to_vec();
         let mut checksum = digest(&SHA256, HEADER).as_ref().to_vec();
         write_lines(&mut lines, &mut checksum, &kept)?;
-        // A name may stand for another: the file itself is to be replaced.
+        // The path may be a symbolic link: replace the file, not the link.
         let path = self.path.canonicalize()?;
         let mut draft = path.clone().into_os_string();
         draft.push(".new");
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // Before it has its name, so that nobody appends before the name is kept.
+        // Locked before it gets its name, so that no process appends before the rename is
+        // durable.
         retry_lock(LOCK_TIMEOUT, || file.try_lock())?;
-        let _held = FileLock(file.try_clone()?);
+        let _guard = FileLock(file.try_clone()?);
         file.write_all(&lines)?;
         copy_owner(&file, &path);
         file.set_permissions(lock.0.metadata()?.permissions())?;
         file.sync_all()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the new file takes the old one's place, whole or not at all"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "rename replaces the old file atomically")]
         std::fs::rename(&draft, &path)?;
         sync_directory(&path)?;
         let identity = identity(&file.metadata()?);
@@ -248,7 +252,7 @@ impl Journal {
                 return Ok(Some(Vec::new()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // What was appended just before it went is still in reach.
+                // Lines appended just before the removal can still be read.
                 let last = self.catch_up()?;
                 return if last.is_empty() { Err(self.missing()) } else { Ok(Some(last)) };
             }
@@ -269,7 +273,7 @@ impl Journal {
         else {
             return Ok(None);
         };
-        // Not while somebody writes: half of it would look like damage.
+        // Not during a write: half a line would look like damage.
         match retry_lock(READ_LOCK_TIMEOUT, || file.try_lock_shared()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut && is_known => return Ok(None),
@@ -287,24 +291,24 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Whether an error says nothing about the file.
+/// Returns whether an error is transient and independent of the file.
 fn is_transient(error: &io::Error) -> bool {
     // EINTR, ENOMEM, ENFILE and EMFILE, on every Unix.
     matches!(error.raw_os_error(), Some(4 | 12 | 23 | 24))
 }
 
-/// A file that no other process writes meanwhile.
+/// A locked file; the lock is released on drop.
 struct FileLock(File);
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // Not only closed: what follows the file shares its description, and with
-        // it the lock.
-        let _gone_with_the_process_at_last = self.0.unlock();
+        // Closing is not enough: the followed file shares the open file description, and
+        // with it the lock.
+        let _ignored = self.0.unlock();
     }
 }
 
-/// Takes a lock, unless another process does not let go of it.
+/// Retries a lock until `limit` has passed.
 fn retry_lock(limit: Duration, take: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
     let waiting = Stopwatch::start();
     loop {
@@ -314,7 +318,7 @@ fn retry_lock(limit: Duration, take: impl Fn() -> Result<(), TryLockError>) -> i
             Err(TryLockError::WouldBlock) if waiting.elapsed() > limit => {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "another process keeps it locked",
+                    "timeout: another process holds the lock",
                 ));
             }
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
@@ -342,19 +346,17 @@ impl ReadPosition {
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(self.end))?;
         if self.end == 0 {
-            // Before all of it, which may be anything of any length.
+            // The header first: a file of another kind may have any length.
             (&self.file)
                 .take(u64::try_from(HEADER.len()).unwrap_or(u64::MAX))
                 .read_to_end(&mut bytes)?;
             if !HEADER.starts_with(&bytes) {
-                return Err(ReadError::Damaged(
-                    "does not start as a file of revocations does".into(),
-                ));
+                return Err(ReadError::Damaged("is not a revocation journal".into()));
             }
         }
         self.file.read_to_end(&mut bytes)?;
         let mut revocations = Vec::new();
-        // What has no line ending was never completed.
+        // A line without a line ending is incomplete.
         for line in
             bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
         {
@@ -385,7 +387,7 @@ impl ReadPosition {
     }
 }
 
-/// How many bytes of a checksum are written.
+/// Bytes of a checksum that are stored.
 const CHECKSUM_BYTES: usize = 8;
 
 fn chain_checksum(before: &[u8], json: &[u8]) -> Vec<u8> {
@@ -411,7 +413,7 @@ fn write_lines(
     Ok(())
 }
 
-/// A new name is only kept once its directory is.
+/// Syncs the directory, without which a new file name is not durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
@@ -421,10 +423,11 @@ fn directory(path: &Path) -> &Path {
     parent.unwrap_or_else(|| Path::new("."))
 }
 
-/// What an administrator makes is for the server to read, which may not be one.
+/// Gives `file` the owner of `model`, so that a file created by root stays readable for a
+/// server that runs as another user.
 fn copy_owner(file: &File, model: &Path) {
     if let Ok(model) = model.metadata() {
-        let _only_administrators_can = fchown(file, Some(model.uid()), Some(model.gid()));
+        let _ignored = fchown(file, Some(model.uid()), Some(model.gid()));
     }
 }
 
@@ -451,7 +454,7 @@ mod tests {
             Journal::new(self.file())
         }
 
-        #[expect(clippy::disallowed_methods, reason = "a test looks into its file")]
+        #[expect(clippy::disallowed_methods, reason = "a test reads its file")]
         fn bytes(&self) -> Vec<u8> {
             std::fs::read(self.file()).unwrap()
         }
@@ -479,23 +482,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_read_back_by_the_next_process() {
+    fn journal_is_read_back_by_the_next_process() {
         let state = StateDirectory::new("back");
         assert_eq!(state.journal().read_new().unwrap().unwrap(), [], "no file yet");
         let mut journal = state.journal();
         assert_eq!(journal.append(&[entry(1), entry(2)]).unwrap(), []);
         journal.append(&[entry(3)]).unwrap();
         assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(1), entry(2), entry(3)]);
-        assert_eq!(journal.read_new().unwrap().unwrap(), [], "not told twice");
+        assert_eq!(journal.read_new().unwrap().unwrap(), [], "nothing is returned twice");
         assert_eq!(state.file().metadata().unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn processes_follow_each_other() {
+    fn journal_follows_other_processes() {
         let state = StateDirectory::new("follow");
         let (mut one, mut other) = (state.journal(), state.journal());
         one.append(&[entry(1)]).unwrap();
-        assert_eq!(other.append(&[entry(2)]).unwrap(), [entry(1)], "what others wrote first");
+        assert_eq!(other.append(&[entry(2)]).unwrap(), [entry(1)], "the records of others first");
         assert_eq!(one.read_new().unwrap().unwrap(), [entry(2)]);
         one.rewrite(&mut |new| {
             assert_eq!(new, []);
@@ -516,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_completed_is_dropped_and_nothing_else() {
+    fn journal_drops_only_an_incomplete_line() {
         let state = StateDirectory::new("torn");
         state.journal().append(&[entry(1), entry(2)]).unwrap();
         let whole = state.bytes();
@@ -533,14 +536,14 @@ mod tests {
                 "cut at {cut}"
             );
         }
-        // Also before the first line was complete.
+        // Also if the header itself is incomplete.
         state.put(&whole[..5]);
         state.journal().append(&[entry(4)]).unwrap();
         assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(4)]);
     }
 
     #[test]
-    fn any_change_of_a_complete_line_is_noticed() {
+    fn journal_detects_any_changed_line() {
         let state = StateDirectory::new("damage");
         state.journal().append(&[entry(1), entry(2), entry(3)]).unwrap();
         let whole = state.bytes();
@@ -553,7 +556,7 @@ mod tests {
             assert!(journal.read_new().is_err(), "byte {at}, again");
             assert!(
                 journal.append(&[entry(9)]).is_err(),
-                "byte {at}, and nothing is written behind it"
+                "byte {at}: nothing is appended after it"
             );
         }
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
@@ -562,10 +565,10 @@ mod tests {
         };
         for order in [&[0, 1, 3][..], &[0, 2, 1, 3], &[1, 2, 3], &[0, 1, 1]] {
             put(order);
-            let fault = state.journal().read_new().unwrap_err().to_string();
-            assert!(fault.contains("move it away"), "{order:?}: {fault}");
+            let error = state.journal().read_new().unwrap_err().to_string();
+            assert!(error.contains("move it away"), "{order:?}: {error}");
         }
-        // The end alone has nothing behind it that would tell; who follows the file knows.
+        // A removed last line is detected only by a process that follows the file.
         put(&[0, 1, 2, 3]);
         let mut follower = state.journal();
         assert_eq!(follower.read_new().unwrap().unwrap().len(), 3);
@@ -575,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stood_before_the_damage_is_read_again_once_it_is_repaired() {
+    fn repaired_journal_is_read_from_its_start() {
         let state = StateDirectory::new("repair");
         state.journal().append(&[entry(1), entry(2)]).unwrap();
         let whole = state.bytes();
@@ -585,13 +588,13 @@ mod tests {
         state.put(&changed);
         let mut journal = state.journal();
         assert!(journal.read_new().is_err());
-        // In place, as `cp` does it.
+        // Restored in place, as by `cp`.
         state.put(&whole);
         assert_eq!(journal.read_new().unwrap().unwrap(), [entry(1), entry(2)]);
     }
 
     #[test]
-    fn another_kind_of_file_is_never_written_over() {
+    fn journal_never_overwrites_a_foreign_file() {
         let state = StateDirectory::new("foreign");
         state.journal().append(&[]).unwrap();
         for foreign in [
@@ -608,26 +611,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_not_given_back_is_a_fault_and_nothing_is_lost_by_it() {
+    fn held_lock_times_out_without_loss() {
         let state = StateDirectory::new("locked");
         let (mut journal, mut other) = (state.journal(), state.journal());
         journal.append(&[entry(1)]).unwrap();
         other.append(&[entry(2)]).unwrap();
         let hung = File::open(state.file()).unwrap();
         hung.lock().unwrap();
-        assert_eq!(journal.read_new().unwrap(), None, "it cannot be told now");
+        assert_eq!(journal.read_new().unwrap(), None, "the file is locked");
         assert_eq!(journal.append(&[entry(3)]).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(
             state.journal().read_new().unwrap_err().kind(),
             io::ErrorKind::TimedOut,
-            "and is not taken for empty"
+            "a locked journal is not an empty one"
         );
         hung.unlock().unwrap();
         assert_eq!(journal.read_new().unwrap().unwrap(), [entry(2)]);
     }
 
     #[test]
-    fn what_is_appended_while_the_file_is_rewritten_is_in_the_new_one() {
+    fn rewrite_keeps_concurrent_appends() {
         let state = StateDirectory::new("rewrite");
         let mut journal = state.journal();
         journal.append(&(0..50).map(entry).collect::<Vec<_>>()).unwrap();
@@ -664,22 +667,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_stands_behind_another_name_stays_one() {
+    fn rewrite_keeps_a_symbolic_link() {
         let state = StateDirectory::new("link");
         state.journal().append(&[entry(1)]).unwrap();
         let other = state.0.join("other");
         std::os::unix::fs::symlink(state.file(), &other).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
         File::open(state.file()).unwrap().set_permissions(mode).unwrap();
-        let mut behind = Journal::new(other);
-        behind.rewrite(&mut |new| new).unwrap();
-        behind.append(&[entry(2)]).unwrap();
+        let mut linked = Journal::new(other);
+        linked.rewrite(&mut |new| new).unwrap();
+        linked.append(&[entry(2)]).unwrap();
         assert_eq!(state.journal().read_new().unwrap().unwrap(), [entry(1), entry(2)]);
         assert_eq!(state.file().metadata().unwrap().mode() & 0o777, 0o660);
     }
 
     #[test]
-    fn a_file_that_goes_away_or_shrinks_is_a_fault_and_not_an_empty_one() {
+    fn missing_or_shorter_journal_is_an_error() {
         let state = StateDirectory::new("gone");
         let mut journal = state.journal();
         journal.append(&[entry(1)]).unwrap();
@@ -689,7 +692,7 @@ mod tests {
         state.put(&whole);
         assert_eq!(journal.read_new().unwrap().unwrap(), []);
         std::fs::remove_dir_all(state.file().parent().unwrap()).unwrap();
-        assert!(journal.read_new().unwrap_err().to_string().contains("is gone"));
-        assert!(journal.append(&[entry(2)]).unwrap_err().to_string().contains("is gone"));
+        assert!(journal.read_new().unwrap_err().to_string().contains("is missing"));
+        assert!(journal.append(&[entry(2)]).unwrap_err().to_string().contains("is missing"));
     }
 }

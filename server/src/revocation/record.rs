@@ -1,46 +1,49 @@
-//! A revocation as it is written: in the file, in a request, on a command line.
+//! JSON form of a revocation, for the journal, requests and the command line.
 
 use std::fmt::Write as _;
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime, limits};
 use serde::{Deserialize, Serialize};
 
-/// The members of a written revocation. Which of them are there says what is
-/// revoked; a member nobody knows is refused, since a slip in one would widen it.
+/// The members of a revocation in JSON. Their combination selects the
+/// [`RevocationTarget`]. Unknown members are rejected, because a misspelled one would widen
+/// the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevocationRecord {
     /// The issuer of the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// The `jti` of one token.
+    /// `jti` of one token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
-    /// The `sub` whose tokens, issued before a moment, are meant.
+    /// `sub` of the tokens, which are revoked if they were issued before `issued_before`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// The `kid` whose tokens are meant.
+    /// `kid` of the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
-    /// Seconds since 1970; tokens issued from then on are not meant.
+    /// Seconds since 1970. Tokens issued from then on are not revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_before: Option<u64>,
-    /// The SHA-256 of one token's signing input, in hexadecimal.
+    /// SHA-256 of one token's signing input, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_input_sha256: Option<String>,
-    /// Seconds since 1970; none of the tokens is alive from then on.
+    /// Seconds since 1970. All the tokens have expired by then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
 }
 
 impl RevocationRecord {
-    /// What it revokes, asked for now: what is clearly a slip is refused, since
-    /// nobody can take a revocation back. `issued_before` means every token up to
-    /// now where it is needed and left out; `leeway` is how far ahead of ours the
-    /// clock may be that dated them.
+    /// Converts a new request to a [`Revocation`], with stricter checks than
+    /// [`into_revocation`](Self::into_revocation): a revocation cannot be undone, so obvious
+    /// mistakes are rejected.
+    ///
+    /// A missing `issued_before` of a subject defaults to now. `leeway` is the difference by which
+    /// the issuer's clock may be ahead.
     ///
     /// # Errors
-    /// What is missing, too much, or not meant.
+    /// A member is missing, superfluous or implausible.
     pub fn into_validated(self, now: UnixTime, leeway: u64) -> Result<Revocation, String> {
         let texts = [&self.issuer, &self.jti, &self.subject, &self.kid];
         if texts
@@ -50,9 +53,9 @@ impl RevocationRecord {
         {
             return Err("a value is empty, or longer than any token".into());
         }
-        // The second that is running is meant as a whole.
+        // `iat` has whole seconds: include the current one.
         let moment = now.plus(leeway).plus(1);
-        // Clocks differ by so much.
+        // Tolerated difference between the client's clock and this one.
         const MAX_CLOCK_SKEW: u64 = 60;
         if self.issued_before.is_some_and(|at| UnixTime(at) > moment.plus(MAX_CLOCK_SKEW)) {
             return Err(
@@ -68,10 +71,10 @@ impl RevocationRecord {
         Self { issued_before, ..self }.into_revocation()
     }
 
-    /// What it revokes, as it was written once.
+    /// Converts a stored record to a [`Revocation`].
     ///
     /// # Errors
-    /// What is missing or too much.
+    /// A member is missing or superfluous.
     pub fn into_revocation(self) -> Result<Revocation, String> {
         let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until } = self;
         let has_moment = issued_before.is_some();
@@ -147,19 +150,19 @@ impl From<&Revocation> for RevocationRecord {
     }
 }
 
-/// Bytes in lower-case hexadecimal.
+/// Encodes bytes in lower-case hexadecimal.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
+        let _ignored = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// The 32 bytes of a digest in hexadecimal.
+/// Decodes a 32-byte digest from hexadecimal.
 ///
 /// # Errors
-/// It is none.
+/// `text` is not 64 hexadecimal digits.
 pub fn from_hex(text: &str) -> Result<[u8; 32], String> {
     let odd = || "a SHA-256 has 64 hexadecimal digits".to_owned();
     let digits = text.as_bytes();
@@ -182,14 +185,14 @@ mod tests {
 
     const NOW: UnixTime = UnixTime(1000);
 
-    fn meaning(json: &str) -> Result<Revocation, String> {
+    fn parse(json: &str) -> Result<Revocation, String> {
         serde_json::from_str::<RevocationRecord>(json)
             .map_err(|error| error.to_string())?
             .into_validated(NOW, 0)
     }
 
     #[test]
-    fn every_kind_is_written_and_read_back() {
+    fn record_of_every_target_round_trips() {
         let digest = "ab".repeat(32);
         for json in [
             r#"{"issuer":"i","jti":"1","until":5000}"#,
@@ -199,7 +202,7 @@ mod tests {
             r#"{"issued_before":7,"until":9000}"#,
             &format!(r#"{{"signing_input_sha256":"{digest}"}}"#),
         ] {
-            let revocation = meaning(json).unwrap();
+            let revocation = parse(json).unwrap();
             assert_eq!(
                 serde_json::from_str::<RevocationRecord>(json).unwrap().into_revocation().as_ref(),
                 Ok(&revocation),
@@ -209,9 +212,9 @@ mod tests {
         }
     }
 
-    /// Whatever was entered once must be readable for ever, odd or not.
+    /// Checks of requests may become stricter, but every stored record must stay readable.
     #[test]
-    fn what_is_refused_as_a_request_is_read_back_all_the_same() {
+    fn stored_record_is_not_validated_as_a_request() {
         let long = "x".repeat(100_000);
         for json in [
             r#"{"issuer":"","jti":""}"#,
@@ -226,9 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_revoked_up_to_and_with_this_second() {
+    fn subject_revocation_includes_the_current_second() {
         let RevocationTarget::Subject { issued_before, .. } =
-            meaning(r#"{"issuer":"i","subject":"s"}"#).unwrap().target
+            parse(r#"{"issuer":"i","subject":"s"}"#).unwrap().target
         else {
             panic!()
         };
@@ -243,11 +246,11 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(issued_before, UnixTime(1031), "of an issuer whose clock may be ahead");
+        assert_eq!(issued_before, UnixTime(1031), "the issuer's clock may be ahead by the leeway");
     }
 
     #[test]
-    fn slips_that_nobody_could_take_back_are_refused() {
+    fn implausible_times_are_rejected() {
         let request = |json: &str| {
             serde_json::from_str::<RevocationRecord>(json).unwrap().into_validated(NOW, 0).map(drop)
         };
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_clearly_meant_is_refused() {
+    fn ambiguous_record_is_rejected() {
         for (json, expected) in [
             ("{}", "say what to revoke"),
             (r#"{"issuer":"i"}"#, "say what to revoke"),
@@ -279,8 +282,8 @@ mod tests {
             (r#"{"signing_input_sha256":"abc"}"#, "64 hexadecimal digits"),
             (r#"{"signing_input_sha256":"ab","issuer":"i"}"#, "without an issuer"),
         ] {
-            let fault = meaning(json).unwrap_err();
-            assert!(fault.contains(expected), "{json}: {fault}");
+            let error = parse(json).unwrap_err();
+            assert!(error.contains(expected), "{json}: {error}");
         }
     }
 }

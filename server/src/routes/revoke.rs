@@ -1,9 +1,8 @@
-//! `POST /v1/revoke` (RFC 7009): a client of `[api_clients]` revokes a token, or
-//! more than one.
+//! `POST /v1/revoke` (RFC 7009): a client of `[api_clients]` revokes one token or many.
 //!
-//! The form of the RFC revokes `token`. In its place, `issuer` with `jti`,
-//! `subject` or `kid`, `issued_before`, or `signing_input_sha256` say what to
-//! revoke, as a form or in JSON.
+//! As in the RFC, the parameter `token` revokes one token. Alternatively, the members of a
+//! [`RevocationRecord`] select the target: `issuer` with `jti`, `subject` or `kid`,
+//! `issued_before`, or `signing_input_sha256`. The body is a form or JSON.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -18,7 +17,7 @@ use crate::{
     revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
 };
 
-/// Answers 200 once the revocation is kept and in force.
+/// Answers 200 once the revocation is stored and in force.
 pub(super) async fn answer(
     app: &App,
     server: &Server,
@@ -27,17 +26,17 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     match revoke(app, &server.api_clients, headers, body).await {
         Ok(()) => empty(StatusCode::OK),
-        Err(fault) => fault.answer(),
+        Err(error) => error.answer(),
     }
 }
 
-/// The parameters of a request. serde refuses one that stands there twice (RFC 6749
-/// section 3.1), and one that nobody knows, since a slip would widen what is meant.
+/// Parameters of a request. serde rejects repeated parameters (RFC 6749 section 3.1), and
+/// unknown ones, because a misspelled one would widen the target.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Parameters {
     token: Option<String>,
-    #[expect(dead_code, reason = "a hint that we need not take (RFC 7009 section 2.1)")]
+    #[expect(dead_code, reason = "a hint that a server may ignore (RFC 7009 section 2.1)")]
     token_type_hint: Option<String>,
     client_id: Option<String>,
     client_secret: Option<String>,
@@ -50,13 +49,13 @@ struct Parameters {
     until: Option<u64>,
 }
 
-/// RFC 6749 section 5.2.
+/// Error answer (RFC 6749 section 5.2).
 enum OAuthError {
-    /// The caller is nobody we know.
+    /// Client authentication failed.
     Client(&'static str),
-    /// It cannot be told what is to be revoked.
+    /// The parameters are invalid.
     Request(String),
-    /// It could not be done; a later try may succeed (RFC 7009 section 2.2.1).
+    /// The revocation was not stored; a retry may succeed (RFC 7009 section 2.2.1).
     Unavailable(String),
 }
 
@@ -93,14 +92,14 @@ async fn revoke(
 ) -> Result<(), OAuthError> {
     let mut parameters = Parameters::read(body)?;
     let client = authenticate(clients, headers, &mut parameters)?;
-    // An empty parameter is none (RFC 6749 section 3.1).
+    // An empty parameter counts as omitted (RFC 6749 section 3.1).
     let token = parameters
         .token
         .take()
         .map(|token| token.trim().to_owned())
         .filter(|token| !token.is_empty());
     let record = parameters.record();
-    let unavailable = |fault: RevokeError| OAuthError::Unavailable(fault.to_string());
+    let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
     let Some(token) = token else {
         let revocation = app.revocation(record).map_err(OAuthError::Request)?;
         let kind = revocation.target.kind_name();
@@ -110,7 +109,7 @@ async fn revoke(
     };
     if record != RevocationRecord::default() {
         return Err(OAuthError::Request(
-            "a token says itself what is to be revoked: nothing goes with it".into(),
+            "token excludes all other parameters: it selects what to revoke".into(),
         ));
     }
     if app.revoke_token(token.as_bytes()).await.map_err(unavailable)? == RevocationOutcome::Done {
@@ -125,7 +124,7 @@ impl Parameters {
             [b'{', ..] => serde_json::from_slice(body).map_err(|error| error.to_string()),
             _ => serde_urlencoded::from_bytes(body).map_err(|error| error.to_string()),
         };
-        read.map_err(|error| OAuthError::Request(format!("the parameters cannot be read: {error}")))
+        read.map_err(|error| OAuthError::Request(format!("cannot parse the parameters: {error}")))
     }
 
     fn record(self) -> RevocationRecord {
@@ -135,8 +134,8 @@ impl Parameters {
     }
 }
 
-/// The client, by RFC 6749 section 2.3.1: HTTP Basic, or `client_id` and
-/// `client_secret`; not both.
+/// Authenticates the client (RFC 6749 section 2.3.1): by HTTP Basic, or by `client_id` and
+/// `client_secret`, but not both. Returns its name.
 fn authenticate(
     clients: &ApiClients,
     headers: &HeaderMap,
@@ -155,7 +154,7 @@ fn authenticate(
         None if clients.is_empty() => {
             Err(OAuthError::Client("no client is configured in [api_clients]"))
         }
-        None => Err(OAuthError::Client("the client is not known by this name and secret")),
+        None => Err(OAuthError::Client("unknown client or wrong secret")),
     }
 }
 
@@ -165,7 +164,8 @@ fn basic(line: &HeaderValue) -> Option<(String, String)> {
         STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
     let text = String::from_utf8(decoded).ok()?;
     let (name, secret) = text.split_once(':')?;
-    // The RFC has both form-encoded, which changes neither as we make them.
+    // The RFC requires both to be form-encoded. Names and secrets made by this program do not
+    // change by that.
     let decoded = |text: &str| {
         percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok()
     };
