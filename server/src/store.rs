@@ -1,12 +1,12 @@
-//! What outlives the process and is shared by nodes: users, roles, environments, the
-//! registry of tokens and, where several nodes share a database, revocations.
+//! Database storage shared by all nodes: users, roles, environments, the registry of tokens
+//! and, where several nodes share a database, revocations.
 //!
-//! SQLite or PostgreSQL, by the same statements: they use texts and whole numbers only,
-//! and what the two mean by those is the same. What differs is in [`DatabaseKind`]. The database
-//! is asked on a thread of its own, so whoever waits for it holds up nobody else.
+//! SQLite and PostgreSQL use the same statements, with text and integer columns only, which
+//! both treat alike. [`DatabaseKind`] has the differences. Queries run on a thread of their own,
+//! so a slow database does not block the worker threads.
 //!
-//! Nothing is opened before it is needed, and what cannot be reached now is tried again
-//! with the next question.
+//! The database is opened with the first query. If it is unreachable, the next query tries
+//! again.
 
 pub mod environments;
 mod migrations;
@@ -45,7 +45,7 @@ use crate::{
     config::{Database, DatabaseLocation},
 };
 
-/// The database, as far as it is there. Cheap to clone.
+/// Handle of the database, which may not be open yet. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<StoreInner>);
 
@@ -53,48 +53,48 @@ struct StoreInner {
     runtime: runtime::Handle,
     pool: AnyPool,
     kind: DatabaseKind,
-    /// The file that it is in.
+    /// Path of an SQLite database.
     file: Option<PathBuf>,
-    /// Where it is, without a password.
+    /// Its location for logs, without a password.
     location: String,
-    /// By which the schema is changed and notices are heard.
+    /// URL of a direct connection, for migrations and notifications (LISTEN).
     direct_url: String,
     connection_timeout: Duration,
     migrates: bool,
     is_open: OnceCell<()>,
 }
 
-/// Which database it is.
+/// Kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseKind {
-    /// Embedded, for one node.
+    /// Embedded SQLite, for one node.
     Sqlite,
-    /// For any number of nodes.
+    /// PostgreSQL, for any number of nodes.
     Postgres,
 }
 
-/// Why something was not stored, or not found out.
+/// Error of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// The database cannot be reached, or does not answer in time.
+    /// The database is unreachable, or does not answer in time.
     Unavailable(String),
-    /// It is not as this program needs it.
+    /// The schema has a version that this program cannot use.
     Schema(String),
-    /// It is there already.
+    /// Uniqueness violation: the row already exists.
     AlreadyExists,
-    /// Something that it refers to is not there, or refers to it.
+    /// Foreign-key violation: a referenced row is missing, or the row is still referenced.
     ForeignKeyViolation,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(reason) => write!(f, "the database cannot be asked: {reason}"),
+            Self::Unavailable(reason) => write!(f, "cannot query the database: {reason}"),
             Self::Schema(reason) => f.write_str(reason),
-            Self::AlreadyExists => f.write_str("it is there already"),
-            Self::ForeignKeyViolation => {
-                f.write_str("something it refers to is not there, or something refers to it")
-            }
+            Self::AlreadyExists => f.write_str("already exists"),
+            Self::ForeignKeyViolation => f.write_str(
+                "foreign-key violation: a referenced row is missing or still referenced",
+            ),
         }
     }
 }
@@ -111,15 +111,15 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// How long a question may take, from the wait for a connection on.
+/// Timeout of a query, including the wait for a connection.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// The store of these settings; one in the state directory where they name none.
-    /// Nothing is opened yet.
+    /// Creates the handle of the configured database; of one in the state directory if none is
+    /// configured. Nothing is opened yet.
     ///
     /// # Errors
-    /// There is no place for the file, or no thread to be had.
+    /// The path is unusable, or the operating system cannot create a thread.
     pub fn new(
         settings: &Database,
         state_dir: impl FnOnce() -> io::Result<PathBuf>,
@@ -133,7 +133,7 @@ impl Store {
             }
         };
         let runtime = spawn_runtime()?;
-        let _entered = runtime.enter();
+        let _guard = runtime.enter();
         let pool = kind.pool(settings).connect_lazy(&url).map_err(io::Error::other)?;
         let direct_url = settings.listen_url.as_ref().map_or(url, |url| url.expose().to_owned());
         Ok(Self(Arc::new(StoreInner {
@@ -149,74 +149,74 @@ impl Store {
         })))
     }
 
-    /// Which database it is.
+    /// Returns the kind of the database.
     #[must_use]
     pub fn kind(&self) -> DatabaseKind {
         self.0.kind
     }
 
-    /// Where it is, for people.
+    /// Returns its location for logs, without a password.
     #[must_use]
     pub fn location(&self) -> &str {
         &self.0.location
     }
 
-    /// Whether anything can be in it: where it is a file, that has to be there.
+    /// Returns whether the database can have contents: an SQLite file that does not exist cannot.
     ///
     /// # Errors
-    /// It is where nobody may look who runs this.
+    /// The process may not read the directory.
     pub fn exists(&self) -> Result<bool, StoreError> {
         let exists = self.0.file.as_ref().map_or(Ok(true), |file| file.try_exists());
         exists.map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.0.location)))
     }
 
-    /// Opens it, and brings its schema up to date if it may.
+    /// Opens the database, and migrates its schema if the configuration allows it.
     ///
     /// # Errors
-    /// It cannot be reached, or is not as it has to be.
+    /// The database is unreachable, or its schema has another version.
     pub async fn open(&self) -> Result<(), StoreError> {
         self.run(async |_| Ok(())).await
     }
 
-    /// Brings its schema up to date, whatever the configuration says.
+    /// Migrates the schema, even if the configuration does not allow it at start-up.
     ///
     /// # Errors
-    /// It cannot be reached, or was made by a newer version.
+    /// The database is unreachable, or its schema is of a newer version.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.0);
-        // However long it takes: others may have to be waited for.
+        // Without a timeout: the migration of another node may have to end first.
         self.spawn(async move { migrations::run(&inner).await }).await
     }
 
-    /// The same for whoever has a thread to wait with, and no runtime.
+    /// Runs a future to its end, for callers outside an async runtime.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.0.runtime.block_on(work)
     }
 
-    /// Forgets every so often which tokens have expired so long ago.
+    /// Starts the task that removes tokens from the registry `retention` seconds after they
+    /// expired.
     pub fn spawn_token_purge(&self, retention: u64) {
-        /// Long enough not to be felt, short enough for the registry not to grow much.
-        const PAUSE: Duration = Duration::from_secs(3600);
+        /// Rare enough to cost little, frequent enough to bound the size of the registry.
+        const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
         let store = self.clone();
         self.0.runtime.spawn(async move {
             loop {
                 let expired_by = clock::now().0.saturating_sub(retention);
                 match store.purge_tokens(countersign_engine::UnixTime(expired_by)).await {
                     Ok(0) => {}
-                    Ok(forgotten) => tracing::info!(
-                        forgotten,
-                        "tokens that expired long ago have left the registry"
-                    ),
-                    Err(fault) => {
-                        tracing::warn!("the registry of tokens could not be tidied: {fault}")
+                    Ok(forgotten) => {
+                        tracing::info!(forgotten, "expired tokens removed from the registry")
+                    }
+                    Err(error) => {
+                        tracing::warn!("cannot remove expired tokens from the registry: {error}")
                     }
                 }
-                sleep(PAUSE).await;
+                sleep(PURGE_INTERVAL).await;
             }
         });
     }
 
-    /// Asks the database something.
+    /// Runs a query. Opens the database first if it is not open.
     async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -235,12 +235,13 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let late =
-            || StoreError::Unavailable(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()));
-        // A timer of its own thread, as whoever waits may have none.
-        self.spawn(
-            async move { timeout(QUERY_TIMEOUT, work).await.unwrap_or_else(|_| Err(late())) },
-        )
+        // The timer runs on the store's thread, because the caller may have no timer.
+        self.spawn(async move {
+            timeout(QUERY_TIMEOUT, work).await.unwrap_or_else(|_elapsed| {
+                let seconds = QUERY_TIMEOUT.as_secs();
+                Err(StoreError::Unavailable(format!("no answer within {seconds} s")))
+            })
+        })
         .await
     }
 
@@ -249,7 +250,7 @@ impl Store {
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let task = self.0.runtime.spawn(work);
-        task.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it was given up".into())))
+        task.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the query panicked".into())))
     }
 }
 
@@ -258,10 +259,10 @@ impl DatabaseKind {
         let options = AnyPoolOptions::new().acquire_timeout(settings.connection_timeout);
         match self {
             Self::Postgres => options.max_connections(settings.connections),
-            // One writes at a time anyway, and none is ever told that another is busy.
+            // SQLite allows one writer at a time. With one connection no query fails as busy.
             Self::Sqlite => options.max_connections(1).after_connect(|connection, _| {
                 Box::pin(async move {
-                    // What is acknowledged is on the disk.
+                    // WAL with synchronous=FULL: an acknowledged commit is durable.
                     for pragma in [
                         "PRAGMA journal_mode = WAL",
                         "PRAGMA synchronous = FULL",
@@ -275,12 +276,12 @@ impl DatabaseKind {
         }
     }
 
-    /// Begins a transaction that will write.
+    /// Begins a write transaction.
     async fn begin(self, pool: &AnyPool) -> sqlx::Result<Transaction<'static, Any>> {
         match self {
             Self::Postgres => {
                 let mut transaction = pool.begin().await?;
-                // Should this node stop in the middle, others are not to wait for it.
+                // If this node stops within the transaction, its locks must not block others.
                 for limit in [
                     "SET LOCAL idle_in_transaction_session_timeout = '5s'",
                     "SET LOCAL lock_timeout = '5s'",
@@ -290,18 +291,18 @@ impl DatabaseKind {
                 }
                 Ok(transaction)
             }
-            // One that began by reading may not be allowed to write later.
+            // A transaction that begins with a read may fail to upgrade to a write.
             Self::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
         }
     }
 }
 
-/// A database in a file.
+/// Returns kind, URL, path and location of an SQLite database.
 fn embedded(file: PathBuf) -> io::Result<(DatabaseKind, String, Option<PathBuf>, String)> {
     let path = std::path::absolute(&file)?;
     let path = path
         .to_str()
-        .ok_or_else(|| io::Error::other(format!("{}: the path is no UTF-8", file.display())))?
+        .ok_or_else(|| io::Error::other(format!("{}: the path is not UTF-8", file.display())))?
         .to_owned();
     Ok((
         DatabaseKind::Sqlite,
@@ -311,7 +312,7 @@ fn embedded(file: PathBuf) -> io::Result<(DatabaseKind, String, Option<PathBuf>,
     ))
 }
 
-/// Makes the file of a database, which only its owner can read, if it is not there.
+/// Creates the file of an SQLite database if it does not exist, readable by its owner only.
 fn create_file(file: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let explain =
@@ -332,7 +333,7 @@ fn create_file(file: &Path) -> Result<(), StoreError> {
         .map_err(explain)
 }
 
-/// A runtime on a thread of its own, which ends with the process.
+/// Starts a runtime on a thread of its own, which ends with the process.
 fn spawn_runtime() -> io::Result<runtime::Handle> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
@@ -340,17 +341,17 @@ fn spawn_runtime() -> io::Result<runtime::Handle> {
     Ok(handle)
 }
 
-/// A flag as it is stored.
+/// Encodes a flag for an integer column.
 const fn flag(is_set: bool) -> i64 {
     if is_set { 1 } else { 0 }
 }
 
-/// A moment as it is stored.
+/// Encodes a time for an integer column.
 fn moment(at: countersign_engine::UnixTime) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-/// A moment as it was stored.
+/// Decodes a time from an integer column.
 fn unix_time(at: i64) -> countersign_engine::UnixTime {
     countersign_engine::UnixTime(u64::try_from(at).unwrap_or(0))
 }

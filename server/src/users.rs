@@ -1,4 +1,4 @@
-//! Users of our own: who they are, and that they are who they say.
+//! Local users: authentication by password, and the registry of issued tokens.
 
 pub mod attempts;
 pub mod hashing;
@@ -22,42 +22,42 @@ use attempts::{LoginAttempts, OncePerSecond, TooManyAttempts};
 use hashing::{HashingBusyError, HashingPool};
 use password::{OutOfMemoryError, PasswordMatch};
 
-/// The users, and the registry of what they were issued.
+/// The local users, and the registry of issued tokens.
 pub struct Users {
-    /// Where they are kept.
+    /// The database they are stored in.
     pub store: Store,
     hashing: HashingPool,
     attempts: LoginAttempts,
-    /// Tokens that were found in the registry, and when.
+    /// Tokens found in the registry, with the time of the look-up.
     recent_tokens: DashMap<Box<str>, Instant>,
     last_eviction: OncePerSecond,
 }
 
-/// Why nobody is logged in.
+/// Error of [`Users::authenticate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginError {
-    /// There is no such user, or the password is not theirs.
+    /// Unknown user or wrong password.
     Wrong,
-    /// It was tried too often.
+    /// Too many attempts; a new one is possible after this time.
     TooMany(Duration),
-    /// Too many passwords wait to be hashed, or there is no memory for it.
+    /// The queue of the hashing threads is full, or memory is short.
     Busy,
-    /// The database did not say.
+    /// The database cannot be queried.
     Store(StoreError),
 }
 
-/// How a login ended, as it is counted.
+/// Outcome of a login, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginOutcome {
-    /// With a session.
+    /// A session was issued.
     Done,
-    /// With a wrong name or password.
+    /// Unknown user or wrong password.
     Wrong,
-    /// At once: it was tried too often.
+    /// Refused before the password check: too many attempts.
     TooMany,
-    /// At once: too many passwords wait.
+    /// Refused before the password check: the hashing queue is full.
     Busy,
-    /// Without the database.
+    /// The database was unavailable.
     Unavailable,
 }
 
@@ -66,7 +66,7 @@ impl LoginOutcome {
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Wrong, Self::TooMany, Self::Busy, Self::Unavailable];
 
-    /// Of what authenticating came to.
+    /// Returns the outcome of an authentication.
     #[must_use]
     pub const fn of<T>(result: &Result<T, LoginError>) -> Self {
         match result {
@@ -78,7 +78,7 @@ impl LoginOutcome {
         }
     }
 
-    /// Its name, for metrics.
+    /// Returns its name, for metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl LoginOutcome {
         }
     }
 
-    /// Its place among [`ALL`](Self::ALL).
+    /// Returns its index in [`ALL`](Self::ALL).
     #[must_use]
     pub fn index(self) -> usize {
         Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or_default()
@@ -100,19 +100,19 @@ impl LoginOutcome {
 impl fmt::Display for LoginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Wrong => f.write_str("no such user, or another password"),
+            Self::Wrong => f.write_str("unknown user or wrong password"),
             Self::TooMany(wait) => {
-                write!(f, "it was tried too often, and may be again in {} s", wait.as_secs() + 1)
+                write!(f, "too many attempts: the next one is possible in {} s", wait.as_secs() + 1)
             }
-            Self::Busy => f.write_str("too many passwords wait to be hashed"),
-            Self::Store(fault) => fault.fmt(f),
+            Self::Busy => f.write_str("the password hashing queue is full"),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }
 
 impl From<StoreError> for LoginError {
-    fn from(fault: StoreError) -> Self {
-        Self::Store(fault)
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -128,17 +128,17 @@ impl From<OutOfMemoryError> for LoginError {
     }
 }
 
-/// How long a token is known without asking again. One that is revoked is refused before
-/// anybody asks.
+/// Interval at which a token is looked up in the registry again. A revoked token is rejected
+/// by the verifier before this look-up.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// More tokens than this are not kept in mind.
+/// Limit of cached registry look-ups.
 const MAX_CACHED_TOKENS: usize = 16 * 1024;
 
 impl Users {
-    /// The users of a store.
+    /// Creates the users of a store, and starts their hashing threads.
     ///
     /// # Errors
-    /// The system has no thread to hash passwords with.
+    /// The operating system cannot create a thread.
     pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
         let hashing = HashingPool::start(login.hashing_threads, login.waiting)?;
         Ok(Self {
@@ -150,10 +150,11 @@ impl Users {
         })
     }
 
-    /// The user of this name and password.
+    /// Returns the user with this name and password.
     ///
     /// # Errors
-    /// [`LoginError::Wrong`], in the same time whatever is; or it cannot be told now.
+    /// [`LoginError::Wrong`] for an unknown user or a wrong password, after the same time for both.
+    /// The other variants if the password was not checked.
     pub async fn authenticate(
         &self,
         username: &str,
@@ -162,14 +163,14 @@ impl Users {
     ) -> Result<User, LoginError> {
         let too_many = |TooManyAttempts(wait)| LoginError::TooMany(wait);
         self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
-        let verdict = self.verify(username, password).await;
-        match verdict {
+        let user = self.verify(username, password).await;
+        match user {
             Ok(_) => self.attempts.succeeded(username),
             Err(LoginError::Wrong | LoginError::TooMany(_)) => {}
-            // It was not his doing.
+            // Not the user's fault.
             Err(LoginError::Busy | LoginError::Store(_)) => self.attempts.retract(username),
         }
-        verdict
+        user
     }
 
     async fn verify(&self, username: &str, password: &str) -> Result<User, LoginError> {
@@ -189,7 +190,8 @@ impl Users {
         }
     }
 
-    /// The user with a hash of the normalized password, if one can be kept now.
+    /// Replaces the hash of an unnormalized password by one of the normalized password. Returns
+    /// the user unchanged if that fails.
     async fn with_new_hash(&self, user: User, password: &str) -> User {
         let Ok(renewed) = self.hash(password).await else { return user };
         match self.store.renew_password_hash(&user.username, &user.password_hash, &renewed).await {
@@ -198,16 +200,16 @@ impl Users {
         }
     }
 
-    /// How many passwords wait to be hashed.
+    /// Returns the number of passwords in the hashing queue.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.hashing.waiting()
     }
 
-    /// What a new password will be verified by.
+    /// Hashes a new password.
     ///
     /// # Errors
-    /// Too many wait for theirs.
+    /// [`LoginError::Busy`] if the hashing queue is full or memory is short.
     pub async fn hash(&self, password: &str) -> Result<String, LoginError> {
         let password = password.to_owned();
         let mut salt = password::Salt::default();
@@ -215,11 +217,11 @@ impl Users {
         Ok(self.hashing.run(move |memory| password::hash(&password, &salt, memory)).await??)
     }
 
-    /// Whether a token of ours is in the registry. Once in a while it is noted there that
-    /// it is in use.
+    /// Returns whether a token of this server is in the registry and not revoked. A look-up in the
+    /// database also records the token as used.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn is_token_registered(&self, jti: &str) -> Result<bool, StoreError> {
         let now = clock::instant();
         if self.recent_tokens.get(jti).is_some_and(|found| now < *found + RECHECK_INTERVAL) {
@@ -227,26 +229,26 @@ impl Users {
         }
         let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
         if is_known {
-            // Beyond that a token is asked about each time, until others are forgotten.
+            // With a full cache, a token is looked up each time until old entries are evicted.
             if self.recent_tokens.len() < MAX_CACHED_TOKENS {
                 self.recent_tokens.insert(jti.into(), now);
             } else {
                 self.evict_old_tokens(now);
             }
-            // That it was used is nice to know, and no more.
-            let _unavailable = self.store.mark_used(jti, clock::now()).await;
+            // The time of use is informational, so its failure is ignored.
+            let _ignored = self.store.mark_used(jti, clock::now()).await;
         }
         Ok(is_known)
     }
 
-    /// At most once a second, as all of them are looked at.
+    /// Evicts expired look-ups. At most once a second, as it scans the whole cache.
     fn evict_old_tokens(&self, now: Instant) {
         if self.last_eviction.is_due(now) {
             self.recent_tokens.retain(|_, found| now < *found + RECHECK_INTERVAL);
         }
     }
 
-    /// A token that is no longer in the registry.
+    /// Removes a revoked token from the cached look-ups.
     pub fn forget_token(&self, jti: &str) {
         self.recent_tokens.remove(jti);
     }

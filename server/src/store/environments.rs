@@ -1,4 +1,4 @@
-//! Environments: what tokens and roles can be scoped to.
+//! Environments, to which tokens and roles are scoped.
 
 use sqlx::{Row as _, any::AnyRow};
 
@@ -9,17 +9,17 @@ use super::{DatabaseKind, Store, StoreError};
 pub struct Environment {
     /// Its id, a UUID.
     pub id: String,
-    /// Its name, which no other in its project has.
+    /// Its name, unique in its project.
     pub name: String,
     /// The id of its project, a UUID.
     pub project_id: String,
 }
 
 impl Store {
-    /// All environments, by name.
+    /// Returns all environments, by name.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(
@@ -32,10 +32,10 @@ impl Store {
         .await
     }
 
-    /// The environment of this id.
+    /// Returns the environment of this id.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn environment(&self, id: &str) -> Result<Option<Environment>, StoreError> {
         let id = id.to_owned();
         self.run(async move |pool| {
@@ -51,7 +51,7 @@ impl Store {
     /// Adds an environment.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    /// [`StoreError::AlreadyExists`], or the database cannot be queried.
     pub async fn add_environment(&self, environment: Environment) -> Result<(), StoreError> {
         let Environment { id, name, project_id } = environment;
         let statement =
@@ -59,16 +59,17 @@ impl Store {
         self.update(statement, [id, name, project_id]).await.map(drop)
     }
 
-    /// Removes an environment with the roles in it and its tokens, which have to be revoked
-    /// before.
+    /// Removes an environment, with its role assignments and tokens. The tokens must be revoked
+    /// before; otherwise it returns [`Deletion::HasTokens`].
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn delete_environment(&self, id: &str) -> Result<Deletion, StoreError> {
         let (id, kind) = (id.to_owned(), self.kind());
         self.run(async move |pool| {
             let mut transaction = kind.begin(&pool).await?;
-            // Whoever registers a token there has done so by now, or finds nothing.
+            // The row lock serializes this with the registration of tokens: a concurrent one
+            // is complete by now, or fails because the environment is gone.
             let locked = match kind {
                 DatabaseKind::Sqlite => "SELECT id FROM countersign_environment WHERE id = $1",
                 DatabaseKind::Postgres => "SELECT id FROM countersign_environment WHERE id = $1 FOR UPDATE",
@@ -88,14 +89,14 @@ impl Store {
     }
 }
 
-/// What became of an environment that was to be removed.
+/// Result of [`Store::delete_environment`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is removed.
+    /// The environment is removed.
     Done,
-    /// There is none.
+    /// There is no environment of this id.
     NotFound,
-    /// It has tokens that are not revoked.
+    /// The environment has tokens that are not revoked.
     HasTokens,
 }
 

@@ -1,4 +1,4 @@
-//! The schema, in numbered steps: each is one file for each database.
+//! Schema migrations, in numbered steps with one SQL file per kind of database.
 
 use sqlx::{
     SqlSafeStr as _,
@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{DatabaseKind, StoreError, StoreInner, create_file};
 
-/// Number, what it brings, and how, of each step.
+/// Number, name and SQL (SQLite, PostgreSQL) of each migration.
 const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     (
         1,
@@ -31,11 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     ),
 ];
 
-/// Where the steps are noted that were taken.
+/// Table of the applied migrations.
 const MIGRATIONS_TABLE: &str = "countersign_migration";
 
-/// Takes the steps that are missing, if the configuration lets us; otherwise sees that
-/// none is.
+/// Applies the missing migrations if the configuration allows it; otherwise checks that none
+/// is missing.
 pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     inner.file.as_deref().map_or(Ok(()), create_file)?;
     if inner.migrates {
@@ -60,7 +60,7 @@ pub(super) async fn check(inner: &StoreInner) -> Result<(), StoreError> {
     }
 }
 
-/// Takes the steps that are missing. Nodes that start together take turns.
+/// Applies the missing migrations. A lock serializes nodes that start at the same time.
 pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
     inner.file.as_deref().map_or(Ok(()), create_file)?;
     let steps = MIGRATIONS.iter().map(|(number, name, sqlite, postgres)| {
@@ -71,7 +71,8 @@ pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     let migrated = match inner.kind {
         DatabaseKind::Sqlite => migrator.run(&inner.pool).await,
-        // The lock is the session's, which a pooler of transactions does not have.
+        // The advisory lock belongs to a session, which a transaction pooler (PgBouncer) does
+        // not keep. Therefore over a direct connection.
         DatabaseKind::Postgres => {
             let direct =
                 AnyPoolOptions::new().max_connections(1).acquire_timeout(inner.connection_timeout);
@@ -84,21 +85,20 @@ pub(super) async fn run(inner: &StoreInner) -> Result<(), StoreError> {
     migrated.map_err(|error| match error {
         MigrateError::VersionMissing(number) => newer(inner, number),
         MigrateError::Execute(error) => error.into(),
-        error => StoreError::Schema(format!(
-            "the schema of {} cannot be brought up to date: {error}",
-            inner.location
-        )),
+        error => {
+            StoreError::Schema(format!("cannot migrate the schema of {}: {error}", inner.location))
+        }
     })
 }
 
-/// PostgreSQL has a code for it, SQLite words.
+/// Returns whether a table is missing: PostgreSQL reports a code, SQLite only a message.
 fn is_missing_table(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code == "42P01") || error.message().starts_with("no such table")
 }
 
 fn newer(inner: &StoreInner, number: i64) -> StoreError {
     StoreError::Schema(format!(
-        "the database {} has version {number}, which a newer version of this program made: use that one",
+        "the database {} has schema version {number}, created by a newer version of this program: use that version",
         inner.location
     ))
 }

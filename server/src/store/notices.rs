@@ -1,5 +1,6 @@
-//! Notices of other nodes: PostgreSQL tells those who listen. One that is lost costs a
-//! little time, since everybody looks anyway.
+//! Notifications of other nodes' revocations (PostgreSQL LISTEN/NOTIFY).
+//!
+//! A lost notification only causes a short delay, because every node also polls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,20 +9,20 @@ use tokio::time::sleep;
 
 use super::{DatabaseKind, Store, StoreInner};
 
-/// Where revocations are told of.
+/// Channel of the notifications.
 const CHANNEL: &str = "countersign_revocation";
-/// How long until the next try where there is nobody to listen to.
+/// Interval between attempts to connect.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Calls `then` whenever another node has revoked something, or may have.
+    /// Starts the task that calls `then` whenever another node may have revoked something.
     pub fn spawn_revocation_listener(&self, then: impl Fn() + Send + Sync + 'static) {
         if self.0.kind == DatabaseKind::Postgres {
             let inner = Arc::clone(&self.0);
             self.0.runtime.spawn(async move {
                 loop {
-                    // Why there is no connection is told where something is asked.
-                    let _lost = listen(&inner, &then).await;
+                    // Not logged here: queries report an unreachable database.
+                    let _ignored = listen(&inner, &then).await;
                     sleep(RECONNECT_INTERVAL).await;
                 }
             });
@@ -33,9 +34,9 @@ async fn listen(inner: &StoreInner, then: &(impl Fn() + Sync)) -> sqlx::Result<(
     let mut listener = PgListener::connect(&inner.direct_url).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        // What was told before is heard by nobody.
+        // Notifications before LISTEN are lost, so poll once after connecting.
         then();
-        // None: the connection was lost, and is there again.
+        // `None` means that the connection was lost and re-established.
         listener.try_recv().await?;
     }
 }

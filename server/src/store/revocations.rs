@@ -1,5 +1,6 @@
-//! Revocations in the database, for nodes that share one: each reads on from where it
-//! was.
+//! Storage of revocations in the database, for nodes that share one.
+//!
+//! Rows have ascending numbers. Each node reads the rows after the last number it has seen.
 
 use std::{collections::HashSet, io, mem};
 
@@ -9,34 +10,34 @@ use sqlx::{Any, Row as _, Transaction, any::AnyRow};
 use super::{DatabaseKind, Store, StoreError};
 use crate::revocation::{RevocationStore, record::RevocationRecord};
 
-/// The revocations of a database.
+/// The revocations of a database, as a [`RevocationStore`].
 pub struct DatabaseRevocations {
     store: Store,
-    /// Others that were kept elsewhere before.
+    /// Revocations from the journal file that was used before.
     inherited: Vec<Revocation>,
-    /// The number of the last that was read.
+    /// Number of the last row that was read.
     last: i64,
-    /// How many there are, as far as they were read.
+    /// Number of rows that were read.
     records: usize,
 }
 
-/// How many are read, or removed, at a time.
+/// Number of rows read by one query.
 const PAGE_ROWS: i64 = 10_000;
 
 impl DatabaseRevocations {
-    /// Those of this database, of which none was read, and those that were kept elsewhere
-    /// before.
+    /// Creates the store for this database, with the revocations inherited from a journal file.
     #[must_use]
     pub fn new(store: Store, inherited: Vec<Revocation>) -> Self {
         Self { store, inherited, last: 0, records: 0 }
     }
 
-    /// What these rows say; all of them, or nothing was read.
+    /// Parses rows and advances the position. After an error the position is reset, so that the
+    /// next read starts over.
     fn advance(&mut self, rows: &[(i64, String)]) -> io::Result<Vec<Revocation>> {
         let read = rows.iter().map(|(number, record)| {
             parse_record(record).map_err(|reason| {
                 let text = format!(
-                    "the revocation {number} in {} cannot be read: {reason}",
+                    "cannot parse the revocation {number} in {}: {reason}",
                     self.store.location()
                 );
                 io::Error::new(io::ErrorKind::InvalidData, text)
@@ -53,7 +54,7 @@ impl DatabaseRevocations {
         read
     }
 
-    /// The rows behind a number.
+    /// Reads a page of rows after a number.
     fn page(&self, after: i64) -> Result<Vec<(i64, String)>, StoreError> {
         let page = self.store.run(async move |pool| {
             let rows =
@@ -107,8 +108,8 @@ impl RevocationStore for DatabaseRevocations {
         self.records
     }
 
-    /// Rows that say what is kept stay; what is kept in no row is written, as two rows
-    /// may have become one revocation; then all others go, a part at a time.
+    /// Rows of kept revocations stay. Kept revocations without a row are appended, because two
+    /// rows may have been merged to one revocation. All other rows are then deleted in batches.
     fn rewrite(
         &mut self,
         keep: &mut dyn FnMut(Vec<Revocation>) -> Vec<Revocation>,
@@ -154,8 +155,8 @@ impl RevocationStore for DatabaseRevocations {
     }
 }
 
-/// What others have appended. Nobody else appends until the transaction is over, so that
-/// numbers become visible in order.
+/// Reads what other nodes have appended. The table lock blocks their appends until the
+/// transaction ends, so that numbers become visible in ascending order.
 async fn read_after(
     kind: DatabaseKind,
     transaction: &mut Transaction<'static, Any>,
@@ -182,8 +183,8 @@ fn row(row: &AnyRow) -> sqlx::Result<(i64, String)> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// A database that is away for a while held nothing that is not known. What is wrong in
-/// particular is for the log alone.
+/// Maps a database error to [`io::ErrorKind::NotConnected`], with which the writer continues
+/// with the last known revocations. The details are only logged.
 fn unavailable(fault: StoreError) -> io::Error {
     tracing::debug!("{fault}");
     io::Error::new(io::ErrorKind::NotConnected, "the database does not answer")

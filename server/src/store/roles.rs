@@ -1,4 +1,4 @@
-//! Roles, and who has them where.
+//! Roles, and their assignments to users in environments.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use sqlx::Row as _;
 use super::{Store, StoreError, users::Roles};
 
 impl Store {
-    /// The names of all roles, in order.
+    /// Returns the names of all roles, in order.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn roles(&self) -> Result<Vec<String>, StoreError> {
         self.run(async |pool| {
             Ok(sqlx::query_scalar("SELECT name FROM countersign_role ORDER BY name")
@@ -23,26 +23,26 @@ impl Store {
     /// Adds a role.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    /// [`StoreError::AlreadyExists`], or the database cannot be queried.
     pub async fn add_role(&self, name: &str) -> Result<(), StoreError> {
         self.update("INSERT INTO countersign_role (name) VALUES ($1)", [name.into()])
             .await
             .map(drop)
     }
 
-    /// Removes a role; says whether there was one.
+    /// Removes a role. Returns whether it existed.
     ///
     /// # Errors
-    /// [`StoreError::ForeignKeyViolation`] if somebody has it, or the database cannot be asked.
+    /// [`StoreError::ForeignKeyViolation`] if it is assigned, or the database cannot be queried.
     pub async fn delete_role(&self, name: &str) -> Result<bool, StoreError> {
         self.update("DELETE FROM countersign_role WHERE name = $1", [name.into()]).await
     }
 
-    /// Gives a role to a user in an environment, unless they have it.
+    /// Assigns a role to a user in an environment, unless it is assigned already.
     ///
     /// # Errors
-    /// [`StoreError::ForeignKeyViolation`] if one of them is not there, or the database cannot be
-    /// asked.
+    /// [`StoreError::ForeignKeyViolation`] if the user, the environment or the role does not
+    /// exist, or the database cannot be queried.
     pub async fn assign_role(
         &self,
         username: &str,
@@ -55,10 +55,10 @@ impl Store {
         self.update(statement, texts).await.map(drop)
     }
 
-    /// Takes a role from a user in an environment; says whether they had it.
+    /// Removes the assignment of a role in an environment. Returns whether it existed.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn unassign_role(
         &self,
         username: &str,
@@ -70,10 +70,10 @@ impl Store {
         self.update(statement, texts).await
     }
 
-    /// The roles of a user.
+    /// Returns the roles of a user.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn roles_of(&self, username: &str) -> Result<Roles, StoreError> {
         let username = username.to_owned();
         self.run(async move |pool| {
@@ -87,10 +87,10 @@ impl Store {
         .await
     }
 
-    /// The roles of all users who have any.
+    /// Returns the roles of all users that have any.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn roles_of_all(&self) -> Result<BTreeMap<String, Roles>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(

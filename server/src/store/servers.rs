@@ -1,4 +1,4 @@
-//! The servers that share the database: that they run, and what they accept.
+//! Heartbeats of the servers that share the database, with fingerprints of what they accept.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,28 @@ use sqlx::{Row as _, any::AnyRow};
 use super::{Store, StoreError, moment, unix_time};
 use crate::fingerprint::{Fingerprint, Fingerprints};
 
-/// A server, from its start to its end.
+/// One run of a server, from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerRun {
     /// The id of this run, a UUID.
     pub id: String,
-    /// What operators know the server by: its host and where it listens first.
+    /// Name of the server for operators: its host and first listen address.
     pub name: String,
     /// The version of the program.
     pub version: String,
     /// When it was started.
     pub started_at: UnixTime,
-    /// When it last wrote this.
+    /// Time of its last heartbeat.
     pub seen_at: UnixTime,
-    /// What it accepts and signs with.
+    /// Fingerprints of its issuers and signing key.
     pub fingerprints: Fingerprints,
 }
 
 impl Store {
-    /// Writes down that a server runs, in place of what it wrote before.
+    /// Records a heartbeat, which replaces the previous one of the same run.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn record_heartbeat(&self, server: ServerRun) -> Result<(), StoreError> {
         let sections: BTreeMap<_, _> = server
             .fingerprints
@@ -60,11 +60,11 @@ impl Store {
         .await
     }
 
-    /// The servers that were seen after a moment, by name. One that has been started again
-    /// is there once: nobody has seen it before that any more.
+    /// Returns the servers with a heartbeat after a time, by name. A restarted server is returned
+    /// once, as its latest run.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn servers_active_since(
         &self,
         moment_before: UnixTime,
@@ -82,19 +82,19 @@ impl Store {
         .await
     }
 
-    /// Forgets a server that stops; says whether it was there.
+    /// Removes the run of a server that stops. Returns whether it existed.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn remove_server(&self, id: &str) -> Result<bool, StoreError> {
         self.update("DELETE FROM countersign_server WHERE id = $1", [id.into()]).await
     }
 
-    /// Forgets the servers that were not seen after a moment: they ended without a word.
-    /// Says how many.
+    /// Removes the runs without a heartbeat after a time, which ended without removing themselves.
+    /// Returns how many.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn remove_servers(&self, seen_by: UnixTime) -> Result<u64, StoreError> {
         self.run(async move |pool| {
             let deleted = sqlx::query("DELETE FROM countersign_server WHERE seen_at <= $1")

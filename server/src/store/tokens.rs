@@ -1,46 +1,46 @@
-//! The registry of the tokens that we have issued and can revoke by name.
+//! Registry of the issued tokens, which can be listed and revoked by id.
 
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{Store, StoreError, moment, unix_time};
 
-/// Named, as nodes of a newer version may have added others.
+/// Columns by name, because a newer version may have added others.
 macro_rules! columns {
     () => {
         "jti, issuer, created_by, client_types, environment, issued_at, expires_at, revoked_at, last_used"
     };
 }
 
-/// A token that was issued.
+/// An issued token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
     /// Its id, a UUID.
     pub jti: String,
-    /// The issuer whose key signed it.
+    /// The issuer that signed it.
     pub issuer: String,
-    /// Who asked for it, if it was a user.
+    /// The user that requested it, if it was a user.
     pub created_by: Option<String>,
-    /// What its bearer is.
+    /// Client types of its bearer.
     pub client_types: Vec<String>,
-    /// The environment it is for.
+    /// The environment it is scoped to.
     pub environment: Option<String>,
     /// When it was issued.
     pub issued_at: UnixTime,
-    /// When it dies, if it does.
+    /// When it expires, if it does.
     pub expires_at: Option<UnixTime>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<UnixTime>,
-    /// About when it was last used.
+    /// Approximate time of its last use.
     pub last_used: Option<UnixTime>,
 }
 
 impl Store {
-    /// Enters a token.
+    /// Adds a token to the registry.
     ///
     /// # Errors
-    /// [`StoreError::ForeignKeyViolation`] if its environment is not there, or the database cannot
-    /// be asked.
+    /// [`StoreError::ForeignKeyViolation`] if its environment does not exist, or the database
+    /// cannot be queried.
     pub async fn register_token(&self, token: IssuedToken) -> Result<(), StoreError> {
         self.run(async move |pool| {
             sqlx::query(
@@ -61,10 +61,10 @@ impl Store {
         .await
     }
 
-    /// The token of this id.
+    /// Returns the token of this id.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn token(&self, jti: &str) -> Result<Option<IssuedToken>, StoreError> {
         let jti = jti.to_owned();
         self.run(async move |pool| {
@@ -79,10 +79,10 @@ impl Store {
         .await
     }
 
-    /// The tokens of an environment, newest first.
+    /// Returns the tokens of an environment, newest first.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn tokens_of(&self, environment: &str) -> Result<Vec<IssuedToken>, StoreError> {
         let environment = environment.to_owned();
         self.run(async move |pool| {
@@ -97,20 +97,20 @@ impl Store {
         .await
     }
 
-    /// Notes that a token is revoked, unless it was before.
+    /// Marks a token as revoked, unless it is marked already.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn mark_revoked(&self, jti: &str, now: UnixTime) -> Result<(), StoreError> {
         let statement =
             "UPDATE countersign_token SET revoked_at = $1 WHERE jti = $2 AND revoked_at IS NULL";
         self.set_timestamp(statement, jti, now).await
     }
 
-    /// Notes that a token is in use.
+    /// Sets the time of a token's last use.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn mark_used(&self, jti: &str, now: UnixTime) -> Result<(), StoreError> {
         self.set_timestamp("UPDATE countersign_token SET last_used = $1 WHERE jti = $2", jti, now)
             .await
@@ -130,10 +130,10 @@ impl Store {
         .await
     }
 
-    /// Forgets the tokens that had expired by this moment; says how many.
+    /// Removes the tokens that had expired by a time. Returns how many.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn purge_tokens(&self, expired_by: UnixTime) -> Result<u64, StoreError> {
         self.run(async move |pool| {
             let deleted = sqlx::query("DELETE FROM countersign_token WHERE expires_at <= $1")

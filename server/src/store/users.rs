@@ -1,4 +1,4 @@
-//! Users.
+//! Users, and the issuers of their sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,23 +7,23 @@ use sqlx::Row as _;
 
 use super::{Store, StoreError, flag, moment, unix_time};
 
-/// A user as stored. Not `Debug`: it holds the hash of a password.
+/// A stored user. Not `Debug`: it contains a password hash.
 #[derive(Clone)]
 pub struct User {
-    /// The name, which is who they are.
+    /// The username, their identity.
     pub username: String,
-    /// What their password is verified by (argon2, in PHC form).
+    /// Password hash (argon2, in PHC format).
     pub password_hash: String,
     /// `database` or `oidc`.
     pub auth_method: String,
-    /// Whether they may do everything.
+    /// Whether they are an administrator.
     pub is_admin: bool,
-    /// Sessions that were begun before this moment are over.
+    /// Sessions issued before this time are ended.
     pub sessions_since: UnixTime,
 }
 
 impl User {
-    /// Somebody with a password of ours, new.
+    /// Creates a new user with a local password.
     #[must_use]
     pub fn new(username: &str, password_hash: String, is_admin: bool) -> Self {
         let (username, auth_method) = (username.to_owned(), "database".to_owned());
@@ -31,14 +31,14 @@ impl User {
     }
 }
 
-/// The roles of somebody: of each environment their names, in order.
+/// Roles of a user: the ordered role names by environment.
 pub type Roles = BTreeMap<String, Vec<String>>;
 
 impl Store {
-    /// The user of this name.
+    /// Returns the user of this name.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn user(&self, username: &str) -> Result<Option<User>, StoreError> {
         let username = username.to_owned();
         self.run(async move |pool| {
@@ -51,10 +51,10 @@ impl Store {
         .await
     }
 
-    /// All users, by name.
+    /// Returns all users, by name.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
         self.run(async |pool| {
             let rows = sqlx::query(
@@ -70,7 +70,7 @@ impl Store {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`], or the database cannot be asked.
+    /// [`StoreError::AlreadyExists`], or the database cannot be queried.
     pub async fn add_user(&self, user: User) -> Result<(), StoreError> {
         self.run(async move |pool| {
             sqlx::query("INSERT INTO countersign_user (username, password_hash, auth_method, is_admin) VALUES ($1, $2, $3, $4)")
@@ -85,10 +85,10 @@ impl Store {
         .await
     }
 
-    /// Adds the first user; says whether there was none.
+    /// Adds a user if there are none. Returns whether it was added.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn add_first_user(&self, user: User) -> Result<bool, StoreError> {
         self.run(async move |pool| {
             let added = sqlx::query(
@@ -106,20 +106,20 @@ impl Store {
         .await
     }
 
-    /// Removes a user with all their roles; says whether there was one.
+    /// Removes a user and their role assignments. Returns whether the user existed.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn delete_user(&self, username: &str) -> Result<bool, StoreError> {
         let username = username.to_owned();
         self.update("DELETE FROM countersign_user WHERE username = $1", [username]).await
     }
 
-    /// Sets what a user's password is verified by, and ends the sessions begun before a
-    /// moment; says whether there is such a user.
+    /// Sets a user's password hash, and ends the sessions issued before a time. Returns whether
+    /// the user exists.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn set_password_hash(
         &self,
         username: &str,
@@ -131,11 +131,10 @@ impl Store {
         self.execute_at(statement, sessions_since, texts).await
     }
 
-    /// Ends the sessions of a user that were begun before a moment; says whether there is
-    /// such a user.
+    /// Ends the sessions of a user issued before a time. Returns whether the user exists.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn end_sessions(
         &self,
         username: &str,
@@ -145,20 +144,20 @@ impl Store {
         self.execute_at(statement, sessions_since, [username.into()]).await
     }
 
-    /// Notes that there are sessions in the name of an issuer.
+    /// Records an issuer that signs sessions.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn record_signer(&self, issuer: &str) -> Result<(), StoreError> {
         let statement =
             "INSERT INTO countersign_signer (issuer) VALUES ($1) ON CONFLICT DO NOTHING";
         self.update(statement, [issuer.into()]).await.map(drop)
     }
 
-    /// The issuers in whose name sessions are, or were, signed.
+    /// Returns the issuers that sign, or have signed, sessions.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn signers(&self) -> Result<BTreeSet<String>, StoreError> {
         let signers = "SELECT issuer FROM countersign_signer";
         self.run(async move |pool| {
@@ -167,11 +166,11 @@ impl Store {
         .await
     }
 
-    /// Replaces one hash of a password by another of the same password, unless it was
-    /// changed meanwhile.
+    /// Replaces the password hash `old` by `new`, unless it was changed meanwhile. Returns whether
+    /// it was replaced.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn renew_password_hash(
         &self,
         username: &str,
@@ -182,10 +181,10 @@ impl Store {
         self.update("UPDATE countersign_user SET password_hash = $1 WHERE username = $2 AND password_hash = $3", texts).await
     }
 
-    /// Lets a user do everything; says whether there is such a user.
+    /// Makes a user an administrator. Returns whether the user exists.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn grant_admin(&self, username: &str) -> Result<bool, StoreError> {
         self.update(
             "UPDATE countersign_user SET is_admin = 1 WHERE username = $1",
@@ -194,11 +193,11 @@ impl Store {
         .await
     }
 
-    /// Lets a user do no more than their roles say, and ends the sessions begun before a
-    /// moment; says whether there is such a user.
+    /// Takes administrator rights from a user, and ends the sessions issued before a time. Returns
+    /// whether the user exists.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database cannot be queried.
     pub async fn revoke_admin(
         &self,
         username: &str,
@@ -209,8 +208,7 @@ impl Store {
         self.execute_at(statement, sessions_since, [username.into()]).await
     }
 
-    /// Executes a statement with a moment and these texts; says whether it changed
-    /// anything.
+    /// Executes a statement with a time and text parameters. Returns whether it changed a row.
     async fn execute_at<const N: usize>(
         &self,
         statement: &'static str,
@@ -226,7 +224,7 @@ impl Store {
         .await
     }
 
-    /// Executes a statement with these texts; says whether it changed anything.
+    /// Executes a statement with text parameters. Returns whether it changed a row.
     pub(super) async fn update<const N: usize>(
         &self,
         statement: &'static str,

@@ -1,9 +1,9 @@
-//! How often somebody may try to log in.
+//! Rate limits of logins, per username and per source address.
 //!
-//! A user whose password was wrong too often is locked out for a while; names that
-//! nobody has are treated alike, so that there is no telling. LoginAttempts that are under way
-//! count as failed until they have not, so that trying many at once gains nothing. An
-//! address may try only so often, whomever it names.
+//! A user is locked out after too many wrong passwords. Unknown usernames are treated alike, so
+//! that a lockout does not reveal which users exist. An attempt counts as failed from its start
+//! until it succeeds, so parallel attempts gain nothing. A source address has a limit of its
+//! own, over all usernames.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -18,21 +18,21 @@ use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 
 use crate::admission::Source;
 
-/// How often somebody may try.
+/// Configured limits of login attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptLimits {
-    /// How many wrong passwords lock a user out; `None` if none do.
+    /// Wrong passwords after which a user is locked out; `None` for no lockout.
     pub per_user: Option<NonZeroU32>,
-    /// For how long, since the last of them.
+    /// Duration of the lockout, from the last wrong password.
     pub lockout: Duration,
-    /// How many attempts an address has in a minute; `None` for any number.
+    /// Attempts per minute of a source address; `None` for no limit.
     pub per_source: Option<NonZeroU32>,
 }
 
-/// Who has tried.
+/// Login attempts by username and by source.
 pub struct LoginAttempts {
     limits: AttemptLimits,
-    /// By a keyed hash of the name, which may be as long as somebody likes to type.
+    /// By a keyed hash of the username, because a client may send names of any length.
     users: DashMap<u64, FailedLogins>,
     hasher: RandomState,
     sources: Option<DefaultKeyedRateLimiter<Source>>,
@@ -45,17 +45,17 @@ struct FailedLogins {
     last: Instant,
 }
 
-/// Somebody has to wait, for so long.
+/// Error of [`LoginAttempts::begin`]: the time until the next attempt is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyAttempts(pub Duration);
 
-/// More names or addresses than this are not kept in mind once they are of no account.
+/// Number of usernames or sources from which expired ones are purged.
 const PURGE_THRESHOLD: usize = 16 * 1024;
-/// Beyond this, names that were tried only once are forgotten for others.
+/// Number of usernames from which those with a single failed attempt are purged too.
 const PRESSURE_THRESHOLD: usize = 64 * PURGE_THRESHOLD;
 
 impl LoginAttempts {
-    /// Nobody has tried yet.
+    /// Creates the state for these limits, without any attempts.
     #[must_use]
     pub fn new(limits: AttemptLimits) -> Self {
         let sources = limits
@@ -70,10 +70,10 @@ impl LoginAttempts {
         }
     }
 
-    /// Begins an attempt, which counts as failed until it has [succeeded](Self::succeeded).
+    /// Begins an attempt. It counts as failed until it has [succeeded](Self::succeeded).
     ///
     /// # Errors
-    /// It may not be made now.
+    /// The user is locked out, or the source has reached its limit.
     pub fn begin(
         &self,
         username: &str,
@@ -87,26 +87,26 @@ impl LoginAttempts {
             };
             sources.check_key(&source).map_err(too_many)?;
         }
-        let Some(most) = self.limits.per_user else { return Ok(()) };
+        let Some(limit) = self.limits.per_user else { return Ok(()) };
         let mut failures =
             self.users.entry(self.key(username)).or_insert(FailedLogins { count: 0, last: now });
         let end = failures.last + self.limits.lockout;
         if now >= end {
             failures.count = 0;
         }
-        if failures.count >= most.get() {
+        if failures.count >= limit.get() {
             return Err(TooManyAttempts(end.saturating_duration_since(now)));
         }
         (failures.count, failures.last) = (failures.count + 1, now);
         Ok(())
     }
 
-    /// An attempt has succeeded: those before it are forgiven.
+    /// Clears the failed attempts of a user after a successful one.
     pub fn succeeded(&self, username: &str) {
         self.users.remove(&self.key(username));
     }
 
-    /// An attempt that was begun was not made after all.
+    /// Takes back an attempt that was begun, but whose password was not checked.
     pub fn retract(&self, username: &str) {
         self.users.remove_if_mut(&self.key(username), |_, failures| {
             failures.count = failures.count.saturating_sub(1);
@@ -118,7 +118,7 @@ impl LoginAttempts {
         self.hasher.hash_one(username)
     }
 
-    /// Forgets what is of no account any more, where that is much.
+    /// Purges expired entries if there are many.
     fn purge(&self, now: Instant) {
         let has_many_sources =
             self.sources.as_ref().is_some_and(|sources| sources.len() > PURGE_THRESHOLD);
@@ -136,17 +136,17 @@ impl LoginAttempts {
     }
 }
 
-/// Says at most once a second that something is to be done that takes a while.
+/// Rate limit of an expensive task to once a second.
 #[derive(Default)]
 pub struct OncePerSecond(ArcSwapOption<Instant>);
 
 impl OncePerSecond {
-    /// Whether it is to be done now.
+    /// Returns whether the task is due. If so, it is due again a second later.
     pub fn is_due(&self, now: Instant) -> bool {
         let last = self.0.load();
         let is_due = last.as_ref().is_none_or(|last| now >= **last + Duration::from_secs(1));
         if is_due {
-            // Two at the same time do it twice, and no harm is done.
+            // Two threads at the same time may both run the task, which is harmless.
             self.0.store(Some(Arc::new(now)));
         }
         is_due
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attempt_after_the_last_wrong_one_waits_for_the_lockout_to_end() {
+    fn user_is_locked_out_after_too_many_failures() {
         let (attempts, start) = (LoginAttempts::new(limits(3, 0)), clock::instant());
         let at = |seconds| attempts.begin("bob", source(1), start + Duration::from_secs(seconds));
         assert_eq!([at(0), at(10), at(20)], [Ok(()); 3]);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn success_forgives_and_what_was_not_tried_does_not_count() {
+    fn success_and_retract_clear_failed_attempts() {
         let (attempts, now) = (LoginAttempts::new(limits(2, 0)), clock::instant());
         let begin = || attempts.begin("bob", source(1), now);
         assert_eq!((begin(), begin()), (Ok(()), Ok(())));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_attempts_whomever_it_names() {
+    fn source_limit_applies_over_all_usernames() {
         let (attempts, now) = (LoginAttempts::new(limits(0, 3)), clock::instant());
         for name in ["a", "b", "c"] {
             assert_eq!(attempts.begin(name, source(1), now), Ok(()));
@@ -207,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_has_do_not_fill_the_memory() {
+    fn unknown_usernames_are_purged_after_lockout() {
         let (attempts, start) = (LoginAttempts::new(limits(3, 0)), clock::instant());
         for number in 0..=PURGE_THRESHOLD {
             attempts.begin(&number.to_string(), source(1), start).unwrap();
         }
-        assert!(attempts.users.len() > PURGE_THRESHOLD, "while they may be of account");
+        assert!(attempts.users.len() > PURGE_THRESHOLD, "kept during the lockout");
         attempts.begin("late", source(1), start + Duration::from_secs(400)).unwrap();
         assert_eq!(attempts.users.len(), 1);
     }

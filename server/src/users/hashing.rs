@@ -1,5 +1,7 @@
-//! Threads that hash passwords: few, so that they take no more memory and time than they
-//! were given, and behind those that answer requests in the scheduler's eyes.
+//! Pool of password hashing threads.
+//!
+//! The pool is small, which bounds the memory and CPU time of logins. Its threads run at a lower
+//! scheduling priority (`nice`) than those that answer requests.
 
 use std::{io, thread, time::Duration};
 
@@ -9,26 +11,26 @@ use tokio::sync::oneshot;
 
 use super::password::HashingMemory;
 
-/// Where passwords are handed in to be hashed.
+/// Handle of the hashing threads: a bounded queue of jobs.
 #[derive(Clone)]
 pub struct HashingPool(Sender<Job>);
 
 type Job = Box<dyn FnOnce(&mut HashingMemory) + Send>;
 
-/// More passwords wait than may.
+/// Error of [`HashingPool::run`]: the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashingBusyError;
 
-/// How long 64 MiB are kept that nobody uses.
+/// Time after which an idle thread frees its 64 MiB of [`HashingMemory`].
 const MEMORY_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much less time than others a thread gets, when there is none to spare.
+/// Niceness of the threads, on a scale up to 19.
 const NICE: i32 = 15;
 
 impl HashingPool {
-    /// So many threads, and so many passwords that may wait for them.
+    /// Starts `threads` threads with a queue of `waiting` jobs.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The operating system cannot create a thread.
     pub fn start(threads: usize, waiting: usize) -> io::Result<Self> {
         let (jobs, queue) = bounded(waiting);
         for number in 0..threads {
@@ -38,25 +40,25 @@ impl HashingPool {
         Ok(Self(jobs))
     }
 
-    /// How many wait.
+    /// Returns the number of queued jobs.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.len()
     }
 
-    /// Does something with the memory to hash in, when it is its turn.
+    /// Runs `work` on a hashing thread, with that thread's memory.
     ///
     /// # Errors
-    /// Too many wait already.
+    /// The queue is full.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut HashingMemory) -> T + Send + 'static,
     ) -> Result<T, HashingBusyError> {
         let (answer, answered) = oneshot::channel();
         let job = move |memory: &mut HashingMemory| {
-            // Who has gone need not be told, nor worked for.
+            // Skipped if the request has been cancelled meanwhile.
             if !answer.is_closed() {
-                let _gone_meanwhile = answer.send(work(memory));
+                let _ignored = answer.send(work(memory));
             }
         };
         self.0.try_send(Box::new(job)).map_err(|_| HashingBusyError)?;
@@ -65,8 +67,9 @@ impl HashingPool {
 }
 
 fn work(queue: &Receiver<Job>) {
-    // Of this thread alone, on Linux. Without it everything works, but logins are felt.
-    let _not_allowed = nice(NICE);
+    // On Linux, `nice` applies to the calling thread only. A failure is harmless: logins then
+    // compete with requests for CPU time.
+    let _ignored = nice(NICE);
     let mut memory = HashingMemory::default();
     loop {
         match queue.recv_timeout(MEMORY_IDLE_TIMEOUT) {
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn more_than_may_wait_are_told_so_at_once() {
+    async fn full_hashing_queue_refuses_at_once() {
         let hashing = HashingPool::start(1, 1).unwrap();
         let (release, held) = mpsc::channel::<()>();
         let (begun, has_begun) = oneshot::channel();

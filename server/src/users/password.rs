@@ -1,9 +1,11 @@
-//! Passwords: what one has to be, and what it is verified by.
+//! Password policy, hashing and verification.
 //!
-//! Hashes are those of libsodium's `crypto_pwhash_str` at interactive cost, as the
-//! Inmanta server makes them: argon2id, 64 MiB, two passes, one lane, 97 characters.
-//! Passwords are hashed in NFKC, so that it does not matter how a keyboard composes its
-//! letters; older hashes, of passwords as they were typed, are recognized and renewed.
+//! Hashes have the format and cost of libsodium's `crypto_pwhash_str` at interactive cost, which
+//! the Inmanta server uses: argon2id, 64 MiB, two passes, one lane, 97 characters.
+//!
+//! Passwords are normalized to NFKC before hashing, so that composed and decomposed letters are
+//! equal. Older hashes of unnormalized passwords are recognized
+//! ([`PasswordMatch::Unnormalized`]) and replaced.
 
 use std::borrow::Cow;
 
@@ -12,25 +14,25 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfkc_quick};
 
-/// What a new password has to be.
+/// Requirements of new passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordPolicy {
-    /// How many characters it has at least.
+    /// Minimum number of characters.
     pub min_length: usize,
-    /// Of how many kinds they are at least: lower case, upper case, digits, others.
+    /// Minimum number of character classes: lower case, upper case, digits, others.
     pub min_classes: usize,
 }
 
-/// How many characters a new password has at most.
+/// Maximum number of characters of a new password.
 pub const MAX_LENGTH: usize = 128;
-/// A password with more characters than this matches nothing.
+/// Maximum number of characters of a password to verify. A longer one never matches.
 const MAX_VERIFIED_LENGTH: usize = 1024;
 
 impl PasswordPolicy {
-    /// Judges a new password.
+    /// Checks a new password.
     ///
     /// # Errors
-    /// What it lacks, in words.
+    /// The requirement that it does not meet.
     pub fn check(&self, password: &str) -> Result<(), String> {
         let password = normalized(password);
         let length = password.chars().count();
@@ -61,27 +63,27 @@ impl PasswordPolicy {
     }
 }
 
-/// 64 MiB to hash in, kept from one password to the next.
+/// Working memory of argon2, 64 MiB, reused between passwords.
 #[derive(Default)]
 pub struct HashingMemory(Vec<Block>);
 
-/// In KiB, and in blocks of that size.
+/// Memory cost, in KiB; also the number of 1 KiB blocks.
 const MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// What a hash that somebody stored may ask for: four times what ours do.
+/// Limit of the memory cost of a stored hash: four times our own.
 const MAX_STORED_MEMORY: u32 = 4 * MEMORY;
 const MAX_STORED_PASSES: u32 = 16;
 const SALT_BYTES: usize = 16;
 const TAG_BYTES: usize = 32;
 
-/// Random bytes for one hash.
+/// Random salt of one hash.
 pub type Salt = [u8; SALT_BYTES];
 
-/// What a password will be verified by.
+/// Hashes a password to a PHC string.
 ///
 /// # Errors
-/// There is not enough memory.
+/// Memory is short.
 pub fn hash(
     password: &str,
     salt: &Salt,
@@ -92,10 +94,10 @@ pub fn hash(
     Ok(format!("$argon2id$v=19$m={MEMORY},t={PASSES},p={LANES}${salt}${tag}"))
 }
 
-/// The bytes that follow from a secret of any kind, at the cost of a password.
+/// Derives bytes from any secret, at the cost of a password hash.
 ///
 /// # Errors
-/// There is not enough memory.
+/// Memory is short.
 pub fn derive(
     secret: &[u8],
     salt: &Salt,
@@ -113,26 +115,28 @@ pub fn derive(
     Ok(tag)
 }
 
-/// There is not enough memory to hash in.
+/// Error of hashing: memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemoryError;
 
-/// Whether a password is the right one.
+/// Result of verifying a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordMatch {
-    /// It is not, or the hash is none.
+    /// It does not match, or the stored text is not a supported hash.
     No,
-    /// It is.
+    /// It matches.
     Yes,
-    /// It is, and its hash is one of a password that was not normalized.
+    /// It matches, but the hash is of the unnormalized password.
     Unnormalized,
 }
 
-/// Verifies a password by what was stored: argon2id, or argon2i as libsodium takes it
-/// too. Takes as long for a wrong one as for a right one, and where the hash is none.
+/// Verifies a password against a stored hash: argon2id, or argon2i, which libsodium accepts
+/// too.
+///
+/// A wrong password takes as long as a right one, and so does an unsupported hash.
 ///
 /// # Errors
-/// There is not enough memory.
+/// Memory is short.
 pub fn verify(
     password: &str,
     stored: &str,
@@ -148,25 +152,26 @@ pub fn verify(
     if hash.matches(normalized.as_bytes(), memory)? {
         return Ok(PasswordMatch::Yes);
     }
-    // The same bytes would give the same answer.
+    // A second derivation from the same bytes would give the same result.
     if normalized == password || !hash.matches(password.as_bytes(), memory)? {
         return Ok(PasswordMatch::No);
     }
     Ok(PasswordMatch::Unnormalized)
 }
 
-/// The hash of no password that is known.
+/// A hash that no known password matches.
 const DUMMY_HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Takes as long as verifying a password of somebody there is.
+/// Takes as long as [`verify`], for unknown users: the time of a login must not reveal whether
+/// the user exists.
 ///
 /// # Errors
-/// There is not enough memory.
+/// Memory is short.
 pub fn verify_dummy(password: &str, memory: &mut HashingMemory) -> Result<(), OutOfMemoryError> {
     verify(password, DUMMY_HASH, memory).map(drop)
 }
 
-/// A hash that was stored.
+/// A parsed PHC string.
 struct StoredHash {
     argon: Argon2<'static>,
     salt: Vec<u8>,
@@ -187,7 +192,7 @@ impl StoredHash {
             return None;
         }
         let (salt, tag) = (hash.salt?.to_vec(), hash.hash?.as_bytes().to_vec());
-        // Less is no salt to argon2.
+        // argon2 rejects a shorter salt.
         if salt.len() < argon2::MIN_SALT_LEN {
             return None;
         }
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_libsodiums_and_verifies_its_password_only() {
+    fn hash_has_libsodium_format_and_verifies() {
         let mut memory = HashingMemory::default();
         let stored = hash("correct horse", &[7; SALT_BYTES], &mut memory).unwrap();
         assert_eq!(stored.len(), 97);
@@ -252,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn c50_composed_and_decomposed_letters_are_one_password_and_old_hashes_are_recognized() {
+    fn c50_password_is_normalized_to_nfkc() {
         let (composed, decomposed) = ("pass-caf\u{e9}", "pass-cafe\u{301}");
         let stored = hash(decomposed, &[1; SALT_BYTES], &mut HashingMemory::default()).unwrap();
         assert_eq!(
             (verified(composed, &stored), verified(decomposed, &stored)),
             (PasswordMatch::Yes, PasswordMatch::Yes)
         );
-        // As it was made before passwords were normalized.
+        // A hash from before passwords were normalized.
         let tag =
             derive(decomposed.as_bytes(), &[1; SALT_BYTES], &mut HashingMemory::default()).unwrap();
         let (salt, tag) = (STANDARD_NO_PAD.encode([1; SALT_BYTES]), STANDARD_NO_PAD.encode(tag));
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn c48_what_is_no_hash_or_asks_for_too_much_matches_nothing() {
+    fn c48_invalid_or_too_costly_hash_never_matches() {
         let salt_and_tag = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for stored in [
             "",
@@ -287,20 +292,20 @@ mod tests {
     }
 
     #[test]
-    fn a_password_of_1025_characters_matches_nothing() {
+    fn password_over_1024_characters_never_matches() {
         let stored =
             hash(&"x".repeat(1025), &[2; SALT_BYTES], &mut HashingMemory::default()).unwrap();
         assert_eq!(verified(&"x".repeat(1025), &stored), PasswordMatch::No);
     }
 
     #[test]
-    fn c46_c47_a_new_password_has_8_to_128_characters_unless_said_otherwise() {
+    fn c46_c47_policy_bounds_password_length() {
         let policy = PasswordPolicy { min_length: 8, min_classes: 1 };
         assert_eq!(
             policy.check("1234567"),
             Err("the password should be at least 8 characters long".into())
         );
-        // Counted as they are hashed: a letter and its accent are one.
+        // Counted after normalization: a letter and its combining accent are one character.
         assert!(policy.check("e\u{301}e\u{301}e\u{301}e\u{301}").is_err());
         assert_eq!((policy.check("12345678"), policy.check(&"x".repeat(128))), (Ok(()), Ok(())));
         assert!(policy.check(&"x".repeat(129)).is_err());

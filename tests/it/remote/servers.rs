@@ -195,7 +195,7 @@ fn a_database_that_is_away_is_told_and_holds_up_no_server() {
     eventually(|| server.log().contains("it cannot be written down that this server runs"));
     let output = doctor(&server, &same);
     assert!(
-        output.code() == 1 && output.stdout.contains("WRONG  the database cannot be asked"),
+        output.code() == 1 && output.stdout.contains("WRONG  cannot query the database"),
         "{output:?}"
     );
     assert!(!format!("{output:?}{}", server.log()).contains("secret"), "{output:?}");
