@@ -1,6 +1,7 @@
-//! `grpc.health.v1.Health/Check`: whether calls are answered as they will be from now
-//! on. There is no `Watch`: who wants to know asks again, and clients that would rather
-//! be told take its absence for health, as they are meant to.
+//! `grpc.health.v1.Health/Check`: reports whether the server is ready.
+//!
+//! `Watch` is not implemented. Clients poll `Check` instead, and those that prefer `Watch` treat
+//! its absence as healthy, as the protocol requires.
 
 use http::StatusCode;
 
@@ -13,10 +14,10 @@ use crate::{
     },
 };
 
-/// The name of the method.
+/// Path of the method.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// The whole server, and its services.
+/// Known service names; the empty one stands for the whole server.
 const SERVICES: [&[u8]; 2] = [b"", b"envoy.service.auth.v3.Authorization"];
 const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
@@ -30,10 +31,10 @@ pub(super) fn answer(app: &App, body: &[u8]) -> Reply {
         Ok(_) => GrpcError {
             code: GrpcStatus::NotFound,
             status: StatusCode::NOT_FOUND,
-            message: "there is no such service",
+            message: "unknown service",
         }
         .into(),
-        Err(fault) => fault.into(),
+        Err(error) => error.into(),
     }
 }
 

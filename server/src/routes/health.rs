@@ -1,4 +1,4 @@
-//! Probes.
+//! Liveness and readiness probes.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ use crate::{
     revocation::RevocationStatus,
 };
 
-/// `GET /healthz` and `/live`: the process answers.
+/// `GET /healthz` and `/live`: the process is alive.
 pub(super) fn live() -> Response<Body> {
     no_store(json(StatusCode::OK, &json!({ "live": true })))
 }
 
-/// `GET /readyz` and `/ready`: every issuer has been asked for its keys, and what
-/// was revoked is known. The body tells which issuers have keys.
+/// `GET /readyz` and `/ready`: [`App::is_ready`], that is, a first key fetch has ended for
+/// every issuer and all revocations are known. The body lists the issuers with their number of
+/// keys.
 pub(super) fn ready(app: &App) -> Response<Body> {
     let ready = app.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -1,9 +1,11 @@
-//! The calls of the Inmanta API that an auth tier answers: users and their sessions,
-//! roles, environments, and the registry of tokens.
+//! The part of the Inmanta API that an auth tier implements: users and sessions, roles,
+//! environments, and the registry of tokens.
 //!
-//! The order of things is the real system's: a token that comes along is verified, even
-//! where none is needed; then the registry is asked; then one is missed; then the
-//! arguments are read, the call is authorized, and made.
+//! The order of the checks is that of the Inmanta server:
+//! 1. A token in the request is verified, even if the endpoint requires none.
+//! 2. The token is looked up in the registry.
+//! 3. A missing token is refused, if the endpoint requires one.
+//! 4. The arguments are read, the call is authorized, and executed.
 
 mod arguments;
 mod environments;
@@ -81,15 +83,15 @@ async fn answer_call(
     let response = if session.is_none() && server.auth && endpoint.needs_token {
         Profile::Inmanta.challenge(Style::Body)
     } else {
-        let made =
+        let executed =
             execute(app, server, caller.source(), session.as_ref(), endpoint, of_path, request)
                 .await;
-        made.unwrap_or_else(|fault| fault.answer())
+        executed.unwrap_or_else(|error| error.answer())
     };
     Reply { outcome, ..response.into() }
 }
 
-/// Reads the arguments of a call, authorizes it, and makes it.
+/// Reads the arguments of a call, authorizes it, and executes it.
 async fn execute(
     app: &Arc<App>,
     server: &Server,
@@ -99,14 +101,15 @@ async fn execute(
     of_path: Vec<(&'static str, String)>,
     request: &Request<Bytes>,
 ) -> Result<Response<Body>, ApiError> {
-    // Nobody is known then, and what somebody does now would count once it is on.
+    // Without authentication the caller is unknown, and the changes would stay in force once
+    // authentication is enabled.
     if !server.auth && !endpoint.read_only {
         return Err(ApiError::Request(AUTH_OFF.into()));
     }
     let mut arguments = Arguments::read(endpoint, of_path, request)?;
     let environment = environment_of(app, endpoint, &arguments).await?;
     let user = arguments.path_argument("username").map(str::to_owned);
-    let asked = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
+    let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
     arguments.finish()?;
     if let Some(session) = session {
         let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
@@ -116,20 +119,20 @@ async fn execute(
     let context = || {
         Ok::<_, ApiError>(CallContext { app, server, users: require_users(app)?, source, session })
     };
-    match asked {
+    match api_request {
         ApiRequest::Nothing => Ok(ok_empty()),
         ApiRequest::Login { username, password } => {
             login::login(&context()?, &username, &password).await
         }
         ApiRequest::RenewLogin => login::renew(&context()?).await,
-        ApiRequest::Users(asked) => users::answer(&context()?, asked).await,
-        ApiRequest::Roles(asked) => roles::answer(&context()?, asked).await,
-        ApiRequest::Tokens(asked) => tokens::answer(&context()?, asked).await,
-        ApiRequest::Environments(asked) => environments::answer(&context()?, asked).await,
+        ApiRequest::Users(request) => users::answer(&context()?, request).await,
+        ApiRequest::Roles(request) => roles::answer(&context()?, request).await,
+        ApiRequest::Tokens(request) => tokens::answer(&context()?, request).await,
+        ApiRequest::Environments(request) => environments::answer(&context()?, request).await,
     }
 }
 
-/// The environment that a call is about, which there has to be.
+/// Returns the environment of a call, which must exist.
 async fn environment_of(
     app: &App,
     endpoint: &Endpoint,
@@ -143,19 +146,19 @@ async fn environment_of(
     }
 }
 
-/// What a call is made with.
+/// Context in which a call is executed.
 struct CallContext<'c> {
     app: &'c Arc<App>,
     server: &'c Server,
     users: &'c Users,
-    /// Where it comes from.
+    /// Source address of the client.
     source: Source,
-    /// Whose it is; nobody's with authentication off.
+    /// Session of the caller; `None` if authentication is off.
     session: Option<&'c Session>,
 }
 
 impl<'c> CallContext<'c> {
-    /// The section that signs, to issue something by.
+    /// Returns the section that signs tokens.
     fn signer(&self) -> Result<&'c IssuerSection, ApiError> {
         if !self.server.auth {
             return Err(ApiError::Request(AUTH_OFF.into()));
@@ -176,24 +179,24 @@ fn require_users(app: &App) -> Result<&Users, ApiError> {
     app.users.as_ref().ok_or_else(|| ApiError::Unavailable("this server has no database".into()))
 }
 
-/// An answer with something in it.
+/// Answers with a value in `data`.
 fn data(value: &Value) -> Response<Body> {
     json(StatusCode::OK, &json!({ "data": value }))
 }
 
-/// An answer with nothing to say.
+/// Answers 200 without a body.
 fn ok_empty() -> Response<Body> {
     empty(StatusCode::OK)
 }
 
-/// A moment as the API writes it.
+/// Formats a time as the API does (RFC 3339).
 fn rfc3339(at: UnixTime) -> Value {
     let moment =
         i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)
 }
 
-/// The answer to a browser that asks before it sends.
+/// Answers a CORS preflight request.
 fn preflight(server: &Server) -> Response<Body> {
     let allowed = if server.auth {
         "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
@@ -217,7 +220,7 @@ fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
     response
 }
 
-/// The bearer token that an answer hands over beside its body.
+/// Adds the issued token to the headers of an answer.
 fn with_token(mut response: Response<Body>, token: &str) -> Response<Body> {
     if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}")) {
         value.set_sensitive(true);

@@ -1,4 +1,4 @@
-//! `/keys` on the listener for metrics: how the keys of each issuer stand.
+//! `/keys` on the operations listener: state of the keys of each issuer.
 
 use countersign_engine::KeySet;
 use http::{Response, StatusCode};
@@ -11,7 +11,7 @@ use crate::{
     keysource::IssuerKeys,
 };
 
-/// Every issuer with its keys, by name and algorithm, and how fetching them goes.
+/// Lists every issuer with its keys, by `kid` and algorithm, and the state of its fetches.
 pub(super) fn answer(app: &App) -> Response<Body> {
     let issuers: Value =
         app.keys_in_use().iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
@@ -36,7 +36,7 @@ fn describe(source: &IssuerKeys, keys: Option<&KeySet>) -> Value {
         let failure = progress
             .last_failure
             .as_ref()
-            .map(|(at, fault)| json!({ "at": at.0, "seconds_ago": ago(*at), "reason": fault.code, "text": fault.text }));
+            .map(|(at, error)| json!({ "at": at.0, "seconds_ago": ago(*at), "reason": error.code, "text": error.text }));
         let renewal = json!({
             "source": renewed.location.to_string(),
             "last_success": progress.last_success.map(|at| at.0),

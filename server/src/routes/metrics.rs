@@ -22,7 +22,7 @@ use crate::{
     users::LoginOutcome,
 };
 
-/// Everything counted so far.
+/// Answers with all metrics.
 pub(super) fn answer(app: &Arc<App>) -> Response<Body> {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match encode(app) {
@@ -39,6 +39,7 @@ fn encode(app: &Arc<App>) -> Result<String, fmt::Error> {
     Ok(out)
 }
 
+/// Collector that encodes the counters of [`App`] on each scrape.
 struct Scrape(Arc<App>);
 
 impl fmt::Debug for Scrape {
@@ -62,7 +63,7 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    /// Of answers that were never given nothing is said.
+    /// Statuses that never occurred are omitted.
     fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "requests",
@@ -98,7 +99,7 @@ impl Scrape {
                 let buckets: Vec<_> = buckets
                     .iter()
                     .enumerate()
-                    .map(|(place, count)| (bucket_bound(place), *count))
+                    .map(|(index, count)| (bucket_bound(index), *count))
                     .collect();
                 let labels = [("route", route.name())];
                 family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
@@ -119,7 +120,7 @@ impl Scrape {
         let open = loads.iter().map(|(worker, open)| ([("worker", worker.as_str())], *open));
         gauges(encoder, "connections", "Connections open", open)?;
         let refused = ConstCounter::new(self.0.metrics.connections_refused());
-        let help = "Connections that were one too many";
+        let help = "Connections refused at the connection limit";
         refused.encode(encoder.encode_descriptor(
             "connections_refused",
             help,
@@ -149,7 +150,7 @@ impl Scrape {
         Ok(())
     }
 
-    /// Nothing without a cache.
+    /// Encodes nothing if no cache is configured.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(CacheStatistics { accepted, refused }) = self.0.verifier.cache_statistics() else {
             return Ok(());
@@ -158,16 +159,16 @@ impl Scrape {
         gauges(
             encoder,
             "cache_tokens",
-            "Tokens that are remembered",
+            "Tokens in the cache",
             parts.map(|(label, part)| (label, part.entries)),
         )?;
         let evicted = parts.map(|(label, part)| (label, part.evicted));
-        counters(encoder, "cache_evicted", "Tokens that had to make room for others", evicted)?;
+        counters(encoder, "cache_evicted", "Tokens evicted from the cache", evicted)?;
         let skipped = parts.map(|(label, part)| (label, part.skipped));
         counters(
             encoder,
             "cache_skipped",
-            "Tokens not kept, as another thread was writing beside them",
+            "Tokens not cached, because another thread was writing to the same index",
             skipped,
         )
     }
@@ -180,17 +181,13 @@ impl Scrape {
             (
                 MetricEvent::SourceEvicted,
                 "sources_forgotten",
-                "Sources of bad signatures that had no room beside others",
+                "Sources of bad signatures evicted for others",
             ),
-            (
-                MetricEvent::AbuseClose,
-                "connections_cut_off",
-                "Connections that ended since they asked for too much in vain",
-            ),
+            (MetricEvent::AbuseClose, "connections_cut_off", "Connections closed for abuse"),
             (
                 MetricEvent::ReconnectDelayed,
                 "connections_held_up",
-                "Times that new connections had to wait since others from their address were cut off",
+                "New connections delayed after abuse closes of their address",
             ),
         ] {
             let counter = ConstCounter::new(metrics.event_count(event));
@@ -199,23 +196,17 @@ impl Scrape {
         let budgets = Budget::ALL.map(|budget| {
             ([("budget", budget.name())], metrics.event_count(MetricEvent::NotAdmitted(budget)))
         });
-        counters(
-            encoder,
-            "not_admitted",
-            "Signatures not checked, by the budget that was spent",
-            budgets,
-        )
+        counters(encoder, "not_admitted", "Signatures not checked, by the exceeded budget", budgets)
     }
 
-    /// Every family by issuer section; of keys that are never renewed only how many
-    /// there are.
+    /// All families have the issuer section as label. Static keys have only their number.
     fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let in_use = self.0.keys_in_use();
         let counts = in_use
             .iter()
             .map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
         gauges(encoder, "issuer_keys", "Usable keys", counts)?;
-        // Looked at once, so that what is said of one issuer fits together.
+        // Loaded once, so that the values of one issuer are consistent.
         let renewed =
             in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());
         let renewed: Vec<_> = renewed.map(|source| (source, source.progress())).collect();
@@ -235,7 +226,7 @@ impl Scrape {
         gauges(
             encoder,
             "issuer_keys_last_failure_timestamp_seconds",
-            "When keys could last not be had",
+            "When a key fetch last failed",
             at(failure),
         )?;
         let age = |progress: &Progress| {
@@ -249,23 +240,18 @@ impl Scrape {
         )?;
         let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(
             |(source, progress)| {
-                let (_, fault) = progress.last_failure.as_ref()?;
-                Some(([("section", source.section().section()), ("reason", fault.code)], 1))
+                let (_, error) = progress.last_failure.as_ref()?;
+                Some(([("section", source.section().section()), ("reason", error.code)], 1))
             },
         );
-        gauges(
-            encoder,
-            "issuer_keys_failing",
-            "1 while the keys cannot be had, by reason",
-            failing,
-        )?;
+        gauges(encoder, "issuer_keys_failing", "1 while key fetches fail, by reason", failing)?;
 
         let failures =
             renewed.iter().map(|(source, progress)| (section(source), progress.failures));
         counters(
             encoder,
             "issuer_keys_fetch_failures",
-            "Fetches that brought no usable keys",
+            "Key fetches without usable keys",
             failures,
         )?;
         let fetches = renewed.iter().flat_map(|(source, _)| {
@@ -273,9 +259,9 @@ impl Scrape {
                 ([("section", source.section().section()), ("cause", cause.name())], count)
             })
         });
-        counters(encoder, "issuer_keys_fetches", "Fetches started, by cause", fetches)?;
+        counters(encoder, "issuer_keys_fetches", "Key fetches started, by cause", fetches)?;
         let unknown = renewed.iter().map(|(source, _)| (section(source), source.unknown_kids()));
-        counters(encoder, "issuer_unknown_kids", "Tokens that named a key nobody knew", unknown)
+        counters(encoder, "issuer_unknown_kids", "Tokens with an unknown kid", unknown)
     }
 
     fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -283,8 +269,8 @@ impl Scrape {
         let known = usize::from(self.0.revocations.is_ready());
         for (name, help, value) in [
             ("revocations", "Revocations in force", status.count),
-            ("revocations_capacity", "Revocations there may be", status.capacity),
-            ("revocations_known", "1 if all that was ever revoked is known", known),
+            ("revocations_capacity", "Limit of revocations", status.capacity),
+            ("revocations_known", "1 if all stored revocations are known", known),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
@@ -292,7 +278,7 @@ impl Scrape {
         Ok(())
     }
 
-    /// Nothing without users.
+    /// Encodes nothing without a database of users.
     fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(users) = &self.0.users else { return Ok(()) };
         let logins = LoginOutcome::ALL.map(|outcome| {
@@ -302,7 +288,7 @@ impl Scrape {
         let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
         waiting.encode(encoder.encode_descriptor(
             "passwords_waiting",
-            "Passwords that wait to be hashed",
+            "Passwords in the hashing queue",
             None,
             MetricType::Gauge,
         )?)

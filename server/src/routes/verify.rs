@@ -1,8 +1,8 @@
-//! `POST /v1/verify`: an application asks what a token says.
+//! `POST /v1/verify`: verifies a token for an application and returns its claims.
 //!
-//! The body is `{"token": "..."}` in JSON, the form field `token`, or the bare
-//! token; without a body the request's own bearer token is meant. The body itself
-//! tells which, since many clients send JSON under the media type of a form.
+//! The body is `{"token": "..."}` in JSON, the form field `token`, or the bare token. Without a
+//! body, the request's own bearer token is verified. The format is detected from the body, not
+//! from `Content-Type`, because many clients send JSON with the media type of a form.
 
 use countersign_engine::Verified;
 use http::{HeaderMap, Response, StatusCode};
@@ -65,7 +65,7 @@ fn refused(refusal: &Refusal<'_>) -> Response<Body> {
     response
 }
 
-/// A request in which no token, or not only one, can be found.
+/// Error for a request without a token, or with more than one.
 struct TokenRequestError {
     outcome: Outcome,
     code: &'static str,
@@ -97,13 +97,13 @@ fn token(server: &Server, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, T
     }
     match body.trim_ascii_start() {
         [b'{', ..] => json_token(body),
-        // No token has a `=` in it, and every form has.
+        // A token contains no `=`, and every form does.
         form if form.contains(&b'=') => form_token(form),
         _ => Ok(body.to_vec()),
     }
 }
 
-/// The body in JSON; serde refuses a member that stands in it twice.
+/// The body in JSON; serde rejects repeated members.
 #[derive(Deserialize)]
 struct VerifyRequest {
     token: Option<String>,
@@ -114,7 +114,7 @@ fn json_token(body: &[u8]) -> Result<Vec<u8>, TokenRequestError> {
         serde_json::from_slice(body).map_err(|error| TokenRequestError {
             outcome: Outcome::NoToken,
             code: "body",
-            detail: format!("the body is not as expected: {error}; send {{\"token\": \"...\"}}"),
+            detail: format!("cannot parse the body: {error}; send {{\"token\": \"...\"}}"),
         })?;
     request.token.map(String::into_bytes).ok_or_else(TokenRequestError::missing)
 }

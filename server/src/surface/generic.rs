@@ -1,4 +1,4 @@
-//! RFC 6750.
+//! The generic profile: answers of RFC 6750.
 
 use std::sync::LazyLock;
 
@@ -8,13 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::Refusal;
 use crate::admission::Budget;
 
-/// Tells a proxy's operator why no answer could be given: a reject code and, after
-/// a space, the issuer or the budget it is about. A 429 or 503 has no challenge to
-/// say it in.
+/// Header of a 429 or 503 answer, for the operator of a proxy: a reject code and, after a space,
+/// the issuer or budget. These answers have no `WWW-Authenticate` challenge for it.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 
-/// Says in the headers of a refusal what the caller can do: come again when we
-/// could not tell, or bring another token.
+/// Adds the headers of a refusal: `Retry-After` if the token could not be verified now, a
+/// challenge if it was rejected.
 pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     let reject = refusal.reject;
     if reject.blame() != Blame::Unavailable {
@@ -34,7 +33,8 @@ pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
     headers.insert(ERROR_HEADER, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
 }
 
-/// Nothing is formatted for floods.
+/// Returns the header value for an exceeded budget. Static, so that a flood causes no
+/// formatting.
 fn budget_error(budget: Budget) -> &'static str {
     match budget {
         Budget::Core => "not_admitted core",
@@ -43,15 +43,15 @@ fn budget_error(budget: Budget) -> &'static str {
     }
 }
 
-/// The challenge for a refused token. All of them are made once: who sends garbage
-/// is not worth the formatting of an answer.
+/// Returns the challenge for a rejected token. All challenges are formatted once, so that a
+/// flood of invalid tokens causes no formatting.
 fn challenge(reject: Reject) -> HeaderValue {
     static CHALLENGES: LazyLock<Box<[HeaderValue]>> =
         LazyLock::new(|| Reject::ALL.iter().map(|reject| invalid_token(*reject)).collect());
     CHALLENGES[reject.index()].clone()
 }
 
-/// RFC 6750 section 3: why, in words that hold nothing of the token.
+/// Formats a challenge with the reason (RFC 6750 section 3). It contains no part of the token.
 fn invalid_token(reject: Reject) -> HeaderValue {
     let text = format!(r#"Bearer error="invalid_token", error_description="{reject}""#);
     HeaderValue::try_from(text)
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spent_budget_is_named_after_the_code() {
+    fn error_header_names_the_exceeded_budget() {
         for budget in Budget::ALL {
             assert_eq!(
                 budget_error(budget),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_fits_a_quoted_string() {
+    fn every_reject_reason_fits_a_quoted_string() {
         for reject in Reject::ALL {
             let value = challenge(*reject);
             let text = value.to_str().unwrap();

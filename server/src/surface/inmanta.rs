@@ -1,4 +1,4 @@
-//! The Inmanta server's words.
+//! The Inmanta profile: messages of the Inmanta server.
 
 pub mod session;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Refusal;
 use crate::http::{Body, json};
 
-/// The claim that states the client types of a token.
+/// The claim with the client types of a token.
 pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
 /// The claim that scopes a token to one environment.
 pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
@@ -17,13 +17,13 @@ pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
 /// The message of an answer to a request without a token.
 pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
 
-/// An answer with a message.
+/// Answers with a message in JSON.
 #[must_use]
 pub fn answer(status: StatusCode, message: &str) -> Response<Body> {
     json(status, &json!({ "message": message }))
 }
 
-/// The message for a refused token.
+/// Returns the message for a rejected token.
 #[must_use]
 pub fn message(reject: Reject, token: &[u8]) -> String {
     match detail(reject, token) {
@@ -61,13 +61,14 @@ fn detail(reject: Reject, token: &[u8]) -> String {
         Reject::Constraints => {
             "The configured claims constraints did not match. See logs for details."
         }
-        // Reasons the real system does not have.
+        // Reject reasons that the Inmanta server does not have.
         other => return other.to_string(),
     };
     text.into()
 }
 
-/// Why, in the real system's words, or in ours where we could not tell.
+/// Returns the message of a refusal: in the Inmanta server's words, or in our own if the token
+/// could not be verified.
 #[must_use]
 pub fn refusal_message(refusal: &Refusal<'_>) -> String {
     match (&refusal.issuer, refusal.exceeded) {
@@ -80,8 +81,9 @@ const KID_MISSING: &str = "kid is missing in jwt header or is not a valid string
 const KID_UNKNOWN: &str = "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the \
                            server to load any new keys.";
 
-/// The real system looks for the key before it asks whether the section wants
-/// the algorithm, and compares names in lower case first and exactly later.
+/// Returns the detail for an algorithm that is not allowed. The Inmanta server looks for the key
+/// before it checks the section's algorithm, and compares names first in lower case and later
+/// exactly.
 fn algorithm_detail(token: &[u8]) -> String {
     let header = UnverifiedToken::decode(token)
         .ok()
@@ -90,15 +92,15 @@ fn algorithm_detail(token: &[u8]) -> String {
     let name = member("alg").unwrap_or_default();
     match name.to_lowercase().as_str() {
         "rs256" if member("kid").is_none() => KID_MISSING.into(),
-        // An RS256 token at a section that has no published keys.
+        // An RS256 token for a section without published keys.
         "rs256" if name == "RS256" => KID_UNKNOWN.into(),
         "rs256" | "hs256" => "The specified alg value is not allowed".into(),
         lower => format!("Algorithm {lower} is not supported."),
     }
 }
 
-/// The claims as the real system hands them on: texts, booleans, objects and
-/// lists of texts; numbers and nulls are dropped, and the client types are a list.
+/// Returns the claims in the Inmanta server's form: strings, booleans, objects and lists of
+/// strings. Numbers and nulls are dropped, and the client types are a list.
 #[must_use]
 pub fn claims(claims: countersign_engine::Claims<'_>) -> Value {
     let mut kept = serde_json::from_slice(&claims.json()).unwrap_or_else(|_| json!({}));

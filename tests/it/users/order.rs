@@ -127,7 +127,7 @@ fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_author
     );
     refused(&list(&bearer, ENVIRONMENT), 403, ELSEWHERE);
     let twice = bearer.within(ENVIRONMENT).within(OTHER).ask("GET /environment_auth");
-    refused(&twice, 400, "X-Inmanta-tid is there twice");
+    refused(&twice, 400, "X-Inmanta-tid is given twice");
 }
 
 fn a_token_of_an_environment_is_good_in_it_alone(protocol: Protocol) {
@@ -198,9 +198,9 @@ fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
             r#"{"username":"bob","password":"12345678","is_admin":true}"#,
             "the call has no argument is_admin",
         ),
-        ("POST /user", r#"["bob"]"#, "the body is no JSON object"),
-        ("POST /user", r#"{"username":"bob","#, "the body is no JSON: line 1, column 18"),
-        ("POST /role", "name=noc", "the body is no JSON: line 1, column 2"),
+        ("POST /user", r#"["bob"]"#, "the body is not a JSON object"),
+        ("POST /user", r#"{"username":"bob","#, "the body is not JSON: line 1, column 18"),
+        ("POST /role", "name=noc", "the body is not JSON: line 1, column 2"),
         ("POST /role", "", "the argument name is missing"),
         (
             "PATCH /is_admin",
@@ -214,7 +214,7 @@ fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
             "the argument environment is not a UUID",
         ),
         ("DELETE /role", "", "the argument name is missing"),
-        ("DELETE /role?name=a&name=b", "", "the argument name is there twice"),
+        ("DELETE /role?name=a&name=b", "", "the argument name is given twice"),
         ("GET /role?nam=a", "", "the call has no argument nam"),
         (
             "PUT /environment",
@@ -226,7 +226,7 @@ fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
         refused(&root.send_raw(call, body), 400, text);
     }
     let twice = root.send_raw("POST /role", r#"{"name":"a","name":"b"}"#);
-    refused(&twice, 400, "the argument name is there twice");
+    refused(&twice, 400, "the argument name is given twice");
     for call in [
         "GET /users",
         "GET /api/v1/user",

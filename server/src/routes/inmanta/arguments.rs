@@ -1,5 +1,5 @@
-//! The arguments of a call: of GET and DELETE in the query, otherwise members of a JSON
-//! object; some in the path, and the environment in a header.
+//! Arguments of a call. GET and DELETE have them in the query, other methods in a JSON object.
+//! Some are in the path, and the environment is in a header.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ use crate::{
     http::only_line,
 };
 
-/// What of it was not asked for yet.
+/// Arguments of a call. Reading one removes it, so that [`Arguments::finish`] finds unexpected
+/// ones.
 pub(super) struct Arguments {
     of_path: Vec<(&'static str, String)>,
     environment: Option<String>,
@@ -33,7 +34,7 @@ impl Arguments {
     ) -> Result<Self, ApiError> {
         let name = HeaderName::from_static("x-inmanta-tid");
         let environment = only_line(request.headers(), &name)
-            .map_err(|_| ApiError::request(format!("{ENVIRONMENT_HEADER} is there twice")))?
+            .map_err(|_| ApiError::request(format!("{ENVIRONMENT_HEADER} is given twice")))?
             .map(|line| String::from_utf8_lossy(line).into_owned());
         let remaining = match endpoint.method {
             "GET" | "DELETE" => parse_query(request.uri().query().unwrap_or_default())?,
@@ -42,18 +43,18 @@ impl Arguments {
         Ok(Self { of_path, environment, remaining })
     }
 
-    /// An argument that the path has.
+    /// Returns an argument in the path.
     pub(super) fn path_argument(&self, name: &str) -> Option<&str> {
         self.of_path.iter().find(|(of, _)| *of == name).map(|(_, text)| text.as_str())
     }
 
-    /// The same, where there has to be one.
+    /// Returns a required argument in the path.
     pub(super) fn required_path_argument(&self, name: &str) -> Result<String, ApiError> {
         let text = self.path_argument(name).ok_or_else(|| missing(name))?;
         check_text(name, text).map(|()| text.to_owned())
     }
 
-    /// The environment, by the header or an argument of this name.
+    /// Returns the id of the environment, from the header or from the path argument `named`.
     pub(super) fn environment(&self, named: &str) -> Result<String, ApiError> {
         let text = if named == ENVIRONMENT_HEADER {
             self.environment.as_deref()
@@ -75,7 +76,7 @@ impl Arguments {
         }
     }
 
-    /// The name of something that is to be.
+    /// Returns the name of a new object.
     pub(super) fn name(&mut self, name: &str) -> Result<String, ApiError> {
         let text = self.text(name)?;
         match text.chars().nth(MAX_NAME_CHARS) {
@@ -86,7 +87,7 @@ impl Arguments {
         }
     }
 
-    /// The same, where it may not be empty.
+    /// Returns the name of a new object, which must not be empty.
     pub(super) fn nonempty_name(&mut self, name: &str) -> Result<String, ApiError> {
         let text = self.name(name)?;
         if text.is_empty() {
@@ -130,7 +131,7 @@ impl Arguments {
         self.optional_text(name)?.map(|text| uuid(name, &text)).transpose()
     }
 
-    /// Refuses what nobody has asked for: it may be a slip in something that matters.
+    /// Refuses unexpected arguments: one may be a misspelled argument that matters.
     pub(super) fn finish(self) -> Result<(), ApiError> {
         match self.remaining.keys().next() {
             None => Ok(()),
@@ -139,30 +140,31 @@ impl Arguments {
     }
 }
 
-/// More than anybody's name has, and few enough for tokens that state it.
+/// Limit of a name, in characters: more than names have, and short enough for the tokens that
+/// contain them.
 const MAX_NAME_CHARS: usize = 255;
 
 fn parse_query(query: &str) -> Result<Map<String, Value>, ApiError> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::request(format!("the query cannot be read: {error}")))?;
+        .map_err(|error| ApiError::request(format!("cannot parse the query: {error}")))?;
     unique_members(pairs.into_iter().map(|(name, text)| (name, Value::String(text))))
 }
 
-/// Nothing may be there twice: which of the two was meant cannot be told.
+/// Refuses duplicates, because either of two values could be the intended one.
 fn unique_members(
     pairs: impl Iterator<Item = (String, Value)>,
 ) -> Result<Map<String, Value>, ApiError> {
     let mut arguments = Map::new();
     for (name, value) in pairs {
         if arguments.contains_key(&name) {
-            return Err(ApiError::request(format!("the argument {name} is there twice")));
+            return Err(ApiError::request(format!("the argument {name} is given twice")));
         }
         arguments.insert(name, value);
     }
     Ok(arguments)
 }
 
-/// The members of an object as they stand there.
+/// Members of a JSON object in order, with duplicates.
 struct ObjectMembers(Vec<(String, Value)>);
 
 impl<'d> Deserialize<'d> for ObjectMembers {
@@ -195,22 +197,22 @@ fn parse_body(body: &Bytes) -> Result<Map<String, Value>, ApiError> {
     }
     match serde_json::from_slice(body) {
         Ok(ObjectMembers(members)) => unique_members(members.into_iter()),
-        Err(error) if error.is_data() => Err(ApiError::request("the body is no JSON object")),
-        // Where it stops making sense says nothing of what was sent.
+        Err(error) if error.is_data() => Err(ApiError::request("the body is not a JSON object")),
+        // The position of the error reveals nothing of the body, which may contain a password.
         Err(error) => Err(ApiError::request(format!(
-            "the body is no JSON: line {}, column {}",
+            "the body is not JSON: line {}, column {}",
             error.line(),
             error.column()
         ))),
     }
 }
 
-/// Refuses what no database takes.
+/// Refuses NUL characters, which PostgreSQL does not accept in text.
 fn check_text(name: &str, text: &str) -> Result<(), ApiError> {
     if text.contains('\0') { Err(invalid(name, "text")) } else { Ok(()) }
 }
 
-/// A UUID as it is written nearly always.
+/// Parses a UUID and returns its canonical form.
 pub(super) fn uuid(name: &str, text: &str) -> Result<String, ApiError> {
     Uuid::parse_str(text).map(|uuid| uuid.to_string()).map_err(|_| invalid(name, "a UUID"))
 }

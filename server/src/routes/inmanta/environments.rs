@@ -1,5 +1,5 @@
-//! Environments. Somebody else knows what is in them; here they are what tokens and roles
-//! are scoped to.
+//! Environment endpoints. Only id, name and project are stored here, to which tokens and roles
+//! are scoped; the contents of environments belong to the orchestrator.
 
 use http::Response;
 use serde_json::{Value, json};
@@ -21,10 +21,10 @@ use crate::{
 
 pub(super) async fn answer(
     context: &CallContext<'_>,
-    asked: EnvironmentRequest,
+    request: EnvironmentRequest,
 ) -> Result<Response<Body>, ApiError> {
     let store = &context.users.store;
-    match asked {
+    match request {
         EnvironmentRequest::List => {
             Ok(data(&store.environments().await?.iter().map(environment_json).collect()))
         }
@@ -45,7 +45,7 @@ async fn create(
     id: Option<String>,
     project_id: Option<String>,
 ) -> Result<Response<Body>, ApiError> {
-    /// The project of environments that were not said to have one.
+    /// Project of environments that are created without one.
     const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
     let id = id.map_or_else(|| random_uuid().map(|id| id.to_string()), Ok)?;
     let environment =
@@ -58,13 +58,13 @@ async fn create(
                 "An environment with id {id}, or with name {name} in project {project_id}, already exists."
             )))
         }
-        Err(fault) => Err(fault.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Removes an environment, and revokes its tokens.
 async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, ApiError> {
-    /// Somebody may issue one more meanwhile, but hardly for ever.
+    /// Attempts, because a client may issue another token between revocation and removal.
     const MAX_ATTEMPTS: usize = 10;
     for _ in 0..MAX_ATTEMPTS {
         for token in context
@@ -83,7 +83,7 @@ async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, A
             Deletion::HasTokens => {}
         }
     }
-    Err(ApiError::Unavailable("tokens are issued for the environment all the time".into()))
+    Err(ApiError::Unavailable("tokens are still being issued for the environment".into()))
 }
 
 fn environment_json(environment: &Environment) -> Value {

@@ -1,4 +1,4 @@
-//! Why a call is not made, in the words of the Inmanta server.
+//! Error answers of the API, in the Inmanta server's words.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::{
     users::LoginError,
 };
 
-/// Why a call is not made.
+/// Error of a call.
 pub(super) enum ApiError {
-    /// What is asked for cannot be meant.
+    /// The arguments are invalid.
     Request(String),
-    /// Whoever asks is not who they say.
+    /// Authentication failed.
     Unauthorized(String),
-    /// They may not.
+    /// The caller is not authorized.
     Forbidden(String),
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound(String),
-    /// There is such a thing already.
+    /// The object already exists, or was changed concurrently.
     Conflict(String),
-    /// It was tried too often.
+    /// Too many attempts; a new one is possible after this time.
     TooMany(Duration),
-    /// It cannot be done now.
+    /// Temporarily unavailable.
     Unavailable(String),
 }
 
@@ -38,7 +38,7 @@ impl ApiError {
 
     pub(super) fn answer(self) -> Response<Body> {
         let retry_after = match &self {
-            // Rounded up: earlier would be too early.
+            // Rounded up, so that a client does not retry too early.
             Self::TooMany(wait) => Some(wait.as_secs() + 1),
             Self::Unavailable(_) => Some(5),
             _ => None,
@@ -74,28 +74,28 @@ impl ApiError {
     }
 }
 
-/// What was not foreseen where it was asked. The reason is for the log.
+/// Fallback for database errors without a specific answer. The reason is only logged.
 impl From<StoreError> for ApiError {
-    fn from(fault: StoreError) -> Self {
-        tracing::error!("{fault}");
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
         Self::Unavailable("the database does not answer".into())
     }
 }
 
 impl From<LoginError> for ApiError {
-    fn from(fault: LoginError) -> Self {
-        match fault {
+    fn from(error: LoginError) -> Self {
+        match error {
             LoginError::Wrong => Self::Unauthorized("Invalid username or password".into()),
             LoginError::TooMany(wait) => Self::TooMany(wait),
             LoginError::Busy => Self::Unavailable("too many users log in at once".into()),
-            LoginError::Store(fault) => fault.into(),
+            LoginError::Store(error) => error.into(),
         }
     }
 }
 
 impl From<RevokeError> for ApiError {
-    fn from(fault: RevokeError) -> Self {
-        tracing::error!("{fault}");
+    fn from(error: RevokeError) -> Self {
+        tracing::error!("{error}");
         Self::Unavailable("nothing can be revoked".into())
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions of users.
+//! Login endpoints: issue and extend the sessions of users.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ pub(super) async fn login(
     context.app.metrics.count_event(MetricEvent::Login(LoginOutcome::of(&authenticated)));
     let user = match authenticated {
         Ok(user) => user,
-        Err(fault) => {
-            tracing::warn!(user = truncated(username), client = %context.source, "login refused: {fault}");
-            return Err(fault.into());
+        Err(error) => {
+            tracing::warn!(user = truncated(username), client = %context.source, "login refused: {error}");
+            return Err(error.into());
         }
     };
     tracing::info!(user = username, client = %context.source, "login");
@@ -58,8 +58,10 @@ pub(super) async fn renew(context: &CallContext<'_>) -> Result<Response<Body>, A
     .await
 }
 
-/// Begins a session of a user who is as they have to be. It is dated from before that was
-/// looked at: what changes meanwhile ends sessions of a later date too.
+/// Issues a session of a user, if `is_unchanged` accepts the stored user.
+///
+/// The session is dated before the user is read. A change after that time ends the session,
+/// because changes end all sessions issued before them.
 async fn begin_session(
     context: &CallContext<'_>,
     section: &IssuerSection,
@@ -69,7 +71,7 @@ async fn begin_session(
 ) -> Result<Response<Body>, ApiError> {
     const RETRY_INTERVAL: Duration = Duration::from_millis(100);
     const MAX_RETRIES: usize = 30;
-    // Before there is a session of theirs, so that none is left out when sessions are ended.
+    // Recorded before the session exists, so that ending the sessions covers this issuer.
     context.users.store.record_signer(&section.issuer.name).await?;
     for _ in 0..MAX_RETRIES {
         let now = clock::now();
@@ -78,7 +80,8 @@ async fn begin_session(
         let roles = context.users.store.roles_of(username).await?;
         let lifetime = lifetime(section, context.server.login.session);
         let token = issue::sign(section, &request(&user, &roles, lifetime), now)?;
-        // Those of before may have been ended in this very second, which has to be over.
+        // Earlier sessions may have been ended within this second. The new session must be
+        // dated later.
         let is_revoked = context
             .app
             .verifier
@@ -96,18 +99,20 @@ async fn begin_session(
     Err(ApiError::Unavailable("the sessions of this user are revoked".into()))
 }
 
-/// What was typed as a name, which may be anything.
+/// Truncates a username for the log. It is unchecked input, of any length.
 fn truncated(username: &str) -> &str {
     const MAX_LOGGED_CHARS: usize = 64;
     username.char_indices().nth(MAX_LOGGED_CHARS).map_or(username, |(end, _)| &username[..end])
 }
 
-/// As long as sessions last, and no longer than tokens of the section may.
+/// Returns the lifetime of sessions, limited to that of the section's tokens.
 fn lifetime(section: &IssuerSection, session: u32) -> Lifetime {
-    let most = section.issuer.rules.max_lifetime;
-    match (session, most) {
+    let limit = section.issuer.rules.max_lifetime;
+    match (session, limit) {
         (0, _) => Lifetime::Default,
-        (session, most) => Lifetime::Seconds(most.map_or(session, |most| session.min(most)).into()),
+        (session, limit) => {
+            Lifetime::Seconds(limit.map_or(session, |limit| session.min(limit)).into())
+        }
     }
 }
 

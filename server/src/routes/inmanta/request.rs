@@ -1,9 +1,9 @@
-//! What a call asks for, its arguments read.
+//! Typed requests: an operation of the API with its parsed arguments.
 
 use super::{arguments::Arguments, fault::ApiError};
 use crate::{authorization::endpoints::Operation, config::ClientType};
 
-/// What is asked for. Not `Debug`: there are passwords in it.
+/// A parsed request. Not `Debug`: it contains passwords.
 pub(super) enum ApiRequest {
     Nothing,
     Login { username: String, password: String },
@@ -38,11 +38,11 @@ pub(super) enum TokenApiRequest {
     Revoke { environment: String, jti: String },
 }
 
-/// What a token is to be.
+/// Options of a new token.
 pub(super) struct TokenOptions {
     pub(super) client_types: Vec<ClientType>,
     pub(super) is_idempotent: bool,
-    /// In seconds, more than none.
+    /// Lifetime in seconds, at least one.
     pub(super) expire: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum EnvironmentRequest {
 }
 
 impl ApiRequest {
-    /// What an operation is asked to do, in this environment if it is about one.
+    /// Reads the arguments of `operation`, in `environment` if it has one.
     pub(super) fn read(
         operation: Operation,
         environment: Option<String>,
@@ -145,8 +145,8 @@ fn assignment(arguments: &mut Arguments) -> Result<(String, String, String), Api
     ))
 }
 
-/// The first version of the call had tokens that were the same each time, unless told
-/// otherwise, and none that expired on demand.
+/// Reads the options of a new token. In version 1 of the call, tokens are idempotent by default
+/// and have no `expire`.
 fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<TokenOptions, ApiError> {
     let client_type = |name: String| name.parse::<ClientType>().map_err(ApiError::Request);
     let client_types = arguments

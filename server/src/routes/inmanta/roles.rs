@@ -1,4 +1,4 @@
-//! Roles, and who has them where.
+//! Role endpoints: roles, and their assignments to users in environments.
 
 use http::Response;
 use serde_json::json;
@@ -14,17 +14,17 @@ use crate::{http::Body, store::StoreError};
 
 pub(super) async fn answer(
     context: &CallContext<'_>,
-    asked: RoleRequest,
+    request: RoleRequest,
 ) -> Result<Response<Body>, ApiError> {
     let store = &context.users.store;
-    match asked {
+    match request {
         RoleRequest::List => Ok(data(&json!(store.roles().await?))),
         RoleRequest::Add { name } => match store.add_role(&name).await {
             Ok(()) => Ok(ok_empty()),
             Err(StoreError::AlreadyExists) => {
                 Err(ApiError::request(format!("Role {name} already exists.")))
             }
-            Err(fault) => Err(fault.into()),
+            Err(error) => Err(error.into()),
         },
         RoleRequest::Delete { name } => match store.delete_role(&name).await {
             Ok(true) => Ok(ok_empty()),
@@ -32,7 +32,7 @@ pub(super) async fn answer(
             Err(StoreError::ForeignKeyViolation) => Err(ApiError::request(format!(
                 "Role {name} cannot be delete because it's still assigned to a user."
             ))),
-            Err(fault) => Err(fault.into()),
+            Err(error) => Err(error.into()),
         },
         RoleRequest::Assignments { username } => {
             Ok(data(&json!({ "assignments": store.roles_of(&username).await? })))
@@ -44,7 +44,7 @@ pub(super) async fn answer(
                     "Cannot assign role {role} to user {username}. Role {role}, environment {environment} or user {username} doesn't \
                  exist."
                 ))),
-                Err(fault) => Err(fault.into()),
+                Err(error) => Err(error.into()),
             }
         }
         RoleRequest::Unassign { username, environment, role } => {
@@ -53,9 +53,11 @@ pub(super) async fn answer(
     }
 }
 
-/// Takes a role from somebody who has it. A session must not outlive it: neither one that
-/// they have, nor one that is begun while this is done. They end first, so that the role is
-/// still there for whoever asks again if that fails.
+/// Removes a role assignment, and ends the user's sessions.
+///
+/// No session may keep the role, neither an existing one nor one issued concurrently. Sessions
+/// are therefore ended before and after the removal. They are ended first, so that after a
+/// failure the assignment still exists and the client can retry.
 async fn unassign(
     context: &CallContext<'_>,
     username: &str,
@@ -74,7 +76,7 @@ async fn unassign(
     if was_assigned {
         return Ok(ok_empty());
     }
-    // Whoever asks a second time may do so because the first time failed half-way.
+    // The request may be the retry of one that failed half-way.
     if store.user(username).await?.is_some_and(|user| user.sessions_since.0 != 0) {
         end_sessions_of(context, username).await?;
     }
@@ -85,8 +87,8 @@ async fn unassign(
 
 async fn end_sessions_of(context: &CallContext<'_>, username: &str) -> Result<(), ApiError> {
     let end = sessions_end(context);
-    match context.users.store.end_sessions(username, end).await? {
-        true => end_sessions(context, username, end).await,
-        false => Ok(()),
+    if context.users.store.end_sessions(username, end).await? {
+        end_sessions(context, username, end).await?;
     }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whose call it is.
+//! Authentication of a call by its token.
 
 use http::{HeaderMap, Response};
 
@@ -12,10 +12,10 @@ use crate::{
     surface::{Credential, Profile, Style, inmanta::session::Session},
 };
 
-/// Whose call it is, by the token that came along, if authentication is on and one did.
+/// Returns the session of the caller, if authentication is on and the request has a token.
 ///
 /// # Errors
-/// What to answer where a token that is worth nothing came along.
+/// The answer to a rejected token.
 pub(super) async fn authenticate(
     app: &App,
     server: &Server,
@@ -47,7 +47,7 @@ pub(super) async fn authenticate(
     app.metrics.count(Outcome::Verified);
     match check_registry(app, &session).await {
         Ok(()) => Ok(Some(session)),
-        Err(fault) => Err(Box::new(fault.answer().into())),
+        Err(error) => Err(Box::new(error.answer().into())),
     }
 }
 
@@ -56,15 +56,16 @@ fn refused(app: &App, outcome: Outcome, response: Response<Body>) -> Box<Reply> 
     Box::new(Reply::with_outcome(outcome, response))
 }
 
-/// A token of ours that has an id is one that we have registered. Whoever can sign as we
-/// do could leave the id out, so this keeps nobody out who is not to be revoked.
+/// Checks that a token of this server with a `jti` is in the registry.
+///
+/// This only enforces revocation. It does not protect against a stolen signing key, whose owner
+/// could omit the `jti`.
 async fn check_registry(app: &App, session: &Session) -> Result<(), ApiError> {
     let Some(jti) = session.registered_id() else { return Ok(()) };
-    match uuid::Uuid::parse_str(jti).is_ok() && require_users(app)?.is_token_registered(jti).await?
-    {
-        true => Ok(()),
-        false => {
-            Err(ApiError::Forbidden("The token is not in the registry, or was revoked.".into()))
-        }
+    let is_uuid = uuid::Uuid::parse_str(jti).is_ok();
+    if is_uuid && require_users(app)?.is_token_registered(jti).await? {
+        Ok(())
+    } else {
+        Err(ApiError::Forbidden("The token is not in the registry, or was revoked.".into()))
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens for programs, and the registry of them.
+//! Token endpoints: issue tokens for programs, list and revoke them.
 
 use countersign_engine::UnixTime;
 use http::{Response, StatusCode};
@@ -22,9 +22,9 @@ use crate::{
 
 pub(super) async fn answer(
     context: &CallContext<'_>,
-    asked: TokenApiRequest,
+    request: TokenApiRequest,
 ) -> Result<Response<Body>, ApiError> {
-    match asked {
+    match request {
         TokenApiRequest::Create { environment, wanted, is_v1 } => {
             let token = create(context, environment, &wanted).await?;
             Ok(if is_v1 {
@@ -41,7 +41,7 @@ pub(super) async fn answer(
     }
 }
 
-/// Signs a token. It is registered first, unless it is to be the same each time.
+/// Issues a token. It is registered before it is returned, unless it is idempotent.
 async fn create(
     context: &CallContext<'_>,
     environment: String,
@@ -70,7 +70,7 @@ async fn create(
     request
         .custom_claims
         .extend(created_by.iter().map(|name| ("created_by".into(), Value::String(name.clone()))));
-    // What cannot be signed is not registered.
+    // Signed before the registration, so that a signing error leaves no entry.
     let token = issue::sign(section, &request, now)?;
     let issued = IssuedToken {
         jti,
@@ -93,7 +93,7 @@ async fn revoke(
     jti: &str,
 ) -> Result<Response<Body>, ApiError> {
     let unknown = || ApiError::not_found(format!("Token with id {jti} does not exist."));
-    // As it stands in the registry, however it is written here.
+    // In canonical form, as in the registry.
     let id = Uuid::parse_str(jti).map_err(|_| unknown())?.to_string();
     let known = context.users.store.token(&id).await?;
     let token = known
@@ -104,12 +104,12 @@ async fn revoke(
     Ok(data(&token_json(&token)))
 }
 
-/// Revokes a token: where it is verified first, which is what counts.
+/// Revokes a registered token: first for verification, then in the registry.
 pub(super) async fn revoke_registered(
     context: &CallContext<'_>,
     token: &IssuedToken,
 ) -> Result<(), ApiError> {
-    /// More than any clock is off that a section allows for.
+    /// More than the largest leeway that a section allows.
     const LEEWAY: u64 = 86_400;
     let now = clock::now();
     if token.expires_at.is_none_or(|end| end > now) {

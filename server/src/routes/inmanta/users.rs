@@ -1,4 +1,4 @@
-//! Users.
+//! User endpoints.
 
 use countersign_engine::{Rules, UnixTime};
 use http::Response;
@@ -17,9 +17,9 @@ use crate::{
 
 pub(super) async fn answer(
     context: &CallContext<'_>,
-    asked: UserRequest,
+    request: UserRequest,
 ) -> Result<Response<Body>, ApiError> {
-    match asked {
+    match request {
         UserRequest::List => list(context).await,
         UserRequest::Add { username, password } => add(context, &username, &password).await,
         UserRequest::Delete { username } => delete(context, &username).await,
@@ -33,7 +33,7 @@ pub(super) async fn answer(
     }
 }
 
-/// A user as the API shows them: with their roles, where all are listed.
+/// Returns a user in the API's JSON form; with `roles` in lists of all users.
 pub(super) fn user_json(user: &User, roles: Option<&Roles>) -> Value {
     let mut shown = json!({ "username": user.username, "auth_method": user.auth_method, "is_admin": user.is_admin });
     if let Some(roles) = roles {
@@ -67,12 +67,12 @@ async fn add(
         Err(StoreError::AlreadyExists) => {
             Err(ApiError::Conflict(format!("A user with name {} already exists.", user.username)))
         }
-        Err(fault) => Err(fault.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Removes a user. A session must not outlive them: neither one that they have, nor one
-/// that is begun while this is done.
+/// Removes a user, and ends their sessions. No session may outlive the user, neither an
+/// existing one nor one issued concurrently; sessions are therefore ended before and after.
 async fn delete(context: &CallContext<'_>, username: &str) -> Result<Response<Body>, ApiError> {
     if context.users.store.user(username).await?.is_none() {
         return Err(no_such_user(username));
@@ -83,8 +83,8 @@ async fn delete(context: &CallContext<'_>, username: &str) -> Result<Response<Bo
     if was_there { Ok(ok_empty()) } else { Err(no_such_user(username)) }
 }
 
-/// Changes a password: one's own against the current one; that of others ends their
-/// sessions.
+/// Changes a password. A user changing their own must give the current one. Changing another
+/// user's password ends their sessions.
 async fn set_password(
     context: &CallContext<'_>,
     username: &str,
@@ -113,7 +113,7 @@ async fn set_password(
     Ok(ok_empty())
 }
 
-/// One's sessions go on, as that which asks is one of them.
+/// Changes the caller's own password. Their sessions continue, as this call is made in one.
 async fn set_own_password(
     context: &CallContext<'_>,
     username: &str,
@@ -121,19 +121,18 @@ async fn set_own_password(
     current: &str,
 ) -> Result<Response<Body>, ApiError> {
     let checked = context.users.authenticate(username, current, context.source).await;
-    let user = checked.map_err(|fault| match ApiError::from(fault) {
+    let user = checked.map_err(|error| match ApiError::from(error) {
         ApiError::Unauthorized(_) => {
             ApiError::Unauthorized("The current password is incorrect".into())
         }
-        fault => fault,
+        error => error,
     })?;
     let hash = context.users.hash(password).await?;
-    // Not over what somebody else has set meanwhile.
-    match context.users.store.renew_password_hash(username, &user.password_hash, &hash).await? {
-        true => Ok(ok_empty()),
-        false => Err(ApiError::Conflict(format!(
-            "The password of user {username} was changed meanwhile."
-        ))),
+    // Not if the password was changed concurrently.
+    if context.users.store.renew_password_hash(username, &user.password_hash, &hash).await? {
+        Ok(ok_empty())
+    } else {
+        Err(ApiError::Conflict(format!("The password of user {username} was changed meanwhile.")))
     }
 }
 
@@ -151,7 +150,7 @@ async fn set_admin(
         };
     }
     let before = context.users.store.user(username).await?.ok_or_else(unknown)?;
-    // Whoever asks a second time may do so because the first time failed half-way.
+    // The request may be the retry of one that failed half-way.
     if before.is_admin || before.sessions_since.0 != 0 {
         let end = sessions_end(context);
         if !context.users.store.revoke_admin(username, end).await? {
@@ -170,16 +169,19 @@ fn current(context: &CallContext<'_>) -> Result<Response<Body>, ApiError> {
     Ok(data(&json!({ "username": username })))
 }
 
-/// The moment up to which sessions end that are ended now. The second that is running is
-/// meant as a whole, and another node's clock may be a little ahead.
+/// Returns the time up to which sessions are ended now. It includes the whole current second,
+/// and the leeway by which another node's clock may be ahead.
 pub(super) fn sessions_end(context: &CallContext<'_>) -> UnixTime {
     let leeway = signer(context.server).map_or(0, |section| section.issuer.rules.leeway);
     clock::now().plus(1).plus(leeway.into())
 }
 
-/// Revokes the sessions that a user has, everywhere: what they say of the user is true no
-/// longer. Those who verify do so whether the API asks for tokens or not. Sessions that were
-/// begun before another section signed are accepted as long as theirs is configured.
+/// Revokes the sessions of a user on all nodes, because their claims about the user have become
+/// wrong.
+///
+/// The revocation covers every issuer that has signed sessions: sessions of a former signing
+/// section are accepted as long as that section is configured. It also applies if the API itself
+/// requires no token, since other routes verify the sessions too.
 pub(super) async fn end_sessions(
     context: &CallContext<'_>,
     username: &str,
@@ -193,7 +195,7 @@ pub(super) async fn end_sessions(
         let record = RevocationRecord {
             subject: Some(username.to_owned()),
             issued_before: Some(end.0),
-            // How long sessions were to last when they were begun is not known any more.
+            // The configured session lifetime may have changed since, so the section's limit.
             until: source.and_then(|source| last_expiry(&source.section().issuer.rules, end)),
             issuer: Some(issuer),
             ..RevocationRecord::default()
@@ -204,9 +206,11 @@ pub(super) async fn end_sessions(
     Ok(())
 }
 
-/// When the last token has died that was issued before a moment, if any ever does.
+/// Returns when the last token issued before a time expires; `None` without a limit.
 fn last_expiry(rules: &Rules, issued_before: UnixTime) -> Option<u64> {
-    rules.max_lifetime.map(|most| issued_before.plus(most.into()).plus(rules.leeway.into()).0)
+    rules
+        .max_lifetime
+        .map(|lifetime| issued_before.plus(lifetime.into()).plus(rules.leeway.into()).0)
 }
 
 fn no_such_user(username: &str) -> ApiError {

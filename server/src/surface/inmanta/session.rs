@@ -1,23 +1,23 @@
-//! Who makes a call of the API, by the token that came along.
+//! The session of an API call: the verified token of its caller.
 
 use countersign_engine::{UnixTime, Verified};
 use serde_json::{Map, Value};
 
 use crate::authorization::IS_ADMIN_CLAIM;
 
-/// What a verified token says, kept for as long as a call takes. Not `Debug`: what a
-/// token says is nobody's business in a log.
+/// Claims of a verified token, kept for the duration of a call. Not `Debug`: claims must not
+/// get into a log.
 pub struct Session {
     claims: Map<String, Value>,
     username: Option<String>,
     client_types: Vec<String>,
     environment: Option<String>,
-    /// Whether it was signed by us.
+    /// Whether this server signed it.
     pub is_ours: bool,
 }
 
 impl Session {
-    /// Of a token, which was signed by us or not.
+    /// Creates the session of a verified token.
     #[must_use]
     pub fn of(verified: &Verified<'_>, is_ours: bool) -> Self {
         let claims = verified.claims();
@@ -30,50 +30,50 @@ impl Session {
         }
     }
 
-    /// A claim.
+    /// Returns a claim.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.claims.get(name)
     }
 
-    /// `sub`.
+    /// Returns `sub`.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         self.claim("sub")?.as_str()
     }
 
-    /// When it was issued, if it says so.
+    /// Returns `iat`.
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixTime> {
         self.claim("iat")?.as_u64().map(UnixTime)
     }
 
-    /// The name of the user, if it is one's.
+    /// Returns the username, if the token belongs to a user.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
     }
 
-    /// What its bearer is.
+    /// Returns the client types of its bearer.
     #[must_use]
     pub fn client_types(&self) -> &[String] {
         &self.client_types
     }
 
-    /// The environment that it is for, if it is for one.
+    /// Returns the environment that it is scoped to, if any.
     #[must_use]
     pub fn environment(&self) -> Option<&str> {
         self.environment.as_deref()
     }
 
-    /// Its id in the registry, if it is one of ours that has one.
+    /// Returns its id in the registry, if this server signed it and it has a `jti`.
     #[must_use]
     pub fn registered_id(&self) -> Option<&str> {
         self.claim("jti")?.as_str().filter(|_| self.is_ours)
     }
 
-    /// Whether it is what [login](crate::routes) gives: of a user, for a while, and not in
-    /// the registry.
+    /// Returns whether it is a login session: signed by this server for a user, and not in the
+    /// registry.
     #[must_use]
     pub fn is_login(&self) -> bool {
         self.is_ours
@@ -82,7 +82,7 @@ impl Session {
             && self.claim(IS_ADMIN_CLAIM).is_some()
     }
 
-    /// Whether policies are asked about it: those of agents and compilers are not.
+    /// Returns whether access policies apply to it. They do not apply to agents and compilers.
     #[must_use]
     pub fn is_user(&self) -> bool {
         self.client_types.iter().all(|one| one == "api")
