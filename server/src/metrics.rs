@@ -1,4 +1,4 @@
-//! Counters, kept per thread and summed when somebody looks.
+//! Counters for metrics, sharded per thread and summed on a scrape.
 
 use std::{
     cell::Cell,
@@ -14,35 +14,35 @@ use http::StatusCode;
 
 use crate::{admission::Budget, routes::Route, users::LoginOutcome};
 
-/// What a request to a verifying route ended in.
+/// Outcome of a request to a verifying route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A token was verified.
     Verified,
-    /// A token was refused.
+    /// A token was rejected.
     Rejected(Reject),
-    /// No token came.
+    /// The request had no token.
     NoToken,
-    /// The credential header came twice.
+    /// The request had the credential header twice.
     Conflict,
 }
 
-/// What else happens on the way of a token.
+/// A counted event other than an [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricEvent {
-    /// A token was verified before, and nothing has changed since.
+    /// A token was verified from the cache.
     CacheHit,
     /// A signature was checked.
     SignatureChecked,
-    /// One was not, since a budget is spent.
+    /// A signature was not checked, because a budget is exceeded.
     NotAdmitted(Budget),
-    /// A source that had spent some of its budget was forgotten for another.
+    /// A source in debt was evicted for another.
     SourceEvicted,
-    /// A connection was cut off that asked for too much in vain.
+    /// A connection was closed for abuse.
     AbuseClose,
-    /// A connection had to wait, since others from its address were cut off.
+    /// A connection was delayed, because others from its address were closed for abuse.
     ReconnectDelayed,
-    /// A user has logged in, or not.
+    /// A login ended with this outcome.
     Login(LoginOutcome),
 }
 
@@ -52,7 +52,7 @@ const LOGINS: usize = OUTCOMES + 8;
 const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
 
 impl Outcome {
-    /// Its name: of a refused token, why.
+    /// Returns its name; for a rejected token, the reject code.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -89,17 +89,17 @@ impl MetricEvent {
     }
 }
 
-/// The statuses that are told apart; all others are one.
+/// HTTP statuses that are counted separately; all others are counted together.
 pub const STATUSES: [u16; 17] =
     [200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 500, 501, 503, 505];
-/// The buckets of the time that answers take: up to 1.024 us, twice as much, and so
-/// on, to a second; then all that is longer.
+/// Number of latency buckets. Their bounds double from 1.024 us to a second; the last bucket
+/// has no bound.
 pub const BUCKETS: usize = 22;
 const FIRST_BUCKET: u64 = 1024;
 
 const ROUTES: usize = Route::ALL.len();
 
-/// One thread's counters, on cache lines of their own.
+/// Counters of one thread, aligned to cache lines of their own to avoid false sharing.
 #[repr(align(128))]
 struct Shard {
     events: [AtomicU64; SLOTS],
@@ -109,7 +109,7 @@ struct Shard {
     connections_refused: AtomicU64,
 }
 
-/// How long answers took.
+/// Latency histogram of one route.
 struct LatencyCounters {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
@@ -134,17 +134,16 @@ fn zeroed<const N: usize>() -> [AtomicU64; N] {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
 
-/// How long the answers of a route took.
+/// Latency of a route's answers, summed over all threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// How many took no longer than the bound of each bucket, and longer than that
-    /// of the one before.
+    /// Number of answers per bucket: up to its bound, and over that of the previous bucket.
     pub buckets: [u64; BUCKETS],
-    /// All of them together.
+    /// Sum of all latencies.
     pub total: Duration,
 }
 
-/// The upper bound of a bucket, in seconds; the last has none.
+/// Returns the upper bound of a bucket in seconds; infinity for the last one.
 #[must_use]
 pub fn bucket_bound(bucket: usize) -> f64 {
     match bucket + 1 {
@@ -161,8 +160,8 @@ fn bucket_of(nanos: u64) -> usize {
 /// The counters of all threads.
 ///
 /// # Synchronization
-/// Every thread adds to its own shard, relaxed: a count orders nothing else, and
-/// a scrape may see one thread's latest request and not yet another's.
+/// Every thread adds to its own shard with relaxed ordering: a counter orders no other access.
+/// A scrape may see the latest request of one thread and not yet that of another.
 pub struct Metrics(Vec<Shard>);
 
 thread_local! {
@@ -184,17 +183,17 @@ impl Metrics {
         add(&self.shard().events[outcome.slot()], 1);
     }
 
-    /// Counts something that happened on the way of a token.
+    /// Counts an event.
     pub fn count_event(&self, event: MetricEvent) {
         add(&self.shard().events[event.slot()], 1);
     }
 
-    /// Counts an answer, and how long it took from the end of the request's head.
+    /// Counts an answer, and its latency from the end of the request's head.
     pub fn count_answer(&self, route: Route, status: StatusCode, took: Option<Duration>) {
         let (shard, route) = (self.shard(), route.index());
-        let place =
+        let index =
             STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        add(&shard.answers[route][place], 1);
+        add(&shard.answers[route][index], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             add(&shard.took[route].buckets[bucket_of(nanos)], 1);
@@ -202,20 +201,20 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection of a worker, until what is returned is dropped.
+    /// Counts an open connection of a worker, until the returned guard is dropped.
     #[must_use]
     pub fn connection(self: &Arc<Self>, worker: usize) -> OpenConnection {
         self.connection_count(worker).fetch_add(1, Ordering::Relaxed);
         OpenConnection { metrics: Arc::clone(self), worker }
     }
 
-    /// The same for a connection of the worker that calls.
+    /// Counts an open connection of the calling worker, until the returned guard is dropped.
     #[must_use]
     pub fn connection_on_this_worker(self: &Arc<Self>) -> OpenConnection {
         self.connection(SHARD.get())
     }
 
-    /// How many connections each worker has.
+    /// Returns the number of open connections of each worker.
     #[must_use]
     pub fn connections(&self) -> Vec<usize> {
         self.0.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).collect()
@@ -225,30 +224,30 @@ impl Metrics {
         &self.0[worker % self.0.len()].connections
     }
 
-    /// Counts a connection that was one too many.
+    /// Counts a connection that was refused at the connection limit.
     pub fn connection_refused(&self) {
         add(&self.shard().connections_refused, 1);
     }
 
-    /// How many requests have ended like this, on all threads.
+    /// Returns the number of requests with this outcome, over all threads.
     #[must_use]
     pub fn total(&self, outcome: Outcome) -> u64 {
         self.sum(|shard| &shard.events[outcome.slot()])
     }
 
-    /// How often this has happened, on all threads.
+    /// Returns the count of an event, over all threads.
     #[must_use]
     pub fn event_count(&self, event: MetricEvent) -> u64 {
         self.sum(|shard| &shard.events[event.slot()])
     }
 
-    /// How many answers of a route had each of [`STATUSES`], and another.
+    /// Returns a route's answers by each of [`STATUSES`]; the last element counts all others.
     #[must_use]
     pub fn answers(&self, route: Route) -> [u64; STATUSES.len() + 1] {
-        std::array::from_fn(|place| self.sum(|shard| &shard.answers[route.index()][place]))
+        std::array::from_fn(|index| self.sum(|shard| &shard.answers[route.index()][index]))
     }
 
-    /// How long the answers of a route took.
+    /// Returns the latency of a route's answers.
     #[must_use]
     pub fn latency(&self, route: Route) -> Latency {
         let route = route.index();
@@ -260,7 +259,7 @@ impl Metrics {
         }
     }
 
-    /// How many connections were one too many.
+    /// Returns the number of connections refused at the connection limit.
     #[must_use]
     pub fn connections_refused(&self) -> u64 {
         self.sum(|shard| &shard.connections_refused)
@@ -275,8 +274,10 @@ impl Metrics {
     }
 }
 
-/// One open connection, counted until it is gone, however it goes. Relaxed: a count
-/// that is seen too late means a slightly less even spread.
+/// Guard that counts one open connection until it is dropped.
+///
+/// Relaxed: the counts only balance connections over workers, and a stale count makes that
+/// slightly less even.
 pub struct OpenConnection {
     metrics: Arc<Metrics>,
     worker: usize,
@@ -297,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_holds_what_took_no_longer_than_its_bound() {
+    fn latency_bucket_includes_its_bound() {
         for (nanos, bucket) in [
             (0, 0),
             (1, 0),
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_summed_over_threads() {
+    fn counters_are_summed_over_threads() {
         let metrics = Metrics::new(2);
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);

@@ -1,4 +1,4 @@
-//! The log of requests: one line each, if `[log] requests` wants it.
+//! Access log: one line per request, if `[log] requests` enables it.
 
 use std::{cell::RefCell, net::IpAddr};
 
@@ -19,21 +19,20 @@ use crate::{
     routes::Route,
 };
 
-/// What became of a request.
+/// A completed request, for the access log and metrics.
 #[derive(Clone, Copy)]
 pub struct CompletedRequest {
     /// Its route.
     pub route: Route,
     /// The status of the answer.
     pub status: StatusCode,
-    /// What became of its token, if it was about one.
+    /// The outcome for its token, if it concerned one.
     pub outcome: Option<Outcome>,
-    /// When the request had been read.
+    /// Time since the request was read.
     pub started: Stopwatch,
 }
 
-/// What is written down of a request: where it comes from and what it is about, never
-/// a token.
+/// Entry of the access log: origin and target of a request. It never contains a token.
 pub struct AccessLogEntry {
     id: String,
     listener: String,
@@ -44,7 +43,7 @@ pub struct AccessLogEntry {
     uri: String,
 }
 
-/// What was asked, and over which version of HTTP.
+/// Request line: method, target and HTTP version.
 #[derive(Clone, Copy)]
 pub struct RequestLine<'r> {
     /// The version.
@@ -55,13 +54,14 @@ pub struct RequestLine<'r> {
     pub target: &'r str,
 }
 
-/// By which a proxy tells its requests apart.
+/// Header with the request id of a proxy.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// More of an identifier or a target is not written down.
+/// Limit of a logged id or target, in characters.
 const MAX_FIELD_CHARS: usize = 1024;
 
 impl AccessLogEntry {
-    /// Of a request: the original one, where a proxy that we trust says which it was.
+    /// Creates the entry of a request. If a trusted proxy names the original request, the entry
+    /// describes that one.
     #[must_use]
     pub fn new(
         listener: &Listener,
@@ -71,7 +71,7 @@ impl AccessLogEntry {
     ) -> Self {
         let RequestLine { version, method, target } = asked;
         let is_trusted = listener.proxies.trusts(peer.address);
-        let said = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
+        let id = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
         let original =
             is_trusted.then(|| listener.dialect.original(method, target, fields)).flatten();
         let (method, uri) = match &original {
@@ -79,7 +79,7 @@ impl AccessLogEntry {
             None => (method, target),
         };
         Self {
-            id: said.map_or_else(generate_id, |id| truncated(&String::from_utf8_lossy(id))),
+            id: id.map_or_else(generate_id, |id| truncated(&String::from_utf8_lossy(id))),
             listener: listener.name.clone(),
             protocol: protocol(version),
             client: listener.proxies.client(peer.address, fields),
@@ -89,9 +89,8 @@ impl AccessLogEntry {
         }
     }
 
-    /// Becomes one of a request that a proxy we trust asks about over gRPC: the question
-    /// says itself which it is. Proxies have an identifier of their own for it, which
-    /// stands in none of their logs, so that the usual one comes first.
+    /// Makes the entry describe the request that a trusted proxy checks over gRPC. Envoy's own id
+    /// of the check appears in none of its logs, so `x-request-id` takes precedence.
     pub fn describe_checked_request(
         &mut self,
         listener: &Listener,
@@ -110,7 +109,7 @@ impl AccessLogEntry {
         self.uri = truncated(path_only(&text(check.path)));
     }
 
-    /// Writes it down.
+    /// Writes the entry to the log.
     pub fn write(&self, answered: &CompletedRequest) {
         let Self { id, listener, protocol, client, certificate, method, uri } = self;
         let client = match *client {
@@ -137,7 +136,7 @@ impl AccessLogEntry {
     }
 }
 
-/// Its name, as its RFC has it.
+/// Returns the protocol name as in its RFC.
 const fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2",
@@ -146,26 +145,26 @@ const fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// Which certificate the client has: the one that a proxy has been shown, where one
-/// says that.
+/// Returns the fingerprint of the client's certificate. A certificate forwarded by a trusted
+/// proxy takes precedence over that of the connection.
 fn certificate(listener: &Listener, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
-    let said = match &listener.certificate_header {
+    let forwarded = match &listener.certificate_header {
         Some(header) if listener.proxies.trusts(peer.address) => {
             certificate::from_header(fields, header)
         }
         _ => None,
     };
-    said.as_ref().or(peer.certificate).map(certificate::fingerprint)
+    forwarded.as_ref().or(peer.certificate).map(certificate::fingerprint)
 }
 
 impl LogSettings {
-    /// Whether any request is written down.
+    /// Returns whether any request is logged.
     #[must_use]
     pub fn logs_requests(&self) -> bool {
         self.requests != LoggedRequests::Off
     }
 
-    /// Whether one that ended like this is.
+    /// Returns whether a request with this outcome and status is logged.
     #[must_use]
     pub fn should_log(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
         let is_refused =
@@ -178,8 +177,8 @@ impl LogSettings {
     }
 }
 
-/// A target without its query, as there are clients that put tokens into it, and
-/// without what stands before a path: it could be a password.
+/// Returns the path of a target. The query is not logged, because some clients put tokens
+/// into it; neither is the authority, which may contain a password.
 fn path_only(uri: &str) -> &str {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let behind_scheme = uri.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
@@ -190,7 +189,7 @@ fn truncated(text: &str) -> String {
     text.chars().take(MAX_FIELD_CHARS).collect()
 }
 
-/// Random by thread and counted within it.
+/// Returns a request id: a counter per thread, with a random start.
 fn generate_id() -> String {
     thread_local! {
         static NEXT: RefCell<Option<u64>> = const { RefCell::new(None) };
@@ -198,8 +197,8 @@ fn generate_id() -> String {
     NEXT.with_borrow_mut(|next| {
         let id = next.unwrap_or_else(|| {
             let mut bytes = [0; 8];
-            // Without randomness the threads count from the same number, and ids repeat.
-            let _same_number = rand::fill(&mut bytes);
+            // Without randomness all threads start at the same number, and ids repeat.
+            let _ignored = rand::fill(&mut bytes);
             u64::from_ne_bytes(bytes)
         });
         *next = Some(id.wrapping_add(1));
@@ -212,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_up_ids_differ_on_every_thread() {
+    fn generated_ids_differ_between_threads() {
         let here = generate_id();
         assert_ne!(here, generate_id());
         assert_ne!(here, std::thread::spawn(generate_id).join().unwrap());
@@ -220,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_path_is_written_down() {
-        for (uri, written) in [
+    fn access_log_has_only_the_path() {
+        for (uri, path) in [
             ("/a/b?access_token=x", "/a/b"),
             ("/a/b#access_token=x", "/a/b"),
             ("/a/b", "/a/b"),
@@ -230,7 +229,7 @@ mod tests {
             ("http://bob:secret@host", ""),
             ("", ""),
         ] {
-            assert_eq!(path_only(uri), written);
+            assert_eq!(path_only(uri), path);
         }
         assert_eq!(truncated(&"ä".repeat(5000)).chars().count(), MAX_FIELD_CHARS);
     }
