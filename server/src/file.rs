@@ -1,5 +1,4 @@
-//! Files that are looked at again and again: opened with care, and known again by
-//! what the file system says about them.
+//! Files that are checked for changes by their metadata.
 
 use std::{
     fs::{File, Metadata},
@@ -10,42 +9,43 @@ use std::{
 
 use crate::clock;
 
-/// Opens a file that ends: to open a pipe would wait for whoever writes to it.
+/// Opens a regular file. Opening a pipe would block until another process writes to it.
 ///
 /// # Errors
-/// There is none.
+/// The file is missing, unreadable or not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     if path.metadata()?.is_file() {
         File::open(path)
     } else {
-        Err(io::Error::other("it is no regular file"))
+        Err(io::Error::other("not a regular file"))
     }
 }
 
-/// One version of a file: device, inode, length, times of the last modification and
-/// change. Two that are equal have the same content.
+/// Version of a file: device, inode, length, and times of the last modification and change.
+/// Files with equal versions have the same content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileVersion([i128; 7]);
 
 impl FileVersion {
-    /// The version that this is about; `None` for a file written just now: within the
-    /// resolution of its time stamp it can change unseen. One that says it is from the
-    /// future was told to, some time ago.
+    /// Returns the version that `metadata` describes. `None` for a file written in the last two
+    /// seconds, because another change within the resolution of its time stamp would be
+    /// missed. A modification time in the future was set explicitly, so the time of the
+    /// change decides.
     #[must_use]
-    pub fn of(about: &Metadata) -> Option<Self> {
+    pub fn of(metadata: &Metadata) -> Option<Self> {
         let now = i128::from(clock::now().0);
-        let [modified, changed] = [about.mtime(), about.ctime()].map(i128::from);
+        let [modified, changed] = [metadata.mtime(), metadata.ctime()].map(i128::from);
         let is_near = |time: i128| (time - now).abs() <= 2;
         let is_settled = !is_near(modified) && (modified < now || !is_near(changed));
         is_settled.then(|| {
             Self([
-                about.dev().into(),
-                about.ino().into(),
-                about.len().into(),
-                about.mtime().into(),
-                about.mtime_nsec().into(),
-                about.ctime().into(),
-                about.ctime_nsec().into(),
+                metadata.dev().into(),
+                metadata.ino().into(),
+                metadata.len().into(),
+                metadata.mtime().into(),
+                metadata.mtime_nsec().into(),
+                metadata.ctime().into(),
+                metadata.ctime_nsec().into(),
             ])
         })
     }

@@ -1,5 +1,5 @@
-//! The authorities that vouch for the servers we ask: the operating system's, and
-//! further ones that a configuration names.
+//! Trusted root certificates for outgoing connections: those of the operating system, and
+//! additional ones from the configuration.
 
 use std::{io::Read as _, path::Path};
 
@@ -8,11 +8,11 @@ use ureq::tls::{Certificate, RootCerts};
 
 use crate::file::open_regular;
 
-/// What is wrong where [`roots`] finds none, and half of the remedy.
+/// Error message for an empty result of [`roots`].
 pub const NO_SYSTEM_ROOTS: &str =
     "the operating system has no trusted certificates: install ca-certificates";
 
-/// The system's authorities and these; `None` if there is none at all.
+/// Returns the system's root certificates and `further` ones. `None` if there are none.
 #[must_use]
 pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     let found = rustls_native_certs::load_native_certs().certs;
@@ -22,29 +22,29 @@ pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     (!all.is_empty()).then(|| all.into())
 }
 
-/// The certificates of a file in PEM.
+/// Reads the certificates of a PEM file.
 ///
 /// # Errors
-/// It cannot be read, is damaged, or holds none.
+/// The file cannot be read, is malformed, or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    // A device has no end.
+    // Bounds the read: a device has no end.
     const MAX_FILE_BYTES: u64 = 1 << 20;
     let mut pem = Vec::new();
     open_regular(path)
         .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut pem))
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     certificates(&path.display().to_string(), &pem)
 }
 
-/// The certificates in the text of a file in PEM, called `name` in messages.
+/// Parses the certificates in the contents of a PEM file, called `name` in messages.
 ///
 /// # Errors
-/// It is damaged, or holds none.
+/// The contents are malformed or contain no certificate.
 pub fn certificates(name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(format!("{name} holds no certificate")),
-        Err(fault) => Err(format!("{name} is damaged: {fault}")),
+        Ok(_) => Err(format!("{name} contains no certificate")),
+        Err(error) => Err(format!("{name} is malformed: {error}")),
     }
 }

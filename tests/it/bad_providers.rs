@@ -126,7 +126,7 @@ fn an_authority_of_its_own_vouches_for_a_provider() {
     }
     let empty = sandbox.file("empty.pem", "no certificate");
     for (authority, text) in [
-        (empty.as_path(), "holds no certificate"),
+        (empty.as_path(), "contains no certificate"),
         ("/nowhere.pem".as_ref(), "ca_file in auth_jwt_oidc"),
     ] {
         let options = format!("jwks_uri={uri}\nca_file={}", authority.display());

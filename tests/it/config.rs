@@ -62,7 +62,7 @@ fn c36_c37_mistakes_in_an_issuer_section_have_the_real_systems_texts() {
     refused(&rs256, &["jwks_uri is required for RS256 based providers in section auth_jwt_oidc"]);
     refused(
         &with("sign", "sign=true\nclaims=prod"),
-        &["is no claims expression", "<value> in <claim>"],
+        &["is not a claims expression", "<value> in <claim>"],
     );
 }
 
@@ -124,8 +124,8 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
         "[server]\nbind-port=70000\n",
         &["bind_port in server must be a number from 0 to 65535"],
     );
-    refused("[server]\nbind-address=here\n", &["\"here\" is no IP address"]);
-    refused("[server]\nauth_additional_header=a b\n", &["\"a b\" is no header name"]);
+    refused("[server]\nbind-address=here\n", &["\"here\" is not an IP address"]);
+    refused("[server]\nauth_additional_header=a b\n", &["\"a b\" is not a valid header name"]);
     refused("[server]\nrejected_token_status=500\n", &["neither 401 nor 403"]);
     refused("[web-ui]\noidc_local_fallback=2\n", &["Not a boolean: 2"]);
     refused(
@@ -136,12 +136,12 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
         "[server]\nauth_additional_header=Authorization\n",
         &["auth_additional_header cannot be Authorization"],
     );
-    refused("[identity_headers]\nuser=Content-Length\n", &["content-length is taken already"]);
-    refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is taken already"]);
+    refused("[identity_headers]\nuser=Content-Length\n", &["content-length is already in use"]);
+    refused("[identity_headers]\nuser=X-Who\nsubject=x-who\n", &["x-who is already in use"]);
     refused("[ext_authz]\nforward_credentials=2\n", &["Not a boolean: 2"]);
     refused(
         "[ext_authz]\nmetadata_claims=sub,,sub\n",
-        &["a claim without a name", "\"sub\" twice", "such as sub,groups"],
+        &["an empty name", "\"sub\" twice", "such as sub,groups"],
     );
     for (option, mistake) in [
         ("bad_signatures_per_core", "0"),
@@ -153,21 +153,21 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
             format!("{option} in limits must be a number from 1 to 100 or off, not \"{mistake}\"");
         refused(
             &format!("[limits]\n{option}={mistake}\n"),
-            &[&message, "percent of a core's time"],
+            &[&message, "a percentage of a core's time"],
         );
     }
     refused("[limits]\nsources=0\n", &["sources in limits must be a number from 8 to 1048576"]);
     refused(
         "[listen]\ntrusted_proxies=10.0.0.1, 10.1.0.0/8, proxy\n",
         &[
-            "\"10.1.0.0/8\" of trusted_proxies in listen",
+            "trusted_proxies in listen: \"10.1.0.0/8\"",
             "did you mean 10.0.0.0/8?",
-            "\"proxy\" of trusted_proxies",
+            "trusted_proxies in listen: \"proxy\"",
             "2001:db8::/32",
         ],
     );
     refused("[listen]\nclient_address_header=Forwarded\n", &["cannot be Forwarded", "X-Real-IP"]);
-    refused("[listen]\nclient_address_header=a b\n", &["\"a b\" is no header name"]);
+    refused("[listen]\nclient_address_header=a b\n", &["\"a b\" is not a valid header name"]);
     refused("[listen]\nsurface=infical\n", &["surface \"infical\" is unknown", "generic, inmanta"]);
 }
 
@@ -226,7 +226,8 @@ fn values_that_could_only_fail_later_are_refused_at_once() {
     ] {
         let output = check(&Sandbox::new(), "c.cfg", &oidc(uri));
         assert_eq!(
-            output.code() == 2 && output.stderr.contains("is no https://, http:// or file:// URI"),
+            output.code() == 2
+                && output.stderr.contains("is not an https://, http:// or file:// URI"),
             uri != "file:///",
             "{uri}: {output:?}"
         );
@@ -237,15 +238,15 @@ fn values_that_could_only_fail_later_are_refused_at_once() {
 fn no_secret_is_shown_by_any_message() {
     let forgotten = with("key", &format!("key {KEY}"));
     refused(&forgotten, &["c.cfg:5: a line in section auth_jwt_default has no value"]);
-    refused(&format!("key = {KEY}\n"), &["c.cfg:1: this line stands before any [section]"]);
+    refused(&format!("key = {KEY}\n"), &["c.cfg:1: this line is outside any [section]"]);
     refused(
         &with("key", &format!("  key={KEY}")),
-        &["c.cfg:4: client_types in section auth_jwt_default goes on over several lines"],
+        &["c.cfg:4: client_types in section auth_jwt_default spans several lines"],
     );
     let sandbox = Sandbox::new();
     let uri = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\nissuer=https://idp/\njwks_uri=https://user:hunter2@idp/keys\n";
     let output = check(&sandbox, "c.cfg", &format!("{SIGNING}{uri}"));
-    assert!(output.code() == 2 && output.stderr.contains("holds credentials"), "{output:?}");
+    assert!(output.code() == 2 && output.stderr.contains("contains credentials"), "{output:?}");
     assert!(!format!("{output:?}").contains("hunter2"), "{output:?}");
 }
 
@@ -385,14 +386,14 @@ fn directories_are_read_in_order_and_later_files_win() {
     sandbox.file("empty/readme.txt", "no configuration");
     let empty = sandbox.run(["config", "check", "-c", "empty"]);
     assert!(
-        empty.code() == 2 && empty.stderr.contains("the directory holds no .cfg or .toml file"),
+        empty.code() == 2 && empty.stderr.contains("the directory contains no .cfg or .toml file"),
         "{empty:?}"
     );
     sandbox.file("bom.cfg", format!("\u{feff}{SIGNING}"));
     assert_eq!(sandbox.run(["config", "check", "-c", "bom.cfg"]).code(), 0);
     let missing = sandbox.run(["config", "check", "-c", "/nowhere.cfg"]);
     assert!(
-        missing.code() == 2 && missing.stderr.contains("/nowhere.cfg: the file cannot be read"),
+        missing.code() == 2 && missing.stderr.contains("/nowhere.cfg: cannot read the file"),
         "{missing:?}"
     );
 }

@@ -55,12 +55,12 @@ fn the_web_console_is_told_where_to_log_in() {
     let sandbox = Sandbox::new();
     let output = check(&sandbox, &[SIGNING, blocks::ENTRA, "[web-ui]\noidc_local_fallback=yes\n"]);
     let line = "the web console logs in at https://login.microsoftonline.com/9b6d2b1e-5c0a-4a7e-9d41-0b8c2f6a7e11/v2.0 as \
-                3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77 for openid profile email \
-                api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77/access, or here";
+                3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77 with scope openid profile email \
+                api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77/access, or with a local password";
     assert!(output.text().contains(line), "{output:?}");
     let usual = check(&sandbox, &[SIGNING, blocks::AUTHENTIK]);
     assert!(
-        usual.text().contains(" as x4kqZ1mVbY7cT0nPwLr8sDfGhJ2 for openid profile email\n"),
+        usual.text().contains(" as x4kqZ1mVbY7cT0nPwLr8sDfGhJ2 with scope openid profile email\n"),
         "{usual:?}"
     );
 }
@@ -68,8 +68,7 @@ fn the_web_console_is_told_where_to_log_in() {
 #[test]
 fn entra_id_may_have_another_audience_than_the_guide() {
     let sandbox = Sandbox::new();
-    let hint =
-        "if its tokens have the bare client id as aud (3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77; ";
+    let hint = "aud = 3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77 (the bare client id)";
     assert_eq!(check(&sandbox, &[SIGNING, blocks::ENTRA]).text().matches(hint).count(), 1);
     let bare = blocks::ENTRA.replace("audience=api://", "audience=");
     let version_1 = blocks::ENTRA.replacen(blocks::ENTRA_ISSUERS[0], blocks::ENTRA_ISSUERS[1], 1);
@@ -113,7 +112,7 @@ fn the_older_guides_blocks_load_and_say_what_has_replaced_them() {
     ];
     assert!(
         output.code() == 0
-            && output.stderr.contains("2.cfg:1: [dashboard] has been replaced by [web-ui]"),
+            && output.stderr.contains("2.cfg:1: [dashboard] is deprecated in favour of [web-ui]"),
         "{output:?}"
     );
     assert!(
@@ -151,7 +150,7 @@ fn mistakes_about_the_web_console_are_told_where_they_are() {
     ] {
         let odd =
             check(&sandbox, &[SIGNING, &format!("[web-ui]\noidc_client_id=x\n{option}={uri}\n")]);
-        let text = format!("1.cfg:3: {option} in web-ui is no http:// or https:// URI");
+        let text = format!("1.cfg:3: {option} in web-ui is not an http:// or https:// URI");
         assert!(
             odd.code() == 2 && odd.stderr.contains(&text) && !odd.stderr.contains("hunter2"),
             "{odd:?}"

@@ -463,7 +463,7 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     );
     refused(
         &format!("{clients}."),
-        &["client_ca_file in listen cannot be used: .: it is no regular file"],
+        &["client_ca_file in listen cannot be used: .: not a regular file"],
     );
     refused(
         &format!("{clients}tls.key"),

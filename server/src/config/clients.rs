@@ -1,4 +1,4 @@
-//! `[api_clients]`: who may revoke tokens, by name and hashed secret.
+//! `[api_clients]`: clients that may revoke tokens, by name and hashed secret.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,10 +10,10 @@ use aws_lc_rs::{
 use super::{problem::Problem, setting::Section};
 use crate::revocation::record::{from_hex, to_hex};
 
-/// The section: its options are the clients' names, spelled as they are.
+/// Name of the section. Its options are client names, which are case-sensitive.
 pub(super) const SECTION: &str = "api_clients";
 
-/// The clients configured.
+/// The configured clients and the SHA-256 of their secrets.
 #[derive(Clone, Default)]
 pub struct ApiClients(BTreeMap<String, [u8; 32]>);
 
@@ -31,27 +31,28 @@ impl ApiClients {
         {
             match setting.text.strip_prefix("sha256:").map(from_hex) {
                 Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
-                // Not shown: it may be the secret itself.
+                // The message does not contain the value, which may be the secret itself.
                 _ => problems.push(
                     Problem::new(
                         &setting.place,
-                        format!("the secret of {name} in {SECTION} is not sha256: and 64 hexadecimal digits"),
+                        format!("{SECTION}: {name} must be sha256: and 64 hexadecimal digits"),
                     )
-                    .help("countersign key client makes a secret and this line"),
+                    .help("generate a secret and its line with countersign key client"),
                 ),
             }
         }
         clients
     }
 
-    /// Whether there are none.
+    /// Whether no client is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is the secret of the client of this name. Takes as long for a
-    /// wrong secret as for a right one, and for a name that nobody has.
+    /// Whether `secret` is the secret of the client `name`.
+    ///
+    /// Constant time: wrong secrets and unknown names take as long as the right secret.
     #[must_use]
     pub fn accept(&self, name: &str, secret: &[u8]) -> bool {
         let presented = digest(&SHA256, secret);
@@ -62,8 +63,9 @@ impl ApiClients {
     }
 }
 
-/// How a secret stands in the configuration. A plain hash is enough because the
-/// secrets are random: there is no dictionary to try.
+/// Returns the hash of a secret as written in the configuration.
+///
+/// A plain hash is enough. The secrets are random, so dictionary attacks do not apply.
 #[must_use]
 pub fn hash_secret(secret: &str) -> String {
     format!("sha256:{}", to_hex(digest(&SHA256, secret.as_bytes()).as_ref()))
@@ -75,7 +77,7 @@ mod tests {
     use crate::config::setting::Setting;
 
     #[test]
-    fn only_the_secret_of_the_name_is_accepted() {
+    fn api_client_accepts_only_its_own_secret() {
         let mut problems = Vec::new();
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
         let settings = [("ci", setting(&hash_secret("s3cret"))), ("odd", setting("s3cret"))];

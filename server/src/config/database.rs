@@ -1,4 +1,4 @@
-//! `[database]`: where users, roles and tokens are kept.
+//! `[database]`: the database of users, roles and tokens.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -8,48 +8,48 @@ use super::{problem::Problem, reader::SectionReader, setting::Section};
 
 const SECTION: &str = "database";
 
-/// Where users, roles and tokens are kept.
+/// Connection settings of the database of users, roles and tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    /// Which database it is.
+    /// Location of the database.
     pub location: DatabaseLocation,
-    /// A way to it that keeps its sessions, where `url` goes through a pooler of
-    /// transactions: for notices of other nodes, and for changing the schema. It has to be
-    /// a direct connection. The pooler has to know prepared statements, as PgBouncer does
-    /// from 1.21 on with `max_prepared_statements` above 0.
+    /// URL of a direct connection, for a `url` that goes through a transaction pooler.
+    /// `LISTEN` for notices of other nodes and schema migrations need a session. The
+    /// pooler must support prepared statements, as PgBouncer does since 1.21 with
+    /// `max_prepared_statements` above 0.
     pub listen_url: Option<DatabaseUrl>,
-    /// The most connections to it.
+    /// Maximum number of connections.
     pub connections: u32,
-    /// How long a connection is waited for.
+    /// Timeout for obtaining a connection.
     pub connection_timeout: Duration,
-    /// Whether its schema may be brought up to date when the server starts.
+    /// Whether the server may migrate the schema when it starts.
     pub migrates: bool,
-    /// Whether the configuration says anything of it.
+    /// Whether the configuration has a `[database]` section with options.
     pub is_configured: bool,
 }
 
-/// Which database it is.
+/// Location of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseLocation {
-    /// A file in the state directory.
+    /// An SQLite file in the state directory.
     StateDirectory,
-    /// This file, of SQLite.
+    /// This SQLite file.
     Sqlite(PathBuf),
     /// A PostgreSQL server.
     Postgres {
-        /// How to get there.
+        /// The connection URL.
         url: DatabaseUrl,
-        /// The same for people: database, host and port.
+        /// Database, host and port for messages, without credentials.
         redacted: String,
     },
 }
 
-/// A URL with a password in it.
+/// URL that may contain a password. Its [`Debug`](fmt::Debug) output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// The URL, password and all.
+    /// Returns the URL with its password.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -67,7 +67,7 @@ impl Database {
         let is_configured =
             sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
         let reader = &mut SectionReader::new(sections, SECTION, problems);
-        // Inmanta keeps some ready; here they come with the load.
+        // Validated but unused: connections are opened on demand.
         for option in ["connection_pool_min_size", "wait_time"] {
             reader.number(option, 0..=u32::MAX);
         }
@@ -83,7 +83,7 @@ impl Database {
     }
 }
 
-/// `url`, or Inmanta's five options for PostgreSQL, or neither.
+/// Reads `url`, or Inmanta's five options for PostgreSQL, or neither.
 fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
     let parts = ["host", "port", "name", "username", "password"];
     let given = parts.into_iter().find(|part| reader.text(part).is_some());
@@ -96,18 +96,19 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
             let (host, name) = (text("host", "localhost"), text("name", "inmanta"));
             let (username, password) =
                 (escaped(text("username", "postgres")), escaped(text("password", "")));
-            // A host that is a path is the directory of a socket.
-            let url = match host.starts_with('/') {
-                true => format!(
+            // A host that is a path is the directory of a Unix socket.
+            let url = if host.starts_with('/') {
+                format!(
                     "postgres://{username}:{password}@localhost:{port}/{}?host={}",
                     escaped(name),
                     escaped(host)
-                ),
-                false => format!(
+                )
+            } else {
+                format!(
                     "postgres://{username}:{password}@{}:{port}/{}",
                     bracketed(host),
                     escaped(name)
-                ),
+                )
             };
             DatabaseLocation::Postgres {
                 url: DatabaseUrl(url),
@@ -117,8 +118,8 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
         (Some(_), Some(part)) => {
             reader.problem(
                 part,
-                format!("url and {part} both say where the database is"),
-                "keep one of the two forms",
+                format!("url and {part} in {SECTION} both set the location of the database"),
+                "remove one of the two forms",
             );
             DatabaseLocation::StateDirectory
         }
@@ -126,7 +127,7 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
     }
 }
 
-/// An address of IPv6 stands in brackets in a URL (RFC 3986 section 3.2.2).
+/// Puts an IPv6 address in brackets for a URL (RFC 3986 section 3.2.2).
 fn bracketed(host: &str) -> Cow<'_, str> {
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]").into()
@@ -143,20 +144,19 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
             return DatabaseLocation::Sqlite(PathBuf::from(&*decoded));
         }
     }
-    match is_postgres(url) {
-        true => {
-            DatabaseLocation::Postgres { redacted: redacted(url), url: DatabaseUrl(url.into()) }
-        }
-        false => {
-            // Not shown: a password may be in it.
-            reader.problem(
-                "url",
-                "the url is that of no database",
-                "write sqlite:/path/to/file or postgres://user@host/name",
-            );
-            DatabaseLocation::StateDirectory
-        }
+    if is_postgres(url) {
+        return DatabaseLocation::Postgres {
+            redacted: redacted(url),
+            url: DatabaseUrl(url.into()),
+        };
     }
+    // The message does not contain the URL, which may contain a password.
+    reader.problem(
+        "url",
+        "url in database is not the URL of an SQLite or PostgreSQL database",
+        "write sqlite:/path/to/file or postgres://user@host/name",
+    );
+    DatabaseLocation::StateDirectory
 }
 
 fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
@@ -164,7 +164,7 @@ fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
     if !is_postgres(url) {
         reader.problem(
             "listen_url",
-            "the listen_url is not that of PostgreSQL",
+            "listen_url in database is not a PostgreSQL URL",
             "write postgres://user@host/name",
         );
     }
@@ -175,7 +175,7 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// What of a URL is no secret: host, port and database.
+/// Returns database, host and port of a URL, without its credentials.
 fn redacted(url: &str) -> String {
     let behind = url.split_once("://").map_or("", |(_, rest)| rest);
     let behind = behind.split(['?', '#']).next().unwrap_or_default();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_of_inmanta_are_postgresql() {
+    fn inmanta_database_options_make_a_postgresql_url() {
         let (url, redacted) =
             postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
         assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_says_which_database_and_never_shows_its_password() {
+    fn database_url_never_shows_its_password() {
         assert_eq!(postgres(&[("url", "postgres://u:secret@h:1/d?sslmode=require")]).1, "d (h:1)");
         assert!(
             matches!(read(&[("url", "sqlite:/a%20b.db")]).0.location, DatabaseLocation::Sqlite(path) if path == *"/a b.db")

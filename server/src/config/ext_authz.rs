@@ -1,17 +1,17 @@
-//! `[ext_authz]`: what Envoy is told over gRPC besides who the caller is.
+//! `[ext_authz]`: contents of gRPC answers to Envoy beside the caller's identity.
 
 use super::reader::SectionReader;
 
-/// What Envoy is told.
+/// Contents of gRPC answers to Envoy.
 ///
 /// # Defaults
-/// Nothing that it does not need: an application that is told who its caller is needs no
-/// token of his, and claims are for those who ask for them.
+/// Nothing beyond the identity. An application that receives the caller's identity does
+/// not need the token, and claims are opt-in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtAuthz {
-    /// Whether the application gets the header that the token came in.
+    /// Whether the application receives the header that carried the token.
     pub forward_credentials: bool,
-    /// The claims that Envoy gets as dynamic metadata.
+    /// Claims sent to Envoy as dynamic metadata.
     pub metadata_claims: Vec<String>,
 }
 
@@ -23,14 +23,14 @@ impl ExtAuthz {
         for name in names {
             if name.is_empty() || metadata_claims.iter().any(|one| one == name) {
                 let what = if name.is_empty() {
-                    "has a claim without a name".into()
+                    "contains an empty name".into()
                 } else {
-                    format!("has {name:?} twice")
+                    format!("contains {name:?} twice")
                 };
                 reader.problem(
                     CLAIMS,
                     format!("{CLAIMS} in {} {what}", reader.section),
-                    "name each claim once, such as sub,groups",
+                    "list each claim once, such as sub,groups",
                 );
             }
             metadata_claims.push(name.into());

@@ -10,16 +10,16 @@ use super::{
     setting::{Section, Setting, normal_option, normal_section},
 };
 
-/// In place of an option's name: the header of the section.
+/// Key of a section's header in a [`LineIndex`], in place of an option name.
 const HEADER: &str = "[]";
-/// A section name that no file can spell: what stands before the first header.
+/// Section name for lines before the first header. No file can spell it.
 const BEFORE_ANY_SECTION: &str = "\0";
 
-/// Parses one file.
+/// Parses one `.cfg` file into its [`Section`]s.
 ///
 /// # Errors
-/// LineIndex that are neither header, option, continuation nor comment, and options
-/// given twice: which of the two is meant would be a guess.
+/// [`Problems`] for lines that are neither header, option, continuation nor comment,
+/// and for options given twice, because choosing one of the two would be a guess.
 pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
     let mut ini = Ini::new_cs();
     ini.set_default_section(BEFORE_ANY_SECTION);
@@ -33,8 +33,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     // Ordered, so that the same file always gives the same messages.
     for (section, options) in parsed.into_iter().collect::<BTreeMap<_, _>>() {
         if section == BEFORE_ANY_SECTION {
-            let problem = Problem::new(lines.first(name), "this line stands before any [section]");
-            problems.push(problem.help("put it below a header such as [server]"));
+            let problem = Problem::new(lines.first(name), "this line is outside any [section]");
+            problems.push(problem.help("move it below a header such as [server]"));
             continue;
         }
         let section = normal_section(&section);
@@ -55,45 +55,49 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
     if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
 }
 
-/// A value that can be meant. What cannot is never shown: it may be a key whose
-/// `=` was forgotten, or one that was indented and so continues the line above.
-/// Constraints, and keys in PEM or JSON, are meant to have several lines.
+/// Rejects missing values and unintended continuation lines.
+///
+/// Messages never contain the value. It may be a key whose `=` is missing, or a key on
+/// an indented line, which continues the line above. Constraints, and keys in PEM or
+/// JSON, may span several lines.
 fn check_value(
     section: &str,
     option: &str,
     value: Option<String>,
 ) -> Result<String, (String, &'static str)> {
     let text = value.ok_or_else(|| {
-        (format!("a line in section {section} has no value"), "write it as option = value")
+        (format!("a line in section {section} has no value"), "write option = value")
     })?;
     let known =
         super::options::of_section(section).is_some_and(|options| options.contains(&option));
     let takes_several = option == "claims" || (option == "key" && starts_a_key(&text));
     if known && !takes_several && text.contains('\n') {
-        let text = format!("{option} in section {section} goes on over several lines");
+        let text = format!("{option} in section {section} spans several lines");
         return Err((
             text,
-            "an indented line continues the one above: remove the white space in front of it",
+            "an indented line continues the line above: remove its leading white space",
         ));
     }
     Ok(text)
 }
 
-/// Keys in PEM or JSON. A secret in base64 could start with one dash, not with five.
+/// Detects a key in PEM or JSON. A base64url secret may start with one dash, but not
+/// with five.
 fn starts_a_key(text: &str) -> bool {
     let text = text.trim_start();
     text.starts_with("-----BEGIN") || text.starts_with('{')
 }
 
-/// Where the options of a file stand. The parser does not tell, and an error
-/// message without a line costs its reader more than this costs us.
+/// Line numbers of the options in a file.
+///
+/// The parser does not report line numbers, and error messages need them.
 struct LineIndex(BTreeMap<(String, String), Vec<usize>>);
 
 impl LineIndex {
     fn index(text: &str) -> Self {
         let mut lines: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         let mut section = String::new();
-        // An option goes on as long as lines are indented deeper than it.
+        // Lines indented deeper than an option continue it.
         let mut current = None;
         for (number, whole) in (1..).zip(text.lines()) {
             let line = whole.trim();
@@ -117,7 +121,7 @@ impl LineIndex {
         Self(lines)
     }
 
-    /// The first line that is an option, whichever it is.
+    /// Place of the first option in the file.
     fn first(&self, name: &str) -> String {
         let options = self.0.iter().filter(|((_, option), _)| option != HEADER);
         let line = options.flat_map(|(_, lines)| lines).min();
@@ -131,7 +135,7 @@ impl LineIndex {
         }
     }
 
-    /// Options that stand in one section twice.
+    /// One [`Problem`] for each option given twice in one section.
     fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
         self.0.iter().filter_map(move |((section, option), lines)| {
             let known = section == clients::SECTION
@@ -140,9 +144,9 @@ impl LineIndex {
             known.then(|| {
                 Problem::new(
                     format!("{name}:{second}"),
-                    format!("{option} is given twice in section {section}, first in line {first}"),
+                    format!("{option} is given twice in section {section}, first on line {first}"),
                 )
-                .help("keep one of the two")
+                .help("remove one of the two lines")
             })
         })
     }
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn python_rules_hold() {
+    fn ini_parser_follows_python_rules() {
         let text = "# top\n [auth_jwt_cloudflare]\nissuer=https://<team>.example:8/a=b;c#d\n; note\nclaims = a in bb\n   c is dd\nempty =\n";
         assert_eq!(
             setting(text, "auth_jwt_cloudflare", "issuer"),
@@ -173,23 +177,23 @@ mod tests {
         assert_eq!(
             setting(continued, "auth_jwt_a", "issuer").unwrap().0,
             "i",
-            "a line that continues is no option"
+            "a continuation line is not an option"
         );
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line() {
+    fn ini_parser_reports_the_line() {
         for (text, expected) in [
-            ("\nz=1\na=2\n[server]\n", "f:2: this line stands before any [section]"),
+            ("\nz=1\na=2\n[server]\n", "f:2: this line is outside any [section]"),
             (
                 "[server]\nauth=true\n  auth=false\n",
-                "f:2: auth in section server goes on over several lines",
+                "f:2: auth in section server spans several lines",
             ),
             ("[server\n", "line 1"),
             ("[server]\n\nauth\n", "f:3: a line in section server has no value"),
             (
                 "[server]\nauth=true\nauth=false\n",
-                "f:3: auth is given twice in section server, first in line 2",
+                "f:3: auth is given twice in section server, first on line 2",
             ),
             (
                 "[auth_jwt_a]\nkey=1\n[auth_jwt_A]\nkey=2\n",

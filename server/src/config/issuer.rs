@@ -1,4 +1,4 @@
-//! The `auth_jwt_*` sections: one issuer each.
+//! `auth_jwt_*` sections: one issuer each.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
@@ -18,14 +18,14 @@ use crate::{
     surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
 };
 
-/// What a client is, and so which calls it may make.
+/// Kind of client, which determines the API calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientType {
-    /// An agent that deploys.
+    /// A deployment agent.
     Agent,
     /// A compiler.
     Compiler,
-    /// Everything else: command lines, consoles, programs of third parties.
+    /// All other clients: command lines, consoles, third-party programs.
     Api,
 }
 
@@ -55,43 +55,43 @@ impl FromStr for ClientType {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|one| one.name() == name);
-        known.ok_or_else(|| format!("{name:?} is none of agent, compiler, api"))
+        known.ok_or_else(|| format!("{name:?} is not a client type: choose agent, compiler or api"))
     }
 }
 
 /// One `auth_jwt_*` section.
 #[derive(Clone, Debug)]
 pub struct IssuerSection {
-    /// Name, algorithms and rules, as the engine takes them.
+    /// Name, algorithms and rules for the engine.
     pub issuer: Arc<IssuerConfig>,
-    /// The keys.
+    /// Source of the keys.
     pub keys: KeySource,
-    /// Whether our own tokens are signed by this section.
+    /// Whether this section signs the tokens issued here.
     pub sign: bool,
-    /// Lifetime of the tokens signed, in seconds; 0 for tokens that never expire.
+    /// Lifetime of signed tokens in seconds. 0 for tokens that never expire.
     pub expire: u64,
-    /// The client types tokens may be signed for.
+    /// Client types that tokens may be signed for.
     pub client_types: Vec<ClientType>,
 }
 
 impl IssuerSection {
-    /// The section's name.
+    /// Name of the section.
     #[must_use]
     pub fn section(&self) -> &str {
         &self.issuer.section
     }
 
-    /// Whether this is the same issuer with keys from the same place, so that whoever
-    /// keeps them fresh can go on. Keys that are written down are read again.
+    /// Whether `other` is the same issuer with the same [`KeySource::Refreshed`], so that
+    /// its refresh thread can be kept. Static keys are read again.
     #[must_use]
     pub fn has_same_source(&self, other: &Self) -> bool {
         let is_same_source = matches!((&self.keys, &other.keys), (KeySource::Refreshed(one), KeySource::Refreshed(other)) if one == other);
         self.issuer == other.issuer && is_same_source
     }
 
-    /// Whether keys that were found for this section are keys for another, so that they
-    /// need not be waited for again. An algorithm may come along, as a key has one of
-    /// its own.
+    /// Whether keys fetched for this section are valid for `other`, so that `other` need
+    /// not wait for a fetch. `other` may allow more algorithms, because each key has its
+    /// own algorithm.
     #[must_use]
     pub fn can_share_keys_with(&self, other: &Self) -> bool {
         let (KeySource::Refreshed(here), KeySource::Refreshed(there)) = (&self.keys, &other.keys)
@@ -127,7 +127,7 @@ pub(super) fn read_all(
     issuers
 }
 
-/// What `[server]` says about all sections.
+/// Defaults from `[server]` for all `auth_jwt_*` sections.
 #[derive(Clone, Copy)]
 struct IssuerDefaults {
     serves_tls: bool,
@@ -168,7 +168,7 @@ fn read_one(
             reader.problem(
                 option,
                 format!("{option} in {} is empty", reader.section),
-                "remove the line to have the default",
+                "remove the line to use the default",
             );
         }
     }
@@ -191,7 +191,7 @@ fn read_one(
     Some(IssuerSection { issuer: Arc::new(issuer), keys, sign, expire, client_types })
 }
 
-/// `algorithm` with the guide's two values, or our `algorithms` with all of them.
+/// Reads `algorithm` with Inmanta's two values, or the extension `algorithms`.
 fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
     if let Some(names) = reader.list("algorithms") {
         let known = |name: &&str| Algorithm::from_name(name);
@@ -217,12 +217,12 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         "hs256" => Some([Algorithm::Hs256].into_iter().collect()),
         "rs256" => Some([Algorithm::Rs256].into_iter().collect()),
         _ => {
-            // The trailing space is the real system's.
+            // The trailing space is Inmanta's.
             let text = format!("Algorithm {name} in {} is not support ", reader.section);
             reader.problem(
                 "algorithm",
                 text,
-                "only HS256 and RS256 are; for others write algorithms = ES256 or a list of them",
+                "algorithm takes HS256 or RS256; for others write algorithms = ES256, or a list",
             );
             None
         }
@@ -235,7 +235,7 @@ fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> 
         reader.problem(
             "client_types",
             text,
-            "write client_types = agent,compiler,api or some of them",
+            "write client_types = agent,compiler,api or a part of that list",
         );
         return None;
     };
@@ -282,7 +282,7 @@ fn read_rules(
     }
 }
 
-/// A section that refuses the tokens it signs is a mistake.
+/// Rejects a section that would refuse the tokens it signs.
 fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) {
     if rules
         .token_types
@@ -290,10 +290,10 @@ fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) 
         .is_some_and(|types| !types.iter().any(|one| one.eq_ignore_ascii_case(TOKEN_TYPE)))
     {
         let text = format!(
-            "the tokens that {} signs are of the type {TOKEN_TYPE}, which its typ refuses",
+            "{} signs tokens of type {TOKEN_TYPE}, which its typ option refuses",
             reader.section
         );
-        reader.problem("typ", text, "add it to the list, or remove the line");
+        reader.problem("typ", text, &format!("add {TOKEN_TYPE} to typ, or remove the line"));
     }
     let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most))
     else {
@@ -301,18 +301,21 @@ fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) 
     };
     let lifetime = if expire == 0 { "never expire".into() } else { format!("live for {expire} s") };
     let text = format!(
-        "the tokens that {} signs {lifetime}, but it accepts none that lives longer than {most} s",
+        "tokens signed by {} {lifetime}, which exceeds its max_lifetime of {most} s",
         reader.section
     );
     reader.problem("max_lifetime", text, "set expire to max_lifetime or less");
 }
 
-/// `typ`: what the header must say, `application/` left out as in RFC 7515 section 4.1.9.
+/// Reads `typ`: the accepted token types, without `application/` as in RFC 7515 section
+/// 4.1.9.
 fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
     let types = reader.list("typ")?;
     if types.is_empty() || types.contains(&"") {
-        let text = format!("typ in {} names an empty type", reader.section);
-        reader.problem("typ", text, "write typ = at+jwt, or remove the line to accept what does not say it is something else");
+        let text = format!("typ in {} contains an empty type", reader.section);
+        let help =
+            "write typ = at+jwt, or remove the line to accept tokens without an explicit type";
+        reader.problem("typ", text, help);
     }
     Some(
         types
@@ -323,8 +326,8 @@ fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
     )
 }
 
-/// The `claims` option of older versions: lines of `<value> in <list claim>` and
-/// `<claim> is <string>`. A line that says neither fails closed, as an error.
+/// Reads `claims`, an option of older Inmanta versions: lines of `<value> in <list claim>`
+/// and `<claim> is <string>`. Any other line is an error, so that the check fails closed.
 fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     let mut constraints = Vec::new();
     for line in reader
@@ -338,16 +341,16 @@ fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
             Some(constraint) => constraints.push(constraint),
             None => reader.problem(
                 "claims",
-                format!("{line:?} in {} is no claims expression", reader.section),
-                "write <value> in <claim>, or <claim> is <value>, one a line",
+                format!("{line:?} in {} is not a claims expression", reader.section),
+                "write <value> in <claim>, or <claim> is <value>, one per line",
             ),
         }
     }
     constraints.into()
 }
 
-/// The last `in` or `is` between words is the operator, as the real system's
-/// greedy expression has it.
+/// Parses one line of `claims`. The last `in` or `is` between words is the operator, as in
+/// Inmanta's greedy regular expression.
 fn parse_constraint(line: &str) -> Option<Constraint> {
     let words: Vec<_> = line.split_whitespace().collect();
     let last = words.len().checked_sub(1)?;
@@ -360,7 +363,7 @@ fn parse_constraint(line: &str) -> Option<Constraint> {
     })
 }
 
-/// The real system insists on a key id wherever keys are published.
+/// Whether the issuer publishes its keys. Inmanta requires a `kid` in tokens then.
 fn has_published_keys(keys: &KeySource) -> bool {
     match keys {
         KeySource::Secret(_) | KeySource::Static(_) => false,
@@ -381,14 +384,14 @@ fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
             "Only one auth_jwt section may have sign set to true, found {count} instances instead:"
         ),
     };
-    // Every section with its value, spelled as the real system spells it.
+    // All sections with their values, in Python's spelling as Inmanta prints them.
     let line = |section: &IssuerSection| {
         format!("\n{} -> sign={}", section.section(), if section.sign { "True" } else { "False" })
     };
     let text = start + &issuers.iter().map(line).collect::<String>();
     problems.push(
         Problem::new("auth_jwt_*", text)
-            .help("set sign = true in exactly one section, one with algorithm HS256"),
+            .help("set sign = true in exactly one section whose algorithm is HS256"),
     );
 }
 
@@ -403,7 +406,7 @@ fn check_issuers_differ(
         let mut reader = SectionReader::new(sections, section.section(), problems);
         let name = &section.issuer.name;
         let help = format!(
-            "{earlier} has the issuer {name} too; a section without issuer means https://localhost:8888/"
+            "{earlier} also has the issuer {name}; the default issuer is https://localhost:8888/"
         );
         reader.problem("issuer", "Only one configuration per issuer is supported", &help);
     }
@@ -414,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constraints_parse_or_fail_closed() {
+    fn claims_constraints_parse_or_fail_closed() {
         let contains = |value: &str, claim: &str| {
             Some(Constraint::Contains { claim: claim.into(), value: value.into() })
         };

@@ -1,5 +1,5 @@
-//! Where the keys of an `auth_jwt_*` section come from: the options `key`,
-//! `key_file`, `jwks_uri`, `discovery_uri`, and how fetching is done.
+//! Key sources of an `auth_jwt_*` section: the options `key`, `key_file`, `jwks_uri` and
+//! `discovery_uri`, and the options for fetching.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use super::{problem::Problem, reader::SectionReader};
 use crate::{file::open_regular, keysource::written, trust};
 
-/// The secret of a section that signs or verifies with HMAC.
+/// HMAC secret for signing or verifying. Its [`Debug`](fmt::Debug) output hides it.
 #[derive(Clone)]
 pub struct SigningSecret(Box<[u8]>);
 
@@ -36,43 +36,43 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// Where the keys of an issuer come from.
+/// Source of an issuer's keys.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// `key`: a secret shared with us.
+    /// `key`, or `key_file` of the section that signs: a shared secret.
     Secret(SigningSecret),
-    /// `key`: public keys written down, or secrets as JWKs.
+    /// `key`: static public keys, or secrets as JWKs.
     Static(Arc<KeySet>),
-    /// Somewhere they may change.
+    /// A location whose keys may change.
     Refreshed(Arc<RefreshedKeys>),
 }
 
 impl KeySource {
-    /// Whether they are in a file, which is read again when it changes.
+    /// Whether the keys are in a file, which is read again when it changes.
     #[must_use]
     pub fn is_file(&self) -> bool {
         matches!(self, Self::Refreshed(keys) if matches!(keys.location, KeyLocation::File { .. }))
     }
 }
 
-/// Keys that are asked for again and again.
+/// Keys that are fetched again at intervals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshedKeys {
-    /// Where they are.
+    /// Location of the keys.
     pub location: KeyLocation,
     /// Whether the provider's certificate is checked.
     pub validate_cert: bool,
-    /// Authorities that may vouch for the provider, beside those of the system.
+    /// Trusted root certificates for the provider, in addition to those of the system.
     pub authorities: Vec<CertificateDer<'static>>,
-    /// How long fetching may take.
+    /// Timeout of a fetch.
     pub timeout: Duration,
-    /// How often they are asked for, and how long they are good.
+    /// Fetch intervals and maximum age.
     pub timing: Timing,
 }
 
 impl RefreshedKeys {
-    /// Whether the same place is believed for the same reasons, however often and
-    /// patiently it is asked.
+    /// Whether `other` has the same location and trust settings. Intervals and timeouts may
+    /// differ.
     #[must_use]
     pub fn has_same_trust(&self, other: &Self) -> bool {
         let trust =
@@ -81,20 +81,20 @@ impl RefreshedKeys {
     }
 }
 
-/// A place where keys are.
+/// Location of refreshed keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyLocation {
-    /// A file, looked at every second.
+    /// A file, checked every second.
     File {
         /// Its path.
         path: PathBuf,
-        /// Whether the operator wrote it or an issuer published it.
+        /// Whether an operator wrote the file or an issuer published it.
         origin: Origin,
     },
     /// A JWK Set (RFC 7517 section 5) at this `https://` or `http://` URI.
     Jwks(String),
-    /// An OpenID provider's metadata (OpenID Connect Discovery 1.0 section 4) at
-    /// this URI, which names the key set.
+    /// An OpenID provider's metadata (OpenID Connect Discovery 1.0 section 4) at this URI.
+    /// Its `jwks_uri` is the location of the key set.
     Discovery(String),
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for KeyLocation {
 }
 
 impl KeyLocation {
-    /// Its URI, if it is asked over the network.
+    /// Returns the URI of a location on the network.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
         match self {
@@ -119,11 +119,11 @@ impl KeyLocation {
     }
 }
 
-/// What else decides about the keys of a section.
+/// Settings of a section that determine its keys.
 pub(super) struct KeyContext<'w> {
     pub(super) algorithms: AlgorithmSet,
     pub(super) sign: bool,
-    /// Whether our own callers reach us by TLS.
+    /// Whether the main listener uses TLS.
     pub(super) serves_tls: bool,
     pub(super) warnings: &'w mut Vec<Problem>,
 }
@@ -139,16 +139,16 @@ pub(super) fn read(
     );
     if secret && public {
         let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
-        reader.problem("algorithms", text, "give each kind a section and an issuer of its own");
+        reader.problem("algorithms", text, "use a separate section and issuer for each kind");
         return None;
     }
     if context.sign && !context.algorithms.contains(Algorithm::Hs256) {
-        let text =
-            format!("sign is true in {}, but tokens are signed with HS256 only", reader.section);
+        let text = format!("sign is true in {}, but only HS256 can sign tokens", reader.section);
         reader.problem(
             "sign",
             text,
-            "sign with a section whose algorithm is HS256; countersign key generate makes a key",
+            "set sign = true in a section with algorithm HS256; create a key with countersign key \
+             generate",
         );
         return None;
     }
@@ -157,8 +157,8 @@ pub(super) fn read(
     Some(source)
 }
 
-/// Options about fetching that a source does not have: whoever wrote them believes
-/// that they do something.
+/// Warns about options for fetching that have no effect on this source, because an operator
+/// may rely on them.
 fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
     const FETCHING: [&str; 5] = [
         "ca_file",
@@ -169,7 +169,7 @@ fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mu
     ];
     const SOURCES: [&str; 3] = ["discovery_uri", "jwks_uri", "key_file"];
     let (what, ignored) = match source {
-        // The one that is used is there, and further ones are refused.
+        // All of them apply to a URI, and a second source is an error.
         KeySource::Refreshed(keys) if keys.location.uri().is_some() => return,
         KeySource::Refreshed(_) => ("a file", FETCHING.to_vec()),
         KeySource::Secret(_) if reader.text("key").is_none() => {
@@ -181,11 +181,11 @@ fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mu
     };
     for option in ignored.into_iter().filter(|option| reader.text(option).is_some()) {
         let text = format!("{option} in {} is ignored: its keys come from {what}", reader.section);
-        warnings.push(Problem::new(reader.place(option), text));
+        warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
     }
 }
 
-/// `key` or `key_file` of a section with shared secrets.
+/// Reads `key` or `key_file` of a section with shared secrets.
 fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
     match (reader.text("key"), reader.text("key_file")) {
         (Some(_), Some(_)) => reject_two_sources(reader, "key", "key_file"),
@@ -194,7 +194,7 @@ fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) ->
         }
         (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
         (None, Some(path)) if context.sign => {
-            // Read once: what we sign with does not change while we run.
+            // Read once: the signing key does not change while the server runs.
             let text = read_file(reader, "key_file", Path::new(path))?;
             let text = String::from_utf8(text).unwrap_or_default();
             read_secret(reader, "key_file", text.trim(), context.algorithms)
@@ -207,7 +207,7 @@ fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) ->
         (None, None) => {
             let longest = context.algorithms.iter().max()?;
             let text = format!("key is required in {} for algorithm {longest}", reader.section);
-            reader.problem("key", text, "countersign key generate makes one");
+            reader.problem("key", text, "create one with countersign key generate");
             None
         }
     }
@@ -219,14 +219,15 @@ fn read_secret(
     text: &str,
     algorithms: AlgorithmSet,
 ) -> Option<KeySource> {
-    // The one that demands the longest key.
+    // The longest hash requires the longest key.
     let longest = algorithms.iter().max()?;
     let bytes = longest.min_secret_bytes()?;
-    // Never shows the key: these lines may end up in a log.
+    // Messages do not contain the key, because they may be logged.
     let Some(secret) = written::decode_secret(text) else {
-        let help = match text.trim_start().starts_with('{') {
-            true => "a section that signs takes no JWK: write its member \"k\"",
-            false => "it consists of A-Z a-z 0-9 - and _; countersign key generate makes one",
+        let help = if text.trim_start().starts_with('{') {
+            "a section that signs does not accept a JWK: write the value of its member \"k\""
+        } else {
+            "use A-Z a-z 0-9 - and _ only, or create a key with countersign key generate"
         };
         reader.problem(
             option,
@@ -241,13 +242,13 @@ fn read_secret(
             bytes * 8,
             reader.section
         );
-        reader.problem(option, text, "countersign key generate makes one");
+        reader.problem(option, text, "create one with countersign key generate");
         return None;
     }
     Some(KeySource::Secret(SigningSecret(secret.into())))
 }
 
-/// The one source of a section with public keys.
+/// Reads the source of a section with public keys.
 fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
     const SOURCES: [&str; 4] = ["jwks_uri", "discovery_uri", "key_file", "key"];
     let given: Vec<_> =
@@ -261,15 +262,15 @@ fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> 
             reader.problem(
                 "jwks_uri",
                 text,
-                "or discovery_uri, or the public key itself as key or key_file",
+                "set jwks_uri or discovery_uri, or give the public key as key or key_file",
             );
             None
         }
         [option] => read_source(reader, option, context),
-        // The real system does not look at `key` beside a `jwks_uri`.
+        // Inmanta ignores `key` beside a `jwks_uri`.
         ["jwks_uri", "key"] => {
-            let text = format!("key in {} is ignored, as it has a jwks_uri", reader.section);
-            context.warnings.push(Problem::new(reader.place("key"), text));
+            let text = format!("key in {} is ignored because jwks_uri is set", reader.section);
+            context.warnings.push(Problem::new(reader.place("key"), text).help("remove the line"));
             read_source(reader, "jwks_uri", context)
         }
         [first, second, ..] => reject_two_sources(reader, first, second),
@@ -281,8 +282,8 @@ fn reject_two_sources(
     first: &str,
     second: &str,
 ) -> Option<KeySource> {
-    let text = format!("{} names two sources of keys: {first} and {second}", reader.section);
-    reader.problem(second, text, "keep one of them");
+    let text = format!("{} has two sources of keys: {first} and {second}", reader.section);
+    reader.problem(second, text, "remove one of them");
     None
 }
 
@@ -303,13 +304,13 @@ fn read_source(
             reader.section
         );
         context.warnings.push(
-            Problem::new(reader.place(option), text).help("use https, as for our own listener"),
+            Problem::new(reader.place(option), text).help("use https, as the main listener does"),
         );
     }
     Some(refreshed_keys(reader, location, context.warnings))
 }
 
-/// `key`: public keys, or secrets as JWKs, written into the configuration.
+/// Reads `key`: static public keys, or secrets as JWKs.
 fn read_static_keys(
     reader: &mut SectionReader<'_>,
     text: &str,
@@ -321,12 +322,12 @@ fn read_static_keys(
             context.warnings.extend(remarks.into_iter().map(|remark| Problem::new(&place, remark)));
             Some(KeySource::Static(Arc::new(keys)))
         }
-        Err(fault) => {
-            let text = format!("key in {} cannot be used: {fault}", reader.section);
+        Err(error) => {
+            let text = format!("key in {} cannot be used: {error}", reader.section);
             reader.problem(
                 "key",
                 text,
-                "write a public key or certificate in PEM, its base64, or a JWK",
+                "write a public key or certificate as PEM, as base64 of its DER, or as a JWK",
             );
             None
         }
@@ -337,9 +338,9 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
     let (scheme, rest) = uri.split_once("://").unwrap_or_default();
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
-        // Not shown: it holds a password.
-        let text = format!("{option} in {} holds credentials", reader.section);
-        reader.problem(option, text, "key sets are public: name a URI without user and password");
+        // The URI contains a password, so the message must not.
+        let text = format!("{option} in {} contains credentials", reader.section);
+        reader.problem(option, text, "key sets are public: write a URI without user and password");
         return None;
     }
     let is_file = scheme == "file" && option == "jwks_uri";
@@ -359,7 +360,7 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
             ),
             _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
         };
-        let text = format!("{option} {uri:?} in {} is no {schemes} URI", reader.section);
+        let text = format!("{option} {uri:?} in {} is not an {schemes} URI", reader.section);
         reader.problem(option, text, &format!("write one such as {example}"));
         return None;
     }
@@ -385,7 +386,8 @@ fn refreshed_keys(
             "validate_cert is off in {}: anyone on the network path can replace the keys",
             reader.section
         );
-        warnings.push(Problem::new(reader.place("validate_cert"), text));
+        let help = "remove the line, and set ca_file for a private certificate authority";
+        warnings.push(Problem::new(reader.place("validate_cert"), text).help(help));
     }
     let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
     KeySource::Refreshed(Arc::new(RefreshedKeys {
@@ -406,7 +408,7 @@ fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing
     let interval = seconds("jwks_refresh_interval", 2, 86_400, default.interval);
     let cool_down = seconds("jwks_cool_down", 1, 3600, default.cool_down);
     if let KeyLocation::File { .. } = location {
-        // Looking at a file costs nobody anything.
+        // Checking a file is cheap, so the intervals are fixed.
         return Timing {
             interval: Duration::from_secs(1),
             cool_down: Duration::from_millis(500),
@@ -416,41 +418,39 @@ fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing
     if interval < cool_down * 2 {
         let (interval, cool_down) = (interval.as_secs(), cool_down.as_secs());
         let text = format!(
-            "jwks_refresh_interval ({interval} s) in {} is less than twice jwks_cool_down ({cool_down} s)",
+            "jwks_refresh_interval ({interval} s) in {} is less than twice jwks_cool_down \
+             ({cool_down} s)",
             reader.section
         );
         reader.problem(
             "jwks_refresh_interval",
             text,
-            "ask less often, or set jwks_cool_down to half of it",
+            "raise jwks_refresh_interval, or set jwks_cool_down to at most half of it",
         );
     }
     Timing { interval, cool_down, stale }
 }
 
-/// `ca_file`: certificates in PEM.
+/// Reads `ca_file`: certificates in PEM.
 fn read_authorities(reader: &mut SectionReader<'_>) -> Vec<CertificateDer<'static>> {
     let Some(path) = reader.text("ca_file") else { return Vec::new() };
     let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
     trust::certificates(path, &pem).unwrap_or_else(|text| {
-        reader.problem("ca_file", text, "give a file with certificates in PEM");
+        reader.problem("ca_file", text, "name a file with certificates in PEM");
         Vec::new()
     })
 }
 
 fn read_file(reader: &mut SectionReader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
-    // A device has no end.
+    // Bounds the read: a device has no end.
     const MAX_FILE_BYTES: u64 = 1 << 20;
     let mut bytes = Vec::new();
     let read =
         open_regular(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     read.map(|_| bytes)
         .map_err(|error| {
-            let text = format!(
-                "{option} in {} cannot be read: {}: {error}",
-                reader.section,
-                path.display()
-            );
+            let text =
+                format!("cannot read {option} in {}: {}: {error}", reader.section, path.display());
             reader.problem(option, text, "check the path and its permissions");
         })
         .ok()
@@ -461,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_not_shown() {
+    fn signing_secret_debug_hides_the_secret() {
         assert_eq!(format!("{:?}", SigningSecret(Box::new([1, 2, 3]))), "SigningSecret(..)");
     }
 }

@@ -1,45 +1,44 @@
-//! `[limits]`: what requests and connections may take.
+//! `[limits]`: budgets for bad signatures, and timeouts of connections.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::{problem::Problem, reader::SectionReader, setting::Section};
 use crate::admission::Share;
 
-/// How much of a core's time bad signatures may take; `None` for as much as they
-/// will.
+/// CPU budgets for bad signatures, as a [`Share`] of a core. `None` for no limit.
 ///
 /// # Defaults
-/// Half of a core for one issuer leaves room for another that is flooded too, and
-/// three quarters of it in all leave room for what needs no signature. Twenty sources
-/// that do all they may fill a core.
+/// Half of a core per issuer leaves time for a second issuer under attack. Three quarters
+/// in all leave time for requests that need no signature check. Twenty sources at their
+/// limit fill a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignatureLimits {
-    /// All of them together.
+    /// All bad signatures together.
     pub core: Option<Share>,
-    /// Those in the name of one issuer.
+    /// Bad signatures of tokens that name one issuer.
     pub issuer: Option<Share>,
-    /// Those from one source.
+    /// Bad signatures from one source.
     pub source: Option<Share>,
-    /// How many sources are told apart, for each core.
+    /// Number of sources tracked separately, per core.
     pub sources: usize,
 }
 
-/// How many connections there may be, and how long they may take.
+/// Limit and timeouts of connections.
 ///
 /// # Defaults
-/// A connection that does nothing outlives the idle connections of proxies (nginx
-/// keeps its own for a minute), so that it is the proxy that closes it.
+/// The idle timeout is longer than that of proxies (nginx keeps idle connections for a
+/// minute), so that the proxy closes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Connections open at a time, on all listeners together.
+    /// Maximum number of open connections, on all listeners together.
     pub connections: usize,
-    /// From the first byte of a request to the end of its head; TLS likewise.
+    /// From the first byte of a request to the end of its head. Also for TLS handshakes.
     pub head: Duration,
-    /// From there to the end of its body.
+    /// From the end of the head to the end of the body.
     pub body: Duration,
-    /// From an answer to the next request.
+    /// From a response to the next request.
     pub idle: Duration,
-    /// From the signal to stop to the end of what is open.
+    /// From the stop signal to closing the remaining connections.
     pub drain: Duration,
 }
 
@@ -84,11 +83,7 @@ fn read_share(reader: &mut SectionReader<'_>, option: &str, default: u8) -> Opti
     if share.is_none() {
         let message =
             format!("{option} in limits must be a number from 1 to 100 or off, not {text:?}");
-        reader.problem(
-            option,
-            message,
-            "write how many percent of a core's time they may take, or off for no limit",
-        );
+        reader.problem(option, message, "write a percentage of a core's time, or off for no limit");
     }
     share
 }

@@ -1,5 +1,5 @@
-//! Listeners: the main one of `[server]` and `[listen]`, that of `[metrics]`, and
-//! any number of `[listener_<name>]`.
+//! Listeners: the main listener (`[server]` and `[listen]`), the metrics listener
+//! (`[metrics]`), and any number of `[listener_<name>]`.
 
 use std::{
     collections::BTreeMap,
@@ -25,39 +25,39 @@ use crate::{
     surface::Profile,
 };
 
-/// One listener: where it is, what it answers, and whom it believes.
+/// One listener: its addresses, its protocols, its routes and its trusted proxies.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// `main`, `metrics`, or what follows `listener_` in the name of its section.
+    /// `main`, `metrics`, or the section name without `listener_`.
     pub name: String,
-    /// Where it is bound.
+    /// Addresses to bind.
     pub addresses: Vec<ListenAddress>,
-    /// Which option to change when it cannot be bound.
+    /// Options that set the addresses, for error messages.
     pub option: String,
-    /// TLS, if it speaks that.
+    /// TLS, if it is configured.
     pub tls: Option<Arc<ReloadableTls>>,
-    /// The versions of HTTP that it speaks.
+    /// HTTP versions, see [`Protocols`].
     pub protocols: Protocols,
-    /// What it answers.
+    /// Routes that the listener serves.
     pub serves: Serves,
-    /// Whose answers `/auth` gives here.
+    /// [`Profile`] of the answers of `/auth`.
     pub profile: Profile,
-    /// Who says where a request comes from.
+    /// Proxies that are trusted to report a client's address.
     pub proxies: TrustedProxies,
-    /// How they say which request they ask about.
+    /// [`Dialect`] in which the proxies describe the original request.
     pub dialect: Dialect,
-    /// Where they put the certificate of a client.
+    /// Header in which the proxies pass a client's certificate.
     pub certificate_header: Option<HeaderName>,
-    /// Whether their connections begin with a PROXY protocol header.
+    /// Whether connections of the proxies start with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
-/// An address that can be listened on.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// A TCP port of an address.
+    /// IP address and TCP port.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Its address and port.
+    /// Returns the IP address and port.
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -80,7 +80,7 @@ impl ListenAddress {
         }
     }
 
-    /// As it is asked for.
+    /// Returns the URL for clients.
     #[must_use]
     pub fn url(&self, scheme: &str) -> String {
         match self {
@@ -90,14 +90,14 @@ impl ListenAddress {
     }
 }
 
-/// Which routes a listener has.
+/// Routes of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serves {
-    /// All but those for operators.
+    /// All routes except those for operators.
     Everything,
     /// `/auth` and the probes.
     Auth,
-    /// Metrics, the state of keys, and probes.
+    /// Metrics, the key status, and probes.
     Operations,
 }
 
@@ -108,7 +108,7 @@ impl Listener {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Where it is reached over TCP, if it is.
+    /// Returns the first TCP address.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.addresses.iter().find_map(ListenAddress::address)
@@ -116,10 +116,10 @@ impl Listener {
 }
 
 impl Serves {
-    /// Every choice.
+    /// All values.
     pub const ALL: [Self; 3] = [Self::Everything, Self::Auth, Self::Operations];
 
-    /// Its name in configuration.
+    /// Returns the value's name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -130,7 +130,7 @@ impl Serves {
     }
 }
 
-/// All listeners: the main one first, that for metrics last.
+/// Reads all listeners: the main listener first, the metrics listener last.
 pub(super) fn read_all(
     sections: &BTreeMap<String, Section>,
     problems: &mut Vec<Problem>,
@@ -158,14 +158,14 @@ pub(super) fn read_all(
         (listener.protocols, listener.tls) = tls::read(own, problems, warnings);
         listeners.push(listener);
     }
-    let place = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
+    let address = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
     let option = "bind_address and bind_port in [metrics]".into();
-    // It has none of the options that listeners have.
+    // [metrics] has no further options, so the listener is read from an empty map.
     let nothing = BTreeMap::new();
     let metrics =
         Listener::read(&mut SectionReader::new(&nothing, "metrics", problems), METRICS, warnings);
     listeners.push(Listener {
-        addresses: vec![place],
+        addresses: vec![address],
         option,
         serves: Serves::Operations,
         ..metrics
@@ -176,12 +176,12 @@ pub(super) fn read_all(
     listeners
 }
 
-/// The names of the listeners that are always there.
+/// Names of the listeners that always exist.
 const MAIN: &str = "main";
 const METRICS: &str = "metrics";
 
 impl Listener {
-    /// What a section says, apart from where it is bound and what it serves.
+    /// Reads the options of a section except its addresses, TLS and routes.
     fn read(reader: &mut SectionReader<'_>, name: &str, warnings: &mut Vec<Problem>) -> Self {
         warn_without_trusted_proxies(reader, warnings);
         Self {
@@ -203,12 +203,12 @@ impl Listener {
         }
     }
 
-    /// The section that has its other options.
+    /// Returns the section with the listener's options other than its addresses.
     fn section<'s>(&self, sections: &'s BTreeMap<String, Section>) -> &'s str {
         if self.name == MAIN { "listen" } else { self.bind_option(sections).0 }
     }
 
-    /// The section and the option that say where it is bound.
+    /// Returns the section and option that set the addresses.
     fn bind_option<'s>(&self, sections: &'s BTreeMap<String, Section>) -> (&'s str, &'static str) {
         match self.name.as_str() {
             MAIN => ("server", "bind_port"),
@@ -222,19 +222,17 @@ impl Listener {
     }
 }
 
-/// By its name a listener is known in logs, and again when the configuration changes.
+/// Checks a listener's name, which identifies it in logs and across reloads.
 fn check_name(reader: &mut SectionReader<'_>, name: &str) {
-    const HELP: &str = "call it something else, such as [listener_internal]";
+    const HELP: &str = "choose another name, such as [listener_internal]";
     match name {
         "" => reader.problem("", format!("the listener of [{}] has no name", reader.section), HELP),
-        MAIN | METRICS => {
-            reader.problem("", format!("there is a listener called {name} already"), HELP)
-        }
+        MAIN | METRICS => reader.problem("", format!("the listener name {name} is reserved"), HELP),
         _ => {}
     }
 }
 
-/// What only trusted proxies are asked for is asked of nobody without them.
+/// Warns about options that have no effect without trusted proxies.
 fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
     if reader.list("trusted_proxies").is_some_and(|trusted| !trusted.is_empty()) {
         return;
@@ -242,16 +240,16 @@ fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<P
     for option in ["client_address_header", "client_certificate_header", "dialect"] {
         if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
             let text =
-                format!("{option} in {} does nothing: nobody is trusted to say it", reader.section);
+                format!("{option} in {} has no effect without trusted proxies", reader.section);
             warnings.push(
                 Problem::new(reader.place(option), text)
-                    .help("name the proxies that do in trusted_proxies"),
+                    .help("list the proxies that set it in trusted_proxies"),
             );
         }
     }
 }
 
-/// HTTP/3 needs a port, and datagrams say themselves where they are from.
+/// Rejects HTTP/3 without a port, and with the PROXY protocol, which has no form for QUIC.
 fn check_http3(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
@@ -260,24 +258,24 @@ fn check_http3(
     for listener in listeners.iter().filter(|listener| listener.protocols.http3) {
         let mut reader = SectionReader::new(sections, listener.section(sections), problems);
         if listener.address().is_none() && !listener.addresses.is_empty() {
-            let text = format!("listener {} speaks h3, and has Unix sockets only", listener.name);
+            let text = format!("listener {} has h3 but only Unix sockets", listener.name);
             reader.problem(
                 "protocols",
                 text,
-                "bind it to an address with a port too, or leave h3 out",
+                "also bind it to an address with a port, or remove h3",
             );
         }
         if listener.proxy_protocol {
             let text = format!(
-                "listener {} speaks h3, which cannot begin with a PROXY protocol header",
+                "listener {} has h3, which does not support the PROXY protocol",
                 listener.name
             );
-            reader.problem("protocols", text, "give h3 a listener of its own");
+            reader.problem("protocols", text, "use a separate listener for h3");
         }
     }
 }
 
-/// Two sockets cannot be at one place.
+/// Rejects addresses that two listeners cannot bind at once.
 fn check_addresses_differ(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
@@ -286,16 +284,17 @@ fn check_addresses_differ(
     let mut taken: Vec<(&ListenAddress, &str)> = Vec::new();
     for listener in listeners {
         let (section, option) = listener.bind_option(sections);
-        for place in &listener.addresses {
-            if let Some((other, by)) = taken.iter().find(|(other, _)| other.conflicts_with(place)) {
+        for address in &listener.addresses {
+            if let Some((other, by)) = taken.iter().find(|(other, _)| other.conflicts_with(address))
+            {
                 let text = format!(
-                    "listener {} cannot be at {place}: listener {by} is at {other}",
+                    "listener {} cannot bind {address}: listener {by} binds {other}",
                     listener.name
                 );
                 let mut reader = SectionReader::new(sections, section, problems);
-                reader.problem(option, text, "give each a port or a path of its own");
+                reader.problem(option, text, "use a different port or path for each listener");
             }
-            taken.push((place, &listener.name));
+            taken.push((address, &listener.name));
         }
     }
 }
@@ -309,16 +308,16 @@ fn warn_of_public_operations(
     for listener in listeners.iter().filter(|listener| listener.serves == Serves::Operations) {
         let (section, option) = listener.bind_option(sections);
         let reader = SectionReader::new(sections, section, problems);
-        for place in listener.addresses.iter().filter(|place| place.is_public()) {
-            let text = format!("whoever reaches {place} can read metrics and how the keys stand");
-            let help = "bind it to 127.0.0.1 or to an address of a private network";
+        for address in listener.addresses.iter().filter(|address| address.is_public()) {
+            let text = format!("metrics and the key status are public at {address}");
+            let help = "bind the listener to 127.0.0.1 or to an address of a private network";
             warnings.push(Problem::new(reader.place(option), text).help(help));
         }
     }
 }
 
 impl ListenAddress {
-    /// Whether not both can be listened on.
+    /// Whether two listeners cannot bind both addresses.
     fn conflicts_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
@@ -332,7 +331,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether others than those of a private network may reach it.
+    /// Whether clients outside a private network may reach the address.
     fn is_public(&self) -> bool {
         let Self::Tcp(address) = self else { return false };
         match address.ip().to_canonical() {
@@ -347,15 +346,13 @@ impl ListenAddress {
     }
 }
 
-/// It would be believed of nobody without proxies that are trusted.
+/// Reads `proxy_protocol`, which requires trusted proxies.
 fn read_proxy_protocol(reader: &mut SectionReader<'_>) -> bool {
     let is_on = reader.flag("proxy_protocol").unwrap_or(false);
     if is_on && reader.list("trusted_proxies").is_none_or(|trusted| trusted.is_empty()) {
-        let text = format!(
-            "proxy_protocol in {} is on, but nobody is trusted to speak it",
-            reader.section
-        );
-        reader.problem("proxy_protocol", text, "name the proxies that speak it in trusted_proxies");
+        let text =
+            format!("proxy_protocol in {} is on but trusted_proxies is empty", reader.section);
+        reader.problem("proxy_protocol", text, "list the proxies that send it in trusted_proxies");
     }
     is_on
 }
@@ -367,7 +364,7 @@ fn read_addresses(server: &mut SectionReader<'_>) -> Vec<ListenAddress> {
         server.problem(
             "bind_address",
             "bind_address in server is empty",
-            "name an address, such as 127.0.0.1",
+            "write an address such as 127.0.0.1",
         );
     }
     let addresses = addresses.into_iter().filter_map(|address| read_address(server, address));
@@ -389,19 +386,19 @@ fn read_address(reader: &mut SectionReader<'_>, address: &str) -> Option<IpAddr>
     if parsed.is_none() {
         reader.problem(
             "bind_address",
-            format!("{address:?} is no IP address"),
+            format!("bind_address in {}: {address:?} is not an IP address", reader.section),
             "write one such as 127.0.0.1, 0.0.0.0 or ::1",
         );
     }
     parsed
 }
 
-/// `bind` of a listener of its own: addresses with their ports, and Unix sockets.
+/// Reads `bind` of a `[listener_<name>]`: addresses with ports, and Unix sockets.
 fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
     const HELP: &str =
         "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
     const SHORTER: &str =
-        "most systems allow 107 bytes: put it somewhere else, such as unix:/run/countersign.sock";
+        "most systems allow 107 bytes: choose a shorter path such as unix:/run/countersign.sock";
     let texts = reader.list("bind").unwrap_or_default();
     if texts.is_empty() {
         let message = format!("bind is required in {} section", reader.section);
@@ -417,14 +414,14 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
                 let length = path.as_os_str().len();
                 reader.problem(
                     "bind",
-                    format!("{text:?} is too long for a Unix socket: its path has {length} bytes"),
+                    format!("{text:?} has a path of {length} bytes, too long for a Unix socket"),
                     SHORTER,
                 );
             }
-            Some(place) => addresses.push(place),
+            Some(address) => addresses.push(address),
             None => reader.problem(
                 "bind",
-                format!("{text:?} is neither an address with a port nor a Unix socket"),
+                format!("{text:?} is neither an address with a port nor a Unix socket path"),
                 HELP,
             ),
         }
@@ -432,7 +429,7 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
     addresses
 }
 
-/// `trusted_proxies` and `client_address_header`.
+/// Reads `trusted_proxies` and `client_address_header`.
 fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
     let (mut networks, mut unix) = (Vec::new(), false);
     for text in listen.list("trusted_proxies").unwrap_or_default() {
@@ -441,7 +438,7 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
             Err(_) if text == "unix" => unix = true,
             Err(help) => {
                 let message = format!(
-                    "{text:?} of trusted_proxies in {} is no address or network",
+                    "trusted_proxies in {}: {text:?} is not an address or network",
                     listen.section
                 );
                 listen.problem("trusted_proxies", message, &help);
@@ -454,14 +451,17 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
 fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
     const OPTION: &str = "client_address_header";
     const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const HELP: &str = "name the one that the proxies set, such as X-Forwarded-For or X-Real-IP";
+    const HELP: &str = "name the header that the proxies set, such as X-Forwarded-For or X-Real-IP";
     let Some(text) = listen.text(OPTION) else { return DEFAULT };
     match HeaderName::from_bytes(text.as_bytes()) {
-        // Its elements are not addresses but lists of parameters (RFC 7239).
+        // Its elements are lists of parameters instead of addresses (RFC 7239).
         Ok(name) if name == header::FORWARDED => {
             listen.problem(
                 OPTION,
-                format!("{OPTION} in {} cannot be Forwarded: it is not read", listen.section),
+                format!(
+                    "{OPTION} in {} cannot be Forwarded, which is not supported",
+                    listen.section
+                ),
                 HELP,
             );
             DEFAULT
@@ -470,7 +470,7 @@ fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
         Err(_) => {
             listen.problem(
                 OPTION,
-                format!("{OPTION} in {}: {text:?} is no header name", listen.section),
+                format!("{OPTION} in {}: {text:?} is not a valid header name", listen.section),
                 HELP,
             );
             DEFAULT

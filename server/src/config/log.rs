@@ -1,35 +1,35 @@
-//! `[log]`: what is written down, and how.
+//! `[log]`: the access log, and the format of log lines.
 
 use super::reader::SectionReader;
 
-/// What is written down of requests.
+/// Settings of the access log, and the format of all log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Which requests.
+    /// Requests in the access log.
     pub requests: LoggedRequests,
-    /// How every line looks.
+    /// Format of every line.
     pub format: LogFormat,
 }
 
-/// Which requests are written down, one line each.
+/// Requests in the access log, one line each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoggedRequests {
-    /// None: proxies have logs of their own.
+    /// None. Proxies usually keep an access log.
     Off,
-    /// Those that were not answered as they were meant.
+    /// Refused and failed requests.
     Refused,
-    /// All of them.
+    /// All requests.
     All,
 }
 
-/// How a line of the log looks.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people on a terminal, JSON otherwise.
+    /// [`Human`](Self::Human) on a terminal, [`Json`](Self::Json) otherwise.
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// Words for people.
+    /// Plain text for people.
     Human,
 }
 

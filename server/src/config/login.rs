@@ -1,29 +1,29 @@
-//! `[login]`, and what `[server]` says of passwords and sessions.
+//! `[login]`, and the options of `[server]` for passwords and sessions.
 
 use std::{collections::BTreeMap, num::NonZeroU32, thread, time::Duration};
 
 use super::{problem::Problem, reader::SectionReader, setting::Section};
 use crate::users::{attempts::AttemptLimits, password::PasswordPolicy};
 
-/// How users log in.
+/// Settings for logins of local users.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
-    /// What new passwords have to be.
+    /// Requirements on new passwords.
     pub passwords: PasswordPolicy,
-    /// How long a session lasts, in seconds; 0 for as long as tokens of the section do.
+    /// Lifetime of a session in seconds. 0 for the token lifetime of the section.
     pub session: u32,
-    /// How long expired tokens stay in the registry, in seconds.
+    /// Time that expired tokens stay in the registry, in seconds.
     pub token_retention: u32,
-    /// How often somebody may try.
+    /// Rate limits for login attempts.
     pub attempts: AttemptLimits,
-    /// Threads that hash passwords.
+    /// Number of threads that hash passwords.
     pub hashing_threads: usize,
-    /// How many passwords may wait for them.
+    /// Maximum number of passwords queued for hashing.
     pub waiting: usize,
 }
 
 impl LoginSettings {
-    /// Whether something is other than it was that takes a restart.
+    /// Whether settings differ from `before` that only take effect at a start.
     #[must_use]
     pub fn differs_in_startup_settings(&self, before: &Self) -> bool {
         let started = |login: &Self| {
@@ -46,8 +46,8 @@ impl LoginSettings {
             lockout: Duration::from_secs(login.number("lockout", 1..=86_400).unwrap_or(300)),
             per_source: read_limit(&mut login, "attempts_per_source", 60),
         };
-        // Half of the cores, so that the other half answers requests, and no more than four
-        // times 64 MiB.
+        // Half of the cores, so that the other half answers requests. At most four threads,
+        // because each needs 64 MiB.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
             passwords,
@@ -62,7 +62,7 @@ impl LoginSettings {
     }
 }
 
-/// A number, or `off`.
+/// Reads a number or `off`.
 fn read_limit(reader: &mut SectionReader<'_>, option: &str, default: u32) -> Option<NonZeroU32> {
     match reader.text(option) {
         Some("off") => None,

@@ -1,10 +1,9 @@
-//! The sections and options that exist. Only here: what reads them lives with
-//! the section.
+//! Names of all sections and options. The modules of the sections read their values.
 
-/// The prefix of the sections that describe token issuers.
+/// Prefix of issuer sections.
 pub const ISSUER_PREFIX: &str = "auth_jwt_";
 
-/// The options of an `auth_jwt_*` section.
+/// Options of an `auth_jwt_*` section.
 pub const ISSUER: &[&str] = &[
     "algorithm",
     "algorithms",
@@ -32,10 +31,10 @@ pub const ISSUER: &[&str] = &[
     "validate_cert",
 ];
 
-/// The prefix of the sections that describe listeners beside the main one.
+/// Prefix of the sections of additional listeners.
 pub const LISTENER_PREFIX: &str = "listener_";
 
-/// The options of a `listener_*` section.
+/// Options of a `listener_*` section.
 pub const LISTENER: &[&str] = &[
     "bind",
     "client_address_header",
@@ -56,8 +55,10 @@ pub const LISTENER: &[&str] = &[
 const TRANSPORT: &[&str] =
     &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
 
-/// Every other section with its options. Options of Inmanta that steer what an
-/// auth tier does not do are known too, so that its files load without a fuss.
+/// All other sections with their options.
+///
+/// Inmanta's options without a meaning for an auth tier are listed too, so that its files
+/// load without warnings.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     (
         "server",
@@ -82,7 +83,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "ssl_cert_file",
             "ssl_key_file",
             "token_retention",
-            // Inmanta's own, without a meaning here.
+            // Inmanta's options without a meaning here.
             "agent_hold",
             "agent_process_purge_interval",
             "agent_timeout",
@@ -182,7 +183,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("dashboard", &["auth_url", "client_id", "enabled", "path", "realm"]),
 ];
 
-/// Sections of Inmanta that are about something else altogether.
+/// Inmanta's sections without a meaning here. Their options are not checked.
 pub const FOREIGN_SECTIONS: &[&str] = &[
     "agent",
     "compiler",
@@ -196,7 +197,7 @@ pub const FOREIGN_SECTIONS: &[&str] = &[
     "unknown_handler",
 ];
 
-/// The options of a section; `None` for a section nobody knows.
+/// Returns the options of a section. `None` for an unknown section.
 #[must_use]
 pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
     if section.starts_with(ISSUER_PREFIX) {
@@ -208,7 +209,7 @@ pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
     SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, options)| *options)
 }
 
-/// The candidate that was probably meant, if one is close enough to be a slip.
+/// Returns the candidate most similar to `word`, if it is close enough to be a typing error.
 #[must_use]
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     const CLOSE: f64 = 0.75;
@@ -224,14 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_finds_what_was_meant() {
+    fn nearest_option_is_suggested_for_a_typo() {
         assert_eq!(nearest("audiance", ISSUER.iter().copied()), Some("audience"));
         assert_eq!(nearest("client_type", ISSUER.iter().copied()), Some("client_types"));
         assert_eq!(nearest("colour", ISSUER.iter().copied()), None);
     }
 
     #[test]
-    fn no_option_is_listed_twice() {
+    fn options_are_listed_once() {
         for (section, options) in
             SECTIONS.iter().chain(&[("auth_jwt_", ISSUER), ("listener_", LISTENER)])
         {

@@ -1,25 +1,25 @@
-//! What is wrong with a configuration: where, what, and what to do about it.
+//! Configuration errors and warnings: place, description and remedy.
 
 use std::fmt;
 
-/// One mistake in a configuration.
+/// One error or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// File and line, environment variable, or section.
+    /// File and line, environment variable, or section name.
     pub place: String,
-    /// What is wrong. Where Inmanta has a text for it, exactly that text.
+    /// Description. Inmanta's exact text, where it has one.
     pub text: String,
-    /// What to do about it.
+    /// Remedy.
     pub help: Option<String>,
 }
 
 impl Problem {
-    /// A mistake at `place`.
+    /// Creates a problem at `place`.
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into(), help: None }
     }
 
-    /// The same, with a remedy.
+    /// Returns the problem with a remedy.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
@@ -36,7 +36,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every mistake found, never only the first.
+/// All problems found in a configuration, not only the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

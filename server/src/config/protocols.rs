@@ -1,14 +1,14 @@
-//! `protocols`: which versions of HTTP a listener speaks, by their names in ALPN.
+//! `protocols`: the HTTP versions of a listener, by ALPN name.
 
 use super::{options::nearest, reader::SectionReader};
 
-/// The versions of HTTP that a listener speaks.
+/// HTTP versions of a [`Listener`](super::Listener).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocols {
     /// HTTP/1.1 and 1.0.
     pub http1: bool,
-    /// HTTP/2: under TLS by ALPN, and otherwise by prior knowledge (RFC 9113 section
-    /// 3.3), which the first bytes of a connection tell.
+    /// HTTP/2. Negotiated by ALPN under TLS. Without TLS it is prior knowledge (RFC 9113
+    /// section 3.3), detected from the first bytes of a connection.
     pub http2: bool,
     /// HTTP/3, at the same address over UDP.
     pub http3: bool,
@@ -20,29 +20,29 @@ impl Protocols {
     /// HTTP/1.1 and nothing else.
     pub const HTTP1: Self = Self { http1: true, http2: false, http3: false };
 
-    /// What a listener speaks that does not say. Without TLS a client has to know
-    /// beforehand that there is HTTP/2, so it is there if somebody says so.
+    /// Protocols of a listener without the option.
     ///
     /// # Defaults
-    /// HTTP/3 takes a port more, which somebody has to let through.
+    /// HTTP/2 is off without TLS, because clients can only use it by prior knowledge.
+    /// HTTP/3 is off because it needs a UDP port that firewalls must allow.
     const fn default(has_tls: bool) -> Self {
         Self { http2: has_tls, ..Self::HTTP1 }
     }
 
-    /// Their names.
+    /// Returns the ALPN names of the enabled versions.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         let speaks = [self.http1, self.http2, self.http3];
         NAMES.into_iter().zip(speaks).filter(|(_, speaks)| *speaks).map(|(name, _)| name).collect()
     }
 
-    /// Whether it listens over TCP.
+    /// Whether any enabled version uses TCP.
     #[must_use]
     pub const fn use_tcp(self) -> bool {
         self.http1 || self.http2
     }
 
-    /// The names by which they are chosen under TLS over TCP, in our order.
+    /// Returns the ALPN names for TLS over TCP, in order of preference.
     #[must_use]
     pub fn alpn(self) -> Vec<Vec<u8>> {
         let names = [(self.http2, "h2"), (self.http1, "http/1.1")];
@@ -54,16 +54,16 @@ impl Protocols {
         let Some(names) = reader.list(OPTION) else { return Self::default(has_tls) };
         if names.is_empty() {
             let text = format!("{OPTION} in {} is empty", reader.section);
-            reader.problem(OPTION, text, "name some of http/1.1, h2 and h3, or remove the line");
+            reader.problem(OPTION, text, "list any of http/1.1, h2 and h3, or remove the line");
         }
         for name in names.iter().filter(|name| !NAMES.contains(name)) {
             let help = match nearest(name, NAMES) {
                 Some(near) => format!("did you mean {near}?"),
-                // Of old, and of those who think that it is another protocol.
+                // The obsolete Upgrade token of RFC 7540, often taken for a protocol name.
                 None if *name == "h2c" => {
-                    "write h2: without TLS it is spoken by prior knowledge".into()
+                    "write h2: without TLS, clients use it by prior knowledge".into()
                 }
-                None => format!("choose some of {}", NAMES.join(", ")),
+                None => format!("choose from {}", NAMES.join(", ")),
             };
             reader.problem(
                 OPTION,
@@ -75,8 +75,7 @@ impl Protocols {
         let protocols =
             Self { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
         if protocols.http3 && !has_tls {
-            let text =
-                format!("{OPTION} in {} has h3, which is spoken only under TLS", reader.section);
+            let text = format!("{OPTION} in {} contains h3, which requires TLS", reader.section);
             reader.problem(OPTION, text, "set ssl_cert_file and ssl_key_file");
         }
         protocols

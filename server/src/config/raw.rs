@@ -1,5 +1,6 @@
-//! Configuration as written: sections of texts, each knowing where it came from.
-//! Files are merged in order, later ones win, and the environment wins over all.
+//! Unvalidated configuration: sections of text values, each with its origin.
+//!
+//! Files are merged in order and later files win. Environment variables override files.
 
 use std::{
     collections::BTreeMap,
@@ -14,21 +15,21 @@ use super::{
     toml,
 };
 
-/// Everything that was written.
+/// Merged sections of all files and the environment, before validation.
 #[derive(Clone, Debug, Default)]
 pub struct RawConfig {
     /// The sections by name.
     pub sections: BTreeMap<String, Section>,
-    /// What looks like a slip but need not be one.
+    /// Possible mistakes that do not prevent a start.
     pub warnings: Vec<Problem>,
 }
 
-/// How a file spells its configuration, by the ending of its name.
+/// Syntax of a configuration file, by its extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigFormat {
-    /// `.cfg`, as Inmanta writes it: unknown options are warned about.
+    /// `.cfg`, Inmanta's format. Unknown options are warnings.
     Ini,
-    /// `.toml`: unknown options are refused.
+    /// `.toml`. Unknown options are errors.
     Toml,
 }
 
@@ -43,11 +44,11 @@ impl ConfigFormat {
 }
 
 impl RawConfig {
-    /// Reads files, and the `.cfg` and `.toml` files of directories by name, and
-    /// then lays `environment` over them.
+    /// Reads files, and the `.cfg` and `.toml` files of directories in order of name.
+    /// Then `environment` overrides them.
     ///
     /// # Errors
-    /// Files that cannot be read or parsed, and unknown options in TOML.
+    /// [`Problems`] for files that cannot be read or parsed, and for unknown options in TOML.
     pub fn load(
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
@@ -69,7 +70,8 @@ impl RawConfig {
         if problems.is_empty() { Ok(raw) } else { Err(Problems(problems)) }
     }
 
-    /// Lays the text of one file, called `name` in messages, over what is there.
+    /// Merges the text of one file, called `name` in messages. Its options override
+    /// earlier ones.
     pub fn add(
         &mut self,
         name: &str,
@@ -97,8 +99,8 @@ impl RawConfig {
         }
     }
 
-    /// `INMANTA_<SECTION>_<OPTION>` for every option there is, and
-    /// `INMANTA_AUTH_JWT_<ID>_<OPTION>`, which can make a section of its own.
+    /// Merges environment variables: `INMANTA_<SECTION>_<OPTION>` for every known option, and
+    /// `INMANTA_AUTH_JWT_<ID>_<OPTION>`, which may also add a section.
     fn add_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
         for (variable, text) in environment {
             let Some(name) = variable.strip_prefix("INMANTA_") else { continue };
@@ -126,7 +128,7 @@ impl RawConfig {
             }
             None => self.warnings.push(Problem::new(
                 variable,
-                "this environment variable sets no option of an auth_jwt section",
+                "this environment variable does not match any option of an auth_jwt section",
             )),
         }
     }
@@ -140,11 +142,12 @@ impl RawConfig {
     }
 }
 
-/// The files that are meant: of a directory, those in it, apart from hidden ones, in
-/// which editors and copying programs keep what is not done yet.
+/// Replaces each directory with the `.cfg` and `.toml` files in it.
+///
+/// Hidden files are skipped: editors and copying programs keep incomplete files there.
 ///
 /// # Errors
-/// A directory that cannot be read, or has no file for us.
+/// [`Problem`] for a directory that cannot be read or has no such file.
 pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
     let mut files = Vec::new();
     for path in paths {
@@ -166,7 +169,7 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         if inside.is_empty() {
             return Err(Problem::new(
                 path.display().to_string(),
-                "the directory holds no .cfg or .toml file",
+                "the directory contains no .cfg or .toml file",
             ));
         }
         files.extend(inside);
@@ -178,10 +181,10 @@ fn read(path: &Path) -> Result<String, Problem> {
     let place = path.display().to_string();
     #[expect(clippy::disallowed_methods, reason = "configuration is where files are read")]
     let bytes = std::fs::read(path).map_err(|error| {
-        Problem::new(&place, format!("the file cannot be read: {error}"))
+        Problem::new(&place, format!("cannot read the file: {error}"))
             .help("check the path after --config and its permissions")
     })?;
-    // Editors elsewhere put a byte order mark in front.
+    // Some editors start files with a byte order mark.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     String::from_utf8(text.to_vec()).map_err(|_| Problem::new(place, "the file is not UTF-8"))
 }
@@ -228,7 +231,7 @@ fn unknown_section(place: &str, section: &str) -> Problem {
     let lower = section.to_lowercase().replace('-', "_");
     if lower.starts_with(ISSUER_PREFIX) {
         return problem
-            .help(format!("did you mean [{lower}]? The prefix auth_jwt_ is case-sensitive"));
+            .help(format!("did you mean [{lower}]? the prefix auth_jwt_ is case-sensitive"));
     }
     match options::nearest(section, SECTIONS.iter().map(|(name, _)| *name)) {
         Some(meant) => problem.help(format!("did you mean [{meant}]?")),
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_normalized_and_later_files_win() {
+    fn raw_names_are_normalized_and_later_files_win() {
         let (mut raw, mut problems) = read(
             "[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n",
             ConfigFormat::Ini,
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_warned_about_in_cfg_and_refused_in_toml() {
+    fn unknown_options_warn_in_cfg_and_fail_in_toml() {
         let (raw, problems) =
             read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", ConfigFormat::Ini);
         assert_eq!(problems, []);
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_wins_and_can_make_a_section() {
+    fn environment_overrides_files_and_adds_sections() {
         let (mut raw, _) =
             read("[server]\nbind_port=1\n[auth_jwt_a]\nkey=file\n", ConfigFormat::Ini);
         let variables = [

@@ -1,5 +1,7 @@
-//! Reads the options of one section as typed values; a mistake is noted and the
-//! default goes on in its place, so that all mistakes are found in one run.
+//! Typed access to the options of one section.
+//!
+//! A [`Problem`] is recorded for each invalid value and the default is used instead, so
+//! that one run reports all problems.
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr};
 
@@ -10,7 +12,7 @@ use super::{
     setting::{Section, Setting},
 };
 
-/// One section being read.
+/// Reader of one [`Section`].
 pub(super) struct SectionReader<'r> {
     pub(super) section: &'r str,
     settings: Option<&'r Section>,
@@ -26,7 +28,7 @@ impl<'r> SectionReader<'r> {
         Self { section, settings: sections.get(section), problems }
     }
 
-    /// Where an option stands, or the section when it stands nowhere.
+    /// Place of an option, or of the section if the option is not set.
     pub(super) fn place(&self, option: &str) -> String {
         match self.setting(option) {
             Some(setting) => setting.place.clone(),
@@ -47,7 +49,7 @@ impl<'r> SectionReader<'r> {
         self.setting(option).map(|setting| setting.text.as_str())
     }
 
-    /// Inmanta's booleans.
+    /// Reads a boolean in any of Inmanta's spellings.
     pub(super) fn flag(&mut self, option: &str) -> Option<bool> {
         let text = self.text(option)?;
         match text.to_lowercase().as_str() {
@@ -77,7 +79,7 @@ impl<'r> SectionReader<'r> {
         number
     }
 
-    /// One of the choices, by its name.
+    /// Reads one of `choices` by its name.
     pub(super) fn choice<C: Copy>(
         &mut self,
         option: &str,
@@ -97,21 +99,21 @@ impl<'r> SectionReader<'r> {
         chosen
     }
 
-    /// The name of a header; an empty text is none.
+    /// Reads a header name. An empty value counts as not set.
     pub(super) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
         let text = self.text(option).filter(|text| !text.is_empty())?;
         let name = HeaderName::from_bytes(text.as_bytes()).ok();
         if name.is_none() {
             self.problem(
                 option,
-                format!("{text:?} is no header name"),
+                format!("{option} in {}: {text:?} is not a valid header name", self.section),
                 "write one such as Cf-Access-Jwt-Assertion",
             );
         }
         name
     }
 
-    /// A comma-separated list; an empty text is an empty list.
+    /// Reads a comma-separated list. An empty value is an empty list.
     pub(super) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
         let text = self.text(option)?;
         Some(if text.trim().is_empty() {

@@ -1,15 +1,15 @@
-//! `[revocation]`.
+//! `[revocation]`: storage and capacity of revocations.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{problem::Problem, reader::SectionReader, setting::Section};
 
-/// How revocations are kept.
+/// Storage and capacity of revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {
-    /// The file; `None` for `revocations` in the state directory.
+    /// The journal file. `None` for `revocations` in the state directory.
     pub file: Option<PathBuf>,
-    /// How many there may be at a time.
+    /// Maximum number of revocations in force.
     pub capacity: usize,
 }
 

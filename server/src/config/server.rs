@@ -20,78 +20,78 @@ use super::{
 };
 use crate::surface::generic;
 
-/// How we listen, and what is true of every request.
+/// Listeners, and settings that apply to every request.
 #[derive(Debug)]
 pub struct Server {
-    /// Whether the `/api/v2` surface asks for a token at all. `/auth` and `/v1`
-    /// always do.
+    /// Whether `/api/v2` requires a token. `/auth` and `/v1` always do.
     pub auth: bool,
-    /// A header that carries a bare token and wins over `Authorization`.
+    /// Header with a bare token. It takes precedence over `Authorization`.
     pub additional_header: Option<HeaderName>,
-    /// The listeners: the main one first, that for metrics and probes last.
+    /// The [`Listener`]s: the main listener first, the metrics listener last.
     pub listeners: Vec<Listener>,
-    /// Threads that serve requests; `None` for one per core.
+    /// Number of threads that serve requests. `None` for one per core.
     pub threads: Option<usize>,
-    /// How much time bad signatures may take.
+    /// CPU budgets for bad signatures, see [`SignatureLimits`].
     pub limits: SignatureLimits,
-    /// How many connections there may be, and how long they may take.
+    /// Limit and timeouts of connections, see [`Timeouts`].
     pub timeouts: Timeouts,
-    /// What listeners share that speak HTTP/3.
+    /// QUIC settings of listeners with HTTP/3.
     pub quic: QuicSettings,
-    /// What is written down of requests.
+    /// Settings of the access log.
     pub log: LogSettings,
-    /// The memory for verified tokens, in bytes; none are remembered with 0.
+    /// Memory of the token cache in bytes. 0 switches the cache off.
     pub cache_bytes: usize,
-    /// The status of a refused token on the Inmanta surface: 403 as the real
-    /// system, or 401 as RFC 6750.
+    /// Status for refused tokens on the Inmanta surface: 403 as in Inmanta, or 401 as in
+    /// RFC 6750.
     pub rejected_token_status: StatusCode,
-    /// The largest request body, in bytes.
+    /// Maximum length of a request body in bytes.
     pub max_body: usize,
     /// `Access-Control-Allow-Origin` of the `/api/v2` surface.
     pub allow_origin: Option<HeaderValue>,
-    /// The headers that carry a caller's identity on `/auth`.
+    /// Headers with the caller's identity in answers of `/auth`.
     pub identity_headers: IdentityHeaders,
-    /// `[ext_authz]`: what Envoy is told over gRPC.
+    /// `[ext_authz]`: contents of gRPC answers to Envoy.
     pub ext_authz: ExtAuthz,
-    /// `[api_clients]`: who may revoke tokens.
+    /// `[api_clients]`: clients that may revoke tokens.
     pub api_clients: ApiClients,
-    /// How users log in.
+    /// Settings for logins of local users.
     pub login: LoginSettings,
-    /// Who decides which calls of the API may be made.
+    /// [`AuthorizationProvider`] for API calls.
     pub authorization_provider: AuthorizationProvider,
-    /// The section that signs our own tokens, if any section is configured.
+    /// The section that signs tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,
 }
 
-/// Who decides which calls of the Inmanta API may be made.
+/// Authorization of calls of the Inmanta API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationProvider {
-    /// Client types and environments.
+    /// By client types and environments of tokens.
     Legacy,
-    /// A policy, for users; others as with `legacy`.
+    /// By a policy for users. Other callers as with [`Legacy`](Self::Legacy).
     PolicyEngine,
 }
 
-/// The names of the identity headers; `None` where one is switched off.
+/// Names of the identity headers. `None` for a header that is switched off.
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {
-    /// `sub`.
+    /// The claim `sub`.
     pub subject: Option<HeaderName>,
     /// The user's name, from the claim configured for the issuer.
     pub user: Option<HeaderName>,
-    /// `iss`.
+    /// The claim `iss`.
     pub issuer: Option<HeaderName>,
     /// The client types, comma-separated.
     pub client_types: Option<HeaderName>,
-    /// The tenant; empty until multi-tenancy is configured.
+    /// The tenant. Empty until multi-tenancy is configured.
     pub tenant: Option<HeaderName>,
 }
 
-/// Room for some 60,000 tokens of the usual size. It is taken as it is used.
+/// Default size of the token cache: about 60,000 tokens of the usual size. The memory is
+/// allocated as it is used.
 const CACHE_MEGABYTES: usize = 64;
 
 impl Server {
-    /// The listener of this name.
+    /// Returns the listener named `name`.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.name == name)
@@ -159,7 +159,7 @@ impl IdentityHeaders {
         names
     }
 
-    /// Those that are not switched off.
+    /// Returns the names of all headers that are not switched off.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> + Clone {
         self.all().into_iter().flatten()
     }
@@ -169,8 +169,8 @@ impl IdentityHeaders {
             .map(Option::as_ref)
     }
 
-    /// Refuses names that mean something else in an answer, and names given twice:
-    /// one identity would silently take the place of the other.
+    /// Rejects names with another meaning in a response, and names given twice, because
+    /// one header would silently replace the other.
     fn check(&self, reader: &mut SectionReader<'_>) {
         let taken = [
             header::CACHE_CONTROL,
@@ -188,8 +188,8 @@ impl IdentityHeaders {
         for (option, name) in options.into_iter().zip(self.all()) {
             let Some(name) = name else { continue };
             if seen.contains(&name) {
-                let text = format!("the identity header {name} is taken already");
-                reader.problem(option, text, "give each identity a header name of its own");
+                let text = format!("the identity header {name} is already in use");
+                reader.problem(option, text, "use a different header name for each identity");
             }
             seen.push(name);
         }
@@ -205,7 +205,8 @@ fn read_provider(server: &mut SectionReader<'_>) -> AuthorizationProvider {
         "policy-engine" => AuthorizationProvider::PolicyEngine,
         _ => {
             let text = format!(
-                "Invalid value for config option server.authorization-provider: {name}. Valid values: legacy or policy-engine"
+                "Invalid value for config option server.authorization-provider: {name}. Valid \
+                 values: legacy or policy-engine"
             );
             server.problem("authorization_provider", text, "");
             AuthorizationProvider::Legacy
@@ -243,11 +244,12 @@ fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
 fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> {
     let name = server.header_name("auth_additional_header")?;
     if name == header::AUTHORIZATION {
-        let text = "auth_additional_header cannot be Authorization: that one carries a scheme, this one a bare token";
+        let text = "auth_additional_header cannot be Authorization: it carries a bare token \
+            without a scheme";
         server.problem(
             "auth_additional_header",
             text,
-            "remove the line; Authorization: Bearer is always read",
+            "remove the line: Authorization: Bearer is always read",
         );
     }
     Some(name)
@@ -260,7 +262,7 @@ fn read_allow_origin(server: &mut SectionReader<'_>) -> Option<HeaderValue> {
         let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
         server.problem(
             "access_control_allow_origin",
-            format!("{text:?} cannot be sent as {name}"),
+            format!("{text:?} is not a valid value of the header {name}"),
             "write an origin or *",
         );
     }

@@ -1,5 +1,5 @@
-//! `ssl_cert_file` and `ssl_key_file`: TLS is on when both are set. And
-//! `client_certificates`: whether clients have to show one of their own.
+//! TLS options of a listener. `ssl_cert_file` and `ssl_key_file` switch TLS on, and
+//! `client_certificates` requests certificates from clients.
 
 use std::{
     collections::BTreeMap,
@@ -10,53 +10,53 @@ use std::{
 use super::{problem::Problem, protocols::Protocols, reader::SectionReader, setting::Section};
 use crate::listen::tls::{ReloadableTls, TlsError};
 
-/// The files that TLS on one listener is made of.
+/// Certificate, key and client authorities of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Our certificate and those between it and its authority, in PEM.
+    /// The server certificate and its intermediate certificates, in PEM.
     pub certificate: PathBuf,
-    /// Its private key, in PEM and not encrypted.
+    /// Its private key in PEM, unencrypted.
     pub key: PathBuf,
-    /// Whether clients show a certificate.
+    /// Whether clients must present a certificate.
     pub clients: ClientCertificates,
 }
 
-/// Whether clients show a certificate.
+/// Whether clients must present a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// They are not asked for one.
+    /// No certificate is requested.
     Off,
-    /// Those that have one may show it. A bad one is refused, not ignored.
+    /// A certificate is optional. An invalid certificate is rejected, not ignored.
     Optional(ClientAuthorities),
-    /// Nobody gets any further without one.
+    /// Handshakes without a certificate fail.
     Required(ClientAuthorities),
 }
 
-/// Who vouches for clients, and no longer does for some.
+/// Certificate authorities of clients, and their revocation lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuthorities {
     /// The certificates of the authorities, in PEM.
     pub file: PathBuf,
-    /// Their lists of revoked certificates, in PEM or DER. With one list there have to
-    /// be lists of every authority.
+    /// Certificate revocation lists in PEM or DER. If any list is configured, every
+    /// authority needs one.
     pub revoked: Vec<PathBuf>,
 }
 
-/// What a file of the set is for.
+/// Kind of a file in [`TlsFiles`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFileKind {
-    /// Our certificate.
+    /// The server certificate.
     Certificate,
-    /// Its key.
+    /// The private key of the server certificate.
     Key,
-    /// The authorities of clients' certificates.
+    /// Certificate authorities of clients.
     ClientAuthorities,
-    /// What these have revoked.
+    /// Certificate revocation lists of the authorities.
     Revoked,
 }
 
 impl TlsFileKind {
-    /// The option that names the file.
+    /// Returns the option that names the file.
     #[must_use]
     pub const fn option(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl TlsFileKind {
 }
 
 impl TlsFiles {
-    /// Every file, and what it is for.
+    /// Returns every file with its [`TlsFileKind`].
     pub fn iter(&self) -> impl Iterator<Item = (TlsFileKind, &Path)> {
         let ours = [(TlsFileKind::Certificate, &*self.certificate), (TlsFileKind::Key, &*self.key)];
         let theirs = self.clients.authorities().into_iter().flat_map(|authorities| {
@@ -81,7 +81,7 @@ impl TlsFiles {
 }
 
 impl ClientCertificates {
-    /// Who vouches for them, where they are asked for a certificate.
+    /// Returns the authorities, if certificates are requested.
     #[must_use]
     pub const fn authorities(&self) -> Option<&ClientAuthorities> {
         match self {
@@ -91,18 +91,18 @@ impl ClientCertificates {
     }
 }
 
-/// The sections that describe the TLS of one listener; they may be the same.
+/// Sections with the TLS options of one listener. Both names may be the same.
 #[derive(Clone, Copy)]
 pub(super) struct TlsSections<'s> {
     pub(super) all: &'s BTreeMap<String, Section>,
-    /// Has `ssl_cert_file` and `ssl_key_file`.
+    /// The section with `ssl_cert_file` and `ssl_key_file`.
     pub(super) certificate: &'s str,
-    /// Has the options about clients, and `protocols`.
+    /// The section with `protocols` and the options for client certificates.
     pub(super) clients: &'s str,
 }
 
-/// Reads the options of one listener and the files they name, and what it speaks. No TLS
-/// for one without, or with mistakes.
+/// Reads the protocols and TLS options of one listener, and the files that they name.
+/// Returns no [`Tls`] if it is not configured or has errors.
 pub(super) fn read(
     sections: TlsSections<'_>,
     problems: &mut Vec<Problem>,
@@ -131,39 +131,39 @@ fn load(
             }));
             Some(Arc::new(tls))
         }
-        Err(fault) => {
-            report_load_error(&mut sections.reader(fault.part, problems), &fault);
+        Err(error) => {
+            report_load_error(&mut sections.reader(error.part, problems), &error);
             None
         }
     }
 }
 
-/// Inmanta's text for every way in which certificate and key can be unusable.
-const INMANTA_LOAD_ERROR: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure \
-                      that these files are not encrypted.";
+/// Inmanta's text for every error in a certificate or key.
+const INMANTA_LOAD_ERROR: &str = "Failed to load ssl certificate. Please check if you provided \
+     the correct certificate/key path and make sure that these files are not encrypted.";
 
-fn report_load_error(reader: &mut SectionReader<'_>, fault: &TlsError) {
-    let option = fault.part.option();
-    let text = format!("{option} in {} cannot be used: {fault}", reader.section);
-    match fault.part {
+fn report_load_error(reader: &mut SectionReader<'_>, error: &TlsError) {
+    let option = error.part.option();
+    let text = format!("{option} in {} cannot be used: {error}", reader.section);
+    match error.part {
         TlsFileKind::Certificate | TlsFileKind::Key => {
-            reader.problem(option, INMANTA_LOAD_ERROR, &fault.to_string())
+            reader.problem(option, INMANTA_LOAD_ERROR, &error.to_string())
         }
         TlsFileKind::ClientAuthorities => reader.problem(
             option,
             text,
-            "give a file with the certificates of the clients' authorities in PEM",
+            "name a file with the certificates of the clients' authorities in PEM",
         ),
         TlsFileKind::Revoked => reader.problem(
             option,
             text,
-            "give files with the authorities' current CRLs in PEM or DER",
+            "name files with the authorities' current CRLs in PEM or DER",
         ),
     }
 }
 
 impl<'s> TlsSections<'s> {
-    /// The section that has the options for a part.
+    /// Returns a reader of the section with the option for a file.
     fn reader<'r>(self, part: TlsFileKind, problems: &'r mut Vec<Problem>) -> SectionReader<'r>
     where
         's: 'r,
@@ -189,7 +189,7 @@ impl TlsFiles {
             (None, Some(_)) => report_missing(&mut reader, "ssl_key_file", "ssl_cert_file"),
         }
         if clients != ClientCertificates::Off {
-            let text = "client_certificates is set, but there is no TLS to show them in";
+            let text = "client_certificates requires TLS, which is off";
             let help = format!(
                 "set ssl_cert_file and ssl_key_file in {}, or client_certificates = off",
                 sections.certificate
@@ -204,12 +204,12 @@ impl TlsFiles {
     }
 }
 
-/// Half a TLS configuration would silently serve tokens in plain text.
+/// Rejects half a TLS configuration, which would silently serve tokens in plain text.
 fn report_missing(reader: &mut SectionReader<'_>, given: &str, absent: &str) {
     reader.problem(
         given,
         format!("{given} is set but {absent} is not"),
-        "TLS needs both; remove the one to serve without TLS",
+        &format!("set {absent} too, or remove {given} to serve without TLS"),
     );
 }
 
@@ -221,13 +221,14 @@ impl ClientCertificates {
             revoked.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
         let demanded = match reader.text("client_certificates") {
             None => {
-                // Whoever wrote these believes that clients are asked.
+                // These options suggest that the operator expects client certificates.
                 let given = authorities.as_ref().map(|_| "client_ca_file");
                 if let Some(option) =
                     given.or_else(|| (!revoked.is_empty()).then_some("client_crl_file"))
                 {
                     let text = format!(
-                        "{option} is set but client_certificates is not, so no client is asked for one"
+                        "{option} is set but client_certificates is not, so no certificate is \
+                         requested"
                     );
                     reader.problem(
                         option,
@@ -252,10 +253,7 @@ impl ClientCertificates {
             }
         };
         let Some(file) = authorities else {
-            let text = format!(
-                "client_certificates is set in {}, but client_ca_file is not",
-                reader.section
-            );
+            let text = format!("client_certificates in {} requires client_ca_file", reader.section);
             reader.problem(
                 "client_certificates",
                 text,
@@ -275,7 +273,7 @@ fn path(reader: &SectionReader<'_>, option: &str) -> Option<PathBuf> {
 mod tests {
     use super::{super::ini, *};
 
-    /// What these options mean, or what is said about them.
+    /// Parses the options and returns the files or the problems.
     fn read(text: &str) -> Result<Option<TlsFiles>, String> {
         let (all, mut problems) = (ini::parse("c.cfg", text).unwrap(), Vec::new());
         let files = TlsFiles::read(
@@ -292,7 +290,7 @@ mod tests {
     const PAIR: &str = "[server]\nssl_cert_file=c\nssl_key_file=k\n[listen]\n";
 
     #[test]
-    fn clients_show_certificates_where_the_operator_says_so() {
+    fn client_certificates_follow_the_option() {
         let clients =
             |options: &str| read(&format!("{PAIR}{options}")).map(|files| files.unwrap().clients);
         let authorities = |revoked: &[&str]| ClientAuthorities {
@@ -324,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_leave_clients_unasked_is_refused() {
+    fn client_certificate_options_must_be_complete() {
         for (text, expected) in [
             (
                 format!("{PAIR}client_certificates=yes"),
@@ -332,7 +330,7 @@ mod tests {
             ),
             (
                 format!("{PAIR}client_certificates=required"),
-                "c.cfg:5: client_certificates is set in listen, but client_ca_file is not",
+                "c.cfg:5: client_certificates in listen requires client_ca_file",
             ),
             (
                 format!("{PAIR}client_ca_file=a"),
@@ -344,7 +342,7 @@ mod tests {
             ),
             (
                 "[listen]\nclient_certificates=optional\nclient_ca_file=a".into(),
-                "there is no TLS to show them in",
+                "client_certificates requires TLS, which is off",
             ),
             ("[server]\nssl_cert_file=c\n".into(), "ssl_cert_file is set but ssl_key_file is not"),
             (
@@ -352,14 +350,14 @@ mod tests {
                 "ssl_key_file is set but ssl_cert_file is not",
             ),
         ] {
-            let said = read(&text).unwrap_err();
-            assert!(said.contains(expected), "{text}: {said}");
+            let problems = read(&text).unwrap_err();
+            assert!(problems.contains(expected), "{text}: {problems}");
         }
         assert_eq!(read("[server]\nbind_port=1\n"), Ok(None));
     }
 
     #[test]
-    fn every_file_is_known_by_the_option_that_names_it() {
+    fn tls_files_are_listed_with_their_options() {
         let files = read(&format!(
             "{PAIR}client_certificates=required\nclient_ca_file=a\nclient_crl_file=r,s"
         ))

@@ -1,4 +1,4 @@
-//! The same sections and options, spelled in TOML.
+//! TOML syntax for the sections and options of `.cfg` files.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::{
     setting::{Section, Setting, normal_option, normal_section},
 };
 
-/// Parses one file.
+/// Parses one `.toml` file into its [`Section`]s.
 ///
 /// # Errors
-/// Syntax errors, options outside a section, and values that are neither text,
-/// number, boolean nor a list of texts.
+/// [`Problems`] for syntax errors, for options outside a section, and for values that
+/// are neither text, number, boolean nor a list of texts.
 pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
     let place = |offset: usize| {
         format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1)
@@ -29,7 +29,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
         let DeValue::Table(options) = value.get_ref() else {
             problems.push(Problem::new(
                 here,
-                format!("{} stands outside any [section]", section.get_ref()),
+                format!("{} is outside any [section]", section.get_ref()),
             ));
             continue;
         };
@@ -46,14 +46,17 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             let Some(text) = value_text(value.get_ref()) else {
                 problems.push(Problem::new(
                     here,
-                    format!("{option} in section {section} is neither a text, a number, a boolean nor a list of texts"),
+                    format!(
+                        "{option} in section {section} must be a string, a number, a boolean or a \
+                         list of strings"
+                    ),
                 ));
                 continue;
             };
             if settings.insert(option.clone(), Setting { text, place: here.clone() }).is_some() {
                 problems.push(
                     Problem::new(here, format!("{option} is given twice in section {section}"))
-                        .help("`-` and `_` are the same in option names"),
+                        .help("option names treat `-` and `_` alike: remove one of the two lines"),
                 );
             }
         }
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_every_kind_become_texts() {
+    fn toml_values_of_every_type_become_text() {
         let sections = parse("f", "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n").unwrap();
         let text = |section: &str, option: &str| sections[section].settings[option].text.clone();
         assert_eq!(text("server", "auth"), "true");
@@ -95,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line() {
+    fn toml_parser_reports_the_line() {
         for (text, expected) in [
             ("[server]\nauth = \n", "f:2"),
-            ("auth = true\n", "f:1: auth stands outside any [section]"),
-            ("[server]\nauth = 1979-05-27\n", "f:2: auth in section server is neither"),
+            ("auth = true\n", "f:1: auth is outside any [section]"),
+            ("[server]\nauth = 1979-05-27\n", "f:2: auth in section server must be"),
             ("[server]\nbind_address = [\"a,b\"]\n", "f:2: bind_address"),
             ("[server]\nbind_port = 1\nbind-port = 2\n", "f:3: bind_port is given twice"),
         ] {

@@ -1,5 +1,5 @@
-//! The `*_rest_transport` sections: how clients of the server reach it. And what
-//! `[server]` says about how it wants to be reached.
+//! `*_rest_transport` sections: how clients connect to the server. Also the addresses that
+//! `[server]` advertises to clients.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{ClientType, problem::Problem, reader::SectionReader, setting::Section};
 
-/// All four sections, and the server's own words about itself.
+/// The four `*_rest_transport` sections and the advertised addresses.
 #[derive(Clone, Debug)]
 pub struct Transports {
     /// `[agent_rest_transport]`.
@@ -22,7 +22,7 @@ pub struct Transports {
     pub cmdline: Transport,
     /// `[compiler_rest_transport]`.
     pub compiler: Transport,
-    /// Where the server says it is.
+    /// Addresses that the server advertises.
     pub advertised: AdvertisedAddresses,
 }
 
@@ -51,7 +51,7 @@ impl Transports {
         }
     }
 
-    /// Those that somebody wrote, in the order of their names.
+    /// Returns the sections present in the configuration, in order of name.
     pub fn configured(&self) -> impl Iterator<Item = &Transport> {
         [&self.agent, &self.client, &self.cmdline, &self.compiler]
             .into_iter()
@@ -59,35 +59,36 @@ impl Transports {
     }
 }
 
-/// One way to the server.
+/// Connection settings of one kind of client.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    /// The name of the section.
+    /// Name of the section.
     pub section: &'static str,
-    /// What the clients are that go this way.
+    /// [`ClientType`] of the clients that use it.
     pub client_type: ClientType,
-    /// Whether the section stands in the configuration; else these are its defaults.
+    /// Whether the section is in the configuration. Otherwise all values are defaults.
     pub is_configured: bool,
-    /// `host`, a name or an address.
+    /// `host`: a name or an address.
     pub host: String,
     /// `port`.
     pub port: u16,
     /// `ssl`.
     pub ssl: bool,
-    /// `ssl_ca_cert_file`: who vouches for the server, beside the system's authorities.
-    /// Read when it is used: a server's configuration may hold the way of agents elsewhere.
+    /// `ssl_ca_cert_file`: trusted root certificates, in addition to those of the system.
+    /// Read at first use, because a server's configuration may contain sections for agents
+    /// on other machines.
     pub authorities: Option<PathBuf>,
     /// `token`.
     pub token: Option<BearerToken>,
-    /// `request_timeout`; `None` for as long as it takes.
+    /// `request_timeout`. `None` for no timeout.
     pub timeout: Option<Duration>,
-    /// `max_clients`: requests that a client of Inmanta makes at the same time.
+    /// `max_clients`: concurrent requests of an Inmanta client.
     pub max_clients: Option<u32>,
 }
 
-/// The port of an Inmanta server.
+/// Default port of an Inmanta server.
 const PORT: u16 = 8888;
-/// The seconds that a request may take.
+/// Default request timeout in seconds.
 const TIMEOUT: u32 = 120;
 
 impl Transport {
@@ -116,24 +117,25 @@ impl Transport {
         transport
     }
 
-    /// What will not do what whoever wrote it believes.
+    /// Warns about options without effect, and about tokens sent without TLS.
     fn warn(&self, reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
         let section = self.section;
         if !self.ssl && self.authorities.is_some() {
             let text = format!("ssl_ca_cert_file in {section} is ignored without ssl");
             warnings.push(
                 Problem::new(reader.place("ssl_ca_cert_file"), text)
-                    .help("write ssl = true beside it"),
+                    .help("write ssl = true in the same section"),
             );
         }
         if !self.ssl && self.token.is_some() && !self.is_on_this_machine() {
             let text = format!(
-                "the token in {section} goes to {} without TLS: anyone on the way can read and use it",
+                "the token in {section} is sent to {} without TLS: anyone on the network path can \
+                 read and use it",
                 self.host
             );
             warnings.push(
                 Problem::new(reader.place("token"), text)
-                    .help("write ssl = true, and have the server use TLS"),
+                    .help("configure TLS in the server and write ssl = true"),
             );
         }
     }
@@ -143,14 +145,14 @@ impl Transport {
             || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
-    /// Where the server is: scheme, host and port.
+    /// Returns scheme, host and port of the server.
     #[must_use]
     pub fn origin(&self) -> String {
         let scheme = if self.ssl { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
     }
 
-    /// Its host and port as URIs write them.
+    /// Returns host and port in URI syntax.
     #[must_use]
     pub fn authority(&self) -> String {
         match self.host.parse::<Ipv6Addr>() {
@@ -160,14 +162,14 @@ impl Transport {
     }
 }
 
-/// Where the server says it is, for those who are told by it how to reach it.
+/// Addresses that the server advertises to clients.
 #[derive(Clone, Debug)]
 pub struct AdvertisedAddresses {
-    /// `internal_server_address`: for the agents and compilers that it starts itself.
+    /// `internal_server_address`: for agents and compilers that the server starts.
     pub internal_address: String,
-    /// `server_address`: for all others.
+    /// `server_address`: for all other clients.
     pub address: String,
-    /// `ssl_ca_cert_file`: who vouches for its certificate.
+    /// `ssl_ca_cert_file`: root certificates of the server's certificate.
     pub authorities: Option<PathBuf>,
 }
 
@@ -184,12 +186,12 @@ impl AdvertisedAddresses {
     }
 }
 
-/// A token that clients show: as good as a password.
+/// Token of a client, as sensitive as a password. Its [`Debug`](fmt::Debug) output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(Box<str>);
 
 impl BearerToken {
-    /// A token that a header can carry.
+    /// Creates a token. `None` if a header cannot contain it.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| Self(text.into()))
@@ -210,14 +212,15 @@ impl fmt::Debug for BearerToken {
 
 fn read_token(reader: &mut SectionReader<'_>) -> Option<BearerToken> {
     let text = reader.text("token").map(str::trim).filter(|text| !text.is_empty())?;
-    // Never shown: these lines may end up in a log.
+    // Messages do not contain the token, because they may be logged.
     let token = BearerToken::new(text);
     if token.is_none() {
-        let problem = format!("token in {} holds what no header can carry", reader.section);
+        let problem =
+            format!("token in {} has characters that a header cannot contain", reader.section);
         reader.problem(
             "token",
             problem,
-            "paste the token alone, on one line: countersign token create prints it",
+            "write the token alone on one line, as countersign token create prints it",
         );
     }
     token
@@ -229,24 +232,24 @@ fn read_host(reader: &mut SectionReader<'_>, option: &str) -> String {
     host(text).unwrap_or_else(|help| {
         reader.problem(
             option,
-            format!("{option} {text:?} in {} is no host", reader.section),
+            format!("{option} {text:?} in {} is not a host", reader.section),
             &help,
         );
         DEFAULT.into()
     })
 }
 
-/// The name or address of a host.
+/// Parses the name or address of a host.
 ///
 /// # Errors
-/// What to write instead.
+/// A hint for the correct syntax.
 pub fn host(text: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if bare.parse::<Ipv6Addr>().is_ok() || (!text.is_empty() && text.bytes().all(is_name)) {
         return Ok(bare.into());
     }
-    Err("write a name or an address alone, without scheme, port and path".into())
+    Err("write a name or an address without scheme, port and path".into())
 }
 
 #[cfg(test)]
@@ -254,12 +257,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_not_shown() {
+    fn bearer_token_debug_hides_the_token() {
         assert_eq!(format!("{:?}", BearerToken("secret".into())), "BearerToken(..)");
     }
 
     #[test]
-    fn a_host_is_a_name_or_an_address_alone() {
+    fn host_is_a_name_or_an_address() {
         for (text, read) in
             [("localhost", "localhost"), ("10.0.0.1", "10.0.0.1"), ("::1", "::1"), ("[::1]", "::1")]
         {

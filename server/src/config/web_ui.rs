@@ -1,6 +1,7 @@
-//! `[web-ui]` and `server.auth_method`: where the web console sends people to log in. Two earlier forms are
-//! understood, each with the lines to write instead: `oidc_auth_url` with
-//! `oidc_realm`, for Keycloak alone, and the `[dashboard]` before it.
+//! `[web-ui]` and `server.auth_method`: login of the web console.
+//!
+//! Two deprecated forms are still accepted, with a warning that gives their replacement:
+//! `oidc_auth_url` with `oidc_realm` (Keycloak only), and the older `[dashboard]`.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +10,32 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{problem::Problem, reader::SectionReader, setting::Section};
 
-/// What the web console is told.
+/// Login settings of the web console.
 #[derive(Clone, Debug)]
 pub struct WebUi {
     /// `server.auth_method`.
     pub auth_method: AuthMethod,
-    /// The OpenID provider, if one is named.
+    /// The OpenID provider, if one is configured.
     pub provider: Option<OpenIdProvider>,
-    /// `oidc_local_fallback`: whether the server's own users may log in beside it.
+    /// `oidc_local_fallback`: whether local users may log in too.
     pub local_fallback: bool,
 }
 
-/// Where people log in.
+/// How users log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// At an OpenID provider.
+    /// With an OpenID provider.
     Oidc,
-    /// Here, as users in the database.
+    /// As users of the database, with a password.
     Database,
-    /// Elsewhere, before their requests come here.
+    /// At a proxy, which adds a token to requests.
     Jwt,
 }
 
 impl AuthMethod {
     const ALL: [Self; 3] = [Self::Oidc, Self::Database, Self::Jwt];
 
-    /// Its name in the configuration.
+    /// Returns the value's name in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,20 +46,20 @@ impl AuthMethod {
     }
 }
 
-/// An OpenID provider, as the web console uses it.
+/// Settings of an OpenID provider for the web console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenIdProvider {
-    /// `oidc_authority`: its metadata are at `/.well-known/openid-configuration` below.
+    /// `oidc_authority`: the base of `/.well-known/openid-configuration`.
     pub authority: String,
-    /// `oidc_client_id`: the web console's name there.
+    /// `oidc_client_id`: the client id of the web console.
     pub client_id: String,
-    /// `oidc_scope`: what the web console asks for.
+    /// `oidc_scope`: the scopes that the web console requests.
     pub scope: String,
 }
 
-/// What everyone who logs in by OpenID Connect asks for.
+/// Default scopes.
 const SCOPE: &str = "openid profile email";
-/// The realm that Inmanta's older guides have people make.
+/// Default realm, from Inmanta's older guides.
 const REALM: &str = "inmanta";
 
 impl WebUi {
@@ -82,12 +83,13 @@ impl WebUi {
     }
 }
 
-/// Only warned about: the real server leaves it to its web console to complain.
+/// Reads `auth_method`. An unknown value is a warning, because Inmanta's server accepts it.
 fn read_auth_method(server: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> AuthMethod {
     let Some(name) = server.text("auth_method") else { return AuthMethod::Oidc };
     AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
-        let text = format!("auth_method {name:?} is none of oidc, database, jwt");
-        warnings.push(Problem::new(server.place("auth_method"), text).help("oidc is assumed"));
+        let text = format!("auth_method {name:?} is unknown, using oidc");
+        let help = "choose one of oidc, database, jwt";
+        warnings.push(Problem::new(server.place("auth_method"), text).help(help));
         AuthMethod::Oidc
     })
 }
@@ -111,7 +113,7 @@ fn read_provider(
     })
 }
 
-/// The form that only knew Keycloak.
+/// Reads the deprecated options for Keycloak.
 fn read_keycloak(
     reader: &mut SectionReader<'_>,
     warnings: &mut Vec<Problem>,
@@ -119,8 +121,8 @@ fn read_keycloak(
     let url = given(reader, "oidc_auth_url")?;
     check_uri(reader, "oidc_auth_url", url)?;
     let authority = realm(url, given(reader, "oidc_realm").unwrap_or(REALM));
-    let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they are for Keycloak alone";
-    let help = format!("write instead of both:\n    oidc_authority={authority}");
+    let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they only support Keycloak";
+    let help = format!("replace both with:\n    oidc_authority={authority}");
     warnings.push(Problem::new(reader.place("oidc_auth_url"), text).help(help));
     Some(OpenIdProvider {
         authority,
@@ -129,7 +131,7 @@ fn read_keycloak(
     })
 }
 
-/// The section before `[web-ui]`.
+/// Reads `[dashboard]`, the predecessor of `[web-ui]`.
 fn read_dashboard(
     reader: &mut SectionReader<'_>,
     warnings: &mut Vec<Problem>,
@@ -140,10 +142,12 @@ fn read_dashboard(
     let authority = realm(url, given(reader, "realm").unwrap_or(REALM));
     let client_id = given(reader, "client_id").unwrap_or_default();
     let help = format!(
-        "write instead:\n    [web-ui]\n    oidc_authority={authority}\n    oidc_client_id={client_id}"
+        "replace it with:\n    [web-ui]\n    oidc_authority={authority}\n    \
+         oidc_client_id={client_id}"
     );
     warnings.push(
-        Problem::new(reader.place(""), "[dashboard] has been replaced by [web-ui]").help(help),
+        Problem::new(reader.place(""), "[dashboard] is deprecated in favour of [web-ui]")
+            .help(help),
     );
     is_enabled.then(|| OpenIdProvider {
         authority,
@@ -152,9 +156,9 @@ fn read_dashboard(
     })
 }
 
-/// Where Keycloak has a realm.
+/// Returns the URI of a Keycloak realm.
 fn realm(url: &str, name: &str) -> String {
-    /// What a segment of a path holds as it is (RFC 3986 section 3.3).
+    /// Characters to encode in a path segment (RFC 3986 section 3.3).
     const ENCODED: &AsciiSet =
         &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     format!("{}/realms/{}", url.trim_end_matches('/'), utf8_percent_encode(name, ENCODED))
@@ -165,9 +169,10 @@ fn read_client_id(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> St
     if client_id.is_none() {
         let problem = Problem::new(
             reader.place("oidc_client_id"),
-            "web-ui names an OpenID provider but no oidc_client_id",
+            "web-ui has an OpenID provider but no oidc_client_id",
         );
-        warnings.push(problem.help("write the id under which the provider knows the web console"));
+        let help = "set it to the client id of the web console at the provider";
+        warnings.push(problem.help(help));
     }
     client_id.unwrap_or_default().into()
 }
@@ -176,7 +181,7 @@ fn read_scope(reader: &SectionReader<'_>) -> String {
     given(reader, "oidc_scope").unwrap_or(SCOPE).into()
 }
 
-/// An empty text is none, as the real system has it.
+/// Returns an option's value. An empty value counts as not set, as in Inmanta.
 fn given<'r>(reader: &SectionReader<'r>, option: &str) -> Option<&'r str> {
     reader.text(option).map(str::trim).filter(|text| !text.is_empty())
 }
@@ -190,9 +195,11 @@ fn check_uri(reader: &mut SectionReader<'_>, option: &str, text: &str) -> Option
     }) {
         return Some(());
     }
-    // Not shown: it may hold a password.
-    let problem =
-        format!("{option} in {} is no http:// or https:// URI without credentials", reader.section);
+    // The message does not contain the URI, which may contain a password.
+    let problem = format!(
+        "{option} in {} is not an http:// or https:// URI without credentials",
+        reader.section
+    );
     reader.problem(option, problem, "write one such as https://idp.example/realms/inmanta");
     None
 }

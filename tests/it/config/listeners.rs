@@ -82,7 +82,7 @@ fn a_listener_says_where_it_is() {
     refused(
         &[("listener_x", &[("bind", &longer)])],
         2,
-        &["is too long for a Unix socket: its path has 108 bytes", "put it somewhere else"],
+        &["has a path of 108 bytes, too long for a Unix socket", "choose a shorter path"],
     );
 }
 
@@ -120,11 +120,11 @@ fn protocols_are_named_as_in_alpn_and_have_what_they_need() {
         let [(section, options)] = listen(value);
         refused(&[(section, &options)], 2, expected);
     };
-    said("http/1.1, h4", &["\"h4\" is unknown", "choose some of http/1.1, h2, h3"]);
-    said("h2c", &["write h2: without TLS it is spoken by prior knowledge"]);
+    said("http/1.1, h4", &["\"h4\" is unknown", "choose from http/1.1, h2, h3"]);
+    said("h2c", &["write h2: without TLS, clients use it by prior knowledge"]);
     said("http/1", &["did you mean http/1.1?"]);
     said("", &["protocols in listen is empty"]);
-    said("http/1.1, h3", &["spoken only under TLS", "set ssl_cert_file and ssl_key_file"]);
+    said("http/1.1, h3", &["requires TLS", "set ssl_cert_file and ssl_key_file"]);
     refused(&[("quic", &[("retry_above", "-1")])], 2, &["a number from 0 to"]);
     refused(
         &[("quic", &[("key_file", "/nothing/there")])],
@@ -168,11 +168,11 @@ fn nobody_is_believed_by_accident() {
         ("listen", &[("proxy_protocol", "true")][..]),
         ("listener_x", &[("proxy_protocol", "on"), BIND]),
     ] {
-        let text = format!("proxy_protocol in {section} is on, but nobody is trusted to speak it");
+        let text = format!("proxy_protocol in {section} is on but trusted_proxies is empty");
         refused(
             &[(section, options)],
             2,
-            &[&text, "name the proxies that speak it in trusted_proxies"],
+            &[&text, "list the proxies that send it in trusted_proxies"],
         );
     }
     for option in [
@@ -180,12 +180,12 @@ fn nobody_is_believed_by_accident() {
         ("client_address_header", "X-Real-IP"),
         ("client_certificate_header", "X-Client-Cert"),
     ] {
-        let text = format!("{} in listener_x does nothing: nobody is trusted to say it", option.0);
+        let text = format!("{} in listener_x has no effect without trusted proxies", option.0);
         warned(
             &[("listener_x", &[BIND, option])],
-            &[&text, "name the proxies that do in trusted_proxies"],
+            &[&text, "list the proxies that set it in trusted_proxies"],
         );
-        warned(&[("listen", &[option])], &["nobody is trusted to say it"]);
+        warned(&[("listen", &[option])], &["has no effect without trusted proxies"]);
         warned(&[("listener_x", &[BIND, option, ("trusted_proxies", "10.0.0.1")])], &[]);
     }
     warned(&[("listen", &[("dialect", "none")])], &[]);
@@ -193,7 +193,7 @@ fn nobody_is_believed_by_accident() {
 
 #[test]
 fn two_listeners_are_at_two_places() {
-    let help = "give each a port or a path of its own";
+    let help = "use a different port or path for each listener";
     let twice = |one: &str, other: &str, expected: &str| {
         refused(
             &[("listener_a", &[("bind", one)]), ("listener_b", &[("bind", other)])],
@@ -204,29 +204,29 @@ fn two_listeners_are_at_two_places() {
     twice(
         "127.0.0.1:9000",
         "127.0.0.1:9000",
-        "listener b cannot be at 127.0.0.1:9000: listener a is at 127.0.0.1:9000",
+        "listener b cannot bind 127.0.0.1:9000: listener a binds 127.0.0.1:9000",
     );
     twice(
         "0.0.0.0:9000",
         "127.0.0.1:9000",
-        "listener b cannot be at 127.0.0.1:9000: listener a is at 0.0.0.0:9000",
+        "listener b cannot bind 127.0.0.1:9000: listener a binds 0.0.0.0:9000",
     );
-    twice("[::1]:9000", "[::]:9000", "listener b cannot be at [::]:9000");
-    twice("unix:/run/a.sock", "unix:/run/a.sock", "listener b cannot be at unix:/run/a.sock");
+    twice("[::1]:9000", "[::]:9000", "listener b cannot bind [::]:9000");
+    twice("unix:/run/a.sock", "unix:/run/a.sock", "listener b cannot bind unix:/run/a.sock");
     refused(
         &[("listener_a", &[("bind", "127.0.0.1:9000,127.0.0.1:9000")])],
         2,
-        &["listener a cannot be at", help],
+        &["listener a cannot bind", help],
     );
     refused(
         &[("listener_a", &[("bind", "127.0.0.1:8888")])],
         2,
-        &["listener a cannot be at 127.0.0.1:8888: listener main", help],
+        &["listener a cannot bind 127.0.0.1:8888: listener main", help],
     );
     refused(
         &[("metrics", &[("bind_port", "8888")])],
         2,
-        &["listener metrics cannot be at 127.0.0.1:8888: listener main", help],
+        &["listener metrics cannot bind 127.0.0.1:8888: listener main", help],
     );
     // Any free port, several families, other addresses.
     let others = [(
@@ -238,10 +238,10 @@ fn two_listeners_are_at_two_places() {
 
 #[test]
 fn listeners_have_names_of_their_own() {
-    let help = "call it something else, such as [listener_internal]";
+    let help = "choose another name, such as [listener_internal]";
     for (name, text) in [
-        ("listener_main", "there is a listener called main already"),
-        ("listener_metrics", "there is a listener called metrics already"),
+        ("listener_main", "the listener name main is reserved"),
+        ("listener_metrics", "the listener name metrics is reserved"),
         ("listener_", "the listener of [listener_] has no name"),
     ] {
         refused(&[(name, &[BIND])], 1, &[text, help]);
@@ -250,10 +250,9 @@ fn listeners_have_names_of_their_own() {
 
 #[test]
 fn operations_in_public_are_warned_of() {
-    let text =
-        |place: &str| format!("whoever reaches {place} can read metrics and how the keys stand");
+    let text = |place: &str| format!("metrics and the key status are public at {place}");
     let operations = ("serves", "operations");
-    let help = "bind it to 127.0.0.1 or to an address of a private network";
+    let help = "bind the listener to 127.0.0.1 or to an address of a private network";
     for place in ["0.0.0.0:9000", "198.51.100.7:9000", "[::]:9000", "[2001:db8::1]:9000"] {
         warned(&[("listener_x", &[("bind", place), operations])], &[&text(place), help]);
     }
@@ -300,9 +299,9 @@ fn what_listeners_mean_is_told() {
         let said = output.text();
         for words in [
             "listener edge: http://127.0.0.1:9000 and unix:/run/a.sock, with /auth and probes only; /auth answers as the inmanta surface",
-            "takes a client's address from x-forwarded-for, if 10.0.0.0/8 or unix says so",
-            "takes the original request from them in the x-forwarded dialect",
-            "takes a client's certificate from x-client-cert, if they say so",
+            "takes a client's address from x-forwarded-for if 10.0.0.0/8 or unix sets it",
+            "takes the original request from their headers in the x-forwarded dialect",
+            "takes a client's certificate from x-client-cert if they set it",
             "expects a PROXY protocol header of version 2 from them",
         ] {
             assert!(said.contains(words), "{words:?} is not in {said}");

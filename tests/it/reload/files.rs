@@ -86,7 +86,7 @@ fn files_of_a_directory_come_go_and_are_replaced() {
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
     let said =
         server.reloaded_by(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
-    eventually(|| server.log().contains("holds no .cfg or .toml file"));
+    eventually(|| server.log().contains("contains no .cfg or .toml file"));
     assert!(!said.is_empty());
 }
 
@@ -122,7 +122,7 @@ fn a_pipe_is_not_read_again() {
         let server = sandbox.start(["--config", "pipe.cfg"]);
         let said = server.reload();
         assert!(
-            said.contains("pipe.cfg: it is no regular file") && said.contains("restart"),
+            said.contains("pipe.cfg: not a regular file") && said.contains("restart"),
             "{said}"
         );
         assert_eq!(server.auth(&given::good_token()).status, 200);

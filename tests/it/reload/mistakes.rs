@@ -14,14 +14,14 @@ fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
             changed("expire=0", "expire"),
             [
                 "server.cfg:6: a line in section auth_jwt_default has no value",
-                "write it as option = value",
+                "write option = value",
             ],
         ),
         (
             changed(KEY, "c2hvcnQ"),
             [
                 "server.cfg:5: HS256 requires a key of 32 bytes",
-                "countersign key generate makes one",
+                "create one with countersign key generate",
             ],
         ),
         (
