@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line arguments.
 
 mod remote;
 mod token;
@@ -22,8 +22,9 @@ pub use token::{RevokeArgs, SignArgs, TokenCommand};
     version,
     max_term_width = 100,
     after_help = "\
-Without a command it serves. Without --config it serves an embedded default: a
-state directory with a generated signing key, and a token to try it with.
+Without a command, it runs the server. Without --config, the server uses an embedded
+default configuration: a state directory with a generated signing key. It then prints
+a token to try it with.
 
 Examples:
   countersign
@@ -34,19 +35,20 @@ Examples:
 
 Environment:
   INMANTA_<SECTION>_<OPTION>  overrides an option of the configuration
-  COUNTERSIGN_STATE_DIR       the state directory; else below XDG_STATE_HOME or ~/.local/state
-  HTTPS_PROXY, NO_PROXY, ...  the way to key providers
-  COUNTERSIGN_LOG             what is logged: error, warn, info (default), debug, trace
+  COUNTERSIGN_STATE_DIR       the state directory; the default is countersign in
+                              XDG_STATE_HOME or ~/.local/state
+  HTTPS_PROXY, NO_PROXY, ...  the proxy for requests to key providers
+  COUNTERSIGN_LOG             the log level: error, warn, info (default), debug, trace
 
-Exit codes: 0 done, 1 it could not be done, 2 the command line or the
-configuration is wrong. Refused tokens are answers, not failures."
+Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.
+A refused token is a result, not a failure."
 )]
 pub struct Cli {
-    /// Configuration files (.cfg or .toml) or directories of them; later ones win.
+    /// Configuration file (.cfg or .toml) or directory of such files; repeatable, later ones win.
     #[arg(long, short, global = true, value_name = "FILE")]
     pub config: Vec<PathBuf>,
 
-    /// Where revocations are kept, and what the embedded default makes up.
+    /// State directory: revocations, and the files of the embedded default configuration.
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
@@ -59,28 +61,28 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// What to do.
+/// Commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Serve requests (what happens without a command, too).
+    /// Run the server (the default).
     #[command(after_help = "Example:\n  countersign serve --config /etc/countersign/ --threads 4")]
     Serve(ServeArgs),
-    /// Look at the configuration.
+    /// Check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Sign, read and verify tokens.
+    /// Sign, inspect, verify, issue and revoke tokens.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Verify signatures below the level of claims.
+    /// Verify signatures without checking claims.
     #[command(subcommand)]
     Jws(JwsCommand),
-    /// Make keys, and see how those of the issuers stand.
+    /// Generate keys, and show the key status of the issuers.
     #[command(subcommand, visible_alias = "key")]
     Keys(KeysCommand),
-    /// Set the first user up, who is an administrator, on the machine of the server.
+    /// Create the first user, an administrator, on the machine of the server.
     #[command(after_help = "\
-Asks what it has to know. Refuses if there are users already, and prints a section
-that signs tokens if the configuration has none.
+Asks for the name and password of the user. Fails if there are users already. Prints a
+section that signs tokens if the configuration has none.
 
 Examples:
   countersign setup --config /etc/inmanta/inmanta.d/
@@ -88,40 +90,40 @@ Examples:
     Setup(SetupArgs),
     /// Manage the users of a running server.
     User(UserArgs),
-    /// Manage the roles of a running server, and who has them.
+    /// Manage the roles of a running server and their assignment to users.
     Role(RoleArgs),
     /// Manage the environments of a running server.
     Environment(EnvironmentArgs),
-    /// Print the section by which a client reaches the server, with a token in it.
+    /// Print the configuration section of a client, with a new token.
     #[command(after_help = "\
-The server issues the token, asked by way of [cmdline_rest_transport], or with
---local this command signs it.
+The running server issues the token; the command connects to it as configured in
+[cmdline_rest_transport]. With --local, the command signs the token itself.
 
 Examples:
   countersign client-config --agent -e prod --config /etc/inmanta/inmanta.d/
   countersign client-config --compiler -e 11111111-1111-1111-1111-111111111111 --local --remote")]
     ClientConfig(ClientConfigArgs),
-    /// Check that clients reach the server as configured, that their tokens are good, and
-    /// that servers on one database accept the same.
+    /// Check that clients can connect, that their tokens are valid, and that all servers on
+    /// one database accept the same tokens.
     #[command(after_help = "\
-Looks at each *_rest_transport section, and at the servers in [database]. Exit code 1 if
-something is wrong.
+Checks each *_rest_transport section, and the servers recorded in [database]. The exit
+code is 1 if a check fails.
 
 Example:
   countersign doctor --config /etc/inmanta/inmanta.d/")]
     Doctor,
-    /// Log in at a running server, and print the token that it gives.
+    /// Log in to a running server and print the token.
     #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
     Login(LoginArgs),
-    /// Look after the database of users, roles and tokens.
+    /// Maintain the database of users, roles and tokens.
     #[command(subcommand)]
     Database(DatabaseCommand),
-    /// Write a deterministic load-test corpus.
+    /// Write a deterministic set of tokens for load tests.
     ///
-    /// Its keys are part of this program and known to everyone.
+    /// The signing keys are part of this program and therefore public.
     #[command(after_help = "\
-Writes tokens.txt, expected.txt (200 or 401, a line a token), jwks.json and
-countersign.cfg, which serves on the default port.
+Writes tokens.txt, expected.txt (200 or 401, one line per token), jwks.json and
+countersign.cfg, a server configuration for the default port.
 
 Example:
   countersign corpus --alg RS256 --count 200 --out corpus --valid 0.9
@@ -129,39 +131,39 @@ Example:
     Corpus(CorpusArgs),
 }
 
-/// How to serve.
+/// Options of the server.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Threads that serve requests; one per core unless said otherwise.
+    /// Number of threads that serve requests (default: one per core).
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
-/// Looking at the configuration.
+/// Commands for the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Explain what the configuration means, or everything that is wrong with it.
+    /// Validate the configuration; print a summary, or all errors.
     #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
     Check,
 }
 
-/// Looking after the database.
+/// Commands for the database.
 #[derive(Debug, Subcommand)]
 pub enum DatabaseCommand {
-    /// Bring its schema to the version that this program needs.
+    /// Migrate the schema to the version of this program.
     ///
-    /// A server does so when it starts, unless `migrate = false` in `[database]`.
+    /// A server does this when it starts, unless `migrate = false` in `[database]`.
     #[command(after_help = "Example:\n  countersign database migrate --config server.cfg")]
     Migrate,
 }
 
-/// Signatures.
+/// Commands for signatures.
 #[derive(Debug, Subcommand)]
 pub enum JwsCommand {
-    /// Verify compact JWS from standard input, one a line; one line of JSON for each.
+    /// Verify compact JWS from standard input, one per line; print one line of JSON for each.
     #[command(after_help = "\
-Payloads may be anything. A key without alg is refused: it could be made to
-serve an algorithm its owner never meant.
+Payloads are arbitrary bytes. Keys without alg are rejected, because an attacker could
+use them with an algorithm that their owner did not intend.
 
 Example:
   countersign jws verify --jwks keys.json < tokens.txt")]
@@ -172,63 +174,63 @@ Example:
     },
 }
 
-/// Keys and secrets.
+/// Commands for keys and secrets.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Print a fresh HS256 key for an auth_jwt section.
+    /// Generate an HS256 key for an auth_jwt section.
     #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
     Generate,
-    /// Print a fresh secret for a client that may revoke tokens, and its line for `[api_clients]`.
+    /// Generate a secret for a client that may revoke tokens, and its line for `[api_clients]`.
     #[command(after_help = "Example:\n  countersign key client deployer")]
     Client {
-        /// The name it will call itself by.
+        /// The client's name.
         #[arg(value_parser = client_name)]
         name: String,
     },
-    /// Ask the running server how the keys of each issuer stand.
+    /// Show the key status of each issuer in a running server.
     #[command(after_help = "\
-The server is asked at its listener for metrics, which the configuration names.
+The command asks the metrics listener, whose address is in the configuration.
 
 Examples:
   countersign keys status --config auth.cfg
   countersign keys status --url http://127.0.0.1:8082/keys --json")]
     Status {
-        /// Where to ask, if not where the configuration says.
+        /// URL of the key status (default: from the configuration).
         #[arg(long, value_name = "URL")]
         url: Option<String>,
-        /// Print the answer as JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
 }
 
-/// Answers to what setting up asks.
+/// Arguments of `setup`.
 #[derive(Args, Debug)]
 pub struct SetupArgs {
-    /// It runs on the machine of the server: do not ask.
+    /// Do not ask whether this is the machine of the server.
     #[arg(long, short)]
     pub yes: bool,
-    /// The name of the user: do not ask.
+    /// Name of the user; do not ask for it.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
-    /// Read the password from standard input, even if that is a terminal.
+    /// Read the password from standard input, even if it is a terminal.
     #[arg(long)]
     pub password_stdin: bool,
 }
 
-/// What a corpus is to hold.
+/// Arguments of `corpus`.
 #[derive(Args, Debug)]
 pub struct CorpusArgs {
-    /// The algorithm of its tokens, such as RS256.
+    /// Signature algorithm of the tokens, such as RS256.
     #[arg(long, value_parser = algorithm)]
     pub alg: Algorithm,
-    /// How many tokens.
+    /// Number of tokens.
     #[arg(long, value_name = "N")]
     pub count: usize,
-    /// The directory to write to, made if it is not there.
+    /// Output directory, created if missing.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// The share of tokens that are good, from 0 to 1.
+    /// Share of valid tokens, from 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
     pub valid: f64,
 }

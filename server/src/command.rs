@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! Implementation of the commands, one file each.
 
 mod check;
 mod client;
@@ -38,54 +38,54 @@ use crate::{
     telemetry,
 };
 
-/// Runs a command line and says how it went.
+/// Runs a command line and returns its exit code.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    // A server looks into its configuration first.
+    // A server starts logging after it has read the log format from its configuration.
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
         telemetry::start_logging(LogFormat::Auto);
     }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader that has seen enough is no failure.
+        // The reader of a pipe may close it early, such as head.
         Err(CommandError::Failed(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let _nobody_to_tell = writeln!(io::stderr(), "{failure}");
+            let _ignored = writeln!(io::stderr(), "{failure}");
             failure.exit_code()
         }
     }
 }
 
 fn dispatch(cli: Cli) -> Result<(), CommandError> {
-    let place = ConfigSource { config: cli.config, state_dir: cli.state_dir };
+    let source = ConfigSource { config: cli.config, state_dir: cli.state_dir };
     match cli.command {
-        None => serve::run(&place, &cli.serve),
+        None => serve::run(&source, &cli.serve),
         Some(Command::Serve(args)) => {
-            serve::run(&place, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
+            serve::run(&source, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
         }
-        Some(Command::Config(_)) => check::run(&place),
-        Some(Command::Token(command)) => token::run(&place, command),
+        Some(Command::Config(_)) => check::run(&source),
+        Some(Command::Token(command)) => token::run(&source, command),
         Some(Command::Jws(command)) => jws::run(&command),
-        Some(Command::Keys(command)) => keys::run(&place, command),
-        Some(Command::Setup(args)) => setup::run(&place, args),
-        Some(Command::User(args)) => user::run(&place, args),
-        Some(Command::Role(args)) => role::run(&place, args),
-        Some(Command::Environment(args)) => environment::run(&place, args),
-        Some(Command::ClientConfig(args)) => client_config::run(&place, &args),
-        Some(Command::Doctor) => doctor::run(&place),
-        Some(Command::Login(args)) => login::run(&place, &args),
-        Some(Command::Database(command)) => database::run(&place, &command),
+        Some(Command::Keys(command)) => keys::run(&source, command),
+        Some(Command::Setup(args)) => setup::run(&source, args),
+        Some(Command::User(args)) => user::run(&source, args),
+        Some(Command::Role(args)) => role::run(&source, args),
+        Some(Command::Environment(args)) => environment::run(&source, args),
+        Some(Command::ClientConfig(args)) => client_config::run(&source, &args),
+        Some(Command::Doctor) => doctor::run(&source),
+        Some(Command::Login(args)) => login::run(&source, &args),
+        Some(Command::Database(command)) => database::run(&source, &command),
         Some(Command::Corpus(args)) => corpus::run(&args),
     }
 }
 
-/// Why a command failed, grouped by who can mend it.
+/// Error of a command.
 enum CommandError {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     Configuration(Problems),
-    /// It could not be done.
+    /// The command failed.
     Failed(io::Error),
 }
 
@@ -123,10 +123,10 @@ impl From<io::Error> for CommandError {
     }
 }
 
-/// The file in the state directory that revocations are kept in.
+/// Revocation journal in the state directory.
 const REVOCATIONS_FILE: &str = "revocations";
 
-/// Where a command's configuration comes from.
+/// Source of a command's configuration: files, state directory and environment.
 #[derive(Clone)]
 struct ConfigSource {
     config: Vec<PathBuf>,
@@ -134,8 +134,8 @@ struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// Whether the embedded default is in force: nobody named a configuration, and
-    /// the environment describes no issuer of its own.
+    /// Whether to use the embedded default configuration: no file was named, and the
+    /// environment does not describe an issuer.
     fn is_embedded(&self) -> bool {
         self.config.is_empty()
             && !environment_variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
@@ -146,13 +146,13 @@ impl ConfigSource {
             Some(directory) => Ok(directory.clone()),
             #[expect(
                 clippy::disallowed_methods,
-                reason = "the state directory is named by the environment"
+                reason = "the environment sets the state directory"
             )]
             None => state::default_directory(|name| std::env::var_os(name).map(PathBuf::from)),
         }
     }
 
-    /// The configuration, its warnings told on standard error.
+    /// Loads the [`Config`] and prints its warnings to standard error.
     fn load(&self) -> Result<Config, CommandError> {
         let config = Config::load(&self.files()?, environment_variables())?;
         for warning in &config.warnings {
@@ -161,24 +161,25 @@ impl ConfigSource {
         Ok(config)
     }
 
-    /// The configuration of somebody who only asks a server: where nobody named one,
-    /// the environment and the defaults are enough, and no key is made up.
+    /// Loads the [`Config`] of a command that only connects to a server. Without
+    /// configuration files, the environment and the defaults suffice and no signing key is
+    /// generated.
     fn load_for_client(&self) -> Result<Config, CommandError> {
-        match self.config.is_empty() {
-            true => Ok(Config::load(&[], environment_variables())?),
-            false => self.load(),
+        if self.config.is_empty() {
+            return Ok(Config::load(&[], environment_variables())?);
         }
+        self.load()
     }
 
-    /// The files that the configuration is read from.
+    /// Returns the configuration files. Creates that of the embedded default.
     fn files(&self) -> io::Result<Vec<PathBuf>> {
-        match self.is_embedded() {
-            true => Ok(vec![state::embedded_configuration(&self.state_dir()?)?]),
-            false => Ok(self.config.clone()),
+        if self.is_embedded() {
+            return Ok(vec![state::embedded_configuration(&self.state_dir()?)?]);
         }
+        Ok(self.config.clone())
     }
 
-    /// The file that revocations are kept in.
+    /// Returns the path of the revocation journal.
     fn revocation_file(&self, config: &Config) -> io::Result<PathBuf> {
         match &config.revocation.file {
             Some(file) => Ok(file.clone()),
@@ -186,27 +187,28 @@ impl ConfigSource {
         }
     }
 
-    /// Refuses clients that revoke tokens where nothing can be kept: to go on as if
-    /// nothing had ever been revoked would be no service.
+    /// Rejects `[api_clients]` without storage for revocations. Otherwise revoked tokens
+    /// would be accepted again after a restart.
     fn check_api_clients(&self, config: &Config) -> Result<(), String> {
         match self.revocation_file(config) {
             _ if self.stores_revocations_in_database(config) => Ok(()),
             Err(reason) if !config.server.api_clients.is_empty() => {
-                Err(format!("[api_clients] may revoke tokens, but {reason}"))
+                Err(format!("[api_clients] requires storage for revocations: {reason}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The desk over that file. Where there is no place for a state directory,
-    /// tokens are verified all the same, but none can be revoked. A server keeps it
-    /// tidy, every so often.
+    /// Opens the [`RevocationService`] over the database or the [`Journal`].
+    ///
+    /// Without a state directory, tokens are verified but cannot be revoked. With
+    /// `purge_interval`, expired revocations are deleted at that interval.
     fn revocation_service(
         &self,
         config: &Config,
         purge_interval: Option<Duration>,
     ) -> io::Result<RevocationService> {
-        let kept = match self.revocation_store(config) {
+        let storage = match self.revocation_store(config) {
             Some(store) => {
                 Ok(Box::new(DatabaseRevocations::new(store?, self.earlier_revocations()?))
                     as Box<dyn RevocationStore>)
@@ -216,11 +218,11 @@ impl ConfigSource {
                 .map(|file| Box::new(Journal::new(file)) as _)
                 .map_err(|error| error.to_string()),
         };
-        RevocationService::open(kept, config.revocation.capacity, purge_interval)
+        RevocationService::open(storage, config.revocation.capacity, purge_interval)
     }
 
-    /// The database that revocations are kept in: one that nodes share, unless a file is
-    /// named.
+    /// Returns the database for revocations: a database shared by nodes, unless the
+    /// configuration names a file.
     fn revocation_store(&self, config: &Config) -> Option<io::Result<Store>> {
         self.stores_revocations_in_database(config).then(|| self.store(config))
     }
@@ -230,7 +232,7 @@ impl ConfigSource {
         is_shared && config.revocation.file.is_none()
     }
 
-    /// What was revoked before there was a database that nodes share.
+    /// Reads the revocations in a journal from before the shared database was configured.
     fn earlier_revocations(&self) -> io::Result<Vec<Revocation>> {
         match self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE)) {
             Ok(file) if file.exists() => Ok(Journal::new(file).read_new()?.unwrap_or_default()),
@@ -238,7 +240,7 @@ impl ConfigSource {
         }
     }
 
-    /// The database. Nothing is opened yet.
+    /// Creates the [`Store`]. It connects on first use.
     fn store(&self, config: &Config) -> io::Result<Store> {
         Store::new(&config.database, || self.state_dir())
     }
@@ -248,10 +250,10 @@ impl reload::ConfigLoader for ConfigSource {
     fn load(&self) -> Result<Config, String> {
         let files = self.files().map_err(|error| error.to_string())?;
         let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
-        // A pipe had its say at the start; now it would have none, or nobody to say it.
+        // A pipe can only be read once, at the start.
         if let Some(odd) = expanded.iter().find(|file| file.exists() && !file.is_file()) {
             return Err(format!(
-                "error: {}: it is no regular file, so it cannot be read again: restart instead",
+                "error: {}: not a regular file, so it cannot be read again: restart instead",
                 odd.display()
             ));
         }
@@ -273,15 +275,15 @@ impl reload::ConfigLoader for ConfigSource {
     }
 }
 
-/// The environment, apart from what is not text.
+/// Returns the environment variables that are valid UTF-8.
 #[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
 fn environment_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
 }
 
-/// The text with everything escaped that a terminal would act on rather than
-/// show: whoever wrote it may want the output to say something else.
+/// Escapes control characters, which could change the output on a terminal. The text may
+/// come from an attacker.
 fn printable(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars() {
@@ -293,26 +295,26 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// Prints one line for whoever called.
+/// Prints one line to standard output.
 fn print(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Calls `answer` with each line of standard input, without its line ending and
-/// otherwise untouched, and prints what it returns.
+/// Calls `answer` with each line of standard input, without its line feed and otherwise
+/// unchanged, and prints the result.
 fn process_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     let mut line = Vec::new();
     while read_line(&mut input, &mut line)? {
         let token = line.strip_suffix(b"\n").unwrap_or(&line);
         writeln!(output, "{}", answer(token))?;
-        // A caller that writes one token and waits must not wait for ever.
+        // Flush each answer: the caller may wait for it before writing the next token.
         output.flush()?;
     }
     Ok(())
 }
 
-/// Reads one line; of one too long to be a token, only as much as shows that.
+/// Reads one line. Keeps only the start of a line that is too long to be a token.
 fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     const MAX_LINE_BYTES: u64 = 32 * 1024;
     line.clear();
@@ -329,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_cannot_command_the_terminal() {
+    fn printable_escapes_terminal_control_characters() {
         assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
         assert_eq!(
             printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"),

@@ -275,7 +275,7 @@ fn inspect_shows_dangerous_headers_for_what_they_are() {
     );
     let shown = sandbox.run_with_input(["token", "inspect"], format!("{token}\n"));
     for words in [
-        "not an algorithm Countersign verifies",
+        "algorithm not supported by Countersign",
         "never used",
         "expires Thu, 01 Jan 1970 00:00:01 GMT",
     ] {

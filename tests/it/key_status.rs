@@ -98,7 +98,7 @@ fn keys_status_asks_the_running_server() {
     let printed = sandbox.run(["keys", "status", "--url", &url]);
     let text = printed.text();
     for expected in [
-        "[auth_jwt_default] https://localhost:8888/\n  keys: HS256 (no kid)\n  as configured, never renewed\n".to_owned(),
+        "[auth_jwt_default] https://localhost:8888/\n  keys: HS256 (no kid)\n  static keys, never refreshed\n".to_owned(),
         format!("[auth_jwt_well] https://well/\n  keys: ES256 k1\n  from jwks_uri {}\n  confirmed ", provider.uri()),
         "[auth_jwt_down] https://down/\n  no keys: its tokens are answered with 503\n".to_owned(),
         "never confirmed".to_owned(),

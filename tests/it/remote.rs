@@ -126,7 +126,7 @@ fn an_environment_goes_by_its_name_too() {
     assert_eq!(run(&server, "token create --environment prod", "").text(), "Token: t.o.k");
     assert_eq!(server.sent("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
     for (name, text) in
-        [("dev", "no environment has the name \"dev\""), ("twice", "several environments")]
+        [("dev", "no environment is named \"dev\""), ("twice", "several environments")]
     {
         let refused = run(&server, &format!("token create --environment {name}"), "");
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{refused:?}");
@@ -163,7 +163,7 @@ fn passwords_are_lines_of_standard_input_and_shown_nowhere() {
     server.behave_at("/api/v2/current_user", Answer::status("404 Not Found"));
     assert_eq!(run(&server, "user password bob", "the new one\n").code(), 0);
     let none = run(&server, "user add bob", "");
-    assert!(none.code() == 1 && none.stderr.contains("no password was given"), "{none:?}");
+    assert!(none.code() == 1 && none.stderr.contains("the password is empty"), "{none:?}");
     let argument = run(&server, "user add bob secret", "");
     assert_eq!(argument.code(), 2, "a password is no argument");
 }
@@ -227,15 +227,15 @@ fn what_the_server_says_is_said_with_a_remedy() {
             &["Access denied: no", "the token in [cmdline_rest_transport]"],
         ),
         (answer("400 Bad Request", &message("\u{1b}]0;evil")), &["error: \\u{1b}]0;evil"]),
-        (answer("500 Oops", "<html>"), &["the server answers 500"]),
+        (answer("500 Oops", "<html>"), &["the server answered 500"]),
         (
             answer("200 OK", "<html>"),
-            &["is no Inmanta server", "host and port are those of [cmdline_rest_transport]"],
+            &["is not an Inmanta server", "check host and port in [cmdline_rest_transport]"],
         ),
         (answer("404 Not Found", ""), &["404 Not Found", "--host and --port"]),
-        (Answer::hang_up(), &["gives no answer", "ssl = true in [cmdline_rest_transport]"]),
+        (Answer::hang_up(), &["no response from", "ssl = true in [cmdline_rest_transport]"]),
         // The token is for this server alone.
-        (Answer::redirect("http://127.0.0.1:1/"), &["the server answers 302 Found"]),
+        (Answer::redirect("http://127.0.0.1:1/"), &["the server answered 302 Found"]),
     ] {
         let server = JwksServer::start_with(answer);
         let refused = run(&server, "user list", "");
@@ -250,7 +250,7 @@ fn a_server_that_is_not_there_is_named_with_the_section_to_look_at() {
     let sandbox = Sandbox::new();
     let refused = sandbox.run(["user", "list", "--host", "127.0.0.1", "--port", "1"]);
     let texts =
-        ["no server listens at 127.0.0.1:1", "[cmdline_rest_transport], or of --host and --port"];
+        ["no server listens at 127.0.0.1:1", "[cmdline_rest_transport], or --host and --port"];
     assert!(
         refused.code() == 1 && texts.iter().all(|text| refused.stderr.contains(text)),
         "{refused:?}"
@@ -297,14 +297,11 @@ fn a_server_is_trusted_by_its_authority_alone() {
     };
     let trusting = format!("ssl=true\nssl_ca_cert_file={}\n", server.authority().display());
     for (options, text) in [
-        (
-            "ssl=true\n",
-            "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]",
-        ),
-        ("ssl=true\nssl_ca_cert_file=/nowhere\n", "/nowhere cannot be read"),
+        ("ssl=true\n", "set ssl_ca_cert_file in [cmdline_rest_transport] to its CA certificate"),
+        ("ssl=true\nssl_ca_cert_file=/nowhere\n", "cannot read /nowhere"),
         ("ssl=false\n", "write ssl = true in [cmdline_rest_transport]"),
         // It only serves files: but it was asked.
-        (&trusting, "is no Inmanta server"),
+        (&trusting, "is not an Inmanta server"),
     ] {
         let refused = list(options);
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{options}: {refused:?}");
@@ -329,7 +326,7 @@ fn mistakes_about_the_way_are_told_where_they_are() {
     for (text, message) in [
         (
             "[agent_rest_transport]\nhost=https://server\n",
-            "c.cfg:2: host \"https://server\" in agent_rest_transport is no host",
+            "c.cfg:2: host \"https://server\" in agent_rest_transport is not a host",
         ),
         (
             "[client_rest_transport]\nport=0\n",
@@ -341,9 +338,9 @@ fn mistakes_about_the_way_are_told_where_they_are() {
         ),
         (
             "[cmdline_rest_transport]\ntoken=my secret\n",
-            "token in cmdline_rest_transport holds what no header can carry",
+            "token in cmdline_rest_transport has characters that a header cannot contain",
         ),
-        ("[server]\nserver_address=a b\n", "server_address \"a b\" in server is no host"),
+        ("[server]\nserver_address=a b\n", "server_address \"a b\" in server is not a host"),
     ] {
         let refused = check(text);
         assert!(refused.code() == 2 && refused.stderr.contains(message), "{refused:?}");
@@ -363,7 +360,7 @@ fn mistakes_about_the_way_are_told_where_they_are() {
     assert!(
         warned
             .stdout
-            .contains("[agent_rest_transport] reaches http://far.example:8888 with a token"),
+            .contains("[agent_rest_transport] connects to http://far.example:8888 with a token"),
         "{warned:?}"
     );
     assert!(!format!("{warned:?}").contains("secret.to.ken"), "{warned:?}");

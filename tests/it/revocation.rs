@@ -429,7 +429,7 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
         (&["--issuer", "https://unknown/", "--jti", "1"][..], "is not configured"),
         (&["--jti", "1"], "issuer is missing"),
         (&[], "say what to revoke"),
-        (&["abc"], "none of ours"),
+        (&["abc"], "no configured issuer accepts the token"),
     ] {
         let output = run(arguments);
         assert_eq!(output.code(), 1);

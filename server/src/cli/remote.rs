@@ -1,30 +1,30 @@
-//! The commands that talk to a running server.
+//! Arguments of the commands that connect to a running server.
 
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::config::host;
 
-/// Which server is asked. What is not said here is in `[cmdline_rest_transport]`.
+/// Address of the server. Defaults come from `[cmdline_rest_transport]`.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The host of the server, if not that of `[cmdline_rest_transport]`.
+    /// Host of the server (default: as in `[cmdline_rest_transport]`).
     #[arg(long, global = true, value_name = "HOST", value_parser = host)]
     pub host: Option<String>,
-    /// Its port.
+    /// Port of the server (default: as in `[cmdline_rest_transport]`).
     #[arg(long, global = true, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 }
 
-/// Issuing a token for an environment.
+/// Arguments of `token create`.
 #[derive(Args, Debug)]
 pub struct TokenCreateArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
-    /// The environment, by its name or id.
+    /// Name or id of the environment.
     #[arg(long, short, value_name = "ENV")]
     pub environment: String,
-    /// For programs and people that call the API.
+    /// For command lines and programs that call the API.
     #[arg(long)]
     pub api: bool,
     /// For a compiler.
@@ -33,47 +33,47 @@ pub struct TokenCreateArgs {
     /// For an agent.
     #[arg(long)]
     pub agent: bool,
-    /// Its lifetime in seconds; what the server's section says unless said otherwise.
+    /// Lifetime in seconds (default: expire of the server's signing section).
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
     pub expire: Option<u32>,
-    /// Leave every date out: the same request gives the same token, which the server
-    /// keeps no record of.
+    /// Omit all dates, so that the same request gives the same token; the server does not
+    /// record it.
     #[arg(long)]
     pub idempotent: bool,
 }
 
-/// Listing the tokens of an environment.
+/// Arguments of `token list`.
 #[derive(Args, Debug)]
 pub struct TokenListArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
-    /// The environment, by its name or id.
+    /// Name or id of the environment.
     #[arg(long, short, value_name = "ENV")]
     pub environment: String,
-    /// Print the answer as JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Revoking a token of an environment.
+/// Arguments of `token delete`.
 #[derive(Args, Debug)]
 pub struct TokenDeleteArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
-    /// The environment, by its name or id.
+    /// Name or id of the environment.
     #[arg(long, short, value_name = "ENV")]
     pub environment: String,
-    /// The token's id (jti), as `token list` shows it.
+    /// Id (jti) of the token, from `token list`.
     pub jti: String,
 }
 
-/// Users.
+/// Arguments of `user`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Passwords are asked for on the terminal, and never shown. Without a terminal, or
-with --password-stdin, they are lines of standard input.
+Passwords are typed on the terminal without echo. Without a terminal, or with
+--password-stdin, they are read from standard input, one per line.
 
 Examples:
   countersign user add alice --admin
@@ -88,50 +88,50 @@ pub struct UserArgs {
     pub command: UserCommand,
 }
 
-/// What to do with users.
+/// Commands for users.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Add a user, who logs in with a password.
+    /// Add a user with a password.
     Add {
-        /// The name of the user.
+        /// Name of the user.
         name: String,
-        /// Make the user an administrator, too.
+        /// Make the user an administrator.
         #[arg(long)]
         admin: bool,
-        /// Read the password from standard input, even if that is a terminal.
+        /// Read the password from standard input, even if it is a terminal.
         #[arg(long)]
         password_stdin: bool,
     },
     /// List the users and their roles.
     List {
-        /// Print the answer as JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Delete a user.
     Delete {
-        /// The name of the user.
+        /// Name of the user.
         name: String,
     },
-    /// Change a user's password; of one's own, the current one is asked for first.
+    /// Change a user's password; your own requires the current password.
     Password {
-        /// The name of the user.
+        /// Name of the user.
         name: String,
-        /// Read passwords from standard input, even if that is a terminal.
+        /// Read passwords from standard input, even if it is a terminal.
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Make a user an administrator, or no longer.
+    /// Make a user an administrator, or revoke that.
     Admin {
-        /// The name of the user.
+        /// Name of the user.
         name: String,
-        /// Take it away instead.
+        /// Revoke the administrator's rights instead.
         #[arg(long)]
         revoke: bool,
     },
 }
 
-/// Roles.
+/// Arguments of `role`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -146,44 +146,44 @@ pub struct RoleArgs {
     pub command: RoleCommand,
 }
 
-/// What to do with roles.
+/// Commands for roles.
 #[derive(Debug, Subcommand)]
 pub enum RoleCommand {
     /// Add a role.
     Add {
-        /// The name of the role.
+        /// Name of the role.
         name: String,
     },
     /// List the roles.
     List {
-        /// Print the answer as JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Delete a role that nobody has.
+    /// Delete a role that is not assigned to any user.
     Delete {
-        /// The name of the role.
+        /// Name of the role.
         name: String,
     },
-    /// Give a user a role in an environment.
+    /// Assign a role to a user in an environment.
     Assign(AssignmentArgs),
-    /// Take it away.
+    /// Remove an assignment.
     Unassign(AssignmentArgs),
 }
 
-/// Who has which role where.
+/// Arguments of `role assign` and `role unassign`.
 #[derive(Args, Debug)]
 pub struct AssignmentArgs {
-    /// The name of the user.
+    /// Name of the user.
     pub user: String,
-    /// The name of the role.
+    /// Name of the role.
     pub role: String,
-    /// The environment, by its name or id.
+    /// Name or id of the environment.
     #[arg(long, short, value_name = "ENV")]
     pub environment: String,
 }
 
-/// Environments.
+/// Arguments of `environment`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -199,44 +199,44 @@ pub struct EnvironmentArgs {
     pub command: EnvironmentCommand,
 }
 
-/// What to do with environments.
+/// Commands for environments.
 #[derive(Debug, Subcommand)]
 pub enum EnvironmentCommand {
     /// Add an environment, and print its id.
     Add {
-        /// The name of the environment.
+        /// Name of the environment.
         name: String,
-        /// Its id, if it has one elsewhere already.
+        /// Id of the environment, if other systems already use one (default: generated).
         #[arg(long, value_name = "UUID")]
         id: Option<String>,
     },
     /// List the environments.
     List {
-        /// Print the answer as JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Delete an environment, with the roles and tokens that there are in it.
+    /// Delete an environment, with its role assignments and tokens.
     Delete {
-        /// The environment, by its name or id.
+        /// Name or id of the environment.
         environment: String,
     },
 }
 
-/// Logging in.
+/// Arguments of `login`.
 #[derive(Args, Debug)]
 pub struct LoginArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become the help text")]
     pub server: ServerArgs,
-    /// The name of the user.
+    /// Name of the user.
     pub user: String,
-    /// Read the password from standard input, even if that is a terminal.
+    /// Read the password from standard input, even if it is a terminal.
     #[arg(long)]
     pub password_stdin: bool,
 }
 
-/// What a client is to be told.
+/// Arguments of `client-config`.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("kind").required(true)))]
 pub struct ClientConfigArgs {
@@ -252,16 +252,16 @@ pub struct ClientConfigArgs {
     /// For command lines and programs: `[cmdline_rest_transport]` and `[client_rest_transport]`.
     #[arg(long, group = "kind")]
     pub api: bool,
-    /// The environment that the token is scoped to, by its name or, with --local, its id.
+    /// Name or id of the environment that the token is scoped to; with --local, its id.
     #[arg(long, short, value_name = "ENV", required_unless_present = "local")]
     pub environment: Option<String>,
-    /// Sign the token here, with the section that has sign = true.
+    /// Sign the token with the section that has sign = true, without a running server.
     #[arg(long, conflicts_with_all = ["host", "port"])]
     pub local: bool,
-    /// The client is on another machine: it is told server_address, not internal_server_address.
+    /// The client is on another machine: print server_address, not internal_server_address.
     #[arg(long)]
     pub remote: bool,
-    /// The lifetime of the token in seconds; what the section says unless said otherwise.
+    /// Lifetime of the token in seconds (default: expire of the signing section).
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub expire: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! `countersign config check`.
+//! `countersign config check`: validation and summary of the configuration.
 
 use std::io::{self, Write as _};
 
@@ -14,8 +14,8 @@ use crate::{
     listen::origin::Dialect,
 };
 
-pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
-    let config = place.load()?;
+pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
+    let config = source.load()?;
     print("The configuration is valid.")?;
     let server = &config.server;
     for listener in &server.listeners {
@@ -27,9 +27,9 @@ pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
         ))?,
         None => print("  takes tokens from Authorization: Bearer")?,
     }
-    print(format_args!("  /api/v2 {} tokens", demands(server.auth)))?;
+    print(format_args!("  /api/v2 {} tokens", requires(server.auth)))?;
     if config.issuers.is_empty() {
-        print("  no auth_jwt_* section: every token will be refused")?;
+        print("  no auth_jwt_* section: the server refuses every token")?;
     }
     for section in &config.issuers {
         print(format_args!("  [{}] {}", section.section(), describe(section)))?;
@@ -37,14 +37,14 @@ pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
         warn_of_file(section)?;
     }
     if server.api_clients.is_empty() {
-        print("  nobody may revoke tokens by request: there are no [api_clients]")?;
+        print("  no client may revoke tokens by request: [api_clients] is empty")?;
     }
     describe_console(&config.web_ui)?;
     for transport in config.transports.configured() {
         describe_transport(transport)?;
     }
-    match place.revocation_file(&config) {
-        Ok(file) => print(format_args!("  keeps revocations in {}", file.display()))?,
+    match source.revocation_file(&config) {
+        Ok(file) => print(format_args!("  stores revocations in {}", file.display()))?,
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
     Ok(())
@@ -54,9 +54,9 @@ fn describe_console(web_ui: &WebUi) -> io::Result<()> {
     let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else {
         return Ok(());
     };
-    let fallback = if web_ui.local_fallback { ", or here" } else { "" };
+    let fallback = if web_ui.local_fallback { ", or with a local password" } else { "" };
     print(format_args!(
-        "  the web console logs in at {authority} as {client_id} for {scope}{fallback}"
+        "  the web console logs in at {authority} as {client_id} with scope {scope}{fallback}"
     ))
 }
 
@@ -67,7 +67,7 @@ fn describe_transport(transport: &Transport) -> io::Result<()> {
         Some(file) if transport.ssl => format!(", trusting {}", file.display()),
         _ => String::new(),
     };
-    print(format_args!("  [{section}] reaches {} {token}{trust}", transport.origin()))
+    print(format_args!("  [{section}] connects to {} {token}{trust}", transport.origin()))
 }
 
 fn describe_listener(listener: &Listener) -> io::Result<()> {
@@ -83,7 +83,8 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         proxy_protocol,
         ..
     } = listener;
-    let addresses: Vec<_> = addresses.iter().map(|place| place.url(listener.scheme())).collect();
+    let addresses: Vec<_> =
+        addresses.iter().map(|address| address.url(listener.scheme())).collect();
     let addresses = addresses.join(" and ");
     if *serves == Serves::Operations {
         return print(format_args!("  listener {name}: {addresses}, for metrics and probes"));
@@ -101,15 +102,15 @@ fn describe_listener(listener: &Listener) -> io::Result<()> {
         return Ok(());
     }
     print(format_args!(
-        "    takes a client's address from {}, if {trusted} says so",
+        "    takes a client's address from {} if {trusted} sets it",
         proxies.header()
     ))?;
     if let Some(header) = certificate_header {
-        print(format_args!("    takes a client's certificate from {header}, if they say so"))?;
+        print(format_args!("    takes a client's certificate from {header} if they set it"))?;
     }
     if *dialect != Dialect::None {
         print(format_args!(
-            "    takes the original request from them in the {} dialect",
+            "    takes the original request from their headers in the {} dialect",
             dialect.name()
         ))?;
     }
@@ -128,9 +129,9 @@ fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
     let demand =
         if matches!(clients, ClientCertificates::Required(_)) { "requires" } else { "accepts" };
     let revoked = match authorities.revoked.len() {
-        0 => "none can be revoked".into(),
+        0 => "no revocation lists".into(),
         _ => format!(
-            "revoked by {}",
+            "revocation lists {}",
             authorities
                 .revoked
                 .iter()
@@ -145,8 +146,9 @@ fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
     ))
 }
 
-/// Version 2 of Entra ID may put the bare client id into `aud`, as the application is
-/// registered. No warning, as the guide has it so, and it works where it is registered so.
+/// Prints a hint about `audience` for Entra ID. Depending on the registration of the
+/// application, its version 2 puts the bare client id into `aud`. This is not a warning,
+/// because Inmanta's guide uses this form and it works for other registrations.
 fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
     let (issuer, audience) = (&section.issuer.name, &section.issuer.rules.audience);
     let is_version_2 = issuer.starts_with("https://login.microsoftonline.com/")
@@ -155,29 +157,30 @@ fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
         return Ok(());
     };
     print(format_args!(
-        "    if its tokens have the bare client id as aud ({client_id}; countersign token inspect shows it), write that as audience"
+        "    if countersign token inspect shows aud = {client_id} (the bare client id), set \
+         audience to that"
     ))
 }
 
-/// A file can be looked at now. One that is not there yet is no mistake: the server
-/// takes it up when it appears.
+/// Warns about a key file that yields no keys now. A missing file is not an error, because
+/// the server reads it when it appears.
 fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
     let KeySource::Refreshed(source) = &section.keys else { return Ok(()) };
     if let KeyLocation::File { .. } = source.location
-        && let Err(fault) = Fetcher::new(section, source).fetch(Cause::Start)
+        && let Err(error) = Fetcher::new(section, source).fetch(Cause::Start)
     {
         let (section, location) = (section.section(), &source.location);
         writeln!(
             io::stderr(),
-            "warning: [{section}]: {location} gives no keys now: {}",
-            fault.text
+            "warning: [{section}]: no keys from {location} yet: {}",
+            error.text
         )?;
     }
     Ok(())
 }
 
-fn demands(auth: bool) -> &'static str {
-    if auth { "demands" } else { "does not demand" }
+fn requires(auth: bool) -> &'static str {
+    if auth { "requires" } else { "does not require" }
 }
 
 fn describe(section: &IssuerSection) -> String {
@@ -187,9 +190,9 @@ fn describe(section: &IssuerSection) -> String {
     let role = if section.sign { "signs and accepts" } else { "accepts" };
     let keys = match &section.keys {
         KeySource::Secret(_) => "a shared key".into(),
-        KeySource::Static(keys) if keys.len() == 1 => "a key written down".into(),
-        KeySource::Static(keys) => format!("{} keys written down", keys.len()),
-        KeySource::Refreshed(source) => format!("the keys of {}", source.location),
+        KeySource::Static(keys) if keys.len() == 1 => "1 static key".into(),
+        KeySource::Static(keys) => format!("{} static keys", keys.len()),
+        KeySource::Refreshed(source) => format!("keys from {}", source.location),
     };
     format!(
         "{role} {} tokens of {} for {} ({}), with {keys}",

@@ -1,5 +1,5 @@
-//! Asking a running server: `/api/v2`, JSON in and out, by the way that a transport
-//! section describes.
+//! Client of a running server's `/api/v2`, with JSON bodies, over the connection that a
+//! [`Transport`] describes.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -12,21 +12,21 @@ use ureq::{Agent, Body, tls::TlsConfig};
 use super::{CommandError, ConfigSource, printable};
 use crate::{cli::ServerArgs, config::Transport, trust};
 
-/// The longest answer that is read, in bytes: a list of very many users.
+/// Maximum length of a response in bytes. It admits lists of very many users.
 const MAX_RESPONSE_BYTES: u64 = 64 << 20;
-/// The header that names the environment of a call.
+/// Header with the environment of a call.
 const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 
-/// A server that can be asked.
+/// HTTP client of one server, for [`ApiCall`]s.
 pub(super) struct ServerClient {
     transport: Transport,
     agent: Agent,
 }
 
-/// One call, below `/api/v2`.
+/// One API call below `/api/v2`.
 pub(super) struct ApiCall {
     method: Method,
-    /// The path, its parameters encoded, and the query.
+    /// Path with encoded parameters, and query.
     target: String,
     environment: Option<String>,
     body: Option<Value>,
@@ -35,10 +35,10 @@ pub(super) struct ApiCall {
 
 impl ApiCall {
     fn new(method: Method, path: &[&str]) -> Self {
-        /// What a segment of a path holds as it is (RFC 3986 section 3.3).
+        /// Characters to encode in a path segment (RFC 3986 section 3.3).
         const ENCODED: &AsciiSet =
             &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-        // A segment of dots alone would be a step to somewhere else.
+        // Dot segments would be resolved to another path, so they are encoded.
         let encode = |segment: &&str| match *segment {
             "." => "%2E".into(),
             ".." => "%2E%2E".into(),
@@ -74,29 +74,29 @@ impl ApiCall {
         Self { body: Some(body), ..Self::new(Method::PATCH, path) }
     }
 
-    /// With arguments in the query, where a call without a body has them.
+    /// Adds arguments as a query, for calls without a body.
     pub(super) fn query(mut self, arguments: &[(&str, &str)]) -> Self {
-        // Texts in pairs can always be written.
+        // Pairs of strings always serialize.
         let query = serde_urlencoded::to_string(arguments).unwrap_or_default();
         self.target = format!("{}?{query}", self.target);
         self
     }
 
-    /// In an environment.
+    /// Sets the environment of the call.
     pub(super) fn environment(self, id: &str) -> Self {
         Self { environment: Some(id.into()), ..self }
     }
 
-    /// Without the token: a bad one would be refused even where none is needed.
+    /// Omits the token. Servers refuse an invalid token even on calls that need none.
     pub(super) fn anonymous(self) -> Self {
         Self { sends_token: false, ..self }
     }
 }
 
 impl ServerClient {
-    /// For the command line: by `[cmdline_rest_transport]`, and what was said beside it.
-    pub(super) fn of(place: &ConfigSource, args: &ServerArgs) -> Result<Self, CommandError> {
-        let mut transport = place.load_for_client()?.transports.cmdline;
+    /// Creates a client from `[cmdline_rest_transport]`, with host and port from `args`.
+    pub(super) fn of(source: &ConfigSource, args: &ServerArgs) -> Result<Self, CommandError> {
+        let mut transport = source.load_for_client()?.transports.cmdline;
         transport.host = args.host.clone().unwrap_or(transport.host);
         transport.port = args.port.unwrap_or(transport.port);
         Ok(Self::new(transport)?)
@@ -118,19 +118,19 @@ impl ServerClient {
         let config = Agent::config_builder()
             .tls_config(tls.build())
             .timeout_global(transport.timeout)
-            // Somebody may think about a password between two calls: whoever kept the
-            // line open has hung up.
+            // A password prompt may separate two calls for longer than the server keeps an
+            // idle connection open.
             .max_idle_connections(0)
             .http_status_as_error(false)
-            // The token is for this server alone.
+            // A redirect must not carry the token to another server.
             .max_redirects(0)
-            // A proxy is for the way to others.
+            // Proxies of the environment are for requests to key providers.
             .proxy(None)
             .user_agent("countersign");
         Ok(Self { transport, agent: config.build().new_agent() })
     }
 
-    /// What the server answers: the `data` of it, or null where there is none.
+    /// Makes a call and returns the `data` of the response. Null if the response has none.
     pub(super) fn call(&self, call: ApiCall) -> Result<Value, CallError> {
         let mut response = self.send(&call)?;
         let status = response.status();
@@ -148,7 +148,7 @@ impl ServerClient {
             Some(mut answer) => Ok(answer.get_mut("data").map_or(Value::Null, Value::take)),
             None if bytes.is_empty() => Ok(Value::Null),
             None => Err(CallError::unreachable(format_args!(
-                "what answers at {} is no Inmanta server: its answer is no JSON; {}",
+                "the response from {} is not JSON, so it is not an Inmanta server; {}",
                 self.transport.origin(),
                 self.address_help()
             ))),
@@ -167,21 +167,21 @@ impl ServerClient {
         if let Some(environment) = &call.environment {
             request = request.header(ENVIRONMENT_HEADER, environment);
         }
-        let wrong = |error: http::Error| {
-            CallError::unreachable(format_args!("no such request can be sent: {error}"))
+        let invalid = |error: http::Error| {
+            CallError::unreachable(format_args!("cannot build the request: {error}"))
         };
         let sent = match &call.body {
             Some(body) => {
                 let request =
                     request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
-                self.agent.run(request.map_err(wrong)?)
+                self.agent.run(request.map_err(invalid)?)
             }
-            None => self.agent.run(request.body(()).map_err(wrong)?),
+            None => self.agent.run(request.body(()).map_err(invalid)?),
         };
         sent.map_err(|error| self.transport_error(&error))
     }
 
-    /// The id of an environment that is named by id or name.
+    /// Returns the id of an environment given by id or name.
     pub(super) fn environment_id(&self, reference: &str) -> Result<String, CommandError> {
         if is_uuid(reference) {
             return Ok(reference.to_lowercase());
@@ -192,49 +192,45 @@ impl ServerClient {
         match ids[..] {
             [id] => Ok(id.into()),
             [] => Err(CommandError::failed(format_args!(
-                "no environment has the name {reference:?}: countersign environment list shows those that there are"
+                "no environment is named {reference:?}: see countersign environment list"
             ))),
             _ => Err(CommandError::failed(format_args!(
-                "several environments have the name {reference:?}: write the id of one"
+                "several environments are named {reference:?}: use an id instead"
             ))),
         }
     }
 
-    /// Where the way to the server is written down.
+    /// Returns the help text for a wrong host or port.
     fn address_help(&self) -> String {
-        format!("host and port are those of [{}], or of --host and --port", self.transport.section)
+        format!("check host and port in [{}], or --host and --port", self.transport.section)
     }
 
-    /// An answer that says no.
+    /// Converts an error response.
     fn error_response(
         &self,
         call: &ApiCall,
         status: StatusCode,
         answer: Option<&Value>,
     ) -> CallError {
-        let said = answer
+        let text = answer
             .and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
-        let message = said.map_or_else(|| format!("the server answers {status}"), printable);
+        let message = text.map_or_else(|| format!("the server answered {status}"), printable);
         let section = self.transport.section;
         let sends_token = call.sends_token && self.transport.token.is_some();
         let help = match (status, sends_token) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
-                format!(
-                    "look at the token in [{section}]: countersign token inspect shows what it says"
-                )
+                format!("check the token in [{section}] with countersign token inspect")
             }
             (StatusCode::UNAUTHORIZED, false) if call.sends_token => {
-                format!(
-                    "set token in [{section}]; on the server, countersign token bootstrap makes one for an hour"
-                )
+                format!("set token in [{section}]; on the server, run countersign token bootstrap")
             }
-            (StatusCode::NOT_FOUND, _) if said.is_none() => self.address_help(),
+            (StatusCode::NOT_FOUND, _) if text.is_none() => self.address_help(),
             _ => String::new(),
         };
         CallError { status: Some(status), text: message, help }
     }
 
-    /// No answer, or half of one.
+    /// Converts a missing or incomplete response.
     fn transport_error(&self, error: &ureq::Error) -> CallError {
         let (authority, section) = (self.transport.authority(), self.transport.section);
         if let Some(error) = tls_error(error) {
@@ -243,25 +239,25 @@ impl ServerClient {
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 CallError::unreachable(format_args!(
-                    "no server listens at {authority}: the connection is refused"
+                    "no server listens at {authority}: connection refused"
                 ))
                 .help(self.address_help())
             }
             ureq::Error::HostNotFound => {
-                CallError::unreachable(format_args!("there is no host {}", self.transport.host))
+                CallError::unreachable(format_args!("cannot resolve host {}", self.transport.host))
                     .help(self.address_help())
             }
             ureq::Error::Timeout(_) => {
-                CallError::unreachable(format_args!("the server at {authority} took too long"))
-                    .help(format!("request_timeout in [{section}] says how long it may take"))
+                CallError::unreachable(format_args!("the server at {authority} timed out"))
+                    .help(format!("raise request_timeout in [{section}] for slow requests"))
             }
-            // Two that do not agree on TLS hang up on each other.
+            // Also the result if only one side uses TLS.
             error => {
-                let (is_so, should_be) =
-                    if self.transport.ssl { ("does not speak", false) } else { ("speaks", true) };
-                CallError::unreachable(format_args!("{authority} gives no answer: {error}")).help(
+                let (uses, ssl) =
+                    if self.transport.ssl { ("does not use", false) } else { ("uses", true) };
+                CallError::unreachable(format_args!("no response from {authority}: {error}")).help(
                     format!(
-                        "if it {is_so} TLS, write ssl = {should_be} in [{section}]; {}",
+                        "if the server {uses} TLS, write ssl = {ssl} in [{section}]; {}",
                         self.address_help()
                     ),
                 )
@@ -271,32 +267,33 @@ impl ServerClient {
 
     fn tls_call_error(&self, error: &rustls::Error) -> CallError {
         let (authority, section) = (self.transport.authority(), self.transport.section);
-        let fault = CallError::unreachable(format_args!("no TLS with {authority}: {error}"));
+        let failure = CallError::unreachable(format_args!("TLS to {authority} failed: {error}"));
         match error {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => fault.help(format!("host in [{section}] must be a name that the certificate is for")),
-            rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-                fault.help("renew the server's certificate: ssl_cert_file in its [server]")
-            }
-            // What `openssl req -x509` makes, and no server should present.
+            ) => failure.help(format!("host in [{section}] must be a name in the certificate")),
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            ) => failure.help("renew the server's certificate: ssl_cert_file in its [server]"),
+            // The result of `openssl req -x509`, which is not a server certificate.
             rustls::Error::InvalidCertificate(CertificateError::Other(other))
                 if other.to_string().contains("CaUsedAsEndEntity") =>
             {
-                fault.help("the certificate is that of an authority (CA:TRUE): give the server one that the authority signed")
+                failure.help(
+                    "configure a certificate that the authority signed, not its own (CA:TRUE)",
+                )
             }
             rustls::Error::InvalidCertificate(_) => {
-                fault.help(format!("name its authority's certificate as ssl_ca_cert_file in [{section}]"))
+                failure.help(format!("set ssl_ca_cert_file in [{section}] to its CA certificate"))
             }
-            rustls::Error::InvalidMessage(_) => {
-                fault.help(format!("if the server does not speak TLS, write ssl = false in [{section}]"))
-            }
-            _ => fault,
+            rustls::Error::InvalidMessage(_) => failure
+                .help(format!("if the server does not use TLS, write ssl = false in [{section}]")),
+            _ => failure,
         }
     }
 }
 
-/// The error of TLS that is behind another, if there is one.
+/// Returns the TLS error that caused `error`, if there is one.
 fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
     match error {
         ureq::Error::Rustls(error) => Some(error),
@@ -305,20 +302,20 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
-/// The form of RFC 9562 section 4.
+/// Whether `text` is a UUID (RFC 9562 section 4).
 pub(super) fn is_uuid(text: &str) -> bool {
     let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
     text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(is_hex)
 }
 
-/// Why a call brought nothing.
+/// Error of an [`ApiCall`].
 #[derive(Clone, Debug)]
 pub(super) struct CallError {
-    /// The status of the answer; `None` where there was none.
+    /// Status of the response. `None` without a response.
     pub(super) status: Option<StatusCode>,
-    /// What is wrong.
+    /// Description.
     pub(super) text: String,
-    /// What to do about it; may be empty.
+    /// Remedy. May be empty.
     pub(super) help: String,
 }
 
@@ -329,7 +326,7 @@ impl CallError {
 
     fn authorities(transport: &Transport, text: &str) -> Self {
         Self::unreachable(text).help(format!(
-            "ssl_ca_cert_file in [{}] names the authority's certificate",
+            "set ssl_ca_cert_file in [{}] to the server's CA certificate",
             transport.section
         ))
     }
@@ -349,8 +346,8 @@ impl fmt::Display for CallError {
 impl Error for CallError {}
 
 impl From<CallError> for CommandError {
-    fn from(fault: CallError) -> Self {
-        Self::failed(fault)
+    fn from(error: CallError) -> Self {
+        Self::failed(error)
     }
 }
 
@@ -359,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cannot_lead_to_other_calls() {
+    fn call_parameters_cannot_change_the_path() {
         assert_eq!(ApiCall::get(&["user", "a/b?c d"]).target, "/api/v2/user/a%2Fb%3Fc%20d");
         assert_eq!(ApiCall::delete(&["user", ".."]).target, "/api/v2/user/%2E%2E");
         let call = ApiCall::delete(&["role"]).query(&[("name", "a&b=\u{e9}")]);
@@ -367,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_told_from_a_name() {
+    fn uuid_is_distinguished_from_a_name() {
         assert!(is_uuid("11111111-1111-1111-1111-11111111aBcD"));
         for name in [
             "prod",

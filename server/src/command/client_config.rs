@@ -1,5 +1,4 @@
-//! `countersign client-config`: what an agent, a compiler or a program is told about
-//! the server, ready to be put into its configuration.
+//! `countersign client-config`: configuration section of an agent, a compiler or a program.
 
 use super::{
     CommandError, ConfigSource,
@@ -14,23 +13,20 @@ use crate::{
     issue::{self, Lifetime, TokenRequest},
 };
 
-pub(super) fn run(place: &ConfigSource, args: &ClientConfigArgs) -> Result<(), CommandError> {
-    let config = place.load()?;
+pub(super) fn run(source: &ConfigSource, args: &ClientConfigArgs) -> Result<(), CommandError> {
+    let config = source.load()?;
     let (sections, types): (&[&str], &[ClientType]) = match args {
         ClientConfigArgs { agent: true, .. } => (&["agent_rest_transport"], &[ClientType::Agent]),
-        // As the server's own compilers have it: they call the API, too.
+        // Compilers that the server starts also call the API.
         ClientConfigArgs { compiler: true, .. } => {
             (&["compiler_rest_transport"], &[ClientType::Compiler, ClientType::Api])
         }
         _ => (&["cmdline_rest_transport", "client_rest_transport"], &[ClientType::Api]),
     };
-    let token = match args.local {
-        true => sign(&config, args, types)?,
-        false => ask(place, args, types)?,
-    };
+    let token = if args.local { sign(&config, args, types)? } else { ask(source, args, types)? };
     let settings = settings(&config, args.remote)?;
-    for (place, section) in sections.iter().enumerate() {
-        if place > 0 {
+    for (index, section) in sections.iter().enumerate() {
+        if index > 0 {
             print("")?;
         }
         print(format_args!("[{section}]\n{settings}token={token}"))?;
@@ -46,12 +42,12 @@ fn sign(
 ) -> Result<String, CommandError> {
     if let Some(name) = args.environment.as_ref().filter(|environment| !is_uuid(environment)) {
         return Err(CommandError::failed(format_args!(
-            "{name:?} is no id: with --local, nobody is asked for an environment's name"
+            "{name:?} is not an id: --local cannot look up the name of an environment"
         )));
     }
     let section = config
         .signing()
-        .ok_or_else(|| CommandError::failed("no section has sign = true: nothing to sign with"))?;
+        .ok_or_else(|| CommandError::failed("cannot sign a token: no section has sign = true"))?;
     let request = TokenRequest {
         client_types: types.to_vec(),
         environment: args.environment.as_ref().map(|id| id.to_lowercase()),
@@ -62,22 +58,22 @@ fn sign(
 }
 
 fn ask(
-    place: &ConfigSource,
+    source: &ConfigSource,
     args: &ClientConfigArgs,
     types: &[ClientType],
 ) -> Result<String, CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+    let client = ServerClient::of(source, &args.server)?;
     let environment = client.environment_id(args.environment.as_deref().unwrap_or_default())?;
     registry::request(&client, &environment, types, Lifetime::of(args.expire, false))
 }
 
-/// Where the server is and who vouches for it, a line each.
+/// Returns the server's address and root certificates, one option per line.
 fn settings(config: &Config, is_remote: bool) -> Result<String, CommandError> {
     let advertised = &config.transports.advertised;
     let listener = &config.server.listeners[0];
-    let address = listener.address().ok_or_else(|| {
-        CommandError::failed("the main listener has no port that a client could reach")
-    })?;
+    let address = listener
+        .address()
+        .ok_or_else(|| CommandError::failed("the main listener has no TCP port for clients"))?;
     let host = if is_remote { &advertised.address } else { &advertised.internal_address };
     let mut lines =
         format!("host={host}\nport={}\nssl={}\n", address.port(), listener.tls.is_some());

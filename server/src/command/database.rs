@@ -1,11 +1,11 @@
-//! `countersign database`.
+//! `countersign database`: schema migrations.
 
 use super::{CommandError, ConfigSource, print};
 use crate::cli::DatabaseCommand;
 
-pub(super) fn run(place: &ConfigSource, command: &DatabaseCommand) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, command: &DatabaseCommand) -> Result<(), CommandError> {
     let DatabaseCommand::Migrate = command;
-    let store = place.store(&place.load()?)?;
+    let store = source.store(&source.load()?)?;
     store.block_on(store.migrate()).map_err(CommandError::failed)?;
     Ok(print(format_args!("the database {} is up to date", store.location()))?)
 }

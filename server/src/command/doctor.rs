@@ -1,6 +1,6 @@
-//! `countersign doctor`: whether clients reach the server as they are configured, and
-//! whether their tokens are good for what they are for; and whether the servers of one
-//! database accept the same.
+//! `countersign doctor`: checks that clients can connect as configured and that their
+//! tokens are valid for them. Also checks that all servers on one database accept the same
+//! tokens.
 
 mod servers;
 
@@ -25,30 +25,28 @@ use crate::{
 };
 use servers::ServerComparison;
 
-/// A token that lives no longer than this, in seconds, is to be renewed now.
+/// Remaining lifetime below which a token should be renewed.
 const RENEWAL_WINDOW_SECONDS: u64 = 24 * 3600;
 
-pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
-    let mut config = place.load_for_client()?;
-    // Whoever looks changes nothing.
+pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
+    let mut config = source.load_for_client()?;
+    // The check must not change the database.
     config.database.migrates = false;
-    let servers = ServerComparison::of(place, &config)?;
+    let servers = ServerComparison::of(source, &config)?;
     let mut transports: Vec<_> = config.transports.configured().cloned().collect();
     if transports.is_empty() {
-        // What the command line does without one.
+        // The default of the command line.
         transports.push(config.transports.cmdline.clone());
     }
     let signer = config.server.signing.clone().filter(|_| config.server.auth);
-    let issuers = match config.issuers.is_empty()
-        || transports.iter().all(|transport| transport.token.is_none())
-    {
-        true => None,
-        false => {
-            let revocations = place.revocation_service(&config, None)?;
-            let app = App::new(config, 1, revocations, None)?;
-            load_keys(&app);
-            Some(app)
-        }
+    let has_tokens = transports.iter().any(|transport| transport.token.is_some());
+    let issuers = if config.issuers.is_empty() || !has_tokens {
+        None
+    } else {
+        let revocations = source.revocation_service(&config, None)?;
+        let app = App::new(config, 1, revocations, None)?;
+        load_keys(&app);
+        Some(app)
     };
     let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);
     for transport in transports {
@@ -67,12 +65,12 @@ pub(super) fn run(place: &ConfigSource) -> Result<(), CommandError> {
     }
     match report.wrong {
         0 => Ok(()),
-        1 => Err(CommandError::failed("one thing is wrong")),
-        count => Err(CommandError::failed(format_args!("{count} things are wrong"))),
+        1 => Err(CommandError::failed("1 problem found")),
+        count => Err(CommandError::failed(format_args!("{count} problems found"))),
     }
 }
 
-/// What was found, told as it is found.
+/// Report of the checks, printed as they run.
 struct DoctorReport {
     wrong: usize,
 }
@@ -88,14 +86,14 @@ impl DoctorReport {
         if help.is_empty() { Ok(()) } else { print(format_args!("         help: {help}")) }
     }
 
-    fn fault(&mut self, what: &str, fault: &CallError) -> io::Result<()> {
-        self.wrong(&format!("{what}{}", fault.text), &fault.help)
+    fn error(&mut self, what: &str, error: &CallError) -> io::Result<()> {
+        self.wrong(&format!("{what}{}", error.text), &error.help)
     }
 }
 
-const ANOTHER: &str = "countersign client-config makes another";
+const NEW_TOKEN: &str = "create another with countersign client-config";
 
-/// What a token says, and whether the issuers that are configured here believe it.
+/// Checks the contents of a token, and whether the issuers configured here accept it.
 fn check_token(
     token: &BearerToken,
     wanted: ClientType,
@@ -107,28 +105,25 @@ fn check_token(
         .ok()
         .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
     let Some(claims) = claims else {
-        return report.wrong("the token is none: it cannot be read", ANOTHER);
+        return report.wrong("the configured token is not a JWT", NEW_TOKEN);
     };
     let types = client_types(&claims[CLIENT_TYPES_CLAIM]);
-    match types.iter().any(|one| one == wanted.name()) {
-        true => report.ok(&format!("the token is for {}", printable(&types.join(", "))))?,
-        false => {
-            let text = format!(
-                "the token is for {}, and this section's clients are {wanted}",
-                printable(&types.join(", "))
-            );
-            report.wrong(&text, ANOTHER)?;
-        }
+    let shown = printable(&types.join(", "));
+    if types.iter().any(|one| one == wanted.name()) {
+        report.ok(&format!("the token is for client type {shown}"))?;
+    } else {
+        let text = format!("the token is for client type {shown}, but this section needs {wanted}");
+        report.wrong(&text, NEW_TOKEN)?;
     }
     let now = clock::now();
     match claims["exp"].as_u64() {
         Some(end) if end <= now.0 => {
-            report.wrong(&format!("the token expired {}", distance(end, now)), ANOTHER)?
+            report.wrong(&format!("the token expired {}", distance(end, now)), NEW_TOKEN)?
         }
         Some(end) if end - now.0 < RENEWAL_WINDOW_SECONDS => {
             report.wrong(
                 &format!("the token expires {}", distance(end, now)),
-                &format!("{ANOTHER}, and --expire says for how long"),
+                &format!("{NEW_TOKEN}; --expire sets its lifetime"),
             )?;
         }
         Some(end) => report.ok(&format!("the token expires {}", distance(end, now)))?,
@@ -136,18 +131,18 @@ fn check_token(
     }
     match issuers.map(|app| app.verifier.verify(token, now)) {
         Some(Ok(verified)) => {
-            report.ok(&format!("the token is good by [{}]", verified.issuer().section))
+            report.ok(&format!("the token is valid for [{}]", verified.issuer().section))
         }
-        // Said already.
+        // An expired token is already in the report.
         None | Some(Err(Reject::Expired)) => Ok(()),
         Some(Err(reject)) => report.wrong(
             &format!("the issuers configured here refuse the token: {reject}"),
-            "countersign token inspect shows what it says",
+            "check it with countersign token inspect",
         ),
     }
 }
 
-/// The client types that a claim names: none means `api`.
+/// Returns the client types in a claim. The default is `api`.
 fn client_types(claim: &Value) -> Vec<String> {
     match claim {
         Value::Null => vec![ClientType::Api.name().into()],
@@ -158,44 +153,45 @@ fn client_types(claim: &Value) -> Vec<String> {
     }
 }
 
-/// Whether the server answers, and what it says to the token. Says whether it verifies
-/// tokens.
+/// Checks that the server answers and accepts the token. Returns whether it verifies tokens.
 fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<bool> {
     let client = match ServerClient::new(transport.clone()) {
         Ok(client) => client,
-        Err(fault) => return report.fault("", &fault).map(|()| false),
+        Err(error) => return report.error("", &error).map(|()| false),
     };
-    if let Err(fault) = client.call(health().anonymous()) {
-        return report.fault("", &fault).map(|()| false);
+    if let Err(error) = client.call(health().anonymous()) {
+        return report.error("", &error).map(|()| false);
     }
-    report.ok(match transport.ssl {
-        true => "the server answers, and its certificate is trusted",
-        false => "the server answers, without TLS",
+    report.ok(if transport.ssl {
+        "the server answers, and its certificate is trusted"
+    } else {
+        "the server answers, without TLS"
     })?;
     if !matches!(
         client.call(guarded().anonymous()),
         Err(CallError { status: Some(StatusCode::UNAUTHORIZED), .. })
     ) {
-        return report.ok("the server asks for no token").map(|()| false);
+        return report.ok("the server does not require a token").map(|()| false);
     }
     if transport.token.is_none() {
-        let help = format!("set token in [{}]: {ANOTHER}", transport.section);
-        report.wrong("the server asks for a token, and the section has none", &help)?;
+        let help =
+            format!("set token in [{}]; countersign client-config creates one", transport.section);
+        report.wrong("the server requires a token, but the section has none", &help)?;
         return Ok(true);
     }
-    // Where no token is needed, a bad one is refused all the same.
+    // Servers refuse an invalid token even on calls that need none.
     match client.call(health()).map(|_| client.call(guarded())) {
-        Err(fault) => report.fault("the server refuses the token: ", &fault)?,
-        Ok(Err(fault)) if !is_about_this_call(&fault) => {
-            report.fault("the server does not accept the token: ", &fault)?
+        Err(error) => report.error("the server refuses the token: ", &error)?,
+        Ok(Err(error)) if !is_about_this_call(&error) => {
+            report.error("the server does not accept the token: ", &error)?
         }
         Ok(_) => report.ok("the server accepts the token")?,
     }
     Ok(true)
 }
 
-/// Whether the server believes what is signed with the key that is configured here, as
-/// all servers of one set have to.
+/// Checks that the server accepts tokens signed with the key configured here, as all
+/// servers on one database must.
 fn check_signing_key(
     transport: &Transport,
     signer: &IssuerSection,
@@ -214,42 +210,41 @@ fn check_signing_key(
         issue::sign(signer, &request, clock::now()).ok().and_then(|token| BearerToken::new(&token))
     else {
         return report.wrong(
-            &format!("[{}] signs no token", signer.section()),
-            "countersign config check says what it means",
+            &format!("cannot sign a token with [{}]", signer.section()),
+            "check the section with countersign config check",
         );
     };
     let client = ServerClient::new(Transport { token: Some(token), ..transport.clone() });
     match client.and_then(|client| client.call(health())) {
         Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
-        Err(fault) => {
+        Err(error) => {
             let text = format!(
-                "the server does not believe the signing key of [{}]: {}",
+                "the server does not accept the signing key of [{}]: {}",
                 signer.section(),
-                fault.text
+                error.text
             );
-            report.wrong(&text, "servers that share a database need the same auth_jwt_* sections")
+            report.wrong(&text, "use the same auth_jwt_* sections on all servers of one database")
         }
     }
 }
 
-/// Whether a token is good, and only not meant for the call that was made: an agent may
-/// make others.
-fn is_about_this_call(fault: &CallError) -> bool {
+/// Whether the server accepted the token but not this call. Agents may make other calls.
+fn is_about_this_call(error: &CallError) -> bool {
     const TEXTS: [&str; 3] = [
         "The authorization token is scoped to a specific environment.",
         "The authorization token does not have a valid client type for this call.",
         "Request is not allowed by the access policy.",
     ];
-    fault.status == Some(StatusCode::FORBIDDEN)
-        && TEXTS.iter().any(|text| fault.text.contains(text))
+    error.status == Some(StatusCode::FORBIDDEN)
+        && TEXTS.iter().any(|text| error.text.contains(text))
 }
 
-/// A call that needs no token.
+/// Returns a call that does not require a token.
 fn health() -> ApiCall {
     ApiCall::get(&["health"])
 }
 
-/// A call that needs one.
+/// Returns a call that requires a token.
 fn guarded() -> ApiCall {
     ApiCall::get(&["environment"])
 }
@@ -261,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn client_types_are_read_as_servers_read_them() {
+    fn client_types_are_parsed_as_by_servers() {
         assert_eq!(client_types(&json!("api, agent")), ["api", "agent"]);
         assert_eq!(client_types(&json!(["agent"])), ["agent"]);
         assert_eq!(client_types(&Value::Null), ["api"]);

@@ -1,4 +1,4 @@
-//! `countersign environment`.
+//! `countersign environment`: environments of a running server.
 
 use serde_json::json;
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::cli::{EnvironmentArgs, EnvironmentCommand};
 
-pub(super) fn run(place: &ConfigSource, args: EnvironmentArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn run(source: &ConfigSource, args: EnvironmentArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     match args.command {
         EnvironmentCommand::Add { name, id } => {
             let mut body = json!({ "name": name });

@@ -1,4 +1,4 @@
-//! `countersign jws verify`.
+//! `countersign jws verify`: signature checks without claims.
 
 use std::path::Path;
 
@@ -26,10 +26,10 @@ pub(super) fn run(command: &JwsCommand) -> Result<(), CommandError> {
                 Err(reject) => json!({ "ok": false, "code": reject.code() }),
             })?;
         }
-        // With no set to verify by, every token is refused, and each line says so.
-        Err(fault) => {
-            tracing::error!("{}: {fault}", jwks.display());
-            process_lines(|_| json!({ "ok": false, "code": fault.code() }))?;
+        // Without a key set, every token is refused, with the error's code on each line.
+        Err(error) => {
+            tracing::error!("{}: {error}", jwks.display());
+            process_lines(|_| json!({ "ok": false, "code": error.code() }))?;
         }
     }
     Ok(())

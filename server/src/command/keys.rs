@@ -1,4 +1,4 @@
-//! `countersign keys`.
+//! `countersign keys`: key generation, and the key status of a running server.
 
 use std::time::Duration;
 
@@ -12,23 +12,24 @@ use crate::{
     state,
 };
 
-pub(super) fn run(place: &ConfigSource, command: KeysCommand) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, command: KeysCommand) -> Result<(), CommandError> {
     match command {
         KeysCommand::Generate => Ok(print(state::generate_key()?)?),
         KeysCommand::Client { name } => client(&name),
-        KeysCommand::Status { url, json } => status(place, url, json),
+        KeysCommand::Status { url, json } => status(source, url, json),
     }
 }
 
-/// A secret for a client, and the line that makes it known.
+/// Generates a secret for a client, and its line for `[api_clients]`.
 fn client(name: &str) -> Result<(), CommandError> {
     let secret = state::generate_key()?;
     print(format_args!(
-        "The secret of {name}, shown this once:\n\n{secret}\n\nFor the configuration (.cfg):\n"
+        "The secret of {name}, shown only once:\n\n{secret}\n\nFor the configuration (.cfg):\n"
     ))?;
     let hash = hash_secret(&secret);
     Ok(print(format_args!(
-        "[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \"{hash}\""
+        "[api_clients]\n{name} = {hash}\n\nThe same in TOML:\n\n[api_clients]\n{name:?} = \
+         \"{hash}\""
     ))?)
 }
 
@@ -36,34 +37,33 @@ fn metrics_url(config: &Config) -> Result<String, CommandError> {
     let listener =
         config.server.listeners.iter().rev().find(|listener| listener.serves == Serves::Operations);
     let address = listener.and_then(Listener::address);
-    let address = address.ok_or_else(|| {
-        CommandError::failed("no listener serves operations over TCP: name one by --url")
-    })?;
+    let address = address
+        .ok_or_else(|| CommandError::failed("no listener serves operations over TCP: set --url"))?;
     Ok(format!("http://{address}/keys"))
 }
 
-/// Asks the running server.
-fn status(place: &ConfigSource, url: Option<String>, as_json: bool) -> Result<(), CommandError> {
+/// Prints the key status of a running server.
+fn status(source: &ConfigSource, url: Option<String>, as_json: bool) -> Result<(), CommandError> {
     let url = match url {
         Some(url) => url,
-        None => metrics_url(&place.load()?)?,
+        None => metrics_url(&source.load()?)?,
     };
     if !url.starts_with("http://") {
         return Err(CommandError::failed(format_args!(
-            "{url} is no http:// URL: the listener for metrics speaks plain HTTP"
+            "{url} is not an http:// URL: the metrics listener uses plain HTTP"
         )));
     }
-    // A proxy is for the way to others, and this is our own server.
+    // Proxies of the environment are for requests to key providers.
     let agent: Agent = Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(10)))
         .proxy(None)
         .build()
         .new_agent();
-    let asked =
+    let requested =
         agent.get(&url).call().and_then(|mut response| response.body_mut().read_to_string());
-    let text = asked.map_err(|error| {
+    let text = requested.map_err(|error| {
         CommandError::failed(format_args!(
-            "no server answers at {url}: {error}; name its metrics listener by --url or --config"
+            "no server answers at {url}: {error}; set --url or --config to its metrics listener"
         ))
     })?;
     if as_json {
@@ -90,12 +90,13 @@ fn describe(issuer: &Value) -> Vec<String> {
         )
     };
     let names: Vec<_> = keys.iter().map(name).collect();
-    lines.push(match names.is_empty() {
-        true => "  no keys: its tokens are answered with 503".into(),
-        false => format!("  keys: {}", names.join(", ")),
+    lines.push(if names.is_empty() {
+        "  no keys: its tokens are answered with 503".into()
+    } else {
+        format!("  keys: {}", names.join(", "))
     });
     let Some(source) = issuer["source"].as_str() else {
-        lines.push("  as configured, never renewed".into());
+        lines.push("  static keys, never refreshed".into());
         return lines;
     };
     lines.push(format!("  from {source}"));
@@ -112,7 +113,8 @@ fn describe(issuer: &Value) -> Vec<String> {
     let fetches = &issuer["fetches"];
     let count = |cause: &str| fetches[cause].as_u64().unwrap_or_default();
     lines.push(format!(
-        "  asked {} at start, {} on schedule, {} again after failures, {} for an unknown kid ({} tokens named one)",
+        "  fetched {} at start, {} on schedule, {} as retries, {} for an unknown kid ({} tokens \
+         had one)",
         count("start"),
         count("schedule"),
         count("retry"),

@@ -1,4 +1,4 @@
-//! `countersign login`.
+//! `countersign login`: login to a running server.
 
 use serde_json::json;
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::cli::LoginArgs;
 
-pub(super) fn run(place: &ConfigSource, args: &LoginArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn run(source: &ConfigSource, args: &LoginArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     let password =
         PasswordInput::choose(args.password_stdin).ask(&format!("Password of {}: ", args.user))?;
     let call = ApiCall::post(&["login"], json!({ "username": args.user, "password": password }));
     let session = client.call(call.anonymous())?;
-    let token = session["token"]
-        .as_str()
-        .ok_or_else(|| CommandError::failed("the server let you in, but gave no token"))?;
+    let token = session["token"].as_str().ok_or_else(|| {
+        CommandError::failed("the login succeeded, but the response contains no token")
+    })?;
     Ok(print(printable(token))?)
 }

@@ -1,5 +1,5 @@
-//! PasswordInput, which are never arguments and never shown: typed on the terminal, or
-//! lines of standard input.
+//! Input of passwords, from the terminal without echo or from lines of standard input.
+//! Passwords are never arguments.
 
 use std::{
     fs::File,
@@ -8,54 +8,54 @@ use std::{
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-/// Where passwords come from.
+/// Source of passwords.
 #[derive(Clone, Copy)]
 pub(super) enum PasswordInput {
-    /// A person types them.
+    /// Typed on the terminal.
     Terminal,
-    /// They are lines of standard input.
+    /// Lines of standard input.
     Lines,
 }
 
 impl PasswordInput {
-    /// Standard input, if it was asked for or is no terminal.
+    /// Chooses standard input if requested, or if it is not a terminal.
     pub(super) fn choose(from_input: bool) -> Self {
         if from_input || !io::stdin().is_terminal() { Self::Lines } else { Self::Terminal }
     }
 
-    /// One that is known already.
+    /// Reads an existing password.
     pub(super) fn ask(self, prompt: &str) -> io::Result<String> {
         let password = match self {
             Self::Terminal => read_hidden(prompt)?,
             Self::Lines => read_answer()?,
         };
         if password.is_empty() {
-            Err(io::Error::other("no password was given"))
+            Err(io::Error::other("the password is empty"))
         } else {
             Ok(password)
         }
     }
 
-    /// A new one, which is typed twice: nobody sees what they type.
+    /// Reads a new password. On the terminal it is typed twice, because there is no echo.
     pub(super) fn ask_new(self, prompt: &str) -> io::Result<String> {
         let password = self.ask(prompt)?;
         if let Self::Terminal = self
             && read_hidden("The same again: ")? != password
         {
-            return Err(io::Error::other("these are two different passwords: try again"));
+            return Err(io::Error::other("the two passwords differ: try again"));
         }
         Ok(password)
     }
 }
 
-/// A line typed on the terminal, which shows nothing from before the prompt is there. What
-/// was typed earlier has been seen, and is not taken.
+/// Reads a line from the terminal without echo. Echo is off before the prompt appears.
+/// Earlier input was visible, so it is discarded.
 fn read_hidden(prompt: &str) -> io::Result<String> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
     let usual = tcgetattr(&terminal)?;
     let mut silent = usual.clone();
     silent.local_modes.remove(LocalModes::ECHO);
-    // The end of the line is no secret, and what follows begins on another.
+    // Echo the line feed, so that later output starts on a new line.
     silent.local_modes.insert(LocalModes::ECHONL);
     tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
     let prompted = terminal.write_all(prompt.as_bytes());
@@ -64,12 +64,12 @@ fn read_hidden(prompt: &str) -> io::Result<String> {
     line
 }
 
-/// The next line of standard input.
+/// Reads the next line of standard input.
 pub(super) fn read_answer() -> io::Result<String> {
     read_line(&mut io::stdin().lock())
 }
 
-/// A line without its end, otherwise untouched.
+/// Reads a line without its line ending, otherwise unchanged.
 fn read_line(input: &mut impl BufRead) -> io::Result<String> {
     const MAX_LINE_BYTES: u64 = 64 * 1024;
     let mut line = String::new();

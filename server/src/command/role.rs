@@ -1,4 +1,4 @@
-//! `countersign role`.
+//! `countersign role`: roles and their assignments.
 
 use serde_json::json;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::cli::{RoleArgs, RoleCommand};
 
-pub(super) fn run(place: &ConfigSource, args: RoleArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn run(source: &ConfigSource, args: RoleArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     match args.command {
         RoleCommand::Add { name } => {
             client.call(ApiCall::post(&["role"], json!({ "name": name })))?;

@@ -1,4 +1,4 @@
-//! `countersign serve`.
+//! `countersign serve`: start of the server, and its start-up message.
 
 use std::time::Duration;
 
@@ -17,58 +17,60 @@ use crate::{
     users::{LoginError, Users},
 };
 
-pub(super) fn run(place: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
-    let watched = ConfigWatcher::new(Box::new(place.clone()));
-    let config = place.load()?;
+pub(super) fn run(source: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
+    let watcher = ConfigWatcher::new(Box::new(source.clone()));
+    let config = source.load()?;
     telemetry::start_logging(config.server.log.format);
     let threads = runtime::threads(args.threads.map(usize::from).or(config.server.threads));
-    if let Err(reason) = place.revocation_file(&config)
-        && !place.stores_revocations_in_database(&config)
+    if let Err(reason) = source.revocation_file(&config)
+        && !source.stores_revocations_in_database(&config)
     {
-        place.check_api_clients(&config).map_err(CommandError::failed)?;
+        source.check_api_clients(&config).map_err(CommandError::failed)?;
         tracing::warn!("tokens cannot be revoked: {reason}");
     }
-    let revocations = place.revocation_service(&config, Some(PURGE_INTERVAL))?;
-    let users = users(place, &config)?;
+    let revocations = source.revocation_service(&config, Some(PURGE_INTERVAL))?;
+    let users = users(source, &config)?;
     let welcome =
-        if place.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
+        if source.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
     let app = App::new(config, threads, revocations, users)?;
-    runtime::serve(&app, threads, watched, |bound| {
-        // A closed standard output is no reason not to serve.
-        let _nobody_reads = announce(place, bound, welcome.as_ref());
+    runtime::serve(&app, threads, watcher, |bound| {
+        // The server runs even if standard output is closed.
+        let _ignored = announce(source, bound, welcome.as_ref());
     })?;
     Ok(())
 }
 
-/// The users of the database, if there is a place for one. One that cannot be reached now
-/// will be asked later; one that is not as it has to be is somebody's to mend.
-fn users(place: &ConfigSource, config: &Config) -> Result<Option<Users>, CommandError> {
-    let store = match place.store(config) {
+/// Opens the [`Users`] of the database. `None` without a location for the database.
+///
+/// An unreachable database is retried later. A wrong schema is an error, because an operator
+/// must migrate it.
+fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, CommandError> {
+    let store = match source.store(config) {
         Ok(store) => store,
         Err(reason) => {
-            tracing::warn!("there are no users and no registry of tokens: {reason}");
+            tracing::warn!("users and the token registry are unavailable: {reason}");
             return Ok(None);
         }
     };
     if config.server.auth || config.database.is_configured {
         match store.block_on(store.open()) {
-            Err(fault @ StoreError::Schema(_)) => return Err(CommandError::failed(fault)),
-            Err(fault) => tracing::error!("{}: {fault}", store.location()),
+            Err(error @ StoreError::Schema(_)) => return Err(CommandError::failed(error)),
+            Err(error) => tracing::error!("{}: {error}", store.location()),
             Ok(()) => {}
         }
     }
     Ok(Some(Users::new(store, &config.server.login)?))
 }
 
-/// What somebody who tries it out needs.
+/// Credentials for trying out the embedded default configuration.
 struct Welcome {
-    /// A token for everything.
+    /// A token for all client types.
     token: String,
-    /// The password of the first user, if they were made just now.
+    /// Password of the first user, if this start created it.
     password: Option<String>,
 }
 
-/// The name of the first user.
+/// Name of the first user.
 const FIRST_USER: &str = "admin";
 
 impl Welcome {
@@ -81,22 +83,22 @@ impl Welcome {
     }
 }
 
-/// Adds a user who may do everything, if there is none at all, and returns the password.
+/// Adds an administrator if there are no users, and returns the password.
 async fn add_first_user(users: &Users) -> Result<Option<String>, LoginError> {
     if !users.store.users().await?.is_empty() {
         return Ok(None);
     }
-    // As random as a key, and half as long.
+    // Half of a random key: 126 bits.
     let password = state::generate_key().map_err(|_| LoginError::Busy)?.split_off(22);
     let password_hash = users.hash(&password).await?;
     let user = User::new(FIRST_USER, password_hash, true);
     Ok(users.store.add_first_user(user).await?.then_some(password))
 }
 
-/// How often revocations that are over are forgotten.
+/// Interval for deleting expired revocations.
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A token for every client type, for an hour or as long as the section allows.
+/// Signs a token for all client types, for an hour or the section's `max_lifetime`.
 pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
     const LIFETIME: u32 = 3600;
     let section =
@@ -112,7 +114,7 @@ pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
     issue::sign(section, &request, clock::now()).map_err(CommandError::failed)
 }
 
-/// What is spoken at a place, where it is not what everybody expects there.
+/// Returns the protocols of a listener for the start-up message, unless they are the default.
 fn protocol_note(protocols: Protocols) -> String {
     match protocols {
         Protocols::HTTP1 => String::new(),
@@ -121,14 +123,14 @@ fn protocol_note(protocols: Protocols) -> String {
 }
 
 fn announce(
-    place: &ConfigSource,
+    source: &ConfigSource,
     bound: &BoundListeners,
     welcome: Option<&Welcome>,
 ) -> std::io::Result<()> {
     print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
     for listener in &bound.0 {
-        for place in &listener.addresses {
-            let url = place.url(listener.scheme);
+        for address in &listener.addresses {
+            let url = address.url(listener.scheme);
             match listener.serves {
                 Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
                 Serves::Everything | Serves::Auth => {
@@ -141,17 +143,17 @@ fn announce(
         return Ok(());
     };
     let (Some(address), scheme) = (main.addresses.first(), main.scheme) else { return Ok(()) };
-    let directory = place.state_dir()?;
+    let directory = source.state_dir()?;
     print(format_args!(
         "  state     {} (embedded default: no --config was given)",
         directory.display()
     ))?;
     if let Some(password) = password {
         print(format_args!(
-            "  admin     user {FIRST_USER}, password {password} (shown this once)"
+            "  admin     user {FIRST_USER}, password {password} (shown only once)"
         ))?;
     }
-    print("\nA token for everything (api, compiler, agent), good for one hour:\n")?;
+    print("\nA token for all client types (api, compiler, agent), valid for one hour:\n")?;
     print(token)?;
     print("\nTry it:\n")?;
     print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}/auth", address.url(scheme)))?;

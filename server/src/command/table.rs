@@ -1,4 +1,4 @@
-//! Lists for people, of what a server answered.
+//! Tables for people, from lists in a server's response.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{print, printable};
 
-/// The title of a column, and the member that is shown in it.
+/// Title of a column, and the JSON member that it shows.
 pub(super) type Column = (&'static str, &'static str);
 
-/// Prints a list: as it is for machines, as a table for people.
+/// Prints a list as JSON or as a table.
 pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io::Result<()> {
     if as_json {
         return print(list);
@@ -34,7 +34,7 @@ pub(super) fn print_list(list: &Value, columns: &[Column], as_json: bool) -> io:
     Ok(())
 }
 
-/// A value in words that fit into a line.
+/// Formats a JSON value on one line.
 pub(super) fn display_value(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_fit_into_a_line_and_command_no_terminal() {
+    fn table_values_fit_on_a_line_and_are_escaped() {
         assert_eq!(display_value(&json!({ "e1": ["a", "b"], "e2": [] })), "e1: a,b; e2: -");
         assert_eq!(display_value(&json!([true, null, 7])), "yes,-,7");
         assert_eq!(display_value(&json!("a\n\u{1b}[2J")), "a\\u{a}\\u{1b}[2J");

@@ -1,4 +1,4 @@
-//! `countersign token`.
+//! `countersign token`: signing, verification and dispatch to the other token commands.
 
 pub(super) mod inspect;
 pub(super) mod registry;
@@ -20,23 +20,23 @@ use crate::{
     surface::{Profile, inmanta},
 };
 
-pub(super) fn run(place: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
+pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
     match command {
-        TokenCommand::Sign(args) => sign(place, args),
-        TokenCommand::Bootstrap => Ok(print(bootstrap_token(&place.load()?)?)?),
-        TokenCommand::Create(args) => registry::create(place, args),
-        TokenCommand::List(args) => registry::list(place, &args),
-        TokenCommand::Delete(args) => registry::delete(place, &args),
+        TokenCommand::Sign(args) => sign(source, args),
+        TokenCommand::Bootstrap => Ok(print(bootstrap_token(&source.load()?)?)?),
+        TokenCommand::Create(args) => registry::create(source, args),
+        TokenCommand::List(args) => registry::list(source, &args),
+        TokenCommand::Delete(args) => registry::delete(source, &args),
         TokenCommand::Inspect { token } => inspect::run(token),
-        TokenCommand::Revoke(args) => revoke::run(place, args),
-        TokenCommand::Verify { now } => verify(place, now.map(UnixTime)),
+        TokenCommand::Revoke(args) => revoke::run(source, args),
+        TokenCommand::Verify { now } => verify(source, now.map(UnixTime)),
     }
 }
 
-fn sign(place: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
-    let config = place.load()?;
+fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
+    let config = source.load()?;
     let section = config.signing().ok_or_else(|| {
-        CommandError::failed("no auth_jwt section is configured: nothing to sign with")
+        CommandError::failed("cannot sign a token: no auth_jwt section has sign = true")
     })?;
     let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
     names.sort_unstable();
@@ -56,10 +56,10 @@ fn sign(place: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     Ok(print(issue::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)
 }
 
-/// Verifies lines of standard input as the Inmanta surface would answer them.
-fn verify(place: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
-    let config = place.load()?;
-    let revocations = place.revocation_service(&config, None)?;
+/// Verifies lines of standard input and prints the answers of the Inmanta surface.
+fn verify(source: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let revocations = source.revocation_service(&config, None)?;
     let app = App::new(config, 1, revocations, None)?;
     load_keys(&app);
     process_lines(|token| match app.verifier.verify(token, now.unwrap_or_else(clock::now)) {
@@ -69,8 +69,8 @@ fn verify(place: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandErro
     Ok(())
 }
 
-/// Fetches every published key set. What cannot be fetched is told, and its
-/// issuer's tokens answered with `keys_unavailable`.
+/// Fetches every published key set. Failures are logged, and tokens of the issuer are then
+/// rejected with `keys_unavailable`.
 pub(super) fn load_keys(app: &App) {
     for source in app.keys.all() {
         let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
@@ -79,7 +79,7 @@ pub(super) fn load_keys(app: &App) {
             Ok(FetchedKeys { keys, .. }) => {
                 app.verifier.replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default()))
             }
-            Err(fault) => tracing::error!("{}", fetcher.describe(&fault)),
+            Err(error) => tracing::error!("{}", fetcher.describe(&error)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `countersign user`.
+//! `countersign user`: users of a running server.
 
 use http::StatusCode;
 use serde_json::json;
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::cli::{UserArgs, UserCommand};
 
-pub(super) fn run(place: &ConfigSource, args: UserArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn run(source: &ConfigSource, args: UserArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     match args.command {
         UserCommand::Add { name, admin, password_stdin } => {
             add(&client, &name, admin, PasswordInput::choose(password_stdin))
@@ -74,13 +74,13 @@ fn change(client: &ServerClient, name: &str, passwords: PasswordInput) -> Result
     Ok(print(format_args!("The password of {name} is changed."))?)
 }
 
-/// Whether the token is that of this user, who has to show the current password.
+/// Whether the token belongs to this user, who must then give the current password.
 fn is_caller(client: &ServerClient, name: &str) -> Result<bool, CommandError> {
     match client.call(ApiCall::get(&["current_user"])) {
         Ok(user) => Ok(user["username"] == name),
-        // A token that is nobody's.
-        Err(fault) if fault.status == Some(StatusCode::NOT_FOUND) => Ok(false),
-        Err(fault) => Err(fault.into()),
+        // The token does not belong to a user.
+        Err(error) if error.status == Some(StatusCode::NOT_FOUND) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

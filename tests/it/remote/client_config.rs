@@ -54,7 +54,9 @@ fn a_section_signed_here_is_complete_and_its_token_good() {
         let check = sandbox.run(["config", "check", "-c", "client.cfg"]);
         assert_eq!((check.code(), &*check.stderr), (0, ""));
         assert!(
-            check.stdout.contains(&format!("[{section}] reaches https://{host}:8443 with a token")),
+            check
+                .stdout
+                .contains(&format!("[{section}] connects to https://{host}:8443 with a token")),
             "{check:?}"
         );
     }

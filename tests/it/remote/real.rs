@@ -122,7 +122,7 @@ fn passwords_are_changed_and_sessions_end_with_their_users() {
     assert_eq!(admin.run("user delete bob").text(), "User bob is deleted.");
     refused(&admin.run("user delete bob"), "User with name bob does not exist.");
     let late = bob.run("user list");
-    refused(&late, "look at the token in [cmdline_rest_transport]");
+    refused(&late, "check the token in [cmdline_rest_transport]");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn tokens_are_created_listed_and_revoked_for_an_environment() {
     assert_eq!(server.auth(token).status, 401);
     let same = || admin.run("token create -e prod --idempotent").text().to_owned();
     assert_eq!(same(), same());
-    refused(&admin.run("token create -e dev"), "no environment has the name \"dev\"");
+    refused(&admin.run("token create -e dev"), "no environment is named \"dev\"");
     refused(
         &admin.run("token create -e 11111111-1111-1111-1111-111111111111"),
         "The environment with id 11111111-1111-1111-1111-111111111111 does not exist.",
@@ -178,16 +178,10 @@ fn a_server_with_tls_is_reached_with_its_authority() {
     };
     let trusting = format!("ssl_ca_cert_file={}", authority.display());
     let unknown = login("localhost", &server, "");
-    refused(
-        &unknown,
-        "name its authority's certificate as ssl_ca_cert_file in [cmdline_rest_transport]",
-    );
+    refused(&unknown, "set ssl_ca_cert_file in [cmdline_rest_transport] to its CA certificate");
     assert_eq!(login("localhost", &server, &trusting).code(), 0);
     drop(server);
     let elsewhere = sandbox.serve(&format!("{tls}bind_address=127.0.0.2\n{SIGNING}"));
     let misnamed = login("127.0.0.2", &elsewhere, &trusting);
-    refused(
-        &misnamed,
-        "host in [cmdline_rest_transport] must be a name that the certificate is for",
-    );
+    refused(&misnamed, "host in [cmdline_rest_transport] must be a name in the certificate");
 }

@@ -59,7 +59,7 @@ fn servers_of_one_database_are_compared() {
     let (lines, code) = told(&one, &same, 2, &[alike, &address(&one), &address(&other)]);
     assert!(code == 0 && !lines.contains("WRONG"), "{lines}");
     let edited = same.replace("client_types=agent,compiler,api", "client_types=agent,compiler");
-    let here = "WRONG  [auth_jwt_default] is configured here otherwise than the servers run it";
+    let here = "WRONG  [auth_jwt_default] differs between this configuration and the servers";
     assert_eq!(told(&one, &edited, 2, &[alike, here]).1, 1);
 
     assert!(other.stop("TERM").0.success());
@@ -84,7 +84,7 @@ fn servers_of_one_database_are_compared() {
 fn with_another_signing_key(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
     let other =
         sandbox.serve(&same.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
-    let wrong = "  WRONG  the signing key is not the same on all servers: ";
+    let wrong = "  WRONG  the signing key differs between servers: ";
     let (lines, code) = told(one, same, 2, &[wrong]);
     let line = lines.lines().find(|line| line.starts_with(wrong)).unwrap();
     let host = host_of(&lines);
@@ -118,7 +118,7 @@ fn with_another_audience(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
     sandbox.replace("server.cfg", audience);
     other.reload();
     let (lines, code) =
-        told(one, same, 2, &["WRONG  [auth_jwt_default] is not the same on all servers: "]);
+        told(one, same, 2, &["WRONG  [auth_jwt_default] differs between servers: "]);
     assert!(
         code == 1 && lines.contains(&address(one)) && lines.contains(&address(&other)),
         "{lines}"
@@ -137,7 +137,7 @@ fn with_what_is_not_in_force(one: &Server<'_>, same: &str) {
         one,
         &edited,
         1,
-        &["WRONG  [auth_jwt_default] is configured here otherwise than the servers run it"],
+        &["WRONG  [auth_jwt_default] differs between this configuration and the servers"],
     );
     assert!(
         code == 1 && lines.contains("help: if [auth_jwt_default] was changed, reload (SIGHUP)"),
@@ -164,7 +164,7 @@ fn a_server_on_sqlite_is_compared_with_what_is_configured() {
 
     let elsewhere = same.replace("c.db", "other.db");
     let output = doctor(&server, &elsewhere);
-    let text = "WRONG  a server asks for tokens, and none has written to this database in the last 2 minutes";
+    let text = "WRONG  a server requires tokens, but none has written to this database in the last 2 minutes";
     assert!(output.code() == 1 && output.stdout.contains(text), "{output:?}");
     assert!(!sandbox.path().join("other.db").exists(), "whoever looks makes nothing");
 }
@@ -175,7 +175,11 @@ fn authentication_switched_on_by_a_reload_has_the_database_looked_after() {
     let server = sandbox.serve(given::SIGNING);
     sandbox.file("c.cfg", configuration());
     let told = || sandbox.run(["doctor", "-c", "c.cfg"]).stdout;
-    assert!(told().contains("  no server has written to it in the last 2 minutes"), "{}", told());
+    assert!(
+        told().contains("  no server has written to this database in the last 2 minutes"),
+        "{}",
+        told()
+    );
     sandbox.replace("server.cfg", configuration());
     assert!(!server.reload().contains("restart"), "{}", server.log());
     eventually(|| {
@@ -192,7 +196,7 @@ fn a_database_that_is_away_is_told_and_holds_up_no_server() {
     );
     let server = sandbox.serve(&format!("{same}[revocation]\nfile=r\n"));
     assert_eq!(server.auth(&given::good_token()).status, 200);
-    eventually(|| server.log().contains("it cannot be written down that this server runs"));
+    eventually(|| server.log().contains("cannot record heartbeat"));
     let output = doctor(&server, &same);
     assert!(
         output.code() == 1 && output.stdout.contains("WRONG  cannot query the database"),

@@ -99,8 +99,8 @@ fn each_refusal_says_what_to_do_and_makes_nobody() {
             "short\n",
             "the password should be at least 8 characters long",
         ),
-        (&usual, "--yes --username admin", "", "no password was given"),
-        (&nowhere, "--yes", "", "look at [database]"),
+        (&usual, "--yes --username admin", "", "the password is empty"),
+        (&nowhere, "--yes", "", "check [database]"),
     ] {
         let refused = setup(&sandbox, configuration, options, answers);
         assert!(refused.code() == 1 && refused.stderr.contains(text), "{text}: {refused:?}");

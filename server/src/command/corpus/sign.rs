@@ -1,6 +1,7 @@
-//! Signatures that depend on nothing but key and message, by keys that everyone
-//! knows. ECDSA takes its nonces from RFC 6979; PSS takes its salt from the
-//! message, which a published test key can afford and no other key should.
+//! Deterministic signatures with public test keys.
+//!
+//! ECDSA nonces follow RFC 6979. The PSS salt is derived from the message, which is
+//! acceptable for a public test key only.
 
 use aws_lc_rs::{
     digest, hmac,
@@ -16,11 +17,11 @@ use num_bigint::BigUint;
 use p256::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
 
-/// The RSA key, made once for this purpose: hexadecimal, a number a line.
+/// The RSA test key in hexadecimal, one number per line.
 const RSA: &str = include_str!("rsa2048.txt");
 const EXPONENT: [u8; 3] = [1, 0, 1];
 
-/// A key of the corpus and its algorithm.
+/// Signing key of the corpus, with its algorithm.
 pub(super) struct CorpusSigner {
     algorithm: Algorithm,
     key: CorpusKey,
@@ -38,7 +39,7 @@ enum CorpusKey {
 impl CorpusSigner {
     pub(super) fn new(algorithm: Algorithm) -> Result<Self, String> {
         let failed =
-            |error: &dyn std::fmt::Display| format!("the corpus key cannot be made: {error}");
+            |error: &dyn std::fmt::Display| format!("cannot create the corpus key: {error}");
         let key = match algorithm {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => CorpusKey::Secret(seed()),
             Algorithm::Rs256
@@ -88,7 +89,7 @@ impl CorpusSigner {
         }
     }
 
-    /// A compact JWT.
+    /// Signs a compact JWT.
     pub(super) fn token(&self, header: &Value, claims: &Value) -> Result<String, String> {
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signing_input = format!("{}.{}", encode(header), encode(claims));
@@ -124,7 +125,7 @@ impl CorpusSigner {
         })
     }
 
-    /// The key to verify with; of the HMAC algorithms, the secret itself.
+    /// Returns the verification key as a JWK. For HMAC, it contains the secret.
     pub(super) fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = |curve: &str, point: &[u8]| {
@@ -156,7 +157,7 @@ impl CorpusSigner {
     }
 }
 
-/// 64 bytes that everyone can compute.
+/// Returns 64 bytes derived from a public text.
 fn seed() -> Vec<u8> {
     digest::digest(&digest::SHA512, b"countersign corpus: not a secret").as_ref().to_vec()
 }
@@ -183,7 +184,7 @@ fn signature_bytes<S: p256::ecdsa::signature::SignatureEncoding>(signature: S) -
     signature.to_bytes().as_ref().to_vec()
 }
 
-/// The RSA key as numbers, for the one operation the library keeps to itself.
+/// The RSA key as numbers, for the private-key operation that aws-lc-rs does not expose.
 struct RsaNumbers {
     n: BigUint,
     d: BigUint,
@@ -225,16 +226,16 @@ impl RsaNumbers {
         })
     }
 
-    /// RSASSA-PSS (RFC 8017 section 8.1.1), the salt being the message's hash.
+    /// Signs with RSASSA-PSS (RFC 8017 section 8.1.1). The salt is derived from the message.
     fn sign_pss(&self, hash: &'static digest::Algorithm, message: &[u8]) -> Vec<u8> {
         let length = usize::try_from(self.n.bits()).unwrap_or(0).div_ceil(8);
         let encoded = pss_encode(hash, message, length);
         let signature = self.private_operation(&BigUint::from_bytes_be(&encoded)).to_bytes_be();
-        // I2OSP: leading zeros belong to it.
+        // I2OSP pads with leading zeros.
         [vec![0; length - signature.len()], signature].concat()
     }
 
-    /// RFC 8017 section 5.1.2, by the Chinese remainder theorem.
+    /// Computes RFC 8017 section 5.1.2 by the Chinese remainder theorem.
     fn private_operation(&self, message: &BigUint) -> BigUint {
         let (one, two) = (message.modpow(&self.dp, &self.p), message.modpow(&self.dq, &self.q));
         let difference = (&one + &self.p - &two % &self.p) % &self.p;
@@ -283,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_algorithm_signs_what_the_engine_verifies_and_always_alike() {
+    fn corpus_signatures_verify_and_are_deterministic() {
         for algorithm in Algorithm::ALL {
             let signer = CorpusSigner::new(*algorithm).unwrap();
             let set = json!({ "keys": [signer.jwk()] }).to_string();
@@ -294,16 +295,16 @@ mod tests {
             .unwrap();
             assert_eq!(skipped, [], "{algorithm}");
             let header = json!({ "alg": algorithm.name(), "kid": signer.kid() });
-            let token = signer.token(&header, &json!({ "sub": "somebody" })).unwrap();
+            let token = signer.token(&header, &json!({ "sub": "alice" })).unwrap();
             assert_eq!(
                 jws::verify(token.as_bytes(), &keys).unwrap(),
-                br#"{"sub":"somebody"}"#,
+                br#"{"sub":"alice"}"#,
                 "{algorithm}"
             );
             assert_eq!(
                 CorpusSigner::new(*algorithm)
                     .unwrap()
-                    .token(&header, &json!({ "sub": "somebody" }))
+                    .token(&header, &json!({ "sub": "alice" }))
                     .unwrap(),
                 token,
                 "{algorithm}"

@@ -1,5 +1,5 @@
-//! Whether the servers of one database accept the same tokens, and what is configured
-//! here.
+//! Comparison of the servers on one database with each other and with the local
+//! configuration.
 
 use std::{io, mem};
 
@@ -15,41 +15,42 @@ use crate::{
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// A server that was not seen for so long, in seconds, has most likely ended.
+/// Age of the last heartbeat above which a server counts as stopped.
 const ACTIVE_WINDOW_SECONDS: u64 = 120;
 
-/// What the servers are compared with.
+/// Comparison of the servers on one database.
 pub(super) struct ServerComparison {
     store: Store,
-    /// What is configured here.
+    /// [`Fingerprints`] of the local configuration.
     own: Fingerprints,
-    /// Whether keys are in files, of which each server has its own.
+    /// Whether any keys are in files, which differ between servers and are not compared.
     has_key_files: bool,
-    /// Whether the configuration says where the database is, rather than a default.
+    /// Whether the configuration sets the database, rather than a default.
     is_named: bool,
 }
 
 impl ServerComparison {
-    /// The servers of the database that is configured, if it is the configuration of one.
-    pub(super) fn of(place: &ConfigSource, config: &Config) -> Result<Option<Self>, CommandError> {
+    /// Creates the comparison. `None` for the configuration of a client.
+    pub(super) fn of(source: &ConfigSource, config: &Config) -> Result<Option<Self>, CommandError> {
         let is_named = config.database.is_configured;
         let is_servers = config.server.auth && !config.issuers.is_empty();
         if !is_named && !is_servers {
             return Ok(None);
         }
-        let store = match place.store(config) {
+        let store = match source.store(config) {
             Ok(store) => store,
             Err(reason) if is_named => return Err(reason.into()),
-            // Whoever asks from elsewhere has no state directory.
+            // A user on a client machine may have no state directory.
             Err(_) => return Ok(None),
         };
         let own = Fingerprints::of(&config.issuers)
-            .map_err(|_| CommandError::failed("there is too little memory"))?;
+            .map_err(|_| CommandError::failed("not enough memory to compute fingerprints"))?;
         let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
         Ok(Some(Self { store, own, has_key_files, is_named }))
     }
 
-    /// Compares them. One of them was reached and asks for tokens, or none.
+    /// Compares the servers. `is_one_reached` is whether a server was reached that requires
+    /// tokens.
     pub(super) fn check(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
         print(format_args!("[database] {}", self.store.location()))?;
         let now = clock::now();
@@ -59,16 +60,16 @@ impl ServerComparison {
                     .servers_active_since(UnixTime(now.0.saturating_sub(ACTIVE_WINDOW_SECONDS))),
             ),
             Ok(false) => Ok(Vec::new()),
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         };
         let servers = match seen {
             Ok(servers) => servers,
-            // By default it is in a directory of whoever runs the server.
-            Err(fault) if !self.is_named => {
-                return print(format_args!("  the servers cannot be compared: {fault}"));
+            // The default database is in a directory of the server's user.
+            Err(error) if !self.is_named => {
+                return print(format_args!("  cannot compare the servers: {error}"));
             }
-            Err(fault) => {
-                return report.wrong(&fault.to_string(), "the servers need the same [database]");
+            Err(error) => {
+                return report.wrong(&error.to_string(), "use the same [database] as the servers");
             }
         };
         for ServerRun { name, version, started_at, .. } in &servers {
@@ -81,11 +82,11 @@ impl ServerComparison {
         if servers.is_empty() {
             return self.report_none(is_one_reached, report);
         }
-        // What a digest is of may not be the same in another version.
+        // Another version may compute fingerprints differently.
         let (servers, others): (Vec<_>, Vec<_>) =
             servers.into_iter().partition(|server| server.version == VERSION);
         if !others.is_empty() {
-            print(format_args!("  this is version {VERSION}: servers of others are not compared"))?;
+            print(format_args!("  this is version {VERSION}: other versions are not compared"))?;
         }
         let differences = differences(&servers, &self.own);
         match servers.len() {
@@ -97,7 +98,7 @@ impl ServerComparison {
                 )?;
             }
             1 => {}
-            // Whatever is configured here.
+            // The servers agree, whether or not they match the local configuration.
             count if self::differences(&servers, &Fingerprints::default()).is_empty() => {
                 report.ok(&format!(
                     "{count} servers on this database run the same issuers and signing key"
@@ -109,32 +110,33 @@ impl ServerComparison {
             report.wrong(text, help)?;
         }
         if self.has_key_files {
-            print("  what is in files of keys was not compared")?;
+            print("  the contents of key files were not compared")?;
         }
         Ok(())
     }
 
-    /// Where a server answers, it should be in the database; where none does, that is said
-    /// already.
+    /// Reports that the database has no active server. This is a problem if a server answers.
     fn report_none(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
-        match is_one_reached && self.is_named {
-            true => report.wrong(
-                "a server asks for tokens, and none has written to this database in the last 2 minutes",
-                "give the servers the same [database], or see in their logs whether they reach it",
-            ),
-            false => print("  no server has written to it in the last 2 minutes"),
+        if is_one_reached && self.is_named {
+            report.wrong(
+                "a server requires tokens, but none has written to this database in the last 2 \
+                 minutes",
+                "use the same [database] on the servers, or check their logs for database errors",
+            )
+        } else {
+            print("  no server has written to this database in the last 2 minutes")
         }
     }
 }
 
-/// Something in which servers, or they and what is configured here, differ.
+/// Difference between servers, or between the servers and the local configuration.
 #[derive(Debug)]
 struct Difference {
     text: String,
     help: String,
 }
 
-/// In what servers differ, and in what all of them differ from here.
+/// Returns the differences between servers, and between them and the local configuration.
 fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
     let key = compare("the signing key", "the section with sign = true", servers, own, |one| {
         one.signing_key.as_ref()
@@ -150,7 +152,7 @@ fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
     key.into_iter().chain(sections.into_iter().filter_map(of_section)).collect()
 }
 
-/// Compares one thing, which stands in this place of a configuration.
+/// Compares one fingerprint. `what` names it and `place` names its section.
 fn compare<'s>(
     what: &str,
     place: &str,
@@ -158,7 +160,7 @@ fn compare<'s>(
     own: &'s Fingerprints,
     of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
 ) -> Option<Difference> {
-    // Who has no issuers at all only asks servers.
+    // A configuration without issuers is that of a client.
     let here = (!own.sections.is_empty()).then(|| of(own));
     let groups = group(servers, &of);
     match &groups[..] {
@@ -166,12 +168,13 @@ fn compare<'s>(
         [(one, _)] if here.is_none_or(|here| here == *one) => None,
         [(one, _)] => {
             let text = match (one, here.flatten()) {
-                (None, _) => format!("{what} is configured here, and no server has it"),
-                (_, None) => format!("the servers have {what}, and it is not configured here"),
-                _ => format!("{what} is configured here otherwise than the servers run it"),
+                (None, _) => format!("{what} is configured here, but no server has it"),
+                (_, None) => format!("the servers have {what}, but it is not configured here"),
+                _ => format!("{what} differs between this configuration and the servers"),
             };
             let help = format!(
-                "if {place} was changed, reload (SIGHUP) or restart the servers; if not, correct it here"
+                "if {place} was changed, reload (SIGHUP) or restart the servers; otherwise \
+                 correct it here"
             );
             Some(Difference { text, help })
         }
@@ -185,20 +188,18 @@ fn compare<'s>(
                 };
                 format!("{side} {}", names.join(", "))
             });
-            let text = format!(
-                "{what} is not the same on all servers: {}",
-                sides.collect::<Vec<_>>().join("; ")
-            );
+            let text =
+                format!("{what} differs between servers: {}", sides.collect::<Vec<_>>().join("; "));
             let help = format!(
-                "compare {place} in their configuration files, and INMANTA_AUTH_JWT_* in their environments, then reload \
-                 (SIGHUP) or restart those that are wrong"
+                "compare {place} in their configuration files, and INMANTA_AUTH_JWT_* in their \
+                 environments, then reload (SIGHUP) or restart those that are wrong"
             );
             Some(Difference { text, help })
         }
     }
 }
 
-/// Who has the same, by what they have, in the order of the servers.
+/// Groups the names of the servers by fingerprint, in the order of the servers.
 fn group<'s>(
     servers: &'s [ServerRun],
     of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_differ_are_named_with_what_they_have() {
+    fn doctor_names_the_servers_that_differ() {
         let (x, y) = (fingerprints("k", &[("a", "1")]), fingerprints("l", &[("a", "2")]));
         let servers = [
             server("n1", x.clone()),
@@ -254,23 +255,23 @@ mod tests {
         };
         assert_eq!(
             key,
-            "the signing key is not the same on all servers: one on n1, n3, n4; another on n2"
+            "the signing key differs between servers: one on n1, n3, n4; another on n2"
         );
         assert_eq!(
             section,
-            "[a] is not the same on all servers: one on n1, n3; as configured here on n2; none on n4"
+            "[a] differs between servers: one on n1, n3; as configured here on n2; none on n4"
         );
         assert_eq!(texts(&servers[..1], &x), [""; 0]);
     }
 
     #[test]
-    fn what_is_configured_here_is_compared_where_servers_agree() {
+    fn doctor_compares_the_local_configuration() {
         let servers = [server("n1", fingerprints("k", &[("a", "1"), ("b", "1")]))];
         let own = fingerprints("k", &[("a", "2"), ("c", "1")]);
         let expected = [
-            "[a] is configured here otherwise than the servers run it",
-            "the servers have [b], and it is not configured here",
-            "[c] is configured here, and no server has it",
+            "[a] differs between this configuration and the servers",
+            "the servers have [b], but it is not configured here",
+            "[c] is configured here, but no server has it",
         ];
         assert_eq!(texts(&servers, &own), expected);
         assert_eq!(
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_server_cannot_command_the_terminal() {
+    fn doctor_escapes_names_of_other_servers() {
         let servers =
             [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
         assert!(

@@ -1,4 +1,4 @@
-//! `countersign token inspect`: what a token says, in words, without trusting it.
+//! `countersign token inspect`: the contents of a token, unverified.
 
 use std::{
     io::{self, Read as _},
@@ -17,9 +17,9 @@ pub(super) fn run(token: Option<String>) -> Result<(), CommandError> {
         None => read_input()?,
     };
     let parts = UnverifiedToken::decode(token.as_bytes()).map_err(|reject| {
-        CommandError::failed(format_args!("no token: {reject} ({})", reject.code()))
+        CommandError::failed(format_args!("not a JWT: {reject} ({})", reject.code()))
     })?;
-    print("NOT VERIFIED: this is what the token says, whoever wrote it.")?;
+    print("NOT VERIFIED: anyone could have written this token.")?;
     print("\nheader")?;
     show(&parts.header, header_note)?;
     print("\nclaims")?;
@@ -35,7 +35,7 @@ fn read_input() -> io::Result<String> {
 
 fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<(), CommandError> {
     let Ok(Value::Object(members)) = serde_json::from_slice(json) else {
-        return Ok(print(format_args!("  {} bytes that are no JSON object", json.len()))?);
+        return Ok(print(format_args!("  {} bytes that are not a JSON object", json.len()))?);
     };
     let shown: Vec<_> = members
         .iter()
@@ -54,10 +54,10 @@ fn show(json: &[u8], note: impl Fn(&str, &Value) -> Option<String>) -> Result<()
 fn header_note(name: &str, value: &Value) -> Option<String> {
     Some(match name {
         "alg" if value.as_str().and_then(Algorithm::from_name).is_none() => {
-            "not an algorithm Countersign verifies".into()
+            "algorithm not supported by Countersign".into()
         }
-        "crit" => "demands extensions: Countersign refuses it".into(),
-        "jku" | "jwk" | "x5u" | "x5c" => "a key of the token's own choosing: never used".into(),
+        "crit" => "requires extensions: Countersign refuses the token".into(),
+        "jku" | "jwk" | "x5u" | "x5c" => "key chosen by the token: never used".into(),
         _ => return None,
     })
 }
@@ -77,18 +77,18 @@ fn claim_note(name: &str, value: &Value, now: UnixTime) -> Option<String> {
     };
     match value.as_u64().filter(|seconds| *seconds <= LAST_DATE) {
         Some(seconds) => Some(format!("{meaning} {}, {}", date(seconds), distance(seconds, now))),
-        None => Some(format!("{meaning}: not a date that can be shown")),
+        None => Some(format!("{meaning}: not a valid date")),
     }
 }
 
-/// The last second of the year 9999.
+/// Last second of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
 
 fn date(seconds: u64) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// How far a moment is from now, in words.
+/// Formats the distance of a time from now.
 pub(in super::super) fn distance(seconds: u64, now: UnixTime) -> String {
     let apart = seconds.abs_diff(now.0);
     let (count, unit) = match apart {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_told_in_words() {
+    fn inspect_explains_dates() {
         let note = |name, value: Value| claim_note(name, &value, UnixTime(1_700_000_000));
         assert_eq!(
             note("exp", 1_700_000_060.into()).unwrap(),
@@ -115,8 +115,8 @@ mod tests {
             note("iat", 1_699_996_400.into()).unwrap(),
             "issued Tue, 14 Nov 2023 21:13:20 GMT, 60 minutes ago"
         );
-        assert_eq!(note("exp", "soon".into()).unwrap(), "expires: not a date that can be shown");
-        assert_eq!(note("exp", u64::MAX.into()).unwrap(), "expires: not a date that can be shown");
+        assert_eq!(note("exp", "soon".into()).unwrap(), "expires: not a valid date");
+        assert_eq!(note("exp", u64::MAX.into()).unwrap(), "expires: not a valid date");
         assert_eq!(note("colour", "red".into()), None);
     }
 }

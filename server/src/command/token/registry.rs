@@ -1,5 +1,5 @@
-//! `countersign token create`, `list` and `delete`: the tokens that a running server
-//! issues for its environments.
+//! `countersign token create`, `list` and `delete`: tokens that a running server issues for
+//! its environments.
 
 use serde_json::{Value, json};
 
@@ -15,25 +15,28 @@ use crate::{
     issue::Lifetime,
 };
 
-pub(super) fn create(place: &ConfigSource, args: TokenCreateArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn create(source: &ConfigSource, args: TokenCreateArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
-    let asked = [
+    let requested = [
         (ClientType::Api, args.api),
         (ClientType::Compiler, args.compiler),
         (ClientType::Agent, args.agent),
     ];
-    let mut types: Vec<_> =
-        asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(one, _)| one).collect();
+    let mut types: Vec<_> = requested
+        .into_iter()
+        .filter(|(_, is_requested)| *is_requested)
+        .map(|(one, _)| one)
+        .collect();
     if types.is_empty() {
         types.push(ClientType::Api);
     }
     let token = request(&client, &environment, &types, Lifetime::of(args.expire, args.idempotent))?;
-    // The real command's words: scripts cut the token out behind them.
+    // Inmanta's output format, which scripts parse.
     Ok(print(format_args!("Token: {token}"))?)
 }
 
-/// Has the server issue a token.
+/// Requests a token from the server.
 pub(in super::super) fn request(
     client: &ServerClient,
     environment: &str,
@@ -47,12 +50,12 @@ pub(in super::super) fn request(
     }
     match client.call(ApiCall::post(&["environment_auth"], body).environment(environment))? {
         Value::String(token) => Ok(printable(&token)),
-        _ => Err(CommandError::failed("the server answered with no token")),
+        _ => Err(CommandError::failed("the server's response contains no token")),
     }
 }
 
-pub(super) fn list(place: &ConfigSource, args: &TokenListArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn list(source: &ConfigSource, args: &TokenListArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
     let tokens = client.call(ApiCall::get(&["environment_auth"]).environment(&environment))?;
     let columns = [
@@ -67,8 +70,8 @@ pub(super) fn list(place: &ConfigSource, args: &TokenListArgs) -> Result<(), Com
     Ok(print_list(&tokens, &columns, args.json)?)
 }
 
-pub(super) fn delete(place: &ConfigSource, args: &TokenDeleteArgs) -> Result<(), CommandError> {
-    let client = ServerClient::of(place, &args.server)?;
+pub(super) fn delete(source: &ConfigSource, args: &TokenDeleteArgs) -> Result<(), CommandError> {
+    let client = ServerClient::of(source, &args.server)?;
     let environment = client.environment_id(&args.environment)?;
     client.call(ApiCall::delete(&["environment_auth", &args.jti]).environment(&environment))?;
     Ok(print(format_args!("Token {} is revoked.", args.jti))?)

@@ -1,4 +1,4 @@
-//! `countersign token revoke`.
+//! `countersign token revoke`: revocations without a running server.
 
 use std::io;
 
@@ -11,19 +11,19 @@ use crate::{
     revocation::{RevocationEntry, record::RevocationRecord},
 };
 
-/// Enters a revocation into the file that servers follow.
-pub(super) fn run(place: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
-    let config = place.load()?;
-    let file = place.revocation_file(&config)?;
-    let revocations = place.revocation_service(&config, None)?;
+/// Appends a revocation to the storage that servers follow.
+pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let file = source.revocation_file(&config)?;
+    let revocations = source.revocation_service(&config, None)?;
     let app = App::new(config, 1, revocations, None)?;
-    if let Some(fault) = app.revocations.status().error {
-        return Err(CommandError::failed(fault));
+    if let Some(error) = app.revocations.status().error {
+        return Err(CommandError::failed(error));
     }
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(revoke(&app, args))?;
     Ok(print(format_args!(
-        "Revoked. Servers that keep their revocations in {} know it within a second.",
+        "Revoked. Servers with revocations in {} apply it within a second.",
         file.display()
     ))?)
 }
@@ -47,15 +47,15 @@ async fn revoke(app: &App, args: RevokeArgs) -> Result<(), CommandError> {
             .map_err(CommandError::failed);
     };
     let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
-    // A token that nobody signed could name anybody's.
+    // The signature is verified first: a forged token could name any user's tokens.
     load_keys(app);
     match app.revoke_token(token.trim().as_bytes()).await.map_err(CommandError::failed)? {
         RevocationOutcome::Done => Ok(()),
         RevocationOutcome::Unnecessary => {
-            Err(CommandError::failed("the token is dead already, or none"))
+            Err(CommandError::failed("the token has expired or is not a JWT"))
         }
-        RevocationOutcome::NotOurs(reject) => {
-            Err(CommandError::failed(format_args!("the token is none of ours: {reject}")))
-        }
+        RevocationOutcome::NotOurs(reject) => Err(CommandError::failed(format_args!(
+            "no configured issuer accepts the token: {reject}"
+        ))),
     }
 }
