@@ -1,38 +1,36 @@
-//! The one place where the time is asked for: of the day, which may jump, and
-//! since the start, which never goes back.
+//! Wall clock and monotonic clock. No other module reads the time.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use countersign_engine::UnixTime;
 
-/// The current time. A system clock before 1970 reads as the far end of time, so
-/// that every token with an expiry has expired.
+/// Returns the wall-clock time. A system clock before 1970 reads as the maximum time, so
+/// that every token with an expiry counts as expired.
 #[must_use]
 pub fn now() -> UnixTime {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
+    #[expect(clippy::disallowed_methods, reason = "only this module reads the clock")]
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime(since.map_or(u64::MAX, |since| since.as_secs()))
 }
 
-/// A moment as HTTP writes it; none that has no four-digit year.
+/// Formats a time as an HTTP date. `None` for years after 9999.
 #[must_use]
 pub fn http_date(at: UnixTime) -> Option<String> {
     let moment = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at.0))?;
     (at.0 < YEAR_10000).then(|| httpdate::fmt_http_date(moment))
 }
 
-/// The first second that HTTP has no date for.
+/// First second that an HTTP date cannot express.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// The present moment on the clock that never goes back, for those who reckon with such
-/// moments themselves.
+/// Returns the time of the monotonic clock.
 #[must_use]
 pub fn instant() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the time is asked for")]
+    #[expect(clippy::disallowed_methods, reason = "only this module reads the clock")]
     Instant::now()
 }
 
-/// Measures the time since it was started, whatever happens to the clock.
+/// Stopwatch on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stopwatch(Instant);
 
@@ -43,7 +41,7 @@ impl Stopwatch {
         Self(instant())
     }
 
-    /// The time since then.
+    /// Returns the time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()

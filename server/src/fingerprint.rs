@@ -1,5 +1,7 @@
-//! What makes one server accept what another refuses, as digests: servers that share a
-//! database compare them there, and need not show each other what they are configured with.
+//! Fingerprints of the settings that decide which tokens a server accepts.
+//!
+//! Servers on one database store theirs there, and `countersign doctor` compares them. A
+//! fingerprint does not reveal the configuration.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,18 +15,18 @@ use crate::{
     users::password::{self, HashingMemory, OutOfMemoryError, Salt},
 };
 
-/// A digest, in hexadecimal. Not for logs: that of a signing key stands for a secret.
+/// Digest in hexadecimal. It must not be logged, because it may stand for a signing key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// As it was written down.
+    /// Creates a fingerprint from its stored text.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// As it is written down.
+    /// Returns the text to store.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -41,22 +43,22 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The fingerprints of a configuration.
+/// Fingerprints of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprints {
-    /// By the name of each section, of which tokens it accepts; apart from the key, where
-    /// the section signs.
+    /// Fingerprint of each [`IssuerSection`] by name. For the section that signs, it does
+    /// not cover the key.
     pub sections: BTreeMap<String, Fingerprint>,
-    /// Of the key that tokens are signed with, if any are.
+    /// Fingerprint of the signing key, if there is one.
     pub signing_key: Option<Fingerprint>,
 }
 
 impl Fingerprints {
-    /// Those of these sections, in whatever order. Takes the time of a password for each
-    /// secret.
+    /// Computes the fingerprints of `sections`, whose order does not matter. Each secret
+    /// costs as much time as a password hash.
     ///
     /// # Errors
-    /// There is not enough memory.
+    /// [`OutOfMemoryError`] if a hash does not fit into memory.
     pub fn of<'s>(
         sections: impl IntoIterator<Item = &'s IssuerSection>,
     ) -> Result<Self, OutOfMemoryError> {
@@ -77,8 +79,9 @@ impl Fingerprints {
     }
 }
 
-/// Everything in a section that decides about a token. Taken apart as a whole, so that what
-/// is added to it cannot be forgotten here.
+/// Returns every setting of a section that decides whether a token is accepted.
+///
+/// The structures are destructured in full, so that a new field cannot be forgotten here.
 fn acceptance_rules(
     section: &IssuerSection,
     memory: &mut HashingMemory,
@@ -112,7 +115,7 @@ fn acceptance_rules(
     }))
 }
 
-/// Where the order says nothing.
+/// Sorts a list whose order has no meaning.
 fn sorted<T: AsRef<str>>(texts: &[T]) -> Vec<&str> {
     let mut texts: Vec<_> = texts.iter().map(AsRef::as_ref).collect();
     texts.sort_unstable();
@@ -127,11 +130,11 @@ fn constraint_text(constraint: &Constraint) -> String {
     .to_string()
 }
 
-/// The keys, as far as the configuration says which they are. The same file may be
-/// elsewhere on each machine.
+/// Returns the keys of a section, as far as the configuration determines them. Paths are
+/// left out, because the same file may have a different path on each machine.
 fn keys(section: &IssuerSection, memory: &mut HashingMemory) -> Result<Value, OutOfMemoryError> {
     Ok(match &section.keys {
-        // It has a fingerprint of its own.
+        // The signing key has a separate fingerprint.
         KeySource::Secret(_) if section.sign => Value::Null,
         KeySource::Secret(secret) => {
             stretched(secret.expose(), &section.issuer.name, memory)?.into()
@@ -162,14 +165,14 @@ fn static_key(
     Ok(json!({ "kid": key.kid(), "algorithm": key.algorithm().name(), "identity": identity }))
 }
 
-/// What stands for a secret, in hexadecimal.
+/// Returns a slow hash of a secret (argon2id, 64 MiB), in hexadecimal.
 ///
-/// Whoever reads it can try what the secret may be, as whoever has a token of it can. One
-/// that was generated has 256 bits, and nobody gets to the end of trying. One that somebody
-/// thought up is as long and may be guessed all the same: so each try costs what one at a
-/// password does (argon2id, 64 MiB). The salt cannot be random, as all servers have to come
-/// to the same; it keeps what is computed for one issuer from serving for another, and
-/// from being anything that the key is used for elsewhere.
+/// A fingerprint allows offline guessing of the secret, as any token signed with it does.
+/// Generated secrets have 256 bits and cannot be guessed. A secret chosen by a person has
+/// the same length but may be guessable, so each guess costs as much as a password hash.
+/// The salt cannot be random, because all servers must compute the same value. It contains
+/// the issuer, so that precomputed guesses for one issuer are useless for another. It also
+/// separates the value from all other uses of the key.
 fn stretched(
     secret: &[u8],
     issuer: &str,
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_about_no_token_changes_nothing() {
+    fn fingerprint_ignores_order_and_fetch_settings() {
         let (key, keys) =
             (format!("key={KEY}"), "jwks_uri=https://idp/keys\nclaims=a is b\n  c in d");
         let one = of(&format!("{}{}", signing(&key), idp(keys)));
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_decides_about_tokens_changes_that_of_its_section_alone() {
+    fn fingerprint_changes_only_for_its_section() {
         let all = |own: &str, of_idp: &str| of(&format!("{}{}", signing(own), idp(of_idp)));
         let (key, keys) = (format!("key={KEY}"), "jwks_uri=https://idp/keys");
         let before = all(&key, keys);
@@ -241,11 +244,14 @@ mod tests {
         assert_ne!(before.sections["auth_jwt_idp"], elsewhere.sections["auth_jwt_idp"]);
         let other_key = all("key=eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM", keys);
         assert_ne!(before.signing_key, other_key.signing_key);
-        assert_eq!(before.sections, other_key.sections, "the signing key is told apart by its own");
+        assert_eq!(
+            before.sections, other_key.sections,
+            "the signing key has a separate fingerprint"
+        );
     }
 
     #[test]
-    fn a_secret_is_neither_shown_nor_cheap_to_try() {
+    fn fingerprint_hides_and_stretches_secrets() {
         let fingerprints = of(&signing(&format!("key={KEY}")));
         let shown = format!("{fingerprints:?}");
         let key = fingerprints.signing_key.unwrap();

@@ -1,4 +1,4 @@
-//! Signing tokens of our own, byte for byte as the Inmanta server signs them.
+//! Signing of tokens, byte for byte as the Inmanta server signs them.
 
 use std::{fmt, io};
 
@@ -14,35 +14,35 @@ use crate::{
     surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
 };
 
-/// The `typ` of our own tokens.
+/// `typ` header of signed tokens.
 pub const TOKEN_TYPE: &str = "JWT";
 
-/// What a token is asked to say.
+/// Contents of a token to sign.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
-    /// What its bearer is.
+    /// [`ClientType`]s of the bearer.
     pub client_types: Vec<ClientType>,
-    /// The one environment it is for.
+    /// Environment that the token is scoped to.
     pub environment: Option<String>,
-    /// Further claims, in order.
+    /// Additional claims, in order.
     pub custom_claims: Vec<(String, Value)>,
-    /// How long it lives.
+    /// Lifetime of the token.
     pub lifetime: Lifetime,
 }
 
-/// How long a token lives.
+/// Lifetime of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as the section says.
+    /// The default lifetime of the section.
     Default,
-    /// This many seconds.
+    /// A number of seconds.
     Seconds(u64),
-    /// For ever and without a date in it: the same request gives the same bytes.
+    /// Unlimited and without dates, so that the same request gives the same bytes.
     Idempotent,
 }
 
 impl Lifetime {
-    /// What was asked for: a time in seconds, or none of the dates.
+    /// Returns the requested lifetime. `idempotent` takes precedence over `seconds`.
     #[must_use]
     pub fn of(seconds: Option<u32>, idempotent: bool) -> Self {
         match (idempotent, seconds) {
@@ -52,7 +52,7 @@ impl Lifetime {
         }
     }
 
-    /// How long that is; `None` for tokens that never expire.
+    /// Returns the lifetime in seconds. `None` for tokens that never expire.
     #[must_use]
     pub fn seconds(self, section: &IssuerSection) -> Option<u64> {
         let seconds = match self {
@@ -64,35 +64,37 @@ impl Lifetime {
     }
 }
 
-/// Why a token was not signed.
+/// Error in signing a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningError {
-    /// The section may not sign for a client type.
+    /// The section does not allow a client type.
     ClientType(ClientType, Vec<ClientType>),
-    /// The section would refuse a token that lives so long.
+    /// The lifetime exceeds the section's `max_lifetime`.
     Lifetime(u32),
-    /// The section has no secret to sign with.
+    /// The section has no secret.
     NoSecret(String),
 }
 
 impl fmt::Display for SigningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientType(asked, allowed) => {
+            Self::ClientType(requested, allowed) => {
                 let names: Vec<_> = allowed.iter().map(|one| format!("'{one}'")).collect();
                 let allowed = names.join(", ");
                 write!(
                     f,
-                    "The signing config does not support the requested client type {asked}. Only [{allowed}] are allowed."
+                    "The signing config does not support the requested client type {requested}. \
+                     Only [{allowed}] are allowed."
                 )
             }
-            Self::Lifetime(most) => {
+            Self::Lifetime(max) => {
                 write!(
                     f,
-                    "the section accepts no token that lives longer than {most} s (max_lifetime): ask for less"
+                    "the requested lifetime exceeds the section's max_lifetime of {max} s: \
+                     request a shorter one"
                 )
             }
-            Self::NoSecret(section) => write!(f, "section {section} has no key to sign with"),
+            Self::NoSecret(section) => write!(f, "section {section} has no signing key"),
         }
     }
 }
@@ -102,27 +104,28 @@ impl std::error::Error for SigningError {}
 /// Signs a token with a section's key, as of `now`.
 ///
 /// # Errors
-/// [`SigningError`] when the section may not or cannot sign it.
+/// [`SigningError`] if the section does not allow the request or has no secret.
 pub fn sign(
     section: &IssuerSection,
     request: &TokenRequest,
     now: UnixTime,
 ) -> Result<String, SigningError> {
-    if let Some(asked) = request.client_types.iter().find(|one| !section.client_types.contains(one))
+    if let Some(requested) =
+        request.client_types.iter().find(|one| !section.client_types.contains(one))
     {
-        return Err(SigningError::ClientType(*asked, section.client_types.clone()));
+        return Err(SigningError::ClientType(*requested, section.client_types.clone()));
     }
     let KeySource::Secret(secret) = &section.keys else {
         return Err(SigningError::NoSecret(section.section().into()));
     };
     let lifetime = request.lifetime.seconds(section);
-    if let Some(most) = section
+    if let Some(max) = section
         .issuer
         .rules
         .max_lifetime
-        .filter(|most| lifetime.is_none_or(|seconds| seconds > u64::from(*most)))
+        .filter(|max| lifetime.is_none_or(|seconds| seconds > u64::from(*max)))
     {
-        return Err(SigningError::Lifetime(most));
+        return Err(SigningError::Lifetime(max));
     }
     let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
     let signing_input =
@@ -132,17 +135,17 @@ pub fn sign(
     Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
 }
 
-/// An id that nothing else has.
+/// Generates a random UUID.
 ///
 /// # Errors
-/// The operating system gives no randomness.
+/// The operating system provides no randomness.
 pub fn random_uuid() -> Result<Uuid, Unspecified> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes)?;
     Ok(Builder::from_random_bytes(bytes).into_uuid())
 }
 
-/// The claims, in the one order that makes idempotent tokens reproducible.
+/// Returns the claims in a fixed order, so that idempotent tokens are reproducible.
 fn payload(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Map<String, Value> {
     let names: Vec<_> = request.client_types.iter().map(|one| one.name()).collect();
     let mut claims = Map::new();
@@ -166,7 +169,7 @@ fn encode(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(ascii_json(value))
 }
 
-/// Compact JSON with every non-ASCII character escaped, as Python writes it.
+/// Serializes compact JSON with every non-ASCII character escaped, as Python does.
 fn ascii_json(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, AsciiFormatter);
@@ -201,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_written_as_python_writes_it() {
+    fn signing_json_matches_python() {
         let value = json!({ "é": "a\"\\\n\u{1f600}", "l": [1, true, null], "\u{7f}": 1.5 });
         assert_eq!(
             String::from_utf8(ascii_json(&value)).unwrap(),

@@ -1,4 +1,4 @@
-//! Logs, on standard error. No token and no key is ever among them.
+//! Logging to standard error. Tokens and keys are never logged.
 
 use std::{
     env::VarError,
@@ -19,13 +19,13 @@ use crate::config::LogFormat;
 /// Starts logging to standard error. `COUNTERSIGN_LOG` filters, as in `debug` or
 /// `countersign_server=trace`.
 pub fn start_logging(format: LogFormat) {
-    let asked = EnvFilter::try_from_env("COUNTERSIGN_LOG");
-    let fault = asked
+    let requested = EnvFilter::try_from_env("COUNTERSIGN_LOG");
+    let error = requested
         .as_ref()
         .err()
         .filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
-    let fault = fault.map(ToString::to_string);
-    let filter = quiet_libraries(asked.unwrap_or_else(|_| EnvFilter::new("info")));
+    let error = error.map(ToString::to_string);
+    let filter = quiet_libraries(requested.unwrap_or_else(|_| EnvFilter::new("info")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| NonBlockingStderr);
     let for_people = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -37,15 +37,16 @@ pub fn start_logging(format: LogFormat) {
     } else {
         log.json().flatten_event(true).init();
     }
-    if let Some(fault) = fault {
+    if let Some(error) = error {
         tracing::warn!(
-            "COUNTERSIGN_LOG cannot be read, so it is info: {fault}; write one such as debug or warn,request=info"
+            "COUNTERSIGN_LOG is invalid, using info: {error}; write a filter such as debug or \
+             warn,request=info"
         );
     }
 }
 
-/// Leaves out what libraries warn of that any client can bring about as often as it likes,
-/// unless everything is asked for.
+/// Suppresses library warnings that clients can cause at will, unless the filter enables
+/// debug output.
 fn quiet_libraries(filter: EnvFilter) -> EnvFilter {
     if filter.max_level_hint().is_none_or(|most| most > LevelFilter::INFO) {
         return filter;
@@ -54,17 +55,19 @@ fn quiet_libraries(filter: EnvFilter) -> EnvFilter {
     libraries.into_iter().flatten().fold(filter, EnvFilter::add_directive)
 }
 
-/// Standard error, written to only where there is room. Whoever reads it may have
-/// stopped reading, and the threads that serve requests are not to wait for that: lines
-/// that do not fit are lost, and how many is said when others fit again.
+/// Non-blocking writer to standard error.
+///
+/// The reader may have stopped reading, and threads that serve requests must not wait for
+/// it. Lines that do not fit into the pipe are dropped. Their number is logged with the
+/// next line that fits.
 ///
 /// # Synchronization
-/// The numbers are relaxed: they are changed under the lock of standard error, but for
-/// telling, which may tell one line late.
+/// The atomics are relaxed. They are written under the lock of standard error, except for
+/// the reset of [`DROPPED_LINES`], which may report a dropped line one report late.
 struct NonBlockingStderr;
 
 static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
-/// Whether the last line went out without its end.
+/// Whether the last line was written only in part.
 static HAS_PARTIAL_LINE: AtomicBool = AtomicBool::new(false);
 
 impl Write for NonBlockingStderr {
@@ -72,8 +75,8 @@ impl Write for NonBlockingStderr {
         let is_written = write_line(&mut io::stderr().lock(), line)?;
         if !is_written {
             DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
-        } else if let lost @ 1.. = DROPPED_LINES.swap(0, Ordering::Relaxed) {
-            tracing::warn!("{lost} lines of the log are lost: whoever reads it did not");
+        } else if let dropped @ 1.. = DROPPED_LINES.swap(0, Ordering::Relaxed) {
+            tracing::warn!("dropped {dropped} log lines: the reader is too slow");
         }
         Ok(line.len())
     }
@@ -83,11 +86,13 @@ impl Write for NonBlockingStderr {
     }
 }
 
-/// Says whether the line is out.
+/// Writes one line. Returns whether all of it was written.
 fn write_line(out: &mut StderrLock<'_>, line: &[u8]) -> io::Result<bool> {
-    let end_of_the_last: &[u8] = if HAS_PARTIAL_LINE.load(Ordering::Relaxed) { b"\n" } else { b"" };
-    // Where there is room at all, so much fits without waiting.
-    for part in once(end_of_the_last).chain(line.chunks(PIPE_BUF)).filter(|part| !part.is_empty()) {
+    let pending_line_feed: &[u8] =
+        if HAS_PARTIAL_LINE.load(Ordering::Relaxed) { b"\n" } else { b"" };
+    // A writable pipe has room for at least PIPE_BUF bytes, so no chunk blocks.
+    for part in once(pending_line_feed).chain(line.chunks(PIPE_BUF)).filter(|part| !part.is_empty())
+    {
         if !is_writable(out) {
             return Ok(false);
         }
@@ -98,7 +103,7 @@ fn write_line(out: &mut StderrLock<'_>, line: &[u8]) -> io::Result<bool> {
 }
 
 fn is_writable(out: &StderrLock<'_>) -> bool {
-    let mut asked = [PollFd::new(out, PollFlags::OUT)];
-    // What cannot be asked is written to.
-    poll(&mut asked, Some(&Timespec::default())).map_or(true, |answered| answered > 0)
+    let mut descriptors = [PollFd::new(out, PollFlags::OUT)];
+    // If polling fails, try to write.
+    poll(&mut descriptors, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
 }

@@ -1,8 +1,10 @@
-//! What a server does for its database away from requests: it hears what other nodes
-//! revoke, forgets tokens that expired long ago, and writes down that it runs and what it
-//! accepts, for `countersign doctor` to compare.
+//! Background maintenance of the database.
 //!
-//! A database that is away holds up nobody: it is told once, and asked again.
+//! It listens for revocations of other nodes, deletes tokens that expired long ago, and
+//! records a heartbeat with the server's [`Fingerprints`] for `countersign doctor`.
+//!
+//! An unreachable database does not block requests. The failure is logged once and the
+//! work is retried.
 
 use std::{
     io,
@@ -24,35 +26,34 @@ use crate::{
     store::{Store, servers::ServerRun},
 };
 
-/// Looks after the database, once there is something in it to look after.
+/// Background work for the database. It starts once the configuration needs a database.
 #[derive(Default)]
 pub struct Maintenance {
-    /// What operators know this server by, once it listens.
+    /// Name of this server for operators. Set once it listens.
     name: OnceLock<String>,
-    /// Where the thread is told things, once there is one.
+    /// Command channel of the heartbeat thread. Set once the thread runs.
     commands: OnceLock<Sender<HeartbeatCommand>>,
 }
 
-/// What the thread is told.
+/// Command to the heartbeat thread.
 enum HeartbeatCommand {
-    /// To write down what is configured now.
+    /// Record the fingerprints of the current configuration.
     Refresh,
-    /// To take back what it wrote, and say so.
+    /// Delete the record of this server, then acknowledge.
     Withdraw(Sender<()>),
 }
 
 impl Maintenance {
-    /// Begins, for a server that is known by this name.
+    /// Starts the work for the server called `name`.
     pub fn start(&self, app: &Arc<App>, name: String) {
-        let _begun_before = self.name.set(name);
+        let _ignored = self.name.set(name);
         self.apply_config(app);
     }
 
-    /// Goes on with a configuration that was read again, which may be the first to need
-    /// the database.
+    /// Applies a reloaded configuration. It may be the first one that needs the database.
     pub fn apply_config(&self, app: &Arc<App>) {
         if let Some(commands) = self.commands.get() {
-            let _it_has_left = commands.send(HeartbeatCommand::Refresh);
+            let _ignored = commands.send(HeartbeatCommand::Refresh);
             return;
         }
         let (Some(name), Some(users)) = (self.name.get(), &app.users) else { return };
@@ -61,19 +62,18 @@ impl Maintenance {
             return;
         }
         let (commands, queue) = channel();
-        // Only the thread of reloads comes here twice.
+        // Only the reload thread calls this more than once.
         if self.commands.set(commands).is_ok() {
             users.store.spawn_revocation_listener(app.revocations.poll_trigger());
             users.store.spawn_token_purge(server.login.token_retention.into());
-            let presence = Heartbeat::new(app, users.store.clone(), name.clone());
-            if let Err(error) = presence.and_then(|presence| presence.spawn(queue)) {
-                tracing::warn!("other servers cannot be told that this one runs: {error}");
+            let heartbeat = Heartbeat::new(app, users.store.clone(), name.clone());
+            if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
+                tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");
             }
         }
     }
 
-    /// Has what was written about this server taken back. Whoever wants to know that it is
-    /// waits at what this returns.
+    /// Deletes the record of this server. The returned channel signals completion.
     #[must_use]
     pub fn withdraw(&self) -> Option<Receiver<()>> {
         let (done, left) = channel();
@@ -82,22 +82,21 @@ impl Maintenance {
     }
 }
 
-/// How often it is written down that a server runs.
+/// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
-/// For how long nothing was heard, in seconds, of a server that ended without a word, or
-/// whose clock is wrong, or ours.
+/// Age at which a heartbeat is deleted: the server crashed, or one of the clocks is wrong.
 const RECORD_RETENTION_SECONDS: u64 = 24 * 3600;
 
-/// This server, as it writes itself down.
+/// Heartbeat of this server in the database.
 struct Heartbeat {
     app: Arc<App>,
     store: Store,
     id: String,
     name: String,
     started_at: UnixTime,
-    /// Of the configuration in force; made again when there is another.
+    /// [`Fingerprints`] of the current configuration. Cleared by a reload.
     fingerprints: Option<Fingerprints>,
-    /// Whether the database has answered as far as is known.
+    /// Whether the last write succeeded.
     is_healthy: bool,
 }
 
@@ -116,7 +115,7 @@ impl Heartbeat {
     }
 
     fn spawn(mut self, queue: Receiver<HeartbeatCommand>) -> io::Result<()> {
-        thread::Builder::new().name("presence".into()).spawn(move || self.run(&queue)).map(drop)
+        thread::Builder::new().name("heartbeat".into()).spawn(move || self.run(&queue)).map(drop)
     }
 
     fn run(&mut self, queue: &Receiver<HeartbeatCommand>) {
@@ -125,9 +124,9 @@ impl Heartbeat {
             match queue.recv_timeout(HEARTBEAT_INTERVAL) {
                 Ok(HeartbeatCommand::Refresh) => self.fingerprints = None,
                 Ok(HeartbeatCommand::Withdraw(done)) => {
-                    // Otherwise others see in time that it is gone.
-                    let _unavailable = self.store.block_on(self.store.remove_server(&self.id));
-                    let _nobody_waits = done.send(());
+                    // If this fails, the record expires without further heartbeats.
+                    let _ignored = self.store.block_on(self.store.remove_server(&self.id));
+                    let _ignored = done.send(());
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -141,10 +140,7 @@ impl Heartbeat {
             Ok(()) => self.is_healthy = true,
             Err(reason) => {
                 if self.is_healthy {
-                    tracing::warn!(
-                        "{}: it cannot be written down that this server runs: {reason}",
-                        self.store.location()
-                    );
+                    tracing::warn!("{}: cannot record heartbeat: {reason}", self.store.location());
                 }
                 self.is_healthy = false;
             }
@@ -168,7 +164,7 @@ impl Heartbeat {
                 .remove_servers(UnixTime(now.0.saturating_sub(RECORD_RETENTION_SECONDS)))
                 .await
         });
-        written.map(drop).map_err(|fault| fault.to_string())
+        written.map(drop).map_err(|error| error.to_string())
     }
 
     fn fingerprints(&mut self) -> Result<Fingerprints, String> {
@@ -177,7 +173,7 @@ impl Heartbeat {
         }
         let sources = self.app.keys.all();
         let made = Fingerprints::of(sources.iter().map(|source| source.section()))
-            .map_err(|_| "there is too little memory")?;
+            .map_err(|_| "not enough memory to compute fingerprints")?;
         self.fingerprints = Some(made.clone());
         Ok(made)
     }

@@ -94,7 +94,10 @@ impl CriticalStreams {
             QPACK_ENCODER => (2, UnidirectionalKind::QpackEncoder),
             QPACK_DECODER => (4, UnidirectionalKind::QpackDecoder(DecoderStream::default())),
             PUSH => {
-                return Err(Http3Error::new(Http3ErrorCode::StreamCreationError, "a client pushes"));
+                return Err(Http3Error::new(
+                    Http3ErrorCode::StreamCreationError,
+                    "a client pushes",
+                ));
             }
             _ => return Ok(UnidirectionalKind::Unknown),
         };
