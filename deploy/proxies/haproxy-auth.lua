@@ -1,27 +1,27 @@
--- Asks Countersign about a request, for haproxy.cfg.
+-- Authorizes a request with Countersign, for haproxy.cfg.
 --
--- The answer is 200, and its identity headers are put into the request, or it is
--- handed to the client. Only an answer of 200 sets txn.countersign_allowed, without
--- which haproxy.cfg lets nobody pass: a script that fails is no answer.
+-- If the answer is 200, its identity headers are added to the request. Any other answer is
+-- sent to the client. Only a 200 sets txn.countersign_allowed, which haproxy.cfg requires,
+-- so requests are refused if the script fails.
 
--- Where haproxy.cfg listens for these questions.
+-- Address of the listener in haproxy.cfg that forwards to Countersign.
 local DESTINATION = "abns@countersign"
 
--- Longer than haproxy.cfg waits for Countersign, in milliseconds.
+-- Timeout in milliseconds, longer than the timeouts in haproxy.cfg.
 local TIMEOUT = 10000
 
--- Where a token may be. Add auth_additional_header of [server], if there is one. All
--- lines of them are handed on, since Countersign refuses a credential that comes twice.
+-- Headers with tokens. Add auth_additional_header of [server], if it is set. All lines are
+-- forwarded, because Countersign refuses duplicate credentials.
 local CREDENTIALS = { "authorization" }
 
--- identity_headers in Countersign's configuration.
+-- [identity_headers] in Countersign's configuration.
 local IDENTITY = { "x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant" }
 
--- What a client is told of a refusal.
+-- Statuses and headers of refusals that are forwarded to the client.
 local REFUSALS = { [401] = true, [403] = true, [429] = true, [503] = true }
 local EXPLANATIONS = { "www-authenticate", "retry-after", "x-auth-error" }
 
--- HAProxy counts the lines of a header from 0, and Lua from 1.
+-- Returns all lines of a header. HAProxy indexes them from 0, but Lua from 1.
 local function lines(headers, name)
     local found = {}
     local all = headers[name] or {}
@@ -33,7 +33,7 @@ local function lines(headers, name)
     return found
 end
 
--- The question: nothing of what the client sent but its credential.
+-- The authorization request. It contains no headers of the client except credentials.
 local function question(txn, uri)
     local headers = {
         ["host"] = { "countersign" },
@@ -64,11 +64,11 @@ local function refuse(txn, status, headers)
 end
 
 core.register_action("countersign", { "http-req" }, function(txn)
-    -- What the client says of itself is gone before anything can go wrong.
+    -- Remove identity headers sent by the client before any step can fail.
     for _, name in ipairs(IDENTITY) do
         txn.http:req_del_header(name)
     end
-    -- Something like OPTIONS * has no path to ask about.
+    -- OPTIONS * has no path to authorize.
     local uri = txn.f:pathq()
     if not uri or uri == "" then
         return refuse(txn, 400, {})
