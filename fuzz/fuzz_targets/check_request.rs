@@ -1,4 +1,4 @@
-//! What Envoy asks over gRPC: read as prost reads it, and answered.
+//! Envoy's `CheckRequest` over gRPC: decoded as prost decodes it, and answered.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Configuration files, INI and TOML: every mistake has a place, and no key is ever shown.
+//! Configuration files, INI and TOML: every problem has a location, and no key appears in a
+//! message.
 
 #![no_main]
 

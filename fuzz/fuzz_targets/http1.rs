@@ -1,4 +1,4 @@
-//! What clients send over a connection: whatever it is, it is answered, once and alike.
+//! Bytes of an HTTP/1.1 connection: every request has exactly one answer, in pieces of any size.
 
 #![no_main]
 

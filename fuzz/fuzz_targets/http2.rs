@@ -1,4 +1,4 @@
-//! What clients send over HTTP/2: frames in any pieces, and field sections.
+//! Bytes of an HTTP/2 connection: frames in pieces of any size, and field sections.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What clients send over the streams of HTTP/3: read alike in any pieces.
+//! Bytes of HTTP/3 streams: the same result in pieces of any size.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! JWK Sets under several policies: whatever becomes a key must be one that fits.
+//! JWK Sets under several policies: an accepted key fits its policy.
 
 #![no_main]
 

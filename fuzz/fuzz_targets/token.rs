@@ -1,4 +1,4 @@
-//! Compact JWTs against one HS256 issuer: whatever is accepted must deserve it.
+//! Compact JWTs against one HS256 issuer: an accepted token passes an independent check.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Keys as an operator writes them down: whatever is read must be a key that fits.
+//! Static keys in every format that an operator may configure: an accepted key fits its algorithms.
 
 #![no_main]
 
