@@ -1,5 +1,5 @@
-//! The cache by the size of the working set, in random order, and by the share of
-//! the traffic that it knows. `src/bin/cache.rs` decides; this tracks.
+//! Tracks the cache by working-set size, in random order, and by hit ratio. Claims are decided by
+//! `src/bin/cache.rs`.
 
 use std::{
     hint::black_box,
@@ -7,10 +7,10 @@ use std::{
 };
 
 use countersign_bench::{
-    Tokens, accepts, cached,
-    order::{BATCH, Order, Presented},
+    Tokens, accepts,
+    order::{BATCH, SplitMix64, TokenBatch},
     paired::Lookup,
-    tables,
+    tables, verifier_caching,
 };
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 
@@ -19,18 +19,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn working_sets(criterion: &mut Criterion) {
     let mut tokens = Tokens::make(0..1_000_000);
-    // The largest first, so that they are signed once.
+    // The largest set first, so that tokens are signed once.
     for number in [1_000_000, 100_000, 1_000, 1] {
-        tokens.keep(number);
-        let verifier = cached(number * 6 / 5 + 1_000);
+        tokens.truncate(number);
+        let verifier = verifier_caching(number * 6 / 5 + 1_000);
         tokens.iter().for_each(|token| assert!(accepts(&verifier, token)));
         let dashmap = tables::dashmap(&tokens);
         let mut measure = |name: &str, lookup: Lookup<'_>| {
-            let (mut order, mut presented) = (Order::new(1), Presented::default());
+            let (mut order, mut batch) = (SplitMix64::new(1), TokenBatch::default());
             criterion.bench_function(&format!("cache/{number} tokens/{name}"), |bencher| {
-                batches(bencher, &mut presented, lookup, |presented| {
-                    presented.fill(&tokens, &mut order)
-                });
+                batches(bencher, &mut batch, lookup, |batch| batch.fill(&tokens, &mut order));
             });
         };
         measure("countersign", &|token| accepts(&verifier, token));
@@ -38,15 +36,15 @@ fn working_sets(criterion: &mut Criterion) {
     }
 }
 
-/// A thousand tokens that the cache knows, among others that come round so seldom
-/// that it has long dropped them.
+/// Measures a thousand cached tokens among others that recur so rarely that the cache has evicted
+/// them by then.
 fn hit_ratios(criterion: &mut Criterion) {
     const KNOWN: usize = 1_000;
     let (known, others) = (Tokens::make(0..KNOWN), Tokens::make(KNOWN..KNOWN + 200_000));
     for percent in [0, 50, 90, 99, 100] {
-        let verifier = cached(KNOWN * 2);
+        let verifier = verifier_caching(KNOWN * 2);
         (0..4).for_each(|_| known.iter().for_each(|token| assert!(accepts(&verifier, token))));
-        let (mut order, mut presented, mut next) = (Order::new(1), Presented::default(), 0);
+        let (mut order, mut batch, mut next) = (SplitMix64::new(1), TokenBatch::default(), 0);
         criterion.bench_function(&format!("cache/{percent} % known"), |bencher| {
             let mut choose = || {
                 if order.below(100) < percent {
@@ -55,32 +53,32 @@ fn hit_ratios(criterion: &mut Criterion) {
                 next = (next + 1) % others.len();
                 others.get(next)
             };
-            batches(bencher, &mut presented, &|token| accepts(&verifier, token), |presented| {
-                presented.fill_with(&mut choose)
+            batches(bencher, &mut batch, &|token| accepts(&verifier, token), |batch| {
+                batch.fill_with(&mut choose)
             });
         });
     }
 }
 
-/// Times lookups of what lies ready, and not laying it ready.
+/// Times the lookups of a [`TokenBatch`], without filling it.
 fn batches(
     bencher: &mut Bencher<'_>,
-    presented: &mut Presented,
+    batch: &mut TokenBatch,
     lookup: Lookup<'_>,
-    mut fill: impl FnMut(&mut Presented),
+    mut fill: impl FnMut(&mut TokenBatch),
 ) {
     bencher.iter_custom(|calls| {
-        let (batch, mut spent) = (u64::try_from(BATCH).unwrap(), Duration::ZERO);
-        // Whole batches only; what is more than asked for is taken off again.
-        let batches = calls.div_ceil(batch);
+        let (batch_size, mut elapsed) = (u64::try_from(BATCH).unwrap(), Duration::ZERO);
+        // Whole batches only; the time is scaled down to the calls asked for.
+        let batches = calls.div_ceil(batch_size);
         for _ in 0..batches {
-            fill(presented);
+            fill(batch);
             let start = Instant::now();
-            presented.iter().for_each(|token| assert!(lookup(black_box(token))));
-            spent += start.elapsed();
+            batch.iter().for_each(|token| assert!(lookup(black_box(token))));
+            elapsed += start.elapsed();
         }
         #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a share")]
-        spent.mul_f64(calls as f64 / (batches * batch) as f64)
+        elapsed.mul_f64(calls as f64 / (batches * batch_size) as f64)
     });
 }
 

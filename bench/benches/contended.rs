@@ -1,7 +1,6 @@
-//! One verifier, several threads: readers that hit, beside writers that present
-//! tokens nobody has seen, on as many cores as there are. A row is the time of one
-//! hit as one reader sees it: it stays the same where nothing is contended.
-//! `src/bin/contended.rs` decides; this tracks.
+//! Tracks one verifier shared by several threads: readers that hit, and writers that present new
+//! tokens, on all cores. A row is the time of one hit as one reader sees it. Without contention it
+//! does not grow with the number of threads. Claims are decided by `src/bin/contended.rs`.
 
 use std::{
     hint::black_box,
@@ -13,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use countersign_bench::{Tokens, accepts, cached, machine::stay_on, order::Order};
+use countersign_bench::{
+    Tokens, accepts, machine::pin_to_core, order::SplitMix64, verifier_caching,
+};
 use countersign_engine::Verifier;
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -25,7 +26,7 @@ const SET: usize = 1_000;
 fn contended(criterion: &mut Criterion) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (set, new) = (Tokens::make(0..SET), Tokens::make(SET..SET + 200_000));
-    let verifier = cached(50_000);
+    let verifier = verifier_caching(50_000);
     set.iter().for_each(|token| assert!(accepts(&verifier, token)));
     let next = AtomicUsize::new(0);
     for readers in (0..).map(|power| 1 << power).take_while(|readers| *readers <= cores) {
@@ -39,9 +40,9 @@ fn contended(criterion: &mut Criterion) {
                             (0..writers).for_each(|_| {
                                 drop(scope.spawn(|| present(&verifier, &new, &next, &done)))
                             });
-                            let spent = read(&verifier, &set, readers, calls);
+                            let elapsed = read(&verifier, &set, readers, calls);
                             done.store(true, Ordering::Relaxed);
-                            spent
+                            elapsed
                         })
                     });
                 },
@@ -50,7 +51,7 @@ fn contended(criterion: &mut Criterion) {
     }
 }
 
-/// So many hits by each reader, and the time of the slowest.
+/// Makes each reader hit `calls` times, and returns the time of the slowest.
 fn read(verifier: &Verifier, set: &Tokens, readers: usize, calls: u64) -> Duration {
     let start = Barrier::new(readers);
     thread::scope(|scope| {
@@ -58,8 +59,8 @@ fn read(verifier: &Verifier, set: &Tokens, readers: usize, calls: u64) -> Durati
             .map(|core| {
                 let start = &start;
                 scope.spawn(move || {
-                    stay_on(core);
-                    let mut order = Order::new(u64::try_from(core).unwrap());
+                    pin_to_core(core);
+                    let mut order = SplitMix64::new(u64::try_from(core).unwrap());
                     start.wait();
                     let begin = Instant::now();
                     for _ in 0..calls {
@@ -73,13 +74,13 @@ fn read(verifier: &Verifier, set: &Tokens, readers: usize, calls: u64) -> Durati
     })
 }
 
-/// Fifty new tokens a millisecond; the last of them come round when the first have
-/// long been dropped.
+/// Presents fifty new tokens a millisecond. Tokens repeat only long after the cache has evicted
+/// them.
 fn present(verifier: &Verifier, new: &Tokens, next: &AtomicUsize, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         for _ in 0..50 {
-            let place = next.fetch_add(1, Ordering::Relaxed) % new.len();
-            assert!(accepts(verifier, new.get(place)));
+            let index = next.fetch_add(1, Ordering::Relaxed) % new.len();
+            assert!(accepts(verifier, new.get(index)));
         }
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,8 +1,8 @@
-//! Everything before cryptography: splitting, base64url, JSON with its checks, and
-//! finding the issuer; and how soon what is malformed is refused.
+//! Tracks everything before the signature check: splitting, base64url, JSON with its checks, and
+//! finding the issuer. It also tracks how fast malformed tokens are rejected.
 //!
-//! `Verifier::claimed_issuer` does exactly this much of a verification. The peer
-//! believes a token without checking it, which is the same much and no promise.
+//! `Verifier::claimed_issuer` does exactly this part of a verification. The peer decodes a token
+//! without checking it, which is the same work.
 
 use std::{hint::black_box, time::Duration};
 
@@ -37,13 +37,13 @@ fn parse(criterion: &mut Criterion) {
         );
     }
     for (name, bad) in malformed(&token) {
-        criterion.bench_function(&format!("parse/refused/{name}"), |bencher| {
+        criterion.bench_function(&format!("parse/rejected/{name}"), |bencher| {
             bencher.iter(|| assert!(!accepts(&verifier, black_box(bad.as_bytes()))));
         });
     }
 }
 
-/// The payload grows, the signature no longer fits: parsing does not ask.
+/// The signature no longer matches the longer payload; parsing does not check it.
 fn with_more_claims(token: &str) -> String {
     rewritten(token, |claims| {
         let members = claims.as_object_mut().unwrap();
@@ -59,7 +59,7 @@ fn malformed(token: &str) -> [(&'static str, String); 3] {
         rewritten(token, |claims| claims.to_string().replacen('{', "{\"sub\":\"another\",", 1));
     [
         ("two segments", token.rsplit_once('.').unwrap().0.to_owned()),
-        ("no base64url", alphabet),
+        ("not base64url", alphabet),
         ("a duplicate claim", duplicate),
     ]
 }

@@ -1,10 +1,11 @@
-//! A verification while nothing changes, and while another thread puts new sets of
-//! 100 keys in place all the time. `src/bin/rotation.rs` decides; this tracks.
+//! Tracks a verification while nothing changes, and while another thread installs new sets of 100
+//! keys all the time. Claims are decided by `src/bin/rotation.rs`.
 
 use std::{hint::black_box, time::Duration};
 
 use countersign_bench::{
-    accepts, cache_of, cached_verifier, hundred_keys, replacing, secret_token, tenant, verifier,
+    accepts, cache_bytes, cached_verifier, hs256_token, hundred_keys, tenant, verifier,
+    with_key_replacement,
 };
 use countersign_engine::Algorithm;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -13,10 +14,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn rotation(criterion: &mut Criterion) {
-    let token = secret_token(&tenant(0), 1);
+    let token = hs256_token(&tenant(0), 1);
     let [first, second] = hundred_keys();
     let cold = verifier(Algorithm::Hs256, first);
-    let cached = cached_verifier(Algorithm::Hs256, second, cache_of(1_000));
+    let cached = cached_verifier(Algorithm::Hs256, second, cache_bytes(1_000));
     for (how, verifier) in [("cold", &cold), ("cached", &cached)] {
         let mut measure = |name: &str| {
             criterion.bench_function(&format!("rotation/{how}, {name}"), |bencher| {
@@ -24,7 +25,7 @@ fn rotation(criterion: &mut Criterion) {
             });
         };
         measure("quiet");
-        replacing(verifier, || measure("100 keys replaced every half millisecond"));
+        with_key_replacement(verifier, || measure("100 keys replaced every half millisecond"));
     }
 }
 

@@ -1,15 +1,15 @@
-//! Verification by algorithm: cold, where every token is parsed and its signature
-//! checked each time, and cached, beside the raw primitive and the peers.
+//! Tracks verification by algorithm, uncached (`cold`: every token is parsed and its signature
+//! checked) and cached, with the raw primitive and the peers.
 //!
-//! Read the rows as ratios within one run. `raw` is the signature alone, with a
-//! key parsed before; what is between it and ours is base64, JSON, strictness,
-//! lookups, rules, and the allocation of the answer.
+//! Read the rows as ratios within one run. `raw` is the signature check alone, with a key parsed in
+//! advance. The difference between `raw` and ours is base64, JSON, strictness, lookups, rules, and
+//! the allocation of the answer.
 
 use std::{hint::black_box, time::Duration};
 
 use aws_lc_rs::signature::{self, KeyPair as _, ParsedPublicKey, RsaPublicKeyComponents};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_bench::{Keys, SECRET, accepts, cache_of, cached_verifier, peers};
+use countersign_bench::{Keys, SECRET, accepts, cache_bytes, cached_verifier, peers};
 use countersign_engine::{Algorithm, Verifier};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -26,7 +26,7 @@ fn verify(criterion: &mut Criterion) {
             "cached",
             algorithm,
             &token,
-            &cached_verifier(algorithm, keys.key_set(algorithm), cache_of(1_000)),
+            &cached_verifier(algorithm, keys.key_set(algorithm), cache_bytes(1_000)),
         );
         for (name, peer) in peers::all(&keys, algorithm) {
             criterion.bench_function(&format!("verify/{algorithm}/{name}"), |bencher| {
@@ -49,7 +49,7 @@ fn ours(
     });
 }
 
-/// The public key, parsed before; HS256 has none.
+/// Returns the parsed public key; HS256 has none.
 fn raw_key(keys: &Keys, algorithm: Algorithm) -> Option<ParsedPublicKey> {
     let public = keys.rsa.public_key();
     let (n, e) = (

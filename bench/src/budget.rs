@@ -1,21 +1,20 @@
-//! Figures, one a line in one format, and the limits of `budget.toml` that they are
-//! judged by.
+//! Figures, one per line in a fixed format, and their limits in `budget.toml`.
 
 use std::{collections::BTreeMap, fmt, path::Path, sync::OnceLock};
 
 use serde::Deserialize;
 
-/// The limits, by the names of the figures.
+/// The limits, by figure name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// What a run of `bench/run` must show.
+    /// Limits of the figures that `bench/run` measures.
     pub figures: BTreeMap<String, Bound>,
-    /// The most instructions that one call of a scenario may take.
+    /// Maximum instructions of one call, by scenario.
     pub instructions: BTreeMap<String, f64>,
 }
 
-/// On which side of a limit is good.
+/// A limit and its direction.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -26,10 +25,10 @@ pub enum Bound {
 }
 
 impl Budget {
-    /// The limits that this was built beside.
+    /// Reads the `budget.toml` of the source tree that this program was built from.
     ///
     /// # Panics
-    /// They cannot be read: nothing can be judged then.
+    /// The file cannot be read or parsed. Without it no figure can be judged.
     #[must_use]
     pub fn read() -> &'static Self {
         static BUDGET: OnceLock<Budget> = OnceLock::new();
@@ -41,7 +40,7 @@ impl Budget {
         })
     }
 
-    /// The limit of this figure, if it has one.
+    /// Returns the limit of a figure, if it has one.
     #[must_use]
     pub fn bound(&self, name: &str) -> Option<Bound> {
         let count = || self.instructions.get(name.strip_prefix(INSTRUCTIONS)?).copied();
@@ -49,11 +48,11 @@ impl Budget {
     }
 }
 
-/// What the names of instruction counts start with.
+/// Prefix of the names of instruction counts.
 pub const INSTRUCTIONS: &str = "instructions: ";
 
 impl Bound {
-    /// Whether a value is within it.
+    /// Whether a value is within the limit.
     #[must_use]
     pub fn allows(self, value: f64) -> bool {
         match self {
@@ -62,8 +61,8 @@ impl Bound {
         }
     }
 
-    /// Whether a value is so far within it that it no longer limits anything: a
-    /// change could spend the difference and nobody would hear of it.
+    /// Whether a value is so far below the limit that the limit no longer constrains it. A change
+    /// could use up the difference unnoticed.
     #[must_use]
     pub fn is_loose(self, value: f64) -> bool {
         matches!(self, Self::AtMost(limit) if value < limit * 0.9)
@@ -79,7 +78,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A number with more digits than mean something, so that rounding decides nothing.
+/// Formats a number with more digits than are significant, so that rounding decides nothing.
 #[must_use]
 pub fn number(value: f64) -> String {
     match value.abs() {
@@ -89,14 +88,14 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Prints one figure.
+/// Prints one figure with its [`Bound`], if it has one.
 #[expect(clippy::print_stdout, reason = "the report")]
 pub fn print(name: &str, value: f64, detail: &str) {
     let bound = Budget::read().bound(name).map_or(String::new(), |bound| format!("  {bound}"));
     println!("{name:56}  {:>8}  ({detail}){bound}", number(value));
 }
 
-/// The figure of a printed line; `None` for any other line.
+/// Parses a line that [`print()`] wrote; `None` for any other line.
 #[must_use]
 pub fn parse(line: &str) -> Option<(&str, f64)> {
     let (name, rest) = line.split_once("  ")?;
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_figure_again_when_it_is_read() {
+    fn printed_figure_is_parsed_back() {
         let line = format!(
             "{:56}  {:>8}  (quartiles 0.1 to 0.2)  at most 0.25",
             "cold HS256 / jsonwebtoken",
@@ -124,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_holds_on_its_own_side() {
+    fn bound_allows_values_on_its_side() {
         assert!(Bound::AtMost(2.0).allows(2.0) && !Bound::AtMost(2.0).allows(2.1));
         assert!(Bound::AtLeast(2.0).allows(2.0) && !Bound::AtLeast(2.0).allows(1.9));
         assert!(Bound::AtMost(100.0).is_loose(89.0) && !Bound::AtMost(100.0).is_loose(91.0));
     }
 
     #[test]
-    fn the_budget_can_be_read() {
+    fn budget_file_is_readable() {
         let budget = Budget::read();
         assert_eq!(budget.bound("cached RS256 / jsonwebtoken"), Some(Bound::AtMost(0.003)));
         assert_eq!(budget.bound("two threads / one, 1 token"), Some(Bound::AtLeast(1.9)));

@@ -1,35 +1,37 @@
-//! The end-to-end bench: a load generator that does not flatter, and what it drives.
+//! End-to-end benchmark: a load generator without coordinated omission, and the servers it drives.
 //!
-//! In an open loop every request has a time when it is due, fixed before the first is
-//! sent, and its latency counts from then. Where a server stalls, requests go on
-//! falling due, and all of them show the stall; a generator that waited for an answer
-//! before it counted on would show it once. In a closed loop each connection asks
-//! again as soon as it is answered, which shows what a request costs and nothing about
+//! In an open loop every request has a due time, fixed before the first request is sent, and its
+//! latency counts from that time. When a server stalls, requests keep falling due and each of them
+//! shows the stall. A generator that waited for an answer before it scheduled the next request
+//! would show the stall once. In a closed loop each connection sends its next request as soon as
+//! the last one is answered. A closed loop shows what a request costs, and is meaningless for
 //! latency.
 //!
-//! Every answer is compared with what the request must be answered.
+//! Every answer is compared with the expected one ([`corpus::ExpectedAnswers`]).
 
-// When.
+// When requests are due.
 pub mod schedule;
 pub mod clock;
-// What.
+// Which requests are sent.
+pub mod credential;
 pub mod corpus;
-// How: one trait for all versions of HTTP.
+// How requests are sent: one trait for all versions of HTTP.
 pub mod protocol;
 pub mod http1;
 pub mod http2;
 pub mod grpc;
 pub mod http3;
 pub mod tls;
-// The generator.
+// The load generator.
 pub mod load;
 pub mod tally;
-// What it is pointed at, and what comes of it.
+// The servers under load, and the results.
 pub mod process;
 pub mod peer;
 pub mod scenario;
 pub mod rounds;
 pub mod report;
 
-/// What can go wrong: a server that does not start, a wrong answer, a limit of the system.
+/// Result of the benchmark's functions. Errors are a server that does not start, a wrong answer, or
+/// a limit of the system.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -1,8 +1,9 @@
-//! What the benchmarks share: tokens as an identity provider issues them, verifiers
-//! of ours and of others that know their keys, and how a figure is taken and judged.
-//! `METHODOLOGY.md` says why each is as it is.
+//! Shared parts of the benchmarks: tokens like those of an identity provider, verifiers (ours and
+//! the peers') that know their keys, and how a figure is measured and judged. `METHODOLOGY.md`
+//! gives the reasons.
 
-// What is measured.
+// What is measured. [`tokens`] and [`ours`] are re-exported below.
+mod parameters;
 mod tokens;
 mod ours;
 #[cfg(feature = "peers")]
@@ -10,21 +11,22 @@ pub mod peers;
 #[cfg(feature = "peers")]
 pub mod tables;
 
-// What requests of HTTP/2 and HTTP/3 are made of.
+// String encoding of HTTP/2 and HTTP/3 requests.
 pub mod literal;
 
-// How.
+// How figures are taken and judged.
 pub mod order;
 pub mod paired;
 pub mod machine;
 pub mod budget;
 
-// A whole server, from the other end of a connection.
+// Whole servers, measured by a load generator.
 #[cfg(feature = "peers")]
 pub mod e2e;
 
 pub use ours::{
-    AUDIENCE, ISSUER, MANY, accepts, cache_of, cached, cached_verifier, hits, hundred_keys,
-    many_issuers, padded_key, replacing, tenant, verifier,
+    ISSUER_COUNT, accepts, cache_bytes, cached_verifier, hits, hundred_keys, many_issuers,
+    padded_key, tenant, verifier, verifier_caching, with_key_replacement,
 };
-pub use tokens::{Keys, NOW, SECRET, TOKEN_BYTES, Tokens, forged, secret_token};
+pub use parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
+pub use tokens::{Keys, Tokens, forged, hs256_token};

@@ -1,10 +1,10 @@
-//! Strings in the heads of HTTP/2 and HTTP/3 (RFC 7541 section 5.2, RFC 9204 section
-//! 4.1.2), and the code of Huffman's kind for the characters of which requests and statuses
-//! are made (RFC 7541 appendix B). Codes of one length follow one another in the order of
-//! their characters, so that the lengths are all there is to know.
+//! String literals of HTTP/2 and HTTP/3 field sections (RFC 7541 section 5.2, RFC 9204 section
+//! 4.1.2), with the Huffman code for the characters that requests and statuses use (RFC 7541
+//! appendix B). The code is canonical: codes of one length are consecutive, in the order of their
+//! characters. The lengths alone define it.
 
-/// Appends a text in code, as clients do, or as it is where it has a character with a
-/// long code.
+/// Appends a string, Huffman-coded as clients do it, or plain if it has a character with a long
+/// code.
 pub fn push(section: &mut Vec<u8>, text: &str) {
     const CODED: u8 = 0x80;
     match encode(text.as_bytes()) {
@@ -13,12 +13,12 @@ pub fn push(section: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Appends a text as it is.
+/// Appends a string without Huffman coding.
 pub fn push_plain(section: &mut Vec<u8>, text: &str) {
     push_string(section, 0, text.as_bytes());
 }
 
-/// With its length in a prefix of seven bits, and in more where that is full.
+/// Appends the length as an integer with a 7-bit prefix, then the bytes.
 fn push_string(section: &mut Vec<u8>, flag: u8, bytes: &[u8]) {
     const FULL: usize = 0x7f;
     if bytes.len() < FULL {
@@ -35,7 +35,7 @@ fn push_string(section: &mut Vec<u8>, flag: u8, bytes: &[u8]) {
     section.extend_from_slice(bytes);
 }
 
-/// The text of this code; `None` if it is not of short codes alone.
+/// Decodes a Huffman-coded string; `None` if it has a code of more than 8 bits.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
@@ -54,7 +54,7 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     is_padding.then_some(text)
 }
 
-/// A text in code; `None` if it has a character with a long one.
+/// Huffman-codes a string; `None` if it has a character with a long code.
 fn encode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let (mut bits, mut filled) = (0, 0);
@@ -67,13 +67,13 @@ fn encode(text: &[u8]) -> Option<Vec<u8>> {
         }
     }
     if filled > 0 {
-        // Filled up with ones.
+        // Padding is all ones.
         bytes.push(low_byte(bits << (8 - filled) | 0xff >> filled));
     }
     Some(bytes)
 }
 
-/// Characters by the lengths of their codes.
+/// The characters with short codes, by code length in bits.
 const LENGTHS: [(u32, &[u8]); 4] = [
     (5, b"012aceiost"),
     (6, b" %-./3456789=A_bdfghlmnpru"),
@@ -81,7 +81,7 @@ const LENGTHS: [(u32, &[u8]); 4] = [
     (8, b"&*,;XZ"),
 ];
 
-/// Codes with their lengths, as many bits of each.
+/// Iterates over (character, code, length in bits).
 fn codes() -> impl Iterator<Item = (u8, usize, u32)> {
     let mut next = 0;
     let mut before = LENGTHS[0].0;
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_coded_as_the_examples_of_rfc_7541_appendix_c_are() {
+    fn huffman_encodes_rfc7541_appendix_c_examples() {
         assert_eq!(
             encode(b"www.example.com").unwrap(),
             b"\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"
@@ -121,26 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn a_string_says_how_long_it_is() {
-        let written = |text: &str| {
+    fn string_literal_starts_with_its_length() {
+        let encoded = |text: &str| {
             let mut section = Vec::new();
             push_plain(&mut section, text);
             section
         };
-        assert_eq!(written("abc"), b"\x03abc");
-        assert_eq!(written(&"a".repeat(127))[..2], [0x7f, 0]);
-        assert_eq!(written(&"a".repeat(127 + 1306))[..3], [0x7f, 0x9a, 0x0a]);
+        assert_eq!(encoded("abc"), b"\x03abc");
+        assert_eq!(encoded(&"a".repeat(127))[..2], [0x7f, 0]);
+        assert_eq!(encoded(&"a".repeat(127 + 1306))[..3], [0x7f, 0x9a, 0x0a]);
         let mut coded = Vec::new();
         push(&mut coded, "no-cache");
         assert_eq!(coded, b"\x86\xa8\xeb\x10\x64\x9c\xbf");
     }
 
     #[test]
-    fn every_character_of_a_token_comes_back() {
+    fn huffman_round_trips_every_token_character() {
         let text = b"Bearer ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
         assert_eq!(decode(&encode(text).unwrap()).unwrap(), text);
         assert_eq!(encode(b"{"), None);
-        // Eight ones fill nothing up: they begin something long.
+        // Eight ones are too long for padding: they start a long code.
         assert_eq!(decode(b"\xff"), None);
     }
 }

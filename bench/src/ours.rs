@@ -1,4 +1,4 @@
-//! Verifiers of ours.
+//! Verifiers of Countersign's engine, with and without a cache.
 
 use std::{
     iter,
@@ -15,46 +15,41 @@ use countersign_engine::{
     VerificationKey, Verifier,
 };
 
-use crate::tokens::{NOW, SECRET, TOKEN_BYTES};
+use crate::parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES};
 
-/// The issuer of the tokens.
-pub const ISSUER: &str = "https://corpus.countersign.example/";
-/// Whom they are for.
-pub const AUDIENCE: &str = "https://service.countersign.example/";
-
-/// A verifier of ours for tokens of this algorithm, by these keys, without a cache.
+/// Returns a [`Verifier`] for one algorithm and these keys, without a cache.
 ///
 /// # Panics
-/// Never: there is one issuer.
+/// Never: a single issuer cannot be a duplicate.
 #[must_use]
 pub fn verifier(algorithm: Algorithm, keys: KeySet) -> Verifier {
     let issuer = Issuer::new(Arc::new(issuer(algorithm)), Some(Arc::new(keys)));
     Verifier::new(Snapshot::new([issuer]).expect("one issuer"))
 }
 
-/// The same with a cache of so many bytes.
+/// Returns the verifier of [`verifier`] with a cache of `bytes`.
 ///
 /// # Panics
-/// There is no room for it.
+/// The cache cannot be allocated.
 #[must_use]
 pub fn cached_verifier(algorithm: Algorithm, keys: KeySet, bytes: usize) -> Verifier {
     verifier(algorithm, keys).with_cache(bytes).expect("room for a cache")
 }
 
-/// The bytes of a cache for so many of [`Tokens`](crate::Tokens): the promise of
-/// the figure for memory, 400 bytes beside each token.
+/// Returns the cache size in bytes for this many [`Tokens`](crate::Tokens): each token plus 400
+/// bytes, the limit of the memory figure.
 #[must_use]
-pub const fn cache_of(tokens: usize) -> usize {
+pub const fn cache_bytes(tokens: usize) -> usize {
     tokens * (TOKEN_BYTES + 400)
 }
 
-/// A verifier of [`Tokens`](crate::Tokens) with a cache for so many of them.
+/// Returns a verifier of [`Tokens`](crate::Tokens) whose cache holds this many of them.
 #[must_use]
-pub fn cached(tokens: usize) -> Verifier {
-    cached_verifier(Algorithm::Hs256, padded_key(), cache_of(tokens))
+pub fn verifier_caching(tokens: usize) -> Verifier {
+    cached_verifier(Algorithm::Hs256, padded_key(), cache_bytes(tokens))
 }
 
-/// The one key of [`Tokens`](crate::Tokens).
+/// Returns the key set of [`Tokens`](crate::Tokens): one HS256 secret.
 ///
 /// # Panics
 /// The engine refuses the key.
@@ -67,25 +62,25 @@ fn secret(kid: Option<&str>, secret: [u8; 32]) -> VerificationKey {
     VerificationKey::new(kid, Algorithm::Hs256, KeyMaterial::Secret(&secret)).expect("a key")
 }
 
-/// How many issuers [`many_issuers`] has.
-pub const MANY: usize = 1000;
+/// Number of issuers in [`many_issuers`].
+pub const ISSUER_COUNT: usize = 1000;
 
-/// A verifier of [`MANY`] issuers that share the secret, the usual one among them.
+/// Returns a verifier of [`ISSUER_COUNT`] issuers that share one secret. [`ISSUER`] is the first.
 ///
 /// # Panics
-/// Never: their names differ.
+/// Never: the issuer names differ.
 #[must_use]
 pub fn many_issuers() -> Verifier {
     let named = |name: String| IssuerConfig { name: name.into(), ..issuer(Algorithm::Hs256) };
-    let issuers = (0..MANY)
+    let issuers = (0..ISSUER_COUNT)
         .map(|number| Issuer::new(Arc::new(named(tenant(number))), Some(Arc::new(padded_key()))));
     Verifier::new(Snapshot::new(issuers).expect("different names"))
 }
 
-/// The name of one of [`many_issuers`]; the first is the usual issuer.
+/// Returns the name of one issuer of [`many_issuers`]; number 0 is [`ISSUER`].
 #[must_use]
 pub fn tenant(number: usize) -> String {
-    // As long as the others, so that only their number matters.
+    // All names have the length of [`ISSUER`], so that only the number of issuers matters.
     if number == 0 {
         ISSUER.into()
     } else {
@@ -93,8 +88,8 @@ pub fn tenant(number: usize) -> String {
     }
 }
 
-/// Two sets of 100 secrets that have all but one in common, the one of the tokens
-/// among those: an issuer's set before and after a rotation.
+/// Returns two sets of 100 secrets: an issuer's keys before and after a rotation. They share 99
+/// keys, including the key of the tokens.
 ///
 /// # Panics
 /// The engine refuses a key.
@@ -107,11 +102,11 @@ pub fn hundred_keys() -> [KeySet; 2] {
     [1..=99, 2..=100].map(|others| KeySet::new(iter::once(0).chain(others).map(key).collect()))
 }
 
-/// Does `work` while another thread replaces the issuer's keys twice a millisecond.
+/// Runs `work` while another thread replaces the issuer's keys twice a millisecond.
 ///
 /// # Panics
-/// The other thread does.
-pub fn replacing(verifier: &Verifier, work: impl FnOnce()) {
+/// The other thread panics.
+pub fn with_key_replacement(verifier: &Verifier, work: impl FnOnce()) {
     let (done, sets) = (AtomicBool::new(false), hundred_keys().map(Arc::new));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -149,16 +144,16 @@ fn issuer(algorithm: Algorithm) -> IssuerConfig {
     }
 }
 
-/// Verifies it now; for what asks with `true` or `false`.
+/// Whether the verifier accepts the token at [`NOW`].
 #[must_use]
 pub fn accepts(verifier: &Verifier, token: &[u8]) -> bool {
     verifier.verify(token, NOW).is_ok()
 }
 
-/// Verifies it now, and says whether the cache answered. It has to be a good one.
+/// Whether the cache answered for this token at [`NOW`].
 ///
 /// # Panics
-/// It is not.
+/// The token is rejected.
 #[must_use]
 pub fn hits(verifier: &Verifier, token: &[u8]) -> bool {
     verifier.verify(token, NOW).expect("a good token").is_cached()

@@ -1,6 +1,6 @@
-//! Ratios that a drifting machine does not bend: contestants in turn, a few hundred
-//! short rounds, the median of the rounds' ratios. Criterion's suites track change;
-//! this decides claims.
+//! Paired measurement: ratios that a drifting machine does not distort. Two contestants take turns
+//! for a few hundred short rounds; the figure is the median of the rounds' ratios. Criterion's
+//! suites track changes; these ratios decide claims.
 
 use std::{
     cell::RefCell,
@@ -11,20 +11,21 @@ use std::{
 
 use crate::{
     budget,
-    order::{BATCH, Order, Presented},
+    order::{BATCH, SplitMix64, TokenBatch},
     tokens::Tokens,
 };
 
 const ROUNDS: usize = 301;
-/// Long enough for the clock, short enough that the machine is the same for all.
+/// Long enough for the clock's resolution, short enough that the machine's speed is the same for
+/// both contestants.
 const ROUND_NANOSECONDS: f64 = 300_000.0;
 
-/// Prints how long `one` takes in terms of `other`.
+/// Prints the time of `one` divided by the time of `other`.
 ///
 /// # Panics
-/// A contestant gives a wrong answer, which is `false`.
+/// A contestant returns `false`, which is a wrong answer.
 pub fn compare(name: &str, one: &dyn Fn() -> bool, other: &dyn Fn() -> bool) {
-    // Also warms both up.
+    // Calibration also warms both up.
     let (one_count, other_count) = (calibrate(one), calibrate(other));
     let mut one = |_| round(one, one_count);
     let mut other = |_| round(other, other_count);
@@ -32,7 +33,7 @@ pub fn compare(name: &str, one: &dyn Fn() -> bool, other: &dyn Fn() -> bool) {
     report(name, ratios, &times(one_times, other_times));
 }
 
-/// How many calls make one round.
+/// Returns the number of calls in one round.
 fn calibrate(work: &dyn Fn() -> bool) -> u32 {
     let each = round(work, 200);
     #[expect(
@@ -45,17 +46,17 @@ fn calibrate(work: &dyn Fn() -> bool) -> u32 {
     count.max(1)
 }
 
-/// Nanoseconds of one call, over a round of them; every answer is checked.
+/// Returns the nanoseconds of one call, averaged over a round. Every answer is checked.
 fn round(work: &dyn Fn() -> bool, count: u32) -> f64 {
     let start = Instant::now();
     for _ in 0..count {
-        assert!(work(), "a token that should be good was refused");
+        assert!(work(), "a good token was rejected");
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
 
-/// The ratios of the rounds and the times of both. Who goes first alternates: the
-/// second finds the machine as the first has left it.
+/// Returns the ratios of the rounds and both contestants' times. The order alternates, because the
+/// second contestant finds the caches as the first has left them.
 fn measure(
     rounds: usize,
     one: &mut dyn FnMut(usize) -> f64,
@@ -81,10 +82,10 @@ fn times(mut one: Vec<f64>, mut other: Vec<f64>) -> String {
     format!("; {:.0} ns and {:.0} ns", quantile(&mut one, 0.5), quantile(&mut other, 0.5))
 }
 
-/// Prints the median of the rounds' values as a figure, with its quartiles.
+/// Prints the median of the rounds' values as a figure ([`budget::print`]), with its quartiles.
 ///
 /// # Panics
-/// There was no round.
+/// `values` is empty.
 pub fn report(name: &str, mut values: Vec<f64>, detail: &str) {
     let [low, median, high] = [0.25, 0.5, 0.75].map(|share| quantile(&mut values, share));
     let [low, high] = [low, high].map(budget::number);
@@ -100,33 +101,33 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
         clippy::cast_precision_loss,
         reason = "an index"
     )]
-    let place = ((values.len() - 1) as f64 * share) as usize;
-    values[place]
+    let index = ((values.len() - 1) as f64 * share) as usize;
+    values[index]
 }
 
-/// A table that tokens are looked up in, and whether it had the token.
+/// A lookup of one token in a table; returns whether the table has it.
 pub type Lookup<'l> = &'l dyn Fn(&[u8]) -> bool;
 
-/// Lookups of a working set in random order.
-pub struct AtRandom<'t> {
+/// Paired lookups of a working set in random order.
+pub struct RandomLookups<'t> {
     tokens: &'t Tokens,
-    presented: RefCell<Presented>,
+    batch: RefCell<TokenBatch>,
 }
 
-impl<'t> AtRandom<'t> {
-    /// Over these tokens, all of them.
+impl<'t> RandomLookups<'t> {
+    /// Looks up all of these tokens.
     #[must_use]
     pub fn over(tokens: &'t Tokens) -> Self {
-        Self { tokens, presented: RefCell::default() }
+        Self { tokens, batch: RefCell::default() }
     }
 
-    /// Prints how long `one` takes in terms of `other`, which look up the same tokens
-    /// in the same order.
+    /// Prints the time of `one` divided by the time of `other`. Both look up the same tokens in the
+    /// same order.
     ///
     /// # Panics
-    /// One of them does not have a token.
+    /// A table lacks one of the tokens.
     pub fn compare(&self, name: &str, one: Lookup<'_>, other: Lookup<'_>) {
-        // Half a millisecond to a whole one.
+        // A round takes between half a millisecond and one.
         const BATCHES: usize = 64;
         let mut one = |round| self.round(round, BATCHES, one);
         let mut other = |round| self.round(round, BATCHES, other);
@@ -135,30 +136,30 @@ impl<'t> AtRandom<'t> {
     }
 
     fn round(&self, round: usize, batches: usize, lookup: Lookup<'_>) -> f64 {
-        let mut order = Order::new(u64::try_from(round).unwrap_or_default());
-        let mut presented = self.presented.borrow_mut();
-        let mut spent = 0.0;
+        let mut order = SplitMix64::new(u64::try_from(round).unwrap_or_default());
+        let mut batch = self.batch.borrow_mut();
+        let mut elapsed = 0.0;
         for _ in 0..batches {
-            presented.fill(self.tokens, &mut order);
-            spent += timed(&presented, lookup);
+            batch.fill(self.tokens, &mut order);
+            elapsed += timed(&batch, lookup);
         }
         #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a small count")]
         let calls = (batches * BATCH) as f64;
-        spent / calls
+        elapsed / calls
     }
 }
 
-/// Nanoseconds of looking up what lies ready. Between two requests of a server there
-/// are thousands of instructions, so that no lookup hides behind another: the fence
-/// says so to the processor. It costs some nanoseconds, the same for everyone.
-fn timed(presented: &Presented, lookup: Lookup<'_>) -> f64 {
+/// Returns the nanoseconds of looking up one [`TokenBatch`]. A server runs thousands of
+/// instructions between two requests, so that no lookup overlaps another there. The fence prevents
+/// such overlap here. It costs some nanoseconds, the same for both contestants.
+fn timed(batch: &TokenBatch, lookup: Lookup<'_>) -> f64 {
     let start = Instant::now();
     let mut found = 0;
-    for token in presented.iter() {
+    for token in batch.iter() {
         fence(Ordering::SeqCst);
         found += usize::from(lookup(black_box(token)));
     }
-    let spent = start.elapsed();
-    assert_eq!(found, BATCH, "a token that should be there was not");
-    spent.as_secs_f64() * 1e9
+    let elapsed = start.elapsed();
+    assert_eq!(found, BATCH, "the table lacks a token of its set");
+    elapsed.as_secs_f64() * 1e9
 }

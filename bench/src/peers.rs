@@ -1,6 +1,5 @@
-//! The libraries that we are measured against, each configured to check what we
-//! check: signature, issuer, audience. Each gives claims out as a program would use
-//! them.
+//! The JWT libraries that Countersign is compared with. Each is configured to check the same
+//! things: signature, issuer and audience. Each returns claims the way a program would use them.
 
 use std::collections::HashSet;
 
@@ -12,15 +11,16 @@ use jwt_simple::prelude::{
 };
 
 use crate::{
-    ours::{AUDIENCE, ISSUER},
-    tokens::{Keys, NOW, SECRET},
+    parameters::{AUDIENCE, ISSUER, NOW, SECRET},
+    tokens::Keys,
 };
 use aws_lc_rs::signature::KeyPair as _;
 
-/// A verification of one token by a peer, and whether it was accepted.
-pub type Peer = Box<dyn Fn(&str) -> bool>;
+/// A peer's verification of one token; returns whether it accepted the token.
+pub type PeerVerifier = Box<dyn Fn(&str) -> bool>;
 
-/// What a program that uses jsonwebtoken deserializes: the same claims we hand on.
+/// The claims that a program using jsonwebtoken would deserialize: those that Countersign passes
+/// on.
 #[derive(serde::Deserialize)]
 #[expect(dead_code, reason = "filled and dropped, as a program would use them")]
 pub struct PeerClaims {
@@ -31,25 +31,28 @@ pub struct PeerClaims {
     client_types: String,
 }
 
-/// jsonwebtoken with a key of these.
+/// Returns a [`PeerVerifier`] of jsonwebtoken with one of these keys.
 ///
 /// # Panics
-/// It knows no such algorithm or refuses the key.
+/// The library does not support the algorithm or rejects the key.
 #[must_use]
-pub fn jsonwebtoken(keys: &Keys, algorithm: Algorithm) -> Peer {
+pub fn jsonwebtoken(keys: &Keys, algorithm: Algorithm) -> PeerVerifier {
     jsonwebtoken_into::<PeerClaims>(keys, algorithm)
 }
 
-/// The same for a program that wants every claim, whatever it is called.
+/// Returns the same as [`jsonwebtoken()`], for a program that wants every claim, whatever its name.
 ///
 /// # Panics
-/// Likewise.
+/// As for [`jsonwebtoken()`].
 #[must_use]
-pub fn jsonwebtoken_every_claim(keys: &Keys, algorithm: Algorithm) -> Peer {
+pub fn jsonwebtoken_every_claim(keys: &Keys, algorithm: Algorithm) -> PeerVerifier {
     jsonwebtoken_into::<serde_json::Map<String, serde_json::Value>>(keys, algorithm)
 }
 
-fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(keys: &Keys, algorithm: Algorithm) -> Peer {
+fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(
+    keys: &Keys,
+    algorithm: Algorithm,
+) -> PeerVerifier {
     use jsonwebtoken::DecodingKey;
     let public = keys.rsa.public_key();
     let (n, e) = (
@@ -58,21 +61,22 @@ fn jsonwebtoken_into<C: serde::de::DeserializeOwned>(keys: &Keys, algorithm: Alg
     );
     let key = match algorithm {
         Algorithm::Rs256 => DecodingKey::from_rsa_raw_components(n, e),
-        // Despite their names these take the bare point.
+        // Despite their names, these two take the raw point, not DER.
         Algorithm::Es256 => DecodingKey::from_ec_der(keys.ecdsa.public_key().as_ref()),
         Algorithm::EdDsa => DecodingKey::from_ed_der(keys.ed25519.public_key().as_ref()),
         _ => DecodingKey::from_secret(&SECRET),
     };
-    let mut validation =
-        jsonwebtoken::Validation::new(algorithm.name().parse().expect("an algorithm of both"));
+    let mut validation = jsonwebtoken::Validation::new(
+        algorithm.name().parse().expect("an algorithm that both support"),
+    );
     validation.set_audience(&[AUDIENCE]);
     validation.set_issuer(&[ISSUER]);
-    // The tokens live at a fixed time; its own clock would find them expired.
+    // The tokens are verified at a fixed time. By jsonwebtoken's own clock they might be expired.
     validation.validate_exp = false;
     Box::new(move |token| jsonwebtoken::decode::<C>(token, &key, &validation).is_ok())
 }
 
-/// What a program that uses jwt-simple adds to the claims it knows.
+/// The claims that a program using jwt-simple adds to the registered ones.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct CustomClaims {
     preferred_username: String,
@@ -80,12 +84,12 @@ struct CustomClaims {
     client_types: String,
 }
 
-/// jwt-simple with a key of these.
+/// Returns a [`PeerVerifier`] of jwt-simple with one of these keys.
 ///
 /// # Panics
-/// It refuses the key.
+/// The library rejects the key.
 #[must_use]
-pub fn jwt_simple(keys: &Keys, algorithm: Algorithm) -> Peer {
+pub fn jwt_simple(keys: &Keys, algorithm: Algorithm) -> PeerVerifier {
     let only = |name: &str| Some(HashSet::from([name.to_owned()]));
     let options = VerificationOptions {
         allowed_issuers: only(ISSUER),
@@ -96,7 +100,7 @@ pub fn jwt_simple(keys: &Keys, algorithm: Algorithm) -> Peer {
     macro_rules! peer {
         ($key:expr) => {{
             let key = $key;
-            // It takes its options by value.
+            // jwt-simple takes its options by value, so that a program has to clone them.
             Box::new(move |token| {
                 key.verify_token::<CustomClaims>(token, Some(options.clone())).is_ok()
             })
@@ -121,13 +125,13 @@ pub fn jwt_simple(keys: &Keys, algorithm: Algorithm) -> Peer {
     }
 }
 
-/// josekit with a key of these.
+/// Returns a [`PeerVerifier`] of josekit with one of these keys.
 ///
 /// # Panics
-/// It refuses the key.
+/// The library rejects the key.
 #[cfg(feature = "josekit")]
 #[must_use]
-pub fn josekit(keys: &Keys, algorithm: Algorithm) -> Peer {
+pub fn josekit(keys: &Keys, algorithm: Algorithm) -> PeerVerifier {
     use std::time::{Duration, SystemTime};
 
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -173,9 +177,9 @@ pub fn josekit(keys: &Keys, algorithm: Algorithm) -> Peer {
     })
 }
 
-/// All of them that were built in, by name.
+/// Returns the peers that were compiled in, by name.
 #[must_use]
-pub fn all(keys: &Keys, algorithm: Algorithm) -> Vec<(&'static str, Peer)> {
+pub fn all(keys: &Keys, algorithm: Algorithm) -> Vec<(&'static str, PeerVerifier)> {
     vec![
         ("jsonwebtoken", jsonwebtoken(keys, algorithm)),
         ("jwt-simple", jwt_simple(keys, algorithm)),
@@ -189,14 +193,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_peer_accepts_the_tokens_and_refuses_a_bad_signature() {
+    fn peers_accept_tokens_and_reject_bad_signatures() {
         let keys = Keys::generate();
         for algorithm in [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
             let (token, other) = (keys.token(algorithm, 1), keys.token(algorithm, 2));
             let (input, _) = token.rsplit_once('.').unwrap();
             let (_, signature) = other.rsplit_once('.').unwrap();
             for (name, peer) in all(&keys, algorithm) {
-                assert!(peer(&token), "{name} refused a good {algorithm} token");
+                assert!(peer(&token), "{name} rejected a good {algorithm} token");
                 assert!(
                     !peer(&format!("{input}.{signature}")),
                     "{name} accepted a bad {algorithm} signature"

@@ -1,20 +1,20 @@
-//! Tables from the registries that a program could keep verified tokens in, each
-//! with the fastest hash for strings of this length. Their lookups give a number
-//! back: nothing is checked or copied out, so that they are the least it can cost.
+//! Other hash tables that a program could keep verified tokens in, each with the fastest hash
+//! function for strings of this length. A lookup returns a number. Nothing is checked or copied, so
+//! that the times are a lower bound for such a table.
 
 use ahash::RandomState;
 
 use crate::tokens::Tokens;
 
-/// The mainstream concurrent map: shards, each under a lock.
+/// The most common concurrent map: shards, each behind a lock.
 pub type Dashmap = dashmap::DashMap<Box<[u8]>, u64, RandomState>;
-/// Reads without locks.
+/// A concurrent map with lock-free reads.
 pub type Papaya = papaya::HashMap<Box<[u8]>, u64, RandomState>;
-/// Evicts; of these it alone would keep within a bound.
+/// A cache with eviction: the only one of the three with a bounded size.
 pub type QuickCache =
     quick_cache::sync::Cache<Box<[u8]>, u64, quick_cache::UnitWeighter, RandomState>;
 
-/// A map of these tokens.
+/// Returns a [`Dashmap`] of these tokens.
 #[must_use]
 pub fn dashmap(tokens: &Tokens) -> Dashmap {
     let table = Dashmap::with_capacity_and_hasher(tokens.len(), RandomState::new());
@@ -24,7 +24,7 @@ pub fn dashmap(tokens: &Tokens) -> Dashmap {
     table
 }
 
-/// A map of these tokens.
+/// Returns a [`Papaya`] map of these tokens.
 #[must_use]
 pub fn papaya(tokens: &Tokens) -> Papaya {
     let table = Papaya::with_capacity_and_hasher(tokens.len(), RandomState::new());
@@ -34,10 +34,10 @@ pub fn papaya(tokens: &Tokens) -> Papaya {
     table
 }
 
-/// A cache of these tokens, with room so that none is evicted.
+/// Returns a [`QuickCache`] of these tokens, large enough that none is evicted.
 #[must_use]
 pub fn quick_cache(tokens: &Tokens) -> QuickCache {
-    // It divides its capacity among shards, and tokens do not divide evenly.
+    // The capacity is divided among shards, and tokens do not spread evenly over them.
     let capacity = tokens.len() * 5 / 4 + 1024;
     let weight = u64::try_from(capacity).unwrap_or(u64::MAX);
     let table = QuickCache::with(

@@ -1,5 +1,5 @@
-//! Tokens of the size and content an identity provider issues, one by one for every
-//! algorithm and by the million for one.
+//! Tokens with the size and content that an identity provider issues: single ones for every
+//! algorithm, and millions of HS256 ones.
 
 use std::ops::Range;
 
@@ -9,31 +9,29 @@ use aws_lc_rs::{
     signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_engine::{Algorithm, KeyMaterial, KeySet, UnixTime, VerificationKey, Verifier};
+use countersign_engine::{Algorithm, KeyMaterial, KeySet, VerificationKey, Verifier};
 use serde_json::{Value, json};
 
-use crate::ours::{AUDIENCE, ISSUER, verifier};
+use crate::{
+    ours::verifier,
+    parameters::{AUDIENCE, ISSUER, NOW, SECRET, TOKEN_BYTES},
+};
 
-/// The moment every benchmark verifies at.
-pub const NOW: UnixTime = UnixTime(1_700_000_000);
-/// The secret of the HS256 tokens.
-pub const SECRET: [u8; 32] = [7; 32];
-
-/// The keys of one run.
+/// The key pairs of one run.
 pub struct Keys {
-    /// For RS256, 2048 bits.
+    /// RS256, 2048 bits.
     pub rsa: RsaKeyPair,
-    /// For ES256.
+    /// ES256.
     pub ecdsa: EcdsaKeyPair,
-    /// For EdDSA.
+    /// EdDSA.
     pub ed25519: Ed25519KeyPair,
 }
 
 impl Keys {
-    /// Fresh keys: no figure depends on which.
+    /// Generates keys. They differ in every run; no figure depends on their values.
     ///
     /// # Panics
-    /// The system has no randomness.
+    /// The system's random number generator fails.
     #[must_use]
     pub fn generate() -> Self {
         Self {
@@ -44,7 +42,7 @@ impl Keys {
         }
     }
 
-    /// The `index`-th token; of RS256 it has [`TOKEN_BYTES`].
+    /// Returns the `index`-th token. An RS256 token has [`TOKEN_BYTES`].
     ///
     /// # Panics
     /// Signing fails.
@@ -67,12 +65,12 @@ impl Keys {
                 .as_ref()
                 .to_vec(),
             Algorithm::EdDsa => self.ed25519.sign(message).as_ref().to_vec(),
-            _ => return secret_token(ISSUER, index),
+            _ => return hs256_token(ISSUER, index),
         };
         format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// What verifies them.
+    /// Returns the [`KeySet`] that verifies these tokens.
     ///
     /// # Panics
     /// The engine refuses a key.
@@ -98,16 +96,16 @@ impl Keys {
         KeySet::new(vec![VerificationKey::new(Some("bench"), algorithm, material).expect("a key")])
     }
 
-    /// A verifier of ours for tokens of this algorithm, without a cache.
+    /// Returns a [`Verifier`] for tokens of this algorithm, without a cache.
     #[must_use]
     pub fn verifier(&self, algorithm: Algorithm) -> Verifier {
         verifier(algorithm, self.key_set(algorithm))
     }
 }
 
-/// An HS256 token of this issuer.
+/// Returns an HS256 token of this issuer, signed with [`SECRET`].
 #[must_use]
-pub fn secret_token(issuer: &str, index: usize) -> String {
+pub fn hs256_token(issuer: &str, index: usize) -> String {
     let signing_input = signing_input(Algorithm::Hs256, &claims(issuer, index));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), signing_input.as_bytes());
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
@@ -128,7 +126,7 @@ fn claims(issuer: &str, index: usize) -> Value {
         "aud": AUDIENCE,
         "sub": format!("9f1c7a52-0d4e-4b1e-8a56-{index:012x}"),
         "iat": NOW.0 - 60,
-        // A server goes by its own clock.
+        // In the year 2100: a server under test uses the real clock, not `NOW`.
         "exp": 4_102_444_800_u64,
         "scope": "openid profile email analytics",
         "preferred_username": format!("user-{index:06}"),
@@ -137,78 +135,76 @@ fn claims(issuer: &str, index: usize) -> Value {
     })
 }
 
-/// The bytes of an RS256 token, and of each of [`Tokens`].
-pub const TOKEN_BYTES: usize = 822;
-/// Without the dot and the 32 bytes of an HS256 signature.
+/// Length without the last dot and the 32 bytes (43 characters) of an HS256 signature.
 const SIGNING_INPUT_BYTES: usize = TOKEN_BYTES - 44;
 
-/// Different tokens, one after the other in memory: HS256, with a claim that makes
-/// each as long as one of RS256. Signing a million with RSA would take ten minutes,
-/// and a cache does not see how a token was signed.
+/// Distinct HS256 tokens, contiguous in memory. One claim pads each to [`TOKEN_BYTES`], the length
+/// of an RS256 token. Signing a million with RSA would take ten minutes, and a cache does not
+/// depend on how a token was signed.
 pub struct Tokens {
     bytes: Vec<u8>,
 }
 
 impl Tokens {
-    /// The tokens of these numbers: the same ones in every run.
+    /// Makes the tokens with these numbers. Every run makes the same ones.
     #[must_use]
     pub fn make(numbers: Range<usize>) -> Self {
-        let mut maker = Maker::new();
+        let mut builder = PaddedTokenBuilder::new();
         let mut bytes = Vec::with_capacity(numbers.len() * TOKEN_BYTES);
         for number in numbers {
-            bytes.extend_from_slice(maker.make(number));
+            bytes.extend_from_slice(builder.make(number));
         }
         Self { bytes }
     }
 
-    /// How many there are.
+    /// Number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len() / TOKEN_BYTES
     }
 
-    /// Whether there is none.
+    /// Whether there are no tokens.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// One of them, by its place.
+    /// Returns the token at this index.
     ///
     /// # Panics
-    /// There are not so many.
+    /// The index is out of range.
     #[must_use]
-    pub fn get(&self, place: usize) -> &[u8] {
-        &self.bytes[place * TOKEN_BYTES..][..TOKEN_BYTES]
+    pub fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[index * TOKEN_BYTES..][..TOKEN_BYTES]
     }
 
-    /// Drops all but the first.
-    pub fn keep(&mut self, first: usize) {
-        self.bytes.truncate(first * TOKEN_BYTES);
+    /// Drops all tokens but the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(count * TOKEN_BYTES);
     }
 
-    /// All of them.
+    /// Iterates over all tokens.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks_exact(TOKEN_BYTES)
     }
 }
 
-/// `token` with the signature of `other`: the worst forgery for a table that looks
-/// tokens up by their ends.
+/// Returns `token` with the signature of `other`: the hardest forgery for a table that looks tokens
+/// up by their ends.
 #[must_use]
 pub fn forged(token: &[u8], other: &[u8]) -> Vec<u8> {
     [&token[..SIGNING_INPUT_BYTES], &other[SIGNING_INPUT_BYTES..]].concat()
 }
 
-/// Makes padded tokens, some hundred thousand a second.
-struct Maker {
+/// Builds the padded tokens of [`Tokens`], some hundred thousand a second.
+struct PaddedTokenBuilder {
     header: String,
     key: hmac::Key,
     payload_bytes: usize,
     token: String,
 }
 
-impl Maker {
+impl PaddedTokenBuilder {
     fn new() -> Self {
         let header = header(Algorithm::Hs256);
         // Base64url turns three bytes into four characters.
@@ -246,20 +242,20 @@ mod tests {
     use crate::padded_key;
 
     #[test]
-    fn tokens_are_as_long_as_those_of_rs256_and_good() {
+    fn tokens_verify_and_have_the_length_of_rs256() {
         let keys = Keys::generate();
         let token = keys.token(Algorithm::Rs256, 3);
         assert_eq!(token.len(), TOKEN_BYTES);
         assert!(keys.verifier(Algorithm::Rs256).verify(token.as_bytes(), NOW).is_ok());
 
-        // Longer names, in the second half, leave less to be filled up.
+        // The longer names of the second half need less padding.
         let tokens = Tokens::make(999_990..1_000_010);
         let verifier = verifier(Algorithm::Hs256, padded_key());
         assert_eq!(tokens.iter().filter(|token| verifier.verify(token, NOW).is_ok()).count(), 20);
     }
 
     #[test]
-    fn a_forged_token_is_refused_for_its_signature() {
+    fn forged_token_is_rejected_for_its_signature() {
         let tokens = Tokens::make(0..2);
         let verifier = verifier(Algorithm::Hs256, padded_key());
         let forged = forged(tokens.get(0), tokens.get(1));

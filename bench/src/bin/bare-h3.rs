@@ -1,7 +1,7 @@
-//! The least a server over quinn and h3 can do, as their examples have it: an empty 200
-//! from a task for every request, on one thread. What our HTTP/3 is measured against.
+//! Minimal server over quinn and h3, as in their examples: an empty 200 from one task per request,
+//! on one thread. Countersign's HTTP/3 is compared with it.
 //!
-//! Usage: `bare-h3 PORT CERTIFICATE KEY`, both in PEM.
+//! Usage: `bare-h3 PORT CERTIFICATE KEY`, both files in PEM.
 
 use std::{error::Error, net::Ipv4Addr, sync::Arc};
 
@@ -23,7 +23,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 fn main() -> Result<()> {
     let words: Vec<_> = std::env::args().skip(1).collect();
     let [port, certificate, key] = &words[..] else {
-        return Err("bare-h3 PORT CERTIFICATE KEY".into());
+        return Err("usage: bare-h3 PORT CERTIFICATE KEY".into());
     };
     let config = config(certificate, key)?;
     let port = port.parse()?;
@@ -48,10 +48,11 @@ fn config(certificate: &str, key: &str) -> Result<ServerConfig> {
 }
 
 async fn connection(incoming: Incoming) -> Result<()> {
-    /// As long as our own allows.
-    const MOST: u64 = 32 * 1024;
+    /// The limit of Countersign's own server.
+    const MAX_FIELD_SECTION_BYTES: u64 = 32 * 1024;
     let connection = Connection::new(incoming.await?);
-    let mut requests = builder().max_field_section_size(MOST).build(connection).await?;
+    let mut requests =
+        builder().max_field_section_size(MAX_FIELD_SECTION_BYTES).build(connection).await?;
     while let Some(request) = requests.accept().await? {
         tokio::spawn(answer(request));
     }

@@ -1,7 +1,7 @@
-//! The least a hyper server can do: an empty 200, on one thread. What the front
-//! of Countersign is measured against.
+//! Minimal hyper server: an empty 200, on one thread. Countersign's HTTP/1.1 front is compared with
+//! it.
 //!
-//! Usage: `bare [PORT]`; any, and printed, unless one is named.
+//! Usage: `bare [PORT]`. Without a port it takes a free one. It prints its address.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ fn main() -> std::io::Result<()> {
     LocalSet::new().block_on(&runtime, async {
         let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(0);
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await?;
-        #[expect(clippy::print_stdout, reason = "the driver reads where it listens")]
+        #[expect(clippy::print_stdout, reason = "the driver reads the address")]
         {
             println!("{}", listener.local_addr()?);
         }

@@ -1,15 +1,17 @@
-//! Judges what was recorded: reads the figures out of every file of a record, takes
-//! the median where there are several runs, and compares with `budget.toml`.
+//! Judges a record: reads the figures from all its files, takes the median of several runs, and
+//! compares it with `budget.toml`.
 //!
-//! Usage: `target/release/budget bench/record/2026-11-22`. Prints the table, and
-//! fails when a figure is past its limit or was not measured.
+//! Usage: `target/release/budget bench/record/2026-11-22`. It prints the table, and fails if a
+//! figure is past its limit or was not measured.
 
 use std::{collections::BTreeMap, error::Error, path::Path, process::ExitCode};
 
 use countersign_bench::budget::{Bound, Budget, number, parse};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let directory = std::env::args().nth(1).ok_or("which record? as in bench/record/2026-11-22")?;
+    let directory = std::env::args()
+        .nth(1)
+        .ok_or("usage: budget DIRECTORY, such as bench/record/2026-11-22")?;
     let measured = measured(Path::new(&directory))?;
     let rows = rows(Budget::read(), &measured);
     print(&rows);
@@ -17,7 +19,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The runs of every figure in the text files of this directory.
+/// Reads the runs of every figure from the text files of this directory.
 fn measured(directory: &Path) -> std::io::Result<BTreeMap<String, Vec<f64>>> {
     let mut measured: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for entry in std::fs::read_dir(directory)? {
@@ -44,9 +46,9 @@ struct Row {
     verdict: &'static str,
 }
 
-/// Figures with a limit first, then the others that were measured. Instructions are
-/// judged where they are counted; a record of them is judged again, one without them
-/// is no fault.
+/// Returns the figures with a limit first, then the others that were measured. Instructions are
+/// judged when they are counted. Counts in a record are judged again; a record without them is
+/// valid.
 fn rows(budget: &Budget, measured: &BTreeMap<String, Vec<f64>>) -> Vec<Row> {
     let bounded =
         budget.figures.iter().map(|(name, bound)| row(name, Some(*bound), measured.get(name)));
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_several_runs_is_judged() {
+    fn median_of_several_runs_is_judged() {
         let verdict = |runs: Option<&Vec<f64>>, bound| row("a / b", Some(bound), runs).verdict;
         assert_eq!(verdict(Some(&vec![0.9, 0.2, 0.3]), Bound::AtMost(0.4)), OK);
         assert_eq!(verdict(Some(&vec![0.9, 0.5, 0.3]), Bound::AtMost(0.4)), PAST);
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_without_a_limit_is_shown() {
+    fn figure_without_a_limit_is_shown() {
         let runs = vec![2.0, 1.0, 3.0];
         let expected = Row {
             figure: "a / b".into(),

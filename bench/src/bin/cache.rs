@@ -1,27 +1,27 @@
-//! The figures of the cache: lookups in random order beside other tables of the same
-//! tokens, the memory of a cached token, and what a flood does to the hits.
+//! Figures of the cache: lookups in random order compared with other tables of the same tokens,
+//! memory per cached token, and the hits during a flood.
 //!
-//! Usage: `taskset -c 1 target/release/cache [memory] [flood] [random]`, on an
-//! otherwise idle machine with 8 GiB; all three without an argument. Memory comes
-//! first: what others have freed stays with the process.
+//! Usage: `taskset -c 1 target/release/cache [memory] [flood] [random]`, on an otherwise idle
+//! machine with 8 GiB. Without an argument it runs all three. Memory comes first, because memory
+//! that the other parts free stays with the process.
 
 use std::{hint::black_box, process::ExitCode};
 
 use countersign_bench::{
-    Tokens, accepts, budget, cache_of, cached, forged, hits, machine::resident_bytes, order::Order,
-    paired::AtRandom, tables,
+    Tokens, accepts, budget, cache_bytes, forged, hits, machine::resident_bytes, order::SplitMix64,
+    paired::RandomLookups, tables, verifier_caching,
 };
 use countersign_engine::Verifier;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(clippy::print_stderr, reason = "how it is called")]
+#[expect(clippy::print_stderr, reason = "the usage")]
 fn main() -> ExitCode {
     let parts: [(&str, fn()); 3] = [("memory", memory), ("flood", floods), ("random", random)];
     let chosen: Vec<_> = std::env::args().skip(1).collect();
     if let Some(word) = chosen.iter().find(|word| parts.iter().all(|(name, _)| name != word)) {
-        eprintln!("There is no {word}: say memory, flood or random.");
+        eprintln!("unknown part {word}: use memory, flood or random");
         return ExitCode::FAILURE;
     }
     for (_, part) in
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Presents every token once, each of them good, and says how many the cache knew.
+/// Verifies every token once, and returns the number of cache hits. All tokens must be good.
 fn present<'t>(verifier: &Verifier, tokens: impl IntoIterator<Item = &'t [u8]>) -> u64 {
     tokens.into_iter().map(|token| u64::from(hits(verifier, token))).sum()
 }
@@ -47,20 +47,20 @@ fn size(bytes: usize) -> f64 {
     bytes as f64
 }
 
-/// What a million cached tokens occupy, and that half a million more do not make it
-/// more than was configured.
+/// Measures the memory of a million cached tokens, and whether half a million more stay within the
+/// configured memory.
 fn memory() {
     const FILL: usize = 1_000_000;
     const MORE: usize = 500_000;
     let tokens = Tokens::make(0..FILL + MORE);
-    // What the thread itself needs is there before the cache is.
-    let _none = present(&cached(1_000), tokens.iter().take(100));
+    // Allocate what the thread itself needs before the cache is measured.
+    let _ignored = present(&verifier_caching(1_000), tokens.iter().take(100));
     let before = resident_bytes();
     let occupied = || resident_bytes().saturating_sub(before);
-    let verifier = cached(FILL);
+    let verifier = verifier_caching(FILL);
     present(&verifier, tokens.iter().take(FILL));
     let filled = occupied();
-    // Not every token that was presented need have been kept.
+    // The cache may not have kept every token.
     let hits = count(present(&verifier, tokens.iter().take(FILL)));
     budget::print(
         "memory, bytes per cached token",
@@ -68,25 +68,25 @@ fn memory() {
         &format!("{hits} of {FILL} tokens"),
     );
 
-    let mut most = occupied();
+    let mut peak = occupied();
     for start in (FILL..FILL + MORE).step_by(10_000) {
-        present(&verifier, (start..start + 10_000).map(|place| tokens.get(place)));
-        most = most.max(occupied());
+        present(&verifier, (start..start + 10_000).map(|index| tokens.get(index)));
+        peak = peak.max(occupied());
     }
-    let bound = cache_of(FILL);
+    let bound = cache_bytes(FILL);
     budget::print(
         "memory / what was configured",
-        size(most) / size(bound),
-        &format!("{most} of {bound} bytes"),
+        size(peak) / size(bound),
+        &format!("{peak} of {bound} bytes"),
     );
 }
 
 const WORKING_SET: usize = 50_000;
-/// How often the working set is asked for during a flood, ten times as many in all.
-const ASKED: usize = 200_000;
+/// Requests for the working set during a flood; the flood adds nine times as many.
+const REQUESTS: usize = 200_000;
 
-/// The hits of a working set under a flood of tokens that come once, as part of
-/// those without a flood. The cache has room for a quarter more than the set.
+/// Measures the hits of a working set during a flood of tokens that come once, relative to the hits
+/// without a flood. The cache has room for a quarter more than the set.
 fn floods() {
     let set = Tokens::make(0..WORKING_SET);
     let quiet = hits_under(&set, &mut |_| ());
@@ -96,7 +96,7 @@ fn floods() {
     let flooded = hits_under(&set, &mut |verifier| {
         let once = Tokens::make(next..next + 9);
         next += 9;
-        assert_eq!(present(verifier, once.iter()), 0, "a token that nobody has seen");
+        assert_eq!(present(verifier, once.iter()), 0, "a new token was found in the cache");
     });
     budget::print(
         "hits in a flood of one-time tokens / without",
@@ -104,10 +104,10 @@ fn floods() {
         &details(flooded),
     );
 
-    let mut order = Order::new(2);
+    let mut order = SplitMix64::new(2);
     let flooded = hits_under(&set, &mut |verifier| {
         for _ in 0..9 {
-            // Each a token of the set but for its signature, which is another's.
+            // Each forgery is a token of the set with the signature of another one.
             let token = forged(
                 set.get(order.below(WORKING_SET / 2)),
                 set.get(WORKING_SET / 2 + order.below(WORKING_SET / 2)),
@@ -118,24 +118,24 @@ fn floods() {
     budget::print("hits in a flood of forged tokens / without", flooded / quiet, &details(flooded));
 }
 
-/// The hits of [`ASKED`] requests for tokens of the set, after each of which nine
-/// others come. Only those of the set can hit: the others are new or forged.
+/// Returns the hits of [`REQUESTS`] requests for tokens of the set, with `others` called after each
+/// of them. Only tokens of the set can hit: the others are new or forged.
 fn hits_under(set: &Tokens, others: &mut dyn FnMut(&Verifier)) -> f64 {
-    let verifier = cached(WORKING_SET * 5 / 4);
-    // Asked for often enough to be known as worth keeping.
+    let verifier = verifier_caching(WORKING_SET * 5 / 4);
+    // Requested often enough for the cache to consider them worth keeping.
     for _ in 0..4 {
         present(&verifier, set.iter());
     }
-    let mut order = Order::new(1);
+    let mut order = SplitMix64::new(1);
     let mut hits = 0;
-    for _ in 0..ASKED {
+    for _ in 0..REQUESTS {
         hits += present(&verifier, [set.get(order.below(WORKING_SET))]);
         others(&verifier);
     }
     count(hits)
 }
 
-/// Working sets of all sizes, ours beside the other tables.
+/// Compares the cache with the other tables, for working sets of all sizes.
 fn random() {
     for (number, words) in [
         (1, "1 token"),
@@ -149,14 +149,14 @@ fn random() {
 
 fn at_random(number: usize, words: &str) {
     let tokens = Tokens::make(0..number);
-    // A fifth more than needed: which tokens a full cache drops is another figure's question.
-    let verifier = cached(number * 6 / 5 + 1_000);
+    // A fifth more than needed. Which tokens a full cache evicts is measured elsewhere.
+    let verifier = verifier_caching(number * 6 / 5 + 1_000);
     for _ in 0..2 {
         present(&verifier, tokens.iter());
     }
     let (dashmap, papaya, quick_cache) =
         (tables::dashmap(&tokens), tables::papaya(&tokens), tables::quick_cache(&tokens));
-    let lookups = AtRandom::over(&tokens);
+    let lookups = RandomLookups::over(&tokens);
     let dashmap =
         |token: &[u8]| dashmap.get(token).is_some_and(|value| black_box(*value) < u64::MAX);
     let papaya =

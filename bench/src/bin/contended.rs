@@ -1,9 +1,9 @@
-//! The figures of several threads: two against one, and two beside a third that
-//! presents new tokens all the time.
+//! Figures of several threads: two against one, and two while a third presents new tokens all the
+//! time.
 //!
-//! Usage: `target/release/contended`, on an otherwise idle machine with two cores.
-//! A loop over registers runs in the same rounds: two cores that are two threads of
-//! one do not give it twice the speed either.
+//! Usage: `target/release/contended`, on an otherwise idle machine with two cores. A loop over
+//! registers runs in the same rounds: two hyper-threads of one core do not give that loop twice the
+//! speed either.
 
 use std::{
     hint::black_box,
@@ -17,10 +17,11 @@ use std::{
 };
 
 use countersign_bench::{
-    Tokens, accepts, budget, cached, hits,
-    machine::{stay_on, thread_seconds},
-    order::Order,
+    Tokens, accepts, budget, hits,
+    machine::{pin_to_core, thread_cpu_seconds},
+    order::SplitMix64,
     paired::report,
+    verifier_caching,
 };
 use countersign_engine::Verifier;
 
@@ -29,20 +30,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 41;
 const PHASE: Duration = Duration::from_millis(50);
-/// What one writer presents in a second, every token new.
+/// New tokens that the writer presents per second.
 const NEW_PER_SECOND: f64 = 50_000.0;
-/// More than the phases with a writer can use up.
-const NEW: usize = 300_000;
-/// Less than the writer presents in all, so that the cache is full and evicts.
+/// More than all phases with a writer use.
+const NEW_TOKENS: usize = 300_000;
+/// Less than the writer presents in total, so that the cache is full and evicts.
 const CACHED: usize = 50_000;
 
-#[expect(clippy::print_stderr, reason = "what is missing")]
+#[expect(clippy::print_stderr, reason = "the requirement")]
 fn main() -> ExitCode {
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("Two threads want two cores.");
+        eprintln!("this benchmark needs two cores");
         return ExitCode::FAILURE;
     }
-    let new = New { tokens: Tokens::make(1_000..1_000 + NEW), next: AtomicUsize::new(0) };
+    let new =
+        UnseenTokens { tokens: Tokens::make(1_000..1_000 + NEW_TOKENS), next: AtomicUsize::new(0) };
     for (number, words) in [(1, "1 token"), (1_000, "1,000 tokens")] {
         new.next.store(0, Ordering::Relaxed);
         scaling(number, words, &new);
@@ -50,37 +52,39 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One round has every phase, so that the machine is the same for all.
-fn scaling(number: usize, words: &str, new: &New) {
-    let (tokens, verifier) = (Tokens::make(0..number), cached(CACHED));
+/// Runs rounds, each with every phase, so that the machine's speed is the same for all phases.
+fn scaling(number: usize, words: &str, new: &UnseenTokens) {
+    let (tokens, verifier) = (Tokens::make(0..number), verifier_caching(CACHED));
     for token in tokens.iter().chain(tokens.iter()) {
-        assert!(accepts(&verifier, token), "a good token was refused");
+        assert!(accepts(&verifier, token), "a good token was rejected");
     }
     let own = [Tokens::make(0..number), tokens];
     let hitting = |core: usize| {
-        // Its own copy, as each worker of a server reads from its own sockets.
+        // Each thread has its own copy of the tokens, as each worker of a server reads from its own
+        // sockets.
         let (verifier, tokens) = (&verifier, &own[core]);
-        let mut order = Order::new(u64::try_from(core).unwrap_or_default());
+        let mut order = SplitMix64::new(u64::try_from(core).unwrap_or_default());
         move || (0..64).filter(|_| accepts(verifier, tokens.get(order.below(tokens.len())))).count()
     };
     let registers = |_| registers;
     let write = |stop: &AtomicBool| new.present(&verifier, stop);
     let idle = |_: &AtomicBool| ();
-    let mut seen = Seen::default();
+    let mut ratios = PhaseRatios::default();
     for _ in 0..ROUNDS {
         let (one_loop, two_loops) =
             (together([0], registers, idle), together([0, 1], registers, idle));
         let (one, two) = (together([0], hitting, idle), together([0, 1], hitting, idle));
         let beside = together([0, 1], hitting, write);
-        seen.registers.push(two_loops.per_second / one_loop.per_second);
-        seen.scaling.push(two.per_second / one.per_second);
-        seen.of_possible
+        ratios.registers.push(two_loops.per_second / one_loop.per_second);
+        ratios.scaling.push(two.per_second / one.per_second);
+        ratios
+            .of_possible
             .push(two.per_second / one.per_second / (two_loops.per_second / one_loop.per_second));
-        seen.beside.push(beside.per_second / two.per_second);
-        seen.beside_cpu.push(beside.per_cpu_second / two.per_cpu_second);
+        ratios.beside.push(beside.per_second / two.per_second);
+        ratios.beside_cpu.push(beside.per_cpu_second / two.per_cpu_second);
     }
-    seen.report(words);
-    // After all that was written beside them.
+    ratios.report(words);
+    // After all that the writer added.
     let known = own[0].iter().filter(|token| hits(&verifier, token)).count();
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a figure")]
     budget::print(
@@ -90,9 +94,9 @@ fn scaling(number: usize, words: &str, new: &New) {
     );
 }
 
-/// The ratios of the rounds.
+/// Ratios of the rounds, by phase.
 #[derive(Default)]
-struct Seen {
+struct PhaseRatios {
     registers: Vec<f64>,
     scaling: Vec<f64>,
     of_possible: Vec<f64>,
@@ -100,7 +104,7 @@ struct Seen {
     beside_cpu: Vec<f64>,
 }
 
-impl Seen {
+impl PhaseRatios {
     fn report(self, words: &str) {
         report(&format!("two threads / one, registers beside {words}"), self.registers, "");
         report(&format!("two threads / one, {words}"), self.scaling, "");
@@ -110,16 +114,16 @@ impl Seen {
     }
 }
 
-/// What the threads of one phase did together.
+/// Calls of the threads of one phase together.
 struct Rate {
     calls: f64,
     per_second: f64,
-    /// By the time that the threads really had a core.
+    /// By the CPU time that the threads had.
     per_cpu_second: f64,
 }
 
-/// Runs one worker on each of these cores for a [`PHASE`], beside `other` on any.
-/// A worker's function does some calls and says how many were right.
+/// Runs one worker on each of these cores for a [`PHASE`], and `other` on any core. A call of a
+/// worker's function makes some verifications and returns how many were right.
 fn together<const N: usize, W>(
     cores: [usize; N],
     worker: impl Fn(usize) -> W + Sync,
@@ -133,7 +137,7 @@ where
     thread::scope(|scope| {
         let workers = cores.map(|core| {
             scope.spawn(move || {
-                stay_on(core);
+                pin_to_core(core);
                 let work = worker(core);
                 start.wait();
                 work_for(PHASE, work)
@@ -157,11 +161,11 @@ where
 }
 
 fn work_for(time: Duration, mut work: impl FnMut() -> usize) -> Rate {
-    let (begin, cpu) = (Instant::now(), thread_seconds());
+    let (begin, cpu) = (Instant::now(), thread_cpu_seconds());
     let mut calls = 0;
     while begin.elapsed() < time {
         let right = work();
-        assert_eq!(right, 64, "a good token was refused");
+        assert_eq!(right, 64, "a good token was rejected");
         calls += right;
     }
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a count for a rate")]
@@ -169,12 +173,12 @@ fn work_for(time: Duration, mut work: impl FnMut() -> usize) -> Rate {
     Rate {
         calls,
         per_second: calls / begin.elapsed().as_secs_f64(),
-        per_cpu_second: calls / (thread_seconds() - cpu),
+        per_cpu_second: calls / (thread_cpu_seconds() - cpu),
     }
 }
 
-/// Nothing but arithmetic: eight chains at once, so that it needs the whole width of
-/// a core and shows whether there are two.
+/// Only arithmetic: eight independent chains, so that the loop uses the whole width of a core and
+/// shows whether there are two.
 fn registers() -> usize {
     let mut chains = black_box([1u64, 2, 3, 4, 5, 6, 7, 8]);
     for _ in 0..64 {
@@ -186,22 +190,22 @@ fn registers() -> usize {
     64
 }
 
-/// Tokens that nobody has presented before.
-struct New {
+/// Tokens that have not been presented before.
+struct UnseenTokens {
     tokens: Tokens,
     next: AtomicUsize,
 }
 
-impl New {
-    /// Presents them at their pace until it is told to stop. A thread of its own that
-    /// mostly sleeps: what it takes from the others' cores counts against them.
+impl UnseenTokens {
+    /// Presents [`NEW_PER_SECOND`] tokens a second until `stop` is set. It runs on a thread that
+    /// mostly sleeps; the time it takes from the other threads' cores counts against them.
     fn present(&self, verifier: &Verifier, stop: &AtomicBool) {
         let begin = Instant::now();
         let mut presented = 0.0;
         while !stop.load(Ordering::Relaxed) {
             while presented < begin.elapsed().as_secs_f64() * NEW_PER_SECOND {
-                let place = self.next.fetch_add(1, Ordering::Relaxed);
-                assert!(accepts(verifier, self.tokens.get(place)), "a new token was refused");
+                let index = self.next.fetch_add(1, Ordering::Relaxed);
+                assert!(accepts(verifier, self.tokens.get(index)), "a new token was rejected");
                 presented += 1.0;
             }
             thread::sleep(Duration::from_millis(1));

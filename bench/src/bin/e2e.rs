@@ -1,23 +1,23 @@
-//! The end-to-end bench: servers in turn under the same load, or one load on whatever
-//! listens on this machine.
+//! End-to-end benchmark: servers in turn under the same load, or one load on any server on this
+//! machine.
 //!
-//! Usage: `bench/e2e/run [SCENARIO...]` prepares what is needed and calls
-//! `e2e play WORK [SCENARIO...]`. By itself there is
+//! Usage: `bench/e2e/run [SCENARIO...]` prepares corpora and servers, and calls `e2e play WORK
+//! [SCENARIO...]`. The other command is:
 //!
 //! ```text
 //! e2e load PORT GOOD BAD [OPTION VALUE]...
 //!   GOOD, BAD         directories of `countersign corpus`, the second with --valid 0
-//!   --rate R          open loop, R a second at equal distances
-//!   --poisson R       open loop, R a second by Poisson; closed loop without either
-//!   --protocol NAME   http1, h2, grpc or h3; http1 unless said otherwise
-//!   --connections N   1 unless said otherwise
-//!   --streams N       requests at a time on each connection; 1 unless said otherwise
+//!   --rate R          open loop, R requests a second at equal intervals
+//!   --poisson R       open loop, R requests a second by Poisson; closed loop without either
+//!   --protocol NAME   http1, h2, grpc or h3; default: http1
+//!   --connections N   concurrent connections; default: 1
+//!   --streams N       concurrent requests on each connection; default: 1
 //!   --each K          connect anew after K requests
-//!   --seconds S       1 unless said otherwise
-//!   --bad SHARE       a share of bad requests of all kinds, to be answered 401
-//!   --full CERT       TLS 1.3, with full handshakes; CERT is trusted
+//!   --seconds S       length of the load; default: 1
+//!   --bad SHARE       share of bad requests of all kinds, which must be answered 401
+//!   --full CERT       TLS 1.3 with full handshakes; CERT is trusted
 //!   --resumed CERT    TLS 1.3, resumed
-//!   --storm yes       one connection more, with requests that are taken back
+//!   --storm yes       a reset storm on a separate connection
 //! ```
 
 use std::{net::Ipv4Addr, path::Path, rc::Rc, time::Duration};
@@ -25,29 +25,29 @@ use std::{net::Ipv4Addr, path::Path, rc::Rc, time::Duration};
 use countersign_bench::{
     e2e::{
         Result,
-        corpus::{Answers, Corpus, Kind, Questions},
+        corpus::{Corpus, CredentialKind, ExpectedAnswers, RequestMix},
         grpc::Grpc,
         http1::Http1,
         http2::Http2,
         http3::Http3,
         load::{self, Load},
-        peer::{Peers, Places},
+        peer::{BenchPaths, PeerServers},
         process::Server,
-        protocol::{Protocol, Storm, Way},
+        protocol::{Protocol, ProtocolKind, ResetStorm},
         report::Report,
-        rounds::{Turn, ask_once, play},
-        scenario::{Plan, Scenario},
+        rounds::{Turn, probe, run_scenario},
+        scenario::{Scenario, TurnPlan},
         schedule::{Limit, Pace},
         tally::Quantiles,
         tls::{Handshake, Tls},
     },
-    machine::{stay_on, thread_seconds},
+    machine::{pin_to_core, thread_cpu_seconds},
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The cores of a pinned scenario.
+/// Cores of a pinned scenario.
 const SERVER: usize = 0;
 const GENERATOR: usize = 1;
 
@@ -56,51 +56,51 @@ fn main() -> Result<()> {
     match words.split_first() {
         Some((verb, rest)) if verb == "play" => play_all(rest),
         Some((verb, rest)) if verb == "load" => load_one(rest),
-        _ => {
-            Err("what? e2e play WORK [SCENARIO...], or e2e load PORT GOOD BAD [OPTION VALUE]..."
-                .into())
-        }
+        _ => Err("usage: e2e play WORK [SCENARIO...], or e2e load PORT GOOD BAD [OPTION VALUE]..."
+            .into()),
     }
 }
 
 fn play_all(words: &[String]) -> Result<()> {
-    let (work, names) = words.split_first().ok_or("where are corpora and certificates?")?;
+    let (work, names) = words
+        .split_first()
+        .ok_or("usage: e2e play WORK [SCENARIO...]; WORK has corpora and certificates")?;
     let programs = std::env::current_exe()?.parent().ok_or("no directory")?.to_owned();
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
-    let places = Places { data, work: Path::new(work).canonicalize()?, programs };
-    let (peers, scenarios) = (Peers::read(&places.data)?, Scenario::read(&places.data)?);
+    let paths = BenchPaths { data, work: Path::new(work).canonicalize()?, programs };
+    let (peers, scenarios) = (PeerServers::read(&paths.data)?, Scenario::read(&paths.data)?);
     if let Some(name) =
         names.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name))
     {
-        return Err(format!("no scenario is called {name}").into());
+        return Err(format!("there is no scenario {name}").into());
     }
     for scenario in
         scenarios.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name))
     {
-        play_one(&places, &peers, scenario)?;
+        play_one(&paths, &peers, scenario)?;
     }
     Ok(())
 }
 
-fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
-    let corpus = Corpus::read(&places.corpus(scenario.tokens), &places.bad_corpus())?;
+fn play_one(paths: &BenchPaths, peers: &PeerServers, scenario: &Scenario) -> Result<()> {
+    let corpus = Corpus::read(&paths.corpus(scenario.tokens), &paths.bad_corpus())?;
     let core = scenario.pinned.then_some(SERVER);
     let mut servers: Vec<(String, Vec<Server>)> = Vec::new();
     for plan in scenario.turns() {
-        // One for all its parts.
+        // A server with several turns is started once.
         if servers.iter().any(|(name, _)| *name == plan.server) {
             continue;
         }
         let peer = peers.get(&plan.server)?;
         let mut copies = Vec::new();
         for copy in 0..peer.copies {
-            let server = places.start(&plan.server, peer, copy, scenario.tokens, core)?;
-            let started = started(server, scenario, &plan, places, &corpus);
+            let server = paths.start(&plan.server, peer, copy, scenario.tokens, core)?;
+            let started = started(server, scenario, &plan, paths, &corpus);
             copies.push(started.map_err(|error| format!("{}: {error}", plan.server))?);
         }
         servers.push((plan.server, copies));
     }
-    let turn = |plan: Plan| {
+    let turn = |plan: TurnPlan| {
         let (_, target) = servers
             .iter()
             .find(|(name, _)| *name == plan.server)
@@ -108,35 +108,36 @@ fn play_one(places: &Places, peers: &Peers, scenario: &Scenario) -> Result<()> {
         Ok(Turn { target, answers: peers.get(&plan.server)?.answers(), plan })
     };
     let turns: Vec<_> = scenario.turns().into_iter().map(turn).collect::<Result<_>>()?;
-    // On a thread of its own, which may be bound to a core without binding the servers to come.
+    // On a separate thread: pinning this one would also pin the servers started later.
     let measured = std::thread::scope(|scope| {
-        let play = || {
+        let run = || {
             if scenario.pinned {
-                stay_on(GENERATOR);
+                pin_to_core(GENERATOR);
             }
-            play(scenario, &corpus, places.certificate(), &turns).map_err(|error| error.to_string())
+            run_scenario(scenario, &corpus, paths.certificate(), &turns)
+                .map_err(|error| error.to_string())
         };
-        scope.spawn(play).join().unwrap_or_else(|_| Err("the generator panicked".into()))
+        scope.spawn(run).join().unwrap_or_else(|_| Err("the generator panicked".into()))
     })?;
     Report { scenario, turns: turns.into_iter().map(|turn| turn.plan.name).collect(), measured }
         .print()
 }
 
-/// Waits until it answers a first request as it should.
+/// Waits until the server answers a first request as expected.
 fn started(
     mut server: Server,
     scenario: &Scenario,
-    plan: &Plan,
-    places: &Places,
+    plan: &TurnPlan,
+    paths: &BenchPaths,
     corpus: &Corpus,
 ) -> Result<Server> {
-    const PATIENCE: u32 = 150;
+    const MAX_ATTEMPTS: u32 = 150;
     let mut last = Ok(());
-    for _ in 0..PATIENCE {
-        let answers = Answers { refuses: Vec::new(), refusals: Vec::new() };
+    for _ in 0..MAX_ATTEMPTS {
+        let answers = ExpectedAnswers { refuses: Vec::new(), refusals: Vec::new() };
         let turn = Turn { plan: plan.clone(), target: &server, answers };
-        last = ask_once(scenario, corpus, places.certificate(), &turn);
-        server.has_started()?;
+        last = probe(scenario, corpus, paths.certificate(), &turn);
+        server.find_processes()?;
         if last.is_ok() {
             break;
         }
@@ -147,7 +148,7 @@ fn started(
 
 fn load_one(words: &[String]) -> Result<()> {
     let [port, good, bad, options @ ..] = words else {
-        return Err("load needs a port and two corpora".into());
+        return Err("e2e load needs a port and two corpora".into());
     };
     let options = Options::read(options)?;
     let addresses = vec![(Ipv4Addr::LOCALHOST, port.parse()?).into()];
@@ -157,27 +158,28 @@ fn load_one(words: &[String]) -> Result<()> {
         .map(|(kind, path)| Tls::new(kind, options.protocol, Path::new(path), options.connections));
     let tls = tls.transpose()?.map(Rc::new);
     match options.protocol {
-        Way::Http1 => load_by(Http1::new(addresses, tls), &corpus, &options),
-        Way::H2 => load_by(Http2::new(addresses, tls), &corpus, &options),
-        Way::Grpc => load_by(Grpc::new(addresses, tls), &corpus, &options),
-        Way::H3 => {
-            load_by(Http3::new(addresses, tls.ok_or("h3 needs --full CERT")?), &corpus, &options)
+        ProtocolKind::Http1 => run_load(Http1::new(addresses, tls), &corpus, &options),
+        ProtocolKind::H2 => run_load(Http2::new(addresses, tls), &corpus, &options),
+        ProtocolKind::Grpc => run_load(Grpc::new(addresses, tls), &corpus, &options),
+        ProtocolKind::H3 => {
+            run_load(Http3::new(addresses, tls.ok_or("h3 needs --full CERT")?), &corpus, &options)
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the report")]
-fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> Result<()> {
-    let answers = Answers { refuses: Kind::BAD.to_vec(), refusals: vec![401] };
-    let questions = Rc::new(Questions::new(&protocol, corpus, &answers, options.bad, &Kind::BAD));
+fn run_load<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> Result<()> {
+    let answers = ExpectedAnswers { refuses: CredentialKind::BAD.to_vec(), refusals: vec![401] };
+    let requests =
+        Rc::new(RequestMix::new(&protocol, corpus, &answers, options.bad, &CredentialKind::BAD));
     let Options { pace, connections, streams, each: per_connection, seconds, .. } = *options;
     let limit = Limit { requests: u64::MAX, time: seconds };
-    let storm = options.storm.then(Rc::<Storm>::default);
+    let storm = options.storm.then(Rc::<ResetStorm>::default);
     let (protocol, beside) = (Rc::new(protocol), storm.clone());
     let (in_turn, seed) = (false, 1);
     let load = Load {
         protocol,
-        questions,
+        requests,
         in_turn,
         connections,
         streams,
@@ -187,9 +189,9 @@ fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> 
         seed,
         storm: beside,
     };
-    let before = thread_seconds();
+    let before = thread_cpu_seconds();
     for tally in load::run(vec![load], false)? {
-        let spent = Duration::from_secs_f64(thread_seconds() - before);
+        let used = Duration::from_secs_f64(thread_cpu_seconds() - before);
         println!(
             "{} requests on {} connections in {} ns",
             tally.requests(),
@@ -198,7 +200,7 @@ fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> 
         );
         println!(
             "client {} ns of CPU a request",
-            spent.as_nanos() / u128::from(tally.requests().max(1))
+            used.as_nanos() / u128::from(tally.requests().max(1))
         );
         for (name, latencies) in [("valid", &tally.valid), ("bad", &tally.invalid)] {
             if let Some(Quantiles { p50, p99, p999, max }) = Quantiles::of(latencies) {
@@ -211,7 +213,7 @@ fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> 
     }
     if let Some(storm) = storm {
         println!(
-            "storm  {} requests taken back on {} connections",
+            "storm  {} requests reset on {} connections",
             storm.resets.get(),
             storm.connections.get()
         );
@@ -219,9 +221,9 @@ fn load_by<P: Protocol>(protocol: P, corpus: &Corpus, options: &Options<'_>) -> 
     Ok(())
 }
 
-/// The options of `e2e load`.
+/// Options of `e2e load`.
 struct Options<'a> {
-    protocol: Way,
+    protocol: ProtocolKind,
     pace: Pace,
     connections: usize,
     streams: usize,
@@ -235,7 +237,7 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     fn read(words: &'a [String]) -> Result<Self> {
         let seconds = Duration::from_secs(1);
-        let (protocol, pace, connections, streams) = (Way::Http1, Pace::AsItGoes, 1, 1);
+        let (protocol, pace, connections, streams) = (ProtocolKind::Http1, Pace::ClosedLoop, 1, 1);
         let mut options = Self {
             protocol,
             pace,
@@ -254,7 +256,7 @@ impl<'a> Options<'a> {
             match name.as_str() {
                 "--rate" => options.pace = Pace::Constant(value.parse()?),
                 "--poisson" => options.pace = Pace::Poisson(value.parse()?),
-                "--protocol" => options.protocol = Way::named(value)?,
+                "--protocol" => options.protocol = ProtocolKind::from_name(value)?,
                 "--streams" => options.streams = value.parse()?,
                 "--storm" => options.storm = value == "yes",
                 "--connections" => options.connections = value.parse()?,
@@ -263,7 +265,7 @@ impl<'a> Options<'a> {
                 "--bad" => options.bad = value.parse()?,
                 "--full" => options.tls = Some((Handshake::Full, value)),
                 "--resumed" => options.tls = Some((Handshake::Resumed, value)),
-                _ => return Err(format!("no option {name}").into()),
+                _ => return Err(format!("unknown option {name}").into()),
             }
         }
         Ok(options)

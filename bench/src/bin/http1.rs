@@ -1,13 +1,12 @@
-//! CPU per request of `/auth` over HTTP/1.1 keep-alive, beside a bare hyper
-//! handler under the same load and verifying the same tokens in process, in turn.
+//! CPU time per request of `/auth` over HTTP/1.1 keep-alive. A bare hyper handler under the same
+//! load, and an in-process verification of the same tokens, take turns with it.
 //!
-//! Usage: `taskset -c 1 target/release/http1 [ALG] [ROUNDS]`, after
-//! `cargo build --release --workspace`. What is measured runs on core 0: the
-//! servers, and the verifying, in a process of its own (`http1 verify ALG`). Core 1
-//! is busy all the while, since two virtual cores may be one real one: here an RSA
-//! verification takes 16.7 us beside an idle core and 20 to 25 us beside a busy one.
-//! Every answer is checked. What to read is the last line: our cost over that of
-//! the bare handler and the verification together.
+//! Usage: `taskset -c 1 target/release/http1 [ALG] [ROUNDS]`, after `cargo build --release
+//! --workspace`. The servers run on core 0, and so does the verification, in a separate process
+//! (`http1 verify ALG`). Core 1 is busy all the while, since two virtual cores may be one physical
+//! core: here an RSA verification takes 16.7 us beside an idle core and 20 to 25 us beside a busy
+//! one. Every answer is checked. The result is the last line: our cost divided by that of the bare
+//! handler and the verification together.
 
 use std::{
     error::Error,
@@ -33,7 +32,7 @@ use tokio::{
 const CONNECTIONS: usize = 64;
 const REQUESTS: usize = 1_500;
 const TOKENS: usize = 200;
-/// Long beside the hundredths of a second in which the system counts.
+/// Long compared with the kernel's resolution of a hundredth of a second.
 const VERIFYING_MICROSECONDS: f64 = 400_000.0;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,7 +41,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|word| word == "verify").is_some() {
-        println!("{}", verify_corpus(&arguments.next().ok_or("which algorithm?")?)?);
+        println!("{}", verify_corpus(&arguments.next().ok_or("usage: http1 verify ALG")?)?);
         return Ok(());
     }
     let algorithm = arguments.next().unwrap_or_else(|| "RS256".into());
@@ -60,37 +59,37 @@ fn main() -> Result<()> {
             .arg(config),
         "requests",
     )?;
-    let mut rounds_seen = Vec::new();
+    let mut costs = Vec::new();
     for round in 0..rounds {
-        let cost = Cost {
+        let cost = CpuCost {
             bare: bare.load(&requests)?,
             verify: verify_cost(&algorithm)?,
             ours: ours.load(&requests)?,
         };
         println!("round {round}: {cost}");
-        rounds_seen.push(cost);
+        costs.push(cost);
     }
-    rounds_seen.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
-    let median = &rounds_seen[rounds / 2];
+    costs.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
+    let median = &costs[rounds / 2];
     let name = format!("/auth {algorithm} / bare hyper and verification");
     budget::print(&name, median.ratio(), &format!("median of {rounds} rounds: {median}"));
     Ok(())
 }
 
-/// Microseconds of CPU per request or token.
-struct Cost {
+/// Microseconds of CPU time per request or token.
+struct CpuCost {
     bare: f64,
     verify: f64,
     ours: f64,
 }
 
-impl Cost {
+impl CpuCost {
     fn ratio(&self) -> f64 {
         self.ours / (self.bare + self.verify)
     }
 }
 
-impl fmt::Display for Cost {
+impl fmt::Display for CpuCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bare, verify, ours } = self;
         write!(
@@ -101,7 +100,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// What verifying costs on core 0, this core being as busy as under load.
+/// Measures a verification on core 0, while this core is as busy as under load.
 fn verify_cost(algorithm: &str) -> Result<f64> {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(std::env::current_exe()?).args(["verify", algorithm]);
@@ -112,38 +111,38 @@ fn verify_cost(algorithm: &str) -> Result<f64> {
     Ok(cost.trim().parse()?)
 }
 
-/// What verifying the tokens of the corpus costs without any server around it.
+/// Measures the verification of the corpus' tokens without a server.
 fn verify_corpus(algorithm: &str) -> Result<f64> {
     let algorithm = Algorithm::from_name(algorithm).ok_or("no such algorithm")?;
     let jwks = std::fs::read(corpus_directory().join("jwks.json"))?;
     let (keys, _) = KeySet::from_jwks(&jwks, Policy { origin: Origin::Static, algorithms: None })?;
     let verifier = countersign_bench::verifier(algorithm, keys);
     let tokens = std::fs::read_to_string(corpus_directory().join("tokens.txt"))?;
-    let (before, mut verified, mut spent) = (cpu_microseconds("self")?, 0u32, 0.0);
-    while spent < VERIFYING_MICROSECONDS {
+    let (before, mut verified, mut used) = (cpu_microseconds("self")?, 0u32, 0.0);
+    while used < VERIFYING_MICROSECONDS {
         for token in tokens.lines() {
             verifier.verify(token.as_bytes(), countersign_bench::NOW)?;
             verified += 1;
         }
-        spent = cpu_microseconds("self")? - before;
+        used = cpu_microseconds("self")? - before;
     }
-    Ok(spent / f64::from(verified))
+    Ok(used / f64::from(verified))
 }
 
 fn corpus_directory() -> std::path::PathBuf {
     std::env::temp_dir().join("countersign-bench-corpus")
 }
 
-/// Requests with the tokens of a corpus, all of them good.
+/// Makes requests with the tokens of a corpus, all of them good.
 fn corpus(programs: &Path, algorithm: &str) -> Result<Arc<Vec<Vec<u8>>>> {
     let directory = corpus_directory();
     let count = TOKENS.to_string();
-    let made = Command::new(programs.join("countersign"))
+    let status = Command::new(programs.join("countersign"))
         .args(["corpus", "--alg", algorithm, "--count", &count, "--out"])
         .arg(&directory)
         .stdout(Stdio::null())
         .status()?;
-    if !made.success() {
+    if !status.success() {
         return Err("countersign corpus failed".into());
     }
     let ports = "\n[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
@@ -163,7 +162,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server and reads its address from the line that starts with `word`.
+    /// Starts a server and reads its address from the output line that starts with `word`.
     fn start(command: &mut Command, word: &str) -> Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
@@ -176,12 +175,12 @@ impl Server {
                 }
             }
         };
-        // Keys are loaded on a thread of their own.
+        // The server loads its keys on another thread.
         std::thread::sleep(std::time::Duration::from_millis(300));
         Ok(Self { child, address })
     }
 
-    /// Microseconds of the server's CPU per request under the load.
+    /// Returns the microseconds of the server's CPU time per request under the load.
     fn load(&self, requests: &Arc<Vec<Vec<u8>>>) -> Result<f64> {
         let before = self.cpu_microseconds()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -218,16 +217,16 @@ impl Drop for Server {
     }
 }
 
-/// The CPU time a process has used.
+/// Returns the CPU time of a process in microseconds.
 fn cpu_microseconds(process: &str) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    // Linux counts in hundredths of a second everywhere it runs.
+    // Linux reports hundredths of a second on all platforms.
     Ok(ticks * 10_000.0)
 }
 
-/// One connection: a request, its answer, and the next.
+/// Runs one connection: a request, its answer, and the next.
 async fn client(
     address: SocketAddr,
     requests: Arc<Vec<Vec<u8>>>,
@@ -242,7 +241,7 @@ async fn client(
         while !buffer[..filled].ends_with(b"\r\n\r\n") {
             let read = stream.read(&mut buffer[filled..]).await?;
             if read == 0 {
-                return Err(std::io::Error::other("the server hung up"));
+                return Err(std::io::Error::other("the server closed the connection"));
             }
             filled += read;
         }

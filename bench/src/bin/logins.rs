@@ -1,9 +1,9 @@
-//! What logins cost: how many there are in a second for each thread that hashes, beside
-//! what argon2id allows by itself, and how much of them those feel who ask `/auth`.
+//! Cost of logins: logins per second for each hashing thread, compared with raw argon2id, and their
+//! effect on the latency of `/auth`.
 //!
-//! Usage: `target/release/logins`, on an otherwise idle machine with two cores. The
-//! server has one thread for requests and one for passwords, both on the first core; who
-//! asks is on the second.
+//! Usage: `target/release/logins`, on an otherwise idle machine with two cores. The server has one
+//! thread for requests and one for passwords, both on the first core. The clients are on the
+//! second.
 
 use std::{
     error::Error,
@@ -18,19 +18,19 @@ use std::{
 };
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
-use countersign_bench::{machine::stay_on, paired::report};
+use countersign_bench::{machine::pin_to_core, paired::report};
 
 const ROUNDS: usize = 9;
 const PHASE: Duration = Duration::from_secs(2);
-/// Of latencies: many and short, since one moment in which the machine is away delays all
-/// that was due meanwhile, and is the 99th percentile of its phase.
+/// Latency rounds are many and short: one moment in which the host suspends the machine delays
+/// every request due in it, and becomes the 99th percentile of its phase.
 const LATENCY_ROUNDS: usize = 31;
 const LATENCY_PHASE: Duration = Duration::from_millis(500);
-/// How often `/auth` is asked in a second.
-const QUESTIONS: u32 = 2_000;
-/// How many logins are begun in a second.
+/// Requests for `/auth` per second.
+const AUTH_REQUESTS: u32 = 2_000;
+/// Logins started per second.
 const LOGINS: u32 = 50;
-/// Connections that they come over, so that none waits for another: one each in a phase.
+/// Connections of the logins: each has one login per phase, so that none waits for another.
 const CONNECTIONS: u32 = 25;
 
 const CONFIGURATION: &str = "
@@ -58,22 +58,22 @@ const CREDENTIALS: &str = r#"{"username":"bob","password":"correct horse"}"#;
 fn main() -> Result<(), Box<dyn Error>> {
     let programs =
         std::env::current_exe()?.parent().map(Path::to_owned).ok_or("no directory of programs")?;
-    let place = Place::make()?;
-    let _server = Running::server(&programs, &place)?;
-    let token = place.run(&programs, &["token", "bootstrap"])?;
-    stay_on(1);
+    let state = StateDirectory::create()?;
+    let _server = ChildGuard::server(&programs, &state)?;
+    let token = state.run(&programs, &["token", "bootstrap"])?;
+    pin_to_core(1);
     let mut connection = Connection::open()?;
-    assert_eq!(connection.ask("POST /api/v2/user", &token, CREDENTIALS)?, 200, "the user");
+    assert_eq!(connection.exchange("POST /api/v2/user", &token, CREDENTIALS)?, 200, "the user");
     throughput()?;
     latency(&token)
 }
 
-/// Logins in a second, beside hashes in a second.
+/// Measures logins per second, and hashes per second.
 fn throughput() -> io::Result<()> {
     let (mut ratios, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let raw = thread::spawn(|| {
-            stay_on(0);
+            pin_to_core(0);
             hashes()
         });
         let raw = raw.join().map_err(|_| io::Error::other("argon2 failed"))?;
@@ -86,7 +86,7 @@ fn throughput() -> io::Result<()> {
     Ok(())
 }
 
-/// As many as there are, one after the other.
+/// Returns hashes per second, computed one after the other.
 fn hashes() -> f64 {
     let params = Params::new(64 * 1024, 2, 1, Some(32)).unwrap_or_default();
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -105,20 +105,24 @@ fn hashes() -> f64 {
     f64::from(count) / start.elapsed().as_secs_f64()
 }
 
-/// Always one in work and one that waits.
+/// Returns logins per second, with one in progress and one waiting at all times.
 fn logins() -> io::Result<f64> {
     let (start, count) = (Instant::now(), AtomicUsize::new(0));
     thread::scope(|scope| {
-        let ask = || -> io::Result<()> {
+        let client = || -> io::Result<()> {
             let mut connection = Connection::open()?;
             while start.elapsed() < PHASE {
-                assert_eq!(connection.ask("POST /api/v2/login", "", CREDENTIALS)?, 200, "a login");
+                assert_eq!(
+                    connection.exchange("POST /api/v2/login", "", CREDENTIALS)?,
+                    200,
+                    "a login"
+                );
                 count.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         };
-        let asking = [scope.spawn(ask), scope.spawn(ask)];
-        asking
+        let clients = [scope.spawn(client), scope.spawn(client)];
+        clients
             .into_iter()
             .try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a login failed"))?)
     })?;
@@ -126,17 +130,17 @@ fn logins() -> io::Result<f64> {
     Ok(f64::from(count) / start.elapsed().as_secs_f64())
 }
 
-/// The latency of `/auth` while users log in, beside that while nobody does: while the
-/// core is idle otherwise, and while a loop of no importance has the rest of it. A machine
-/// that is shared is away more often where all of its cores are busy, whatever they do.
+/// Measures the latency of `/auth` while users log in, and without logins: once on an otherwise
+/// idle core, and once while a low-priority loop uses the rest of the core. A shared machine is
+/// suspended more often if all of its cores are busy, whatever they do.
 fn latency(token: &str) -> Result<(), Box<dyn Error>> {
     let [mut idle, mut busy, mut beside] = [const { Vec::new() }; 3];
     for _ in 0..LATENCY_ROUNDS {
-        idle.push(percentile(questions(token)?));
-        let occupied = Running(occupy().spawn()?);
-        busy.push(percentile(questions(token)?));
-        drop(occupied);
-        beside.push(percentile(while_users_log_in(|| questions(token))?));
+        idle.push(percentile(auth_latencies(token)?));
+        let busy_loop = ChildGuard(idle_priority_loop().spawn()?);
+        busy.push(percentile(auth_latencies(token)?));
+        drop(busy_loop);
+        beside.push(percentile(with_logins(|| auth_latencies(token))?));
     }
     let ratios =
         |others: &[f64]| beside.iter().zip(others).map(|(one, other)| one / other).collect();
@@ -153,14 +157,14 @@ fn quantiles(seconds: &[f64]) -> String {
     format!("{median:.0} us ({low:.0} to {high:.0})")
 }
 
-/// Keeps the server's core busy with what gives way to everything.
-fn occupy() -> Command {
+/// Returns a command that keeps the server's core busy at idle priority.
+fn idle_priority_loop() -> Command {
     let mut command = Command::new("chrt");
     command.args(["--idle", "0", "taskset", "-c", "0", "sh", "-c", "while :; do :; done"]);
     command
 }
 
-fn while_users_log_in<T>(work: impl FnOnce() -> T) -> T {
+fn with_logins<T>(work: impl FnOnce() -> T) -> T {
     let stop = &AtomicBool::new(false);
     thread::scope(|scope| {
         let users: Vec<_> = (0..CONNECTIONS)
@@ -173,28 +177,29 @@ fn while_users_log_in<T>(work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Its share of all logins, whatever is answered: more than can be hashed are refused.
+/// Sends one connection's share of the logins and ignores the answers: the server rejects more
+/// logins than it can hash.
 fn keep_logging_in(number: u32, stop: &AtomicBool) {
     let every = Duration::from_secs(1) / LOGINS * CONNECTIONS;
     let mut due = Instant::now() + every / CONNECTIONS * number;
     let Ok(mut connection) = Connection::open() else { return };
     while !stop.load(Ordering::Relaxed) {
         if let Some(wait) = due.checked_duration_since(Instant::now()) {
-            // Without a look at the clock in between: who asks `/auth` is on this core too.
+            // Parked instead of polling the clock: the `/auth` client is on this core too.
             thread::park_timeout(wait);
             continue;
         }
         due += every;
-        if connection.ask("POST /api/v2/login", "", CREDENTIALS).is_err() {
+        if connection.exchange("POST /api/v2/login", "", CREDENTIALS).is_err() {
             return;
         }
     }
 }
 
-/// How long each answer took, in seconds, from when it was due to be asked for.
-fn questions(token: &str) -> io::Result<Vec<f64>> {
+/// Returns the latency of each answer in seconds, from the due time of its request.
+fn auth_latencies(token: &str) -> io::Result<Vec<f64>> {
     let mut connection = Connection::open()?;
-    let (start, every) = (Instant::now(), Duration::from_secs(1) / QUESTIONS);
+    let (start, every) = (Instant::now(), Duration::from_secs(1) / AUTH_REQUESTS);
     let mut latencies = Vec::new();
     for number in 0.. {
         let due = start + every * number;
@@ -204,7 +209,7 @@ fn questions(token: &str) -> io::Result<Vec<f64>> {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        assert_eq!(connection.ask("GET /auth", token, "")?, 200, "a question");
+        assert_eq!(connection.exchange("GET /auth", token, "")?, 200, "an /auth request");
         latencies.push(due.elapsed().as_secs_f64());
     }
     Ok(latencies)
@@ -215,7 +220,7 @@ fn percentile(mut latencies: Vec<f64>) -> f64 {
     latencies[latencies.len() * 99 / 100]
 }
 
-/// A connection of HTTP/1.1.
+/// An HTTP/1.1 connection.
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -225,8 +230,8 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// The status of the answer.
-    fn ask(&mut self, what: &str, token: &str, body: &str) -> io::Result<u16> {
+    /// Sends a request and returns the status of the answer.
+    fn exchange(&mut self, method_and_path: &str, token: &str, body: &str) -> io::Result<u16> {
         let credential = if token.is_empty() {
             String::new()
         } else {
@@ -234,7 +239,7 @@ impl Connection {
         };
         let length = body.len();
         let request = format!(
-            "{what} HTTP/1.1\r\nHost: bench\r\n{credential}Content-Length: {length}\r\n\r\n{body}"
+            "{method_and_path} HTTP/1.1\r\nHost: bench\r\n{credential}Content-Length: {length}\r\n\r\n{body}"
         );
         self.0.get_mut().write_all(request.as_bytes())?;
         let (mut line, mut status, mut length) = (String::new(), 0, 0);
@@ -254,11 +259,11 @@ impl Connection {
     }
 }
 
-/// A directory of the server's own, gone in the end.
-struct Place(PathBuf);
+/// State directory of the server, deleted on drop.
+struct StateDirectory(PathBuf);
 
-impl Place {
-    fn make() -> io::Result<Self> {
+impl StateDirectory {
+    fn create() -> io::Result<Self> {
         let directory =
             std::env::temp_dir().join(format!("countersign-logins-{}", std::process::id()));
         fs::create_dir(&directory)?;
@@ -278,33 +283,33 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StateDirectory {
     fn drop(&mut self) {
-        let _left_behind = fs::remove_dir_all(&self.0);
+        let _ignored = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A program that ends with this.
-struct Running(Child);
+/// A child process, killed on drop.
+struct ChildGuard(Child);
 
-impl Running {
-    fn server(programs: &Path, place: &Place) -> io::Result<Self> {
+impl ChildGuard {
+    fn server(programs: &Path, state: &StateDirectory) -> io::Result<Self> {
         let quiet = || Stdio::null();
         let server =
-            Self(place.command(programs, &["serve"]).stdout(quiet()).stderr(quiet()).spawn()?);
+            Self(state.command(programs, &["serve"]).stdout(quiet()).stderr(quiet()).spawn()?);
         for _ in 0..200 {
             if TcpStream::connect(ADDRESS).is_ok() {
                 return Ok(server);
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Err(io::Error::other("the server does not start"))
+        Err(io::Error::other("the server did not start within 10 seconds"))
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
+        let _ignored = self.0.kill();
+        let _ignored = self.0.wait();
     }
 }

@@ -1,5 +1,5 @@
-//! The figures of verification by algorithm, cold and cached, beside the raw
-//! primitives and the peers, as ratios of paired rounds.
+//! Figures of verification by algorithm, uncached and cached, as ratios of paired rounds to the raw
+//! primitives and the peers.
 //!
 //! Usage: `taskset -c 1 target/release/ratios`, on an otherwise idle machine.
 
@@ -7,7 +7,9 @@ use std::hint::black_box;
 
 use aws_lc_rs::signature::{self, KeyPair as _, ParsedPublicKey, RsaPublicKeyComponents};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_bench::{Keys, SECRET, accepts, cache_of, cached_verifier, paired::compare, peers};
+use countersign_bench::{
+    Keys, SECRET, accepts, cache_bytes, cached_verifier, paired::compare, peers,
+};
 use countersign_engine::{Algorithm, Verifier};
 
 #[global_allocator]
@@ -26,7 +28,7 @@ fn main() {
     }
 }
 
-/// A token, its signing input and its decoded signature.
+/// Returns the signing input and the decoded signature of a token.
 fn parts(token: &str) -> (&[u8], Vec<u8>) {
     let (signing_input, signature) = token.rsplit_once('.').expect("a signature");
     (signing_input.as_bytes(), URL_SAFE_NO_PAD.decode(signature).expect("base64url"))
@@ -56,7 +58,7 @@ fn cold_hs256(keys: &Keys) {
     );
     let raw_lc = || aws_lc_rs::hmac::verify(&lc, black_box(input), &tag).is_ok();
     let raw_ring = || ring::hmac::verify(&ring, black_box(input), &tag).is_ok();
-    // What a ratio may be without there being any difference.
+    // Noise: the ratio of a contestant to itself.
     compare("noise: cold HS256 / itself", &ours(&verifier, &token), &ours(&verifier, &token));
     compare("cold HS256 / raw aws-lc", &ours(&verifier, &token), &raw_lc);
     compare("raw ring / raw aws-lc", &raw_ring, &raw_lc);
@@ -76,7 +78,7 @@ fn cold(keys: &Keys, algorithm: Algorithm, key: &ParsedPublicKey) {
 }
 
 fn cached(keys: &Keys, algorithm: Algorithm) {
-    let verifier = cached_verifier(algorithm, keys.key_set(algorithm), cache_of(1_000));
+    let verifier = cached_verifier(algorithm, keys.key_set(algorithm), cache_bytes(1_000));
     against_peers("cached", keys, algorithm, &verifier);
 }
 

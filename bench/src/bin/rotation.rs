@@ -1,8 +1,8 @@
-//! What many issuers and changing keys cost a verification, as ratios of paired
-//! rounds: HS256, the cheapest, on which any cost shows most.
+//! Cost of many issuers and of changing keys, as ratios of paired rounds. The algorithm is HS256,
+//! the cheapest, with which any extra cost shows most.
 //!
-//! Usage: `target/release/rotation`, on an otherwise idle machine. Not bound to one
-//! core: another thread changes the keys.
+//! Usage: `target/release/rotation`, on an otherwise idle machine. It is not pinned to one core,
+//! because another thread changes the keys.
 
 use std::{
     cell::Cell,
@@ -16,8 +16,8 @@ use std::{
 };
 
 use countersign_bench::{
-    MANY, NOW, hundred_keys, many_issuers, padded_key, paired::compare, secret_token, tenant,
-    verifier,
+    ISSUER_COUNT, NOW, hs256_token, hundred_keys, many_issuers, padded_key, paired::compare,
+    tenant, verifier,
 };
 use countersign_engine::{Algorithm, Verifier};
 
@@ -29,7 +29,7 @@ fn main() {
     swaps();
 }
 
-/// Every verification takes the next token.
+/// Returns a contestant that verifies the next token in each call.
 fn in_turn<'v>(verifier: &'v Verifier, tokens: &'v [String]) -> impl Fn() -> bool + 'v {
     let next = Cell::new(0);
     move || {
@@ -41,18 +41,28 @@ fn in_turn<'v>(verifier: &'v Verifier, tokens: &'v [String]) -> impl Fn() -> boo
 
 fn issuers() {
     let (one, many) = (verifier(Algorithm::Hs256, padded_key()), many_issuers());
-    let of_one: Vec<_> = (0..MANY).map(|index| secret_token(&tenant(0), index)).collect();
-    let of_all: Vec<_> = (0..MANY).map(|index| secret_token(&tenant(index), index)).collect();
-    compare("one of 1,000 issuers / alone", &in_turn(&many, &of_one), &in_turn(&one, &of_one));
-    compare("all of 1,000 issuers / one alone", &in_turn(&many, &of_all), &in_turn(&one, &of_one));
+    let one_issuer: Vec<_> =
+        (0..ISSUER_COUNT).map(|index| hs256_token(&tenant(0), index)).collect();
+    let all_issuers: Vec<_> =
+        (0..ISSUER_COUNT).map(|index| hs256_token(&tenant(index), index)).collect();
+    compare(
+        "one of 1,000 issuers / alone",
+        &in_turn(&many, &one_issuer),
+        &in_turn(&one, &one_issuer),
+    );
+    compare(
+        "all of 1,000 issuers / one alone",
+        &in_turn(&many, &all_issuers),
+        &in_turn(&one, &one_issuer),
+    );
 }
 
-/// The other thread makes new sets all the time, as many for both contestants, and
-/// puts them in place during the rounds of one of them only.
+/// Measures verification while another thread swaps key sets. That thread makes new sets all the
+/// time, as many for both contestants, and installs them during the rounds of one contestant only.
 fn swaps() {
     let [before, after] = hundred_keys();
     let verifier = Arc::new(verifier(Algorithm::Hs256, before));
-    let tokens: Vec<_> = (0..100).map(|index| secret_token(&tenant(0), index)).collect();
+    let tokens: Vec<_> = (0..100).map(|index| hs256_token(&tenant(0), index)).collect();
     let (swapping, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     {
         let (verifier, swapping, swaps) =
@@ -80,7 +90,7 @@ fn swaps() {
     };
     compare("100 keys swapped / not", &with(true), &with(false));
     let count = swaps.load(Ordering::Relaxed);
-    assert!(count > 50, "only {count} swaps: the figure means nothing");
+    assert!(count > 50, "only {count} swaps: too few for the figure");
     #[expect(clippy::print_stdout, reason = "the report")]
     {
         println!("{count} swaps, every verification accepted");

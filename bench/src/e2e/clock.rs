@@ -1,5 +1,5 @@
-//! Waiting for a time to the microsecond. A runtime's timers count milliseconds, ten
-//! times what an answer takes.
+//! Clock with microsecond precision. A runtime's timers have milliseconds, ten times the length of
+//! an answer.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use std::{
 
 use super::schedule::Nanoseconds;
 
-/// The time since a start, and those who wait for a time.
+/// Time since a start, and the tasks that wait for a time.
 pub struct Clock {
     start: Cell<Instant>,
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
@@ -24,18 +24,18 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Counts from now on.
+    /// Restarts the clock at zero.
     pub fn restart(&self) {
         self.start.set(Instant::now());
     }
 
-    /// Since the start.
+    /// Returns the time since the start.
     pub fn now(&self) -> Nanoseconds {
         u64::try_from(self.start.get().elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Waits until then; not at all if it is past.
-    pub async fn until(&self, due: Nanoseconds) {
+    /// Waits until `due`; returns at once if that is past.
+    pub async fn wait_until(&self, due: Nanoseconds) {
         let mut waits = false;
         std::future::poll_fn(|context| {
             if self.now() >= due {
@@ -51,7 +51,7 @@ impl Clock {
         .await;
     }
 
-    /// Wakes who is due, for ever. It never sleeps, so the core is this thread's alone.
+    /// Wakes due tasks, forever. It never sleeps, so this thread needs a core of its own.
     pub async fn run(&self) {
         loop {
             self.wake();
@@ -107,14 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sleepers_wake_in_their_order_and_never_early() {
+    fn clock_wakes_tasks_in_order_and_never_early() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (clock, woken) = (Rc::new(Clock::default()), Rc::new(RefCell::new(Vec::new())));
         LocalSet::new().block_on(&runtime, async {
             let sleepers = [900_000, 0, 300_000, 600_000].map(|due| {
                 let (clock, woken) = (Rc::clone(&clock), Rc::clone(&woken));
                 spawn_local(async move {
-                    clock.until(due).await;
+                    clock.wait_until(due).await;
                     assert!(clock.now() >= due);
                     woken.borrow_mut().push(due);
                 })

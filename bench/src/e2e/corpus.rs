@@ -1,4 +1,4 @@
-//! What is asked, and what each must be answered.
+//! Requests of a load, and the expected answer to each.
 
 use std::{fmt, io, path::Path};
 
@@ -6,35 +6,38 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::protocol::Protocol;
-use crate::order::Order;
+use super::{
+    credential::{Credential, FRESH_LENGTH},
+    protocol::Protocol,
+};
+use crate::order::SplitMix64;
 
-/// What is wrong with a request, if anything.
+/// The defect of a request's credential, if any.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Nothing.
+pub enum CredentialKind {
+    /// No defect.
     Valid,
-    /// A good token with another signature, a new one with every sending: nothing that
-    /// remembers can know it.
+    /// A good token with a wrong signature that is different in every request, so that no cache can
+    /// know it.
     Forged,
-    /// A good signature over an `exp` of the past.
+    /// A good signature over an `exp` in the past.
     Expired,
-    /// No token at all, in the place of one.
+    /// A string that is not a token.
     Garbage,
-    /// No `Authorization`.
+    /// No `Authorization` header.
     Missing,
-    /// A good token under a `kid` that nobody has.
+    /// A good token with a `kid` that no key has.
     UnknownKid,
 }
 
-impl Kind {
-    /// All that are bad.
+impl CredentialKind {
+    /// Every kind but [`CredentialKind::Valid`].
     pub const BAD: [Self; 5] =
         [Self::Forged, Self::Expired, Self::Garbage, Self::Missing, Self::UnknownKid];
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for CredentialKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Valid => "valid",
@@ -47,49 +50,28 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What stands behind `Bearer`.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// The text.
-    pub text: String,
-    /// Where [`FRESH`] characters of it are others with every sending.
-    pub fresh: Option<usize>,
-}
-
-/// How many characters are replaced where a credential is to be new with every sending.
-pub const FRESH: usize = 6;
-
-/// Writes a number as [`FRESH`] characters of base64url: 36 bits of it.
-pub fn write_fresh(place: &mut [u8], mut serial: u64) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for digit in place {
-        *digit = DIGITS[usize::try_from(serial % 64).unwrap_or(0)];
-        serial /= 64;
-    }
-}
-
-/// Tokens, and what can be made of them.
+/// Good and expired tokens, from which the credentials of every kind are derived.
 pub struct Corpus {
     valid: Vec<String>,
     expired: Vec<String>,
 }
 
 impl Corpus {
-    /// Of these tokens. The kinds that are bad in other ways are made of the valid ones.
+    /// Creates a corpus of these tokens. The other bad kinds are derived from the valid tokens.
     ///
     /// # Panics
-    /// There is no valid token.
+    /// `valid` is empty.
     #[must_use]
     pub fn new(valid: Vec<String>, expired: Vec<String>) -> Self {
-        assert!(!valid.is_empty(), "a corpus without tokens");
+        assert!(!valid.is_empty(), "a corpus needs valid tokens");
         Self { valid, expired }
     }
 
-    /// Reads two directories that `countersign corpus` has written: one with nothing
-    /// but good tokens, and one with none, of which those are taken that are expired.
+    /// Reads two directories written by `countersign corpus`: one with good tokens only, and one
+    /// with bad tokens only, of which the expired ones are used.
     ///
     /// # Errors
-    /// A file cannot be read, or has nothing in it.
+    /// A file cannot be read, or is empty.
     pub fn read(good: &Path, bad: &Path) -> io::Result<Self> {
         let tokens = |directory: &Path| {
             let path = directory.join("tokens.txt");
@@ -99,7 +81,7 @@ impl Corpus {
             let text = std::fs::read_to_string(&path).map_err(named)?;
             let tokens: Vec<_> = text.lines().map(str::to_owned).collect();
             if tokens.is_empty() {
-                Err(named(io::Error::other("no token in it")))
+                Err(named(io::Error::other("no tokens in this file")))
             } else {
                 Ok(tokens)
             }
@@ -108,34 +90,37 @@ impl Corpus {
         Ok(Self::new(tokens(good)?, expired.collect()))
     }
 
-    /// Its first good token alone.
+    /// Returns a corpus of the first good token alone.
     #[must_use]
     pub fn first(&self) -> Self {
         Self::new(vec![self.valid[0].clone()], Vec::new())
     }
 
-    /// The credentials of one kind; one `None` for requests that have none.
+    /// Returns the credentials of one kind. [`CredentialKind::Missing`] has one, which is `None`.
     #[must_use]
-    pub fn credentials(&self, kind: Kind) -> Vec<Option<Credential>> {
-        /// Of each kind. Forgeries are new with every sending all the same.
-        const MADE: usize = 500;
+    pub fn credentials(&self, kind: CredentialKind) -> Vec<Option<Credential>> {
+        /// Number of credentials of each derived kind. Forgeries differ in every request anyway.
+        const DERIVED: usize = 500;
         let plain = |text: String| Some(Credential { text, fresh: None });
-        let made = self.valid.iter().cycle().take(MADE);
+        let derived = self.valid.iter().cycle().take(DERIVED);
         match kind {
-            Kind::Valid => self.valid.iter().cloned().map(plain).collect(),
-            Kind::Expired => self.expired.iter().cloned().map(plain).collect(),
-            Kind::Forged => made.map(|token| Some(forged(token))).collect(),
-            Kind::Garbage => (0..MADE).map(|index| plain(format!("garbage-{index}"))).collect(),
-            Kind::UnknownKid => made
+            CredentialKind::Valid => self.valid.iter().cloned().map(plain).collect(),
+            CredentialKind::Expired => self.expired.iter().cloned().map(plain).collect(),
+            CredentialKind::Forged => derived.map(|token| Some(forged(token))).collect(),
+            CredentialKind::Garbage => {
+                (0..DERIVED).map(|index| plain(format!("garbage-{index}"))).collect()
+            }
+            CredentialKind::UnknownKid => derived
                 .enumerate()
                 .map(|(index, token)| plain(under_another_kid(token, index)))
                 .collect(),
-            Kind::Missing => vec![None],
+            CredentialKind::Missing => vec![None],
         }
     }
 }
 
-/// By 2020 at the latest, to which the corpus' own tokens are dated.
+/// Whether a token of the corpus expired before September 2020; the corpus dates its expired tokens
+/// to 2020.
 fn is_expired(token: &str) -> bool {
     const LONG_AGO: u64 = 1_600_000_000;
     let foreign =
@@ -147,10 +132,10 @@ fn is_expired(token: &str) -> bool {
     })
 }
 
-/// Its signature differs from the true one, and from itself when it is sent again.
+/// Makes a forgery: its signature differs from the true one, and changes in every request.
 fn forged(token: &str) -> Credential {
     let signature = token.rfind('.').map_or(0, |dot| dot + 1);
-    let fresh = signature + (token.len() - signature).saturating_sub(FRESH) / 2;
+    let fresh = signature + (token.len() - signature).saturating_sub(FRESH_LENGTH) / 2;
     Credential { text: token.to_owned(), fresh: Some(fresh) }
 }
 
@@ -163,89 +148,89 @@ fn under_another_kid(token: &str, index: usize) -> String {
     format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
 }
 
-/// How a server is expected to answer.
+/// The answers expected from a server.
 #[derive(Clone, Debug)]
-pub struct Answers {
-    /// The kinds that it refuses; the others it does not look at.
-    pub refuses: Vec<Kind>,
-    /// The statuses that are a refusal.
+pub struct ExpectedAnswers {
+    /// The kinds that it rejects. It does not check the others.
+    pub refuses: Vec<CredentialKind>,
+    /// The statuses that count as a rejection.
     pub refusals: Vec<u16>,
 }
 
-impl Answers {
-    fn to(&self, kind: Kind) -> Vec<u16> {
+impl ExpectedAnswers {
+    fn to(&self, kind: CredentialKind) -> Vec<u16> {
         if self.refuses.contains(&kind) { self.refusals.clone() } else { vec![200] }
     }
 }
 
-/// One request as it is sent, and what it must be answered.
-pub struct Question<W> {
-    /// As the protocol has it.
+/// One encoded request, and its expected answer.
+pub struct PreparedRequest<W> {
+    /// The request as the protocol encodes it.
     pub wire: W,
-    /// What is wrong with it.
-    pub kind: Kind,
-    /// Its place among those of its kind.
+    /// The defect of its credential.
+    pub kind: CredentialKind,
+    /// Its index among the requests of its kind.
     pub index: usize,
-    /// The statuses that are right.
+    /// The statuses that are right answers.
     pub expected: Vec<u16>,
 }
 
-/// The requests of one load: valid ones and, as a share of them all, bad ones.
-pub struct Questions<W> {
-    valid: Vec<Question<W>>,
-    /// By kind.
-    bad: Vec<Vec<Question<W>>>,
-    /// How many of a million are bad.
-    bad_in_a_million: usize,
+/// The requests of one load: valid ones, and a share of bad ones.
+pub struct RequestMix<W> {
+    valid: Vec<PreparedRequest<W>>,
+    /// Bad requests, by kind.
+    bad: Vec<Vec<PreparedRequest<W>>>,
+    /// Number of bad requests per million.
+    bad_per_million: usize,
 }
 
 const MILLION: usize = 1_000_000;
 
-impl<W> Questions<W> {
-    /// Mixes `share` bad requests of these kinds, in equal parts, under the valid ones.
+impl<W> RequestMix<W> {
+    /// Mixes a `share` of bad requests, in equal parts of these kinds, with the valid ones.
     #[must_use]
     pub fn new<P: Protocol<Wire = W>>(
         protocol: &P,
         corpus: &Corpus,
-        answers: &Answers,
+        answers: &ExpectedAnswers,
         share: f64,
-        kinds: &[Kind],
+        kinds: &[CredentialKind],
     ) -> Self {
         let of = |kind| {
-            let question = |(index, credential): (usize, Option<Credential>)| {
+            let request = |(index, credential): (usize, Option<Credential>)| {
                 let wire = protocol.encode(credential.as_ref());
-                Question { wire, kind, index, expected: answers.to(kind) }
+                PreparedRequest { wire, kind, index, expected: answers.to(kind) }
             };
-            corpus.credentials(kind).into_iter().enumerate().map(question).collect::<Vec<_>>()
+            corpus.credentials(kind).into_iter().enumerate().map(request).collect::<Vec<_>>()
         };
         let bad =
-            kinds.iter().map(|kind| of(*kind)).filter(|questions| !questions.is_empty()).collect();
+            kinds.iter().map(|kind| of(*kind)).filter(|requests| !requests.is_empty()).collect();
         #[expect(
             clippy::as_conversions,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "of a million"
+            reason = "a share below one million"
         )]
-        let bad_in_a_million = (share * 1e6) as usize;
-        Self { valid: of(Kind::Valid), bad, bad_in_a_million }
+        let bad_per_million = (share * 1e6) as usize;
+        Self { valid: of(CredentialKind::Valid), bad, bad_per_million }
     }
 
-    /// How many there are.
+    /// Number of different requests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.valid.len() + self.bad.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Never: there is a valid one.
+    /// Always `false`: a corpus has a valid token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The next one.
-    pub fn choose(&self, choice: &mut Choice) -> &Question<W> {
-        match choice {
-            Choice::InTurn(next) => {
+    /// Returns the next request.
+    pub fn choose(&self, order: &mut RequestOrder) -> &PreparedRequest<W> {
+        match order {
+            RequestOrder::InTurn(next) => {
                 let index = *next % self.len();
                 *next += 1;
                 self.valid
@@ -254,31 +239,31 @@ impl<W> Questions<W> {
                     .nth(index)
                     .unwrap_or(&self.valid[0])
             }
-            Choice::AtRandom(order) => {
-                let is_bad = !self.bad.is_empty() && order.below(MILLION) < self.bad_in_a_million;
-                let questions =
-                    if is_bad { &self.bad[order.below(self.bad.len())] } else { &self.valid };
-                &questions[order.below(questions.len())]
+            RequestOrder::AtRandom(random) => {
+                let is_bad = !self.bad.is_empty() && random.below(MILLION) < self.bad_per_million;
+                let requests =
+                    if is_bad { &self.bad[random.below(self.bad.len())] } else { &self.valid };
+                &requests[random.below(requests.len())]
             }
         }
     }
 }
 
-/// In which order requests are taken.
-pub enum Choice {
-    /// Each valid one once, then each bad one, and so on: to make a cache warm, and to
-    /// see what a server says to each.
+/// Order in which [`RequestMix::choose`] returns requests.
+pub enum RequestOrder {
+    /// Each valid request once, then each bad one, and so on. This warms a cache, and shows how a
+    /// server answers each request.
     InTurn(usize),
-    /// Any, independent of the last.
-    AtRandom(Order),
+    /// Random, independent of the previous request.
+    AtRandom(SplitMix64),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::e2e::http1::Http1;
+    use crate::e2e::{credential::write_fresh, http1::Http1};
 
-    /// Tokens by their looks.
+    /// Strings that look like tokens.
     pub(crate) fn corpus() -> Corpus {
         let token = |header: &str, index| {
             format!("{}.e30.{}{index}", URL_SAFE_NO_PAD.encode(header), "s".repeat(40))
@@ -287,69 +272,88 @@ mod tests {
         Corpus::new(valid, vec![token(r#"{"alg":"RS256","kid":"one"}"#, 9)])
     }
 
-    fn refusing() -> Answers {
-        Answers { refuses: Kind::BAD.to_vec(), refusals: vec![401] }
+    fn rejecting() -> ExpectedAnswers {
+        ExpectedAnswers { refuses: CredentialKind::BAD.to_vec(), refusals: vec![401] }
     }
 
     #[test]
-    fn a_mix_has_its_share_of_every_kind_with_the_answer_that_is_right() {
+    fn request_mix_has_its_share_of_every_kind() {
         let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let questions = Questions::new(&protocol, &corpus(), &refusing(), 0.9, &Kind::BAD);
-        let mut choice = Choice::AtRandom(Order::new(1));
-        let drawn: Vec<_> = (0..50_000).map(|_| questions.choose(&mut choice)).collect();
-        for kind in Kind::BAD {
-            let count = drawn.iter().filter(|question| question.kind == kind).count();
+        let requests =
+            RequestMix::new(&protocol, &corpus(), &rejecting(), 0.9, &CredentialKind::BAD);
+        let mut order = RequestOrder::AtRandom(SplitMix64::new(1));
+        let drawn: Vec<_> = (0..50_000).map(|_| requests.choose(&mut order)).collect();
+        for kind in CredentialKind::BAD {
+            let count = drawn.iter().filter(|request| request.kind == kind).count();
             assert!((8_500..9_500).contains(&count), "{kind}: {count}");
         }
-        for question in drawn {
-            assert_eq!(question.expected, [if question.kind == Kind::Valid { 200 } else { 401 }]);
-        }
-    }
-
-    #[test]
-    fn who_looks_at_nothing_is_expected_to_allow_everything() {
-        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let answers = Answers { refuses: vec![Kind::Forged], refusals: vec![401, 429] };
-        let questions =
-            Questions::new(&protocol, &corpus(), &answers, 0.5, &[Kind::Forged, Kind::Expired]);
-        let mut choice = Choice::InTurn(0);
-        for _ in 0..questions.len() {
-            let question = questions.choose(&mut choice);
+        for request in drawn {
             assert_eq!(
-                question.expected,
-                if question.kind == Kind::Forged { vec![401, 429] } else { vec![200] }
+                request.expected,
+                [if request.kind == CredentialKind::Valid { 200 } else { 401 }]
             );
         }
     }
 
     #[test]
-    fn in_turn_means_each_once() {
+    fn unchecked_kinds_are_expected_to_be_allowed() {
         let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
-        let questions =
-            Questions::new(&protocol, &corpus(), &refusing(), 0.5, &[Kind::Expired, Kind::Missing]);
-        let mut choice = Choice::InTurn(0);
+        let answers =
+            ExpectedAnswers { refuses: vec![CredentialKind::Forged], refusals: vec![401, 429] };
+        let requests = RequestMix::new(
+            &protocol,
+            &corpus(),
+            &answers,
+            0.5,
+            &[CredentialKind::Forged, CredentialKind::Expired],
+        );
+        let mut order = RequestOrder::InTurn(0);
+        for _ in 0..requests.len() {
+            let request = requests.choose(&mut order);
+            assert_eq!(
+                request.expected,
+                if request.kind == CredentialKind::Forged { vec![401, 429] } else { vec![200] }
+            );
+        }
+    }
+
+    #[test]
+    fn in_turn_order_returns_each_request_once() {
+        let protocol = Http1::new(vec![([127, 0, 0, 1], 1).into()], None);
+        let requests = RequestMix::new(
+            &protocol,
+            &corpus(),
+            &rejecting(),
+            0.5,
+            &[CredentialKind::Expired, CredentialKind::Missing],
+        );
+        let mut order = RequestOrder::InTurn(0);
         let turn: Vec<_> = (0..6)
-            .map(|_| questions.choose(&mut choice))
-            .map(|question| (question.kind, question.index))
+            .map(|_| requests.choose(&mut order))
+            .map(|request| (request.kind, request.index))
             .collect();
-        let valid = (0..3).map(|index| (Kind::Valid, index));
+        let valid = (0..3).map(|index| (CredentialKind::Valid, index));
         assert_eq!(
             turn,
             valid
-                .chain([(Kind::Expired, 0), (Kind::Missing, 0), (Kind::Valid, 0)])
+                .chain([
+                    (CredentialKind::Expired, 0),
+                    (CredentialKind::Missing, 0),
+                    (CredentialKind::Valid, 0)
+                ])
                 .collect::<Vec<_>>()
         );
     }
 
     #[test]
-    fn a_forgery_is_a_new_one_every_time_and_changes_the_signature_only() {
+    fn forgery_changes_only_the_signature_each_time() {
         let token = &corpus().valid[0];
         let credential = forged(token);
         let at = credential.fresh.unwrap();
-        assert!(at > token.rfind('.').unwrap() && at + FRESH < token.len());
+        assert!(at > token.rfind('.').unwrap() && at + FRESH_LENGTH < token.len());
         let sent = |serial| {
             let mut bytes = credential.text.clone().into_bytes();
-            write_fresh(&mut bytes[at..at + FRESH], serial);
+            write_fresh(&mut bytes[at..at + FRESH_LENGTH], serial);
             bytes
         };
         assert_ne!(sent(1), sent(2));
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kid_changes_nothing_else() {
+    fn unknown_kid_changes_only_the_header() {
         let token = &corpus().valid[0];
         let other = under_another_kid(token, 4);
         let (header, rest) = other.split_once('.').unwrap();
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_told_by_its_claims() {
+    fn expired_token_is_detected_by_its_claims() {
         let token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
         assert!(is_expired(&token(
             r#"{"iss":"https://corpus.countersign.example/","exp":1577840400}"#

@@ -1,5 +1,5 @@
-//! Envoy's question over gRPC: `envoy.service.auth.v3.Authorization/Check`. Its messages
-//! are written and read by hand, so that the generator costs little.
+//! Envoy's authorization check over gRPC: `envoy.service.auth.v3.Authorization/Check`. Messages are
+//! encoded and decoded by hand, so that the generator uses little CPU.
 
 use std::{convert::Infallible, io, net::SocketAddr, rc::Rc};
 
@@ -7,43 +7,44 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
 use super::{
-    corpus::{Credential, FRESH, write_fresh},
-    http2::{Answer, Channels, Stream},
-    protocol::{Lane, Protocol, Storm},
+    credential::{Credential, FRESH_LENGTH, write_fresh},
+    http2::{Http2Connections, Http2Response, Http2Stream},
+    protocol::{Protocol, RequestSlot, ResetStorm},
     tls::Tls,
 };
 
-/// Check towards one server, or several that share the load.
-pub struct Grpc(Channels);
+/// gRPC client of one server, or of several that share the load.
+pub struct Grpc(Http2Connections);
 
 impl Grpc {
-    /// To these addresses, one connection each in turn, in plain text unless there is TLS.
+    /// Creates a client of these addresses, in plain text unless `tls` is given. Connections go to
+    /// each address in turn.
     #[must_use]
     pub fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
-        Self(Channels::new(addresses, tls))
+        Self(Http2Connections::new(addresses, tls))
     }
 }
 
-/// A call.
-pub struct Call {
+/// An encoded `Check` call.
+pub struct CheckCall {
     head: Request<()>,
     body: Bytes,
-    /// Where in the body the characters are that change with every sending.
+    /// Offset in the body of the characters that change in every call.
     fresh: Option<usize>,
 }
 
 impl Protocol for Grpc {
-    type Wire = Call;
-    type Lane = GrpcLane;
+    type Wire = CheckCall;
+    type RequestSlot = GrpcSlot;
 
-    fn encode(&self, credential: Option<&Credential>) -> Call {
+    fn encode(&self, credential: Option<&Credential>) -> CheckCall {
         let mut head = Request::new(());
         *head.method_mut() = Method::POST;
         *head.uri_mut() = self.0.uri("/envoy.service.auth.v3.Authorization/Check");
         head.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         head.headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        // As Envoy has it, from `timeout` of its configuration.
+        // As Envoy sends it, from `timeout` in its configuration.
         head.headers_mut().insert("grpc-timeout", HeaderValue::from_static("10000m"));
         let message = check_request(credential.map(|credential| credential.text.as_str()));
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
@@ -51,19 +52,19 @@ impl Protocol for Grpc {
         let fresh = credential.and_then(|credential| {
             Some(find(&body, credential.text.as_bytes())? + credential.fresh?)
         });
-        Call { head, body: body.into(), fresh }
+        CheckCall { head, body: body.into(), fresh }
     }
 
-    async fn open(&self, connection: usize) -> io::Result<GrpcLane> {
-        Ok(GrpcLane(self.0.stream(connection).await?))
+    async fn open(&self, connection: usize) -> io::Result<GrpcSlot> {
+        Ok(GrpcSlot(self.0.stream(connection).await?))
     }
 
-    async fn storm(&self, storm: &Storm) -> io::Result<Infallible> {
+    async fn storm(&self, storm: &ResetStorm) -> io::Result<Infallible> {
         self.0.storm(storm).await
     }
 }
 
-/// What a message of gRPC starts with: this, and its length in four bytes.
+/// A gRPC message starts with this flag and its length in four bytes.
 const NOT_COMPRESSED: u8 = 0;
 const PREFIX: usize = 5;
 
@@ -71,27 +72,28 @@ fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window == text)
 }
 
-/// One of the streams of a connection.
-pub struct GrpcLane(Stream);
+/// A request slot on an HTTP/2 connection: one call at a time.
+pub struct GrpcSlot(Http2Stream);
 
-impl Lane for GrpcLane {
-    type Wire = Call;
+impl RequestSlot for GrpcSlot {
+    type Wire = CheckCall;
 
-    async fn ask(&mut self, wire: &Call, serial: u64) -> io::Result<u16> {
+    async fn exchange(&mut self, wire: &CheckCall, serial: u64) -> io::Result<u16> {
         let body = match wire.fresh {
             None => wire.body.clone(),
             Some(at) => {
                 let mut body = wire.body.to_vec();
-                write_fresh(&mut body[at..at + FRESH], serial);
+                write_fresh(&mut body[at..at + FRESH_LENGTH], serial);
                 body.into()
             }
         };
         let status = status(self.0.exchange(wire.head.clone(), body).await?);
-        status.ok_or_else(|| io::Error::other(format!("not an answer to Check: {}", self.said())))
+        status
+            .ok_or_else(|| io::Error::other(format!("not a CheckResponse: {}", self.last_answer())))
     }
 
-    fn said(&self) -> String {
-        self.0.said()
+    fn last_answer(&self) -> String {
+        self.0.last_answer()
     }
 
     async fn close(self) -> io::Result<()> {
@@ -99,8 +101,8 @@ impl Lane for GrpcLane {
     }
 }
 
-/// The status that a client of Envoy would get; `None` if the call itself has failed.
-fn status(answer: &Answer) -> Option<u16> {
+/// Returns the status that Envoy's client would get; `None` if the call itself failed.
+fn status(answer: &Http2Response) -> Option<u16> {
     let is_ok = |fields: &HeaderMap| fields.get("grpc-status").is_some_and(|status| status == "0");
     if answer.head.status != 200 || !answer.trailers.as_ref().is_some_and(is_ok) {
         return None;
@@ -108,7 +110,7 @@ fn status(answer: &Answer) -> Option<u16> {
     check_response(answer.body.get(PREFIX..)?)
 }
 
-/// A `CheckRequest` as Envoy makes it of a browser's request, by the field numbers of
+/// Encodes a `CheckRequest` as Envoy makes it from a browser's request, by the field numbers of
 /// `envoy/service/auth/v3/attribute_context.proto`.
 fn check_request(token: Option<&str>) -> Vec<u8> {
     let http = |http: &mut Message| {
@@ -143,7 +145,7 @@ fn check_request(token: Option<&str>) -> Vec<u8> {
 const HOST: &str = "shop.example.com";
 const PATH: &str = "/orders/4711?expand=items";
 
-/// What Envoy passes on: the pseudo-headers, what browsers send, what it adds itself.
+/// Headers in Envoy's request: pseudo-headers, those of a browser, and Envoy's own.
 const CLIENT: [(&str, &str); 14] = [
     (":authority", HOST),
     (":method", "GET"),
@@ -170,11 +172,11 @@ fn address(peer: &mut Message, address: &str, port: u64) {
     });
 }
 
-/// A message of Protocol Buffers as it grows.
+/// Encoder of a Protocol Buffers message.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
-/// Wire types: how a field is written.
+/// Protocol Buffers wire types.
 const VARINT: u64 = 0;
 const EIGHT_BYTES: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
@@ -196,7 +198,7 @@ impl Message {
         self.bytes(field, &inner.0);
     }
 
-    /// An entry of the map of headers.
+    /// Appends an entry of the header map.
     fn header(&mut self, name: &str, value: &str) {
         self.message(3, |entry| {
             entry.text(1, name);
@@ -210,7 +212,7 @@ impl Message {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Seven bits a byte, the low ones first.
+    /// Appends a base-128 varint, low bits first.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(0x80 | low_byte(value));
@@ -224,8 +226,8 @@ fn low_byte(value: u64) -> u8 {
     value.to_le_bytes()[0]
 }
 
-/// The status in a `CheckResponse`; `None` if it is none. Who is denied without a status
-/// of HTTP gets 403 from Envoy.
+/// Returns the status in a `CheckResponse`; `None` if the message is malformed. Envoy answers 403
+/// for a denial without an HTTP status.
 fn check_response(message: &[u8]) -> Option<u16> {
     let denied = submessage(message, 2)?;
     let code = field(submessage(message, 1)?.unwrap_or_default(), 1)?;
@@ -244,7 +246,7 @@ enum Value<'b> {
     Bytes(&'b [u8]),
 }
 
-/// The message in this field, if it is there; `None` if there is no reading it.
+/// Returns the submessage in this field, if present; `None` if the message is malformed.
 fn submessage(message: &[u8], number: u64) -> Option<Option<&[u8]>> {
     match field(message, number)? {
         None => Some(None),
@@ -253,7 +255,7 @@ fn submessage(message: &[u8], number: u64) -> Option<Option<&[u8]>> {
     }
 }
 
-/// The value of a field, if it is there; `None` if there is no reading the message.
+/// Returns the value of a field, if present; `None` if the message is malformed.
 fn field(mut message: &[u8], number: u64) -> Option<Option<Value<'_>>> {
     while !message.is_empty() {
         let key = varint(&mut message)?;
@@ -290,7 +292,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What is in the fields of these numbers, each in the one before.
+    /// Follows nested fields by number and returns the bytes of the last one.
     fn path<'m>(message: &'m [u8], numbers: &[u64]) -> &'m [u8] {
         numbers
             .iter()
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_request_says_what_was_asked() {
+    fn check_request_contains_the_http_request() {
         let message = check_request(Some("a.b.c"));
         let http = path(&message, &[1, 4, 2]);
         assert_eq!(
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_knows_its_length_and_where_it_changes() {
+    fn check_call_has_its_length_and_fresh_offset() {
         let protocol = Grpc::new(vec![([127, 0, 0, 1], 1).into()], None);
         let call =
             protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));
@@ -326,22 +328,22 @@ mod tests {
     }
 
     #[test]
-    fn a_response_says_what_the_client_would_get() {
-        let made = |code: Option<u64>, denied: Option<Option<u64>>| {
-            let mut response = Message::default();
-            response.message(1, |status| code.into_iter().for_each(|code| status.number(1, code)));
+    fn check_response_maps_to_envoy_status() {
+        let response = |code: Option<u64>, denied: Option<Option<u64>>| {
+            let mut message = Message::default();
+            message.message(1, |status| code.into_iter().for_each(|code| status.number(1, code)));
             if let Some(http) = denied {
-                response.message(2, |denied| {
+                message.message(2, |denied| {
                     http.into_iter().for_each(|code| denied.message(1, |of| of.number(1, code)))
                 });
             }
-            check_response(&response.0)
+            check_response(&message.0)
         };
-        assert_eq!(made(None, None), Some(200));
-        assert_eq!(made(Some(0), None), Some(200));
-        assert_eq!(made(Some(7), None), Some(403));
-        assert_eq!(made(Some(16), Some(Some(401))), Some(401));
-        assert_eq!(made(Some(16), Some(None)), Some(403));
+        assert_eq!(response(None, None), Some(200));
+        assert_eq!(response(Some(0), None), Some(200));
+        assert_eq!(response(Some(7), None), Some(403));
+        assert_eq!(response(Some(16), Some(Some(401))), Some(401));
+        assert_eq!(response(Some(16), Some(None)), Some(403));
         assert_eq!(check_response(b"\x0a\x7f"), None);
         assert_eq!(check_response(b"\xff"), None);
     }

@@ -1,5 +1,5 @@
-//! HTTP/2, by h2: under TLS by ALPN, without by prior knowledge. What lanes of one
-//! connection send in one turn leaves in one write, as from a proxy.
+//! HTTP/2 client over h2: with TLS by ALPN, without TLS by prior knowledge. Requests that the slots
+//! of one connection send in one turn leave in one write, as from a proxy.
 
 mod gathered;
 mod storm;
@@ -15,36 +15,37 @@ use tokio::{
     task::{JoinHandle, spawn_local},
 };
 
-use self::gathered::Gathered;
+use self::gathered::CoalescingStream;
 use super::{
-    corpus::{Credential, FRESH, write_fresh},
-    protocol::{Lane, Protocol, Shared, Storm},
+    credential::{Credential, FRESH_LENGTH, write_fresh},
+    protocol::{Protocol, RequestSlot, ResetStorm, SharedConnections},
     tls::Tls,
 };
 
-/// HTTP/2 towards one server, or several that share the load.
-pub struct Http2(Channels);
+/// HTTP/2 client of one server, or of several that share the load.
+pub struct Http2(Http2Connections);
 
 impl Http2 {
-    /// To these addresses, one connection each in turn, in plain text unless there is TLS.
+    /// Creates a client of these addresses, in plain text unless `tls` is given. Connections go to
+    /// each address in turn.
     #[must_use]
     pub fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
-        Self(Channels::new(addresses, tls))
+        Self(Http2Connections::new(addresses, tls))
     }
 }
 
 /// A request without a body.
-pub struct Get {
+pub struct Http2Request {
     head: Request<()>,
-    /// The credential, if it changes with every sending.
+    /// The credential and the offset of its fresh characters, if it changes in every request.
     fresh: Option<(Vec<u8>, usize)>,
 }
 
 impl Protocol for Http2 {
-    type Wire = Get;
-    type Lane = Http2Lane;
+    type Wire = Http2Request;
+    type RequestSlot = Http2Slot;
 
-    fn encode(&self, credential: Option<&Credential>) -> Get {
+    fn encode(&self, credential: Option<&Credential>) -> Http2Request {
         let mut head = Request::new(());
         *head.uri_mut() = self.0.uri("/auth");
         let bearer =
@@ -54,41 +55,41 @@ impl Protocol for Http2 {
         }
         let fresh =
             bearer.and_then(|(text, fresh)| Some((text.into_bytes(), fresh? + "Bearer ".len())));
-        Get { head, fresh }
+        Http2Request { head, fresh }
     }
 
-    async fn open(&self, connection: usize) -> io::Result<Http2Lane> {
-        Ok(Http2Lane(self.0.stream(connection).await?))
+    async fn open(&self, connection: usize) -> io::Result<Http2Slot> {
+        Ok(Http2Slot(self.0.stream(connection).await?))
     }
 
-    async fn storm(&self, storm: &Storm) -> io::Result<Infallible> {
+    async fn storm(&self, storm: &ResetStorm) -> io::Result<Infallible> {
         self.0.storm(storm).await
     }
 }
 
 fn value(bytes: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(bytes)
-        .unwrap_or_else(|_| unreachable!("tokens are of letters, digits and a few marks"))
+        .unwrap_or_else(|_| unreachable!("tokens are valid header values"))
 }
 
-/// One of the streams of a connection.
-pub struct Http2Lane(Stream);
+/// A request slot on an HTTP/2 connection: one stream at a time.
+pub struct Http2Slot(Http2Stream);
 
-impl Lane for Http2Lane {
-    type Wire = Get;
+impl RequestSlot for Http2Slot {
+    type Wire = Http2Request;
 
-    async fn ask(&mut self, wire: &Get, serial: u64) -> io::Result<u16> {
+    async fn exchange(&mut self, wire: &Http2Request, serial: u64) -> io::Result<u16> {
         let mut head = wire.head.clone();
         if let Some((text, at)) = &wire.fresh {
             let mut text = text.clone();
-            write_fresh(&mut text[*at..*at + FRESH], serial);
+            write_fresh(&mut text[*at..*at + FRESH_LENGTH], serial);
             head.headers_mut().insert(AUTHORIZATION, value(&text));
         }
         Ok(self.0.exchange(head, Bytes::new()).await?.head.status.as_u16())
     }
 
-    fn said(&self) -> String {
-        self.0.said()
+    fn last_answer(&self) -> String {
+        self.0.last_answer()
     }
 
     async fn close(self) -> io::Result<()> {
@@ -96,42 +97,42 @@ impl Lane for Http2Lane {
     }
 }
 
-/// Connections of HTTP/2 to the same servers.
-pub(super) struct Channels {
+/// HTTP/2 connections to the same servers, shared by their request slots.
+pub(super) struct Http2Connections {
     addresses: Vec<SocketAddr>,
     tls: Option<Rc<Tls>>,
-    shared: Shared<Channel>,
+    shared: SharedConnections<Http2Connection>,
 }
 
-/// One of them, and the task that reads and writes.
-struct Channel {
+/// One connection, and the task that reads and writes it.
+struct Http2Connection {
     send: SendRequest<Bytes>,
     task: JoinHandle<Result<(), h2::Error>>,
 }
 
-impl Channels {
+impl Http2Connections {
     pub(super) fn new(addresses: Vec<SocketAddr>, tls: Option<Rc<Tls>>) -> Self {
-        Self { addresses, tls, shared: Shared::default() }
+        Self { addresses, tls, shared: SharedConnections::default() }
     }
 
-    /// This path, of the server that we ask.
+    /// Returns the URI of this path.
     pub(super) fn uri(&self, path: &'static str) -> http::Uri {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let uri =
             http::Uri::builder().scheme(scheme).authority("bench").path_and_query(path).build();
-        uri.unwrap_or_else(|_| unreachable!("paths are written down here"))
+        uri.unwrap_or_else(|_| unreachable!("the paths are constants"))
     }
 
-    pub(super) async fn stream(&self, connection: usize) -> io::Result<Stream> {
-        let channel = self.shared.get(connection, self.connect(connection)).await?;
-        Ok(Stream { send: channel.send.clone(), channel, last: None })
+    pub(super) async fn stream(&self, connection: usize) -> io::Result<Http2Stream> {
+        let connection = self.shared.get(connection, self.connect(connection)).await?;
+        Ok(Http2Stream { send: connection.send.clone(), connection, last: None })
     }
 
-    async fn connect(&self, number: usize) -> io::Result<Channel> {
+    async fn connect(&self, number: usize) -> io::Result<Http2Connection> {
         let stream = self.tcp(number).await?;
         match &self.tls {
-            None => begin(stream).await,
-            Some(tls) => begin(tls.connect(stream, number).await?).await,
+            None => handshake(stream).await,
+            Some(tls) => handshake(tls.connect(stream, number).await?).await,
         }
     }
 
@@ -141,48 +142,54 @@ impl Channels {
         Ok(stream)
     }
 
-    pub(super) async fn storm(&self, storm: &Storm) -> io::Result<Infallible> {
+    pub(super) async fn storm(&self, storm: &ResetStorm) -> io::Result<Infallible> {
         loop {
             let stream = self.tcp(0).await?;
             storm.connected();
             match &self.tls {
-                None => storm::ride(stream, storm).await,
-                Some(tls) => storm::ride(tls.connect(stream, 0).await?, storm).await,
+                None => storm::run_connection(stream, storm).await,
+                Some(tls) => storm::run_connection(tls.connect(stream, 0).await?, storm).await,
             }
         }
     }
 }
 
-async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Channel> {
-    let (stream, sender) = Gathered::new(stream);
-    let shaken = sender.send(h2::client::handshake(stream)).await;
-    let (send, connection) = shaken.map_err(io::Error::other)?;
-    Ok(Channel { send, task: spawn_local(async move { sender.send(connection).await }) })
+async fn handshake(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+) -> io::Result<Http2Connection> {
+    let (stream, sender) = CoalescingStream::new(stream);
+    let handshake = sender.send(h2::client::handshake(stream)).await;
+    let (send, connection) = handshake.map_err(io::Error::other)?;
+    Ok(Http2Connection { send, task: spawn_local(async move { sender.send(connection).await }) })
 }
 
-/// A place for one stream at a time.
-pub(super) struct Stream {
-    channel: Rc<Channel>,
+/// A connection's handle for one stream at a time.
+pub(super) struct Http2Stream {
+    connection: Rc<Http2Connection>,
     send: SendRequest<Bytes>,
-    last: Option<Answer>,
+    last: Option<Http2Response>,
 }
 
-/// All of an answer.
-pub(super) struct Answer {
+/// A complete response.
+pub(super) struct Http2Response {
     pub(super) head: Parts,
     pub(super) body: Bytes,
     pub(super) trailers: Option<HeaderMap>,
 }
 
-impl Stream {
-    /// Sends a request and receives its answer.
-    pub(super) async fn exchange(&mut self, head: Request<()>, body: Bytes) -> io::Result<&Answer> {
+impl Http2Stream {
+    /// Sends a request and receives its response.
+    pub(super) async fn exchange(
+        &mut self,
+        head: Request<()>,
+        body: Bytes,
+    ) -> io::Result<&Http2Response> {
         let answer = self.answer(head, body).await.map_err(io::Error::other)?;
         Ok(self.last.insert(answer))
     }
 
-    async fn answer(&mut self, head: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
-        // Waits where the server allows fewer streams than there are lanes.
+    async fn answer(&mut self, head: Request<()>, body: Bytes) -> Result<Http2Response, h2::Error> {
+        // Waits if the server allows fewer streams than there are slots.
         std::future::poll_fn(|context| self.send.poll_ready(context)).await?;
         let (response, mut sending) = self.send.send_request(head, body.is_empty())?;
         if !body.is_empty() {
@@ -195,13 +202,13 @@ impl Stream {
             receiving.flow_control().release_capacity(piece.len())?;
             body.extend_from_slice(&piece);
         }
-        // One that ended with its body or its head has none to be waited for.
+        // A response that has ended has no trailers to wait for.
         let trailers = if receiving.is_end_stream() { None } else { receiving.trailers().await? };
-        Ok(Answer { head, body: body.freeze(), trailers })
+        Ok(Http2Response { head, body: body.freeze(), trailers })
     }
 
-    pub(super) fn said(&self) -> String {
-        let Some(Answer { head, body, trailers }) = &self.last else { return String::new() };
+    pub(super) fn last_answer(&self) -> String {
+        let Some(Http2Response { head, body, trailers }) = &self.last else { return String::new() };
         format!(
             "{} {:?}\n{}\n{trailers:?}",
             head.status,
@@ -211,10 +218,12 @@ impl Stream {
     }
 
     pub(super) async fn close(self) -> io::Result<()> {
-        let Self { channel, send, .. } = self;
+        let Self { connection, send, .. } = self;
         drop(send);
-        let Some(Channel { send, task }) = Rc::into_inner(channel) else { return Ok(()) };
-        // Nobody can ask any more: the task says so to the server, and ends.
+        let Some(Http2Connection { send, task }) = Rc::into_inner(connection) else {
+            return Ok(());
+        };
+        // Without a sender the task sends GOAWAY, and ends.
         drop(send);
         task.await?.map_err(io::Error::other)
     }
@@ -225,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_has_its_credential_and_knows_where_it_changes() {
+    fn request_contains_the_credential_at_its_offset() {
         let protocol = Http2::new(vec![([127, 0, 0, 1], 1).into()], None);
         let wire =
             protocol.encode(Some(&Credential { text: "a.b.0123456789".into(), fresh: Some(5) }));

@@ -1,9 +1,9 @@
-//! The generator: lanes that take requests from a schedule.
+//! The load generator: request slots that take requests from a schedule.
 //!
-//! A lane that is free takes the next time from the schedule and waits for it. When no
-//! lane is free the schedule waits, and times pass; the lane that is free next takes
-//! one that is past, sends at once, and counts from when it was due. So the wait for a
-//! lane is part of the latency, as is the connecting, where a connection is new.
+//! A free slot takes the next due time from the schedule and waits for it. While no slot is free,
+//! due times pass. The next free slot then takes a due time in the past, sends its request at once,
+//! and counts the latency from the due time. The latency so includes the wait for a slot, and the
+//! time to connect where the connection is new.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,67 +18,68 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use super::{
     Result,
     clock::Clock,
-    corpus::{Choice, Kind, Question, Questions},
-    protocol::{Lane, Protocol, Storm},
+    corpus::{CredentialKind, PreparedRequest, RequestMix, RequestOrder},
+    protocol::{Protocol, RequestSlot, ResetStorm},
     schedule::{Limit, Nanoseconds, Pace, Schedule},
     tally::Tally,
 };
-use crate::order::Order;
+use crate::order::SplitMix64;
 
-/// One stream of requests.
+/// One load: its requests, connections and schedule.
 pub struct Load<P: Protocol> {
-    /// How they travel.
+    /// The protocol client.
     pub protocol: Rc<P>,
-    /// What is asked.
-    pub questions: Rc<Questions<P::Wire>>,
-    /// Whether each is asked in its turn, or any at random.
+    /// The requests.
+    pub requests: Rc<RequestMix<P::Wire>>,
+    /// Whether requests are sent in order instead of at random.
     pub in_turn: bool,
-    /// Connections at a time.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Requests that may be under way at a time on each.
+    /// Concurrent requests on each connection.
     pub streams: usize,
-    /// After how many requests a lane connects anew, whose connection has one stream;
+    /// Number of requests after which a slot connects again, on a connection with one stream;
     /// `None` for never.
     pub per_connection: Option<u32>,
     /// When requests are due.
     pub pace: Pace,
-    /// When it ends.
+    /// When the load ends.
     pub limit: Limit,
-    /// What is random follows from it, and no two seeds forge the same signature.
+    /// Seed of all random choices. No two seeds forge the same signature.
     pub seed: u64,
-    /// Requests that are taken back, if there are to be any, on a connection beside.
-    pub storm: Option<Rc<Storm>>,
+    /// Counters of a reset storm on a separate connection, if the load has one.
+    pub storm: Option<Rc<ResetStorm>>,
 }
 
-/// How long answers may be late before a run is given up.
-const GRACE: Duration = Duration::from_secs(10);
+/// Time to wait for late answers before the run fails.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs loads beside each other on this thread, which is to have a core of its own: with
-/// an open loop it never sleeps, nor where it is to be `busy`. What keeps its connections
-/// has them before the clock starts.
+/// Runs loads concurrently on this thread. The thread needs a core of its own: with an open loop,
+/// or if `busy` is set, it never sleeps. Persistent connections are opened before the clock starts.
 ///
 /// # Errors
-/// The first wrong answer, a connection that failed, or a server so slow that the end
-/// was not met.
+/// The first wrong answer, a failed connection, or answers that are still missing at the end.
 pub fn run<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Result<Vec<Tally>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let time = loads.iter().map(|load| load.limit.time).max().unwrap_or_default() + GRACE;
-    let late = |_| {
-        format!("answers were outstanding {} s after the last request was due", GRACE.as_secs())
+    let time = loads.iter().map(|load| load.limit.time).max().unwrap_or_default() + ANSWER_TIMEOUT;
+    let timed_out = |_| {
+        format!(
+            "answers were outstanding {} s after the last request was due",
+            ANSWER_TIMEOUT.as_secs()
+        )
     };
     runtime.block_on(async {
-        tokio::time::timeout(time, LocalSet::new().run_until(beside_each_other(loads, busy)))
+        tokio::time::timeout(time, LocalSet::new().run_until(run_concurrently(loads, busy)))
             .await
-            .map_err(late)
+            .map_err(timed_out)
     })?
 }
 
-async fn beside_each_other<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Result<Vec<Tally>> {
+async fn run_concurrently<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Result<Vec<Tally>> {
     let (clock, failed) = (Rc::new(Clock::default()), Rc::new(Cell::new(false)));
-    let busy = busy || loads.iter().any(|load| load.pace != Pace::AsItGoes);
+    let busy = busy || loads.iter().any(|load| load.pace != Pace::ClosedLoop);
     let runs: Vec<_> =
         loads.into_iter().map(|load| Rc::new(Run::new(load, &clock, &failed))).collect();
-    let mut lanes = Vec::new();
+    let mut slots = Vec::new();
     for run in &runs {
         for number in 0..run.load.connections * run.load.streams {
             let open = if run.load.per_connection.is_none() {
@@ -86,18 +87,20 @@ async fn beside_each_other<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Resu
             } else {
                 None
             };
-            lanes.push((Rc::clone(run), number, open));
+            slots.push((Rc::clone(run), number, open));
         }
     }
     clock.restart();
-    let lanes: Vec<_> =
-        lanes.into_iter().map(|(run, number, open)| spawn_local(lane(run, number, open))).collect();
+    let slots: Vec<_> = slots
+        .into_iter()
+        .map(|(run, number, open)| spawn_local(run_slot(run, number, open)))
+        .collect();
     let storms: Vec<_> = runs.iter().filter_map(|run| storm(&run.load)).collect();
     if busy {
         spawn_local(async move { clock.run().await });
     }
-    for lane in lanes {
-        lane.await?.map_err(|fault| fault.to_string())?;
+    for slot in slots {
+        slot.await?.map_err(|error| error.to_string())?;
     }
     if let Some(storm) = storms.into_iter().find(JoinHandle::is_finished) {
         let Err(error) = storm.await?;
@@ -106,35 +109,39 @@ async fn beside_each_other<P: Protocol>(loads: Vec<Load<P>>, busy: bool) -> Resu
     Ok(runs.iter().map(|run| run.tally.borrow().clone()).collect())
 }
 
-/// Starts a storm, which ends with everything else.
+/// Starts the load's reset storm. It ends with the runtime.
 fn storm<P: Protocol>(load: &Load<P>) -> Option<JoinHandle<io::Result<Infallible>>> {
     let (protocol, storm) = (Rc::clone(&load.protocol), Rc::clone(load.storm.as_ref()?));
     Some(spawn_local(async move { protocol.storm(&storm).await }))
 }
 
-/// One load under way.
+/// A running load.
 struct Run<P: Protocol> {
     load: Load<P>,
     clock: Rc<Clock>,
     schedule: RefCell<Schedule>,
-    choice: RefCell<Choice>,
+    order: RefCell<RequestOrder>,
     serial: Cell<u64>,
     tally: RefCell<Tally>,
-    /// Whether anything has failed, here or beside: then everybody stops.
+    /// Whether this load or another has failed. Then all of them stop.
     failed: Rc<Cell<bool>>,
 }
 
 impl<P: Protocol> Run<P> {
     fn new(load: Load<P>, clock: &Rc<Clock>, failed: &Rc<Cell<bool>>) -> Self {
-        /// More requests than any load has.
+        /// More than the requests of any load.
         const SERIALS: u64 = 1 << 24;
-        let choice =
-            if load.in_turn { Choice::InTurn(0) } else { Choice::AtRandom(Order::new(load.seed)) };
+        let order = if load.in_turn {
+            RequestOrder::InTurn(0)
+        } else {
+            RequestOrder::AtRandom(SplitMix64::new(load.seed))
+        };
         Self {
             clock: Rc::clone(clock),
-            // Others than the choice, which would be bound to the times otherwise.
+            // Another seed than that of the request order: due times must not depend on the choice
+            // of requests.
             schedule: RefCell::new(Schedule::new(load.pace, load.limit, !load.seed)),
-            choice: RefCell::new(choice),
+            order: RefCell::new(order),
             serial: Cell::new(load.seed.wrapping_mul(SERIALS)),
             tally: RefCell::default(),
             failed: Rc::clone(failed),
@@ -142,9 +149,9 @@ impl<P: Protocol> Run<P> {
         }
     }
 
-    /// A lane of this number. Neighbours have different connections, so that who is
-    /// due at the same time is spread over all of them.
-    async fn connect(&self, number: usize) -> Result<P::Lane> {
+    /// Opens the slot of this number. Neighbouring slots use different connections, so that
+    /// requests due at the same time spread over all connections.
+    async fn connect(&self, number: usize) -> Result<P::RequestSlot> {
         let connections = self.load.connections;
         if number < connections {
             self.tally.borrow_mut().connections += 1;
@@ -157,65 +164,73 @@ impl<P: Protocol> Run<P> {
             .map_err(|error| format!("connecting: {error}"))?)
     }
 
-    /// When the next request is due; `None` at the end.
+    /// Returns when the next request is due; `None` at the end.
     fn next(&self) -> Option<Nanoseconds> {
         if self.failed.get() { None } else { self.schedule.borrow_mut().next(self.clock.now()) }
     }
 
-    /// Asks one question and looks at the answer.
-    async fn ask(&self, lane: &mut P::Lane, due: Nanoseconds) -> Result<()> {
-        let question = self.load.questions.choose(&mut self.choice.borrow_mut());
+    /// Sends one request and checks the answer.
+    async fn exchange(&self, slot: &mut P::RequestSlot, due: Nanoseconds) -> Result<()> {
+        let request = self.load.requests.choose(&mut self.order.borrow_mut());
         let serial = self.serial.replace(self.serial.get().wrapping_add(1));
-        let named = |error| format!("{}: {error}", name(question));
-        let status = lane.ask(&question.wire, serial).await.map_err(named)?;
-        if !question.expected.contains(&status) {
-            let expected = &question.expected;
+        let named = |error| format!("{}: {error}", name(request));
+        let status = slot.exchange(&request.wire, serial).await.map_err(named)?;
+        if !request.expected.contains(&status) {
+            let expected = &request.expected;
             return Err(format!(
                 "{} was answered {status} instead of {expected:?}:\n{}",
-                name(question),
-                lane.said()
+                name(request),
+                slot.last_answer()
             )
             .into());
         }
         let mut tally = self.tally.borrow_mut();
         tally.elapsed = self.clock.now();
         let latency = tally.elapsed.saturating_sub(due);
-        tally.answered(question.kind != Kind::Valid, latency);
+        tally.record(request.kind != CredentialKind::Valid, latency);
         Ok(())
     }
 }
 
-fn name<W>(question: &Question<W>) -> String {
-    format!("request {} ({})", question.index, question.kind)
+fn name<W>(request: &PreparedRequest<W>) -> String {
+    format!("request {} ({})", request.index, request.kind)
 }
 
-async fn lane<P: Protocol>(run: Rc<Run<P>>, number: usize, open: Option<P::Lane>) -> Result<()> {
-    let ended = serve(&run, number, open).await;
+async fn run_slot<P: Protocol>(
+    run: Rc<Run<P>>,
+    number: usize,
+    open: Option<P::RequestSlot>,
+) -> Result<()> {
+    let ended = serve_schedule(&run, number, open).await;
     if ended.is_err() {
         run.failed.set(true);
     }
     ended
 }
 
-async fn serve<P: Protocol>(run: &Run<P>, number: usize, mut open: Option<P::Lane>) -> Result<()> {
+async fn serve_schedule<P: Protocol>(
+    run: &Run<P>,
+    number: usize,
+    mut open: Option<P::RequestSlot>,
+) -> Result<()> {
     let mut asked = 0;
     while let Some(due) = run.next() {
-        run.clock.until(due).await;
-        let mut lane = match open.take() {
-            Some(lane) => lane,
+        run.clock.wait_until(due).await;
+        let mut slot = match open.take() {
+            Some(slot) => slot,
             None => run.connect(number).await?,
         };
-        run.ask(&mut lane, due).await?;
+        run.exchange(&mut slot, due).await?;
         asked += 1;
         if run.load.per_connection == Some(asked) {
-            lane.close().await?;
+            slot.close().await?;
             asked = 0;
         } else {
-            open = Some(lane);
+            open = Some(slot);
         }
     }
     match open {
-        Some(lane) => Ok(lane.close().await?),
+        Some(slot) => Ok(slot.close().await?),
         None => Ok(()),
     }
 }

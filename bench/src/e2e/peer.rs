@@ -1,5 +1,5 @@
-//! Whom we measure, ourselves included: `bench/e2e/peers.toml`, and the configurations
-//! in `bench/e2e/peers/`.
+//! The servers under test, including ours: `bench/e2e/peers.toml`, and the configurations in
+//! `bench/e2e/peers/`.
 
 use std::{
     collections::BTreeMap,
@@ -10,26 +10,26 @@ use serde::Deserialize;
 
 use super::{
     Result,
-    corpus::{Answers, Kind},
+    corpus::{CredentialKind, ExpectedAnswers},
     process::{Server, free_port},
 };
 
 /// One server in one configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Peer {
+pub struct PeerServer {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// How many of it there are, to share the load.
+    /// Number of copies that share the load.
     #[serde(default = "one")]
     pub copies: usize,
-    /// The configurations it reads, out of `bench/e2e/peers/`.
+    /// The configuration files it reads, from `bench/e2e/peers/`.
     #[serde(default)]
     pub files: Vec<String>,
-    /// What it refuses. It allows all the rest, and is held to that too.
+    /// The kinds that it rejects. It must allow all the others.
     #[serde(default)]
-    pub refuses: Vec<Kind>,
-    /// The statuses that are a refusal.
+    pub refuses: Vec<CredentialKind>,
+    /// The statuses that count as a rejection.
     #[serde(default = "unauthorized")]
     pub refusals: Vec<u16>,
 }
@@ -42,92 +42,92 @@ fn unauthorized() -> Vec<u16> {
     vec![401]
 }
 
-impl Peer {
-    /// How it is expected to answer.
+impl PeerServer {
+    /// Returns the answers expected from this server.
     #[must_use]
-    pub fn answers(&self) -> Answers {
-        Answers { refuses: self.refuses.clone(), refusals: self.refusals.clone() }
+    pub fn answers(&self) -> ExpectedAnswers {
+        ExpectedAnswers { refuses: self.refuses.clone(), refusals: self.refusals.clone() }
     }
 }
 
-/// All that are known, by name.
+/// All servers of `peers.toml`, by name.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-pub struct Peers(BTreeMap<String, Peer>);
+pub struct PeerServers(BTreeMap<String, PeerServer>);
 
-impl Peers {
+impl PeerServers {
     /// Reads `peers.toml` in this directory.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read or parsed.
     pub fn read(directory: &Path) -> Result<Self> {
         Ok(toml::from_str(&std::fs::read_to_string(directory.join("peers.toml"))?)?)
     }
 
-    /// The one of this name.
+    /// Returns the server of this name.
     ///
     /// # Errors
-    /// There is none.
-    pub fn get(&self, name: &str) -> Result<&Peer> {
+    /// `peers.toml` has no such server.
+    pub fn get(&self, name: &str) -> Result<&PeerServer> {
         Ok(self.0.get(name).ok_or_else(|| format!("no {name} in peers.toml"))?)
     }
 }
 
-/// Where things are.
-pub struct Places {
+/// Directories of the benchmark.
+pub struct BenchPaths {
     /// `bench/e2e`.
     pub data: PathBuf,
-    /// Where corpora and certificates were made, and servers may write.
+    /// Directory of corpora, certificates, and the servers' state.
     pub work: PathBuf,
-    /// Our own programs.
+    /// Directory of our own programs.
     pub programs: PathBuf,
 }
 
-impl Places {
-    /// The directory of the corpus with so many good tokens.
+impl BenchPaths {
+    /// Returns the directory of the corpus with this many good tokens.
     #[must_use]
     pub fn corpus(&self, tokens: usize) -> PathBuf {
         self.work.join(format!("corpus-{tokens}"))
     }
 
-    /// The directory of the corpus that has no good token.
+    /// Returns the directory of the corpus without good tokens.
     #[must_use]
     pub fn bad_corpus(&self) -> PathBuf {
         self.work.join("corpus-bad")
     }
 
-    /// The certificate of every server that speaks TLS.
+    /// Returns the certificate of every server that uses TLS.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
         self.work.join("certificate.pem")
     }
 
-    /// Starts one copy of a server with the keys of this corpus, on one core or on any.
+    /// Starts one copy of a server with the keys of this corpus, pinned to one core or on any.
     ///
     /// # Errors
     /// A file cannot be read or written, or the program cannot be started.
     pub fn start(
         &self,
         name: &str,
-        peer: &Peer,
+        peer: &PeerServer,
         copy: usize,
         tokens: usize,
         core: Option<usize>,
     ) -> Result<Server> {
-        // The name without what would have to be quoted in a configuration.
+        // The name without characters that a configuration would have to quote.
         let state = self.work.join("state").join(format!("{name}-{copy}").replace([',', ' '], "-"));
         std::fs::create_dir_all(&state)?;
         let port = free_port()?;
         let fill = |text: &str| {
             let path = |path: &Path| path.display().to_string();
-            let places = [
+            let placeholders = [
                 ("@PORT@", port.to_string()),
                 ("@STATE@", path(&state)),
                 ("@CORPUS@", path(&self.corpus(tokens))),
                 ("@WORK@", path(&self.work)),
                 ("@PROGRAMS@", path(&self.programs)),
             ];
-            places
+            placeholders
                 .into_iter()
                 .fold(text.to_owned(), |text, (name, value)| text.replace(name, &value))
         };

@@ -1,6 +1,5 @@
-//! The seam between what is asked and how it travels. A lane has one request at a time:
-//! a connection of HTTP/1.1, or one of the streams that a connection of HTTP/2 or HTTP/3
-//! carries at a time.
+//! Protocol clients behind one trait. A [`RequestSlot`] has one request at a time: it is a
+//! connection of HTTP/1.1, or one of the concurrent streams of an HTTP/2 or HTTP/3 connection.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,24 +14,24 @@ use serde::{
     de::{IntoDeserializer as _, value::StrDeserializer},
 };
 
-use super::{Result, corpus::Credential};
+use super::{Result, credential::Credential};
 
-/// How requests travel, by the names of `scenarios.toml`.
+/// Protocol of the requests, by its name in `scenarios.toml`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum ProtocolKind {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2: under TLS by ALPN, without by prior knowledge.
+    /// HTTP/2: with TLS by ALPN, without TLS by prior knowledge.
     H2,
     /// HTTP/3.
     H3,
-    /// Envoy's Check over HTTP/2.
+    /// Envoy's `Check` call over HTTP/2.
     Grpc,
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for ProtocolKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http1 => "HTTP/1.1",
@@ -43,17 +42,17 @@ impl fmt::Display for Way {
     }
 }
 
-impl Way {
-    /// The one of this name.
+impl ProtocolKind {
+    /// Returns the protocol of this name.
     ///
     /// # Errors
-    /// There is none.
-    pub fn named(name: &str) -> Result<Self> {
+    /// No protocol has this name.
+    pub fn from_name(name: &str) -> Result<Self> {
         let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
         Ok(Self::deserialize(name)?)
     }
 
-    /// What is negotiated under TLS; nothing for HTTP/1.1, which needs no saying.
+    /// Returns the protocol to negotiate in TLS by ALPN; HTTP/1.1 is not negotiated.
     pub(super) fn alpn(self) -> Option<&'static [u8]> {
         match self {
             Self::Http1 => None,
@@ -63,56 +62,57 @@ impl Way {
     }
 }
 
-/// How requests travel. One instance is for one run: its connections belong to that.
+/// A protocol client. One instance serves one run, and owns its connections.
 pub trait Protocol: 'static {
-    /// A request as it is sent, made before the clock starts.
+    /// An encoded request, made before the clock starts.
     type Wire;
-    /// See there.
-    type Lane: Lane<Wire = Self::Wire>;
+    /// The request slots of this client.
+    type RequestSlot: RequestSlot<Wire = Self::Wire>;
 
-    /// A question about this credential: a request for `/auth`, or what is like it.
+    /// Encodes a request about this credential: one for `/auth`, or its equivalent.
     fn encode(&self, credential: Option<&Credential>) -> Self::Wire;
 
-    /// A lane of the connection of this number, which is made if nobody has it. What a
-    /// connection has learned is for the next of its number: a session that it may resume.
-    fn open(&self, connection: usize) -> impl Future<Output = io::Result<Self::Lane>>;
+    /// Opens a slot on the connection of this number. The connection is made unless it exists.
+    /// State such as a TLS session passes to the next connection of the same number.
+    fn open(&self, connection: usize) -> impl Future<Output = io::Result<Self::RequestSlot>>;
 
-    /// Sends requests and takes each back at once, as fast as it can and for ever, on a
-    /// connection of its own; and on another, when the server has ended that.
+    /// Sends and resets requests as fast as possible, forever, on a connection of its own. When the
+    /// server closes the connection, it connects again.
     ///
     /// # Errors
-    /// Connecting failed.
-    fn storm(&self, storm: &Storm) -> impl Future<Output = io::Result<Infallible>>;
+    /// A connection attempt failed.
+    fn storm(&self, storm: &ResetStorm) -> impl Future<Output = io::Result<Infallible>>;
 }
 
-/// A place for one request at a time.
-pub trait Lane {
-    /// See there.
+/// One request at a time on a connection.
+pub trait RequestSlot {
+    /// As [`Protocol::Wire`].
     type Wire;
 
-    /// Sends a request and returns the status of the answer, once all of it is there.
-    /// The serial number makes a credential new, where it is to be.
-    fn ask(&mut self, wire: &Self::Wire, serial: u64) -> impl Future<Output = io::Result<u16>>;
+    /// Sends a request and returns the status, once the whole answer has arrived. The serial number
+    /// makes a fresh credential, where the request has one.
+    fn exchange(&mut self, wire: &Self::Wire, serial: u64)
+    -> impl Future<Output = io::Result<u16>>;
 
-    /// The last answer as text, for who has to find out what was wrong with it.
-    fn said(&self) -> String;
+    /// Returns the last answer as text, for error messages.
+    fn last_answer(&self) -> String;
 
-    /// Ends the connection, in order, if no other lane has it.
+    /// Closes the connection gracefully, if no other slot uses it.
     fn close(self) -> impl Future<Output = io::Result<()>>;
 }
 
-/// What a storm has done so far.
+/// Counters of a reset storm.
 #[derive(Debug, Default)]
-pub struct Storm {
-    /// Requests that were sent and taken back.
+pub struct ResetStorm {
+    /// Requests that were sent and reset.
     pub resets: Cell<u64>,
-    /// Connections it took: all but the last were ended by the server.
+    /// Connections made: the server has closed all but the last.
     pub connections: Cell<u64>,
 }
 
-impl Storm {
-    /// How many requests are sent before others of this thread have their turn: what
-    /// takes longer would be in the latencies of the others.
+impl ResetStorm {
+    /// Number of requests sent before other tasks of this thread run. A longer burst would show in
+    /// the latencies of their requests.
     pub const BURST: u32 = 32;
 
     pub(super) fn connected(&self) {
@@ -124,17 +124,17 @@ impl Storm {
     }
 }
 
-/// Connections that lanes share, by their numbers. They last as long as one lane does.
-pub(super) struct Shared<C>(RefCell<BTreeMap<usize, Weak<C>>>);
+/// Connections by number, shared by their slots. A connection lasts as long as it has a slot.
+pub(super) struct SharedConnections<C>(RefCell<BTreeMap<usize, Weak<C>>>);
 
-impl<C> Default for Shared<C> {
+impl<C> Default for SharedConnections<C> {
     fn default() -> Self {
         Self(RefCell::default())
     }
 }
 
-impl<C> Shared<C> {
-    /// The connection of this number, which is made unless it is there.
+impl<C> SharedConnections<C> {
+    /// Returns the connection of this number; makes it unless it exists.
     pub(super) async fn get(
         &self,
         number: usize,

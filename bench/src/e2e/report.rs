@@ -1,28 +1,28 @@
-//! The table of a scenario, and its figures.
+//! Table and figures of a scenario.
 
 use super::{
     Result,
-    rounds::Measured,
+    rounds::Measurement,
     scenario::{Measure, Scenario},
     tally::Quantiles,
 };
 use crate::budget;
 
-/// What a scenario has shown.
+/// Results of a scenario.
 pub struct Report<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
-    /// The names of its turns.
+    /// Names of its turns.
     pub turns: Vec<String>,
-    /// By turn, then by round.
-    pub measured: Vec<Vec<Measured>>,
+    /// Measurements by turn, then by round.
+    pub measured: Vec<Vec<Measurement>>,
 }
 
 impl Report<'_> {
     /// Prints the medians of all turns, then the figures.
     ///
     /// # Errors
-    /// A figure is of something that was not measured.
+    /// A figure names a quantity that was not measured.
     #[expect(clippy::print_stdout, reason = "the report")]
     pub fn print(&self) -> Result<()> {
         let Scenario { name, decides, figures, .. } = self.scenario;
@@ -41,7 +41,7 @@ impl Report<'_> {
 
     fn table(&self) -> Vec<String> {
         if self.scenario.idle.is_some() {
-            let row = |(name, rounds): (&String, &Vec<Measured>)| {
+            let row = |(name, rounds): (&String, &Vec<Measurement>)| {
                 format!(
                     "{name:28} {:>8.2} KiB",
                     median_of(rounds, |measured| measured.memory).unwrap_or(f64::NAN)
@@ -62,11 +62,11 @@ impl Report<'_> {
         std::iter::once(format!("{:28}{head}", "")).chain(rows).collect()
     }
 
-    fn row(&self, rounds: &[Measured]) -> String {
+    fn row(&self, rounds: &[Measurement]) -> String {
         let valid = |of: fn(&Quantiles) -> f64| {
             median_of(rounds, |measured| measured.valid.as_ref().map(of))
         };
-        let ours = |measured: &Measured| measured.value(Measure::Cpu);
+        let ours = |measured: &Measurement| measured.value(Measure::Cpu);
         let ratios = self.measured[0]
             .iter()
             .zip(rounds)
@@ -91,14 +91,14 @@ impl Report<'_> {
         cells.map(cell).concat()
     }
 
-    /// The median over the rounds, and what stands behind it.
+    /// Returns the median over the rounds, and details for the report.
     fn figure(&self, measure: Measure, of: &str, over: Option<&str>) -> Result<(f64, String)> {
         let rounds = |name: &str| {
             let index = self
                 .turns
                 .iter()
                 .position(|turn| turn == name)
-                .ok_or_else(|| format!("no turn is called {name}"))?;
+                .ok_or_else(|| format!("there is no turn {name}"))?;
             let values = self.measured[index].iter().map(|measured| measured.value(measure));
             values
                 .collect::<Option<Vec<_>>>()
@@ -126,11 +126,11 @@ impl Report<'_> {
     }
 }
 
-fn median_of(rounds: &[Measured], of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
+fn median_of(rounds: &[Measurement], of: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
     quartiles(rounds.iter().filter_map(of).collect()).map(|quartiles| quartiles[1])
 }
 
-/// With the median between them; `None` of nothing.
+/// Returns the quartiles and the median between them; `None` without values.
 fn quartiles(mut values: Vec<f64>) -> Option<[f64; 3]> {
     values.sort_by(f64::total_cmp);
     let at = |quarter: usize| {

@@ -1,4 +1,4 @@
-//! What is measured: `bench/e2e/scenarios.toml`.
+//! Scenarios of `bench/e2e/scenarios.toml`.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -6,58 +6,58 @@ use serde::Deserialize;
 
 use super::{
     Result,
-    corpus::Kind,
-    protocol::Way,
+    corpus::CredentialKind,
+    protocol::ProtocolKind,
     schedule::{Limit, Pace},
     tls::Handshake,
 };
 
-/// One load on several servers in turn, and the figures that come of it.
+/// One load on several servers in turn, and its figures.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is called on the command line.
+    /// Name on the command line.
     pub name: String,
-    /// What it is for, in a sentence.
+    /// Purpose, in one sentence.
     pub decides: String,
-    /// Whose turn it is.
-    pub servers: Vec<Part>,
-    /// How many different good tokens there are.
+    /// The servers, in the order of their turns.
+    pub servers: Vec<Participant>,
+    /// Number of different good tokens.
     pub tokens: usize,
-    /// How requests travel; by HTTP/1.1, if nothing is said.
+    /// Protocol of the requests; HTTP/1.1 by default.
     #[serde(default)]
-    pub protocol: Way,
-    /// Connections at a time.
+    pub protocol: ProtocolKind,
+    /// Concurrent connections.
     pub connections: usize,
-    /// Requests at a time on each.
+    /// Concurrent requests on each connection.
     #[serde(default = "one")]
     pub streams: usize,
-    /// Requests on each, if it is not kept.
+    /// Requests on each connection before it is closed; unlimited by default.
     pub per_connection: Option<u32>,
-    /// TLS, and how.
+    /// Kind of TLS handshake; no TLS by default.
     pub tls: Option<Handshake>,
-    /// When requests are due; as it goes, if nothing is said.
+    /// When requests are due; a closed loop by default.
     #[serde(default)]
     pub pace: Pace,
-    /// Bad requests beside the good ones, on the same connections.
-    pub bad: Option<Bad>,
-    /// Bad requests on connections of their own. Each server has two turns then, with
-    /// and without.
+    /// Bad requests mixed with the good ones on the same connections.
+    pub bad: Option<BadRequests>,
+    /// Bad requests on separate connections. Each server then has two turns, with and without them.
     pub flood: Option<Flood>,
-    /// Requests that are taken back, as fast as they can be sent, on a connection of their
-    /// own. Each server has two turns then, too.
+    /// Reset requests, as fast as they can be sent, on a separate connection. Here too each server
+    /// has two turns.
     #[serde(default)]
     pub storm: bool,
-    /// Instead of a load: so many connections that have had one request and are kept.
+    /// Replaces the load by this many idle connections, each after one request.
     pub idle: Option<usize>,
-    /// Whether the server has one core and the generator the other; both have both, if not.
+    /// Whether the server is pinned to one core and the generator to the other. Otherwise both use
+    /// all cores.
     #[serde(default = "yes")]
     pub pinned: bool,
-    /// How long a turn takes.
+    /// Length of a turn.
     pub seconds: f64,
-    /// How many turns each server has.
+    /// Number of turns of each server.
     pub rounds: usize,
-    /// What is printed, and may have a limit in `budget.toml`.
+    /// Figures to print. They may have a limit in `budget.toml`.
     #[serde(default)]
     pub figures: Vec<Figure>,
 }
@@ -70,145 +70,145 @@ fn one() -> usize {
     1
 }
 
-/// A server's part, if it is more than to be there.
+/// A server in a scenario, with the settings that differ from the scenario's.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(from = "WrittenPart")]
-pub struct Part {
-    /// Its name in `peers.toml`.
+#[serde(from = "ParticipantConfig")]
+pub struct Participant {
+    /// Name in `peers.toml`.
     pub server: String,
-    /// Its name in this scenario, where it has several parts.
+    /// Name of its turn, if the server has several.
     name: Option<String>,
-    /// Otherwise than the others.
-    protocol: Option<Way>,
-    /// Likewise.
+    /// Overrides [`Scenario::protocol`].
+    protocol: Option<ProtocolKind>,
+    /// Overrides [`Scenario::connections`].
     connections: Option<usize>,
-    /// Likewise.
+    /// Overrides [`Scenario::streams`].
     streams: Option<usize>,
 }
 
-/// A part as it is written: most are a name and nothing else.
+/// A participant in TOML. Most are just a name.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum WrittenPart {
+enum ParticipantConfig {
     Name(String),
     #[serde(rename_all = "snake_case")]
     Other {
         server: String,
         r#as: Option<String>,
-        protocol: Option<Way>,
+        protocol: Option<ProtocolKind>,
         connections: Option<usize>,
         streams: Option<usize>,
     },
 }
 
-impl From<WrittenPart> for Part {
-    fn from(written: WrittenPart) -> Self {
-        match written {
-            WrittenPart::Name(server) => {
+impl From<ParticipantConfig> for Participant {
+    fn from(config: ParticipantConfig) -> Self {
+        match config {
+            ParticipantConfig::Name(server) => {
                 Self { server, name: None, protocol: None, connections: None, streams: None }
             }
-            WrittenPart::Other { server, r#as: name, protocol, connections, streams } => {
+            ParticipantConfig::Other { server, r#as: name, protocol, connections, streams } => {
                 Self { server, name, protocol, connections, streams }
             }
         }
     }
 }
 
-/// What every server of a scenario does in its turn, and how.
+/// Settings of one turn: the scenario's, with the participant's overrides.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// What the turn is called.
+pub struct TurnPlan {
+    /// Name of the turn.
     pub name: String,
-    /// Whose it is, by the names of `peers.toml`.
+    /// Name of the server in `peers.toml`.
     pub server: String,
-    /// How requests travel.
-    pub protocol: Way,
-    /// Connections at a time.
+    /// Protocol of the requests.
+    pub protocol: ProtocolKind,
+    /// Concurrent connections.
     pub connections: usize,
-    /// Requests at a time on each.
+    /// Concurrent requests on each connection.
     pub streams: usize,
-    /// What comes beside the load.
-    pub beside: Beside,
+    /// Additional load.
+    pub beside: BackgroundLoad,
 }
 
-/// What comes beside the load.
+/// Load in addition to the measured one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beside {
-    /// Nothing.
+pub enum BackgroundLoad {
+    /// No additional load.
     Nothing,
-    /// Bad requests.
+    /// Bad requests, as [`Flood`] describes.
     Flood,
-    /// Requests that are taken back.
-    Storm,
+    /// Reset requests.
+    Resets,
 }
 
-/// As the name of a turn ends.
-impl fmt::Display for Beside {
+/// Suffix of a turn's name.
+impl fmt::Display for BackgroundLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "",
             Self::Flood => ", flooded",
-            Self::Storm => ", in a storm",
+            Self::Resets => ", in a storm",
         })
     }
 }
 
-/// A share of requests that are bad, in equal parts of these kinds.
+/// Bad requests among the good ones.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bad {
-    /// From 0 to 1.
+pub struct BadRequests {
+    /// Share of bad requests, from 0 to 1.
     pub share: f64,
-    /// In which ways.
-    pub kinds: Vec<Kind>,
+    /// Kinds of bad requests, in equal parts.
+    pub kinds: Vec<CredentialKind>,
 }
 
-/// Bad requests beside the load.
+/// Bad requests on separate connections.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flood {
     /// When they are due.
     pub pace: Pace,
-    /// On so many connections.
+    /// Number of connections.
     pub connections: usize,
-    /// In equal parts of these kinds.
-    pub kinds: Vec<Kind>,
+    /// Kinds of bad requests, in equal parts.
+    pub kinds: Vec<CredentialKind>,
 }
 
-/// A number that comes of a scenario: of one turn, or in relation to another.
+/// A figure of a scenario: a number of one turn, or the ratio of two turns.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// As `budget.toml` has it.
+    /// Name, as in `budget.toml`.
     pub name: String,
-    /// Of what.
+    /// The quantity.
     pub measure: Measure,
-    /// Whose.
+    /// The turn it is measured in.
     pub of: String,
-    /// Divided by whose.
+    /// The turn it is divided by.
     pub over: Option<String>,
 }
 
-/// What can be a figure.
+/// Quantities that a figure can be made of.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// Microseconds of the server's CPU per request.
+    /// Microseconds of the server's CPU time per request.
     Cpu,
-    /// Requests per second of the server's CPU.
+    /// Requests per second of the server's CPU time.
     PerCpuSecond,
-    /// Requests per second of that one of its threads that works most: what would be
-    /// answered in a second if each thread had a core.
+    /// Requests per CPU second of the busiest thread: the requests that the server would answer in
+    /// a second if each thread had a core.
     Capacity,
     /// The 99th percentile of valid requests, in microseconds.
     P99,
     /// KiB of memory of an idle connection.
     Memory,
-    /// KiB of memory that the server has gained since its first turn of this kind.
+    /// Growth of the server's memory since its first turn of this kind, in KiB.
     Growth,
-    /// Requests per second that were taken back.
+    /// Resets per second.
     Resets,
-    /// Connections that it took to take them back.
+    /// Connections that the resets were sent on.
     StormConnections,
 }
 
@@ -216,7 +216,7 @@ impl Scenario {
     /// Reads `scenarios.toml` in this directory.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read or parsed.
     pub fn read(directory: &Path) -> Result<Vec<Self>> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -228,48 +228,48 @@ impl Scenario {
         Ok(file.scenario)
     }
 
-    /// When a turn ends.
+    /// Returns the end of a turn.
     #[must_use]
     pub fn limit(&self) -> Limit {
         Limit { requests: u64::MAX, time: Duration::from_secs_f64(self.seconds) }
     }
 
-    /// The turns of a round.
+    /// Returns the turns of a round.
     #[must_use]
-    pub fn turns(&self) -> Vec<Plan> {
+    pub fn turns(&self) -> Vec<TurnPlan> {
         let beside = [
-            (true, Beside::Nothing),
-            (self.flood.is_some(), Beside::Flood),
-            (self.storm, Beside::Storm),
+            (true, BackgroundLoad::Nothing),
+            (self.flood.is_some(), BackgroundLoad::Flood),
+            (self.storm, BackgroundLoad::Resets),
         ];
-        let beside = beside.into_iter().filter(|(there_is, _)| *there_is).map(|(_, beside)| beside);
+        let beside = beside.into_iter().filter(|(enabled, _)| *enabled).map(|(_, beside)| beside);
         self.servers
             .iter()
-            .flat_map(|part| beside.clone().map(|beside| self.plan(part, beside)))
+            .flat_map(|participant| beside.clone().map(|beside| self.plan(participant, beside)))
             .collect()
     }
 
-    fn plan(&self, part: &Part, beside: Beside) -> Plan {
-        Plan {
-            name: format!("{}{beside}", part.name.as_ref().unwrap_or(&part.server)),
-            server: part.server.clone(),
-            protocol: part.protocol.unwrap_or(self.protocol),
-            connections: part.connections.unwrap_or(self.connections),
-            streams: part.streams.unwrap_or(self.streams),
+    fn plan(&self, participant: &Participant, beside: BackgroundLoad) -> TurnPlan {
+        TurnPlan {
+            name: format!("{}{beside}", participant.name.as_ref().unwrap_or(&participant.server)),
+            server: participant.server.clone(),
+            protocol: participant.protocol.unwrap_or(self.protocol),
+            connections: participant.connections.unwrap_or(self.connections),
+            streams: participant.streams.unwrap_or(self.streams),
             beside,
         }
     }
 
-    /// The load in words.
+    /// Describes the load in words.
     #[must_use]
     pub fn load(&self) -> String {
         let Self { connections, tokens, seconds, rounds, .. } = self;
         let protocol = match self.protocol {
-            Way::Http1 => String::new(),
-            protocol => format!(", {protocol} with {} requests at a time on each", self.streams),
+            ProtocolKind::Http1 => String::new(),
+            protocol => format!(", {protocol} with {} concurrent requests on each", self.streams),
         };
         if let Some(idle) = self.idle {
-            return format!("{idle} connections that are kept, of which each has had one request");
+            return format!("{idle} idle connections, each after one request");
         }
         let kept = match self.per_connection {
             None => "kept".to_owned(),
@@ -282,7 +282,7 @@ impl Scenario {
             Some(Handshake::Resumed) => ", TLS 1.3 resumed",
         };
         let pace = match self.pace {
-            Pace::AsItGoes => "closed loop".to_owned(),
+            Pace::ClosedLoop => "closed loop".to_owned(),
             Pace::Constant(rate) => format!("{rate} a second at equal distances"),
             Pace::Poisson(rate) => format!("{rate} a second by Poisson"),
         };
@@ -295,18 +295,18 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::e2e::peer::Peers;
+    use crate::e2e::peer::PeerServers;
 
     fn data() -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e")
     }
 
     #[test]
-    fn every_server_of_a_scenario_is_known_and_its_configuration_is_there() {
-        let peers = Peers::read(&data()).unwrap();
+    fn every_scenario_server_has_its_configuration() {
+        let peers = PeerServers::read(&data()).unwrap();
         for scenario in Scenario::read(&data()).unwrap() {
-            for part in &scenario.servers {
-                for file in &peers.get(&part.server).unwrap().files {
+            for participant in &scenario.servers {
+                for file in &peers.get(&participant.server).unwrap().files {
                     assert!(data().join("peers").join(file).exists(), "{file}");
                 }
             }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn every_figure_is_of_turns_that_there_are() {
+    fn every_figure_names_turns_of_its_scenario() {
         for scenario in Scenario::read(&data()).unwrap() {
             let turns: Vec<_> = scenario.turns().into_iter().map(|plan| plan.name).collect();
             assert!(
@@ -324,13 +324,13 @@ mod tests {
             for figure in &scenario.figures {
                 assert!(turns.contains(&figure.of), "{figure:?}");
                 assert!(figure.over.iter().all(|over| turns.contains(over)), "{figure:?}");
-                assert!(figure.name.len() <= 56, "{figure:?} would not stand in its column");
+                assert!(figure.name.len() <= 56, "{figure:?} is too long for its column");
             }
         }
     }
 
     #[test]
-    fn a_connection_that_is_not_kept_has_one_stream() {
+    fn short_lived_connections_have_one_stream() {
         for scenario in Scenario::read(&data())
             .unwrap()
             .into_iter()
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_like_the_scenario_unless_it_says_otherwise() {
+    fn participant_inherits_the_scenario_settings() {
         let text = r#"
             name = "x"
             decides = "x"
@@ -359,11 +359,16 @@ mod tests {
             .iter()
             .map(|plan| (&*plan.name, plan.protocol, plan.connections, plan.streams))
             .collect();
-        let other =
-            ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"].map(|name| (name, Way::Http1, 64, 1));
+        let other = ["a, by HTTP/1.1", "a, by HTTP/1.1, in a storm"]
+            .map(|name| (name, ProtocolKind::Http1, 64, 1));
         assert_eq!(
             turns,
-            [("a", Way::H2, 4, 25), ("a, in a storm", Way::H2, 4, 25), other[0], other[1]]
+            [
+                ("a", ProtocolKind::H2, 4, 25),
+                ("a, in a storm", ProtocolKind::H2, 4, 25),
+                other[0],
+                other[1]
+            ]
         );
     }
 }

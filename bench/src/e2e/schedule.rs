@@ -1,79 +1,80 @@
-//! When requests are due.
+//! Due times of requests.
 
 use serde::Deserialize;
 
-use crate::order::Order;
+use crate::order::SplitMix64;
 
 /// Nanoseconds from the start of a load.
 pub type Nanoseconds = u64;
 
 const SECOND: f64 = 1e9;
 
-/// How requests follow one another.
+/// Arrival process of requests.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
     /// A closed loop: a request is due when a connection is free for it.
     #[default]
-    AsItGoes,
-    /// An open loop, so many a second at equal distances.
+    ClosedLoop,
+    /// An open loop: this many requests per second, at equal intervals.
     Constant(f64),
-    /// An open loop, so many a second on average, each independent of the others, as
-    /// from many clients that know nothing of one another.
+    /// An open loop: this many requests per second on average, each independent of the others, as
+    /// from many independent clients.
     Poisson(f64),
 }
 
-/// When a load ends, whichever comes first.
+/// End of a load, whichever limit comes first.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// Requests, at most.
+    /// Maximum number of requests.
     pub requests: u64,
-    /// Nothing falls due after this.
+    /// No request is due after this time.
     pub time: std::time::Duration,
 }
 
-/// The times at which the requests of one load are due.
+/// Due times of the requests of one load.
 pub struct Schedule {
     pace: Pace,
     limit: Limit,
-    /// Requests that have fallen due.
-    given: u64,
-    /// When the last one did, in an open loop.
+    /// Number of requests that have become due.
+    issued: u64,
+    /// Due time of the last request, in an open loop.
     last: f64,
-    order: Order,
+    random: SplitMix64,
 }
 
 impl Schedule {
-    /// The same seed gives the same times.
+    /// Creates a schedule. The same seed gives the same times.
     #[must_use]
     pub fn new(pace: Pace, limit: Limit, seed: u64) -> Self {
-        Self { pace, limit, given: 0, last: 0.0, order: Order::new(seed) }
+        Self { pace, limit, issued: 0, last: 0.0, random: SplitMix64::new(seed) }
     }
 
-    /// When the next request is due; `None` when there are no more. In an open loop
-    /// that has nothing to do with `now`, and may be long past.
+    /// Returns when the next request is due; `None` at the end. In an open loop the due time does
+    /// not depend on `now`, and may be long past.
     pub fn next(&mut self, now: Nanoseconds) -> Option<Nanoseconds> {
         let due = match self.pace {
-            Pace::AsItGoes => now,
-            // From the start, not from the one before: errors do not add up.
-            Pace::Constant(rate) => whole(float(self.given) * SECOND / rate),
+            Pace::ClosedLoop => now,
+            // Computed from the start, not from the previous request, so that errors do not
+            // accumulate.
+            Pace::Constant(rate) => whole(float(self.issued) * SECOND / rate),
             Pace::Poisson(rate) => {
                 self.last += self.exponential() * SECOND / rate;
                 whole(self.last)
             }
         };
-        if self.given == self.limit.requests || u128::from(due) >= self.limit.time.as_nanos() {
+        if self.issued == self.limit.requests || u128::from(due) >= self.limit.time.as_nanos() {
             return None;
         }
-        self.given += 1;
+        self.issued += 1;
         Some(due)
     }
 
-    /// Of mean one.
+    /// Returns an exponentially distributed number with mean one.
     fn exponential(&mut self) -> f64 {
         const STEPS: u32 = 1 << 31;
-        let step = u32::try_from(self.order.below(1 << 31)).unwrap_or(0);
-        // Never the logarithm of nothing.
+        let step = u32::try_from(self.random.below(1 << 31)).unwrap_or(0);
+        // The offset avoids the logarithm of zero.
         -((f64::from(step) + 0.5) / f64::from(STEPS)).ln()
     }
 }
@@ -91,7 +92,7 @@ fn float(count: u64) -> f64 {
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "times of minutes, after the start"
+    reason = "minutes at most, and positive"
 )]
 fn whole(nanoseconds: f64) -> Nanoseconds {
     nanoseconds as Nanoseconds
@@ -107,12 +108,12 @@ mod tests {
 
     fn times(pace: Pace, limit: Limit, seed: u64) -> Vec<Nanoseconds> {
         let mut schedule = Schedule::new(pace, limit, seed);
-        // What the clock says is of no concern to an open loop.
+        // An open loop ignores the clock.
         std::iter::from_fn(|| schedule.next(999)).collect()
     }
 
     #[test]
-    fn a_constant_rate_is_kept_to_the_nanosecond() {
+    fn constant_rate_is_exact_to_the_nanosecond() {
         let times = times(Pace::Constant(3000.0), SECOND, 0);
         assert_eq!(times.len(), 3000);
         assert_eq!(times[..4], [0, 333_333, 666_666, 1_000_000]);
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_arrivals_have_their_mean_and_their_bursts_and_come_again() {
+    fn poisson_arrivals_have_their_mean_and_repeat() {
         let pace = Pace::Poisson(20_000.0);
         let arrivals = times(pace, SECOND, 5);
         assert!((19_500..20_500).contains(&arrivals.len()), "{}", arrivals.len());
@@ -134,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn a_load_ends_by_count_and_by_time() {
+    fn schedule_ends_by_count_and_by_time() {
         let few = Limit { requests: 7, ..SECOND };
-        for pace in [Pace::AsItGoes, Pace::Constant(1e6), Pace::Poisson(1e6)] {
+        for pace in [Pace::ClosedLoop, Pace::Constant(1e6), Pace::Poisson(1e6)] {
             assert_eq!(times(pace, few, 1).len(), 7, "{pace:?}");
         }
-        let mut closed = Schedule::new(Pace::AsItGoes, SECOND, 1);
+        let mut closed = Schedule::new(Pace::ClosedLoop, SECOND, 1);
         assert_eq!(closed.next(10), Some(10));
         assert_eq!(closed.next(999_999_999), Some(999_999_999));
         assert_eq!(closed.next(1_000_000_000), None);

@@ -1,4 +1,4 @@
-//! What a load has shown.
+//! Results of a load.
 
 use hdrhistogram::Histogram;
 
@@ -7,57 +7,57 @@ use super::schedule::Nanoseconds;
 /// Counts and latencies of one load.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Of the requests that nothing was wrong with.
+    /// Latencies of valid requests, in nanoseconds.
     pub valid: Histogram<u64>,
-    /// Of the others.
+    /// Latencies of bad requests, in nanoseconds.
     pub invalid: Histogram<u64>,
-    /// How often was connected.
+    /// Number of connections made.
     pub connections: u64,
-    /// From the start until the last answer.
+    /// Time from the start until the last answer.
     pub elapsed: Nanoseconds,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        /// A run is over long before.
-        const MOST: u64 = 120_000_000_000;
+        /// A run ends long before this.
+        const MAX_LATENCY: u64 = 120_000_000_000;
         const DIGITS: u8 = 3;
-        let empty = Histogram::new_with_bounds(1, MOST, DIGITS);
-        let empty = empty
-            .unwrap_or_else(|_| unreachable!("three digits and a range that is none too large"));
+        let empty = Histogram::new_with_bounds(1, MAX_LATENCY, DIGITS);
+        let empty =
+            empty.unwrap_or_else(|_| unreachable!("three digits over this range are valid bounds"));
         Self { valid: empty.clone(), invalid: empty, connections: 0, elapsed: 0 }
     }
 }
 
 impl Tally {
-    /// Counts an answer.
-    pub fn answered(&mut self, bad: bool, latency: Nanoseconds) {
-        // What took longer than the longest counts as the longest.
+    /// Records an answer.
+    pub fn record(&mut self, bad: bool, latency: Nanoseconds) {
+        // A latency above [`MAX_LATENCY`] counts as the maximum.
         if bad { &mut self.invalid } else { &mut self.valid }.saturating_record(latency.max(1));
     }
 
-    /// All requests, each of which was answered as it should be.
+    /// Returns the number of requests, all of them answered as expected.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.valid.len() + self.invalid.len()
     }
 }
 
-/// Of latencies, in microseconds.
+/// Quantiles of latencies, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quantiles {
-    /// Half of them were shorter.
+    /// The median.
     pub p50: f64,
-    /// All but one in a hundred.
+    /// The 99th percentile.
     pub p99: f64,
-    /// All but one in a thousand.
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Quantiles {
-    /// `None` where nothing was recorded.
+    /// Computes the quantiles; `None` if nothing was recorded.
     #[must_use]
     pub fn of(latencies: &Histogram<u64>) -> Option<Self> {
         #[expect(
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_and_bad_are_told_apart() {
+    fn valid_and_bad_requests_are_counted_separately() {
         let mut tally = Tally::default();
         for latency in 1..=1000 {
-            tally.answered(false, latency * 1000);
+            tally.record(false, latency * 1000);
         }
-        tally.answered(true, 5_000_000);
+        tally.record(true, 5_000_000);
         assert_eq!(tally.requests(), 1001);
         let valid = Quantiles::of(&tally.valid).unwrap();
         for (measured, expected) in

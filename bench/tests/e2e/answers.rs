@@ -1,86 +1,91 @@
-//! What is asked and answered: latencies that do not flatter, and every answer looked at.
+//! Latencies without coordinated omission, and checks of every answer.
 
 use std::{sync::Mutex, thread, time::Duration};
 
-use countersign_bench::e2e::{protocol::Way, schedule::Pace};
+use countersign_bench::e2e::{protocol::ProtocolKind, schedule::Pace};
 
 use crate::{
     certificate::tls_for,
-    trivial::{Asking, HANG_UP, Trivial, honest, requests},
+    trivial::{CLOSE_CONNECTION, TestLoad, TrivialServer, check_token, requests},
 };
 
-const ALL: [Way; 4] = [Way::Http1, Way::H2, Way::Grpc, Way::H3];
+const ALL: [ProtocolKind; 4] =
+    [ProtocolKind::Http1, ProtocolKind::H2, ProtocolKind::Grpc, ProtocolKind::H3];
 
 #[test]
-fn a_stall_shows_in_every_request_that_was_due_in_it() {
+fn open_loop_stall_shows_in_every_due_request() {
     let slow = |pace| {
-        let gate = Mutex::new(0);
-        let server = Trivial::start(move |credential| {
-            let mut requests = gate.lock().unwrap();
+        let counter = Mutex::new(0);
+        let server = TrivialServer::start(move |credential| {
+            let mut requests = counter.lock().unwrap();
             *requests += 1;
             if *requests == 100 {
                 thread::sleep(Duration::from_millis(200));
             }
-            honest(credential)
+            check_token(credential)
         });
         let tally =
-            Asking { connections: 4, pace, limit: requests(600), ..server.load() }.run().unwrap();
+            TestLoad { connections: 4, pace, limit: requests(600), ..server.load() }.run().unwrap();
         assert_eq!(tally.requests(), 600);
         tally.valid.count_between(100_000_000, u64::MAX)
     };
-    // Half of the 200 that were due meanwhile waited for 100 ms and more.
+    // Half of the 200 requests due during the stall waited 100 ms or more.
     for pace in [Pace::Constant(1000.0), Pace::Poisson(1000.0)] {
         assert!(slow(pace) >= 80, "{pace:?}");
     }
-    // Who waits for an answer before he counts on sees it once a connection.
-    assert!(slow(Pace::AsItGoes) < 80);
+    // A closed loop sees the stall once per connection.
+    assert!(slow(Pace::ClosedLoop) < 80);
 }
 
 #[test]
-fn a_wrong_answer_ends_the_run_and_is_named() {
-    for way in ALL {
-        let gullible =
-            Trivial::speaking(
-                way,
-                tls_for(way),
-                |credential| if credential.is_none() { 401 } else { 200 },
-            );
-        let error = mixed(&gullible).run().unwrap_err();
+fn wrong_answer_ends_the_run_and_is_reported() {
+    for protocol in ALL {
+        let permissive = TrivialServer::with_protocol(protocol, tls_for(protocol), |credential| {
+            if credential.is_none() { 401 } else { 200 }
+        });
+        let error = mixed(&permissive).run().unwrap_err();
         assert!(
             error.contains("request ") && error.contains("was answered 200 instead of [401]"),
-            "{way:?}: {error}"
+            "{protocol:?}: {error}"
         );
     }
-    let late = Mutex::new(0);
-    let forgetful = Trivial::start(move |credential| {
-        let mut requests = late.lock().unwrap();
+    let counter = Mutex::new(0);
+    let failing = TrivialServer::start(move |credential| {
+        let mut requests = counter.lock().unwrap();
         *requests += 1;
-        if *requests > 300 && honest(credential) == 200 { 503 } else { honest(credential) }
+        if *requests > 300 && check_token(credential) == 200 {
+            503
+        } else {
+            check_token(credential)
+        }
     });
-    let error = mixed(&forgetful).run().unwrap_err();
+    let error = mixed(&failing).run().unwrap_err();
     assert!(error.contains("(valid) was answered 503 instead of [200]:\nHTTP/1.1 503"), "{error}");
 }
 
 #[test]
-fn good_and_bad_requests_are_counted_apart() {
-    for way in ALL {
-        // Which also knows whether what is new with every sending is as it should be.
-        let tally = mixed(&Trivial::speaking(way, tls_for(way), honest)).run().unwrap();
-        assert_eq!(tally.requests(), 2_000, "{way:?}");
-        assert!((900..1_100).contains(&tally.valid.len()), "{way:?}: {}", tally.valid.len());
+fn valid_and_bad_requests_have_separate_counts() {
+    for protocol in ALL {
+        // The server accepts its exact tokens only, so that this also checks the fresh characters
+        // of forgeries.
+        let tally = mixed(&TrivialServer::with_protocol(protocol, tls_for(protocol), check_token))
+            .run()
+            .unwrap();
+        assert_eq!(tally.requests(), 2_000, "{protocol:?}");
+        assert!((900..1_100).contains(&tally.valid.len()), "{protocol:?}: {}", tally.valid.len());
     }
 }
 
 #[test]
-fn a_server_that_hangs_up_is_found() {
-    let server = Trivial::start(|_| HANG_UP);
+fn closed_connection_is_reported() {
+    let server = TrivialServer::start(|_| CLOSE_CONNECTION);
     let error = server.load().run().unwrap_err();
-    assert!(error.contains("the server hung up"), "{error}");
+    assert!(error.contains("the server closed the connection"), "{error}");
 }
 
-/// Half good, half bad.
-fn mixed(server: &Trivial) -> Asking<'_> {
-    Asking {
+/// A load of half valid, half bad requests.
+fn mixed(server: &TrivialServer) -> TestLoad<'_> {
+    TestLoad {
         bad: 0.5,
         streams: if server.is_multiplexed() { 4 } else { 1 },
         limit: requests(2_000),

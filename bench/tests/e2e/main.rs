@@ -1,5 +1,4 @@
-//! The load generator against trivial servers in this process: does it see what it is
-//! there to see?
+//! Tests of the load generator against trivial servers in this process.
 
 mod answers;
 mod connections;
@@ -9,19 +8,19 @@ mod trivial;
 use std::path::Path;
 
 use countersign_bench::e2e::{
-    protocol::Way,
+    protocol::ProtocolKind,
     report::Report,
-    rounds::{Turn, play},
+    rounds::{Turn, run_scenario},
     scenario::Scenario,
 };
 
 use crate::{
     certificate::{certificate, tls_config},
-    trivial::{Trivial, corpus, honest, strict},
+    trivial::{TrivialServer, check_token, corpus, strict_answers},
 };
 
 #[test]
-fn every_scenario_can_be_played_and_has_its_figures() {
+fn every_scenario_runs_and_prints_its_figures() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
     for mut scenario in Scenario::read(&data).unwrap() {
         scenario.pinned = false;
@@ -33,23 +32,25 @@ fn every_scenario_can_be_played_and_has_its_figures() {
             plan.connections = plan.connections.min(4);
             plan.streams = plan.streams.min(4);
         }
-        let server = |way: Way| {
-            let alpn = [(Way::H2, "h2"), (Way::Grpc, "h2"), (Way::H3, "h3")]
-                .into_iter()
-                .find(|(known, _)| *known == way);
+        let server = |protocol: ProtocolKind| {
+            let alpn =
+                [(ProtocolKind::H2, "h2"), (ProtocolKind::Grpc, "h2"), (ProtocolKind::H3, "h3")]
+                    .into_iter()
+                    .find(|(known, _)| *known == protocol);
             let tls =
                 scenario.tls.map(|_| tls_config(&certificate(), true, alpn.map(|(_, name)| name)));
-            Trivial::speaking(way, tls, honest)
+            TrivialServer::with_protocol(protocol, tls, check_token)
         };
         let servers: Vec<_> = plans.iter().map(|plan| server(plan.protocol)).collect();
         let turns = plans.into_iter().zip(&servers).map(|(plan, target)| Turn {
             plan,
             target,
-            answers: strict(),
+            answers: strict_answers(),
         });
         let turns: Vec<_> = turns.collect();
         let measured =
-            play(&scenario, &corpus(), certificate().join("certificate.pem"), &turns).unwrap();
+            run_scenario(&scenario, &corpus(), certificate().join("certificate.pem"), &turns)
+                .unwrap();
         for rounds in &measured {
             assert_eq!(rounds.len(), 2);
             assert!(

@@ -1,4 +1,4 @@
-//! Servers in this process that know their tokens by heart, for every way to ask them.
+//! Trivial servers in this process, one per protocol. They accept a fixed list of tokens.
 
 mod http1;
 mod http2;
@@ -19,14 +19,14 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_bench::e2e::{
     Result,
-    corpus::{Answers, Corpus, Kind, Questions},
+    corpus::{Corpus, CredentialKind, ExpectedAnswers, RequestMix},
     grpc::Grpc,
     http1::Http1,
     http2::Http2,
     http3::Http3,
     load::{self, Load},
-    process::{Spent, Target, resident},
-    protocol::{Protocol, Storm, Way},
+    process::{CpuTime, MeasuredServer, resident},
+    protocol::{Protocol, ProtocolKind, ResetStorm},
     schedule::{Limit, Pace},
     tally::Tally,
     tls::{Handshake, Tls},
@@ -35,11 +35,11 @@ use rustls::ServerConfig;
 
 use crate::certificate::certificate;
 
-/// A status that is none.
-pub(crate) const HANG_UP: u16 = 0;
+/// Makes the server close the connection instead of answering.
+pub(crate) const CLOSE_CONNECTION: u16 = 0;
 
-/// Knows its tokens by heart.
-pub(crate) fn honest(credential: Option<&str>) -> u16 {
+/// Returns 200 for one of [`tokens`], else 401.
+pub(crate) fn check_token(credential: Option<&str>) -> u16 {
     if credential.is_some_and(|credential| tokens().contains(credential)) { 200 } else { 401 }
 }
 
@@ -52,48 +52,48 @@ pub(crate) fn corpus() -> Corpus {
     Corpus::new(tokens().into_iter().collect(), vec!["a.good.signature".into()])
 }
 
-pub(crate) fn strict() -> Answers {
-    Answers { refuses: Kind::BAD.to_vec(), refusals: vec![401] }
+pub(crate) fn strict_answers() -> ExpectedAnswers {
+    ExpectedAnswers { refuses: CredentialKind::BAD.to_vec(), refusals: vec![401] }
 }
 
 pub(crate) fn requests(requests: u64) -> Limit {
     Limit { requests, time: Duration::from_secs(30) }
 }
 
-/// What a server answers to a credential.
+/// A server's answer to a credential.
 pub(crate) type Answer = dyn Fn(Option<&str>) -> u16 + Send + Sync;
 
-/// A server, on threads of its own.
-pub(crate) struct Trivial {
-    way: Way,
+/// A server on its own threads.
+pub(crate) struct TrivialServer {
+    protocol: ProtocolKind,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
-    seen: Arc<Seen>,
+    counters: Arc<ServerCounters>,
 }
 
-/// What servers have seen.
+/// Counters of a server.
 #[derive(Default)]
-struct Seen {
+struct ServerCounters {
     connections: AtomicU64,
-    /// Those that took up a session again.
+    /// Connections with a resumed TLS session.
     resumed: AtomicU64,
-    /// Those that the client has ended in order, of HTTP/3.
+    /// HTTP/3 connections that the client has closed gracefully.
     closed: AtomicU64,
-    /// Requests that were taken back.
+    /// Requests that were reset.
     resets: AtomicU64,
-    /// Requests that are not answered yet, and the most that there ever were.
-    under_way: AtomicU64,
-    most: AtomicU64,
+    /// Requests not answered yet, and their maximum.
+    in_flight: AtomicU64,
+    max_in_flight: AtomicU64,
 }
 
-impl Seen {
-    fn begun(&self) {
-        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most.fetch_max(under_way, Ordering::Relaxed);
+impl ServerCounters {
+    fn request_started(&self) {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
     }
 
-    fn ended(&self) {
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -101,72 +101,72 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-impl Trivial {
-    /// A server of HTTP/1.1.
+impl TrivialServer {
+    /// Starts an HTTP/1.1 server.
     pub(crate) fn start(answer: impl Fn(Option<&str>) -> u16 + Send + Sync + 'static) -> Self {
-        Self::speaking(Way::Http1, None, answer)
+        Self::with_protocol(ProtocolKind::Http1, None, answer)
     }
 
-    /// Any server. HTTP/3 needs TLS.
-    pub(crate) fn speaking(
-        way: Way,
+    /// Starts a server of any protocol. HTTP/3 needs TLS.
+    pub(crate) fn with_protocol(
+        protocol: ProtocolKind,
         tls: Option<Arc<ServerConfig>>,
         answer: impl Fn(Option<&str>) -> u16 + Send + Sync + 'static,
     ) -> Self {
-        let (seen, answer) = (Arc::<Seen>::default(), Arc::new(answer));
-        let (to_see, to_serve) = (Arc::clone(&seen), tls.clone());
-        let address = match way {
-            Way::Http1 => http1::start(to_serve, to_see, answer),
-            Way::H2 | Way::Grpc => http2::start(to_serve, to_see, answer),
-            Way::H3 => http3::start(to_serve.expect("HTTP/3 is under TLS"), to_see, answer),
+        let (counters, answer) = (Arc::<ServerCounters>::default(), Arc::new(answer));
+        let (shared, config) = (Arc::clone(&counters), tls.clone());
+        let address = match protocol {
+            ProtocolKind::Http1 => http1::start(config, shared, answer),
+            ProtocolKind::H2 | ProtocolKind::Grpc => http2::start(config, shared, answer),
+            ProtocolKind::H3 => http3::start(config.expect("HTTP/3 needs TLS"), shared, answer),
         };
-        Self { way, address, tls, seen }
+        Self { protocol, address, tls, counters }
     }
 
     pub(crate) fn connections(&self) -> u64 {
-        self.seen.connections.load(Ordering::Relaxed)
+        self.counters.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn resumed(&self) -> u64 {
-        self.seen.resumed.load(Ordering::Relaxed)
+        self.counters.resumed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn most_at_a_time(&self) -> u64 {
-        self.seen.most.load(Ordering::Relaxed)
+    pub(crate) fn max_concurrent(&self) -> u64 {
+        self.counters.max_in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether a connection has several requests at a time.
+    /// Whether a connection can have concurrent requests.
     pub(crate) fn is_multiplexed(&self) -> bool {
-        self.way != Way::Http1
+        self.protocol != ProtocolKind::Http1
     }
 
     pub(crate) fn resets(&self) -> u64 {
-        self.seen.resets.load(Ordering::Relaxed)
+        self.counters.resets.load(Ordering::Relaxed)
     }
 
     pub(crate) fn closed(&self) -> u64 {
-        self.seen.closed.load(Ordering::Relaxed)
+        self.counters.closed.load(Ordering::Relaxed)
     }
 
-    /// A hundred requests on two connections, and what becomes of them.
-    pub(crate) fn load(&self) -> Asking<'_> {
-        Asking {
+    /// Returns a load of a hundred requests on two connections.
+    pub(crate) fn load(&self) -> TestLoad<'_> {
+        TestLoad {
             server: self,
             handshake: Handshake::Full,
             bad: 0.0,
             connections: 2,
             streams: 1,
             per_connection: None,
-            pace: Pace::AsItGoes,
+            pace: Pace::ClosedLoop,
             limit: requests(100),
             storm: None,
         }
     }
 }
 
-/// A load on a trivial server.
-pub(crate) struct Asking<'s> {
-    pub(crate) server: &'s Trivial,
+/// A load on a [`TrivialServer`].
+pub(crate) struct TestLoad<'s> {
+    pub(crate) server: &'s TrivialServer,
     pub(crate) handshake: Handshake,
     pub(crate) bad: f64,
     pub(crate) connections: usize,
@@ -174,31 +174,37 @@ pub(crate) struct Asking<'s> {
     pub(crate) per_connection: Option<u32>,
     pub(crate) pace: Pace,
     pub(crate) limit: Limit,
-    pub(crate) storm: Option<Rc<Storm>>,
+    pub(crate) storm: Option<Rc<ResetStorm>>,
 }
 
-impl Asking<'_> {
+impl TestLoad<'_> {
     pub(crate) fn run(self) -> std::result::Result<Tally, String> {
-        let Trivial { way, address, ref tls, .. } = *self.server;
+        let TrivialServer { protocol, address, ref tls, .. } = *self.server;
         let path = certificate().join("certificate.pem");
         let tls = tls
             .as_ref()
-            .map(|_| Rc::new(Tls::new(self.handshake, way, &path, self.connections).unwrap()));
-        match way {
-            Way::Http1 => self.by(Http1::new(vec![address], tls)),
-            Way::H2 => self.by(Http2::new(vec![address], tls)),
-            Way::Grpc => self.by(Grpc::new(vec![address], tls)),
-            Way::H3 => self.by(Http3::new(vec![address], tls.unwrap())),
+            .map(|_| Rc::new(Tls::new(self.handshake, protocol, &path, self.connections).unwrap()));
+        match protocol {
+            ProtocolKind::Http1 => self.run_with(Http1::new(vec![address], tls)),
+            ProtocolKind::H2 => self.run_with(Http2::new(vec![address], tls)),
+            ProtocolKind::Grpc => self.run_with(Grpc::new(vec![address], tls)),
+            ProtocolKind::H3 => self.run_with(Http3::new(vec![address], tls.unwrap())),
         }
     }
 
-    fn by<P: Protocol>(self, protocol: P) -> std::result::Result<Tally, String> {
+    fn run_with<P: Protocol>(self, protocol: P) -> std::result::Result<Tally, String> {
         let Self { bad, connections, streams, per_connection, pace, limit, storm, .. } = self;
-        let questions = Rc::new(Questions::new(&protocol, &corpus(), &strict(), bad, &Kind::BAD));
+        let requests = Rc::new(RequestMix::new(
+            &protocol,
+            &corpus(),
+            &strict_answers(),
+            bad,
+            &CredentialKind::BAD,
+        ));
         let (protocol, in_turn, seed) = (Rc::new(protocol), false, 1);
         let load = Load {
             protocol,
-            questions,
+            requests,
             in_turn,
             connections,
             streams,
@@ -214,13 +220,13 @@ impl Asking<'_> {
     }
 }
 
-impl Target for Trivial {
+impl MeasuredServer for TrivialServer {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.address]
     }
 
-    fn spent(&self) -> Result<Spent> {
-        Spent::by(&[std::process::id()])
+    fn cpu_time(&self) -> Result<CpuTime> {
+        CpuTime::of(&[std::process::id()])
     }
 
     fn resident_bytes(&self) -> Result<u64> {
@@ -228,15 +234,15 @@ impl Target for Trivial {
     }
 }
 
-/// Runs a server that is asynchronous, until the process ends.
-fn on_its_own<F: Future<Output = ()>>(serve: impl FnOnce() -> F + Send + 'static) {
+/// Runs an asynchronous server on a new thread until the process ends.
+fn spawn_runtime<F: Future<Output = ()>>(serve: impl FnOnce() -> F + Send + 'static) {
     thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, serve());
     });
 }
 
-/// What follows `Bearer` in a header line.
+/// Returns the credential of an `Authorization: Bearer` value.
 fn bearer(value: &str) -> Option<&str> {
     value.strip_prefix("Bearer ")
 }

@@ -1,4 +1,4 @@
-//! What is given: keys and tokens, and servers that know them.
+//! Inputs of the scenarios: keys and tokens in files, and servers configured with them.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,21 +21,21 @@ use serde_json::json;
 
 use crate::{CALLS, Result};
 
-/// Keys and tokens in files: making an RSA key takes valgrind minutes.
-pub(crate) struct Given {
+/// Keys and tokens in files: generating an RSA key under valgrind takes minutes.
+pub(crate) struct Fixture {
     directory: PathBuf,
 }
 
-impl Given {
-    /// Those of this directory.
+impl Fixture {
+    /// Uses the files of this directory.
     pub(crate) fn read(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
-    /// Makes them.
+    /// Generates keys and tokens, and writes the files.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A file cannot be written.
     pub(crate) fn make(directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory)?;
         let keys = Keys::generate();
@@ -48,15 +48,15 @@ impl Given {
     }
 
     pub(crate) fn keys(&self, algorithm: Algorithm) -> KeySet {
-        let jwks =
-            std::fs::read(self.directory.join(format!("{algorithm}.json"))).expect("a set of keys");
-        KeySet::from_jwks(&jwks, POLICY).expect("a set of keys").0
+        let jwks = std::fs::read(self.directory.join(format!("{algorithm}.json")))
+            .expect("a readable key set");
+        KeySet::from_jwks(&jwks, POLICY).expect("a readable key set").0
     }
 
-    /// A server that verifies RS256 tokens.
+    /// Returns a server that verifies RS256 tokens.
     pub(crate) fn app(&self) -> Arc<App> {
         let jwks =
-            std::fs::read_to_string(self.directory.join("RS256.json")).expect("a set of keys");
+            std::fs::read_to_string(self.directory.join("RS256.json")).expect("a readable key set");
         let text = format!(
             "[auth_jwt_signing]\nalgorithm=HS256\nsign=true\nclient_types=api\nkey={}\n\
              [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
@@ -75,16 +75,16 @@ impl Given {
     }
 
     pub(crate) fn tokens(&self, algorithm: Algorithm) -> Vec<String> {
-        let tokens =
-            std::fs::read_to_string(self.directory.join(algorithm.name())).expect("tokens");
+        let tokens = std::fs::read_to_string(self.directory.join(algorithm.name()))
+            .expect("a readable token file");
         tokens.lines().map(str::to_owned).collect()
     }
 }
 
-/// How sets of keys are read.
+/// Policy for reading key sets.
 pub(crate) const POLICY: Policy = Policy { origin: Origin::Static, algorithms: None };
 
-/// In base64url.
+/// Encodes bytes as base64url.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

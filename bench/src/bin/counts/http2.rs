@@ -1,5 +1,5 @@
-//! Requests of HTTP/2, from their frames to those of the answers: a connection with both
-//! of its ends in this process. The kernel's part is not counted, the runtime's is.
+//! HTTP/2 requests, from request frames to response frames, on a connection with both ends in this
+//! process. The kernel's instructions are not counted, the runtime's are.
 
 use std::{
     future::poll_fn,
@@ -25,7 +25,7 @@ use countersign_server::{
 };
 use tokio::runtime::Runtime;
 
-/// A client and the server it has connected to.
+/// A client connection, and the server's future for it.
 pub(crate) struct Connection {
     runtime: Runtime,
     serving: Pin<Box<dyn Future<Output = ()>>>,
@@ -35,10 +35,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to a server that is there for as long as the process.
+    /// Connects to a server that lives as long as the process.
     ///
     /// # Errors
-    /// The system's.
+    /// The system cannot create the sockets.
     pub(crate) fn new(app: Arc<App>) -> std::io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -67,7 +67,8 @@ impl Connection {
         Ok(Self { runtime, serving, client, next: 1, received: Vec::new() })
     }
 
-    /// Sends requests with these heads at once, and says how many are answered 200.
+    /// Sends requests with these field sections in one write, and returns how many are answered
+    /// 200.
     pub(crate) fn ask(&mut self, heads: &[&[u8]]) -> usize {
         let mut frames = Vec::new();
         for head in heads {
@@ -83,7 +84,7 @@ impl Connection {
     }
 }
 
-/// HEADERS with all of a request.
+/// Appends a HEADERS frame with a whole request.
 fn push_frame(frames: &mut Vec<u8>, stream: u32, head: &[u8]) {
     const HEADERS: u8 = 0x01;
     const END_STREAM_AND_HEADERS: u8 = 0x05;
@@ -93,7 +94,7 @@ fn push_frame(frames: &mut Vec<u8>, stream: u32, head: &[u8]) {
     frames.extend_from_slice(head);
 }
 
-/// Lets the server work until there are so many answers.
+/// Polls the server until this many answers have arrived.
 fn poll(
     serving: &mut Pin<Box<dyn Future<Output = ()>>>,
     client: &mut UnixStream,
@@ -112,10 +113,10 @@ fn poll(
     if answers < wanted { Poll::Pending } else { Poll::Ready(right) }
 }
 
-/// How many heads of answers there are in these frames, and of those with 200.
+/// Returns the number of responses in these frames, and the number of those with status 200.
 fn answers(mut frames: &[u8]) -> (usize, usize) {
     const HEADERS: u8 = 0x01;
-    /// Of the static table (RFC 7541 appendix A).
+    /// Index 8 of the static table (RFC 7541 appendix A).
     const OK: u8 = 0x88;
     let (mut answers, mut right) = (0, 0);
     while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
@@ -134,8 +135,8 @@ fn answers(mut frames: &[u8]) -> (usize, usize) {
     (answers, right)
 }
 
-/// The head of a request as a proxy makes it. The first one brings what others refer to:
-/// all but the token, which is new to every request.
+/// Encodes the field section of a proxy's request. The first one adds all fields but the token to
+/// the dynamic table, and later ones refer to them. The token differs in each request.
 pub(crate) fn head(authorization: &str, is_first: bool) -> Vec<u8> {
     const LINES: [(&str, &str); 6] = [
         ("x-original-method", "GET"),
@@ -148,11 +149,12 @@ pub(crate) fn head(authorization: &str, is_first: bool) -> Vec<u8> {
     const GET_HTTP: [u8; 2] = [0x82, 0x86];
     const NAMED_PATH: u8 = 0x44;
     const NAMED_AUTHORITY: u8 = 0x41;
-    const TO_BE_REMEMBERED: u8 = 0x40;
-    /// 23, of which 15 are in the first byte. Nobody remembers tokens.
+    const INCREMENTAL_INDEXING: u8 = 0x40;
+    /// Literal without indexing, with the name at index 23, of which the first byte holds 15.
+    /// Clients do not index tokens.
     const AUTHORIZATION: [u8; 2] = [0x0f, 23 - 15];
-    /// Where what was remembered last is.
-    const LAST: u8 = 0x80 | 62;
+    /// Index of the newest entry of the dynamic table.
+    const NEWEST: u8 = 0x80 | 62;
     let mut head = GET_HTTP.to_vec();
     if is_first {
         for (name, value) in [(NAMED_PATH, "/auth"), (NAMED_AUTHORITY, "countersign")] {
@@ -160,13 +162,13 @@ pub(crate) fn head(authorization: &str, is_first: bool) -> Vec<u8> {
             literal::push(&mut head, value);
         }
         for (name, value) in LINES {
-            head.push(TO_BE_REMEMBERED);
+            head.push(INCREMENTAL_INDEXING);
             literal::push(&mut head, name);
             literal::push(&mut head, value);
         }
     } else {
-        let remembered = u8::try_from(LINES.len() + 2).unwrap_or(u8::MAX);
-        head.extend((0..remembered).rev().map(|before_last| LAST + before_last));
+        let indexed = u8::try_from(LINES.len() + 2).unwrap_or(u8::MAX);
+        head.extend((0..indexed).rev().map(|age| NEWEST + age));
     }
     head.extend(AUTHORIZATION);
     literal::push(&mut head, authorization);

@@ -1,9 +1,9 @@
-//! Instructions of one call, counted by valgrind: the same on a busy machine as on
+//! Instructions of one call, counted by valgrind. The counts are the same on a busy machine as on
 //! an idle one, so that continuous integration can judge them.
 //!
 //! Usage: `target/release/counts` after `cargo build --release -p countersign-bench
-//! --no-default-features --bin counts`. It makes keys and tokens, runs itself under
-//! valgrind once for each scenario, and fails past a limit of `budget.toml`.
+//! --no-default-features --bin counts`. It generates keys and tokens, runs itself under valgrind
+//! once per scenario, and fails if a count is past its limit in `budget.toml`.
 
 mod scenarios;
 mod given;
@@ -18,14 +18,14 @@ use std::{
 
 use countersign_bench::budget;
 
-use crate::{given::Given, scenarios::SCENARIOS};
+use crate::{given::Fixture, scenarios::SCENARIOS};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How many calls a count is the mean of, each with another token.
+/// Number of calls that a count is the mean of, each with another token.
 const CALLS: usize = 32;
 
 fn main() -> Result<ExitCode> {
@@ -38,10 +38,10 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-/// Counts every scenario; the exit code says whether all are within their limits.
+/// Counts every scenario. The exit code is success if all counts are within their limits.
 fn count_all() -> Result<ExitCode> {
     let directory = std::env::temp_dir().join(format!("countersign-counts-{}", std::process::id()));
-    Given::make(&directory)?;
+    Fixture::make(&directory)?;
     let counted: Result<Vec<_>> =
         SCENARIOS.iter().map(|(name, _)| count(name, &directory)).collect();
     std::fs::remove_dir_all(&directory)?;
@@ -52,20 +52,20 @@ fn count_all() -> Result<ExitCode> {
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stderr, reason = "what to do about a count")]
+#[expect(clippy::print_stderr, reason = "advice about a count")]
 fn judge(name: &str, instructions: f64) -> bool {
     let name = format!("{}{name}", budget::INSTRUCTIONS);
     budget::print(&name, instructions, &format!("mean of {CALLS} calls"));
     if !cfg!(target_arch = "x86_64") {
-        eprintln!("{name}: not judged, the limits are for x86-64");
+        eprintln!("{name}: not judged: the limits are for x86-64");
         return true;
     }
     match budget::Budget::read().bound(&name) {
-        None => eprintln!("{name}: budget.toml has no limit for it"),
-        Some(bound) if !bound.allows(instructions) => eprintln!("{name}: over the budget, {bound}"),
+        None => eprintln!("{name}: no limit in budget.toml"),
+        Some(bound) if !bound.allows(instructions) => eprintln!("{name}: over the limit, {bound}"),
         Some(bound) => {
             if bound.is_loose(instructions) {
-                eprintln!("{name}: far below the budget, {bound}: tighten it in bench/budget.toml");
+                eprintln!("{name}: far below the limit, {bound}: tighten it in bench/budget.toml");
             }
             return true;
         }
@@ -73,10 +73,10 @@ fn judge(name: &str, instructions: f64) -> bool {
     false
 }
 
-/// The instructions of one call, by a process of its own under valgrind.
+/// Counts the instructions of one call, in a process under valgrind.
 fn count(scenario: &str, directory: &Path) -> Result<f64> {
     let mut command = Command::new("valgrind");
-    // Only what is below `measured` counts: neither reading the keys nor warming up.
+    // Collect only below `measured`: neither reading the keys nor warming up counts.
     command.args([
         "--tool=callgrind",
         "--callgrind-out-file=/dev/null",
@@ -95,13 +95,13 @@ fn count(scenario: &str, directory: &Path) -> Result<f64> {
         Some(instructions) if output.status.success() && instructions > 0.0 => {
             Ok((instructions / CALLS as f64).round())
         }
-        _ => Err(format!("{scenario}: nothing was counted:\n{report}").into()),
+        _ => Err(format!("{scenario}: valgrind counted no instructions:\n{report}").into()),
     }
 }
 
-/// The other side: does one scenario, warm, and once more to be counted.
+/// Runs one scenario in the process under valgrind: once to warm up, and once to be counted.
 fn run(scenario: &str, directory: &Path) -> Result<()> {
-    let given = Given::read(directory);
+    let given = Fixture::read(directory);
     let (_, make) =
         SCENARIOS.iter().find(|(name, _)| *name == scenario).ok_or("no such scenario")?;
     let mut work = make(&given);
@@ -110,11 +110,11 @@ fn run(scenario: &str, directory: &Path) -> Result<()> {
     if warm == CALLS && right == CALLS {
         Ok(())
     } else {
-        Err(format!("{right} of {CALLS} calls did what they should").into())
+        Err(format!("{right} of {CALLS} calls had the expected result").into())
     }
 }
 
-/// What valgrind knows by its name.
+/// Runs the calls that count. Valgrind finds this function by its name.
 #[inline(never)]
 fn measured(work: &mut dyn FnMut(usize) -> bool) -> usize {
     (0..CALLS).filter(|call| work(black_box(*call))).count()

@@ -1,8 +1,8 @@
-//! What is counted.
+//! Scenarios whose instructions are counted.
 
 use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
-use countersign_bench::{accepts, cache_of, cached_verifier, hundred_keys, tenant};
+use countersign_bench::{accepts, cache_bytes, cached_verifier, hundred_keys, tenant};
 use countersign_engine::{Algorithm, Issuer, KeySet};
 use countersign_server::{
     admission::Peer,
@@ -16,14 +16,14 @@ use serde_json::json;
 
 use crate::{
     CALLS,
-    given::{Given, POLICY, encode},
+    given::{Fixture, POLICY, encode},
     http2,
 };
 
-/// The name of what is counted, and how it is made ready.
-pub(crate) type Scenario = (&'static str, fn(&Given) -> Work<'_>);
+/// Name of a scenario, and the function that prepares it.
+pub(crate) type Scenario = (&'static str, fn(&Fixture) -> Work<'_>);
 
-/// All there are.
+/// All scenarios.
 pub(crate) const SCENARIOS: [Scenario; 14] = [
     ("parse", parse),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
@@ -32,7 +32,7 @@ pub(crate) const SCENARIOS: [Scenario; 14] = [
     ("cold EdDSA", |given| cold(given, Algorithm::EdDsa)),
     ("cached RS256, 1 token", cached),
     ("refuse what is not base64url", malformed),
-    ("refuse a bad HS256 signature", badly_signed),
+    ("refuse a bad HS256 signature", bad_signature),
     ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
     ("/auth, a token that is none", |given| {
         answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())
@@ -45,34 +45,35 @@ pub(crate) const SCENARIOS: [Scenario; 14] = [
     ("read a set of 100 keys", read),
 ];
 
-/// One call: `true` when it did what it should. It is told the number of the call.
+/// One call, given its number; returns whether it had the expected result.
 pub(crate) type Work<'g> = Box<dyn FnMut(usize) -> bool + 'g>;
 
-fn parse(given: &Given) -> Work<'_> {
+fn parse(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
     Box::new(move |call| verifier.claimed_issuer(tokens[call].as_bytes()).is_some())
 }
 
-fn cold(given: &Given, algorithm: Algorithm) -> Work<'_> {
+fn cold(given: &Fixture, algorithm: Algorithm) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(algorithm), given.tokens(algorithm));
     Box::new(move |call| accepts(&verifier, tokens[call].as_bytes()))
 }
 
-fn cached(given: &Given) -> Work<'_> {
-    let verifier = cached_verifier(Algorithm::Rs256, given.keys(Algorithm::Rs256), cache_of(1_000));
+fn cached(given: &Fixture) -> Work<'_> {
+    let verifier =
+        cached_verifier(Algorithm::Rs256, given.keys(Algorithm::Rs256), cache_bytes(1_000));
     let tokens = given.tokens(Algorithm::Rs256);
     Box::new(move |_| accepts(&verifier, tokens[0].as_bytes()))
 }
 
-/// A character of the payload is from the other alphabet.
-fn malformed(given: &Given) -> Work<'_> {
+/// One character of the payload is from the standard base64 alphabet.
+fn malformed(given: &Fixture) -> Work<'_> {
     let (verifier, mut tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
     tokens.iter_mut().for_each(|token| token.replace_range(400..401, "+"));
     Box::new(move |call| !accepts(&verifier, tokens[call].as_bytes()))
 }
 
-/// Every token has the signature of the one before.
-fn badly_signed(given: &Given) -> Work<'_> {
+/// Every token has the signature of the next one.
+fn bad_signature(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Hs256), given.tokens(Algorithm::Hs256));
     let parts: Vec<_> =
         tokens.iter().map(|token| token.rsplit_once('.').unwrap_or_default()).collect();
@@ -85,9 +86,9 @@ fn badly_signed(given: &Given) -> Work<'_> {
     Box::new(move |call| !accepts(&verifier, forged[call].as_bytes()))
 }
 
-/// A request as a proxy makes it, from its bytes to those of the answer.
+/// Answers a proxy's request, from the request bytes to the response bytes.
 fn answer<'g>(
-    given: &'g Given,
+    given: &'g Fixture,
     expected: &'static str,
     authorization: fn(&str) -> String,
 ) -> Work<'g> {
@@ -119,9 +120,9 @@ fn answer<'g>(
     })
 }
 
-/// Requests of HTTP/2 that come together, as from a proxy.
-fn together(given: &Given) -> Work<'_> {
-    const AT_A_TIME: usize = 16;
+/// Answers HTTP/2 requests that arrive together, as from a proxy.
+fn together(given: &Fixture) -> Work<'_> {
+    const REQUESTS: usize = 16;
     let heads = |is_first| {
         let tokens = given.tokens(Algorithm::Rs256);
         tokens
@@ -131,16 +132,16 @@ fn together(given: &Given) -> Work<'_> {
     };
     let (first, heads) = (heads(true), heads(false));
     let mut connection = http2::Connection::new(given.app()).expect("a connection");
-    // What is remembered of the head is, and every token is known.
-    let mut known = connection.ask(&[&first[0]]) == 1;
-    known &= heads.iter().all(|head| connection.ask(&[head]) == 1);
+    // Warm up: fill the dynamic table, and cache every token.
+    let mut warm = connection.ask(&[&first[0]]) == 1;
+    warm &= heads.iter().all(|head| connection.ask(&[head]) == 1);
     Box::new(move |call| {
-        let heads: Vec<_> = (0..AT_A_TIME).map(|nth| &*heads[(call + nth) % CALLS]).collect();
-        known && connection.ask(&heads) == AT_A_TIME
+        let heads: Vec<_> = (0..REQUESTS).map(|nth| &*heads[(call + nth) % CALLS]).collect();
+        warm && connection.ask(&heads) == REQUESTS
     })
 }
 
-fn replace(given: &Given) -> Work<'_> {
+fn replace(given: &Fixture) -> Work<'_> {
     let (sets, issuer) = (hundred_keys().map(Arc::new), tenant(0));
     let verifier = given.verifier(Algorithm::Hs256);
     Box::new(move |call| {
@@ -153,7 +154,7 @@ fn replace(given: &Given) -> Work<'_> {
     })
 }
 
-fn read(_: &Given) -> Work<'_> {
+fn read(_: &Fixture) -> Work<'_> {
     let key = |number: u8| json!({ "kty": "oct", "kid": format!("key-{number}"), "alg": "HS256", "k": encode(&[number; 32]) });
     let set = json!({ "keys": (1..=100).map(key).collect::<Vec<_>>() }).to_string();
     Box::new(move |_| {

@@ -1,5 +1,5 @@
-//! Frames that leave together. h2 sends each frame of a body by itself, while proxies put
-//! all that they have to say on a connection in one turn into one write.
+//! Coalesced writes. h2 sends each frame of a body by itself, while proxies put all frames of one
+//! turn on a connection into one write.
 
 use std::{
     cell::RefCell,
@@ -12,30 +12,33 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream that what is written to stays in until it is [sent](Gathered::send), or is as
-/// much as one write takes.
-pub(super) struct Gathered<S>(Rc<RefCell<Inner<S>>>);
+/// A stream that buffers writes until [`send`](CoalescingStream::send) runs, or until
+/// [`MAX_WRITE_BYTES`] are buffered.
+pub(super) struct CoalescingStream<S>(Rc<RefCell<Inner<S>>>);
 
 struct Inner<S> {
     stream: S,
     bytes: Vec<u8>,
-    /// How much of it is on its way.
+    /// Number of these bytes already written to the stream.
     sent: usize,
 }
 
-/// How much is gathered, in bytes.
-const MOST: usize = 64 * 1024;
+/// Maximum number of buffered bytes.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
-    /// A stream, and what sends what is gathered in it.
+impl<S: AsyncRead + AsyncWrite + Unpin> CoalescingStream<S> {
+    /// Returns the stream, and the handle that sends what is buffered.
     pub(super) fn new(stream: S) -> (Self, Self) {
-        let inner =
-            Rc::new(RefCell::new(Inner { stream, bytes: Vec::with_capacity(2 * MOST), sent: 0 }));
+        let inner = Rc::new(RefCell::new(Inner {
+            stream,
+            bytes: Vec::with_capacity(2 * MAX_WRITE_BYTES),
+            sent: 0,
+        }));
         (Self(Rc::clone(&inner)), Self(inner))
     }
 
-    /// Runs what reads from and writes to the stream; each time that it waits, what it has
-    /// written is sent.
+    /// Runs the future that reads from and writes to the stream. Whenever it waits, its writes are
+    /// sent.
     pub(super) async fn send<T>(
         &self,
         user: impl Future<Output = Result<T, h2::Error>>,
@@ -43,9 +46,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
         let mut user = pin!(user);
         poll_fn(|context| {
             let result = user.as_mut().poll(context);
-            // What cannot be sent yet wakes the task when it can. What cannot at all is told
-            // to the user when it reads.
-            let _ = self.0.borrow_mut().poll_send(context);
+            // A write that has to wait wakes this task when it can continue. A write error shows
+            // when the user reads.
+            let _ignored = self.0.borrow_mut().poll_send(context);
             result
         })
         .await
@@ -67,7 +70,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CoalescingStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,21 +80,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CoalescingStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
-        if inner.bytes.len() >= MOST {
+        if inner.bytes.len() >= MAX_WRITE_BYTES {
             ready!(inner.poll_send(context))?;
         }
         inner.bytes.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
-    /// What flushes is sure of itself too early: there is more to come in this turn.
+    /// Does nothing: more frames may follow in this turn.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -110,13 +113,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_in_one_turn_is_sent_at_its_end_and_before_if_it_is_much() {
+    async fn writes_of_one_turn_are_sent_together() {
         let (ours, mut theirs) = duplex(1 << 20);
-        let (mut stream, sender) = Gathered::new(ours);
+        let (mut stream, sender) = CoalescingStream::new(ours);
         let other = async {
             let mut piece = vec![0; 1 << 20];
             let mut lengths = Vec::new();
-            while lengths.iter().sum::<usize>() < 3 * MOST + 8 {
+            while lengths.iter().sum::<usize>() < 3 * MAX_WRITE_BYTES + 8 {
                 lengths.push(theirs.read(&mut piece).await.unwrap());
             }
             lengths
@@ -127,7 +130,7 @@ mod tests {
             stream.write_all(b"efgh").await.unwrap();
             tokio::task::yield_now().await;
             for _ in 0..3 {
-                stream.write_all(&[0; MOST]).await.unwrap();
+                stream.write_all(&[0; MAX_WRITE_BYTES]).await.unwrap();
             }
             tokio::task::yield_now().await;
             Ok(())

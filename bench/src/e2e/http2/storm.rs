@@ -1,5 +1,5 @@
-//! Requests that are taken back as soon as they are sent (CVE-2023-44487). Written by
-//! hand, as h2 does not send what is taken back before it has left.
+//! Rapid reset (CVE-2023-44487): requests that are reset as soon as they are sent. The frames are
+//! written by hand, because h2 does not send a request that is reset before it has left.
 
 use std::{
     future::poll_fn,
@@ -13,40 +13,46 @@ use tokio::{
     task::yield_now,
 };
 
-use crate::e2e::protocol::Storm;
+use crate::e2e::protocol::ResetStorm;
 
-/// What a client begins with (RFC 9113 section 3.4): settings, of which none are its own.
+/// Connection preface (RFC 9113 section 3.4), with an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Rages on one connection until the server ends it.
-pub(super) async fn ride(mut stream: impl AsyncRead + AsyncWrite + Unpin, storm: &Storm) {
-    // However it ends, the server has had enough of it.
-    let _ended = rage(&mut stream, storm).await;
+/// Sends and resets requests on one connection until the server closes it.
+pub(super) async fn run_connection(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    storm: &ResetStorm,
+) {
+    // The server has closed the connection, with one error or another. The caller connects again.
+    let _ignored = send_resets(&mut stream, storm).await;
 }
 
-async fn rage(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), storm: &Storm) -> io::Result<()> {
+async fn send_resets(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    storm: &ResetStorm,
+) -> io::Result<()> {
     stream.write_all(PREFACE).await?;
     let mut next = 1;
     let mut bytes = Vec::new();
-    while next < i32::MAX.unsigned_abs() - 2 * Storm::BURST {
+    while next < i32::MAX.unsigned_abs() - 2 * ResetStorm::BURST {
         bytes.clear();
-        for _ in 0..Storm::BURST {
+        for _ in 0..ResetStorm::BURST {
             push_request(&mut bytes, next);
             next += 2;
         }
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         storm.reset_burst();
-        // What has come is read, so that the server is not kept from writing.
+        // Read what has arrived, so that the server is not blocked in writing.
         poll_fn(|context| poll_discard(stream, context)).await?;
         yield_now().await;
     }
     Ok(())
 }
 
-/// A request for `/auth` with nothing to look at, and its end: HEADERS, then RST_STREAM
-/// with CANCEL. The head is of literals that nobody need remember, but for what every
-/// client knows (RFC 7541 appendix A).
+/// Appends a request for `/auth` without a token, and its reset: HEADERS, then RST_STREAM with
+/// CANCEL. The field section uses the static table (RFC 7541 appendix A) and literals without
+/// indexing, so that the server has nothing to remember.
 fn push_request(bytes: &mut Vec<u8>, stream: u32) {
     const HEAD: &[u8; 16] = b"\x82\x86\x04\x05/auth\x01\x05bench";
     const END_STREAM_AND_HEADERS: u8 = 0x05;
@@ -63,16 +69,16 @@ fn poll_discard(
     stream: &mut (impl AsyncRead + Unpin),
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let mut room = [0; 4096];
+    let mut bytes = [0; 4096];
     loop {
-        let mut buffer = ReadBuf::new(&mut room);
+        let mut buffer = ReadBuf::new(&mut bytes);
         match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            // Nothing is waited for.
+            // Do not wait for data.
             Poll::Pending => return Poll::Ready(Ok(())),
         }
     }
@@ -83,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_as_long_as_they_say() {
+    fn frame_lengths_match_their_headers() {
         let mut bytes = Vec::new();
         push_request(&mut bytes, 5);
         let (head, reset) = bytes.split_at(9 + 16);

@@ -1,20 +1,20 @@
-//! Heads of requests and answers in QPACK (RFC 9204), without the dynamic table: we say
-//! that we have none, and use none of the server's.
+//! QPACK field sections of requests and answers (RFC 9204), without the dynamic table: the client
+//! announces a capacity of zero, and does not use the server's table.
 
-use crate::{e2e::corpus::Credential, literal};
+use crate::{e2e::credential::Credential, literal};
 
-/// A field section begins by saying that it refers to nothing dynamic.
+/// Prefix of a field section that does not refer to the dynamic table.
 const PREFIX: [u8; 2] = [0, 0];
 
-/// The head of a request for `/auth`, and where in it the characters of the credential
-/// are that change with every sending.
+/// Encodes the field section of a request for `/auth`. Returns it with the offset of the
+/// credential's fresh characters.
 pub(super) fn request(credential: Option<&Credential>) -> (Vec<u8>, Option<usize>) {
-    /// Of the static table (RFC 9204 appendix A).
+    /// Indexes of the static table (RFC 9204 appendix A).
     const GET: u8 = 0xc0 | 17;
     const HTTPS: u8 = 0xc0 | 23;
     const AUTHORITY: u8 = 0x50;
     const PATH: u8 = 0x50 | 1;
-    /// 84, of which 15 are in the first byte.
+    /// Index 84, of which the first byte holds 15.
     const AUTHORIZATION: [u8; 2] = [0x50 | 15, 84 - 15];
     let mut section = [&PREFIX[..], &[GET, HTTPS]].concat();
     section.push(AUTHORITY);
@@ -26,19 +26,19 @@ pub(super) fn request(credential: Option<&Credential>) -> (Vec<u8>, Option<usize
     let bearer = format!("Bearer {text}");
     match fresh {
         None => literal::push(&mut section, &bearer),
-        // The length of its code would change with it.
+        // Not Huffman-coded: the length of the code would change with the characters.
         Some(_) => literal::push_plain(&mut section, &bearer),
     }
     let fresh = fresh.map(|at| section.len() - text.len() + at);
     (section, fresh)
 }
 
-/// The status of an answer, which is the first line of its head.
+/// Returns the status of an answer, which is the first field line of its section.
 pub(super) fn status(section: &[u8]) -> Option<u16> {
     const INDEXED: u8 = 0xc0;
     const NAMED: u8 = 0x50;
     const CODED: u8 = 0x80;
-    /// A prefix of four bits, all of them set: the rest is in the next byte.
+    /// A 4-bit prefix with all bits set: the next byte adds to it.
     const FULL: u8 = 0x0f;
     let (first, rest) = section.strip_prefix(&PREFIX)?.split_first()?;
     if first & INDEXED == INDEXED {
@@ -47,7 +47,7 @@ pub(super) fn status(section: &[u8]) -> Option<u16> {
             index => known(index),
         };
     }
-    // The name is that of a known status; whether it may be remembered does not matter.
+    // The name is that of a known status. The never-index bit is ignored.
     let (index, rest) = match first & FULL {
         FULL => (rest.first()?.checked_add(FULL)?, rest.get(1..)?),
         index => (index, rest),
@@ -59,7 +59,7 @@ pub(super) fn status(section: &[u8]) -> Option<u16> {
     std::str::from_utf8(&value).ok()?.parse().ok()
 }
 
-/// The statuses of the static table.
+/// Returns a status of the static table.
 fn known(index: u8) -> Option<u16> {
     const FIRST: [u16; 5] = [103, 200, 304, 404, 503];
     const SECOND: [u16; 9] = [100, 204, 206, 302, 400, 403, 421, 425, 500];
@@ -75,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read_in_each_of_its_forms() {
+    fn status_is_read_in_each_encoding() {
         assert_eq!(status(b"\0\0\xd9"), Some(200));
         assert_eq!(status(b"\0\0\xff\x05and more"), Some(403));
-        // As h3 and quic-go have 401: under the name of another, in code.
+        // As h3 and quic-go encode 401: the name of another status, and a Huffman-coded value.
         let mut coded = b"\0\0\x5f\x09".to_vec();
         literal::push(&mut coded, "401");
         assert_eq!(status(&coded), Some(401));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_its_credential_and_knows_where_it_changes() {
+    fn request_contains_the_credential_at_its_offset() {
         let (text, fresh) = ("a.b.0123456789".repeat(20), Some(5));
         let (section, at) = request(Some(&Credential { text: text.clone(), fresh }));
         assert!(section[at.unwrap()..].starts_with(b"123456"));

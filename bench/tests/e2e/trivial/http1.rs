@@ -1,4 +1,4 @@
-//! HTTP/1.1, with a thread for every connection.
+//! HTTP/1.1 server, with one thread per connection.
 
 use std::{
     io::{Read, Write},
@@ -9,11 +9,11 @@ use std::{
 
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Answer, HANG_UP, Seen, bearer, count};
+use super::{Answer, CLOSE_CONNECTION, ServerCounters, bearer, count};
 
 pub(super) fn start(
     tls: Option<Arc<ServerConfig>>,
-    seen: Arc<Seen>,
+    counters: Arc<ServerCounters>,
     answer: Arc<Answer>,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -22,12 +22,12 @@ pub(super) fn start(
         for stream in listener.incoming() {
             let stream = stream.unwrap();
             stream.set_nodelay(true).unwrap();
-            count(&seen.connections);
-            let (tls, seen, answer) = (tls.clone(), Arc::clone(&seen), Arc::clone(&answer));
-            // How a connection ends is the generator's business.
+            count(&counters.connections);
+            let (tls, counters, answer) = (tls.clone(), Arc::clone(&counters), Arc::clone(&answer));
+            // Errors of a connection show in the generator.
             thread::spawn(move || match tls {
                 None => drop(serve(stream, &*answer)),
-                Some(config) => drop(serve_tls(stream, config, &seen, &*answer)),
+                Some(config) => drop(serve_tls(stream, config, &counters, &*answer)),
             });
         }
     });
@@ -37,7 +37,7 @@ pub(super) fn start(
 fn serve_tls(
     mut stream: TcpStream,
     config: Arc<ServerConfig>,
-    seen: &Seen,
+    counters: &ServerCounters,
     answer: &Answer,
 ) -> std::io::Result<()> {
     let mut connection = ServerConnection::new(config).unwrap();
@@ -45,7 +45,7 @@ fn serve_tls(
         connection.complete_io(&mut stream)?;
     }
     if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
-        count(&seen.resumed);
+        count(&counters.resumed);
     }
     serve(StreamOwned::new(connection, stream), answer)
 }
@@ -64,8 +64,8 @@ fn serve(mut stream: impl Read + Write, answer: &Answer) -> std::io::Result<()> 
         let credential =
             text.lines().find_map(|line| bearer(line.strip_prefix("Authorization: ")?));
         match answer(credential) {
-            HANG_UP => return Ok(()),
-            status => write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: 2\r\n\r\n{{}}")?,
+            CLOSE_CONNECTION => return Ok(()),
+            status => write!(stream, "HTTP/1.1 {status} Trivial\r\nContent-Length: 2\r\n\r\n{{}}")?,
         }
         stream.flush()?;
     }

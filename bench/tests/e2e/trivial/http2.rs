@@ -1,4 +1,4 @@
-//! HTTP/2 by h2, and gRPC on it.
+//! HTTP/2 server over h2, and gRPC.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -15,29 +15,29 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Seen, bearer, count, on_its_own};
+use super::{Answer, ServerCounters, bearer, count, spawn_runtime};
 
 pub(super) fn start(
     tls: Option<Arc<ServerConfig>>,
-    seen: Arc<Seen>,
+    counters: Arc<ServerCounters>,
     answer: Arc<Answer>,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
-    on_its_own(move || async move {
+    spawn_runtime(move || async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            count(&seen.connections);
-            let (tls, seen, answer) = (tls.clone(), Arc::clone(&seen), Arc::clone(&answer));
-            // How a connection ends is the generator's business.
+            count(&counters.connections);
+            let (tls, counters, answer) = (tls.clone(), Arc::clone(&counters), Arc::clone(&answer));
+            // Errors of a connection show in the generator.
             spawn_local(async move {
                 match tls {
-                    None => drop(serve(stream, seen, answer).await),
+                    None => drop(serve(stream, counters, answer).await),
                     Some(config) => {
                         if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
-                            drop(serve(stream, seen, answer).await);
+                            drop(serve(stream, counters, answer).await);
                         }
                     }
                 }
@@ -49,19 +49,19 @@ pub(super) fn start(
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    seen: Arc<Seen>,
+    counters: Arc<ServerCounters>,
     answer: Arc<Answer>,
 ) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     while let Some(request) = connection.accept().await {
         let (request, respond) = request?;
-        seen.begun();
-        let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+        counters.request_started();
+        let (counters, answer) = (Arc::clone(&counters), Arc::clone(&answer));
         spawn_local(async move {
             if reply(request, respond, &*answer).await.is_err() {
-                count(&seen.resets);
+                count(&counters.resets);
             }
-            seen.ended();
+            counters.request_ended();
         });
     }
     Ok(())
@@ -89,9 +89,9 @@ async fn plain(
     let credential =
         request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
     let status = answer(credential.and_then(bearer));
-    // A client that takes its request back does so at once.
+    // A client that resets its request does so at once.
     tokio::task::yield_now().await;
-    let response = Response::builder().status(status).header("x-says", "so").body(()).unwrap();
+    let response = Response::builder().status(status).header("x-trivial", "yes").body(()).unwrap();
     respond.send_response(response, false)?.send_data(Bytes::from_static(b"{}"), true)
 }
 
@@ -111,7 +111,7 @@ async fn check(
     });
     let response = match answer(credential) {
         200 => b"\x0a\0".to_vec(),
-        // UNAUTHENTICATED, and the status for the client in two bytes of seven bits.
+        // UNAUTHENTICATED, and the status for the client as a varint of two bytes.
         status => {
             let [high, low] = [status >> 7, status & 0x7f | 0x80].map(|byte| byte.to_le_bytes()[0]);
             [&b"\x0a\x02\x08\x10\x12\x05\x0a\x03\x08"[..], &[low, high]].concat()
