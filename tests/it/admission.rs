@@ -17,20 +17,20 @@ use serde_json::{Value, json};
 use crate::given;
 
 over_every_protocol!(
-    a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass,
-    a_client_has_no_more_sources_than_its_network,
-    e1_nobody_changes_its_address_by_a_header_of_its_own,
-    an_issuer_under_attack_is_put_off_and_the_others_are_not,
-    a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason,
-    v1_verify_answers_with_a_problem,
-    the_inmanta_surface_says_the_same_in_its_own_form,
-    good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens,
-    what_is_switched_off_puts_nobody_off,
+    bad_signatures_limit_their_source_only,
+    ipv6_source_is_the_client_network,
+    e1_untrusted_forwarded_for_changes_no_source,
+    bad_signatures_limit_their_issuer_only,
+    core_budget_spares_cheap_rejections,
+    v1_verify_reports_limits_as_a_problem,
+    inmanta_profile_reports_limits_in_its_own_form,
+    good_signatures_are_never_charged,
+    disabled_budgets_limit_nothing,
 );
 
 const ISSUER: &str = "https://idp/";
 
-/// A key of the issuer, the server's view of it, and how to forge its tokens.
+/// An issuer's signing key and one genuine token, from which forgeries are made.
 pub(crate) struct Issuer {
     key: SigningKey,
     genuine: String,
@@ -43,8 +43,8 @@ impl Issuer {
         Self { key, genuine }
     }
 
-    /// A configuration on one thread, so that there is one set of budgets, with each
-    /// of them as given, and these options of `[listen]`.
+    /// Returns a configuration with one thread, so that there is one set of budgets, with these
+    /// budgets and these further options of `[listen]`.
     pub(crate) fn configuration(
         &self,
         sandbox: &Sandbox,
@@ -60,8 +60,8 @@ impl Issuer {
         )
     }
 
-    /// A token that nobody has seen before, with the signature of another one: it
-    /// takes as long to see through as a good one.
+    /// Returns a new token with the signature of another one. Rejecting it takes as long as
+    /// accepting a good token.
     pub(crate) fn forged(&self, number: usize) -> String {
         let (signed, signature) = self.genuine.rsplit_once('.').unwrap();
         let mut claims = given::claims_of(ISSUER);
@@ -72,28 +72,28 @@ impl Issuer {
     }
 }
 
-/// A question, and an empty body.
-fn auth(lines: &str, token: &str) -> (String, String) {
+/// Returns a request for `/auth` with an empty body.
+fn auth_request(lines: &str, token: &str) -> (String, String) {
     (format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n{lines}"), String::new())
 }
 
-/// Sends many requests at once, so that the server is never waiting for us.
-fn ask_all(client: &mut Client, requests: &[(String, String)]) -> Vec<Response> {
+/// Pipelines many requests, so that the server never waits for the client.
+fn send_all(client: &mut Client, requests: &[(String, String)]) -> Vec<Response> {
     client.request_all(
         &requests.iter().map(|(head, body)| (&**head, body.as_bytes())).collect::<Vec<_>>(),
     )
 }
 
-/// What became of a flood.
+/// The outcome of a [`flood`] of bad signatures.
 struct Flood {
-    /// How many signatures were found to be bad.
+    /// Signatures that were checked and rejected.
     checked: u64,
-    /// The answers that refused to look, and there are some.
+    /// Answers that refused to check the signature; never empty.
     refused: Vec<Response>,
 }
 
-/// Sends requests until some were refused without a look. Many at a time: whether a
-/// share of the server's time is spent does not depend on how fast anybody is.
+/// Sends batches of requests until some are refused without a signature check. Batches keep the
+/// result independent of the speed of client and server.
 #[track_caller]
 fn flood(server: &Server<'_>, request: impl Fn(usize) -> (String, String)) -> Flood {
     const BATCH: usize = 50;
@@ -101,7 +101,7 @@ fn flood(server: &Server<'_>, request: impl Fn(usize) -> (String, String)) -> Fl
     let mut flood = Flood { checked: 0, refused: Vec::new() };
     for batch in 0..400 {
         let requests: Vec<_> = (0..BATCH).map(|number| request(BATCH * batch + number)).collect();
-        for answer in ask_all(&mut client, &requests) {
+        for answer in send_all(&mut client, &requests) {
             match answer.status {
                 401 | 403 => flood.checked += 1,
                 _ => flood.refused.push(answer),
@@ -114,16 +114,16 @@ fn flood(server: &Server<'_>, request: impl Fn(usize) -> (String, String)) -> Fl
     panic!("all of {} bad signatures were checked", flood.checked);
 }
 
-/// The value of a metric, by its whole name.
+/// Returns `countersign_not_admitted_total` of each budget.
 fn not_admitted(server: &Server<'_>) -> [u64; 3] {
     ["core", "issuer", "source"].map(|budget| {
         server.metric(&format!("countersign_not_admitted_total{{budget=\"{budget}\"}}"))
     })
 }
 
-/// Checks an answer of `/auth` that says to come again.
+/// Checks that an answer of `/auth` asks the client to retry later.
 #[track_caller]
-fn assert_put_off(answer: &Response, status: u16, reason: &str) {
+fn assert_limited(answer: &Response, status: u16, reason: &str) {
     assert_eq!(
         (answer.status, answer.header("x-auth-error")),
         (status, Some(reason)),
@@ -132,12 +132,12 @@ fn assert_put_off(answer: &Response, status: u16, reason: &str) {
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{answer:?}");
     assert!(
         answer.header("www-authenticate").is_none(),
-        "nothing is said about the token: {answer:?}"
+        "the answer reveals nothing about the token: {answer:?}"
     );
     assert_nothing_told(answer);
 }
 
-fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol: Protocol) {
+fn bad_signatures_limit_their_source_only(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(
         &sandbox,
@@ -145,11 +145,11 @@ fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol
         "trusted_proxies=127.0.0.1",
     ));
     let from = |address: &str| format!("X-Forwarded-For: {address}\r\n");
-    let flood = flood(&server, |number| auth(&from("203.0.113.9"), &issuer.forged(number)));
+    let flood = flood(&server, |number| auth_request(&from("203.0.113.9"), &issuer.forged(number)));
     for answer in &flood.refused {
-        assert_put_off(answer, 429, "not_admitted source");
+        assert_limited(answer, 429, "not_admitted source");
     }
-    assert_eq!(server.request(&auth(&from("198.51.100.7"), &issuer.genuine).0).status, 200);
+    assert_eq!(server.request(&auth_request(&from("198.51.100.7"), &issuer.genuine).0).status, 200);
 
     let refused = u64::try_from(flood.refused.len()).unwrap();
     assert_eq!(not_admitted(&server), [0, 0, refused]);
@@ -162,33 +162,37 @@ fn a_source_of_bad_signatures_is_put_off_and_good_tokens_of_others_pass(protocol
     assert_eq!(server.metric("countersign_sources_forgotten_total"), 0);
 }
 
-fn a_client_has_no_more_sources_than_its_network(protocol: Protocol) {
+fn ipv6_source_is_the_client_network(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let listen = "trusted_proxies=127.0.0.0/8\nclient_address_header=X-Real-IP";
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
     let from = |network: &str, host: usize| {
         format!("X-Real-IP: {network}::{host:x}\r\nX-Forwarded-For: 203.0.113.{}\r\n", host % 256)
     };
-    let flood =
-        flood(&server, |number| auth(&from("2001:db8:1:2", number), &issuer.forged(number)));
-    assert_put_off(&flood.refused[0], 429, "not_admitted source");
-    assert_eq!(server.request(&auth(&from("2001:db8:1:3", 1), &issuer.genuine).0).status, 200);
+    let flood = flood(&server, |number| {
+        auth_request(&from("2001:db8:1:2", number), &issuer.forged(number))
+    });
+    assert_limited(&flood.refused[0], 429, "not_admitted source");
+    assert_eq!(
+        server.request(&auth_request(&from("2001:db8:1:3", 1), &issuer.genuine).0).status,
+        200
+    );
 }
 
-fn e1_nobody_changes_its_address_by_a_header_of_its_own(protocol: Protocol) {
+fn e1_untrusted_forwarded_for_changes_no_source(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let invented =
         |number: usize| format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255);
-    // A stranger that plays the proxy, where no proxy or only others are trusted.
+    // A client that sends X-Forwarded-For itself, where no proxy or only other proxies are trusted.
     for listen in ["", "trusted_proxies=10.0.0.0/8,127.0.0.2"] {
         let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], listen));
         let lines = |number| format!("X-Forwarded-For: {}\r\n", invented(number));
-        let flood = flood(&server, |number| auth(&lines(number), &issuer.forged(number)));
-        assert_put_off(&flood.refused[0], 429, "not_admitted source");
+        let flood = flood(&server, |number| auth_request(&lines(number), &issuer.forged(number)));
+        assert_limited(&flood.refused[0], 429, "not_admitted source");
         let log = server.log();
-        assert_eq!(log.matches("name it in trusted_proxies").count(), 1, "told once: {log}");
+        assert_eq!(log.matches("name it in trusted_proxies").count(), 1, "logged once: {log}");
     }
-    // A client that begins the list which our proxy goes on with.
+    // A client that sends the start of a list which the trusted proxy continues.
     let server = sandbox.serve(&issuer.configuration(
         &sandbox,
         ["off", "off", "1"],
@@ -199,41 +203,41 @@ fn e1_nobody_changes_its_address_by_a_header_of_its_own(protocol: Protocol) {
         "X-Forwarded-For: {}\r\nX-Forwarded-For: 203.0.113.9\r\n",
     ] {
         let lines = |number| line.replace("{}", &invented(number));
-        let flood = flood(&server, |number| auth(&lines(number), &issuer.forged(number)));
-        assert_put_off(&flood.refused[0], 429, "not_admitted source");
+        let flood = flood(&server, |number| auth_request(&lines(number), &issuer.forged(number)));
+        assert_limited(&flood.refused[0], 429, "not_admitted source");
     }
 }
 
-fn an_issuer_under_attack_is_put_off_and_the_others_are_not(protocol: Protocol) {
+fn bad_signatures_limit_their_issuer_only(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "1", "off"], ""));
-    let flood = flood(&server, |number| auth("", &issuer.forged(number)));
-    assert_put_off(&flood.refused[0], 503, "not_admitted issuer");
+    let flood = flood(&server, |number| auth_request("", &issuer.forged(number)));
+    assert_limited(&flood.refused[0], 503, "not_admitted issuer");
     assert_eq!(server.auth(&given::good_token()).status, 200);
     let [core, of_issuer, source] = not_admitted(&server);
     assert!(core == 0 && of_issuer > 0 && source == 0, "{core} {of_issuer} {source}");
 }
 
-fn a_core_under_attack_still_refuses_what_costs_nothing_with_its_reason(protocol: Protocol) {
+fn core_budget_spares_cheap_rejections(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "off", "off"], ""));
-    // Between two that are not looked at, one that needs no look.
+    // Every other token is malformed, which is found without a signature check.
     let token =
         |number: usize| if number.is_multiple_of(2) { issuer.forged(number) } else { "abc".into() };
-    let flood = flood(&server, |number| auth("", &token(number)));
+    let flood = flood(&server, |number| auth_request("", &token(number)));
     for answer in &flood.refused {
-        assert_put_off(answer, 503, "not_admitted core");
+        assert_limited(answer, 503, "not_admitted core");
     }
     let malformed =
         server.metric("countersign_verifications_total{outcome=\"rejected\",code=\"segments\"}");
     assert_eq!(
         malformed * 2,
         flood.checked + u64::try_from(flood.refused.len()).unwrap(),
-        "every other one"
+        "every other token is malformed"
     );
 }
 
-fn v1_verify_answers_with_a_problem(protocol: Protocol) {
+fn v1_verify_reports_limits_as_a_problem(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     for (budgets, status, whose) in [
         (["off", "off", "1"], 429, "from this address"),
@@ -258,14 +262,14 @@ fn v1_verify_answers_with_a_problem(protocol: Protocol) {
     }
 }
 
-fn the_inmanta_surface_says_the_same_in_its_own_form(protocol: Protocol) {
+fn inmanta_profile_reports_limits_in_its_own_form(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("RS256"));
     let configuration = issuer.configuration(&sandbox, ["off", "off", "1"], "surface=inmanta");
     let server = sandbox.serve(&format!("{configuration}[server]\nauth=true\n"));
-    let bare = flood(&server, |number| auth("", &issuer.forged(number)));
-    assert_put_off(&bare.refused[0], 429, "not_admitted source");
+    let bare = flood(&server, |number| auth_request("", &issuer.forged(number)));
+    assert_limited(&bare.refused[0], 429, "not_admitted source");
     let health = flood(&server, |number| {
-        let (head, body) = auth("", &issuer.forged(number));
+        let (head, body) = auth_request("", &issuer.forged(number));
         (head.replace("/auth", "/api/v2/health"), body)
     });
     let answer = &health.refused[0];
@@ -276,7 +280,7 @@ fn the_inmanta_surface_says_the_same_in_its_own_form(protocol: Protocol) {
     );
 }
 
-fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(protocol: Protocol) {
+fn good_signatures_are_never_charged(protocol: Protocol) {
     let (sandbox, signer) = (Sandbox::over(protocol), Signer::new());
     let jwks = sandbox.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
     let idp = given::with_idp("EdDSA", &format!("jwks_uri=file://{}", jwks.display()));
@@ -284,15 +288,15 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(pr
     let server = sandbox.serve(&format!("{idp}[listen]\nthreads=1\n{limits}"));
     let mut client = server.client();
     for batch in 0..40 {
-        // A good one, one that has expired, and so on; none of them seen before.
+        // Good and expired tokens alternate, none of them cached.
         let token = |number: usize| {
             let mut claims = given::claims_of(ISSUER);
             claims["jti"] = json!(format!("{batch}-{number}"));
             claims["exp"] = json!(if number.is_multiple_of(2) { 4_102_444_800u64 } else { 1 });
             signer.token(&claims)
         };
-        let requests: Vec<_> = (0..50).map(|number| auth("", &token(number))).collect();
-        for (number, answer) in ask_all(&mut client, &requests).iter().enumerate() {
+        let requests: Vec<_> = (0..50).map(|number| auth_request("", &token(number))).collect();
+        for (number, answer) in send_all(&mut client, &requests).iter().enumerate() {
             let expected = if number % 2 == 0 { 200 } else { 401 };
             assert_eq!(answer.status, expected, "{batch}-{number}");
         }
@@ -301,35 +305,35 @@ fn good_signatures_are_never_charged_whatever_else_is_wrong_with_their_tokens(pr
         (server.metric("countersign_cold_verifications_total"), not_admitted(&server)),
         (2000, [0; 3])
     );
-    // The same number of bad ones would have been put off long before.
+    // The same number of bad signatures would have been refused long before.
     let forged = Issuer {
         key: SigningKey::generate("EdDSA", "k"),
         genuine: signer.token(&given::claims_of(ISSUER)),
     };
-    assert!(flood(&server, |number| auth("", &forged.forged(number))).checked < 2000);
+    assert!(flood(&server, |number| auth_request("", &forged.forged(number))).checked < 2000);
 }
 
-fn what_is_switched_off_puts_nobody_off(protocol: Protocol) {
+fn disabled_budgets_limit_nothing(protocol: Protocol) {
     let (sandbox, issuer) = (Sandbox::over(protocol), Issuer::new("ES512"));
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "off"], ""));
     let mut client = server.client();
     for batch in 0..10 {
         let requests: Vec<_> =
-            (0..50).map(|number| auth("", &issuer.forged(50 * batch + number))).collect();
-        assert!(ask_all(&mut client, &requests).iter().all(|answer| answer.status == 401));
+            (0..50).map(|number| auth_request("", &issuer.forged(50 * batch + number))).collect();
+        assert!(send_all(&mut client, &requests).iter().all(|answer| answer.status == 401));
     }
     assert_eq!(
         (server.metric("countersign_cold_verifications_total"), not_admitted(&server)),
         (500, [0; 3])
     );
-    // With the least of budgets the same would have been put off.
+    // With the smallest budgets, the same requests are refused.
     drop(server);
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["1", "1", "1"], ""));
-    assert!(flood(&server, |number| auth("", &issuer.forged(number))).checked < 500);
+    assert!(flood(&server, |number| auth_request("", &issuer.forged(number))).checked < 500);
 }
 
 #[test]
-fn over_tls_the_source_is_the_address_of_the_connection() {
+fn tls_source_is_the_connection_address() {
     let (sandbox, issuer) = (Sandbox::new(), Issuer::new("ES512"));
     let (certificate, key) = certificate(sandbox.path());
     let tls = format!(
@@ -370,7 +374,7 @@ fn over_tls_the_source_is_the_address_of_the_connection() {
 }
 
 #[test]
-fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
+fn admission_precedes_each_signature_check() {
     let verifier = secret_verifier();
     let good = engine::token(HEADER, engine::claims(""));
     let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(43));
@@ -385,19 +389,19 @@ fn admission_is_asked_for_exactly_where_a_signature_is_checked_next() {
             Some(Reject::AlgorithmNotAllowed),
         ),
     ] {
-        let mut asked = Vec::new();
-        let verdict = verifier.verify_if(token.as_bytes(), NOW, |cold| {
-            asked.push((cold.issuer.name.to_string(), cold.algorithm.name()));
+        let mut admissions = Vec::new();
+        let verdict = verifier.verify_if(token.as_bytes(), NOW, |check| {
+            admissions.push((check.issuer.name.to_string(), check.algorithm.name()));
             true
         });
         assert_eq!(verdict.err(), expected);
-        let cold = expected
+        let checked = expected
             .is_none_or(|reject| reject == Reject::Signature || reject.blame() == Blame::Claims);
-        let expected_asked = cold.then(|| (engine::ISSUER.to_owned(), "HS256"));
-        assert_eq!(asked, expected_asked.into_iter().collect::<Vec<_>>(), "{expected:?}");
+        let expected_admissions = checked.then(|| (engine::ISSUER.to_owned(), "HS256"));
+        assert_eq!(admissions, expected_admissions.into_iter().collect::<Vec<_>>(), "{expected:?}");
     }
     assert_eq!(
-        verifier.verify_if(good.as_bytes(), NOW, |_| panic!("it is remembered")).err(),
+        verifier.verify_if(good.as_bytes(), NOW, |_| panic!("the result should be cached")).err(),
         None
     );
     let new = engine::token(HEADER, engine::claims(r#""new":1"#));

@@ -12,8 +12,8 @@ use crate::given::{self, claims_of, issuer_section, key_set};
 
 const ISSUER: &str = "https://idp/";
 
-/// What providers do in their worst hours, by a name, and what is logged then.
-fn misdeeds(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)> {
+/// Faulty key-set answers by name, each with a piece of the log line it causes.
+fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)> {
     let slow = Duration::from_millis(50);
     let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] })
         .to_string();
@@ -43,36 +43,37 @@ fn misdeeds(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)>
 }
 
 #[test]
-fn d10_an_answer_that_is_no_key_set_leaves_the_keys_in_use() {
+fn d10_invalid_key_set_leaves_the_keys_in_use() {
     let key = SigningKey::generate("ES256", "k");
     let elsewhere = JwksServer::start(&key_set(&[&key]));
-    let misdeeds = misdeeds(&elsewhere);
+    let faulty_answers = faulty_answers(&elsewhere);
     let mut configuration = given::SIGNING.to_owned();
-    let providers: Vec<_> = misdeeds.iter().map(|_| JwksServer::start(&key_set(&[&key]))).collect();
-    for ((name, ..), provider) in misdeeds.iter().zip(&providers) {
+    let providers: Vec<_> =
+        faulty_answers.iter().map(|_| JwksServer::start(&key_set(&[&key]))).collect();
+    for ((name, ..), provider) in faulty_answers.iter().zip(&providers) {
         let options = "jwks_refresh_interval=2\njwks_cool_down=1\njwks_request_timeout=1";
         let options = format!("jwks_uri={}\n{options}", provider.uri());
         configuration += &issuer_section(name, "ES256", &format!("https://{name}/"), &options);
     }
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration);
-    for ((_, answer, _), provider) in misdeeds.iter().zip(&providers) {
+    for ((_, answer, _), provider) in faulty_answers.iter().zip(&providers) {
         provider.behave(answer.clone());
     }
-    for (name, _, reason) in &misdeeds {
+    for (name, _, reason) in &faulty_answers {
         let about = format!("Unable to load key data for auth_jwt_{name} using");
         eventually(|| server.log().contains(&about));
         let log = server.log();
         let line = log.lines().find(|line| line.contains(&about)).unwrap();
-        assert!(line.contains(reason), "{name} should say {reason:?} but says {line}");
+        assert!(line.contains(reason), "{name}: expected {reason:?} in {line}");
         let token = key.token(&claims_of(&format!("https://{name}/")));
         assert_eq!(server.auth(&token).status, 200, "{name}: {}", server.log());
     }
-    assert_eq!(elsewhere.requests(), 0, "no redirect leads there");
+    assert_eq!(elsewhere.requests(), 0, "no redirect to another origin is followed");
 }
 
 #[test]
-fn redirects_on_the_same_origin_are_followed() {
+fn same_origin_redirects_are_followed() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start("");
     provider.behave_at("/jwks.json", Answer::redirect("/v2/keys?format=jwks"));
@@ -88,7 +89,7 @@ fn redirects_on_the_same_origin_are_followed() {
 }
 
 #[test]
-fn start_up_waits_for_no_provider() {
+fn startup_does_not_wait_for_a_provider() {
     let key = SigningKey::generate("ES256", "k");
     let token = key.token(&claims_of(ISSUER));
     let provider = JwksServer::start_with(Answer::silence());
@@ -103,7 +104,7 @@ fn start_up_waits_for_no_provider() {
     let refused = server.auth(&token);
     assert_eq!((refused.status, refused.header("www-authenticate")), (503, None));
     assert!(refused.header("retry-after").is_some());
-    // Having been asked is enough, whatever it answered.
+    // One attempt is enough for readiness, whatever the outcome.
     provider.behave(Answer::hang_up());
     server.wait_until_ready();
     assert_eq!(server.auth(&token).status, 503);
@@ -112,7 +113,7 @@ fn start_up_waits_for_no_provider() {
 }
 
 #[test]
-fn an_authority_of_its_own_vouches_for_a_provider() {
+fn ca_file_verifies_the_provider() {
     let key = SigningKey::generate("ES256", "k");
     let provider = TlsProvider::start();
     let uri = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));
@@ -137,7 +138,7 @@ fn an_authority_of_its_own_vouches_for_a_provider() {
 }
 
 #[test]
-fn plain_http_is_warned_about_where_we_serve_tls() {
+fn plain_http_keys_are_warned_about_under_tls() {
     let sandbox = Sandbox::new();
     let (certificate, key) = certificate(sandbox.path());
     let tls = format!(
@@ -170,11 +171,11 @@ fn metadata(issuer: &str, jwks_uri: &str) -> String {
         .to_string()
 }
 
-/// Metadata by the issuer that they are asked for, and what is logged about them.
-fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
+/// Discovery documents that must be rejected, each with its issuer and a piece of the log line.
+fn rejected_metadata(uri: &str) -> Vec<(&'static str, String, &'static str)> {
     let with_password = uri.replace("http://", "http://user:secret@");
-    let of_another = |issuer: &str| (metadata(issuer, uri), "names the issuer");
-    let at_another_place = |place: &str, reason| (metadata("https://idp/", place), reason);
+    let other_issuer = |issuer: &str| (metadata(issuer, uri), "names the issuer");
+    let with_keys_at = |place: &str, reason| (metadata("https://idp/", place), reason);
     let twice = format!(
         "{{\"issuer\":\"https://evil/\",\"issuer\":\"https://idp/\",\"jwks_uri\":\"{uri}\"}}"
     );
@@ -182,16 +183,16 @@ fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
         json!({ "issuer": "https://idp/", "jwks_uri": uri, "padding": "x".repeat(65 * 1024) })
             .to_string();
     let cases = [
-        ("https://idp/", of_another("https://idp")),
-        ("https://idp", of_another("https://idp/")),
-        ("https://idp/", of_another("https://idp//")),
-        ("https://idp/", of_another("HTTPS://idp/")),
-        ("https://idp/", of_another("https://evil/")),
-        ("https://idp/", at_another_place("file:///etc/passwd", "is not an http(s) URI")),
-        ("https://idp/", at_another_place("ftp://idp/keys", "is not https")),
-        ("https://idp/", at_another_place("/keys", "is not https")),
-        ("https://idp/", at_another_place("http://[", "is not an http(s) URI")),
-        ("https://idp/", at_another_place(&with_password, "contains credentials")),
+        ("https://idp/", other_issuer("https://idp")),
+        ("https://idp", other_issuer("https://idp/")),
+        ("https://idp/", other_issuer("https://idp//")),
+        ("https://idp/", other_issuer("HTTPS://idp/")),
+        ("https://idp/", other_issuer("https://evil/")),
+        ("https://idp/", with_keys_at("file:///etc/passwd", "is not an http(s) URI")),
+        ("https://idp/", with_keys_at("ftp://idp/keys", "is not https")),
+        ("https://idp/", with_keys_at("/keys", "is not https")),
+        ("https://idp/", with_keys_at("http://[", "is not an http(s) URI")),
+        ("https://idp/", with_keys_at(&with_password, "contains credentials")),
         (
             "https://idp/",
             (json!({ "issuer": "https://idp/" }).to_string(), "missing field `jwks_uri`"),
@@ -204,11 +205,11 @@ fn misleading(uri: &str) -> Vec<(&'static str, String, &'static str)> {
 }
 
 #[test]
-fn metadata_of_another_issuer_or_with_odd_keys_are_not_followed() {
+fn metadata_with_a_bad_issuer_or_uri_are_rejected() {
     let key = SigningKey::generate("ES256", "k");
     let keys = JwksServer::start(&key_set(&[&key]));
     let provider = JwksServer::start("");
-    for (issuer, document, reason) in misleading(&keys.uri()) {
+    for (issuer, document, reason) in rejected_metadata(&keys.uri()) {
         provider.behave_at(METADATA, Answer::json(&document));
         let options = format!("discovery_uri={}{METADATA}", provider.origin());
         let sandbox = Sandbox::new();
@@ -222,7 +223,7 @@ fn metadata_of_another_issuer_or_with_odd_keys_are_not_followed() {
         assert_eq!(output.json_lines()[0]["code"], "keys_unavailable", "{document}");
         assert!(
             output.stderr.contains(reason),
-            "{document} should give {reason:?} but gives {}",
+            "{document}: expected {reason:?} in {}",
             output.stderr
         );
         assert!(!output.stderr.contains("user:secret"), "{}", output.stderr);
@@ -231,7 +232,7 @@ fn metadata_of_another_issuer_or_with_odd_keys_are_not_followed() {
 }
 
 #[test]
-fn metadata_may_move_the_keys_to_another_place() {
+fn metadata_can_move_the_key_set() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let places = [&old, &new].map(|key| JwksServer::start(&key_set(&[key])));
     let provider = JwksServer::start("");
@@ -247,14 +248,14 @@ fn metadata_may_move_the_keys_to_another_place() {
     provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[1].uri())));
     eventually(|| server.auth(&old).status == 401);
     assert_eq!(server.auth(&new).status, 200);
-    // Metadata that mislead do not take away what good ones gave.
+    // Rejected metadata leave the keys of earlier good metadata in use.
     provider.behave_at(METADATA, Answer::json(&metadata("https://evil/", &places[0].uri())));
     eventually(|| server.log().contains("names the issuer"));
     assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
 }
 
 #[test]
-fn metadata_over_tls_lead_to_keys_over_tls_only() {
+fn metadata_over_tls_require_keys_over_tls() {
     let key = SigningKey::generate("ES256", "k");
     let (safe, plain) = (TlsProvider::start(), JwksServer::start(&key_set(&[&key])));
     let keys = safe.serve("jwks.json", &json!({ "keys": [key.jwk()] }));

@@ -1,16 +1,17 @@
-//! The behaviours that the real system was observed to have, by the numbers of our table
-//! of them, and as we have decided where we differ.
+//! Behaviours observed of the real Inmanta server, by their numbers in our table, and as we decided
+//! where we differ.
 //!
-//! Some are topics elsewhere, under the same numbers: 34 to 37, 40 and 80 in `config`, 39
-//! in `keys`, 41 in `cli`, 43 in `inmanta`, and 45 to 59 in `users`. 44 is of a call that
-//! we do not have. 60, 64 to 67, 69 to 71, 73 and 75 to 78 are of policies that are not
-//! here yet; 61 and 72 will have more to say then.
+//! Some are tested elsewhere under the same numbers: 34 to 37, 40 and 80 in
+//! [`config`](crate::config), 39 in [`keys`](crate::keys), 41 in [`cli`](crate::cli), 43 in
+//! [`inmanta`](crate::inmanta), and 45 to 59 in [`users`](crate::users). 44 is about a call that
+//! Countersign does not implement. 60, 64 to 67, 69 to 71, 73 and 75 to 78 are about policies that
+//! are not implemented yet. They will extend 61 and 72.
 
-/// 1 to 33: what a token has to be.
+/// 1 to 33: requirements on tokens.
 mod tokens;
-/// 38, 42, 62 and 79: what sections and the server's options change.
+/// 38, 42, 62 and 79: effects of section and server options.
 mod options;
-/// 61, 63, 68, 72 and 74: what of the default policy is here.
+/// 61, 63, 68, 72 and 74: the implemented part of the default policy.
 mod policy;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -22,19 +23,20 @@ use crate::{
     users::Api,
 };
 
-/// A token of the guide's section with one claim set, to null too.
-fn claiming(name: &str, value: Value) -> String {
+/// Returns a token of the guide's section, [`given::SIGNING`], with one claim set, possibly to
+/// null.
+fn with_claim(name: &str, value: Value) -> String {
     let mut claims = given::claims(json!({}));
     claims[name] = value;
     given::token(&claims)
 }
 
-fn without(name: &str) -> String {
+fn without_claim(name: &str) -> String {
     given::token(&given::claims(json!({ name: null })))
 }
 
-/// A token of this header, signed by the guide's key.
-fn headed(header: Value, issuer: &str) -> String {
+/// Returns a token with this header, signed with the guide's key, [`KEY`].
+fn with_header(header: Value, issuer: &str) -> String {
     openssl::hs256(
         &URL_SAFE_NO_PAD.decode(KEY).unwrap(),
         &header,
@@ -42,7 +44,7 @@ fn headed(header: Value, issuer: &str) -> String {
     )
 }
 
-/// Checks that a server refuses a token with this text behind `Access denied`.
+/// Checks that the server refuses a token with this text after `Access denied`.
 #[track_caller]
 fn refused(server: &Server<'_>, token: &str, text: &str) {
     let answer = Api::bearing(server, token).ask("GET /health");

@@ -4,7 +4,7 @@ use serde_json::json;
 use crate::given::{self, SIGNING};
 
 #[test]
-fn every_command_has_help_with_an_example() {
+fn every_command_help_has_an_example() {
     let sandbox = Sandbox::new();
     for command in [
         "",
@@ -37,7 +37,7 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
-fn a_generated_key_is_what_the_guide_asks_for_and_never_twice_the_same() {
+fn generated_keys_are_valid_and_unique() {
     let sandbox = Sandbox::new();
     let (one, other) = (sandbox.run(["key", "generate"]), sandbox.run(["key", "generate"]));
     assert_eq!(one.text().len(), 43);
@@ -51,7 +51,7 @@ fn a_generated_key_is_what_the_guide_asks_for_and_never_twice_the_same() {
 }
 
 #[test]
-fn a_signed_token_is_accepted_by_its_own_section() {
+fn signed_token_verifies_in_its_own_section() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
     let config = config.to_str().unwrap();
@@ -93,7 +93,7 @@ fn a_signed_token_is_accepted_by_its_own_section() {
 }
 
 #[test]
-fn expire_follows_the_argument_and_then_the_section() {
+fn expire_argument_overrides_the_section() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING.replace("expire=0", "expire=100"));
     let lifetime = |arguments: &[&str]| {
@@ -119,7 +119,7 @@ fn expire_follows_the_argument_and_then_the_section() {
 }
 
 #[test]
-fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
+fn c41_idempotent_tokens_match_the_real_system() {
     // Recorded from the real encoder with the key below.
     const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     let sandbox = Sandbox::new();
@@ -163,7 +163,7 @@ fn c41_idempotent_tokens_are_the_real_systems_byte_for_byte() {
 }
 
 #[test]
-fn a_client_type_outside_the_section_is_not_signed() {
+fn client_type_outside_the_section_is_not_signed() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING.replace("agent,compiler,api", "agent,compiler"));
     let refused =
@@ -174,7 +174,7 @@ fn a_client_type_outside_the_section_is_not_signed() {
 }
 
 #[test]
-fn claims_that_have_options_of_their_own_are_not_set_beside_them() {
+fn claims_with_own_options_cannot_be_set_by_claim() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
     let sign = ["token", "sign", "-c", config.to_str().unwrap(), "--client-type", "api"];
@@ -196,7 +196,7 @@ fn claims_that_have_options_of_their_own_are_not_set_beside_them() {
 }
 
 #[test]
-fn token_verify_answers_every_line_untrimmed_and_in_order() {
+fn token_verify_answers_each_line_untrimmed() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
     let good = given::good_token();
@@ -215,7 +215,7 @@ fn token_verify_answers_every_line_untrimmed_and_in_order() {
 }
 
 #[test]
-fn token_verify_takes_the_time_it_is_given() {
+fn token_verify_uses_the_given_time() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
     let token = given::token(&given::claims(json!({ "exp": 1_700_000_000 })));
@@ -232,7 +232,7 @@ fn token_verify_takes_the_time_it_is_given() {
 }
 
 #[test]
-fn jws_verify_checks_signatures_of_any_payload() {
+fn jws_verify_accepts_any_payload() {
     let sandbox = Sandbox::new();
     let key = SigningKey::generate("ES256", "k1");
     let mut jwk = key.jwk();
@@ -250,7 +250,7 @@ fn jws_verify_checks_signatures_of_any_payload() {
             json!({ "ok": false, "code": "segments" })
         ]
     );
-    // A lone JWK is a set of one; without an algorithm of its own it serves none.
+    // A lone JWK is a set of one. A JWK without an algorithm verifies nothing.
     let single = sandbox.file("jwk.json", jwk.to_string());
     assert_eq!(verify(&single, &token).json_lines(), [json!({ "ok": true })]);
     jwk.as_object_mut().unwrap().remove("alg");
@@ -267,7 +267,7 @@ fn jws_verify_checks_signatures_of_any_payload() {
 }
 
 #[test]
-fn inspect_shows_dangerous_headers_for_what_they_are() {
+fn inspect_flags_dangerous_headers() {
     let sandbox = Sandbox::new();
     let token = given::token_with_header(
         &json!({ "alg": "none", "jku": "https://evil.example/" }),

@@ -1,4 +1,4 @@
-/// Listeners, and what connections and requests may take.
+/// `[listen]`, `[listener_<name>]`, `[metrics]`, `[limits]` and `[log]`.
 mod listeners;
 
 use countersign_tests::{
@@ -13,21 +13,18 @@ fn check(sandbox: &Sandbox, name: &str, text: &str) -> Output {
     sandbox.run(["config", "check", "--config", config.to_str().unwrap()])
 }
 
-/// Checks that a `.cfg` is refused with each of these texts, and exit code 2.
+/// Checks that a `.cfg` is refused with each of these texts and exit code 2.
 fn refused(text: &str, expected: &[&str]) {
     let output = check(&Sandbox::new(), "c.cfg", text);
     assert_eq!(output.code(), 2, "{text}\n{output:?}");
     for words in expected {
-        assert!(
-            output.stderr.contains(words),
-            "{text}\nshould say {words:?} but says\n{}",
-            output.stderr
-        );
+        assert!(output.stderr.contains(words), "{text}\nexpected {words:?} in\n{}", output.stderr);
     }
     assert!(!output.stderr.contains(KEY), "the key is shown: {}", output.stderr);
 }
 
-/// The guide's section with one line replaced, or left out for an empty text.
+/// Returns the guide's section, [`SIGNING`], with one line replaced; an empty replacement removes
+/// it.
 fn with(option: &str, replacement: &str) -> String {
     let lines = SIGNING
         .lines()
@@ -36,7 +33,7 @@ fn with(option: &str, replacement: &str) -> String {
 }
 
 #[test]
-fn c36_c37_mistakes_in_an_issuer_section_have_the_real_systems_texts() {
+fn c36_c37_issuer_section_errors_have_real_texts() {
     refused(&with("algorithm", ""), &["algorithm is required in auth_jwt_default section"]);
     refused(
         &with("algorithm", "algorithm=ES256"),
@@ -67,7 +64,7 @@ fn c36_c37_mistakes_in_an_issuer_section_have_the_real_systems_texts() {
 }
 
 #[test]
-fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
+fn c34_c35_one_section_signs_and_issuers_differ() {
     let second = SIGNING
         .replace("auth_jwt_default", "auth_jwt_other")
         .replace("https://localhost:8888/", "https://other/");
@@ -92,7 +89,7 @@ fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
         "{}[auth_jwt_b]\nalgorithm=HS256\nclient_types=api\nkey={KEY}\n",
         with("issuer", "")
     );
-    // The section without the option has its header for a place.
+    // A missing option is reported at its section's header line.
     refused(
         &both_default,
         &[
@@ -103,12 +100,12 @@ fn c34_c35_exactly_one_section_signs_and_issuers_differ() {
     assert_eq!(
         check(&Sandbox::new(), "c.cfg", "[server]\nauth=true\n").code(),
         0,
-        "no issuer at all is valid"
+        "a configuration without issuers is valid"
     );
 }
 
 #[test]
-fn mistakes_in_other_sections_have_the_real_systems_texts() {
+fn other_section_errors_name_the_option() {
     refused(
         "[server]\nauthorization-provider=opa\n",
         &[
@@ -172,7 +169,7 @@ fn mistakes_in_other_sections_have_the_real_systems_texts() {
 }
 
 #[test]
-fn proxies_that_are_believed_are_named() {
+fn check_names_the_trusted_proxies() {
     let sandbox = Sandbox::new();
     let listen = "[listen]\nclient_address_header = \"X-Real-IP\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
     let limits = "[limits]\nbad_signatures_per_core = \"off\"\nbad_signatures_per_source = 100\nsources = 8\n";
@@ -191,7 +188,7 @@ fn proxies_that_are_believed_are_named() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_with_their_lines() {
+fn all_errors_are_reported_at_once_with_lines() {
     refused(
         "[server]\nauth=perhaps\nbind-port=x\n[auth_jwt_a]\nclient_types=api\n",
         &[
@@ -204,7 +201,7 @@ fn all_mistakes_are_told_at_once_with_their_lines() {
 }
 
 #[test]
-fn values_that_could_only_fail_later_are_refused_at_once() {
+fn unusable_values_are_refused_by_the_check() {
     for option in ["issuer", "audience"] {
         refused(
             &with(option, &format!("{option}=")),
@@ -235,7 +232,7 @@ fn values_that_could_only_fail_later_are_refused_at_once() {
 }
 
 #[test]
-fn no_secret_is_shown_by_any_message() {
+fn error_messages_show_no_secret() {
     let forgotten = with("key", &format!("key {KEY}"));
     refused(&forgotten, &["c.cfg:5: a line in section auth_jwt_default has no value"]);
     refused(&format!("key = {KEY}\n"), &["c.cfg:1: this line is outside any [section]"]);
@@ -251,7 +248,7 @@ fn no_secret_is_shown_by_any_message() {
 }
 
 #[test]
-fn a_padded_key_loads_and_a_foreign_character_does_not() {
+fn padded_key_loads_but_foreign_characters_fail() {
     let sandbox = Sandbox::new();
     assert_eq!(check(&sandbox, "c.cfg", &with("key", &format!("key={KEY}="))).code(), 0);
     for foreign in [
@@ -269,7 +266,7 @@ fn a_padded_key_loads_and_a_foreign_character_does_not() {
 }
 
 #[test]
-fn c80_tls_files_that_cannot_be_used_have_the_real_systems_text() {
+fn c80_unusable_tls_files_have_the_real_text() {
     const TEXT: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure that \
                         these files are not encrypted.";
     let sandbox = Sandbox::new();
@@ -314,7 +311,7 @@ fn c80_tls_files_that_cannot_be_used_have_the_real_systems_text() {
 }
 
 #[test]
-fn toml_has_the_same_sections_and_refuses_what_it_does_not_know() {
+fn toml_refuses_unknown_options() {
     let sandbox = Sandbox::new();
     let text = format!(
         "[server]\nauth = true\nbind-port = 8888\n[auth_jwt_default]\nalgorithm = \"HS256\"\nsign = true\nclient_types = [\"api\", \"agent\"]\nkey = \"{KEY}\"\n"
@@ -336,7 +333,7 @@ fn toml_has_the_same_sections_and_refuses_what_it_does_not_know() {
 }
 
 #[test]
-fn c40_the_environment_overrides_files_and_makes_sections() {
+fn c40_environment_overrides_and_adds_sections() {
     let sandbox = Sandbox::new()
         .variable("INMANTA_AUTH_JWT_MY_CONFIG_ALGORITHM", "RS256")
         .variable("INMANTA_AUTH_JWT_MY_CONFIG_CLIENT_TYPES", "api")
@@ -359,7 +356,7 @@ fn c40_the_environment_overrides_files_and_makes_sections() {
 }
 
 #[test]
-fn an_issuer_in_the_environment_takes_the_place_of_the_embedded_default() {
+fn environment_issuer_replaces_embedded_default() {
     let sandbox = Sandbox::new()
         .variable("INMANTA_AUTH_JWT_MAIN_ALGORITHM", "HS256")
         .variable("INMANTA_AUTH_JWT_MAIN_CLIENT_TYPES", "api")
@@ -372,11 +369,11 @@ fn an_issuer_in_the_environment_takes_the_place_of_the_embedded_default() {
             && !output.stdout.contains("auth_jwt_default"),
         "{output:?}"
     );
-    assert!(!sandbox.path().join(".local").exists(), "no state is made up");
+    assert!(!sandbox.path().join(".local").exists(), "no state directory is created");
 }
 
 #[test]
-fn directories_are_read_in_order_and_later_files_win() {
+fn later_files_of_a_directory_win() {
     let sandbox = Sandbox::new();
     sandbox.file("d/20.cfg", "[server]\nbind-port=2222\n");
     sandbox.file("d/10.cfg", format!("{SIGNING}[server]\nbind-port=1111\n"));

@@ -6,7 +6,7 @@ fn read(sandbox: &Sandbox, name: &str) -> String {
 }
 
 #[test]
-fn a_corpus_is_the_same_bytes_every_time() {
+fn corpus_is_deterministic() {
     let sandbox = Sandbox::new();
     for algorithm in Algorithm::ALL {
         for directory in ["one", "two"] {
@@ -32,7 +32,7 @@ fn a_corpus_is_the_same_bytes_every_time() {
 }
 
 #[test]
-fn its_server_answers_as_expected_with_every_algorithm() {
+fn corpus_server_answers_as_expected() {
     for algorithm in Algorithm::ALL {
         let sandbox = Sandbox::new();
         let arguments = [
@@ -64,7 +64,7 @@ fn its_server_answers_as_expected_with_every_algorithm() {
 }
 
 #[test]
-fn its_key_set_serves_jws_verify_and_its_configuration_the_default_port() {
+fn corpus_files_fit_jws_verify_and_config_check() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run(["corpus", "--alg", "HS512", "--count", "3", "--out", "c"]).code(), 0);
     let tokens = read(&sandbox, "c/tokens.txt");
@@ -80,7 +80,7 @@ fn its_key_set_serves_jws_verify_and_its_configuration_the_default_port() {
 }
 
 #[test]
-fn wrong_arguments_are_named() {
+fn corpus_names_wrong_arguments() {
     let sandbox = Sandbox::new();
     for (arguments, expected) in [
         (["--alg", "HS1", "--valid", "1"], "choose one of HS256"),

@@ -2,9 +2,9 @@ use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
 use countersign_tests::{binary::Sandbox, http::request};
 
-/// The embedded default listens on its fixed ports, so one test has them to itself.
+/// The embedded default listens on fixed ports, so only one test may use them.
 #[test]
-fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
+fn embedded_default_prints_a_working_curl_command() {
     let sandbox = Sandbox::new();
     let server = sandbox.start::<&str>([]);
     assert_eq!(
@@ -18,24 +18,24 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&state), mode(&state.join("countersign.cfg"))), (0o700, 0o600));
 
-    // Tokens signed beside the running server are its own.
+    // The command line signs with the running server's key.
     let token = sandbox.run(["token", "sign", "--client-type", "agent"]);
     assert_eq!(server.auth(token.text()).header("x-auth-client-types"), Some("agent"));
     let jwks = request(address, "GET /.well-known/jwks.json HTTP/1.1\r\n", b"");
     assert_eq!(
         (jwks.status, jwks.body.as_str()),
         (200, "{\"keys\":[]}"),
-        "a shared secret never shows"
+        "a shared secret is never published"
     );
 
-    // The test suite cannot run the command and read the pipe at once, so the
-    // server is asked to start a second time after it has told everything.
+    // The test harness cannot read the pipe while it runs the command. The server is therefore
+    // started a second time, after its complete output was read.
     let log = server.log();
     let (status, printed) = server.stop("TERM");
     assert!(status.success());
     let curl = printed.iter().find(|line| line.starts_with("curl ")).unwrap();
     let bootstrap = printed.iter().find(|line| line.starts_with("eyJ")).unwrap();
-    let password = password_in(&printed).expect("the first user is told once");
+    let password = printed_password(&printed).expect("the first start prints the password");
     assert!(
         curl.contains(bootstrap.as_str()) && !log.contains(bootstrap.as_str()),
         "a token belongs on the screen, not in the log"
@@ -45,7 +45,7 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     server.wait_until_ready();
     let output = Command::new("sh").args(["-c", curl]).output().unwrap();
     let answer = String::from_utf8_lossy(&output.stdout);
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "the key outlives a restart: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "the key survives a restart: {answer}");
     assert!(answer.contains("x-auth-client-types: api,compiler,agent"), "{answer}");
 
     let credentials = format!("{{\"username\":\"admin\",\"password\":\"{password}\"}}");
@@ -57,7 +57,7 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
     );
     assert!(!log.contains(password) && !server.log().contains(password));
 
-    // A second server cannot have the same port, and says what to do.
+    // A second server cannot bind the same port and names the option to change.
     let second = sandbox.run(["serve"]);
     assert_eq!(second.code(), 1);
     assert!(
@@ -66,16 +66,16 @@ fn the_embedded_default_prints_a_curl_command_that_works_as_printed() {
         "{}",
         second.stderr
     );
-    assert_eq!(password_in(&server.stop("TERM").1), None);
+    assert_eq!(printed_password(&server.stop("TERM").1), None);
 }
 
-/// The password of the first user, where it is told.
-fn password_in(printed: &[String]) -> Option<&str> {
+/// Returns the first user's password, if it was printed.
+fn printed_password(printed: &[String]) -> Option<&str> {
     printed.iter().find_map(|line| line.split_once("user admin, password ")?.1.split(' ').next())
 }
 
 #[test]
-fn the_state_directory_can_be_named() {
+fn state_dir_option_is_used() {
     let sandbox = Sandbox::new();
     let directory = sandbox.path().join("elsewhere");
     let sign = [
@@ -88,7 +88,7 @@ fn the_state_directory_can_be_named() {
         directory.to_str().unwrap(),
     ];
     let (one, other) = (sandbox.run(sign), sandbox.run(sign));
-    assert_eq!(one.text(), other.text(), "the key is made once");
+    assert_eq!(one.text(), other.text(), "the key is generated once");
     assert!(directory.join("countersign.cfg").is_file());
     let failed = sandbox.run(["token", "bootstrap", "--state-dir", "/proc/nowhere"]);
     assert!(failed.code() == 1 && failed.stderr.contains("/proc/nowhere"), "{failed:?}");

@@ -1,6 +1,6 @@
-/// The guides' own words.
+/// Configuration blocks quoted from the guides.
 mod blocks;
-/// Tokens and keys as the providers of the guides make them.
+/// Tokens and keys in the form of each provider in the guides.
 mod providers;
 
 use countersign_tests::{
@@ -10,7 +10,7 @@ use countersign_tests::{
 
 use crate::given::SIGNING;
 
-/// Checks files of these texts together.
+/// Runs `config check` in a [`Sandbox`] on a directory with these files.
 fn check(sandbox: &Sandbox, texts: &[&str]) -> Output {
     let directory = sandbox.path().join("inmanta.d");
     drop(std::fs::remove_dir_all(&directory));
@@ -21,7 +21,7 @@ fn check(sandbox: &Sandbox, texts: &[&str]) -> Output {
 }
 
 #[test]
-fn every_block_of_the_current_guide_loads_without_a_word() {
+fn current_guide_blocks_load_without_warnings() {
     let sandbox = Sandbox::new();
     let entra_v1 = blocks::ENTRA.replacen(blocks::ENTRA_ISSUERS[0], blocks::ENTRA_ISSUERS[1], 1);
     for texts in [
@@ -51,7 +51,7 @@ fn every_block_of_the_current_guide_loads_without_a_word() {
 }
 
 #[test]
-fn the_web_console_is_told_where_to_log_in() {
+fn check_prints_the_web_console_login() {
     let sandbox = Sandbox::new();
     let output = check(&sandbox, &[SIGNING, blocks::ENTRA, "[web-ui]\noidc_local_fallback=yes\n"]);
     let line = "the web console logs in at https://login.microsoftonline.com/9b6d2b1e-5c0a-4a7e-9d41-0b8c2f6a7e11/v2.0 as \
@@ -66,7 +66,7 @@ fn the_web_console_is_told_where_to_log_in() {
 }
 
 #[test]
-fn entra_id_may_have_another_audience_than_the_guide() {
+fn check_hints_at_the_other_entra_audience() {
     let sandbox = Sandbox::new();
     let hint = "aud = 3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77 (the bare client id)";
     assert_eq!(check(&sandbox, &[SIGNING, blocks::ENTRA]).text().matches(hint).count(), 1);
@@ -78,7 +78,7 @@ fn entra_id_may_have_another_audience_than_the_guide() {
 }
 
 #[test]
-fn keycloaks_own_form_is_understood_and_the_line_to_write_is_told() {
+fn legacy_keycloak_options_suggest_their_replacement() {
     let sandbox = Sandbox::new();
     let output = check(&sandbox, &[SIGNING, blocks::LEGACY_KEYCLOAK]);
     let line = "oidc_authority=http://keycloak.example.com:8080/realms/inmanta\n";
@@ -87,9 +87,9 @@ fn keycloaks_own_form_is_understood_and_the_line_to_write_is_told() {
         "{output:?}"
     );
     assert!(output.stderr.contains(line) && blocks::KEYCLOAK.contains(line), "{output:?}");
-    // What is told is what the guide tells, and means the same.
+    // The suggested lines are those of the guide and have the same effect.
     assert_eq!(output.stdout, check(&sandbox, &[SIGNING, blocks::KEYCLOAK]).stdout);
-    // The realm has a default, and any name.
+    // The realm has a default and is percent-encoded.
     let realm = |line: &str| {
         check(&sandbox, &[SIGNING, &blocks::LEGACY_KEYCLOAK.replace("oidc_realm=inmanta\n", line)])
             .stderr
@@ -99,7 +99,7 @@ fn keycloaks_own_form_is_understood_and_the_line_to_write_is_told() {
 }
 
 #[test]
-fn the_older_guides_blocks_load_and_say_what_has_replaced_them() {
+fn older_guide_blocks_load_and_suggest_replacements() {
     let sandbox = Sandbox::new();
     let older = [blocks::OLDER_DEFAULT, blocks::OLDER_KEYCLOAK];
     let silent = check(&sandbox, &older);
@@ -120,18 +120,22 @@ fn the_older_guides_blocks_load_and_say_what_has_replaced_them() {
         "{output:?}"
     );
     let newer = check(&sandbox, &[&older[..], &[&lines.join("\n")]].concat());
-    assert_eq!((&*newer.stderr, newer.stdout), ("", output.stdout), "what is told means the same");
+    assert_eq!(
+        (&*newer.stderr, newer.stdout),
+        ("", output.stdout),
+        "the suggested lines have the same effect"
+    );
     let disabled = blocks::DASHBOARD.replace("enabled=true", "enabled=false");
     assert!(!check(&sandbox, &[SIGNING, &disabled]).text().contains("web console"));
     assert_eq!(
         check(&sandbox, &[SIGNING, "[dashboard]\nenabled=true\npath=/opt\n"]).stderr,
         "",
-        "nothing to say instead"
+        "no replacement to suggest"
     );
 }
 
 #[test]
-fn mistakes_about_the_web_console_are_told_where_they_are() {
+fn web_console_mistakes_are_reported_with_a_line() {
     let sandbox = Sandbox::new();
     let both = check(&sandbox, &[SIGNING, &format!("{}oidc_realm=inmanta\n", blocks::KEYCLOAK)]);
     assert!(

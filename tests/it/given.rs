@@ -18,7 +18,7 @@ issuer=https://localhost:8888/
 audience=https://localhost:8888/
 ";
 
-/// A token of the guide's section, by openssl.
+/// Returns a token of the guide's section, [`SIGNING`], signed by openssl.
 pub(crate) fn token(claims: &Value) -> String {
     token_with_header(&json!({ "alg": "HS256", "typ": "JWT" }), claims)
 }
@@ -27,7 +27,7 @@ pub(crate) fn token_with_header(header: &Value, claims: &Value) -> String {
     openssl::hs256(&URL_SAFE_NO_PAD.decode(KEY).unwrap(), header, claims)
 }
 
-/// Claims that are accepted, with some replaced or, by null, removed.
+/// Returns acceptable claims, with some replaced or, by null, removed.
 pub(crate) fn claims(changes: Value) -> Value {
     let mut claims =
         json!({ "iss": ISSUER, "aud": [ISSUER], "sub": "bob", "exp": 4_102_444_800u64 });
@@ -44,24 +44,24 @@ pub(crate) fn good_token() -> String {
     token(&claims(json!({})))
 }
 
-/// A second issuer beside the guide's, with these algorithms and further options.
+/// Returns [`SIGNING`] and a second issuer with these algorithms and further options.
 pub(crate) fn with_idp(algorithms: &str, options: &str) -> String {
     format!("{SIGNING}{}", issuer_section("oidc", algorithms, "https://idp/", options))
 }
 
-/// A section for an issuer elsewhere.
+/// Returns a section for an external issuer.
 pub(crate) fn issuer_section(name: &str, algorithms: &str, issuer: &str, options: &str) -> String {
     format!(
         "[auth_jwt_{name}]\nalgorithms={algorithms}\nclient_types=api\nissuer={issuer}\naudience=inm\n{options}\n"
     )
 }
 
-/// Claims that an issuer elsewhere makes.
+/// Returns the claims of an external issuer.
 pub(crate) fn claims_of(issuer: &str) -> Value {
     json!({ "iss": issuer, "aud": "inm", "sub": "bob", "preferred_username": "Bob" })
 }
 
-/// What a provider with these keys publishes.
+/// Returns the key set that a provider with these keys publishes.
 pub(crate) fn key_set(keys: &[&openssl::SigningKey]) -> String {
     json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }).to_string()
 }

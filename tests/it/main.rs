@@ -1,67 +1,68 @@
-//! Integration tests: the real binary, driven from outside, one module a topic.
+//! Integration tests: the real binary, driven from outside, one module per topic.
 
-/// Signing and the claims that signing refuses; `token`, `jws`, `key`.
+/// Signing tokens and the claims it refuses: `token`, `jws`, `key`.
 mod cli;
-/// What a configuration means and what is wrong with it; `config check`.
+/// Configuration and its mistakes: `config check`.
 mod config;
 /// The configurations of Inmanta's guides, the current one and the older one.
 mod eras;
-/// `countersign corpus`: the tokens, and the server they are for.
+/// `countersign corpus`: the generated tokens and the server configuration for them.
 mod corpus;
-/// Starting without a configuration, and the README's promises about it.
+/// Starting without a configuration, as the README promises.
 mod embedded;
-/// `/auth`: what reverse proxies rely on.
+/// `/auth`, the route for reverse proxies.
 mod forward_auth;
-/// Envoy's questions over gRPC, and the server's health over the same.
+/// Envoy's external authorization over gRPC, and gRPC health checks.
 mod ext_authz;
-/// What floods of bad signatures may cost, and whom.
+/// Budgets for bad signatures, per source, issuer and core.
 mod admission;
-/// What the server remembers of tokens: `[cache]`.
+/// The cache of verification results: `[cache]`.
 mod remembering;
-/// Real reverse proxies in front.
+/// Real reverse proxies in front of Countersign.
 mod proxies;
-/// Recordings of the real Inmanta server.
+/// HTTP/3 and QUIC.
 mod http3;
+/// Recordings of the real Inmanta server.
 mod inmanta;
-/// How the issuers' keys stand: metrics, `/keys`, `countersign keys status`.
+/// The state of the issuers' keys: metrics, `/keys`, `countersign keys status`.
 mod key_status;
-/// Revoking tokens: who may, what it covers, and that it is never lost.
+/// Revocation: authorization, scope and durability.
 mod revocation;
-/// Where keys come from.
+/// Keys from files and providers.
 mod keys;
-/// Keys that the operator writes down: `key`, `key_file`.
+/// Static keys: `key`, `key_file`.
 mod written_keys;
-/// The commands that talk to a running server: what they ask, and what they say.
+/// The commands that call a running server: their requests and their output.
 mod remote;
-/// When published keys are asked for again, and how long they are good.
+/// Refresh of published keys, and how long they are used.
 mod rotation;
-/// Providers that are broken, slow or hostile, and whom to trust by TLS.
+/// Providers that are broken, slow or hostile, and trust in them by TLS.
 mod bad_providers;
 /// A certified OpenID provider.
 mod openid;
 /// Starting, stopping and probes.
 mod operations;
-/// The log: its forms, the lines of requests, and what is in none of them.
+/// The log: formats, access-log entries, and secrets that must not appear.
 mod logs;
-/// `/metrics`: valid, complete, and right under load.
+/// `/metrics`: valid, complete, and correct under load.
 mod metrics;
-/// A configuration that changes while the server runs.
+/// Reload of the configuration while the server runs.
 mod reload;
-/// The service manager: what it is told, sockets that it has opened, its units.
+/// systemd: notifications, socket activation, and the shipped units.
 mod systemd;
-/// What connections may cost and what they may claim, whoever is at their other end.
+/// HTTP/1: limits, timeouts, malformed requests, and trust in peers.
 mod hardening;
-/// TLS: what is agreed on, resumption, clients' certificates.
+/// TLS: negotiation, resumption, and client certificates.
 mod tls;
-/// HTTP/2: frames, streams, and who speaks it.
+/// HTTP/2: frames, streams, and protocol selection.
 mod http2;
-/// HTTP/3 with clients that nobody here has written.
+/// HTTP/3 with independent clients.
 mod http3_clients;
 /// `POST /v1/verify`.
 mod verify;
-/// Users of our own, their sessions, roles and tokens, by the Inmanta API.
+/// Users, sessions, roles and tokens by the Inmanta API.
 mod users;
 /// Behaviours of the real system, by their numbers.
 mod behaviours;
-/// Tokens and configurations that several topics use.
+/// Tokens and configurations shared by the modules.
 mod given;

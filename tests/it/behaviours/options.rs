@@ -5,14 +5,14 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{accepted, claiming, refused};
+use super::{accepted, refused, with_claim};
 use crate::{
     given::{self, SIGNING},
     users::{Api, configuration, data},
 };
 
 #[test]
-fn c38_a_provider_slower_than_it_may_be_is_in_the_way_of_its_own_tokens_only() {
+fn c38_slow_provider_affects_only_its_own_tokens() {
     let (key, provider) =
         (SigningKey::generate("RS256", "k"), JwksServer::start_with(Answer::silence()));
     let sandbox = Sandbox::new();
@@ -32,7 +32,7 @@ fn c38_a_provider_slower_than_it_may_be_is_in_the_way_of_its_own_tokens_only() {
         "{}",
         server.log()
     );
-    // And no longer than that, without a restart.
+    // It recovers without a restart when the provider answers.
     provider.publish(&given::key_set(&[&key]));
     countersign_tests::eventually(|| {
         server.auth(&key.token(&given::claims_of("https://idp/"))).status == 200
@@ -40,7 +40,7 @@ fn c38_a_provider_slower_than_it_may_be_is_in_the_way_of_its_own_tokens_only() {
 }
 
 #[test]
-fn c42_a_header_of_its_own_and_a_claim_of_its_own_say_who_it_is() {
+fn c42_custom_header_and_username_claim_are_used() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
     let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
@@ -59,25 +59,25 @@ fn c42_a_header_of_its_own_and_a_claim_of_its_own_say_who_it_is() {
 }
 
 #[test]
-fn c62_what_needs_no_token_is_there_without_one_whatever_authorizes() {
+fn c62_open_calls_need_no_token() {
     for provider in ["legacy", "policy-engine"] {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&configuration(&format!("authorization-provider={provider}\n")));
-        let nobody = Api::anonymous(&server);
+        let anonymous = Api::anonymous(&server);
         assert_eq!(
-            (nobody.ask("GET /health").status, nobody.log_in("bob", "x").status),
+            (anonymous.ask("GET /health").status, anonymous.log_in("bob", "x").status),
             (200, 401),
             "{provider}"
         );
         assert_eq!(
-            nobody.log_in("bob", "x").json(),
+            anonymous.log_in("bob", "x").json(),
             json!({ "message": "Invalid username or password" })
         );
     }
 }
 
 #[test]
-fn c79_claims_can_be_demanded() {
+fn c79_claims_constraints_are_enforced() {
     let demanding = format!(
         "{SIGNING}claims=\n    prod in environments\n    type is dc\n[server]\nauth=true\n"
     );
@@ -98,5 +98,5 @@ fn c79_claims_can_be_demanded() {
         let text = "The configured claims constraints did not match. See logs for details.";
         refused(&server, &token(environments, kind), text);
     }
-    refused(&server, &claiming("exp", json!(1)), "Signature has expired");
+    refused(&server, &with_claim("exp", json!(1)), "Signature has expired");
 }

@@ -1,14 +1,14 @@
-//! `[listen]`, `[listener_<name>]`, `[metrics]`, `[limits]` and `[log]`.
+//! Checks of `[listen]`, `[listener_<name>]`, `[metrics]`, `[limits]` and `[log]`.
 
 use countersign_tests::binary::{Output, Sandbox};
 
 use super::check;
 
-/// Sections with their options, to be written in either form.
-type Written<'w> = [(&'w str, &'w [(&'w str, &'w str)])];
+/// Sections with their options, independent of the file format.
+type Sections<'w> = [(&'w str, &'w [(&'w str, &'w str)])];
 
-/// What is said about them as a `.cfg` and as TOML.
-fn both(written: &Written<'_>) -> [Output; 2] {
+/// Runs `config check` on the [`Sections`] as a `.cfg` and as TOML.
+fn check_both_forms(written: &Sections<'_>) -> [Output; 2] {
     [("c.cfg", ""), ("c.toml", "\"")].map(|(name, quote)| {
         let mut text = String::new();
         for (section, options) in written {
@@ -23,8 +23,8 @@ fn both(written: &Written<'_>) -> [Output; 2] {
 
 /// Checks that both forms are refused, at this line and with each of these texts.
 #[track_caller]
-fn refused(written: &Written<'_>, line: u32, expected: &[&str]) {
-    for (output, name) in both(written).into_iter().zip(["c.cfg", "c.toml"]) {
+fn refused(written: &Sections<'_>, line: u32, expected: &[&str]) {
+    for (output, name) in check_both_forms(written).into_iter().zip(["c.cfg", "c.toml"]) {
         assert_eq!(output.code(), 2, "{output:?}");
         let place = format!("{name}:{line}: ");
         assert!(output.stderr.contains(&place), "{place} is not in {}", output.stderr);
@@ -34,10 +34,10 @@ fn refused(written: &Written<'_>, line: u32, expected: &[&str]) {
     }
 }
 
-/// Checks that both forms are valid, and what they are warned of.
+/// Checks that both forms are valid, with one warning that contains each of these texts, or none.
 #[track_caller]
-fn warned(written: &Written<'_>, expected: &[&str]) {
-    for output in both(written) {
+fn warned(written: &Sections<'_>, expected: &[&str]) {
+    for output in check_both_forms(written) {
         assert_eq!(output.code(), 0, "{output:?}");
         assert_eq!(
             output.stderr.matches("warning: ").count(),
@@ -54,7 +54,7 @@ fn warned(written: &Written<'_>, expected: &[&str]) {
 const BIND: (&str, &str) = ("bind", "127.0.0.1:9000");
 
 #[test]
-fn a_listener_says_where_it_is() {
+fn listener_requires_a_valid_bind() {
     const HELP: &str =
         "write one such as bind=127.0.0.1:9000, [::1]:9000 or unix:/run/countersign.sock";
     refused(&[("listener_x", &[])], 1, &["bind is required in listener_x section", HELP]);
@@ -87,7 +87,7 @@ fn a_listener_says_where_it_is() {
 }
 
 #[test]
-fn choices_are_named_where_none_was_meant() {
+fn unknown_choice_lists_the_valid_ones() {
     for (option, choices) in [
         ("dialect", "none, nginx, x-forwarded, envoy-path"),
         ("surface", "generic, inmanta"),
@@ -114,7 +114,7 @@ fn choices_are_named_where_none_was_meant() {
 }
 
 #[test]
-fn protocols_are_named_as_in_alpn_and_have_what_they_need() {
+fn protocols_use_alpn_names_and_check_needs() {
     let listen = |value| [("listen", [("protocols", value)])];
     let said = |value: &'static str, expected: &[&str]| {
         let [(section, options)] = listen(value);
@@ -135,7 +135,7 @@ fn protocols_are_named_as_in_alpn_and_have_what_they_need() {
 }
 
 #[test]
-fn limits_are_numbers_that_leave_something() {
+fn limits_outside_their_range_are_refused() {
     let ranges = [
         ("head_timeout", "1 to 3600"),
         ("body_timeout", "1 to 3600"),
@@ -163,7 +163,7 @@ fn limits_are_numbers_that_leave_something() {
 }
 
 #[test]
-fn nobody_is_believed_by_accident() {
+fn proxy_options_require_trusted_proxies() {
     for (section, options) in [
         ("listen", &[("proxy_protocol", "true")][..]),
         ("listener_x", &[("proxy_protocol", "on"), BIND]),
@@ -192,7 +192,7 @@ fn nobody_is_believed_by_accident() {
 }
 
 #[test]
-fn two_listeners_are_at_two_places() {
+fn listeners_cannot_share_an_address() {
     let help = "use a different port or path for each listener";
     let twice = |one: &str, other: &str, expected: &str| {
         refused(
@@ -228,7 +228,7 @@ fn two_listeners_are_at_two_places() {
         2,
         &["listener metrics cannot bind 127.0.0.1:8888: listener main", help],
     );
-    // Any free port, several families, other addresses.
+    // Any free port, different families and different addresses do not collide.
     let others = [(
         "bind",
         "127.0.0.1:0,127.0.0.1:0,127.0.0.2:8888,[::1]:8888,unix:/run/a.sock,unix:/run/b.sock",
@@ -237,7 +237,7 @@ fn two_listeners_are_at_two_places() {
 }
 
 #[test]
-fn listeners_have_names_of_their_own() {
+fn listener_names_are_unique() {
     let help = "choose another name, such as [listener_internal]";
     for (name, text) in [
         ("listener_main", "the listener name main is reserved"),
@@ -249,8 +249,9 @@ fn listeners_have_names_of_their_own() {
 }
 
 #[test]
-fn operations_in_public_are_warned_of() {
-    let text = |place: &str| format!("metrics and the key status are public at {place}");
+fn public_operations_listener_is_warned_about() {
+    let text =
+        |place: &str| format!("metrics and the key status are public at {place}");
     let operations = ("serves", "operations");
     let help = "bind the listener to 127.0.0.1 or to an address of a private network";
     for place in ["0.0.0.0:9000", "198.51.100.7:9000", "[::]:9000", "[2001:db8::1]:9000"] {
@@ -264,28 +265,28 @@ fn operations_in_public_are_warned_of() {
 }
 
 #[test]
-fn what_a_section_does_not_have_is_not_obeyed() {
-    // Unknown options are warned about in .cfg, and are not to mean anything.
+fn options_of_another_section_have_no_effect() {
+    // Unknown options cause a warning in a .cfg and have no effect.
     for text in ["[listen]\nserves=operations\n", "[metrics]\nserves=everything\nsurface=inmanta\n"]
     {
         let output = check(&Sandbox::new(), "c.cfg", text);
         assert!(output.stderr.contains("unknown option"), "{output:?}");
-        let said = output.text();
+        let summary = output.text();
         assert!(
-            said.contains(
+            summary.contains(
                 "listener main: http://127.0.0.1:8888; /auth answers as the generic surface"
             ),
-            "{said}"
+            "{summary}"
         );
         assert!(
-            said.contains("listener metrics: http://127.0.0.1:8082, for metrics and probes"),
-            "{said}"
+            summary.contains("listener metrics: http://127.0.0.1:8082, for metrics and probes"),
+            "{summary}"
         );
     }
 }
 
 #[test]
-fn what_listeners_mean_is_told() {
+fn check_summarizes_each_listener() {
     let listener: &[(&str, &str)] = &[
         ("bind", "127.0.0.1:9000,unix:/run/a.sock"),
         ("serves", "auth"),
@@ -295,8 +296,8 @@ fn what_listeners_mean_is_told() {
         ("client_certificate_header", "X-Client-Cert"),
         ("proxy_protocol", "on"),
     ];
-    for output in both(&[("listener_edge", listener)]) {
-        let said = output.text();
+    for output in check_both_forms(&[("listener_edge", listener)]) {
+        let summary = output.text();
         for words in [
             "listener edge: http://127.0.0.1:9000 and unix:/run/a.sock, with /auth and probes only; /auth answers as the inmanta surface",
             "takes a client's address from x-forwarded-for if 10.0.0.0/8 or unix sets it",
@@ -304,7 +305,7 @@ fn what_listeners_mean_is_told() {
             "takes a client's certificate from x-client-cert if they set it",
             "expects a PROXY protocol header of version 2 from them",
         ] {
-            assert!(said.contains(words), "{words:?} is not in {said}");
+            assert!(summary.contains(words), "{words:?} is not in {summary}");
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The blocks of configuration of Inmanta's two guides, letter for letter but for what
-//! they leave to be filled in.
+//! Configuration blocks of Inmanta's two guides, verbatim except for the placeholders.
 
-/// The current guide: TLS. The files are named by the test.
+/// The current guide: TLS. The test replaces the file names.
 pub(super) const TLS: &str = "\
 [server]
 # The ssl certificate used by the server
@@ -16,14 +15,14 @@ ssl_ca_cert_file=/etc/inmanta/server.chain
 internal_server_address=localhost
 ";
 
-/// The current guide: users of the server's own.
+/// The current guide: the server's own users.
 pub(super) const DATABASE: &str = "\
 [server]
 auth=true
 auth-method=database
 ";
 
-/// The current guide: what the set-up of the first user prints.
+/// The current guide: the output of the first user's set-up.
 pub(super) const GENERATED: &str = "\
 [auth_jwt_default]
 algorithm=HS256
@@ -35,7 +34,7 @@ issuer=https://localhost:8888/
 audience=https://localhost:8888/
 ";
 
-/// The current guide: the form that it has people replace.
+/// The current guide: the deprecated Keycloak options.
 pub(super) const LEGACY_KEYCLOAK: &str = "\
 # Legacy Keycloak-specific configuration (deprecated)
 [web-ui]
@@ -44,7 +43,7 @@ oidc_auth_url=http://keycloak.example.com:8080
 oidc_client_id=inmantaso
 ";
 
-/// The current guide: what it has them write instead.
+/// The current guide: the replacement of the Keycloak options.
 pub(super) const KEYCLOAK: &str = "\
 [web-ui]
 oidc_authority=http://keycloak.example.com:8080/realms/inmanta
@@ -93,7 +92,7 @@ oidc_client_id=3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77
 oidc_scope=openid profile email api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77/access
 ";
 
-/// The issuer of version 2, and that of version 1 in its place.
+/// The issuer of version 2 tokens, and the issuer of version 1 tokens, which replaces it.
 pub(super) const ENTRA_ISSUERS: [&str; 2] = [
     "https://login.microsoftonline.com/9b6d2b1e-5c0a-4a7e-9d41-0b8c2f6a7e11/v2.0",
     "https://sts.windows.net/9b6d2b1e-5c0a-4a7e-9d41-0b8c2f6a7e11/",
@@ -118,8 +117,8 @@ oidc_authority=https://auth.example.com/application/o/inmanta/
 oidc_client_id=x4kqZ1mVbY7cT0nPwLr8sDfGhJ2
 ";
 
-/// The current guide: a reverse proxy with tokens of its own. The blank before the
-/// first section is the guide's.
+/// The current guide: a reverse proxy that issues tokens. The blank before the first section is the
+/// guide's.
 pub(super) const CLOUDFLARE: &str = " [auth_jwt_cloudflare]
 algorithm=RS256
 sign=false
@@ -131,13 +130,13 @@ validate_cert=true
 jwt_username_claim=email
 ";
 
-/// The current guide: in which header they come.
+/// The current guide: the header of the proxy's tokens.
 pub(super) const CLOUDFLARE_HEADER: &str = "\
 [server]
 auth_additional_header=Cf-Access-Jwt-Assertion
 ";
 
-/// The older guide: our own tokens.
+/// The older guide: the server's own tokens.
 pub(super) const OLDER_DEFAULT: &str = "\
 [auth_jwt_default]
 algorithm=HS256
@@ -149,7 +148,7 @@ issuer=https://localhost:8888/
 audience=https://localhost:8888/
 ";
 
-/// The older guide: the console of its day.
+/// The older guide: its web console.
 pub(super) const DASHBOARD: &str = "\
 [dashboard]
 enabled=true

@@ -13,15 +13,15 @@ use crate::given::SIGNING;
 const LATER: u64 = 4_102_444_800;
 const KID: &str = "l4BZ1GZGw7Zq1-Yd0BbY7h3o1eI";
 
-/// One provider: what it publishes, the tokens it makes, and the guide's block for it.
+/// A provider: its published keys, the claims of its tokens, and the guide's block for it.
 struct Provider {
     key: SigningKey,
     jwks: Value,
     block: String,
     claims: Value,
-    /// Who the token is about.
+    /// The expected user name.
     user: &'static str,
-    /// In which header the token comes, if not in `Authorization`.
+    /// The header that carries the token, if it is not `Authorization`.
     header: Option<&'static str>,
 }
 
@@ -36,16 +36,19 @@ impl Provider {
         Self { jwks: publish(key.jwk()), key, block: block.into(), claims, user, header: None }
     }
 
-    /// The guide's block with its keys on this machine.
+    /// Starts a [`Server`] with the guide's block and the keys from `keys`.
     fn serve<'s>(&self, sandbox: &'s Sandbox, keys: &JwksServer, options: &str) -> Server<'s> {
-        let lines = self.block.lines().map(|line| match line.starts_with("jwks_uri=") {
-            true => format!("jwks_uri={}\n{options}", keys.uri()),
-            false => format!("{line}\n"),
+        let lines = self.block.lines().map(|line| {
+            if line.starts_with("jwks_uri=") {
+                format!("jwks_uri={}\n{options}", keys.uri())
+            } else {
+                format!("{line}\n")
+            }
         });
         sandbox.serve(&format!("{SIGNING}{}", lines.collect::<String>().trim_start()))
     }
 
-    fn ask(&self, server: &Server<'_>, token: &str) -> Response {
+    fn request(&self, server: &Server<'_>, token: &str) -> Response {
         match self.header {
             Some(name) => server.request(&format!("GET /auth HTTP/1.1\r\n{name}: {token}\r\n")),
             None => server.auth(token),
@@ -56,11 +59,11 @@ impl Provider {
         self.key.token(&changed(&self.claims, changes))
     }
 
-    /// Its tokens are accepted, and none that differs where it matters.
-    fn holds(&self) {
+    /// Checks that the provider's tokens are accepted and that deviating tokens are rejected.
+    fn assert_works(&self) {
         let (sandbox, keys) = (Sandbox::new(), JwksServer::start(&self.jwks.to_string()));
         let server = self.serve(&sandbox, &keys, "");
-        let accepted = self.ask(&server, &self.token(&json!({})));
+        let accepted = self.request(&server, &self.token(&json!({})));
         assert_eq!(
             (accepted.status, accepted.header("x-auth-user")),
             (200, Some(self.user)),
@@ -71,16 +74,16 @@ impl Provider {
         let impostor = SigningKey::generate("RS256", KID);
         let good = self.token(&json!({}));
         let header = json!({ "alg": "none", "kid": KID });
-        for (what, token) in [
+        for (deviation, token) in [
             ("another audience", self.token(&json!({ "aud": "somebody-else" }))),
             ("no audience", self.token(&json!({ "aud": null }))),
             ("another issuer", self.token(&json!({ "iss": "https://idp.example/" }))),
             (
-                "the issuer with a slash more",
+                "the issuer with an extra slash",
                 self.token(&json!({ "iss": format!("{}/", self.claims["iss"].as_str().unwrap()) })),
             ),
-            ("long over", self.token(&json!({ "exp": 1_700_000_000 }))),
-            ("not yet", self.token(&json!({ "nbf": LATER - 1 }))),
+            ("long expired", self.token(&json!({ "exp": 1_700_000_000 }))),
+            ("not yet valid", self.token(&json!({ "nbf": LATER - 1 }))),
             (
                 "a client type of the server's own",
                 self.token(&json!({ "urn:inmanta:ct": "agent" })),
@@ -98,12 +101,12 @@ impl Provider {
             ("no algorithm", self.key.token_with_header(&header, &self.claims)),
             ("no signature", good[..=good.rfind('.').unwrap()].to_owned()),
         ] {
-            assert_eq!(self.ask(&server, &token).status, 401, "{what}");
+            assert_eq!(self.request(&server, &token).status, 401, "{deviation}");
         }
     }
 }
 
-/// The claims with some replaced or, by null, removed.
+/// Returns the claims with some replaced or, by null, removed.
 fn changed(claims: &Value, changes: &Value) -> Value {
     let mut claims = claims.clone();
     for (name, value) in changes.as_object().unwrap() {
@@ -115,22 +118,22 @@ fn changed(claims: &Value, changes: &Value) -> Value {
     claims
 }
 
-/// A key as it is published, with some members replaced or removed.
+/// Returns the published form of a key, with some members replaced or, by null, removed.
 fn published(jwk: &Value, changes: Value) -> Value {
     changed(jwk, &changes)
 }
 
-/// What Entra publishes: keys that name no algorithm, each with its certificate.
+/// Returns Entra's key set: keys without an algorithm, each with its certificate.
 fn entra_keys(jwk: Value) -> Value {
     let issuer = blocks::ENTRA_ISSUERS[0];
     let more = json!({ "alg": null, "x5t": KID, "x5c": ["MIIC/jCCAeag"], "cloud_instance_name": "microsoftonline.com", "issuer": issuer });
-    // Keys of the next and the last rotation stand beside it.
+    // The set also holds the key of another rotation.
     let other = SigningKey::generate("RS256", "next").jwk();
     json!({ "keys": [published(&other, more.clone()), published(&jwk, more)] })
 }
 
 #[test]
-fn tokens_of_entra_version_2_are_accepted_by_keys_without_an_algorithm() {
+fn entra_v2_tokens_verify_with_keys_without_alg() {
     let claims = json!({
         "aud": "api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77",
         "iss": blocks::ENTRA_ISSUERS[0],
@@ -142,11 +145,11 @@ fn tokens_of_entra_version_2_are_accepted_by_keys_without_an_algorithm() {
     });
     let provider = Provider::new(blocks::ENTRA, "alice@example.com", claims, entra_keys);
     assert!(provider.jwks["keys"].as_array().unwrap().iter().all(|key| key.get("alg").is_none()));
-    provider.holds();
+    provider.assert_works();
 }
 
 #[test]
-fn tokens_of_entra_version_1_are_accepted_under_their_own_issuer() {
+fn entra_v1_tokens_verify_under_their_own_issuer() {
     let claims = json!({
         "aud": "api://3f1c8a52-7b1d-4e7a-8a58-6d2f9c0b4e77",
         "iss": blocks::ENTRA_ISSUERS[1],
@@ -158,11 +161,11 @@ fn tokens_of_entra_version_1_are_accepted_under_their_own_issuer() {
         "upn": "alice@example.com", "uti": "h3bXk", "ver": "1.0",
     });
     let block = blocks::ENTRA.replacen(blocks::ENTRA_ISSUERS[0], blocks::ENTRA_ISSUERS[1], 1);
-    Provider::new(block, "alice@example.com", claims, entra_keys).holds();
+    Provider::new(block, "alice@example.com", claims, entra_keys).assert_works();
 }
 
 #[test]
-fn tokens_of_authentik_are_accepted() {
+fn authentik_tokens_are_accepted() {
     let claims = json!({
         "iss": "https://auth.example.com/application/o/inmanta/",
         "sub": "5b3b6c2b4d1e0f9a8c7d6e5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b",
@@ -177,10 +180,10 @@ fn tokens_of_authentik_are_accepted() {
             json!({ "x5c": ["MIIFUjCCAzqg"], "x5t": "dGh1bWI", "x5t#S256": "dGh1bWJwcmludA" });
         json!({ "keys": [published(&jwk, more)] })
     };
-    Provider::new(blocks::AUTHENTIK, "bob", claims, keys).holds();
+    Provider::new(blocks::AUTHENTIK, "bob", claims, keys).assert_works();
 }
 
-/// What Keycloak publishes: a key that encrypts before the one that signs.
+/// Returns Keycloak's key set: an encryption key before the signing key.
 fn keycloak_keys(jwk: Value) -> Value {
     let encrypting = SigningKey::generate("RS256", "enc").jwk();
     let more = json!({ "x5c": ["MIICnzCCAYcC"], "x5t": "dGh1bWI", "x5t#S256": "dGh1bWJwcmludA" });
@@ -192,7 +195,7 @@ fn keycloak_keys(jwk: Value) -> Value {
 }
 
 #[test]
-fn tokens_of_keycloak_are_accepted_without_a_client_type() {
+fn keycloak_tokens_need_no_client_type() {
     let claims = json!({
         "exp": LATER, "iat": 1_760_000_000, "auth_time": 1_760_000_000, "jti": "onrtac:0b6e0f3c-2f0e-4d0b-b1a2-6a1c2d3e4f50",
         "iss": "http://keycloak.example.com:8080/realms/inmanta", "aud": ["inmantaso", "account"],
@@ -203,10 +206,10 @@ fn tokens_of_keycloak_are_accepted_without_a_client_type() {
         "scope": "openid profile email", "email_verified": true, "name": "Carol Example", "preferred_username": "carol",
         "given_name": "Carol", "family_name": "Example", "email": "carol@example.com",
     });
-    Provider::new(blocks::GENERIC, "carol", claims, keycloak_keys).holds();
+    Provider::new(blocks::GENERIC, "carol", claims, keycloak_keys).assert_works();
 }
 
-/// What Keycloak made when the older guide was written.
+/// Returns claims as Keycloak issued them when the older guide was written.
 fn older_claims() -> Value {
     json!({
         "jti": "8a5c9a3e-8f0b-4f0e-9d2b-1c3d5e7f9a0b", "exp": LATER, "nbf": 0, "iat": 1_510_000_000,
@@ -218,17 +221,17 @@ fn older_claims() -> Value {
 }
 
 #[test]
-fn tokens_of_the_older_guides_keycloak_are_accepted() {
+fn older_keycloak_tokens_are_accepted() {
     let user = "c0ffee00-1234-4abc-8def-001122334455";
-    Provider::new(blocks::OLDER_KEYCLOAK, user, older_claims(), keycloak_keys).holds();
+    Provider::new(blocks::OLDER_KEYCLOAK, user, older_claims(), keycloak_keys).assert_works();
 }
 
 #[test]
-fn the_older_guide_demands_the_client_type_where_the_current_one_assumes_it() {
+fn legacy_option_requires_the_client_type_claim() {
     let provider = Provider::new(blocks::OLDER_KEYCLOAK, "", older_claims(), keycloak_keys);
     let keys = JwksServer::start(&provider.jwks.to_string());
     let without = provider.token(&json!({ "urn:inmanta:ct": null }));
-    // The older guide's mapper, with the colon that slipped into its text.
+    // The older guide's mapper names the claim with a stray leading colon.
     let slipped = provider.token(&json!({ "urn:inmanta:ct": null, ":urn:inmanta:ct": "api" }));
     for (options, expected) in [("", 200), ("legacy_require_client_type=true\n", 401)] {
         let sandbox = Sandbox::new();
@@ -243,7 +246,7 @@ fn the_older_guide_demands_the_client_type_where_the_current_one_assumes_it() {
 }
 
 #[test]
-fn tokens_of_cloudflare_are_accepted_from_their_own_header() {
+fn cloudflare_tokens_are_read_from_their_header() {
     let claims = json!({
         "aud": ["4714c1358e65fe4b408ad6d432a5f878f08194bdb4752441fd56faefa9b2b6f2"],
         "email": "erin@example.com", "exp": LATER, "iat": 1_760_000_000, "nbf": 1_760_000_000,
@@ -257,5 +260,5 @@ fn tokens_of_cloudflare_are_accepted_from_their_own_header() {
     };
     let block = format!("{}{}", blocks::CLOUDFLARE, blocks::CLOUDFLARE_HEADER);
     let provider = Provider::new(block, "erin@example.com", claims, keys);
-    Provider { header: Some("Cf-Access-Jwt-Assertion"), ..provider }.holds();
+    Provider { header: Some("Cf-Access-Jwt-Assertion"), ..provider }.assert_works();
 }
