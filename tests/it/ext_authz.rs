@@ -19,24 +19,24 @@ use serde_json::json;
 
 use crate::{admission::Issuer, given};
 
-/// A listener that speaks HTTP/2 without TLS.
+/// Options of a listener with HTTP/2 by prior knowledge.
 const H2: &str = "[listen]\nprotocols=http/1.1, h2\n";
 
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn told(envoy: &Envoy, question: CheckRequest) -> Told {
+fn check(envoy: &Envoy, question: CheckRequest) -> Told {
     Told::of(envoy.ask(question).unwrap())
 }
 
-/// Asks about a request with this token.
-fn told_of(envoy: &Envoy, token: &str) -> Told {
-    told(envoy, question(&[("authorization", &bearer(token))]))
+/// Sends a Check request with this bearer token.
+fn check_token(envoy: &Envoy, token: &str) -> Told {
+    check(envoy, question(&[("authorization", &bearer(token))]))
 }
 
-/// What `/auth` says to the same token, in the form of what Envoy is told.
-fn as_auth(server: &Server<'_>, token: &str) -> (i32, Vec<(String, String)>) {
+/// Returns the answer of `/auth` to the same token, in the form of a Check response.
+fn auth_answer(server: &Server<'_>, token: &str) -> (i32, Vec<(String, String)>) {
     let answer = server.auth(token);
     let about_http = ["date", "content-length", "connection"];
     let headers =
@@ -45,7 +45,7 @@ fn as_auth(server: &Server<'_>, token: &str) -> (i32, Vec<(String, String)>) {
 }
 
 #[test]
-fn a_good_token_passes_with_its_identity_and_without_itself() {
+fn check_sets_identity_and_removes_the_token() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
@@ -56,19 +56,19 @@ fn a_good_token_passes_with_its_identity_and_without_itself() {
         ("x-auth-tenant", "root"),
     ];
     for question in [question(&lines), question_with_map(&lines)] {
-        let told = told(&envoy, question);
-        assert_eq!((told.code, told.status), (0, 200));
-        let said = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"]
-            .map(|name| told.header(name));
-        assert_eq!(said, [Some("bob"), Some("bob"), Some(given::ISSUER), Some("api")]);
-        // What there is nothing to say about is not said empty.
+        let outcome = check(&envoy, question);
+        assert_eq!((outcome.code, outcome.status), (0, 200));
+        let identity = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"]
+            .map(|name| outcome.header(name));
+        assert_eq!(identity, [Some("bob"), Some("bob"), Some(given::ISSUER), Some("api")]);
+        // Identity headers without a value are removed, not set to an empty value.
         assert_eq!(
-            (told.set.len(), told.removed),
+            (outcome.set.len(), outcome.removed),
             (4, vec!["x-auth-tenant".into(), "authorization".into()])
         );
-        assert_eq!(told.metadata, None);
+        assert_eq!(outcome.metadata, None);
     }
-    let anonymous = told_of(&envoy, &given::token(&given::claims(json!({ "sub": null }))));
+    let anonymous = check_token(&envoy, &given::token(&given::claims(json!({ "sub": null }))));
     assert_eq!(
         anonymous.removed,
         ["x-auth-subject", "x-auth-user", "x-auth-tenant", "authorization"]
@@ -77,7 +77,7 @@ fn a_good_token_passes_with_its_identity_and_without_itself() {
 }
 
 #[test]
-fn whoever_may_not_pass_is_answered_as_auth_does() {
+fn check_denies_with_the_same_answer_as_auth() {
     let sandbox = Sandbox::new();
     let down =
         given::issuer_section("down", "RS256", "https://down/", "jwks_uri=http://127.0.0.1:9/");
@@ -87,15 +87,15 @@ fn whoever_may_not_pass_is_answered_as_auth_does() {
         let expired = given::token(&given::claims(json!({ "exp": 1 })));
         let forged = format!("{}AAAA", &given::good_token()[..given::good_token().len() - 4]);
         for token in [expired.as_str(), &forged, "abc", "a b"] {
-            let told = told_of(&envoy, token);
+            let outcome = check_token(&envoy, token);
             assert_eq!(
-                (told.status, &told.set),
-                (as_auth(&server, token).0, &as_auth(&server, token).1),
+                (outcome.status, &outcome.set),
+                (auth_answer(&server, token).0, &auth_answer(&server, token).1),
                 "{token}"
             );
-            // Two parts are no token.
+            // A credential with two parts is not a bearer token.
             assert_eq!(
-                (told.status, told.code),
+                (outcome.status, outcome.code),
                 if token == "a b" { (401, 16) } else { (refused, code) },
                 "{token}"
             );
@@ -104,18 +104,21 @@ fn whoever_may_not_pass_is_answered_as_auth_does() {
             &json!({ "alg": "RS256", "kid": "k" }),
             &given::claims_of("https://down/"),
         );
-        let told_unavailable = told_of(&envoy, &unavailable);
-        assert_eq!((told_unavailable.status, told_unavailable.code), (503, 7));
-        assert_eq!(told_unavailable.set, as_auth(&server, &unavailable).1);
-        assert_eq!(told_unavailable.header("x-auth-error"), Some("keys_unavailable https://down/"));
-        let missing = told(&envoy, question(&[("host", "shop.example")]));
+        let unavailable_outcome = check_token(&envoy, &unavailable);
+        assert_eq!((unavailable_outcome.status, unavailable_outcome.code), (503, 7));
+        assert_eq!(unavailable_outcome.set, auth_answer(&server, &unavailable).1);
+        assert_eq!(
+            unavailable_outcome.header("x-auth-error"),
+            Some("keys_unavailable https://down/")
+        );
+        let missing = check(&envoy, question(&[("host", "shop.example")]));
         assert_eq!((missing.status, missing.code), (401, 16));
         assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
     }
 }
 
 #[test]
-fn e4_a_credential_that_is_there_twice_is_none() {
+fn e4_duplicate_credentials_are_refused() {
     let sandbox = Sandbox::new();
     let server =
         sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n{H2}", given::SIGNING));
@@ -132,41 +135,42 @@ fn e4_a_credential_that_is_there_twice_is_none() {
         (question(&[one, ("Authorization", &bearer)]), "invalid_request"),
         (in_both, "invalid_request"),
         (question(&[one, ("x-jwt", &good), ("x-jwt", &good)]), "invalid_request"),
-        // As Envoy puts two lines into a map.
+        // Envoy joins repeated headers like this in its map.
         (question_with_map(&[("authorization", &joined)]), "Bearer"),
     ] {
-        let told = told(&envoy, question);
-        assert_eq!((told.status, told.code), (401, 16));
-        assert!(told.header("www-authenticate").unwrap().contains(challenge), "{told:?}");
+        let outcome = check(&envoy, question);
+        assert_eq!((outcome.status, outcome.code), (401, 16));
+        assert!(outcome.header("www-authenticate").unwrap().contains(challenge), "{outcome:?}");
     }
     assert_eq!(server.metric("countersign_verifications_total{outcome=\"conflict\",code=\"\"}"), 4);
-    // The additional header wins, and neither of the two goes on.
-    let told = told(&envoy, question(&[("authorization", "Basic Ym9iOmJvYg=="), ("x-jwt", &good)]));
-    assert_eq!(told.status, 200);
+    // The additional header wins, and both credentials are removed.
+    let outcome =
+        check(&envoy, question(&[("authorization", "Basic Ym9iOmJvYg=="), ("x-jwt", &good)]));
+    assert_eq!(outcome.status, 200);
     assert!(
-        ["authorization", "x-jwt"].iter().all(|name| told.removed.iter().any(|one| one == name)),
-        "{told:?}"
+        ["authorization", "x-jwt"].iter().all(|name| outcome.removed.iter().any(|one| one == name)),
+        "{outcome:?}"
     );
 }
 
 #[test]
-fn e2_what_a_client_says_of_itself_is_taken_away_however_it_spells_it() {
+fn e2_identity_header_lookalikes_are_removed() {
     let sandbox = Sandbox::new();
     let identity =
         "[identity_headers]\nsubject=X-Who\nissuer=X-Who-\nclient_types=X_Who_\ntenant=\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
     let authorization = bearer(&given::good_token());
-    let theirs = [
+    let client_headers = [
         ("x_who", true),
         ("X.WHO", true),
         ("x~who", true),
         ("x_auth_user", true),
         ("X-Auth_User", true),
-        // The same name, which is set; and others, which are nobody's.
+        // The same name, which is overwritten; and names that do not collide.
         ("X-Who", false),
         ("x-whom", false),
-        // Another identity.
+        // Another identity header, and names that do not collide with it.
         ("x_who_", false),
         ("xwho", false),
         ("x--who", false),
@@ -175,40 +179,44 @@ fn e2_what_a_client_says_of_itself_is_taken_away_however_it_spells_it() {
         ("x\u{e9}who", false),
     ];
     let mut lines = vec![("authorization", authorization.as_str())];
-    lines.extend(theirs.iter().map(|(name, _)| (*name, "root")));
+    lines.extend(client_headers.iter().map(|(name, _)| (*name, "root")));
     for question in [question(&lines), question_with_map(&lines)] {
-        let told = told(&envoy, question);
-        assert_eq!((told.header("x-who"), told.header("x_who_")), (Some("bob"), Some("api")));
-        for (name, is_removed) in theirs {
-            assert_eq!(told.removed.iter().any(|one| one == name), is_removed, "{name}: {told:?}");
+        let outcome = check(&envoy, question);
+        assert_eq!((outcome.header("x-who"), outcome.header("x_who_")), (Some("bob"), Some("api")));
+        for (name, is_removed) in client_headers {
+            assert_eq!(
+                outcome.removed.iter().any(|one| one == name),
+                is_removed,
+                "{name}: {outcome:?}"
+            );
         }
-        assert!(told.set.iter().all(|(name, _)| !told.removed.contains(name)), "{told:?}");
+        assert!(outcome.set.iter().all(|(name, _)| !outcome.removed.contains(name)), "{outcome:?}");
     }
 }
 
 #[test]
-fn credentials_go_on_where_that_is_configured() {
+fn forward_credentials_keeps_the_token() {
     let sandbox = Sandbox::new();
     let options = "[ext_authz]\nforward_credentials=true\n[server]\nauth_additional_header=X-Jwt\n";
     let server = sandbox.serve(&format!("{}{options}{H2}", given::SIGNING));
-    let told = told_of(&Envoy::plain(server.address), &given::good_token());
-    assert_eq!(told.removed, ["x-auth-tenant"]);
+    let outcome = check_token(&Envoy::plain(server.address), &given::good_token());
+    assert_eq!(outcome.removed, ["x-auth-tenant"]);
 }
 
 #[test]
-fn an_identity_may_take_the_place_of_the_credential() {
+fn identity_header_can_replace_authorization() {
     let sandbox = Sandbox::new();
     let identity = "[identity_headers]\nsubject=Authorization\nuser=\ntenant=Authorization-\n";
     let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
-    let told = told_of(&Envoy::plain(server.address), &given::good_token());
+    let outcome = check_token(&Envoy::plain(server.address), &given::good_token());
     assert_eq!(
-        (told.header("authorization"), &*told.removed),
+        (outcome.header("authorization"), &*outcome.removed),
         (Some("bob"), &["authorization-".to_owned()][..])
     );
 }
 
 #[test]
-fn chosen_claims_are_metadata_of_the_same_type() {
+fn metadata_claims_keep_their_types() {
     let sandbox = Sandbox::new();
     let names = "sub,groups,address,level,huge,small,ratio,is_admin,nothing,missing";
     let server =
@@ -217,7 +225,7 @@ fn chosen_claims_are_metadata_of_the_same_type() {
         "groups": ["a", "b"], "address": { "city": "Köln", "lines": [] }, "level": 9_007_199_254_740_992u64,
         "huge": 9_007_199_254_740_993u64, "small": i64::MIN, "ratio": -0.5, "is_admin": true, "nothing": null, "other": 1,
     });
-    // A null in the list of changes would remove the claim.
+    // Setting the claim in `changes` would remove it.
     let mut claims = given::claims(claims);
     claims["nothing"] = json!(null);
     let value = |kind| Value { kind: Some(kind) };
@@ -247,13 +255,13 @@ fn chosen_claims_are_metadata_of_the_same_type() {
     ]);
     let envoy = Envoy::plain(server.address);
     for _ in 0..2 {
-        assert_eq!(told_of(&envoy, &given::token(&claims)).metadata.as_ref(), Some(&expected));
+        assert_eq!(check_token(&envoy, &given::token(&claims)).metadata.as_ref(), Some(&expected));
     }
-    assert_eq!(told_of(&envoy, "abc").metadata, None);
+    assert_eq!(check_token(&envoy, "abc").metadata, None);
 }
 
 #[test]
-fn a_question_that_cannot_be_read_is_a_fault_and_lets_nobody_pass() {
+fn malformed_check_requests_get_a_grpc_error() {
     let sandbox = Sandbox::new();
     let server =
         sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", given::SIGNING));
@@ -278,7 +286,7 @@ fn a_question_that_cannot_be_read_is_a_fault_and_lets_nobody_pass() {
         assert_eq!(answer.headers["content-type"], "application/grpc");
         assert_eq!(answer.headers["grpc-accept-encoding"], "identity");
     }
-    // An empty question is one about nobody.
+    // An empty Check request is an anonymous request.
     let answer = call(server.address, CHECK, &framed(b""));
     assert_eq!(Told::of(prost::Message::decode(answer.message()).unwrap()).status, 401);
     let answered = |status: &str| {
@@ -288,7 +296,7 @@ fn a_question_that_cannot_be_read_is_a_fault_and_lets_nobody_pass() {
 }
 
 #[test]
-fn what_is_no_call_is_answered_as_http() {
+fn non_grpc_requests_get_an_http_answer() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
     let ask = |method: &str, path: &str, media_type: &str| {
@@ -317,7 +325,7 @@ fn what_is_no_call_is_answered_as_http() {
         assert_eq!((answer.status, answer.code()), (200, Some("12")), "{path}");
         assert_eq!(ask("POST", path, "application/json").status, 404, "{path}");
     }
-    // Not without trailers, and the connection goes on.
+    // gRPC needs trailers, which HTTP/1 does not have here. The connection stays open.
     let head = format!("POST {CHECK} HTTP/1.1\r\nContent-Type: application/grpc\r\n");
     let mut connection = countersign_tests::http::Connection::open(server.address);
     for _ in 0..2 {
@@ -332,7 +340,7 @@ fn what_is_no_call_is_answered_as_http() {
 }
 
 #[test]
-fn many_questions_on_one_connection_have_each_its_own_answer() {
+fn concurrent_checks_get_their_own_answers() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
     let envoy = Envoy::plain(server.address);
@@ -349,38 +357,38 @@ fn many_questions_on_one_connection_have_each_its_own_answer() {
 }
 
 #[test]
-fn a_new_key_works_with_its_first_question() {
+fn new_key_serves_the_first_check_that_names_it() {
     let sandbox = Sandbox::new();
     let (old, new) = (SigningKey::generate("ES256", "old"), SigningKey::generate("ES256", "new"));
     let provider = JwksServer::start(&given::key_set(&[&old]));
     let idp = given::with_idp("ES256", &format!("jwks_uri={}\njwks_cool_down=1\n", provider.uri()));
     let server = sandbox.serve(&format!("{idp}[ext_authz]\nmetadata_claims=sub\n{H2}"));
     let envoy = Envoy::plain(server.address);
-    assert_eq!(told_of(&envoy, &old.token(&given::claims_of("https://idp/"))).status, 200);
+    assert_eq!(check_token(&envoy, &old.token(&given::claims_of("https://idp/"))).status, 200);
     provider.publish(&given::key_set(&[&old, &new]));
     let token = new.token(&given::claims_of("https://idp/"));
     let lines = [("authorization", bearer(&token)), ("x_auth_user", "root".into())];
     let lines = lines.each_ref().map(|(name, value)| (*name, value.as_str()));
-    // Unless the one before has just asked, the answer waits for the key.
+    // The answer waits for the new key, unless the cool-down of the previous fetch still lasts.
     let mut last = None;
     eventually(|| {
-        let told = told(&envoy, question(&lines));
-        let is_allowed = told.status == 200;
-        last = Some(told);
+        let outcome = check(&envoy, question(&lines));
+        let is_allowed = outcome.status == 200;
+        last = Some(outcome);
         is_allowed
     });
-    let told = last.unwrap();
-    assert_eq!(told.header("x-auth-subject"), Some("bob"));
+    let outcome = last.unwrap();
+    assert_eq!(outcome.header("x-auth-subject"), Some("bob"));
     assert!(
-        told.removed.contains(&"x_auth_user".to_owned()) && told.metadata.is_some(),
-        "{told:?}"
+        outcome.removed.contains(&"x_auth_user".to_owned()) && outcome.metadata.is_some(),
+        "{outcome:?}"
     );
     let unknown = SigningKey::generate("ES256", "unknown").token(&given::claims_of("https://idp/"));
-    assert_eq!(told_of(&envoy, &unknown).status, 401);
+    assert_eq!(check_token(&envoy, &unknown).status, 401);
 }
 
 #[test]
-fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
+fn e1_flood_is_charged_to_the_proxied_client() {
     let (sandbox, issuer) = (Sandbox::new(), Issuer::new("RS256"));
     let flood = |envoy: &Envoy, about: &dyn Fn(usize, CheckRequest) -> CheckRequest| {
         (0..100).find_map(|batch| {
@@ -388,9 +396,9 @@ fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
             let asked = numbers.map(|number| {
                 about(number, question(&[("authorization", &bearer(&issuer.forged(number)))]))
             });
-            let told =
+            let outcome =
                 envoy.ask_together(asked).into_iter().map(|answer| Told::of(answer.unwrap()));
-            told.filter(|told| told.status != 401).last()
+            outcome.filter(|outcome| outcome.status != 401).last()
         })
     };
     let server = sandbox.serve(&issuer.configuration(
@@ -399,32 +407,32 @@ fn e1_a_flood_is_charged_to_the_client_that_a_trusted_proxy_names() {
         "trusted_proxies=127.0.0.1\nprotocols=http/1.1, h2",
     ));
     let envoy = Envoy::plain(server.address);
-    let put_off = flood(&envoy, &|_, question| from(question, "203.0.113.9", ""))
-        .expect("not all of them were checked");
-    assert_eq!((put_off.status, put_off.code), (429, 7));
-    assert_eq!(put_off.header("x-auth-error"), Some("not_admitted source"));
-    assert!(put_off.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
-    // Somebody else, and he himself with what needs no checking.
+    let limited = flood(&envoy, &|_, question| from(question, "203.0.113.9", ""))
+        .expect("every forged token was checked");
+    assert_eq!((limited.status, limited.code), (429, 7));
+    assert_eq!(limited.header("x-auth-error"), Some("not_admitted source"));
+    assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    // Other clients are not limited, and neither are requests without a signature check.
     let genuine = || question(&[("authorization", &bearer(&issuer.forged(0)))]);
-    assert_eq!(told(&envoy, from(genuine(), "198.51.100.7", "")).status, 401);
-    assert_eq!(told(&envoy, from(question(&[]), "203.0.113.9", "")).status, 401);
+    assert_eq!(check(&envoy, from(genuine(), "198.51.100.7", "")).status, 401);
+    assert_eq!(check(&envoy, from(question(&[]), "203.0.113.9", "")).status, 401);
     drop(server);
 
-    // Whom nobody trusts is charged himself, whatever he says.
+    // An untrusted proxy is charged itself, whatever address it sends.
     for trusted in ["", "trusted_proxies=10.0.0.0/8\n"] {
         let listen = format!("{trusted}protocols=http/1.1, h2");
         let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], &listen));
         let invented = |number: usize, question| {
             from(question, &format!("10.0.{}.{}", number / 256, number % 256), "")
         };
-        let put_off =
-            flood(&Envoy::plain(server.address), &invented).expect("not all of them were checked");
-        assert_eq!(put_off.status, 429);
+        let limited = flood(&Envoy::plain(server.address), &invented)
+            .expect("every forged token was checked");
+        assert_eq!(limited.status, 429);
     }
 }
 
 #[test]
-fn the_request_that_a_trusted_proxy_asks_about_is_written_down() {
+fn access_log_shows_the_checked_request() {
     let theirs = Authority::root("theirs");
     let shown = theirs.client("shown", 1);
     let fingerprint: String = digest(&SHA256, &shown.chain[0])
@@ -448,7 +456,7 @@ fn the_request_that_a_trusted_proxy_asks_about_is_written_down() {
                 vec![("authorization", &*authorization), ("x-forwarded-for", "198.51.100.66")],
             ]
             .concat();
-            told(&envoy, from(question(&lines), "203.0.113.9", &escaped));
+            check(&envoy, from(question(&lines), "203.0.113.9", &escaped));
             let id = format!("\"request_id\":\"{}", if trusted.is_empty() { "" } else { id });
             let parts = [
                 format!("\"uri\":\"{uri}\""),
@@ -460,7 +468,7 @@ fn the_request_that_a_trusted_proxy_asks_about_is_written_down() {
                 server.log().lines().any(|line| parts.iter().all(|part| line.contains(part)))
             });
         }
-        told_of(&envoy, "abc");
+        check_token(&envoy, "abc");
         eventually(|| {
             server
                 .log()
@@ -473,7 +481,7 @@ fn the_request_that_a_trusted_proxy_asks_about_is_written_down() {
 }
 
 #[test]
-fn health_is_that_of_the_server() {
+fn grpc_health_reports_readiness() {
     let sandbox = Sandbox::new();
     let provider = JwksServer::start_with(Answer::silence());
     let idp = given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri()));
@@ -481,7 +489,7 @@ fn health_is_that_of_the_server() {
         framed(&[&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat())
     };
     let ours = "envoy.service.auth.v3.Authorization";
-    // One that waits for its keys.
+    // A server that still waits for its keys.
     let server = sandbox.listen(&format!("{idp}{H2}"));
     let status = |body: &[u8]| call(server.address, HEALTH, body).message().to_vec();
     assert_eq!([status(&framed(b"")), status(&service(ours))], [b"\x08\x02", b"\x08\x02"]);
@@ -498,7 +506,7 @@ fn health_is_that_of_the_server() {
 }
 
 #[test]
-fn only_proxies_with_a_certificate_ask_where_one_is_required() {
+fn check_requires_the_proxy_certificate() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = (Authority::root("ours"), Authority::root("theirs"));
     ours.server().write(sandbox.path());
@@ -512,8 +520,8 @@ fn only_proxies_with_a_certificate_ask_where_one_is_required() {
     };
     let (proxy, stranger) = (theirs.client("proxy", 1), ours.client("stranger", 1));
     for _ in 0..3 {
-        let told = told_of(&envoy(Some(&proxy)), &given::good_token());
-        assert_eq!((told.status, told.header(IDENTITY[0])), (200, Some("bob")));
+        let outcome = check_token(&envoy(Some(&proxy)), &given::good_token());
+        assert_eq!((outcome.status, outcome.header(IDENTITY[0])), (200, Some("bob")));
     }
     for certificate in [None, Some(&stranger)] {
         let question = question(&[("authorization", &bearer(&given::good_token()))]);

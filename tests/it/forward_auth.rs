@@ -10,19 +10,19 @@ use serde_json::json;
 use crate::given::{self, SIGNING};
 
 over_every_protocol!(
-    a_good_token_passes_with_every_identity_header_and_no_body,
-    without_a_token_the_challenge_names_no_error,
-    the_additional_header_carries_a_bare_token_and_wins,
-    identity_headers_can_be_renamed_and_switched_off,
-    a_body_changes_no_answer,
-    the_inmanta_surface_refuses_with_its_own_status_and_still_no_body,
+    auth_returns_identity_headers_without_a_body,
+    missing_token_challenge_names_no_error,
+    additional_header_overrides_authorization,
+    identity_headers_can_be_renamed_and_disabled,
+    auth_ignores_the_body,
+    inmanta_profile_refuses_with_403_and_no_body,
 );
 
 fn get(server: &Server<'_>, lines: &str) -> Response {
     server.request(&format!("GET /auth HTTP/1.1\r\n{lines}"))
 }
 
-fn a_good_token_passes_with_every_identity_header_and_no_body(protocol: Protocol) {
+fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = given::token(&given::claims(
@@ -39,7 +39,7 @@ fn a_good_token_passes_with_every_identity_header_and_no_body(protocol: Protocol
                 ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", given::ISSUER, "api,agent", ""]
             );
             assert_eq!(response.header("cache-control"), Some("no-store"));
-            // After HTTP/1 the end of a body is told by its stream.
+            // In HTTP/2 and HTTP/3 the end of the stream ends the body.
             let length = (protocol == Protocol::Http1).then_some("0");
             assert_eq!((response.body.as_str(), response.header("content-length")), ("", length));
         }
@@ -47,7 +47,7 @@ fn a_good_token_passes_with_every_identity_header_and_no_body(protocol: Protocol
     assert_eq!(server.request("GET /authx HTTP/1.1\r\n").status, 404);
 }
 
-fn without_a_token_the_challenge_names_no_error(protocol: Protocol) {
+fn missing_token_challenge_names_no_error(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for lines in [
@@ -60,7 +60,7 @@ fn without_a_token_the_challenge_names_no_error(protocol: Protocol) {
     }
 }
 
-fn the_additional_header_carries_a_bare_token_and_wins(protocol: Protocol) {
+fn additional_header_overrides_authorization(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox
         .serve(&format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n"));
@@ -78,13 +78,13 @@ fn the_additional_header_carries_a_bare_token_and_wins(protocol: Protocol) {
     assert_eq!(
         get(&server, &format!("Cf-Access-Jwt-Assertion: Bearer {cloudflare}\r\n")).status,
         401,
-        "bare, without a scheme"
+        "the header holds a bare token without a scheme"
     );
-    // E2: the underscore twin is another header, and means nothing.
+    // E2: the variant with underscores is another header and has no effect.
     assert_eq!(get(&server, &format!("Cf_Access_Jwt_Assertion: {cloudflare}\r\n")).status, 401);
 }
 
-fn identity_headers_can_be_renamed_and_switched_off(protocol: Protocol) {
+fn identity_headers_can_be_renamed_and_disabled(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[identity_headers]\nsubject=X-Who\ntenant=\n"));
     let response = server.auth(&given::good_token());
@@ -96,19 +96,19 @@ fn identity_headers_can_be_renamed_and_switched_off(protocol: Protocol) {
 }
 
 #[test]
-fn a_body_is_never_waited_for() {
+fn auth_does_not_wait_for_a_body() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let good = given::good_token();
     let mut connection = Connection::open(server.address);
-    // nginx's misconfiguration: a length, and no body that would fill it.
+    // A common nginx misconfiguration: a Content-Length without a body.
     connection.send_raw(
         format!("GET /auth HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\nAuthorization: Bearer {good}\r\n\r\n").as_bytes(),
     );
     assert_eq!(connection.receive(false).status, 200);
 }
 
-fn a_body_changes_no_answer(protocol: Protocol) {
+fn auth_ignores_the_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let head = format!("POST /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
@@ -122,7 +122,7 @@ fn a_body_changes_no_answer(protocol: Protocol) {
     }
 }
 
-fn the_inmanta_surface_refuses_with_its_own_status_and_still_no_body(protocol: Protocol) {
+fn inmanta_profile_refuses_with_403_and_no_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[listen]\nsurface=inmanta\n"));
     let response = server.auth("abc");

@@ -1,18 +1,18 @@
-/// What is refused: statuses, codes, and an end of the connection.
+/// Refused requests: statuses, codes, and the close of the connection.
 mod refusals;
-/// Bodies, and whether a connection is kept.
+/// Request bodies and connection reuse.
 mod bodies;
-/// Clients that take their time.
+/// Slow clients.
 mod time;
 /// Many connections.
 mod crowds;
 /// Unix sockets.
 mod unix;
-/// Whom a listener believes: the PROXY protocol, and headers of proxies.
+/// Trust in peers: the PROXY protocol and the headers of proxies.
 mod peers;
-/// The log of requests.
+/// The access log.
 mod lines;
-/// Stopping.
+/// Draining on shutdown.
 mod drain;
 
 use std::io::{Read, Write};
@@ -25,31 +25,31 @@ use countersign_tests::{
 pub(crate) use self::peers::proxied;
 use crate::given::{self, SIGNING};
 
-/// The guide's section with these limits.
+/// Returns the guide's section, [`SIGNING`], with these limits.
 fn with_limits(limits: &str) -> String {
     format!("{SIGNING}[limits]\n{limits}\n")
 }
 
-/// `GET /auth` with a good token, and these lines.
-fn question(lines: &str) -> String {
+/// Returns `GET /auth` with a good token and these header lines.
+fn auth_request(lines: &str) -> String {
     format!(
         "GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n{lines}\r\n",
         given::good_token()
     )
 }
 
-/// Asks on a connection, and is allowed.
+/// Sends an authorized request and checks that it is allowed.
 #[track_caller]
-fn served<S: Read + Write>(connection: &mut Connection<S>) -> Response {
-    connection.send_raw(question("").as_bytes());
+fn assert_served<S: Read + Write>(connection: &mut Connection<S>) -> Response {
+    connection.send_raw(auth_request("").as_bytes());
     let answer = connection.receive(false);
     assert_eq!((answer.status, answer.header("x-auth-subject")), (200, Some("bob")), "{answer:?}");
     answer
 }
 
-/// A problem, and the end of the connection.
+/// Checks that a problem document is answered and the connection closed.
 #[track_caller]
-fn refused<S: Read + Write>(connection: &mut Connection<S>, status: u16, code: &str) {
+fn assert_refused<S: Read + Write>(connection: &mut Connection<S>, status: u16, code: &str) {
     let answer = connection.receive(false);
     assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -62,14 +62,14 @@ fn refused<S: Read + Write>(connection: &mut Connection<S>, status: u16, code: &
     assert!(connection.is_closed(), "open after {answer:?}");
 }
 
-/// A server that has not suffered.
+/// Checks that the server still serves requests and probes.
 #[track_caller]
-fn unharmed(server: &Server<'_>) {
-    served(&mut Connection::open(server.address));
+fn assert_healthy(server: &Server<'_>) {
+    assert_served(&mut Connection::open(server.address));
     assert_eq!(server.operations("/live").status, 200);
 }
 
-/// A field of `/proc/<process>/status`, in KiB.
+/// Returns a field of `/proc/<process>/status`, in KiB.
 pub(crate) fn kilobytes(server: &Server<'_>, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();

@@ -2,34 +2,36 @@ use std::{net::Shutdown, process::Command};
 
 use countersign_tests::{binary::Sandbox, http::Connection};
 
-use super::{question, served, unharmed};
+use super::{assert_healthy, assert_served, auth_request};
 use crate::given::{self, SIGNING};
 
 #[test]
-fn a_question_with_a_body_that_came_along_keeps_the_connection() {
+fn received_body_keeps_the_auth_connection() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
     for body in ["x", "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n", &"y".repeat(10_000)] {
         connection.send_raw(
-            [&*question(&format!("Content-Length: {}\r\n", body.len())), body].concat().as_bytes(),
+            [&*auth_request(&format!("Content-Length: {}\r\n", body.len())), body]
+                .concat()
+                .as_bytes(),
         );
         let answer = connection.receive(false);
-        // On a slow machine the end of a long body may come later than its start.
+        // On a slow machine the end of a long body may arrive later than its start.
         let is_kept = answer.header("connection").is_none();
         assert!(answer.status == 200 && (is_kept || body.len() > 1000), "{answer:?}");
         if is_kept {
-            served(&mut connection);
+            assert_served(&mut connection);
         }
     }
 }
 
 #[test]
-fn a_question_never_waits_for_its_body() {
+fn auth_does_not_wait_for_its_body() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     for (line, body) in [
-        // nginx with `proxy_pass_request_body off`, and the client's length.
+        // nginx with `proxy_pass_request_body off` and the client's length.
         ("Content-Length: 1000\r\n", ""),
         ("Content-Length: 1000\r\n", "some of it"),
         ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
@@ -37,7 +39,7 @@ fn a_question_never_waits_for_its_body() {
         ("Content-Length: 1000\r\nExpect: 100-continue\r\n", ""),
     ] {
         let mut connection = Connection::open(server.address);
-        connection.send_raw([&*question(line), body].concat().as_bytes());
+        connection.send_raw([&*auth_request(line), body].concat().as_bytes());
         let answer = connection.receive(false);
         assert_eq!(
             (answer.status, answer.header("connection")),
@@ -49,25 +51,25 @@ fn a_question_never_waits_for_its_body() {
 }
 
 #[test]
-fn who_sends_on_still_gets_the_answer() {
+fn answer_reaches_a_client_that_keeps_sending() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
-    connection.send_raw(question("Content-Length: 500000\r\n").as_bytes());
+    connection.send_raw(auth_request("Content-Length: 500000\r\n").as_bytes());
     connection.send_raw(&[b'x'; 500_000]);
     assert_eq!(connection.receive(false).status, 200);
     assert!(connection.is_closed());
-    // One more than was wanted, on a connection that ends.
+    // More pipelined requests than are served, because the first one closes the connection.
     let mut connection = Connection::open(server.address);
     connection.send_raw(
-        [question("Connection: close\r\n"), question("").repeat(2000)].concat().as_bytes(),
+        [auth_request("Connection: close\r\n"), auth_request("").repeat(2000)].concat().as_bytes(),
     );
     assert_eq!(connection.receive(false).status, 200);
-    assert!(connection.is_closed(), "by an end, not by a break");
+    assert!(connection.is_closed(), "closed in order, not reset");
 }
 
 #[test]
-fn a_client_that_waits_to_send_its_body_is_told_to() {
+fn expect_continue_is_answered() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
@@ -83,7 +85,7 @@ fn a_client_that_waits_to_send_its_body_is_told_to() {
         connection.send_raw(token.as_bytes());
         assert_eq!(connection.receive(false).status, 200);
     }
-    // It is not told so in vain.
+    // A body that would be refused anyway gets no 100 Continue.
     connection.send_raw(head(100_000_000).as_bytes());
     assert_eq!(connection.receive(false).status, 413);
     assert!(connection.is_closed());
@@ -104,16 +106,16 @@ fn a_client_that_waits_to_send_its_body_is_told_to() {
         .args(["--data-binary", &token, &url])
         .output()
         .expect("curl is missing: apt-get install curl");
-    let (said, told) =
+    let (body, transcript) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(
-        said.starts_with(r#"{"ok":true"#) && told.contains("HTTP/1.1 100 Continue"),
-        "{said} {told}"
+        body.starts_with(r#"{"ok":true"#) && transcript.contains("HTTP/1.1 100 Continue"),
+        "{body} {transcript}"
     );
 }
 
 #[test]
-fn a_connection_is_kept_as_version_and_client_want() {
+fn keep_alive_follows_version_and_client() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
@@ -132,7 +134,7 @@ fn a_connection_is_kept_as_version_and_client_want() {
             ("HEAD", "/healthz"),
             ("POST", "/v1/verify"),
         ] {
-            let what = format!("{method} {path} HTTP/{version} {line}");
+            let request_line = format!("{method} {path} HTTP/{version} {line}");
             let request = format!(
                 "{method} {path} HTTP/{version}\r\nHost: t\r\nAuthorization: Bearer {token}\r\n{line}\r\n"
             );
@@ -143,11 +145,14 @@ fn a_connection_is_kept_as_version_and_client_want() {
                 assert_eq!(
                     (answer.status, answer.header("connection")),
                     (200, connection_line),
-                    "{what}: {answer:?}"
+                    "{request_line}: {answer:?}"
                 );
-                assert!(path == "/auth" || answer.header("content-length") != Some("0"), "{what}");
+                assert!(
+                    path == "/auth" || answer.header("content-length") != Some("0"),
+                    "{request_line}"
+                );
                 if connection_line == Some("close") {
-                    assert!(connection.is_closed(), "{what}");
+                    assert!(connection.is_closed(), "{request_line}");
                     break;
                 }
             }
@@ -156,12 +161,12 @@ fn a_connection_is_kept_as_version_and_client_want() {
 }
 
 #[test]
-fn whatever_is_pipelined_is_answered_in_its_order() {
+fn pipelined_requests_are_answered_in_order() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
     let requests = [
-        (question(""), 200),
+        (auth_request(""), 200),
         (format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}", token.len()), 200),
         ("GET /nothing HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), 404),
         ("POST /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 405),
@@ -182,7 +187,7 @@ fn whatever_is_pipelined_is_answered_in_its_order() {
 }
 
 #[test]
-fn a_client_that_has_said_all_it_has_to_say_is_still_answered() {
+fn half_closed_client_is_still_answered() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let token = given::good_token();
@@ -190,7 +195,7 @@ fn a_client_that_has_said_all_it_has_to_say_is_still_answered() {
         "POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}",
         token.len()
     );
-    for request in [question(""), verify, "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n".into()] {
+    for request in [auth_request(""), verify, "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n".into()] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(request.repeat(3).as_bytes());
         connection.stream().shutdown(Shutdown::Write).unwrap();
@@ -199,10 +204,10 @@ fn a_client_that_has_said_all_it_has_to_say_is_still_answered() {
         }
         assert!(connection.is_closed());
     }
-    // Half a request is none.
+    // Half a request gets no answer.
     let mut connection = Connection::open(server.address);
     connection.send_raw(b"POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc");
     connection.stream().shutdown(Shutdown::Write).unwrap();
     assert!(connection.is_closed());
-    unharmed(&server);
+    assert_healthy(&server);
 }

@@ -9,11 +9,11 @@ use countersign_tests::{
 };
 use rustls::StreamOwned;
 
-use super::{question, served, with_limits};
+use super::{assert_served, auth_request, with_limits};
 use crate::given;
 
-/// A connection with half a request on it, of which the server has read the head.
-fn half_a_request(server: &Server<'_>) -> Connection {
+/// Opens a connection with half a request, whose head the server has read.
+fn half_sent_request(server: &Server<'_>) -> Connection {
     let mut connection = Connection::open(server.address);
     let length = given::good_token().len();
     connection.send_raw(
@@ -24,19 +24,19 @@ fn half_a_request(server: &Server<'_>) -> Connection {
 }
 
 #[test]
-fn a_server_that_stops_takes_nothing_more_and_finishes_what_it_has() {
+fn drain_finishes_requests_in_progress() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("drain_timeout=60"));
-    let (mut busy, mut slow) = (half_a_request(&server), Connection::open(server.address));
+    let (mut busy, mut slow) = (half_sent_request(&server), Connection::open(server.address));
     let (mut idle, mut fresh) =
         (Connection::open(server.address), Connection::open(server.address));
-    served(&mut idle);
-    slow.send_raw(question("").as_bytes().split_last_chunk::<4>().unwrap().0);
-    served(&mut Connection::open(server.address));
+    assert_served(&mut idle);
+    slow.send_raw(auth_request("").as_bytes().split_last_chunk::<4>().unwrap().0);
+    assert_served(&mut Connection::open(server.address));
     server.signal("TERM");
-    assert!(idle.is_closed() && fresh.is_closed(), "nothing was asked there");
+    assert!(idle.is_closed() && fresh.is_closed(), "idle connections are closed at once");
     eventually(|| TcpStream::connect(server.address).is_err());
-    // Whoever balances the load can see why.
+    // A load balancer sees the reason on the probes.
     assert_eq!((server.operations("/ready").status, server.operations("/live").status), (503, 200));
     busy.send_raw(given::good_token().as_bytes());
     let answer = busy.receive(false);
@@ -50,7 +50,7 @@ fn a_server_that_stops_takes_nothing_more_and_finishes_what_it_has() {
 }
 
 #[test]
-fn draining_under_tls_is_the_same() {
+fn drain_works_under_tls() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -64,7 +64,7 @@ fn draining_under_tls_is_the_same() {
         ))
     };
     let (mut idle, mut busy) = (open(), open());
-    served(&mut idle);
+    assert_served(&mut idle);
     let token = given::good_token();
     busy.send_raw(
         format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", token.len())
@@ -72,33 +72,33 @@ fn draining_under_tls_is_the_same() {
     );
     assert_eq!(busy.receive(false).status, 100);
     server.signal("TERM");
-    assert!(idle.is_closed(), "by an end, not by a break");
+    assert!(idle.is_closed(), "closed in order, not reset");
     busy.send_raw(token.as_bytes());
     let answer = busy.receive(false);
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
-    assert!(busy.is_closed(), "with a word of goodbye");
+    assert!(busy.is_closed(), "closed with a TLS close_notify");
     assert_eq!(server.stop("CONT").0.code(), Some(0));
 }
 
 #[test]
-fn a_request_that_never_ends_does_not_keep_a_server_from_stopping() {
+fn drain_timeout_ends_unfinished_requests() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("drain_timeout=1"));
-    let mut busy = half_a_request(&server);
+    let mut busy = half_sent_request(&server);
     let (status, _) = server.stop("TERM");
     assert_eq!(status.code(), Some(0));
     assert_eq!(busy.receive_all(), b"");
 }
 
 #[test]
-fn told_twice_a_server_stops_at_once() {
+fn second_signal_stops_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("TERM", "INT")] {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&with_limits("drain_timeout=3600\nbody_timeout=3600"));
-        let mut busy = half_a_request(&server);
+        let mut busy = half_sent_request(&server);
         server.signal(first);
         eventually(|| TcpStream::connect(server.address).is_err());
-        // It is still there for what it has begun.
+        // The request in progress is still served.
         assert!(busy.stream().write_all(b"x").is_ok());
         assert_eq!(server.operations("/ready").status, 503);
         let (status, _) = server.stop(second);
@@ -108,20 +108,20 @@ fn told_twice_a_server_stops_at_once() {
 }
 
 #[test]
-fn questions_that_are_on_their_way_when_a_server_stops_are_answered() {
+fn drain_answers_requests_in_flight() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("drain_timeout=60"));
     let mut connections: Vec<_> = (0..20).map(|_| Connection::open(server.address)).collect();
-    connections.iter_mut().for_each(|connection| drop(served(connection)));
+    connections.iter_mut().for_each(|connection| drop(assert_served(connection)));
     std::thread::scope(|scope| {
         let asking: Vec<_> = connections
             .into_iter()
             .map(|mut connection| {
                 scope.spawn(move || {
-                    // Until it is told that this was the last.
+                    // Sends requests until an answer announces the close.
                     let mut answered = 0;
                     loop {
-                        connection.send_raw(question("").as_bytes());
+                        connection.send_raw(auth_request("").as_bytes());
                         let answer = connection.receive(false);
                         assert_eq!(answer.status, 200);
                         answered += 1;
@@ -134,7 +134,7 @@ fn questions_that_are_on_their_way_when_a_server_stops_are_answered() {
             .collect();
         server.signal("TERM");
         for client in asking {
-            assert!(client.join().expect("a question was not answered") > 0);
+            assert!(client.join().expect("every request sent before the close is answered") > 0);
         }
     });
     assert_eq!(server.stop("CONT").0.code(), Some(0));

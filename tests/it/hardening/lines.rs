@@ -7,22 +7,23 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::question;
+use super::auth_request;
 use crate::given::{self, SIGNING};
 
 over_every_protocol!(
-    a_request_is_written_down_with_what_became_of_it_and_without_its_secrets,
-    e1_an_identifier_of_anybody_else_is_not_believed,
+    access_log_entries_have_outcomes_but_no_secrets,
+    e1_untrusted_request_id_is_ignored,
 );
 
-/// The lines about requests that are not probes, once there are so many.
+/// Waits for `count` access-log entries of the main listeners and returns them. Probes on the
+/// metrics listener are left out.
 #[track_caller]
 pub(super) fn request_lines(server: &Server<'_>, count: usize) -> Vec<Value> {
     let read = || {
         let log = server.log();
-        // The last line may be half written.
+        // The last line may be incomplete.
         let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
-        // What is wrong with a configuration is told in words.
+        // Configuration warnings are plain text.
         let lines = whole
             .lines()
             .filter(|line| !line.starts_with("warning: ") && !line.starts_with("  help: "));
@@ -43,7 +44,7 @@ fn with_log(options: &str) -> String {
     format!("{SIGNING}[log]\nrequests=all\nformat=json\n{options}\n")
 }
 
-fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets(protocol: Protocol) {
+fn access_log_entries_have_outcomes_but_no_secrets(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log(""));
     let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
@@ -83,7 +84,7 @@ fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets(prot
         lines.iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 5, "each has its own");
+    assert_eq!(ids.len(), 5, "each request has its own id");
     for line in &lines {
         assert_eq!(
             (line["client"].as_str(), line["listener"].as_str()),
@@ -96,14 +97,14 @@ fn a_request_is_written_down_with_what_became_of_it_and_without_its_secrets(prot
 }
 
 #[test]
-fn only_what_was_refused_is_written_down_where_no_more_is_wanted() {
+fn access_log_can_be_limited_to_refusals() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=refused\nformat=json\n"));
     let mut connection = Connection::open(server.address);
     for request in [
-        &*question(""),
+        &*auth_request(""),
         "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n",
-        &question(""),
+        &auth_request(""),
         "GET /x HTTP/1.1\r\nHost: t\r\n\r\n",
     ] {
         connection.send_raw(request.as_bytes());
@@ -114,7 +115,7 @@ fn only_what_was_refused_is_written_down_where_no_more_is_wanted() {
     assert_eq!(statuses, [401, 404]);
 }
 
-/// Identifiers that would like to be more than text.
+/// Request identifiers that try to break out of their field or line.
 const IDS: [&str; 6] = [
     "plain-1",
     r#"","status":200,"x":""#,
@@ -125,7 +126,7 @@ const IDS: [&str; 6] = [
 ];
 
 #[test]
-fn e1_an_identifier_is_believed_of_proxies_and_stays_text() {
+fn e1_trusted_request_id_is_logged_as_text() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_log("[listen]\ntrusted_proxies=127.0.0.1"));
     let long = "y".repeat(8 * 1024);
@@ -151,12 +152,12 @@ fn e1_an_identifier_is_believed_of_proxies_and_stays_text() {
         "{}",
         shortened.len()
     );
-    let told_twice = lines[IDS.len() + 1]["request_id"].as_str().unwrap();
+    let duplicate = lines[IDS.len() + 1]["request_id"].as_str().unwrap();
     assert!(
-        told_twice.len() == 16 && told_twice.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "{told_twice}"
+        duplicate.len() == 16 && duplicate.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{duplicate}"
     );
-    // What could end a line ends the request instead.
+    // Bytes that could end a log line make the request invalid.
     for id in ["a\rb", "a\nb", "a\0b", "a\x1b[31mb", "a\x7fb", "a\x08b"] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(
@@ -173,7 +174,7 @@ fn e1_an_identifier_is_believed_of_proxies_and_stays_text() {
     );
 }
 
-fn e1_an_identifier_of_anybody_else_is_not_believed(protocol: Protocol) {
+fn e1_untrusted_request_id_is_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log("[listen]\ntrusted_proxies=10.0.0.0/8"));
     for id in IDS {
@@ -186,7 +187,7 @@ fn e1_an_identifier_of_anybody_else_is_not_believed(protocol: Protocol) {
 }
 
 #[test]
-fn a_line_for_people_is_one_line_too() {
+fn human_log_entry_is_a_single_line() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!(
         "{SIGNING}[log]\nrequests=all\nformat=human\n[listen]\ntrusted_proxies=127.0.0.1\n"

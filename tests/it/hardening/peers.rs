@@ -9,26 +9,26 @@ use countersign_tests::{
 };
 use serde_json::Value;
 
-use super::{lines::request_lines, question, refused, served, unharmed};
+use super::{assert_healthy, assert_refused, assert_served, auth_request, lines::request_lines};
 use crate::given::{self, SIGNING};
 
 over_every_protocol!(
-    e1_what_is_said_twice_is_believed_of_nobody,
-    e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect,
+    e1_duplicate_proxy_headers_are_ignored,
+    e1_only_the_configured_dialect_is_trusted,
 );
 
 const LOG: &str = "[log]\nrequests=all\nformat=json\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A header of the PROXY protocol.
-fn proxy(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+/// Returns a PROXY protocol header.
+fn proxy_header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     [SIGNATURE, &[command, family], &u16::try_from(rest.len()).unwrap().to_be_bytes(), rest]
         .concat()
 }
 
-/// A connection from this address.
+/// Returns the header of a connection from this IPv4 address.
 pub(crate) fn proxied([a, b, c, d]: [u8; 4]) -> Vec<u8> {
-    proxy(0x21, 0x11, &[a, b, c, d, 10, 0, 0, 1, 0, 80, 1, 187])
+    proxy_header(0x21, 0x11, &[a, b, c, d, 10, 0, 0, 1, 0, 80, 1, 187])
 }
 
 fn from_client() -> Vec<u8> {
@@ -39,78 +39,83 @@ fn serve<'s>(sandbox: &'s Sandbox, listen: &str) -> Server<'s> {
     sandbox.serve(&format!("{SIGNING}{LOG}[listen]\n{listen}\n"))
 }
 
-/// Asks once with these bytes before the request and these lines in it.
-fn asked(address: SocketAddr, before: &[u8], lines: &str) -> u16 {
+/// Sends one authorized request with these bytes before it and these header lines, and returns its
+/// status.
+fn send_once(address: SocketAddr, before: &[u8], lines: &str) -> u16 {
     let mut connection = Connection::open(address);
-    connection.send_raw(&[before, question(lines).as_bytes()].concat());
+    connection.send_raw(&[before, auth_request(lines).as_bytes()].concat());
     connection.receive(false).status
 }
 
 #[test]
-fn e1_the_proxy_protocol_is_spoken_by_proxies() {
+fn e1_proxy_protocol_sets_the_client_address() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1");
     let v6 = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], [0; 16]].concat();
     let cases = [
         (from_client(), "", "198.51.100.7"),
-        (proxy(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), "", "2001:db8::7"),
-        // To see whether we answer.
-        (proxy(0x20, 0, &[]), "", "127.0.0.1"),
-        // A client of whom nothing is said is not the proxy, and not believed.
-        (proxy(0x21, 0, &[]), "", "unknown"),
-        (proxy(0x21, 0, &[]), "X-Forwarded-For: 203.0.113.1\r\n", "unknown"),
-        // Now that the client is known, it is the client who sent the lines.
+        (proxy_header(0x21, 0x21, &[&v6[..], &[0; 4]].concat()), "", "2001:db8::7"),
+        // LOCAL: the proxy's own health check.
+        (proxy_header(0x20, 0, &[]), "", "127.0.0.1"),
+        // PROXY with an unspecified family: the client is unknown. It is not the proxy and not
+        // trusted.
+        (proxy_header(0x21, 0, &[]), "", "unknown"),
+        (proxy_header(0x21, 0, &[]), "X-Forwarded-For: 203.0.113.1\r\n", "unknown"),
+        // The client's address is known, so the header lines come from that client.
         (from_client(), "X-Forwarded-For: 203.0.113.1\r\n", "198.51.100.7"),
     ];
     for (before, lines, _) in &cases {
-        assert_eq!(asked(server.address, before, lines), 200);
+        assert_eq!(send_once(server.address, before, lines), 200);
     }
     let clients: Vec<_> =
         request_lines(&server, cases.len()).iter().map(|line| line["client"].clone()).collect();
     assert_eq!(clients, cases.map(|(_, _, client)| client));
-    // A proxy that does not speak it is not heard, whatever else it says.
+    // A proxy that does not speak the protocol is disconnected, whatever else it sends.
     for bytes in [
-        question("").into_bytes(),
+        auth_request("").into_bytes(),
         b"PROXY TCP4 198.51.100.7 10.0.0.1 1 2\r\n".to_vec(),
-        proxy(0x31, 0x11, &[0; 12]),
+        proxy_header(0x31, 0x11, &[0; 12]),
     ] {
         let mut connection = Connection::open(server.address);
-        connection.send_raw(&[bytes, question("").into_bytes()].concat());
+        connection.send_raw(&[bytes, auth_request("").into_bytes()].concat());
         assert_eq!(connection.receive_all(), b"");
     }
     request_lines(&server, clients.len());
 }
 
 #[test]
-fn e1_the_proxy_protocol_of_anybody_else_is_no_request() {
+fn e1_untrusted_proxy_protocol_is_a_bad_request() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=10.0.0.0/8, unix");
     let mut connection = Connection::open(server.address);
-    connection.send_raw(&[&from_client()[..], question("").as_bytes()].concat());
-    refused(&mut connection, 400, "head");
-    served(&mut Connection::open(server.address));
+    connection.send_raw(&[&from_client()[..], auth_request("").as_bytes()].concat());
+    assert_refused(&mut connection, 400, "head");
+    assert_served(&mut Connection::open(server.address));
     assert_eq!(request_lines(&server, 1)[0]["client"], "127.0.0.1");
 }
 
 #[test]
-fn e1_the_other_end_of_a_unix_socket_is_no_address_to_claim() {
+fn e1_proxy_protocol_cannot_claim_a_unix_peer() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "proxy_protocol=true\ntrusted_proxies=127.0.0.1, unix");
     let mapped = [&[0; 10][..], &[0xff; 2], &[0; 24]].concat();
-    for before in
-        [proxy(0x21, 0x11, &[0; 12]), proxy(0x21, 0x21, &[0; 36]), proxy(0x21, 0x21, &mapped)]
-    {
+    for before in [
+        proxy_header(0x21, 0x11, &[0; 12]),
+        proxy_header(0x21, 0x21, &[0; 36]),
+        proxy_header(0x21, 0x21, &mapped),
+    ] {
         let mut connection = Connection::open(server.address);
-        connection
-            .send_raw(&[&before, question("X-Forwarded-For: 203.0.113.1\r\n").as_bytes()].concat());
+        connection.send_raw(
+            &[&before, auth_request("X-Forwarded-For: 203.0.113.1\r\n").as_bytes()].concat(),
+        );
         assert_eq!(connection.receive_all(), b"", "{before:?}");
     }
-    assert_eq!(asked(server.address, &from_client(), ""), 200);
+    assert_eq!(send_once(server.address, &from_client(), ""), 200);
     request_lines(&server, 1);
 }
 
 #[test]
-fn a_real_haproxy_tells_who_its_clients_are() {
+fn haproxy_sends_the_client_address() {
     let sandbox = Sandbox::new();
     let (front, back) = (free_address(), free_address());
     let listener = format!(
@@ -130,13 +135,13 @@ fn a_real_haproxy_tells_who_its_clients_are() {
     let before = request_lines_of(&server, "proxied").len();
     let mut connection = Connection::open(front);
     let from = connection.stream().local_addr().unwrap().ip().to_string();
-    served(&mut connection);
-    served(&mut connection);
+    assert_served(&mut connection);
+    assert_served(&mut connection);
     countersign_tests::eventually(|| request_lines_of(&server, "proxied").len() >= before + 2);
     for line in &request_lines_of(&server, "proxied")[before..] {
         assert_eq!(line["client"].as_str(), Some(&*from), "{line}");
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 fn request_lines_of(server: &Server<'_>, listener: &str) -> Vec<Value> {
@@ -145,17 +150,17 @@ fn request_lines_of(server: &Server<'_>, listener: &str) -> Vec<Value> {
     lines.filter(|line| line["target"] == "request" && line["listener"] == listener).collect()
 }
 
-/// `GET /auth` with a good token and these lines.
-fn allowed(lines: &str) -> String {
+/// Returns the head of `GET /auth` with a good token and these header lines.
+fn auth_head(lines: &str) -> String {
     format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n{lines}", given::good_token())
 }
 
-/// What a proxy could say, in every way there is.
-const SAID: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Real-IP: 203.0.113.66\r\nForwarded: for=203.0.113.67\r\n\
+/// The headers of every proxy dialect at once.
+const PROXY_HEADERS: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Real-IP: 203.0.113.66\r\nForwarded: for=203.0.113.67\r\n\
                     X-Original-Method: PUT\r\nX-Original-URI: /nginx?secret\r\n\
                     X-Forwarded-Method: DELETE\r\nX-Forwarded-Uri: /forwarded?secret\r\nX-Request-ID: said\r\n";
 
-fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect(protocol: Protocol) {
+fn e1_only_the_configured_dialect_is_trusted(protocol: Protocol) {
     for (options, expected) in [
         ("", ["127.0.0.1", "GET", "/auth"]),
         ("dialect=nginx", ["127.0.0.1", "GET", "/auth"]),
@@ -178,7 +183,7 @@ fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect(protocol: Protoc
     ] {
         let sandbox = Sandbox::over(protocol);
         let server = serve(&sandbox, options);
-        assert_eq!(server.request(&allowed(SAID)).status, 200);
+        assert_eq!(server.request(&auth_head(PROXY_HEADERS)).status, 200);
         let line = &request_lines(&server, 1)[0];
         assert_eq!(
             ["client", "method", "uri"].map(|name| line[name].as_str().unwrap()),
@@ -189,10 +194,10 @@ fn e1_what_proxies_say_is_heard_from_proxies_and_in_one_dialect(protocol: Protoc
     }
 }
 
-fn e1_what_is_said_twice_is_believed_of_nobody(protocol: Protocol) {
+fn e1_duplicate_proxy_headers_are_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, "trusted_proxies=127.0.0.1\ndialect=nginx");
     let twice = "X-Original-Method: PUT\r\nX-Original-URI: /one\r\nX-Original-URI: /two\r\n";
-    assert_eq!(server.request(&allowed(twice)).status, 200);
+    assert_eq!(server.request(&auth_head(twice)).status, 200);
     assert_eq!(request_lines(&server, 1)[0]["uri"], "/auth");
 }

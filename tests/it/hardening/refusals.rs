@@ -9,10 +9,10 @@ use countersign_tests::{
 };
 use rustls::StreamOwned;
 
-use super::{question, refused, served, unharmed};
+use super::{assert_healthy, assert_refused, assert_served, auth_request};
 use crate::given::SIGNING;
 
-/// Requests that are none, each with its status and code.
+/// Malformed requests, each with its status and code.
 fn malformed() -> Vec<(String, u16, &'static str)> {
     let line = |line: &str| format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\n{line}\r\n\r\n");
     vec![
@@ -48,22 +48,22 @@ fn malformed() -> Vec<(String, u16, &'static str)> {
 }
 
 #[test]
-fn what_is_malformed_is_told_and_the_connection_ended() {
+fn malformed_requests_get_a_problem_and_a_close() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     for (bytes, status, code) in malformed() {
         let mut connection = Connection::open(server.address);
-        // What stands behind it is no request any more.
-        connection.send_raw([&*bytes, &question("")].concat().as_bytes());
-        refused(&mut connection, status, code);
-        // Nor is anything of it when good requests came before.
+        // Bytes after the malformed request are not parsed.
+        connection.send_raw([&*bytes, &auth_request("")].concat().as_bytes());
+        assert_refused(&mut connection, status, code);
+        // The same on a connection that has served good requests.
         let mut connection = Connection::open(server.address);
-        served(&mut connection);
-        connection.send_raw([&*question(""), &bytes].concat().as_bytes());
+        assert_served(&mut connection);
+        connection.send_raw([&*auth_request(""), &bytes].concat().as_bytes());
         assert_eq!(connection.receive(false).status, 200);
-        refused(&mut connection, status, code);
+        assert_refused(&mut connection, status, code);
     }
-    unharmed(&server);
+    assert_healthy(&server);
     let none = |status: u16| {
         server.metric(&format!("countersign_requests_total{{route=\"none\",status=\"{status}\"}}"))
     };
@@ -71,7 +71,7 @@ fn what_is_malformed_is_told_and_the_connection_ended() {
 }
 
 #[test]
-fn what_is_malformed_under_tls_is_told_too() {
+fn malformed_requests_get_a_problem_under_tls() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -82,11 +82,11 @@ fn what_is_malformed_under_tls_is_told_too() {
         let stream = std::net::TcpStream::connect(server.address).unwrap();
         let mut connection = Connection::over(StreamOwned::new(client.connection(), stream));
         connection.send_raw(bytes.as_bytes());
-        refused(&mut connection, status, code);
+        assert_refused(&mut connection, status, code);
     }
 }
 
-/// Bytes of other protocols, and of none.
+/// Bytes of other protocols, and random bytes.
 fn garbage() -> Vec<Vec<u8>> {
     let mut state = 1u32;
     let noise = (0..70_000).map(|_| {
@@ -111,7 +111,7 @@ fn garbage() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn garbage_on_any_port_disturbs_nobody() {
+fn garbage_on_any_port_is_harmless() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -124,20 +124,20 @@ fn garbage_on_any_port_disturbs_nobody() {
     for bytes in garbage() {
         let throw = |address: SocketAddr| {
             let mut connection = Connection::open(address);
-            // It may be turned away before it has said all of it.
-            let _turned_away = connection.stream().write_all(&bytes);
-            let _gone = connection.stream().shutdown(std::net::Shutdown::Write);
+            // The server may close before it has received everything.
+            let _ignored = connection.stream().write_all(&bytes);
+            let _ignored = connection.stream().shutdown(std::net::Shutdown::Write);
             connection.receive_all()
         };
         for address in [server.address, server.metrics, tls, proxied] {
-            let said = String::from_utf8_lossy(&throw(address)).into_owned();
-            assert!(!said.contains(" 200 "), "{said}");
+            let received = String::from_utf8_lossy(&throw(address)).into_owned();
+            assert!(!received.contains(" 200 "), "{received}");
         }
         let mut unix = UnixStream::connect(&path).unwrap();
-        let _turned_away = unix.write_all(&bytes);
+        let _ignored = unix.write_all(&bytes);
     }
-    unharmed(&server);
-    served(&mut Connection::over(UnixStream::connect(&path).unwrap()));
+    assert_healthy(&server);
+    assert_served(&mut Connection::over(UnixStream::connect(&path).unwrap()));
     let client = Client::new(&authority, &Wishes::default());
     assert_eq!(client.ask(tls, "GET /healthz HTTP/1.1\r\n").unwrap().0.status, 200);
 }

@@ -15,10 +15,10 @@ use countersign_tests::{
 };
 use rustls::StreamOwned;
 
-use super::{kilobytes, refused, served, unharmed, with_limits};
+use super::{assert_healthy, assert_refused, assert_served, kilobytes, with_limits};
 use crate::given::{self, SIGNING};
 
-/// Sends a byte now and then until there is an answer, or an end.
+/// Sends single bytes at intervals until an answer or the end of the connection arrives.
 #[track_caller]
 fn drip(connection: &mut Connection, byte: u8) {
     let wait = |stream: &TcpStream, millis| {
@@ -28,17 +28,17 @@ fn drip(connection: &mut Connection, byte: u8) {
     for _ in 0..300 {
         match connection.wait() {
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
-                // It may have been refused in this moment.
-                let _refused = connection.stream().write(&[byte]);
+                // The server may close at this moment.
+                let _ignored = connection.stream().write(&[byte]);
             }
             _ => return wait(connection.stream(), 20_000),
         }
     }
-    panic!("bytes now and then were waited for during 30 s");
+    panic!("no timeout within 30 s");
 }
 
 #[test]
-fn a_head_that_takes_too_long_is_refused_however_it_goes_on() {
+fn head_timeout_ends_slow_heads() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("head_timeout=1"));
     std::thread::scope(|scope| {
@@ -47,20 +47,20 @@ fn a_head_that_takes_too_long_is_refused_however_it_goes_on() {
             scope.spawn(move || {
                 let (mut silent, mut dripping) =
                     (Connection::open(server.address), Connection::open(server.address));
-                served(&mut dripping);
+                assert_served(&mut dripping);
                 silent.send_raw(start.as_bytes());
                 dripping.send_raw(start.as_bytes());
                 drip(&mut dripping, b'x');
-                refused(&mut dripping, 408, "head_timeout");
-                refused(&mut silent, 408, "head_timeout");
+                assert_refused(&mut dripping, 408, "head_timeout");
+                assert_refused(&mut silent, 408, "head_timeout");
             });
         }
     });
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn a_body_that_takes_too_long_is_refused_however_it_goes_on() {
+fn body_timeout_ends_slow_bodies() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("body_timeout=1"));
     std::thread::scope(|scope| {
@@ -77,33 +77,33 @@ fn a_body_that_takes_too_long_is_refused_however_it_goes_on() {
                 silent.send_raw(head.as_bytes());
                 dripping.send_raw(head.as_bytes());
                 drip(&mut dripping, b'x');
-                refused(&mut dripping, 408, "body_timeout");
-                refused(&mut silent, 408, "body_timeout");
+                assert_refused(&mut dripping, 408, "body_timeout");
+                assert_refused(&mut silent, 408, "body_timeout");
             });
         }
     });
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn an_idle_connection_ends_without_a_word() {
+fn idle_timeout_closes_silently() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("idle_timeout=1"));
     let (mut fresh, mut used) =
         (Connection::open(server.address), Connection::open(server.address));
-    served(&mut used);
+    assert_served(&mut used);
     assert!(fresh.is_closed() && used.is_closed());
-    // While one that is busy now and then goes on.
+    // A connection with regular requests stays open.
     let mut busy = Connection::open(server.address);
     for _ in 0..8 {
         std::thread::sleep(Duration::from_millis(300));
-        served(&mut busy);
+        assert_served(&mut busy);
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn an_idle_connection_under_tls_ends_with_a_word_of_tls() {
+fn idle_timeout_under_tls_sends_close_notify() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -114,17 +114,17 @@ fn an_idle_connection_under_tls_ends_with_a_word_of_tls() {
         client.connection(),
         TcpStream::connect(server.address).unwrap(),
     ));
-    served(&mut idle);
-    assert!(idle.is_closed(), "by an end, not by a break");
+    assert_served(&mut idle);
+    assert!(idle.is_closed(), "closed in order, not reset");
 }
 
-/// How a record of TLS begins that says what is wrong.
+/// The start of a TLS alert record.
 const ALERT: &[u8] = b"\x15\x03\x03";
-/// A header of the PROXY protocol, of a proxy that wants to see whether we answer.
+/// A PROXY protocol header with the LOCAL command, as in a proxy's health check.
 const PROXY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 #[test]
-fn what_comes_before_the_first_request_has_its_time_too() {
+fn head_timeout_covers_proxy_header_and_handshake() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -144,59 +144,62 @@ fn what_comes_before_the_first_request_has_its_time_too() {
                 silent.send_raw(&start);
                 dripping.send_raw(&start);
                 drip(&mut dripping, 0);
-                // At most that this is no TLS.
-                let said = dripping.receive_all();
-                assert!(said.is_empty() || said.starts_with(ALERT), "{start:?} {said:?}");
+                // The only possible answer is a TLS alert.
+                let received = dripping.receive_all();
+                assert!(
+                    received.is_empty() || received.starts_with(ALERT),
+                    "{start:?} {received:?}"
+                );
                 assert!(silent.is_closed(), "{start:?}");
             });
         }
     });
 }
 
-/// Sends questions and reads no answer until the server has had enough.
+/// Sends requests without reading an answer until the server closes the connection.
 #[track_caller]
-fn never_read(mut stream: impl std::io::Write) {
-    const MOST: usize = 1 << 30;
-    let questions = "GET /auth HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\nHost: t\r\n\r\n"
+fn send_without_reading(mut stream: impl std::io::Write) {
+    const MAX_BYTES: usize = 1 << 30;
+    let requests = "GET /auth HTTP/1.1\r\nHost: t\r\n\r\nGET /nothing HTTP/1.1\r\nHost: t\r\n\r\n"
         .repeat(1000);
     let mut sent = 0;
     let error = loop {
-        match stream.write_all(questions.as_bytes()) {
-            Ok(()) => sent += questions.len(),
+        match stream.write_all(requests.as_bytes()) {
+            Ok(()) => sent += requests.len(),
             Err(error) => break error,
         }
-        assert!(sent < MOST, "there is no end");
+        assert!(sent < MAX_BYTES, "the server never closes the connection");
     };
     assert!(
         ![ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()),
-        "the connection was not ended: {error}"
+        "the connection was not closed: {error}"
     );
 }
 
 #[test]
-fn who_never_reads_answers_is_cut_off_and_costs_little() {
-    const MOST: u64 = 64 * 1024;
+fn unread_answers_close_the_connection() {
+    const MAX_GROWTH_KIB: u64 = 64 * 1024;
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&with_limits("body_timeout=1"));
-    served(&mut Connection::open(server.address));
+    assert_served(&mut Connection::open(server.address));
     let before = kilobytes(&server, "VmHWM");
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let stream = TcpStream::connect(server.address).unwrap();
                 stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
-                never_read(stream);
+                send_without_reading(stream);
             });
         }
     });
     let after = kilobytes(&server, "VmHWM");
-    assert!(after < before + MOST, "{before} KiB grew to {after} KiB");
-    unharmed(&server);
+    assert!(after < before + MAX_GROWTH_KIB, "{before} KiB grew to {after} KiB");
+    assert_healthy(&server);
 }
 
 #[test]
-fn who_never_reads_answers_under_tls_is_cut_off_and_costs_little() {
-    const MOST: u64 = 64 * 1024;
+fn unread_answers_close_the_connection_under_tls() {
+    const MAX_GROWTH_KIB: u64 = 64 * 1024;
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -207,13 +210,13 @@ fn who_never_reads_answers_under_tls_is_cut_off_and_costs_little() {
     let before = kilobytes(&server, "VmHWM");
     let stream = TcpStream::connect(server.address).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
-    never_read(StreamOwned::new(client.connection(), stream));
+    send_without_reading(StreamOwned::new(client.connection(), stream));
     let after = kilobytes(&server, "VmHWM");
-    assert!(after < before + MOST, "{before} KiB grew to {after} KiB");
+    assert!(after < before + MAX_GROWTH_KIB, "{before} KiB grew to {after} KiB");
 }
 
 #[test]
-fn who_reads_answers_late_gets_all_of_them() {
+fn late_reader_gets_all_answers() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("ours");
     authority.server().write(sandbox.path());
@@ -224,38 +227,38 @@ fn who_reads_answers_late_gets_all_of_them() {
         tls.display()
     ));
     let client = Client::new(&authority, &Wishes::default());
-    // What the system takes has an end, and so has what TLS takes: both are met.
-    for questions in (200..2000).step_by(150) {
+    // The sizes pass the limits of both the socket buffers and the TLS buffers.
+    for requests in (200..2000).step_by(150) {
         let open = |path| {
             let stream = UnixStream::connect(path).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             stream
         };
         let mut late = Connection::over(open(&plain));
-        late_reader(&mut late, questions);
+        assert_all_read_late(&mut late, requests);
         let mut late = Connection::over(StreamOwned::new(client.connection(), open(&tls)));
-        late_reader(&mut late, questions);
+        assert_all_read_late(&mut late, requests);
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
-fn late_reader<S: std::io::Read + std::io::Write>(
+fn assert_all_read_late<S: std::io::Read + std::io::Write>(
     connection: &mut Connection<S>,
-    questions: usize,
+    requests: usize,
 ) {
-    served(connection);
-    connection.send_raw("GET /auth HTTP/1.1\r\nHost: t\r\n\r\n".repeat(questions).as_bytes());
-    // The server has done what it can by then, or else the test proves less.
+    assert_served(connection);
+    connection.send_raw("GET /auth HTTP/1.1\r\nHost: t\r\n\r\n".repeat(requests).as_bytes());
+    // By then the server has written what the buffers take. Otherwise the test proves less.
     std::thread::sleep(Duration::from_millis(50));
-    for nth in 0..questions {
-        connection.wait().unwrap_or_else(|error| panic!("{nth} of {questions}: {error}"));
+    for nth in 0..requests {
+        connection.wait().unwrap_or_else(|error| panic!("{nth} of {requests}: {error}"));
         assert_eq!(connection.receive(false).status, 401);
     }
-    served(connection);
+    assert_served(connection);
 }
 
 #[test]
-fn what_follows_an_answer_that_takes_long_comes_behind_it() {
+fn pipelined_requests_wait_for_a_slow_answer() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let provider = JwksServer::start(&given::key_set(&[&old]));
     let sandbox = Sandbox::new();
