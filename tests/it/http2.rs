@@ -1,13 +1,13 @@
-//! What is HTTP/2's own: its frames, its streams, and how a connection comes to speak it.
-//! What is answered is the matter of the other modules, which ask by it too.
+//! HTTP/2 itself: frames, streams, and protocol selection. The content of answers is tested in the
+//! other modules, which also use HTTP/2.
 
-/// How a connection begins and ends.
+/// Start and end of connections.
 mod connections;
-/// Which frames may come, and what is said to others.
+/// Valid and invalid frames.
 mod frames;
-/// Requests that are none, or come in an odd way.
+/// Malformed and unusual requests.
 mod requests;
-/// What costs a client nothing and might cost us something.
+/// Floods that are cheap for the client.
 mod floods;
 
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ use countersign_tests::{
 
 use crate::given::{self, SIGNING};
 
-/// A server without TLS that speaks HTTP/2, with these sections.
+/// Starts a [`Server`] with HTTP/2 by prior knowledge and these sections.
 fn serve<'s>(sandbox: &'s Sandbox, sections: &str) -> Server<'s> {
     sandbox.serve(&format!("{SIGNING}[listen]\nprotocols=http/1.1, h2\n{sections}\n"))
 }
@@ -29,59 +29,59 @@ fn client(server: &Server<'_>) -> Client {
     Client::plain(Protocol::Http2, server.address)
 }
 
-/// The fields that every request has.
+/// Returns the fields of every request.
 fn fields<'f>(method: &'f str, path: &'f str) -> Vec<(&'f str, &'f str)> {
     vec![(":method", method), (":scheme", "http"), (":path", path), (":authority", "t")]
 }
 
-/// A question without a token.
-fn question(stream: u32) -> Frame {
+/// Returns a [`Frame`] with a request for `/auth` without a token.
+fn auth_frame(stream: u32) -> Frame {
     Frame::request(stream, &fields("GET", "/auth"))
 }
 
-/// The head of `POST /v1/verify`.
+/// Returns a [`Frame`] with the head of `POST /v1/verify`.
 fn verify(stream: u32) -> Frame {
     Frame::head(stream, &fields("POST", "/v1/verify"))
 }
 
-/// The end of a body.
+/// Returns the last DATA [`Frame`] of a body.
 fn end(stream: u32, body: impl Into<Vec<u8>>) -> Frame {
     Frame::new(kind::DATA, flag::END_STREAM, stream, body)
 }
 
-/// Asks on a connection, and is answered.
+/// Sends a request and checks that it is answered.
 #[track_caller]
-fn served<S: Read + Write>(raw: &mut Raw<S>, stream: u32) {
-    raw.send(&[question(stream)]);
+fn assert_served<S: Read + Write>(raw: &mut Raw<S>, stream: u32) {
+    raw.send(&[auth_frame(stream)]);
     assert_eq!(raw.answer(stream), 401);
 }
 
-/// A server that has not suffered.
+/// Checks that the server still serves requests and probes.
 #[track_caller]
-fn unharmed(server: &Server<'_>) {
+fn assert_healthy(server: &Server<'_>) {
     let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
     assert_eq!(client(server).request(&head, b"").status, 200);
     assert_eq!(server.operations("/live").status, 200);
 }
 
-/// The connection ends, with this reason.
+/// Checks that the connection ends with GOAWAY and this code.
 #[track_caller]
-fn told_to_go<S: Read + Write>(raw: &mut Raw<S>, code: u32) {
+fn assert_goaway<S: Read + Write>(raw: &mut Raw<S>, code: u32) {
     let frames = raw.receive_all();
     let last = frames.iter().rfind(|frame| frame.kind == kind::GOAWAY);
     assert_eq!(last.map(Frame::code), Some(code), "{frames:?}");
 }
 
-/// One stream ends, with this reason, and the connection goes on.
+/// Checks that one stream is reset with this code and the connection stays open.
 #[track_caller]
-fn taken_back<S: Read + Write>(raw: &mut Raw<S>, stream: u32, code: u32) {
+fn assert_reset<S: Read + Write>(raw: &mut Raw<S>, stream: u32, code: u32) {
     assert_eq!(raw.receive_of(kind::RST_STREAM, stream).code(), code);
-    served(raw, stream + 2);
+    assert_served(raw, stream + 2);
 }
 
-/// A stream that is answered, and ended before all of its body has come.
+/// Checks that a stream is answered, and reset before all of its body has arrived.
 #[track_caller]
-fn cut_short<S: Read + Write>(raw: &mut Raw<S>, stream: u32, status: u16) {
+fn assert_answered_early<S: Read + Write>(raw: &mut Raw<S>, stream: u32, status: u16) {
     assert_eq!(raw.answer(stream), status);
-    taken_back(raw, stream, code::NO_ERROR);
+    assert_reset(raw, stream, code::NO_ERROR);
 }

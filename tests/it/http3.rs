@@ -1,5 +1,5 @@
-//! HTTP/3 and QUIC under it: what a client of another making cannot be brought to do.
-//! What every version of HTTP answers alike is tested elsewhere.
+//! HTTP/3 and QUIC: behaviour that well-behaved clients cannot trigger. Answers that are the same
+//! in every version of HTTP are tested elsewhere.
 
 mod endpoint;
 mod floods;
@@ -15,20 +15,20 @@ use countersign_tests::{
 
 use crate::given::{self, SIGNING};
 
-/// A server's authority, with its files.
-struct Given {
+/// A certificate authority and a directory with the server's certificate.
+struct Fixture {
     sandbox: Sandbox,
     authority: Authority,
 }
 
-impl Given {
+impl Fixture {
     fn new() -> Self {
         let (sandbox, authority) = (Sandbox::new(), Authority::root("ours"));
         authority.server().write(sandbox.path());
         Self { sandbox, authority }
     }
 
-    /// A server with these sections and options more, whose main listener is `[listen]`.
+    /// Starts a [`Server`] with these lines after `[listen]`, which may open further sections.
     fn serve(&self, listen: &str) -> Server<'_> {
         self.sandbox.serve(&configuration(listen))
     }
@@ -48,7 +48,7 @@ fn configuration(listen: &str) -> String {
     )
 }
 
-/// A question of a proxy with a good token.
-fn question() -> Vec<u8> {
+/// Returns a request for `/auth` with a good token.
+fn auth_request() -> Vec<u8> {
     quic::request("GET", "/auth", &[("authorization", &format!("Bearer {}", given::good_token()))])
 }

@@ -1,6 +1,6 @@
-//! HTTP/3 with programs that nobody here has written, each over a QUIC of its own:
-//! aioquic and qh3, curl over ngtcp2 and nghttp3, Chromium, and Envoy and Caddy as they
-//! ask Countersign. That it really was HTTP/3 stands in the log.
+//! HTTP/3 with independent implementations of QUIC: aioquic and qh3, curl over ngtcp2 and nghttp3,
+//! Chromium, and Envoy and Caddy as proxies in front. The access log proves that each request used
+//! HTTP/3.
 
 use std::{
     io::Write as _,
@@ -24,13 +24,13 @@ use serde_json::{Value, json};
 
 use crate::given::{self, SIGNING};
 
-/// A server that writes down what it is asked, and the authority of its certificate.
+/// Starts a [`Server`] with an access log, and writes the authority of its certificate.
 fn serve(sandbox: &Sandbox) -> Server<'_> {
     sandbox.file("ca.crt", ours().0.pem());
     sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\nformat=json\n"))
 }
 
-/// The version that each request came by, in order, once there are so many.
+/// Waits for `count` requests and returns the protocol version of each, in order.
 #[track_caller]
 fn protocols(server: &Server<'_>, count: usize) -> Vec<String> {
     let read = || {
@@ -43,19 +43,19 @@ fn protocols(server: &Server<'_>, count: usize) -> Vec<String> {
     read()
 }
 
-/// What is asked: method, path, header lines, body.
-type Asked = (&'static str, &'static str, Vec<(&'static str, String)>, String);
+/// A request: method, path, header lines, body.
+type TestRequest = (&'static str, &'static str, Vec<(&'static str, String)>, String);
 
 fn with_token(token: &str) -> Vec<(&'static str, String)> {
     vec![("authorization", format!("Bearer {token}"))]
 }
 
-/// Something for every route, with all the ways there are to refuse it.
-fn questions() -> Vec<Asked> {
+/// Returns a [`TestRequest`] for every route, with the various kinds of refusal.
+fn requests() -> Vec<TestRequest> {
     let json = |body: String| (vec![("content-type", "application/json".to_owned())], body);
     let (json_type, good) = json(json!({ "token": given::good_token() }).to_string());
     let long = given::token(&given::claims(json!({ "sub": "böb", "padding": "x".repeat(2000) })));
-    let mut questions = vec![
+    let mut requests = vec![
         ("GET", "/auth", with_token(&given::good_token()), String::new()),
         ("GET", "/auth/below?and=more", with_token(&long), String::new()),
         ("GET", "/auth", with_token("a.b.c"), String::new()),
@@ -74,36 +74,41 @@ fn questions() -> Vec<Asked> {
         "a".repeat(65_537),
         "a".repeat(300_000),
     ] {
-        questions.push(("POST", "/v1/verify", json_type.clone(), body));
+        requests.push(("POST", "/v1/verify", json_type.clone(), body));
     }
-    questions
+    requests
 }
 
-/// Has a client of `tests/clients` ask all questions at once, some of them a hundred
-/// times, with what it does in between; checks that it hears what HTTP/1 says.
+/// Sends all requests at once with a client of `tests/clients`, some of them a hundred times, with
+/// the actions `between` in between. Checks that the answers are those of HTTP/1.
 #[track_caller]
-fn hears_the_same(program: &[&str], between: &[&str], questions: &[Asked]) {
+fn assert_same_answers_as_http1(program: &[&str], between: &[&str], requests: &[TestRequest]) {
     let sandbox = Sandbox::over(Protocol::Http3);
     let server = serve(&sandbox);
-    let many = questions.iter().take(4).cycle().take(100).cloned().collect();
-    let rounds = [questions.to_vec(), many, questions.to_vec()];
+    let many = requests.iter().take(4).cycle().take(100).cloned().collect();
+    let rounds = [requests.to_vec(), many, requests.to_vec()];
     let answers = run(program, &sandbox, &server, &rounds, between);
-    let asked = rounds.concat();
-    assert_eq!(answers.len(), asked.len());
-    assert_eq!(protocols(&server, asked.len()), vec!["HTTP/3"; asked.len()]);
+    let sent = rounds.concat();
+    assert_eq!(answers.len(), sent.len());
+    assert_eq!(protocols(&server, sent.len()), vec!["HTTP/3"; sent.len()]);
     let mut http1 = Client::new(Protocol::Http1, server.address, &ours().0);
-    for ((method, path, lines, body), heard) in asked.iter().zip(&answers) {
+    for ((method, path, lines, body), answer) in sent.iter().zip(&answers) {
         let lines: String =
             lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let said = http1.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"), body.as_bytes());
-        let what = format!("{method} {path} {lines:.100} {body:.100}");
-        assert_eq!((heard.status, &heard.body), (said.status, &said.body), "{what}");
-        assert_eq!(telling(heard), telling(&said), "{what}");
+        let expected =
+            http1.request(&format!("{method} {path} HTTP/1.1\r\n{lines}"), body.as_bytes());
+        let description = format!("{method} {path} {lines:.100} {body:.100}");
+        assert_eq!(
+            (answer.status, &answer.body),
+            (expected.status, &expected.body),
+            "{description}"
+        );
+        assert_eq!(comparable_headers(answer), comparable_headers(&expected), "{description}");
     }
 }
 
-/// The header lines of an answer that are the same for every version.
-fn telling(response: &Response) -> Vec<&(String, String)> {
+/// Returns the header lines that are the same in every version of HTTP.
+fn comparable_headers(response: &Response) -> Vec<&(String, String)> {
     let of_http1 = ["connection", "content-length", "alt-svc", "date"];
     let mut lines: Vec<_> =
         response.headers.iter().filter(|(name, _)| !of_http1.contains(&&**name)).collect();
@@ -111,26 +116,26 @@ fn telling(response: &Response) -> Vec<&(String, String)> {
     lines
 }
 
-/// The answers that a client prints.
+/// Runs a client of `tests/clients` and returns the answers that it prints.
 #[track_caller]
 fn run(
     program: &[&str],
     sandbox: &Sandbox,
     server: &Server<'_>,
-    rounds: &[Vec<Asked>],
+    rounds: &[Vec<TestRequest>],
     between: &[&str],
 ) -> Vec<Response> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let clients_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     let (script, arguments) = program.split_first().unwrap();
-    let request = |(method, path, headers, body): &Asked| json!({ "method": method, "path": path, "headers": headers, "body": body });
+    let request = |(method, path, headers, body): &TestRequest| json!({ "method": method, "path": path, "headers": headers, "body": body });
     let rounds: Vec<Vec<_>> =
         rounds.iter().map(|round| round.iter().map(request).collect()).collect();
     let (port, authority) = (server.address.port(), sandbox.path().join("ca.crt"));
     let wanted =
         json!({ "port": port, "authority": authority, "rounds": rounds, "between": between });
-    let mut client = Command::new(place.join(".venv/bin/python"));
+    let mut client = Command::new(clients_dir.join(".venv/bin/python"));
     client
-        .arg(place.join(script))
+        .arg(clients_dir.join(script))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -154,32 +159,32 @@ fn response(answer: Value) -> Response {
 }
 
 #[test]
-fn aioquic_hears_what_http_1_says() {
-    hears_the_same(
+fn aioquic_gets_the_same_answers_as_http1() {
+    assert_same_answers_as_http1(
         &["aioquic_or_qh3.py", "aioquic"],
         &["request_key_update", "change_connection_id"],
-        &questions(),
+        &requests(),
     );
 }
 
 #[test]
-fn qh3_hears_what_http_1_says() {
-    hears_the_same(
+fn qh3_gets_the_same_answers_as_http1() {
+    assert_same_answers_as_http1(
         &["aioquic_or_qh3.py", "qh3"],
         &["request_key_update", "change_connection_id"],
-        &questions(),
+        &requests(),
     );
 }
 
 #[test]
-fn curl_hears_what_http_1_says() {
-    // The others miss the body of an answer to HEAD.
+fn curl_gets_the_same_answers_as_http1() {
+    // The other clients do not support an answer without a body to HEAD.
     let head = ("HEAD", "/healthz", Vec::new(), String::new());
-    hears_the_same(&["curl.py"], &[], &[questions(), vec![head]].concat());
+    assert_same_answers_as_http1(&["curl.py"], &[], &[requests(), vec![head]].concat());
 }
 
-/// What Chromium makes of a page, where Countersign's certificate is trusted; QUIC is
-/// spoken at once with the server at this port.
+/// Loads a page in Chromium, which trusts Countersign's certificate and uses QUIC for the server at
+/// this port from the start. Returns the resulting document.
 #[track_caller]
 fn chromium(sandbox: &Sandbox, port: u16, page: &str) -> String {
     let key = openssl(&["x509", "-inform", "DER", "-pubkey", "-noout"], &ours().1.chain[0]);
@@ -223,11 +228,11 @@ fn chromium_speaks_http_3() {
 }
 
 #[test]
-fn chromium_finds_http_3_by_alt_svc() {
+fn chromium_discovers_http_3_by_alt_svc() {
     const FRAMES: usize = 20;
     let sandbox = Sandbox::over(Protocol::Http3);
     let server = serve(&sandbox);
-    // Each request follows the answer to the one before.
+    // Each request is sent after the answer to the previous one.
     let page = "<!doctype html><body><script>
         let left = FRAMES;
         const next = () => {
@@ -243,17 +248,17 @@ fn chromium_finds_http_3_by_alt_svc() {
         .replace("FRAMES", &FRAMES.to_string())
         .replace("PORT", &server.address.port().to_string());
     let page = sandbox.file("page.html", page);
-    // Of another port, so that nothing is known of ours; but a host that is named there
-    // may have a certificate of an authority that the world does not know.
+    // Another port is forced to QUIC, so HTTP/3 has to be discovered. Forcing one for this host
+    // also makes Chromium accept a private authority for QUIC.
     chromium(&sandbox, 1, &format!("file://{}", page.display()));
     let protocols = protocols(&server, FRAMES);
     assert_eq!(protocols.first().map(String::as_str), Some("HTTP/2"), "{protocols:?}");
     assert_eq!(protocols.last().map(String::as_str), Some("HTTP/3"), "{protocols:?}");
 }
 
-/// Has a proxy pass questions on by HTTP/3, and checks what comes back.
+/// Sends requests through a proxy that uses HTTP/3 upstream, and checks the answers.
 #[track_caller]
-fn is_asked_by(proxy: &str, configuration: &str, arguments: &[&str]) {
+fn assert_proxied_by(proxy: &str, configuration: &str, arguments: &[&str]) {
     let sandbox = Sandbox::over(Protocol::Http3);
     let server = serve(&sandbox);
     let (address, directory) = (free_address(), sandbox.path());
@@ -294,7 +299,7 @@ fn is_asked_by(proxy: &str, configuration: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn caddy_asks_by_http_3() {
+fn caddy_proxies_over_http_3() {
     let configuration = "{
         admin off
         auto_https off
@@ -308,11 +313,11 @@ fn caddy_asks_by_http_3() {
             }
         }
     }";
-    is_asked_by("caddy", configuration, &["run", "--adapter", "caddyfile", "--config"]);
+    assert_proxied_by("caddy", configuration, &["run", "--adapter", "caddyfile", "--config"]);
 }
 
 #[test]
-fn envoy_asks_by_http_3() {
+fn envoy_proxies_over_http_3() {
     let typed = |name: &str, message: Value| {
         let mut message = message;
         message["@type"] = json!(format!("type.googleapis.com/{name}"));
@@ -350,12 +355,12 @@ fn envoy_asks_by_http_3() {
     });
     let configuration =
         json!({ "static_resources": { "listeners": [listener], "clusters": [cluster] } });
-    // Ports are numbers, once they are known.
+    // Ports must be numbers when they are filled in.
     let configuration = configuration
         .to_string()
         .replace("\"%PORT%\"", "%PORT%")
         .replace("\"%COUNTERSIGN%\"", "%COUNTERSIGN%");
-    is_asked_by(
+    assert_proxied_by(
         "envoy",
         &configuration,
         &["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--config-path"],

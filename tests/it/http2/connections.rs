@@ -10,15 +10,15 @@ use countersign_tests::{
 };
 use rustls::StreamOwned;
 
-use super::{end, question, serve, served, told_to_go, unharmed, verify};
+use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, serve, verify};
 use crate::given::{self, SIGNING};
 
 #[test]
-fn settings_say_what_a_client_may_do() {
+fn settings_announce_the_limits() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
-    let settings = raw.receive().expect("settings come first");
+    let settings = raw.receive().expect("SETTINGS is the first frame");
     assert_eq!((settings.kind, settings.flags), (kind::SETTINGS, flag::NONE));
     assert_eq!(settings.setting(setting::MAX_CONCURRENT_STREAMS), Some(128));
     assert_eq!(settings.setting(setting::MAX_HEADER_LIST_SIZE), Some(32 * 1024));
@@ -29,22 +29,22 @@ fn settings_say_what_a_client_may_do() {
 }
 
 #[test]
-fn a_preface_is_recognized_in_whatever_pieces_it_comes() {
+fn preface_is_recognized_in_any_pieces() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let bytes = [PREFACE, &Frame::settings(&[]).bytes(), &question(1).bytes()].concat();
+    let bytes = [PREFACE, &Frame::settings(&[]).bytes(), &auth_frame(1).bytes()].concat();
     for size in [1, 2, 7, 23, 24, 25, 33, 40] {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut raw = Raw::over(stream);
         for piece in bytes.chunks(size) {
-            // Otherwise they may arrive together.
+            // Without a pause, pieces may arrive together.
             std::thread::sleep(Duration::from_millis(1));
             raw.send_raw(piece);
         }
         assert_eq!(raw.receive_of(kind::HEADERS, 1).stream, 1, "{size} at a time");
     }
-    // What only begins like it is HTTP/1.
+    // Bytes that match only the start of the preface are HTTP/1.
     for method in ["P", "PR", "PRI", "PRIV", "PROPFIND", "GET"] {
         let mut connection = Connection::open(server.address);
         for byte in format!("{method} /auth HTTP/1.1\r\nHost: t\r\n\r\n").bytes() {
@@ -58,19 +58,19 @@ fn a_preface_is_recognized_in_whatever_pieces_it_comes() {
 }
 
 #[test]
-fn a_listener_speaks_what_it_was_told_to_speak() {
+fn listener_speaks_only_its_protocols() {
     let sandbox = Sandbox::new();
     let only =
         |protocols: &str| sandbox.serve(&format!("{SIGNING}[listen]\nprotocols={protocols}\n"));
     {
         let server = only("http/1.1");
         let mut connection = Connection::open(server.address);
-        connection.send_raw(&[PREFACE, &question(1).bytes()].concat());
+        connection.send_raw(&[PREFACE, &auth_frame(1).bytes()].concat());
         assert_eq!(connection.receive(false).status, 505);
         assert!(connection.is_closed());
     }
     let server = only("h2");
-    served(&mut Raw::open(server.address, &[]), 1);
+    assert_served(&mut Raw::open(server.address, &[]), 1);
     for bytes in [
         "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n",
@@ -78,16 +78,16 @@ fn a_listener_speaks_what_it_was_told_to_speak() {
     ] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(bytes.as_bytes());
-        // It may have been hung up on already.
-        let _not_connected = connection.stream().shutdown(std::net::Shutdown::Write);
-        let said = String::from_utf8_lossy(&connection.receive_all()).into_owned();
-        assert!(!said.contains("HTTP/1"), "{bytes:?}: {said:?}");
+        // The server may have closed already.
+        let _ignored = connection.stream().shutdown(std::net::Shutdown::Write);
+        let received = String::from_utf8_lossy(&connection.receive_all()).into_owned();
+        assert!(!received.contains("HTTP/1"), "{bytes:?}: {received:?}");
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn under_tls_a_client_gets_what_it_was_promised() {
+fn alpn_selects_the_protocol() {
     let sandbox = Sandbox::new();
     ours().1.write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
@@ -106,31 +106,31 @@ fn under_tls_a_client_gets_what_it_was_promised() {
         let server = sandbox.serve(&format!("{SIGNING}{tls}[listen]\nprotocols={spoken}\n"));
         let mut stream = TcpStream::connect(server.address).unwrap();
         let mut tls = trusting(offered).connection();
-        let shaken = tls.complete_io(&mut stream);
+        let handshake = tls.complete_io(&mut stream);
         assert_eq!(
-            shaken.is_ok().then(|| tls.alpn_protocol()).flatten(),
+            handshake.is_ok().then(|| tls.alpn_protocol()).flatten(),
             chosen,
-            "{offered:?} of {spoken}: {shaken:?}"
+            "{offered:?} of {spoken}: {handshake:?}"
         );
         let stream = StreamOwned::new(tls, stream);
         match chosen {
             Some(b"h2") => {
                 let mut raw = Raw::over(stream);
                 raw.begin(&[]);
-                served(&mut raw, 1);
+                assert_served(&mut raw, 1);
             }
             Some(_) => {
                 let mut connection = Connection::over(stream);
                 connection.send("GET /auth HTTP/1.1\r\n", b"");
                 assert_eq!(connection.receive(false).status, 401);
             }
-            None => assert!(shaken.unwrap_err().to_string().contains("NoApplicationProtocol")),
+            None => assert!(handshake.unwrap_err().to_string().contains("NoApplicationProtocol")),
         }
     }
 }
 
 #[test]
-fn a_client_that_was_promised_one_version_cannot_speak_another() {
+fn client_must_speak_the_negotiated_protocol() {
     let sandbox = Sandbox::new();
     let authority = Authority::root("theirs");
     authority.server().write(sandbox.path());
@@ -150,45 +150,45 @@ fn a_client_that_was_promised_one_version_cannot_speak_another() {
 }
 
 #[test]
-fn an_idle_connection_is_told_that_it_ends() {
+fn idle_timeout_sends_goaway() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nidle_timeout=1");
     let (mut fresh, mut used) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
-    served(&mut used, 1);
-    told_to_go(&mut fresh, code::NO_ERROR);
-    told_to_go(&mut used, code::NO_ERROR);
-    // While one that is busy now and then goes on.
+    assert_served(&mut used, 1);
+    assert_goaway(&mut fresh, code::NO_ERROR);
+    assert_goaway(&mut used, code::NO_ERROR);
+    // A connection with regular requests stays open.
     let mut busy = Raw::open(server.address, &[]);
     for number in 0..8 {
         std::thread::sleep(Duration::from_millis(300));
-        served(&mut busy, 2 * number + 1);
+        assert_served(&mut busy, 2 * number + 1);
     }
 }
 
 #[test]
-fn who_says_nothing_or_half_of_a_preface_is_not_waited_for() {
+fn incomplete_preface_times_out() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nhead_timeout=1\nidle_timeout=1");
     for start in [&b""[..], b"P", &PREFACE[..23], PREFACE] {
         let mut connection = Connection::open(server.address);
         connection.send_raw(start);
-        let said = String::from_utf8_lossy(&connection.receive_all()).into_owned();
-        assert!(!said.contains("200"), "{start:?}: {said:?}");
+        let received = String::from_utf8_lossy(&connection.receive_all()).into_owned();
+        assert!(!received.contains("200"), "{start:?}: {received:?}");
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn a_server_that_stops_says_so_and_finishes_what_it_has() {
+fn drain_sends_goaway_and_finishes_streams() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
     let (mut busy, mut idle) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
-    served(&mut idle, 1);
+    assert_served(&mut idle, 1);
     busy.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "a.")]);
-    // Answered behind it, so it has been read.
-    served(&mut busy, 3);
+    // Frames are read in order, so the first request has been read.
+    assert_served(&mut busy, 3);
     server.signal("TERM");
-    told_to_go(&mut idle, code::NO_ERROR);
+    assert_goaway(&mut idle, code::NO_ERROR);
     eventually(|| TcpStream::connect(server.address).is_err());
     assert_eq!(busy.receive_of(kind::GOAWAY, 0).code(), code::NO_ERROR);
     busy.send(&[end(1, "b.c")]);
@@ -198,34 +198,34 @@ fn a_server_that_stops_says_so_and_finishes_what_it_has() {
 }
 
 #[test]
-fn questions_that_are_on_their_way_when_a_server_stops_are_answered() {
+fn drain_answers_streams_in_flight() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
     let mut connections: Vec<_> = (0..10).map(|_| Raw::open(server.address, &[])).collect();
-    connections.iter_mut().for_each(|raw| served(raw, 1));
+    connections.iter_mut().for_each(|raw| assert_served(raw, 1));
     std::thread::scope(|scope| {
-        let asking: Vec<_> = connections
+        let senders: Vec<_> = connections
             .into_iter()
-            .map(|mut raw| scope.spawn(move || ask_to_the_end(&mut raw)))
+            .map(|mut raw| scope.spawn(move || send_until_closed(&mut raw)))
             .collect();
         server.signal("TERM");
-        for client in asking {
-            client.join().expect("a question was not answered");
+        for client in senders {
+            client.join().expect("every accepted request is answered");
         }
     });
     assert_eq!(server.stop("CONT").0.code(), Some(0));
 }
 
-/// Asks until it is told which request was the last, and checks that each was answered
-/// up to that one.
-fn ask_to_the_end(raw: &mut Raw) {
-    let (mut asked, mut answered, mut last) = (1, 1, u32::MAX);
+/// Sends requests until the server stops accepting them. Checks that each request up to the last
+/// stream id of GOAWAY is answered.
+fn send_until_closed(raw: &mut Raw) {
+    let (mut sent, mut answered, mut last) = (1, 1, u32::MAX);
     let mut sends = true;
-    while answered < asked || sends {
+    while answered < sent || sends {
         if sends {
-            asked += 2;
-            // It may have hung up when it was done.
-            sends = raw.try_send(&[question(asked)]).is_ok();
+            sent += 2;
+            // The server may have closed the connection.
+            sends = raw.try_send(&[auth_frame(sent)]).is_ok();
         }
         match raw.receive() {
             Some(frame) if frame.kind == kind::HEADERS => {
@@ -236,7 +236,7 @@ fn ask_to_the_end(raw: &mut Raw) {
                 assert_eq!(frame.code(), code::NO_ERROR);
                 last = last.min(u32::from_be_bytes(*frame.payload.first_chunk().unwrap()));
             }
-            // To which it is answered that nothing more is on its way.
+            // The acknowledgement confirms that no further request is in flight.
             Some(frame) if frame.kind == kind::PING => {
                 sends = raw.try_send(&[Frame { flags: flag::ACK, ..frame }]).is_ok();
             }
@@ -244,21 +244,18 @@ fn ask_to_the_end(raw: &mut Raw) {
             None => break,
         }
     }
-    assert!(
-        answered >= last.min(asked),
-        "{answered} answered, {asked} asked, the last one was to be {last}"
-    );
+    assert!(answered >= last.min(sent), "{answered} answered, {sent} sent, GOAWAY named {last}");
 }
 
 #[test]
-fn who_goes_on_asking_when_told_to_go_does_not_keep_a_server_from_stopping() {
+fn drain_ends_though_a_client_keeps_sending() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=3600");
     let mut raw = Raw::open(server.address, &[]);
-    served(&mut raw, 1);
-    let asking = std::thread::spawn(move || {
+    assert_served(&mut raw, 1);
+    let senders = std::thread::spawn(move || {
         for stream in (3..).step_by(2) {
-            let is_answered = raw.try_send(&[question(stream)]).is_ok()
+            let is_answered = raw.try_send(&[auth_frame(stream)]).is_ok()
                 && std::iter::from_fn(|| raw.receive()).any(|frame| frame.kind == kind::HEADERS);
             if !is_answered {
                 return;
@@ -266,12 +263,12 @@ fn who_goes_on_asking_when_told_to_go_does_not_keep_a_server_from_stopping() {
         }
     });
     server.signal("TERM");
-    eventually(|| asking.is_finished());
+    eventually(|| senders.is_finished());
     assert_eq!(server.stop("CONT").0.code(), Some(0));
 }
 
 #[test]
-fn a_good_token_is_good_by_prior_knowledge_too() {
+fn prior_knowledge_serves_a_good_token() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let token = given::good_token();

@@ -10,18 +10,18 @@ use countersign_tests::{
     frames::{Frame, Raw, code, flag, kind, section},
 };
 
-use super::{end, fields, question, serve, served, told_to_go, unharmed, verify};
+use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, fields, serve, verify};
 use crate::{
     given,
     hardening::{kilobytes, proxied},
 };
 
-/// What a flood may make the server grow by, in KiB.
-const MOST: u64 = 32 * 1024;
+/// The limit for the server's growth of memory during a flood, in KiB.
+const MAX_GROWTH_KIB: u64 = 32 * 1024;
 
-/// Sends frames batch by batch until the server hangs up, while another connection is
-/// answered, and returns why it did; `None` if it took all of them, which is as good.
-/// Either way it keeps to its memory.
+/// Sends frames batch by batch until the server closes, while another connection is served. Returns
+/// the GOAWAY code, or `None` if the server processed all batches, which is allowed. Checks in both
+/// cases that the server keeps to its memory.
 #[track_caller]
 fn flood(
     server: &Server<'_>,
@@ -29,42 +29,42 @@ fn flood(
     batch: impl Fn(u32) -> Vec<Frame> + Send,
 ) -> Option<u32> {
     let (mut hostile, mut other) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
-    served(&mut other, 1);
+    assert_served(&mut other, 1);
     let before = kilobytes(server, "VmHWM");
-    let mut heard = Raw::over(hostile.stream().try_clone().unwrap());
+    let mut reader = Raw::over(hostile.stream().try_clone().unwrap());
     let code = thread::scope(|scope| {
-        // Somebody who reads what he is told, so that this is not what stops him.
-        let hearing = scope.spawn(move || {
+        // The client reads its answers, so that unread answers are not the reason for the close.
+        let reading = scope.spawn(move || {
             let goaways =
-                std::iter::from_fn(|| heard.receive()).filter(|frame| frame.kind == kind::GOAWAY);
+                std::iter::from_fn(|| reader.receive()).filter(|frame| frame.kind == kind::GOAWAY);
             goaways.last().map(|frame| frame.code())
         });
         scope.spawn(move || {
-            let _is_taken = (0..batches).all(|number| hostile.try_send(&batch(number)).is_ok());
+            let _ignored = (0..batches).all(|number| hostile.try_send(&batch(number)).is_ok());
             drop(hostile.stream().shutdown(Shutdown::Write));
         });
-        for stream in (3..).step_by(2).take_while(|_| !hearing.is_finished()) {
-            served(&mut other, stream);
+        for stream in (3..).step_by(2).take_while(|_| !reading.is_finished()) {
+            assert_served(&mut other, stream);
             thread::sleep(Duration::from_millis(1));
         }
-        hearing.join().unwrap()
+        reading.join().unwrap()
     });
     let after = kilobytes(server, "VmHWM");
-    assert!(after < before + MOST, "{before} KiB grew to {after} KiB");
-    unharmed(server);
+    assert!(after < before + MAX_GROWTH_KIB, "{before} KiB grew to {after} KiB");
+    assert_healthy(server);
     code.filter(|code| *code != code::NO_ERROR)
 }
 
-/// The streams of a batch.
+/// Returns the stream ids of a batch.
 fn streams(batch: u32, size: u32) -> impl Iterator<Item = u32> {
     (batch * size..(batch + 1) * size).map(|number| 2 * number + 1)
 }
 
 #[test]
-fn requests_that_are_taken_back_at_once_are_counted() {
+fn rapid_resets_exhaust_the_budget() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    for request in [question, verify] {
+    for request in [auth_frame, verify] {
         let code = flood(&server, 200, |batch| {
             streams(batch, 100)
                 .flat_map(|stream| [request(stream), Frame::reset(stream, code::CANCEL)])
@@ -72,44 +72,44 @@ fn requests_that_are_taken_back_at_once_are_counted() {
         });
         assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
     }
-    assert!(!server.log().contains("WARN"), "a flood fills no log: {}", server.log());
+    assert!(!server.log().contains("WARN"), "a flood must not fill the log: {}", server.log());
 }
 
 #[test]
-fn what_is_answered_and_taken_back_costs_little_and_not_without_end() {
+fn resets_of_answered_streams_cost_less() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let unended = |stream: u32| Frame::head(stream, &fields("GET", "/auth"));
-    // The second ones are ended by us first, as they have no end themselves.
-    for (request, number) in [(question as fn(u32) -> Frame, 250), (unended, 1000)] {
+    // Requests of the second kind have no end, so the server resets them first.
+    for (request, number) in [(auth_frame as fn(u32) -> Frame, 250), (unended, 1000)] {
         let mut raw = Raw::open(server.address, &[]);
         for stream in streams(0, number) {
             raw.send(&[request(stream), Frame::reset(stream, code::CANCEL)]);
             assert_eq!(raw.answer(stream), 401);
         }
-        served(&mut raw, 2 * number + 1);
+        assert_served(&mut raw, 2 * number + 1);
     }
     let mut raw = Raw::open(server.address, &[]);
-    // It may have hung up before all of it is sent.
-    let _cut_off = raw.try_send(
+    // The server may close before everything is sent.
+    let _ignored = raw.try_send(
         &streams(0, 20_000)
-            .flat_map(|stream| [question(stream), Frame::reset(stream, code::CANCEL)])
+            .flat_map(|stream| [auth_frame(stream), Frame::reset(stream, code::CANCEL)])
             .collect::<Vec<_>>(),
     );
-    told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
-    // While nothing is earned with others.
+    assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
+    // Without completed requests in between, the budget is not refilled.
     let mut raw = Raw::open(server.address, &[]);
     raw.send(
         &streams(0, 256)
             .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
             .collect::<Vec<_>>(),
     );
-    told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
-    unharmed(&server);
+    assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
+    assert_healthy(&server);
 }
 
 #[test]
-fn requests_that_are_none_are_counted() {
+fn malformed_requests_exhaust_the_budget() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let malformed = [fields("GET", "/auth"), vec![("connection", "close")]].concat();
@@ -120,7 +120,7 @@ fn requests_that_are_none_are_counted() {
 }
 
 #[test]
-fn a_head_has_an_end() {
+fn continuation_flood_is_closed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let head = Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth")));
@@ -135,13 +135,12 @@ fn a_head_has_an_end() {
 }
 
 #[test]
-fn a_small_head_is_not_a_large_one() {
+fn hpack_bomb_is_closed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    // One line that the table remembers, and fifteen thousand times that one: 60 MB.
-    let remembered =
-        [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000], &[0xbe; 12_000]].concat();
-    let large = [section(&fields("GET", "/auth")), remembered].concat();
+    // One field in the dynamic table, referenced twelve thousand times: about 48 MB.
+    let indexed = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000], &[0xbe; 12_000]].concat();
+    let large = [section(&fields("GET", "/auth")), indexed].concat();
     let head = |stream: u32| {
         Frame::new(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, large.as_slice())
     };
@@ -150,7 +149,7 @@ fn a_small_head_is_not_a_large_one() {
 }
 
 #[test]
-fn what_costs_nothing_to_say_costs_nothing_to_hear() {
+fn control_frame_floods_are_bounded() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let token = given::good_token();
@@ -168,7 +167,7 @@ fn what_costs_nothing_to_say_costs_nothing_to_hear() {
         let code = flood(&server, 200, |batch| {
             let request = match frame.kind {
                 kind::DATA => verify(1),
-                _ => question(1),
+                _ => auth_frame(1),
             };
             let flood = vec![frame.clone(); 500];
             (batch == 0).then_some(request).into_iter().chain(flood).collect()
@@ -177,14 +176,14 @@ fn what_costs_nothing_to_say_costs_nothing_to_hear() {
     }
     let mut raw = Raw::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, *b""), end(1, token)]);
-    assert_eq!(raw.answer(1), 200, "an empty one is none too many");
+    assert_eq!(raw.answer(1), 200, "a single empty DATA frame is allowed");
 }
 
 #[test]
-fn who_hears_nothing_of_what_he_is_told_is_cut_off() {
+fn unread_answers_close_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
-    unharmed(&server);
+    assert_healthy(&server);
     for frames in [
         vec![Frame::new(kind::PING, flag::NONE, 0, *b"and more"); 1000],
         vec![Frame::settings(&[]); 1000],
@@ -192,29 +191,29 @@ fn who_hears_nothing_of_what_he_is_told_is_cut_off() {
     ] {
         let before = kilobytes(&server, "VmHWM");
         let mut hostile = Raw::open(server.address, &[]);
-        let is_questions = frames.is_empty();
+        let sends_requests = frames.is_empty();
         let end = (0..1_000_000).find(|batch| {
-            let questions =
-                is_questions.then(|| streams(*batch, 100).map(question)).into_iter().flatten();
-            hostile.try_send(&frames.iter().cloned().chain(questions).collect::<Vec<_>>()).is_err()
+            let requests =
+                sends_requests.then(|| streams(*batch, 100).map(auth_frame)).into_iter().flatten();
+            hostile.try_send(&frames.iter().cloned().chain(requests).collect::<Vec<_>>()).is_err()
         });
-        assert!(end.is_some(), "there is no end");
+        assert!(end.is_some(), "the server never closes the connection");
         let after = kilobytes(&server, "VmHWM");
-        assert!(after < before + MOST, "{before} KiB grew to {after} KiB");
-        unharmed(&server);
+        assert!(after < before + MAX_GROWTH_KIB, "{before} KiB grew to {after} KiB");
+        assert_healthy(&server);
     }
 }
 
 #[test]
-fn bodies_that_nobody_reads_yet_have_bounds() {
+fn unfinished_bodies_are_bounded() {
     const CONNECTIONS: u64 = 50;
-    /// KiB of one connection: four times what its window lets it have on its way.
-    const MOST: u64 = 1024;
+    /// KiB per connection: four times its flow-control window.
+    const MAX_GROWTH_PER_CONNECTION: u64 = 1024;
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    unharmed(&server);
+    assert_healthy(&server);
     let before = kilobytes(&server, "VmHWM");
-    // As much as the windows of a connection let anybody have on its way, and no end of any.
+    // Each connection fills its window with bodies that do not end.
     let mut crowd: Vec<Raw<TcpStream>> =
         (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
     for raw in &mut crowd {
@@ -222,42 +221,45 @@ fn bodies_that_nobody_reads_yet_have_bounds() {
             raw.send(&[verify(stream)]);
             raw.send(&vec![Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 12 * 1024]); 4]);
         }
-        served(raw, 11);
+        assert_served(raw, 11);
     }
     let after = kilobytes(&server, "VmHWM");
-    assert!(after < before + CONNECTIONS * MOST, "{before} KiB grew to {after} KiB");
-    unharmed(&server);
+    assert!(
+        after < before + CONNECTIONS * MAX_GROWTH_PER_CONNECTION,
+        "{before} KiB grew to {after} KiB"
+    );
+    assert_healthy(&server);
 }
 
-/// Takes back more than is listened to on all of these together, and is told to go.
+/// Exceeds the reset budget on all of these connections together and checks that each is closed.
 #[track_caller]
-fn are_cut_off<S: Read + Write>(mut crowd: Vec<Raw<S>>) {
+fn assert_closed_for_abuse<S: Read + Write>(mut crowd: Vec<Raw<S>>) {
     for raw in &mut crowd {
-        // Whoever is answered does not wait any more.
-        served(raw, 1);
+        // An answer proves that the connection is no longer delayed.
+        assert_served(raw, 1);
     }
-    // Twice as many as any may, as time gives some back.
-    let taken_back: Vec<_> = streams(1, 512)
+    // Twice the budget, because part of it is refilled in the meantime.
+    let resets: Vec<_> = streams(1, 512)
         .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
         .collect();
     for raw in &mut crowd {
-        raw.send(&taken_back);
+        raw.send(&resets);
     }
     for mut raw in crowd {
-        told_to_go(&mut raw, code::ENHANCE_YOUR_CALM);
+        assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
     }
 }
 
-/// As many as owe for four seconds at least.
-const CROWD: u64 = 30;
+/// Enough closed connections for a reconnect delay of at least four seconds.
+const ABUSIVE_CONNECTIONS: u64 = 30;
 
-fn counted(server: &Server<'_>) -> (u64, u64) {
-    let count = |what: &str| server.metric(&format!("countersign_connections_{what}_total"));
+fn closed_and_delayed(server: &Server<'_>) -> (u64, u64) {
+    let count = |event: &str| server.metric(&format!("countersign_connections_{event}_total"));
     (count("cut_off"), count("held_up"))
 }
 
 #[test]
-fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
+fn repeated_abuse_delays_reconnects() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "threads=1\nproxy_protocol=true\ntrusted_proxies=127.0.0.1");
     let from = |last: u8| {
@@ -270,39 +272,54 @@ fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
     };
     let crowd = |size: u64| (0..size).map(|_| from(1)).collect::<Vec<_>>();
     let mut early = from(1);
-    served(&mut early, 1);
-    are_cut_off(crowd(10));
-    served(&mut from(1), 1);
-    assert_eq!(counted(&server), (10, 0), "ten are free");
-    are_cut_off(crowd(CROWD));
-    served(&mut from(2), 1);
-    served(&mut early, 3);
-    assert_eq!(counted(&server), (10 + CROWD, 0), "others, and what was there before, do not wait");
-    // Nor is anybody from there turned away, however many there are.
+    assert_served(&mut early, 1);
+    assert_closed_for_abuse(crowd(10));
+    assert_served(&mut from(1), 1);
+    assert_eq!(closed_and_delayed(&server), (10, 0), "ten closes cause no delay");
+    assert_closed_for_abuse(crowd(ABUSIVE_CONNECTIONS));
+    assert_served(&mut from(2), 1);
+    assert_served(&mut early, 3);
+    assert_eq!(
+        closed_and_delayed(&server),
+        (10 + ABUSIVE_CONNECTIONS, 0),
+        "other addresses and open connections are not delayed"
+    );
+    // Delayed connections are not refused, however many there are.
     let mut waiting = crowd(5);
     for raw in &mut waiting {
-        served(raw, 1);
+        assert_served(raw, 1);
     }
-    assert_eq!(counted(&server), (10 + CROWD, 5));
+    assert_eq!(closed_and_delayed(&server), (10 + ABUSIVE_CONNECTIONS, 5));
 }
 
 #[test]
-fn a_proxy_that_is_trusted_waits_for_nobody() {
+fn trusted_proxy_is_not_delayed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "threads=1\ntrusted_proxies=127.0.0.1");
-    are_cut_off((0..CROWD).map(|_| Raw::open(server.address, &[])).collect());
-    served(&mut Raw::open(server.address, &[]), 1);
-    assert_eq!(counted(&server), (CROWD, 0));
+    assert_closed_for_abuse(
+        (0..ABUSIVE_CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect(),
+    );
+    assert_served(&mut Raw::open(server.address, &[]), 1);
+    assert_eq!(closed_and_delayed(&server), (ABUSIVE_CONNECTIONS, 0));
 }
 
 #[test]
-fn operators_do_not_wait_for_anybody() {
+fn operations_listener_is_not_delayed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "threads=1");
-    are_cut_off((0..CROWD).map(|_| Raw::open(server.address, &[])).collect());
-    let before = counted(&server);
+    assert_closed_for_abuse(
+        (0..ABUSIVE_CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect(),
+    );
+    let before = closed_and_delayed(&server);
     assert_eq!(server.operations("/live").status, 200);
-    assert_eq!((before, counted(&server)), ((CROWD, 0), (CROWD, 0)));
-    served(&mut Raw::open(server.address, &[]), 1);
-    assert_eq!(counted(&server), (CROWD, 1), "as all others do");
+    assert_eq!(
+        (before, closed_and_delayed(&server)),
+        ((ABUSIVE_CONNECTIONS, 0), (ABUSIVE_CONNECTIONS, 0))
+    );
+    assert_served(&mut Raw::open(server.address, &[]), 1);
+    assert_eq!(
+        closed_and_delayed(&server),
+        (ABUSIVE_CONNECTIONS, 1),
+        "clients of the main listener are delayed"
+    );
 }

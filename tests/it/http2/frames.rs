@@ -6,17 +6,20 @@ use countersign_tests::{
     grpc::{CHECK, framed},
 };
 
-use super::{end, fields, question, serve, served, taken_back, told_to_go, unharmed, verify};
+use super::{
+    assert_goaway, assert_healthy, assert_reset, assert_served, auth_frame, end, fields, serve,
+    verify,
+};
 use crate::given;
 
-/// What a client is told that sends this, behind its preface and its settings.
+/// Sends frames after the preface and SETTINGS, and checks the code of the GOAWAY.
 #[track_caller]
-fn ends_with(server: &Server<'_>, expected: u32, frames: &[Frame]) {
+fn assert_goaway_after(server: &Server<'_>, expected: u32, frames: &[Frame]) {
     let mut raw = Raw::open(server.address, &[]);
     raw.send(frames);
-    let said = raw.receive_all();
-    let last = said.iter().rfind(|frame| frame.kind == kind::GOAWAY);
-    assert_eq!(last.map(Frame::code), Some(expected), "{frames:?}: {said:?}");
+    let received = raw.receive_all();
+    let last = received.iter().rfind(|frame| frame.kind == kind::GOAWAY);
+    assert_eq!(last.map(Frame::code), Some(expected), "{frames:?}: {received:?}");
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Frame {
@@ -27,13 +30,13 @@ fn update(stream: u32, more: u32) -> Frame {
     frame(kind::WINDOW_UPDATE, flag::NONE, stream, more.to_be_bytes())
 }
 
-/// The first part of a head.
+/// Returns the first part of a head, without END_HEADERS.
 fn beginning(stream: u32) -> Frame {
     frame(kind::HEADERS, flag::END_STREAM, stream, section(&fields("GET", "/auth")))
 }
 
 #[test]
-fn a_frame_has_the_length_that_it_must_have() {
+fn frame_of_a_wrong_length_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     for frames in [
@@ -42,8 +45,8 @@ fn a_frame_has_the_length_that_it_must_have() {
         vec![frame(kind::SETTINGS, flag::NONE, 0, [0; 5])],
         vec![frame(kind::SETTINGS, flag::ACK, 0, [0; 6])],
         vec![frame(kind::GOAWAY, flag::NONE, 0, [0; 7])],
-        vec![question(1), frame(kind::RST_STREAM, flag::NONE, 1, [0; 3])],
-        vec![question(1), frame(kind::WINDOW_UPDATE, flag::NONE, 1, [0; 5])],
+        vec![auth_frame(1), frame(kind::RST_STREAM, flag::NONE, 1, [0; 3])],
+        vec![auth_frame(1), frame(kind::WINDOW_UPDATE, flag::NONE, 1, [0; 5])],
         vec![frame(kind::WINDOW_UPDATE, flag::NONE, 0, [0; 3])],
         vec![frame(0x2, flag::NONE, 1, [0; 4])],
         vec![verify(1), frame(kind::DATA, flag::NONE, 1, [0; 16 * 1024 + 1])],
@@ -52,20 +55,20 @@ fn a_frame_has_the_length_that_it_must_have() {
         vec![frame(kind::HEADERS, flag::END_HEADERS | 0x8, 1, [])],
         vec![verify(1), frame(kind::DATA, 0x8, 1, [])],
     ] {
-        ends_with(&server, code::FRAME_SIZE_ERROR, &frames);
+        assert_goaway_after(&server, code::FRAME_SIZE_ERROR, &frames);
     }
-    // What is not longer than a frame may be is one.
+    // A frame of exactly the maximum size is accepted.
     let mut raw = Raw::open(server.address, &[]);
     raw.send(&[frame(0xbe, flag::NONE, 0, [0; 16 * 1024])]);
-    served(&mut raw, 1);
-    // The length of a priority is a matter of its stream.
+    assert_served(&mut raw, 1);
+    // A PRIORITY frame of the wrong length is a stream error.
     raw.send(&[frame(0x2, flag::NONE, 1, [0; 6])]);
-    taken_back(&mut raw, 1, code::FRAME_SIZE_ERROR);
-    unharmed(&server);
+    assert_reset(&mut raw, 1, code::FRAME_SIZE_ERROR);
+    assert_healthy(&server);
 }
 
 #[test]
-fn a_frame_is_about_what_it_can_be_about() {
+fn frame_on_a_wrong_stream_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     for frames in [
@@ -78,33 +81,33 @@ fn a_frame_is_about_what_it_can_be_about() {
         vec![frame(kind::PING, flag::NONE, 1, [0; 8])],
         vec![frame(kind::GOAWAY, flag::NONE, 1, [0; 8])],
         vec![frame(kind::CONTINUATION, flag::END_HEADERS, 1, [0x82])],
-        vec![question(1), frame(kind::CONTINUATION, flag::END_HEADERS, 1, [0x82])],
-        // A stream that is idle has nothing but a head.
+        vec![auth_frame(1), frame(kind::CONTINUATION, flag::END_HEADERS, 1, [0x82])],
+        // On an idle stream only HEADERS is allowed.
         vec![frame(kind::DATA, flag::NONE, 1, "x")],
-        vec![question(1), frame(kind::DATA, flag::NONE, 3, "x")],
+        vec![auth_frame(1), frame(kind::DATA, flag::NONE, 3, "x")],
         vec![frame(kind::RST_STREAM, flag::NONE, 1, [0; 4])],
         vec![update(1, 1)],
-        vec![question(3), update(2, 1)],
-        // Numbers are odd and go up.
-        vec![question(2)],
-        vec![question(3), question(1)],
-        vec![question(3), question(3)],
+        vec![auth_frame(3), update(2, 1)],
+        // A client's stream ids are odd and increase.
+        vec![auth_frame(2)],
+        vec![auth_frame(3), auth_frame(1)],
+        vec![auth_frame(3), auth_frame(3)],
         vec![
-            question(1),
+            auth_frame(1),
             frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, section(&[("x", "y")])),
         ],
     ] {
-        ends_with(&server, code::PROTOCOL_ERROR, &frames);
+        assert_goaway_after(&server, code::PROTOCOL_ERROR, &frames);
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn settings_come_first_and_within_their_bounds() {
+fn settings_come_first_and_are_validated() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     for first in [
-        question(1),
+        auth_frame(1),
         frame(kind::PING, flag::NONE, 0, [0; 8]),
         update(0, 1),
         frame(0xbe, flag::NONE, 0, []),
@@ -113,7 +116,7 @@ fn settings_come_first_and_within_their_bounds() {
         let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
         raw.send_raw(PREFACE);
         raw.send(&[first]);
-        told_to_go(&mut raw, code::PROTOCOL_ERROR);
+        assert_goaway(&mut raw, code::PROTOCOL_ERROR);
     }
     for (name, value, expected) in [
         (0x2, 2, code::PROTOCOL_ERROR),
@@ -122,17 +125,17 @@ fn settings_come_first_and_within_their_bounds() {
         (setting::INITIAL_WINDOW_SIZE, 1 << 31, code::FLOW_CONTROL_ERROR),
         (setting::INITIAL_WINDOW_SIZE, u32::MAX, code::FLOW_CONTROL_ERROR),
     ] {
-        ends_with(&server, expected, &[Frame::settings(&[(name, value)])]);
+        assert_goaway_after(&server, expected, &[Frame::settings(&[(name, value)])]);
     }
     let mut raw = Raw::open(
         server.address,
         &[(0x2, 0), (0x2, 1), (0x5, 16_384), (0x5, (1 << 24) - 1), (0xf0f0, u32::MAX)],
     );
-    served(&mut raw, 1);
+    assert_served(&mut raw, 1);
 }
 
 #[test]
-fn nothing_stands_between_the_parts_of_a_head() {
+fn header_block_must_not_be_interrupted() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let rest =
@@ -145,10 +148,10 @@ fn nothing_stands_between_the_parts_of_a_head() {
         frame(0xbe, flag::NONE, 0, "x"),
         frame(0x2, flag::NONE, 1, [0; 5]),
         Frame::reset(1, code::CANCEL),
-        question(3),
+        auth_frame(3),
         rest(3),
     ] {
-        ends_with(&server, code::PROTOCOL_ERROR, &[beginning(1), between, rest(1)]);
+        assert_goaway_after(&server, code::PROTOCOL_ERROR, &[beginning(1), between, rest(1)]);
     }
     let mut raw = Raw::open(server.address, &[]);
     let piece = |byte: u8| frame(kind::CONTINUATION, flag::NONE, 1, [byte]);
@@ -165,7 +168,7 @@ fn nothing_stands_between_the_parts_of_a_head() {
 }
 
 #[test]
-fn padding_is_passed_over_and_no_longer_than_its_frame() {
+fn padding_is_skipped_and_validated() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     const PADDED: u8 = 0x8;
@@ -174,12 +177,12 @@ fn padding_is_passed_over_and_no_longer_than_its_frame() {
     };
     for (length, payload, padding) in [(1, &b""[..], 0), (5, b"abcd", 0), (255, b"x", 253)] {
         let payload = padded(length, payload, padding);
-        ends_with(
+        assert_goaway_after(
             &server,
             code::PROTOCOL_ERROR,
             &[verify(1), frame(kind::DATA, PADDED, 1, payload.clone())],
         );
-        ends_with(
+        assert_goaway_after(
             &server,
             code::PROTOCOL_ERROR,
             &[frame(kind::HEADERS, flag::END_HEADERS | PADDED, 1, payload)],
@@ -202,37 +205,37 @@ fn padding_is_passed_over_and_no_longer_than_its_frame() {
 }
 
 #[test]
-fn windows_have_bounds() {
+fn window_overflow_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    const MOST: u32 = (1 << 31) - 1;
-    ends_with(&server, code::FLOW_CONTROL_ERROR, &[update(0, MOST)]);
-    ends_with(&server, code::PROTOCOL_ERROR, &[update(0, 0)]);
+    const MAX_WINDOW: u32 = (1 << 31) - 1;
+    assert_goaway_after(&server, code::FLOW_CONTROL_ERROR, &[update(0, MAX_WINDOW)]);
+    assert_goaway_after(&server, code::PROTOCOL_ERROR, &[update(0, 0)]);
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
-    raw.send(&[verify(1), update(1, MOST)]);
-    taken_back(&mut raw, 1, code::FLOW_CONTROL_ERROR);
+    raw.send(&[verify(1), update(1, MAX_WINDOW)]);
+    assert_reset(&mut raw, 1, code::FLOW_CONTROL_ERROR);
     raw.send(&[verify(5), update(5, 0)]);
-    taken_back(&mut raw, 5, code::PROTOCOL_ERROR);
-    raw.send(&[verify(9), update(9, MOST - 10), end(9, given::good_token())]);
+    assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
+    raw.send(&[verify(9), update(9, MAX_WINDOW - 10), end(9, given::good_token())]);
     assert_eq!(raw.answer(9), 200);
-    // One that waits has a window which settings take beyond all bounds.
+    // A SETTINGS change makes the window of a pending answer overflow.
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[
         verify(1),
         update(1, 1000),
-        Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)]),
+        Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MAX_WINDOW)]),
     ]);
-    told_to_go(&mut raw, code::FLOW_CONTROL_ERROR);
-    // What is said of a stream that was answered is late, and no mistake.
+    assert_goaway(&mut raw, code::FLOW_CONTROL_ERROR);
+    // WINDOW_UPDATE after the answer is late but not an error.
     let mut raw = Raw::open(server.address, &[]);
-    raw.send(&[question(1), update(1, MOST), update(1, MOST), update(1, 0)]);
+    raw.send(&[auth_frame(1), update(1, MAX_WINDOW), update(1, MAX_WINDOW), update(1, 0)]);
     assert_eq!(raw.answer(1), 401);
-    served(&mut raw, 3);
-    unharmed(&server);
+    assert_served(&mut raw, 3);
+    assert_healthy(&server);
 }
 
 #[test]
-fn an_answer_goes_on_as_windows_are_widened_or_changed() {
+fn answer_follows_window_changes() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
@@ -240,11 +243,11 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
     assert_eq!(raw.answer(1), 200);
     let mut body = Vec::new();
     for window in [20, 50, 40, 60] {
-        // Forty is less than what was sent: there is a debt of ten.
+        // A window of forty is less than what was sent: it becomes minus ten.
         raw.send(&[Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, window)])]);
-        // That they are known comes before what they allow.
-        let known = raw.receive().expect("an acknowledgement");
-        assert_eq!((known.kind, known.flags), (kind::SETTINGS, flag::ACK));
+        // The acknowledgement of SETTINGS precedes the data that they allow.
+        let acknowledged = raw.receive().expect("an acknowledgement");
+        assert_eq!((acknowledged.kind, acknowledged.flags), (kind::SETTINGS, flag::ACK));
         while body.len() < window as usize {
             body.extend(raw.receive_of(kind::DATA, 1).payload);
         }
@@ -263,7 +266,7 @@ fn an_answer_goes_on_as_windows_are_widened_or_changed() {
 }
 
 #[test]
-fn a_body_on_its_way_leaves_an_answer_that_waits_alone() {
+fn discarded_body_keeps_a_pending_answer() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
@@ -273,31 +276,31 @@ fn a_body_on_its_way_leaves_an_answer_that_waits_alone() {
     assert_eq!(raw.answer(1), 413);
     raw.send(&[update(1, 100_000)]);
     assert_ne!(raw.receive_of(kind::DATA, 1).flags & flag::END_STREAM, 0);
-    taken_back(&mut raw, 1, code::NO_ERROR);
-    // More than that is too much whether it is read or not.
+    assert_reset(&mut raw, 1, code::NO_ERROR);
+    // Data beyond the window is a flow-control error, even if it is discarded.
     raw.send(&[Frame::head(
         5,
         &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat(),
     )]);
     assert_eq!(raw.answer(5), 413);
     raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
-    taken_back(&mut raw, 5, code::FLOW_CONTROL_ERROR);
+    assert_reset(&mut raw, 5, code::FLOW_CONTROL_ERROR);
 }
 
 #[test]
-fn what_comes_behind_the_end_of_a_stream_is_told_so() {
+fn frames_after_end_stream_are_stream_closed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    // One that is answered, and one that is answered slowly.
-    raw.send(&[question(1), frame(kind::DATA, flag::NONE, 1, "x")]);
-    taken_back(&mut raw, 1, code::STREAM_CLOSED);
+    // One stream that is answered, and one whose answer is still pending.
+    raw.send(&[auth_frame(1), frame(kind::DATA, flag::NONE, 1, "x")]);
+    assert_reset(&mut raw, 1, code::STREAM_CLOSED);
     for late in [frame(kind::DATA, flag::NONE, 5, "x"), Frame::head(5, &[("x", "y")])] {
         let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
         raw.send(&[verify(5), end(5, given::good_token()), late]);
-        taken_back(&mut raw, 5, code::STREAM_CLOSED);
+        assert_reset(&mut raw, 5, code::STREAM_CLOSED);
     }
-    // Behind an answer that did not wait for it, it is only late.
+    // After an answer that did not wait for it, the frame is only late.
     raw.send(&[Frame::head(9, &fields("GET", "/auth"))]);
     assert_eq!(raw.answer(9), 401);
     assert_eq!(raw.receive_of(kind::RST_STREAM, 9).code(), code::NO_ERROR);
@@ -305,12 +308,12 @@ fn what_comes_behind_the_end_of_a_stream_is_told_so() {
         frame(kind::DATA, flag::NONE, 9, "x"),
         frame(kind::HEADERS, 0x5, 9, section(&[("x", "y")])),
     ]);
-    served(&mut raw, 11);
-    unharmed(&server);
+    assert_served(&mut raw, 11);
+    assert_healthy(&server);
 }
 
 #[test]
-fn trailers_end_a_body_and_are_no_head() {
+fn trailers_end_the_body_and_are_validated() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -325,21 +328,21 @@ fn trailers_end_a_body_and_are_no_head() {
         (15, Frame::head(15, &[("x", "y")])),
     ] {
         raw.send(&[verify(stream), of(stream, token()), trailers]);
-        taken_back(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
     }
 }
 
 #[test]
-fn a_table_that_a_client_makes_smaller_is_not_used() {
+fn reduced_hpack_table_size_is_signalled() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    // The client has said so before it asks, and hears that it is known, once.
+    // The client reduces the table size before its first request. The change is signalled once.
     let mut raw = Raw::open(server.address, &[]);
-    raw.send(&[question(1), question(3)]);
+    raw.send(&[auth_frame(1), auth_frame(3)]);
     let heads = [1, 3].map(|stream| raw.receive_of(kind::HEADERS, stream).payload);
     assert_eq!(heads.map(|head| head[0] == 0x20), [true, false]);
-    // One that it makes smaller while a call is being answered: the next section may be one
-    // that is no head.
+    // The client reduces the table size while a call is answered. The next field section may be
+    // trailers.
     let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
     raw.send_raw(PREFACE);
     let call =
@@ -354,7 +357,7 @@ fn a_table_that_a_client_makes_smaller_is_not_used() {
     raw.send(&[
         Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]),
         update(1, 100_000),
-        question(3),
+        auth_frame(3),
     ]);
     let sections = [head, raw.receive_of(kind::HEADERS, 1), raw.receive_of(kind::HEADERS, 3)];
     assert_eq!(
@@ -365,11 +368,11 @@ fn a_table_that_a_client_makes_smaller_is_not_used() {
 }
 
 #[test]
-fn what_a_client_lets_us_remember_is_remembered_until_it_is_forgotten() {
+fn hpack_table_lasts_for_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let token = format!("Bearer {}", given::good_token());
-    let kept = |name: &str, value: &str| {
+    let indexed = |name: &str, value: &str| {
         let mut line = section(&[(name, value)]);
         line[0] = 0x40;
         line
@@ -379,32 +382,32 @@ fn what_a_client_lets_us_remember_is_remembered_until_it_is_forgotten() {
         let head = [&section(&fields("GET", "/auth"))[..], &lines.concat()].concat();
         frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, head)
     };
-    raw.send(&[request(1, &[&kept("authorization", &token)])]);
+    raw.send(&[request(1, &[&indexed("authorization", &token)])]);
     assert_eq!(raw.answer(1), 200);
     raw.send(&[request(3, &[&[0x80 | 62]])]);
     assert_eq!(raw.answer(3), 200);
-    // A request that nobody answers says something for later ones all the same.
-    raw.send(&[request(5, &[&kept("connection", "x")])]);
-    taken_back(&mut raw, 5, code::PROTOCOL_ERROR);
+    // The field section of a rejected request still updates the table.
+    raw.send(&[request(5, &[&indexed("connection", "x")])]);
+    assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
     raw.send(&[request(9, &[&[0x80 | 63]])]);
     assert_eq!(raw.answer(9), 200);
-    // Not so over another connection.
-    ends_with(&server, 0x9, &[request(1, &[&[0x80 | 62]])]);
-    // Forgotten, with the size of the table.
+    // Another connection has a table of its own.
+    assert_goaway_after(&server, 0x9, &[request(1, &[&[0x80 | 62]])]);
+    // A table size of zero evicts all entries.
     let emptied = |stream: u32, index: u8| {
         let head = [&[0x20][..], &section(&fields("GET", "/auth")), &[0x80 | index]].concat();
         frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, head)
     };
     raw.send(&[emptied(11, 62)]);
-    told_to_go(&mut raw, 0x9);
+    assert_goaway(&mut raw, 0x9);
 }
 
 #[test]
-fn frames_are_the_same_wherever_they_are_cut() {
+fn frames_can_be_split_at_any_byte() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let frames = [
-        question(1),
+        auth_frame(1),
         verify(3),
         frame(
             kind::DATA,
@@ -419,7 +422,7 @@ fn frames_are_the_same_wherever_they_are_cut() {
     ];
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     let token = given::good_token().len();
-    // Within the first and the last of a body nothing is to be seen.
+    // Within a long body only every fiftieth position is tried.
     let cuts = (0..bytes.len())
         .filter(|cut| *cut < 300 || *cut + 200 > bytes.len() || cut % 50 == 0 || token < 100);
     for cut in cuts {
@@ -432,7 +435,7 @@ fn frames_are_the_same_wherever_they_are_cut() {
         raw.send_raw(&bytes[cut..]);
         let (mut statuses, mut pongs) = (Vec::new(), 0);
         while statuses.len() < 3 {
-            let frame = raw.receive().expect("an answer to each");
+            let frame = raw.receive().expect("an answer on each stream");
             match frame.kind {
                 kind::HEADERS => statuses.push((frame.stream, frame.status())),
                 kind::PING => pongs += 1,

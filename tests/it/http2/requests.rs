@@ -6,13 +6,13 @@ use countersign_tests::{
 };
 
 use super::{
-    client, cut_short, end, fields, question, serve, served, taken_back, told_to_go, unharmed,
-    verify,
+    assert_answered_early, assert_goaway, assert_healthy, assert_reset, assert_served, auth_frame,
+    client, end, fields, serve, verify,
 };
 use crate::given;
 
 #[test]
-fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
+fn streams_are_answered_in_any_order() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -23,7 +23,7 @@ fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
     );
     let mut unanswered: HashSet<_> = streams.into_iter().collect();
     while !unanswered.is_empty() {
-        let frame = raw.receive().expect("an answer to each");
+        let frame = raw.receive().expect("an answer on each stream");
         if frame.kind == kind::HEADERS {
             assert_eq!(frame.status(), 200);
             assert!(unanswered.remove(&frame.stream), "answered twice: {frame:?}");
@@ -32,33 +32,33 @@ fn requests_of_many_streams_are_answered_whatever_order_they_end_in() {
 }
 
 #[test]
-fn requests_that_ask_for_more_than_is_sent_at_once_are_all_answered() {
+fn many_short_requests_are_all_answered() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
     let streams = || (0..1500).map(|number| 2 * number + 1);
-    raw.send(&streams().map(question).collect::<Vec<_>>());
+    raw.send(&streams().map(auth_frame).collect::<Vec<_>>());
     for stream in streams() {
         assert_eq!(raw.answer(stream), 401);
     }
 }
 
 #[test]
-fn one_stream_too_many_is_refused_and_may_be_asked_again() {
+fn stream_above_the_limit_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
     raw.send(&(0..128).map(|number| verify(2 * number + 1)).collect::<Vec<_>>());
-    raw.send(&[question(257)]);
+    raw.send(&[auth_frame(257)]);
     assert_eq!(raw.receive_of(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
-    // One that ends makes room for another.
+    // A stream that ends makes room for another.
     raw.send(&[end(3, given::good_token())]);
     assert_eq!(raw.answer(3), 200);
-    served(&mut raw, 259);
+    assert_served(&mut raw, 259);
 }
 
 #[test]
-fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
+fn oversized_head_gets_431() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut client = client(&server);
@@ -80,11 +80,11 @@ fn a_head_that_is_too_large_is_told_so_and_the_connection_goes_on() {
             .status,
         401
     );
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn a_request_is_for_one_host() {
+fn authority_and_host_must_agree() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -107,12 +107,12 @@ fn a_request_is_for_one_host() {
     }
     for (stream, names) in streams.zip(malformed) {
         raw.send(&[Frame::request(stream, &[&base, names].concat())]);
-        taken_back(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
     }
 }
 
 #[test]
-fn a_malformed_request_ends_its_own_stream_only() {
+fn malformed_request_resets_only_its_stream() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -144,28 +144,28 @@ fn a_malformed_request_ends_its_own_stream_only() {
         raw.send(&[Frame::request(stream, &fields)]);
         let reset = raw.receive_of(kind::RST_STREAM, stream);
         assert_eq!(reset.code(), code::PROTOCOL_ERROR, "{fields:?}");
-        served(&mut raw, stream + 2);
+        assert_served(&mut raw, stream + 2);
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn what_is_no_http_2_ends_the_connection() {
+fn protocol_violation_ends_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     for frames in [
-        // A field section that is none, and an update of the table that is too large.
+        // An invalid field section, and a table size update above the limit.
         vec![Frame::new(kind::HEADERS, flag::END_HEADERS, 1, *b"\xff\xff\xff\xff\xff\xff")],
         vec![Frame::new(kind::HEADERS, flag::END_HEADERS, 1, *b"\x3f\xff\xff\x7f\x82")],
         vec![Frame::new(kind::DATA, flag::NONE, 1, *b"x")],
         vec![Frame::new(kind::DATA, flag::NONE, 0, *b"x")],
-        vec![question(2)],
-        vec![question(3), question(1)],
+        vec![auth_frame(2)],
+        vec![auth_frame(3), auth_frame(1)],
         vec![Frame::new(kind::PUSH_PROMISE, flag::END_HEADERS, 1, *b"\0\0\0\x02\x82")],
         vec![Frame::new(kind::CONTINUATION, flag::END_HEADERS, 1, *b"\x82")],
         vec![
             Frame::new(kind::HEADERS, flag::NONE, 1, section(&fields("GET", "/auth"))),
-            question(3),
+            auth_frame(3),
         ],
         vec![Frame::new(kind::PING, flag::NONE, 0, *b"short")],
         vec![Frame::new(kind::SETTINGS, flag::NONE, 0, *b"short")],
@@ -175,17 +175,17 @@ fn what_is_no_http_2_ends_the_connection() {
     ] {
         let mut raw = Raw::open(server.address, &[]);
         raw.send(&frames);
-        let said = raw.receive_all();
-        let is_told = said
+        let received = raw.receive_all();
+        let is_goaway = received
             .last()
             .is_some_and(|last| last.kind == kind::GOAWAY && last.code() != code::NO_ERROR);
-        assert!(is_told, "{frames:?}: {said:?}");
+        assert!(is_goaway, "{frames:?}: {received:?}");
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn what_is_no_field_is_never_answered() {
+fn invalid_fields_are_never_answered() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let with = |field: (&'static str, &'static str)| [fields("GET", "/auth"), vec![field]].concat();
@@ -204,17 +204,20 @@ fn what_is_no_field_is_never_answered() {
     ] {
         let mut raw = Raw::open(server.address, &[]);
         raw.send(&[Frame::request(1, &fields), Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
-        let said = raw.receive_all();
-        assert!(said.iter().all(|frame| frame.kind != kind::HEADERS), "{fields:?}: {said:?}");
-        let is_told =
+        let received = raw.receive_all();
+        assert!(
+            received.iter().all(|frame| frame.kind != kind::HEADERS),
+            "{fields:?}: {received:?}"
+        );
+        let is_reset =
             |frame: &Frame| frame.kind == kind::RST_STREAM && frame.code() == code::PROTOCOL_ERROR;
-        assert!(said.iter().any(is_told), "{fields:?}: {said:?}");
+        assert!(received.iter().any(is_reset), "{fields:?}: {received:?}");
     }
-    unharmed(&server);
+    assert_healthy(&server);
 }
 
 #[test]
-fn frames_that_nobody_knows_are_skipped() {
+fn unknown_frames_are_skipped() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[(0xf0f0, 5)]);
@@ -223,11 +226,11 @@ fn frames_that_nobody_knows_are_skipped() {
         Frame::new(0xbe, 0xff, 0, *b"grease"),
         Frame::new(0x10, 0, 0, *b"\0\0\0\0"),
     ]);
-    served(&mut raw, 1);
+    assert_served(&mut raw, 1);
 }
 
 #[test]
-fn a_body_comes_in_whatever_pieces() {
+fn body_may_arrive_in_any_pieces() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -243,7 +246,7 @@ fn a_body_comes_in_whatever_pieces() {
         raw.send(&pieces(stream, size));
         assert_eq!(raw.answer(stream), 200, "{size} at a time");
     }
-    // Two that take turns.
+    // Two streams whose frames alternate.
     let turns = pieces(9, 3).into_iter().zip(pieces(11, 3)).flat_map(|(one, other)| [one, other]);
     raw.send(&turns.collect::<Vec<_>>());
     assert_eq!((raw.answer(9), raw.answer(11)), (200, 200));
@@ -260,7 +263,7 @@ fn a_body_comes_in_whatever_pieces() {
 }
 
 #[test]
-fn a_body_is_as_long_as_its_request_says() {
+fn body_length_must_match_content_length() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
@@ -274,12 +277,12 @@ fn a_body_is_as_long_as_its_request_says() {
     assert_eq!(raw.answer(1), 401);
     for (stream, length) in [(3, "4"), (7, "6"), (11, "0"), (15, "99999999999999999999")] {
         raw.send(&[head(stream, length), end(stream, "a.b.c")]);
-        taken_back(&mut raw, stream, code::PROTOCOL_ERROR);
+        assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
     }
 }
 
 #[test]
-fn a_body_that_is_too_long_is_refused_before_it_has_come() {
+fn oversized_body_is_refused_early() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut client = client(&server);
@@ -289,56 +292,56 @@ fn a_body_that_is_too_long_is_refused_before_it_has_come() {
     }
     let mut raw = Raw::open(server.address, &[]);
     let piece = |stream| Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 16 * 1024]);
-    // By its length alone, and by what has come of it.
+    // Refused by its Content-Length, and by the data received.
     raw.send(&[Frame::head(
         1,
         &[fields("POST", "/v1/verify"), vec![("content-length", "65537")]].concat(),
     )]);
-    cut_short(&mut raw, 1, 413);
+    assert_answered_early(&mut raw, 1, 413);
     raw.send(&[verify(5), piece(5), piece(5), piece(5)]);
     raw.receive_of(kind::WINDOW_UPDATE, 5);
     raw.send(&[piece(5), piece(5)]);
-    cut_short(&mut raw, 5, 413);
+    assert_answered_early(&mut raw, 5, 413);
 }
 
 #[test]
-fn a_question_never_waits_for_its_body() {
+fn auth_does_not_wait_for_its_body() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
-    // A proxy that passes on the client's length, and not its body.
+    // A proxy that forwards the client's Content-Length without the body.
     raw.send(&[Frame::head(
         1,
         &[fields("GET", "/auth"), vec![("content-length", "1000")]].concat(),
     )]);
-    cut_short(&mut raw, 1, 401);
-    // What comes of it all the same takes no room that others need.
+    assert_answered_early(&mut raw, 1, 401);
+    // Data that arrives anyway is discarded and does not use up the connection window.
     let piece = Frame::new(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]);
     for number in 0..100 {
         raw.send(std::slice::from_ref(&piece));
-        served(&mut raw, 2 * number + 5);
+        assert_served(&mut raw, 2 * number + 5);
     }
 }
 
 #[test]
-fn a_body_that_never_ends_is_not_waited_for() {
+fn body_timeout_answers_408() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
     let mut raw = Raw::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "abc")]);
-    cut_short(&mut raw, 1, 408);
+    assert_answered_early(&mut raw, 1, 408);
     assert_eq!(server.metric("countersign_requests_total{route=\"verify\",status=\"408\"}"), 1);
 }
 
 #[test]
-fn an_answer_that_nobody_takes_is_not_kept() {
+fn unread_answer_is_cancelled() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
     let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[verify(1), end(1, given::good_token())]);
     assert_eq!(raw.answer(1), 200);
-    taken_back(&mut raw, 1, code::CANCEL);
-    // One that is taken late, but in time, comes whole.
+    assert_reset(&mut raw, 1, code::CANCEL);
+    // An answer that is read slowly, but in time, is sent completely.
     raw.send(&[verify(5), end(5, given::good_token())]);
     assert_eq!(raw.answer(5), 200);
     let mut body = Vec::new();
@@ -355,12 +358,12 @@ fn an_answer_that_nobody_takes_is_not_kept() {
 }
 
 #[test]
-fn a_client_that_has_gone_away_is_gone() {
+fn client_goaway_closes_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = Raw::open(server.address, &[]);
-    served(&mut raw, 1);
+    assert_served(&mut raw, 1);
     raw.send(&[Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
-    told_to_go(&mut raw, code::NO_ERROR);
-    unharmed(&server);
+    assert_goaway(&mut raw, code::NO_ERROR);
+    assert_healthy(&server);
 }

@@ -1,5 +1,5 @@
-//! More than anybody needs, and the mistakes of others' libraries that it brought to
-//! light: each takes no more memory than was meant for it, and others are served.
+//! Floods, and bugs of the HTTP/3 libraries that floods uncovered. Each flood keeps to its memory
+//! limit while other clients are served.
 
 use countersign_tests::{
     binary::{NO_BUDGETS, Server},
@@ -7,40 +7,40 @@ use countersign_tests::{
 };
 use quinn::VarInt;
 
-use super::{Given, question};
+use super::{Fixture, auth_request};
 use crate::hardening::kilobytes;
 
 const REQUEST_CANCELLED: u32 = 0x10c;
 const EXCESSIVE_LOAD: u64 = 0x107;
 
-/// What the server occupies, in KiB.
+/// Returns the server's resident memory, in KiB.
 fn memory(server: &Server<'_>) -> u64 {
     kilobytes(server, "VmRSS")
 }
 
-/// h3 0.0.8 panics where a request has more lines than its header map can hold.
+/// h3 0.0.8 panics when a request has more fields than its header map can hold.
 #[test]
-fn more_lines_than_a_header_map_can_hold_are_refused() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn too_many_fields_get_431() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let many: Vec<_> = (0..101).map(|_| ("a", "")).collect();
     assert_eq!(client.ask(&request("GET", "/auth", &many)).unwrap().status, 431);
-    // One byte each, so that they fit into what may be sent of one frame.
+    // One byte per field, so that the fields fit into the limit for a frame.
     let mut section = vec![0, 0];
     section.extend(std::iter::repeat_n(0xc0 | 4, 30_000));
     assert_eq!(client.ask(&frame(0x1, &section)).unwrap().status, 431);
     let long = "x".repeat(33_000);
     assert_eq!(client.ask(&request("GET", "/auth", &[("x-long", &long)])).unwrap().status, 431);
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
-/// h3-quinn 0.0.10 panics where a stream is stopped that is being read.
+/// h3-quinn 0.0.10 panics when a stream is stopped while it is read.
 #[test]
-fn a_request_that_is_taken_back_while_its_body_is_read_harms_nobody() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn reset_while_reading_the_body_is_harmless() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     for bytes in [
         request("POST", "/v1/verify", &[]),
         request("POST", "/v1/verify", &[("content-length", "1000")]),
@@ -53,20 +53,20 @@ fn a_request_that_is_taken_back_while_its_body_is_read_harms_nobody() {
             receive.stop(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
         }
     }
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
     assert!(!server.log().contains("panicked"));
 }
 
-/// h3 0.0.8 collects frames that it does not know until they are all there.
+/// h3 0.0.8 buffers unknown frames until they are complete.
 #[test]
-fn frames_that_nobody_knows_are_not_collected() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn unknown_frames_are_not_buffered() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let before = memory(&server);
     let (mut send, mut receive) =
         client.open(&[request("POST", "/v1/verify", &[]), integer(0x21).into()].concat());
-    // It says that it is longer than anything can be.
+    // The frame announces the maximum length.
     client.wait(send.write_all(&integer((1 << 62) - 1))).unwrap();
     let piece = vec![7; 1 << 20];
     for _ in 0..64 {
@@ -82,96 +82,96 @@ fn frames_that_nobody_knows_are_not_collected() {
         client.wait(control.write_all(&piece)).unwrap();
     }
     assert!(memory(&server) < before + 8 * 1024, "{} KiB, {before} before", memory(&server));
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
-/// Rapid reset, as of CVE-2023-44487.
+/// Rapid reset, CVE-2023-44487.
 #[test]
-fn who_takes_back_what_it_asks_is_soon_not_listened_to() {
-    let given = Given::new();
-    let server = given.serve(NO_BUDGETS);
-    let other = given.connect(&server);
-    assert_eq!(other.ask(&question()).unwrap().status, 200);
+fn rapid_resets_exhaust_the_budget() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(NO_BUDGETS);
+    let other = fixture.connect(&server);
+    assert_eq!(other.ask(&auth_request()).unwrap().status, 200);
     let before = memory(&server);
     for _ in 0..4 {
-        is_cut_off(&given.connect(&server));
-        assert_eq!(other.ask(&question()).unwrap().status, 200);
+        assert_closed_for_abuse(&fixture.connect(&server));
+        assert_eq!(other.ask(&auth_request()).unwrap().status, 200);
     }
     assert!(memory(&server) < before + 16 * 1024, "{} KiB, {before} before", memory(&server));
 }
 
-/// Takes back what it asks, until it is not listened to.
+/// Resets requests until the server closes the connection with H3_EXCESSIVE_LOAD.
 #[track_caller]
-fn is_cut_off(client: &Client) {
-    let question = question();
+fn assert_closed_for_abuse(client: &Client) {
+    let auth_request = auth_request();
     let closed = client.wait(async {
         for _ in 0..100_000 {
             let Ok((mut send, mut receive)) = client.connection.open_bi().await else { break };
-            let _closed = send.write_all(&question).await;
-            let _closed = send.reset(VarInt::from_u32(REQUEST_CANCELLED));
-            let _closed = receive.stop(VarInt::from_u32(REQUEST_CANCELLED));
+            let _ignored = send.write_all(&auth_request).await;
+            let _ignored = send.reset(VarInt::from_u32(REQUEST_CANCELLED));
+            let _ignored = receive.stop(VarInt::from_u32(REQUEST_CANCELLED));
         }
         client.connection.close_reason()
     });
-    assert!(closed.is_some(), "it was let go on");
+    assert!(closed.is_some(), "the connection was not closed");
     assert_eq!(client.closed(), EXCESSIVE_LOAD);
 }
 
 #[test]
-fn an_address_that_is_cut_off_again_and_again_waits_for_its_next_connections() {
-    let given = Given::new();
-    let server = given.serve(&format!("threads=1\n{NO_BUDGETS}"));
-    let other = given.connect(&server);
-    let held_up = || server.metric("countersign_connections_held_up_total");
+fn repeated_abuse_delays_reconnects() {
+    let fixture = Fixture::new();
+    let server = fixture.serve(&format!("threads=1\n{NO_BUDGETS}"));
+    let other = fixture.connect(&server);
+    let delayed = || server.metric("countersign_connections_held_up_total");
     let mut count = 0;
-    while held_up() == 0 {
-        let crowd: Vec<_> = (0..12).map(|_| given.connect(&server)).collect();
-        assert!(count > 0 || held_up() == 0, "nobody has done anything yet");
-        crowd.iter().for_each(is_cut_off);
+    while delayed() == 0 {
+        let crowd: Vec<_> = (0..12).map(|_| fixture.connect(&server)).collect();
+        assert!(count > 0 || delayed() == 0, "the first connections must not be delayed");
+        crowd.iter().for_each(assert_closed_for_abuse);
         count += 12;
-        assert!(count < 120, "nobody waits");
-        drop(given.connect(&server));
+        assert!(count < 120, "no connection was delayed");
+        drop(fixture.connect(&server));
     }
     assert_eq!(server.metric("countersign_connections_cut_off_total"), count);
-    assert_eq!(other.ask(&question()).unwrap().status, 200, "what was there before does not wait");
+    assert_eq!(other.ask(&auth_request()).unwrap().status, 200, "open connections are not delayed");
     assert_eq!(
-        given.connect(&server).ask(&question()).unwrap().status,
+        fixture.connect(&server).ask(&auth_request()).unwrap().status,
         200,
-        "nobody is turned away"
+        "delayed connections are not refused"
     );
 }
 
 #[test]
-fn who_takes_back_some_of_what_it_asks_is_served_on() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
-    let question = question();
+fn occasional_resets_are_tolerated() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
+    let auth_request = auth_request();
     for _ in 0..600 {
         let (mut send, _receive) = client.open(&headers(&[(":method", "GET")])[..5]);
         send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
         for _ in 0..2 {
-            assert_eq!(client.ask(&question).unwrap().status, 200);
+            assert_eq!(client.ask(&auth_request).unwrap().status, 200);
         }
     }
 }
 
 #[test]
-fn a_client_with_many_streams_open_has_no_more_than_it_may_have() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn open_streams_are_limited() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let waiting: Vec<_> =
         (0..128).map(|_| client.open(&request("POST", "/v1/verify", &[]))).collect();
     let another = client.connection.open_bi();
     let is_refused = client.wait(async {
         tokio::time::timeout(std::time::Duration::from_millis(300), another).await.is_err()
     });
-    assert!(is_refused, "there is credit for 128");
+    assert!(is_refused, "the limit is 128 streams");
     for (mut send, mut receive) in waiting {
         client.wait(send.write_all(&frame(0, b"a.b.c"))).unwrap();
         send.finish().unwrap();
         assert_eq!(client.answer(&mut receive).unwrap().status, 401);
     }
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }

@@ -1,9 +1,9 @@
-//! What streams may say, and how they are told that they may not.
+//! Valid and invalid streams, and the error codes of the invalid ones.
 
 use countersign_tests::quic::{frame, headers, integer, request};
 use quinn::VarInt;
 
-use super::{Given, question};
+use super::{Fixture, auth_request};
 
 const NO_ERROR: u64 = 0x100;
 const STREAM_CREATION_ERROR: u64 = 0x103;
@@ -18,21 +18,21 @@ const QPACK_DECOMPRESSION_FAILED: u64 = 0x200;
 const QPACK_ENCODER_STREAM_ERROR: u64 = 0x201;
 
 #[test]
-fn requests_of_one_connection_are_answered_in_whatever_pieces_they_come() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
-    let whole = client.ask(&question()).unwrap();
+fn requests_may_arrive_in_any_pieces() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
+    let whole = client.ask(&auth_request()).unwrap();
     assert_eq!(
         (whole.status, whole.line("x-auth-subject"), whole.body.as_str()),
         (200, Some("bob"), "")
     );
-    let question = question();
-    for cut in [1, 3, 9, 20, question.len() - 1] {
-        let (mut send, mut receive) = client.open(&question[..cut]);
-        // Another one is not held up by it.
-        assert_eq!(client.ask(&question).unwrap().status, 200);
-        client.wait(send.write_all(&question[cut..])).unwrap();
+    let auth_request = auth_request();
+    for cut in [1, 3, 9, 20, auth_request.len() - 1] {
+        let (mut send, mut receive) = client.open(&auth_request[..cut]);
+        // Another request is not delayed by it.
+        assert_eq!(client.ask(&auth_request).unwrap().status, 200);
+        client.wait(send.write_all(&auth_request[cut..])).unwrap();
         send.finish().unwrap();
         let answer = client.answer(&mut receive).unwrap();
         assert_eq!((answer.status, answer.line("x-auth-subject")), (200, Some("bob")));
@@ -40,24 +40,24 @@ fn requests_of_one_connection_are_answered_in_whatever_pieces_they_come() {
 }
 
 #[test]
-fn a_question_is_answered_before_its_body_has_come() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
-    let (send, mut receive) = client.open(&[question(), frame(0, b"more of it")].concat());
+fn auth_does_not_wait_for_its_body() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
+    let (send, mut receive) = client.open(&[auth_request(), frame(0, b"more of it")].concat());
     assert_eq!(client.answer(&mut receive).unwrap().status, 200);
     assert_eq!(
         client.wait(send.stopped()).unwrap(),
         Some(VarInt::from_u64(NO_ERROR).unwrap()),
-        "the rest is not wanted"
+        "the rest of the body is not read"
     );
 }
 
 #[test]
-fn a_body_is_put_together_from_its_frames_and_what_nobody_knows_between_them() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn body_skips_unknown_frames() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let token = crate::given::good_token();
     let (one, other) = token.split_at(7);
     let strange = frame(0x21, &[7; 3000]);
@@ -79,10 +79,10 @@ fn a_body_is_put_together_from_its_frames_and_what_nobody_knows_between_them() {
 }
 
 #[test]
-fn a_malformed_request_ends_its_stream_alone() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn malformed_request_resets_only_its_stream() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let pseudo =
         [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/auth")];
     let with = |lines: &[(&str, &str)]| headers(&[&pseudo, lines].concat());
@@ -107,16 +107,16 @@ fn a_malformed_request_ends_its_stream_alone() {
         assert_eq!(client.ask(&bytes), Err(VarInt::from_u64(MESSAGE_ERROR).unwrap()));
     }
     assert_eq!(client.ask(b""), Err(VarInt::from_u64(REQUEST_INCOMPLETE).unwrap()));
-    assert_eq!(client.ask(&question()).unwrap().status, 200, "the connection goes on");
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200, "the connection stays open");
 }
 
 #[test]
-fn what_no_client_sends_ends_the_connection_with_its_code() {
-    let given = Given::new();
-    let server = given.serve("");
+fn protocol_violation_ends_the_connection() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
     for (bytes, code) in [
         (frame(0, b"data"), FRAME_UNEXPECTED),
-        // Whose body is read, so that what comes behind its head is looked at.
+        // The body of this route is read, so the frame after the head is parsed.
         ([request("POST", "/v1/verify", &[]), frame(0x4, b"")].concat(), FRAME_UNEXPECTED),
         (frame(0x5, b"push"), FRAME_UNEXPECTED),
         (frame(0x6, b"an HTTP/2 ping"), FRAME_UNEXPECTED),
@@ -124,9 +124,9 @@ fn what_no_client_sends_ends_the_connection_with_its_code() {
         (frame(0x1, &[0, 0, 0x80]), QPACK_DECOMPRESSION_FAILED),
         (integer(0x1).into(), FRAME_ERROR),
     ] {
-        let client = given.connect(&server);
+        let client = fixture.connect(&server);
         let (mut send, _receive) = client.open(&bytes);
-        let _stopped = send.finish();
+        let _ignored = send.finish();
         assert_eq!(client.closed(), code);
     }
     let settings = [integer(0).to_vec(), frame(0x4, b"")].concat();
@@ -138,24 +138,24 @@ fn what_no_client_sends_ends_the_connection_with_its_code() {
         (integer(1).into(), STREAM_CREATION_ERROR),
         ([integer(2).to_vec(), vec![0x3f, 0xff, 0x01]].concat(), QPACK_ENCODER_STREAM_ERROR),
     ] {
-        let client = given.connect(&server);
+        let client = fixture.connect(&server);
         let _open = client.open_one_way(&bytes);
         assert_eq!(client.closed(), code, "{bytes:?}");
     }
-    let client = given.connect(&server);
+    let client = fixture.connect(&server);
     let (_one, _other) = (client.open_one_way(&settings), client.open_one_way(&settings));
     assert_eq!(client.closed(), STREAM_CREATION_ERROR);
-    let client = given.connect(&server);
+    let client = fixture.connect(&server);
     client.open_one_way(&settings).finish().unwrap();
     assert_eq!(client.closed(), CLOSED_CRITICAL_STREAM);
 }
 
 #[test]
-fn one_way_streams_of_unknown_types_are_stopped_and_harm_nobody() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
-    // More of them than there may be at a time.
+fn unknown_unidirectional_streams_are_stopped() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
+    // More streams than may be open at a time.
     for _ in 0..40 {
         let stream = client.open_one_way(&[&integer(0x21)[..], &[0; 100]].concat());
         assert_eq!(
@@ -163,39 +163,39 @@ fn one_way_streams_of_unknown_types_are_stopped_and_harm_nobody() {
             Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap())
         );
     }
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
-fn our_settings_come_first_and_allow_no_dynamic_table() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn settings_come_first_without_a_dynamic_table() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let mut control = client.wait(client.connection.accept_uni()).unwrap();
     let mut bytes = [0; 16];
     let length = client.wait(control.read(&mut bytes)).unwrap().unwrap();
-    // The type of the stream, then SETTINGS.
+    // The stream type, then SETTINGS.
     assert_eq!(&bytes[..2], [0, 4]);
-    assert_eq!(usize::from(bytes[2]) + 3, length, "nothing else");
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(usize::from(bytes[2]) + 3, length, "no frame after SETTINGS");
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
-fn grpc_travels_by_http_3_too_with_its_status_behind_the_message() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn grpc_status_is_sent_as_a_trailer() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let lines = [("content-type", "application/grpc"), ("te", "trailers")];
     let health =
         [request("POST", "/grpc.health.v1.Health/Check", &lines), frame(0, &[0; 5])].concat();
     let answer = client.ask(&health).unwrap();
     assert_eq!((answer.status, answer.line("content-type")), (200, Some("application/grpc")));
-    assert_eq!(answer.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1], "one message: it serves");
+    assert_eq!(answer.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1], "one message: SERVING");
     let (mut send, mut receive) = client.open(&health);
     send.finish().unwrap();
     let bytes = client.wait(receive.read_to_end(1 << 16)).unwrap();
     let last = bytes.windows(11).position(|name| name == b"grpc-status").unwrap();
-    // Its value is a text of one character.
+    // The value is a string of one character.
     assert_eq!(bytes[last + 11..], [1, b'0']);
     let unknown =
         [request("POST", "/grpc.health.v1.Health/List", &lines), frame(0, &[0; 5])].concat();

@@ -1,4 +1,4 @@
-//! How long streams and connections may take, and their end.
+//! Timeouts and the end of streams and connections.
 
 use std::time::Duration;
 
@@ -8,56 +8,56 @@ use countersign_tests::{
 };
 use quinn::{TransportConfig, VarInt};
 
-use super::{Given, question};
+use super::{Fixture, auth_request};
 
 const NO_ERROR: u64 = 0x100;
 const REQUEST_REJECTED: u32 = 0x10b;
 const REQUEST_CANCELLED: u32 = 0x10c;
 
 #[test]
-fn a_body_that_does_not_end_is_answered_all_the_same() {
-    let given = Given::new();
-    let server = given.serve("[limits]\nbody_timeout=1");
-    let client = given.connect(&server);
+fn body_timeout_answers_408() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("[limits]\nbody_timeout=1");
+    let client = fixture.connect(&server);
     let (_send, mut receive) =
         client.open(&[request("POST", "/v1/verify", &[]), frame(0, b"a.b")].concat());
     assert_eq!(client.answer(&mut receive).unwrap().status, 408);
-    let (_send, mut receive) = client.open(&question()[..10]);
+    let (_send, mut receive) = client.open(&auth_request()[..10]);
     assert_eq!(
         client.answer(&mut receive),
         Err(VarInt::from_u32(REQUEST_CANCELLED)),
-        "there was no request"
+        "the request was incomplete"
     );
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
-fn a_body_that_is_too_long_is_refused_before_it_has_come() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
+fn oversized_body_is_refused_early() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
     let (_send, mut receive) =
         client.open(&request("POST", "/v1/verify", &[("content-length", "100000000")]));
     assert_eq!(client.answer(&mut receive).unwrap().status, 413);
     let (mut send, mut receive) = client.open(&request("POST", "/v1/verify", &[]));
-    let _refused = client.wait(send.write_all(&frame(0, &vec![b'a'; 1 << 20])));
+    let _ignored = client.wait(send.write_all(&frame(0, &vec![b'a'; 1 << 20])));
     assert_eq!(client.answer(&mut receive).unwrap().status, 413);
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
-fn an_answer_is_sent_as_the_client_takes_it() {
-    let given = Given::new();
-    let server = given.serve("[limits]\nbody_timeout=1");
+fn answer_follows_the_client_window() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("[limits]\nbody_timeout=1");
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(16));
-    let client = Client::connect_with(&given.tls(), server.address, transport).unwrap();
+    let client = Client::connect_with(&fixture.tls(), server.address, transport).unwrap();
     let bytes =
         [request("POST", "/v1/verify", &[]), frame(0, crate::given::good_token().as_bytes())]
             .concat();
     let answer = client.ask(&bytes).unwrap();
     assert!(answer.status == 200 && answer.body.ends_with('}'), "{answer:?}");
-    // And given up where it takes none.
+    // An answer that is not read at all is reset.
     let (mut send, mut receive) = client.open(&bytes);
     send.finish().unwrap();
     eventually(|| {
@@ -66,59 +66,63 @@ fn an_answer_is_sent_as_the_client_takes_it() {
         });
         matches!(reset, Ok(Ok(Some(code))) if code == VarInt::from_u32(REQUEST_CANCELLED))
     });
-    assert_eq!(client.ask(&bytes).unwrap().status, 200, "the connection goes on");
+    assert_eq!(client.ask(&bytes).unwrap().status, 200, "the connection stays open");
 }
 
 #[test]
-fn a_connection_without_requests_is_told_to_go() {
-    let given = Given::new();
-    let server = given.serve("threads=2\n[limits]\nidle_timeout=2");
+fn idle_timeout_closes_with_no_error() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("threads=2\n[limits]\nidle_timeout=2");
     let mut transport = TransportConfig::default();
-    // It says that it is there, but asks for nothing.
+    // QUIC keep-alives are not requests.
     transport.keep_alive_interval(Some(Duration::from_millis(100)));
-    let client = Client::connect_with(&given.tls(), server.address, transport).unwrap();
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    let client = Client::connect_with(&fixture.tls(), server.address, transport).unwrap();
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
     assert_eq!(client.closed(), NO_ERROR);
     let open = || {
         ["0", "1"]
             .map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")))
     };
-    // What is still on its way is waited for.
+    // The worker counts the connection until it has drained.
     eventually(|| open() == [0, 0]);
 }
 
 #[test]
-fn a_server_that_stops_answers_what_it_was_asked_and_says_goodbye() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.connect(&server);
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
-    // Half of a request is on its way.
+fn drain_sends_goaway_and_finishes_requests() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.connect(&server);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    // Half of a request has been sent.
     let whole = [request("POST", "/v1/verify", &[]), frame(0, b"a.b.c")].concat();
     let (mut send, mut receive) = client.open(&whole[..whole.len() - 1]);
-    assert_eq!(client.ask(&question()).unwrap().status, 200);
+    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
     server.signal("TERM");
     let mut control = client.wait(client.connection.accept_uni()).unwrap();
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     eventually(|| {
         let mut bytes = [0; 64];
         let read = client.wait(async {
             tokio::time::timeout(Duration::from_millis(10), control.read(&mut bytes)).await
         });
         if let Ok(Ok(Some(length))) = read {
-            said.extend_from_slice(&bytes[..length]);
+            received.extend_from_slice(&bytes[..length]);
         }
-        // GOAWAY behind the settings.
-        said.windows(2).any(|bytes| bytes == [0x7, 1])
+        // GOAWAY after SETTINGS.
+        received.windows(2).any(|bytes| bytes == [0x7, 1])
     });
     assert_eq!(
-        client.ask(&question()),
+        client.ask(&auth_request()),
         Err(VarInt::from_u32(REQUEST_REJECTED)),
-        "nothing new is answered"
+        "no new request is answered"
     );
     client.wait(send.write_all(&whole[whole.len() - 1..])).unwrap();
     send.finish().unwrap();
-    assert_eq!(client.answer(&mut receive).unwrap().status, 401, "what was asked is");
+    assert_eq!(
+        client.answer(&mut receive).unwrap().status,
+        401,
+        "requests in progress are answered"
+    );
     assert_eq!(client.closed(), NO_ERROR);
     let (status, _) = server.stop("CONT");
     assert!(status.success(), "{status:?}");
