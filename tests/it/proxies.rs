@@ -1,12 +1,11 @@
-//! Reverse proxies that ask Countersign about every request: real ones, with the
-//! configurations of `deploy/proxies`.
+//! Real reverse proxies in front of Countersign, with the configurations of `deploy/proxies`.
 //!
-//! All of them are held to one list of checks, in `contract`. What one of them does
-//! differently is a field of [`Proxy`].
+//! All of them must pass the same list of checks, in [`contract`]. The differences between them are
+//! fields of [`Proxy`].
 
-/// What is checked, of every proxy.
+/// The checks of every proxy.
 mod contract;
-/// A proxy between clients, Countersign and an application.
+/// A proxy between a client, Countersign and an application.
 mod world;
 mod nginx;
 mod haproxy;
@@ -19,25 +18,25 @@ use std::{net::SocketAddr, path::Path, process::Command};
 
 use countersign_tests::proxies::shipped;
 
-/// A proxy and its configuration.
+/// A proxy and its differences from others.
 struct Proxy {
-    /// The command that runs it with these addresses, from a directory of its own.
+    /// Returns the command that runs the proxy with these addresses in its own directory.
     command: fn(&Path, &Addresses) -> Command,
-    /// How it tells Countersign what the request is.
+    /// How the proxy describes the original request to Countersign.
     dialect: Dialect,
-    /// The header in which it tells whose request it is.
+    /// The header in which it sends the client's address.
     address_header: &'static str,
-    /// Whether it asks many questions on one connection.
+    /// Whether it reuses connections to Countersign.
     keeps_connections: bool,
-    /// What it answers while Countersign cannot be asked.
-    when_down: u16,
+    /// The status of its answers while Countersign is unreachable.
+    status_when_down: u16,
     /// Whether it stops waiting for an answer within seconds.
-    gives_up: bool,
-    /// Whether it hands on what stands behind a chunked body.
+    times_out: bool,
+    /// Whether it forwards the trailers of a chunked body.
     passes_trailers: bool,
 }
 
-/// Where everything is.
+/// The addresses that a [`Proxy`] is configured with.
 struct Addresses {
     proxy: SocketAddr,
     countersign: SocketAddr,
@@ -45,12 +44,12 @@ struct Addresses {
 }
 
 impl Addresses {
-    /// The address that a shipped configuration has for the proxy, and what replaces it.
+    /// The proxy's address in a shipped configuration, and its replacement.
     fn own(&self) -> (&'static str, String) {
         ("127.0.0.1:8000", self.proxy.to_string())
     }
 
-    /// The same of Countersign and the application.
+    /// The addresses of Countersign and the application, and their replacements.
     fn others(&self) -> [(&'static str, String); 2] {
         [
             ("127.0.0.1:8888", self.countersign.to_string()),
@@ -58,14 +57,14 @@ impl Addresses {
         ]
     }
 
-    /// The same of all three.
+    /// All three addresses, and their replacements.
     fn all(&self) -> [(&'static str, String); 3] {
         let [countersign, application] = self.others();
         [countersign, application, self.own()]
     }
 }
 
-/// A shipped configuration, with some of its words replaced.
+/// Returns a shipped configuration with some of its words replaced.
 fn configuration(name: &str, replaced: &[(&str, String)]) -> String {
     replaced.iter().fold(shipped(name), |text, (word, replacement)| {
         assert!(text.contains(word), "{name} does not mention {word}");
@@ -73,15 +72,15 @@ fn configuration(name: &str, replaced: &[(&str, String)]) -> String {
     })
 }
 
-/// `dialect` in `[listen]`.
+/// A value of `dialect` in `[listen]`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     /// `X-Original-Method` and `X-Original-URI`.
     Nginx,
     /// `X-Forwarded-Method`, `-Uri`, `-Host` and `-Proto`.
     XForwarded,
-    /// The method and path of the question itself, after `/auth`.
+    /// The method of the auth request, and its path after `/auth`.
     EnvoyPath,
-    /// Fields of a question over gRPC.
+    /// Fields of a gRPC Check request.
     Grpc,
 }

@@ -11,8 +11,8 @@ fn caddy_keeps_the_contract() {
         dialect: Dialect::XForwarded,
         address_header: "X-Forwarded-For",
         keeps_connections: true,
-        when_down: 503,
-        gives_up: true,
+        status_when_down: 503,
+        times_out: true,
         passes_trailers: false,
     });
 }

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::{
     Proxy,
-    world::{World, bearer, good, good_but, unavailable, with_world},
+    world::{World, bearer, good, good_but, token_without_keys, with_world},
 };
 
-/// Checks everything of a proxy. One world for all of it, since starting one takes
-/// longer than most of the checks.
+/// Runs all [`CHECKS`] against a proxy. They share one [`World`], because starting it takes longer
+/// than most of the checks.
 #[track_caller]
 pub(super) fn check(proxy: &Proxy) {
     with_world(proxy, |world| {
@@ -26,7 +26,7 @@ pub(super) fn check(proxy: &Proxy) {
             .collect();
         assert!(
             broken.is_empty(),
-            "it does not hold that:\n{}\nand each is said above",
+            "failed checks:\n{}\nthe output above shows each failure",
             broken.join("\n")
         );
     });
@@ -34,38 +34,38 @@ pub(super) fn check(proxy: &Proxy) {
 
 type Check = fn(&mut World<'_>);
 
-/// Functions with their names.
+/// Pairs functions with their names.
 macro_rules! checks {
     ($($name:ident,)*) => { &[$((stringify!($name), $name)),*] };
 }
 
-/// In this order: the later ones change who answers.
+/// The order matters: later checks switch to another server.
 const CHECKS: &[(&str, Check)] = checks![
-    a_good_token_passes_with_its_identity,
-    countersign_writes_down_the_request_of_the_client,
-    whoever_is_not_allowed_is_told_why,
-    e4_two_credentials_are_none,
-    a_body_reaches_the_application_alone,
-    every_method_is_asked_about,
-    e7_the_application_gets_the_target_that_was_asked_about,
-    e3_no_client_says_who_it_is,
-    e2_no_client_says_who_it_is_under_another_spelling,
-    e3_no_client_says_who_it_is_after_its_body,
-    e1_no_client_says_what_it_asks_for,
-    e2_no_client_has_a_header_taken_away,
-    e1_no_client_asks_for_something_else_behind_our_back,
-    no_client_speaks_another_protocol_behind_our_back,
-    nobody_passes_with_a_head_too_large_to_ask_about,
-    the_address_is_that_of_the_client,
-    keys_that_cannot_be_had_are_503,
-    e8_requests_know_nothing_of_each_other,
-    connections_are_used_again,
-    a_forbidden_token_is_403,
-    e1_a_flood_is_put_off_with_429,
-    nobody_passes_while_countersign_cannot_be_asked,
+    good_token_is_forwarded_with_identity,
+    access_log_shows_the_client_request,
+    refusals_carry_their_challenge,
+    e4_two_credentials_are_refused,
+    body_is_sent_only_to_the_application,
+    every_method_is_authorized,
+    e7_application_gets_the_authorized_target,
+    e3_client_identity_headers_are_replaced,
+    e2_identity_header_lookalikes_are_removed,
+    e3_trailers_do_not_change_the_identity,
+    e1_client_cannot_forge_the_original_request,
+    e2_connection_cannot_remove_proxy_headers,
+    e1_override_headers_are_removed,
+    upgrade_to_http2_is_not_forwarded,
+    oversized_head_never_bypasses_authorization,
+    client_address_is_forwarded,
+    unavailable_keys_are_answered_with_503,
+    e8_requests_are_independent,
+    auth_connections_are_reused,
+    forbidden_token_gets_403,
+    e1_flood_gets_429,
+    unreachable_countersign_blocks_all_requests,
 ];
 
-/// The identity headers, and what they say of the good token.
+/// The identity headers of the good token.
 const IDENTITY: [(&str, &str); 5] = [
     ("X-Auth-Subject", "bob"),
     ("X-Auth-User", "bob@example.com"),
@@ -74,7 +74,7 @@ const IDENTITY: [(&str, &str); 5] = [
     ("X-Auth-Tenant", ""),
 ];
 
-fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
+fn good_token_is_forwarded_with_identity(world: &mut World<'_>) {
     let exchange = world.get(&bearer(&good()));
     assert_eq!((exchange.answer.status, exchange.answer.body.as_str()), (200, "hello"));
     assert_eq!(exchange.given().target, "/page?x=1");
@@ -86,9 +86,12 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
             exchange.given()
         );
     }
-    assert_eq!(world.proxy.dialect.told(exchange.question()), ("GET".into(), "/page?x=1".into()));
     assert_eq!(
-        exchange.question().lines(&world.proxy.address_header.to_lowercase()),
+        world.proxy.dialect.original_request(exchange.auth_request()),
+        ("GET".into(), "/page?x=1".into())
+    );
+    assert_eq!(
+        exchange.auth_request().lines(&world.proxy.address_header.to_lowercase()),
         ["127.0.0.1"]
     );
     assert!(
@@ -96,7 +99,7 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
         "{:?}",
         exchange.answer
     );
-    // What the application says of itself is nobody else's affair.
+    // Error answers of the application are passed on unchanged.
     for status in [401, 429, 500, 503] {
         let request = format!(
             "GET /status/{status} HTTP/1.1\r\nHost: shop.example\r\n{}\r\n",
@@ -114,7 +117,7 @@ fn a_good_token_passes_with_its_identity(world: &mut World<'_>) {
     );
 }
 
-fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
+fn access_log_shows_the_client_request(world: &mut World<'_>) {
     let forged = "X-Forwarded-Method: GET\r\nX-Original-URI: /evil\r\nX-Request-ID: evil\r\nX-Forwarded-For: 198.51.100.66\r\n";
     let request = format!(
         "DELETE /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{forged}{}\r\n",
@@ -130,7 +133,7 @@ fn countersign_writes_down_the_request_of_the_client(world: &mut World<'_>) {
     assert_ne!(line["request_id"], "evil", "{line}");
 }
 
-fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
+fn refusals_carry_their_challenge(world: &mut World<'_>) {
     for lines in [
         "",
         "Authorization: Basic Ym9iOmJvYg==\r\n",
@@ -144,7 +147,7 @@ fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
     let (good, other) = (good(), good_but(json!({ "sub": "eve" })));
     let spliced =
         format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
-    for (token, why) in [
+    for (token, reason) in [
         (world.issuer.forged(0), "signature"),
         (spliced, "signature"),
         (good_but(json!({ "exp": 1 })), "expired"),
@@ -157,13 +160,13 @@ fn whoever_is_not_allowed_is_told_why(world: &mut World<'_>) {
         refused.assert_refused(401);
         let challenge = refused.answer.header("www-authenticate").unwrap();
         assert!(
-            challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(why),
+            challenge.starts_with("Bearer error=\"invalid_token\"") && challenge.contains(reason),
             "{challenge}"
         );
     }
 }
 
-fn e4_two_credentials_are_none(world: &mut World<'_>) {
+fn e4_two_credentials_are_refused(world: &mut World<'_>) {
     for pair in [
         [good(), good_but(json!({ "sub": "eve" }))],
         [good(), "abc".into()],
@@ -175,7 +178,7 @@ fn e4_two_credentials_are_none(world: &mut World<'_>) {
     }
 }
 
-fn a_body_reaches_the_application_alone(world: &mut World<'_>) {
+fn body_is_sent_only_to_the_application(world: &mut World<'_>) {
     let head = format!("POST /form HTTP/1.1\r\nHost: shop.example\r\n{}", bearer(&good()));
     let long = "name=value&".repeat(10_000);
     for (rest, body) in [
@@ -192,22 +195,25 @@ fn a_body_reaches_the_application_alone(world: &mut World<'_>) {
             (exchange.given().method.as_str(), exchange.given().body.as_str()),
             ("POST", body)
         );
-        let question = exchange.question();
-        assert_eq!(world.proxy.dialect.told(question), ("POST".into(), "/form".into()));
-        assert!(
-            question.body.is_empty() && question.lines("transfer-encoding").is_empty(),
-            "{question:?}"
+        let auth_request = exchange.auth_request();
+        assert_eq!(
+            world.proxy.dialect.original_request(auth_request),
+            ("POST".into(), "/form".into())
         );
         assert!(
-            ["", "0"].contains(&question.header("content-length").unwrap_or_default()),
-            "{question:?}"
+            auth_request.body.is_empty() && auth_request.lines("transfer-encoding").is_empty(),
+            "{auth_request:?}"
+        );
+        assert!(
+            ["", "0"].contains(&auth_request.header("content-length").unwrap_or_default()),
+            "{auth_request:?}"
         );
     }
-    // That somebody waits to send it is between the client and the proxy.
+    // Expect: 100-continue concerns only the client and the proxy.
     let patient =
         world.send(&format!("{head}Expect: 100-continue\r\nContent-Length: 4\r\n\r\nname"));
     assert_eq!(patient.given().body, "name", "{:?}", patient.answer);
-    assert!(patient.question().lines("expect").is_empty(), "{:?}", patient.question());
+    assert!(patient.auth_request().lines("expect").is_empty(), "{:?}", patient.auth_request());
     world
         .send(&format!(
             "POST /form HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{long}",
@@ -216,7 +222,7 @@ fn a_body_reaches_the_application_alone(world: &mut World<'_>) {
         .assert_refused(401);
 }
 
-fn every_method_is_asked_about(world: &mut World<'_>) {
+fn every_method_is_authorized(world: &mut World<'_>) {
     for method in
         ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "get"]
     {
@@ -234,12 +240,12 @@ fn every_method_is_asked_about(world: &mut World<'_>) {
         if allowed.answer.status == 200 {
             assert_eq!(allowed.given().method, method);
             assert_eq!(
-                world.proxy.dialect.told(allowed.question()),
+                world.proxy.dialect.original_request(allowed.auth_request()),
                 (method.into(), "/page".into())
             );
             request("").assert_refused(401);
         } else {
-            // The proxy's own affair, as long as it lets nobody pass.
+            // A proxy may refuse unusual methods itself, with or without a token.
             assert!(
                 ["PROPFIND", "PURGE", "get"].contains(&method),
                 "{method}: {:?}",
@@ -252,7 +258,7 @@ fn every_method_is_asked_about(world: &mut World<'_>) {
     }
 }
 
-fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>) {
+fn e7_application_gets_the_authorized_target(world: &mut World<'_>) {
     let mut passed = 0;
     for target in [
         "/",
@@ -297,8 +303,8 @@ fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>
         ));
         if exchange.answer.status == 200 {
             passed += 1;
-            let told = world.proxy.dialect.told(exchange.question());
-            assert_eq!(told, ("GET".into(), exchange.given().target.clone()), "{target:?}");
+            let original = world.proxy.dialect.original_request(exchange.auth_request());
+            assert_eq!(original, ("GET".into(), exchange.given().target.clone()), "{target:?}");
         } else {
             assert!(
                 (300..500).contains(&exchange.answer.status),
@@ -311,10 +317,10 @@ fn e7_the_application_gets_the_target_that_was_asked_about(world: &mut World<'_>
         assert!((300..500).contains(&refused.answer.status), "{target:?}: {:?}", refused.answer);
         assert!(refused.seen.is_empty(), "{target:?}");
     }
-    assert!(passed >= 12, "only {passed} passed");
+    assert!(passed >= 12, "only {passed} targets were forwarded");
 }
 
-fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
+fn e3_client_identity_headers_are_replaced(world: &mut World<'_>) {
     let claimed = |name: &str| {
         format!(
             "{name}: root\r\n{}: root, root\r\n{}: root\r\n",
@@ -323,9 +329,9 @@ fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
         )
     };
     let lines: String = IDENTITY.iter().map(|(name, _)| claimed(name)).collect();
-    // The second is one of whom there is little to say.
-    let anonymous = good_but(json!({ "sub": null }));
-    for (token, subject) in [(good(), "bob"), (anonymous, "")] {
+    // The second token has no subject.
+    let without_subject = good_but(json!({ "sub": null }));
+    for (token, subject) in [(good(), "bob"), (without_subject, "")] {
         for lines in [format!("{lines}{}", bearer(&token)), format!("{}{lines}", bearer(&token))] {
             let exchange = world.get(&lines);
             assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
@@ -336,9 +342,9 @@ fn e3_no_client_says_who_it_is(world: &mut World<'_>) {
     world.get(&lines).assert_refused(401);
 }
 
-/// What stands between the words of a header's name is the same to many applications,
-/// which make `HTTP_X_AUTH_USER` of it.
-fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
+/// Many applications map every separator in a header's name to an underscore, as in
+/// `HTTP_X_AUTH_USER`.
+fn e2_identity_header_lookalikes_are_removed(world: &mut World<'_>) {
     for between in "_.!#$%&'*+^`|~".chars() {
         let mut lines: String = IDENTITY
             .iter()
@@ -358,7 +364,7 @@ fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
             exchange.assert_refused(400);
         }
     }
-    // Not even a name (RFC 9112 section 5.1).
+    // Invalid header names (RFC 9112 section 5.1).
     for name in [
         "X-Auth-User ",
         "X-Auth-User\t",
@@ -379,8 +385,8 @@ fn e2_no_client_says_who_it_is_under_another_spelling(world: &mut World<'_>) {
     }
 }
 
-/// Trailers, which some applications put to the headers.
-fn e3_no_client_says_who_it_is_after_its_body(world: &mut World<'_>) {
+/// Some applications merge trailers into the headers.
+fn e3_trailers_do_not_change_the_identity(world: &mut World<'_>) {
     let lines = format!(
         "{}Trailer: X-Auth-User, X_Auth_User\r\nTransfer-Encoding: chunked\r\n",
         bearer(&good())
@@ -400,8 +406,8 @@ fn e3_no_client_says_who_it_is_after_its_body(world: &mut World<'_>) {
     );
 }
 
-/// What Countersign is told is what the proxy says.
-fn e1_no_client_says_what_it_asks_for(world: &mut World<'_>) {
+/// Only the proxy describes the original request to Countersign.
+fn e1_client_cannot_forge_the_original_request(world: &mut World<'_>) {
     let names = [
         "X-Forwarded-For",
         "X-Forwarded-Method",
@@ -427,27 +433,34 @@ fn e1_no_client_says_what_it_asks_for(world: &mut World<'_>) {
             .concat();
         let exchange = world.get(&format!("{lines}{}", bearer(&good())));
         assert_eq!(exchange.answer.status, 200, "{:?}", exchange.answer);
-        let question = exchange.question();
-        assert_eq!(world.proxy.dialect.told(question), ("GET".into(), "/page?x=1".into()));
+        let auth_request = exchange.auth_request();
         assert_eq!(
-            question.lines(&world.proxy.address_header.to_lowercase()),
+            world.proxy.dialect.original_request(auth_request),
+            ("GET".into(), "/page?x=1".into())
+        );
+        assert_eq!(
+            auth_request.lines(&world.proxy.address_header.to_lowercase()),
             ["127.0.0.1"],
-            "{question:?}"
+            "{auth_request:?}"
         );
         world.get(&lines).assert_refused(401);
     }
 }
 
-/// `Connection` names headers that are for the next hop alone; a client names those
-/// that the proxy has set.
-fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
+/// `Connection` names headers that are removed before the next hop. Here the client names headers
+/// that the proxy sets.
+fn e2_connection_cannot_remove_proxy_headers(world: &mut World<'_>) {
     let identity = IDENTITY.map(|(name, _)| name).join(", ");
-    let told = "X-Forwarded-For, X-Real-IP, X-Forwarded-Method, X-Forwarded-Uri, X-Forwarded-Host, X-Forwarded-Proto, X-Original-Method, X-Original-URI";
+    let proxy_headers = "X-Forwarded-For, X-Real-IP, X-Forwarded-Method, X-Forwarded-Uri, X-Forwarded-Host, X-Forwarded-Proto, X-Original-Method, X-Original-URI";
     for line in [
         format!("Connection: close, {identity}\r\n"),
-        format!("Connection: {told}\r\n"),
-        format!("Connection: keep-alive\r\nConnection: {identity}, {told}\r\nKeep-Alive: 1\r\n"),
-        format!("Connection: upgrade, {identity}, {told}\r\nUpgrade: websocket\r\n{WEBSOCKET}"),
+        format!("Connection: {proxy_headers}\r\n"),
+        format!(
+            "Connection: keep-alive\r\nConnection: {identity}, {proxy_headers}\r\nKeep-Alive: 1\r\n"
+        ),
+        format!(
+            "Connection: upgrade, {identity}, {proxy_headers}\r\nUpgrade: websocket\r\n{WEBSOCKET}"
+        ),
         format!("Proxy-Connection: {identity}\r\nTE: trailers\r\nTrailer: X-Auth-User\r\n"),
     ] {
         let exchange = world.get(&format!("{line}{}", bearer(&good())));
@@ -465,11 +478,11 @@ fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
             );
         }
         assert_eq!(
-            world.proxy.dialect.told(exchange.question()),
+            world.proxy.dialect.original_request(exchange.auth_request()),
             ("GET".into(), "/page?x=1".into())
         );
         assert_eq!(
-            exchange.question().lines(&world.proxy.address_header.to_lowercase()),
+            exchange.auth_request().lines(&world.proxy.address_header.to_lowercase()),
             ["127.0.0.1"]
         );
     }
@@ -479,7 +492,7 @@ fn e2_no_client_has_a_header_taken_away(world: &mut World<'_>) {
     assert!([200, 401].contains(&without.answer.status), "{:?}", without.answer);
 }
 
-fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
+fn e1_override_headers_are_removed(world: &mut World<'_>) {
     let names = [
         "X-Original-URL",
         "X-Rewrite-URL",
@@ -494,8 +507,8 @@ fn e1_no_client_asks_for_something_else_behind_our_back(world: &mut World<'_>) {
     assert!(!format!("{:?}", exchange.given()).contains("evil"), "{:?}", exchange.given());
 }
 
-/// Whoever is upgraded to HTTP/2 by the application has it to himself.
-fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
+/// A client upgraded to HTTP/2 by the application would bypass authorization.
+fn upgrade_to_http2_is_not_forwarded(world: &mut World<'_>) {
     for protocol in ["h2c", "websocket, h2c", "h2c\r\nUpgrade: websocket", "HTTP/2.0", "TLS/1.0"] {
         let lines = format!(
             "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
@@ -525,8 +538,8 @@ fn no_client_speaks_another_protocol_behind_our_back(world: &mut World<'_>) {
     }
 }
 
-/// What Countersign reads of a head is bounded, and so is what a proxy reads.
-fn nobody_passes_with_a_head_too_large_to_ask_about(world: &mut World<'_>) {
+/// Countersign and the proxies have different limits for the size of a head.
+fn oversized_head_never_bypasses_authorization(world: &mut World<'_>) {
     for (lines, length) in [(1, 7000), (4, 7000), (9, 7000), (200, 10)] {
         let padding: String =
             (0..lines).map(|line| format!("X-Pad-{line}: {}\r\n", "x".repeat(length))).collect();
@@ -547,8 +560,8 @@ fn nobody_passes_with_a_head_too_large_to_ask_about(world: &mut World<'_>) {
     }
 }
 
-/// Of a client with another address than everybody's, for which it takes curl.
-fn the_address_is_that_of_the_client(world: &mut World<'_>) {
+/// curl connects from another loopback address than the other checks.
+fn client_address_is_forwarded(world: &mut World<'_>) {
     drop(world.relay.take());
     let url = format!("http://{}/page?x=1", world.address);
     let forged = format!("{}: 198.51.100.66", world.proxy.address_header);
@@ -574,14 +587,14 @@ fn the_address_is_that_of_the_client(world: &mut World<'_>) {
     );
 }
 
-fn keys_that_cannot_be_had_are_503(world: &mut World<'_>) {
-    let answer = world.get(&bearer(&unavailable()));
+fn unavailable_keys_are_answered_with_503(world: &mut World<'_>) {
+    let answer = world.get(&bearer(&token_without_keys()));
     answer.assert_refused(503);
     assert_eq!(answer.answer.header("retry-after"), Some("5"));
 }
 
-fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
-    // On one connection, the second at once.
+fn e8_requests_are_independent(world: &mut World<'_>) {
+    // Pipelined on one connection.
     let request = |user: &str, lines: &str| {
         format!("GET /{user} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n")
     };
@@ -591,9 +604,9 @@ fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
     );
     assert_eq!((connection.receive(false).status, connection.receive(false).status), (200, 401));
 
-    // And of many at the same time.
+    // Concurrently, for several users.
     let address = world.address;
-    drop(world.take_seen());
+    drop(world.take_forwarded());
     std::thread::scope(|scope| {
         for user in ["ann", "ben", "cleo", "dan"] {
             let bearer = bearer(&good_but(json!({ "sub": user })));
@@ -609,14 +622,14 @@ fn e8_requests_know_nothing_of_each_other(world: &mut World<'_>) {
             });
         }
     });
-    let seen = world.take_seen();
+    let seen = world.take_forwarded();
     assert_eq!(seen.len(), 80);
     for given in seen {
         assert_eq!(given.target.trim_start_matches('/'), given.lines("x-auth-subject").concat());
     }
 }
 
-fn connections_are_used_again(world: &mut World<'_>) {
+fn auth_connections_are_reused(world: &mut World<'_>) {
     const REQUESTS: usize = 20;
     let (good, before) = (bearer(&good()), world.relay.connections());
     for _ in 0..REQUESTS {
@@ -627,44 +640,44 @@ fn connections_are_used_again(world: &mut World<'_>) {
     let kept = opened <= 4;
     assert!(
         kept == world.proxy.keeps_connections && opened <= 2 * REQUESTS,
-        "{opened} connections for {} questions",
+        "{opened} connections for {} auth requests",
         2 * REQUESTS
     );
 }
 
-fn a_forbidden_token_is_403(world: &mut World<'_>) {
-    world.lead_to_strict();
+fn forbidden_token_gets_403(world: &mut World<'_>) {
+    world.switch_to_strict();
     for token in [good_but(json!({ "aud": "them" })), good_but(json!({ "exp": 1 })), "abc".into()] {
         world.get(&bearer(&token)).assert_refused(403);
     }
     world.get("").assert_refused(401);
 }
 
-fn e1_a_flood_is_put_off_with_429(world: &mut World<'_>) {
-    world.lead_to_strict();
-    let put_off = (1..1000).find_map(|number| {
+fn e1_flood_gets_429(world: &mut World<'_>) {
+    world.switch_to_strict();
+    let limited = (1..1000).find_map(|number| {
         let invented =
             format!("{}: 10.0.{}.{}\r\n", world.proxy.address_header, number / 256, number % 256);
         let exchange = world.get(&format!("{invented}{}", bearer(&world.issuer.forged(number))));
         assert!(exchange.seen.is_empty(), "{:?}", exchange.seen);
         (exchange.answer.status != 403).then_some(exchange)
     });
-    let put_off = put_off.expect("not all of them were checked");
-    put_off.assert_refused(429);
-    assert!(put_off.answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    let limited = limited.expect("every forged token was checked");
+    limited.assert_refused(429);
+    assert!(limited.answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
 }
 
-fn nobody_passes_while_countersign_cannot_be_asked(world: &mut World<'_>) {
+fn unreachable_countersign_blocks_all_requests(world: &mut World<'_>) {
     let good = bearer(&good());
     for way in [Way::Refused, Way::HangUp, Way::Nonsense, Way::Silence] {
         world.relay.lead(way);
-        // Whoever does not give up is let go after the question has come.
-        let exchange = if way == Way::Silence && !world.proxy.gives_up {
+        // For a proxy without a timeout, the connection is closed after the request has arrived.
+        let exchange = if way == Way::Silence && !world.proxy.times_out {
             world.get_and_hang_up(&good)
         } else {
             world.get(&good)
         };
-        exchange.assert_refused(world.proxy.when_down);
+        exchange.assert_refused(world.proxy.status_when_down);
     }
-    world.lead_to_generic();
+    world.switch_to_generic();
 }

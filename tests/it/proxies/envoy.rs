@@ -11,18 +11,18 @@ fn envoy_keeps_the_contract() {
         dialect: Dialect::EnvoyPath,
         address_header: "X-Real-IP",
         keeps_connections: true,
-        when_down: 503,
-        gives_up: true,
+        status_when_down: 503,
+        times_out: true,
         passes_trailers: false,
     });
 }
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
-    run(directory, configuration("envoy.yaml", &places(addresses)))
+    run(directory, configuration("envoy.yaml", &replacements(addresses)))
 }
 
-/// The addresses that a shipped configuration has, and what replaces them.
-pub(super) fn places(addresses: &Addresses) -> [(&'static str, String); 3] {
+/// Returns the addresses of a shipped configuration, and their replacements.
+pub(super) fn replacements(addresses: &Addresses) -> [(&'static str, String); 3] {
     let place =
         |address: SocketAddr| format!("address: {}, port_value: {} ", address.ip(), address.port());
     [
@@ -32,11 +32,11 @@ pub(super) fn places(addresses: &Addresses) -> [(&'static str, String); 3] {
     ]
 }
 
-/// The command that runs it with this configuration.
+/// Returns the command that runs Envoy with this configuration.
 pub(super) fn run(directory: &Path, configuration: String) -> Command {
     let file = directory.join("envoy.yaml");
     std::fs::write(&file, configuration).unwrap();
-    // One thread, which has connections of its own; no memory shared with other Envoys.
+    // One thread, because each thread has its own connections; no memory shared with other Envoys.
     let mut command = Command::new(installed("envoy"));
     command
         .args([

@@ -9,7 +9,7 @@ use countersign_tests::{
 
 use super::{
     Addresses, Dialect, Proxy, configuration, contract,
-    envoy::{places, run},
+    envoy::{replacements, run},
     world::bearer,
 };
 use crate::given;
@@ -18,35 +18,35 @@ use crate::given;
 fn envoy_keeps_the_contract_over_grpc() {
     contract::check(&Proxy {
         command: |directory, addresses| {
-            run(directory, configuration("envoy-grpc.yaml", &places(addresses)))
+            run(directory, configuration("envoy-grpc.yaml", &replacements(addresses)))
         },
         dialect: Dialect::Grpc,
         address_header: "X-Real-IP",
         keeps_connections: true,
-        when_down: 503,
-        gives_up: true,
+        status_when_down: 503,
+        times_out: true,
         passes_trailers: false,
     });
 }
 
 #[test]
-fn envoy_and_countersign_show_each_other_who_they_are() {
+fn envoy_grpc_authenticates_both_sides_by_tls() {
     let (sandbox, directory) = (Sandbox::new(), Sandbox::new());
-    let (ours, theirs, others) =
-        (Authority::root("ours"), Authority::root("theirs"), Authority::root("others"));
+    let (ours, clients, others) =
+        (Authority::root("ours"), Authority::root("clients"), Authority::root("others"));
     ours.server().write(sandbox.path());
-    sandbox.file("clients.crt", theirs.pem());
+    sandbox.file("clients.crt", clients.pem());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nclient_ca_file=clients.crt\n";
     let server = sandbox.serve(&format!("{}{tls}client_certificates=required\n", given::SIGNING));
     let application = Application::start();
     let addresses =
         |proxy| Addresses { proxy, countersign: server.address, application: application.address };
 
-    // Who is known, and knows whom he asks; and who is not, or does not.
+    // A trusted proxy with a trusted server, an untrusted proxy, and an untrusted server.
     for (proxy, authority, allowed, refused) in [
-        (theirs.client("proxy", 1), &ours, 200, 401),
+        (clients.client("proxy", 1), &ours, 200, 401),
         (others.client("proxy", 1), &ours, 503, 503),
-        (theirs.client("proxy", 1), &others, 503, 503),
+        (clients.client("proxy", 1), &others, 503, 503),
     ] {
         let addresses = addresses(free_address());
         proxy.write(directory.path());
@@ -70,7 +70,7 @@ fn envoy_and_countersign_show_each_other_who_they_are() {
     }
 }
 
-/// Both shipped files as one, with what is in `directory` instead of `/etc/envoy`.
+/// Returns both shipped files merged, with the files of `directory` in place of `/etc/envoy`.
 fn under_tls(directory: &Path, addresses: &Addresses) -> String {
     let place = |name: &str| directory.join(name).display().to_string();
     let replaced = [
@@ -81,5 +81,6 @@ fn under_tls(directory: &Path, addresses: &Addresses) -> String {
     ];
     let socket = configuration("envoy-grpc-tls.yaml", &replaced);
     let name = "    - name: countersign\n";
-    configuration("envoy-grpc.yaml", &places(addresses)).replace(name, &format!("{name}{socket}"))
+    configuration("envoy-grpc.yaml", &replacements(addresses))
+        .replace(name, &format!("{name}{socket}"))
 }

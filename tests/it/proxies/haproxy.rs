@@ -14,15 +14,15 @@ fn haproxy_keeps_the_contract() {
         dialect: Dialect::Nginx,
         address_header: "X-Forwarded-For",
         keeps_connections: true,
-        when_down: 503,
-        gives_up: true,
+        status_when_down: 503,
+        times_out: true,
         passes_trailers: true,
     });
 }
 
-/// HAProxy goes on with a request as if a script that failed had not been there.
+/// HAProxy ignores a failed script and continues with the request.
 #[test]
-fn haproxy_lets_nobody_pass_where_its_script_fails() {
+fn haproxy_refuses_when_its_script_fails() {
     let (directory, application) = (tempfile::tempdir().unwrap(), Application::start());
     let addresses = Addresses {
         proxy: free_address(),
@@ -42,7 +42,7 @@ fn haproxy_lets_nobody_pass_where_its_script_fails() {
 
 fn command(directory: &Path, addresses: &Addresses) -> Command {
     let (file, script) = (directory.join("haproxy.cfg"), directory.join("haproxy-auth.lua"));
-    // Names of abstract sockets belong to the whole machine.
+    // Abstract socket names are shared by the whole machine.
     let socket = ("abns@countersign", format!("abns@countersign-{}", addresses.proxy));
     std::fs::write(&script, configuration("haproxy-auth.lua", std::slice::from_ref(&socket)))
         .unwrap();

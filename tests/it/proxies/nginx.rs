@@ -17,8 +17,8 @@ const NGINX: Proxy = Proxy {
     dialect: Dialect::Nginx,
     address_header: "X-Forwarded-For",
     keeps_connections: true,
-    when_down: 503,
-    gives_up: true,
+    status_when_down: 503,
+    times_out: true,
     passes_trailers: false,
 };
 
@@ -26,8 +26,7 @@ fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {
     command(directory, &configuration("nginx.conf", &addresses.all()))
 }
 
-/// What nginx does where it is not told otherwise: it asks in HTTP/1.0, on a
-/// connection for every question.
+/// nginx's defaults: HTTP/1.0, and a new connection for each auth request.
 fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
     let shipped = configuration("nginx.conf", &addresses.all());
     let lines = shipped
@@ -38,7 +37,8 @@ fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
     command(directory, &text)
 }
 
-/// nginx with these upstreams and servers, and all of its files in one directory.
+/// Returns the command that runs nginx with these upstreams and servers, and all of its files in
+/// one directory.
 fn command(directory: &Path, servers: &str) -> Command {
     let root = directory.display();
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

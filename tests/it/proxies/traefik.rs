@@ -11,8 +11,8 @@ fn traefik_keeps_the_contract() {
         dialect: Dialect::XForwarded,
         address_header: "X-Forwarded-For",
         keeps_connections: true,
-        when_down: 500,
-        gives_up: false,
+        status_when_down: 500,
+        times_out: false,
         passes_trailers: false,
     });
 }

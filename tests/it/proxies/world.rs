@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::{Addresses, Dialect, Proxy};
 use crate::{admission::Issuer, given};
 
-/// A proxy with what stands around it. Of Countersign there are two: a generic one,
-/// and one on the surface `inmanta`, which refuses with 403, that is quick to put off
-/// sources of bad signatures.
+/// A proxy between clients, an application, and two Countersign servers. One server has the generic
+/// profile. The other has the `inmanta` profile, which refuses with 403, and limits sources of bad
+/// signatures early.
 pub(super) struct World<'w> {
     pub(super) proxy: &'w Proxy,
     pub(super) address: SocketAddr,
@@ -25,24 +25,24 @@ pub(super) struct World<'w> {
     _running: Running,
 }
 
-/// What became of a request.
+/// A request to a [`World`], and its effects.
 pub(super) struct Exchange {
-    /// What the client was answered.
+    /// The answer to the client.
     pub(super) answer: Response,
-    /// What Countersign was asked.
+    /// The requests that Countersign received.
     pub(super) asked: Vec<Request>,
-    /// What the application was given.
+    /// The requests that the application received.
     pub(super) seen: Vec<Request>,
 }
 
-/// Builds a world, and does something in it.
+/// Sets up a [`World`] and runs `check` in it.
 pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     let sandboxes = [Sandbox::new(), Sandbox::new(), Sandbox::new()];
     let issuer = Issuer::new("ES512");
     let configuration = |sandbox: &Sandbox, source: &str, listen: &str| {
         let Proxy { dialect, address_header, .. } = proxy;
-        let said = format!("{}\nclient_address_header={address_header}", dialect.option());
-        let listen = format!("trusted_proxies=127.0.0.1\n{said}\n{listen}");
+        let options = format!("{}\nclient_address_header={address_header}", dialect.option());
+        let listen = format!("trusted_proxies=127.0.0.1\n{options}\n{listen}");
         let people = format!("key={}\njwt_username_claim=email", given::KEY);
         issuer.configuration(sandbox, ["off", "off", source], &listen)
             + &given::issuer_section("people", "HS256", PEOPLE, &people)
@@ -70,7 +70,7 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
         application,
         _running: running,
     };
-    world.lead_to_generic();
+    world.switch_to_generic();
     check(&mut world);
 }
 
@@ -78,7 +78,7 @@ const PEOPLE: &str = "https://people/";
 const DOWN: &str = "https://down/";
 
 impl World<'_> {
-    /// The client sends exactly these bytes, which are one request.
+    /// Sends exactly these bytes, which are one request, and returns the [`Exchange`].
     pub(super) fn send(&self, request: &str) -> Exchange {
         drop((self.relay.take(), self.application.take()));
         let mut connection = Connection::open(self.address);
@@ -90,12 +90,13 @@ impl World<'_> {
         Exchange { answer, asked: self.relay.take(), seen: self.application.take() }
     }
 
-    /// The client asks for `/page?x=1` with these further lines.
+    /// Sends a request for `/page?x=1` with these further header lines.
     pub(super) fn get(&self, lines: &str) -> Exchange {
         self.send(&format!("GET /page?x=1 HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n"))
     }
 
-    /// The same, and when Countersign has been asked, its connections end.
+    /// Sends the same request, and closes Countersign's connections once it has received the auth
+    /// request.
     pub(super) fn get_and_hang_up(&mut self, lines: &str) -> Exchange {
         drop((self.relay.take(), self.application.take()));
         let mut connection = Connection::open(self.address);
@@ -111,12 +112,12 @@ impl World<'_> {
         Exchange { answer: connection.receive(false), asked, seen: self.application.take() }
     }
 
-    /// What the application was given since somebody last looked.
-    pub(super) fn take_seen(&self) -> Vec<Request> {
+    /// Returns the requests that the application received since the last call.
+    pub(super) fn take_forwarded(&self) -> Vec<Request> {
         self.application.take()
     }
 
-    /// What Countersign has written down of the last request, on its generic surface.
+    /// Returns the last access-log entry of the generic server.
     pub(super) fn last_line(&self) -> Option<Value> {
         let log = self.generic.log();
         let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -125,39 +126,43 @@ impl World<'_> {
             .find(|line| line.get("request_id").is_some())
     }
 
-    /// Countersign on its generic surface answers from now on.
-    pub(super) fn lead_to_generic(&mut self) {
-        self.lead_to(self.generic.address);
+    /// Switches to the Countersign server with the generic profile.
+    pub(super) fn switch_to_generic(&mut self) {
+        self.switch_to(self.generic.address);
     }
 
-    /// Countersign on the surface `inmanta` answers from now on.
-    pub(super) fn lead_to_strict(&mut self) {
-        self.lead_to(self.strict.address);
+    /// Switches to the Countersign server with the `inmanta` profile.
+    pub(super) fn switch_to_strict(&mut self) {
+        self.switch_to(self.strict.address);
     }
 
-    fn lead_to(&mut self, address: SocketAddr) {
+    fn switch_to(&mut self, address: SocketAddr) {
         self.relay.lead(Way::To(address));
-        // A proxy may have to notice first that its connections have ended.
+        // A proxy may need a request to notice that its connections have ended.
         eventually(|| self.get(&bearer(&good())).answer.status == 200);
     }
 }
 
 impl Exchange {
-    /// What Countersign was asked, at last: a question may be put twice.
+    /// Returns the last request that Countersign received. A proxy may repeat its auth request.
     #[track_caller]
-    pub(super) fn question(&self) -> &Request {
-        self.asked.last().expect("Countersign was asked")
+    pub(super) fn auth_request(&self) -> &Request {
+        self.asked.last().expect("Countersign received a request")
     }
 
-    /// What the application was given.
+    /// Returns the only request that the application received.
     #[track_caller]
     pub(super) fn given(&self) -> &Request {
-        assert_eq!(self.seen.len(), 1, "the application was given one request: {:?}", self.answer);
+        assert_eq!(
+            self.seen.len(),
+            1,
+            "the application must receive one request: {:?}",
+            self.answer
+        );
         &self.seen[0]
     }
 
-    /// Checks that it was refused with this status, and that the application knows
-    /// nothing of it.
+    /// Checks that the answer has this status and the application received nothing.
     #[track_caller]
     pub(super) fn assert_refused(&self, status: u16) {
         assert_eq!(self.answer.status, status, "{:?}", self.answer);
@@ -166,7 +171,7 @@ impl Exchange {
 }
 
 impl Dialect {
-    /// What it takes in `[listen]`.
+    /// Returns its option in `[listen]`.
     fn option(self) -> &'static str {
         match self {
             Self::Nginx => "dialect=nginx",
@@ -176,12 +181,12 @@ impl Dialect {
         }
     }
 
-    /// The method and URI that a question says the request has. Each is said once.
+    /// Returns the method and URI of the original request. Checks that no header is repeated.
     #[track_caller]
-    pub(super) fn told(self, question: &Request) -> (String, String) {
+    pub(super) fn original_request(self, auth_request: &Request) -> (String, String) {
         let only = |name: &str| {
-            let lines = question.lines(name);
-            assert_eq!(lines.len(), 1, "{name} in {question:?}");
+            let lines = auth_request.lines(name);
+            assert_eq!(lines.len(), 1, "{name} in {auth_request:?}");
             lines[0].to_owned()
         };
         match self {
@@ -194,25 +199,25 @@ impl Dialect {
                 (only("x-forwarded-method"), only("x-forwarded-uri"))
             }
             Self::EnvoyPath => {
-                let path = question.target.strip_prefix("/auth").expect("a path below /auth");
-                (question.method.clone(), path.to_owned())
+                let path = auth_request.target.strip_prefix("/auth").expect("a path below /auth");
+                (auth_request.method.clone(), path.to_owned())
             }
-            Self::Grpc => (question.method.clone(), question.target.clone()),
+            Self::Grpc => (auth_request.method.clone(), auth_request.target.clone()),
         }
     }
 }
 
-/// The line of a bearer token.
+/// Returns the header line of a bearer token.
 pub(super) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// A token of a person.
+/// Returns a good token of a user.
 pub(super) fn good() -> String {
     good_but(json!({}))
 }
 
-/// A good token, with some of its claims replaced or, by null, removed.
+/// Returns a good token with some of its claims replaced or, by null, removed.
 pub(super) fn good_but(changes: Value) -> String {
     let person = json!({ "iss": PEOPLE, "aud": "inm", "email": "bob@example.com" });
     let mut claims = given::claims(person);
@@ -221,7 +226,7 @@ pub(super) fn good_but(changes: Value) -> String {
     given::token(&claims)
 }
 
-/// A token of an issuer whose keys cannot be had.
-pub(super) fn unavailable() -> String {
+/// Returns a token of an issuer whose keys are unavailable.
+pub(super) fn token_without_keys() -> String {
     given::token_with_header(&json!({ "alg": "RS256", "kid": "k" }), &given::claims_of(DOWN))
 }
