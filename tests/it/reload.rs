@@ -1,14 +1,14 @@
-//! A configuration that changes while the server runs: on SIGHUP and by itself.
+//! Reload of a changed configuration: on SIGHUP and on file changes.
 
-/// What is true of requests, and of which requests.
+/// Settings that affect requests, and from which request on.
 mod settings;
-/// What is wrong changes nothing.
+/// Invalid configurations, which change nothing.
 mod mistakes;
 /// Directories, links, pipes, the environment and the embedded default.
 mod files;
-/// Issuers whose keys are published.
+/// Issuers with published keys.
 mod providers;
-/// TLS switched on, and certificates that are renewed.
+/// Enabling TLS, and renewed certificates.
 mod certificates;
 
 use countersign_tests::{
@@ -18,7 +18,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-/// An issuer beside the guide's, with a secret of its own.
+/// A second issuer with its own secret.
 const SECOND: &str = "\
 [auth_jwt_second]
 algorithm=HS256
@@ -28,7 +28,7 @@ audience=inm
 key=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY
 ";
 
-/// A token of it.
+/// Returns a token of the issuer of [`SECOND`].
 fn second_token() -> String {
     let claims = json!({ "iss": "https://second/", "aud": "inm", "sub": "carol" });
     openssl::hs256(
@@ -38,22 +38,22 @@ fn second_token() -> String {
     )
 }
 
-/// Replaces the configuration and has it read again; returns what is said about it.
+/// Replaces the configuration, reloads it, and returns the log message about the reload.
 #[track_caller]
 fn reload(sandbox: &Sandbox, server: &Server<'_>, configuration: &str) -> String {
     sandbox.replace("server.cfg", configuration);
     server.reload()
 }
 
-/// The same, where all of it is to be in force.
+/// Reloads as [`reload`] does a configuration that must take effect completely.
 #[track_caller]
-fn take_over(sandbox: &Sandbox, server: &Server<'_>, configuration: &str) {
+fn reload_completely(sandbox: &Sandbox, server: &Server<'_>, configuration: &str) {
     let said = reload(sandbox, server, configuration);
     assert!(said.contains("is in force") && !said.contains("restart"), "{said}");
 }
 
-/// The status of `/auth` on a connection that stays open.
-fn ask(connection: &mut Connection, token: &str) -> u16 {
+/// Returns the status of `/auth` on an open connection.
+fn auth_status(connection: &mut Connection, token: &str) -> u16 {
     connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
     connection.receive(false).status
 }

@@ -2,9 +2,9 @@
 mod client_config;
 /// `countersign doctor`.
 mod doctor;
-/// The same commands with a real server.
+/// The commands against a real server.
 mod real;
-/// `countersign doctor` and the servers of one database.
+/// `countersign doctor` and servers that share a database.
 mod servers;
 /// `countersign setup`.
 mod setup;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 const TRANSPORT: &str = "[cmdline_rest_transport]\ntoken=a.b.c\n";
 
-/// Runs a command, words apart by blanks, against a server.
+/// Runs a command against a server; `command` is split at blanks.
 fn run(server: &JwksServer, command: &str, input: &str) -> Output {
     let sandbox = Sandbox::new();
     sandbox.file("c.cfg", TRANSPORT);
@@ -28,16 +28,16 @@ fn run(server: &JwksServer, command: &str, input: &str) -> Output {
     sandbox.run_with_input(words, input)
 }
 
-/// Runs it against one that answers everything alike, and returns what it was asked.
+/// Runs a command against a server with a fixed answer, and returns the requests it sent.
 #[track_caller]
-fn ask(command: &str, input: &str, answer: &Value) -> (Output, Vec<Request>) {
+fn run_with_answer(command: &str, input: &str, answer: &Value) -> (Output, Vec<Request>) {
     let server = JwksServer::start(&json!({ "data": answer }).to_string());
     let output = run(&server, command, input);
     assert_eq!(output.code(), 0, "{command}: {output:?}");
     (output, server.received())
 }
 
-/// Method, target and body of a request.
+/// Returns method and target, and the body of a request.
 fn summary(request: &Request) -> (String, Value) {
     let body = if request.body.is_empty() {
         Value::Null
@@ -48,7 +48,7 @@ fn summary(request: &Request) -> (String, Value) {
 }
 
 #[test]
-fn each_command_makes_the_calls_of_the_real_api() {
+fn commands_make_the_real_api_calls() {
     let assignment = json!({ "environment": ENVIRONMENT, "role": "operator" });
     for (command, calls) in [
         ("user list", vec![("GET /api/v2/user", Value::Null)]),
@@ -86,7 +86,7 @@ fn each_command_makes_the_calls_of_the_real_api() {
             vec![("DELETE /api/v2/environment/11111111-1111-1111-1111-111111111111", Value::Null)],
         ),
     ] {
-        let (_, requests) = ask(command, "", &Value::Null);
+        let (_, requests) = run_with_answer(command, "", &Value::Null);
         let expected: Vec<_> =
             calls.into_iter().map(|(call, body)| (call.to_owned(), body)).collect();
         assert_eq!(requests.iter().map(summary).collect::<Vec<_>>(), expected, "{command}");
@@ -98,7 +98,7 @@ fn each_command_makes_the_calls_of_the_real_api() {
 }
 
 #[test]
-fn a_token_is_created_for_what_was_said_and_for_the_api_otherwise() {
+fn token_create_defaults_to_the_api_client_type() {
     for (options, body) in [
         ("", json!({ "client_types": ["api"], "idempotent": false })),
         (
@@ -107,19 +107,23 @@ fn a_token_is_created_for_what_was_said_and_for_the_api_otherwise() {
         ),
         (" --api --idempotent", json!({ "client_types": ["api"], "idempotent": true })),
     ] {
-        let (output, requests) =
-            ask(&format!("token create -e {ENVIRONMENT}{options}"), "", &json!("t.o.k"));
+        let (output, requests) = run_with_answer(
+            &format!("token create -e {ENVIRONMENT}{options}"),
+            "",
+            &json!("t.o.k"),
+        );
         assert_eq!(output.stdout, "Token: t.o.k\n");
         assert_eq!(summary(&requests[0]), ("POST /api/v2/environment_auth".into(), body));
         assert_eq!(requests[0].header("x-inmanta-tid"), Some(ENVIRONMENT));
     }
-    let (_, requests) = ask(&format!("token delete -e {ENVIRONMENT} some-id"), "", &Value::Null);
+    let (_, requests) =
+        run_with_answer(&format!("token delete -e {ENVIRONMENT} some-id"), "", &Value::Null);
     assert_eq!(summary(&requests[0]).0, "DELETE /api/v2/environment_auth/some-id");
     assert_eq!(requests[0].header("x-inmanta-tid"), Some(ENVIRONMENT));
 }
 
 #[test]
-fn an_environment_goes_by_its_name_too() {
+fn environment_can_be_given_by_name() {
     let server = JwksServer::start(&json!({ "data": "t.o.k" }).to_string());
     let all = json!([{ "id": ENVIRONMENT, "name": "prod" }, { "id": "2", "name": "twice" }, { "id": "3", "name": "twice" }]);
     server.behave_at("/api/v2/environment", Answer::json(&json!({ "data": all }).to_string()));
@@ -134,9 +138,9 @@ fn an_environment_goes_by_its_name_too() {
 }
 
 #[test]
-fn passwords_are_lines_of_standard_input_and_shown_nowhere() {
+fn passwords_are_read_from_stdin_and_not_shown() {
     let password = "correct horse \u{e9} ";
-    let (output, requests) = ask(
+    let (output, requests) = run_with_answer(
         "user add bob --admin",
         &format!("{password}\r\nmore\n"),
         &json!({ "username": "bob" }),
@@ -148,30 +152,31 @@ fn passwords_are_lines_of_standard_input_and_shown_nowhere() {
     );
     assert_eq!(calls[1].1, json!({ "username": "bob", "is_admin": true }));
     assert!(!format!("{output:?}").contains("correct"), "{output:?}");
-    // One's own password is changed by whoever knows it.
+    // Changing one's own password requires the current one.
     let own = json!({ "username": "bob" });
-    let (_, requests) = ask("user password bob", "the old one\nthe new one\n", &own);
+    let (_, requests) = run_with_answer("user password bob", "the old one\nthe new one\n", &own);
     let body = json!({ "current_password": "the old one", "password": "the new one" });
     assert_eq!(summary(&requests[1]), ("PATCH /api/v2/user/bob/password".into(), body));
-    let (_, requests) = ask("user password alice --password-stdin", "the new one", &own);
+    let (_, requests) =
+        run_with_answer("user password alice --password-stdin", "the new one", &own);
     assert_eq!(
         summary(&requests[1]),
         ("PATCH /api/v2/user/alice/password".into(), json!({ "password": "the new one" }))
     );
-    // A token that is nobody's.
+    // The token belongs to no user.
     let server = JwksServer::start("{}");
     server.behave_at("/api/v2/current_user", Answer::status("404 Not Found"));
     assert_eq!(run(&server, "user password bob", "the new one\n").code(), 0);
     let none = run(&server, "user add bob", "");
     assert!(none.code() == 1 && none.stderr.contains("the password is empty"), "{none:?}");
     let argument = run(&server, "user add bob secret", "");
-    assert_eq!(argument.code(), 2, "a password is no argument");
+    assert_eq!(argument.code(), 2, "a password must not be an argument");
 }
 
 #[test]
-fn logging_in_shows_the_password_and_no_token() {
+fn login_sends_the_password_without_a_token() {
     let session = json!({ "token": "s.e.s", "user": { "username": "bob" }, "expires_in": 3600 });
-    let (output, requests) = ask("login bob", "secret\n", &session);
+    let (output, requests) = run_with_answer("login bob", "secret\n", &session);
     assert_eq!(output.stdout, "s.e.s\n");
     assert_eq!(
         summary(&requests[0]),
@@ -181,12 +186,12 @@ fn logging_in_shows_the_password_and_no_token() {
 }
 
 #[test]
-fn lists_are_tables_for_people_and_json_for_programs() {
+fn lists_are_printed_as_tables_or_json() {
     let users = json!([
         { "username": "alice", "auth_method": "database", "is_admin": true, "roles": {} },
         { "username": "bob\u{1b}[2J", "auth_method": "oidc", "is_admin": false, "roles": { ENVIRONMENT: ["noc", "operator"] } },
     ]);
-    let (output, _) = ask("user list", "", &users);
+    let (output, _) = run_with_answer("user list", "", &users);
     let lines: Vec<_> = output.stdout.lines().collect();
     assert_eq!(
         lines,
@@ -196,15 +201,21 @@ fn lists_are_tables_for_people_and_json_for_programs() {
             "bob\\u{1b}[2J  no     oidc      11111111-1111-1111-1111-111111111111: noc,operator",
         ]
     );
-    assert_eq!(ask("user list --json", "", &users).0.json_lines(), [users]);
-    assert_eq!(ask("role list", "", &json!(["noc", "operator"])).0.stdout, "noc\noperator\n");
-    assert_eq!(ask("role list --json", "", &json!(["noc"])).0.json_lines(), [json!(["noc"])]);
+    assert_eq!(run_with_answer("user list --json", "", &users).0.json_lines(), [users]);
+    assert_eq!(
+        run_with_answer("role list", "", &json!(["noc", "operator"])).0.stdout,
+        "noc\noperator\n"
+    );
+    assert_eq!(
+        run_with_answer("role list --json", "", &json!(["noc"])).0.json_lines(),
+        [json!(["noc"])]
+    );
     let environments = json!([{ "id": ENVIRONMENT, "name": "prod", "project_id": null }]);
-    let (output, _) = ask("environment list", "", &environments);
+    let (output, _) = run_with_answer("environment list", "", &environments);
     assert_eq!(output.stdout.lines().nth(1), Some("11111111-1111-1111-1111-111111111111  prod  -"));
-    assert_eq!(ask("environment add prod", "", &environments[0]).0.text(), ENVIRONMENT);
+    assert_eq!(run_with_answer("environment add prod", "", &environments[0]).0.text(), ENVIRONMENT);
     let tokens = json!([{ "jti": "j1", "client_types": ["api", "agent"], "created_by": null, "issued_at": "2026-01-01" }]);
-    let (output, _) = ask(&format!("token list -e {ENVIRONMENT}"), "", &tokens);
+    let (output, _) = run_with_answer(&format!("token list -e {ENVIRONMENT}"), "", &tokens);
     assert_eq!(
         output.stdout.lines().nth(1),
         Some("j1  api,agent  -   2026-01-01  -        -        -")
@@ -212,7 +223,7 @@ fn lists_are_tables_for_people_and_json_for_programs() {
 }
 
 #[test]
-fn what_the_server_says_is_said_with_a_remedy() {
+fn server_errors_are_printed_with_a_remedy() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let answer = |status: &str, body: &str| {
         Answer::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
@@ -234,7 +245,7 @@ fn what_the_server_says_is_said_with_a_remedy() {
         ),
         (answer("404 Not Found", ""), &["404 Not Found", "--host and --port"]),
         (Answer::hang_up(), &["no response from", "ssl = true in [cmdline_rest_transport]"]),
-        // The token is for this server alone.
+        // The token must not be sent to another server.
         (Answer::redirect("http://127.0.0.1:1/"), &["the server answered 302 Found"]),
     ] {
         let server = JwksServer::start_with(answer);
@@ -246,7 +257,7 @@ fn what_the_server_says_is_said_with_a_remedy() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named_with_the_section_to_look_at() {
+fn unreachable_server_names_the_section_to_check() {
     let sandbox = Sandbox::new();
     let refused = sandbox.run(["user", "list", "--host", "127.0.0.1", "--port", "1"]);
     let texts =
@@ -255,7 +266,7 @@ fn a_server_that_is_not_there_is_named_with_the_section_to_look_at() {
         refused.code() == 1 && texts.iter().all(|text| refused.stderr.contains(text)),
         "{refused:?}"
     );
-    assert!(!sandbox.path().join(".local").exists(), "no key is made up to ask a server");
+    assert!(!sandbox.path().join(".local").exists(), "a client command must not create a key");
     let nowhere = sandbox.run(["user", "list", "--host", "no-such-host.invalid"]);
     assert!(nowhere.code() == 1 && nowhere.stderr.contains("no-such-host.invalid"), "{nowhere:?}");
     let odd = sandbox.run(["user", "list", "--host", "https://localhost"]);
@@ -274,7 +285,7 @@ fn a_server_that_is_not_there_is_named_with_the_section_to_look_at() {
 }
 
 #[test]
-fn the_section_is_the_way_and_the_environment_overrides_it() {
+fn environment_overrides_the_transport_section() {
     let server = JwksServer::start("{\"data\":[]}");
     let port = server.port().to_string();
     let sandbox = Sandbox::new()
@@ -282,12 +293,12 @@ fn the_section_is_the_way_and_the_environment_overrides_it() {
         .variable("INMANTA_CMDLINE_REST_TRANSPORT_HOST", "127.0.0.1")
         .variable("INMANTA_CMDLINE_REST_TRANSPORT_TOKEN", " t.o.k ")
         .variable("HTTP_PROXY", "http://127.0.0.1:1/");
-    assert_eq!(sandbox.run(["user", "list", "--json"]).text(), "[]", "and no proxy is asked");
+    assert_eq!(sandbox.run(["user", "list", "--json"]).text(), "[]", "HTTP_PROXY must be ignored");
     assert_eq!(server.sent("authorization"), [Some("Bearer t.o.k".into())]);
 }
 
 #[test]
-fn a_server_is_trusted_by_its_authority_alone() {
+fn server_is_trusted_only_by_its_ca_file() {
     let (sandbox, server) = (Sandbox::new(), TlsProvider::start());
     let uri = server.serve("x", &json!({}));
     let port = uri.split(':').nth(2).unwrap().split('/').next().unwrap();
@@ -300,7 +311,7 @@ fn a_server_is_trusted_by_its_authority_alone() {
         ("ssl=true\n", "set ssl_ca_cert_file in [cmdline_rest_transport] to its CA certificate"),
         ("ssl=true\nssl_ca_cert_file=/nowhere\n", "cannot read /nowhere"),
         ("ssl=false\n", "write ssl = true in [cmdline_rest_transport]"),
-        // It only serves files: but it was asked.
+        // The provider only serves files, but TLS succeeded.
         (&trusting, "is not an Inmanta server"),
     ] {
         let refused = list(options);
@@ -317,7 +328,7 @@ fn a_server_is_trusted_by_its_authority_alone() {
 }
 
 #[test]
-fn mistakes_about_the_way_are_told_where_they_are() {
+fn transport_mistakes_are_reported_with_a_line() {
     let sandbox = Sandbox::new();
     let check = |text: &str| {
         sandbox.file("c.cfg", text);

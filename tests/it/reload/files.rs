@@ -18,12 +18,12 @@ use crate::given::{self, SIGNING};
 const PORTS: &str = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
 
 #[test]
-fn a_change_of_the_file_alone_is_taken_over() {
+fn file_change_is_reloaded_without_a_signal() {
     let ways: [fn(&Sandbox, &str); 3] = [
         |sandbox, text| drop(sandbox.replace("server.cfg", text)),
-        // Written in place, which takes a while to be believed.
+        // Written in place: the server waits until the file has not changed for a while.
         |sandbox, text| drop(sandbox.file("server.cfg", text)),
-        // From the future: a copy that kept the time of another machine.
+        // A modification time in the future, as kept by a copy from another machine.
         |sandbox, text| {
             let (path, ahead) =
                 (sandbox.file("server.cfg", text), SystemTime::now() + Duration::from_secs(86_400));
@@ -44,7 +44,7 @@ fn a_change_of_the_file_alone_is_taken_over() {
 }
 
 #[test]
-fn what_is_the_same_or_gone_for_a_while_is_no_news() {
+fn unchanged_or_missing_file_causes_no_reload() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     sandbox.replace("server.cfg", SIGNING);
@@ -60,7 +60,7 @@ fn what_is_the_same_or_gone_for_a_while_is_no_news() {
 }
 
 #[test]
-fn files_of_a_directory_come_go_and_are_replaced() {
+fn directory_changes_are_reloaded() {
     let sandbox = Sandbox::new();
     sandbox.file("conf/10-main.cfg", SIGNING);
     sandbox.file("conf/20-ports.cfg", PORTS);
@@ -70,7 +70,7 @@ fn files_of_a_directory_come_go_and_are_replaced() {
     }
     let server = sandbox.start(["--config", "conf"]);
     let (token, place) = (second_token(), sandbox.path().join("conf/30-second.cfg"));
-    // What an editor keeps beside a file is no part of it, and keeps nobody waiting.
+    // An editor's lock file next to the configuration is not read and delays nothing.
     symlink("nowhere", sandbox.path().join("conf/.#30-second.cfg")).unwrap();
     let said = server.reloaded_by(|| fs::rename(&second, &place).unwrap());
     assert!(said.contains("is in force"), "{said}");
@@ -82,7 +82,7 @@ fn files_of_a_directory_come_go_and_are_replaced() {
     let said = server.reloaded_by(|| fs::remove_file(place).unwrap());
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&given::good_token()).status, 200);
-    // The last one that describes anybody: a directory without files is a mistake.
+    // The remaining file is removed: a directory without configuration files is a mistake.
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
     let said =
         server.reloaded_by(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
@@ -91,8 +91,8 @@ fn files_of_a_directory_come_go_and_are_replaced() {
 }
 
 #[test]
-fn a_link_that_is_swapped_is_noticed() {
-    // As Kubernetes does it: a.cfg -> ..data/a.cfg, and ..data -> a directory a version.
+fn swapped_symlink_is_reloaded() {
+    // As in Kubernetes: a.cfg -> ..data/a.cfg, and ..data -> one directory per version.
     let sandbox = Sandbox::new();
     for (version, text) in [("..1", SIGNING.into()), ("..2", format!("{SIGNING}{SECOND}"))] {
         settle(&sandbox.file(&format!("conf/{version}/a.cfg"), text));
@@ -113,7 +113,7 @@ fn a_link_that_is_swapped_is_noticed() {
 }
 
 #[test]
-fn a_pipe_is_not_read_again() {
+fn pipe_cannot_be_reloaded() {
     let sandbox = Sandbox::new();
     let pipe = sandbox.path().join("pipe.cfg");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -130,7 +130,7 @@ fn a_pipe_is_not_read_again() {
 }
 
 #[test]
-fn the_environment_stays_above_the_file() {
+fn environment_overrides_a_reloaded_file() {
     let sandbox = Sandbox::new().variable("INMANTA_AUTH_JWT_DEFAULT_AUDIENCE", "ours");
     let server = sandbox.serve(SIGNING);
     let token = given::token(&given::claims(json!({ "aud": "ours" })));
@@ -149,7 +149,7 @@ fn the_environment_stays_above_the_file() {
 }
 
 #[test]
-fn the_embedded_default_is_an_ordinary_file() {
+fn embedded_default_file_is_reloaded() {
     let sandbox = Sandbox::new()
         .variable("INMANTA_SERVER_BIND_PORT", "0")
         .variable("INMANTA_METRICS_BIND_PORT", "0");

@@ -4,7 +4,7 @@ use super::{SECOND, reload, second_token};
 use crate::given::{self, KEY, SIGNING};
 
 #[test]
-fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
+fn invalid_reload_changes_nothing_and_is_explained() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let changed = |from: &str, to: &str| format!("{}{SECOND}", SIGNING.replace(from, to));
@@ -54,7 +54,7 @@ fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
         );
     }
     assert!(!server.log().contains(KEY), "the key is in the log");
-    // Mended, and nobody has to say so.
+    // Corrected, and reloaded without a signal.
     let said =
         server.reloaded_by(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
     assert!(said.contains("is in force"), "{said}");
@@ -62,7 +62,7 @@ fn a_mistake_changes_nothing_and_is_told_with_its_place_and_remedy() {
 }
 
 #[test]
-fn an_unknown_option_in_toml_changes_nothing() {
+fn unknown_toml_option_changes_nothing() {
     let sandbox = Sandbox::new();
     let text = format!(
         "[server]\nbind_port = 0\n[metrics]\nbind_port = 0\n[auth_jwt_default]\nalgorithm = \"HS256\"\nsign = true\n\
@@ -90,15 +90,19 @@ fn an_unknown_option_in_toml_changes_nothing() {
 }
 
 #[test]
-fn what_is_mended_in_another_file_is_taken_over_too() {
+fn corrected_referenced_file_triggers_the_reload() {
     let (sandbox, authority) = (Sandbox::new(), Authority::root("ours"));
     let server = sandbox.serve(SIGNING);
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let said = reload(&sandbox, &server, &format!("{SIGNING}{SECOND}{tls}"));
     assert!(said.contains("Failed to load ssl certificate"), "{said}");
-    assert_eq!(server.auth(&second_token()).status, 401, "not the half of it that could be used");
+    assert_eq!(
+        server.auth(&second_token()).status,
+        401,
+        "no part of an invalid configuration takes effect"
+    );
     let said = server.reloaded_by(|| drop(authority.server().write(sandbox.path())));
     assert!(said.contains("is in force"), "{said}");
-    // Said once, however often it was tried.
+    // The failed attempts in between are logged only once.
     assert_eq!(server.reloads(), 2, "{}", server.log());
 }

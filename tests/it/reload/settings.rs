@@ -8,37 +8,41 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use super::{SECOND, ask, reload, second_token, take_over};
+use super::{SECOND, auth_status, reload, reload_completely, second_token};
 use crate::given::{self, SIGNING, key_set};
 
 #[test]
-fn a_new_issuer_is_accepted_and_one_that_is_gone_is_not() {
+fn reload_adds_and_removes_issuers() {
     let (sandbox, token) = (Sandbox::new(), second_token());
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
-    assert_eq!(ask(&mut connection, &token), 401);
-    take_over(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
-    // Often enough for it to be remembered.
+    assert_eq!(auth_status(&mut connection, &token), 401);
+    reload_completely(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
+    // Repeated, so that the result is cached.
     for _ in 0..3 {
-        assert_eq!(ask(&mut connection, &token), 200);
+        assert_eq!(auth_status(&mut connection, &token), 200);
     }
     assert_eq!(server.verify(&token).status, 200);
-    take_over(&sandbox, &server, SIGNING);
-    assert_eq!(ask(&mut connection, &token), 401, "with the next request, on the same connection");
+    reload_completely(&sandbox, &server, SIGNING);
+    assert_eq!(
+        auth_status(&mut connection, &token),
+        401,
+        "effective with the next request on an open connection"
+    );
     assert_eq!(
         (server.verify(&token).status, server.auth(&given::good_token()).status),
         (401, 200)
     );
-    take_over(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
-    assert_eq!(ask(&mut connection, &token), 200);
+    reload_completely(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
+    assert_eq!(auth_status(&mut connection, &token), 200);
 }
 
 #[test]
-fn without_any_issuer_nobody_comes_in() {
+fn reload_without_issuers_refuses_every_token() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     assert_eq!(server.auth(&given::good_token()).status, 200);
-    take_over(&sandbox, &server, "");
+    reload_completely(&sandbox, &server, "");
     assert_eq!(server.auth(&given::good_token()).status, 401);
     assert!(
         server.log().contains("no auth_jwt_* section any more: every token is refused"),
@@ -47,38 +51,54 @@ fn without_any_issuer_nobody_comes_in() {
     );
 }
 
-/// The guide's section with one line replaced.
+/// Returns the guide's section, [`SIGNING`], with one line replaced.
 fn with(option: &str, value: &str) -> String {
-    let line = |line: &str| match line.starts_with(&format!("{option}=")) {
-        true => format!("{option}={value}\n"),
-        false => format!("{line}\n"),
+    let line = |line: &str| {
+        if line.starts_with(&format!("{option}=")) {
+            format!("{option}={value}\n")
+        } else {
+            format!("{line}\n")
+        }
     };
     SIGNING.lines().map(line).collect()
 }
 
 #[test]
-fn what_tokens_must_claim_changes_with_the_next_request() {
+fn reload_changes_claim_rules_at_once() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
     let token = given::good_token();
     let other = given::token(&given::claims(json!({ "aud": "other" })));
-    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (200, 401));
-    take_over(&sandbox, &server, &with("audience", "other"));
-    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (401, 200));
-    take_over(&sandbox, &server, &with("audience", "other\nclaims=sub is carol"));
-    assert_eq!(ask(&mut connection, &other), 401);
+    assert_eq!(
+        (auth_status(&mut connection, &token), auth_status(&mut connection, &other)),
+        (200, 401)
+    );
+    reload_completely(&sandbox, &server, &with("audience", "other"));
+    assert_eq!(
+        (auth_status(&mut connection, &token), auth_status(&mut connection, &other)),
+        (401, 200)
+    );
+    reload_completely(&sandbox, &server, &with("audience", "other\nclaims=sub is carol"));
+    assert_eq!(auth_status(&mut connection, &other), 401);
     let carol = given::token(&given::claims(json!({ "aud": "other", "sub": "carol" })));
-    assert_eq!(ask(&mut connection, &carol), 200);
-    take_over(&sandbox, &server, SIGNING);
-    assert_eq!((ask(&mut connection, &token), ask(&mut connection, &other)), (200, 401));
-    // Another secret, and what was signed with the old one is dead.
-    take_over(&sandbox, &server, &with("key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"));
-    assert_eq!(ask(&mut connection, &token), 401);
+    assert_eq!(auth_status(&mut connection, &carol), 200);
+    reload_completely(&sandbox, &server, SIGNING);
+    assert_eq!(
+        (auth_status(&mut connection, &token), auth_status(&mut connection, &other)),
+        (200, 401)
+    );
+    // Another secret invalidates tokens signed with the old one.
+    reload_completely(
+        &sandbox,
+        &server,
+        &with("key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"),
+    );
+    assert_eq!(auth_status(&mut connection, &token), 401);
 }
 
 #[test]
-fn what_answers_say_changes_with_the_next_request() {
+fn reload_changes_answers_at_once() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
@@ -88,20 +108,24 @@ fn what_answers_say_changes_with_the_next_request() {
     };
     let token = given::good_token();
     assert_eq!(auth(&token).header("x-auth-user"), Some("bob"));
-    take_over(&sandbox, &server, &format!("{SIGNING}[identity_headers]\nuser=X-Who\ntenant=\n"));
+    reload_completely(
+        &sandbox,
+        &server,
+        &format!("{SIGNING}[identity_headers]\nuser=X-Who\ntenant=\n"),
+    );
     let answer = auth(&token);
     assert_eq!(
         (answer.header("x-who"), answer.header("x-auth-user"), answer.header("x-auth-tenant")),
         (Some("bob"), None, None)
     );
     assert_eq!(auth("a.b.c").status, 401);
-    take_over(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n"));
+    reload_completely(&sandbox, &server, &format!("{SIGNING}[listen]\nsurface=inmanta\n"));
     let answer = auth(&token);
     assert_eq!(
         (auth("a.b.c").status, answer.header("x-who"), answer.header("x-auth-user")),
         (403, None, Some("bob"))
     );
-    take_over(
+    reload_completely(
         &sandbox,
         &server,
         &format!("{SIGNING}[listen]\nsurface=inmanta\n[server]\nrejected_token_status=401\n"),
@@ -110,7 +134,7 @@ fn what_answers_say_changes_with_the_next_request() {
 }
 
 #[test]
-fn clients_that_may_revoke_come_and_go() {
+fn reload_adds_and_removes_api_clients() {
     let sandbox = Sandbox::new();
     let made = sandbox.run(["key", "client", "ci"]);
     let (secret, line) = {
@@ -127,14 +151,18 @@ fn clients_that_may_revoke_come_and_go() {
     let head = "POST /v1/revoke HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     let revoke = || request(server.address, head, body.as_bytes()).status;
     assert_eq!(revoke(), 401);
-    take_over(&sandbox, &server, &format!("{SIGNING}{line}"));
+    reload_completely(&sandbox, &server, &format!("{SIGNING}{line}"));
     assert_eq!((revoke(), server.auth(&token).status), (200, 401));
-    take_over(&sandbox, &server, SIGNING);
-    assert_eq!((revoke(), server.auth(&token).status), (401, 401), "what is revoked stays revoked");
+    reload_completely(&sandbox, &server, SIGNING);
+    assert_eq!(
+        (revoke(), server.auth(&token).status),
+        (401, 401),
+        "a revocation outlives the client that made it"
+    );
 }
 
 #[test]
-fn who_is_believed_and_what_is_written_down_changes() {
+fn reload_changes_trusted_proxies_and_access_log() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
@@ -147,33 +175,33 @@ fn who_is_believed_and_what_is_written_down_changes() {
         lines.filter(|line| line["target"] == "request").collect()
     };
     assert_eq!(lines().len(), 0);
-    take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=all\n"));
+    reload_completely(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=all\n"));
     let written = lines();
     let [line] = &written[..] else { panic!("{written:?}") };
     assert_eq!(
         (&line["client"], &line["method"], &line["uri"]),
         (&json!("127.0.0.1"), &json!("GET"), &json!("/auth"))
     );
-    let believing = "[listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n";
-    take_over(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=refused\n{believing}"));
+    let trusting = "[listen]\ntrusted_proxies=127.0.0.0/8\ndialect=nginx\n";
+    reload_completely(&sandbox, &server, &format!("{SIGNING}[log]\nrequests=refused\n{trusting}"));
     let line = lines().pop().unwrap();
     assert_eq!(
         (&line["client"], &line["method"], &line["uri"]),
         (&json!("203.0.113.9"), &json!("PUT"), &json!("/orders"))
     );
-    take_over(&sandbox, &server, SIGNING);
+    reload_completely(&sandbox, &server, SIGNING);
     assert_eq!(lines().len(), 2);
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
+fn reload_names_settings_that_need_a_restart() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[listener_gone]\nbind=127.0.0.1:0\n"));
     let next = format!(
         "{SIGNING}{SECOND}[listen]\nthreads=7\n[cache]\nmegabytes=1\n[limits]\nidle_timeout=5\n[log]\nformat=human\n\
          [revocation]\ncapacity=77\n[listener_new]\nbind=127.0.0.1:0\n[server]\nbind_address=127.0.0.2\n"
     );
-    // Every time: what is not in force is not forgotten after it was said once.
+    // The message is repeated with every reload.
     for _ in 0..2 {
         let said = reload(&sandbox, &server, &next);
         for name in [
@@ -200,7 +228,7 @@ fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
 }
 
 #[test]
-fn no_request_fails_during_twenty_reloads() {
+fn requests_succeed_during_reloads() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start(&key_set(&[&key]));
     let configuration =
@@ -210,13 +238,13 @@ fn no_request_fails_during_twenty_reloads() {
     let tokens = [given::good_token(), key.token(&given::claims_of("https://idp/"))];
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let asking = tokens.each_ref().map(|token| {
+        let clients = tokens.each_ref().map(|token| {
             let (address, is_over) = (server.address, &is_over);
             scope.spawn(move || {
                 let mut connection = Connection::open(address);
                 let mut answers = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(ask(&mut connection, token), 200);
+                    assert_eq!(auth_status(&mut connection, token), 200);
                     answers += 1;
                     std::thread::yield_now();
                 }
@@ -225,12 +253,12 @@ fn no_request_fails_during_twenty_reloads() {
         });
         for round in 0..20 {
             let second = [SECOND, "[identity_headers]\nuser=X-Who\n"][round % 2];
-            take_over(&sandbox, &server, &configuration(second));
+            reload_completely(&sandbox, &server, &configuration(second));
             assert_eq!(server.operations("/ready").status, 200);
         }
         is_over.store(true, Ordering::Relaxed);
-        for asking in asking {
-            assert!(asking.join().unwrap() > 20);
+        for client in clients {
+            assert!(client.join().unwrap() > 20);
         }
     });
     assert_eq!(provider.requests(), 1);

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::ENVIRONMENT;
 use crate::given::SIGNING;
 
-/// A server's configuration with TLS.
+/// Writes a server's configuration with TLS.
 fn server_configuration(sandbox: &Sandbox) {
     certificates::ours().1.write(sandbox.path());
     let text = "[server]\nbind_port=8443\nssl_cert_file=tls.crt\nssl_key_file=tls.key\nssl_ca_cert_file=/etc/inmanta/server.chain\n\
@@ -20,14 +20,14 @@ fn run(sandbox: &Sandbox, options: &str) -> Output {
     sandbox.run(["client-config", "-c", "c.cfg"].into_iter().chain(options.split(' ')))
 }
 
-/// The value of the only line for an option.
+/// Returns the value of an option that is printed once.
 fn value<'o>(output: &'o Output, option: &str) -> &'o str {
     let line = output.text().lines().find_map(|line| line.strip_prefix(option)?.strip_prefix('='));
     line.unwrap_or_else(|| panic!("{option}: {output:?}"))
 }
 
 #[test]
-fn a_section_signed_here_is_complete_and_its_token_good() {
+fn local_section_is_complete_and_verifies() {
     let sandbox = Sandbox::new();
     server_configuration(&sandbox);
     for (options, section, host, types) in [
@@ -49,7 +49,7 @@ fn a_section_signed_here_is_complete_and_its_token_good() {
             (&types, &json!(ENVIRONMENT)),
             "{options}"
         );
-        // What was printed can be put where it belongs.
+        // The output is a valid configuration file.
         sandbox.file("client.cfg", output.text());
         let check = sandbox.run(["config", "check", "-c", "client.cfg"]);
         assert_eq!((check.code(), &*check.stderr), (0, ""));
@@ -62,13 +62,13 @@ fn a_section_signed_here_is_complete_and_its_token_good() {
     }
     let named = run(&sandbox, "--agent --local -e prod");
     assert!(named.code() == 1 && named.stderr.contains("\"prod\" is no id"), "{named:?}");
-    assert_eq!(run(&sandbox, "--local").code(), 2, "what for has to be said");
+    assert_eq!(run(&sandbox, "--local").code(), 2, "the kind of client is required");
     assert_eq!(run(&sandbox, "--agent --api --local").code(), 2);
-    assert_eq!(run(&sandbox, "--agent").code(), 2, "a server is asked for an environment's token");
+    assert_eq!(run(&sandbox, "--agent").code(), 2, "a token of the server needs an environment");
 }
 
 #[test]
-fn without_tls_a_section_names_no_authority() {
+fn section_without_tls_names_no_ca_file() {
     let sandbox = Sandbox::new();
     sandbox
         .file("c.cfg", format!("{SIGNING}[server]\nssl_ca_cert_file=/etc/inmanta/server.chain\n"));
@@ -82,7 +82,7 @@ fn without_tls_a_section_names_no_authority() {
 }
 
 #[test]
-fn the_server_issues_the_token_unless_it_is_to_be_signed_here() {
+fn token_is_issued_by_the_server_by_default() {
     let (sandbox, server) =
         (Sandbox::new(), JwksServer::start(&json!({ "data": "t.o.k" }).to_string()));
     let environments = json!({ "data": [{ "id": ENVIRONMENT, "name": "prod" }] });
@@ -101,11 +101,11 @@ fn the_server_issues_the_token_unless_it_is_to_be_signed_here() {
         "[client_rest_transport]",
     ];
     assert_eq!(output.text().lines().take(7).collect::<Vec<_>>(), expected);
-    let asked = &server.received()[1];
+    let request = &server.received()[1];
     assert_eq!(
-        (&*asked.target, asked.header("x-inmanta-tid")),
+        (&*request.target, request.header("x-inmanta-tid")),
         ("/api/v2/environment_auth", Some(ENVIRONMENT))
     );
-    let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+    let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(body, json!({ "client_types": ["api"], "idempotent": false, "expire": 60 }));
 }

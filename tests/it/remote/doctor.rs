@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::{
     ENVIRONMENT,
-    real::{Person, configuration, set_up},
+    real::{CliUser, configuration, set_up},
 };
 use crate::given::{self, SIGNING};
 
-/// Asks the doctor about a section, beside the server's own configuration or alone.
+/// Runs the doctor on one transport section, with `own` as the server's configuration or none.
 fn doctor(sandbox: &Sandbox, server: &Server<'_>, name: &str, lines: &str, own: &str) -> Output {
     let port = server.address.port();
     sandbox.file("d.cfg", format!("{own}[{name}]\nhost=127.0.0.1\nport={port}\n{lines}\n"));
@@ -18,14 +18,14 @@ fn doctor(sandbox: &Sandbox, server: &Server<'_>, name: &str, lines: &str, own: 
 }
 
 #[test]
-fn sections_that_work_are_said_to() {
+fn doctor_confirms_working_sections() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
-    let admin = Person::log_in(&sandbox, &server, "admin", "correct horse");
+    let admin = CliUser::log_in(&sandbox, &server, "admin", "correct horse");
     let environment = admin.run("environment add prod").text().to_owned();
     let port = server.address.port();
-    // What an operator does: print the sections, and put them where they belong.
+    // The printed sections are used as configuration, as an operator would do.
     sandbox.file("own.cfg", format!("{}[server]\nbind_port={port}\nauth=true\n", SIGNING));
     let own = std::fs::read_to_string(sandbox.path().join("admin.cfg")).unwrap();
     let printed = |kind: &str| {
@@ -74,7 +74,7 @@ fn sections_that_work_are_said_to() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_remedy() {
+fn doctor_reports_problems_with_remedies() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
@@ -140,7 +140,7 @@ fn what_is_wrong_is_said_with_its_remedy() {
 }
 
 #[test]
-fn a_server_with_another_signing_key_is_told_from_its_set() {
+fn doctor_detects_another_signing_key() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration());
     let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
@@ -169,7 +169,7 @@ fn a_server_with_another_signing_key_is_told_from_its_set() {
 }
 
 #[test]
-fn a_server_that_asks_for_no_token_needs_none() {
+fn doctor_accepts_a_server_without_authentication() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let output = doctor(&sandbox, &server, "agent_rest_transport", "", "");
@@ -177,7 +177,7 @@ fn a_server_that_asks_for_no_token_needs_none() {
         output.code() == 0 && output.stdout.contains("OK     the server does not require a token"),
         "{output:?}"
     );
-    // Without a section it is the way of the command line.
+    // The default section is that of the command line.
     let without = sandbox.run(["doctor"]);
     assert!(
         without.stdout.starts_with("[cmdline_rest_transport] http://localhost:8888\n"),
@@ -186,24 +186,24 @@ fn a_server_that_asks_for_no_token_needs_none() {
 }
 
 #[test]
-fn the_certificate_of_the_server_is_looked_at() {
+fn doctor_checks_the_server_certificate() {
     let sandbox = Sandbox::new();
     certificates::ours().1.write(sandbox.path());
     let authority = sandbox.file("ca.crt", certificates::ours().0.pem());
     let server =
         sandbox.serve(&format!("[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n{SIGNING}"));
-    let ask = |lines: &str| doctor(&sandbox, &server, "agent_rest_transport", lines, "");
-    let good = ask(&format!("ssl=true\nssl_ca_cert_file={}", authority.display()));
+    let check = |lines: &str| doctor(&sandbox, &server, "agent_rest_transport", lines, "");
+    let good = check(&format!("ssl=true\nssl_ca_cert_file={}", authority.display()));
     assert!(
         good.stdout.contains("OK     the server answers, and its certificate is trusted"),
         "{good:?}"
     );
-    let unknown = ask("ssl=true");
+    let unknown = check("ssl=true");
     assert!(
         unknown.code() == 1 && unknown.stdout.contains("help: set ssl_ca_cert_file"),
         "{unknown:?}"
     );
-    let plain = ask("ssl=false");
+    let plain = check("ssl=false");
     assert!(
         plain.code() == 1 && plain.stdout.contains("help: if it speaks TLS, write ssl = true"),
         "{plain:?}"

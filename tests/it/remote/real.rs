@@ -8,12 +8,13 @@ use crate::given::SIGNING;
 
 const PASSWORD: &str = "correct horse";
 
-/// What a server with users of its own is configured with.
+/// Returns the configuration of a server with its own users, whose sessions are signed with the key
+/// of [`SIGNING`].
 pub(super) fn configuration() -> String {
     format!("[server]\nauth=true\nauth-method=database\n{SIGNING}")
 }
 
-/// Makes the first user, before or while a server runs.
+/// Creates the first user, before or while a server runs.
 pub(super) fn set_up(sandbox: &Sandbox) {
     sandbox.file("setup.cfg", configuration());
     let made = sandbox
@@ -21,27 +22,27 @@ pub(super) fn set_up(sandbox: &Sandbox) {
     assert_eq!(made.code(), 0, "{made:?}");
 }
 
-/// Somebody at the command line, with a token.
-pub(super) struct Person<'s> {
+/// A logged-in user of the command line.
+pub(super) struct CliUser<'s> {
     sandbox: &'s Sandbox,
     name: &'static str,
 }
 
-impl<'s> Person<'s> {
-    /// Logs in.
+impl<'s> CliUser<'s> {
+    /// Logs in and stores the session's token in the user's configuration.
     pub(super) fn log_in(
         sandbox: &'s Sandbox,
         server: &Server<'_>,
         name: &'static str,
         password: &str,
     ) -> Self {
-        let way =
+        let transport =
             format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\n", server.address.port());
-        let person = Self { sandbox, name };
-        sandbox.file(&person.file(), &way);
-        let token = person.run_with_input(&format!("login {name}"), password);
-        sandbox.file(&person.file(), format!("{way}token={}\n", token.text()));
-        person
+        let user = Self { sandbox, name };
+        sandbox.file(&user.file(), &transport);
+        let token = user.run_with_input(&format!("login {name}"), password);
+        sandbox.file(&user.file(), format!("{transport}token={}\n", token.text()));
+        user
     }
 
     fn file(&self) -> String {
@@ -56,7 +57,7 @@ impl<'s> Person<'s> {
         self.sandbox.run_with_input(command.split(' ').chain(["-c", &self.file()]), input)
     }
 
-    /// What a command prints as JSON.
+    /// Returns the JSON that a command prints.
     fn json(&self, command: &str) -> Value {
         let output = self.run(&format!("{command} --json"));
         serde_json::from_str(output.text()).unwrap()
@@ -69,11 +70,11 @@ fn refused(output: &Output, text: &str) {
 }
 
 #[test]
-fn users_roles_and_environments_are_managed_from_the_command_line() {
+fn cli_manages_users_roles_and_environments() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
-    let admin = Person::log_in(&sandbox, &server, "admin", PASSWORD);
+    let admin = CliUser::log_in(&sandbox, &server, "admin", PASSWORD);
     let environment = admin.run("environment add prod").text().to_owned();
     assert_eq!(admin.json("environment list")[0]["id"], *environment);
     assert_eq!(admin.run_with_input("user add bob", "the first one").text(), "User bob is added.");
@@ -101,13 +102,13 @@ fn users_roles_and_environments_are_managed_from_the_command_line() {
 }
 
 #[test]
-fn passwords_are_changed_and_sessions_end_with_their_users() {
+fn cli_changes_passwords_and_deletes_users() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
-    let admin = Person::log_in(&sandbox, &server, "admin", PASSWORD);
+    let admin = CliUser::log_in(&sandbox, &server, "admin", PASSWORD);
     admin.run_with_input("user add bob", "the first one").text();
-    let bob = Person::log_in(&sandbox, &server, "bob", "the first one");
+    let bob = CliUser::log_in(&sandbox, &server, "bob", "the first one");
     refused(
         &bob.run_with_input("user password bob", "a wrong one\nthe second one\n"),
         "The current password is incorrect",
@@ -126,11 +127,11 @@ fn passwords_are_changed_and_sessions_end_with_their_users() {
 }
 
 #[test]
-fn tokens_are_created_listed_and_revoked_for_an_environment() {
+fn cli_manages_environment_tokens() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
-    let admin = Person::log_in(&sandbox, &server, "admin", PASSWORD);
+    let admin = CliUser::log_in(&sandbox, &server, "admin", PASSWORD);
     admin.run("environment add prod").text();
     let printed = admin.run("token create -e prod --agent --expire 3600");
     let token = printed.text().strip_prefix("Token: ").unwrap();
@@ -158,7 +159,7 @@ fn tokens_are_created_listed_and_revoked_for_an_environment() {
 }
 
 #[test]
-fn a_server_with_tls_is_reached_with_its_authority() {
+fn cli_connects_over_tls_with_the_ca_file() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     certificates::ours().1.write(sandbox.path());

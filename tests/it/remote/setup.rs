@@ -9,11 +9,11 @@ use crate::given::SIGNING;
 
 const DATABASE: &str = "[server]\nauth=true\nauth-method=database\n";
 const PASSWORD: &str = "correct horse";
-/// What the real command asks first.
+/// The first prompt of the real command.
 const LOCAL: &str = "This command should be execute locally on the orchestrator you want to configure. \
                      Are you running this command locally? [y/N]: ";
 
-/// Runs it with these answers.
+/// Runs `countersign setup` with these answers.
 fn setup(sandbox: &Sandbox, configuration: &str, options: &str, answers: &str) -> Output {
     sandbox.file("inmanta.d/server.cfg", configuration);
     let arguments = ["setup", "-c", "inmanta.d"].into_iter().chain(options.split_whitespace());
@@ -21,7 +21,7 @@ fn setup(sandbox: &Sandbox, configuration: &str, options: &str, answers: &str) -
 }
 
 #[test]
-fn the_first_user_is_made_by_the_guides_dialogue() {
+fn setup_creates_the_first_user_as_in_the_guide() {
     let sandbox = Sandbox::new();
     let output =
         setup(&sandbox, &format!("{DATABASE}{SIGNING}"), "", &format!("y\n\n{PASSWORD}\n"));
@@ -48,12 +48,12 @@ Make sure to (re)start the orchestrator to activate all changes.
     );
     assert!(
         again.stdout.ends_with("Connection to database                            success\n"),
-        "nothing more is asked"
+        "no further prompt"
     );
 }
 
 #[test]
-fn without_a_key_to_sign_with_one_is_made_up_to_be_written_down() {
+fn setup_suggests_a_signing_section() {
     let sandbox = Sandbox::new();
     let output = setup(&sandbox, DATABASE, "--yes", "");
     assert_eq!(output.code(), 1);
@@ -72,8 +72,8 @@ fn without_a_key_to_sign_with_one_is_made_up_to_be_written_down() {
         section.contains("\nissuer=https://") && section.contains(":8888/\naudience=https://"),
         "{section}"
     );
-    assert!(!sandbox.path().join(".local").exists(), "nothing is made in passing");
-    // As the guide has it: written down, and run again.
+    assert!(!sandbox.path().join(".local").exists(), "setup must not create a state directory");
+    // As in the guide: the section is saved, and setup is run again.
     sandbox.file("inmanta.d/auth.cfg", section);
     let again = setup(&sandbox, DATABASE, "--yes --username root --password-stdin", PASSWORD);
     assert!(
@@ -84,7 +84,7 @@ fn without_a_key_to_sign_with_one_is_made_up_to_be_written_down() {
 }
 
 #[test]
-fn each_refusal_says_what_to_do_and_makes_nobody() {
+fn setup_refusals_give_a_remedy_and_add_no_user() {
     let sandbox = Sandbox::new();
     let usual = format!("{DATABASE}{SIGNING}");
     let nowhere = format!("{usual}[database]\nhost=127.0.0.1\nport=1\npassword=hunter2\n");
@@ -112,16 +112,16 @@ fn each_refusal_says_what_to_do_and_makes_nobody() {
     assert_eq!(
         setup(&sandbox, &usual, "--yes --username admin", PASSWORD).code(),
         0,
-        "nobody was there"
+        "no user was created before"
     );
 }
 
 #[test]
-fn a_password_typed_on_a_terminal_does_not_show() {
+fn setup_does_not_echo_the_password() {
     let sandbox = Sandbox::new();
     sandbox.file("c.cfg", format!("{DATABASE}{SIGNING}"));
     let command = format!("{} setup -c c.cfg --yes --username admin", binary::path().display());
-    // A terminal, in which everything that it shows can be read.
+    // A terminal whose output can be read.
     let mut terminal = Command::new("script")
         .args(["--quiet", "--return", "--flush", "--command", &command, "/dev/null"])
         .current_dir(sandbox.path())
