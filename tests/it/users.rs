@@ -1,23 +1,23 @@
-//! The calls of the Inmanta API about users, roles, environments and tokens: what goes in
-//! and what comes out. The behaviours 44 to 59 of the real system are here, by number.
+//! Calls of the Inmanta API about users, roles, environments and tokens. The behaviours 44 to 59 of
+//! the real system are tested here under their numbers.
 
-/// Logging in, renewing a session, and how often somebody may try.
+/// Login, session renewal, and limits for failed logins.
 mod sessions;
 /// Users and their passwords.
 mod people;
-/// Roles, and who has them where.
+/// Roles and role assignments.
 mod roles;
-/// Environments, and the tokens for them.
+/// Environments and their tokens.
 mod tokens;
-/// What is looked at first, and what is refused.
+/// The order of checks, and refusals.
 mod order;
-/// What is written down nowhere.
+/// Secrets in logs and files.
 mod secrets;
-/// A client that nobody here has written the libraries of.
+/// A client written in Python with independent libraries.
 mod walk;
 /// Nodes that share a database.
 mod nodes;
-/// What was acknowledged, whatever happens to the server or its database.
+/// Acknowledged writes after a crash of the server or its database.
 mod durability;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,13 +39,13 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const OTHER: &str = "22222222-2222-2222-2222-222222222222";
 
-/// The guide's section, authentication, and these options of `[server]` or of sections
-/// that they begin.
+/// Returns the guide's section, [`SIGNING`], with authentication and these options of `[server]`,
+/// which may open further sections.
 pub(crate) fn configuration(options: &str) -> String {
     format!("{SIGNING}[server]\nauth=true\n{options}")
 }
 
-/// The API of a server, as somebody asks it.
+/// A client of a [`Server`]'s API with fixed header lines.
 #[derive(Clone)]
 pub(crate) struct Api<'s> {
     server: &'s Server<'s>,
@@ -53,27 +53,27 @@ pub(crate) struct Api<'s> {
 }
 
 impl<'s> Api<'s> {
-    /// Nobody.
+    /// Returns a client without a token.
     pub(crate) fn anonymous(server: &'s Server<'s>) -> Self {
         Self { server, lines: String::new() }
     }
 
-    /// Whoever has this token.
+    /// Returns a client with this token.
     pub(crate) fn bearing(server: &'s Server<'s>, token: &str) -> Self {
         Self::anonymous(server).with(&format!("Authorization: Bearer {token}"))
     }
 
-    /// Somebody who may do everything, and is no user: a session like that of one.
+    /// Returns a client with an administrator's session for which there is no user account.
     pub(crate) fn root(server: &'s Server<'s>) -> Self {
         Self::bearing(server, &session_of("root", true))
     }
 
-    /// With one more header line.
+    /// Adds a header line.
     pub(crate) fn with(&self, line: &str) -> Self {
         Self { server: self.server, lines: format!("{}{line}\r\n", self.lines) }
     }
 
-    /// In an environment.
+    /// Selects an environment.
     pub(crate) fn within(&self, environment: &str) -> Self {
         self.with(&format!("X-Inmanta-tid: {environment}"))
     }
@@ -103,7 +103,7 @@ impl<'s> Api<'s> {
         self.send("POST /login", json!({ "username": username, "password": password }))
     }
 
-    /// A session of somebody who logs in.
+    /// Logs in and returns the session's token.
     #[track_caller]
     pub(crate) fn session(&self, username: &str) -> String {
         data(&self.log_in(username, PASSWORD))["token"].as_str().unwrap().to_owned()
@@ -122,7 +122,7 @@ impl<'s> Api<'s> {
         assert_eq!(added.status, 200, "{added:?}");
     }
 
-    /// A token of an environment for programs that use the API.
+    /// Creates a token of an environment with the client type `api`.
     #[track_caller]
     pub(crate) fn issue(&self, environment: &str) -> String {
         let issued = self
@@ -132,32 +132,32 @@ impl<'s> Api<'s> {
     }
 }
 
-/// A session like those that logging in gives, which nobody has logged in for.
+/// Returns a session token as issued by a login, without a login.
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": now });
     given::token(&given::claims(claims))
 }
 
-/// What an answer has in its envelope.
+/// Returns the content of an answer's envelope.
 #[track_caller]
 pub(crate) fn data(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.header("cache-control"), Some("no-store"));
     let mut body = response.json();
     let data = body["data"].take();
-    assert_eq!(body, json!({ "data": null }), "nothing beside it");
+    assert_eq!(body, json!({ "data": null }), "the envelope has only data");
     data
 }
 
-/// Checks that a call was made and has nothing to say.
+/// Checks that a call succeeded with an empty answer.
 #[track_caller]
-pub(crate) fn done(response: &Response) {
+pub(crate) fn assert_done(response: &Response) {
     assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?}");
 }
 
-/// Checks that a call was refused with a status, and with this text behind what the real
-/// system begins it with.
+/// Checks that a call was refused with this status and text. The text follows the prefix that the
+/// real system has for the status.
 #[track_caller]
 pub(crate) fn refused(response: &Response, status: u16, text: &str) {
     let prefix = match status {
@@ -177,30 +177,30 @@ pub(crate) fn refused(response: &Response, status: u16, text: &str) {
     }
 }
 
-/// The claims of a token, in its order.
+/// Returns the claims of a token, in their order.
 pub(crate) fn claims(token: &str) -> Value {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }
 
-/// The names of the claims of a token, in its order.
+/// Returns the names of a token's claims, in their order.
 pub(crate) fn names(token: &str) -> Vec<String> {
     claims(token).as_object().unwrap().keys().cloned().collect()
 }
 
-/// The database that a server of this sandbox has with [`in_file`].
+/// Opens the database of a server that is configured with [`in_file`].
 fn store(sandbox: &Sandbox) -> Store {
-    let raw = RawConfig::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
+    let raw = Raw::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
     Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is"))
         .unwrap()
 }
 
-/// A section that says where the database is.
+/// Returns a section with a database file in the sandbox.
 fn in_file(sandbox: &Sandbox) -> String {
     format!("[database]\nurl=sqlite:{}\n", sandbox.path().join("users.db").display())
 }
 
-/// Adds a user whose password is verified by this.
+/// Adds a user with this password hash.
 fn add_with_hash(store: &Store, username: &str, hash: &str) {
     let (username, password_hash) = (username.to_owned(), hash.to_owned());
     let user = User::new(&username, password_hash, false);

@@ -16,24 +16,24 @@ use super::{
 };
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_on_sqlite() {
+fn acknowledged_writes_survive_a_kill_on_sqlite() {
     let sandbox = Sandbox::over(Protocol::Http2);
     let database = in_file(&sandbox);
-    nothing_acknowledged_is_lost(&sandbox, &database);
+    assert_acknowledged_writes_survive(&sandbox, &database);
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_on_postgresql() {
+fn acknowledged_writes_survive_a_kill_on_postgresql() {
     let (sandbox, postgres) = (Sandbox::over(Protocol::Http2), Postgres::start());
-    nothing_acknowledged_is_lost(&sandbox, &format!("[database]\nurl={}\n", postgres.url()));
+    assert_acknowledged_writes_survive(&sandbox, &format!("[database]\nurl={}\n", postgres.url()));
 }
 
 const WRITERS: usize = 16;
 const WRITES: usize = 1000;
 
-/// Writes by many connections, roles and tokens by turns, kills the server when half is
-/// done, and looks for what it has acknowledged.
-fn nothing_acknowledged_is_lost(sandbox: &Sandbox, database: &str) {
+/// Writes roles and tokens on [`WRITERS`] connections, kills the server halfway, and checks that
+/// every acknowledged write is still there.
+fn assert_acknowledged_writes_survive(sandbox: &Sandbox, database: &str) {
     let text = configuration(database);
     let server = sandbox.serve(&text);
     Api::root(&server).add_environment(ENVIRONMENT);
@@ -53,15 +53,15 @@ fn nothing_acknowledged_is_lost(sandbox: &Sandbox, database: &str) {
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
 }
 
-/// The names of what was acknowledged until the server was gone.
+/// Returns the names of the writes that were acknowledged before the server was killed.
 fn write_until_killed(server: Server<'_>) -> Vec<String> {
-    let (acknowledged, next, together) =
+    let (acknowledged, next, start) =
         (Mutex::new(Vec::new()), AtomicUsize::new(0), Barrier::new(WRITERS + 1));
     let token = session_of("root", true);
     let write = |mut client: countersign_tests::client::Client| {
-        // Its connection is there before anything is killed.
+        // Connect before the server is killed.
         assert_eq!(client.request("GET /healthz HTTP/1.1\r\n", b"").status, 200);
-        together.wait();
+        start.wait();
         let head = |path: &str| {
             format!(
                 "POST /api/v2/{path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nX-Inmanta-tid: {ENVIRONMENT}\r\n"
@@ -90,21 +90,21 @@ fn write_until_killed(server: Server<'_>) -> Vec<String> {
             let client = server.client();
             scope.spawn(|| write(client));
         }
-        together.wait();
+        start.wait();
         eventually(|| acknowledged.lock().unwrap().len() >= WRITES / 2);
         server.stop("KILL");
     });
     acknowledged.into_inner().unwrap()
 }
 
-/// A database that comes later, goes and comes again; one for all of it.
+/// One test for a database that is started late, crashes and returns, because starting one is slow.
 #[test]
-fn a_database_that_is_away_stops_what_needs_it_and_nothing_else() {
+fn database_outage_affects_only_calls_that_need_it() {
     let (sandbox, mut postgres) = (Sandbox::new(), Postgres::start());
     postgres.crash();
     let database = format!("[database]\nurl={}\nconnection_timeout=1\n", postgres.url());
     let server = sandbox.listen(&configuration(&database));
-    // What was revoked is not known, so nobody is let in.
+    // Revocations are unknown, so every token is refused.
     assert_eq!(
         (server.operations("/ready").status, server.auth(&session_of("bob", false)).status),
         (503, 503)
@@ -126,7 +126,7 @@ fn a_database_that_is_away_stops_what_needs_it_and_nothing_else() {
         root.ask("GET /user"),
         Api::anonymous(&server).log_in("bob", PASSWORD),
         root.within(ENVIRONMENT).send("POST /environment_auth", json!({ "client_types": ["api"] })),
-        // Whether it is still in the registry cannot be told.
+        // The registry is needed to authorize this call.
         Api::bearing(&server, &issued).within(ENVIRONMENT).ask("GET /environment_auth"),
     ] {
         refused(&answer, 503, "This cannot be done now: the database does not answer");

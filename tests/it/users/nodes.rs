@@ -6,28 +6,27 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use super::{Api, ENVIRONMENT, PASSWORD, claims, configuration, data, done};
+use super::{Api, ENVIRONMENT, PASSWORD, assert_done, claims, configuration, data};
 
-/// Two nodes on one database. One database and one pair of nodes for all of it: it takes
-/// its time to start them.
+/// All checks share one database and two nodes, because starting them is slow.
 #[test]
-fn nodes_see_each_others_users_at_once_and_revocations_in_time() {
+fn nodes_share_users_and_revocations() {
     let postgres = Postgres::start();
     let text = configuration(&format!("[database]\nurl={}\n", postgres.url()));
     let sandboxes = [Sandbox::new(), Sandbox::new()];
     let [one, other] = &sandboxes.each_ref().map(|sandbox| sandbox.serve(&text));
-    users_and_roles_are_the_same(one, other);
-    revoked_tokens_are_refused_elsewhere(one, other);
-    sessions_of_the_deleted_are_refused_elsewhere(one, other);
+    check_shared_users_and_roles(one, other);
+    check_revoked_tokens(one, other);
+    check_sessions_of_deleted_users(one, other);
 }
 
-fn users_and_roles_are_the_same(one: &Server<'_>, other: &Server<'_>) {
+fn check_shared_users_and_roles(one: &Server<'_>, other: &Server<'_>) {
     let (here, there) = (Api::root(one), Api::root(other));
     here.add_user("bob");
     assert_eq!(data(&there.ask("GET /user"))[0]["username"], "bob");
     there.add_environment(ENVIRONMENT);
-    done(&here.send("POST /role", json!({ "name": "noc" })));
-    done(
+    assert_done(&here.send("POST /role", json!({ "name": "noc" })));
+    assert_done(
         &there.send(
             "POST /role_assignment/bob",
             json!({ "environment": ENVIRONMENT, "role": "noc" }),
@@ -42,7 +41,7 @@ fn users_and_roles_are_the_same(one: &Server<'_>, other: &Server<'_>) {
     assert_eq!(claims(&session)["urn:inmanta:roles"], json!({ ENVIRONMENT: ["noc"] }));
 }
 
-/// How long it takes until something is so; `None` if it is not within 20 s.
+/// Returns the time until a condition holds; `None` if it does not within 20 s.
 fn time_until(is_so: impl Fn() -> bool) -> Option<Duration> {
     let start = Instant::now();
     while !is_so() {
@@ -54,22 +53,22 @@ fn time_until(is_so: impl Fn() -> bool) -> Option<Duration> {
     Some(start.elapsed())
 }
 
-/// Has something revoked a few times. It must always be seen, and in time unless the
-/// machine was busy with something else.
+/// Revokes a few times. Every revocation must be seen, and at least one in time, because the
+/// machine may be busy.
 #[track_caller]
-fn seen_in_time(revoke_and_wait: impl Fn(usize) -> Option<Duration>) {
+fn assert_seen_in_time(revoke_and_wait: impl Fn(usize) -> Option<Duration>) {
     let took: Vec<_> =
-        (0..3).map(|round| revoke_and_wait(round).expect("it is seen at all")).collect();
+        (0..3).map(|round| revoke_and_wait(round).expect("the revocation is seen")).collect();
     assert!(took.iter().any(|took| *took <= REVOCATIONS_SEEN_WITHIN), "{took:?}");
 }
 
-fn revoked_tokens_are_refused_elsewhere(one: &Server<'_>, other: &Server<'_>) {
+fn check_revoked_tokens(one: &Server<'_>, other: &Server<'_>) {
     let here = Api::root(one).within(ENVIRONMENT);
-    seen_in_time(|_| {
+    assert_seen_in_time(|_| {
         let token = Api::root(one).issue(ENVIRONMENT);
         let there = Api::bearing(other, &token).within(ENVIRONMENT);
         let is_good = || (other.auth(&token).status, there.ask("GET /environment_auth").status);
-        // Twice: remembered by the cache, and known to be in the registry.
+        // Twice, so that the token is cached and its registration is known.
         assert_eq!((is_good(), is_good()), ((200, 200), (200, 200)));
         let jti = claims(&token)["jti"].as_str().unwrap().to_owned();
         assert_eq!(here.ask(&format!("DELETE /environment_auth/{jti}")).status, 200);
@@ -77,8 +76,8 @@ fn revoked_tokens_are_refused_elsewhere(one: &Server<'_>, other: &Server<'_>) {
     });
 }
 
-fn sessions_of_the_deleted_are_refused_elsewhere(one: &Server<'_>, other: &Server<'_>) {
-    seen_in_time(|round| {
+fn check_sessions_of_deleted_users(one: &Server<'_>, other: &Server<'_>) {
+    assert_seen_in_time(|round| {
         let username = format!("user-{round}");
         Api::root(one).add_user(&username);
         let session = Api::anonymous(other).session(&username);
@@ -87,7 +86,7 @@ fn sessions_of_the_deleted_are_refused_elsewhere(one: &Server<'_>, other: &Serve
             (other.auth(&session).status, other.auth(&session).status, current()),
             (200, 200, 200)
         );
-        done(&Api::root(one).ask(&format!("DELETE /user/{username}")));
+        assert_done(&Api::root(one).ask(&format!("DELETE /user/{username}")));
         assert_eq!(Api::anonymous(other).log_in(&username, PASSWORD).status, 401, "at once");
         time_until(|| (other.auth(&session).status, current()) == (401, 403))
     });

@@ -1,17 +1,17 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::{Value, json};
 
-use super::{Api, ENVIRONMENT, OTHER, PASSWORD, configuration, data, done, refused};
+use super::{Api, ENVIRONMENT, OTHER, PASSWORD, assert_done, configuration, data, refused};
 use crate::given;
 
 over_every_protocol!(
-    a_bad_token_is_refused_even_where_none_is_needed,
-    a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_authorized,
-    a_token_of_an_environment_is_good_in_it_alone,
-    a_call_is_made_by_its_client_types,
-    arguments_are_refused_that_cannot_be_meant,
-    with_authentication_off_what_there_is_is_shown_and_nothing_changed,
-    a_browser_and_whoever_errs_is_told_what_there_is,
+    invalid_token_is_refused_on_open_calls,
+    checks_run_in_the_order_of_the_real_system,
+    environment_token_is_limited_to_its_environment,
+    calls_require_their_client_types,
+    invalid_arguments_are_refused,
+    without_authentication_calls_are_read_only,
+    cors_and_allowed_methods_are_answered,
 );
 
 const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
@@ -19,7 +19,7 @@ const UNREADABLE: &str = "Access denied: Unable to decode provided JWT bearer to
 const SCOPED: &str = "The authorization token is scoped to a specific environment.";
 const ELSEWHERE: &str = "The authorization token is not valid for the requested environment.";
 
-/// Every call, with what it needs.
+/// Returns every call with its arguments.
 fn calls() -> Vec<(&'static str, Value)> {
     let user = json!({ "username": "bob", "password": PASSWORD });
     let assignment = json!({ "environment": ENVIRONMENT, "role": "noc" });
@@ -53,19 +53,19 @@ fn calls() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn make(api: &Api<'_>, call: &str, body: &Value) -> countersign_tests::http::Response {
+fn send_call(api: &Api<'_>, call: &str, body: &Value) -> countersign_tests::http::Response {
     if body.is_null() { api.ask(call) } else { api.send(call, body.clone()) }
 }
 
-fn a_bad_token_is_refused_even_where_none_is_needed(protocol: Protocol) {
+fn invalid_token_is_refused_on_open_calls(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
-    let (bad, nobody) = (
+    let (bad, anonymous) = (
         Api::bearing(&server, "abc").within(ENVIRONMENT),
         Api::anonymous(&server).within(ENVIRONMENT),
     );
     for (call, body) in calls() {
-        let answer = make(&bad, call, &body);
+        let answer = send_call(&bad, call, &body);
         assert_eq!(
             (answer.status, answer.json()),
             (403, json!({ "message": UNREADABLE })),
@@ -80,9 +80,9 @@ fn a_bad_token_is_refused_even_where_none_is_needed(protocol: Protocol) {
         );
         let expected =
             if call == "POST /login" { "Invalid username or password" } else { UNAUTHORIZED };
-        refused(&make(&nobody, call, &body), 401, expected);
+        refused(&send_call(&anonymous, call, &body), 401, expected);
     }
-    assert_eq!(data(&Api::root(&server).ask("GET /user")), json!([]), "nothing was done");
+    assert_eq!(data(&Api::root(&server).ask("GET /user")), json!([]), "no call had an effect");
     let twice = Api::bearing(&server, "abc").with("Authorization: Bearer abc").ask("GET /user");
     assert_eq!(
         (twice.status, twice.json()["message"].as_str().unwrap().contains("twice")),
@@ -98,26 +98,24 @@ fn scoped(environment: &str, client_types: &str) -> String {
     ))
 }
 
-fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_authorized(
-    protocol: Protocol,
-) {
+fn checks_run_in_the_order_of_the_real_system(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_environment(ENVIRONMENT);
     let token = scoped(OTHER, "api");
-    let (nobody, bearer) = (Api::anonymous(&server), Api::bearing(&server, &token));
-    // 401 before 400 before 403.
-    refused(&nobody.send("POST /user", json!({})), 401, UNAUTHORIZED);
+    let (anonymous, bearer) = (Api::anonymous(&server), Api::bearing(&server, &token));
+    // 401 precedes 400, and 400 precedes 403.
+    refused(&anonymous.send("POST /user", json!({})), 401, UNAUTHORIZED);
     refused(&bearer.send("POST /user", json!({})), 400, "the argument username is missing");
     refused(
         &bearer.send("POST /user", json!({ "username": "bob", "password": PASSWORD })),
         403,
         SCOPED,
     );
-    // 400 before 404 before 403.
+    // 400 precedes 404, and 404 precedes 403.
     let list =
         |api: &Api<'_>, environment: &str| api.within(environment).ask("GET /environment_auth");
-    refused(&list(&nobody, OTHER), 401, UNAUTHORIZED);
+    refused(&list(&anonymous, OTHER), 401, UNAUTHORIZED);
     refused(&bearer.ask("GET /environment_auth"), 400, "the argument X-Inmanta-tid is missing");
     refused(&list(&bearer, "no-uuid"), 400, "the argument X-Inmanta-tid is not a UUID");
     refused(
@@ -130,7 +128,7 @@ fn a_token_is_missed_before_the_arguments_are_read_and_those_before_it_is_author
     refused(&twice, 400, "X-Inmanta-tid is given twice");
 }
 
-fn a_token_of_an_environment_is_good_in_it_alone(protocol: Protocol) {
+fn environment_token_is_limited_to_its_environment(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -147,12 +145,12 @@ fn a_token_of_an_environment_is_good_in_it_alone(protocol: Protocol) {
     for call in ["GET /user", "GET /environment", "GET /current_user", "POST /login/renew"] {
         refused(&bearer.ask(call), 403, SCOPED);
     }
-    // Its client types are not looked at before.
+    // The environment is checked before the client types.
     let agent = scoped(ENVIRONMENT, "agent");
     refused(&Api::bearing(&server, &agent).ask("GET /user"), 403, SCOPED);
 }
 
-fn a_call_is_made_by_its_client_types(protocol: Protocol) {
+fn calls_require_their_client_types(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_environment(ENVIRONMENT);
@@ -181,7 +179,7 @@ fn a_call_is_made_by_its_client_types(protocol: Protocol) {
     }
 }
 
-fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
+fn invalid_arguments_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -242,13 +240,13 @@ fn arguments_are_refused_that_cannot_be_meant(protocol: Protocol) {
     );
 }
 
-fn with_authentication_off_what_there_is_is_shown_and_nothing_changed(protocol: Protocol) {
+fn without_authentication_calls_are_read_only(protocol: Protocol) {
     const OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(given::SIGNING);
-    let anybody = Api::bearing(&server, "abc").within(ENVIRONMENT);
+    let client = Api::bearing(&server, "abc").within(ENVIRONMENT);
     for (call, body) in calls() {
-        let answer = make(&anybody, call, &body);
+        let answer = send_call(&client, call, &body);
         match call {
             "GET /user" => assert_eq!(data(&answer), json!([])),
             "GET /role" => assert_eq!(data(&answer), json!([])),
@@ -262,13 +260,13 @@ fn with_authentication_off_what_there_is_is_shown_and_nothing_changed(protocol: 
     assert_eq!(server.auth("abc").status, 401, "/auth always verifies");
 }
 
-fn a_browser_and_whoever_errs_is_told_what_there_is(protocol: Protocol) {
+fn cors_and_allowed_methods_are_answered(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server =
         sandbox.serve(&configuration("access-control-allow-origin=https://console.example\n"));
-    let nobody = Api::anonymous(&server);
-    let preflight = nobody.ask("OPTIONS /login");
-    done(&preflight);
+    let anonymous = Api::anonymous(&server);
+    let preflight = anonymous.ask("OPTIONS /login");
+    assert_done(&preflight);
     let allowed = "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization";
     assert_eq!(preflight.header("access-control-allow-headers"), Some(allowed));
     for (call, allowed) in [
@@ -278,7 +276,7 @@ fn a_browser_and_whoever_errs_is_told_what_there_is(protocol: Protocol) {
         ("HEAD /is_admin", "PATCH"),
         ("GET /api/v1/environment_auth", "POST"),
     ] {
-        let answer = nobody.ask(call);
+        let answer = anonymous.ask(call);
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{call}");
         if !call.starts_with("HEAD") {
             assert_eq!(
@@ -289,7 +287,7 @@ fn a_browser_and_whoever_errs_is_told_what_there_is(protocol: Protocol) {
     }
     for call in ["OPTIONS /user", "GET /user", "GET /nothing", "PUT /role"] {
         assert_eq!(
-            nobody.ask(call).header("access-control-allow-origin"),
+            anonymous.ask(call).header("access-control-allow-origin"),
             Some("https://console.example"),
             "{call}"
         );

@@ -3,23 +3,23 @@ use std::{iter, sync::mpsc};
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{Api, ENVIRONMENT, PASSWORD, configuration, data, done, refused, session_of};
+use super::{Api, ENVIRONMENT, PASSWORD, assert_done, configuration, data, refused, session_of};
 
 over_every_protocol!(
-    users_are_added_and_listed_with_their_roles,
-    c46_what_is_no_new_user_is_refused,
-    whoever_is_deleted_has_no_session_any_more,
-    c49_ones_own_password_is_changed_against_the_current_one,
-    the_password_of_another_is_changed_and_ends_their_sessions,
-    administrators_are_made_and_unmade,
+    users_are_added_listed_and_deleted,
+    c46_invalid_new_users_are_refused,
+    deleting_a_user_ends_their_sessions,
+    c49_own_password_change_needs_the_current_one,
+    password_reset_ends_the_users_sessions,
+    administrator_right_is_granted_and_revoked,
 );
 
-fn users_are_added_and_listed_with_their_roles(protocol: Protocol) {
+fn users_are_added_listed_and_deleted(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     assert_eq!(data(&root.ask("GET /user")), json!([]));
-    // With what has a meaning in paths.
+    // The second name contains characters with a meaning in paths.
     for username in ["zoe", "b/o%b \u{e9}"] {
         let added = root.send("POST /user", json!({ "username": username, "password": PASSWORD }));
         assert_eq!(
@@ -28,8 +28,8 @@ fn users_are_added_and_listed_with_their_roles(protocol: Protocol) {
         );
     }
     root.add_environment(ENVIRONMENT);
-    done(&root.send("POST /role", json!({ "name": "noc" })));
-    done(
+    assert_done(&root.send("POST /role", json!({ "name": "noc" })));
+    assert_done(
         &root.send(
             "POST /role_assignment/zoe",
             json!({ "environment": ENVIRONMENT, "role": "noc" }),
@@ -40,12 +40,12 @@ fn users_are_added_and_listed_with_their_roles(protocol: Protocol) {
         { "username": "zoe", "auth_method": "database", "is_admin": false, "roles": { ENVIRONMENT: ["noc"] } },
     ]);
     assert_eq!(data(&root.ask("GET /user")), listed);
-    done(&root.ask("DELETE /user/b%2Fo%25b%20%C3%A9"));
-    done(&root.ask("DELETE /user/zoe"));
+    assert_done(&root.ask("DELETE /user/b%2Fo%25b%20%C3%A9"));
+    assert_done(&root.ask("DELETE /user/zoe"));
     assert_eq!(data(&root.ask("GET /user")), json!([]));
 }
 
-fn c46_what_is_no_new_user_is_refused(protocol: Protocol) {
+fn c46_invalid_new_users_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -59,7 +59,7 @@ fn c46_what_is_no_new_user_is_refused(protocol: Protocol) {
 }
 
 #[test]
-fn c47_a_password_has_128_characters_at_most() {
+fn c47_password_length_is_limited_to_128() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
     let long = |length| json!({ "username": "bob", "password": "x".repeat(length) });
@@ -73,7 +73,7 @@ fn c47_a_password_has_128_characters_at_most() {
 }
 
 #[test]
-fn a_stricter_policy_holds_for_new_passwords_everywhere() {
+fn password_policy_applies_to_add_and_change() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration("password_min_length=12\npassword_min_classes=3\n"));
     let root = Api::root(&server);
@@ -91,7 +91,7 @@ fn a_stricter_policy_holds_for_new_passwords_everywhere() {
     );
 }
 
-fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
+fn deleting_a_user_ends_their_sessions(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -104,7 +104,7 @@ fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
         ),
         (200, 200)
     );
-    done(&root.ask("DELETE /user/bob"));
+    assert_done(&root.ask("DELETE /user/bob"));
     assert_eq!(
         (
             server.auth(&session).status,
@@ -114,21 +114,21 @@ fn whoever_is_deleted_has_no_session_any_more(protocol: Protocol) {
     );
     refused(&Api::anonymous(&server).log_in("bob", PASSWORD), 401, "Invalid username or password");
     refused(&root.ask("DELETE /user/bob"), 404, "User with name bob does not exist.");
-    // Of the same name, and somebody else.
+    // A new user with the same name is another account.
     root.add_user("bob");
     assert_eq!(server.auth(&session).status, 401);
     assert_eq!(
         server.auth(&Api::anonymous(&server).session("bob")).status,
         200,
-        "nobody waits for the next second"
+        "a login in the same second is valid"
     );
 }
 
 #[test]
-fn a_session_that_was_begun_while_its_user_was_deleted_is_none() {
+fn login_during_a_deletion_gives_no_valid_session() {
     const LOGINS: usize = 6;
     let sandbox = Sandbox::new();
-    // One after the other, so that some wait for their turn with a user that is there.
+    // One hashing thread, so that some logins are queued while the user still exists.
     let server = sandbox.serve(&configuration("[login]\nhashing_threads=1\n"));
     Api::root(&server).add_user("bob");
     let (send, answers) = mpsc::channel();
@@ -138,7 +138,7 @@ fn a_session_that_was_begun_while_its_user_was_deleted_is_none() {
             scope.spawn(move || send.send(Api::anonymous(server).log_in("bob", PASSWORD)).unwrap());
         }
         let first = answers.recv().unwrap();
-        done(&Api::root(&server).ask("DELETE /user/bob"));
+        assert_done(&Api::root(&server).ask("DELETE /user/bob"));
         iter::once(first).chain(answers).filter(|answer| answer.status == 200).collect()
     });
     for session in &sessions {
@@ -146,7 +146,7 @@ fn a_session_that_was_begun_while_its_user_was_deleted_is_none() {
     }
 }
 
-fn c49_ones_own_password_is_changed_against_the_current_one(protocol: Protocol) {
+fn c49_own_password_change_needs_the_current_one(protocol: Protocol) {
     const NEW: &str = "another horse";
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
@@ -160,13 +160,13 @@ fn c49_ones_own_password_is_changed_against_the_current_one(protocol: Protocol) 
     refused(&wrong, 401, "The current password is incorrect");
     let short = change(json!({ "password": "short", "current_password": PASSWORD }));
     refused(&short, 400, "the password should be at least 8 characters long");
-    done(&change(json!({ "password": NEW, "current_password": PASSWORD })));
-    assert_eq!(server.auth(&session).status, 200, "whoever knows the password is who they say");
+    assert_done(&change(json!({ "password": NEW, "current_password": PASSWORD })));
+    assert_eq!(server.auth(&session).status, 200, "changing one's own password keeps the session");
     assert_eq!(Api::anonymous(&server).log_in("bob", PASSWORD).status, 401);
     assert_eq!(Api::anonymous(&server).log_in("bob", NEW).status, 200);
 }
 
-fn the_password_of_another_is_changed_and_ends_their_sessions(protocol: Protocol) {
+fn password_reset_ends_the_users_sessions(protocol: Protocol) {
     const NEW: &str = "another horse";
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
@@ -177,13 +177,13 @@ fn the_password_of_another_is_changed_and_ends_their_sessions(protocol: Protocol
         root.send(&format!("PATCH /user/{username}/password"), json!({ "password": NEW }))
     };
     refused(&change("eve"), 404, "User with name eve does not exist.");
-    done(&change("bob"));
+    assert_done(&change("bob"));
     assert_eq!((server.auth(&of_bob).status, server.auth(&of_eve).status), (401, 200));
     assert_eq!(Api::anonymous(&server).log_in("bob", PASSWORD).status, 401);
     assert_eq!(Api::anonymous(&server).log_in("bob", NEW).status, 200);
 }
 
-fn administrators_are_made_and_unmade(protocol: Protocol) {
+fn administrator_right_is_granted_and_revoked(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -192,17 +192,17 @@ fn administrators_are_made_and_unmade(protocol: Protocol) {
         root.send("PATCH /is_admin", json!({ "username": username, "is_admin": is_admin }))
     };
     let is_admin = || data(&root.ask("GET /user"))[0]["is_admin"].clone();
-    done(&set("bob", true));
+    assert_done(&set("bob", true));
     assert_eq!(is_admin(), true);
     let session = Api::anonymous(&server).log_in("bob", PASSWORD);
     assert_eq!(data(&session)["user"]["is_admin"], true);
     let session = data(&session)["token"].as_str().unwrap().to_owned();
     assert_eq!(server.auth(&session).status, 200);
-    done(&set("bob", false));
+    assert_done(&set("bob", false));
     assert_eq!(
         (is_admin(), server.auth(&session).status),
         (json!(false), 401),
-        "it says what is true no longer"
+        "the session claims a lost right"
     );
     refused(&set("eve", true), 400, "No user exists with username eve.");
 }

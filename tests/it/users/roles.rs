@@ -1,20 +1,20 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::json;
 
-use super::{Api, ENVIRONMENT, OTHER, claims, configuration, data, done, refused};
+use super::{Api, ENVIRONMENT, OTHER, assert_done, claims, configuration, data, refused};
 
 over_every_protocol!(
-    c58_roles_are_added_listed_and_deleted_unless_somebody_has_them,
-    c59_a_role_is_had_by_a_user_in_an_environment_that_are_there,
-    a_session_says_the_roles_and_ends_when_one_is_lost,
+    c58_assigned_roles_cannot_be_deleted,
+    c59_role_assignments_reference_existing_rows,
+    removing_a_role_ends_the_session,
 );
 
-fn c58_roles_are_added_listed_and_deleted_unless_somebody_has_them(protocol: Protocol) {
+fn c58_assigned_roles_cannot_be_deleted(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     for name in ["operator", "no c"] {
-        done(&root.send("POST /role", json!({ "name": name })));
+        assert_done(&root.send("POST /role", json!({ "name": name })));
     }
     assert_eq!(data(&root.ask("GET /role")), json!(["no c", "operator"]));
     refused(
@@ -25,24 +25,24 @@ fn c58_roles_are_added_listed_and_deleted_unless_somebody_has_them(protocol: Pro
     refused(&root.ask("DELETE /role?name=none"), 400, "Role none doesn't exist.");
     root.add_user("bob");
     root.add_environment(ENVIRONMENT);
-    done(&root.send(
+    assert_done(&root.send(
         "POST /role_assignment/bob",
         json!({ "environment": ENVIRONMENT, "role": "operator" }),
     ));
     let assigned = "Role operator cannot be delete because it's still assigned to a user.";
     refused(&root.ask("DELETE /role?name=operator"), 400, assigned);
-    done(&root.ask("DELETE /role?name=no%20c"));
+    assert_done(&root.ask("DELETE /role?name=no%20c"));
     assert_eq!(data(&root.ask("GET /role")), json!(["operator"]));
 }
 
-fn c59_a_role_is_had_by_a_user_in_an_environment_that_are_there(protocol: Protocol) {
+fn c59_role_assignments_reference_existing_rows(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
     root.add_user("bob");
     root.add_environment(ENVIRONMENT);
     for name in ["operator", "noc"] {
-        done(&root.send("POST /role", json!({ "name": name })));
+        assert_done(&root.send("POST /role", json!({ "name": name })));
     }
     let assign = |username: &str, environment: &str, role: &str| {
         root.send(
@@ -67,20 +67,20 @@ fn c59_a_role_is_had_by_a_user_in_an_environment_that_are_there(protocol: Protoc
         refused(&unassign(username, environment, role), 400, &text);
     }
     for role in ["operator", "noc", "noc"] {
-        done(&assign("bob", ENVIRONMENT, role));
+        assert_done(&assign("bob", ENVIRONMENT, role));
     }
     let of = |username: &str| {
         data(&root.ask(&format!("GET /role_assignment/{username}")))["assignments"].clone()
     };
     assert_eq!((of("bob"), of("eve")), (json!({ ENVIRONMENT: ["noc", "operator"] }), json!({})));
-    done(&unassign("bob", ENVIRONMENT, "noc"));
+    assert_done(&unassign("bob", ENVIRONMENT, "noc"));
     assert_eq!(of("bob"), json!({ ENVIRONMENT: ["operator"] }));
     assert_eq!(unassign("bob", ENVIRONMENT, "noc").status, 400);
-    done(&root.ask("DELETE /user/bob"));
-    done(&root.ask("DELETE /role?name=operator"));
+    assert_done(&root.ask("DELETE /user/bob"));
+    assert_done(&root.ask("DELETE /role?name=operator"));
 }
 
-fn a_session_says_the_roles_and_ends_when_one_is_lost(protocol: Protocol) {
+fn removing_a_role_ends_the_session(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -91,8 +91,8 @@ fn a_session_says_the_roles_and_ends_when_one_is_lost(protocol: Protocol) {
     for (environment, role) in
         [(ENVIRONMENT, "operator"), (ENVIRONMENT, "noc"), (OTHER, "read-only")]
     {
-        done(&root.send("POST /role", json!({ "name": role })));
-        done(&root.send(
+        assert_done(&root.send("POST /role", json!({ "name": role })));
+        assert_done(&root.send(
             "POST /role_assignment/bob",
             json!({ "environment": environment, "role": role }),
         ));
@@ -100,17 +100,19 @@ fn a_session_says_the_roles_and_ends_when_one_is_lost(protocol: Protocol) {
     let session = Api::anonymous(&server).session("bob");
     let roles = json!({ ENVIRONMENT: ["noc", "operator"], OTHER: ["read-only"] });
     assert_eq!(claims(&session)["urn:inmanta:roles"], roles);
-    for place in [
+    for assignment in [
         format!("environment={OTHER}&role=noc"),
         format!("environment={ENVIRONMENT}&role=read-only"),
     ] {
-        let none = root.ask(&format!("DELETE /role_assignment/bob?{place}"));
+        let none = root.ask(&format!("DELETE /role_assignment/bob?{assignment}"));
         assert_eq!(
             (none.status, server.auth(&session).status),
             (400, 200),
-            "nothing is lost: {place}"
+            "no role was removed: {assignment}"
         );
     }
-    done(&root.ask(&format!("DELETE /role_assignment/bob?environment={OTHER}&role=read-only")));
+    assert_done(
+        &root.ask(&format!("DELETE /role_assignment/bob?environment={OTHER}&role=read-only")),
+    );
     assert_eq!(server.auth(&session).status, 401);
 }

@@ -5,29 +5,29 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ENVIRONMENT, PASSWORD, add_with_hash, claims, configuration, data, done, in_file, names,
-    refused, session_of, store,
+    Api, ENVIRONMENT, PASSWORD, add_with_hash, assert_done, claims, configuration, data, in_file,
+    names, refused, session_of, store,
 };
 use crate::given;
 
 over_every_protocol!(
-    a_login_is_answered_with_a_session,
-    c45_a_wrong_password_and_an_unknown_user_are_told_alike,
-    c52_c53_a_session_is_renewed_as_its_user_is_now,
-    the_current_user_is_whose_session_it_is,
-    too_many_wrong_passwords_lock_a_user_out,
-    an_address_may_try_only_so_often,
+    login_returns_a_session,
+    c45_wrong_password_and_unknown_user_are_alike,
+    c52_c53_renewal_reflects_the_current_user,
+    current_user_is_the_session_subject,
+    failed_logins_lock_the_user_out,
+    login_attempts_are_limited_by_source,
 );
 
-fn a_login_is_answered_with_a_session(protocol: Protocol) {
+fn login_returns_a_session(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_user("bob");
     let answer = Api::anonymous(&server).log_in("bob", PASSWORD);
-    let said = data(&answer);
-    let token = said["token"].as_str().unwrap();
+    let body = data(&answer);
+    let token = body["token"].as_str().unwrap();
     let bob = json!({ "username": "bob", "auth_method": "database", "is_admin": false });
-    assert_eq!(said, json!({ "token": token, "user": bob, "expires_in": 3600 }));
+    assert_eq!(body, json!({ "token": token, "user": bob, "expires_in": 3600 }));
     assert_eq!(answer.header("authorization"), Some(&*format!("Bearer {token}")));
     let order = [
         "iss",
@@ -41,19 +41,21 @@ fn a_login_is_answered_with_a_session(protocol: Protocol) {
     ]
     .map(str::to_owned);
     assert_eq!(names(token), order);
-    let mut said = claims(token);
-    let (issued, expires) =
-        (said["iat"].take().as_u64().unwrap(), said["exp"].take().as_u64().unwrap());
+    let mut token_claims = claims(token);
+    let (issued, expires) = (
+        token_claims["iat"].take().as_u64().unwrap(),
+        token_claims["exp"].take().as_u64().unwrap(),
+    );
     assert_eq!(expires - issued, 3600);
     let expected = json!({
         "iss": given::ISSUER, "aud": [given::ISSUER], "urn:inmanta:ct": "api", "sub": "bob",
         "urn:inmanta:roles": {}, "urn:inmanta:is_admin": false, "iat": null, "exp": null,
     });
-    assert_eq!(said, expected);
+    assert_eq!(token_claims, expected);
     assert_eq!(server.auth(token).header("x-auth-subject"), Some("bob"));
 }
 
-fn c45_a_wrong_password_and_an_unknown_user_are_told_alike(protocol: Protocol) {
+fn c45_wrong_password_and_unknown_user_are_alike(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_user("bob");
@@ -67,7 +69,7 @@ fn c45_a_wrong_password_and_an_unknown_user_are_told_alike(protocol: Protocol) {
 }
 
 #[test]
-fn c48_what_is_no_hash_lets_nobody_in() {
+fn c48_invalid_hash_rejects_every_password() {
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
     for (username, hash) in [("bob", "secret"), ("eve", "")] {
@@ -84,17 +86,17 @@ fn c48_what_is_no_hash_lets_nobody_in() {
 }
 
 #[test]
-fn c50_a_password_is_one_however_it_is_composed_and_an_old_hash_is_renewed() {
+fn c50_password_is_normalized_and_rehashed() {
     const COMPOSED: &str = "pass-caf\u{e9}";
     const DECOMPOSED: &str = "pass-cafe\u{301}";
-    /// Of the decomposed one as it was typed, by another implementation of argon2.
+    /// The hash of the decomposed form, made by another implementation of argon2.
     const OLD: &str = "$argon2id$v=19$m=65536,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$D/9q9G7v4I2vNuwk20s36czRy0QyS0P49QYpt5olw2g";
     let sandbox = Sandbox::new();
     let store = store(&sandbox);
     add_with_hash(&store, "bob", OLD);
     let server = sandbox.serve(&configuration(&in_file(&sandbox)));
     let status = |password| Api::anonymous(&server).log_in("bob", password).status;
-    assert_eq!(status(COMPOSED), 401, "not what was typed then");
+    assert_eq!(status(COMPOSED), 401, "the old hash is of the decomposed form");
     assert_eq!((status(DECOMPOSED), status(COMPOSED), status(DECOMPOSED)), (200, 200, 200));
     let hash = store.block_on(store.user("bob")).unwrap().unwrap().password_hash;
     assert!(
@@ -104,16 +106,16 @@ fn c50_a_password_is_one_however_it_is_composed_and_an_old_hash_is_renewed() {
 }
 
 #[test]
-fn c51_a_session_lasts_as_configured_and_with_0_as_tokens_of_the_section_do() {
+fn c51_session_lifetime_is_configurable() {
     for (options, lifetime) in
         [("login_session_expire=60\n", Some(60)), ("login_session_expire=0\n", None)]
     {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&configuration(options));
         Api::root(&server).add_user("bob");
-        let said = data(&Api::anonymous(&server).log_in("bob", PASSWORD));
-        let claims = claims(said["token"].as_str().unwrap());
-        assert_eq!(said.get("expires_in").and_then(Value::as_u64), lifetime);
+        let body = data(&Api::anonymous(&server).log_in("bob", PASSWORD));
+        let claims = claims(body["token"].as_str().unwrap());
+        assert_eq!(body.get("expires_in").and_then(Value::as_u64), lifetime);
         assert_eq!(
             claims["exp"].as_u64().map(|exp| exp - claims["iat"].as_u64().unwrap()),
             lifetime
@@ -121,7 +123,7 @@ fn c51_a_session_lasts_as_configured_and_with_0_as_tokens_of_the_section_do() {
     }
 }
 
-fn c52_c53_a_session_is_renewed_as_its_user_is_now(protocol: Protocol) {
+fn c52_c53_renewal_reflects_the_current_user(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let idp =
@@ -132,14 +134,14 @@ fn c52_c53_a_session_is_renewed_as_its_user_is_now(protocol: Protocol) {
     root.add_environment(ENVIRONMENT);
     root.send("POST /role", json!({ "name": "noc" }));
     root.send("POST /role_assignment/bob", json!({ "environment": ENVIRONMENT, "role": "noc" }));
-    done(&root.send("PATCH /is_admin", json!({ "username": "bob", "is_admin": true })));
-    // A session of before: bob was no administrator and had no role.
+    assert_done(&root.send("PATCH /is_admin", json!({ "username": "bob", "is_admin": true })));
+    // An earlier session: bob was not an administrator and had no role.
     let renew = |token: &str| Api::bearing(&server, token).ask("POST /login/renew");
     let answer = renew(&session_of("bob", false));
-    let said = data(&answer);
-    let token = said["token"].as_str().unwrap();
+    let body = data(&answer);
+    let token = body["token"].as_str().unwrap();
     assert_eq!(answer.header("authorization"), Some(&*format!("Bearer {token}")));
-    assert_eq!((&said["user"]["is_admin"], &said["expires_in"]), (&json!(true), &json!(3600)));
+    assert_eq!((&body["user"]["is_admin"], &body["expires_in"]), (&json!(true), &json!(3600)));
     let claims = claims(token);
     assert_eq!(claims["urn:inmanta:is_admin"], true);
     assert_eq!(claims["urn:inmanta:roles"], json!({ ENVIRONMENT: ["noc"] }));
@@ -163,13 +165,17 @@ fn c52_c53_a_session_is_renewed_as_its_user_is_now(protocol: Protocol) {
     );
 }
 
-fn the_current_user_is_whose_session_it_is(protocol: Protocol) {
+fn current_user_is_the_session_subject(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let current = |token: &str| Api::bearing(&server, token).ask("GET /current_user");
     assert_eq!(data(&current(&session_of("b\u{f6}b", false))), json!({ "username": "b\u{f6}b" }));
-    let nobodys = given::token(&given::claims(json!({ "sub": null })));
-    refused(&current(&nobodys), 404, "No current user found, probably an API token is used.");
+    let without_subject = given::token(&given::claims(json!({ "sub": null })));
+    refused(
+        &current(&without_subject),
+        404,
+        "No current user found, probably an API token is used.",
+    );
     refused(
         &Api::anonymous(&server).ask("GET /current_user"),
         401,
@@ -178,7 +184,7 @@ fn the_current_user_is_whose_session_it_is(protocol: Protocol) {
 }
 
 #[test]
-fn sessions_of_before_another_section_signed_end_with_their_user() {
+fn sessions_of_a_former_signing_section_are_ended() {
     const OTHER: &str = "[auth_jwt_next]\nalgorithm=HS256\nsign=true\nclient_types=api\nissuer=https://next/\nexpire=0\n\
                          key=eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM\n";
     let sandbox = Sandbox::new();
@@ -191,18 +197,18 @@ fn sessions_of_before_another_section_signed_end_with_their_user() {
     let next = Api::anonymous(&server).session("bob");
     assert_eq!(claims(&next)["iss"], "https://next/");
     assert_eq!((server.auth(&session).status, server.auth(&next).status), (200, 200));
-    done(&Api::root(&server).ask("DELETE /user/bob"));
+    assert_done(&Api::root(&server).ask("DELETE /user/bob"));
     assert_eq!((server.auth(&session).status, server.auth(&next).status), (401, 401));
 }
 
-/// After how many seconds to come again.
+/// Checks that logins are blocked and returns the seconds to wait.
 #[track_caller]
-fn told_to_wait(response: &Response) -> u64 {
+fn assert_locked_out(response: &Response) -> u64 {
     refused(response, 429, "Too many failed logins: try again later");
     response.header("retry-after").unwrap().parse().unwrap()
 }
 
-fn too_many_wrong_passwords_lock_a_user_out(protocol: Protocol) {
+fn failed_logins_lock_the_user_out(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration("[login]\nfailures_per_user=2\nlockout=200\n"));
     let root = Api::root(&server);
@@ -213,26 +219,26 @@ fn too_many_wrong_passwords_lock_a_user_out(protocol: Protocol) {
     assert_eq!(
         (log_in("bob", "wrong").status, log_in("bob", PASSWORD).status),
         (401, 200),
-        "forgiven"
+        "a success clears the failures"
     );
     for username in ["bob", "nobody"] {
         assert_eq!(
             (log_in(username, "wrong").status, log_in(username, "wrong").status),
             (401, 401)
         );
-        let wait = told_to_wait(&log_in(username, PASSWORD));
+        let wait = assert_locked_out(&log_in(username, PASSWORD));
         assert!((1..=201).contains(&wait), "{wait}");
     }
     assert_eq!(log_in("eve", PASSWORD).status, 200);
-    // Guessing the current password is guessing a password.
+    // Wrong current passwords count as failed logins, too.
     let own = Api::bearing(&server, &session_of("bob", false));
-    told_to_wait(&own.send(
+    assert_locked_out(&own.send(
         "PATCH /user/bob/password",
         json!({ "password": "new password", "current_password": PASSWORD }),
     ));
 }
 
-fn an_address_may_try_only_so_often(protocol: Protocol) {
+fn login_attempts_are_limited_by_source(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(
         "[login]\nattempts_per_source=2\n[listen]\ntrusted_proxies=127.0.0.0/8\n",
@@ -243,13 +249,13 @@ fn an_address_may_try_only_so_often(protocol: Protocol) {
             .log_in(username, "wrong")
     };
     assert_eq!((from("192.0.2.1", "a").status, from("192.0.2.1", "b").status), (401, 401));
-    let wait = told_to_wait(&from("192.0.2.1", "c"));
+    let wait = assert_locked_out(&from("192.0.2.1", "c"));
     assert!((1..=31).contains(&wait), "{wait}");
     assert_eq!(from("192.0.2.2", "c").status, 401);
 }
 
 #[test]
-fn a_lockout_ends() {
+fn lockout_expires() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration("[login]\nfailures_per_user=1\nlockout=2\n"));
     Api::root(&server).add_user("bob");

@@ -4,24 +4,24 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ENVIRONMENT, OTHER, claims, configuration, data, done, names, refused, session_of,
+    Api, ENVIRONMENT, OTHER, assert_done, claims, configuration, data, names, refused, session_of,
 };
 use crate::given;
 
 over_every_protocol!(
-    environments_are_there_until_they_are_deleted,
-    an_environments_tokens_go_with_it,
-    a_token_is_issued_for_an_environment,
-    c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires,
-    the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time,
-    tokens_are_listed_with_what_became_of_them,
-    c54_a_revoked_or_unregistered_token_is_refused,
-    c55_c56_tokens_are_revoked_where_they_are_and_once,
+    environments_are_added_read_and_deleted,
+    deleting_an_environment_revokes_its_tokens,
+    environment_tokens_are_issued,
+    c57_invalid_expire_is_refused,
+    api_v1_issues_idempotent_tokens,
+    tokens_are_listed_with_their_state,
+    c54_revoked_or_unregistered_token_is_refused,
+    c55_c56_revocation_is_idempotent_and_scoped,
 );
 
 const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
 
-fn environments_are_there_until_they_are_deleted(protocol: Protocol) {
+fn environments_are_added_read_and_deleted(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -42,13 +42,13 @@ fn environments_are_there_until_they_are_deleted(protocol: Protocol) {
         "An environment with id {OTHER}, or with name prod in project {NO_PROJECT}, already exists."
     );
     refused(&again, 409, &text);
-    done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
+    assert_done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
     let unknown = format!("The environment with id {ENVIRONMENT} does not exist.");
     refused(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")), 404, &unknown);
     refused(&root.ask(&format!("GET /environment/{ENVIRONMENT}")), 404, &unknown);
 }
 
-fn an_environments_tokens_go_with_it(protocol: Protocol) {
+fn deleting_an_environment_revokes_its_tokens(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -57,11 +57,11 @@ fn an_environments_tokens_go_with_it(protocol: Protocol) {
         root.issue(environment)
     });
     assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (200, 200));
-    done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
+    assert_done(&root.ask(&format!("DELETE /environment/{ENVIRONMENT}")));
     assert_eq!((server.auth(&gone).status, server.auth(&stays).status), (401, 200));
 }
 
-fn a_token_is_issued_for_an_environment(protocol: Protocol) {
+fn environment_tokens_are_issued(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -73,23 +73,23 @@ fn a_token_is_issued_for_an_environment(protocol: Protocol) {
     let order = ["iss", "aud", "urn:inmanta:ct", "jti", "created_by", "iat", "urn:inmanta:env"]
         .map(str::to_owned);
     assert_eq!(names(&token), order);
-    let said = claims(&token);
+    let token_claims = claims(&token);
     assert_eq!(
-        (&said["urn:inmanta:ct"], &said["created_by"]),
+        (&token_claims["urn:inmanta:ct"], &token_claims["created_by"]),
         (&json!("compiler,api"), &json!("root"))
     );
     assert_eq!(
-        (said["jti"].as_str().unwrap().len(), &said["urn:inmanta:env"]),
+        (token_claims["jti"].as_str().unwrap().len(), &token_claims["urn:inmanta:env"]),
         (36, &json!(ENVIRONMENT))
     );
     assert_ne!(
         token,
         issue(json!({ "client_types": ["compiler", "api"] })),
-        "each is one of its own"
+        "each token is unique"
     );
-    let said =
+    let token_claims =
         claims(&issue(json!({ "client_types": ["agent"], "expire": 60, "idempotent": false })));
-    assert_eq!(said["exp"].as_u64().unwrap() - said["iat"].as_u64().unwrap(), 60);
+    assert_eq!(token_claims["exp"].as_u64().unwrap() - token_claims["iat"].as_u64().unwrap(), 60);
     let same = json!({ "client_types": ["agent"], "idempotent": true });
     assert_eq!(issue(same.clone()), issue(same.clone()));
     assert_eq!(
@@ -111,12 +111,12 @@ fn a_token_is_issued_for_an_environment(protocol: Protocol) {
     assert_eq!(
         data(&root.within(ENVIRONMENT).ask("GET /environment_auth")).as_array().unwrap().len(),
         3,
-        "what was refused is not kept"
+        "refused tokens are not registered"
     );
 }
 
 #[test]
-fn a_token_is_not_issued_for_a_client_type_outside_the_section() {
+fn token_client_types_are_limited_by_the_section() {
     let sandbox = Sandbox::new();
     let section = given::SIGNING.replace("agent,compiler,api", "compiler,api");
     let server = sandbox.serve(&format!("{section}[server]\nauth=true\n"));
@@ -132,7 +132,7 @@ fn a_token_is_not_issued_for_a_client_type_outside_the_section() {
     );
 }
 
-fn c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires(protocol: Protocol) {
+fn c57_invalid_expire_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -147,7 +147,7 @@ fn c57_no_token_expires_at_once_or_is_the_same_each_time_and_expires(protocol: P
     }
 }
 
-fn the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time(protocol: Protocol) {
+fn api_v1_issues_idempotent_tokens(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -183,7 +183,7 @@ fn the_first_version_of_the_call_makes_tokens_that_are_the_same_each_time(protoc
     refused(&answer, 400, "the call has no argument expire");
 }
 
-fn tokens_are_listed_with_what_became_of_them(protocol: Protocol) {
+fn tokens_are_listed_with_their_state(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -209,7 +209,7 @@ fn tokens_are_listed_with_what_became_of_them(protocol: Protocol) {
     assert_eq!(list(OTHER), json!([]));
 }
 
-fn c54_a_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
+fn c54_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let idp =
@@ -230,13 +230,13 @@ fn c54_a_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
         let answer = Api::bearing(&server, &unregistered).ask("GET /user");
         refused(&answer, 403, "The token is not in the registry, or was revoked.");
     }
-    // The ids of others are their own.
+    // The ids of tokens of other issuers are not in the registry.
     let mut elsewhere = given::claims_of("https://idp/");
     elsewhere["jti"] = json!("no-uuid");
     assert_eq!(Api::bearing(&server, &key.token(&elsewhere)).ask("GET /user").status, 200);
 }
 
-fn c55_c56_tokens_are_revoked_where_they_are_and_once(protocol: Protocol) {
+fn c55_c56_revocation_is_idempotent_and_scoped(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration(""));
     let root = Api::root(&server);
@@ -256,6 +256,6 @@ fn c55_c56_tokens_are_revoked_where_they_are_and_once(protocol: Protocol) {
     assert!(revoked["revoked_at"].is_string() && revoked["jti"] == *jti, "{revoked}");
     assert_eq!(data(&revoke(ENVIRONMENT, &jti.to_uppercase())), revoked);
     assert_eq!(data(&root.within(ENVIRONMENT).ask("GET /environment_auth")), json!([revoked]));
-    // A session is no token of the registry.
+    // A session is not registered.
     assert_eq!(Api::bearing(&server, &session_of("bob", false)).ask("GET /user").status, 200);
 }
