@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 use crate::given;
 
 over_every_protocol!(
-    health_is_open_but_a_token_that_comes_along_must_be_good,
-    health_asks_for_nothing_with_authentication_off,
-    the_rejected_status_can_be_rfc_6750s,
+    health_is_open_but_validates_a_token,
+    health_ignores_tokens_with_authentication_off,
+    rejected_token_status_can_be_401,
 );
 
-/// The moment the recordings were made at.
+/// The time of the recordings.
 const RECORDED: &str = "1700000000";
 
 #[test]
-fn recorded_tokens_get_the_answers_of_the_real_system_but_for_what_we_decided() {
+fn recorded_tokens_get_the_recorded_answers() {
     let Some(recording) = shared::json("compat/inmanta_decode_cases.json") else { return };
     let sandbox = Sandbox::new();
     let jwks = sandbox.file("jwks.json", recording["jwks"].to_string());
@@ -70,7 +70,7 @@ fn compare(case: &Value, answer: &Value, decided: &Value) {
     }
 }
 
-fn health_is_open_but_a_token_that_comes_along_must_be_good(protocol: Protocol) {
+fn health_is_open_but_validates_a_token(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox
         .serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
@@ -98,7 +98,7 @@ fn health_is_open_but_a_token_that_comes_along_must_be_good(protocol: Protocol) 
     );
 }
 
-fn health_asks_for_nothing_with_authentication_off(protocol: Protocol) {
+fn health_ignores_tokens_with_authentication_off(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(given::SIGNING);
     assert_eq!(
@@ -108,7 +108,7 @@ fn health_asks_for_nothing_with_authentication_off(protocol: Protocol) {
     assert_eq!(server.auth("abc").status, 401, "/auth always verifies");
 }
 
-fn the_rejected_status_can_be_rfc_6750s(protocol: Protocol) {
+fn rejected_token_status_can_be_401(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox
         .serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
@@ -120,7 +120,7 @@ fn the_rejected_status_can_be_rfc_6750s(protocol: Protocol) {
 }
 
 #[test]
-fn c43_client_types_outside_the_section_are_refused_unless_that_is_switched_off() {
+fn c43_client_types_outside_the_section_are_refused() {
     let sandbox = Sandbox::new();
     let agents = given::SIGNING.replace("agent,compiler,api", "agent,compiler");
     let verdict = |options: &str, claims: Value| {
@@ -133,12 +133,12 @@ fn c43_client_types_outside_the_section_are_refused_unless_that_is_switched_off(
     };
     assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent" })), Value::Null);
     assert_eq!(verdict("", json!({ "urn:inmanta:ct": "agent,api" })), "client_types");
-    assert_eq!(verdict("", json!({})), "client_types", "absent means api");
+    assert_eq!(verdict("", json!({})), "client_types", "the default is api");
     assert_eq!(verdict("enforce_client_types=false\n", json!({})), Value::Null);
     assert_eq!(verdict("legacy_require_client_type=true\n", json!({})), "client_types_missing");
     assert_eq!(
         verdict("", json!({ ":urn:inmanta:ct": "agent" })),
         "client_types",
-        "that name is another claim"
+        "the name with a leading colon is another claim"
     );
 }

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::given::SIGNING;
 
-over_every_protocol!(an_answer_of_503_names_the_issuer_whose_keys_are_missing);
+over_every_protocol!(answer_503_names_the_issuer);
 
-/// One issuer that is well, one that is down; asked again a second later.
+/// Starts a [`Server`] with one issuer whose provider works and one whose provider is down. A
+/// failed fetch is retried after a second.
 fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer) -> Server<'s> {
     let section = |id: &str, uri: &str| {
         format!(
@@ -31,7 +32,7 @@ fn claims() -> Value {
 }
 
 #[test]
-fn metrics_tell_how_the_keys_of_every_issuer_stand() {
+fn metrics_show_the_key_status_of_each_issuer() {
     let (known, unknown) =
         (SigningKey::generate("ES256", "k1"), SigningKey::generate("ES256", "k2"));
     let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
@@ -79,18 +80,18 @@ fn metrics_tell_how_the_keys_of_every_issuer_stand() {
     );
     assert!(
         !metrics.contains(r#"last_failure_timestamp_seconds{section="auth_jwt_well"}"#),
-        "it has not failed"
+        "no failure has occurred"
     );
 }
 
 #[test]
-fn keys_status_asks_the_running_server() {
+fn keys_status_reads_the_running_server() {
     let known = SigningKey::generate("ES256", "k1");
     let provider = JwksServer::start(&json!({ "keys": [known.jwk()] }).to_string());
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider);
     let url = format!("http://{}/keys", server.metrics);
-    // The provider that is down is asked again after a second.
+    // The failed fetch is retried after a second.
     eventually(|| {
         server.operations("/keys").json()["issuers"][1]["fetches"]["retry"].as_u64() > Some(0)
     });
@@ -111,15 +112,15 @@ fn keys_status_asks_the_running_server() {
     assert_eq!(json["issuers"][1]["last_failure"]["reason"], "unreachable");
 
     drop(server);
-    let nobody = sandbox.run(["keys", "status", "--url", &url]);
-    assert_eq!(nobody.code(), 1);
+    let stopped = sandbox.run(["keys", "status", "--url", &url]);
+    assert_eq!(stopped.code(), 1);
     assert!(
-        nobody.stderr.contains("no server answers at") && nobody.stderr.contains("--config"),
-        "{nobody:?}"
+        stopped.stderr.contains("no server answers at") && stopped.stderr.contains("--config"),
+        "{stopped:?}"
     );
 }
 
-fn an_answer_of_503_names_the_issuer_whose_keys_are_missing(protocol: Protocol) {
+fn answer_503_names_the_issuer(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k1");
     let provider = JwksServer::start("{}");
     let sandbox = Sandbox::over(protocol);

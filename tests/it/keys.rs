@@ -13,7 +13,7 @@ use crate::given;
 
 over_every_protocol!(
     tokens_signed_by_openssl_verify_with_every_algorithm,
-    a_provider_that_cannot_be_asked_affects_only_its_own_tokens,
+    unreachable_provider_affects_only_its_tokens,
 );
 
 const ALL: [&str; 10] =
@@ -43,7 +43,7 @@ fn tokens_signed_by_openssl_verify_with_every_algorithm(protocol: Protocol) {
     for (key, algorithm) in keys.iter().zip(ALL) {
         let token = key.token(&claims());
         assert_eq!(server.auth(&token).header("x-auth-user"), Some("Bob"), "{algorithm}");
-        // A16: the same key, and the same bytes, under any other algorithm's name.
+        // A16: the same key with the name of any other algorithm.
         for other in ALL.iter().filter(|other| **other != algorithm) {
             let header = json!({ "alg": other, "kid": format!("key-{algorithm}") });
             assert_eq!(
@@ -56,7 +56,7 @@ fn tokens_signed_by_openssl_verify_with_every_algorithm(protocol: Protocol) {
 }
 
 #[test]
-fn a_published_key_without_an_id_does_not_serve_tokens_that_name_one() {
+fn published_key_without_kid_serves_no_named_kid() {
     let key = SigningKey::generate("RS256", "named");
     let mut jwk = key.jwk();
     jwk.as_object_mut().unwrap().remove("kid");
@@ -67,7 +67,7 @@ fn a_published_key_without_an_id_does_not_serve_tokens_that_name_one() {
 }
 
 #[test]
-fn c39_one_bad_key_never_voids_a_set() {
+fn c39_bad_key_does_not_invalidate_the_set() {
     let key = SigningKey::generate("RS256", "good");
     let keys = json!({ "keys": [{ "kty": "EC", "kid": "x", "crv": "P-256" }, { "kty": "oct", "k": "AAAA", "alg": "HS256" }, key.jwk(), 5, { "use": "enc" }] });
     let provider = JwksServer::start(&keys.to_string());
@@ -77,13 +77,13 @@ fn c39_one_bad_key_never_voids_a_set() {
     assert!(server.log().contains("a shared secret (oct) has no place"), "{}", server.log());
 }
 
-fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens(protocol: Protocol) {
+fn unreachable_provider_affects_only_its_tokens(protocol: Protocol) {
     let key = SigningKey::generate("RS256", "k");
     let sandbox = Sandbox::over(protocol);
     let started = std::time::Instant::now();
-    // Nobody listens there.
+    // No server listens on this port.
     let server = sandbox.serve(&oidc("RS256", "http://127.0.0.1:9/jwks", ""));
-    assert!(started.elapsed() < Duration::from_secs(20), "start-up waits for nobody");
+    assert!(started.elapsed() < Duration::from_secs(20), "startup must not wait for the provider");
     assert_eq!(server.auth(&given::good_token()).status, 200);
     let unavailable = server.auth(&key.token(&claims()));
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
@@ -108,7 +108,7 @@ fn a_provider_that_cannot_be_asked_affects_only_its_own_tokens(protocol: Protoco
 }
 
 #[test]
-fn a_providers_certificate_is_checked_unless_that_is_switched_off() {
+fn provider_certificate_check_can_be_disabled() {
     let key = SigningKey::generate("RS256", "k");
     let (sandbox, provider) = (Sandbox::new(), TlsProvider::start());
     let uri = provider.serve("jwks.json", &json!({ "keys": [key.jwk()] }));

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use crate::given::{self, SIGNING};
 
-/// The lines about requests, read as JSON. Whoever asks has had his answer, and its
-/// line was written before.
+/// Returns the access-log entries. Each entry is written before its answer is sent.
 fn requests(server: &Server<'_>) -> Vec<Value> {
     let log = server.log();
     let lines = log.lines().map(|line| {
@@ -19,7 +18,7 @@ fn requests(server: &Server<'_>) -> Vec<Value> {
     lines.filter(|line| line["target"] == "request").collect()
 }
 
-/// Waits for so many lines.
+/// Waits for `count` entries and returns them.
 fn wait_for(server: &Server<'_>, count: usize) -> Vec<Value> {
     eventually(|| requests(server).len() >= count);
     let lines = requests(server);
@@ -28,7 +27,7 @@ fn wait_for(server: &Server<'_>, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_line_says_what_became_of_a_request() {
+fn access_log_entry_has_the_outcome() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\n"));
     let before = requests(&server).len();
@@ -38,14 +37,14 @@ fn a_line_says_what_became_of_a_request() {
     server.request("GET /nothing HTTP/1.1\r\n");
     server.verify("a.b.c");
     let lines = wait_for(&server, before + 5);
-    let said: Vec<_> = lines[before..]
+    let fields: Vec<_> = lines[before..]
         .iter()
         .map(|line| {
             json!([line["method"], line["uri"], line["route"], line["status"], line["outcome"]])
         })
         .collect();
     assert_eq!(
-        said,
+        fields,
         [
             json!(["GET", "/auth", "auth", 200, "verified"]),
             json!(["GET", "/auth", "auth", 401, "expired"]),
@@ -73,15 +72,15 @@ fn a_line_says_what_became_of_a_request() {
         assert_eq!(line["request_id"].as_str().map(str::len), Some(16), "{line}");
     }
     let ids: BTreeSet<_> = lines.iter().map(|line| line["request_id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), lines.len(), "every request has an identifier of its own");
+    assert_eq!(ids.len(), lines.len(), "every request has its own identifier");
 }
 
 #[test]
-fn what_is_refused_can_be_had_alone_or_nothing() {
+fn access_log_can_be_limited_or_disabled() {
     for (requests, expected) in [("refused", vec!["401", "404"]), ("off", vec![])] {
         let sandbox = Sandbox::new();
         let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests={requests}\n"));
-        // Not ready yet is refused, too: how often that was is not what this is about.
+        // Refused readiness probes of the start-up are logged, too, and not counted here.
         let before = self::requests(&server).len();
         server.auth(&given::good_token());
         server.auth("a.b.c");
@@ -96,7 +95,7 @@ fn what_is_refused_can_be_had_alone_or_nothing() {
 }
 
 #[test]
-fn only_a_trusted_proxy_says_who_asks_for_what_and_by_which_name() {
+fn access_log_uses_headers_of_trusted_proxies_only() {
     let head = |id: &str| {
         format!(
             "GET /auth HTTP/1.1\r\nX-Forwarded-For: 198.51.100.7, 203.0.113.9\r\nX-Original-Method: PUT\r\nX-Original-URI: /orders?token=x\r\n{id}"
@@ -115,22 +114,23 @@ fn only_a_trusted_proxy_says_who_asks_for_what_and_by_which_name() {
         let lines = wait_for(&server, before + 4);
         let ids: Vec<_> =
             lines[before..].iter().map(|line| line["request_id"].as_str().unwrap()).collect();
-        let said = json!([lines[before]["client"], lines[before]["method"], lines[before]["uri"]]);
+        let origin =
+            json!([lines[before]["client"], lines[before]["method"], lines[before]["uri"]]);
         if trusted == "127.0.0.0/8" {
-            assert_eq!(said, json!(["203.0.113.9", "PUT", "/orders"]));
+            assert_eq!(origin, json!(["203.0.113.9", "PUT", "/orders"]));
             assert_eq!(
                 (ids[0], ids[1].len(), ids[2].len(), ids[3]),
                 ("from-the-proxy", 16, 1024, "\"quoted\" and {curly}")
             );
         } else {
-            assert_eq!(said, json!(["127.0.0.1", "GET", "/auth"]));
+            assert_eq!(origin, json!(["127.0.0.1", "GET", "/auth"]));
             assert!(ids.iter().all(|id| id.len() == 16), "{ids:?}");
         }
     }
 }
 
 #[test]
-fn the_other_end_of_a_unix_socket_is_called_so() {
+fn unix_socket_peer_is_logged_as_unix() {
     let sandbox = Sandbox::new();
     let path = sandbox.path().join("local.sock");
     let server = sandbox.serve(&format!(
@@ -146,7 +146,7 @@ fn the_other_end_of_a_unix_socket_is_called_so() {
 }
 
 #[test]
-fn people_can_have_words() {
+fn human_log_format_is_readable_text() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\nformat=human\n"));
     server.request("GET /auth HTTP/1.1\r\n");
@@ -163,15 +163,15 @@ fn people_can_have_words() {
     ] {
         assert!(line.contains(field), "{field} is not in {line}");
     }
-    assert!(!line.contains('\u{1b}'), "no colours in a file: {line}");
-    // Where nobody looks on, and nobody said otherwise, it is JSON.
+    assert!(!line.contains('\u{1b}'), "no colours without a terminal: {line}");
+    // Without a terminal and an explicit format, `auto` means JSON.
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\nformat=auto\n"));
     server.request("GET /auth HTTP/1.1\r\n");
     eventually(|| requests(&server).iter().any(|line| line["outcome"] == "no_token"));
 }
 
 #[test]
-fn what_is_logged_can_be_filtered_and_a_filter_that_is_none_is_named() {
+fn log_filter_applies_and_reports_mistakes() {
     let configuration = format!("{SIGNING}[log]\nrequests=all\n");
     let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", "warn,request=info");
     let server = sandbox.serve(&configuration);
@@ -189,8 +189,8 @@ fn what_is_logged_can_be_filtered_and_a_filter_that_is_none_is_named() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nobody() {
-    /// More than a pipe holds, by far.
+fn unread_log_does_not_block_requests() {
+    /// Many more entries than a pipe buffer holds.
     const MANY: usize = 2000;
     const LOST: &str = " log lines: the reader is too slow";
     let sandbox = Sandbox::new();
@@ -204,7 +204,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
     };
     (0..MANY)
         .for_each(|number| ask(if number % 10 == 0 { &long } else { "GET /auth HTTP/1.1\r\n" }));
-    // Now somebody reads.
+    // Start to read the log.
     let text = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -230,7 +230,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
 }
 
 #[test]
-fn no_token_and_no_key_reaches_the_log() {
+fn log_contains_no_token_and_no_key() {
     let client = "s3cret-of-a-client-0123456789";
     let hash = countersign_server::config::hash_secret(client);
     let configuration = format!(
@@ -262,7 +262,7 @@ fn no_token_and_no_key_reaches_the_log() {
             format!(
                 "GET /api/v2/health HTTP/1.1\r\nX-Token: {token}\r\nAuthorization: Bearer {token}\r\n"
             ),
-            // No requests, which are refused while they are read.
+            // Malformed requests, which are refused while they are parsed.
             format!("GET /auth?{token}\r\n"),
             format!("GET /auth HTTP/1.1\r\nAuthorization : Bearer {token}\r\n"),
         ] {

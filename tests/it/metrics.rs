@@ -15,23 +15,20 @@ use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
-over_every_protocol!(
-    requests_are_counted_and_timed_by_their_route,
-    the_counters_of_all_threads_add_up_while_they_are_scraped,
-);
+over_every_protocol!(requests_are_counted_and_timed_by_route, counters_of_all_threads_add_up,);
 
 fn scrape(server: &Server<'_>) -> Families {
     openmetrics::parse(&server.operations("/metrics").body)
 }
 
-/// How many requests of a route had this status.
+/// Returns the number of requests with this route and status.
 fn requests(families: &Families, route: &str, status: &str) -> f64 {
     openmetrics::sum(families, "countersign_requests", &[("route", route), ("status", status)])
 }
 
 #[test]
-fn what_is_scraped_is_valid_open_metrics() {
-    // As odd as the name of a section may be.
+fn metrics_are_valid_open_metrics() {
+    // A section name with characters that need escaping.
     let odd = format!(
         "[auth_jwt_a\"b\\c]\nalgorithm=HS256\nclient_types=api\nissuer=https://odd/\nkey={}\n",
         given::KEY
@@ -61,7 +58,7 @@ fn what_is_scraped_is_valid_open_metrics() {
     assert!(families.keys().all(|name| name.starts_with("countersign_")));
 }
 
-fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
+fn requests_are_counted_and_timed_by_route(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let before = scrape(&server);
@@ -93,7 +90,7 @@ fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
     ] {
         assert_eq!(requests(&after, route, status), count, "{route} {status}");
     }
-    // What was no request has no time from the end of its head.
+    // Requests refused while their head is parsed are not timed.
     for (route, count) in [
         ("auth", 6.0),
         ("verify", 5.0),
@@ -107,7 +104,7 @@ fn requests_are_counted_and_timed_by_their_route(protocol: Protocol) {
     assert_eq!(counted, timed(&after, "verify"));
 }
 
-/// How many requests of a route the histogram of times knows of.
+/// Returns the number of requests of a route in the duration histogram.
 fn timed(families: &Families, route: &str) -> f64 {
     let histogram = &families["countersign_request_duration_seconds"];
     let of_route = |suffix: &str| {
@@ -122,7 +119,7 @@ fn timed(families: &Families, route: &str) -> f64 {
 }
 
 #[test]
-fn connections_are_counted_where_they_are() {
+fn connections_are_counted_by_worker() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=2\n[limits]\nconnections=4\n"));
     let open =
@@ -134,7 +131,7 @@ fn connections_are_counted_where_they_are() {
         assert_eq!(connection.receive(false).status, 200);
     }
     assert_eq!((open("0"), open("1"), refused()), (2, 2, 0));
-    // Says nothing, so that the answer is not lost with what was said.
+    // The client sends nothing, so that a reset does not discard the answer.
     let mut surplus = Connection::open(server.address);
     let answer = surplus.receive(false);
     assert_eq!(
@@ -148,13 +145,13 @@ fn connections_are_counted_where_they_are() {
     );
     assert!(surplus.is_closed());
     assert_eq!((open("0") + open("1"), refused()), (4, 1));
-    // Operators are let in all the same, and there is room again for others.
+    // The operations listener is not limited, and closed connections make room for others.
     drop(connections);
     eventually(|| open("0") + open("1") == 0);
     assert_eq!((server.auth(&given::good_token()).status, refused()), (200, 1));
 }
 
-fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol) {
+fn counters_of_all_threads_add_up(protocol: Protocol) {
     const CONNECTIONS: usize = 8;
     const REQUESTS: usize = 250;
     let sandbox = Sandbox::over(protocol);
@@ -170,7 +167,7 @@ fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol)
                 last = now;
             }
         });
-        let asking: Vec<_> = (0..CONNECTIONS)
+        let clients: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
                 scope.spawn(|| {
                     let mut client = server.client();
@@ -180,7 +177,7 @@ fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol)
                 })
             })
             .collect();
-        asking.into_iter().for_each(|asking| asking.join().unwrap());
+        clients.into_iter().for_each(|client| client.join().unwrap());
         is_over.store(true, Ordering::Relaxed);
         scraping.join().unwrap();
     });
@@ -190,6 +187,6 @@ fn the_counters_of_all_threads_add_up_while_they_are_scraped(protocol: Protocol)
         openmetrics::sum(&families, "countersign_verifications", &[("outcome", "verified")]),
         all
     );
-    let remembered = server.metric("countersign_remembered_verifications_total");
-    assert!(remembered > (CONNECTIONS * REQUESTS) as u64 - 100, "{remembered}");
+    let cached = server.metric("countersign_remembered_verifications_total");
+    assert!(cached > (CONNECTIONS * REQUESTS) as u64 - 100, "{cached}");
 }

@@ -21,7 +21,7 @@ fn serve_with<'s>(sandbox: &'s Sandbox, issuer: &str, options: &str) -> Server<'
 }
 
 #[test]
-fn access_tokens_of_a_certified_provider_verify() {
+fn tokens_of_a_certified_provider_verify() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
     let server = serve(&sandbox, &provider);
     for algorithm in ALGORITHMS {
@@ -38,7 +38,7 @@ fn access_tokens_of_a_certified_provider_verify() {
 }
 
 #[test]
-fn tokens_signed_before_a_provider_changed_its_keys_are_refused() {
+fn tokens_of_rotated_out_keys_are_refused() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
     let old = ALGORITHMS.map(|algorithm| provider.token(algorithm));
     let kids = provider.rotate();
@@ -51,7 +51,7 @@ fn tokens_signed_before_a_provider_changed_its_keys_are_refused() {
 }
 
 #[test]
-fn a_provider_is_discovered_and_changes_its_keys_while_running() {
+fn discovered_provider_can_rotate_its_keys() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
     let server = serve_with(
         &sandbox,
@@ -72,14 +72,14 @@ fn a_provider_is_discovered_and_changes_its_keys_while_running() {
         );
     }
     for token in &old {
-        assert_eq!(server.auth(token).status, 401, "withdrawn");
+        assert_eq!(server.auth(token).status, 401, "the withdrawn key must not verify");
     }
-    // The metadata are not read again for a key that is missing.
+    // An unknown kid fetches the keys again, not the metadata.
     assert_eq!(provider.requests(), (2, 1));
 }
 
 #[test]
-fn an_issuer_that_is_not_spelled_as_the_provider_spells_it_is_not_discovered() {
+fn issuer_must_match_the_metadata_exactly() {
     let (sandbox, provider) = (Sandbox::new(), OidcProvider::start());
     let issuer = format!("{}/", provider.issuer());
     let server =
@@ -89,12 +89,12 @@ fn an_issuer_that_is_not_spelled_as_the_provider_spells_it_is_not_discovered() {
 }
 
 #[test]
-fn a_providers_metadata_name_its_issuer_and_its_keys() {
+fn provider_metadata_name_issuer_and_keys() {
     let provider = OidcProvider::start();
     let host = provider.issuer().strip_prefix("http://").unwrap();
     let path = provider.discovery_uri().replace(provider.issuer(), "");
     let mut connection = Connection::open(host.parse().unwrap());
-    // It writes its metadata for the host that it is asked as.
+    // The provider derives the URIs in its metadata from the Host header.
     connection.send_raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
     let metadata = connection.receive(false).json();
     assert_eq!(

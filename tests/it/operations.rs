@@ -7,12 +7,9 @@ use serde_json::json;
 
 use crate::given::{self, SIGNING};
 
-over_every_protocol!(
-    probes_and_metrics_answer_on_their_own_port_only,
-    every_outcome_is_counted_by_its_code,
-);
+over_every_protocol!(probes_and_metrics_are_on_their_own_port, outcomes_are_counted_by_code,);
 
-fn probes_and_metrics_answer_on_their_own_port_only(protocol: Protocol) {
+fn probes_and_metrics_are_on_their_own_port(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for path in ["/healthz", "/readyz"] {
@@ -38,7 +35,7 @@ fn probes_and_metrics_answer_on_their_own_port_only(protocol: Protocol) {
     assert_eq!(server.operations("/auth").status, 404);
 }
 
-fn every_outcome_is_counted_by_its_code(protocol: Protocol) {
+fn outcomes_are_counted_by_code(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for _ in 0..3 {
@@ -62,20 +59,20 @@ fn every_outcome_is_counted_by_its_code(protocol: Protocol) {
 }
 
 #[test]
-fn a_signal_ends_the_server_after_the_request_in_progress() {
+fn signal_stops_after_requests_in_progress() {
     for signal in ["TERM", "INT"] {
         let sandbox = Sandbox::new();
-        // One thread, so that what was sent first has been read first.
+        // One thread, so that requests are read in the order in which they were sent.
         let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=1\n"));
         let (mut idle, mut busy) =
             (Connection::open(server.address), Connection::open(server.address));
         idle.send("GET /healthz HTTP/1.1\r\n", b"");
         assert_eq!(idle.receive(false).status, 200);
         busy.send_raw(b"POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\na.");
-        // Answered on a connection opened later, so the half request has been read.
+        // The answer on a connection opened later proves that the half request has been read.
         assert_eq!(server.request("GET /healthz HTTP/1.1\r\n").status, 200);
         server.signal(signal);
-        assert!(idle.is_closed(), "nothing is in progress there");
+        assert!(idle.is_closed(), "the idle connection is closed");
         busy.send_raw(b"b.c");
         let answer = busy.receive(false);
         assert_eq!(
@@ -89,7 +86,7 @@ fn a_signal_ends_the_server_after_the_request_in_progress() {
 }
 
 #[test]
-fn tls_is_on_when_certificate_and_key_are_set() {
+fn tls_is_enabled_by_certificate_and_key() {
     let sandbox = Sandbox::new();
     let (certificate, key) = certificate(sandbox.path());
     let tls = format!(
@@ -120,7 +117,7 @@ fn tls_is_on_when_certificate_and_key_are_set() {
         let output = curl.output().expect("curl is missing: apt-get install curl");
         assert!(output.stdout.starts_with(b"HTTP/1.1 200"), "{version}: {output:?}");
     }
-    // Plain HTTP at a TLS port, and half a handshake, disturb nobody.
+    // Plain HTTP on a TLS port and a half-open handshake do no harm.
     let mut plain = Connection::open(server.address);
     plain.send_raw(b"GET /auth HTTP/1.1\r\nHost: t\r\n\r\n");
     let _half_open = Connection::open(server.address);

@@ -5,15 +5,15 @@ use countersign_tests::{
 use crate::given::{self, KEY, SIGNING, good_token};
 
 over_every_protocol!(
-    a_token_is_verified_once_and_answered_alike_ever_after,
-    a_forged_signature_of_a_public_key_is_seen_through_once,
-    without_a_cache_every_token_is_verified_anew,
+    cached_token_gets_the_same_answer,
+    bad_public_key_signature_is_cached,
+    disabled_cache_verifies_every_token,
 );
 
-const REMEMBERED: &str = "countersign_remembered_verifications_total";
-const COLD: &str = "countersign_cold_verifications_total";
+const CACHED: &str = "countersign_remembered_verifications_total";
+const UNCACHED: &str = "countersign_cold_verifications_total";
 
-fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
+fn cached_token_gets_the_same_answer(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = good_token();
@@ -28,7 +28,7 @@ fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
     assert_eq!(first.0, 200);
     assert!(answers.all(|answer| answer == first));
     assert_eq!(server.auth(&token).status, 200);
-    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (5, 1));
+    assert_eq!((server.metric(CACHED), server.metric(UNCACHED)), (5, 1));
     let part = |name: &str| {
         ["accepted", "refused"].map(|part| server.metric(&format!("{name}{{part=\"{part}\"}}")))
     };
@@ -39,7 +39,7 @@ fn a_token_is_verified_once_and_answered_alike_ever_after(protocol: Protocol) {
     );
 }
 
-fn a_forged_signature_of_a_public_key_is_seen_through_once(protocol: Protocol) {
+fn bad_public_key_signature_is_cached(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let keys = [SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k")];
     let jwks = sandbox.file("jwks.json", given::key_set(&[&keys[0]]));
@@ -49,21 +49,21 @@ fn a_forged_signature_of_a_public_key_is_seen_through_once(protocol: Protocol) {
     for _ in 0..5 {
         assert_eq!(server.auth(&forged).status, 401);
     }
-    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (0, 1));
+    assert_eq!((server.metric(CACHED), server.metric(UNCACHED)), (0, 1));
     assert_eq!(server.metric("countersign_cache_tokens{part=\"refused\"}"), 1);
 }
 
-fn without_a_cache_every_token_is_verified_anew(protocol: Protocol) {
+fn disabled_cache_verifies_every_token(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[cache]\nmegabytes=0\n"));
     let token = good_token();
     assert!((0..5).all(|_| server.auth(&token).status == 200));
-    assert_eq!((server.metric(REMEMBERED), server.metric(COLD)), (0, 5));
+    assert_eq!((server.metric(CACHED), server.metric(UNCACHED)), (0, 5));
     assert!(!server.operations("/metrics").body.contains("countersign_cache_"));
 }
 
 #[test]
-fn a_size_that_makes_no_sense_is_refused() {
+fn invalid_cache_size_is_refused() {
     let sandbox = Sandbox::new();
     for megabytes in ["-1", "many", "1048577", "0.5"] {
         let config = sandbox.file("c.cfg", format!("{SIGNING}[cache]\nmegabytes={megabytes}\n"));

@@ -17,22 +17,22 @@ use serde_json::{Value, json};
 use crate::given::{self, ISSUER, SIGNING};
 
 over_every_protocol!(
-    a_revoked_token_is_refused_from_then_on_and_no_other,
-    a_token_without_an_id_is_revoked_by_what_was_signed,
-    subjects_and_everything_before_a_moment_are_revoked,
-    a_key_is_revoked_by_its_kid_unless_it_has_none,
-    a_subject_is_revoked_also_where_its_issuers_clock_is_ahead,
-    tokens_of_unknown_keys_take_a_small_part_of_the_room,
-    only_clients_with_their_secret_may_revoke,
-    what_is_not_clearly_meant_is_refused_and_changes_nothing,
-    a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready,
-    the_capacity_is_a_loud_error,
-    a_second_valid_signature_of_the_same_token_is_revoked_with_it,
-    a_token_is_revoked_even_before_its_key_is_known,
-    a_client_made_on_the_command_line_works_as_printed,
+    revoked_token_is_refused_and_no_other,
+    token_without_jti_is_revoked_by_signing_input,
+    subjects_and_old_tokens_can_be_revoked,
+    key_is_revoked_by_its_kid,
+    subject_revocation_tolerates_a_fast_issuer_clock,
+    unverified_tokens_share_a_small_quota,
+    revocation_requires_client_authentication,
+    ambiguous_revocations_are_refused,
+    damaged_revocations_fail_closed,
+    exhausted_capacity_is_reported,
+    revocation_covers_other_signatures_of_the_token,
+    token_can_be_revoked_before_its_key_is_known,
+    printed_api_client_works_as_is,
 );
 
-/// As `countersign key client` makes them.
+/// A secret as printed by `countersign key client`.
 const SECRET: &str = "7WwzQW1fTBQnJ2zq0hD1Y8sU5u2cBf0n3kq9nq2mJ6E";
 
 fn configuration() -> String {
@@ -63,7 +63,7 @@ fn token(changes: Value) -> String {
     given::token(&given::claims(changes))
 }
 
-fn a_revoked_token_is_refused_from_then_on_and_no_other(protocol: Protocol) {
+fn revoked_token_is_refused_and_no_other(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let (leaked, other) = (token(json!({ "jti": "1" })), token(json!({ "jti": "2" })));
@@ -75,14 +75,18 @@ fn a_revoked_token_is_refused_from_then_on_and_no_other(protocol: Protocol) {
     );
     assert_refused(&server.auth(&leaked), &invalid_token(Reject::Revoked));
     assert_eq!(server.auth(&other).status, 200);
-    assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200, "again changes nothing");
+    assert_eq!(
+        revoke(&server, &format!("token={leaked}")).status,
+        200,
+        "revoking twice is harmless"
+    );
     assert_eq!(
         server.operations("/ready").json()["revocations"],
         json!({ "known": true, "count": 1, "fault": null })
     );
 }
 
-fn a_token_without_an_id_is_revoked_by_what_was_signed(protocol: Protocol) {
+fn token_without_jti_is_revoked_by_signing_input(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let eternal = token(json!({ "exp": null, "sub": "eternal" }));
@@ -90,14 +94,14 @@ fn a_token_without_an_id_is_revoked_by_what_was_signed(protocol: Protocol) {
     assert_eq!(server.auth(&eternal).status, 401);
     assert_eq!(server.auth(&token(json!({ "exp": null, "sub": "another" }))).status, 200);
     let (input, _) = eternal.rsplit_once('.').unwrap();
-    assert!(std::fs::read_to_string(file(&sandbox)).unwrap().contains(&sha256(input)));
+    assert!(std::fs::read_to_string(revocations_file(&sandbox)).unwrap().contains(&sha256(input)));
 }
 
-fn file(sandbox: &Sandbox) -> std::path::PathBuf {
+fn revocations_file(sandbox: &Sandbox) -> std::path::PathBuf {
     sandbox.path().join(".local/state/countersign/revocations")
 }
 
-fn subjects_and_everything_before_a_moment_are_revoked(protocol: Protocol) {
+fn subjects_and_old_tokens_can_be_revoked(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let (before, after) = (now() - 100, now() - 10);
@@ -108,17 +112,21 @@ fn subjects_and_everything_before_a_moment_are_revoked(protocol: Protocol) {
         json!({ "issuer": ISSUER, "subject": "bob", "issued_before": now() - 50 }).to_string();
     assert_eq!(revoke(&server, &body).status, 200);
     assert_eq!(status(&of("bob", before)), 401);
-    assert_eq!(status(&token(json!({ "sub": "bob" }))), 401, "without iat: older than everything");
+    assert_eq!(
+        status(&token(json!({ "sub": "bob" }))),
+        401,
+        "a token without iat counts as the oldest"
+    );
     assert_eq!((status(&of("bob", after)), status(&of("eve", before))), (200, 200));
 
     assert_eq!(revoke(&server, &format!("issuer={ISSUER}&subject=eve")).status, 200);
-    assert_eq!(status(&of("eve", after)), 401, "without a moment: until now");
+    assert_eq!(status(&of("eve", after)), 401, "the default of issued_before is now");
 
     assert_eq!(revoke(&server, &format!("issued_before={}", now() - 50)).status, 200);
     assert_eq!((status(&of("carol", before)), status(&of("carol", after))), (401, 200));
 }
 
-/// The configuration with an issuer whose keys lie in a file.
+/// Returns the [`configuration`] with an issuer whose keys are in a file.
 fn with_keys(sandbox: &Sandbox, keys: &[&SigningKey]) -> String {
     let file = sandbox.file("jwks.json", given::key_set(keys));
     let section = "[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\nissuer=https://idp/\naudience=a\nleeway=60\n";
@@ -131,7 +139,7 @@ fn of_idp(changes: Value) -> Value {
     claims
 }
 
-fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
+fn key_is_revoked_by_its_kid(protocol: Protocol) {
     let (leaked, other) =
         (SigningKey::generate("ES256", "leaked"), SigningKey::generate("ES256", "other"));
     let sandbox = Sandbox::over(protocol);
@@ -140,7 +148,7 @@ fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
     assert_eq!((server.auth(&of_leaked).status, server.auth(&of_other).status), (200, 200));
     assert_eq!(revoke(&server, "issuer=https://idp/&kid=leaked").status, 200);
     assert_eq!((server.auth(&of_leaked).status, server.auth(&of_other).status), (401, 200));
-    // Whoever has a key without kid can name any in his tokens.
+    // The holder of a key without a kid can put any kid into tokens.
     let refused = revoke(&server, &format!("issuer={ISSUER}&kid=leaked"));
     assert_eq!(refused.status, 400);
     assert!(
@@ -149,7 +157,7 @@ fn a_key_is_revoked_by_its_kid_unless_it_has_none(protocol: Protocol) {
     );
 }
 
-fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead(protocol: Protocol) {
+fn subject_revocation_tolerates_a_fast_issuer_clock(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
@@ -160,7 +168,7 @@ fn a_subject_is_revoked_also_where_its_issuers_clock_is_ahead(protocol: Protocol
 }
 
 #[test]
-fn a_token_with_an_empty_id_is_revoked_and_can_be_read_back() {
+fn token_with_an_empty_jti_can_be_revoked() {
     let sandbox = Sandbox::new();
     let (odd, other) = (token(json!({ "jti": "" })), token(json!({ "jti": "", "sub": "eve" })));
     {
@@ -171,7 +179,7 @@ fn a_token_with_an_empty_id_is_revoked_and_can_be_read_back() {
     assert_eq!((server.auth(&odd).status, server.auth(&other).status), (401, 200));
 }
 
-fn tokens_of_unknown_keys_take_a_small_part_of_the_room(protocol: Protocol) {
+fn unverified_tokens_share_a_small_quota(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let server =
@@ -189,17 +197,17 @@ fn tokens_of_unknown_keys_take_a_small_part_of_the_room(protocol: Protocol) {
         revoke(&server, &format!("token={}", key.token(&of_idp(json!({ "jti": "real" }))))).status,
         200
     );
-    // They end, as nothing in a forged token can decide.
-    let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
-    let ends = kept
+    // Revocations of forged tokens get an end that the tokens cannot choose.
+    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
+    let ends = stored
         .lines()
         .filter(|line| line.contains("signing_input_sha256") && line.contains("until"))
         .count();
-    assert_eq!(ends, 3, "{kept}");
+    assert_eq!(ends, 3, "{stored}");
 }
 
 #[test]
-fn what_is_over_takes_no_room_after_a_restart() {
+fn expired_revocations_are_purged_at_startup() {
     let sandbox = Sandbox::new();
     {
         let server = sandbox.serve(&configuration());
@@ -211,9 +219,9 @@ fn what_is_over_takes_no_room_after_a_restart() {
         }
         assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=alive")).status, 200);
     }
-    // Two days later, as far as the file can tell: written again with earlier ends.
-    let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
-    let records: Vec<Value> = kept
+    // Age the records by two days: they are rewritten with earlier ends.
+    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
+    let records: Vec<Value> = stored
         .lines()
         .skip(1)
         .map(|line| serde_json::from_str(line.split_once(' ').unwrap().1).unwrap())
@@ -230,7 +238,7 @@ fn what_is_over_takes_no_room_after_a_restart() {
         let written: String = checksum[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         aged += &format!("{written} {record}\n");
     }
-    std::fs::write(file(&sandbox), aged).unwrap();
+    std::fs::write(revocations_file(&sandbox), aged).unwrap();
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
     assert_eq!(
         server.operations("/ready").json()["revocations"],
@@ -239,7 +247,7 @@ fn what_is_over_takes_no_room_after_a_restart() {
     assert_eq!(server.auth(&token(json!({ "jti": "alive" }))).status, 401);
 }
 
-fn only_clients_with_their_secret_may_revoke(protocol: Protocol) {
+fn revocation_requires_client_authentication(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     let leaked = token(json!({ "jti": "1" }));
@@ -265,7 +273,7 @@ fn only_clients_with_their_secret_may_revoke(protocol: Protocol) {
     assert_eq!(
         post(&server, &basic("CI-bot", SECRET), &both).status,
         401,
-        "RFC 6749 section 2.3: one way, not two"
+        "RFC 6749 section 2.3: only one method per request"
     );
     assert_eq!(server.auth(&leaked).status, 200);
     assert_eq!(post(&server, "", &both).status, 200);
@@ -274,7 +282,7 @@ fn only_clients_with_their_secret_may_revoke(protocol: Protocol) {
     assert_eq!(server.request("GET /v1/revoke HTTP/1.1\r\n").status, 405);
 }
 
-fn what_is_not_clearly_meant_is_refused_and_changes_nothing(protocol: Protocol) {
+fn ambiguous_revocations_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&configuration());
     for (body, expected) in [
@@ -304,7 +312,7 @@ fn what_is_not_clearly_meant_is_refused_and_changes_nothing(protocol: Protocol) 
             "{body}: {refused:?}"
         );
     }
-    // RFC 7009 section 2.2: a token that is none needs no revoking.
+    // RFC 7009 section 2.2: an invalid token needs no revocation.
     let forged = format!("{}x", token(json!({ "jti": "1" })));
     let expired = token(json!({ "jti": "1", "exp": 1 }));
     for worthless in ["abc", &forged, &expired] {
@@ -314,7 +322,7 @@ fn what_is_not_clearly_meant_is_refused_and_changes_nothing(protocol: Protocol) 
 }
 
 #[test]
-fn revocations_survive_being_killed_at_any_moment() {
+fn revocations_survive_a_kill() {
     let sandbox = Sandbox::new();
     let tokens: Vec<_> = (0..8).map(|id| token(json!({ "jti": id.to_string() }))).collect();
     for (round, token) in tokens.iter().enumerate() {
@@ -324,7 +332,7 @@ fn revocations_survive_being_killed_at_any_moment() {
         }
         assert_eq!(server.auth(token).status, 200);
         assert_eq!(revoke(&server, &format!("token={token}")).status, 200);
-        // In the middle of the next one. It may be kept or not: nobody was told.
+        // Killed during the next revocation, which was not acknowledged and may be lost.
         let mut connection = http::Connection::open(server.address);
         let body = format!("issuer={ISSUER}&jti=unanswered-{round}");
         connection.send(
@@ -335,15 +343,16 @@ fn revocations_survive_being_killed_at_any_moment() {
     }
 }
 
-fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready(protocol: Protocol) {
+fn damaged_revocations_fail_closed(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let leaked = token(json!({ "jti": "1" }));
     {
         let server = sandbox.serve(&configuration());
         assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
     }
-    let kept = std::fs::read_to_string(file(&sandbox)).unwrap();
-    std::fs::write(file(&sandbox), kept.replace("\"jti\":\"1\"", "\"jti\":\"2\"")).unwrap();
+    let stored = std::fs::read_to_string(revocations_file(&sandbox)).unwrap();
+    std::fs::write(revocations_file(&sandbox), stored.replace("\"jti\":\"1\"", "\"jti\":\"2\""))
+        .unwrap();
     let server = sandbox.listen(&configuration());
     let unavailable = server.auth(&given::good_token());
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
@@ -354,13 +363,13 @@ fn a_server_that_cannot_read_its_revocations_answers_no_token_and_is_not_ready(p
     assert!(fault.contains("is damaged in line 2") && fault.contains("move it away"), "{fault}");
     let refused = revoke(&server, &format!("token={}", given::good_token()));
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
-    // The remedy, without a restart.
-    std::fs::write(file(&sandbox), kept).unwrap();
+    // Repairing the file takes effect without a restart.
+    std::fs::write(revocations_file(&sandbox), stored).unwrap();
     server.wait_until_ready();
     assert_eq!((server.auth(&given::good_token()).status, server.auth(&leaked).status), (200, 401));
 }
 
-fn the_capacity_is_a_loud_error(protocol: Protocol) {
+fn exhausted_capacity_is_reported(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=2\n", configuration()));
     for (id, status) in [("1", 200), ("2", 200), ("3", 503), ("2", 200)] {
@@ -369,7 +378,7 @@ fn the_capacity_is_a_loud_error(protocol: Protocol) {
     assert_eq!(
         server.auth(&token(json!({ "jti": "3" }))).status,
         200,
-        "not entered, and not said to be"
+        "a revocation above the capacity is not applied"
     );
     assert!(
         server
@@ -387,7 +396,7 @@ fn the_capacity_is_a_loud_error(protocol: Protocol) {
         assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
     }
     drop(server);
-    // A capacity below what is kept drops nothing either, and takes no more.
+    // A capacity below the stored count drops nothing and accepts no more.
     let server = sandbox.serve(&format!("{}[revocation]\ncapacity=1\n", configuration()));
     let statuses = ["1", "2", "3"].map(|id| server.auth(&token(json!({ "jti": id }))).status);
     assert_eq!(statuses, [401, 401, 200]);
@@ -396,7 +405,7 @@ fn the_capacity_is_a_loud_error(protocol: Protocol) {
 }
 
 #[test]
-fn the_command_line_revokes_for_every_server_on_the_state_directory() {
+fn cli_revocations_reach_the_running_server() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration());
     let config = sandbox.path().join("server.cfg");
@@ -415,7 +424,7 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
     eventually(|| server.auth(&leaked).status == 401);
     assert!(run(&["--issuer", ISSUER, "--subject", "bob"]).status.success());
     eventually(|| server.auth(&token(json!({ "iat": 5 }))).status == 401);
-    // And what the server enters meanwhile is not lost by it.
+    // Revocations made by the server in the meantime are kept.
     assert_eq!(revoke(&server, &format!("issuer={ISSUER}&jti=2")).status, 200);
     assert!(run(&["--issuer", ISSUER, "--jti", "3"]).status.success());
     eventually(|| server.operations("/ready").json()["revocations"]["count"] == 4);
@@ -437,12 +446,12 @@ fn the_command_line_revokes_for_every_server_on_the_state_directory() {
     }
 }
 
-fn a_second_valid_signature_of_the_same_token_is_revoked_with_it(protocol: Protocol) {
+fn revocation_covers_other_signatures_of_the_token(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[&key]));
     let claims = of_idp(json!({}));
-    // ECDSA draws a number for every signature: two tokens, one signing input.
+    // ECDSA signatures are randomized: two tokens share one signing input.
     let (one, other) = (key.token(&claims), key.token(&claims));
     assert_ne!(one, other);
     assert_eq!((server.auth(&one).status, server.auth(&other).status), (200, 200));
@@ -450,7 +459,7 @@ fn a_second_valid_signature_of_the_same_token_is_revoked_with_it(protocol: Proto
     assert_eq!((server.auth(&one).status, server.auth(&other).status), (401, 401));
 }
 
-fn a_token_is_revoked_even_before_its_key_is_known(protocol: Protocol) {
+fn token_can_be_revoked_before_its_key_is_known(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "later");
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_keys(&sandbox, &[]));
@@ -461,11 +470,11 @@ fn a_token_is_revoked_even_before_its_key_is_known(protocol: Protocol) {
     sandbox.file("jwks.json", given::key_set(&[&key]));
     eventually(|| server.auth(&other).status == 200);
     assert_eq!(server.auth(&leaked).status, 401);
-    // What nobody has vouched for revokes no more than itself.
+    // A token that was not verified revokes only itself.
     assert_eq!(server.auth(&key.token(&of_idp(json!({ "jti": "1", "sub": "eve" })))).status, 200);
 }
 
-fn a_client_made_on_the_command_line_works_as_printed(protocol: Protocol) {
+fn printed_api_client_works_as_is(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let printed = sandbox.run(["key", "client", "deployer"]).text().to_owned();
     let line = |start: &str| {
@@ -484,7 +493,7 @@ fn a_client_made_on_the_command_line_works_as_printed(protocol: Protocol) {
 }
 
 #[test]
-fn a_secret_that_is_not_hashed_is_refused_and_not_shown() {
+fn unhashed_api_secret_is_refused_and_not_shown() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", format!("{SIGNING}[api_clients]\nci = {SECRET}\n"));
     let output = sandbox.run(["config", "check", "--config", config.to_str().unwrap()]);

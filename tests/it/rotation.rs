@@ -15,9 +15,9 @@ use serde_json::json;
 use crate::given::{self, key_set};
 
 over_every_protocol!(
-    a_new_key_serves_the_first_token_that_names_it,
-    fifty_requests_with_a_new_key_wait_for_one_fetch,
-    an_unknown_kid_does_not_wait_for_a_provider_that_hangs,
+    new_key_serves_the_first_token_that_names_it,
+    concurrent_unknown_kids_share_one_fetch,
+    unknown_kid_does_not_wait_for_a_hanging_provider,
 );
 
 const ISSUER: &str = "https://idp/";
@@ -29,7 +29,7 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Serv
     )
 }
 
-/// Two keys, each with a token it signed.
+/// Returns two keys, each with a token signed by it.
 fn two_keys() -> [(SigningKey, String); 2] {
     ["old", "new"].map(|kid| {
         let key = SigningKey::generate("ES256", kid);
@@ -38,7 +38,7 @@ fn two_keys() -> [(SigningKey, String); 2] {
     })
 }
 
-/// A token with this header and a signature that nobody made.
+/// Returns a token with this header and an invalid signature.
 fn forged(header: &serde_json::Value) -> String {
     format!(
         "{}.{}",
@@ -51,7 +51,7 @@ fn unknown_kid(number: u32) -> String {
     forged(&json!({ "alg": "ES256", "kid": format!("unknown-{number}") }))
 }
 
-fn a_new_key_serves_the_first_token_that_names_it(protocol: Protocol) {
+fn new_key_serves_the_first_token_that_names_it(protocol: Protocol) {
     let [(old, _), (new, token)] = two_keys();
     let ways: [fn(&Server<'_>, &str) -> Response; 2] =
         [|server, token| server.auth(token), |server, token| server.verify(token)];
@@ -65,20 +65,20 @@ fn a_new_key_serves_the_first_token_that_names_it(protocol: Protocol) {
     }
 }
 
-fn fifty_requests_with_a_new_key_wait_for_one_fetch(protocol: Protocol) {
+fn concurrent_unknown_kids_share_one_fetch(protocol: Protocol) {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start(&key_set(&[&old]));
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "");
-    // Late enough for most of them to come while it is under way.
+    // Delayed, so that most requests arrive during the fetch.
     provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
     let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
     let requests = [(&*auth, &b""[..]), ("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())];
     std::thread::scope(|scope| {
-        // Some wait on connections of their own, and some beside each other on one.
-        let ask = |_| scope.spawn(|| server.client().request_all(&requests.repeat(5)));
-        let asking: Vec<_> = (0..5).map(ask).collect();
-        for answer in asking.into_iter().flat_map(|answers| answers.join().unwrap()) {
+        // Some requests wait on separate connections, and some together on one connection.
+        let send = |_| scope.spawn(|| server.client().request_all(&requests.repeat(5)));
+        let clients: Vec<_> = (0..5).map(send).collect();
+        for answer in clients.into_iter().flat_map(|answers| answers.join().unwrap()) {
             assert_eq!(answer.status, 200, "{}", server.log());
         }
     });
@@ -86,14 +86,14 @@ fn fifty_requests_with_a_new_key_wait_for_one_fetch(protocol: Protocol) {
 }
 
 #[test]
-fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_at_once() {
+fn key_published_during_a_fetch_is_fetched_at_once() {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start_with(
         Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
     );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
-    // An answer on schedule that was written before the key was there.
+    // A scheduled fetch whose answer predates the new key.
     provider.behave(Answer::json(&key_set(&[&old])).late(Duration::from_millis(300)));
     eventually(|| provider.requests() == 2);
     provider.publish(&key_set(&[&old, &new]));
@@ -101,8 +101,7 @@ fn a_key_that_is_published_while_a_fetch_is_under_way_is_fetched_at_once() {
     assert_eq!(provider.requests(), 3);
 }
 
-/// Presents tokens on several connections at once until `enough`, and returns for
-/// how long it went on.
+/// Sends tokens on several connections until `enough`, and returns the duration.
 fn flood(
     server: &Server<'_>,
     token: impl Fn(u32) -> String + Sync,
@@ -113,17 +112,17 @@ fn flood(
         for connection in 0..4 {
             let (token, enough) = (&token, &enough);
             scope.spawn(move || {
-                let mut asking = Connection::open(server.address);
+                let mut sender = Connection::open(server.address);
                 for number in 0.. {
                     if enough(started.elapsed()) {
                         break;
                     }
                     let token = token(number * 4 + connection);
-                    asking.send(
+                    sender.send(
                         &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"),
                         b"",
                     );
-                    assert_eq!(asking.receive(false).status, 401);
+                    assert_eq!(sender.receive(false).status, 401);
                 }
             });
         }
@@ -131,36 +130,36 @@ fn flood(
     started.elapsed()
 }
 
-/// How many requests a flood of unknown `kid`s may cause at most.
-fn most(cool_down: u64, lasted: Duration) -> usize {
+/// Returns the maximum number of fetches that a [`flood`] of unknown `kid`s may cause.
+fn max_fetches(cool_down: u64, lasted: Duration) -> usize {
     1 + usize::try_from(lasted.as_secs() / cool_down + 1).unwrap()
 }
 
 #[test]
-fn d9_a_flood_of_unknown_kids_causes_one_request_by_default() {
+fn d9_unknown_kid_flood_causes_one_fetch() {
     let [(key, token), _] = two_keys();
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "");
     let lasted = flood(&server, unknown_kid, |lasted| lasted > Duration::from_secs(3));
-    let caused = provider.requests() - 1;
-    assert!((1..=most(30, lasted)).contains(&caused), "{caused} requests in {lasted:?}");
+    let fetches = provider.requests() - 1;
+    assert!((1..=max_fetches(30, lasted)).contains(&fetches), "{fetches} fetches in {lasted:?}");
     assert_eq!(server.auth(&token).status, 200);
 }
 
 #[test]
-fn d9_a_flood_of_unknown_kids_causes_one_request_a_cool_down() {
+fn d9_unknown_kid_flood_causes_a_fetch_per_cool_down() {
     let [(key, _), _] = two_keys();
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
     let lasted = flood(&server, unknown_kid, |_| provider.requests() >= 4);
-    let caused = provider.requests() - 1;
-    assert!(caused <= most(1, lasted), "{caused} requests in {lasted:?}");
+    let fetches = provider.requests() - 1;
+    assert!(fetches <= max_fetches(1, lasted), "{fetches} fetches in {lasted:?}");
 }
 
 #[test]
-fn d9_nothing_but_an_unknown_kid_causes_a_request() {
+fn d9_only_an_unknown_kid_causes_a_fetch() {
     let [(key, _), _] = two_keys();
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
@@ -183,7 +182,7 @@ fn d9_nothing_but_an_unknown_kid_causes_a_request() {
     assert_eq!(provider.requests(), 1);
 }
 
-fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs(protocol: Protocol) {
+fn unknown_kid_does_not_wait_for_a_hanging_provider(protocol: Protocol) {
     let [(key, token), _] = two_keys();
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::over(protocol);
@@ -191,7 +190,7 @@ fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs(protocol: Protocol) {
     provider.behave(Answer::silence());
     std::thread::scope(|scope| {
         let started = Instant::now();
-        let asking = scope.spawn(|| {
+        let waiting = scope.spawn(|| {
             let auth =
                 format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", unknown_kid(0));
             let auth = server.client().request(&auth, b"");
@@ -201,46 +200,53 @@ fn an_unknown_kid_does_not_wait_for_a_provider_that_hangs(protocol: Protocol) {
             )
         });
         eventually(|| provider.requests() == 2);
-        assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer");
-        assert_eq!(server.auth(&token).status, 200, "a key that is known");
-        let (auth, verify) = asking.join().unwrap();
+        assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer is not affected");
+        assert_eq!(server.auth(&token).status, 200, "known keys are not affected");
+        let (auth, verify) = waiting.join().unwrap();
         assert_eq!(
             (auth.status, verify.status, &verify.json()["code"]),
             (401, 401, &json!("kid_unknown"))
         );
-        assert!(started.elapsed() < Duration::from_secs(10), "each waits for a second at most");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "each request waits for at most one second"
+        );
     });
     assert_eq!(provider.requests(), 2);
 }
 
 #[test]
-fn keys_are_replaced_on_schedule_without_anyone_asking() {
+fn keys_are_refreshed_on_schedule() {
     let [(old, old_token), (new, new_token)] = two_keys();
     let provider = JwksServer::start(&key_set(&[&old]));
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1");
     provider.publish(&key_set(&[&old, &new]));
-    // The second of two requests begins when the first has had its effect.
+    // The second request of two starts after the first has taken effect.
     provider.wait_for_requests(2);
     provider.behave(Answer::status("500 Oops"));
-    assert_eq!([&old_token, &new_token].map(|token| server.auth(token).status), [200; 2], "added");
+    assert_eq!(
+        [&old_token, &new_token].map(|token| server.auth(token).status),
+        [200; 2],
+        "the new key was added"
+    );
     provider.publish(&key_set(&[&new]));
-    // No token names a kid that is unknown before the key is gone.
+    // No unknown kid is sent before the key is withdrawn.
     eventually(|| server.auth(&old_token).status == 401);
-    assert_eq!(server.auth(&new_token).status, 200, "and the others stay");
+    assert_eq!(server.auth(&new_token).status, 200, "the other keys are kept");
     provider.publish(&key_set(&[&old]));
     eventually(|| server.auth(&new_token).status == 401);
-    assert_eq!(server.auth(&old_token).status, 200, "replaced altogether");
+    assert_eq!(server.auth(&old_token).status, 200, "the set was replaced");
 }
 
 #[test]
-fn what_has_not_changed_is_not_sent_again() {
+fn unchanged_set_is_confirmed_by_etag() {
     let [(key, token), _] = two_keys();
     let provider = JwksServer::start_with(Answer::json(&key_set(&[&key])).etag("\"a\""));
     let sandbox = Sandbox::new();
     let server =
         serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=0");
-    // Without the word that they are the same, they would have been withdrawn by now.
+    // Without the 304 answers, the keys would have been withdrawn by now.
     eventually(|| provider.requests() >= 4);
     eventually(|| server.auth(&token).status == 200);
     let sent = provider.sent("if-none-match");
@@ -249,7 +255,7 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
-fn the_etag_of_a_set_that_was_refused_is_never_sent() {
+fn etag_of_a_rejected_set_is_not_sent() {
     let [(old, old_token), (new, new_token)] = two_keys();
     let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).etag("\"a\""));
     let sandbox = Sandbox::new();
@@ -259,13 +265,13 @@ fn the_etag_of_a_set_that_was_refused_is_never_sent() {
     assert_eq!(server.auth(&old_token).status, 200);
     let sent = provider.sent("if-none-match");
     assert!(sent[1..].iter().all(|etag| etag.as_deref() == Some("\"a\"")), "{sent:?}");
-    // A server that had kept it would be told that nothing is new, for ever.
+    // If the server had kept this ETag, it would receive 304 forever.
     provider.behave(Answer::json(&key_set(&[&new])).etag("\"b\""));
     eventually(|| server.auth(&new_token).status == 200);
 }
 
 #[test]
-fn a_provider_can_ask_for_an_earlier_refresh_but_not_for_a_later_one() {
+fn cache_control_can_only_shorten_the_refresh() {
     let [(key, token), _] = two_keys();
     let cases = [("public, max-age=2", 3600), ("no-store", 3600), ("max-age=86400", 2)];
     let providers = cases.map(|(cache_control, _)| {
@@ -274,9 +280,9 @@ fn a_provider_can_ask_for_an_earlier_refresh_but_not_for_a_later_one() {
         )
     });
     let sandboxes = cases.map(|_| Sandbox::new());
-    let servers: [_; 3] = std::array::from_fn(|place| {
-        let options = format!("jwks_refresh_interval={}\njwks_cool_down=1", cases[place].1);
-        serve(&sandboxes[place], &providers[place], &options)
+    let servers: [_; 3] = std::array::from_fn(|index| {
+        let options = format!("jwks_refresh_interval={}\njwks_cool_down=1", cases[index].1);
+        serve(&sandboxes[index], &providers[index], &options)
     });
     for (provider, server) in providers.iter().zip(&servers) {
         eventually(|| provider.requests() > 2);
@@ -285,15 +291,15 @@ fn a_provider_can_ask_for_an_earlier_refresh_but_not_for_a_later_one() {
 }
 
 #[test]
-fn stale_keys_are_used_only_as_long_as_they_may_be() {
+fn stale_keys_are_used_until_jwks_stale() {
     let [(key, token), _] = two_keys();
     let good = || Answer::json(&key_set(&[&key])).etag("\"a\"");
     let providers = [JwksServer::start_with(good()), JwksServer::start_with(good())];
     let sandboxes = [Sandbox::new(), Sandbox::new()];
-    let servers: [_; 2] = std::array::from_fn(|place| {
+    let servers: [_; 2] = std::array::from_fn(|index| {
         let options =
-            format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale={}", [3600, 0][place]);
-        serve(&sandboxes[place], &providers[place], &options)
+            format!("jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale={}", [3600, 0][index]);
+        serve(&sandboxes[index], &providers[index], &options)
     });
     let [patient, strict] = &servers;
     for provider in &providers {
@@ -308,17 +314,17 @@ fn stale_keys_are_used_only_as_long_as_they_may_be() {
     assert_eq!(strict.auth(&given::good_token()).status, 200, "another issuer");
     assert_eq!(strict.operations("/ready").status, 200, "it was asked");
     assert!(strict.log().contains("keys withdrawn"), "{}", strict.log());
-    // It has failed as often, and once more.
+    // This provider has failed as often, and once more.
     providers[0].wait_for_requests(1);
     assert_eq!(patient.auth(&token).status, 200, "{}", patient.log());
-    // The word that they are the same is enough to have them back.
+    // A 304 answer is enough to restore the keys.
     providers[1].behave(good());
     eventually(|| strict.auth(&token).status == 200);
     assert_eq!(providers[1].sent("if-none-match").pop(), Some(Some("\"a\"".into())));
 }
 
 #[test]
-fn a_key_that_a_fetch_under_way_brings_is_not_asked_for_again() {
+fn key_of_a_fetch_in_progress_is_not_fetched_again() {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start_with(
         Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),

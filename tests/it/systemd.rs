@@ -20,16 +20,16 @@ use countersign_tests::{
 
 use crate::given::{self, SIGNING};
 
-/// Waits for what systemd is told next.
-fn told(manager: &UnixDatagram) -> String {
+/// Waits for the next notification to systemd.
+fn notification(manager: &UnixDatagram) -> String {
     let mut message = [0; 256];
-    let length = manager.recv(&mut message).expect("systemd is told nothing");
+    let length = manager.recv(&mut message).expect("systemd receives a notification");
     String::from_utf8(message[..length].into()).unwrap()
 }
 
-/// When a reload began, in microseconds of the monotonic clock.
-fn reload_began(manager: &UnixDatagram) -> u64 {
-    let message = told(manager);
+/// Waits for a RELOADING notification and returns its monotonic time in microseconds.
+fn reload_time(manager: &UnixDatagram) -> u64 {
+    let message = notification(manager);
     let moment = message
         .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
         .and_then(|rest| rest.trim_end().parse().ok());
@@ -37,36 +37,36 @@ fn reload_began(manager: &UnixDatagram) -> u64 {
 }
 
 #[test]
-fn it_is_told_of_every_change() {
+fn systemd_is_notified_of_every_state() {
     let sandbox = Sandbox::new();
     let manager = UnixDatagram::bind(sandbox.path().join("notify")).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let path = sandbox.path().join("notify").to_str().unwrap().to_owned();
     let sandbox = sandbox.variable("NOTIFY_SOCKET", &path);
     let server = sandbox.serve(SIGNING);
-    assert_eq!(told(&manager), "READY=1\n");
+    assert_eq!(notification(&manager), "READY=1\n");
     assert_eq!(server.auth(&given::good_token()).status, 200);
     server.signal("HUP");
-    let first = reload_began(&manager);
-    assert_eq!(told(&manager), "READY=1\n");
-    // A mistake, found without a signal: the reload ends all the same.
+    let first = reload_time(&manager);
+    assert_eq!(notification(&manager), "READY=1\n");
+    // A mistake found without a signal: the reload ends all the same.
     sandbox.replace("server.cfg", "[server]\nauth=perhaps\n");
-    assert!(reload_began(&manager) > first);
-    assert_eq!(told(&manager), "READY=1\n");
+    assert!(reload_time(&manager) > first);
+    assert_eq!(notification(&manager), "READY=1\n");
     eventually(|| server.log().contains("Not a boolean: perhaps"));
     server.signal("TERM");
-    assert_eq!(told(&manager), "STOPPING=1\n");
+    assert_eq!(notification(&manager), "STOPPING=1\n");
 }
 
 #[test]
-fn nobody_to_tell_is_no_reason_not_to_serve() {
+fn unreachable_notify_socket_is_tolerated() {
     let sandbox = Sandbox::new().variable("NOTIFY_SOCKET", "/nowhere/notify");
     let server = sandbox.serve(SIGNING);
     assert_eq!(server.auth(&given::good_token()).status, 200);
     assert!(server.log().contains("the service manager could not be told"), "{}", server.log());
 }
 
-/// Sockets as systemd would have opened them, and the configuration for them.
+/// Sockets opened as by systemd, and a configuration for them.
 struct Sockets {
     web: TcpListener,
     local: UnixListener,
@@ -86,14 +86,14 @@ impl Sockets {
         Self { web, local: UnixListener::bind(&path).unwrap(), path, configuration }
     }
 
-    /// What is passed on of them.
-    fn passed(&self) -> [OwnedFd; 2] {
+    /// Returns copies of the [`Sockets`] to pass on.
+    fn duplicates(&self) -> [OwnedFd; 2] {
         [self.web.try_clone().unwrap().into(), self.local.try_clone().unwrap().into()]
     }
 }
 
-/// A question that is asked although nobody listens yet.
-fn asked<S: std::io::Read + std::io::Write>(stream: S) -> Connection<S> {
+/// Sends a request that no process accepts yet.
+fn pending_request<S: std::io::Read + std::io::Write>(stream: S) -> Connection<S> {
     let mut connection = Connection::over(stream);
     connection.send(
         &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
@@ -103,14 +103,15 @@ fn asked<S: std::io::Read + std::io::Write>(stream: S) -> Connection<S> {
 }
 
 #[test]
-fn a_restart_loses_no_connection() {
+fn restart_keeps_pending_connections() {
     let sandbox = Sandbox::new();
     let sockets = Sockets::open(&sandbox);
-    let [web, local] = sockets.passed();
+    let [web, local] = sockets.duplicates();
     for _ in 0..2 {
-        // While nobody runs.
-        let mut waiting = asked(TcpStream::connect(sockets.web.local_addr().unwrap()).unwrap());
-        let mut nearby = asked(UnixStream::connect(&sockets.path).unwrap());
+        // While no server runs.
+        let mut waiting =
+            pending_request(TcpStream::connect(sockets.web.local_addr().unwrap()).unwrap());
+        let mut nearby = pending_request(UnixStream::connect(&sockets.path).unwrap());
         let server = sandbox.activate([&web, &local], &sockets.configuration);
         assert_eq!((waiting.receive(false).status, nearby.receive(false).status), (200, 200));
         assert_eq!(server.auth(&given::good_token()).status, 200);
@@ -118,11 +119,11 @@ fn a_restart_loses_no_connection() {
         assert!(status.success());
         assert!(waiting.is_closed());
     }
-    assert!(sockets.path.exists(), "the socket is not the server's to remove");
+    assert!(sockets.path.exists(), "the server must not remove systemd's socket");
 }
 
-/// What a server says that cannot start with these sockets.
-fn refused(sandbox: &Sandbox, sockets: [&OwnedFd; 2], configuration: &str) -> String {
+/// Starts a server that must fail with these sockets, and returns its log.
+fn fail_to_start(sandbox: &Sandbox, sockets: [&OwnedFd; 2], configuration: &str) -> String {
     let output = sandbox.activated(sockets, configuration).stdout(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let log = sandbox.path().join("log");
@@ -132,16 +133,16 @@ fn refused(sandbox: &Sandbox, sockets: [&OwnedFd; 2], configuration: &str) -> St
 }
 
 #[test]
-fn a_socket_that_nobody_is_configured_for_is_named() {
+fn unconfigured_socket_is_named() {
     let sandbox = Sandbox::new();
     let sockets = Sockets::open(&sandbox);
-    let [web, local] = sockets.passed();
+    let [web, local] = sockets.duplicates();
     let elsewhere = sockets.configuration.replace("bind_port=", "bind_port=0\n#");
-    let said = refused(&sandbox, [&web, &local], &elsewhere);
+    let said = fail_to_start(&sandbox, [&web, &local], &elsewhere);
     let address = sockets.web.local_addr().unwrap().to_string();
     assert!(said.contains(&address) && said.contains("no listener is configured there"), "{said}");
     let elsewhere = sockets.configuration.replace("local.sock", "other.sock");
-    let said = refused(&sandbox, [&web, &local], &elsewhere);
+    let said = fail_to_start(&sandbox, [&web, &local], &elsewhere);
     assert!(
         said.contains("local.sock") && said.contains("no listener is configured there"),
         "{said}"
@@ -149,30 +150,31 @@ fn a_socket_that_nobody_is_configured_for_is_named() {
 }
 
 #[test]
-fn what_does_not_listen_is_refused() {
+fn non_listening_sockets_are_refused() {
     let sandbox = Sandbox::new();
     let sockets = Sockets::open(&sandbox);
-    let [_, local] = sockets.passed();
-    // Accept=yes: a connection, at the listener's own address.
+    let [_, local] = sockets.duplicates();
+    // Accept=yes: a connection whose local address is the listener's.
     let _client = TcpStream::connect(sockets.web.local_addr().unwrap()).unwrap();
     let connection = OwnedFd::from(sockets.web.accept().unwrap().0);
     let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let datagrams = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
-    for (odd, why) in [
+    for (odd, reason) in [
         (&connection, "does not listen"),
         (&file, "is not a socket"),
         (&datagrams, "is not a valid"),
     ] {
-        let said = refused(&sandbox, [odd, &local], &sockets.configuration);
+        let said = fail_to_start(&sandbox, [odd, &local], &sockets.configuration);
         assert!(
-            said.contains("inherited socket 1 of 2 cannot be used") && said.contains(why),
+            said.contains("inherited socket 1 of 2 cannot be used")
+                && said.contains(reason),
             "{said}"
         );
     }
 }
 
 #[test]
-fn sockets_for_another_process_are_left_alone() {
+fn sockets_of_another_process_are_ignored() {
     let sandbox = Sandbox::new().variable("LISTEN_PID", "1").variable("LISTEN_FDS", "7");
     assert_eq!(sandbox.serve(SIGNING).auth(&given::good_token()).status, 200);
 }
@@ -182,7 +184,7 @@ fn unit(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The options of a unit, with all that was written for each.
+/// Returns the options of a unit, each with all its values.
 fn options(unit: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut options: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (name, value) in
@@ -194,7 +196,7 @@ fn options(unit: &str) -> BTreeMap<&str, Vec<&str>> {
 }
 
 #[test]
-fn the_units_fit_the_program() {
+fn systemd_units_match_the_program() {
     let (service, socket) = (unit("countersign.service"), unit("countersign.socket"));
     let (service, socket) = (options(&service), options(&socket));
     let words: Vec<_> = service["ExecStart"][0].split(' ').collect();
@@ -203,7 +205,7 @@ fn the_units_fit_the_program() {
     for flag in words.iter().filter(|word| word.starts_with('-')) {
         assert!(help.text().contains(&format!("{flag} <")), "{flag} is not in {help:?}");
     }
-    // What it may write to is where it writes.
+    // The state directory is the only writable one.
     assert_eq!(
         (words[words.len() - 1], service["StateDirectory"][0]),
         ("%S/countersign", "countersign")
@@ -212,9 +214,9 @@ fn the_units_fit_the_program() {
     assert_eq!(
         service["RestartPreventExitStatus"],
         ["2"],
-        "the exit code for a configuration with mistakes"
+        "the exit code of a configuration error"
     );
-    // The sockets are those of the defaults, and there are files enough for them.
+    // The sockets match the default listeners, and the file limit is sufficient.
     let check = Sandbox::new().run(["config", "check"]);
     for address in &socket["ListenStream"] {
         assert!(
@@ -227,12 +229,12 @@ fn the_units_fit_the_program() {
 }
 
 #[test]
-fn the_units_are_valid() {
+fn systemd_units_are_valid() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        // Past the test runner, which keeps what a passing test prints to itself.
+        // Standard error, because the test harness captures the output of passing tests.
         drop(writeln!(
             std::io::stderr(),
-            "SKIPPED: the_units_are_valid: systemd-analyze is not here"
+            "SKIPPED: systemd_units_are_valid: systemd-analyze is not installed"
         ));
         return;
     }
@@ -253,9 +255,9 @@ fn the_units_are_valid() {
             .unwrap()
     };
     let verified = analyze(&["verify", "./countersign.socket"]);
-    let said = String::from_utf8_lossy(&verified.stderr);
-    // Which is what the unit says about versions before 253.
-    let faults: Vec<_> = said
+    let stderr = String::from_utf8_lossy(&verified.stderr);
+    // Versions before 253 do not know this service type, as the unit states.
+    let faults: Vec<_> = stderr
         .lines()
         .filter(|line| !line.ends_with("service type, ignoring: notify-reload"))
         .collect();

@@ -21,24 +21,24 @@ use rustls::{
 
 use crate::given::{self, SIGNING};
 
-/// A server's authority with its files, and that of the server's clients.
-struct Given {
+/// A server's authority and certificate, and the authority of its clients.
+struct Fixture {
     sandbox: Sandbox,
     ours: Authority,
     theirs: Authority,
 }
 
-impl Given {
+impl Fixture {
     fn new() -> Self {
-        let given = Self {
+        let fixture = Self {
             sandbox: Sandbox::new(),
             ours: Authority::root("ours"),
             theirs: Authority::root("theirs"),
         };
-        given.ours.server().write(given.sandbox.path());
-        given.file("ours.crt", given.ours.pem());
-        given.file("clients.crt", given.theirs.pem());
-        given
+        fixture.ours.server().write(fixture.sandbox.path());
+        fixture.file("ours.crt", fixture.ours.pem());
+        fixture.file("clients.crt", fixture.theirs.pem());
+        fixture
     }
 
     fn file(&self, name: &str, text: impl AsRef<[u8]>) {
@@ -49,7 +49,7 @@ impl Given {
         self.sandbox.serve(&configuration(listen))
     }
 
-    /// The warnings or errors of `config check`, with its exit code.
+    /// Returns the exit code of `config check`, and its warnings or errors.
     fn check(&self, listen: &str) -> (i32, String) {
         let config = self.sandbox.file("c.cfg", configuration(listen));
         let output = self.sandbox.run(["config", "check", "--config", config.to_str().unwrap()]);
@@ -60,8 +60,8 @@ impl Given {
         Client::new(&self.ours, wishes)
     }
 
-    /// A client with a certificate or without.
-    fn showing(
+    /// Returns a [`Client`] with or without a certificate.
+    fn client_with(
         &self,
         certificate: Option<&Issued>,
         version: &'static SupportedProtocolVersion,
@@ -74,7 +74,7 @@ fn configuration(listen: &str) -> String {
     format!("{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\n{listen}\n")
 }
 
-/// `GET /auth` with a good token.
+/// Sends `GET /auth` with a good token.
 fn auth(client: &Client, server: &Server<'_>) -> io::Result<(Response, Asked)> {
     client.ask(
         server.address,
@@ -83,25 +83,25 @@ fn auth(client: &Client, server: &Server<'_>) -> io::Result<(Response, Asked)> {
 }
 
 #[track_caller]
-fn served(client: &Client, server: &Server<'_>) -> Asked {
-    let (response, asked) = auth(client, server).unwrap();
+fn assert_served(client: &Client, server: &Server<'_>) -> Asked {
+    let (response, exchange) = auth(client, server).unwrap();
     assert_eq!(
         (response.status, response.header("x-auth-subject")),
         (200, Some("bob")),
         "{response:?}"
     );
-    asked
+    exchange
 }
 
-/// Turned away, with this alert or for this reason.
+/// Checks that the connection is rejected with this alert or for this reason.
 #[track_caller]
-fn turned_away(client: &Client, server: &Server<'_>, why: &str) {
+fn assert_rejected(client: &Client, server: &Server<'_>, reason: &str) {
     let error = auth(client, server).map(|(response, _)| response).unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+    assert!(error.contains(reason), "{error}");
     assert_eq!(server.operations("/live").status, 200);
 }
 
-/// What `openssl s_client` says when it sends a request and reads to the end.
+/// Sends a request with `openssl s_client` and returns everything it prints.
 fn s_client(server: &Server<'_>, arguments: &[&str]) -> String {
     let mut child = Command::new("openssl")
         .args(["s_client", "-connect", &server.address.to_string(), "-ign_eof"])
@@ -112,44 +112,44 @@ fn s_client(server: &Server<'_>, arguments: &[&str]) -> String {
         .spawn()
         .expect("openssl is missing: apt-get install openssl");
     let request = b"GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-    // It may have been turned away by now.
+    // The connection may already be rejected.
     drop(child.stdin.take().unwrap().write_all(request));
     let output = child.wait_with_output().unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[test]
-fn versions_1_3_and_1_2_are_spoken_and_older_ones_are_not() {
-    let given = Given::new();
-    let server = given.serve("");
+fn only_tls_1_2_and_1_3_are_accepted() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
     for (version, name) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)]
     {
-        let asked = served(&given.showing(None, version), &server);
-        assert_eq!(asked.tls().protocol_version(), Some(name));
+        let exchange = assert_served(&fixture.client_with(None, version), &server);
+        assert_eq!(exchange.tls().protocol_version(), Some(name));
     }
     for (option, accepted) in
         [("-tls1_3", true), ("-tls1_2", true), ("-tls1_1", false), ("-tls1", false)]
     {
-        let said = s_client(&server, &[option, "-cipher", "ALL:@SECLEVEL=0"]);
-        assert_eq!(said.contains("HTTP/1.1 200"), accepted, "{option}: {said}");
-        assert_eq!(said.contains("SSL alert number"), !accepted, "{option}: {said}");
+        let output = s_client(&server, &[option, "-cipher", "ALL:@SECLEVEL=0"]);
+        assert_eq!(output.contains("HTTP/1.1 200"), accepted, "{option}: {output}");
+        assert_eq!(output.contains("SSL alert number"), !accepted, "{option}: {output}");
     }
 }
 
 #[test]
-fn keys_are_agreed_on_by_the_hybrid_group_or_by_curves() {
-    let given = Given::new();
-    let server = given.serve("");
+fn key_exchange_groups_are_negotiated() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
     let agreed = |groups: &[&'static dyn SupportedKxGroup], version| {
-        let client = given.client(&Wishes { versions: &[version], groups, ..Wishes::default() });
-        let asked = served(&client, &server);
+        let client = fixture.client(&Wishes { versions: &[version], groups, ..Wishes::default() });
+        let exchange = assert_served(&client, &server);
         (
-            asked.tls().negotiated_key_exchange_group().unwrap().name(),
-            asked.tls().handshake_kind().unwrap(),
+            exchange.tls().negotiated_key_exchange_group().unwrap().name(),
+            exchange.tls().handshake_kind().unwrap(),
         )
     };
     assert_eq!(agreed(&GROUPS, &TLS13), (NamedGroup::X25519MLKEM768, Full));
-    // The order is the client's.
+    // The client's order decides.
     assert_eq!(
         agreed(&[kx_group::X25519, kx_group::X25519MLKEM768], &TLS13),
         (NamedGroup::X25519, Full)
@@ -161,103 +161,110 @@ fn keys_are_agreed_on_by_the_hybrid_group_or_by_curves() {
     ] {
         assert_eq!(agreed(&[group], &TLS13), (name, Full));
         assert_eq!(agreed(&[group], &TLS12), (name, Full));
-        // One that nobody has, and the share that goes with it, in front.
+        // A group that the server does not support comes first, with its key share.
         assert_eq!(
             agreed(&[kx_group::MLKEM1024, group], &TLS13),
             (name, FullWithHelloRetryRequest)
         );
     }
-    let said =
-        s_client(&server, &["-CAfile", given.sandbox.path().join("ours.crt").to_str().unwrap()]);
+    let output =
+        s_client(&server, &["-CAfile", fixture.sandbox.path().join("ours.crt").to_str().unwrap()]);
     assert!(
-        said.contains("Server Temp Key: X25519") && said.contains("Verify return code: 0 (ok)"),
-        "{said}"
+        output.contains("Server Temp Key: X25519") && output.contains("Verify return code: 0 (ok)"),
+        "{output}"
     );
 }
 
 #[test]
-fn a_ticket_is_good_on_every_worker() {
-    let given = Given::new();
-    let server = given.serve("threads=2");
+fn tickets_resume_on_every_worker() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("threads=2");
     for version in VERSIONS {
-        let client = given.showing(None, version);
-        // Each on the worker that has less to do: on both of them.
-        let first = served(&client, &server);
-        let others: Vec<_> = (0..4).map(|_| served(&client, &server)).collect();
+        let client = fixture.client_with(None, version);
+        // Each connection goes to the worker with fewer connections, so both are used.
+        let first = assert_served(&client, &server);
+        let others: Vec<_> = (0..4).map(|_| assert_served(&client, &server)).collect();
         assert_eq!(first.tls().handshake_kind(), Some(Full));
         for one in others {
             assert_eq!(one.tls().handshake_kind(), Some(Resumed), "{version:?}");
         }
     }
-    let file = given.sandbox.path().join("session");
+    let file = fixture.sandbox.path().join("session");
     let file = file.to_str().unwrap();
     for version in ["-tls1_3", "-tls1_2"] {
         assert!(s_client(&server, &[version, "-sess_out", file]).contains("New, TLSv1"));
-        let said = s_client(&server, &[version, "-sess_in", file]);
+        let output = s_client(&server, &[version, "-sess_in", file]);
         assert!(
-            said.contains("Reused, TLSv1") && said.contains("HTTP/1.1 200"),
-            "{version}: {said}"
+            output.contains("Reused, TLSv1") && output.contains("HTTP/1.1 200"),
+            "{version}: {output}"
         );
     }
 }
 
 #[test]
-fn no_ticket_allows_early_data() {
-    let given = Given::new();
-    let server = given.serve("");
-    let client = given.showing(None, &TLS13);
-    let (first, second) = (served(&client, &server), served(&client, &server));
-    assert!(first.tls().tls13_tickets_received() > 0, "the first one came back with tickets");
+fn tickets_do_not_allow_early_data() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
+    let client = fixture.client_with(None, &TLS13);
+    let (first, second) = (assert_served(&client, &server), assert_served(&client, &server));
+    assert!(first.tls().tls13_tickets_received() > 0, "the first handshake returned tickets");
     assert_eq!((second.tls().handshake_kind(), second.offered_early_data), (Some(Resumed), false));
-    let said = s_client(&server, &["-tls1_3"]);
-    assert!(said.contains("Max Early Data: 0"), "{said}");
-    let session = given.sandbox.path().join("session");
+    let output = s_client(&server, &["-tls1_3"]);
+    assert!(output.contains("Max Early Data: 0"), "{output}");
+    let session = fixture.sandbox.path().join("session");
     s_client(&server, &["-tls1_3", "-sess_out", session.to_str().unwrap()]);
-    let early = given.sandbox.file("early", "GET /early HTTP/1.1\r\nHost: t\r\n\r\n");
+    let early = fixture.sandbox.file("early", "GET /early HTTP/1.1\r\nHost: t\r\n\r\n");
     let early =
         ["-tls1_3", "-sess_in", session.to_str().unwrap(), "-early_data", early.to_str().unwrap()];
-    let said = s_client(&server, &early);
-    assert!(said.contains("Early data was not sent") && said.contains("HTTP/1.1 200"), "{said}");
+    let output = s_client(&server, &early);
+    assert!(
+        output.contains("Early data was not sent") && output.contains("HTTP/1.1 200"),
+        "{output}"
+    );
 }
 
 #[test]
-fn the_protocol_inside_is_one_that_both_speak() {
-    let given = Given::new();
-    let server = given.serve("");
+fn alpn_selects_a_common_protocol() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("");
     for (offered, agreed) in [
         (&[][..], None),
         (&["http/1.1"], Some("http/1.1")),
         (&["spdy/3", "http/1.1"], Some("http/1.1")),
     ] {
-        let asked =
-            served(&given.client(&Wishes { protocols: offered, ..Wishes::default() }), &server);
-        assert_eq!(asked.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
+        let exchange = assert_served(
+            &fixture.client(&Wishes { protocols: offered, ..Wishes::default() }),
+            &server,
+        );
+        assert_eq!(exchange.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
     }
-    let offering = |protocols| given.client(&Wishes { protocols, ..Wishes::default() });
-    turned_away(&offering(&["h3", "spdy/3"]), &server, "NoApplicationProtocol");
+    let offering = |protocols| fixture.client(&Wishes { protocols, ..Wishes::default() });
+    assert_rejected(&offering(&["h3", "spdy/3"]), &server, "NoApplicationProtocol");
     drop(server);
-    let server = given.serve("protocols=http/1.1\n");
-    let asked = served(&offering(&["h2", "http/1.1"]), &server);
-    assert_eq!(asked.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
-    turned_away(&offering(&["h2"]), &server, "NoApplicationProtocol");
+    let server = fixture.serve("protocols=http/1.1\n");
+    let exchange = assert_served(&offering(&["h2", "http/1.1"]), &server);
+    assert_eq!(exchange.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_rejected(&offering(&["h2"]), &server, "NoApplicationProtocol");
 }
 
 #[test]
-fn where_a_certificate_is_required_only_a_good_one_is_served() {
-    let given = Given::new();
-    given.file("clients.crl", given.theirs.revoked(&[66]));
-    let server = given.serve(
+fn required_client_certificate_is_verified() {
+    let fixture = Fixture::new();
+    fixture.file("clients.crl", fixture.theirs.revoked(&[66]));
+    let server = fixture.serve(
         "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
     );
-    let (good, revoked) = (given.theirs.client("good", 1), given.theirs.client("revoked", 66));
-    let (over, early) =
-        (given.theirs.client_in(OVER, "over", 2), given.theirs.client_in(2090..2100, "early", 3));
+    let (good, revoked) = (fixture.theirs.client("good", 1), fixture.theirs.client("revoked", 66));
+    let (over, early) = (
+        fixture.theirs.client_in(OVER, "over", 2),
+        fixture.theirs.client_in(2090..2100, "early", 3),
+    );
     let impostor = Authority::root("theirs").client("good", 1);
-    let (stranger, server_s) = (given.ours.client("good", 1), given.theirs.server());
+    let (stranger, server_s) = (fixture.ours.client("good", 1), fixture.theirs.server());
     for version in VERSIONS {
-        served(&given.showing(Some(&good), version), &server);
-        turned_away(&given.showing(None, version), &server, "CertificateRequired");
-        for (bad, why) in [
+        assert_served(&fixture.client_with(Some(&good), version), &server);
+        assert_rejected(&fixture.client_with(None, version), &server, "CertificateRequired");
+        for (bad, reason) in [
             (&revoked, "CertificateRevoked"),
             (&over, "CertificateExpired"),
             (&early, "CertificateExpired"),
@@ -265,29 +272,32 @@ fn where_a_certificate_is_required_only_a_good_one_is_served() {
             (&stranger, "UnknownCA"),
             (&server_s, "UnsupportedCertificate"),
         ] {
-            turned_away(&given.showing(Some(bad), version), &server, why);
+            assert_rejected(&fixture.client_with(Some(bad), version), &server, reason);
         }
-        served(&given.showing(Some(&good), version), &server);
+        assert_served(&fixture.client_with(Some(&good), version), &server);
     }
 }
 
 #[test]
-fn where_a_certificate_is_optional_a_bad_one_is_worse_than_none() {
-    let given = Given::new();
-    given.file("clients.crl", given.theirs.revoked_der(&[66]));
-    let server = given.serve(
+fn optional_client_certificate_must_be_valid() {
+    let fixture = Fixture::new();
+    fixture.file("clients.crl", fixture.theirs.revoked_der(&[66]));
+    let server = fixture.serve(
         "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
     );
     for version in VERSIONS {
-        served(&given.showing(None, version), &server);
-        served(&given.showing(Some(&given.theirs.client("good", 1)), version), &server);
-        turned_away(
-            &given.showing(Some(&given.theirs.client("revoked", 66)), version),
+        assert_served(&fixture.client_with(None, version), &server);
+        assert_served(
+            &fixture.client_with(Some(&fixture.theirs.client("good", 1)), version),
+            &server,
+        );
+        assert_rejected(
+            &fixture.client_with(Some(&fixture.theirs.client("revoked", 66)), version),
             &server,
             "CertificateRevoked",
         );
-        turned_away(
-            &given.showing(Some(&given.ours.client("good", 1)), version),
+        assert_rejected(
+            &fixture.client_with(Some(&fixture.ours.client("good", 1)), version),
             &server,
             "UnknownCA",
         );
@@ -295,21 +305,21 @@ fn where_a_certificate_is_optional_a_bad_one_is_worse_than_none() {
 }
 
 #[test]
-fn nothing_is_resumed_where_certificates_are_asked_for() {
-    let given = Given::new();
-    let good = given.theirs.client("good", 1);
+fn client_certificates_disable_resumption() {
+    let fixture = Fixture::new();
+    let good = fixture.theirs.client("good", 1);
     for demand in ["optional", "required"] {
-        let server = given
+        let server = fixture
             .serve(&format!("threads=1\nclient_certificates={demand}\nclient_ca_file=clients.crt"));
         for version in VERSIONS {
             for certificate in
                 [Some(&good), None].into_iter().filter(|one| one.is_some() || demand == "optional")
             {
-                let client = given.showing(certificate, version);
+                let client = fixture.client_with(certificate, version);
                 for _ in 0..3 {
-                    let asked = served(&client, &server);
-                    assert_eq!(asked.tls().handshake_kind(), Some(Full), "{demand}");
-                    assert_eq!(asked.tls().tls13_tickets_received(), 0, "{demand}");
+                    let exchange = assert_served(&client, &server);
+                    assert_eq!(exchange.tls().handshake_kind(), Some(Full), "{demand}");
+                    assert_eq!(exchange.tls().tls13_tickets_received(), 0, "{demand}");
                 }
             }
         }
@@ -317,41 +327,43 @@ fn nothing_is_resumed_where_certificates_are_asked_for() {
 }
 
 #[test]
-fn with_one_list_there_must_be_a_current_one_of_every_authority_in_the_chain() {
-    let given = Given::new();
-    let between = given.theirs.authority("between", 7);
+fn crls_are_required_for_the_whole_chain() {
+    let fixture = Fixture::new();
+    let between = fixture.theirs.authority("between", 7);
     let client = between.client("good", 1);
     let configuration = "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=root.crl,between.crl";
-    let (root, below) = (given.theirs.revoked(&[]), between.revoked(&[]));
+    let (root, below) = (fixture.theirs.revoked(&[]), between.revoked(&[]));
     for (root, below, refused) in [
         (root.clone(), below.clone(), None),
-        (given.theirs.revoked(&[7]), below.clone(), Some("CertificateRevoked")),
+        (fixture.theirs.revoked(&[7]), below.clone(), Some("CertificateRevoked")),
         (root.clone(), between.revoked(&[1]), Some("CertificateRevoked")),
-        // Nobody says anything about clients, or about who vouches for them.
+        // A list is missing, for the clients or for their issuing authority.
         (root.clone(), root.clone(), Some("UnknownCA")),
         (below.clone(), below.clone(), Some("UnknownCA")),
-        // Or not lately.
+        // A list has expired.
         (root.clone(), between.revoked_in(OVER, &[]), Some("alert")),
-        (given.theirs.revoked_in(OVER, &[]), below, Some("alert")),
-        // Or it was somebody else who said it.
+        (fixture.theirs.revoked_in(OVER, &[]), below, Some("alert")),
+        // A list is signed by another authority of the same name.
         (root, Authority::root("between").revoked(&[]), Some("alert")),
     ] {
-        given.file("root.crl", root);
-        given.file("between.crl", below);
-        let server = given.serve(configuration);
+        fixture.file("root.crl", root);
+        fixture.file("between.crl", below);
+        let server = fixture.serve(configuration);
         for version in VERSIONS {
             match refused {
-                None => drop(served(&given.showing(Some(&client), version), &server)),
-                Some(why) => turned_away(&given.showing(Some(&client), version), &server, why),
+                None => drop(assert_served(&fixture.client_with(Some(&client), version), &server)),
+                Some(reason) => {
+                    assert_rejected(&fixture.client_with(Some(&client), version), &server, reason)
+                }
             }
         }
     }
 }
 
 #[test]
-fn what_is_no_handshake_ends_its_own_connection_only() {
-    let given = Given::new();
-    let server = given.serve("threads=1");
+fn invalid_handshake_ends_only_its_connection() {
+    let fixture = Fixture::new();
+    let server = fixture.serve("threads=1");
     let mut good = Connection::open(server.address);
     for bytes in [
         &b"GET /auth HTTP/1.1\r\nHost: t\r\n\r\n"[..],
@@ -371,40 +383,44 @@ fn what_is_no_handshake_ends_its_own_connection_only() {
         );
         assert!(s_client(&server, &[]).contains("HTTP/1.1 200"));
     }
-    // Half a handshake keeps nobody waiting.
+    // Half a handshake delays no other connection.
     good.send_raw(b"\x16\x03\x01");
     assert!(s_client(&server, &[]).contains("HTTP/1.1 200"));
 }
 
 #[test]
-fn the_key_is_in_no_log() {
-    let mut given = Given::new();
-    given.sandbox = given.sandbox.variable("COUNTERSIGN_LOG", "trace");
-    let server = given.serve("client_certificates=optional\nclient_ca_file=clients.crt");
-    served(&given.showing(Some(&given.theirs.client("good", 1)), &TLS13), &server);
-    turned_away(&given.showing(Some(&given.ours.client("good", 1)), &TLS13), &server, "UnknownCA");
+fn trace_log_does_not_contain_the_private_key() {
+    let mut fixture = Fixture::new();
+    fixture.sandbox = fixture.sandbox.variable("COUNTERSIGN_LOG", "trace");
+    let server = fixture.serve("client_certificates=optional\nclient_ca_file=clients.crt");
+    assert_served(&fixture.client_with(Some(&fixture.theirs.client("good", 1)), &TLS13), &server);
+    assert_rejected(
+        &fixture.client_with(Some(&fixture.ours.client("good", 1)), &TLS13),
+        &server,
+        "UnknownCA",
+    );
     eventually(|| server.log().contains("a connection did not come about"));
     let log = server.log();
-    let key = std::fs::read_to_string(given.sandbox.path().join("tls.key")).unwrap();
+    let key = std::fs::read_to_string(fixture.sandbox.path().join("tls.key")).unwrap();
     assert!(key.lines().all(|line| !log.contains(line)), "{log}");
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
+fn unusable_tls_files_are_named_with_the_reason() {
     const TEXT: &str = "Failed to load ssl certificate. Please check if you provided the correct certificate/key path and make sure that \
                         these files are not encrypted.";
-    let given = Given::new();
+    let fixture = Fixture::new();
     let refused = |listen: &str, words: &[&str]| {
-        let (code, said) = given.check(listen);
-        assert_eq!(code, 2, "{said}");
+        let (code, message) = fixture.check(listen);
+        assert_eq!(code, 2, "{message}");
         for words in words {
-            assert!(said.contains(words), "{words:?} is not in\n{said}");
+            assert!(message.contains(words), "{words:?} is not in\n{message}");
         }
-        said
+        message
     };
-    let (good, other) = (given.ours.server(), given.ours.server());
+    let (good, other) = (fixture.ours.server(), fixture.ours.server());
     let in_one_line = other.key.replacen('\n', "", 1);
-    let key = given.sandbox.file("plain.key", &other.key);
+    let key = fixture.sandbox.file("plain.key", &other.key);
     let key = key.to_str().unwrap();
     let encrypted = |option: &[&str]| {
         String::from_utf8(openssl(
@@ -416,7 +432,7 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     for (certificate, key, why) in [
         (good.pem(), &*other.key, "tls.key: the key does not belong to the certificate in tls.crt"),
         (
-            given.ours.pem() + &good.pem(),
+            fixture.ours.pem() + &good.pem(),
             &good.key,
             "tls.key: the key does not belong to the certificate in tls.crt, or",
         ),
@@ -444,18 +460,18 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
         (good.key.clone(), &good.key, "tls.crt: it holds no certificate in PEM"),
         (good.pem().replace("MI", "MA"), &good.key, "tls.crt: a certificate in it is damaged"),
     ] {
-        given.file("tls.crt", certificate);
-        given.file("tls.key", key);
-        let said = refused("", &[TEXT, why, "c.cfg:"]);
-        // As text, or as the numbers of its bytes.
+        fixture.file("tls.crt", certificate);
+        fixture.file("tls.key", key);
+        let message = refused("", &[TEXT, why, "c.cfg:"]);
+        // As text, or as the decimal values of its bytes.
         let digits = &other.key.lines().nth(1).unwrap()[..20];
         let numbers = format!("{:?}", digits.as_bytes());
         assert!(
-            !said.contains(digits) && !said.contains(numbers.trim_matches(['[', ']'])),
-            "the key is shown: {said}"
+            !message.contains(digits) && !message.contains(numbers.trim_matches(['[', ']'])),
+            "the key is shown: {message}"
         );
     }
-    good.write(given.sandbox.path());
+    good.write(fixture.sandbox.path());
     let clients = "client_certificates=required\nclient_ca_file=";
     refused(
         &format!("{clients}nowhere.crt"),
@@ -476,39 +492,39 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     );
     for (list, why) in [
         (&b""[..], "list.crl: it holds no CRL"),
-        (given.theirs.pem().as_bytes(), "list.crl: it holds no CRL"),
+        (fixture.theirs.pem().as_bytes(), "list.crl: it holds no CRL"),
         (b"0\x03\x02\x01\x01", "list.crl: a CRL in it is damaged"),
     ] {
-        given.file("list.crl", list);
-        given.file("good.crl", given.theirs.revoked(&[]));
+        fixture.file("list.crl", list);
+        fixture.file("good.crl", fixture.theirs.revoked(&[]));
         refused(&format!("{clients}good.crl,list.crl"), &[why, "current CRLs in PEM or DER"]);
     }
 }
 
 #[test]
-fn what_is_out_of_date_is_warned_about() {
-    let given = Given::new();
-    assert_eq!(given.check(""), (0, String::new()));
-    given.ours.server_in(OVER).write(given.sandbox.path());
-    let (code, said) = given.check("");
+fn expired_certificates_and_crls_are_warned_about() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.check(""), (0, String::new()));
+    fixture.ours.server_in(OVER).write(fixture.sandbox.path());
+    let (code, said) = fixture.check("");
     assert!(
         code == 0 && said.contains("c.cfg:10: tls.crt: a certificate in it has expired, "),
         "{said}"
     );
-    given.ours.server_in(2090..2100).write(given.sandbox.path());
-    let (code, said) = given.check("");
+    fixture.ours.server_in(2090..2100).write(fixture.sandbox.path());
+    let (code, said) = fixture.check("");
     assert!(
         code == 0 && said.contains("tls.crt: a certificate in it is not valid before "),
         "{said}"
     );
-    given.ours.server_in(CURRENT).write(given.sandbox.path());
-    given.file("list.crl", given.theirs.revoked_in(OVER, &[]));
+    fixture.ours.server_in(CURRENT).write(fixture.sandbox.path());
+    fixture.file("list.crl", fixture.theirs.revoked_in(OVER, &[]));
     let clients =
         "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=list.crl";
-    let (code, said) = given.check(clients);
+    let (code, said) = fixture.check(clients);
     assert!(code == 0 && said.contains("list.crl: a CRL in it has expired, "), "{said}");
-    given.file("list.crl", given.ours.revoked(&[]));
-    let (code, said) = given.check(clients);
+    fixture.file("list.crl", fixture.ours.revoked(&[]));
+    let (code, said) = fixture.check(clients);
     assert!(
         code == 0
             && said.contains("clients.crt: the CRL of CN=theirs is missing: all of its clients"),
@@ -517,27 +533,27 @@ fn what_is_out_of_date_is_warned_about() {
 }
 
 #[test]
-fn the_certificate_of_a_client_is_written_down_by_its_fingerprint() {
-    let given = Given::new();
+fn client_certificate_fingerprint_is_logged() {
+    let fixture = Fixture::new();
     let direct = "client_certificates=optional\nclient_ca_file=clients.crt\nclient_certificate_header=X-Client-Cert\n";
     let proxied = "[listener_proxy]\nbind=unix:PATH\ntrusted_proxies=unix\nclient_certificate_header=X-Client-Cert\n";
-    let socket = given.sandbox.path().join("proxy.sock");
+    let socket = fixture.sandbox.path().join("proxy.sock");
     let proxied = proxied.replace("PATH", socket.to_str().unwrap());
-    let server = given.serve(&format!("{direct}{proxied}[log]\nrequests=all\n"));
-    let (shown, said) = (given.theirs.client("shown", 1), given.theirs.client("said", 2));
+    let server = fixture.serve(&format!("{direct}{proxied}[log]\nrequests=all\n"));
+    let (shown, forwarded) = (fixture.theirs.client("shown", 1), fixture.theirs.client("said", 2));
     let fingerprint = |issued: &Issued| {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &issued.chain[0]);
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     let line = format!(
         "X-Client-Cert: {}\r\n",
-        base64::engine::general_purpose::STANDARD.encode(&said.chain[0])
+        base64::engine::general_purpose::STANDARD.encode(&forwarded.chain[0])
     );
 
-    // Shown to us: what the client says in a header is nothing.
-    let client = given.showing(Some(&shown), &TLS13);
+    // The client presents the certificate itself: its header is ignored.
+    let client = fixture.client_with(Some(&shown), &TLS13);
     client.ask(server.address, &format!("GET /auth/direct HTTP/1.1\r\n{line}")).unwrap();
-    // Shown to a proxy that we trust.
+    // A trusted proxy forwards the certificate in the header.
     let mut proxy = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     proxy.write_all(format!("GET /auth/proxied HTTP/1.0\r\n{line}\r\n").as_bytes()).unwrap();
     io::Read::read_to_string(&mut proxy, &mut String::new()).unwrap();
@@ -545,6 +561,6 @@ fn the_certificate_of_a_client_is_written_down_by_its_fingerprint() {
         let log = server.log();
         let written = |path: &str| log.lines().find(|line| line.contains(path)).map(str::to_owned);
         written("/auth/direct").is_some_and(|line| line.contains(&fingerprint(&shown)))
-            && written("/auth/proxied").is_some_and(|line| line.contains(&fingerprint(&said)))
+            && written("/auth/proxied").is_some_and(|line| line.contains(&fingerprint(&forwarded)))
     });
 }

@@ -9,17 +9,17 @@ use serde_json::json;
 use crate::given::{self, SIGNING};
 
 over_every_protocol!(
-    a_good_token_is_answered_with_all_its_claims_however_it_is_sent,
-    a_bad_token_is_a_problem_with_its_code,
-    a_body_is_read_only_as_far_as_a_token_can_reach,
-    requests_that_hold_no_token_say_how_to_send_one,
+    verify_returns_all_claims_for_each_encoding,
+    verify_answers_a_bad_token_with_a_problem,
+    verify_limits_the_body_to_the_token_size,
+    verify_without_a_token_is_a_bad_request,
 );
 
 fn post(server: &Server<'_>, lines: &str, body: &str) -> Response {
     server.send(&format!("POST /v1/verify HTTP/1.1\r\n{lines}"), body.as_bytes())
 }
 
-fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent(protocol: Protocol) {
+fn verify_returns_all_claims_for_each_encoding(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let token = given::token(&given::claims(json!({ "level": 7, "urn:inmanta:env": "e1" })));
@@ -52,7 +52,7 @@ fn a_good_token_is_answered_with_all_its_claims_however_it_is_sent(protocol: Pro
     }
 }
 
-fn a_bad_token_is_a_problem_with_its_code(protocol: Protocol) {
+fn verify_answers_a_bad_token_with_a_problem(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let expired = given::token(&given::claims(json!({ "exp": 1 })));
@@ -66,18 +66,18 @@ fn a_bad_token_is_a_problem_with_its_code(protocol: Protocol) {
     assert_eq!(post(&server, "", "not-a-token").json()["code"], "segments");
 }
 
-fn a_body_is_read_only_as_far_as_a_token_can_reach(protocol: Protocol) {
+fn verify_limits_the_body_to_the_token_size(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     assert_eq!(post(&server, "", &"a".repeat(65_536)).json()["code"], "too_long");
     assert_eq!(
         post(&server, "", &"a".repeat(65_537)).status,
         413,
-        "whatever max_request_body_size says"
+        "independent of max_request_body_size"
     );
 }
 
-fn requests_that_hold_no_token_say_how_to_send_one(protocol: Protocol) {
+fn verify_without_a_token_is_a_bad_request(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[server]\nmax_request_body_size=1000\n"));
     for (body, status, code) in [

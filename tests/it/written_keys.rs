@@ -47,12 +47,12 @@ fn der_of(pem: &str) -> Vec<u8> {
     STANDARD.decode(lines.collect::<String>()).unwrap()
 }
 
-/// A secret's token; no key set names it.
+/// Returns a token signed with a secret such as [`SECRET`], without a kid.
 fn token_by_secret(secret: &[u8], issuer: &str) -> String {
     hs256(secret, &json!({ "alg": "HS256" }), &claims_of(issuer))
 }
 
-/// Every form in which a public key can be written down.
+/// Returns every form in which a public key can be configured.
 fn forms(key: &SigningKey) -> Vec<(&'static str, String)> {
     let (pem, certificate) = (public_pem(key), certificate_pem(key));
     let pretty = serde_json::to_string_pretty(&json!({ "keys": [key.jwk()] })).unwrap();
@@ -69,7 +69,7 @@ fn forms(key: &SigningKey) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// As a value in a `.cfg`: the lines after the first are indented.
+/// Returns a value for a `.cfg`: lines after the first are indented.
 fn continued(text: &str) -> String {
     text.trim_end().replace('\n', "\n    ")
 }
@@ -79,7 +79,7 @@ fn check(sandbox: &Sandbox, configuration: &str) -> Output {
     sandbox.run(["config", "check", "-c", config.to_str().unwrap()])
 }
 
-/// What `token verify` says of a token that was made by `key` and names `kid`.
+/// Returns whether `token verify` accepts a token that is signed by `key` and names `kid`.
 fn verdict(sandbox: &Sandbox, config: &Path, key: &SigningKey, kid: &str) -> Value {
     let token = key.token_with_header(&json!({ "alg": "ES256", "kid": kid }), &claims_of(ISSUER));
     let output = sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);
@@ -88,7 +88,7 @@ fn verdict(sandbox: &Sandbox, config: &Path, key: &SigningKey, kid: &str) -> Val
 }
 
 #[test]
-fn a_key_in_the_configuration_may_have_every_form() {
+fn key_option_accepts_every_form() {
     let (key, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let sandbox = Sandbox::new();
     for (form, text) in forms(&key) {
@@ -107,14 +107,14 @@ fn a_key_in_the_configuration_may_have_every_form() {
             assert_eq!(verdict(&sandbox, config, &key, "k"), json!(true), "{form}");
             assert_eq!(verdict(&sandbox, config, &other, "k"), json!(false), "{form}");
         }
-        // What is no JWK has no id, and serves every one.
+        // A key that is not a JWK has no kid and serves every kid.
         let serves_every_kid = !form.starts_with("a JWK");
         assert_eq!(verdict(&sandbox, &cfg, &key, "any"), json!(serves_every_kid), "{form}");
     }
 }
 
 #[test]
-fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
+fn private_key_is_refused_and_not_shown() {
     let key = SigningKey::generate("ES256", "k");
     let pkcs8 = std::fs::read_to_string(key.path()).unwrap();
     let sec1 = text(openssl(&["pkey", "-traditional", "-in", key.path().to_str().unwrap()], b""));
@@ -141,7 +141,7 @@ fn a_private_key_in_the_configuration_is_refused_and_not_shown() {
 }
 
 #[test]
-fn keys_that_could_mean_several_things_are_refused() {
+fn ambiguous_keys_are_refused() {
     let (one, other) = (SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k"));
     let secret =
         json!({ "kty": "oct", "alg": "HS256", "kid": "s", "k": URL_SAFE_NO_PAD.encode(SECRET) });
@@ -151,7 +151,7 @@ fn keys_that_could_mean_several_things_are_refused() {
         "discovery_uri=https://idp/.well-known/openid-configuration\n",
     );
     let (first, second) = (public_pem(&one), public_pem(&other));
-    let written = format!("key={}\n", STANDARD.encode(&first));
+    let static_key = format!("key={}\n", STANDARD.encode(&first));
     let sandbox = Sandbox::new();
     for (algorithms, options, text) in [
         (
@@ -179,10 +179,10 @@ fn keys_that_could_mean_several_things_are_refused() {
         ("ES256", format!("{uri}key_file=/keys"), "has two sources of keys: jwks_uri and key_file"),
         (
             "ES256",
-            format!("{written}{discovery}"),
+            format!("{static_key}{discovery}"),
             "has two sources of keys: discovery_uri and key",
         ),
-        ("ES256", format!("{written}key_file=/keys"), "has two sources of keys: key_file and key"),
+        ("ES256", format!("{static_key}key_file=/keys"), "has two sources of keys: key_file and key"),
         (
             "HS256",
             format!("key={}\nkey_file=/keys", given::KEY),
@@ -194,7 +194,7 @@ fn keys_that_could_mean_several_things_are_refused() {
         assert!(output.code() == 2 && output.stderr.contains(text), "{text}: {output:?}");
         assert!(!output.stderr.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{output:?}");
     }
-    let output = check(&sandbox, &given::with_idp("ES256", &format!("{uri}{written}")));
+    let output = check(&sandbox, &given::with_idp("ES256", &format!("{uri}{static_key}")));
     assert!(
         output.code() == 0 && output.stderr.contains("is ignored because jwks_uri is set"),
         "{output:?}"
@@ -202,7 +202,7 @@ fn keys_that_could_mean_several_things_are_refused() {
 }
 
 #[test]
-fn a_key_file_may_have_every_form() {
+fn key_file_accepts_every_form() {
     let kinds = ["RS256", "ES256", "ES384", "ES512", "EdDSA"];
     let keys: Vec<_> = kinds.iter().map(|kind| SigningKey::generate(kind, "k")).collect();
     let mut files: Vec<_> =
@@ -239,7 +239,7 @@ fn a_key_file_may_have_every_form() {
 }
 
 #[test]
-fn another_issuers_secret_verifies_beside_ours() {
+fn secrets_of_two_issuers_are_kept_apart() {
     let theirs = format!("sign=false\nkey={}", URL_SAFE_NO_PAD.encode(SECRET));
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&given::with_idp("HS256", &theirs));
@@ -248,16 +248,20 @@ fn another_issuers_secret_verifies_beside_ours() {
     assert_eq!(
         server.auth(&token_by_secret(SECRET, given::ISSUER)).status,
         401,
-        "their secret, our name"
+        "the other issuer's secret must not sign for ours"
     );
     let ours = URL_SAFE_NO_PAD.decode(given::KEY).unwrap();
-    assert_eq!(server.auth(&token_by_secret(&ours, ISSUER)).status, 401, "our secret, their name");
+    assert_eq!(
+        server.auth(&token_by_secret(&ours, ISSUER)).status,
+        401,
+        "our secret must not sign for the other issuer"
+    );
 }
 
-/// A way to give a file another content.
+/// A way to replace the content of a file.
 type Replace = fn(&Path, &str);
 
-/// Writes a new file beside the old one and puts it in its place.
+/// Writes a new file next to the old one and renames it.
 fn rename_over(path: &Path, text: &str) {
     let draft = path.with_extension("draft");
     std::fs::write(&draft, text).unwrap();
@@ -269,7 +273,7 @@ fn rewrite(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_key_file_is_replaced_while_running() {
+fn key_file_is_reloaded_while_running() {
     let keys = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let public = || keys.each_ref().map(public_pem);
     let jwks = keys.each_ref().map(|key| key_set(&[key]));
@@ -304,13 +308,13 @@ fn a_key_file_is_replaced_while_running() {
     for (.., tokens, _) in &cases {
         eventually(|| statuses(tokens) == [401, 200]);
     }
-    // What cannot be read leaves the keys in use, and so does what is not there.
+    // Unreadable and missing files leave the keys in use.
     for (place, (file, ..)) in cases.iter().enumerate() {
         if place == 0 { std::fs::remove_file(file).unwrap() } else { rewrite(file, "<broken>") }
     }
     for (file, _, tokens, _) in &cases {
-        let complaint = format!("using the provided file {}. Got error: ", file.display());
-        eventually(|| server.log().contains(&complaint));
+        let message = format!("using the provided file {}. Got error: ", file.display());
+        eventually(|| server.log().contains(&message));
         assert_eq!(statuses(tokens), [401, 200], "{}", server.log());
     }
     for (file, texts, _, replace) in &cases {
@@ -322,7 +326,7 @@ fn a_key_file_is_replaced_while_running() {
 }
 
 #[test]
-fn a_key_file_may_come_later_and_a_private_one_is_not_used() {
+fn key_file_may_appear_later() {
     let key = SigningKey::generate("ES256", "k");
     let token = key.token(&claims_of(ISSUER));
     let sandbox = Sandbox::new();
