@@ -1,5 +1,5 @@
-//! Field sections as HTTP/2 and HTTP/3 have them: the parts that HPACK (RFC 7541) and
-//! QPACK (RFC 9204) share, and what a section means as a request.
+//! Field sections of HTTP/2 and HTTP/3: what HPACK (RFC 7541) and QPACK (RFC 9204) share, and the
+//! interpretation of a section as a request.
 
 pub mod request;
 pub mod section;

@@ -1,24 +1,24 @@
-//! The Huffman code of field strings (RFC 7541 section 5.2 and appendix B).
+//! The Huffman code for strings (RFC 7541 section 5.2 and appendix B).
 //!
-//! The code is canonical: the lengths of its words tell the words. A table tells up to
-//! two symbols from the next [`LOOKUP_BITS`] bits, which covers nearly all that tokens and
-//! paths are made of; longer words are found among those of their length.
+//! The code is canonical: code lengths alone determine the codes. A lookup table decodes up to two
+//! symbols from the next [`LOOKUP_BITS`] bits, which covers nearly all of tokens and paths. Longer
+//! codes are searched by length.
 
-/// The most bytes that so many bytes can mean: no word has less than five bits.
+/// Upper bound on the decoded length of a string. The shortest code has five bits.
 pub(super) const fn max_decoded_length(encoded: usize) -> usize {
-    // One more, since the table gives two at a time.
+    // One more, since the lookup table writes two symbols at a time.
     encoded / 5 * 8 + encoded % 5 * 8 / 5 + 1
 }
 
-/// Decodes a string into the start of `out`, which has [`max_decoded_length`] bytes, and
-/// returns its length. `None` if the string has a word that is none, the word for its
-/// end, or another padding than less than eight ones.
+/// Decodes a string to the start of `out`, which has [`max_decoded_length`] bytes, and returns its
+/// length. Returns `None` if the string contains an incomplete code or the end-of-string code, or
+/// if its padding is not less than eight ones.
 pub(super) fn decode(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut bits = BitReader { rest: encoded, window: 0, count: 0 };
     let mut length = 0;
     while bits.refill() {
         let before = length;
-        // Four times as many bits as are peeked at are there.
+        // A refill provides 56 bits, more than four lookups consume.
         for _ in 0..4 {
             let LookupEntry { symbols, count, width } = LOOKUP[bits.peek()];
             if count == 0 {
@@ -38,7 +38,7 @@ pub(super) fn decode(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
     decode_last(bits, out, length)
 }
 
-/// The last bytes, behind which there are as many ones as anybody wants to see.
+/// Decodes the end of the string, with the missing bits read as ones: valid padding.
 fn decode_last(mut bits: BitReader<'_>, out: &mut [u8], mut length: usize) -> Option<usize> {
     loop {
         bits.refill_bytewise();
@@ -60,16 +60,16 @@ fn decode_last(mut bits: BitReader<'_>, out: &mut [u8], mut length: usize) -> Op
     }
 }
 
-/// The bits that are next, from the highest of a word on.
+/// A bit reader with a 64-bit window, most significant bit first.
 struct BitReader<'e> {
     rest: &'e [u8],
     window: u64,
-    /// How many bits of the window count. Those behind them are right or zero.
+    /// Number of valid bits in the window. The bits after them are either correct already or zero.
     count: u32,
 }
 
 impl BitReader<'_> {
-    /// Fills the window with at least 56 bits. Says whether there were as many.
+    /// Fills the window to at least 56 bits. Returns `false` if fewer than eight bytes are left.
     fn refill(&mut self) -> bool {
         let Some(next) = self.rest.first_chunk() else { return false };
         self.window |= u64::from_be_bytes(*next) >> self.count;
@@ -78,7 +78,7 @@ impl BitReader<'_> {
         true
     }
 
-    /// Fills the window with what is left.
+    /// Fills the window with the bytes that are left.
     fn refill_bytewise(&mut self) {
         while self.count < 56
             && let Some((next, rest)) = self.rest.split_first()
@@ -103,16 +103,16 @@ impl BitReader<'_> {
     }
 }
 
-/// How many bits the table knows.
+/// Number of bits in the index of the lookup table.
 const LOOKUP_BITS: u32 = 12;
 
-/// The symbols that some bits begin with.
+/// The symbols that a bit pattern begins with.
 #[derive(Clone, Copy)]
 struct LookupEntry {
     symbols: [u8; 2],
-    /// How many of the two there are.
+    /// Number of symbols: 0, 1 or 2.
     count: u8,
-    /// The bits of their words together.
+    /// Total length of their codes in bits.
     width: u8,
 }
 
@@ -133,18 +133,18 @@ static LOOKUP: [LookupEntry; 1 << LOOKUP_BITS] = {
     entries
 };
 
-/// The word at the start of these bits, and how long it is: none if it is that for the
-/// end, since any other bits begin with one.
+/// Returns the symbol at the start of `bits`, and the length of its code. There is none only for
+/// the end-of-string code, as all other patterns begin with a code.
 const fn decode_symbol(bits: u64) -> (Option<u8>, u32) {
     decode_short_symbol(bits, MAX_CODE_LENGTH)
 }
 
-/// The word of at most so many bits at the start of these.
+/// Returns the symbol at the start of `bits` whose code has at most `max_width` bits.
 const fn decode_short_symbol(bits: u64, max_width: u32) -> (Option<u8>, u32) {
     let mut width = MIN_CODE_LENGTH;
     while width <= max_width {
         let CodeGroup { first, symbols: (start, count) } = &CODE_GROUPS[width as usize];
-        // Canonical: words of a length are consecutive, and come behind the shorter ones.
+        // Codes of one length are consecutive, and follow the shorter ones.
         let nth = (bits >> (64 - width)).wrapping_sub(*first) as usize;
         if nth < *count {
             return (Some(SYMBOLS_BY_LENGTH[*start + nth]), width);
@@ -157,12 +157,12 @@ const fn decode_short_symbol(bits: u64, max_width: u32) -> (Option<u8>, u32) {
 const MIN_CODE_LENGTH: u32 = 5;
 const MAX_CODE_LENGTH: u32 = 30;
 
-/// The words of one length.
+/// The codes of one length.
 #[derive(Clone, Copy)]
 struct CodeGroup {
-    /// The first of them.
+    /// The first code.
     first: u64,
-    /// Where their symbols begin in [`SYMBOLS_BY_LENGTH`], and how many they are.
+    /// Start and number of their symbols in [`SYMBOLS_BY_LENGTH`].
     symbols: (usize, usize),
 }
 
@@ -180,7 +180,7 @@ static CODE_GROUPS: [CodeGroup; MAX_CODE_LENGTH as usize + 1] = {
     groups
 };
 
-/// All octets, by the length of their words.
+/// All octets, sorted by the length of their codes.
 static SYMBOLS_BY_LENGTH: [u8; 256] = {
     let (mut order, mut at, mut width) = ([0; 256], 0, MIN_CODE_LENGTH);
     while width <= MAX_CODE_LENGTH {
@@ -206,7 +206,7 @@ const fn count_of(width: usize) -> usize {
     count
 }
 
-/// How many bits the word of each octet has. The word for the end is all ones.
+/// Code length of each octet, in bits. The end-of-string code is 30 ones.
 #[rustfmt::skip]
 const CODE_LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
@@ -231,9 +231,9 @@ const CODE_LENGTHS: [u8; 256] = [
 mod tests {
     use super::*;
 
-    /// The word of an octet and its width. In a canonical code all shorter words, and
-    /// those of its width for smaller octets, come before it and take their share of all
-    /// that can follow.
+    /// Computes the code of an octet independently. In a canonical code, every code that is
+    /// shorter, or as long and of a smaller octet, comes first and takes its share of the code
+    /// space.
     fn code_of(octet: u8) -> (u64, u32) {
         let width = |octet: u8| u32::from(CODE_LENGTHS[usize::from(octet)]);
         let before = (0..=255).filter(|other| (width(*other), *other) < (width(octet), octet));
@@ -241,12 +241,12 @@ mod tests {
         (taken >> (MAX_CODE_LENGTH - width(octet)), width(octet))
     }
 
-    /// A string as others send it: the words behind each other, and ones.
+    /// Encodes a string: concatenated codes, padded with ones.
     fn encode(text: &[u8]) -> Vec<u8> {
         let mut bits = String::new();
         for octet in text {
-            let (word, width) = code_of(*octet);
-            bits += &format!("{word:0width$b}", width = width as usize);
+            let (code, width) = code_of(*octet);
+            bits += &format!("{code:0width$b}", width = width as usize);
         }
         from_bits(&bits)
     }
@@ -269,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_those_of_rfc_7541_appendix_b() {
-        for (octet, word, width) in [
+    fn codes_match_rfc_7541_appendix_b() {
+        for (octet, code, width) in [
             (b'0', 0x0, 5),
             (b't', 0x9, 5),
             (b' ', 0x14, 6),
@@ -292,14 +292,18 @@ mod tests {
             (2, 0xfff_ffe2, 28),
             (22, 0x3fff_fffe, 30),
         ] {
-            assert_eq!(code_of(octet), (word, width), "{octet}");
+            assert_eq!(code_of(octet), (code, width), "{octet}");
         }
         let all: u64 = (0..=255).map(|octet| 1u64 << (MAX_CODE_LENGTH - code_of(octet).1)).sum();
-        assert_eq!(all, (1 << MAX_CODE_LENGTH) - 1, "one word is left, that for the end");
+        assert_eq!(
+            all,
+            (1 << MAX_CODE_LENGTH) - 1,
+            "exactly one code is left, for the end of string"
+        );
     }
 
     #[test]
-    fn every_octet_is_read_alone_and_behind_and_before_others() {
+    fn every_octet_round_trips_in_any_context() {
         for octet in 0..=255 {
             for length in 0..24 {
                 let text =
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_octets_is_read_again() {
+    fn every_pair_of_octets_round_trips() {
         for first in 0..=255 {
             let text: Vec<u8> = (0..=255).flat_map(|second| [first, second]).collect();
             assert_eq!(decoded(&encode(&text)), Some(text));
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_that_a_string_can_mean_is_enough_room_and_hardly_more() {
+    fn max_decoded_length_is_tight() {
         for length in 0..100 {
             let text = vec![b'0'; length * 8 / 5];
             let encoded = encode(&text);
@@ -350,11 +354,11 @@ mod tests {
                 }
             }
         }
-        // 00000, which is a zero, and three bits that are not all ones.
+        // 00000, the code of `0`, and three bits of padding.
         for padding in 0..8 {
             assert_eq!(decoded(&[padding]), (padding == 7).then(|| b"0".to_vec()));
         }
-        // A word of which a part has come.
+        // An incomplete code.
         let part = encode(&[22]);
         for length in 1..part.len() {
             assert_eq!(decoded(&part[..length]), None);
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_for_the_end_is_refused_wherever_it_is() {
+    fn end_of_string_code_is_rejected() {
         let end = "1".repeat(30);
         for before in 0..20 {
             for after in [0, 1, 20] {

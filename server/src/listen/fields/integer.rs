@@ -1,8 +1,7 @@
-//! Integers behind a prefix of bits (RFC 7541 section 5.1, RFC 9204 section 4.1.1).
+//! Prefixed integers of HPACK and QPACK (RFC 7541 section 5.1, RFC 9204 section 4.1.1).
 
-/// The integer at the start of `bytes`, in the last `prefix` bits of the first byte and
-/// as many bytes as it takes; they are taken away. `None` if it is not all there or has
-/// more than the 62 bits that anybody may send.
+/// Removes the integer at the start of `bytes`, whose prefix is the last `prefix` bits of the first
+/// byte. Returns `None` if it is incomplete, or above the 62 bits that the RFCs allow.
 pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
     let (first, mut rest) = bytes.split_first()?;
     let max = u8::MAX >> (8 - prefix);
@@ -10,9 +9,9 @@ pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
     if integer == u64::from(max) {
         let mut shift = 0;
         loop {
-            let (byte, behind) = rest.split_first()?;
-            rest = behind;
-            // Nine bytes have 63 bits: neither the shift nor the sum overflows.
+            let (byte, tail) = rest.split_first()?;
+            rest = tail;
+            // Nine continuation bytes have 63 bits, so neither the shift nor the sum overflows.
             integer += u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 break;
@@ -27,7 +26,7 @@ pub(in crate::listen) fn read(bytes: &mut &[u8], prefix: u32) -> Option<u64> {
     (integer < 1 << 62).then_some(integer)
 }
 
-/// Appends an integer behind a prefix, in whose byte the bits of `mark` are set.
+/// Appends an integer. The bits of `mark` are set in its first byte, in front of the prefix.
 pub(in crate::listen) fn write(out: &mut Vec<u8>, mark: u8, prefix: u32, integer: usize) {
     let max = u8::MAX >> (8 - prefix);
     if let Ok(small) = u8::try_from(integer)
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_rfc_7541_c_1_are_read_and_written() {
+    fn rfc_7541_c_1_examples_round_trip() {
         for (bytes, prefix, integer) in
             [(&[0x0a][..], 5, 10), (&[0x1f, 0x9a, 0x0a], 5, 1337), (&[0x2a], 8, 42)]
         {
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_holds_what_surrounds_its_limits() {
+    fn integers_around_prefix_limits_round_trip() {
         for prefix in 3..=8 {
             let max = (1 << prefix) - 1;
             for integer in [0, 1, max - 1, max, max + 1, max + 127, max + 128, 1 << 40] {
@@ -85,8 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn integers_of_more_than_62_bits_are_refused_however_they_are_written() {
-        // What is behind a prefix of five bits, in groups of seven.
+    fn integers_above_62_bits_are_rejected() {
+        // The bytes after a full prefix of five bits: groups of seven bits.
         let groups = |mut rest: u64| {
             let mut bytes = vec![0x1f];
             while rest >= 0x80 {
@@ -99,7 +98,7 @@ mod tests {
         assert_eq!(read_all(&groups((1 << 62) - 1 - 31), 5), Some(((1 << 62) - 1, 10)));
         assert_eq!(read_all(&groups((1 << 62) - 31), 5), None);
         assert_eq!(read_all(&groups(u64::MAX - 31), 5), None);
-        // Zeros that go on for ever.
+        // An endless run of zeros.
         assert_eq!(read_all(&[&[0x1f][..], &[0x80; 100], &[0]].concat(), 5), None);
     }
 }

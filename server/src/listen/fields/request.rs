@@ -1,5 +1,5 @@
-//! What a field section means as a request (RFC 9113 sections 8.2 and 8.3, RFC 9114
-//! sections 4.2 and 4.3, which say the same).
+//! Interpretation of field sections as requests (RFC 9113 sections 8.2 and 8.3; RFC 9114 sections
+//! 4.2 and 4.3, which have the same rules).
 
 use http::{HeaderName, Request, Version};
 
@@ -12,21 +12,21 @@ use crate::{
     },
 };
 
-/// The head of a request.
+/// The head of an HTTP/2 or HTTP/3 request.
 pub struct DecodedHead<'r> {
     method: &'r str,
     target: &'r str,
-    /// `:scheme`, which all but CONNECT have.
+    /// `:scheme`, present unless the method is CONNECT.
     pub scheme: Option<&'r str>,
-    /// The host and port that it is for, by `:authority` or Host.
+    /// The host and port of the request, from `:authority` or Host.
     pub authority: &'r str,
-    /// How long its body says that it is. The client has to keep to it (RFC 9113 section 8.1.1).
+    /// Content-Length. The body has to match it (RFC 9113 section 8.1.1).
     pub content_length: Option<u64>,
     version: Version,
     section: FieldSection<'r>,
 }
 
-/// What makes a section none of a request, in words. It ends its stream.
+/// Why a section is not a valid request. The request is malformed, and its stream is reset.
 pub type MalformedReason = &'static str;
 
 impl Fields for DecodedHead<'_> {
@@ -55,10 +55,10 @@ impl exchange::RequestHead for DecodedHead<'_> {
 }
 
 impl<'r> DecodedHead<'r> {
-    /// The request that a field section is.
+    /// Interprets a field section as a request.
     ///
     /// # Errors
-    /// It is malformed.
+    /// The request is malformed.
     pub fn read(section: FieldSection<'r>, version: Version) -> Result<Self, MalformedReason> {
         let mut fields = RequestFields::default();
         let mut lines = section.lines();
@@ -75,16 +75,16 @@ impl<'r> DecodedHead<'r> {
     }
 }
 
-/// Checks the section behind a body, which says nothing that we want to know.
+/// Validates trailers. Their contents are not used.
 ///
 /// # Errors
-/// It is malformed.
+/// The trailers are malformed.
 pub fn check_trailers(section: FieldSection<'_>) -> Result<(), MalformedReason> {
     let mut fields = RequestFields::default();
     section.lines().try_for_each(|(name, value)| fields.regular(name, value))
 }
 
-/// What a section says that every request has to be asked.
+/// The fields that every request is checked for.
 #[derive(Default)]
 struct RequestFields<'r> {
     method: Option<&'r [u8]>,
@@ -97,33 +97,31 @@ struct RequestFields<'r> {
 
 impl<'r> RequestFields<'r> {
     fn pseudo(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), MalformedReason> {
-        let place = match name {
+        let slot = match name {
             b":method" => &mut self.method,
             b":scheme" => &mut self.scheme,
             b":authority" => &mut self.authority,
             b":path" => &mut self.path,
-            _ => return Err("a pseudo-header field is none of a request"),
+            _ => return Err("unknown pseudo-header field"),
         };
-        match place.replace(value) {
+        match slot.replace(value) {
             None => Ok(()),
-            Some(_) => Err("a pseudo-header field is there twice"),
+            Some(_) => Err("duplicate pseudo-header field"),
         }
     }
 
     fn regular(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), MalformedReason> {
         if !is_field_name(name) {
-            return Err(
-                "a field name is no token in lower case, or a pseudo-header field comes late",
-            );
+            return Err("a field name is not a lower-case token, or a pseudo-header field is late");
         }
         if !is_field_value(value) {
-            return Err("a field value has control characters, or white space around it");
+            return Err("a field value has control characters or surrounding whitespace");
         }
-        // The lengths of names tell most lines apart at once.
+        // Comparing lengths first rules out most names at once.
         match (name.len(), name) {
-            (2, b"te") if !value.eq_ignore_ascii_case(b"trailers") => Err(CONNECTION),
-            (7, b"upgrade") | (10, b"connection" | b"keep-alive") => Err(CONNECTION),
-            (16, b"proxy-connection") | (17, b"transfer-encoding") => Err(CONNECTION),
+            (2, b"te") if !value.eq_ignore_ascii_case(b"trailers") => Err(CONNECTION_SPECIFIC),
+            (7, b"upgrade") | (10, b"connection" | b"keep-alive") => Err(CONNECTION_SPECIFIC),
+            (16, b"proxy-connection") | (17, b"transfer-encoding") => Err(CONNECTION_SPECIFIC),
             (4, b"host") => match self.host.replace(value) {
                 None => Ok(()),
                 Some(_) => Err(HOST),
@@ -162,7 +160,7 @@ impl<'r> RequestFields<'r> {
         })
     }
 
-    /// The one host that it names, however often.
+    /// Returns the host of the request, checking that `:authority` and Host agree.
     fn host_of_request(&self) -> Result<&'r [u8], MalformedReason> {
         let host = match (self.authority, self.host) {
             (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
@@ -172,20 +170,20 @@ impl<'r> RequestFields<'r> {
     }
 }
 
-const METHOD: MalformedReason = "a request has no method";
-const TARGET: MalformedReason = "a request has no scheme, or no path";
-const CONNECT: MalformedReason = "CONNECT has :authority, and neither :scheme nor :path";
-const HOST: MalformedReason =
-    "a request has one :authority, and a Host line only if it says the same";
-const LENGTH: MalformedReason = "a request has one length, in digits";
-const CONNECTION: MalformedReason = "a field is about a connection of HTTP/1";
+const METHOD: MalformedReason = "the request has no method";
+const TARGET: MalformedReason = "the request has no scheme or no path";
+const CONNECT: MalformedReason = "CONNECT requires :authority and excludes :scheme and :path";
+const HOST: MalformedReason = "the request needs one host, and :authority and Host have to agree";
+const LENGTH: MalformedReason = "the request needs a single Content-Length in digits";
+const CONNECTION_SPECIFIC: MalformedReason = "connection-specific field";
 
-/// All that is kept as text has been seen to be ASCII.
+/// Converts text whose bytes have already been checked to be ASCII.
 fn text(value: &[u8]) -> Result<&str, MalformedReason> {
     std::str::from_utf8(value).map_err(|_| TARGET)
 }
 
-/// A token (RFC 9110 section 5.6.2) without capitals, which would make two names of one.
+/// A token (RFC 9110 section 5.6.2) without upper case, which HTTP/2 and HTTP/3 forbid in field
+/// names: it would give one field two spellings.
 fn is_field_name(name: &[u8]) -> bool {
     static NAME: [bool; 256] = token_bytes(false);
     !name.is_empty() && name.iter().all(|byte| NAME[usize::from(*byte)])
@@ -210,8 +208,7 @@ const fn token_bytes(with_capitals: bool) -> [bool; 256] {
     bytes
 }
 
-/// A field value (RFC 9110 section 5.5). All of it is looked at, whatever is found: so
-/// it is many bytes at a time.
+/// A field value (RFC 9110 section 5.5). The loop has no early exit, so that it is vectorized.
 fn is_field_value(value: &[u8]) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let has_control = value
@@ -220,13 +217,13 @@ fn is_field_value(value: &[u8]) -> bool {
     !has_control && !is_blank(value.first()) && !is_blank(value.last())
 }
 
-/// A scheme (RFC 3986 section 3.1).
+/// A URI scheme (RFC 3986 section 3.1).
 fn is_scheme(scheme: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(is_part)
 }
 
-/// A path and a query, or the asterisk of OPTIONS.
+/// A path and query, or the asterisk form of OPTIONS.
 fn is_path(method: &[u8], path: &[u8]) -> bool {
     let is_visible =
         path.iter().fold(true, |is, byte| is & byte.is_ascii_graphic() & (*byte != b'#'));

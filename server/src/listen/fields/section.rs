@@ -1,4 +1,5 @@
-//! Sections as lines, wherever their texts are: what was received is not copied.
+//! Field sections as lines of text spans. Received text is not copied: a span refers to wherever
+//! the text is.
 
 use super::{
     huffman, integer,
@@ -6,22 +7,22 @@ use super::{
 };
 use crate::http::BadRequest;
 
-/// The most lines of a section, as of HTTP/1, and those that stand for its first line and
-/// its Host.
+/// Maximum field lines per section: 100, as in HTTP/1, and 4 for the pseudo-header fields that
+/// stand for the request line and Host.
 const MAX_FIELD_LINES: usize = 100 + 4;
-/// What a line counts for beside its text (RFC 9113 section 6.5.2, RFC 9114 section
-/// 4.2.2).
+/// Overhead counted per field line (RFC 9113 section 6.5.2, RFC 9114 section 4.2.2).
 pub(in crate::listen) const LINE_OVERHEAD: usize = 32;
 
-/// SectionBuffer for one field section after the other.
+/// A reusable buffer for decoding field sections, one after the other.
 #[derive(Default)]
 pub struct SectionBuffer {
-    /// The texts that were Huffman-coded, and what is left from former sections.
+    /// Huffman-decoded text. It is not cleared: what lies beyond the current section is left over
+    /// from earlier ones.
     decoded: Vec<u8>,
     lines: Vec<FieldLine>,
 }
 
-/// A field section that has been read.
+/// A decoded field section.
 #[derive(Clone, Copy)]
 pub struct FieldSection<'r> {
     lines: &'r [FieldLine],
@@ -34,7 +35,7 @@ pub(in crate::listen) struct FieldLine {
     pub(in crate::listen) value: TextSpan,
 }
 
-/// A part of one of the [`TextSources`].
+/// A span of text in one of the [`TextSources`].
 #[derive(Clone, Copy)]
 pub(in crate::listen) struct TextSpan {
     source: TextSource,
@@ -44,19 +45,19 @@ pub(in crate::listen) struct TextSpan {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TextSource {
-    /// The name of a line of the static table, which is the start.
+    /// A name in the static table; `start` is the index of the entry.
     StaticName,
-    /// Its value.
+    /// A value in the static table.
     StaticValue,
-    /// What former sections have said.
+    /// The dynamic table.
     Dynamic,
-    /// What was received.
+    /// The received field block.
     Payload,
-    /// What was decoded.
+    /// Huffman-decoded text.
     Decoded,
 }
 
-/// Where texts are.
+/// The buffers that spans refer to.
 #[derive(Clone, Copy)]
 struct TextSources<'r> {
     table: &'static [table::StaticEntry],
@@ -66,19 +67,19 @@ struct TextSources<'r> {
 }
 
 impl<'r> FieldSection<'r> {
-    /// How many lines it has.
+    /// Returns the number of field lines.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no field lines.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Its lines, name and value.
+    /// Iterates over the field lines, as name and value.
     pub fn lines(
         &self,
     ) -> impl DoubleEndedIterator<Item = (&'r [u8], &'r [u8])> + ExactSizeIterator + use<'r> {
@@ -86,7 +87,7 @@ impl<'r> FieldSection<'r> {
         self.lines.iter().map(move |line| (sources.text(line.name), sources.text(line.value)))
     }
 
-    /// The value of the `nth` line of this name from the end: 0 is the last.
+    /// Returns the value of the `nth` line with this name, counted from the end: 0 is the last.
     #[must_use]
     pub fn line(&self, name: &[u8], nth: usize) -> Option<&'r [u8]> {
         let lines = self.lines.iter().rev().filter(|line| line.name.length as usize == name.len());
@@ -110,7 +111,7 @@ impl<'r> TextSources<'r> {
 }
 
 impl TextSpan {
-    /// A part of what former sections have said.
+    /// A span of the dynamic table.
     pub(in crate::listen) fn dynamic(start: usize, length: usize) -> Option<Self> {
         Self::of(TextSource::Dynamic, start, length)
     }
@@ -123,22 +124,22 @@ impl TextSpan {
         })
     }
 
-    /// Its length.
+    /// Returns the length in bytes.
     pub(in crate::listen) const fn len(self) -> usize {
         self.length as usize
     }
 
-    /// Where it begins in what former sections have said, if it is there.
+    /// Returns the offset in the dynamic table, if the span refers to it.
     pub(in crate::listen) fn dynamic_offset(self) -> Option<usize> {
         (self.source == TextSource::Dynamic).then_some(self.start as usize)
     }
 }
 
 impl FieldLine {
-    /// The line at a place of a static table.
-    pub(in crate::listen) fn from_static(table: &StaticTable, place: usize) -> Option<Self> {
-        let (name, value) = table.lines.get(place)?;
-        let text = |source, text: &str| TextSpan::of(source, place, text.len());
+    /// The field line of a static entry.
+    pub(in crate::listen) fn from_static(table: &StaticTable, index: usize) -> Option<Self> {
+        let (name, value) = table.lines.get(index)?;
+        let text = |source, text: &str| TextSpan::of(source, index, text.len());
         Some(Self {
             name: text(TextSource::StaticName, name)?,
             value: text(TextSource::StaticValue, value)?,
@@ -147,7 +148,7 @@ impl FieldLine {
 }
 
 impl SectionBuffer {
-    /// Begins to read a section that is the whole of `payload`.
+    /// Begins to decode the section in `payload`.
     pub(in crate::listen) fn reader<'p>(
         &mut self,
         table: &'static StaticTable,
@@ -158,7 +159,7 @@ impl SectionBuffer {
         SectionReader { table, payload, rest: payload, decoded, used: 0, lines, size: 0 }
     }
 
-    /// What was read, with the texts that former sections have said.
+    /// Returns the section that was decoded, given the bytes of the dynamic table.
     pub(in crate::listen) fn section<'r>(
         &'r self,
         table: &'static StaticTable,
@@ -174,13 +175,13 @@ impl SectionBuffer {
 
 #[cfg(test)]
 impl SectionBuffer {
-    /// How much of each kind fits in before there is another allocation.
+    /// Returns the capacities for decoded text and for lines.
     pub(in crate::listen) fn capacities(&self) -> [usize; 2] {
         [self.decoded.capacity(), self.lines.capacity()]
     }
 }
 
-/// A field section that is being read. Its functions give `None` for what is malformed.
+/// The decoding of one field section. Its methods return `None` for malformed input.
 pub(in crate::listen) struct SectionReader<'p, 'd> {
     table: &'static StaticTable,
     payload: &'p [u8],
@@ -188,47 +189,48 @@ pub(in crate::listen) struct SectionReader<'p, 'd> {
     decoded: &'d mut Vec<u8>,
     used: usize,
     lines: &'d mut Vec<FieldLine>,
-    /// How much the lines count for.
+    /// Size of the section so far, overhead included.
     pub(in crate::listen) size: usize,
 }
 
 impl SectionReader<'_, '_> {
-    /// The byte that comes next, if there is one.
+    /// Returns the next byte without consuming it.
     pub(in crate::listen) fn first(&self) -> Option<u8> {
         self.rest.first().copied()
     }
 
-    /// The integer in so many bits of the next byte and those behind it.
+    /// Reads an integer with a prefix of `prefix` bits.
     pub(in crate::listen) fn integer(&mut self, prefix: u32) -> Option<u64> {
         integer::read(&mut self.rest, prefix)
     }
 
-    /// A string (RFC 7541 section 5.2, RFC 9204 section 4.1.2) whose length has so many
-    /// bits of the next byte.
+    /// Reads a string (RFC 7541 section 5.2, RFC 9204 section 4.1.2) whose length has a prefix of
+    /// `prefix` bits.
     pub(in crate::listen) fn string(&mut self, prefix: u32) -> Option<TextSpan> {
         let is_huffman = self.rest.first()? & 1 << prefix != 0;
         let length = usize::try_from(integer::read(&mut self.rest, prefix)?).ok()?;
         let (string, rest) = self.rest.split_at_checked(length)?;
         let start = self.payload.len() - self.rest.len();
         self.rest = rest;
-        match is_huffman {
-            false => TextSpan::of(TextSource::Payload, start, length),
-            true => self.huffman(string),
+        if is_huffman {
+            self.huffman(string)
+        } else {
+            TextSpan::of(TextSource::Payload, start, length)
         }
     }
 
     fn huffman(&mut self, string: &[u8]) -> Option<TextSpan> {
         let start = self.used;
-        let max_size = start + huffman::max_decoded_length(string.len());
-        if self.decoded.len() < max_size {
-            self.decoded.resize(max_size, 0);
+        let end = start + huffman::max_decoded_length(string.len());
+        if self.decoded.len() < end {
+            self.decoded.resize(end, 0);
         }
-        let length = huffman::decode(string, &mut self.decoded[start..max_size])?;
+        let length = huffman::decode(string, &mut self.decoded[start..end])?;
         self.used += length;
         TextSpan::of(TextSource::Decoded, start, length)
     }
 
-    /// A text that no former section has said.
+    /// Returns the text of a span that does not refer to the dynamic table.
     pub(in crate::listen) fn text(&self, text: TextSpan) -> &[u8] {
         let sources = TextSources {
             table: self.table.lines,
@@ -239,10 +241,10 @@ impl SectionReader<'_, '_> {
         sources.text(text)
     }
 
-    /// Adds a line to the section.
+    /// Appends a field line to the section.
     ///
     /// # Errors
-    /// It is one too many, or the section is longer than `max_size` with it.
+    /// The section would exceed the number of lines, or `max_size`.
     pub(in crate::listen) fn push(
         &mut self,
         line: FieldLine,
@@ -250,10 +252,12 @@ impl SectionReader<'_, '_> {
     ) -> Result<(), BadRequest> {
         self.size += line.name.len() + line.value.len() + LINE_OVERHEAD;
         if self.size > max_size {
-            return Err(BadRequest::head_too_large("the header lines of a request are too long"));
+            return Err(BadRequest::head_too_large(
+                "the header fields of the request are too large",
+            ));
         }
         if self.lines.len() == MAX_FIELD_LINES {
-            return Err(BadRequest::head_too_large("a request may have 100 header lines"));
+            return Err(BadRequest::head_too_large("the request has more than 100 header lines"));
         }
         self.lines.push(line);
         Ok(())

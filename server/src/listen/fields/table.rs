@@ -1,26 +1,27 @@
-//! Static tables, and the way from a name to its lines.
+//! Static tables, and look-up in them by name and value.
 
-/// A name and a value that an index stands for.
+/// A name and a value.
 pub(in crate::listen) type StaticEntry = (&'static str, &'static str);
 
-/// The static table of a compression. Lines of a name stand beside each other.
+/// The static table of HPACK or QPACK. Entries with the same name are adjacent (but for one in
+/// QPACK).
 pub(in crate::listen) struct StaticTable {
     pub(in crate::listen) lines: &'static [StaticEntry],
-    /// The first line of each name, by [`slot`]. Pseudo-header fields are not looked up.
+    /// Index of the first entry of each name, by [`slot`]. Pseudo-header fields are not looked up.
     names: [Option<u8>; 256],
 }
 
-/// What a static table has of a field, by the place of the line in it.
+/// How a static table matches a field line, with the index of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::listen) enum TableMatch {
-    /// The whole line.
+    /// Name and value.
     Entry(u8),
-    /// Its name.
+    /// The name only.
     Name(u8),
 }
 
 impl StaticTable {
-    /// The table of these lines.
+    /// A table of these entries.
     pub(in crate::listen) const fn new(lines: &'static [StaticEntry]) -> Self {
         let mut names: [Option<u8>; 256] = [None; 256];
         let mut index = 0;
@@ -33,7 +34,7 @@ impl StaticTable {
                     None => names[slot] = Some(index as u8),
                     Some(other) => assert!(
                         is_same(name, lines[other as usize].0.as_bytes()),
-                        "two names have one slot"
+                        "two names share a slot"
                     ),
                 }
             }
@@ -42,19 +43,19 @@ impl StaticTable {
         Self { lines, names }
     }
 
-    /// The place of this line, or else of one with its name.
+    /// Returns the entry with this name and value, or else one with this name.
     pub(in crate::listen) fn find(&self, name: &str, value: &[u8]) -> Option<TableMatch> {
         let first = self.names[slot(name.as_bytes())?]?;
         let run = self.lines[usize::from(first)..].iter().zip(first..);
         let mut run = run.take_while(|((of, _), _)| *of == name).peekable();
-        // Another name may have the same slot.
+        // Another name may hash to the same slot.
         run.peek()?;
         let same = run.find(|((_, of), _)| of.as_bytes() == value);
         Some(same.map_or(TableMatch::Name(first), |(_, index)| TableMatch::Entry(index)))
     }
 }
 
-/// A hash that keeps the names of both tables apart.
+/// A hash without collisions among the names of each table.
 const fn slot(name: &[u8]) -> Option<usize> {
     let [first, .., before_last, _] = name else { return None };
     Some((name.len() + 17 * *first as usize + 61 * *before_last as usize) % 256)

@@ -3,7 +3,7 @@ use http::{Method, header};
 use super::*;
 use crate::listen::{exchange::RequestHead as _, fields::section::SectionBuffer, http3::qpack};
 
-/// A field section of these lines.
+/// Encodes a field section.
 fn section(lines: &[(&str, &str)]) -> Vec<u8> {
     let mut out = vec![0, 0];
     for (name, value) in lines {
@@ -12,10 +12,11 @@ fn section(lines: &[(&str, &str)]) -> Vec<u8> {
     out
 }
 
-/// How these lines are understood, or that they are malformed.
+/// Interprets a field section: the request as text, or `MALFORMED`.
 fn read(lines: &[(&str, &str)]) -> String {
-    let (mut room, payload) = (SectionBuffer::default(), section(lines));
-    match DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3) {
+    let (mut buffer, payload) = (SectionBuffer::default(), section(lines));
+    match DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+    {
         Ok(head) => {
             let length =
                 head.content_length.map_or_else(String::new, |length| format!(" {length}"));
@@ -34,27 +35,27 @@ fn read(lines: &[(&str, &str)]) -> String {
 const MALFORMED: &str = "malformed";
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":authority", "a.example"), (":path", "/auth")];
-const FINE: &str = "GET https a.example /auth";
+const VALID: &str = "GET https a.example /auth";
 
-/// Reads a request with these lines behind its pseudo-header fields.
+/// Interprets a valid request with further field lines.
 fn read_with(lines: &[(&str, &str)]) -> String {
     read(&[&GET, lines].concat())
 }
 
 #[test]
-fn a_request_has_its_pseudo_header_fields_once_and_first() {
-    assert_eq!(read(&GET), FINE);
+fn pseudo_header_fields_come_once_and_first() {
+    assert_eq!(read(&GET), VALID);
     for missing in [0, 1, 2, 3] {
         let mut lines = GET.to_vec();
         let line = lines.remove(missing);
         assert_eq!(read(&lines), MALFORMED, "without {line:?}");
         lines.extend([("x-one", "1"), line]);
-        assert_eq!(read(&lines), MALFORMED, "{line:?} behind others");
+        assert_eq!(read(&lines), MALFORMED, "{line:?} after a regular field");
         assert_eq!(read_with(&[line]), MALFORMED, "{line:?} twice");
     }
-    let mut turned = GET;
-    turned.reverse();
-    assert_eq!(read(&turned), FINE);
+    let mut reversed = GET;
+    reversed.reverse();
+    assert_eq!(read(&reversed), VALID);
     assert_eq!(read(&[]), MALFORMED);
     for line in
         [(":status", "200"), (":protocol", "websocket"), (":", ""), (":Method", "GET"), ("", "")]
@@ -64,29 +65,29 @@ fn a_request_has_its_pseudo_header_fields_once_and_first() {
 }
 
 #[test]
-fn a_method_is_a_token() {
+fn method_is_a_token() {
     let read = |method| read(&[&[(":method", method)], &GET[1..]].concat());
-    assert_eq!(read("PURGE"), FINE.replace("GET", "PURGE"));
-    assert_eq!(read("get"), FINE.replace("GET", "get"));
+    assert_eq!(read("PURGE"), VALID.replace("GET", "PURGE"));
+    assert_eq!(read("get"), VALID.replace("GET", "get"));
     for method in ["", "G ET", "GET\r", "G\u{e9}T", "GET/"] {
         assert_eq!(read(method), MALFORMED, "{method:?}");
     }
 }
 
 #[test]
-fn a_scheme_is_one() {
+fn scheme_is_validated() {
     let read = |scheme| read(&[&GET[..1], &[(":scheme", scheme)], &GET[2..]].concat());
-    assert_eq!(read("http"), FINE.replace("https", "http"));
+    assert_eq!(read("http"), VALID.replace("https", "http"));
     for scheme in ["", "1http", "ht tp", "http:"] {
         assert_eq!(read(scheme), MALFORMED, "{scheme:?}");
     }
 }
 
 #[test]
-fn a_path_is_visible_and_begins_with_a_slash() {
+fn path_is_validated() {
     let read = |path| read(&[&GET[..3], &[(":path", path)]].concat());
     for path in ["/", "/a?b=%20'\"<>[]{}|\\^`", "//a", "/?"] {
-        assert_eq!(read(path), FINE.replace("/auth", path));
+        assert_eq!(read(path), VALID.replace("/auth", path));
     }
     for path in [
         "",
@@ -107,14 +108,14 @@ fn a_path_is_visible_and_begins_with_a_slash() {
 }
 
 #[test]
-fn an_options_request_may_be_about_the_whole_server() {
+fn asterisk_form_is_only_for_options() {
     let lines = |method| [(":method", method), GET[1], GET[2], (":path", "*")];
     assert_eq!(read(&lines("OPTIONS")), "OPTIONS https a.example *");
     assert_eq!(read(&lines("HEAD")), MALFORMED);
 }
 
 #[test]
-fn connect_has_a_host_and_neither_scheme_nor_path() {
+fn connect_has_no_scheme_and_no_path() {
     let connect = (":method", "CONNECT");
     assert_eq!(
         read(&[connect, (":authority", "a.example:443")]),
@@ -127,11 +128,11 @@ fn connect_has_a_host_and_neither_scheme_nor_path() {
 }
 
 #[test]
-fn a_request_is_for_one_host_however_often_it_says_so() {
+fn authority_and_host_have_to_agree() {
     let without = [GET[0], GET[1], GET[3]];
-    assert_eq!(read(&[&without[..], &[("host", "a.example")]].concat()), FINE);
-    assert_eq!(read_with(&[("host", "a.example")]), FINE);
-    assert_eq!(read_with(&[("host", "A.EXAMPLE")]), FINE);
+    assert_eq!(read(&[&without[..], &[("host", "a.example")]].concat()), VALID);
+    assert_eq!(read_with(&[("host", "a.example")]), VALID);
+    assert_eq!(read_with(&[("host", "A.EXAMPLE")]), VALID);
     for host in ["", "b.example", "a.example:443"] {
         assert_eq!(read_with(&[("host", host)]), MALFORMED, "{host:?}");
     }
@@ -143,17 +144,17 @@ fn a_request_is_for_one_host_however_often_it_says_so() {
 }
 
 #[test]
-fn names_are_tokens_without_capitals() {
-    assert_eq!(read_with(&[("a!#$%&'*+-.^_`|~09", "")]), FINE);
+fn field_names_are_lower_case_tokens() {
+    assert_eq!(read_with(&[("a!#$%&'*+-.^_`|~09", "")]), VALID);
     for name in ["Accept", "x-A", "a b", "a:", "a\0", "a\u{e9}", "a(", "a,", "a\n"] {
         assert_eq!(read_with(&[(name, "")]), MALFORMED, "{name:?}");
     }
 }
 
 #[test]
-fn values_have_no_control_characters_and_nothing_blank_around_them() {
+fn field_values_are_validated() {
     for value in ["", "a", "a b\tc", "\u{e9}", "~"] {
-        assert_eq!(read_with(&[("x-one", value)]), FINE, "{value:?}");
+        assert_eq!(read_with(&[("x-one", value)]), VALID, "{value:?}");
     }
     for value in
         [" ", "\t", " a", "a ", "\ta", "a\t", "a\0", "a\rb", "a\nb", "\r\n", "\x01", "a\x7fb"]
@@ -162,32 +163,32 @@ fn values_have_no_control_characters_and_nothing_blank_around_them() {
     }
     let long = "a".repeat(100);
     for at in 0..=long.len() {
-        let (before, behind) = long.split_at(at);
-        assert_eq!(read_with(&[("x-one", &format!("{before}\x1f{behind}"))]), MALFORMED, "at {at}");
+        let (before, after) = long.split_at(at);
+        assert_eq!(read_with(&[("x-one", &format!("{before}\x1f{after}"))]), MALFORMED, "at {at}");
     }
 }
 
 #[test]
-fn fields_about_a_connection_are_malformed() {
+fn connection_specific_fields_are_malformed() {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         assert_eq!(read_with(&[(name, "close")]), MALFORMED, "{name}");
         assert_eq!(
             read_with(&[(&format!("x{}", &name[1..]), "close")]),
-            FINE,
-            "another name of that length"
+            VALID,
+            "another name of the same length"
         );
     }
-    assert_eq!(read_with(&[("te", "trailers")]), FINE);
+    assert_eq!(read_with(&[("te", "trailers")]), VALID);
     for te in ["", "gzip", "trailers, gzip", "trailers;q=1"] {
         assert_eq!(read_with(&[("te", te)]), MALFORMED, "{te:?}");
     }
 }
 
 #[test]
-fn a_length_is_there_once_and_in_digits() {
+fn content_length_is_single_and_in_digits() {
     for length in ["0", "12", "0012", "18446744073709551615"] {
         let number: u64 = length.parse().unwrap();
-        assert_eq!(read_with(&[("content-length", length)]), format!("{FINE} {number}"));
+        assert_eq!(read_with(&[("content-length", length)]), format!("{VALID} {number}"));
     }
     for length in ["", "+1", "-1", "1, 1", "0x1", "1.0", "18446744073709551616"] {
         assert_eq!(read_with(&[("content-length", length)]), MALFORMED, "{length:?}");
@@ -196,12 +197,12 @@ fn a_length_is_there_once_and_in_digits() {
 }
 
 #[test]
-fn lines_are_found_by_name_from_the_end() {
+fn field_lines_are_found_from_the_end() {
     let payload =
         section(&[&GET[..], &[("cookie", "a"), ("x-one", "1"), ("cookie", "b")]].concat());
-    let mut room = SectionBuffer::default();
+    let mut buffer = SectionBuffer::default();
     let head =
-        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
             .unwrap();
     let line = |name, nth| head.line(&name, nth);
     assert_eq!([0, 1, 2].map(|nth| line(header::COOKIE, nth)), [Some(&b"b"[..]), Some(b"a"), None]);
@@ -210,7 +211,7 @@ fn lines_are_found_by_name_from_the_end() {
 }
 
 #[test]
-fn a_request_is_the_same_in_the_words_of_all_protocols() {
+fn head_converts_to_an_http_request() {
     let payload = section(
         &[
             &GET[..3],
@@ -218,9 +219,9 @@ fn a_request_is_the_same_in_the_words_of_all_protocols() {
         ]
         .concat(),
     );
-    let mut room = SectionBuffer::default();
+    let mut buffer = SectionBuffer::default();
     let head =
-        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
             .unwrap();
     let request = head.to_request().unwrap();
     assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
@@ -231,14 +232,14 @@ fn a_request_is_the_same_in_the_words_of_all_protocols() {
 }
 
 #[test]
-fn what_is_no_uri_is_refused_when_it_has_to_be_one() {
+fn target_that_is_not_a_uri_fails_conversion() {
     let payload = section(&[&GET[..3], &[(":path", "/<>")]].concat());
-    let mut room = SectionBuffer::default();
+    let mut buffer = SectionBuffer::default();
     let head =
-        DecodedHead::read(qpack::read(&mut room, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
+        DecodedHead::read(qpack::read(&mut buffer, &payload, 32 * 1024).unwrap(), Version::HTTP_3)
             .unwrap();
     assert_eq!(
-        head.to_request().map(drop).map_err(|malformed| malformed.code),
+        head.to_request().map(drop).map_err(|bad_request| bad_request.code),
         Err("request_target")
     );
 }
