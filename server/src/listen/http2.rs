@@ -1,16 +1,17 @@
-//! HTTP/2 (RFC 9113), our own: under TLS by ALPN, without by prior knowledge. What gRPC
-//! runs on, and Envoy with it.
+//! HTTP/2 (RFC 9113) server connections: over TLS by ALPN, over plain TCP by prior knowledge. gRPC,
+//! and with it Envoy's `ext_authz`, runs on this.
 //!
-//! Requests that have come together are answered together: all of them are read where
-//! they lie, answered by appending to bytes, and sent, so that reading and writing are two
-//! system calls and not two for each. One that waits is a future among others of its
-//! connection; there are never more than there may be streams.
+//! Requests that arrive together are answered together. They are parsed in place, their responses
+//! are appended to one buffer, and that buffer is sent. A batch costs two system calls, one read
+//! and one write, rather than two per request. A request that has to wait for its reply is one
+//! future in the connection's [`FuturesUnordered`](futures_util::stream::FuturesUnordered), and
+//! there are never more of these than streams.
 //!
-//! What a client could have us keep or do has bounds: streams, field sections and what
-//! they may be decoded to, the dynamic table, windows, and requests that come to nothing
-//! and frames that are about nothing, which the answers in between pay for. While a client
-//! takes no answers nothing of it is read, and a connection reads 64 KiB before the other
-//! connections of its thread have theirs.
+//! Everything a client can make the server store or do is bounded: streams, field sections and
+//! their decoded size, the [dynamic table](hpack::DynamicTable), and flow-control windows. Abuse
+//! budgets bound reset requests and control frames; each completed response restores part of them.
+//! Nothing is read from a client that does not read its responses. A connection reads at most 64
+//! KiB before it yields to the other connections of its worker.
 
 mod answer;
 pub mod fault;
@@ -43,15 +44,16 @@ use super::{
 };
 use crate::clock::Stopwatch;
 
-/// How many bytes are read before it is the turn of another connection of the thread.
+/// Bytes read before a connection yields to the others of its worker.
 const MAX_READ_PER_POLL: usize = 64 * 1024;
-/// How long nothing is heard of an idle client before it is asked whether it is there.
+/// Time without input after which an idle client is sent a [keepalive
+/// ping](Http2Session::send_keepalive_ping).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How much of a client is read and thrown away that was told that nothing is answered
-/// any more. To hang up at once could destroy what it was told on its way.
+/// Input discarded after the final GOAWAY. Closing the socket at once, with unread input, would
+/// reset the TCP connection and could destroy the GOAWAY before the client reads it.
 const MAX_LINGER_BYTES: usize = 1 << 20;
 
-/// Serves a connection to its end; `ahead` of it was read already.
+/// Serves a connection until it closes. `ahead` holds the bytes that were already read from it.
 pub async fn serve(
     context: ConnectionContext<'_>,
     deadline: Rc<Deadline>,
@@ -59,13 +61,13 @@ pub async fn serve(
     ahead: Vec<u8>,
 ) {
     let mut session = Http2Session::new(context);
-    let taken = session.receive(&ahead);
+    let consumed = session.receive(&ahead);
     let connection = Http2Connection {
         context,
         deadline,
         stream,
         session,
-        rest: ahead[taken..].to_vec(),
+        rest: ahead[consumed..].to_vec(),
         has_deferred_frames: false,
         sent: 0,
         is_flushed: true,
@@ -75,49 +77,51 @@ pub async fn serve(
     connection.serve().await;
 }
 
-/// A connection that speaks HTTP/2.
+/// An HTTP/2 connection: a [`Http2Session`] and its socket.
 struct Http2Connection<'c> {
     context: ConnectionContext<'c>,
     deadline: Rc<Deadline>,
     stream: MaybeTlsStream,
     session: Http2Session<'c>,
-    /// Bytes read and not taken: no whole frame, unless it is behind.
+    /// Bytes that were read but not parsed. They hold no complete frame, unless
+    /// [`has_deferred_frames`](Self::has_deferred_frames) is set.
     rest: Vec<u8>,
-    /// Whether there may be whole frames in it, which had to wait until something is sent.
+    /// Whether [`rest`](Self::rest) may hold complete frames, deferred until the send buffer
+    /// drains.
     has_deferred_frames: bool,
-    /// How much is sent of what is to be sent.
+    /// How much of the send buffer has been written.
     sent: usize,
-    /// Whether nothing of what was taken is still on its way through TLS.
+    /// Whether TLS has passed everything written to it on to the socket.
     is_flushed: bool,
     phase: Http2Phase,
-    /// Since the last request.
+    /// Time since the last request.
     idle: Stopwatch,
 }
 
-/// What a connection waits for, each for a time of its own.
+/// What a connection waits for. Each phase has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http2Phase {
-    /// Nothing: it has just got on.
+    /// Nothing: it has just made progress.
     Busy,
     /// A request.
     Idle,
-    /// The beginning of the connection, or the rest of a head.
+    /// The connection preface, or the rest of a field block.
     Head,
-    /// The client, to send the rest of a request or to take more of an answer; or us.
+    /// Open streams: the rest of a request, window for a response, or our own reply.
     Streams,
-    /// The client, to take anything.
+    /// The client, to read responses.
     Writing,
-    /// The client, to say that it is there.
+    /// The client, to acknowledge a keepalive ping.
     AwaitingPong,
-    /// The client, to go as it was told.
+    /// The client, to close its side after the first GOAWAY.
     ShuttingDown,
 }
 
-/// The connection is over.
+/// How a connection ended.
 enum ConnectionClosed {
-    /// There is nobody to talk to.
+    /// The client is gone, so nothing can be sent.
     Disconnected,
-    /// The client was told.
+    /// The last GOAWAY was sent.
     GoawaySent,
 }
 
@@ -125,11 +129,11 @@ impl Http2Connection<'_> {
     async fn serve(mut self) {
         let deadline = Rc::clone(&self.deadline);
         loop {
-            let over = match deadline.poll_fn(|cx| self.poll(cx)).await {
-                Ok(over) => Some(over),
+            let closed = match deadline.poll_fn(|cx| self.poll(cx)).await {
+                Ok(closed) => Some(closed),
                 Err(DeadlineElapsed) => self.handle_deadline(),
             };
-            match over {
+            match closed {
                 None => {}
                 Some(ConnectionClosed::Disconnected) => return,
                 Some(ConnectionClosed::GoawaySent) => return Box::pin(self.close()).await,
@@ -137,7 +141,7 @@ impl Http2Connection<'_> {
         }
     }
 
-    /// Reads, answers and sends all there is.
+    /// Reads, answers and sends until nothing more is possible.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionClosed> {
         if self.deadline.is_draining() {
             self.session.begin_shutdown();
@@ -147,8 +151,9 @@ impl Http2Connection<'_> {
         }
         let mut read = 0;
         loop {
-            // First, and whether they can be sent or not: to those that they wait for it makes
-            // a difference, and there are never more of them than streams.
+            // Replies are polled first, even if they cannot be sent yet. The tasks behind them (a
+            // database query, a key fetch) must make progress, and there are never more of them
+            // than streams.
             self.session.poll_replies(cx);
             match self.poll_send(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -161,9 +166,10 @@ impl Http2Connection<'_> {
             if self.session.is_finished() {
                 return Poll::Ready(ConnectionClosed::GoawaySent);
             }
-            // Few bytes can ask for much: what has to be sent first is a turn too.
+            // A few bytes can request a large output, so a full send buffer also ends the turn.
             if read >= MAX_READ_PER_POLL || self.has_deferred_frames && read > 0 {
-                // Who never stops sending has no more time for the rest than others.
+                // The deadline sweep only sees connections that wait. A client that never stops
+                // sending must not gain time for its request bodies that way.
                 let limit = self.context.worker.timeouts.body;
                 if self.session.time_to_deadline(limit).is_zero() {
                     self.session.expire(limit);
@@ -182,7 +188,7 @@ impl Http2Connection<'_> {
         Poll::Pending
     }
 
-    /// Waits for what is missing.
+    /// Enters the phase that matches what the session is missing.
     fn enter_waiting_phase(&mut self) {
         self.enter_phase(match self.phase {
             _ if self.session.has_streams() => Http2Phase::Streams,
@@ -193,8 +199,8 @@ impl Http2Connection<'_> {
         });
     }
 
-    /// Reads more, unless it is behind with that, and answers what can be answered at once.
-    /// Returns how much there was.
+    /// Parses deferred frames, or else reads more, and answers what can be answered at once.
+    /// Returns the number of bytes consumed.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.has_deferred_frames {
             let bytes = mem::take(&mut self.rest);
@@ -202,11 +208,11 @@ impl Http2Connection<'_> {
             return Poll::Ready(Ok(bytes.len() - self.rest.len()));
         }
         let mut buffer = self.context.worker.buffers.take_input();
-        let kept = self.rest.len();
-        buffer[..kept].copy_from_slice(&self.rest);
-        let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
+        let leftover = self.rest.len();
+        buffer[..leftover].copy_from_slice(&self.rest);
+        let polled = self.stream.poll_read_some(cx, &mut buffer[leftover..]);
         if let Poll::Ready(Ok(read)) = polled {
-            self.receive(&buffer[..kept + read]);
+            self.receive(&buffer[..leftover + read]);
         }
         self.context.worker.buffers.return_input(buffer);
         polled
@@ -214,10 +220,10 @@ impl Http2Connection<'_> {
 
     fn receive(&mut self, bytes: &[u8]) {
         self.context.worker.buffers.lend_output(self.session.outgoing());
-        let taken = self.session.receive(bytes);
+        let consumed = self.session.receive(bytes);
         self.has_deferred_frames = self.session.is_full();
-        match &bytes[taken..] {
-            // Idle connections own no memory.
+        match &bytes[consumed..] {
+            // An idle connection owns no buffer.
             [] => self.rest = Vec::new(),
             rest => {
                 self.rest.clear();
@@ -233,7 +239,7 @@ impl Http2Connection<'_> {
         }
     }
 
-    /// Sends what there is to send.
+    /// Writes the send buffer to the socket and flushes it.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let unsent = self.session.outgoing();
         if unsent.is_empty() && self.is_flushed {
@@ -249,13 +255,13 @@ impl Http2Connection<'_> {
         self.sent = 0;
         self.context.worker.buffers.return_output(unsent);
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        // TLS takes more than the socket does: what it holds has to be seen off too.
+        // TLS buffers more than the socket accepts, so its own buffer has to be flushed too.
         self.is_flushed = flushed.is_ready();
         flushed
     }
 
-    /// Begins to wait for something, unless it waits for it already: who sends a byte
-    /// now and then does not get more time for it.
+    /// Starts the timeout of a phase, unless the connection is already in it. A client that sends
+    /// one byte now and then gains no time.
     fn enter_phase(&mut self, phase: Http2Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
@@ -277,9 +283,9 @@ impl Http2Connection<'_> {
         }
     }
 
-    /// Something has taken too long.
+    /// Acts on an elapsed deadline.
     fn handle_deadline(&mut self) -> Option<ConnectionClosed> {
-        // To be waited for anew.
+        // The next phase sets its own deadline.
         self.deadline.due_within(Duration::MAX);
         match mem::replace(&mut self.phase, Http2Phase::Busy) {
             Http2Phase::Idle => self.handle_idle_deadline(),
@@ -287,7 +293,7 @@ impl Http2Connection<'_> {
             Http2Phase::ShuttingDown => self.session.finish_shutdown(),
             Http2Phase::Head => self.session.fail(Http2Error::new(
                 Http2ErrorCode::NoError,
-                "the head of a request took too long to arrive",
+                "timed out waiting for the rest of the request head",
             )),
             Http2Phase::Writing | Http2Phase::AwaitingPong | Http2Phase::Busy => {
                 return Some(ConnectionClosed::Disconnected);
@@ -296,9 +302,9 @@ impl Http2Connection<'_> {
         None
     }
 
-    /// Nothing was heard for a while.
+    /// Shuts down a connection that reached the idle timeout, and pings one that did not.
     fn handle_idle_deadline(&mut self) {
-        // Sweeps are rarely exact.
+        // The sweep is only as exact as its [`TICK`].
         if self.idle.elapsed() + TICK >= self.context.worker.timeouts.idle
             || self.deadline.is_draining()
         {
@@ -309,21 +315,22 @@ impl Http2Connection<'_> {
         }
     }
 
-    /// Closes; first, as the client may be sending, listens to it for a while.
+    /// Closes the connection. Reads and discards what the client still sends for up to
+    /// [`LINGER_TIMEOUT`], so that the GOAWAY reaches it.
     async fn close(&mut self) {
         let deadline = Rc::clone(&self.deadline);
         deadline.due_within(LINGER_TIMEOUT);
-        let _whatever_comes = deadline.run(self.stream.shutdown()).await;
-        let mut heard = 0;
-        while heard < MAX_LINGER_BYTES {
+        let _ignored = deadline.run(self.stream.shutdown()).await;
+        let mut discarded = 0;
+        while discarded < MAX_LINGER_BYTES {
             match deadline.poll_fn(|cx| self.poll_discard(cx)).await {
-                Ok(Ok(length)) => heard += length,
+                Ok(Ok(length)) => discarded += length,
                 Ok(Err(_)) | Err(DeadlineElapsed) => return,
             }
         }
     }
 
-    /// Reads and throws away.
+    /// Reads and discards.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = self.context.worker.buffers.take_input();
         let polled = self.stream.poll_read_some(cx, &mut buffer);

@@ -1,5 +1,5 @@
-//! Answers of HTTP/2, as frames; and those parts of them that have to wait, as clients
-//! take no more of a body than they have said (RFC 9113 section 5.2).
+//! HTTP/2 responses as frames, and the parts of bodies that wait for flow-control window (RFC 9113
+//! section 5.2).
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -15,36 +15,37 @@ use crate::{
     routes::Reply,
 };
 
-/// What a client takes without a word, if it has said nothing of it.
+/// Initial flow-control window (section 6.9.2).
 const DEFAULT_WINDOW: u32 = 65_535;
 
-/// What is to be sent, and how much more a client takes.
+/// The send buffer, and the flow-control windows that bound its DATA frames.
 pub(super) struct FrameWriter<'c> {
-    /// Frames that are to be sent.
+    /// Serialized frames to send.
     pub(super) bytes: Vec<u8>,
     context: ConnectionContext<'c>,
-    /// Of all bodies together.
+    /// Flow-control window of the connection.
     window: SendWindow,
-    /// Of each new stream.
+    /// Initial window of new streams, as the client set it.
     pub(super) initial: u32,
-    /// Whether the client has not heard that we use no table, and wants to.
+    /// Whether the next field block has to begin with a table size update, because the client
+    /// lowered `SETTINGS_HEADER_TABLE_SIZE`.
     must_signal_table_size: bool,
-    /// Whether it has.
+    /// Whether a table size update was already sent. One is enough, as it sets the size to zero.
     has_signalled_table_size: bool,
 }
 
-/// How many bytes of bodies a client takes. It can be less than nothing, when the client
-/// has changed its mind.
+/// A flow-control window: the number of DATA bytes that may be sent. It is negative when the client
+/// lowers the initial window below what was already sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SendWindow(i64);
 
 impl SendWindow {
-    /// One of a size that a client has said.
+    /// A window of an initial size.
     pub(super) fn new(size: u32) -> Self {
         Self(size.into())
     }
 
-    /// Widens it, or makes it narrower. `None` if it would be larger than any may be.
+    /// Changes the window by `by` bytes. Returns `None` if it would exceed 2^31-1.
     #[must_use]
     pub(super) fn widen(&mut self, by: i64) -> Option<()> {
         self.0 = self.0.saturating_add(by);
@@ -60,7 +61,7 @@ impl SendWindow {
     }
 }
 
-/// What stands behind the head of an answer and is not sent.
+/// The part of a response after its head that is not sent yet.
 pub(super) struct UnsentBody {
     body: Bytes,
     has_trailers: bool,
@@ -79,7 +80,7 @@ impl<'c> FrameWriter<'c> {
         }
     }
 
-    /// The place for the answer to the request of a stream with this window.
+    /// Returns the [`ResponseWriter`] for a stream with this window.
     pub(super) fn answer(
         &mut self,
         stream: u32,
@@ -89,17 +90,17 @@ impl<'c> FrameWriter<'c> {
         Http2ResponseWriter { outgoing: self, stream, window, is_head, rest: None }
     }
 
-    /// The client has made its table smaller than the one that it thinks we use.
+    /// Schedules a table size update, after the client lowered the size below the default.
     pub(super) fn signal_table_size(&mut self) {
         self.must_signal_table_size = !self.has_signalled_table_size;
     }
 
-    /// The client takes more, or less, of all bodies together.
+    /// Grows the window of the connection.
     pub(super) fn widen(&mut self, by: u32) -> Option<()> {
         self.window.widen(by.into())
     }
 
-    /// Sends as much of an answer as the client takes. Says whether that was all.
+    /// Sends as much of a body as both windows allow. Returns whether it is complete.
     pub(super) fn resume(
         &mut self,
         stream: u32,
@@ -144,8 +145,8 @@ impl<'c> FrameWriter<'c> {
         self.headers(stream, is_whole, |out| write_section(out, status, alternative, lines));
     }
 
-    /// Appends a field section; the next one after the client has made its table smaller,
-    /// be it a head or not, says that we know (RFC 7541 section 4.2).
+    /// Appends a field block. The first one after the client lowered the table size, head or
+    /// trailers, begins with a table size update (RFC 7541 section 4.2).
     fn headers(&mut self, stream: u32, ends_stream: bool, write: impl FnOnce(&mut Vec<u8>)) {
         let must_signal_table_size = std::mem::take(&mut self.must_signal_table_size);
         self.has_signalled_table_size |= must_signal_table_size;
@@ -172,7 +173,7 @@ fn write_section(
     with_date(clock::now(), |date| hpack::field(out, header::DATE.as_str(), date.as_bytes()));
 }
 
-/// Writes the answer to one request.
+/// The [`ResponseWriter`] of one HTTP/2 request.
 pub(super) struct Http2ResponseWriter<'o, 'c> {
     outgoing: &'o mut FrameWriter<'c>,
     stream: u32,
@@ -210,7 +211,7 @@ impl ResponseWriter for Http2ResponseWriter<'_, '_> {
 }
 
 impl Http2ResponseWriter<'_, '_> {
-    /// What the client does not take yet, and the window of the stream.
+    /// Returns what the client's window does not allow yet, with the window of the stream.
     pub(super) fn finish(self) -> Option<(UnsentBody, SendWindow)> {
         self.rest.map(|rest| (rest, self.window))
     }

@@ -1,11 +1,11 @@
-//! What a client can do wrong, by the codes that it is told (RFC 9113 section 7).
+//! HTTP/2 errors, by their error codes (RFC 9113 section 7).
 
-/// Why a stream or a connection ends.
+/// Why a stream is reset or a connection closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Error {
-    /// What the client is told.
+    /// The error code sent to the client, in RST_STREAM or GOAWAY.
     pub code: Http2ErrorCode,
-    /// The same in words.
+    /// The reason, for the log and the debug data of GOAWAY.
     pub reason: &'static str,
 }
 
@@ -23,33 +23,33 @@ impl Http2Error {
     }
 }
 
-/// A code, by its name in the RFC.
+/// An HTTP/2 error code, by its RFC name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Http2ErrorCode {
-    /// `NO_ERROR`: there is nothing wrong.
+    /// `NO_ERROR`: graceful shutdown, or a response that is complete without the rest of the
+    /// request.
     NoError = 0x0,
-    /// `PROTOCOL_ERROR`: wrong in a way that has no other code.
+    /// `PROTOCOL_ERROR`: a protocol violation without a more specific code.
     ProtocolError = 0x1,
-    /// `FLOW_CONTROL_ERROR`: more than a window has room for, or a window beyond all
-    /// bounds.
+    /// `FLOW_CONTROL_ERROR`: data beyond a flow-control window, or a window beyond 2^31-1.
     FlowControlError = 0x3,
-    /// `STREAM_CLOSED`: something more of a stream that has ended.
+    /// `STREAM_CLOSED`: a frame on a stream that has already ended.
     StreamClosed = 0x5,
-    /// `FRAME_SIZE_ERROR`: a frame of the wrong length.
+    /// `FRAME_SIZE_ERROR`: a frame of invalid length.
     FrameSizeError = 0x6,
-    /// `REFUSED_STREAM`: a request that nobody has looked at.
+    /// `REFUSED_STREAM`: a request that was not processed and can safely be retried.
     RefusedStream = 0x7,
-    /// `CANCEL`: an answer that is not given any more.
+    /// `CANCEL`: the response was abandoned.
     Cancel = 0x8,
-    /// `COMPRESSION_ERROR`: a field section that cannot be read.
+    /// `COMPRESSION_ERROR`: a field block that HPACK cannot decode.
     CompressionError = 0x9,
-    /// `ENHANCE_YOUR_CALM`: more than anybody needs.
+    /// `ENHANCE_YOUR_CALM`: an abuse budget or a hard limit was exceeded.
     EnhanceYourCalm = 0xb,
 }
 
 impl Http2ErrorCode {
-    /// The number that travels.
+    /// Returns the code as sent on the wire.
     #[must_use]
     pub const fn number(self) -> u32 {
         self as u32

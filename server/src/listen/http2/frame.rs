@@ -1,9 +1,8 @@
-//! Frames (RFC 9113 sections 4 and 6): those of a client as they lie in what was read,
-//! and those that we send.
+//! HTTP/2 frames (RFC 9113 sections 4 and 6): parsing in place, and serialization.
 
 use super::fault::{Http2Error, Http2ErrorCode};
 
-/// What frames are.
+/// Frame types.
 pub(super) mod kind {
     pub(in super::super) const DATA: u8 = 0x0;
     pub(in super::super) const HEADERS: u8 = 0x1;
@@ -17,7 +16,7 @@ pub(super) mod kind {
     pub(in super::super) const CONTINUATION: u8 = 0x9;
 }
 
-/// What is said of them.
+/// Frame flags.
 pub(super) mod flag {
     pub(in super::super) const NONE: u8 = 0x0;
     pub(in super::super) const END_STREAM: u8 = 0x1;
@@ -27,31 +26,32 @@ pub(super) mod flag {
     pub(in super::super) const PRIORITY: u8 = 0x20;
 }
 
-/// How long the header of a frame is.
+/// Length of a frame header.
 pub(super) const FRAME_HEADER_LENGTH: usize = 9;
-/// The longest payload that we take, and that any client does: we announce no other.
+/// Largest frame payload, both ways: the initial `SETTINGS_MAX_FRAME_SIZE`, which the server does
+/// not raise and every client has to accept.
 pub(super) const MAX_PAYLOAD: usize = 16 * 1024;
-/// The highest number of a stream, and the largest window. The bit above means nothing.
+/// Largest stream identifier, and largest flow-control window. The bit above is reserved.
 pub(super) const MAX_31_BITS: u32 = u32::MAX >> 1;
 
-/// A frame of a client.
+/// A frame received from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'b> {
-    /// One of [`kind`], or something that we do not know.
+    /// The frame type: one in [`kind`], or an unknown one.
     pub(super) kind: u8,
-    /// Some of [`flag`].
+    /// Bits from [`flag`].
     pub(super) flags: u8,
-    /// The stream that it is about; 0 for the connection.
+    /// The stream identifier; 0 for the connection.
     pub(super) stream: u32,
     pub(super) payload: &'b [u8],
 }
 
 impl<'b> Frame<'b> {
-    /// The frame at the start of `bytes`, from which it is taken away; `None` if it is not
-    /// all there.
+    /// Removes the first frame from `bytes` and returns it, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// It is longer than any may be, which shows before it has come.
+    /// The frame is above [`MAX_PAYLOAD`]. This is detected from the header, before the payload
+    /// arrives.
     pub(super) fn take(bytes: &mut &'b [u8]) -> Result<Option<Self>, Http2Error> {
         let Some(([high, middle, low, kind, flags, stream @ ..], rest)) =
             bytes.split_first_chunk::<FRAME_HEADER_LENGTH>()
@@ -60,7 +60,7 @@ impl<'b> Frame<'b> {
         };
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
         if length > MAX_PAYLOAD {
-            return Err(Http2Error::frame_size("a frame has more than 16384 bytes"));
+            return Err(Http2Error::frame_size("a frame payload exceeds 16384 bytes"));
         }
         let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
         *bytes = rest;
@@ -72,12 +72,12 @@ impl<'b> Frame<'b> {
         }))
     }
 
-    /// Whether something is said of it.
+    /// Returns whether a flag is set.
     pub(super) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// The payload without its padding.
+    /// Returns the payload without its padding.
     ///
     /// # Errors
     /// The padding is longer than the payload (section 6.1).
@@ -86,24 +86,23 @@ impl<'b> Frame<'b> {
             return Ok(self.payload);
         }
         let Some((padding, rest)) = self.payload.split_first() else {
-            return Err(Http2Error::frame_size(
-                "a frame says that it is padded, and has not even the length of that",
-            ));
+            return Err(Http2Error::frame_size("a padded frame has no pad length"));
         };
         let length = rest.len().checked_sub(usize::from(*padding));
-        let length = length.ok_or(Http2Error::protocol("a frame has more padding than payload"))?;
+        let length =
+            length.ok_or(Http2Error::protocol("the padding of a frame exceeds its payload"))?;
         Ok(&rest[..length])
     }
 
-    /// The only integer of the payload.
+    /// Returns the payload as one 32-bit integer.
     ///
     /// # Errors
-    /// There is something else.
+    /// The payload is not four bytes long.
     pub(super) fn integer(&self) -> Result<u32, Http2Error> {
         let bytes = self.payload.try_into();
-        bytes
-            .map(u32::from_be_bytes)
-            .map_err(|_| Http2Error::frame_size("a frame of four bytes has not four bytes"))
+        bytes.map(u32::from_be_bytes).map_err(|_| {
+            Http2Error::frame_size("the payload of a four-byte frame is not four bytes long")
+        })
     }
 }
 
@@ -119,7 +118,8 @@ fn header(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, length: usize) {
     out.extend_from_slice(&[high, middle, low, kind, flags, a, b, c, d]);
 }
 
-/// Appends a field section that `write` appends, in as many frames as it takes.
+/// Appends the field block that `write` writes, as HEADERS and as many CONTINUATION frames as it
+/// takes.
 pub(super) fn headers(
     out: &mut Vec<u8>,
     stream: u32,
@@ -149,25 +149,25 @@ pub(super) fn headers(
     }
 }
 
-/// Appends a part of a body.
+/// Appends a DATA frame.
 pub(super) fn data(out: &mut Vec<u8>, stream: u32, ends_stream: bool, data: &[u8]) {
     frame(out, kind::DATA, if ends_stream { flag::END_STREAM } else { flag::NONE }, stream, data);
 }
 
-/// Appends the end of a stream.
+/// Appends a RST_STREAM frame.
 pub(super) fn reset(out: &mut Vec<u8>, stream: u32, code: Http2ErrorCode) {
     frame(out, kind::RST_STREAM, flag::NONE, stream, &code.number().to_be_bytes());
 }
 
-/// Appends that no request behind `last` is answered.
-pub(super) fn goaway(out: &mut Vec<u8>, last: u32, fault: Http2Error) {
+/// Appends a GOAWAY frame: requests above stream `last` are not processed.
+pub(super) fn goaway(out: &mut Vec<u8>, last: u32, error: Http2Error) {
     let payload =
-        [&last.to_be_bytes()[..], &fault.code.number().to_be_bytes(), fault.reason.as_bytes()]
+        [&last.to_be_bytes()[..], &error.code.number().to_be_bytes(), error.reason.as_bytes()]
             .concat();
     frame(out, kind::GOAWAY, flag::NONE, 0, &payload);
 }
 
-/// Appends that a client may send so much more.
+/// Appends a WINDOW_UPDATE frame that grants `more` bytes.
 pub(super) fn window_update(out: &mut Vec<u8>, stream: u32, more: u32) {
     frame(out, kind::WINDOW_UPDATE, flag::NONE, stream, &more.to_be_bytes());
 }

@@ -1,9 +1,9 @@
-//! Field sections (RFC 7541): those of a client may refer to what its former ones have
-//! said, ours never do.
+//! HPACK field compression (RFC 7541). The field blocks of a client may refer to entries of its
+//! [`DynamicTable`]; the server's own never do.
 //!
-//! Reading copies what is Huffman-coded or to be remembered and nothing else, and
-//! allocates nothing once the table and the [`SectionBuffer`](super::super::fields::section::Room)
-//! are warm. Writing is appending.
+//! Decoding copies only strings that are Huffman-coded or inserted into the table. It allocates
+//! nothing once the table and the [`SectionBuffer`](super::super::fields::section::SectionBuffer)
+//! are warm. Encoding appends to a buffer.
 
 mod decode;
 mod dynamic;

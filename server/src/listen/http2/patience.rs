@@ -1,25 +1,25 @@
-//! What a client may do that is no use to anybody, before it is told to calm down.
+//! Abuse budgets. Exhausting one closes the connection with ENHANCE_YOUR_CALM.
 
 use super::fault::{Http2Error, Http2ErrorCode};
 use crate::clock::Stopwatch;
 
-/// How many requests a client may take back, or send that are none, beyond the answers
-/// that it has received.
+/// Requests that a client may reset or send malformed, in excess of the responses it has received.
+/// Bounds rapid reset (CVE-2023-44487).
 const MAX_RESETS: u32 = 256;
-/// How many of these it may in a second besides: a proxy takes back what its own clients
-/// do not wait for, and cannot help it.
+/// Resets that are refilled per second, independent of responses. A proxy forwards the resets of
+/// its own clients and cannot avoid them.
 const RESETS_PER_SECOND: u32 = 200;
-/// How many frames it may send that ask nothing and answer nothing.
+/// Frames that a client may send which neither carry a request nor make progress on a response.
 const MAX_CONTROL_FRAMES: u32 = 8192;
-/// How many of those come back with an answer.
+/// Control frames that each completed response refills.
 const CONTROL_FRAMES_PER_RESPONSE: u32 = 32;
 
-/// What is left of it.
+/// The budgets that remain to one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AbuseBudget {
     resets: u32,
     control_frames: u32,
-    /// Since resets were last given for time.
+    /// Time since resets were last refilled.
     refilled: Stopwatch,
 }
 
@@ -34,30 +34,30 @@ impl Default for AbuseBudget {
 }
 
 impl AbuseBudget {
-    /// A request was answered.
+    /// Refills both budgets: a response was completed.
     pub(super) fn credit_response(&mut self) {
         self.resets = MAX_RESETS.min(self.resets + 1);
         self.control_frames =
             MAX_CONTROL_FRAMES.min(self.control_frames + CONTROL_FRAMES_PER_RESPONSE);
     }
 
-    /// A request came to nothing, and was worth so many answers.
+    /// Charges a request that was reset or malformed, at the price of that many responses.
     ///
     /// # Errors
-    /// It is one too many.
-    pub(super) fn charge_request(&mut self, answers: u32) -> Result<(), Http2Error> {
+    /// The budget is exhausted.
+    pub(super) fn charge_request(&mut self, responses: u32) -> Result<(), Http2Error> {
         self.refill();
-        self.resets = self.resets.saturating_sub(answers);
+        self.resets = self.resets.saturating_sub(responses);
         match self.resets {
             0 => Err(Http2Error::new(
                 Http2ErrorCode::EnhanceYourCalm,
-                "too many requests are taken back, or are none",
+                "too many requests were reset or malformed",
             )),
             _ => Ok(()),
         }
     }
 
-    /// Gives what time has brought.
+    /// Refills resets by the time that has passed.
     fn refill(&mut self) {
         let gained = self.refilled.elapsed().as_millis() * u128::from(RESETS_PER_SECOND) / 1000;
         if gained > 0 {
@@ -67,17 +67,14 @@ impl AbuseBudget {
         }
     }
 
-    /// A frame came that changes nothing.
+    /// Charges a frame that makes no progress.
     ///
     /// # Errors
-    /// It is one too many.
+    /// The budget is exhausted.
     pub(super) fn charge_control_frame(&mut self) -> Result<(), Http2Error> {
         self.control_frames = self.control_frames.saturating_sub(1);
         match self.control_frames {
-            0 => Err(Http2Error::new(
-                Http2ErrorCode::EnhanceYourCalm,
-                "too many frames are about nothing",
-            )),
+            0 => Err(Http2Error::new(Http2ErrorCode::EnhanceYourCalm, "too many control frames")),
             _ => Ok(()),
         }
     }

@@ -1,13 +1,13 @@
-//! How a connection without TLS begins that speaks HTTP/2 by prior knowledge (RFC 9113
-//! section 3.4).
+//! Detection of HTTP/2 with prior knowledge on connections without TLS (RFC 9113 section 3.3), by
+//! the connection preface (section 3.4).
 
 use crate::listen::{exchange::ConnectionContext, stream::MaybeTlsStream, watch::Deadline};
 
-/// What such a connection begins with.
+/// The client connection preface.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Reads until it can be told whether a client speaks HTTP/2, and returns that and what
-/// was read; `None` if nothing comes of the connection.
+/// Reads until the connection preface is matched or ruled out. Returns whether the client speaks
+/// HTTP/2, and the bytes read. Returns `None` if the connection ends or times out first.
 pub async fn read(
     context: ConnectionContext<'_>,
     deadline: &Deadline,
@@ -16,9 +16,9 @@ pub async fn read(
     let (mut bytes, mut length) = ([0; PREFACE.len()], 0);
     deadline.idle_for(context.worker.timeouts.idle);
     loop {
-        let begins = bytes[..length] == PREFACE[..length];
-        if !begins || length == PREFACE.len() {
-            return Some((begins, bytes[..length].into()));
+        let is_prefix = bytes[..length] == PREFACE[..length];
+        if !is_prefix || length == PREFACE.len() {
+            return Some((is_prefix, bytes[..length].into()));
         }
         let read = deadline
             .poll_fn(|cx| stream.poll_read_some(cx, &mut bytes[length..]))

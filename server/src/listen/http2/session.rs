@@ -1,8 +1,8 @@
-//! What a connection speaks, without its socket: frames come in as bytes, and answers go
-//! out as bytes.
+//! The HTTP/2 protocol state of a connection, without its socket: received bytes in, bytes to send
+//! out.
 //!
-//! A question of a proxy, which is one frame, leaves nothing behind: no task, no future,
-//! no entry in a table.
+//! A proxy's authorization request is one HEADERS frame. It is answered without a task, a future or
+//! an entry in the stream table.
 
 mod bodies;
 mod control;
@@ -32,64 +32,65 @@ use crate::{
     routes::Reply,
 };
 
-/// The requests that a client may have waiting at a time. Envoy asks for 100 and more
-/// only of those that allow it.
+/// Maximum concurrent requests per connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). Envoy opens at
+/// most 100 unless the server allows more.
 const MAX_CONCURRENT_STREAMS: usize = 128;
-/// For how many a connection keeps room that has none waiting.
+/// Largest capacity of the stream table that an idle connection keeps.
 const MAX_IDLE_STREAM_CAPACITY: usize = 32;
-/// The longest list of header fields, each with 32 bytes more (RFC 9113 section 6.5.2):
-/// what a head of HTTP/1 may have.
+/// Largest field section, counted with 32 bytes of overhead per field line (RFC 9113 section 6.5.2,
+/// `SETTINGS_MAX_HEADER_LIST_SIZE`). HTTP/1 heads have the same limit.
 const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
-/// What a client may have on its way of one body, and of all together. It may send as much
-/// again as soon as that has come, so that no honest one has to wait: what is kept of
-/// bodies is bounded by how long one may be, and by how many streams there are.
+/// Initial flow-control windows of a stream and of the connection. They are replenished as soon as
+/// data arrives, so that an honest client never waits. The memory for bodies is bounded by the
+/// limit on one body and the number of streams, not by these windows.
 const STREAM_WINDOW: usize = 64 * 1024;
 const CONNECTION_WINDOW: usize = 256 * 1024;
-/// How much is to be sent when nothing more is taken: few bytes can ask for many.
+/// Size of the [send buffer](FrameWriter::bytes) above which no more frames are parsed: a few bytes
+/// can request a large output.
 const MAX_OUTGOING: usize = 32 * 1024;
-/// How long a client that was told to go may take, whatever else it asks.
+/// Time a client has to close the connection after the first GOAWAY, whatever it still requests.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection, as far as it is bytes.
+/// The protocol state of a connection: its [`Streams`], windows, and [`AbuseBudget`].
 pub(super) struct Http2Session<'c> {
     context: ConnectionContext<'c>,
     has_preface: bool,
     has_settings: bool,
     dynamic_table: DynamicTable,
-    /// A field section that is not all there.
+    /// A field block whose CONTINUATION frames have not all arrived.
     block: Option<requests::FieldBlock>,
     streams: Streams<'c>,
-    /// Answers that take a while, unless their requests are taken back.
+    /// Replies that are not ready. Resetting a stream aborts its reply.
     waiting: FuturesUnordered<Abortable<Answering<'c>>>,
     reset_streams: ResetStreams,
-    /// The last request that has come.
+    /// The highest stream identifier received.
     last: u32,
-    /// How much more all bodies together may be before the client hears of it.
+    /// Receive window of the connection that is left until the next WINDOW_UPDATE.
     credit: usize,
     abuse_budget: AbuseBudget,
     state: CloseState,
-    /// Whether a request has come since this was asked.
+    /// Whether a request arrived since [`take_has_new_request`](Self::take_has_new_request).
     has_new_request: bool,
     outgoing: FrameWriter<'c>,
 }
 
-/// The answer to the request of a stream.
+/// The reply to the request of a stream, when it is ready.
 type Answering<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
 
-/// How far a connection has come to its end (RFC 9113 section 6.8).
+/// Progress of a graceful shutdown (RFC 9113 section 6.8).
 #[derive(Clone, Copy, Debug)]
 enum CloseState {
     Open,
-    /// The client was told to ask for nothing more. What is on its way is answered.
+    /// The first GOAWAY was sent. Requests in flight are still answered.
     ShuttingDown(Stopwatch),
-    /// It was told which request was the last.
+    /// The final GOAWAY was sent, with this last stream.
     Closing(u32),
-    /// It was told what is wrong.
+    /// A GOAWAY with an error was sent.
     Failed,
 }
 
 impl<'c> Http2Session<'c> {
-    /// A connection on which nothing was said yet.
+    /// A new connection: SETTINGS and a WINDOW_UPDATE are the first frames to send.
     pub(super) fn new(context: ConnectionContext<'c>) -> Self {
         let mut outgoing = FrameWriter::new(context);
         let more = CONNECTION_WINDOW - outgoing.initial as usize;
@@ -118,20 +119,20 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Takes the frames that `bytes` begin with, and returns how many bytes those are.
-    /// There may be more when there [is enough to be sent](Self::is_full).
+    /// Parses the frames at the start of `bytes` and answers them. Returns how many bytes were
+    /// consumed. Complete frames may remain if the send buffer [is full](Self::is_full).
     pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
-        let taken = self.take_frames(&mut rest);
+        let consumed = self.take_frames(&mut rest);
         self.release_memory();
-        if let Err(fault) = taken {
-            self.fail(fault);
+        if let Err(error) = consumed {
+            self.fail(error);
             return bytes.len();
         }
         bytes.len() - rest.len()
     }
 
-    /// Gives back the memory of a busy moment: it may be long until the next one.
+    /// Releases the memory of a burst, as the next one may be far away.
     fn release_memory(&mut self) {
         self.dynamic_table.release_memory();
         if self.streams.is_empty() && self.streams.capacity() > MAX_IDLE_STREAM_CAPACITY {
@@ -143,7 +144,7 @@ impl<'c> Http2Session<'c> {
         if !self.has_preface {
             let length = PREFACE.len().min(bytes.len());
             if bytes[..length] != PREFACE[..length] {
-                return Err(Http2Error::protocol("a connection begins in another way"));
+                return Err(Http2Error::protocol("invalid connection preface"));
             }
             if length < PREFACE.len() {
                 return Ok(());
@@ -163,12 +164,10 @@ impl<'c> Http2Session<'c> {
     fn handle_frame(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Http2Error> {
         let may_begin = frame.kind == kind::SETTINGS && !frame.has(flag::ACK);
         if !mem::replace(&mut self.has_settings, true) && !may_begin {
-            return Err(Http2Error::protocol("a client begins with something else than settings"));
+            return Err(Http2Error::protocol("the first frame of a client is not SETTINGS"));
         }
         if self.block.is_some() && frame.kind != kind::CONTINUATION {
-            return Err(Http2Error::protocol(
-                "something else is between the parts of a field section",
-            ));
+            return Err(Http2Error::protocol("a frame interrupts a field block"));
         }
         match frame.kind {
             kind::HEADERS => self.headers(frame, server),
@@ -180,12 +179,12 @@ impl<'c> Http2Session<'c> {
             kind::PING => self.ping(frame),
             kind::GOAWAY => self.goaway(frame),
             kind::PRIORITY => self.priority(frame),
-            kind::PUSH_PROMISE => Err(Http2Error::protocol("a client pushes")),
+            kind::PUSH_PROMISE => Err(Http2Error::protocol("a client sent PUSH_PROMISE")),
             _ => self.abuse_budget.charge_control_frame(),
         }
     }
 
-    /// Takes the answers that have taken a while.
+    /// Sends the replies that have become ready.
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(cx) {
             if let Ok((id, reply)) = answer {
@@ -195,17 +194,17 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// What is to be sent.
+    /// Returns the send buffer.
     pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
         &mut self.outgoing.bytes
     }
 
-    /// Whether so much is to be sent that nothing more is taken before it is.
+    /// Whether the send buffer is so full that no more frames are parsed.
     pub(super) fn is_full(&self) -> bool {
         self.outgoing.bytes.len() >= MAX_OUTGOING
     }
 
-    /// Whether nothing is to be said any more, once everything is sent.
+    /// Whether the connection can close once the send buffer is empty.
     pub(super) fn is_finished(&self) -> bool {
         match self.state {
             CloseState::Open | CloseState::ShuttingDown(_) => false,
@@ -214,22 +213,22 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Whether requests are not done with.
+    /// Whether any request is unfinished.
     pub(super) fn has_streams(&self) -> bool {
         !self.streams.is_empty()
     }
 
-    /// Whether it has begun, and not with a part of something.
+    /// Whether the preface has arrived and no field block is incomplete.
     pub(super) fn is_between_requests(&self) -> bool {
         self.has_settings && self.block.is_none()
     }
 
-    /// Whether a request has come since this was asked.
+    /// Returns and clears whether a request arrived.
     pub(super) fn take_has_new_request(&mut self) -> bool {
         mem::take(&mut self.has_new_request)
     }
 
-    /// How long a client that was told to go may still take.
+    /// Returns the time that is left to a client after the first GOAWAY.
     pub(super) fn shutdown_time_left(&self) -> Option<Duration> {
         match self.state {
             CloseState::ShuttingDown(since) => Some(LINGER_TIMEOUT.saturating_sub(since.elapsed())),
@@ -237,19 +236,19 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// How long it is until a request has waited for its client for so long.
+    /// Returns the time until the first stream has waited for its client for `limit`.
     pub(super) fn time_to_deadline(&self, limit: Duration) -> Duration {
         let first = self.streams.values().filter_map(Http2Stream::since).min();
         first.map_or(limit, |since| limit.saturating_sub(since.elapsed()))
     }
 
-    /// Gives up the requests that have waited for their client for so long.
+    /// Ends the streams that have waited for their client for `limit`.
     pub(super) fn expire(&mut self, limit: Duration) {
-        let late = self
+        let expired = self
             .streams
             .iter()
             .filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
-        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(stream) = self.streams.remove(&id) else { continue };
             match stream.state {
                 Http2StreamState::Body(incoming) => {
@@ -263,13 +262,14 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Tells the client to ask for nothing more; what it has asked is answered, and what
-    /// is on its way.
+    /// Begins a graceful shutdown: asks the client to open no more streams. Requests already sent
+    /// or in flight are answered.
     pub(super) fn begin_shutdown(&mut self) {
         if let CloseState::Open = self.state {
             self.state = CloseState::ShuttingDown(Stopwatch::start());
             frame::goaway(&mut self.outgoing.bytes, MAX_31_BITS, SHUTDOWN);
-            // To which it is answered when nothing more is on its way.
+            // When the client acknowledges this ping, it has seen the GOAWAY, and no more requests
+            // are in flight.
             frame::frame(
                 &mut self.outgoing.bytes,
                 kind::PING,
@@ -280,7 +280,7 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Tells it which of its requests was the last.
+    /// Sends the final GOAWAY, with the last stream that is processed.
     pub(super) fn finish_shutdown(&mut self) {
         if let CloseState::Open | CloseState::ShuttingDown(_) = self.state {
             self.state = CloseState::Closing(self.last);
@@ -288,19 +288,19 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Asks a client whether it is there.
+    /// Pings an idle client to find out whether the connection is alive.
     pub(super) fn send_keepalive_ping(&mut self) {
         frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KEEPALIVE_PING);
     }
 
-    /// Ends the connection.
-    pub(super) fn fail(&mut self, fault: Http2Error) {
-        tracing::debug!(client = %self.context.peer.address, code = ?fault.code, "HTTP/2: {}", fault.reason);
-        if fault.code == Http2ErrorCode::EnhanceYourCalm {
+    /// Closes the connection with an error.
+    pub(super) fn fail(&mut self, error: Http2Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/2: {}", error.reason);
+        if error.code == Http2ErrorCode::EnhanceYourCalm {
             self.context.record_abuse();
         }
         let last = if let CloseState::Closing(last) = self.state { last } else { self.last };
-        frame::goaway(&mut self.outgoing.bytes, last, fault);
+        frame::goaway(&mut self.outgoing.bytes, last, error);
         self.state = CloseState::Failed;
         self.streams.clear();
         self.waiting.clear();
@@ -309,7 +309,7 @@ impl<'c> Http2Session<'c> {
 
 const SHUTDOWN: Http2Error = Http2Error::new(Http2ErrorCode::NoError, "");
 
-/// A number of ours, which are all small.
+/// Converts one of the constants above, all of which fit.
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Requests that are not done with.
+//! The state of HTTP/2 streams.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,11 +10,11 @@ use futures_util::future::AbortHandle;
 use super::answer::{SendWindow, UnsentBody};
 use crate::{clock::Stopwatch, listen::exchange::PendingRequest};
 
-/// The requests of a connection that are not done with, by their streams.
+/// The open [`Http2Stream`]s of a connection, by stream identifier.
 pub(super) type Streams<'c> = HashMap<u32, Http2Stream<'c>, BuildHasherDefault<StreamIdHasher>>;
 
-/// Scatters the numbers of streams. There are few enough of them that it would not
-/// matter if a client made them fall on each other.
+/// A multiplicative hash of stream identifiers. A connection has so few streams that collisions
+/// forced by a client would not matter, so SipHash's protection is not needed.
 #[derive(Default)]
 pub(super) struct StreamIdHasher(u64);
 
@@ -32,63 +32,64 @@ impl Hasher for StreamIdHasher {
     }
 }
 
-/// A request that is not done with.
+/// A stream whose request is not finished.
 pub(super) struct Http2Stream<'c> {
     pub(super) state: Http2StreamState<'c>,
-    /// Whether the client has not ended it.
+    /// Whether the client may still send on it: its side is not half-closed.
     pub(super) is_open: bool,
-    /// Whether the answer has no body, whatever it says.
+    /// Whether the request is HEAD, so that the response has no body, whatever its Content-Length.
     pub(super) is_head: bool,
-    /// How much of the answer the client takes.
+    /// Flow-control window for the response body.
     pub(super) window: SendWindow,
-    /// How much more of a body it may send before it hears of it.
+    /// Receive window that is left to the client until the next WINDOW_UPDATE.
     pub(super) credit: usize,
 }
 
 pub(super) enum Http2StreamState<'c> {
-    /// Its body is to come.
+    /// Receiving the request body.
     Body(Box<PartialRequest<'c>>),
-    /// Its answer takes a while, unless it is not wanted any more.
+    /// Waiting for the reply. The handle aborts it when the stream is reset.
     Answering(AbortHandle),
-    /// This part of its answer is not sent.
+    /// Sending the response body, of which this part is left.
     Sending { rest: UnsentBody, since: Stopwatch },
 }
 
-/// A request of whose body this has come.
+/// A request whose body is being received.
 pub(super) struct PartialRequest<'c> {
     pub(super) waiting: PendingRequest<'c>,
     pub(super) body: Vec<u8>,
-    /// How long it says that it is.
+    /// Content-Length, if the request has one.
     pub(super) length: Option<u64>,
     pub(super) max_length: usize,
 }
 
-/// What a body comes to.
+/// How the length of a [`PartialRequest`] body compares with its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
     Fits,
-    /// It is longer than we take.
+    /// Longer than the configured limit.
     TooLong,
-    /// It is not as long as the request says.
+    /// Different from Content-Length.
     Mismatch,
 }
 
 impl PartialRequest<'_> {
-    /// Whether the body may go on with so much more, and end there.
+    /// Checks the body as if it went on with `more` bytes, and ended there if `is_end` is set.
     pub(super) fn check_length(&self, more: usize, is_end: bool) -> BodyLength {
-        let has = self.body.len() + more;
+        let length = self.body.len() + more;
         match self.length {
-            Some(length) if has as u64 > length || is_end && has as u64 != length => {
+            Some(declared) if length as u64 > declared || is_end && length as u64 != declared => {
                 BodyLength::Mismatch
             }
-            _ if has > self.max_length => BodyLength::TooLong,
+            _ if length > self.max_length => BodyLength::TooLong,
             _ => BodyLength::Fits,
         }
     }
 }
 
 impl Http2Stream<'_> {
-    /// Since when it waits for the client; `None` if it waits for us.
+    /// Returns since when the stream has waited for the client, or `None` if it waits for the
+    /// server.
     pub(super) fn since(&self) -> Option<Stopwatch> {
         match &self.state {
             Http2StreamState::Body(incoming) => Some(incoming.waiting.started),
@@ -98,13 +99,13 @@ impl Http2Stream<'_> {
     }
 }
 
-/// The streams that we have ended last while their clients went on: what was on its way
-/// then is no mistake (RFC 9113 section 5.1).
+/// The most recent streams that the server reset while their clients were still sending. Frames
+/// that were in flight at that time are not an error (RFC 9113 section 5.1).
 #[derive(Default)]
 pub(super) struct ResetStreams(VecDeque<u32>);
 
 impl ResetStreams {
-    /// How many are remembered.
+    /// Number of streams remembered. Older ones are treated as closed.
     const CAPACITY: usize = 128;
 
     pub(super) fn insert(&mut self, stream: u32) {
@@ -118,9 +119,9 @@ impl ResetStreams {
         self.0.contains(&stream)
     }
 
-    /// The client has ended it too. Says whether it was one of them.
+    /// Removes a stream that the client has ended too. Returns whether it was present.
     pub(super) fn remove(&mut self, stream: u32) -> bool {
-        let place = self.0.iter().position(|one| *one == stream);
-        place.and_then(|place| self.0.remove(place)).is_some()
+        let index = self.0.iter().position(|one| *one == stream);
+        index.and_then(|index| self.0.remove(index)).is_some()
     }
 }

@@ -1,39 +1,39 @@
 use super::*;
 
-fn taken(bytes: &[u8]) -> (Result<Option<Frame<'_>>, Http2ErrorCode>, usize) {
+fn take_one(bytes: &[u8]) -> (Result<Option<Frame<'_>>, Http2ErrorCode>, usize) {
     let mut rest = bytes;
-    let frame = Frame::take(&mut rest).map_err(|fault| fault.code);
+    let frame = Frame::take(&mut rest).map_err(|error| error.code);
     (frame, bytes.len() - rest.len())
 }
 
 #[test]
-fn a_frame_is_taken_when_it_is_all_there() {
+fn frame_is_taken_only_when_complete() {
     let mut bytes = Vec::new();
     frame(&mut bytes, kind::DATA, flag::END_STREAM, 7, b"abc");
     let whole = Frame { kind: kind::DATA, flags: flag::END_STREAM, stream: 7, payload: b"abc" };
     for length in 0..bytes.len() {
-        assert_eq!(taken(&bytes[..length]), (Ok(None), 0));
+        assert_eq!(take_one(&bytes[..length]), (Ok(None), 0));
     }
     bytes.extend_from_slice(b"next");
-    assert_eq!(taken(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
-    // The highest bit of a stream means nothing.
+    assert_eq!(take_one(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
+    // The highest bit of a stream identifier is ignored.
     bytes[5] = 0x80;
-    assert_eq!(taken(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
+    assert_eq!(take_one(&bytes), (Ok(Some(whole)), FRAME_HEADER_LENGTH + 3));
 }
 
 #[test]
-fn a_frame_that_is_too_long_is_refused_before_it_has_come() {
-    assert_eq!(taken(&[0, 0x40, 0x00, 0xff, 0, 0, 0, 0, 1]), (Ok(None), 0));
+fn oversized_frame_is_rejected_by_its_header() {
+    assert_eq!(take_one(&[0, 0x40, 0x00, 0xff, 0, 0, 0, 0, 1]), (Ok(None), 0));
     for length in [[0, 0x40, 0x01], [0x01, 0, 0], [0xff; 3]] {
         let header = [&length[..], &[kind::DATA, 0, 0, 0, 0, 1]].concat();
-        assert_eq!(taken(&header), (Err(Http2ErrorCode::FrameSizeError), 0));
+        assert_eq!(take_one(&header), (Err(Http2ErrorCode::FrameSizeError), 0));
     }
 }
 
 #[test]
-fn padding_is_part_of_its_frame() {
+fn padding_is_removed_and_bounded() {
     let unpadded = |flags, payload| {
-        Frame { kind: kind::DATA, flags, stream: 1, payload }.unpadded().map_err(|fault| fault.code)
+        Frame { kind: kind::DATA, flags, stream: 1, payload }.unpadded().map_err(|error| error.code)
     };
     assert_eq!(unpadded(flag::NONE, b"\x01ab"), Ok(&b"\x01ab"[..]));
     assert_eq!(unpadded(flag::PADDED, b"\x01ab"), Ok(&b"a"[..]));
@@ -44,7 +44,7 @@ fn padding_is_part_of_its_frame() {
 }
 
 #[test]
-fn a_long_field_section_has_as_many_frames_as_it_takes() {
+fn long_field_block_is_split_into_continuations() {
     for (length, count) in
         [(0, 1), (1, 1), (MAX_PAYLOAD, 1), (MAX_PAYLOAD + 1, 2), (3 * MAX_PAYLOAD, 3)]
     {

@@ -1,4 +1,4 @@
-//! Reading field sections.
+//! HPACK decoding.
 
 use super::{
     dynamic::{DynamicTable, MAX_TABLE_SIZE},
@@ -12,65 +12,65 @@ use crate::{
     },
 };
 
-/// Why a field section was not read.
+/// Why a field section was not decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HpackError {
-    /// It is larger than we read: a request that gets an answer. What it has said for
-    /// later ones is remembered.
+    /// Above a limit. The request gets a 431 response. The section was decoded to its end, so that
+    /// the dynamic table is in step with the client's.
     TooLarge(BadRequest),
-    /// It cannot be read. Its connection ends.
+    /// Undecodable, or far above the limit. The connection closes.
     Connection(Http2Error),
 }
 
-/// How many times too large a section may be and still be read to its end. Few bytes can
-/// refer to many, but nobody does that by mistake.
+/// How many times its limit a section may exceed and still be decoded to its end. A few bytes can
+/// refer to a large entry many times, but no client does that by accident.
 const MAX_SIZE_FACTOR: usize = 4;
-/// How often the size of the table may change at the start of a section (section 4.2).
+/// Table size updates allowed at the start of a section (section 4.2).
 const MAX_SIZE_UPDATES: usize = 2;
 
-/// Reads the field section that is the whole of `payload`, whose size as RFC 9113 counts
-/// it, each line 32 bytes more than its text, is at most `max_size`.
+/// Decodes the field section in `payload`. Its size, counted with 32 bytes of overhead per line as
+/// in RFC 9113, may be up to `max_size`.
 ///
 /// # Errors
-/// It is too large, or is none.
+/// The section is too large or malformed.
 pub fn read<'r>(
     table: &'r mut DynamicTable,
-    room: &'r mut SectionBuffer,
+    buffer: &'r mut SectionBuffer,
     payload: &'r [u8],
     max_size: usize,
 ) -> Result<FieldSection<'r>, HpackError> {
     table.release_memory();
-    let mut reader = room.reader(&TABLE, payload);
+    let mut reader = buffer.reader(&TABLE, payload);
     size_updates(&mut reader, table)?;
     let mut excess = None;
     while let Some(first) = reader.first() {
         let line = line(&mut reader, table, first).ok_or(LINE)?;
-        if let Err(malformed) = reader.push(line, max_size) {
-            // What it says for later ones is wanted all the same.
-            excess.get_or_insert(malformed);
+        if let Err(bad_request) = reader.push(line, max_size) {
+            // Decoding goes on, as later sections may refer to entries this one inserts.
+            excess.get_or_insert(bad_request);
             if reader.size > MAX_SIZE_FACTOR.saturating_mul(max_size) {
                 return Err(EXCESSIVE);
             }
         }
     }
     match excess {
-        Some(malformed) => Err(HpackError::TooLarge(malformed)),
-        None => Ok(room.section(&TABLE, payload, table.bytes())),
+        Some(bad_request) => Err(HpackError::TooLarge(bad_request)),
+        None => Ok(buffer.section(&TABLE, payload, table.bytes())),
     }
 }
 
-const LINE: HpackError = compression_error("a field line cannot be read");
-const SIZE: HpackError = compression_error("the size of the table cannot be changed so");
+const LINE: HpackError = compression_error("a field line cannot be decoded");
+const SIZE: HpackError = compression_error("invalid table size update");
 const EXCESSIVE: HpackError = HpackError::Connection(Http2Error::new(
     Http2ErrorCode::EnhanceYourCalm,
-    "a field section is much too large",
+    "a field section is far above the limit",
 ));
 
 const fn compression_error(reason: &'static str) -> HpackError {
     HpackError::Connection(Http2Error::new(Http2ErrorCode::CompressionError, reason))
 }
 
-/// The sizes of the table that a section may begin with (section 6.3).
+/// Reads the table size updates a section may begin with (section 6.3).
 fn size_updates(
     reader: &mut SectionReader<'_, '_>,
     table: &mut DynamicTable,
@@ -87,7 +87,7 @@ fn size_updates(
     Ok(())
 }
 
-/// A line (sections 6.1 and 6.2) that begins with this byte.
+/// Reads a field line (sections 6.1 and 6.2), given its first byte.
 fn line(
     reader: &mut SectionReader<'_, '_>,
     table: &mut DynamicTable,
@@ -96,20 +96,20 @@ fn line(
     match first {
         // Indexed.
         0x80.. => indexed(reader.integer(7)?, table),
-        // To be remembered.
+        // Literal with incremental indexing.
         0x40..=0x7f => {
             let line = literal(reader, table, 6)?;
             table.insert(line, reader);
             Some(line)
         }
-        // Behind the first line the table keeps its size.
+        // Table size updates are allowed only before the first line.
         0x20..=0x3f => None,
-        // Not to be remembered: never, or not by us.
+        // Literal without indexing, or never indexed.
         0x00..=0x1f => literal(reader, table, 4),
     }
 }
 
-/// A line in words, but for its name perhaps.
+/// Reads a literal field line, whose name may be indexed.
 fn literal(
     reader: &mut SectionReader<'_, '_>,
     table: &DynamicTable,
@@ -122,12 +122,12 @@ fn literal(
     Some(FieldLine { name, value: reader.string(7)? })
 }
 
-/// The line of an index (section 2.3.3): first those of the static table, then those that
-/// are remembered, the last first.
+/// Returns the entry of an index (section 2.3.3): static entries first, then dynamic ones, newest
+/// first.
 fn indexed(index: u64, table: &DynamicTable) -> Option<FieldLine> {
-    let place = usize::try_from(index).ok()?.checked_sub(1)?;
-    match place.checked_sub(TABLE.lines.len()) {
-        None => FieldLine::from_static(&TABLE, place),
+    let position = usize::try_from(index).ok()?.checked_sub(1)?;
+    match position.checked_sub(TABLE.lines.len()) {
+        None => FieldLine::from_static(&TABLE, position),
         Some(age) => table.line(age),
     }
 }

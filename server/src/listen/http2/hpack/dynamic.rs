@@ -1,32 +1,33 @@
-//! The dynamic table (RFC 7541 section 2.3.2): what a client wants us to remember.
+//! The dynamic table (RFC 7541 section 2.3.2), in which the decoder keeps the fields that a client
+//! asks it to.
 //!
-//! It is kept as bytes, one line behind the other, which are only ever appended while a
-//! section is read: what the section refers to stays where it is, also when it is
-//! forgotten meanwhile.
+//! Entries are stored in one byte buffer, one after the other, which is only appended to while a
+//! section is decoded. The spans of that section therefore stay valid, even those of entries that
+//! are evicted meanwhile.
 
 use std::collections::VecDeque;
 
 use crate::listen::fields::section::{FieldLine, LINE_OVERHEAD, SectionReader, TextSpan};
 
-/// The largest size of a table, which is what clients may use if they are told nothing.
+/// Maximum table size: the initial `SETTINGS_HEADER_TABLE_SIZE`, which the server does not change.
 pub(super) const MAX_TABLE_SIZE: usize = 4096;
-/// How many bytes of forgotten lines are kept before the others are moved to their place.
+/// Bytes of evicted entries that may accumulate before the live ones are moved to the front.
 const MAX_EVICTED_BYTES: usize = 4096;
-/// How much memory a table may keep.
+/// Capacity that the table keeps between sections.
 const MAX_RETAINED_MEMORY: usize = 16 * 1024;
 
-/// What a client has wanted us to remember.
+/// The dynamic table of one connection.
 pub struct DynamicTable {
-    /// The oldest first.
+    /// Entries, oldest first.
     lines: VecDeque<DynamicEntry>,
     bytes: Vec<u8>,
-    /// What the lines count for.
+    /// Size of all entries as HPACK counts it (section 4.1).
     size: usize,
-    /// What they may count for.
+    /// Limit on the size, as the client last set it.
     max_size: usize,
 }
 
-/// A line: where its name begins, and how long that and its value are.
+/// An entry: where its name begins in the byte buffer, and the lengths of its name and value.
 #[derive(Clone, Copy)]
 struct DynamicEntry {
     start: usize,
@@ -47,29 +48,29 @@ impl Default for DynamicTable {
 }
 
 impl DynamicTable {
-    /// The texts of all lines.
+    /// Returns the bytes that entries refer to.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The line of this age; 0 is the last one.
+    /// Returns the entry of an age; 0 is the newest.
     pub(super) fn line(&self, age: usize) -> Option<FieldLine> {
-        let place = self.lines.len().checked_sub(age + 1)?;
-        let DynamicEntry { start, name, value } = *self.lines.get(place)?;
+        let index = self.lines.len().checked_sub(age + 1)?;
+        let DynamicEntry { start, name, value } = *self.lines.get(index)?;
         Some(FieldLine {
             name: TextSpan::dynamic(start, name)?,
             value: TextSpan::dynamic(start + name, value)?,
         })
     }
 
-    /// Changes the size that the table may have (section 4.3).
+    /// Applies a table size update (section 4.3).
     pub(super) fn resize(&mut self, max_size: usize) {
         self.max_size = max_size;
         self.evict_for(0);
     }
 
-    /// Remembers a line (section 4.4), which may have its name from one that is forgotten
-    /// for it.
+    /// Inserts an entry (section 4.4). Its name may refer to an entry that is evicted for it, whose
+    /// bytes are still there.
     pub(super) fn insert(&mut self, line: FieldLine, reader: &SectionReader<'_, '_>) {
         let new = DynamicEntry {
             start: self.bytes.len(),
@@ -81,7 +82,7 @@ impl DynamicTable {
             return;
         }
         match line.name.dynamic_offset() {
-            Some(place) => self.bytes.extend_from_within(place..place + new.name),
+            Some(offset) => self.bytes.extend_from_within(offset..offset + new.name),
             None => self.bytes.extend_from_slice(reader.text(line.name)),
         }
         self.bytes.extend_from_slice(reader.text(line.value));
@@ -89,7 +90,7 @@ impl DynamicTable {
         self.lines.push_back(new);
     }
 
-    /// Forgets what is oldest until there is room for so much.
+    /// Evicts the oldest entries until `wanted` more bytes fit.
     fn evict_for(&mut self, wanted: usize) {
         while self.size + wanted > self.max_size
             && let Some(oldest) = self.lines.pop_front()
@@ -98,15 +99,15 @@ impl DynamicTable {
         }
     }
 
-    /// Gets rid of what is forgotten, between two sections, and behind the last one that
-    /// has come: who says nothing more is not to keep what he has made us forget.
+    /// Drops the bytes of evicted entries. Called before a section is decoded and after input was
+    /// handled, so that a client that goes silent does not keep evicted bytes alive.
     pub(in super::super) fn release_memory(&mut self) {
-        let garbage = self.lines.front().map_or(self.bytes.len(), |oldest| oldest.start);
-        if garbage < MAX_EVICTED_BYTES {
+        let evicted = self.lines.front().map_or(self.bytes.len(), |oldest| oldest.start);
+        if evicted < MAX_EVICTED_BYTES {
             return;
         }
-        self.bytes.drain(..garbage);
-        self.lines.iter_mut().for_each(|line| line.start -= garbage);
+        self.bytes.drain(..evicted);
+        self.lines.iter_mut().for_each(|line| line.start -= evicted);
         if self.bytes.capacity() > MAX_RETAINED_MEMORY {
             self.bytes.shrink_to(MAX_RETAINED_MEMORY);
         }
@@ -115,7 +116,7 @@ impl DynamicTable {
 
 #[cfg(test)]
 impl DynamicTable {
-    /// What the lines count for, how many there are, and how much memory is there.
+    /// Returns the size of the entries, their number, and the capacity in bytes.
     pub(in super::super) fn measures(&self) -> [usize; 3] {
         [self.size, self.lines.len(), self.bytes.capacity()]
     }

@@ -1,21 +1,21 @@
-//! Writing field sections: whole lines and names of the static table where it has them,
-//! nothing that a client would have to remember, and nothing Huffman-coded, which would
-//! take longer than the bytes that it saves.
+//! HPACK encoding: entries and names of the [static table](TABLE) where possible, literals without
+//! indexing otherwise. Clients never have to store anything. Strings are not Huffman-coded, as that
+//! costs more time than the bytes it saves.
 
 use http::StatusCode;
 
 use super::table::TABLE;
 use crate::listen::fields::{integer, table::TableMatch};
 
-/// Appends that our table has no room (section 6.3). It never has, but a client that
-/// makes its own smaller than we might use wants to hear that we know.
+/// Appends a table size update to zero (section 6.3). The encoder has no dynamic table anyway, but
+/// it has to acknowledge a client that lowers the maximum.
 pub(in crate::listen::http2) fn table_size_zero(out: &mut Vec<u8>) {
     out.push(0x20);
 }
 
-/// Appends the line that an answer begins with.
+/// Appends `:status`.
 pub(in crate::listen::http2) fn status(out: &mut Vec<u8>, status: StatusCode) {
-    /// The index of the first line with that name.
+    /// The index of the first `:status` entry.
     const STATUS: u8 = 8;
     out.push(match status.as_u16() {
         200 => 0x88,
@@ -32,13 +32,13 @@ pub(in crate::listen::http2) fn status(out: &mut Vec<u8>, status: StatusCode) {
     });
 }
 
-/// Appends a line. Its name is in lower case.
+/// Appends a field line. `name` has to be in lower case.
 pub(in crate::listen::http2) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     match TABLE.find(name, value) {
-        Some(TableMatch::Entry(place)) => {
-            return integer::write(out, 0x80, 7, usize::from(place) + 1);
+        Some(TableMatch::Entry(index)) => {
+            return integer::write(out, 0x80, 7, usize::from(index) + 1);
         }
-        Some(TableMatch::Name(place)) => integer::write(out, 0, 4, usize::from(place) + 1),
+        Some(TableMatch::Name(index)) => integer::write(out, 0, 4, usize::from(index) + 1),
         None => {
             out.push(0);
             string(out, name.as_bytes());

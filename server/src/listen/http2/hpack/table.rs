@@ -2,7 +2,7 @@
 
 use crate::listen::fields::table::{StaticEntry, StaticTable};
 
-/// The lines; their indices begin at one.
+/// The static entries; their indices begin at 1.
 pub(super) static TABLE: StaticTable = StaticTable::new(&LINES);
 
 #[rustfmt::skip]

@@ -8,31 +8,31 @@ use crate::listen::fields::{
     section::{FieldSection, SectionBuffer},
 };
 
-const MOST: usize = 32 * 1024;
+const MAX_SIZE: usize = 32 * 1024;
 
-/// A client's sections, one behind the other.
+/// A decoder fed with the sections of one client.
 #[derive(Default)]
-struct Reading {
+struct Decoder {
     table: DynamicTable,
-    room: SectionBuffer,
+    buffer: SectionBuffer,
 }
 
-impl Reading {
-    /// A section as text, a line each; or why it is not read.
+impl Decoder {
+    /// Decodes a section to text, one line each, or to its error.
     fn read(&mut self, payload: &[u8]) -> String {
-        self.read_most(payload, MOST)
+        self.read_up_to(payload, MAX_SIZE)
     }
 
-    fn read_most(&mut self, payload: &[u8], most: usize) -> String {
-        match read(&mut self.table, &mut self.room, payload, most) {
-            Ok(section) => shown(section),
-            Err(HpackError::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
-            Err(HpackError::Connection(fault)) => format!("{:?}", fault.code),
+    fn read_up_to(&mut self, payload: &[u8], most: usize) -> String {
+        match read(&mut self.table, &mut self.buffer, payload, most) {
+            Ok(section) => to_text(section),
+            Err(HpackError::TooLarge(bad_request)) => bad_request.status.as_u16().to_string(),
+            Err(HpackError::Connection(error)) => format!("{:?}", error.code),
         }
     }
 
-    /// What is remembered, the last first.
-    fn remembered(&mut self) -> String {
+    /// The entries of the dynamic table, newest first.
+    fn dynamic_entries(&mut self) -> String {
         let count = self.table.measures()[1];
         (0..count).map(|age| self.read(&indexed(62 + age))).collect()
     }
@@ -42,7 +42,7 @@ impl Reading {
     }
 }
 
-fn shown(section: FieldSection<'_>) -> String {
+fn to_text(section: FieldSection<'_>) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
 }
@@ -68,8 +68,8 @@ fn literal(mark: u8, name: &str, value: &str) -> Vec<u8> {
     out
 }
 
-/// A line that is to be remembered.
-fn kept(name: &str, value: &str) -> Vec<u8> {
+/// A literal with incremental indexing.
+fn indexed_literal(name: &str, value: &str) -> Vec<u8> {
     literal(0x40, name, value)
 }
 
@@ -79,10 +79,10 @@ fn resized(size: usize) -> Vec<u8> {
     out
 }
 
-const LINE: &str = "CompressionError";
+const COMPRESSION_ERROR: &str = "CompressionError";
 
 #[test]
-fn the_examples_of_rfc_7541_c_2_are_read() {
+fn rfc_7541_c_2_examples_decode() {
     for (bytes, line, size) in [
         (
             "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
@@ -93,13 +93,13 @@ fn the_examples_of_rfc_7541_c_2_are_read() {
         ("1008 7061 7373 776f 7264 0673 6563 7265 74", "password=secret\n", 0),
         ("82", ":method=GET\n", 0),
     ] {
-        let mut reading = Reading::default();
-        assert_eq!((reading.read(&hex(bytes)).as_str(), reading.size()), (line, size));
+        let mut decoder = Decoder::default();
+        assert_eq!((decoder.read(&hex(bytes)).as_str(), decoder.size()), (line, size));
     }
 }
 
 #[test]
-fn the_requests_of_rfc_7541_c_3_and_c_4_are_read() {
+fn rfc_7541_c_3_and_c_4_requests_decode() {
     for sections in [
         [
             "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d",
@@ -112,33 +112,33 @@ fn the_requests_of_rfc_7541_c_3_and_c_4_are_read() {
             "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",
         ],
     ] {
-        let mut reading = Reading::default();
+        let mut decoder = Decoder::default();
         let host = ":authority=www.example.com\n";
         let [first, second, third] = sections.map(hex);
-        assert_eq!(reading.read(&first), format!(":method=GET\n:scheme=http\n:path=/\n{host}"));
-        assert_eq!((reading.remembered().as_str(), reading.size()), (host, 57));
+        assert_eq!(decoder.read(&first), format!(":method=GET\n:scheme=http\n:path=/\n{host}"));
+        assert_eq!((decoder.dynamic_entries().as_str(), decoder.size()), (host, 57));
         assert_eq!(
-            reading.read(&second),
+            decoder.read(&second),
             format!(":method=GET\n:scheme=http\n:path=/\n{host}cache-control=no-cache\n")
         );
         assert_eq!(
-            (reading.remembered(), reading.size()),
+            (decoder.dynamic_entries(), decoder.size()),
             (format!("cache-control=no-cache\n{host}"), 110)
         );
         let custom = "custom-key=custom-value\n";
         assert_eq!(
-            reading.read(&third),
+            decoder.read(&third),
             format!(":method=GET\n:scheme=https\n:path=/index.html\n{host}{custom}")
         );
         assert_eq!(
-            (reading.remembered(), reading.size()),
+            (decoder.dynamic_entries(), decoder.size()),
             (format!("{custom}cache-control=no-cache\n{host}"), 164)
         );
     }
 }
 
 #[test]
-fn the_answers_of_rfc_7541_c_5_and_c_6_are_read_and_forgotten() {
+fn rfc_7541_c_5_and_c_6_responses_decode() {
     for sections in [
         [
             "4803 3330 3258 0770 7269 7661 7465 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3120
@@ -156,209 +156,219 @@ fn the_answers_of_rfc_7541_c_5_and_c_6_are_read_and_forgotten() {
              b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f 9587 3160 65c0 03ed 4ee5 b106 3d50 07",
         ],
     ] {
-        let mut reading = Reading::default();
-        reading.table.resize(256);
+        let mut decoder = Decoder::default();
+        decoder.table.resize(256);
         let [first, second, third] = sections.map(hex);
         let (private, host) = ("cache-control=private\n", "location=https://www.example.com\n");
         let date = |second: u32| format!("date=Mon, 21 Oct 2013 20:13:{second} GMT\n");
-        assert_eq!(reading.read(&first), format!(":status=302\n{private}{}{host}", date(21)));
-        assert_eq!(reading.size(), 222);
-        assert_eq!(reading.read(&second), format!(":status=307\n{private}{}{host}", date(21)));
-        assert_eq!(reading.remembered(), format!(":status=307\n{host}{}{private}", date(21)));
+        assert_eq!(decoder.read(&first), format!(":status=302\n{private}{}{host}", date(21)));
+        assert_eq!(decoder.size(), 222);
+        assert_eq!(decoder.read(&second), format!(":status=307\n{private}{}{host}", date(21)));
+        assert_eq!(decoder.dynamic_entries(), format!(":status=307\n{host}{}{private}", date(21)));
         let cookie = "set-cookie=foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1\n";
         let last = format!(":status=200\n{private}{}{host}content-encoding=gzip\n{cookie}", date(22));
-        assert_eq!(reading.read(&third), last);
-        assert_eq!((reading.remembered(), reading.size()), (format!("{cookie}content-encoding=gzip\n{}", date(22)), 215));
+        assert_eq!(decoder.read(&third), last);
+        assert_eq!((decoder.dynamic_entries(), decoder.size()), (format!("{cookie}content-encoding=gzip\n{}", date(22)), 215));
     }
 }
 
 #[test]
-fn every_line_of_the_static_table_is_read_and_written() {
+fn every_static_entry_round_trips() {
     for (index, (name, value)) in (1..).zip(LINES) {
-        assert_eq!(Reading::default().read(&indexed(index)), format!("{name}={value}\n"));
+        assert_eq!(Decoder::default().read(&indexed(index)), format!("{name}={value}\n"));
         if !name.starts_with(':') {
             let mut written = Vec::new();
             field(&mut written, name, value.as_bytes());
             assert_eq!(written, indexed(index), "{name}");
             written.clear();
             field(&mut written, name, b"no such value");
-            assert!(written.len() <= 2 + 14, "{name} is written in words");
-            assert_eq!(Reading::default().read(&written), format!("{name}=no such value\n"));
+            assert!(written.len() <= 2 + 14, "{name} is encoded as a literal");
+            assert_eq!(Decoder::default().read(&written), format!("{name}=no such value\n"));
         }
     }
 }
 
 #[test]
-fn every_status_is_written_in_few_bytes() {
+fn every_status_is_encoded_compactly() {
     for status in 100..=599 {
         let mut out = Vec::new();
         super::status(&mut out, StatusCode::from_u16(status).unwrap());
-        assert_eq!(Reading::default().read(&out), format!(":status={status}\n"));
+        assert_eq!(Decoder::default().read(&out), format!(":status={status}\n"));
         let is_of_table = LINES.contains(&(":status", &status.to_string()));
         assert_eq!(out.len(), if is_of_table { 1 } else { 5 }, "{status}");
     }
 }
 
 #[test]
-fn an_index_is_that_of_a_line() {
-    let mut reading = Reading::default();
+fn index_without_an_entry_is_rejected() {
+    let mut decoder = Decoder::default();
     for index in [0, 62, 127, 4000, usize::MAX >> 2] {
-        assert_eq!(reading.read(&indexed(index)), LINE, "{index}");
+        assert_eq!(decoder.read(&indexed(index)), COMPRESSION_ERROR, "{index}");
     }
     for mark in [0x40, 0x00, 0x10] {
         let mut out = Vec::new();
         integer::write(&mut out, mark, if mark == 0x40 { 6 } else { 4 }, 62);
-        assert_eq!(reading.read(&[&out[..], &[1, b'v']].concat()), LINE);
+        assert_eq!(decoder.read(&[&out[..], &[1, b'v']].concat()), COMPRESSION_ERROR);
     }
-    assert_eq!(reading.read(&kept("a", "1")), "a=1\n");
-    assert_eq!(reading.read(&[indexed(62), indexed(63)].concat()), LINE);
-    assert_eq!(reading.read(&indexed(62)), "a=1\n");
+    assert_eq!(decoder.read(&indexed_literal("a", "1")), "a=1\n");
+    assert_eq!(decoder.read(&[indexed(62), indexed(63)].concat()), COMPRESSION_ERROR);
+    assert_eq!(decoder.read(&indexed(62)), "a=1\n");
 }
 
 #[test]
-fn integers_have_an_end() {
-    let mut reading = Reading::default();
+fn unterminated_integers_are_rejected() {
+    let mut decoder = Decoder::default();
     for first in [0xff, 0x7f, 0x0f, 0x1f, 0x3f] {
-        assert_eq!(reading.read(&[&[first][..], &[0xff; 20]].concat()), LINE);
-        assert_eq!(reading.read(&[&[first][..], &[0x80; 20], &[0]].concat()), LINE);
-        assert_eq!(reading.read(&[first]), LINE);
+        assert_eq!(decoder.read(&[&[first][..], &[0xff; 20]].concat()), COMPRESSION_ERROR);
+        assert_eq!(decoder.read(&[&[first][..], &[0x80; 20], &[0]].concat()), COMPRESSION_ERROR);
+        assert_eq!(decoder.read(&[first]), COMPRESSION_ERROR);
     }
-    // A string that is longer than what has come, by one and by far.
-    assert_eq!(reading.read(&[0, 2, b'a']), LINE);
-    assert_eq!(reading.read(&hex("00 7f ffff ffff ffff ffff 3f")), LINE);
-    assert_eq!(reading.read(&[0, 1, b'a']), LINE, "there is no value");
+    // A string that exceeds the section, by one byte and by many.
+    assert_eq!(decoder.read(&[0, 2, b'a']), COMPRESSION_ERROR);
+    assert_eq!(decoder.read(&hex("00 7f ffff ffff ffff ffff 3f")), COMPRESSION_ERROR);
+    assert_eq!(decoder.read(&[0, 1, b'a']), COMPRESSION_ERROR, "missing value");
 }
 
 #[test]
-fn huffman_codes_are_whole_and_have_no_word_for_the_end() {
-    let mut reading = Reading::default();
-    // 00000 is a zero; behind it come ones, or not.
-    assert_eq!(reading.read(&[0, 1, b'a', 0x81, 0x07]), "a=0\n");
-    assert_eq!(reading.read(&[0, 1, b'a', 0x81, 0x06]), LINE);
-    assert_eq!(reading.read(&[0, 1, b'a', 0x82, 0x07, 0xff]), LINE, "eleven bits of padding");
+fn huffman_padding_is_validated() {
+    let mut decoder = Decoder::default();
+    // 00000 is the code of `0`; valid padding is all ones.
+    assert_eq!(decoder.read(&[0, 1, b'a', 0x81, 0x07]), "a=0\n");
+    assert_eq!(decoder.read(&[0, 1, b'a', 0x81, 0x06]), COMPRESSION_ERROR);
     assert_eq!(
-        reading.read(&[0, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff]),
-        LINE,
-        "the word for the end"
+        decoder.read(&[0, 1, b'a', 0x82, 0x07, 0xff]),
+        COMPRESSION_ERROR,
+        "padding of eleven bits"
+    );
+    assert_eq!(
+        decoder.read(&[0, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff]),
+        COMPRESSION_ERROR,
+        "the end-of-string code"
     );
 }
 
 #[test]
-fn the_size_of_the_table_is_changed_before_the_first_line_only() {
-    let mut reading = Reading::default();
-    assert_eq!(reading.read(&[kept("a", "1"), kept("b", "2")].concat()), "a=1\nb=2\n");
-    assert_eq!(reading.read(&[resized(34), indexed(62)].concat()), "b=2\n");
-    assert_eq!((reading.remembered().as_str(), reading.size()), ("b=2\n", 34));
-    assert_eq!(reading.read(&[resized(0), resized(MAX_TABLE_SIZE)].concat()), "");
-    assert_eq!(reading.size(), 0);
-    assert_eq!(reading.read(&[vec![0x82], resized(0)].concat()), LINE);
-    assert_eq!(reading.read(&resized(MAX_TABLE_SIZE + 1)), LINE);
+fn size_update_is_allowed_only_before_the_first_line() {
+    let mut decoder = Decoder::default();
     assert_eq!(
-        reading.read(&[resized(1), resized(2), resized(3)].concat()),
-        LINE,
-        "more changes than can be needed"
+        decoder.read(&[indexed_literal("a", "1"), indexed_literal("b", "2")].concat()),
+        "a=1\nb=2\n"
     );
-    assert_eq!(reading.read(&resized(0)), "");
-    assert_eq!(reading.read(&kept("a", "1")), "a=1\n");
-    assert_eq!(reading.size(), 0, "there is no room for it");
+    assert_eq!(decoder.read(&[resized(34), indexed(62)].concat()), "b=2\n");
+    assert_eq!((decoder.dynamic_entries().as_str(), decoder.size()), ("b=2\n", 34));
+    assert_eq!(decoder.read(&[resized(0), resized(MAX_TABLE_SIZE)].concat()), "");
+    assert_eq!(decoder.size(), 0);
+    assert_eq!(decoder.read(&[vec![0x82], resized(0)].concat()), COMPRESSION_ERROR);
+    assert_eq!(decoder.read(&resized(MAX_TABLE_SIZE + 1)), COMPRESSION_ERROR);
+    assert_eq!(
+        decoder.read(&[resized(1), resized(2), resized(3)].concat()),
+        COMPRESSION_ERROR,
+        "more size updates than needed"
+    );
+    assert_eq!(decoder.read(&resized(0)), "");
+    assert_eq!(decoder.read(&indexed_literal("a", "1")), "a=1\n");
+    assert_eq!(decoder.size(), 0, "above the table size");
 }
 
 #[test]
-fn what_is_oldest_is_forgotten_first() {
-    let mut reading = Reading::default();
+fn oldest_entry_is_evicted_first() {
+    let mut decoder = Decoder::default();
     let line = |nth: usize| (format!("name-{nth:03}"), "v".repeat(24));
     for nth in 0..200 {
         let (name, value) = line(nth);
-        reading.read(&kept(&name, &value));
-        assert_eq!(reading.size(), 64 * (nth + 1).min(MAX_TABLE_SIZE / 64));
+        decoder.read(&indexed_literal(&name, &value));
+        assert_eq!(decoder.size(), 64 * (nth + 1).min(MAX_TABLE_SIZE / 64));
     }
     let expected: String =
         (200 - 64..200).rev().map(|nth| format!("{}={}\n", line(nth).0, line(nth).1)).collect();
-    assert_eq!(reading.remembered(), expected);
-    // What is larger than the table empties it, and is a line all the same.
+    assert_eq!(decoder.dynamic_entries(), expected);
+    // An entry above the table size empties the table, but its line is decoded all the same.
     let large = "x".repeat(MAX_TABLE_SIZE);
-    assert_eq!(reading.read(&kept("a", &large)), format!("a={large}\n"));
-    assert_eq!((reading.size(), reading.remembered().as_str()), (0, ""));
+    assert_eq!(decoder.read(&indexed_literal("a", &large)), format!("a={large}\n"));
+    assert_eq!((decoder.size(), decoder.dynamic_entries().as_str()), (0, ""));
 }
 
 #[test]
-fn a_line_has_its_name_from_one_that_is_forgotten_for_it() {
-    let mut reading = Reading::default();
+fn entry_can_take_its_name_from_an_evicted_one() {
+    let mut decoder = Decoder::default();
     let (name, value) = ("n".repeat(2000), "v".repeat(2000));
-    reading.read(&kept(&name, ""));
-    // By the name that is at 62, with a value for which it has to go.
+    decoder.read(&indexed_literal(&name, ""));
+    // Its name is entry 62, which is evicted for its value.
     let mut section = vec![0x40 | 62];
     integer::write(&mut section, 0, 7, value.len());
     section.extend_from_slice(value.as_bytes());
     let line = format!("{name}={value}\n");
-    // What was read before stays as it was, whatever is forgotten behind it.
+    // Lines decoded earlier are unaffected by evictions.
     assert_eq!(
-        reading.read(&[indexed(62), section, indexed(62)].concat()),
+        decoder.read(&[indexed(62), section, indexed(62)].concat()),
         format!("{name}=\n{line}{line}")
     );
-    assert_eq!((reading.remembered(), reading.size()), (line, 4032));
+    assert_eq!((decoder.dynamic_entries(), decoder.size()), (line, 4032));
 }
 
 #[test]
-fn lines_are_counted_as_they_are_decoded() {
-    let mut reading = Reading::default();
+fn section_limits_count_decoded_bytes_and_lines() {
+    let mut decoder = Decoder::default();
     let payload = [literal(0, "abc", "defg"), literal(0x10, "h", "")].concat();
     let size = 3 + 4 + 32 + 1 + 32;
-    assert_eq!(reading.read_most(&payload, size), "abc=defg\nh=\n");
-    assert_eq!(reading.read_most(&payload, size - 1), "431");
-    assert_eq!(reading.read(&literal(0, "x", "y").repeat(104)).lines().count(), 104);
-    assert_eq!(reading.read(&literal(0, "x", "y").repeat(105)), "431");
+    assert_eq!(decoder.read_up_to(&payload, size), "abc=defg\nh=\n");
+    assert_eq!(decoder.read_up_to(&payload, size - 1), "431");
+    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(104)).lines().count(), 104);
+    assert_eq!(decoder.read(&literal(0, "x", "y").repeat(105)), "431");
 }
 
 #[test]
-fn what_is_too_large_is_read_to_its_end_unless_it_is_much_too_large() {
-    let mut reading = Reading::default();
-    let (line, most) = (kept("a", &"1".repeat(67)), 100);
-    assert_eq!(reading.read_most(&[line, kept("b", "2")].concat(), most), "431");
+fn oversized_section_still_updates_the_table() {
+    let mut decoder = Decoder::default();
+    let (line, most) = (indexed_literal("a", &"1".repeat(67)), 100);
+    assert_eq!(decoder.read_up_to(&[line, indexed_literal("b", "2")].concat(), most), "431");
     assert_eq!(
-        reading.read(&[indexed(62), indexed(63)].concat()),
+        decoder.read(&[indexed(62), indexed(63)].concat()),
         format!("b=2\na={}\n", "1".repeat(67))
     );
     assert_eq!(
-        reading.read_most(
-            &[literal(0, "a", "1"), literal(0, "b", "2"), vec![0x80], kept("c", "3")].concat(),
+        decoder.read_up_to(
+            &[literal(0, "a", "1"), literal(0, "b", "2"), vec![0x80], indexed_literal("c", "3")]
+                .concat(),
             50
         ),
-        LINE
+        COMPRESSION_ERROR
     );
-    // Few bytes that mean many.
-    assert_eq!(reading.read_most(&[0xbe; 11], most), "431");
-    assert_eq!(reading.read_most(&[0xbe; 12], most), "EnhanceYourCalm");
+    // A few bytes that refer to a lot.
+    assert_eq!(decoder.read_up_to(&[0xbe; 11], most), "431");
+    assert_eq!(decoder.read_up_to(&[0xbe; 12], most), "EnhanceYourCalm");
 }
 
 #[test]
-fn memory_has_bounds_and_does_not_grow_when_it_is_warm() {
-    let mut reading = Reading::default();
+fn table_memory_is_bounded_and_reused() {
+    let mut decoder = Decoder::default();
     let large = "x".repeat(3000);
     for nth in 0..1000 {
-        // As many as a section of this size may have.
-        let section: Vec<u8> =
-            (0..10).flat_map(|line| kept(&format!("name-{nth}-{line}"), &large)).collect();
-        assert_eq!(reading.read(&section).lines().count(), 10);
-        assert!(reading.table.measures()[2] <= 128 * 1024, "{:?}", reading.table.measures());
+        // As many entries as a section of this size may have.
+        let section: Vec<u8> = (0..10)
+            .flat_map(|line| indexed_literal(&format!("name-{nth}-{line}"), &large))
+            .collect();
+        assert_eq!(decoder.read(&section).lines().count(), 10);
+        assert!(decoder.table.measures()[2] <= 128 * 1024, "{:?}", decoder.table.measures());
     }
-    let section: Vec<u8> = (0..10).flat_map(|line| kept("a-name", &line.to_string())).collect();
+    let section: Vec<u8> =
+        (0..10).flat_map(|line| indexed_literal("a-name", &line.to_string())).collect();
     let mut warm = |times| {
-        (0..times).for_each(|_| drop(reading.read(&section)));
-        (reading.table.measures(), reading.room.capacities())
+        (0..times).for_each(|_| drop(decoder.read(&section)));
+        (decoder.table.measures(), decoder.buffer.capacities())
     };
     assert_eq!(warm(1000), warm(1000));
-    assert!(reading.table.measures()[2] <= 16 * 1024);
+    assert!(decoder.table.measures()[2] <= 16 * 1024);
 }
 
-/// The table as the RFC has it: a list of lines.
+/// A reference implementation of the table: a list of lines.
 #[derive(Default)]
-struct Twin {
+struct ReferenceTable {
     lines: VecDeque<(String, String)>,
     most: usize,
 }
 
-impl Twin {
+impl ReferenceTable {
     fn insert(&mut self, name: &str, value: &str) {
         self.lines.push_front((name.to_owned(), value.to_owned()));
         self.shrink();
@@ -375,10 +385,10 @@ impl Twin {
 }
 
 #[test]
-fn a_table_of_bytes_is_a_list_of_lines() {
-    let (mut reading, mut twin) =
-        (Reading::default(), Twin { most: MAX_TABLE_SIZE, ..Twin::default() });
-    // A generator with a long period, so that each run does the same.
+fn table_matches_the_reference_implementation() {
+    let (mut decoder, mut reference) =
+        (Decoder::default(), ReferenceTable { most: MAX_TABLE_SIZE, ..ReferenceTable::default() });
+    // A linear congruential generator, for reproducible runs.
     let mut state: u32 = 1;
     let mut random = |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -387,39 +397,39 @@ fn a_table_of_bytes_is_a_list_of_lines() {
     for _ in 0..3000 {
         let (mut section, mut expected) = (Vec::new(), String::new());
         if random(10) == 0 {
-            twin.most = random(MAX_TABLE_SIZE + 1);
-            twin.shrink();
-            section.extend(resized(twin.most));
+            reference.most = random(MAX_TABLE_SIZE + 1);
+            reference.shrink();
+            section.extend(resized(reference.most));
         }
         for _ in 0..random(12) {
             let most = [4, 40, 400][random(3)];
             let (mut name, value) = (format!("n{}", random(1000)), "v".repeat(random(most)));
-            let of_table = (!twin.lines.is_empty()).then(|| random(twin.lines.len()));
+            let of_table = (!reference.lines.is_empty()).then(|| random(reference.lines.len()));
             match (random(4), of_table) {
                 (0, Some(age)) => {
                     section.extend(indexed(62 + age));
-                    let (name, value) = &twin.lines[age];
+                    let (name, value) = &reference.lines[age];
                     expected += &format!("{name}={value}\n");
                     continue;
                 }
                 (1, Some(age)) => {
-                    name.clone_from(&twin.lines[age].0);
+                    name.clone_from(&reference.lines[age].0);
                     integer::write(&mut section, 0x40, 6, 62 + age);
                     integer::write(&mut section, 0, 7, value.len());
                     section.extend_from_slice(value.as_bytes());
-                    twin.insert(&name, &value);
+                    reference.insert(&name, &value);
                 }
                 (2, _) => section.extend(literal(0, &name, &value)),
                 _ => {
-                    section.extend(kept(&name, &value));
-                    twin.insert(&name, &value);
+                    section.extend(indexed_literal(&name, &value));
+                    reference.insert(&name, &value);
                 }
             }
             expected += &format!("{name}={value}\n");
         }
-        assert_eq!(reading.read(&section), expected);
+        assert_eq!(decoder.read(&section), expected);
         let lines: String =
-            twin.lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        assert_eq!(reading.remembered(), lines);
+            reference.lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        assert_eq!(decoder.dynamic_entries(), lines);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests, and answers to those that were waited for.
+//! Request bodies, and the completion of responses.
 
 use super::{Http2Session, STREAM_WINDOW};
 use crate::{
@@ -16,19 +16,21 @@ use crate::{
     routes::Reply,
 };
 
-pub(super) const LENGTH: Http2Error =
-    Http2Error::protocol("the body is not as long as the request says");
+pub(super) const LENGTH_MISMATCH: Http2Error =
+    Http2Error::protocol("the body length differs from Content-Length");
 const CLOSED: Http2Error =
-    Http2Error::new(Http2ErrorCode::StreamClosed, "something comes behind the end of a stream");
+    Http2Error::new(Http2ErrorCode::StreamClosed, "a frame was sent on a closed stream");
 
 impl Http2Session<'_> {
     pub(super) fn data(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
-        const WINDOW: Http2Error =
-            Http2Error::new(Http2ErrorCode::FlowControlError, "a body is longer than its window");
+        const OVERRUN: Http2Error = Http2Error::new(
+            Http2ErrorCode::FlowControlError,
+            "DATA exceeds the flow-control window",
+        );
         self.check_not_idle(frame.stream)?;
-        // What pads it takes room as well.
+        // Padding counts against flow control, too.
         let length = frame.payload.len();
-        self.credit = self.credit.checked_sub(length).ok_or(WINDOW)?;
+        self.credit = self.credit.checked_sub(length).ok_or(OVERRUN)?;
         self.replenish_connection_window();
         let data = frame.unpadded()?;
         let is_end = frame.has(flag::END_STREAM);
@@ -42,13 +44,13 @@ impl Http2Session<'_> {
             return self.fail_stream(frame.stream, CLOSED);
         }
         let Some(credit) = stream.credit.checked_sub(length) else {
-            return self.fail_stream(frame.stream, WINDOW);
+            return self.fail_stream(frame.stream, OVERRUN);
         };
         (stream.credit, stream.is_open) = (credit, !is_end);
-        // Nobody reads that of others.
+        // Bodies of requests that do not read one are discarded.
         if let Http2StreamState::Body(incoming) = &mut stream.state {
             match incoming.check_length(data.len(), is_end) {
-                BodyLength::Mismatch => return self.fail_stream(frame.stream, LENGTH),
+                BodyLength::Mismatch => return self.fail_stream(frame.stream, LENGTH_MISMATCH),
                 BodyLength::TooLong => self.refuse_body(frame.stream),
                 BodyLength::Fits if is_end => self.finish(frame.stream, data),
                 BodyLength::Fits => {
@@ -60,7 +62,8 @@ impl Http2Session<'_> {
         Ok(())
     }
 
-    /// A part of a body whose stream is no more.
+    /// Handles DATA or trailers on a stream that is not open: in flight when the server reset the
+    /// stream, or an error.
     fn data_on_closed_stream(&mut self, id: u32, is_end: bool) -> Result<(), Http2Error> {
         if !self.reset_streams.contains(id) {
             return self.fail_stream(id, CLOSED);
@@ -71,7 +74,7 @@ impl Http2Session<'_> {
         self.abuse_budget.charge_control_frame()
     }
 
-    /// What stands behind a body has come, or is malformed.
+    /// Handles trailers, which end the request body.
     pub(super) fn trailers(
         &mut self,
         id: u32,
@@ -84,16 +87,16 @@ impl Http2Session<'_> {
         if !stream.is_open {
             return self.fail_stream(id, CLOSED);
         }
-        if let Err(fault) = trailers {
-            return self.fail_stream(id, fault);
+        if let Err(error) = trailers {
+            return self.fail_stream(id, error);
         }
         if !is_end {
-            return self.fail_stream(id, Http2Error::protocol("a request goes on behind its end"));
+            return self.fail_stream(id, Http2Error::protocol("trailers do not end the stream"));
         }
         stream.is_open = false;
         if let Http2StreamState::Body(incoming) = &stream.state {
             match incoming.check_length(0, true) {
-                BodyLength::Mismatch => return self.fail_stream(id, LENGTH),
+                BodyLength::Mismatch => return self.fail_stream(id, LENGTH_MISMATCH),
                 BodyLength::TooLong => self.refuse_body(id),
                 BodyLength::Fits => self.finish(id, &[]),
             }
@@ -101,7 +104,7 @@ impl Http2Session<'_> {
         Ok(())
     }
 
-    /// A body has come, of which this is the end.
+    /// Answers a request whose body is complete with `data`.
     fn finish(&mut self, id: u32, data: &[u8]) {
         let Some(Http2Stream { state: Http2StreamState::Body(incoming), is_head, window, .. }) =
             self.streams.remove(&id)
@@ -110,7 +113,7 @@ impl Http2Session<'_> {
         };
         let PartialRequest { waiting, mut body, .. } = *incoming;
         if body.is_empty() {
-            // Most come in one piece, which need not be copied.
+            // Most bodies arrive in one frame and need not be copied.
             return self.answer(id, waiting, data, window, is_head, false);
         }
         body.extend_from_slice(data);
@@ -132,7 +135,7 @@ impl Http2Session<'_> {
         self.send(id, &reply, window, is_head, is_open);
     }
 
-    /// Sends an answer. What the client does not take now is kept for later.
+    /// Sends a reply. What the client's window does not allow yet is kept.
     pub(super) fn send(
         &mut self,
         id: u32,
@@ -147,7 +150,7 @@ impl Http2Session<'_> {
         self.finish_response(id, rest, is_head, is_open);
     }
 
-    /// A request is answered, but for this.
+    /// Finishes a response, except for the part in `rest`.
     pub(super) fn finish_response(
         &mut self,
         id: u32,
@@ -159,13 +162,15 @@ impl Http2Session<'_> {
         match rest {
             Some((rest, window)) => {
                 let state = Http2StreamState::Sending { rest, since: Stopwatch::start() };
-                // It may still send what its window lets it: nobody reads that, and it gets no more.
+                // The client may use up its receive window. That data is discarded, and the window
+                // is not replenished.
                 self.streams.insert(
                     id,
                     Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW },
                 );
             }
-            // Whatever else it wants to say, it is answered (RFC 9113 section 8.1).
+            // The response is complete, so the rest of the request is not needed (RFC 9113 section
+            // 8.1).
             None if is_open => self.reset_stream(id, Http2ErrorCode::NoError, true),
             None => {}
         }

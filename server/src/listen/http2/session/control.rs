@@ -1,4 +1,4 @@
-//! Frames about a connection, and about windows and ends of streams.
+//! Control frames: SETTINGS, PING, GOAWAY, PRIORITY, RST_STREAM and WINDOW_UPDATE.
 
 use super::{CONNECTION_WINDOW, CloseState, Http2Session, STREAM_WINDOW, count};
 use crate::listen::http2::{
@@ -8,9 +8,9 @@ use crate::listen::http2::{
     stream::Http2StreamState,
 };
 
-/// The ping behind which nothing more of a client is on its way.
+/// Payload of the ping sent with the first GOAWAY. Its acknowledgement triggers the final one.
 pub(super) const SHUTDOWN_PING: [u8; 8] = *b"the last";
-/// The ping to a client of which nothing was heard.
+/// Payload of the [keepalive ping](Http2Session::send_keepalive_ping).
 pub(super) const KEEPALIVE_PING: [u8; 8] = *b"are you?";
 
 impl Http2Session<'_> {
@@ -19,28 +19,28 @@ impl Http2Session<'_> {
         if frame.has(flag::ACK) {
             return match frame.payload {
                 [] => self.abuse_budget.charge_control_frame(),
-                _ => Err(Http2Error::frame_size("an acknowledgement has settings in it")),
+                _ => Err(Http2Error::frame_size("a SETTINGS acknowledgement has a payload")),
             };
         }
         let settings = settings::read(frame.payload)?;
         if settings.lowers_table_size {
             self.outgoing.signal_table_size();
         }
-        let are_wider = match settings.initial_window {
+        let have_grown = match settings.initial_window {
             Some(initial) => self.resize_windows(initial)?,
             None => false,
         };
-        // Before what only fits because of them: there are clients that hold us to their
-        // former settings until they hear of it.
+        // The acknowledgement goes before DATA that only the new window allows: some clients
+        // enforce their old settings until they see it.
         frame::frame(&mut self.outgoing.bytes, kind::SETTINGS, flag::ACK, 0, &[]);
-        if are_wider {
+        if have_grown {
             self.resume_all();
         }
         self.abuse_budget.charge_control_frame()
     }
 
-    /// Changes the windows of all streams by what the first of each is changed (section
-    /// 6.9.2). Says whether they are wider now.
+    /// Adjusts all stream windows by the change of the initial window (section 6.9.2). Returns
+    /// whether they have grown.
     fn resize_windows(&mut self, initial: u32) -> Result<bool, Http2Error> {
         let by = i64::from(initial) - i64::from(self.outgoing.initial);
         self.outgoing.initial = initial;
@@ -53,7 +53,7 @@ impl Http2Session<'_> {
     pub(super) fn ping(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
         check_connection_frame(frame)?;
         let Ok(payload) = <[u8; 8]>::try_from(frame.payload) else {
-            return Err(Http2Error::frame_size("a ping has not eight bytes"));
+            return Err(Http2Error::frame_size("the payload of PING is not eight bytes long"));
         };
         if !frame.has(flag::ACK) {
             frame::frame(&mut self.outgoing.bytes, kind::PING, flag::ACK, 0, &payload);
@@ -66,19 +66,21 @@ impl Http2Session<'_> {
     pub(super) fn goaway(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
         check_connection_frame(frame)?;
         if frame.payload.len() < 8 {
-            return Err(Http2Error::frame_size("GOAWAY has less than eight bytes"));
+            return Err(Http2Error::frame_size("the payload of GOAWAY is below eight bytes"));
         }
         self.finish_shutdown();
         self.abuse_budget.charge_control_frame()
     }
 
-    /// Priorities are for those who have more to do than they can.
+    /// Validates a PRIORITY frame and ignores it: responses are sent as soon as they are ready, so
+    /// there is nothing to order.
     pub(super) fn priority(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
-        const LENGTH: Http2Error = Http2Error::frame_size("a priority has not five bytes");
+        const LENGTH: Http2Error =
+            Http2Error::frame_size("the payload of PRIORITY is not five bytes long");
         match (frame.stream, frame.payload.len()) {
-            (0, _) => Err(Http2Error::protocol("a priority is that of no stream")),
+            (0, _) => Err(Http2Error::protocol("PRIORITY on stream 0")),
             (_, 5) => self.abuse_budget.charge_control_frame(),
-            // A stream that is idle cannot be ended.
+            // An idle stream cannot be reset.
             (stream, _) if stream > self.last => Err(LENGTH),
             (stream, _) => self.fail_stream(stream, LENGTH),
         }
@@ -89,19 +91,21 @@ impl Http2Session<'_> {
         frame.integer()?;
         let was_waiting = self.abort_stream(frame.stream).is_some();
         if self.reset_streams.remove(frame.stream) {
-            // We have ended it ourselves, and the client only agrees.
+            // The server reset the stream first, and both resets crossed.
             return self.abuse_budget.charge_control_frame();
         }
-        // If it was answered, that has earned the client a part of what it now loses.
+        // A reset after the response costs double, as completing the response has refilled the
+        // budget by one.
         self.abuse_budget.charge_request(if was_waiting { 1 } else { 2 })
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
-        const NOTHING: Http2Error = Http2Error::protocol("a window is widened by nothing");
+        const ZERO_INCREMENT: Http2Error =
+            Http2Error::protocol("WINDOW_UPDATE with an increment of 0");
         let more = frame.integer()? & frame::MAX_31_BITS;
         if frame.stream == 0 {
             if more == 0 {
-                return Err(NOTHING);
+                return Err(ZERO_INCREMENT);
             }
             self.outgoing.widen(more).ok_or(WINDOW_OVERFLOW)?;
             return if self.resume_all() {
@@ -115,7 +119,7 @@ impl Http2Session<'_> {
             return self.abuse_budget.charge_control_frame();
         };
         if more == 0 {
-            return self.fail_stream(frame.stream, NOTHING);
+            return self.fail_stream(frame.stream, ZERO_INCREMENT);
         }
         if stream.window.widen(more.into()).is_none() {
             return self.fail_stream(frame.stream, WINDOW_OVERFLOW);
@@ -123,8 +127,7 @@ impl Http2Session<'_> {
         if self.resume(frame.stream) { Ok(()) } else { self.abuse_budget.charge_control_frame() }
     }
 
-    /// Sends more of all answers that wait for a window. Says whether there was something
-    /// to be sent.
+    /// Resumes all responses that wait for window. Returns whether anything was sent.
     fn resume_all(&mut self) -> bool {
         let sending = self
             .streams
@@ -135,7 +138,7 @@ impl Http2Session<'_> {
         ids.into_iter().fold(false, |has_sent, id| self.resume(id) | has_sent)
     }
 
-    /// Sends more of an answer. Says whether there was something to be sent.
+    /// Resumes one response. Returns whether anything was sent.
     fn resume(&mut self, id: u32) -> bool {
         let before = self.outgoing.bytes.len();
         if let Some(stream) = self.streams.get_mut(&id)
@@ -151,45 +154,47 @@ impl Http2Session<'_> {
         self.outgoing.bytes.len() > before
     }
 
-    /// So much of a body has come, whoever reads it: the client may send as much again.
+    /// Replenishes the receive window of the connection for the data that arrived, used or
+    /// discarded.
     pub(super) fn replenish_connection_window(&mut self) {
-        let owed = CONNECTION_WINDOW - self.credit;
-        if owed >= CONNECTION_WINDOW / 2 {
+        let received = CONNECTION_WINDOW - self.credit;
+        if received >= CONNECTION_WINDOW / 2 {
             self.credit = CONNECTION_WINDOW;
-            frame::window_update(&mut self.outgoing.bytes, 0, count(owed));
+            frame::window_update(&mut self.outgoing.bytes, 0, count(received));
         }
     }
 
-    /// The same of a stream whose body is read.
+    /// Replenishes the receive window of a stream whose body is read.
     pub(super) fn replenish_stream_window(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let owed = STREAM_WINDOW - stream.credit;
-        if owed >= STREAM_WINDOW / 2 {
+        let received = STREAM_WINDOW - stream.credit;
+        if received >= STREAM_WINDOW / 2 {
             stream.credit = STREAM_WINDOW;
-            frame::window_update(&mut self.outgoing.bytes, id, count(owed));
+            frame::window_update(&mut self.outgoing.bytes, id, count(received));
         }
     }
 
-    /// Sees that a frame is about a stream that there is, or was (section 5.1).
+    /// Checks that a frame is on a stream that is or was open, not idle (section 5.1).
     pub(super) fn check_not_idle(&self, stream: u32) -> Result<(), Http2Error> {
         match stream {
-            0 => Err(Http2Error::protocol("a frame of a stream is about none")),
+            0 => Err(Http2Error::protocol("a stream frame on stream 0")),
             _ if stream > self.last || stream.is_multiple_of(2) => {
-                Err(Http2Error::protocol("a frame is about a stream that is idle"))
+                Err(Http2Error::protocol("a frame on an idle stream"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Ends a stream whose client has made a mistake.
-    pub(super) fn fail_stream(&mut self, id: u32, fault: Http2Error) -> Result<(), Http2Error> {
-        tracing::debug!(client = %self.context.peer.address, code = ?fault.code, stream = id, "HTTP/2: {}", fault.reason);
+    /// Resets a stream with an error, and charges the [`AbuseBudget`](super::AbuseBudget).
+    pub(super) fn fail_stream(&mut self, id: u32, error: Http2Error) -> Result<(), Http2Error> {
+        tracing::debug!(client = %self.context.peer.address, code = ?error.code, stream = id, "HTTP/2: {}", error.reason);
         let is_open = self.abort_stream(id).is_some_and(|stream| stream.is_open);
-        self.reset_stream(id, fault.code, is_open);
+        self.reset_stream(id, error.code, is_open);
         self.abuse_budget.charge_request(1)
     }
 
-    /// Ends a stream that is answered, or is not to be.
+    /// Resets a stream. Frames in flight on an open one are ignored, as it is kept in
+    /// [`reset_streams`](Self::reset_streams).
     pub(super) fn reset_stream(&mut self, id: u32, code: Http2ErrorCode, is_open: bool) {
         frame::reset(&mut self.outgoing.bytes, id, code);
         if is_open {
@@ -199,11 +204,11 @@ impl Http2Session<'_> {
 }
 
 const WINDOW_OVERFLOW: Http2Error =
-    Http2Error::new(Http2ErrorCode::FlowControlError, "a window is wider than any may be");
+    Http2Error::new(Http2ErrorCode::FlowControlError, "a flow-control window exceeds 2^31-1");
 
 fn check_connection_frame(frame: Frame<'_>) -> Result<(), Http2Error> {
     match frame.stream {
         0 => Ok(()),
-        _ => Err(Http2Error::protocol("a frame of the connection is about a stream")),
+        _ => Err(Http2Error::protocol("a connection frame on a stream")),
     }
 }

@@ -1,4 +1,4 @@
-//! Field sections: requests, and what stands behind bodies.
+//! Field blocks: the heads of requests, and trailers.
 
 use futures_util::future;
 use http::Version;
@@ -30,49 +30,47 @@ use crate::{
     routes::Reply,
 };
 
-/// A field section that is not all there.
+/// A field block whose END_HEADERS has not arrived.
 pub(super) struct FieldBlock {
     stream: u32,
     is_end: bool,
     bytes: Vec<u8>,
-    /// What it has cost to send, headers of frames and all.
+    /// Bytes received for it, frame headers included. Bounds empty CONTINUATION frames, too.
     cost: usize,
 }
 
-/// How much may be sent of a field section, coded. More than lines may have, so that
-/// what is a little too large is told so.
+/// Largest encoded field block. It is above the limit on the decoded section, so that a request
+/// slightly over that limit still gets a 431 response.
 const MAX_FIELD_BLOCK: usize = 2 * MAX_FIELD_SECTION_SIZE;
 
-/// What is to be done for a request.
+/// How to go on with a request.
 enum RequestStep<'c> {
-    /// Nothing more: it is answered.
+    /// It is answered.
     Answered,
-    /// To answer it.
+    /// Answer it.
     Answer(PendingRequest<'c>),
-    /// To receive its body, of which so much is announced, and at most so much taken.
+    /// Receive its body: the Content-Length, if any, and the limit.
     Receive(PendingRequest<'c>, Option<u64>, usize),
 }
 
 impl<'c> Http2Session<'c> {
     pub(super) fn headers(&mut self, frame: Frame<'_>, server: &Server) -> Result<(), Http2Error> {
-        const WEIGHT: usize = 5;
+        const PRIORITY_LENGTH: usize = 5;
         let stream = frame.stream;
         if stream.is_multiple_of(2) {
-            return Err(Http2Error::protocol("a request has an even number, or none"));
+            return Err(Http2Error::protocol("a request on stream 0 or an even stream"));
         }
         if stream <= self.last
             && !self.streams.contains_key(&stream)
             && !self.reset_streams.contains(stream)
         {
-            return Err(Http2Error::protocol(
-                "a request has a number that was another's, or is too late for it",
-            ));
+            return Err(Http2Error::protocol("HEADERS on a closed stream"));
         }
         let mut section = frame.unpadded()?;
         if frame.has(flag::PRIORITY) {
-            section = section
-                .get(WEIGHT..)
-                .ok_or(Http2Error::frame_size("a frame has less than the priority that it says"))?;
+            section = section.get(PRIORITY_LENGTH..).ok_or(Http2Error::frame_size(
+                "a HEADERS frame is shorter than its priority fields",
+            ))?;
         }
         let is_end = frame.has(flag::END_STREAM);
         if frame.has(flag::END_HEADERS) {
@@ -92,15 +90,14 @@ impl<'c> Http2Session<'c> {
         frame: Frame<'_>,
         server: &Server,
     ) -> Result<(), Http2Error> {
-        const STRAY: Http2Error =
-            Http2Error::protocol("a field section goes on that has not begun");
+        const NO_BLOCK: Http2Error = Http2Error::protocol("CONTINUATION without HEADERS");
         let mut block =
-            self.block.take().filter(|block| block.stream == frame.stream).ok_or(STRAY)?;
+            self.block.take().filter(|block| block.stream == frame.stream).ok_or(NO_BLOCK)?;
         block.cost += FRAME_HEADER_LENGTH + frame.payload.len();
         if block.cost > MAX_FIELD_BLOCK {
             return Err(Http2Error::new(
                 Http2ErrorCode::EnhanceYourCalm,
-                "a field section does not end",
+                "a field block is too long",
             ));
         }
         block.bytes.extend_from_slice(frame.payload);
@@ -111,8 +108,8 @@ impl<'c> Http2Session<'c> {
         Ok(())
     }
 
-    /// A field section is all there. Whatever it is about, it has to be read: later ones
-    /// may refer to it.
+    /// Handles a complete field block. It has to be decoded on any stream, as later ones may refer
+    /// to its entries in the [`DynamicTable`](hpack::DynamicTable).
     fn section(
         &mut self,
         id: u32,
@@ -124,20 +121,18 @@ impl<'c> Http2Session<'c> {
             self.last = id;
             return self.request(id, is_end, payload, server);
         }
-        let mut room = self.context.worker.buffers.sections.borrow_mut();
+        let mut buffer = self.context.worker.buffers.sections.borrow_mut();
         let trailers = match hpack::read(
             &mut self.dynamic_table,
-            &mut room,
+            &mut buffer,
             payload,
             MAX_FIELD_SECTION_SIZE,
         ) {
             Ok(section) => request::check_trailers(section).map_err(Http2Error::protocol),
-            Err(HpackError::TooLarge(_)) => {
-                Err(Http2Error::protocol("what stands behind a body is too large"))
-            }
-            Err(HpackError::Connection(fault)) => return Err(fault),
+            Err(HpackError::TooLarge(_)) => Err(Http2Error::protocol("the trailers are too large")),
+            Err(HpackError::Connection(error)) => return Err(error),
         };
-        drop(room);
+        drop(buffer);
         self.trailers(id, is_end, trailers)
     }
 
@@ -150,27 +145,27 @@ impl<'c> Http2Session<'c> {
     ) -> Result<(), Http2Error> {
         self.has_new_request = true;
         let context = self.context;
-        let may_be_asked = !matches!(self.state, CloseState::Closing(_));
-        let are_too_many = self.streams.len() >= MAX_CONCURRENT_STREAMS
+        let is_accepting = !matches!(self.state, CloseState::Closing(_));
+        let is_at_limit = self.streams.len() >= MAX_CONCURRENT_STREAMS
             || self.waiting.len() >= MAX_CONCURRENT_STREAMS;
-        let mut room = context.worker.buffers.sections.borrow_mut();
+        let mut buffer = context.worker.buffers.sections.borrow_mut();
         let section = match hpack::read(
             &mut self.dynamic_table,
-            &mut room,
+            &mut buffer,
             payload,
             MAX_FIELD_SECTION_SIZE,
         ) {
             Ok(section) => Ok(section),
-            Err(HpackError::TooLarge(malformed)) => Err(malformed),
-            Err(HpackError::Connection(fault)) => return Err(fault),
+            Err(HpackError::TooLarge(bad_request)) => Err(bad_request),
+            Err(HpackError::Connection(error)) => return Err(error),
         };
-        if !may_be_asked {
-            drop(room);
+        if !is_accepting {
+            drop(buffer);
             self.reset_streams.insert(id);
             return self.abuse_budget.charge_control_frame();
         }
-        if are_too_many {
-            drop(room);
+        if is_at_limit {
+            drop(buffer);
             self.reset_stream(id, Http2ErrorCode::RefusedStream, !is_end);
             return self.abuse_budget.charge_control_frame();
         }
@@ -179,15 +174,15 @@ impl<'c> Http2Session<'c> {
         let mut writer = self.outgoing.answer(id, window, false);
         let step = match section {
             Ok(section) => begin(context, server, section, is_end, &mut writer, &mut is_head),
-            Err(malformed) => {
-                // More than the answer earns.
+            Err(bad_request) => {
+                // More than the response refills.
                 self.abuse_budget.charge_request(2)?;
-                refuse(context, &malformed, &mut writer);
+                refuse(context, &bad_request, &mut writer);
                 Ok(RequestStep::Answered)
             }
         };
         let rest = writer.finish();
-        drop(room);
+        drop(buffer);
         match step {
             Ok(RequestStep::Answered) => self.finish_response(id, rest, is_head, !is_end),
             Ok(RequestStep::Answer(waiting)) => {
@@ -201,8 +196,8 @@ impl<'c> Http2Session<'c> {
                     Http2Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
                 );
             }
-            Err(fault) => {
-                self.fail_stream(id, fault)?;
+            Err(error) => {
+                self.fail_stream(id, error)?;
                 if !is_end {
                     self.reset_streams.insert(id);
                 }
@@ -211,7 +206,7 @@ impl<'c> Http2Session<'c> {
         Ok(())
     }
 
-    /// Answers a request that is all there, as soon as it can be.
+    /// Answers a request whose body is complete: now if possible, or when its reply is ready.
     pub(super) fn answer(
         &mut self,
         id: u32,
@@ -235,7 +230,7 @@ impl<'c> Http2Session<'c> {
         }
     }
 
-    /// Waits for an answer, and no longer than the stream is there that it is for.
+    /// Polls a reply with the connection. Resetting the stream aborts it.
     pub(super) fn wait_for(
         &mut self,
         id: u32,
@@ -248,8 +243,8 @@ impl<'c> Http2Session<'c> {
         self.waiting.push(answer);
     }
 
-    /// Takes a stream away whose answer is not wanted any more. That does not stay on to
-    /// take the place of others.
+    /// Removes a stream and aborts its reply, so that the reply does not go on occupying a place
+    /// among the concurrent requests.
     pub(super) fn abort_stream(&mut self, id: u32) -> Option<Http2Stream<'c>> {
         let stream = self.streams.remove(&id)?;
         if let Http2StreamState::Answering(answer) = &stream.state {
@@ -258,9 +253,9 @@ impl<'c> Http2Session<'c> {
         Some(stream)
     }
 
-    /// An answer that took a while.
+    /// Sends a reply that has become ready.
     pub(super) fn reply(&mut self, id: u32, reply: &Reply) {
-        // Unless the request was taken back.
+        // The stream may have been reset meanwhile.
         if let Some(stream) = self.streams.remove(&id) {
             self.context.worker.buffers.lend_output(&mut self.outgoing.bytes);
             self.send(id, reply, stream.window, stream.is_head, stream.is_open);
@@ -268,7 +263,7 @@ impl<'c> Http2Session<'c> {
     }
 }
 
-/// A head has come: answers it, or says what else to do.
+/// Answers a request from its head if possible, or returns what it needs.
 fn begin<'c>(
     context: ConnectionContext<'c>,
     server: &Server,
@@ -279,14 +274,14 @@ fn begin<'c>(
 ) -> Result<RequestStep<'c>, Http2Error> {
     let head = DecodedHead::read(section, Version::HTTP_2).map_err(Http2Error::protocol)?;
     if is_end && head.content_length.is_some_and(|length| length > 0) {
-        return Err(super::bodies::LENGTH);
+        return Err(super::bodies::LENGTH_MISMATCH);
     }
     *is_head = head.method() == "HEAD";
     writer.is_head = *is_head;
     let waiting = match IncomingRequest::new(context, server, &head).answer(writer) {
         RequestProgress::Answered => return Ok(RequestStep::Answered),
-        RequestProgress::Invalid(malformed) => {
-            refuse(context, &malformed, writer);
+        RequestProgress::Invalid(bad_request) => {
+            refuse(context, &bad_request, writer);
             return Ok(RequestStep::Answered);
         }
         RequestProgress::Pending(waiting) => waiting,
@@ -310,8 +305,8 @@ fn begin<'c>(
 
 fn refuse(
     context: ConnectionContext<'_>,
-    malformed: &BadRequest,
+    bad_request: &BadRequest,
     writer: &mut Http2ResponseWriter<'_, '_>,
 ) {
-    exchange::refuse(context, malformed, writer);
+    exchange::refuse(context, bad_request, writer);
 }
