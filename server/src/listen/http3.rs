@@ -1,7 +1,7 @@
-//! HTTP/3 (RFC 9114) over QUIC, our own: what comes over a stream is read where it lies,
-//! and answered by appending to bytes.
+//! HTTP/3 (RFC 9114) server connections over [QUIC](super::quic). Received data is parsed in place,
+//! and responses are appended to a buffer.
 //!
-//! A question of a proxy takes neither a task nor a future nor a header map.
+//! A proxy's authorization request is answered without a task, a future or a header map.
 
 mod answer;
 mod connection;
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{admission::Peer, clock, worker::WorkerContext};
 
-/// Serves a connection from its handshake to its end.
+/// Serves a connection from its handshake until it closes.
 pub(crate) async fn serve(
     worker: &WorkerContext,
     listener: usize,
@@ -37,13 +37,13 @@ pub(crate) async fn serve(
     unvalidated: Option<UnvalidatedHandshake>,
 ) {
     let deadline = worker.deadlines.register().await;
-    // Where the handshake goes to and comes from: behind it a single datagram with another
-    // address on it, which nobody has proven, can move the connection.
+    // The address is read before the handshake, which has to complete from it. After the handshake,
+    // a single datagram from another, unvalidated address could migrate the connection.
     let address = driver.connection.remote_address().ip();
     if !Box::pin(complete_handshake(worker, &deadline, &mut driver)).await {
         return;
     }
-    // It has answered from where it says it is.
+    // The handshake has validated the client's address.
     drop(unvalidated);
     let certificate = certificate(&driver);
     let peer =
@@ -51,30 +51,34 @@ pub(crate) async fn serve(
     Http3Connection::new(ConnectionContext { worker, peer }, deadline, driver).serve().await;
 }
 
-/// Whether a connection came about.
+/// Completes the handshake. Returns whether the connection is established.
 async fn complete_handshake(
     worker: &WorkerContext,
     deadline: &Deadline,
     driver: &mut ConnectionDriver,
 ) -> bool {
     deadline.due_within(worker.timeouts.head);
-    let mut is_there = false;
-    let mut shake = |cx: &mut Context<'_>| {
+    let mut is_established = false;
+    let mut progress = |cx: &mut Context<'_>| {
         driver.poll_in(cx);
-        // What comes behind it is for others.
-        while let Some(event) = (!is_there).then(|| driver.connection.poll()).flatten() {
-            is_there = matches!(event, Event::Connected);
+        // Later events are left to [`Http3Connection`].
+        while let Some(event) = (!is_established).then(|| driver.connection.poll()).flatten() {
+            is_established = matches!(event, Event::Connected);
         }
         let is_over = driver.poll_out(cx).is_ready();
-        if is_there || is_over { Poll::Ready(is_there && !is_over) } else { Poll::Pending }
+        if is_established || is_over {
+            Poll::Ready(is_established && !is_over)
+        } else {
+            Poll::Pending
+        }
     };
-    match deadline.poll_fn(&mut shake).await {
-        Ok(is_there) => is_there,
+    match deadline.poll_fn(&mut progress).await {
+        Ok(is_established) => is_established,
         Err(_) => {
             driver.connection.close(
                 clock::instant(),
                 VarInt::from_u32(0),
-                "the handshake took too long".into(),
+                "handshake timed out".into(),
             );
             poll_fn(|cx| {
                 driver.poll_in(cx);
@@ -86,8 +90,8 @@ async fn complete_handshake(
     }
 }
 
-/// The certificate that the client has shown, and that was verified.
+/// Returns the client certificate, which the handshake has verified.
 fn certificate(driver: &ConnectionDriver) -> Option<CertificateDer<'static>> {
-    let shown = driver.connection.crypto_session().peer_identity()?;
-    shown.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
+    let chain = driver.connection.crypto_session().peer_identity()?;
+    chain.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
 }

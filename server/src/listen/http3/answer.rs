@@ -1,11 +1,11 @@
-//! Answers of HTTP/3, as the bytes of a stream.
+//! HTTP/3 responses as stream data.
 
 use http::{HeaderName, StatusCode, header};
 
 use super::{frame, qpack};
 use crate::{clock, http::with_date, listen::exchange::ResponseWriter, routes::Reply};
 
-/// Writes the answer to one request.
+/// The [`ResponseWriter`] of one HTTP/3 request.
 pub(super) struct Http3ResponseWriter<'o> {
     out: &'o mut Vec<u8>,
     is_head: bool,
@@ -30,7 +30,7 @@ impl<'o> Http3ResponseWriter<'o> {
         Self { out, is_head }
     }
 
-    /// Writes an answer.
+    /// Writes a [`Reply`].
     pub(super) fn write(&mut self, reply: &Reply) {
         let body = reply.response.body();
         self.section(reply.response.status(), |put| reply.for_each_header(put));

@@ -1,8 +1,8 @@
-//! One connection that speaks HTTP/3: what comes over its streams is read, answered on
-//! the spot where that is possible, and written, all in one go.
+//! An HTTP/3 connection: in one pass, stream data is read, requests are answered if no waiting is
+//! needed, and responses are written.
 //!
-//! A question of a proxy that has come in one piece, as they do, leaves nothing behind:
-//! no task, no future, no entry in a table.
+//! A proxy's authorization request usually arrives in one piece. It is answered without a task, a
+//! future or an entry in the stream table.
 
 use std::{
     collections::HashMap,
@@ -36,77 +36,79 @@ use crate::{
     routes::Reply,
 };
 
-/// A connection that speaks HTTP/3.
+/// An HTTP/3 connection: a [`ConnectionDriver`] and the state of its streams.
 pub(super) struct Http3Connection<'c> {
     context: ConnectionContext<'c>,
     deadline: Rc<Deadline>,
     driver: ConnectionDriver,
-    /// The requests that are not done with.
+    /// Unfinished requests.
     streams: HashMap<StreamId, Http3Stream<'c>>,
-    /// Answers that take a while.
+    /// Replies that are not ready.
     waiting: FuturesUnordered<Answering<'c>>,
-    /// The client's streams that go one way.
+    /// Unidirectional streams that the client opened.
     unidirectional: HashMap<StreamId, UnidirectionalStream>,
     opened: CriticalStreams,
-    /// Our control stream.
+    /// The server's control stream.
     control: Option<StreamId>,
-    /// The number of the first request that has not come yet.
+    /// Index of the first request stream that has not been opened, sent in GOAWAY.
     next_request: u64,
-    /// How many more requests may be taken back.
+    /// Budget for cancelled requests.
     resets_left: u32,
     state: Http3CloseState,
     phase: Http3Phase,
-    /// Since the last request.
+    /// Time since the last request.
     idle: Stopwatch,
-    /// What has just come over a stream.
+    /// Data read from one stream; kept to reuse its memory.
     pieces: Vec<Bytes>,
 }
 
-/// The answer to the request of a stream.
+/// The reply to the request of a stream, when it is ready.
 type Answering<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
 
-/// How many requests a client may take back beyond the answers that it has received.
+/// Requests that a client may cancel in excess of the responses it has received. Exhausting the
+/// budget closes the connection with H3_EXCESSIVE_LOAD. This is the HTTP/3 form of rapid reset
+/// (CVE-2023-44487).
 const MAX_RESETS: u32 = 256;
 
-/// How far a connection has come to its end.
+/// Progress of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http3CloseState {
     Open,
-    /// The client was told to ask for nothing more.
+    /// GOAWAY was sent. Requests received before it are still answered.
     ShuttingDown,
-    /// It is over, but for what is still on its way.
+    /// The connection is closed, except for packets in flight.
     Closed,
 }
 
-/// What a connection waits for, each for a time of its own.
+/// What a connection waits for. Each phase has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http3Phase {
-    /// Nothing, or us.
+    /// Nothing, or a close that is in progress.
     Busy,
     /// A request.
     Idle,
-    /// The client, to send the rest of a request, or to take an answer.
+    /// Open streams: the rest of a request, or window for a response.
     Streams,
-    /// The client, to go as it was told.
+    /// The client, to close after GOAWAY.
     ShuttingDown,
 }
 
-/// The connection is over.
+/// The connection has closed and is drained.
 struct Http3Closed;
 
-/// How it stands with what comes over a stream.
+/// Progress of the receiving part of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StreamEnd {
-    /// More is to come.
+    /// More data may arrive.
     Open,
-    /// It is all there.
+    /// All data has been received.
     Finished,
-    /// The client has taken it back.
+    /// The client has reset it.
     Reset,
 }
 
 impl<'c> Http3Connection<'c> {
-    /// A connection whose handshake is done.
+    /// A connection whose handshake is complete.
     pub(super) fn new(
         context: ConnectionContext<'c>,
         deadline: Rc<Deadline>,
@@ -130,7 +132,7 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    /// Serves it to its end.
+    /// Serves the connection until it is drained.
     pub(super) async fn serve(mut self) {
         let deadline = Rc::clone(&self.deadline);
         deadline.due_within(Duration::MAX);
@@ -202,11 +204,11 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    /// A new request.
+    /// Accepts a request stream.
     fn accept(&mut self, id: StreamId) {
-        // Answers that nobody waits for any more are still on their way.
-        let are_too_many = self.waiting.len() >= MAX_CONCURRENT_STREAMS as usize;
-        if self.state == Http3CloseState::ShuttingDown || are_too_many {
+        // A cancelled request stays among the pending replies until it is ready.
+        let is_at_limit = self.waiting.len() >= MAX_CONCURRENT_STREAMS as usize;
+        if self.state == Http3CloseState::ShuttingDown || is_at_limit {
             return self.refuse(id, Http3ErrorCode::RequestRejected);
         }
         self.next_request = self.next_request.max(id.index() + 1);
@@ -214,7 +216,7 @@ impl<'c> Http3Connection<'c> {
         self.receive_from(id, Http3Stream::new());
     }
 
-    /// More of a request that is not all there.
+    /// Continues an unfinished request.
     fn receive(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.remove(&id) {
             self.receive_from(id, stream);
@@ -235,13 +237,13 @@ impl<'c> Http3Connection<'c> {
                 self.streams.insert(id, stream);
                 self.waiting.push(Box::pin(async move { (id, reply.await) }));
             }
-            Err(fault) => self.fail(id, fault),
+            Err(error) => self.fail(id, error),
         }
         self.pieces.clear();
         self.context.worker.buffers.return_output(&mut answer);
     }
 
-    /// Reads what has come over a stream.
+    /// Reads all available data of a stream into [`pieces`](Self::pieces).
     fn read(&mut self, id: StreamId) -> StreamEnd {
         self.pieces.clear();
         let mut stream = self.driver.connection.recv_stream(id);
@@ -254,14 +256,14 @@ impl<'c> Http3Connection<'c> {
                 Err(ReadError::Reset(_)) => break StreamEnd::Reset,
             }
         };
-        // What there is to say about windows is said with everything else.
-        let _is_to_be_sent = chunks.finalize();
+        // Flow-control updates are sent with the next packets, in [`poll`](Self::poll).
+        let _ignored = chunks.finalize();
         end
     }
 
-    /// An answer that took a while.
+    /// Sends a reply that has become ready.
     fn reply(&mut self, id: StreamId, reply: &Reply) {
-        // Unless the request was taken back.
+        // The request may have been cancelled meanwhile.
         let Some(stream) = self.streams.remove(&id) else { return };
         let mut answer = Vec::new();
         self.context.worker.buffers.lend_output(&mut answer);
@@ -270,7 +272,7 @@ impl<'c> Http3Connection<'c> {
         self.context.worker.buffers.return_output(&mut answer);
     }
 
-    /// Sends an answer. What the client does not take now is kept for later.
+    /// Sends a response. What the client's window does not allow yet is kept.
     fn send(&mut self, id: StreamId, answer: &[u8], end: StreamEnd) {
         let mut stream = self.driver.connection.send_stream(id);
         let mut sent = 0;
@@ -278,23 +280,24 @@ impl<'c> Http3Connection<'c> {
             match stream.write(&answer[sent..]) {
                 Ok(length) => sent += length,
                 Err(WriteError::Blocked) => break,
-                // It was stopped, which is an event of its own.
+                // A separate event reports that the client stopped the stream.
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return,
             }
         }
         if sent == answer.len() {
-            let _stopped = stream.finish();
+            let _ignored = stream.finish();
         } else {
             self.streams.insert(id, Http3Stream::sending(answer[sent..].into()));
         }
         if end == StreamEnd::Open {
-            // Whatever else it wants to say, it is answered (RFC 9114 section 4.1).
-            let _all_there =
+            // The response is complete, so the rest of the request is not needed (RFC 9114 section
+            // 4.1).
+            let _ignored =
                 self.driver.connection.recv_stream(id).stop(quic_code(Http3ErrorCode::NoError));
         }
     }
 
-    /// The client takes more of an answer.
+    /// Resumes a response for which the client granted window.
     fn write(&mut self, id: StreamId) {
         if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent) {
             self.streams.remove(&id);
@@ -302,14 +305,14 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    /// The client has taken a request back.
+    /// Handles a request that the client cancelled, and charges the budget.
     fn cancel(&mut self, id: StreamId) {
         if id.dir() == Dir::Uni {
             return self.fail(
                 id,
                 Http3Error::new(
                     Http3ErrorCode::ClosedCriticalStream,
-                    "the control stream is needed",
+                    "the client closed our control stream",
                 ),
             );
         }
@@ -319,43 +322,43 @@ impl<'c> Http3Connection<'c> {
         if self.resets_left == 0 {
             self.close(Http3Error::new(
                 Http3ErrorCode::ExcessiveLoad,
-                "too many requests are taken back",
+                "too many requests were cancelled",
             ));
         }
     }
 
-    fn fail(&mut self, id: StreamId, fault: Http3Error) {
-        tracing::debug!(client = %self.context.peer.address, code = ?fault.code, "HTTP/3: {}", fault.reason);
-        if fault.ends_connection() { self.close(fault) } else { self.refuse(id, fault.code) }
+    fn fail(&mut self, id: StreamId, error: Http3Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/3: {}", error.reason);
+        if error.ends_connection() { self.close(error) } else { self.refuse(id, error.code) }
     }
 
-    /// Ends a request's stream both ways.
+    /// Resets and stops both directions of a request stream.
     fn refuse(&mut self, id: StreamId, reason: Http3ErrorCode) {
-        // Whichever way has ended already.
-        let _is_over = self.driver.connection.recv_stream(id).stop(quic_code(reason));
-        let _is_over = self.driver.connection.send_stream(id).reset(quic_code(reason));
+        // Either direction may have ended already.
+        let _ignored = self.driver.connection.recv_stream(id).stop(quic_code(reason));
+        let _ignored = self.driver.connection.send_stream(id).reset(quic_code(reason));
     }
 
-    /// Something of a stream that goes one way.
+    /// Handles data on a unidirectional stream.
     fn receive_unidirectional(&mut self, id: StreamId) {
         let end = self.read(id);
         let stream = self.unidirectional.entry(id).or_default();
-        let mut interest = Ok(StreamAction::Read);
+        let mut action = Ok(StreamAction::Read);
         for piece in &self.pieces {
-            interest = interest.and_then(|_| stream.read(piece, &mut self.opened));
+            action = action.and_then(|_| stream.read(piece, &mut self.opened));
         }
         self.pieces.clear();
         let is_over = end != StreamEnd::Open;
         if is_over {
-            interest = interest.and_then(|_| stream.end()).map(|()| StreamAction::Read);
+            action = action.and_then(|_| stream.end()).map(|()| StreamAction::Read);
         }
-        if is_over || interest == Ok(StreamAction::Stop) {
+        if is_over || action == Ok(StreamAction::Stop) {
             self.unidirectional.remove(&id);
         }
-        match interest {
-            Err(fault) => self.fail(id, fault),
+        match action {
+            Err(error) => self.fail(id, error),
             Ok(StreamAction::Stop) => {
-                let _is_over = self
+                let _ignored = self
                     .driver
                     .connection
                     .recv_stream(id)
@@ -374,12 +377,12 @@ impl<'c> Http3Connection<'c> {
 
     fn write_control(&mut self, bytes: &[u8]) {
         if let Some(id) = self.control {
-            // They are few in the life of a connection, and there is a window for them.
-            let _stopped = self.driver.connection.send_stream(id).write(bytes);
+            // Control frames are few and small, and the client grants window for them.
+            let _ignored = self.driver.connection.send_stream(id).write(bytes);
         }
     }
 
-    /// Something has taken too long.
+    /// Acts on an elapsed deadline.
     fn handle_deadline(&mut self) {
         match self.phase {
             Http3Phase::Streams => self.expire(),
@@ -388,17 +391,17 @@ impl<'c> Http3Connection<'c> {
                 self.close(Http3Error::new(Http3ErrorCode::NoError, ""))
             }
         }
-        // To be waited for anew.
+        // The next phase sets its own deadline.
         self.phase = Http3Phase::Busy;
         self.deadline.due_within(Duration::MAX);
     }
 
-    /// Gives up the requests that have not got on for too long.
+    /// Ends requests that have made no progress within the body timeout.
     fn expire(&mut self) {
         let limit = self.context.worker.timeouts.body;
-        let late =
+        let expired =
             self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
-        for id in late.collect::<Vec<_>>() {
+        for id in expired.collect::<Vec<_>>() {
             match self.streams.get_mut(&id).and_then(Http3Stream::take_waiting) {
                 Some(waiting) => self.reply(id, &waiting.refuse(&BODY_TOO_SLOW)),
                 None => {
@@ -409,7 +412,7 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    /// Begins to wait for something, unless it waits for it already.
+    /// Starts the timeout of a phase, unless the connection is already in it.
     fn enter_phase(&mut self, phase: Http3Phase) {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
@@ -425,7 +428,8 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    /// Tells the client to ask for nothing more; what it has asked is answered.
+    /// Begins a graceful shutdown: asks the client to send no more requests. Those already received
+    /// are answered.
     fn begin_shutdown(&mut self) {
         if self.state == Http3CloseState::Open {
             self.state = Http3CloseState::ShuttingDown;
@@ -438,20 +442,20 @@ impl<'c> Http3Connection<'c> {
         }
     }
 
-    fn close(&mut self, fault: Http3Error) {
-        // Of what came together, more than one thing may be too much.
+    fn close(&mut self, error: Http3Error) {
+        // Several events of one batch may each close the connection.
         if self.state == Http3CloseState::Closed {
             return;
         }
-        if fault.code == Http3ErrorCode::ExcessiveLoad {
+        if error.code == Http3ErrorCode::ExcessiveLoad {
             self.context.record_abuse();
         }
-        let reason = Bytes::from_static(fault.reason.as_bytes());
-        self.driver.connection.close(clock::instant(), quic_code(fault.code), reason);
+        let reason = Bytes::from_static(error.reason.as_bytes());
+        self.driver.connection.close(clock::instant(), quic_code(error.code), reason);
         self.end();
     }
 
-    /// Nothing is answered any more.
+    /// Marks the connection as closed, and drops all requests.
     fn end(&mut self) {
         self.state = Http3CloseState::Closed;
         self.streams.clear();
@@ -460,7 +464,7 @@ impl<'c> Http3Connection<'c> {
     }
 }
 
-/// A code as quinn has it.
+/// Converts an error code to quinn's type.
 fn quic_code(code: Http3ErrorCode) -> VarInt {
     VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX)
 }

@@ -1,5 +1,5 @@
-//! ControlStream streams (RFC 9114 section 6.2.1): that of the client, which is checked and
-//! then of no use to us, and the beginning of our own.
+//! Control streams (RFC 9114 section 6.2.1): validation of the client's, and the start of the
+//! server's.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use super::{
     varint,
 };
 
-/// The type of control streams.
+/// The stream type of control streams.
 pub(super) const CONTROL: u64 = 0x0;
 
 /// `SETTINGS_QPACK_MAX_TABLE_CAPACITY`.
@@ -22,8 +22,8 @@ const SETTINGS_MAX_FIELD_SECTION_SIZE: u64 = 0x6;
 /// `SETTINGS_QPACK_BLOCKED_STREAMS`.
 const SETTINGS_QPACK_BLOCKED_STREAMS: u64 = 0x7;
 
-/// Appends the beginning of our control stream: its type, and the settings that no field
-/// section is larger than `max_field_section` and none needs a dynamic table.
+/// Appends the start of the server's control stream: its type, and SETTINGS that limit field
+/// sections to `max_field_section` and disable the QPACK dynamic table.
 pub fn open(out: &mut Vec<u8>, max_field_section: u64) {
     let mut settings = Vec::new();
     for (identifier, value) in [
@@ -38,25 +38,25 @@ pub fn open(out: &mut Vec<u8>, max_field_section: u64) {
     frame::frame(out, SETTINGS, &settings);
 }
 
-/// The control stream of a client behind its type, in whatever pieces it comes.
+/// The client's control stream, after its type, parsed incrementally.
 ///
-/// We send the same answers whatever its settings are: no dynamic table is used, no
-/// field section is large, and nothing is pushed. They are checked all the same, so that
-/// a client that is mistaken learns it.
+/// Responses do not depend on the client's settings: they use no dynamic table, have small field
+/// sections, and nothing is pushed. The stream is validated all the same, so that a faulty client
+/// is told of its error.
 #[derive(Debug)]
 pub struct ControlStream {
     header: FrameHeader,
     position: ControlPosition,
-    /// The part of a payload that has come.
+    /// The part of the payload received so far.
     payload: Vec<u8>,
     has_settings: bool,
-    /// What the client does not want any more: it goes down only.
+    /// The last GOAWAY identifier, which may only decrease.
     goaway: u64,
-    /// What it would take: it goes up only.
+    /// The last MAX_PUSH_ID, which may only increase.
     max_push: u64,
 }
 
-/// Where in a frame the next byte belongs, and how many more do.
+/// Position within the frame that is being received, with the bytes left of it.
 #[derive(Clone, Copy, Debug)]
 enum ControlPosition {
     FrameHeader,
@@ -78,10 +78,10 @@ impl Default for ControlStream {
 }
 
 impl ControlStream {
-    /// Checks what has come.
+    /// Validates received data.
     ///
     /// # Errors
-    /// A client does not send that.
+    /// The stream is invalid, which closes the connection.
     pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Http3Error> {
         loop {
             match self.position {
@@ -114,9 +114,9 @@ impl ControlStream {
         }
     }
 
-    /// What to do with a frame of this header.
+    /// Decides from the header how a frame is received.
     fn start_frame(&mut self, kind: u64, left: u64) -> Result<ControlPosition, Http3Error> {
-        /// More settings than anybody has.
+        /// Limit on the length of SETTINGS, far above any client's.
         const MAX_SETTINGS_LENGTH: u64 = 4096;
         const MAX_VARINT_LENGTH: u64 = 8;
         const DATA: u64 = 0x0;
@@ -124,22 +124,21 @@ impl ControlStream {
         let is_first = !mem::replace(&mut self.has_settings, true);
         match kind {
             SETTINGS if !is_first => {
-                Err(Http3Error::new(Http3ErrorCode::FrameUnexpected, "settings came twice"))
+                Err(Http3Error::new(Http3ErrorCode::FrameUnexpected, "a second SETTINGS frame"))
             }
-            SETTINGS if left > MAX_SETTINGS_LENGTH => Err(Http3Error::new(
-                Http3ErrorCode::ExcessiveLoad,
-                "settings have more than 4096 bytes",
-            )),
+            SETTINGS if left > MAX_SETTINGS_LENGTH => {
+                Err(Http3Error::new(Http3ErrorCode::ExcessiveLoad, "SETTINGS exceeds 4096 bytes"))
+            }
             SETTINGS => Ok(ControlPosition::Payload { kind, left }),
             _ if is_first => Err(Http3Error::new(
                 Http3ErrorCode::MissingSettings,
-                "a control stream begins with something else than settings",
+                "the first frame of the control stream is not SETTINGS",
             )),
-            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH if left > MAX_VARINT_LENGTH => Err(LENGTH),
+            GOAWAY | MAX_PUSH_ID | CANCEL_PUSH if left > MAX_VARINT_LENGTH => Err(LENGTH_MISMATCH),
             GOAWAY | MAX_PUSH_ID | CANCEL_PUSH => Ok(ControlPosition::Payload { kind, left }),
             DATA | HEADERS => Err(Http3Error::new(
                 Http3ErrorCode::FrameUnexpected,
-                "a frame of a request is on the control stream",
+                "a request frame on the control stream",
             )),
             _ if is_forbidden(kind) => Err(FORBIDDEN),
             _ => Ok(ControlPosition::Skipped(left)),
@@ -154,7 +153,7 @@ impl ControlStream {
                 if self.goaway > before {
                     Err(Http3Error::new(
                         Http3ErrorCode::IdError,
-                        "a second GOAWAY takes the first back",
+                        "the identifier in GOAWAY increased",
                     ))
                 } else {
                     Ok(())
@@ -163,54 +162,52 @@ impl ControlStream {
             MAX_PUSH_ID => {
                 let before = mem::replace(&mut self.max_push, single_varint(payload)?);
                 if self.max_push < before {
-                    Err(Http3Error::new(Http3ErrorCode::IdError, "MAX_PUSH_ID went down"))
+                    Err(Http3Error::new(Http3ErrorCode::IdError, "MAX_PUSH_ID decreased"))
                 } else {
                     Ok(())
                 }
             }
-            // Section 7.2.3.
+            // The server never promises a push (section 7.2.3).
             _ => single_varint(payload).and(Err(Http3Error::new(
                 Http3ErrorCode::IdError,
-                "CANCEL_PUSH is about a push that nobody promised",
+                "CANCEL_PUSH for a push that was never promised",
             ))),
         }
     }
 }
 
-const LENGTH: Http3Error = Http3Error::new(
-    Http3ErrorCode::FrameError,
-    "the length of a frame is not that of its contents",
-);
+const LENGTH_MISMATCH: Http3Error =
+    Http3Error::new(Http3ErrorCode::FrameError, "the length of a frame differs from its contents");
 
-/// The only integer of a payload.
+/// Parses a payload that is a single varint.
 fn single_varint(payload: &[u8]) -> Result<u64, Http3Error> {
     match varint::read(payload) {
         Some((integer, length)) if length == payload.len() => Ok(integer),
-        _ => Err(LENGTH),
+        _ => Err(LENGTH_MISMATCH),
     }
 }
 
-/// Checks the settings of a client (section 7.2.4).
+/// Validates the settings of a client (section 7.2.4).
 fn settings(mut payload: &[u8]) -> Result<(), Http3Error> {
     let mut identifiers = Vec::new();
     while !payload.is_empty() {
-        // They look like the header of a frame.
-        let ((identifier, _), length) = frame::header(payload).ok_or(LENGTH)?;
+        // A setting is a pair of varints, as a frame header is.
+        let ((identifier, _), length) = frame::header(payload).ok_or(LENGTH_MISMATCH)?;
         payload = &payload[length..];
         if matches!(identifier, 0x2..=0x5) {
             return Err(Http3Error::new(
                 Http3ErrorCode::SettingsError,
-                "a setting is one of HTTP/2",
+                "a setting reserved from HTTP/2",
             ));
         }
         identifiers.push(identifier);
     }
-    // Sorted, as there may be two thousand.
+    // Sorting finds duplicates in O(n log n). 4096 bytes hold about 2,000 settings.
     identifiers.sort_unstable();
-    match identifiers.windows(2).any(|pair| pair[0] == pair[1]) {
-        true => Err(Http3Error::new(Http3ErrorCode::SettingsError, "a setting came twice")),
-        false => Ok(()),
+    if identifiers.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Http3Error::new(Http3ErrorCode::SettingsError, "a duplicate setting"));
     }
+    Ok(())
 }
 
 #[cfg(test)]

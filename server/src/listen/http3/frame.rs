@@ -1,5 +1,4 @@
-//! RequestFrames (RFC 9114 section 7): those of request streams, read as they come, and those
-//! that we send.
+//! HTTP/3 frames (RFC 9114 section 7): incremental parsing of request streams, and serialization.
 
 use super::{
     fault::{Http3Error, Http3ErrorCode},
@@ -21,28 +20,28 @@ pub(super) const GOAWAY: u64 = 0x7;
 /// `MAX_PUSH_ID`.
 pub(super) const MAX_PUSH_ID: u64 = 0xd;
 
-/// The frames of a request stream, in whatever pieces they come.
+/// The frames of a request stream, parsed incrementally.
 pub struct RequestFrames {
     max_section: usize,
     header: FrameHeader,
     position: FramePosition,
     message: MessageState,
-    /// The part of a field section that has come.
+    /// The part of a field section received so far.
     section: Vec<u8>,
 }
 
-/// What a client has sent.
+/// What a client sent on a request stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameEvent<'b> {
-    /// The payload of the `HEADERS` frame that a request begins with.
+    /// The payload of the first HEADERS frame.
     Headers(&'b [u8]),
-    /// A `HEADERS` frame that is larger than we read.
+    /// A first HEADERS frame above the size limit.
     TooLarge,
-    /// A part of the body, not empty.
+    /// A part of the body; never empty.
     Data(&'b [u8]),
 }
 
-/// Where in a frame the next byte belongs, and how many more do.
+/// Position within the frame that is being received, with the bytes left of it.
 #[derive(Clone, Copy)]
 enum FramePosition {
     FrameHeader,
@@ -51,19 +50,19 @@ enum FramePosition {
     Skipped(u64),
 }
 
-/// Which frames may come next.
+/// Progress of the message, which determines the frames that may follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MessageState {
-    /// The field section of a request.
+    /// HEADERS has to follow.
     Head,
-    /// Its body, or the field section behind it.
+    /// DATA or trailers may follow.
     Body,
-    /// None that is known.
+    /// The message is complete: only unknown frames may follow.
     End,
 }
 
 impl RequestFrames {
-    /// The frames of a new stream. No payload of `HEADERS` is longer than `max_section`.
+    /// The frames of a new stream. A HEADERS payload may have up to `max_section` bytes.
     #[must_use]
     pub const fn new(max_section: usize) -> Self {
         Self {
@@ -75,12 +74,12 @@ impl RequestFrames {
         }
     }
 
-    /// What comes next in `bytes`, which are taken away as far as they have been read:
-    /// all of them, when there is nothing. Only a field section that is not all there is
-    /// kept; `Headers` borrows one that is.
+    /// Parses up to the next event, and removes what was parsed from `bytes`. If there is no event,
+    /// all of `bytes` was consumed. Only an incomplete field section is copied;
+    /// [`FrameEvent::Headers`] borrows a complete one.
     ///
     /// # Errors
-    /// There is a frame that may not be there.
+    /// A frame is invalid or out of order.
     pub fn next<'f, 'b: 'f>(
         &'f mut self,
         bytes: &mut &'b [u8],
@@ -117,10 +116,10 @@ impl RequestFrames {
         }
     }
 
-    /// Whether the stream may end here.
+    /// Checks that the stream may end here.
     ///
     /// # Errors
-    /// It ends within a frame, or before there is a request.
+    /// It ends within a frame, or before the request.
     pub const fn end(&self) -> Result<(), Http3Error> {
         match self.position {
             FramePosition::FrameHeader | FramePosition::Data(0) | FramePosition::Skipped(0)
@@ -129,7 +128,7 @@ impl RequestFrames {
                 match self.message {
                     MessageState::Head => Err(Http3Error::new(
                         Http3ErrorCode::RequestIncomplete,
-                        "a stream ended before its request began",
+                        "the stream ended before its request",
                     )),
                     MessageState::Body | MessageState::End => Ok(()),
                 }
@@ -138,7 +137,7 @@ impl RequestFrames {
         }
     }
 
-    /// What to do with a frame, whose place is judged by its header alone.
+    /// Decides from the header whether a frame is allowed, and how it is received.
     fn start_frame(&mut self, kind: u64, length: u64) -> Result<FramePosition, Http3Error> {
         match (kind, self.message) {
             (HEADERS, MessageState::Head) => {
@@ -148,20 +147,20 @@ impl RequestFrames {
                     _ => FramePosition::Skipped(length),
                 })
             }
-            // Nobody asks for what stands behind a body.
+            // The contents of trailers are not used.
             (HEADERS, MessageState::Body) => {
                 self.message = MessageState::End;
                 Ok(FramePosition::Skipped(length))
             }
             (DATA, MessageState::Body) => Ok(FramePosition::Data(length)),
-            (DATA | HEADERS, _) => Err(UNORDERED),
-            (CANCEL_PUSH | SETTINGS | GOAWAY | MAX_PUSH_ID, _) => Err(OF_CONTROL),
+            (DATA | HEADERS, _) => Err(OUT_OF_ORDER),
+            (CANCEL_PUSH | SETTINGS | GOAWAY | MAX_PUSH_ID, _) => Err(CONTROL_FRAME),
             _ if is_forbidden(kind) => Err(FORBIDDEN),
             _ => Ok(FramePosition::Skipped(length)),
         }
     }
 
-    /// The whole of a field section of which so many bytes are to come.
+    /// Receives a field section of which `left` bytes are missing, and returns it when complete.
     fn section<'f, 'b: 'f>(&'f mut self, bytes: &mut &'b [u8], left: usize) -> Option<&'f [u8]> {
         let piece = take(bytes, left as u64);
         if piece.len() < left {
@@ -171,7 +170,7 @@ impl RequestFrames {
         }
         self.position = FramePosition::FrameHeader;
         if self.section.is_empty() {
-            // Usually it has come as a whole.
+            // Usually it arrives in one piece.
             return Some(piece);
         }
         self.section.extend_from_slice(piece);
@@ -179,26 +178,22 @@ impl RequestFrames {
     }
 }
 
-const UNORDERED: Http3Error = Http3Error::new(
-    Http3ErrorCode::FrameUnexpected,
-    "a request is HEADERS, DATA, and HEADERS once more at most",
-);
-const OF_CONTROL: Http3Error = Http3Error::new(
-    Http3ErrorCode::FrameUnexpected,
-    "a frame of the control stream is on a request stream",
-);
+const OUT_OF_ORDER: Http3Error =
+    Http3Error::new(Http3ErrorCode::FrameUnexpected, "request frames are out of order");
+const CONTROL_FRAME: Http3Error =
+    Http3Error::new(Http3ErrorCode::FrameUnexpected, "a control frame on a request stream");
 pub(super) const FORBIDDEN: Http3Error =
-    Http3Error::new(Http3ErrorCode::FrameUnexpected, "a frame is one that a client does not send");
+    Http3Error::new(Http3ErrorCode::FrameUnexpected, "a frame type that a client may not send");
 pub(super) const TRUNCATED: Http3Error =
-    Http3Error::new(Http3ErrorCode::FrameError, "a stream ended within a frame");
+    Http3Error::new(Http3ErrorCode::FrameError, "the stream ended within a frame");
 
-/// Whether no client may send such a frame on any stream: the promises of servers, and
-/// what HTTP/2 had and HTTP/3 has not (section 7.2.8).
+/// Returns whether a client may not send this frame type on any stream: PUSH_PROMISE, and the
+/// HTTP/2 types reserved in section 7.2.8.
 pub(super) const fn is_forbidden(kind: u64) -> bool {
     matches!(kind, PUSH_PROMISE | 0x2 | 0x6 | 0x8 | 0x9)
 }
 
-/// Takes at most so many bytes away.
+/// Removes up to `max` bytes from the front.
 pub(super) fn take<'b>(bytes: &mut &'b [u8], max: u64) -> &'b [u8] {
     let length = usize::try_from(max).unwrap_or(usize::MAX).min(bytes.len());
     let (piece, rest) = bytes.split_at(length);
@@ -206,19 +201,19 @@ pub(super) fn take<'b>(bytes: &mut &'b [u8], max: u64) -> &'b [u8] {
     piece
 }
 
-/// The type and the length at the start of some bytes, and how many bytes those are.
+/// Parses a frame header: its type, its length, and the number of bytes it occupies.
 pub(super) fn header(bytes: &[u8]) -> Option<((u64, u64), usize)> {
-    let (kind, behind) = varint::read(bytes)?;
-    let (length, end) = varint::read(&bytes[behind..])?;
-    Some(((kind, length), behind + end))
+    let (kind, after_kind) = varint::read(bytes)?;
+    let (length, end) = varint::read(&bytes[after_kind..])?;
+    Some(((kind, length), after_kind + end))
 }
 
-/// As much of it as has come: both are at most eight bytes long.
+/// An incomplete frame header: two varints of up to eight bytes.
 pub(super) type FrameHeader = PartialBuffer<16>;
 
-/// Appends a `HEADERS` frame around what `write` appends: a field section.
+/// Appends a HEADERS frame with the field section that `write` writes.
 pub fn headers(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    /// SectionBuffer for a length of two bytes, as nearly all have.
+    /// The type, and a two-byte length to fill in, which suits nearly all sections.
     const HEADER: [u8; 3] = [HEADERS as u8, 0x40, 0];
     out.extend_from_slice(&HEADER);
     let start = out.len();
@@ -236,13 +231,13 @@ pub fn headers(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Appends the header of a `DATA` frame, behind which so many bytes belong.
+/// Appends the header of a DATA frame whose payload has `length` bytes.
 pub fn data(out: &mut Vec<u8>, length: usize) {
     varint::write(out, DATA);
     varint::write(out, length as u64);
 }
 
-/// Appends a `GOAWAY` frame: no request from this stream on is answered.
+/// Appends a GOAWAY frame: requests from stream `stream` on are not processed.
 pub fn goaway(out: &mut Vec<u8>, stream: u64) {
     let mut payload = Vec::new();
     varint::write(&mut payload, stream);

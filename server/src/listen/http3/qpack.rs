@@ -1,8 +1,9 @@
-//! Field sections (RFC 9204) without a dynamic table: we announce that it has no room,
-//! so that none refers to another, waits for one, or is acknowledged.
+//! QPACK field compression (RFC 9204) without a dynamic table. The server announces a capacity of
+//! zero, so field sections never refer to one another, block, or need acknowledgement.
 //!
-//! Reading copies what is Huffman-coded and nothing else, and allocates nothing once a
-//! [`SectionBuffer`](super::super::fields::section::Room) is warm. Writing is appending.
+//! Decoding copies only Huffman-coded strings, and allocates nothing once the
+//! [`SectionBuffer`](super::super::fields::section::SectionBuffer) is warm. Encoding appends to a
+//! buffer.
 
 mod decode;
 mod encode;

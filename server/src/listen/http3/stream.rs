@@ -1,4 +1,4 @@
-//! One request and its answer: from the pieces of a stream to the bytes that are sent.
+//! The state of a request stream, from received data to the response.
 
 use std::{mem, time::Duration};
 
@@ -23,41 +23,41 @@ use crate::{
     },
 };
 
-/// The longest field section, as it is counted, and as it is sent.
+/// Largest field section, both encoded and as counted by RFC 9114 section 4.2.2.
 pub(super) const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
 
-/// A request that is not done with.
+/// A request stream whose request is not finished.
 pub(super) struct Http3Stream<'c> {
     frames: RequestFrames,
     state: Http3StreamState<'c>,
     is_head: bool,
-    /// Since it came, or since its answer is being sent.
+    /// Time since the stream was opened, or since its response began to be sent.
     since: Stopwatch,
 }
 
 enum Http3StreamState<'c> {
-    /// Its head is to come.
+    /// Waiting for the HEADERS frame.
     Head,
-    /// Its body is.
+    /// Receiving the body.
     Body { waiting: PendingRequest<'c>, body: Vec<u8>, length: Option<u64>, max_length: usize },
-    /// Its answer takes a while.
+    /// Waiting for the reply.
     Answering,
-    /// This part of its answer is not sent.
+    /// Sending the response, of which this part is left.
     Sending(Vec<u8>),
 }
 
-/// What is to be done next.
+/// How to go on after [`receive`](Http3Stream::receive).
 pub(super) enum StreamStep<'c> {
-    /// To wait for more.
+    /// Wait for more data.
     More,
-    /// To send the answer that was written.
+    /// Send the response that was written.
     Answered,
-    /// To wait for the answer.
+    /// Wait for the reply.
     Waits(ReplyFuture<'c>),
 }
 
 impl<'c> Http3Stream<'c> {
-    /// One of which nothing has come.
+    /// A stream on which nothing has been received.
     pub(super) fn new() -> Self {
         Self {
             frames: RequestFrames::new(MAX_FIELD_SECTION_SIZE),
@@ -67,22 +67,22 @@ impl<'c> Http3Stream<'c> {
         }
     }
 
-    /// One that is answered, but for this.
+    /// A stream whose response is written except for `rest`.
     pub(super) fn sending(rest: Vec<u8>) -> Self {
         Self { state: Http3StreamState::Sending(rest), ..Self::new() }
     }
 
-    /// Whether the answer has no body, whatever it says.
+    /// Returns whether the request is HEAD, so that the response has no body.
     pub(super) const fn is_head(&self) -> bool {
         self.is_head
     }
 
-    /// Whether the client has let it wait for so long.
+    /// Returns whether the client has made no progress for `limit`.
     pub(super) fn is_late(&self, limit: Duration) -> bool {
         !matches!(self.state, Http3StreamState::Answering) && self.since.elapsed() >= limit
     }
 
-    /// The request, if its body is to come.
+    /// Takes the request, if its body is incomplete.
     pub(super) fn take_waiting(&mut self) -> Option<PendingRequest<'c>> {
         match mem::replace(&mut self.state, Http3StreamState::Answering) {
             Http3StreamState::Body { waiting, .. } => Some(waiting),
@@ -93,7 +93,7 @@ impl<'c> Http3Stream<'c> {
         }
     }
 
-    /// What is not sent of the answer.
+    /// Takes the unsent part of the response.
     pub(super) fn take_unsent(&mut self) -> Option<Vec<u8>> {
         match &mut self.state {
             Http3StreamState::Sending(unsent) => Some(mem::take(unsent)),
@@ -101,7 +101,7 @@ impl<'c> Http3Stream<'c> {
         }
     }
 
-    /// Takes what has come, and writes the answer if that takes no waiting.
+    /// Handles received data, and writes the response if no waiting is needed.
     pub(super) fn receive(
         &mut self,
         context: ConnectionContext<'c>,
@@ -135,13 +135,13 @@ impl<'c> Http3Stream<'c> {
         self.finish(answer)
     }
 
-    /// The request is all there.
+    /// Answers a request that is complete.
     fn finish(&mut self, answer: &mut Vec<u8>) -> Result<StreamStep<'c>, Http3Error> {
         match mem::replace(&mut self.state, Http3StreamState::Answering) {
             Http3StreamState::Body { body, length: Some(length), .. }
                 if length != body.len() as u64 =>
             {
-                Err(LENGTH)
+                Err(LENGTH_MISMATCH)
             }
             Http3StreamState::Body { waiting, body, .. } => Ok(waiting
                 .answer(&body, &mut Http3ResponseWriter::new(answer, self.is_head))
@@ -155,11 +155,11 @@ impl<'c> Http3Stream<'c> {
 }
 
 const TOO_LARGE: BadRequest =
-    BadRequest::head_too_large("the field section of a request may have 32768 bytes");
-const LENGTH: Http3Error =
-    Http3Error::new(Http3ErrorCode::MessageError, "the body is not as long as the request says");
+    BadRequest::head_too_large("the header fields of the request exceed 32768 bytes");
+const LENGTH_MISMATCH: Http3Error =
+    Http3Error::new(Http3ErrorCode::MessageError, "the body length differs from Content-Length");
 
-/// A head has come: answers, or begins to wait for a body.
+/// Answers a request from its head if possible, or begins to receive its body.
 fn begin<'c>(
     context: ConnectionContext<'c>,
     section: &[u8],
@@ -167,24 +167,24 @@ fn begin<'c>(
     is_head: &mut bool,
     answer: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
-    let mut room = context.worker.buffers.sections.borrow_mut();
-    let section = match qpack::read(&mut room, section, MAX_FIELD_SECTION_SIZE) {
+    let mut buffer = context.worker.buffers.sections.borrow_mut();
+    let section = match qpack::read(&mut buffer, section, MAX_FIELD_SECTION_SIZE) {
         Ok(section) => section,
-        Err(QpackError::TooLarge(malformed)) => {
-            return Ok(Some(refuse(context, &malformed, answer)));
+        Err(QpackError::TooLarge(bad_request)) => {
+            return Ok(Some(refuse(context, &bad_request, answer)));
         }
-        Err(QpackError::Connection(fault)) => return Err(fault),
+        Err(QpackError::Connection(error)) => return Err(error),
     };
     let head = DecodedHead::read(section, Version::HTTP_3)
         .map_err(|reason| Http3Error::new(Http3ErrorCode::MessageError, reason))?;
     *is_head = head.method() == "HEAD";
     let mut writer = Http3ResponseWriter::new(answer, *is_head);
-    let begun =
+    let progress =
         IncomingRequest::new(context, &context.worker.app.server(), &head).answer(&mut writer);
-    let waiting = match begun {
+    let waiting = match progress {
         RequestProgress::Answered => return Ok(Some(StreamStep::Answered)),
-        RequestProgress::Invalid(malformed) => {
-            return Ok(Some(refuse(context, &malformed, answer)));
+        RequestProgress::Invalid(bad_request) => {
+            return Ok(Some(refuse(context, &bad_request, answer)));
         }
         RequestProgress::Pending(waiting) => waiting,
     };
@@ -205,20 +205,20 @@ fn begin<'c>(
     Ok(None)
 }
 
-/// A part of a body has come.
+/// Appends to the body of a request.
 fn take_body<'c>(
     state: &mut Http3StreamState<'c>,
     data: &[u8],
     is_head: bool,
     answer: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
-    // Nobody reads that of others.
+    // Bodies of requests that do not read one are discarded.
     let Http3StreamState::Body { body, length, max_length, .. } = state else { return Ok(None) };
-    let (has, max_length) = (body.len() + data.len(), *max_length);
-    if length.is_some_and(|length| has as u64 > length) {
-        return Err(LENGTH);
+    let (received, max_length) = (body.len() + data.len(), *max_length);
+    if length.is_some_and(|length| received as u64 > length) {
+        return Err(LENGTH_MISMATCH);
     }
-    if has <= max_length {
+    if received <= max_length {
         body.extend_from_slice(data);
         return Ok(None);
     }
@@ -232,10 +232,10 @@ fn take_body<'c>(
 
 fn refuse<'c>(
     context: ConnectionContext<'_>,
-    malformed: &BadRequest,
+    bad_request: &BadRequest,
     answer: &mut Vec<u8>,
 ) -> StreamStep<'c> {
     answer.clear();
-    exchange::refuse(context, malformed, &mut Http3ResponseWriter::new(answer, false));
+    exchange::refuse(context, bad_request, &mut Http3ResponseWriter::new(answer, false));
     StreamStep::Answered
 }

@@ -1,4 +1,4 @@
-//! The unidirectional streams of a client (RFC 9114 section 6.2), each by its type.
+//! The unidirectional streams of a client (RFC 9114 section 6.2), by stream type.
 
 use super::{
     control::{CONTROL, ControlStream},
@@ -7,31 +7,31 @@ use super::{
     varint::{self, PartialBuffer},
 };
 
-/// A stream of the client, in whatever pieces it comes.
+/// A unidirectional stream, parsed incrementally.
 #[derive(Debug)]
 pub struct UnidirectionalStream(UnidirectionalKind);
 
 #[derive(Debug)]
 enum UnidirectionalKind {
-    /// Its type has not come.
+    /// The stream type is incomplete.
     Untyped(PartialBuffer<8>),
     Control(Box<ControlStream>),
     QpackEncoder,
     QpackDecoder(DecoderStream),
-    /// Of a type that we do not know.
+    /// An unknown stream type.
     Unknown,
 }
 
-/// Which streams that are there once only a client has opened.
+/// The critical streams that a client has opened. There may be one of each type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CriticalStreams(u8);
 
-/// Whether a stream is read on.
+/// What to do with a unidirectional stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamAction {
-    /// It is.
+    /// Go on reading.
     Read,
-    /// It is to be stopped, by `H3_STREAM_CREATION_ERROR`: nothing that comes is of use.
+    /// Stop it with `H3_STREAM_CREATION_ERROR`: its type is unknown, so its data is of no use.
     Stop,
 }
 
@@ -42,10 +42,10 @@ impl Default for UnidirectionalStream {
 }
 
 impl UnidirectionalStream {
-    /// Checks what has come on a connection with these streams.
+    /// Validates received data. `opened` are the critical streams of the connection.
     ///
     /// # Errors
-    /// A client does not send that.
+    /// The stream is invalid, which closes the connection.
     pub fn read(
         &mut self,
         mut bytes: &[u8],
@@ -68,23 +68,23 @@ impl UnidirectionalStream {
         Ok(StreamAction::Read)
     }
 
-    /// Whether the stream may end, or be reset.
+    /// Checks that the stream may end or be reset.
     ///
     /// # Errors
-    /// It lasts as long as the connection.
+    /// It is a critical stream.
     pub const fn end(&self) -> Result<(), Http3Error> {
         match self.0 {
             UnidirectionalKind::Untyped(_) | UnidirectionalKind::Unknown => Ok(()),
             _ => Err(Http3Error::new(
                 Http3ErrorCode::ClosedCriticalStream,
-                "a stream ended that the connection needs",
+                "a critical stream was closed",
             )),
         }
     }
 }
 
 impl CriticalStreams {
-    /// A stream of this type begins.
+    /// Registers a stream of this type.
     fn open(&mut self, kind: u64) -> Result<UnidirectionalKind, Http3Error> {
         const PUSH: u64 = 0x1;
         const QPACK_ENCODER: u64 = 0x2;
@@ -96,7 +96,7 @@ impl CriticalStreams {
             PUSH => {
                 return Err(Http3Error::new(
                     Http3ErrorCode::StreamCreationError,
-                    "a client pushes",
+                    "a client opened a push stream",
                 ));
             }
             _ => return Ok(UnidirectionalKind::Unknown),
@@ -104,7 +104,7 @@ impl CriticalStreams {
         if self.0 & bit != 0 {
             return Err(Http3Error::new(
                 Http3ErrorCode::StreamCreationError,
-                "a stream was opened twice that is there once",
+                "a critical stream was opened twice",
             ));
         }
         self.0 |= bit;

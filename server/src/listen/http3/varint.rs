@@ -1,16 +1,17 @@
-//! The integers of QUIC (RFC 9000 section 16): one, two, four or eight bytes, as the
-//! first two bits say.
+//! Variable-length integers of QUIC (RFC 9000 section 16): 1, 2, 4 or 8 bytes, according to the
+//! first two bits.
 
-/// The largest there is.
+/// The largest value.
 pub const MAX: u64 = (1 << 62) - 1;
 
-/// The integer at the start of `bytes` and its length, if it is all there.
+/// Parses the integer at the start of `bytes`. Returns it with its length, or `None` if it is
+/// incomplete.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     let first = *bytes.first()?;
     let length = 1 << (first >> 6);
     if length == 1 {
-        // Most of them.
+        // The common case.
         return Some((first.into(), 1));
     }
     let rest = bytes.get(1..length)?;
@@ -19,9 +20,9 @@ pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((integer, length))
 }
 
-/// Appends an integer, in as few bytes as it takes.
+/// Appends an integer in its shortest encoding.
 pub fn write(out: &mut Vec<u8>, integer: u64) {
-    debug_assert!(integer <= MAX, "{integer} has no encoding");
+    debug_assert!(integer <= MAX, "{integer} exceeds 62 bits");
     let (length, mark) = match integer {
         0..=0x3f => (1, 0),
         0x40..=0x3fff => (2, 1),
@@ -32,8 +33,7 @@ pub fn write(out: &mut Vec<u8>, integer: u64) {
     out.extend_from_slice(&bytes[8 - length..]);
 }
 
-/// The beginning of something that is at most `MAX` bytes long and has not come as a
-/// whole.
+/// The incomplete start of an item of at most `MAX` bytes.
 #[derive(Debug)]
 pub(super) struct PartialBuffer<const MAX: usize> {
     bytes: [u8; MAX],
@@ -47,8 +47,8 @@ impl<const MAX: usize> PartialBuffer<MAX> {
         self.length == 0
     }
 
-    /// What `parse` finds, with its length, when `bytes` complete it. They are taken away
-    /// as far as they belong to it.
+    /// Parses an item that begins with the buffered bytes and goes on in `bytes`. Returns it when
+    /// it is complete, and removes what belongs to it from `bytes`.
     pub(super) fn complete<T>(
         &mut self,
         bytes: &mut &[u8],
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_rfc_9000_appendix_a_1_are_read() {
+    fn rfc_9000_a_1_examples_decode() {
         let examples: [(&[u8], u64); 5] = [
             (&[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c], 151_288_809_941_952_652),
             (&[0x9d, 0x7f, 0x3e, 0x7d], 494_878_333),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_and_is_as_short_as_can_be() {
+    fn encoding_round_trips_and_is_shortest() {
         for (integer, length) in [
             (0, 1),
             (63, 1),

@@ -15,42 +15,43 @@ fn settings_of(settings: &[(u64, u64)]) -> Vec<u8> {
     framed(SETTINGS, &payload)
 }
 
-/// What a control stream is refused for, the same however it is cut.
+/// Returns the error of a control stream, after checking that it does not depend on how the data is
+/// split.
 #[track_caller]
-fn refused(stream: &[u8]) -> Option<Http3ErrorCode> {
+fn error_of(stream: &[u8]) -> Option<Http3ErrorCode> {
     let read = |pieces: &[&[u8]]| {
         let mut control = ControlStream::default();
         pieces.iter().find_map(|piece| control.read(piece).err())
     };
     let whole = read(&[stream]);
     for cut in 0..=stream.len() {
-        assert_eq!(read(&[&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+        assert_eq!(read(&[&stream[..cut], &stream[cut..]]), whole, "split at {cut}");
     }
     assert_eq!(read(&stream.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
     assert!(whole.is_none_or(Http3Error::ends_connection));
-    whole.map(|fault| fault.code)
+    whole.map(|error| error.code)
 }
 
-/// The same behind settings.
+/// The same for frames that follow SETTINGS.
 #[track_caller]
-fn refused_behind(frames: &[Vec<u8>]) -> Option<Http3ErrorCode> {
-    refused(&[settings_of(&[]), frames.concat()].concat())
+fn error_after_settings(frames: &[Vec<u8>]) -> Option<Http3ErrorCode> {
+    error_of(&[settings_of(&[]), frames.concat()].concat())
 }
 
 #[test]
-fn our_own_control_stream_would_do() {
+fn own_control_stream_is_valid() {
     let mut out = Vec::new();
     open(&mut out, 32 * 1024);
     assert_eq!(out, [0, 4, 9, 1, 0, 6, 0x80, 0, 0x80, 0, 7, 0]);
-    assert_eq!(refused(&out[1..]), None);
+    assert_eq!(error_of(&out[1..]), None);
 }
 
 #[test]
-fn a_control_stream_begins_with_settings_and_has_them_once() {
-    assert_eq!(refused(&[]), None);
-    assert_eq!(refused(&settings_of(&[])), None);
+fn control_stream_begins_with_settings_once() {
+    assert_eq!(error_of(&[]), None);
+    assert_eq!(error_of(&settings_of(&[])), None);
     assert_eq!(
-        refused(&settings_of(&[
+        error_of(&settings_of(&[
             (0x6, 4000),
             (0x1, 4096),
             (0x7, 100),
@@ -61,36 +62,36 @@ fn a_control_stream_begins_with_settings_and_has_them_once() {
     );
     for kind in [0x0, 0x1, 0x2, 0x3, 0x5, 0x7, 0xd, 0x21] {
         assert_eq!(
-            refused(&framed(kind, &[0])),
+            error_of(&framed(kind, &[0])),
             Some(Http3ErrorCode::MissingSettings),
             "{kind:#x}"
         );
     }
-    assert_eq!(refused_behind(&[settings_of(&[])]), Some(Http3ErrorCode::FrameUnexpected));
+    assert_eq!(error_after_settings(&[settings_of(&[])]), Some(Http3ErrorCode::FrameUnexpected));
 }
 
 #[test]
-fn settings_come_once_each_and_none_is_of_http_2() {
+fn duplicate_and_http_2_settings_are_rejected() {
     for identifier in 0x2..=0x5 {
-        assert_eq!(refused(&settings_of(&[(identifier, 0)])), Some(Http3ErrorCode::SettingsError));
+        assert_eq!(error_of(&settings_of(&[(identifier, 0)])), Some(Http3ErrorCode::SettingsError));
     }
     assert_eq!(
-        refused(&settings_of(&[(0x6, 1), (0x21, 1), (0x6, 1)])),
+        error_of(&settings_of(&[(0x6, 1), (0x21, 1), (0x6, 1)])),
         Some(Http3ErrorCode::SettingsError)
     );
     let many: Vec<_> = (0..1000).map(|nth| (0x40 + nth, 1)).collect();
-    assert_eq!(refused(&settings_of(&many)), None);
+    assert_eq!(error_of(&settings_of(&many)), None);
     assert_eq!(
-        refused(&settings_of(&[&many[..], &[(0x40, 2)]].concat())),
+        error_of(&settings_of(&[&many[..], &[(0x40, 2)]].concat())),
         Some(Http3ErrorCode::SettingsError)
     );
 }
 
 #[test]
-fn settings_that_end_within_one_are_no_frame() {
+fn truncated_settings_are_a_frame_error() {
     for payload in [&[0x6][..], &[0x46], &[0x6, 0x40], &[0x6, 0, 0x1]] {
         assert_eq!(
-            refused(&framed(SETTINGS, payload)),
+            error_of(&framed(SETTINGS, payload)),
             Some(Http3ErrorCode::FrameError),
             "{payload:?}"
         );
@@ -98,49 +99,49 @@ fn settings_that_end_within_one_are_no_frame() {
 }
 
 #[test]
-fn more_settings_than_anybody_has_are_refused_before_they_come() {
+fn oversized_settings_are_rejected_by_their_header() {
     let settings = framed(SETTINGS, &[0x21; 4097]);
-    assert_eq!(refused(&settings[..3]), Some(Http3ErrorCode::ExcessiveLoad));
+    assert_eq!(error_of(&settings[..3]), Some(Http3ErrorCode::ExcessiveLoad));
     assert_eq!(
-        refused(&[4, 0xe0, 0, 0, 0, 0, 0, 0, 0]),
+        error_of(&[4, 0xe0, 0, 0, 0, 0, 0, 0, 0]),
         Some(Http3ErrorCode::ExcessiveLoad),
         "2^61 bytes"
     );
 }
 
 #[test]
-fn what_is_said_behind_settings_has_the_length_of_its_integer() {
+fn control_frames_hold_exactly_one_integer() {
     for kind in [GOAWAY, MAX_PUSH_ID, CANCEL_PUSH] {
         for payload in [&[][..], &[0x40], &[1, 1], &[0; 8], &[0; 9]] {
             assert_eq!(
-                refused_behind(&[framed(kind, payload)]),
+                error_after_settings(&[framed(kind, payload)]),
                 Some(Http3ErrorCode::FrameError),
                 "{kind:#x} {payload:?}"
             );
         }
     }
     for kind in [GOAWAY, MAX_PUSH_ID] {
-        assert_eq!(refused_behind(&[framed(kind, &[1])]), None);
-        assert_eq!(refused_behind(&[framed(kind, &[0xc0, 0, 0, 0, 0, 0, 0, 1])]), None);
+        assert_eq!(error_after_settings(&[framed(kind, &[1])]), None);
+        assert_eq!(error_after_settings(&[framed(kind, &[0xc0, 0, 0, 0, 0, 0, 0, 1])]), None);
     }
 }
 
 #[test]
-fn identifiers_go_their_way_and_were_given_before() {
+fn identifiers_move_in_one_direction() {
     let goaway = |id| framed(GOAWAY, &[id]);
     let max_push = |id| framed(MAX_PUSH_ID, &[id]);
-    assert_eq!(refused_behind(&[goaway(8), goaway(8), goaway(4)]), None);
-    assert_eq!(refused_behind(&[goaway(4), goaway(8)]), Some(Http3ErrorCode::IdError));
-    assert_eq!(refused_behind(&[max_push(4), max_push(4), max_push(8)]), None);
-    assert_eq!(refused_behind(&[max_push(8), max_push(4)]), Some(Http3ErrorCode::IdError));
-    assert_eq!(refused_behind(&[framed(CANCEL_PUSH, &[0])]), Some(Http3ErrorCode::IdError));
+    assert_eq!(error_after_settings(&[goaway(8), goaway(8), goaway(4)]), None);
+    assert_eq!(error_after_settings(&[goaway(4), goaway(8)]), Some(Http3ErrorCode::IdError));
+    assert_eq!(error_after_settings(&[max_push(4), max_push(4), max_push(8)]), None);
+    assert_eq!(error_after_settings(&[max_push(8), max_push(4)]), Some(Http3ErrorCode::IdError));
+    assert_eq!(error_after_settings(&[framed(CANCEL_PUSH, &[0])]), Some(Http3ErrorCode::IdError));
 }
 
 #[test]
-fn frames_of_requests_of_servers_and_of_http_2_are_unexpected() {
+fn other_known_frames_are_unexpected() {
     for kind in [0x0, 0x1, 0x2, 0x5, 0x6, 0x8, 0x9] {
         assert_eq!(
-            refused_behind(&[framed(kind, &[0])]),
+            error_after_settings(&[framed(kind, &[0])]),
             Some(Http3ErrorCode::FrameUnexpected),
             "{kind:#x}"
         );
@@ -148,10 +149,10 @@ fn frames_of_requests_of_servers_and_of_http_2_are_unexpected() {
 }
 
 #[test]
-fn frames_of_unknown_types_are_passed_over_and_kept_nowhere() {
+fn unknown_frames_are_skipped_without_buffering() {
     let unknown = framed(0x21, &[0; 100]);
     assert_eq!(
-        refused_behind(&[unknown.clone(), framed(0x21, &[]), framed(GOAWAY, &[0]), unknown]),
+        error_after_settings(&[unknown.clone(), framed(0x21, &[]), framed(GOAWAY, &[0]), unknown]),
         None
     );
     let mut control = ControlStream::default();

@@ -1,4 +1,4 @@
-//! Reading field sections.
+//! QPACK decoding.
 
 use super::table::TABLE;
 use crate::{
@@ -9,44 +9,44 @@ use crate::{
     },
 };
 
-/// Why a field section was not read.
+/// Why a field section was not decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QpackError {
-    /// It is larger than we read: a request that gets an answer.
+    /// Above a limit. The request gets a 431 response.
     TooLarge(BadRequest),
-    /// It cannot be read. Its connection ends.
+    /// Undecodable. The connection closes.
     Connection(Http3Error),
 }
 
-/// Reads the field section that is the whole of `payload`, whose size as RFC 9114
-/// counts it, each line 32 bytes more than its text, is at most `max_size`.
+/// Decodes the field section in `payload`. Its size, counted with 32 bytes of overhead per line as
+/// in RFC 9114, may be up to `max_size`.
 ///
 /// # Errors
-/// It is too large, or is none.
+/// The section is too large or malformed.
 pub fn read<'r>(
-    room: &'r mut SectionBuffer,
+    buffer: &'r mut SectionBuffer,
     payload: &'r [u8],
     max_size: usize,
 ) -> Result<FieldSection<'r>, QpackError> {
-    let mut reader = room.reader(&TABLE, payload);
+    let mut reader = buffer.reader(&TABLE, payload);
     prefix(&mut reader).ok_or(PREFIX)?;
     while let Some(first) = reader.first() {
         let line = line(&mut reader, first).ok_or(LINE)?;
         reader.push(line, max_size).map_err(QpackError::TooLarge)?;
     }
-    Ok(room.section(&TABLE, payload, &[]))
+    Ok(buffer.section(&TABLE, payload, &[]))
 }
 
 const PREFIX: QpackError =
-    decompression_failed("a field section refers to a dynamic table, which has no room");
-const LINE: QpackError = decompression_failed("a field line cannot be read");
+    decompression_failed("a field section refers to the dynamic table, whose capacity is zero");
+const LINE: QpackError = decompression_failed("a field line cannot be decoded");
 
 const fn decompression_failed(reason: &'static str) -> QpackError {
     QpackError::Connection(Http3Error::new(Http3ErrorCode::QpackDecompressionFailed, reason))
 }
 
-/// The prefix (section 4.5.1) of a section that needs no entry of a dynamic table. A base
-/// below it is none.
+/// Reads the prefix (section 4.5.1) of a section without dynamic references: the required insert
+/// count is zero, and the sign of the base is not negative.
 fn prefix(reader: &mut SectionReader<'_, '_>) -> Option<()> {
     let required = reader.integer(8)?;
     let is_negative = reader.first()? & 0x80 != 0;
@@ -54,22 +54,22 @@ fn prefix(reader: &mut SectionReader<'_, '_>) -> Option<()> {
     (required == 0 && !is_negative).then_some(())
 }
 
-/// A line (sections 4.5.2 to 4.5.6) that begins with this byte.
+/// Reads a field line (sections 4.5.2 to 4.5.6), given its first byte.
 fn line(reader: &mut SectionReader<'_, '_>, first: u8) -> Option<FieldLine> {
     match first {
-        // Indexed.
+        // Indexed, static table.
         0xc0.. => from_static(reader.integer(6)?),
-        // With a name of the table: never to be indexed, or as one likes.
+        // Literal with a static name reference, with or without the never-indexed bit.
         0x50..=0x5f | 0x70..=0x7f => {
             let FieldLine { name, .. } = from_static(reader.integer(4)?)?;
             Some(FieldLine { name, value: reader.string(7)? })
         }
-        // With a name in words.
+        // Literal with a literal name.
         0x20..=0x3f => {
             let name = reader.string(3)?;
             Some(FieldLine { name, value: reader.string(7)? })
         }
-        // Of the dynamic table.
+        // References to the dynamic table.
         _ => None,
     }
 }

@@ -1,19 +1,19 @@
-//! Writing field sections: whole lines and names of the static table where it has them,
-//! and nothing Huffman-coded, which would take longer than the bytes that it saves.
+//! QPACK encoding: entries and names of the [static table](TABLE) where possible, literals
+//! otherwise. Strings are not Huffman-coded, as that costs more time than the bytes it saves.
 
 use http::StatusCode;
 
 use super::table::TABLE;
 use crate::listen::fields::{integer, table::TableMatch};
 
-/// Appends what a field section begins with: that it needs no dynamic table.
+/// Appends the prefix of a field section without dynamic references.
 pub fn prefix(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
 }
 
-/// Appends the beginning of an answer's field section: its prefix and `:status`.
+/// Appends the start of a response's field section: prefix and `:status`.
 pub fn status(out: &mut Vec<u8>, status: StatusCode) {
-    /// The first of the lines with that name.
+    /// The index of the first `:status` entry.
     const STATUS: usize = 24;
     prefix(out);
     match indexed(status) {
@@ -25,7 +25,7 @@ pub fn status(out: &mut Vec<u8>, status: StatusCode) {
     }
 }
 
-/// The line of the static table that is this status.
+/// Returns the static entry for a status.
 const fn indexed(status: StatusCode) -> Option<usize> {
     Some(match status.as_u16() {
         200 => 25,
@@ -46,7 +46,7 @@ const fn indexed(status: StatusCode) -> Option<usize> {
     })
 }
 
-/// Appends a line. Its name is in lower case.
+/// Appends a field line. `name` has to be in lower case.
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     match TABLE.find(name, value) {
         Some(TableMatch::Entry(index)) => return static_entry(out, index.into()),

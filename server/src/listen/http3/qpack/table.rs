@@ -2,7 +2,7 @@
 
 use crate::listen::fields::table::{StaticEntry, StaticTable};
 
-/// The lines by their indices.
+/// The static entries by index.
 pub(super) static TABLE: StaticTable = StaticTable::new(&LINES);
 
 #[rustfmt::skip]

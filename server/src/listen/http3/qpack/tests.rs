@@ -10,25 +10,25 @@ use crate::listen::{
     http3::fault::Http3ErrorCode,
 };
 
-const MOST: usize = 32 * 1024;
+const MAX_SIZE: usize = 32 * 1024;
 
-/// A field section as text, a line each; or why it is not read.
+/// Decodes a section to text, one line each, or to its error.
 fn read(payload: &[u8]) -> String {
-    read_most(payload, MOST)
+    read_up_to(payload, MAX_SIZE)
 }
 
-fn read_most(payload: &[u8], most: usize) -> String {
+fn read_up_to(payload: &[u8], most: usize) -> String {
     match super::read(&mut SectionBuffer::default(), payload, most) {
-        Ok(section) => shown(section),
-        Err(QpackError::TooLarge(malformed)) => malformed.status.as_u16().to_string(),
-        Err(QpackError::Connection(fault)) => {
-            assert!(fault.ends_connection());
-            format!("{:#x}", fault.code.number())
+        Ok(section) => to_text(section),
+        Err(QpackError::TooLarge(bad_request)) => bad_request.status.as_u16().to_string(),
+        Err(QpackError::Connection(error)) => {
+            assert!(error.ends_connection());
+            format!("{:#x}", error.code.number())
         }
     }
 }
 
-fn shown(section: FieldSection<'_>) -> String {
+fn to_text(section: FieldSection<'_>) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
 }
@@ -39,7 +39,7 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Lines with names and values in words.
+/// Encodes literal lines with literal names.
 fn literal<'l>(lines: impl IntoIterator<Item = (&'l str, &'l [u8])>) -> Vec<u8> {
     let mut out = vec![0, 0];
     for (name, value) in lines {
@@ -52,14 +52,14 @@ fn literal<'l>(lines: impl IntoIterator<Item = (&'l str, &'l [u8])>) -> Vec<u8> 
 }
 
 #[test]
-fn the_example_of_rfc_9204_b_1_is_read() {
+fn rfc_9204_b_1_example_decodes() {
     assert_eq!(read(&hex("0000 510b 2f69 6e64 6578 2e68 746d 6c")), ":path=/index.html\n");
 }
 
-/// Its values are those of the requests there; the names are in the static table of
-/// QPACK at other places.
+/// The values are those of the RFC 7541 example; the names are references to the static table of
+/// QPACK.
 #[test]
-fn the_huffman_examples_of_rfc_7541_c_4_are_read() {
+fn rfc_7541_c_4_huffman_examples_decode() {
     let payload = hex("0000 d1 d6 c1 50 8c f1e3 c2e5 f23a 6ba0 ab90 f4ff
          5f15 86 a8eb 1064 9cbf
          2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
@@ -68,7 +68,7 @@ fn the_huffman_examples_of_rfc_7541_c_4_are_read() {
 }
 
 #[test]
-fn every_line_of_the_static_table_is_read_and_written() {
+fn every_static_entry_round_trips() {
     for (index, (name, value)) in (0..).zip(table::LINES) {
         let mut payload = vec![0, 0];
         integer::write(&mut payload, 0xc0, 6, index);
@@ -77,17 +77,17 @@ fn every_line_of_the_static_table_is_read_and_written() {
             let mut written = vec![0, 0];
             field(&mut written, name, value.as_bytes());
             assert_eq!(read(&written), format!("{name}={value}\n"));
-            // Only the third line of this name does not stand beside the others.
-            assert!(written == payload || index == 75, "{name}: {value} is not one of the table");
+            // Only the third entry of this name is not adjacent to the others.
+            assert!(written == payload || index == 75, "{name}: {value} is not a static entry");
             assert!(matches!(table::TABLE.find(name, b"no such value"), Some(TableMatch::Name(_))));
         }
     }
-    assert_eq!(read(&[0, 0, 0xff, 99 - 63]), "0x200", "there is no line 99");
-    assert_eq!(read(&[0, 0, 0x5f, 99 - 15, 0]), "0x200", "there is no line 99");
+    assert_eq!(read(&[0, 0, 0xff, 99 - 63]), "0x200", "index 99 does not exist");
+    assert_eq!(read(&[0, 0, 0x5f, 99 - 15, 0]), "0x200", "index 99 does not exist");
 }
 
 #[test]
-fn every_status_is_written_in_few_bytes() {
+fn every_status_is_encoded_compactly() {
     for status in 100..=599 {
         let mut out = Vec::new();
         super::status(&mut out, StatusCode::from_u16(status).unwrap());
@@ -105,7 +105,7 @@ fn every_status_is_written_in_few_bytes() {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn encoded_sections_round_trip() {
     let value = "v".repeat(300);
     let lines = [
         ("x-auth-user", "someone"),
@@ -115,7 +115,7 @@ fn what_is_written_is_read_again() {
         ("content-type", "application/problem+json"),
         ("cache-control", "no-store"),
         ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
-        // The slot of another name, and names without a slot.
+        // Names that hash to the slot of another name, or to none.
         ("ag", ""),
         ("vara", ""),
         ("long", &value),
@@ -129,30 +129,30 @@ fn what_is_written_is_read_again() {
     assert_eq!(read(&out), format!(":status=200\n{expected}"));
     let mut short = Vec::new();
     field(&mut short, "cache-control", b"no-store");
-    assert_eq!(short, [0xc0 | 40], "a line of the table is one byte");
+    assert_eq!(short, [0xc0 | 40], "a static entry is one byte");
 }
 
 #[test]
-fn what_refers_to_a_dynamic_table_is_refused() {
+fn dynamic_references_are_rejected() {
     for (payload, what) in [
-        (&[1, 0][..], "an entry is required"),
-        (&[0xff, 0xff], "no integer"),
-        (&[0, 0x80], "the base is below zero"),
-        (&[0, 0x85, 0xd1], "the base is below zero"),
+        (&[1, 0][..], "a required insert count"),
+        (&[0xff, 0xff], "an incomplete integer"),
+        (&[0, 0x80], "a negative base"),
+        (&[0, 0x85, 0xd1], "a negative base"),
         (&[0, 0, 0x80], "indexed"),
-        (&[0, 0, 0x40, 0], "a name"),
-        (&[0, 0, 0x60, 0], "a name, never to be indexed"),
-        (&[0, 0, 0x10], "indexed behind the base"),
-        (&[0, 0, 0x00, 0], "a name behind the base"),
-        (&[0, 0, 0x08, 0], "a name behind the base, never to be indexed"),
+        (&[0, 0, 0x40, 0], "a dynamic name"),
+        (&[0, 0, 0x60, 0], "a dynamic name, never indexed"),
+        (&[0, 0, 0x10], "post-base index"),
+        (&[0, 0, 0x00, 0], "post-base name"),
+        (&[0, 0, 0x08, 0], "post-base name, never indexed"),
     ] {
         assert_eq!(read(payload), "0x200", "{what}");
     }
-    assert_eq!(read(&[0, 5, 0xd1]), ":method=GET\n", "a base alone refers to nothing");
+    assert_eq!(read(&[0, 5, 0xd1]), ":method=GET\n", "a base alone is not a reference");
 }
 
 #[test]
-fn a_section_that_is_cut_short_is_refused_at_every_place_but_between_lines() {
+fn section_truncated_within_a_line_is_rejected() {
     let whole = hex(
         "0000 d1 510b 2f69 6e64 6578 2e68 746d 6c 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf ff 00",
     );
@@ -166,7 +166,7 @@ fn a_section_that_is_cut_short_is_refused_at_every_place_but_between_lines() {
 }
 
 #[test]
-fn a_length_beyond_the_section_is_refused_however_long() {
+fn string_beyond_the_section_is_rejected() {
     for length in
         ["7f 00", "7f ff7f", "7f ffff ffff ffff ff7f", "7f ffff ffff ffff ffff ffff ffff 00"]
     {
@@ -175,7 +175,7 @@ fn a_length_beyond_the_section_is_refused_however_long() {
 }
 
 #[test]
-fn a_section_has_a_hundred_lines_at_most() {
+fn number_of_lines_is_limited() {
     let lines = |count| literal(vec![("a", &b"b"[..]); count]);
     assert_eq!(read(&lines(104)), "a=b\n".repeat(104));
     assert_eq!(read(&lines(105)), "431");
@@ -184,79 +184,82 @@ fn a_section_has_a_hundred_lines_at_most() {
 }
 
 #[test]
-fn the_size_of_a_section_is_that_of_its_texts_and_32_a_line() {
+fn section_size_counts_32_bytes_of_overhead_per_line() {
     let payload = literal([("abc", &b"defg"[..]), ("h", b"")]);
     let size = 3 + 4 + 32 + 1 + 32;
-    assert_eq!(read_most(&payload, size), "abc=defg\nh=\n");
-    assert_eq!(read_most(&payload, size - 1), "431");
-    assert_eq!(read_most(&[0, 0, 0xd1], ":methodGET".len() + 32), ":method=GET\n");
-    assert_eq!(read_most(&[0, 0, 0xd1], ":methodGET".len() + 31), "431");
-    // What is decoded counts, not what has come: nine bytes for twelve.
+    assert_eq!(read_up_to(&payload, size), "abc=defg\nh=\n");
+    assert_eq!(read_up_to(&payload, size - 1), "431");
+    assert_eq!(read_up_to(&[0, 0, 0xd1], ":methodGET".len() + 32), ":method=GET\n");
+    assert_eq!(read_up_to(&[0, 0, 0xd1], ":methodGET".len() + 31), "431");
+    // The decoded length counts: twelve bytes, from nine.
     let coded = hex("0000 20 89 25a8 49e9 5bb8 e8b4 bf");
-    assert_eq!(read_most(&coded, 12 + 32), "=custom-value\n");
-    assert_eq!(read_most(&coded, 12 + 31), "431");
-    // Nobody looks behind the line that is too much.
-    assert_eq!(read_most(&[&payload[..], &[0]].concat(), size - 1), "431");
-    assert_eq!(read_most(&[&payload[..], &[0]].concat(), size), "0x200");
+    assert_eq!(read_up_to(&coded, 12 + 32), "=custom-value\n");
+    assert_eq!(read_up_to(&coded, 12 + 31), "431");
+    // Lines after the limit are not decoded.
+    assert_eq!(read_up_to(&[&payload[..], &[0]].concat(), size - 1), "431");
+    assert_eq!(read_up_to(&[&payload[..], &[0]].concat(), size), "0x200");
 }
 
 #[test]
-fn a_room_holds_nothing_of_the_section_before() {
-    let mut room = SectionBuffer::default();
+fn buffer_reuse_leaks_nothing_between_sections() {
+    let mut buffer = SectionBuffer::default();
     let long = hex("0000 2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf");
-    assert_eq!(shown(super::read(&mut room, &long, MOST).unwrap()), "custom-key=custom-value\n");
     assert_eq!(
-        shown(super::read(&mut room, &hex("0000 5f15 86 a8eb 1064 9cbf"), MOST).unwrap()),
+        to_text(super::read(&mut buffer, &long, MAX_SIZE).unwrap()),
+        "custom-key=custom-value\n"
+    );
+    assert_eq!(
+        to_text(super::read(&mut buffer, &hex("0000 5f15 86 a8eb 1064 9cbf"), MAX_SIZE).unwrap()),
         "cache-control=no-cache\n"
     );
-    assert!(super::read(&mut room, &[0, 0, 0x80], MOST).is_err());
-    let nothing = super::read(&mut room, &[0, 0], MOST).unwrap();
+    assert!(super::read(&mut buffer, &[0, 0, 0x80], MAX_SIZE).is_err());
+    let nothing = super::read(&mut buffer, &[0, 0], MAX_SIZE).unwrap();
     assert!(nothing.is_empty() && nothing.lines().len() == 0);
 }
 
 #[test]
-fn a_room_that_is_warm_does_not_grow() {
+fn warm_buffer_does_not_allocate() {
     let payload =
         hex(&format!("0000 {}", "2f01 25a8 49e9 5ba9 7d7f 89 25a8 49e9 5bb8 e8b4 bf".repeat(50)));
-    let mut room = SectionBuffer::default();
-    let room_after = |room: &mut SectionBuffer| {
-        assert_eq!(super::read(room, &payload, MOST).unwrap().len(), 50);
-        room.capacities()
+    let mut buffer = SectionBuffer::default();
+    let capacities_after = |buffer: &mut SectionBuffer| {
+        assert_eq!(super::read(buffer, &payload, MAX_SIZE).unwrap().len(), 50);
+        buffer.capacities()
     };
-    let warm = room_after(&mut room);
-    assert_eq!(room_after(&mut room), warm);
+    let warm = capacities_after(&mut buffer);
+    assert_eq!(capacities_after(&mut buffer), warm);
 }
 
 #[test]
-fn lines_of_a_name_are_found_from_the_end() {
+fn lines_are_found_from_the_end() {
     let payload = literal([("a", &b"1"[..]), ("b", b"2"), ("a", b"3"), ("ab", b"4")]);
-    let mut room = SectionBuffer::default();
-    let section = super::read(&mut room, &payload, MOST).unwrap();
+    let mut buffer = SectionBuffer::default();
+    let section = super::read(&mut buffer, &payload, MAX_SIZE).unwrap();
     assert_eq!([0, 1, 2].map(|nth| section.line(b"a", nth)), [Some(&b"3"[..]), Some(b"1"), None]);
     assert_eq!((section.len(), section.line(b"c", 0)), (4, None));
 }
 
 #[test]
-fn the_encoder_may_say_that_its_table_has_no_room_and_nothing_else() {
+fn encoder_stream_allows_only_capacity_zero() {
     assert_eq!(check_encoder_stream(&[]), Ok(()));
     assert_eq!(check_encoder_stream(&[0x20, 0x20]), Ok(()));
     for byte in (0..=255).filter(|byte| *byte != 0x20) {
-        let fault = check_encoder_stream(&[0x20, byte]).unwrap_err();
-        assert!(fault.code == Http3ErrorCode::QpackEncoderStreamError && fault.ends_connection());
+        let error = check_encoder_stream(&[0x20, byte]).unwrap_err();
+        assert!(error.code == Http3ErrorCode::QpackEncoderStreamError && error.ends_connection());
     }
 }
 
 #[test]
-fn the_decoder_may_cancel_streams_and_nothing_else() {
-    let check = |bytes: &[u8]| DecoderStream::default().check(bytes).map_err(|fault| fault.code);
+fn decoder_stream_allows_only_cancellation() {
+    let check = |bytes: &[u8]| DecoderStream::default().check(bytes).map_err(|error| error.code);
     let cancellations = hex("40 7e 7f00 7f8000 7fffffffffffffffff7f 41");
     for split in 0..=cancellations.len() {
         let mut stream = DecoderStream::default();
         assert_eq!(stream.check(&cancellations[..split]), Ok(()));
         assert_eq!(stream.check(&cancellations[split..]), Ok(()));
-        // Not within an integer any more.
+        // Outside an integer.
         assert_eq!(
-            stream.check(&[0x80]).map_err(|fault| fault.code),
+            stream.check(&[0x80]).map_err(|error| error.code),
             Err(Http3ErrorCode::QpackDecoderStreamError)
         );
     }
@@ -267,6 +270,6 @@ fn the_decoder_may_cancel_streams_and_nothing_else() {
     assert_eq!(
         check(&[&[0x7f][..], &[0x80; 9]].concat()),
         Err(Http3ErrorCode::QpackDecoderStreamError),
-        "an integer without an end"
+        "an endless integer"
     );
 }

@@ -1,31 +1,31 @@
 use super::*;
 use crate::listen::http3::control;
 
-/// What becomes of a stream that comes in these pieces.
+/// Reads a stream received in pieces, and returns the last action.
 fn read<'p>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
     opened: &mut CriticalStreams,
 ) -> Result<StreamAction, Http3ErrorCode> {
     let mut stream = UnidirectionalStream::default();
-    let mut interest = StreamAction::Read;
+    let mut action = StreamAction::Read;
     for piece in pieces {
-        interest = stream.read(piece, opened).map_err(|fault| {
-            assert!(fault.ends_connection());
-            fault.code
+        action = stream.read(piece, opened).map_err(|error| {
+            assert!(error.ends_connection());
+            error.code
         })?;
     }
-    Ok(interest)
+    Ok(action)
 }
 
-/// The same for every way to cut it once.
+/// The same, after checking that the result does not depend on how the data is split.
 #[track_caller]
-fn read_anyhow(stream: &[u8]) -> Result<StreamAction, Http3ErrorCode> {
+fn read_split(stream: &[u8]) -> Result<StreamAction, Http3ErrorCode> {
     let whole = read([stream], &mut CriticalStreams::default());
     for cut in 0..=stream.len() {
         assert_eq!(
             read([&stream[..cut], &stream[cut..]], &mut CriticalStreams::default()),
             whole,
-            "cut at {cut}"
+            "split at {cut}"
         );
     }
     whole
@@ -38,41 +38,41 @@ fn control() -> Vec<u8> {
 }
 
 #[test]
-fn the_streams_that_http_3_needs_are_kept_and_checked() {
-    assert_eq!(read_anyhow(&control()), Ok(StreamAction::Read));
-    assert_eq!(read_anyhow(&[0, 0x21, 0]), Err(Http3ErrorCode::MissingSettings));
-    assert_eq!(read_anyhow(&[2, 0x20]), Ok(StreamAction::Read));
-    assert_eq!(read_anyhow(&[2, 0x3f, 0xe1, 0x1f]), Err(Http3ErrorCode::QpackEncoderStreamError));
-    assert_eq!(read_anyhow(&[3, 0x44]), Ok(StreamAction::Read));
-    assert_eq!(read_anyhow(&[3, 0x84]), Err(Http3ErrorCode::QpackDecoderStreamError));
+fn critical_streams_are_validated() {
+    assert_eq!(read_split(&control()), Ok(StreamAction::Read));
+    assert_eq!(read_split(&[0, 0x21, 0]), Err(Http3ErrorCode::MissingSettings));
+    assert_eq!(read_split(&[2, 0x20]), Ok(StreamAction::Read));
+    assert_eq!(read_split(&[2, 0x3f, 0xe1, 0x1f]), Err(Http3ErrorCode::QpackEncoderStreamError));
+    assert_eq!(read_split(&[3, 0x44]), Ok(StreamAction::Read));
+    assert_eq!(read_split(&[3, 0x84]), Err(Http3ErrorCode::QpackDecoderStreamError));
     assert_eq!(
-        read_anyhow(&[0x40, 2, 0x20]),
+        read_split(&[0x40, 2, 0x20]),
         Ok(StreamAction::Read),
-        "a type may be longer than it need be"
+        "a stream type in a longer encoding than needed"
     );
 }
 
 #[test]
-fn a_client_does_not_push() {
-    assert_eq!(read_anyhow(&[1, 0]), Err(Http3ErrorCode::StreamCreationError));
+fn push_stream_is_rejected() {
+    assert_eq!(read_split(&[1, 0]), Err(Http3ErrorCode::StreamCreationError));
 }
 
 #[test]
-fn a_stream_of_an_unknown_type_is_of_no_interest() {
-    assert_eq!(read_anyhow(&[0x21, 1, 2, 3]), Ok(StreamAction::Stop));
+fn unknown_stream_type_is_stopped() {
+    assert_eq!(read_split(&[0x21, 1, 2, 3]), Ok(StreamAction::Stop));
     assert_eq!(
-        read_anyhow(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+        read_split(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         Ok(StreamAction::Stop)
     );
     assert_eq!(
-        read_anyhow(&[0xff, 0xff, 0xff]),
+        read_split(&[0xff, 0xff, 0xff]),
         Ok(StreamAction::Read),
-        "its type is still to come"
+        "the stream type is incomplete"
     );
 }
 
 #[test]
-fn each_stream_that_http_3_needs_is_there_once() {
+fn critical_streams_are_opened_once() {
     let mut opened = CriticalStreams::default();
     for stream in [&control()[..], &[2], &[3]] {
         assert_eq!(read([stream], &mut opened), Ok(StreamAction::Read));
@@ -85,7 +85,7 @@ fn each_stream_that_http_3_needs_is_there_once() {
 }
 
 #[test]
-fn a_stream_that_the_connection_needs_does_not_end() {
+fn critical_streams_may_not_close() {
     for (stream, expected) in [
         (&[0][..], Err(Http3ErrorCode::ClosedCriticalStream)),
         (&[2], Err(Http3ErrorCode::ClosedCriticalStream)),
@@ -96,6 +96,6 @@ fn a_stream_that_the_connection_needs_does_not_end() {
     ] {
         let mut unidirectional = UnidirectionalStream::default();
         unidirectional.read(stream, &mut CriticalStreams::default()).unwrap();
-        assert_eq!(unidirectional.end().map_err(|fault| fault.code), expected, "{stream:?}");
+        assert_eq!(unidirectional.end().map_err(|error| error.code), expected, "{stream:?}");
     }
 }
