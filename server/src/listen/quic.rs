@@ -1,10 +1,10 @@
-//! QUIC (RFC 9000), which HTTP/3 travels by: one endpoint for each thread, with a socket
-//! and connections of its own.
+//! QUIC endpoints (RFC 9000) for [HTTP/3](super::http3): one per worker and address, each with its
+//! own socket and connections.
 //!
-//! quinn-proto decides what is sent and what is done with what comes. Around it quinn
-//! shares endpoints and connections between threads and tasks, with a lock for each and a
-//! task for every stream; here a connection never leaves its thread, so there are
-//! neither. All that has come is taken, answered and sent together.
+//! quinn-proto implements the protocol. The quinn crate around it shares endpoints and connections
+//! between threads and tasks, with a lock for each and a task for every stream. Here a connection
+//! never leaves its worker, so neither is needed: all received datagrams are handled, answered and
+//! sent in one pass.
 
 mod driver;
 mod settings;
@@ -38,59 +38,60 @@ pub use self::{settings::QuicKeys, steering::bind_all};
 use super::http3;
 use crate::{clock, metrics::MetricEvent, worker::WorkerContext};
 
-/// The endpoint of one thread at one address.
+/// The endpoint of one worker at one address.
 pub struct QuicEndpoint {
     worker: Rc<WorkerContext>,
     listener: usize,
     shared: Rc<EndpointState>,
     keys: QuicKeys,
-    /// How many clients may be shaking hands whose addresses are not proven.
+    /// Handshakes with unvalidated addresses that are allowed at a time. Further clients get a
+    /// Retry.
     retry_above: usize,
     config: Arc<ServerConfig>,
-    /// What that was made of.
+    /// The TLS configuration that `config` was made from.
     tls: Arc<rustls::ServerConfig>,
-    /// Connections that have to wait, and until when.
+    /// Connections that are delayed, and until when.
     delayed: Vec<(Instant, Incoming)>,
-    /// Until the first of them need not any more.
+    /// Fires when the first delay is over.
     timer: Pin<Box<Sleep>>,
 }
 
-/// The most connections that wait. Clients begin again where nothing is answered.
+/// Maximum delayed connections. More are dropped; their clients retransmit.
 const MAX_DELAYED: usize = 256;
 
-/// What an endpoint and its connections share.
+/// State that an endpoint shares with its connections.
 struct EndpointState {
     socket: QuicSocket,
     endpoint: RefCell<quinn_proto::Endpoint>,
     inboxes: RefCell<Vec<Option<Rc<DatagramQueue>>>>,
-    /// How many are shaking hands whose addresses are not proven.
+    /// Number of handshakes with unvalidated addresses.
     unvalidated: Cell<usize>,
-    /// To put datagrams together in.
-    memory: RefCell<Vec<u8>>,
+    /// Buffer in which datagrams are assembled.
+    transmit_buffer: RefCell<Vec<u8>>,
 }
 
-/// A place among the endpoints at one address.
+/// One of the UDP sockets bound to an address.
 pub struct UdpBinding {
-    /// Which of the listeners it is of.
+    /// Index of the listener.
     pub listener: usize,
-    /// Which of the threads has it.
+    /// Index of the worker.
     pub thread: u16,
-    /// How many there are.
+    /// Number of workers that share the address.
     pub threads: u16,
-    /// Its socket.
+    /// The socket.
     pub socket: UdpSocket,
-    /// The keys that all of them have.
+    /// Keys that all of them share.
     pub keys: QuicKeys,
 }
 
 impl QuicEndpoint {
-    /// An endpoint on the thread that calls.
+    /// An endpoint on the current thread.
     ///
     /// # Errors
-    /// The system's, or there is no TLS for it.
-    pub fn new(worker: Rc<WorkerContext>, place: UdpBinding) -> io::Result<Self> {
-        let UdpBinding { listener, thread, threads, socket, keys } = place;
-        let no_tls = || io::Error::other("there is no TLS to speak QUIC under");
+    /// The socket cannot be set up, or the listener has no TLS configuration.
+    pub fn new(worker: Rc<WorkerContext>, binding: UdpBinding) -> io::Result<Self> {
+        let UdpBinding { listener, thread, threads, socket, keys } = binding;
+        let no_tls = || io::Error::other("the listener has no TLS configuration for QUIC");
         let server = worker.app.server_arc();
         let tls = server.listeners[listener].tls.as_ref().ok_or_else(no_tls)?.quic_config();
         let config = settings::server(Arc::clone(&tls), &keys, &worker.timeouts)
@@ -108,7 +109,7 @@ impl QuicEndpoint {
             endpoint: RefCell::new(endpoint),
             inboxes: RefCell::default(),
             unvalidated: Cell::new(0),
-            memory: RefCell::default(),
+            transmit_buffer: RefCell::default(),
         });
         let (delayed, timer) = (Vec::new(), Box::pin(sleep_until(clock::instant().into())));
         Ok(Self {
@@ -124,7 +125,7 @@ impl QuicEndpoint {
         })
     }
 
-    /// Receives for ever.
+    /// Receives datagrams, and never returns.
     pub async fn serve(mut self) {
         let mut receiver = DatagramReceiver::new();
         std::future::poll_fn(|cx| self.poll(&mut receiver, cx)).await
@@ -137,10 +138,10 @@ impl QuicEndpoint {
         match received {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => {}
-            // Somebody could not be reached that we have sent to.
-            Poll::Ready(Err(error)) => tracing::debug!("receiving over UDP: {error}"),
+            // An earlier datagram could not be delivered.
+            Poll::Ready(Err(error)) => tracing::debug!("cannot receive over UDP: {error}"),
         }
-        // It is the turn of the connections.
+        // Yields to the connections before the next batch.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -168,20 +169,22 @@ impl QuicEndpoint {
         }
     }
 
-    /// Has a connection wait for as long as an address has to whose connections were cut off.
+    /// Delays a connection from an address whose connections were closed for abuse; admits others
+    /// at once.
     fn delay_or_admit(&mut self, incoming: Incoming) {
         let wait = self.worker.admission.reconnect_delay(incoming.remote_address().ip());
         if wait.is_zero() {
             return self.admit(incoming);
         }
         self.worker.app.metrics.count_event(MetricEvent::ReconnectDelayed);
-        match self.delayed.len() < MAX_DELAYED {
-            true => self.delayed.push((clock::instant() + wait, incoming)),
-            false => self.shared.endpoint.borrow_mut().ignore(incoming),
+        if self.delayed.len() < MAX_DELAYED {
+            self.delayed.push((clock::instant() + wait, incoming));
+        } else {
+            self.shared.endpoint.borrow_mut().ignore(incoming);
         }
     }
 
-    /// Goes on with connections that have waited.
+    /// Admits connections whose delay is over.
     fn admit_delayed(&mut self, cx: &mut Context<'_>) {
         let now = clock::instant();
         while let Some(index) = self.delayed.iter().position(|(due, _)| *due <= now) {
@@ -196,9 +199,10 @@ impl QuicEndpoint {
         }
     }
 
-    /// Accepts a connection, or not: when there are too many, or the server stops, or the
-    /// client has first to show that it is where it says it is. Without that a flood of
-    /// made-up addresses would have us shake hands with nobody.
+    /// Accepts or refuses a connection. It is refused at the connection limit and during shutdown.
+    /// With [`retry_above`](Self::retry_above) handshakes pending, its address has to be validated
+    /// by Retry first. Otherwise a flood from forged addresses would make the server perform
+    /// handshakes with no one.
     fn admit(&mut self, incoming: Incoming) {
         let worker = Rc::clone(&self.worker);
         let metrics = &worker.app.metrics;
@@ -211,18 +215,18 @@ impl QuicEndpoint {
             let transmit = self.shared.endpoint.borrow_mut().refuse(incoming, &mut answer);
             return self.shared.respond(&transmit, &answer);
         }
-        let is_proven = incoming.remote_address_validated();
-        if !is_proven && self.shared.unvalidated.get() >= self.retry_above {
+        let is_validated = incoming.remote_address_validated();
+        if !is_validated && self.shared.unvalidated.get() >= self.retry_above {
             let retry = self.shared.endpoint.borrow_mut().retry(incoming, &mut answer);
             match retry {
                 Ok(transmit) => return self.shared.respond(&transmit, &answer),
-                // It has been asked before, so it has a proof.
-                Err(again) => {
-                    return self.shared.endpoint.borrow_mut().ignore(again.into_incoming());
+                // The address has been validated already.
+                Err(error) => {
+                    return self.shared.endpoint.borrow_mut().ignore(error.into_incoming());
                 }
             }
         }
-        self.accept(incoming, (!is_proven).then(|| UnvalidatedHandshake::new(&self.shared)));
+        self.accept(incoming, (!is_validated).then(|| UnvalidatedHandshake::new(&self.shared)));
     }
 
     fn accept(&mut self, incoming: Incoming, unvalidated: Option<UnvalidatedHandshake>) {
@@ -248,7 +252,7 @@ impl QuicEndpoint {
                 });
             }
             Err(error) => {
-                tracing::debug!("a connection over QUIC did not come about: {}", error.cause);
+                tracing::debug!("cannot accept a QUIC connection: {}", error.cause);
                 if let Some(transmit) = error.response {
                     self.shared.respond(&transmit, &answer);
                 }
@@ -256,7 +260,7 @@ impl QuicEndpoint {
         }
     }
 
-    /// What a new connection is made of: with the certificate of now.
+    /// Returns the configuration for new connections, updated when the certificate was renewed.
     fn config(&mut self) -> Arc<ServerConfig> {
         let tls = self.worker.app.server().listeners[self.listener]
             .tls
@@ -280,8 +284,8 @@ impl EndpointState {
 
     fn register(&self, handle: ConnectionHandle, inbox: Rc<DatagramQueue>) {
         let mut inboxes = self.inboxes.borrow_mut();
-        let room = inboxes.len().max(handle.0 + 1);
-        inboxes.resize(room, None);
+        let length = inboxes.len().max(handle.0 + 1);
+        inboxes.resize(length, None);
         inboxes[handle.0] = Some(inbox);
     }
 
@@ -291,14 +295,14 @@ impl EndpointState {
         }
     }
 
-    /// Answers somebody with whom there is no connection. What the socket has no room for
-    /// they will ask for again.
+    /// Sends a stateless response. It may be dropped if the socket is full, as the client
+    /// retransmits.
     fn respond(&self, transmit: &Transmit, contents: &[u8]) {
-        let _no_room = self.socket.send(transmit, &contents[..transmit.size]);
+        let _ignored = self.socket.send(transmit, &contents[..transmit.size]);
     }
 }
 
-/// A handshake with a client whose address is not proven yet, counted until it is.
+/// A handshake whose client address is not validated, counted until it is dropped.
 pub(crate) struct UnvalidatedHandshake(Rc<EndpointState>);
 
 impl UnvalidatedHandshake {

@@ -1,5 +1,5 @@
-//! One connection of QUIC: what comes for it, its timers, and what it sends. What the
-//! streams carry is for others to know.
+//! Drives one QUIC connection: its received datagrams, its timer, and its transmissions. Streams
+//! are handled by [HTTP/3](crate::listen::http3).
 
 use std::{
     cell::RefCell,
@@ -18,15 +18,15 @@ use tokio::time::{Sleep, sleep_until};
 use super::EndpointState;
 use crate::{clock, listen::watch::yield_to_ready};
 
-/// The datagrams that have come for a connection and were not taken yet.
+/// Datagrams received for a connection and not handled yet.
 #[derive(Default)]
 pub(super) struct DatagramQueue {
     datagrams: RefCell<VecDeque<ConnectionEvent>>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// The most datagrams that wait for one connection: twice what its windows allow. More
-/// are lost, by which whoever sends them learns to send less.
+/// Maximum queued datagrams per connection: twice what its windows allow. More are dropped, and
+/// congestion control slows the sender down.
 const MAX_QUEUED_DATAGRAMS: usize = 512;
 
 impl DatagramQueue {
@@ -41,17 +41,17 @@ impl DatagramQueue {
     }
 }
 
-/// A connection with its ways in and out.
+/// A connection with its input queue, timer and transmissions.
 pub(crate) struct ConnectionDriver {
     shared: Rc<EndpointState>,
     handle: ConnectionHandle,
-    /// The connection itself.
+    /// The protocol state.
     pub(crate) connection: Connection,
     inbox: Rc<DatagramQueue>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer goes off, which may be before anything is due.
+    /// When the timer fires, which may be before the next timeout.
     timer_at: Option<Instant>,
-    /// What the socket had no room for.
+    /// A datagram that the [`QuicSocket`](super::socket::QuicSocket) had no room for.
     unsent: Option<PendingTransmit>,
 }
 
@@ -61,8 +61,8 @@ struct PendingTransmit {
     writable: Pin<Box<dyn Future<Output = io::Result<()>>>>,
 }
 
-/// The datagrams that are taken, and those that are sent, before it is the turn of another
-/// connection of the thread: whoever sends as fast as it can is not to hold up others.
+/// Datagrams handled and sent per poll, before other connections of the worker have their turn. A
+/// fast sender must not delay them.
 const MAX_RECEIVED_PER_POLL: usize = 16;
 const MAX_SENT_PER_POLL: usize = 64;
 
@@ -78,7 +78,7 @@ impl ConnectionDriver {
         Self { shared, handle, connection, inbox, timer, timer_at: None, unsent: None }
     }
 
-    /// Takes what has come, and what its timers say.
+    /// Handles received datagrams and elapsed timeouts.
     pub(crate) fn poll_in(&mut self, cx: &mut Context<'_>) {
         self.inbox.waker.replace(Some(cx.waker().clone()));
         let mut datagrams = self.inbox.datagrams.borrow_mut();
@@ -94,8 +94,7 @@ impl ConnectionDriver {
         }
     }
 
-    /// Sends what there is to send, and sets the timer. Says whether the connection is
-    /// over and done with.
+    /// Transmits what is due, and sets the timer. Returns ready when the connection is drained.
     pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.exchange_endpoint_events();
         self.poll_send(cx);
@@ -121,35 +120,35 @@ impl ConnectionDriver {
             return;
         }
         let now = clock::instant();
-        let mut memory = self.shared.memory.borrow_mut();
+        let mut buffer = self.shared.transmit_buffer.borrow_mut();
         let mut sent = 0;
         while sent < MAX_SENT_PER_POLL {
-            memory.clear();
+            buffer.clear();
             let Some(transmit) =
-                self.connection.poll_transmit(now, self.shared.socket.max_segments(), &mut memory)
+                self.connection.poll_transmit(now, self.shared.socket.max_segments(), &mut buffer)
             else {
                 return;
             };
             sent += transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size));
-            let contents = &memory[..transmit.size];
+            let contents = &buffer[..transmit.size];
             match self.shared.socket.send(&transmit, contents) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let shared = Rc::clone(&self.shared);
                     let writable = Box::pin(async move { shared.socket.writable().await });
                     self.unsent =
                         Some(PendingTransmit { contents: contents.into(), transmit, writable });
-                    // So that it is known when there is room.
+                    // Polled again at once, to register for the socket becoming writable.
                     cx.waker().wake_by_ref();
                     return;
                 }
-                // As good as lost, which it is sent again for.
+                // Other errors are treated as packet loss, and QUIC retransmits.
                 _ => {}
             }
         }
         yield_to_ready(cx);
     }
 
-    /// Sends what the socket had no room for.
+    /// Sends the datagram that the socket had no room for.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(unsent) = &mut self.unsent {
             if unsent.writable.as_mut().poll(cx).is_pending() {
@@ -166,8 +165,8 @@ impl ConnectionDriver {
         Poll::Ready(())
     }
 
-    /// A timer that goes off too early is cheaper than one that is set anew for every
-    /// datagram.
+    /// Sets the timer only if it would fire too late. A spurious wake-up is cheaper than resetting
+    /// the timer for every datagram.
     fn set_timer(&mut self, cx: &mut Context<'_>) {
         let Some(due) = self.connection.poll_timeout() else { return };
         if self.timer_at.is_none_or(|at| due < at) {
@@ -186,7 +185,7 @@ impl ConnectionDriver {
 }
 
 impl Drop for ConnectionDriver {
-    /// Whatever comes for it now is for nobody.
+    /// Unregisters the connection, so that late datagrams for it are dropped.
     fn drop(&mut self) {
         self.shared.unregister(self.handle);
     }

@@ -1,5 +1,5 @@
-//! What QUIC is told to allow: every window and count is bounded here, since quinn's own
-//! defaults suit transfers between friends.
+//! QUIC transport parameters and keys. Every window and count is bounded here, as quinn's defaults
+//! suit bulk transfers between trusted peers.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,45 +15,46 @@ use quinn_proto::{
 use super::steering::ThreadConnectionIds;
 use crate::config::Timeouts;
 
-/// The requests that a client may have waiting at a time on one connection.
+/// Maximum concurrent requests per connection.
 pub(crate) const MAX_CONCURRENT_STREAMS: u32 = 128;
-/// HTTP/3 has three of them; others may be opened that nobody listens to.
+/// HTTP/3 uses three unidirectional streams per client. Others may be opened, and are stopped.
 const MAX_UNIDIRECTIONAL_STREAMS: u32 = 16;
-/// What a client may send of one body, and of all together, before it is read.
+/// Receive windows of a stream and of the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Answers that are kept until the client has acknowledged them.
+/// Maximum unacknowledged response data per connection.
 const SEND_WINDOW: u64 = 1 << 20;
 
-/// The keys that all threads have in common, and, from configuration, all nodes.
+/// Keys shared by all workers, and, if configured, by all nodes.
 #[derive(Clone, Debug)]
 pub struct QuicKeys {
-    /// Makes the tokens by which a node resets connections that it knows nothing of
-    /// (RFC 9000 section 10.3.2).
+    /// Derives stateless reset tokens (RFC 9000 section 10.3.2), with which a node resets
+    /// connections it has no state for.
     reset: Arc<hmac::Key>,
-    /// Seals what a client shows to prove its address (RFC 9000 section 8.1.3).
+    /// Seals address validation tokens (RFC 9000 section 8.1.3).
     tokens: Arc<hkdf::Prk>,
 }
 
 impl QuicKeys {
-    /// QuicKeys that nobody else has.
+    /// Generates random keys.
     ///
     /// # Errors
-    /// The system has no randomness to give.
+    /// The system's random generator fails.
     pub fn random() -> io::Result<Self> {
         let mut secret = [0; 32];
-        rand::fill(&mut secret).map_err(|_| io::Error::other("there is no randomness"))?;
+        rand::fill(&mut secret)
+            .map_err(|_| io::Error::other("the system's random generator failed"))?;
         Ok(Self::from_secret(&secret))
     }
 
-    /// QuicKeys from a secret, the same for the same secret.
+    /// Derives the keys from a secret, deterministically.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"countersign quic").extract(secret);
         let derived = |purpose: &[u8]| {
             let mut key = [0; 32];
             let info = [purpose];
-            // No length is too long for HKDF that is that of its digest.
+            // HKDF accepts any output length up to 255 digests; these are of one digest.
             let expanded =
                 secret.expand(&info, hkdf::HKDF_SHA256).and_then(|output| output.fill(&mut key));
             debug_assert!(expanded.is_ok() && hkdf::HKDF_SHA256.len() == key.len());
@@ -66,17 +67,17 @@ impl QuicKeys {
     }
 }
 
-/// What an endpoint is made of.
+/// Returns the endpoint configuration.
 pub(super) fn endpoint(keys: &QuicKeys, ids: ThreadConnectionIds) -> Arc<EndpointConfig> {
     let mut config = EndpointConfig::new(Arc::clone(&keys.reset) as _);
     config.cid_generator(move || Box::new(ids));
     Arc::new(config)
 }
 
-/// What new connections are made of.
+/// Returns the configuration of new connections.
 ///
 /// # Errors
-/// The certificate's provider has no cipher suite for first datagrams.
+/// The crypto provider has no cipher suite for Initial packets.
 pub(super) fn server(
     tls: Arc<rustls::ServerConfig>,
     keys: &QuicKeys,
@@ -85,14 +86,14 @@ pub(super) fn server(
     let crypto = QuicServerConfig::try_from(tls)?;
     let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(&keys.tokens) as _);
     config.transport_config(Arc::new(transport(timeouts)));
-    // None waits to be accepted for longer than it takes to decide.
+    // Connections are accepted or refused right away, so incoming ones need little buffering.
     config.max_incoming(1).incoming_buffer_size(1 << 16).incoming_buffer_size_total(1 << 20);
     Ok(Arc::new(config))
 }
 
 fn transport(timeouts: &Timeouts) -> TransportConfig {
-    /// A client that says nothing has gone. One that does not ask, but says that it is
-    /// there, has as much time as it has over TCP.
+    /// Idle timeout of the transport. A client that sends nothing is gone. One that sends
+    /// keep-alives without requests has the HTTP idle timeout, as over TCP.
     const MAX_SILENCE: Duration = Duration::from_secs(60);
     let mut config = TransportConfig::default();
     config

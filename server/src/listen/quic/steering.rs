@@ -1,11 +1,11 @@
-//! Which thread a datagram goes to: that of its connection.
+//! Steers each datagram to the worker of its connection.
 //!
-//! The threads' sockets share one address, and by default the kernel chooses among them
-//! by the addresses of a datagram. A client whose address changes, as it does behind a
-//! NAT, would then reach a thread that does not know it. So the kernel is given a program
-//! that chooses by the first two bytes of the destination connection id: those of our own
-//! ids name the thread, and those that a client makes up for its first datagrams are the
-//! same in all of them.
+//! The sockets of all workers share one address. By default the kernel chooses among them by the
+//! datagram's addresses, so a client whose address changes, as behind a NAT, would reach a worker
+//! without state for its connection. A BPF program attached to the sockets chooses by the first two
+//! bytes of the destination connection ID instead. The IDs that the server issues encode the
+//! worker. The ID that a client chooses for its first datagrams is the same in all of them, so they
+//! reach the same worker.
 
 use std::{
     io,
@@ -24,8 +24,8 @@ use nix::{
 use quinn_proto::{ConnectionId, ConnectionIdGenerator};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-/// The sockets of so many threads at one address, or one socket, if the kernel does not
-/// let us choose among more.
+/// Binds one socket per worker to the address. Returns a single socket if the kernel does not
+/// support steering.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -34,7 +34,7 @@ pub fn bind_all(address: SocketAddr, threads: u16) -> io::Result<Vec<UdpSocket>>
         return Ok(vec![bind_one(address, false)?]);
     }
     let first = bind_one(address, true)?;
-    // Where port 0 came to be.
+    // The actual port, if port 0 was requested.
     let address = first.local_addr()?;
     let mut sockets = vec![first];
     for _ in 1..threads {
@@ -42,7 +42,7 @@ pub fn bind_all(address: SocketAddr, threads: u16) -> io::Result<Vec<UdpSocket>>
     }
     if let Err(error) = attach_steering(&sockets) {
         tracing::warn!(
-            "one thread has all of HTTP/3 at {address}, as the system does not let us choose: {error}"
+            "cannot steer datagrams at {address}, one worker serves all HTTP/3 there: {error}"
         );
         sockets.truncate(1);
     }
@@ -60,61 +60,62 @@ fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Has the kernel choose among sockets that share an address, numbered as they were bound.
+/// Attaches the steering program to the sockets. The kernel numbers them in the order in which they
+/// were bound.
 fn attach_steering(sockets: &[UdpSocket]) -> io::Result<()> {
-    let mut steps = program(u32::try_from(sockets.len()).unwrap_or(u32::MAX));
-    let len = u16::try_from(steps.len()).unwrap_or(u16::MAX);
-    let program = sock_fprog { len, filter: steps.as_mut_ptr() };
+    let mut instructions = program(u32::try_from(sockets.len()).unwrap_or(u32::MAX));
+    let len = u16::try_from(instructions.len()).unwrap_or(u16::MAX);
+    let program = sock_fprog { len, filter: instructions.as_mut_ptr() };
     sockets.first().map_or(Ok(()), |socket| Ok(setsockopt(socket, AttachReusePortCbpf, &program)?))
 }
 
-/// Reads the two bytes, and answers with them modulo the number of sockets. A datagram
-/// too short for them goes to the first one.
+/// Returns the BPF program. It loads two bytes of the connection ID and returns them modulo the
+/// number of sockets. A datagram that is too short goes to the first socket.
 fn program(sockets: u32) -> [sock_filter; 7] {
-    /// Of the first byte, in a header of the long form (RFC 9000 section 17.2).
+    /// Header form bit of the first byte (RFC 9000 section 17.2).
     const IS_LONG: u32 = 0x80;
-    /// Where the id begins; in the long form it stands behind the version and its length.
+    /// Offset of the connection ID. In long headers, it follows the version and its own length.
     const SHORT_ID: u32 = 1;
     const LONG_ID: u32 = 6;
-    /// What was computed.
+    /// Returns the accumulator.
     const BPF_A: u32 = 0x10;
-    let step = |code: u32, k: u32| sock_filter {
+    let instruction = |code: u32, k: u32| sock_filter {
         code: u16::try_from(code).unwrap_or(u16::MAX),
         jt: 0,
         jf: 0,
         k,
     };
     [
-        step(BPF_LD | BPF_B | BPF_ABS, 0),
-        // Two steps on, unless it is long.
-        sock_filter { jf: 2, ..step(BPF_JMP | BPF_JSET | BPF_K, IS_LONG) },
-        step(BPF_LD | BPF_H | BPF_ABS, LONG_ID),
-        // One step on.
-        step(BPF_JMP, 1),
-        step(BPF_LD | BPF_H | BPF_ABS, SHORT_ID),
-        step(BPF_ALU | BPF_MOD | BPF_K, sockets),
-        step(BPF_RET | BPF_A, 0),
+        instruction(BPF_LD | BPF_B | BPF_ABS, 0),
+        // Skips two instructions for a short header.
+        sock_filter { jf: 2, ..instruction(BPF_JMP | BPF_JSET | BPF_K, IS_LONG) },
+        instruction(BPF_LD | BPF_H | BPF_ABS, LONG_ID),
+        // Skips one instruction.
+        instruction(BPF_JMP, 1),
+        instruction(BPF_LD | BPF_H | BPF_ABS, SHORT_ID),
+        instruction(BPF_ALU | BPF_MOD | BPF_K, sockets),
+        instruction(BPF_RET | BPF_A, 0),
     ]
 }
 
-/// Makes the connection ids of one thread.
+/// Generates connection IDs that encode a worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ThreadConnectionIds {
-    /// Which of the threads.
+    /// Index of the worker.
     pub(super) thread: u16,
-    /// How many there are.
+    /// Number of workers that share the address.
     pub(super) threads: u16,
 }
 
-/// Enough for nobody to guess one, and for more connections than there are ports.
+/// Length of connection IDs: too long to guess, and with more values than there are ports.
 const ID_LENGTH: usize = 12;
 
 impl ConnectionIdGenerator for ThreadConnectionIds {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut id = [0; ID_LENGTH];
-        // A generator that fails leaves an id that is taken already, and the connection
-        // is refused for that.
-        let _unlikely = rand::fill(&mut id);
+        // A failed generator leaves a constant ID. quinn refuses the connection when that is in
+        // use.
+        let _ignored = rand::fill(&mut id);
         let [first, second, ..] = id;
         [id[0], id[1]] = self.for_thread(u16::from_be_bytes([first, second])).to_be_bytes();
         ConnectionId::new(&id)
@@ -130,12 +131,12 @@ impl ConnectionIdGenerator for ThreadConnectionIds {
 }
 
 impl ThreadConnectionIds {
-    /// The number nearest below `random` that leaves the thread's as its rest.
+    /// Returns the largest number up to `random` with the residue of this worker.
     fn for_thread(self, random: u16) -> u16 {
         let threads = self.threads.max(1);
-        let for_thread = random - random % threads;
-        // What is left of the numbers above the last whole round is one round less.
-        for_thread.checked_add(self.thread).unwrap_or_else(|| for_thread - threads + self.thread)
+        let id = random - random % threads;
+        // In the last, incomplete round, the number may overflow; one round less does not.
+        id.checked_add(self.thread).unwrap_or_else(|| id - threads + self.thread)
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_names_its_thread_whatever_is_random() {
+    fn connection_id_encodes_its_worker() {
         for threads in [1, 2, 3, 7, 1024] {
             for thread in [0, threads / 2, threads - 1] {
                 for random in (0..=u16::MAX).step_by(13).chain([u16::MAX]) {
@@ -164,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_hands_datagrams_to_the_thread_that_their_id_names() {
+    fn kernel_steers_datagrams_by_connection_id() {
         let sockets = bind_all("127.0.0.1:0".parse().unwrap(), 3).unwrap();
-        assert_eq!(sockets.len(), 3, "this system lets us choose");
+        assert_eq!(sockets.len(), 3, "this system supports steering");
         for socket in &sockets {
             socket.set_nonblocking(false).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -175,7 +176,7 @@ mod tests {
         let short = |id: [u8; 2]| [&[0x40], &id[..], &[0; 20]].concat();
         let long = |id: [u8; 2]| [&[0xc0, 0, 0, 0, 1, 8], &id[..], &[0; 20]].concat();
         for number in 0..300_u16 {
-            // From another port each time.
+            // A different client port each time.
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             let id = (number * 211).to_be_bytes();
             for datagram in [short(id), long(id)] {
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!(
             sockets[0].recv(&mut [0; 64]).unwrap(),
             1,
-            "what is too short goes to the first"
+            "a datagram that is too short goes to the first socket"
         );
     }
 }
