@@ -1,9 +1,8 @@
-//! gRPC, over whatever version of HTTP has trailers: calls with one message each way.
+//! gRPC over HTTP/2 and HTTP/3: unary calls.
 //!
-//! A call is a POST to the name of its method. Each message has five bytes before it:
-//! whether it is compressed, and how long it is. The status stands behind the answer, in
-//! its trailers, or, where there is no message, in its head (Trailers-Only). In HTTP all
-//! answers to calls are 200.
+//! A call is a POST to the path of its method. Each message has a prefix of five bytes: the
+//! compressed flag and the length. The status is in the trailers, or, in a response without a
+//! message, in its head (Trailers-Only). The HTTP status is always 200.
 
 pub mod check_request;
 pub mod check_response;
@@ -19,103 +18,103 @@ use crate::{
     routes::Reply,
 };
 
-/// The media type of messages, and of their encoding, if it is said.
+/// The media type of gRPC, without the suffix for the message encoding.
 pub const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const PREFIX: usize = 5;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// What a call ended in, in gRPC's numbers.
+/// gRPC status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrpcStatus {
-    /// As it was meant.
+    /// Success.
     Ok = 0,
-    /// The message is not what the method takes.
+    /// The message is not valid for the method.
     InvalidArgument = 3,
-    /// It took too long.
+    /// The message did not arrive in time.
     DeadlineExceeded = 4,
-    /// What it is about is not there.
+    /// A requested entity does not exist.
     NotFound = 5,
-    /// Somebody may not do what he wants to.
+    /// The caller is not authorized.
     PermissionDenied = 7,
-    /// It is more than is taken.
+    /// A limit was exceeded.
     ResourceExhausted = 8,
-    /// There is no such method, or not what it was called with.
+    /// The method does not exist, or does not support this kind of call.
     Unimplemented = 12,
-    /// Its framing is broken.
+    /// The framing is invalid.
     Internal = 13,
-    /// Nobody says who he is.
+    /// The caller is not authenticated.
     Unauthenticated = 16,
 }
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcError {
-    /// In gRPC.
+    /// The gRPC status.
     pub code: GrpcStatus,
-    /// In HTTP, where faults are counted.
+    /// The corresponding HTTP status, for metrics.
     pub status: StatusCode,
-    /// In words: visible ASCII without a percent sign, which would have to be escaped.
+    /// The message: visible ASCII without percent signs, so that it needs no escaping.
     pub message: &'static str,
 }
 
 impl GrpcError {
-    /// A message that the method does not take.
+    /// A message that is not valid for the method.
     #[must_use]
     pub const fn invalid(message: &'static str) -> Self {
         Self { code: GrpcStatus::InvalidArgument, status: StatusCode::BAD_REQUEST, message }
     }
 
-    /// Something that is not there.
+    /// A method or feature that is not supported.
     #[must_use]
     pub const fn unimplemented(message: &'static str) -> Self {
         Self { code: GrpcStatus::Unimplemented, status: StatusCode::NOT_IMPLEMENTED, message }
     }
 
-    /// Framing that is none.
+    /// Invalid framing.
     const fn internal(message: &'static str) -> Self {
         Self { code: GrpcStatus::Internal, status: StatusCode::BAD_REQUEST, message }
     }
 }
 
 impl From<protobuf::ProtobufError> for GrpcError {
-    fn from(unreadable: protobuf::ProtobufError) -> Self {
-        Self::invalid(unreadable.0)
+    fn from(error: protobuf::ProtobufError) -> Self {
+        Self::invalid(error.0)
     }
 }
 
 impl From<&BadRequest> for GrpcError {
-    /// A call whose message cannot be had.
-    fn from(malformed: &BadRequest) -> Self {
-        let (code, message) = match malformed.status {
+    /// A call whose message could not be received.
+    fn from(bad_request: &BadRequest) -> Self {
+        let (code, message) = match bad_request.status {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 (GrpcStatus::ResourceExhausted, "the message is longer than max_request_body_size")
             }
             StatusCode::REQUEST_TIMEOUT => {
-                (GrpcStatus::DeadlineExceeded, "the message took too long to arrive")
+                (GrpcStatus::DeadlineExceeded, "the message did not arrive in time")
             }
             _ => (GrpcStatus::Internal, "the request is malformed"),
         };
-        Self { code, status: malformed.status, message }
+        Self { code, status: bad_request.status, message }
     }
 }
 
 impl From<GrpcError> for Reply {
-    /// An answer without a message: its head says what the trailers would.
-    fn from(fault: GrpcError) -> Self {
+    /// A Trailers-Only response: its head carries the status.
+    fn from(error: GrpcError) -> Self {
         let mut response = empty(StatusCode::OK);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
-        // Whoever has compressed his message is told that he need not.
+        // Tells clients that compress messages that only `identity` is supported.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(STATUS, (fault.code as u16).into());
-        headers.insert(MESSAGE, HeaderValue::from_static(fault.message));
-        Self { counted: fault.status, ..response.into() }
+        headers.insert(STATUS, (error.code as u16).into());
+        headers.insert(MESSAGE, HeaderValue::from_static(error.message));
+        Self { counted: error.status, ..response.into() }
     }
 }
 
-/// Whether a request is a call that we can read.
+/// Returns whether a request is a gRPC call with a supported message encoding.
 #[must_use]
 pub fn is_call(version: Version, method: &str, fields: &impl Fields) -> bool {
     supports_trailers(version)
@@ -123,21 +122,21 @@ pub fn is_call(version: Version, method: &str, fields: &impl Fields) -> bool {
         && encoding(fields).is_some_and(|encoding| ["", "+proto"].contains(&encoding))
 }
 
-/// The answer to what [is no call](is_call), at a place for calls.
+/// Returns the response to a request to a gRPC method that [is not a call](is_call).
 #[must_use]
 pub fn refuse(version: Version, method: &str) -> Response<Body> {
     let (status, code, detail) = match method {
         _ if !supports_trailers(version) => (
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "http_version",
-            "gRPC needs HTTP/2: name h2 in protocols, and speak it",
+            "gRPC requires HTTP/2: add h2 to protocols, and use it",
         ),
         "POST" => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "media_type",
-            "a call of gRPC is application/grpc, or application/grpc+proto",
+            "the media type of a gRPC call is application/grpc or application/grpc+proto",
         ),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "a call of gRPC is a POST"),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "a gRPC call is a POST"),
     };
     let mut response = problem(status, code, detail);
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -146,46 +145,47 @@ pub fn refuse(version: Version, method: &str) -> Response<Body> {
     response
 }
 
-/// The answer to a call of a method that there is not; `None` if a request is no call.
+/// Returns the response to a call of an unknown method, or `None` if the request is not a gRPC
+/// call.
 #[must_use]
 pub fn unknown_method(version: Version, fields: &impl Fields) -> Option<Reply> {
     let is_call = supports_trailers(version) && encoding(fields).is_some();
     is_call.then(|| {
         Reply::from(GrpcError {
             status: StatusCode::NOT_FOUND,
-            ..GrpcError::unimplemented("there is no such method")
+            ..GrpcError::unimplemented("unknown method")
         })
     })
 }
 
-/// Whether there are trailers that clients can be expected to read.
+/// Returns whether this version of HTTP has trailers that clients can be expected to read.
 fn supports_trailers(version: Version) -> bool {
     version >= Version::HTTP_2
 }
 
-/// What the media type says of the encoding of messages, if it is that of gRPC.
+/// Returns the message encoding in Content-Type, or `None` if the media type is not gRPC's.
 fn encoding(fields: &impl Fields) -> Option<&str> {
     let value = str::from_utf8(only_line(fields, &header::CONTENT_TYPE).ok()??).ok()?;
     let value = value.split(';').next()?.trim_ascii_end();
     let (media_type, encoding) = value.split_at_checked(MEDIA_TYPE.len())?;
-    let is_ours = media_type.as_bytes().eq_ignore_ascii_case(MEDIA_TYPE.as_bytes());
-    (is_ours && (encoding.is_empty() || encoding.starts_with('+'))).then_some(encoding)
+    let is_grpc_type = media_type.as_bytes().eq_ignore_ascii_case(MEDIA_TYPE.as_bytes());
+    (is_grpc_type && (encoding.is_empty() || encoding.starts_with('+'))).then_some(encoding)
 }
 
-/// The one message of a call.
+/// Returns the message of a call.
 ///
 /// # Errors
-/// There is none, or another one behind it, or it is compressed.
+/// There is not exactly one message, or it is compressed.
 pub fn message(body: &[u8]) -> Result<&[u8], GrpcError> {
-    const ONE: &str = "the method takes one message";
+    const ONE: &str = "the method takes exactly one message";
     let Some((prefix, rest)) = body.split_first_chunk::<PREFIX>() else {
         return Err(if body.is_empty() { GrpcError::unimplemented(ONE) } else { TRUNCATED });
     };
     let [flag, length @ ..] = *prefix;
     match flag {
         0 => {}
-        1 => return Err(GrpcError::unimplemented("messages may not be compressed")),
-        _ => return Err(GrpcError::internal("a message is neither compressed nor not")),
+        1 => return Err(GrpcError::unimplemented("compressed messages are not supported")),
+        _ => return Err(GrpcError::internal("invalid compressed flag")),
     }
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     match rest.split_at_checked(length) {
@@ -195,13 +195,12 @@ pub fn message(body: &[u8]) -> Result<&[u8], GrpcError> {
     }
 }
 
-const TRUNCATED: GrpcError = GrpcError::internal("the message is shorter than it says");
+const TRUNCATED: GrpcError = GrpcError::internal("the message is shorter than its length prefix");
 
-/// A message that `write` writes, with what stands before it.
+/// Returns the message that `write` writes, with its prefix.
 pub fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     thread_local! {
-        /// Messages are put together here, so that they need no more memory of their own
-        /// than they are long.
+        /// Scratch buffer, so that each message is allocated once, in its final size.
         static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     DRAFT.with_borrow_mut(|draft| {
@@ -214,7 +213,7 @@ pub fn framed(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     })
 }
 
-/// What stands behind a message: that it is one.
+/// The trailer after a message: status OK.
 pub const TRAILER: (&str, &[u8]) = ("grpc-status", b"0");
 
 #[cfg(test)]
@@ -223,33 +222,33 @@ mod tests {
 
     use super::*;
 
-    fn fault(body: &[u8]) -> GrpcStatus {
+    fn status_of(body: &[u8]) -> GrpcStatus {
         message(body).unwrap_err().code
     }
 
     #[test]
-    fn a_call_has_one_message_of_the_length_that_it_says() {
+    fn call_has_one_message_of_its_declared_length() {
         assert_eq!(message(b"\0\0\0\0\x02ab"), Ok(&b"ab"[..]));
         assert_eq!(message(b"\0\0\0\0\0"), Ok(&b""[..]));
         assert_eq!(message(&framed(|out| out.extend_from_slice(b"ab"))), Ok(&b"ab"[..]));
-        for cut_off in [&b"\0"[..], b"\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\xff\xff\xff\xffab"] {
-            assert_eq!(fault(cut_off), GrpcStatus::Internal, "{cut_off:?}");
+        for truncated in [&b"\0"[..], b"\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\xff\xff\xff\xffab"] {
+            assert_eq!(status_of(truncated), GrpcStatus::Internal, "{truncated:?}");
         }
         for several in [&b""[..], b"\0\0\0\0\x02abc", b"\0\0\0\0\0\0\0\0\0\0"] {
-            assert_eq!(fault(several), GrpcStatus::Unimplemented, "{several:?}");
+            assert_eq!(status_of(several), GrpcStatus::Unimplemented, "{several:?}");
         }
     }
 
     #[test]
-    fn compressed_messages_are_not_taken() {
-        assert_eq!(fault(b"\x01\0\0\0\x02ab"), GrpcStatus::Unimplemented);
+    fn compressed_messages_are_rejected() {
+        assert_eq!(status_of(b"\x01\0\0\0\x02ab"), GrpcStatus::Unimplemented);
         for flag in 2..=255 {
-            assert_eq!(fault(&[flag, 0, 0, 0, 2, b'a', b'b']), GrpcStatus::Internal);
+            assert_eq!(status_of(&[flag, 0, 0, 0, 2, b'a', b'b']), GrpcStatus::Internal);
         }
     }
 
     #[test]
-    fn a_call_is_told_by_its_version_method_and_media_type() {
+    fn call_is_recognized_by_version_method_and_type() {
         let typed = |lines: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_an_answer_without_a_message() {
+    fn grpc_error_is_a_trailers_only_response() {
         let reply = Reply::from(GrpcError::from(&BadRequest::body_too_large(1)));
         assert_eq!(
             (reply.response.status(), reply.counted),

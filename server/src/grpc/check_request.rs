@@ -1,8 +1,7 @@
-//! `envoy.service.auth.v3.CheckRequest`: the question of a proxy.
+//! `envoy.service.auth.v3.CheckRequest`: an authorization request of Envoy.
 //!
-//! Its texts stay in the bytes that came. Of the header lines of the request that is asked
-//! about there may be dozens, of which a handful is looked for: they are noted in the order
-//! in which they stand there, which is cheaper than a map, and to be read from its end.
+//! Values borrow from the received bytes. A request may have dozens of headers, of which a handful
+//! is looked up, so they are stored in order and searched from the end. That is cheaper than a map.
 
 use http::HeaderName;
 use smallvec::SmallVec;
@@ -10,70 +9,69 @@ use smallvec::SmallVec;
 use super::protobuf::{ProtobufError, repeated, select, singular};
 use crate::http::Fields;
 
-/// A question about a request. Not `Debug`: it holds a token.
+/// A request that a proxy asks to authorize. Not `Debug`, as it holds a token.
 ///
-/// Texts are bytes, since they are compared or written down, and nothing else; whether
-/// they are UTF-8 is nobody's question here.
+/// Values are bytes: they are compared or logged, and whether they are UTF-8 does not matter.
 pub struct CheckRequest<'b> {
-    /// The address that the request comes from, if it comes over IP.
+    /// The client's IP address, if it connected over IP.
     pub source: Option<&'b [u8]>,
-    /// The certificate that its client has shown: PEM, percent-encoded. Empty if none.
+    /// The client certificate: percent-encoded PEM, or empty.
     pub certificate: &'b [u8],
-    /// By what the proxy tells it from others.
+    /// The request ID that the proxy assigned.
     pub id: &'b [u8],
-    /// Its method.
+    /// The method.
     pub method: &'b [u8],
-    /// Its path, with the query.
+    /// The path, with the query.
     pub path: &'b [u8],
-    /// The host it is for.
+    /// The host.
     pub host: &'b [u8],
     /// `http` or `https`.
     pub scheme: &'b [u8],
-    /// Its header lines: those of the map, and behind them those that are as they came
-    /// (`encode_raw_headers`).
+    /// The headers: those of the `headers` map, followed by those of `header_map`, which Envoy
+    /// sends with `encode_raw_headers`.
     pub headers: CheckHeaders<'b>,
 }
 
-/// CheckHeader lines, of which those of a browser and its proxies take no memory of their own.
+/// Headers, stored inline in the number usual for a browser and its proxies.
 pub type CheckHeaders<'b> = SmallVec<[CheckHeader<'b>; 32]>;
 
-/// Ten times as many as Envoy lets through, unless it is told to.
+/// Ten times Envoy's default limit.
 const MAX_HEADERS: usize = 1024;
-/// Why a question is not read that is about a request with more. It is the one reason that
-/// is up to whoever has sent that, and not to the proxy.
+/// Returned for a request with too many headers. Of all errors, this is the only one that the
+/// proxy's client can cause, rather than the proxy.
 pub const TOO_MANY_HEADERS: ProtobufError =
     ProtobufError("a request has more than 1,024 header lines");
 
-/// A header line.
+/// A header of the request.
 #[derive(Clone, Copy)]
 pub struct CheckHeader<'b> {
-    /// Its name, as the client wrote it or in lower case.
+    /// The name, in the client's case or in lower case.
     pub name: &'b [u8],
-    /// Its value.
+    /// The value.
     pub value: &'b [u8],
 }
 
 impl<'b> CheckRequest<'b> {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// It is none, or could be understood in two ways.
+    /// The message is malformed or ambiguous.
     pub fn read(message: &'b [u8]) -> Result<Self, ProtobufError> {
         let [attributes] = singular(message, [1])?;
         let [source, request] = singular(attributes.unwrap_or_default(), [1, 4])?;
         let [address, certificate] = singular(source.unwrap_or_default(), [1, 5])?;
         let [http] = singular(request.unwrap_or_default(), [2])?;
         let mut headers = CheckHeaders::new();
-        let mut note = |header| {
+        let mut push = |header| {
             let has_room = headers.len() < MAX_HEADERS;
             has_room.then(|| headers.push(header)).ok_or(TOO_MANY_HEADERS)
         };
         let [id, method, path, host, scheme, header_map] =
             select(http.unwrap_or_default(), [1, 2, 4, 5, 6, 13], |number, value| {
-                if number == 3 { note(read_entry(value.bytes()?)?) } else { Ok(()) }
+                if number == 3 { push(read_entry(value.bytes()?)?) } else { Ok(()) }
             })?;
         for header in repeated(header_map.unwrap_or_default(), 1) {
-            note(read_header(header?)?)?;
+            push(read_header(header?)?)?;
         }
         Ok(Self {
             source: read_address(address.unwrap_or_default())?,
@@ -88,13 +86,13 @@ impl<'b> CheckRequest<'b> {
     }
 }
 
-/// An entry of the map.
+/// Parses an entry of the `headers` map.
 fn read_entry(entry: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
     let [name, value] = singular(entry, [1, 2])?;
     Ok(CheckHeader { name: name.unwrap_or_default(), value: value.unwrap_or_default() })
 }
 
-/// `envoy.config.core.v3.HeaderValue`, whose value is a text or bytes.
+/// Parses `envoy.config.core.v3.HeaderValue`, whose value is text or bytes.
 fn read_header(header: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
     let [name, text, bytes] = singular(header, [1, 2, 3])?;
     if text.is_some() && bytes.is_some() {
@@ -103,17 +101,17 @@ fn read_header(header: &[u8]) -> Result<CheckHeader<'_>, ProtobufError> {
     Ok(CheckHeader { name: name.unwrap_or_default(), value: text.or(bytes).unwrap_or_default() })
 }
 
-/// `envoy.config.core.v3.Address`, which is one of three things.
+/// Parses `envoy.config.core.v3.Address`, which is one of three kinds.
 fn read_address(address: &[u8]) -> Result<Option<&[u8]>, ProtobufError> {
     let [socket, pipe, internal] = singular(address, [1, 2, 3])?;
     if [socket, pipe, internal].iter().flatten().count() > 1 {
-        return Err(ProtobufError("an address is in two places"));
+        return Err(ProtobufError("an address has two kinds"));
     }
     let [address] = singular(socket.unwrap_or_default(), [2])?;
     Ok(address.filter(|text| !text.is_empty()))
 }
 
-/// A header that is there in both forms, or twice in one, is there twice.
+/// A header that is in the map and in the list, or twice in either, counts as duplicate.
 impl Fields for CheckRequest<'_> {
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
         let name = name.as_str().as_bytes();
@@ -133,8 +131,8 @@ mod tests {
     };
     use crate::http::{DuplicateHeader, only_line};
 
-    /// A question with these header lines, in a map and as they came.
-    fn question(mapped: &[(&str, &str)], listed: &[(&str, &str)]) -> Vec<u8> {
+    /// Encodes a request with these headers in the map and in the list.
+    fn check_request(mapped: &[(&str, &str)], listed: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
         put_message(&mut out, 1, |out| {
             put_message(out, 4, |out| {
@@ -164,38 +162,39 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_found_in_either_form_whatever_its_case() {
+    fn header_is_found_in_either_form_and_any_case() {
         for name in ["authorization", "Authorization", "AUTHORIZATION"] {
             for lines in [
-                question(&[("a", "b"), (name, "x")], &[]),
-                question(&[], &[("a", "b"), (name, "x")]),
+                check_request(&[("a", "b"), (name, "x")], &[]),
+                check_request(&[], &[("a", "b"), (name, "x")]),
             ] {
                 assert_eq!(authorization(&lines), Ok(Some(b"x".to_vec())));
             }
         }
         assert_eq!(
-            authorization(&question(&[("authorizatio", "x")], &[("authorization ", "x")])),
+            authorization(&check_request(&[("authorizatio", "x")], &[("authorization ", "x")])),
             Ok(None)
         );
         assert_eq!(authorization(b""), Ok(None));
     }
 
     #[test]
-    fn e4_a_header_that_is_there_twice_in_whatever_way_is_there_twice() {
+    fn e4_duplicate_header_is_detected_in_any_form() {
         const ONE: (&str, &str) = ("authorization", "x");
         for message in [
-            question(&[ONE, ONE], &[]),
-            question(&[], &[ONE, ONE]),
-            question(&[ONE], &[ONE]),
-            question(&[ONE], &[("AUTHORIZATION", "x")]),
+            check_request(&[ONE, ONE], &[]),
+            check_request(&[], &[ONE, ONE]),
+            check_request(&[ONE], &[ONE]),
+            check_request(&[ONE], &[("AUTHORIZATION", "x")]),
         ] {
             assert_eq!(authorization(&message), Err(DuplicateHeader));
         }
     }
 
     #[test]
-    fn lines_are_counted_from_the_end() {
-        let message = question(&[("x", "1"), ("y", "2"), ("X", "3")], &[("x", "4"), ("z", "5")]);
+    fn headers_are_counted_from_the_end() {
+        let message =
+            check_request(&[("x", "1"), ("y", "2"), ("X", "3")], &[("x", "4"), ("z", "5")]);
         let check = CheckRequest::read(&message).unwrap();
         let name = HeaderName::from_static("x");
         let lines: Vec<_> = (0..5).map(|nth| check.line(&name, nth)).collect();
@@ -203,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn no_more_headers_are_noted_than_a_request_can_have() {
+    fn number_of_headers_is_limited() {
         let read = |mapped: usize, listed: usize| {
             let (mapped, listed) = (vec![("a", "b"); mapped], vec![("c", "d"); listed]);
-            CheckRequest::read(&question(&mapped, &listed)).map(|check| check.headers.len())
+            CheckRequest::read(&check_request(&mapped, &listed)).map(|check| check.headers.len())
         };
         assert_eq!(
             [read(MAX_HEADERS, 0), read(0, MAX_HEADERS), read(24, 1000)],
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_understand_differently_is_refused() {
+    fn ambiguous_messages_are_rejected() {
         let twice = |outer: &[u32], number: u32| {
             fn nest(out: &mut Vec<u8>, outer: &[u32], number: u32) {
                 match outer {
@@ -247,7 +246,7 @@ mod tests {
                     "{number} in {outer:?}"
                 );
             }
-            // Nobody asks for it, so that it may be whatever it is.
+            // Fields that are not read may be anything.
             assert!(CheckRequest::read(&twice(outer, 15)).is_ok(), "15 in {outer:?}");
         }
         for two in [[1, 2], [1, 3], [2, 3]] {

@@ -1,4 +1,4 @@
-//! `envoy.service.auth.v3.CheckResponse`: what a proxy is answered.
+//! `envoy.service.auth.v3.CheckResponse`: the response to an authorization request.
 
 use countersign_engine::Claims;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -9,12 +9,12 @@ use super::{
     protobuf::{put_bytes, put_double, put_message, put_number},
 };
 
-/// `HeaderValueOption.append_action`: whatever stands there is replaced.
+/// `HeaderValueOption.append_action`: replaces an existing header.
 const OVERWRITE_IF_EXISTS_OR_ADD: u64 = 2;
-/// The greatest of the numbers up to which a double has every whole one.
+/// The largest integer up to which an `f64` represents all integers exactly.
 const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
-/// Whoever asks may pass: with these header lines, and without those.
+/// Allows the request, with these headers added and those removed.
 pub fn put_allowed<'l>(
     out: &mut Vec<u8>,
     lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
@@ -27,7 +27,7 @@ pub fn put_allowed<'l>(
     });
 }
 
-/// Whoever asks may not, and is answered with this status and these header lines.
+/// Denies the request, with this status and these headers for the client.
 pub fn put_denied(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
     let code = if status == StatusCode::UNAUTHORIZED {
         GrpcStatus::Unauthenticated
@@ -51,8 +51,7 @@ fn put_header(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     });
 }
 
-/// Metadata for what comes behind the proxy's filter: of these claims those that a
-/// token has.
+/// Adds dynamic metadata for Envoy's later filters: those of the named claims that the token has.
 pub fn put_metadata(out: &mut Vec<u8>, names: &[String], claims: Claims<'_>) {
     let claims: Value = serde_json::from_slice(&claims.json()).unwrap_or_default();
     let named = names.iter().filter_map(|name| Some((name, claims.get(name)?)));
@@ -69,8 +68,8 @@ fn put_struct<'v>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'v String, 
     }
 }
 
-/// `google.protobuf.Value`. Its numbers are doubles: one that a double would change is
-/// a string of its digits, since an identifier that is off by one is somebody else's.
+/// `google.protobuf.Value`, whose numbers are doubles. An integer that a double cannot represent is
+/// written as a string of digits: an identifier that is off by one would belong to another user.
 fn put_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => put_number(out, 1, 0),

@@ -1,44 +1,41 @@
-//! Protocol Buffers, as far as our calls need them: read from a slice without a copy,
-//! and written behind each other.
+//! The subset of Protocol Buffers that the gRPC methods need: reading from a slice without copies,
+//! and writing to a buffer.
 //!
-//! A message is a row of fields, each with a number and a value, and has no end of its
-//! own. What is read here is refused where two readers could understand it differently:
-//! fields that may stand there once and do so twice (one reader takes the last of them,
-//! another puts them together), a value of another type than the number has, and groups,
-//! which nobody writes any more and whose depth would have to be bounded.
+//! A message is a sequence of fields, each with a number and a value, without an end marker. The
+//! reader rejects what two readers could interpret differently. That is a duplicate of a singular
+//! field (one reader takes the last, another merges them), and a value whose wire type does not
+//! match its field. It also rejects groups, which are obsolete and whose nesting would have to be
+//! bounded.
 
-/// Why bytes are not the message that was expected.
+/// Why a message could not be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtobufError(pub &'static str);
 
-/// The value of a field.
+/// The value of a field, by wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldValue<'b> {
-    /// A number of variable length.
+    /// A varint.
     Varint(u64),
-    /// Four or eight bytes. None of our messages has such fields, so what they mean is
-    /// not asked.
+    /// Four or eight bytes. No message here has such fields, so the value is dropped.
     Fixed,
-    /// A text, bytes, or a message.
+    /// A string, bytes, or an embedded message.
     Bytes(&'b [u8]),
 }
 
 impl<'b> FieldValue<'b> {
-    /// The text, bytes or message that it is.
+    /// Returns the length-delimited value.
     ///
     /// # Errors
-    /// It is a number.
+    /// The value has another wire type.
     pub fn bytes(self) -> Result<&'b [u8], ProtobufError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint(_) | Self::Fixed => {
-                Err(ProtobufError("a field is of another type than its number says"))
-            }
+            Self::Varint(_) | Self::Fixed => Err(ProtobufError("a field has the wrong wire type")),
         }
     }
 }
 
-/// Reads the fields of a message, one after the other. An error is the last item.
+/// Iterates over the fields of a message. After an error, the iteration ends.
 pub struct MessageFields<'b>(&'b [u8]);
 
 impl<'b> MessageFields<'b> {
@@ -49,7 +46,7 @@ impl<'b> MessageFields<'b> {
     }
 
     fn read(&mut self) -> Result<(u32, FieldValue<'b>), ProtobufError> {
-        const TAG: ProtobufError = ProtobufError("a field has no number, or one that there is not");
+        const TAG: ProtobufError = ProtobufError("invalid field number");
         let tag = u32::try_from(self.number()?).map_err(|_| TAG)?;
         let value = match tag & 7 {
             0 => FieldValue::Varint(self.number()?),
@@ -59,12 +56,13 @@ impl<'b> MessageFields<'b> {
                 FieldValue::Bytes(self.bytes(length)?)
             }
             5 => self.bytes(4).map(|_| FieldValue::Fixed)?,
-            _ => return Err(ProtobufError("a field is a group, or of no type that there is")),
+            _ => return Err(ProtobufError("a field is a group, or its wire type is unknown")),
         };
         if tag < 8 { Err(TAG) } else { Ok((tag >> 3, value)) }
     }
 
-    /// Seven bits a byte, the lowest first, with the eighth on all but the last.
+    /// Reads a varint: seven bits per byte, least significant first, with the top bit set on all
+    /// but the last byte.
     fn number(&mut self) -> Result<u64, ProtobufError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -79,7 +77,7 @@ impl<'b> MessageFields<'b> {
                 return Ok(number);
             }
         }
-        Err(ProtobufError("a number is longer than 64 bits"))
+        Err(ProtobufError("a varint exceeds 64 bits"))
     }
 
     fn bytes(&mut self, length: usize) -> Result<&'b [u8], ProtobufError> {
@@ -89,7 +87,7 @@ impl<'b> MessageFields<'b> {
     }
 }
 
-const TRUNCATED: ProtobufError = ProtobufError("a field is longer than its message");
+const TRUNCATED: ProtobufError = ProtobufError("a field exceeds its message");
 
 impl<'b> Iterator for MessageFields<'b> {
     type Item = Result<(u32, FieldValue<'b>), ProtobufError>;
@@ -106,11 +104,10 @@ impl<'b> Iterator for MessageFields<'b> {
     }
 }
 
-/// The fields of these numbers, which a message has at most once each; what it has
-/// besides is skipped.
+/// Returns the singular fields with these numbers. Other fields are skipped.
 ///
 /// # Errors
-/// The bytes are no message, or one of the fields is there twice or of another type.
+/// The message is malformed, or one of the fields is duplicated or of another wire type.
 pub fn singular<const N: usize>(
     message: &[u8],
     numbers: [u32; N],
@@ -118,10 +115,10 @@ pub fn singular<const N: usize>(
     select(message, numbers, |_, _| Ok(()))
 }
 
-/// The same, where what the message has besides is not skipped but given to `other`.
+/// Like [`singular`], but passes other fields to `other`.
 ///
 /// # Errors
-/// As above, and what `other` says.
+/// The same, or an error of `other`.
 pub fn select<'b, const N: usize>(
     message: &'b [u8],
     numbers: [u32; N],
@@ -132,42 +129,42 @@ pub fn select<'b, const N: usize>(
         let (number, value) = field?;
         match numbers.iter().position(|one| *one == number) {
             None => other(number, value)?,
-            Some(place) if found[place].replace(value.bytes()?).is_none() => {}
-            Some(_) => return Err(ProtobufError("a field is there twice that can be there once")),
+            Some(index) if found[index].replace(value.bytes()?).is_none() => {}
+            Some(_) => return Err(ProtobufError("a singular field is duplicated")),
         }
     }
     Ok(found)
 }
 
-/// The fields of this number, which a message has as often as it likes.
+/// Iterates over the values of a repeated field.
 pub fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], ProtobufError>> {
     MessageFields::of(message).filter_map(move |field| match field {
         Ok((one, value)) => (one == number).then(|| value.bytes()),
-        Err(unreadable) => Some(Err(unreadable)),
+        Err(error) => Some(Err(error)),
     })
 }
 
-/// Appends a number.
+/// Appends a varint field.
 pub fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
     put_varint(out, u64::from(number) << 3);
     put_varint(out, value);
 }
 
-/// Appends a number that may be a fraction.
+/// Appends a double field.
 pub fn put_double(out: &mut Vec<u8>, number: u32, value: f64) {
     put_varint(out, u64::from(number) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// Appends a text, or bytes.
+/// Appends a string or bytes field.
 pub fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     put_message(out, number, |out| out.extend_from_slice(value));
 }
 
-/// Appends what `content` appends, as a message.
+/// Appends an embedded message that `content` writes.
 pub fn put_message(out: &mut Vec<u8>, number: u32, content: impl FnOnce(&mut Vec<u8>)) {
     put_varint(out, u64::from(number) << 3 | 2);
-    // Most are short enough that one byte says how long they are; others are moved.
+    // Most messages are short enough for a one-byte length. Longer ones are moved.
     out.push(0);
     let start = out.len();
     content(out);
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_of_field_is_read() {
+    fn every_wire_type_is_read() {
         let message = b"\x08\x96\x01\x11abcdefgh\x1a\x03xyz\x25abcd\x2a\x00";
         let fields = [
             (1, FieldValue::Varint(150)),
@@ -219,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_in_the_middle_of_a_field_is_refused() {
+    fn message_truncated_within_a_field_is_rejected() {
         let message = b"\x08\x96\x01\x11abcdefgh\x1a\x03xyz\x25abcd";
         let ends = [0, 3, 12, 17, 22];
         for length in 0..message.len() {
@@ -231,36 +228,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_field_is_refused() {
+    fn invalid_tags_and_varints_are_rejected() {
         for tag in [0x0b, 0x0c, 0x0e, 0x0f, 0x02, 0x00] {
             assert!(read(&[tag, 0, 0, 0, 0, 0, 0, 0, 0]).is_err(), "{tag:#x}");
         }
-        // Of 33 bits, and numbers of 65.
+        // A tag of 33 bits, and varints of 65.
         assert!(read(b"\x80\x80\x80\x80\x10\x00").is_err());
         assert!(read(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02").is_err());
         assert!(read(b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00").is_err());
-        assert_eq!(MessageFields::of(b"\x0b\x0b").count(), 1, "an error is the last item");
+        assert_eq!(MessageFields::of(b"\x0b\x0b").count(), 1, "an error ends the iteration");
     }
 
     #[test]
-    fn what_may_stand_there_once_is_refused_where_it_does_so_twice() {
+    fn duplicate_singular_field_is_rejected() {
         assert_eq!(
             singular(b"\x0a\x01a\x1a\x01c\x22\x01d\x22\x01e", [1, 2, 3]),
             Ok([Some(&b"a"[..]), None, Some(b"c")])
         );
         assert!(singular(b"\x0a\x01a\x0a\x01a", [1]).is_err());
-        assert!(singular(b"\x08\x01", [1]).is_err(), "a number for a text");
-        assert!(singular(b"\x08\x01", [2]).is_ok(), "nobody asks for it");
-        assert!(
-            singular(b"\x0a\x01a\x0b", [1]).is_err(),
-            "what stands behind it has to be read too"
-        );
+        assert!(singular(b"\x08\x01", [1]).is_err(), "a varint for a string");
+        assert!(singular(b"\x08\x01", [2]).is_ok(), "a field that is not read");
+        assert!(singular(b"\x0a\x01a\x0b", [1]).is_err(), "the rest of the message is parsed, too");
         let all: Result<Vec<_>, _> = repeated(b"\x0a\x01a\x12\x01b\x0a\x01a", 1).collect();
         assert_eq!(all, Ok(vec![&b"a"[..], b"a"]));
     }
 
     #[test]
-    fn what_is_written_is_read_again_however_long_it_is() {
+    fn written_messages_round_trip() {
         for length in [0, 1, 126, 127, 128, 129, 16_000, 16_383, 16_384, 70_000] {
             let (mut out, content) = (b"before".to_vec(), vec![b'x'; length]);
             put_message(&mut out, 2, |out| {
