@@ -1,29 +1,28 @@
-//! What `/auth` answers, as every test that asks it demands.
+//! Assertions on the responses of `/auth`.
 
 use crate::http::Response;
 
-/// The identity headers of an answer that allows, in order.
+/// Identity headers of an allowing response, in order.
 pub const IDENTITY: [&str; 5] =
     ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types", "x-auth-tenant"];
 
-/// Checks a refusal with status 401: its challenge, and that it has neither a body
-/// nor an identity.
+/// Checks a refusal with status 401: its challenge, and [no identity](assert_no_identity).
 #[track_caller]
 pub fn assert_refused(response: &Response, challenge: &str) {
     assert_eq!(response.status, 401, "{response:?}");
     assert_eq!(response.header("www-authenticate"), Some(challenge));
-    assert_nothing_told(response);
+    assert_no_identity(response);
 }
 
-/// Checks that a refusal, whatever its status, says nothing of anybody.
+/// Checks that a refusal, whatever its status, has no body and no header of [`IDENTITY`].
 #[track_caller]
-pub fn assert_nothing_told(response: &Response) {
+pub fn assert_no_identity(response: &Response) {
     assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
     assert_eq!(response.body, "");
     assert!(IDENTITY.iter().all(|name| response.header(name).is_none()), "{response:?}");
 }
 
-/// The challenge of RFC 6750 for a token refused for this reason.
+/// Challenge of RFC 6750 for a token refused for this reason.
 pub fn invalid_token(reason: impl std::fmt::Display) -> String {
     format!("Bearer error=\"invalid_token\", error_description=\"{reason}\"")
 }

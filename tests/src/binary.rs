@@ -1,4 +1,4 @@
-//! The real `countersign` binary.
+//! Fixtures that run the real `countersign` binary: [`Sandbox`] and [`Server`].
 
 use std::{
     ffi::OsStr,
@@ -20,11 +20,10 @@ use crate::{
     http::{self, Response},
 };
 
-/// Switches the budgets of bad signatures off, for floods that are about something
-/// else.
+/// Configuration without budgets of bad signatures, for floods that test something else.
 pub const NO_BUDGETS: &str = "[limits]\nbad_signatures_per_core=off\nbad_signatures_per_issuer=off\nbad_signatures_per_source=off\n";
 
-/// The path of the binary, built first if that has not happened yet.
+/// Builds the binary once per process and returns its path.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -32,32 +31,33 @@ pub fn path() -> &'static Path {
         // target/<profile>/deps/<test>
         let profile = test.ancestors().nth(2).unwrap();
         let mut build = Command::new(env!("CARGO"));
-        // For the whole workspace: for one package alone cargo chooses other features
-        // of the dependencies, and compiles them all again.
+        // Builds the whole workspace. For a single package cargo selects other features of
+        // the dependencies and would compile them all again.
         build
             .args(["build", "--quiet", "--workspace", "--bin", "countersign"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");
         }
-        assert!(build.status().unwrap().success(), "the binary does not build");
+        assert!(build.status().unwrap().success(), "cargo build failed");
         profile.join("countersign")
     })
 }
 
-/// What stands in the log whenever the configuration was.
+/// Text of the log line of every reload.
 const READ_AGAIN: &str = "the configuration was read again";
 
-/// Makes a file look as if it had been written a while ago.
-pub fn settle(path: &Path) {
+/// Sets the modification time of a file to one minute ago, so that the configuration
+/// watcher does not wait for further writes.
+pub fn backdate(path: &Path) {
     let file = std::fs::File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
-/// What a command printed and how it ended.
+/// Output and exit status of a finished command.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit status.
+    /// Exit status.
     pub status: ExitStatus,
     /// Standard output.
     pub stdout: String,
@@ -66,30 +66,30 @@ pub struct Output {
 }
 
 impl Output {
-    /// The exit code.
+    /// Returns the exit code.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap()
     }
 
-    /// Standard output of a command that succeeded, without the last line ending.
+    /// Returns the standard output of a successful command, without trailing newlines.
     pub fn text(&self) -> &str {
         assert!(self.status.success(), "{self:?}");
         self.stdout.trim_end_matches('\n')
     }
 
-    /// Each line of standard output as JSON.
+    /// Parses each line of standard output as JSON.
     pub fn json_lines(&self) -> Vec<serde_json::Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// A place to run commands in, with no environment of the person who runs the
-/// tests and a home of its own.
+/// Temporary directory to run the binary in. Commands get a clean environment and the
+/// directory as `HOME`.
 pub struct Sandbox {
     directory: TempDir,
     variables: Vec<(String, String)>,
-    /// By which the main listener is asked, which speaks all there are under TLS; `None`
-    /// if it is configured by the test alone.
+    /// Protocol of [`Server::request`]. The main listener then serves all protocols over
+    /// TLS. `None` if the test configures the listener.
     protocol: Option<Protocol>,
 }
 
@@ -100,31 +100,31 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// An empty place.
+    /// Creates an empty directory.
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new(), protocol: None }
     }
 
-    /// One whose servers speak every version of HTTP, and are asked by this one.
+    /// Creates a sandbox whose servers serve every [`Protocol`], with requests sent by this one.
     pub fn over(protocol: Protocol) -> Self {
         let sandbox = Self { protocol: Some(protocol), ..Self::new() };
         certificates::ours().1.write(sandbox.path());
         sandbox
     }
 
-    /// With an environment variable set.
+    /// Adds an environment variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// Its directory.
+    /// Returns its directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Writes a file into it and returns its path.
+    /// Writes a file and returns its path.
     pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -132,11 +132,10 @@ impl Sandbox {
         path
     }
 
-    /// Puts a file in the place of another at once, as if it had been written a while
-    /// ago: then nobody waits for the rest of it.
+    /// Replaces a file atomically with a [backdated](backdate) one.
     pub fn replace(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let (path, draft) = (self.path().join(name), self.file(&format!("{name}.draft"), text));
-        settle(&draft);
+        backdate(&draft);
         std::fs::rename(draft, &path).unwrap();
         path
     }
@@ -155,10 +154,10 @@ impl Sandbox {
         let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let input = input.as_ref().to_vec();
-        // A thread, so that neither side waits for the other with a full pipe.
-        let writing = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        // Written by a thread, so that full pipes cannot deadlock both processes.
+        let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
         let output = child.wait_with_output().unwrap();
-        writing.join().unwrap();
+        writer.join().unwrap();
         Output {
             status: output.status,
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -166,22 +165,23 @@ impl Sandbox {
         }
     }
 
-    /// Starts a server with a configuration in Inmanta's form, to which free ports
-    /// are added, and waits until it is ready.
+    /// Starts a server with an Inmanta configuration file plus free ports, and waits until
+    /// it is ready.
     pub fn serve(&self, configuration: &str) -> Server<'_> {
         let server = self.listen(configuration);
         server.wait_until_ready();
         server
     }
 
-    /// Starts a server as [`serve`](Self::serve) does, and waits only until it listens.
+    /// Like [`serve`](Self::serve), but waits only until the server listens.
     pub fn listen(&self, configuration: &str) -> Server<'_> {
         let ports = self.replace("ports.cfg", self.ports());
         let config = self.replace("server.cfg", configuration);
         self.start([OsStr::new("--config"), config.as_ref(), "--config".as_ref(), ports.as_ref()])
     }
 
-    /// What stands in every configuration.
+    /// Returns the settings common to all configurations: free ports, and TLS if the
+    /// sandbox has a [`Protocol`].
     fn ports(&self) -> String {
         let ports = "[metrics]\nbind_port=0\n[server]\nbind_port=0\n";
         let protocols =
@@ -189,7 +189,7 @@ impl Sandbox {
         format!("{ports}{}", if self.protocol.is_some() { protocols } else { "" })
     }
 
-    /// Starts a server and waits until it listens.
+    /// Starts a server with these arguments and waits until it listens.
     pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server<'_> {
         let mut command = self.command(arguments);
         command
@@ -198,7 +198,7 @@ impl Sandbox {
         self.wait_for(command)
     }
 
-    /// Starts a server as [`serve`](Self::serve) does, which logs somewhere else.
+    /// Like [`serve`](Self::serve), with another destination of the log.
     pub fn serve_with_log(&self, configuration: &str, log: impl Into<Stdio>) -> Server<'_> {
         self.file("log", "");
         let ports = self.replace("ports.cfg", self.ports());
@@ -215,18 +215,22 @@ impl Sandbox {
         server
     }
 
-    /// Starts a server as systemd does for which it has opened two sockets, and waits
-    /// until it listens.
+    /// Starts a server with two sockets as systemd's socket activation does, and waits until
+    /// it listens.
     pub fn activate(&self, sockets: [&OwnedFd; 2], configuration: &str) -> Server<'_> {
-        self.wait_for(self.activated(sockets, configuration))
+        self.wait_for(self.activation_command(sockets, configuration))
     }
 
-    /// The command for that. A shell moves the sockets from where they can be passed on
-    /// to where systemd puts them.
-    pub fn activated(&self, [first, second]: [&OwnedFd; 2], configuration: &str) -> Command {
+    /// Returns the command of [`activate`](Self::activate). A shell moves the sockets from
+    /// standard input and error to descriptors 3 and 4, where systemd passes them.
+    pub fn activation_command(
+        &self,
+        [first, second]: [&OwnedFd; 2],
+        configuration: &str,
+    ) -> Command {
         const SHELL: &str = "exec env LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:local \"$@\" 3<&0 4<&2 0</dev/null 2>>log";
         let config = self.replace("server.cfg", configuration);
-        let mut command = self.bare("sh");
+        let mut command = self.isolated_command("sh");
         command.args(["-c", SHELL, "sh"]).arg(path()).arg("--config").arg(config);
         command.stdin(first.try_clone().unwrap()).stderr(second.try_clone().unwrap());
         command
@@ -235,39 +239,39 @@ impl Sandbox {
     fn wait_for(&self, mut command: Command) -> Server<'_> {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut announced = Vec::new();
+        let mut startup_lines = Vec::new();
         let mut address_after = |word: &str| {
             while let Some(Ok(line)) = lines.next() {
-                announced.push(line.clone());
+                startup_lines.push(line.clone());
                 if let Some(rest) = line.trim().strip_prefix(word) {
-                    // What is spoken there may stand behind it.
+                    // The line may continue with the protocols.
                     let url = rest.split_whitespace().next().unwrap();
                     let address = url.split("//").nth(1).unwrap().trim_end_matches("/metrics");
                     return address.parse().unwrap();
                 }
             }
             panic!(
-                "the server did not start: {announced:?} {}",
+                "the server did not start: {startup_lines:?} {}",
                 std::fs::read_to_string(self.path().join("log")).unwrap()
             )
         };
         let (address, metrics): (SocketAddr, SocketAddr) =
             (address_after("requests"), address_after("metrics"));
-        // The rest of what it prints is read too, or it would block on a full pipe.
+        // Keeps reading, because a full pipe would block the server.
         let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         let client = self
             .protocol
             .map(|protocol| Mutex::new(Client::new(protocol, address, &certificates::ours().0)));
-        Server { sandbox: self, child, address, metrics, client, announced, rest: Some(rest) }
+        Server { sandbox: self, child, address, metrics, client, startup_lines, rest: Some(rest) }
     }
 
     fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = self.bare(path());
+        let mut command = self.isolated_command(path());
         command.args(arguments);
         command
     }
 
-    fn bare(&self, program: impl AsRef<OsStr>) -> Command {
+    fn isolated_command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.path()).env_clear();
         command.env("HOME", self.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -277,35 +281,35 @@ impl Sandbox {
     }
 }
 
-/// A running server; ended when it is dropped.
+/// Running server. Dropping it kills the process.
 pub struct Server<'s> {
     sandbox: &'s Sandbox,
     child: Child,
-    /// The main listener.
+    /// Address of the main listener.
     pub address: SocketAddr,
-    /// The listener for metrics and probes.
+    /// Address of the listener for metrics and probes.
     pub metrics: SocketAddr,
-    /// Asks the main listener, if the sandbox says how.
+    /// Client of the main listener, if the sandbox has a [`Protocol`].
     client: Option<Mutex<Client>>,
-    /// What it has printed until it told where its metrics are.
-    pub announced: Vec<String>,
+    /// Lines of standard output up to the metrics address.
+    pub startup_lines: Vec<String>,
     rest: Option<std::thread::JoinHandle<Vec<String>>>,
 }
 
 impl Server<'_> {
-    /// Its process id.
+    /// Returns its process id.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks the main listener something, by the version of HTTP that the sandbox is for;
-    /// without one, by HTTP/1.1 on a connection of its own.
+    /// Sends a request to the main listener by the sandbox's [`Protocol`], or by HTTP/1.1 on a
+    /// new connection if it has none.
     #[track_caller]
     pub fn request(&self, head: &str) -> Response {
         self.send(head, b"")
     }
 
-    /// The same, with a body.
+    /// Like [`request`](Self::request), with a body.
     #[track_caller]
     pub fn send(&self, head: &str, body: &[u8]) -> Response {
         match &self.client {
@@ -314,7 +318,7 @@ impl Server<'_> {
         }
     }
 
-    /// Another client like the one it is asked by.
+    /// Creates another client of the main listener, like that of [`request`](Self::request).
     pub fn client(&self) -> Client {
         match self.sandbox.protocol {
             Some(protocol) => Client::new(protocol, self.address, &certificates::ours().0),
@@ -322,19 +326,19 @@ impl Server<'_> {
         }
     }
 
-    /// `GET /auth` with a bearer token.
+    /// Sends `GET /auth` with a bearer token.
     #[track_caller]
     pub fn auth(&self, token: &str) -> Response {
         self.request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"))
     }
 
-    /// `POST /v1/verify` with a token.
+    /// Sends `POST /v1/verify` with a token.
     #[track_caller]
     pub fn verify(&self, token: &str) -> Response {
         self.send("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())
     }
 
-    /// The value of a counter or gauge, named with its labels as `/metrics` has it.
+    /// Returns the value of a counter or gauge, named with its labels as in `/metrics`.
     #[track_caller]
     pub fn metric(&self, name: &str) -> u64 {
         let metrics = self.operations("/metrics").body;
@@ -342,12 +346,12 @@ impl Server<'_> {
         line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
     }
 
-    /// `GET` on the metrics listener.
+    /// Sends `GET` to the metrics listener.
     pub fn operations(&self, path: &str) -> Response {
         http::request(self.metrics, &format!("GET {path} HTTP/1.1\r\n"), b"")
     }
 
-    /// Waits until every issuer's keys have been asked for.
+    /// Waits until the server is ready: the keys of every issuer have been requested.
     pub fn wait_until_ready(&self) {
         for _ in 0..600 {
             if self.operations("/ready").status == 200 {
@@ -358,29 +362,29 @@ impl Server<'_> {
         panic!("not ready after 30 s: {}", self.log());
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.sandbox.path().join("log")).unwrap()
     }
 
-    /// Has the configuration read again, and returns what is said about it.
+    /// Reloads the configuration by `SIGHUP` and returns the log line of the reload.
     #[track_caller]
     pub fn reload(&self) -> String {
-        self.reloaded_by(|| self.signal("HUP"))
+        self.reload_after(|| self.signal("HUP"))
     }
 
-    /// The same, whatever the reason is.
+    /// Like [`reload`](Self::reload), triggered by `cause`.
     #[track_caller]
-    pub fn reloaded_by(&self, cause: impl FnOnce()) -> String {
+    pub fn reload_after(&self, cause: impl FnOnce()) -> String {
         let before = self.reloads();
         cause();
         eventually(|| self.reloads() > before);
         self.log().lines().filter(|line| line.contains(READ_AGAIN)).nth(before).unwrap().into()
     }
 
-    /// How often the configuration was read again.
+    /// Returns the number of reloads.
     pub fn reloads(&self) -> usize {
-        // A line that is not yet written to its end is not there yet.
+        // A line without its newline is still being written.
         self.log()
             .split_inclusive('\n')
             .filter(|line| line.contains(READ_AGAIN) && line.ends_with('\n'))
@@ -393,7 +397,8 @@ impl Server<'_> {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
     }
 
-    /// Sends a signal and returns how it ended and what it printed after its addresses.
+    /// Sends a signal and waits for the exit. Returns the status and the output after the
+    /// [startup lines](Self::startup_lines).
     pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
         self.signal(signal);
         let status = self.child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Certificates and lists of revoked ones, by authorities of the tests' own.
+//! Certificates and revocation lists (CRLs) of test authorities.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,18 +12,18 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The years in which something is valid, of which the last one is not.
-pub type Years = std::ops::Range<i32>;
+/// Validity in years, end excluded.
+pub type ValidYears = std::ops::Range<i32>;
 
-/// Years with this one among them.
-pub const CURRENT: Years = 2000..2100;
-/// Years that are over.
-pub const OVER: Years = 2000..2010;
+/// Validity that includes the current year.
+pub const CURRENT: ValidYears = 2000..2100;
+/// Validity in the past.
+pub const EXPIRED: ValidYears = 2000..2010;
 
-/// An authority with the certificate of a server on this machine, for tests to which
-/// all certificates are one.
-pub fn ours() -> &'static (Authority, Issued) {
-    static OURS: OnceLock<(Authority, Issued)> = OnceLock::new();
+/// Returns an authority and a certificate for localhost, shared by tests that are not about
+/// certificates.
+pub fn ours() -> &'static (Authority, IssuedCertificate) {
+    static OURS: OnceLock<(Authority, IssuedCertificate)> = OnceLock::new();
     OURS.get_or_init(|| {
         let authority = Authority::root("ours");
         let issued = authority.server();
@@ -31,22 +31,23 @@ pub fn ours() -> &'static (Authority, Issued) {
     })
 }
 
-/// Somebody who issues certificates.
+/// Certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// The certificates between this one and its root, this one first.
+    /// Certificate chain up to the root, excluded, with the own certificate first. Empty for a
+    /// root.
     below: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
-    /// One that answers for itself.
+    /// Creates a root authority.
     pub fn root(name: &str) -> Self {
         let issuer =
             CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
         Self { issuer, below: Vec::new() }
     }
 
-    /// One that this one answers for, by a certificate with a serial number.
+    /// Creates an intermediate authority, certified by this one.
     pub fn authority(&self, name: &str, serial: u64) -> Self {
         let mut parameters = authority(name);
         parameters.serial_number = Some(serial.into());
@@ -57,34 +58,34 @@ impl Authority {
         Self { issuer, below }
     }
 
-    /// Its certificate, in PEM.
+    /// Returns its certificate in PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// Its certificate.
+    /// Returns its certificate in DER.
     pub fn der(&self) -> &CertificateDer<'static> {
         self.issuer.der()
     }
 
-    /// A certificate for a server on this machine.
-    pub fn server(&self) -> Issued {
+    /// Issues a server certificate for localhost.
+    pub fn server(&self) -> IssuedCertificate {
         self.server_in(CURRENT)
     }
 
-    /// The same, valid in these years.
-    pub fn server_in(&self, years: Years) -> Issued {
+    /// Like [`server`](Self::server), valid in these years.
+    pub fn server_in(&self, years: ValidYears) -> IssuedCertificate {
         let parameters = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).unwrap();
         self.issue(parameters, "localhost", years, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate for a client, with a serial number.
-    pub fn client(&self, name: &str, serial: u64) -> Issued {
+    /// Issues a client certificate.
+    pub fn client(&self, name: &str, serial: u64) -> IssuedCertificate {
         self.client_in(CURRENT, name, serial)
     }
 
-    /// The same, valid in these years.
-    pub fn client_in(&self, years: Years, name: &str, serial: u64) -> Issued {
+    /// Like [`client`](Self::client), valid in these years.
+    pub fn client_in(&self, years: ValidYears, name: &str, serial: u64) -> IssuedCertificate {
         let mut parameters = CertificateParams::default();
         parameters.serial_number = Some(serial.into());
         self.issue(parameters, name, years, ExtendedKeyUsagePurpose::ClientAuth)
@@ -94,10 +95,10 @@ impl Authority {
         &self,
         mut parameters: CertificateParams,
         name: &str,
-        years: Years,
+        years: ValidYears,
         purpose: ExtendedKeyUsagePurpose,
-    ) -> Issued {
-        parameters.distinguished_name = named(name);
+    ) -> IssuedCertificate {
+        parameters.distinguished_name = distinguished_name(name);
         parameters.extended_key_usages = vec![purpose];
         (parameters.not_before, parameters.not_after) =
             (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
@@ -105,25 +106,29 @@ impl Authority {
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         let chain =
             [certificate.der().clone()].into_iter().chain(self.below.iter().cloned()).collect();
-        Issued { chain, key: key.serialize_pem() }
+        IssuedCertificate { chain, key: key.serialize_pem() }
     }
 
-    /// Its list of revoked certificates, in PEM.
-    pub fn revoked(&self, serials: &[u64]) -> String {
-        self.revoked_in(CURRENT, serials)
+    /// Issues a CRL of these serial numbers, in PEM.
+    pub fn crl(&self, serials: &[u64]) -> String {
+        self.crl_in(CURRENT, serials)
     }
 
-    /// The same, valid in these years.
-    pub fn revoked_in(&self, years: Years, serials: &[u64]) -> String {
-        self.list(years, serials).pem().unwrap()
+    /// Like [`crl`](Self::crl), valid in these years.
+    pub fn crl_in(&self, years: ValidYears, serials: &[u64]) -> String {
+        self.crl_parameters(years, serials).pem().unwrap()
     }
 
-    /// Its list of revoked certificates, in DER.
-    pub fn revoked_der(&self, serials: &[u64]) -> Vec<u8> {
-        self.list(CURRENT, serials).der().to_vec()
+    /// Issues a CRL of these serial numbers, in DER.
+    pub fn crl_der(&self, serials: &[u64]) -> Vec<u8> {
+        self.crl_parameters(CURRENT, serials).der().to_vec()
     }
 
-    fn list(&self, years: Years, serials: &[u64]) -> rcgen::CertificateRevocationList {
+    fn crl_parameters(
+        &self,
+        years: ValidYears,
+        serials: &[u64],
+    ) -> rcgen::CertificateRevocationList {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(years.start, 1, 1),
@@ -144,29 +149,29 @@ impl Authority {
 
 fn authority(name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = named(name);
+    parameters.distinguished_name = distinguished_name(name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters
 }
 
-fn named(name: &str) -> DistinguishedName {
+fn distinguished_name(name: &str) -> DistinguishedName {
     let mut names = DistinguishedName::new();
     names.push(DnType::CommonName, name);
     names
 }
 
-/// A certificate with its key.
+/// Certificate with its private key.
 #[derive(Debug)]
-pub struct Issued {
-    /// The certificate, and those between it and its root.
+pub struct IssuedCertificate {
+    /// Certificate, followed by its intermediates.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The private key, in PEM.
+    /// Private key in PEM.
     pub key: String,
 }
 
-impl Issued {
-    /// The chain, in PEM.
+impl IssuedCertificate {
+    /// Returns the chain in PEM.
     pub fn pem(&self) -> String {
         let mut text = String::new();
         for certificate in &self.chain {
@@ -176,7 +181,7 @@ impl Issued {
         text
     }
 
-    /// The private key.
+    /// Returns the private key in DER.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         rustls::pki_types::pem::PemObject::from_pem_slice(self.key.as_bytes()).unwrap()
     }

@@ -1,8 +1,8 @@
-//! A client of every version of HTTP: what a test asks is written once, as HTTP/1 has
-//! it, and travels by the version that the test is told.
+//! An HTTP client for every version of HTTP. A test writes a request once, in the syntax of
+//! HTTP/1, and [`Client`] sends it by the [`Protocol`] under test.
 //!
-//! A client keeps its connection, as clients do: what one request leaves behind there
-//! (compressed headers, windows, streams) meets the next one.
+//! A client reuses its connection. Connection state of one request (header compression,
+//! flow-control windows, streams) therefore affects the next one, as in production.
 
 mod http2;
 mod http3;
@@ -33,7 +33,7 @@ use crate::{
     http::{Connection, Response},
 };
 
-/// A version of HTTP.
+/// HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -45,10 +45,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Every version there is.
+    /// All versions.
     pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Http3];
 
-    /// Its name in ALPN.
+    /// Returns its ALPN identifier.
     #[must_use]
     pub fn alpn(self) -> &'static str {
         match self {
@@ -59,22 +59,22 @@ impl Protocol {
     }
 }
 
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The host that every request is for.
+/// Time limit of a request.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Authority of every request.
 const HOST: &str = "test";
 
-/// A client of one server, which keeps its connection for as long as the server does.
+/// HTTP client of one server. It reuses its connection until the server closes it.
 pub struct Client {
     protocol: Protocol,
     address: SocketAddr,
-    /// `None` for one that speaks without TLS, by prior knowledge.
+    /// `None` for cleartext connections (HTTP/2 with prior knowledge).
     tls: Option<Arc<ClientConfig>>,
-    open: Option<Open>,
+    open: Option<OpenConnection>,
 }
 
-/// A connection.
-enum Open {
+/// Open connection of one version.
+enum OpenConnection {
     Http1(Connection<Box<dyn Stream>>),
     Http2(http2::Connection),
     Http3(http3::Connection),
@@ -84,103 +84,109 @@ trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
 impl Client {
-    /// One that trusts an authority.
+    /// Creates a client that trusts an [`Authority`].
     pub fn new(protocol: Protocol, address: SocketAddr, authority: &Authority) -> Self {
         Self { protocol, address, tls: Some(Arc::new(tls(authority, protocol))), open: None }
     }
 
-    /// One that speaks without TLS: HTTP/1.1, or HTTP/2 by prior knowledge.
+    /// Creates a cleartext client: HTTP/1.1, or HTTP/2 with prior knowledge.
     pub fn plain(protocol: Protocol, address: SocketAddr) -> Self {
-        assert_ne!(protocol, Protocol::Http3, "there is no HTTP/3 without TLS");
+        assert_ne!(protocol, Protocol::Http3, "HTTP/3 requires TLS");
         Self { protocol, address, tls: None, open: None }
     }
 
-    /// Sends a request and waits for its answer. `head` is the request line and the
-    /// header lines of HTTP/1.1, each ended by CRLF; who is asked and how long the body
-    /// is are added.
+    /// Sends a request and waits for its response. `head` is the request line and the
+    /// header lines of HTTP/1.1, each ended by CRLF. The authority and the content length
+    /// are added.
     #[track_caller]
     pub fn request(&mut self, head: &str, body: &[u8]) -> Response {
         self.try_request(head, body).unwrap_or_else(|error| panic!("{:?}: {error}", self.protocol))
     }
 
-    /// The same, or why there is no answer.
+    /// Like [`request`](Self::request), but returns a failure.
     ///
     /// # Errors
-    /// Whatever has ended the request, in words.
+    /// A description of the connection or stream error.
     pub fn try_request(&mut self, head: &str, body: &[u8]) -> Result<Response, String> {
-        self.try_all(&[(head, body)]).pop().expect("as many answers as requests")
+        self.try_all(&[(head, body)]).pop().expect("one response per request")
     }
 
-    /// Sends requests without waiting for the answer to any, and returns the answers in
-    /// their order.
+    /// Sends requests concurrently (pipelined in HTTP/1) and returns the responses in
+    /// request order.
     #[track_caller]
     pub fn request_all(&mut self, requests: &[(&str, &[u8])]) -> Vec<Response> {
-        let answers = self.try_all(requests);
-        answers
+        let responses = self.try_all(requests);
+        responses
             .into_iter()
-            .map(|answer| answer.unwrap_or_else(|error| panic!("{:?}: {error}", self.protocol)))
+            .map(|response| response.unwrap_or_else(|error| panic!("{:?}: {error}", self.protocol)))
             .collect()
     }
 
     fn try_all(&mut self, requests: &[(&str, &[u8])]) -> Vec<Result<Response, String>> {
-        let open = match self.open.take().filter(Open::goes_on).map_or_else(|| self.connect(), Ok) {
+        let open = match self
+            .open
+            .take()
+            .filter(OpenConnection::is_open)
+            .map_or_else(|| self.connect(), Ok)
+        {
             Ok(open) => open,
             Err(error) => return requests.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut is_over = false;
-        let answers = match &mut *self.open.insert(open) {
-            Open::Http1(connection) => {
+        let mut is_closed = false;
+        let responses = match &mut *self.open.insert(open) {
+            OpenConnection::Http1(connection) => {
                 for (head, body) in requests {
                     connection.send(head, body);
                 }
-                let answers =
+                let responses =
                     requests.iter().map(|(head, _)| connection.receive(head.starts_with("HEAD ")));
-                let answers: Vec<_> = answers.collect();
-                is_over = answers.iter().any(|answer| answer.header("connection") == Some("close"));
-                answers.into_iter().map(Ok).collect()
+                let responses: Vec<_> = responses.collect();
+                is_closed =
+                    responses.iter().any(|response| response.header("connection") == Some("close"));
+                responses.into_iter().map(Ok).collect()
             }
-            Open::Http2(connection) => {
-                wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one))))
-            }
-            Open::Http3(connection) => {
-                wait_for_all(requests.iter().map(|one| connection.exchange(Question::of(one))))
-            }
+            OpenConnection::Http2(connection) => wait_for_all(
+                requests.iter().map(|one| connection.exchange(OutgoingRequest::of(one))),
+            ),
+            OpenConnection::Http3(connection) => wait_for_all(
+                requests.iter().map(|one| connection.exchange(OutgoingRequest::of(one))),
+            ),
         };
-        if is_over {
+        if is_closed {
             self.open = None;
         }
-        answers
+        responses
     }
 
-    fn connect(&self) -> Result<Open, String> {
+    fn connect(&self) -> Result<OpenConnection, String> {
         Ok(match (self.protocol, &self.tls) {
             (Protocol::Http1, tls) => {
-                Open::Http1(Connection::over(http1(self.address, tls.as_ref())))
+                OpenConnection::Http1(Connection::over(http1(self.address, tls.as_ref())))
             }
             (Protocol::Http2, tls) => {
-                Open::Http2(wait_for(http2::Connection::open(self.address, tls.clone()))?)
+                OpenConnection::Http2(wait_for(http2::Connection::open(self.address, tls.clone()))?)
             }
             (Protocol::Http3, Some(tls)) => {
-                Open::Http3(wait_for(http3::Connection::open(self.address, tls))?)
+                OpenConnection::Http3(wait_for(http3::Connection::open(self.address, tls))?)
             }
-            (Protocol::Http3, None) => unreachable!("no constructor allows it"),
+            (Protocol::Http3, None) => unreachable!("no constructor builds HTTP/3 without TLS"),
         })
     }
 }
 
-impl Open {
-    fn goes_on(&self) -> bool {
+impl OpenConnection {
+    fn is_open(&self) -> bool {
         match self {
             Self::Http1(_) => true,
-            Self::Http2(connection) => connection.goes_on(),
-            Self::Http3(connection) => connection.goes_on(),
+            Self::Http2(connection) => connection.is_open(),
+            Self::Http3(connection) => connection.is_open(),
         }
     }
 }
 
 fn http1(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Box<dyn Stream> {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(RESPONSE_TIMEOUT)).unwrap();
     match tls {
         None => Box::new(stream),
         Some(tls) => Box::new(StreamOwned::new(
@@ -190,7 +196,7 @@ fn http1(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Box<dyn Stream
     }
 }
 
-/// The name that the certificates of [`Authority::server`] are for.
+/// Server name of the certificates of [`Authority::server`].
 fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
@@ -208,13 +214,13 @@ fn tls(authority: &Authority, protocol: Protocol) -> ClientConfig {
     config
 }
 
-/// A request, as versions after HTTP/1 have it.
-struct Question {
+/// Request in the form of HTTP/2 and HTTP/3, parsed from the syntax of HTTP/1.
+struct OutgoingRequest {
     request: Request<()>,
     body: Bytes,
 }
 
-impl Question {
+impl OutgoingRequest {
     #[track_caller]
     fn of((head, body): &(&str, &[u8])) -> Self {
         let mut lines = head.split_terminator("\r\n");
@@ -234,7 +240,7 @@ impl Question {
             (Method::from_bytes(method.as_bytes()).unwrap(), uri);
         for line in lines {
             let (name, value) =
-                line.split_once(':').unwrap_or_else(|| panic!("no header line: {line:?}"));
+                line.split_once(':').unwrap_or_else(|| panic!("not a header line: {line:?}"));
             let name = name
                 .parse::<header::HeaderName>()
                 .unwrap_or_else(|error| panic!("{name:?}: {error}"));
@@ -251,8 +257,8 @@ impl Question {
     }
 }
 
-/// An answer of a version after HTTP/1.
-fn answer(head: &::http::Response<()>, body: Vec<u8>) -> Response {
+/// Converts a response of HTTP/2 or HTTP/3.
+fn into_response(head: &::http::Response<()>, body: Vec<u8>) -> Response {
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Response {
         status: head.status().as_u16(),
@@ -265,7 +271,8 @@ fn answer(head: &::http::Response<()>, body: Vec<u8>) -> Response {
     }
 }
 
-/// Where the connections of all clients go on while no test waits for them.
+/// Shared runtime that drives the connections of all clients, also while no test waits
+/// for a response.
 pub(crate) fn runtime() -> &'static Handle {
     static RUNTIME: OnceLock<Handle> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -282,20 +289,22 @@ fn wait_for<R: Send + 'static>(
     wait_for_all([future]).pop().expect("one")
 }
 
-/// Waits for futures that all go on at once.
+/// Runs futures concurrently and waits for all of them.
 fn wait_for_all<R: Send + 'static>(
     futures: impl IntoIterator<Item = impl Future<Output = Result<R, String>> + Send + 'static>,
 ) -> Vec<Result<R, String>> {
-    let in_time = |future| async {
-        timeout(PATIENCE, future).await.unwrap_or_else(|_| Err("no answer in time".into()))
+    let limited = |future| async {
+        timeout(RESPONSE_TIMEOUT, future)
+            .await
+            .unwrap_or_else(|_| Err("no response in time".into()))
     };
-    let begun: Vec<_> =
-        futures.into_iter().map(|future| runtime().spawn(in_time(future))).collect();
-    begun.into_iter().map(|one| runtime().block_on(one).unwrap()).collect()
+    let tasks: Vec<_> =
+        futures.into_iter().map(|future| runtime().spawn(limited(future))).collect();
+    tasks.into_iter().map(|task| runtime().block_on(task).unwrap()).collect()
 }
 
-/// Makes of functions, which take a [`Protocol`], a test over each: `name::http1`,
-/// `name::http2` and `name::http3`.
+/// Generates three tests from each function that takes a [`Protocol`](client::Protocol):
+/// `name::http1`, `name::http2` and `name::http3`.
 #[macro_export]
 macro_rules! over_every_protocol {
     ($($name:ident),+ $(,)?) => {$(

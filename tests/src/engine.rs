@@ -1,7 +1,7 @@
-//! The engine as the tests configure it, and tokens for it made in this process.
+//! Engine configuration of the tests, and tokens made in this process.
 //!
-//! This is the one place that spells out the configuration of an issuer. A test
-//! that needs another says what differs: `Rules { leeway: 5, ..config.rules }`.
+//! [`config`] is the only place that lists all settings of an issuer. A test with other
+//! settings changes the difference: `Rules { leeway: 5, ..config.rules }`.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use countersign_engine::{
 };
 use serde_json::Value;
 
-/// The moment tokens are judged at. A token without times, or with an `exp` far
-/// off, is judged alike by a server with the real clock.
+/// Verification time. A server on the real clock agrees with the engine about tokens
+/// without times, or with an `exp` in the far future.
 pub const NOW: UnixTime = UnixTime(1_700_000_000);
-/// The issuer of [`config`].
+/// Issuer of [`config`].
 pub const ISSUER: &str = "https://idp/";
-/// The audience of [`config`].
+/// Audience of [`config`].
 pub const AUDIENCE: &str = "us";
-/// The secret of [`secret_verifier`].
-pub const SECRET: &[u8; 32] = b"what the tests know, nobody else";
-/// The header of an ordinary token signed with the secret.
+/// Secret of [`secret_verifier`].
+pub const SECRET: &[u8; 32] = b"a secret that only the tests use";
+/// Header of an ordinary token signed with [`SECRET`].
 pub const HEADER: &str = r#"{"alg":"HS256"}"#;
 
-/// An issuer that demands nothing unusual, in Inmanta's names for claims.
+/// Issuer configuration with default rules and Inmanta's claim names.
 pub fn config(algorithms: impl IntoIterator<Item = Algorithm>) -> IssuerConfig {
     IssuerConfig {
         name: ISSUER.into(),
@@ -51,39 +51,39 @@ pub fn config(algorithms: impl IntoIterator<Item = Algorithm>) -> IssuerConfig {
     }
 }
 
-/// The issuer of [`config`] with its rules changed, for tokens signed with a secret.
+/// [`config`] for HS256, with changed rules.
 pub fn config_with(change: impl FnOnce(&mut Rules)) -> IssuerConfig {
     let mut config = config([Algorithm::Hs256]);
     change(&mut config.rules);
     config
 }
 
-/// A set of one HS256 secret.
+/// Key set of one HS256 secret.
 pub fn secret_keys(kid: Option<&str>, secret: &[u8]) -> Arc<KeySet> {
     Arc::new(KeySet::new(vec![
         VerificationKey::new(kid, Algorithm::Hs256, KeyMaterial::Secret(secret)).unwrap(),
     ]))
 }
 
-/// Reads a published key set, as from a provider.
-pub fn published(jwks: &Value, algorithms: AlgorithmSet) -> (Arc<KeySet>, Vec<SkippedKey>) {
+/// Parses a key set as one published by a provider.
+pub fn published_keys(jwks: &Value, algorithms: AlgorithmSet) -> (Arc<KeySet>, Vec<SkippedKey>) {
     let policy = Policy { origin: Origin::Published, algorithms: Some(algorithms) };
     let (keys, skipped) = KeySet::from_jwks(jwks.to_string().as_bytes(), policy).unwrap();
     (Arc::new(keys), skipped)
 }
 
-/// A verifier with a cache, as every server has one.
+/// Creates a verifier with a cache, as in every server.
 #[must_use]
-pub fn remembering(snapshot: Snapshot) -> Verifier {
+pub fn cached_verifier(snapshot: Snapshot) -> Verifier {
     Verifier::new(snapshot).with_cache(1 << 20).unwrap()
 }
 
-/// A verifier of these issuers.
+/// Creates a [`cached_verifier`] of these issuers.
 pub fn verifier(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) -> Verifier {
-    remembering(snapshot(issuers))
+    cached_verifier(snapshot(issuers))
 }
 
-/// A snapshot of these issuers.
+/// Creates a snapshot of these issuers.
 pub fn snapshot(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) -> Snapshot {
     Snapshot::new(
         issuers.into_iter().map(|(config, keys)| Issuer::new(Arc::new(config), Some(keys))),
@@ -91,33 +91,33 @@ pub fn snapshot(issuers: impl IntoIterator<Item = (IssuerConfig, Arc<KeySet>)>) 
     .unwrap()
 }
 
-/// A verifier of one issuer, that of [`config`], with [`SECRET`] as its only key.
+/// Creates a [`verifier`] of one issuer, that of [`config`], with [`SECRET`] as its only key.
 pub fn secret_verifier() -> Verifier {
     verifier([(config([Algorithm::Hs256]), secret_keys(None, SECRET))])
 }
 
-/// Header and payload, whatever bytes they are, encoded and joined.
+/// Encodes and joins a header and a payload of any bytes.
 pub fn signing_input(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
 }
 
-/// Ends a signing input with its HS256 tag by [`SECRET`].
+/// Appends the HS256 tag by [`SECRET`] to a signing input.
 pub fn sign(signing_input: &str) -> String {
     sign_with(SECRET, signing_input)
 }
 
-/// Ends a signing input with its HS256 tag by a secret, however short.
+/// Appends the HS256 tag by a secret of any length to a signing input.
 pub fn sign_with(secret: &[u8], signing_input: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signing_input.as_bytes());
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A token over exactly these bytes, its signature right by [`SECRET`].
+/// Makes a token over exactly these bytes, signed with [`SECRET`].
 pub fn token(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     sign(&signing_input(header, payload))
 }
 
-/// The claims every honest token has, as JSON, with these members added.
+/// Claims of a valid token as JSON, with additional members.
 pub fn claims(members: &str) -> String {
     let comma = if members.is_empty() { "" } else { "," };
     format!(r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"bob"{comma}{members}}}"#)

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113), for what no well-meaning client says.
+//! HTTP/2 frames (RFC 9113), for tests of frames that no correct client sends.
 
 use std::{
     io::{self, Read, Write},
@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-/// What every client says first (RFC 9113 section 3.4).
+/// Connection preface of the client (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a frame is (section 6).
+/// Frame types (section 6).
 pub mod kind {
     #![expect(missing_docs, reason = "they are explained in the RFC, by these names")]
     pub const DATA: u8 = 0x0;
@@ -23,7 +23,7 @@ pub mod kind {
     pub const CONTINUATION: u8 = 0x9;
 }
 
-/// What is said of a frame.
+/// Frame flags (section 6).
 pub mod flag {
     #![expect(missing_docs, reason = "they are explained in the RFC, by these names")]
     pub const NONE: u8 = 0x0;
@@ -32,7 +32,7 @@ pub mod flag {
     pub const END_HEADERS: u8 = 0x4;
 }
 
-/// What a client may be told when something ends (section 7).
+/// Error codes of streams and connections (section 7).
 pub mod code {
     #![expect(missing_docs, reason = "they are explained in the RFC, by these names")]
     pub const NO_ERROR: u32 = 0x0;
@@ -45,7 +45,7 @@ pub mod code {
     pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 }
 
-/// What a client may want to be otherwise (section 6.5.2).
+/// Settings (section 6.5.2).
 pub mod setting {
     #![expect(missing_docs, reason = "they are explained in the RFC, by these names")]
     pub const HEADER_TABLE_SIZE: u16 = 0x1;
@@ -54,41 +54,41 @@ pub mod setting {
     pub const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 }
 
-/// A frame.
+/// HTTP/2 frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// One of [`kind`].
+    /// Type, one of [`kind`].
     pub kind: u8,
-    /// Some of [`flag`].
+    /// Flags, a union of [`flag`].
     pub flags: u8,
-    /// The stream that it is about; 0 for the connection.
+    /// Stream identifier, or 0 for the connection.
     pub stream: u32,
-    /// What it carries.
+    /// Payload.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// One with these contents.
+    /// Creates a frame.
     pub fn new(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Self {
         Self { kind, flags, stream, payload: payload.into() }
     }
 
-    /// A request that is all there.
+    /// Creates a complete request without a body.
     pub fn request(stream: u32, fields: &[(&str, &str)]) -> Self {
         Self::new(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, section(fields))
     }
 
-    /// A request whose body follows.
+    /// Creates the `HEADERS` of a request with a body.
     pub fn head(stream: u32, fields: &[(&str, &str)]) -> Self {
         Self::new(kind::HEADERS, flag::END_HEADERS, stream, section(fields))
     }
 
-    /// The end of a stream, for a reason.
+    /// Creates a stream reset with an error code of [`code`].
     pub fn reset(stream: u32, code: u32) -> Self {
         Self::new(kind::RST_STREAM, flag::NONE, stream, code.to_be_bytes())
     }
 
-    /// Settings.
+    /// Creates a `SETTINGS` frame of names of [`setting`] and values.
     pub fn settings(settings: &[(u16, u32)]) -> Self {
         let entry =
             |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
@@ -100,7 +100,8 @@ impl Frame {
         )
     }
 
-    /// The frame at the start of some bytes, and how many those are, if it is all there.
+    /// Parses the frame at the start of `bytes`. Returns it with its length, or `None` if it
+    /// is incomplete.
     pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let [a, b, c, kind, flags, stream @ ..] = *bytes.first_chunk::<9>()?;
         let end = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
@@ -108,38 +109,38 @@ impl Frame {
         Some((Self { kind, flags, stream: u32::from_be_bytes(stream), payload }, end))
     }
 
-    /// Its bytes.
+    /// Returns the encoded frame.
     pub fn bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
     }
 
-    /// The status of an answer that begins with it.
+    /// Returns the status of a response that begins with this frame.
     #[track_caller]
     pub fn status(&self) -> u16 {
         assert_eq!(self.kind, kind::HEADERS, "{self:?}");
-        status(&self.payload).unwrap_or_else(|| panic!("no status: {self:?}"))
+        status(&self.payload).unwrap_or_else(|| panic!("no status in {self:?}"))
     }
 
-    /// The code that ends a stream or a connection.
+    /// Returns the error code of `RST_STREAM` or `GOAWAY`.
     #[track_caller]
     pub fn code(&self) -> u32 {
         let at = match self.kind {
             kind::RST_STREAM => 0,
             kind::GOAWAY => 4,
-            _ => panic!("no end: {self:?}"),
+            _ => panic!("not RST_STREAM or GOAWAY: {self:?}"),
         };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 
-    /// The value of a setting that it has.
+    /// Returns the value of a setting, if present.
     pub fn setting(&self, name: u16) -> Option<u32> {
         let entry = self.payload.chunks_exact(6).find(|entry| entry[..2] == name.to_be_bytes())?;
         Some(u32::from_be_bytes(entry[2..].try_into().unwrap()))
     }
 }
 
-/// A field section of literals (RFC 7541 section 6.2.2), which no table remembers.
+/// Encodes a field section of literals without indexing (RFC 7541 section 6.2.2).
 pub fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut section = Vec::new();
     for (name, value) in fields {
@@ -150,7 +151,7 @@ pub fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     section
 }
 
-/// A string without Huffman's code (sections 5.1 and 5.2).
+/// Encodes a string without Huffman coding (RFC 7541 sections 5.1 and 5.2).
 fn text(section: &mut Vec<u8>, text: &str) {
     match text.len() {
         length @ ..127 => section.push(u8::try_from(length).unwrap()),
@@ -167,10 +168,10 @@ fn text(section: &mut Vec<u8>, text: &str) {
     section.extend(text.as_bytes());
 }
 
-/// The status that a field section begins with, from the static table or in digits. The
-/// client has said that there is no other table.
+/// Returns the status at the start of a field section, indexed in the static table or
+/// literal. The client disables the dynamic table ([`RawConnection::send_preface`]).
 fn status(section: &[u8]) -> Option<u16> {
-    // That the table has no room is repeated in the first section.
+    // The first section repeats the table size update to 0.
     let section = &section[section.iter().take_while(|byte| **byte == 0x20).count()..];
     match *section {
         [indexed @ 0x88..=0x8e, ..] => {
@@ -184,7 +185,7 @@ fn status(section: &[u8]) -> Option<u16> {
     }
 }
 
-/// A number of three digits in Huffman's code (RFC 7541 appendix B).
+/// Decodes three Huffman-coded digits (RFC 7541 appendix B).
 fn digits(code: &[u8]) -> Option<u16> {
     let mut bits =
         code.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)));
@@ -196,70 +197,70 @@ fn digits(code: &[u8]) -> Option<u16> {
     })
 }
 
-/// A connection on which everything may be said.
-pub struct Raw<S = TcpStream> {
+/// Connection that sends any frames and bytes, valid or not.
+pub struct RawConnection<S = TcpStream> {
     stream: S,
-    /// What was read and is no whole frame.
+    /// Received bytes of an incomplete frame.
     unread: Vec<u8>,
 }
 
-impl Raw {
-    /// Connects by prior knowledge, with these settings.
+impl RawConnection {
+    /// Connects in cleartext with prior knowledge, and sends the preface with these settings.
     pub fn open(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut raw = Self::over(stream);
-        raw.begin(settings);
+        raw.send_preface(settings);
         raw
     }
 }
 
-impl<S: Read + Write> Raw<S> {
-    /// One over something else, on which nothing was said yet.
+impl<S: Read + Write> RawConnection<S> {
+    /// Wraps a stream, such as TLS. The caller sends the preface.
     pub fn over(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
 
-    /// What it is over.
+    /// Returns the underlying stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// Says what comes first.
-    pub fn begin(&mut self, settings: &[(u16, u32)]) {
+    /// Sends the preface and the settings, with a header table of size 0.
+    pub fn send_preface(&mut self, settings: &[(u16, u32)]) {
         let settings = [settings, &[(setting::HEADER_TABLE_SIZE, 0)]].concat();
         self.stream.write_all(&[PREFACE, &Frame::settings(&settings).bytes()].concat()).unwrap();
     }
 
-    /// Sends frames in one go.
+    /// Sends frames in one write.
     #[track_caller]
     pub fn send(&mut self, frames: &[Frame]) {
         self.try_send(frames).unwrap();
     }
 
-    /// The same to somebody who may have hung up.
+    /// Like [`send`](Self::send), for a server that may have closed the connection.
     ///
     /// # Errors
-    /// That of the system.
+    /// The write failed.
     pub fn try_send(&mut self, frames: &[Frame]) -> io::Result<()> {
         self.stream.write_all(&frames.iter().flat_map(Frame::bytes).collect::<Vec<_>>())
     }
 
-    /// Sends bytes, which need not be frames.
+    /// Sends any bytes.
     #[track_caller]
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next frame; `None` at the end of the connection, in order or not.
+    /// Receives the next [`Frame`], or `None` at the end of the connection, also by a reset.
     #[track_caller]
     pub fn receive(&mut self) -> Option<Frame> {
-        self.try_receive().expect("a frame, or the end")
+        self.try_receive().expect("a frame or the end of the connection")
     }
 
-    /// The same, or that nothing is said for a long time.
+    /// Like [`receive`](Self::receive), but returns a timeout as an error.
     fn try_receive(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.take_frame() {
@@ -286,9 +287,9 @@ impl<S: Read + Write> Raw<S> {
         Some(frame)
     }
 
-    /// The next frame of this kind and of this stream; what comes before it is skipped.
+    /// Receives the next frame of this kind and stream, skipping others.
     #[track_caller]
-    pub fn receive_of(&mut self, kind: u8, stream: u32) -> Frame {
+    pub fn receive_frame(&mut self, kind: u8, stream: u32) -> Frame {
         let mut skipped = Vec::new();
         loop {
             match self.try_receive() {
@@ -299,13 +300,13 @@ impl<S: Read + Write> Raw<S> {
         }
     }
 
-    /// The status that a request is answered with.
+    /// Receives the status of the response on a stream.
     #[track_caller]
-    pub fn answer(&mut self, stream: u32) -> u16 {
-        self.receive_of(kind::HEADERS, stream).status()
+    pub fn receive_status(&mut self, stream: u32) -> u16 {
+        self.receive_frame(kind::HEADERS, stream).status()
     }
 
-    /// Asks for the end of everything, and returns all that comes before it.
+    /// Receives all frames until the end of the connection.
     #[track_caller]
     pub fn receive_all(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.receive()).collect()
@@ -317,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read_however_it_is_written() {
+    fn status_is_decoded_in_every_encoding() {
         for (section, expected) in [
             (&b"\x88"[..], 200),
             (b"\x20\x8d", 404),

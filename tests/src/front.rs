@@ -1,5 +1,5 @@
-//! The fronts of HTTP/1 and HTTP/2 in the process of the test: their connections end at a
-//! pair of sockets, so that what it makes of bytes can be seen thousands of times a second.
+//! The HTTP/1 and HTTP/2 fronts in the test process. A [`Front`] serves one end of a socket
+//! pair, which allows thousands of exchanges per second.
 
 use std::{
     future::poll_fn,
@@ -32,98 +32,109 @@ use tokio::{
     time::timeout,
 };
 
-/// One thread's front.
+/// HTTP front on the current thread.
 pub struct Front {
     worker: &'static WorkerContext,
     runtime: Runtime,
 }
 
-/// What came back over a connection.
+/// Output of the server on one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// All answers.
+pub struct ConnectionOutput {
+    /// All bytes.
     pub bytes: Vec<u8>,
-    /// Whether it was the front that closed.
+    /// Whether the server closed the connection.
     pub is_closed: bool,
 }
 
-/// Where the connections come from.
+/// Client address of the connections.
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 impl Front {
-    /// A front with this configuration, which lives as long as the process.
+    /// Creates a front with this configuration. It is never freed.
     pub fn new(configuration: &str) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
-        Self { worker: Box::leak(Box::new(WorkerContext::new(app(configuration)))), runtime }
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("there are files");
+        Self { local: Box::leak(Box::new(Local::new(app(configuration)))), runtime }
     }
 
-    /// Hears what comes back in one turn, before other connections have theirs, when all
-    /// of this has come. The socket has to hold it, and the answers.
-    pub fn hear_one_turn(&self, bytes: &[u8]) -> Heard {
+    /// Sends `bytes` over one connection of HTTP/1 and returns the output of a single poll of
+    /// its task, before other connections are polled. Input and output have to fit into the
+    /// socket buffer.
+    pub fn exchange_one_turn(&self, bytes: &[u8]) -> ConnectionOutput {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
             ours.write_all(bytes).expect("the socket holds it");
-            let mut serving = pin!(serve(self.worker, theirs, Version::HTTP_11));
-            let mut heard = Heard::default();
-            while heard.bytes.is_empty() {
-                poll_fn(|cx| {
-                    let is_done = serving.as_mut().poll(cx).is_ready();
+            let mut serving = pin!(serve(self.local, theirs, Version::HTTP_11));
+            let mut output = ConnectionOutput::default();
+            while output.bytes.is_empty() {
+                poll_fn(|context| {
+                    let is_done = serving.as_mut().poll(context).is_ready();
                     assert!(!is_done, "the client has not gone");
                     Poll::Ready(())
                 })
                 .await;
-                heard.listen(&mut ours).await;
+                output.read_available(&mut ours).await;
             }
-            heard
+            output
         })
     }
 
-    /// Sends these pieces over one connection of HTTP/1, each when the one before has had
-    /// its effect, and hears what comes back until nothing more does.
-    pub fn hear<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
-        self.hear_of(Version::HTTP_11, pieces)
+    /// Sends pieces over one connection of HTTP/1, each after the server has processed the one
+    /// before. Returns the output up to the end of the connection.
+    pub fn exchange<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> ConnectionOutput {
+        self.exchange_over(Version::HTTP_11, pieces)
     }
 
-    /// The same over one of HTTP/2.
-    pub fn hear_http2<'p>(&self, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
-        self.hear_of(Version::HTTP_2, pieces)
+    /// Like [`exchange`](Self::exchange), over HTTP/2.
+    pub fn exchange_http2<'p>(
+        &self,
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+    ) -> ConnectionOutput {
+        self.exchange_over(Version::HTTP_2, pieces)
     }
 
-    fn hear_of<'p>(&self, version: Version, pieces: impl IntoIterator<Item = &'p [u8]>) -> Heard {
+    fn exchange_over<'p>(
+        &self,
+        version: Version,
+        pieces: impl IntoIterator<Item = &'p [u8]>,
+    ) -> ConnectionOutput {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
-            let served = spawn_local(serve(self.worker, theirs, version));
-            let mut heard = Heard::default();
+            let served = spawn_local(serve(self.local, theirs, version));
+            let mut output = ConnectionOutput::default();
             for piece in pieces {
                 let mut rest = piece;
-                while !rest.is_empty() && !heard.is_closed {
+                while !rest.is_empty() && !output.is_closed {
                     let sent = match ours.write(rest) {
                         Ok(sent) => sent,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                         Err(_) => break,
                     };
                     rest = &rest[sent..];
-                    heard.listen(&mut ours).await;
+                    output.read_available(&mut ours).await;
                 }
-                while heard.listen(&mut ours).await {}
+                while output.read_available(&mut ours).await {}
             }
-            // It may have gone already.
-            let _not_connected = ours.shutdown(Shutdown::Write);
+            // The server may have closed already.
+            let _ignored = ours.shutdown(Shutdown::Write);
             timeout(Duration::from_secs(20), served)
                 .await
-                .expect("a client that has gone is noticed")
+                .expect("the server notices the end of the connection")
                 .expect("no panic");
-            // Forgets the connection.
-            self.worker.deadlines.sweep();
-            heard
+            // Removes the connection's deadline.
+            self.local.watches.sweep();
+            output
         })
     }
 }
 
-/// The server behind it.
+/// Creates the server's [`App`] from a configuration.
 ///
 /// # Panics
-/// The configuration is none.
+/// The configuration is invalid.
 pub fn app(configuration: &str) -> Arc<App> {
     let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
     raw.add("test", configuration, ConfigFormat::Ini, &mut problems);
@@ -133,9 +144,9 @@ pub fn app(configuration: &str) -> Arc<App> {
     App::new(config, 1, desk, None).expect("the keys are some")
 }
 
-/// Two ends of a connection, which do not block.
+/// Creates a non-blocking socket pair.
 fn pair() -> (UnixStream, UnixStream) {
-    let (one, other) = UnixStream::pair().expect("there are files");
+    let (one, other) = UnixStream::pair().expect("file descriptors are available");
     for socket in [&one, &other] {
         socket.set_nonblocking(true).expect("sockets can wait");
     }
@@ -154,10 +165,10 @@ async fn serve(worker: &'static WorkerContext, socket: UnixStream, version: Vers
     }
 }
 
-impl Heard {
-    /// Lets the front do what it can, and returns whether that was to be heard.
-    async fn listen(&mut self, socket: &mut UnixStream) -> bool {
-        // The system is asked for news between two tasks, so that it takes a few.
+impl ConnectionOutput {
+    /// Lets the server run and reads its output. Returns whether there was any.
+    async fn read_available(&mut self, socket: &mut UnixStream) -> bool {
+        // The runtime polls for I/O events between tasks, so a few yields are needed.
         for _ in 0..4 {
             yield_now().await;
         }
@@ -172,67 +183,69 @@ impl Heard {
         self.bytes.len() > before
     }
 
-    /// The answers one by one, without their dates. That to a HEAD request has no body
-    /// whatever it says; which those are is asked by their place.
+    /// Parses the output into responses without their dates. `is_to_head` returns whether the
+    /// response with this index is to a HEAD request and has no body.
     ///
     /// # Panics
-    /// One of them is none.
-    pub fn answers(&self, is_to_head: impl Fn(usize) -> bool) -> Vec<Answer> {
-        let (mut rest, mut answers, mut place) = (&*self.bytes, Vec::new(), 0);
+    /// The output is not a sequence of complete responses.
+    pub fn responses(&self, is_to_head: impl Fn(usize) -> bool) -> Vec<ParsedResponse> {
+        let (mut rest, mut responses, mut index) = (&*self.bytes, Vec::new(), 0);
         while !rest.is_empty() {
             let mut lines = [httparse::EMPTY_HEADER; 64];
-            let mut response = httparse::Response::new(&mut lines);
-            let Ok(httparse::Status::Complete(head)) = response.parse(rest) else {
-                panic!("no answer: {}", rest.escape_ascii())
+            let mut parsed = httparse::Response::new(&mut lines);
+            let Ok(httparse::Status::Complete(head)) = parsed.parse(rest) else {
+                panic!("not a response: {}", rest.escape_ascii())
             };
-            assert_eq!(response.version, Some(1));
+            assert_eq!(parsed.version, Some(1));
             let lines =
-                response.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("date"));
-            let text = |value| String::from_utf8(<[u8]>::to_vec(value)).expect("a line is text");
+                parsed.headers.iter().filter(|line| !line.name.eq_ignore_ascii_case("date"));
+            let text =
+                |value| String::from_utf8(<[u8]>::to_vec(value)).expect("a header value is UTF-8");
             let headers: Vec<_> =
                 lines.map(|line| (line.name.to_lowercase(), text(line.value))).collect();
-            let mut answer =
-                Answer { status: response.code.unwrap_or(0), headers, body: Vec::new() };
+            let mut response =
+                ParsedResponse { status: parsed.code.unwrap_or(0), headers, body: Vec::new() };
             rest = &rest[head..];
-            if answer.status != 100 {
-                let length = answer.header("content-length").expect("every answer has a length");
+            if response.status != 100 {
+                let length =
+                    response.header("content-length").expect("every response has a content length");
                 let length: usize = length.parse().expect("a length is a number");
-                // One that is malformed is refused with a body whatever its method.
-                let is_refused = answer.closes() && rest.len() == length;
-                let length = if is_to_head(place) && !is_refused { 0 } else { length };
-                place += 1;
-                (answer.body, rest) = (rest[..length].to_vec(), &rest[length..]);
+                // A malformed request is refused with a body, whatever its method.
+                let is_refused = response.closes() && rest.len() == length;
+                let length = if is_to_head(index) && !is_refused { 0 } else { length };
+                index += 1;
+                (response.body, rest) = (rest[..length].to_vec(), &rest[length..]);
             }
-            answers.push(answer);
+            responses.push(response);
         }
-        answers
+        responses
     }
 }
 
-/// An answer.
+/// Parsed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The status code.
+pub struct ParsedResponse {
+    /// Status code.
     pub status: u16,
-    /// The header lines but the date, names in lower case, in order.
+    /// Header lines except the date, in order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// The only line of a header.
+impl ParsedResponse {
+    /// Returns the value of a header, or `None` if it is absent.
     ///
     /// # Panics
-    /// There are several.
+    /// The header occurs more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.headers.iter().filter(|(header, _)| header == name);
         let line = lines.next()?;
-        assert!(lines.next().is_none(), "{name} is there twice: {self:?}");
+        assert!(lines.next().is_none(), "{name} occurs twice: {self:?}");
         Some(&line.1)
     }
 
-    /// Whether it says that it is the last.
+    /// Returns whether it has `Connection: close`.
     pub fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }

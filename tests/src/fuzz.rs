@@ -1,9 +1,9 @@
-//! What must hold for any input whatever: the bodies of the fuzz targets.
+//! Bodies of the fuzz targets: invariants that hold for any input.
 //!
-//! Plain functions, so that one body serves libFuzzer (`fuzz/`), the replay of
-//! its corpus in every ordinary test run, and a debugger at a crashing file. The
-//! engine is judged by readers that share no code with it: `serde_json` for JSON,
-//! the `base64` crate for segments, one HMAC computed here for signatures.
+//! They are plain functions. libFuzzer (`fuzz/`), the replay of the corpus in every test run
+//! and a debugger with a crashing file all call the same body. The engine is compared with
+//! implementations that share no code with it: `serde_json` for JSON, the `base64` crate for
+//! segments, and an HMAC computed here for signatures.
 
 mod check_request;
 mod http1;
@@ -34,16 +34,17 @@ pub use http2::http2;
 pub use http3::http3;
 use serde_json::{Map, Value};
 
-/// The moment every token is judged at.
+/// Verification time of every token.
 const NOW: UnixTime = UnixTime(1_700_000_000);
-/// Known to the target, and to whoever adds tokens to the corpus.
+/// Secret of the only issuer. Tokens in the corpus are signed with it.
 const SECRET: &[u8; 32] = b"countersign fuzz target's secret";
 const ISSUER: &str = "https://issuer.example/";
 const AUDIENCE: &str = "https://countersign.example/";
 const CLIENT_TYPES: [&str; 3] = ["agent", "compiler", "api"];
 
-/// Any bytes as a token; and, properly signed, as the payload, as further claims
-/// and as the header of one, so that everything behind the signature is reached.
+/// Fuzz target: any bytes as a token. The same bytes also become the payload, additional claims
+/// and the header of correctly signed tokens, so that the code after the signature check is
+/// reached.
 pub fn token(data: &[u8]) {
     const HEADER: &[u8] = br#"{"alg":"HS256"}"#;
     let good_claims =
@@ -51,14 +52,14 @@ pub fn token(data: &[u8]) {
     let more_claims =
         [format!(r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","#).as_bytes(), data, b"}"].concat();
 
-    judge_token(data);
-    judge_token(&signed(data, good_claims.as_bytes()));
-    judge_token(&signed(HEADER, &more_claims));
+    check_token(data);
+    check_token(&signed(data, good_claims.as_bytes()));
+    check_token(&signed(HEADER, &more_claims));
     let with_payload = signed(HEADER, data);
-    judge_token(&with_payload);
+    check_token(&with_payload);
 
-    // Below the level of claims a payload may be anything, and comes out as it went in.
-    let expected = if with_payload.len() > limits::MAX_TOKEN_BYTES {
+    // `jws::verify` accepts any payload and returns it unchanged.
+    let expected = if with_payload.len() > limits::TOKEN_BYTES {
         Err(Reject::TooLong)
     } else {
         Ok(data.to_vec())
@@ -66,7 +67,7 @@ pub fn token(data: &[u8]) {
     assert_eq!(jws::verify(&with_payload, &engine().keys), expected);
 }
 
-/// Any bytes as a published and as a static key set, under several policies.
+/// Fuzz target: any bytes as a published and as a static key set, under several policies.
 pub fn jwks(data: &[u8]) {
     let policies: [Option<&[Algorithm]>; 4] = [
         None,
@@ -77,12 +78,12 @@ pub fn jwks(data: &[u8]) {
     for origin in [Origin::Static, Origin::Published] {
         for algorithms in policies {
             let algorithms = algorithms.map(|allowed| allowed.iter().copied().collect());
-            judge_key_set(data, Policy { origin, algorithms });
+            check_key_set(data, Policy { origin, algorithms });
         }
     }
 }
 
-/// Any bytes as keys that an operator wrote down, for secrets and for public keys.
+/// Fuzz target: any bytes as static keys of the configuration, secret and public.
 pub fn written(data: &[u8]) {
     let algorithms: [&[Algorithm]; 4] = [
         &[Algorithm::Hs256],
@@ -91,16 +92,16 @@ pub fn written(data: &[u8]) {
         &[Algorithm::EdDsa],
     ];
     for algorithms in algorithms.map(|all| all.iter().copied().collect::<AlgorithmSet>()) {
-        match written::parse_keys(data, algorithms) {
-            Ok((keys, remarks)) => {
+        match written::keys(data, algorithms) {
+            Ok((keys, warnings)) => {
                 assert!(!keys.is_empty(), "a set without keys is a mistake");
                 assert_keys_fit(
                     &keys,
                     Policy { origin: Origin::Static, algorithms: Some(algorithms) },
                 );
                 assert!(
-                    remarks.iter().all(|remark| remark.starts_with("key skipped: ")),
-                    "{remarks:?}"
+                    warnings.iter().all(|warning| warning.starts_with("key skipped: ")),
+                    "{warnings:?}"
                 );
             }
             Err(fault) => assert!(!fault.is_empty() && !fault.contains('\n'), "{fault:?}"),
@@ -108,20 +109,24 @@ pub fn written(data: &[u8]) {
     }
 }
 
-/// Any text as a configuration file: TOML if the first byte is a `t`, INI if it
-/// is anything else.
+/// Fuzz target: any text as a configuration file. The first byte selects TOML (`t`) or INI.
 pub fn configuration(data: &[u8]) {
     let Some((format, text)) = data.split_first() else { return };
     let Ok(text) = str::from_utf8(text) else { return };
-    let format = if *format == b't' { ConfigFormat::Toml } else { ConfigFormat::Ini };
-    let reading = Reading::of(text, format);
+    let format = if *format == b't' { Format::Toml } else { Format::Ini };
+    let reading = ParsedConfig::of(text, format);
     reading.assert_well_formed();
-    assert_eq!(reading.meaning(), Reading::of(text, format).meaning(), "one text has one meaning");
+    assert_eq!(
+        reading.summary(),
+        ParsedConfig::of(text, format).summary(),
+        "parsing is deterministic"
+    );
     assert_keys_stay_secret(text, format, &reading.raw);
 }
 
 // Tokens
 
+/// Verifier under test, with its key.
 struct Engine {
     verifier: Verifier,
     keys: Arc<KeySet>,
@@ -135,7 +140,7 @@ fn engine() -> &'static Engine {
         let keys = Arc::new(KeySet::new(vec![key]));
         let issuer = Issuer::new(Arc::new(issuer_config()), Some(Arc::clone(&keys)));
         let verifier = Verifier::new(Snapshot::new([issuer]).expect("one issuer is no duplicate"));
-        // A small one, so that fuzzing fills and empties it all the time.
+        // A small cache, so that fuzzing evicts entries all the time.
         Engine { verifier: verifier.with_cache(256 << 10).expect("room for a cache"), keys }
     })
 }
@@ -152,43 +157,40 @@ fn issuer_config() -> IssuerConfig {
     IssuerConfig { name: ISSUER.into(), section: "auth_jwt_fuzz".into(), rules, ..usual }
 }
 
-/// A token over these bytes, with a signature that is right.
+/// Makes a token over these bytes with a valid signature.
 fn signed(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), input.as_bytes());
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(tag)).into_bytes()
 }
 
-fn judge_token(token: &[u8]) {
-    let verdict = engine().verifier.verify(token, NOW);
+fn check_token(token: &[u8]) {
+    let result = engine().verifier.verify(token, NOW);
     let again = engine().verifier.verify(token, NOW);
-    assert_eq!(
-        answer(&verdict),
-        answer(&again),
-        "the same token at the same time gets the same answer"
-    );
+    assert_eq!(outcome(&result), outcome(&again), "verification is deterministic");
 
     let decoded = UnverifiedToken::decode(token);
     if let Ok(decoded) = &decoded {
-        assert_one_spelling(token, decoded);
+        assert_canonical_encoding(token, decoded);
     }
-    let Ok(verified) = verdict else { return };
-    assert!(decoded.is_ok(), "what verifies can be shown");
-    assert_genuine(token, verified.claims());
-    assert_acceptable(verified.claims());
+    let Ok(verified) = result else { return };
+    assert!(decoded.is_ok(), "an accepted token can be decoded");
+    assert_signature_valid(token, verified.claims());
+    assert_claims_valid(verified.claims());
     assert_alterations_are_refused(token);
     if let Some(end) = verified.claims().expires_at() {
         assert_eq!(
-            answer(&engine().verifier.verify(token, end)),
+            outcome(&engine().verifier.verify(token, end)),
             Err(Reject::Expired),
-            "exp is the first second too late"
+            "a token expires in the second of its exp"
         );
     }
 }
 
-/// All that can be asked of a verdict: whatever a cache brings back is in it.
-fn answer(verdict: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
-    verdict.as_ref().map_err(|reject| *reject).map(|verified| {
+/// Returns everything that a verification result exposes, so that a cached result can be compared
+/// with an uncached one.
+fn outcome(result: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
+    result.as_ref().map_err(|reject| *reject).map(|verified| {
         let (claims, identity) = (verified.claims(), verified.identity());
         let names = (
             claims.subject(),
@@ -208,24 +210,24 @@ fn answer(verdict: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
     })
 }
 
-/// Encoding what was decoded gives the token's own characters back, so no second
-/// spelling of a header or payload is ever read.
-fn assert_one_spelling(token: &[u8], decoded: &UnverifiedToken) {
+/// Asserts that header and payload are encoded canonically: encoding the decoded bytes returns
+/// the characters of the token.
+fn assert_canonical_encoding(token: &[u8], decoded: &Unverified) {
     strict_object(&decoded.header);
-    let spelled = format!(
+    let encoded = format!(
         "{}.{}.",
         URL_SAFE_NO_PAD.encode(&decoded.header),
         URL_SAFE_NO_PAD.encode(&decoded.payload)
     );
     assert!(
-        token.starts_with(spelled.as_bytes()),
-        "{spelled} is another spelling of an accepted token"
+        token.starts_with(encoded.as_bytes()),
+        "an accepted token is not canonical, expected {encoded}"
     );
 }
 
-/// An accepted token is three segments, HS256 by its own header, and carries the
-/// tag that only the secret makes.
-fn assert_genuine(token: &[u8], claims: Claims<'_>) {
+/// Asserts that an accepted token has three segments, the algorithm HS256 and the tag by
+/// [`SECRET`].
+fn assert_signature_valid(token: &[u8], claims: Claims<'_>) {
     let segments: Vec<_> = token.split(|byte| *byte == b'.').collect();
     let [header, payload, signature] = segments[..] else {
         panic!("accepted with {} segments", segments.len())
@@ -235,7 +237,7 @@ fn assert_genuine(token: &[u8], claims: Claims<'_>) {
     };
     let header = strict_object(&decode(header));
     assert_eq!(header.get("alg").and_then(Value::as_str), Some("HS256"));
-    assert!(!header.contains_key("crit"), "accepted without understanding a critical extension");
+    assert!(!header.contains_key("crit"), "accepted with an unsupported critical extension");
     assert_eq!(decode(payload), claims.json());
     let signed = &token[..token.len() - signature.len() - 1];
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
@@ -243,48 +245,45 @@ fn assert_genuine(token: &[u8], claims: Claims<'_>) {
         .expect("an accepted token was signed with the secret");
 }
 
-/// The claim rules once more, on another reader's idea of the claims.
-fn assert_acceptable(claims: Claims<'_>) {
+/// Checks the claim rules again on the claims as parsed by `serde_json`.
+fn assert_claims_valid(claims: Claims<'_>) {
     let json = strict_object(&claims.json());
     let text = |name: &str| {
-        json.get(name).map(|claim| claim.as_str().expect("a registered text is a string"))
+        json.get(name).map(|claim| claim.as_str().expect("a registered text claim is a string"))
     };
-    // The other reader may round the last bit of a fraction up, hence `<=` below.
+    // `serde_json` may round the last bit of a fraction up, hence `<=` below.
     let seconds =
         |name: &str| json.get(name).map(|claim| claim.as_f64().expect("a time is a number"));
     let now = 1_700_000_000.0;
 
     assert_eq!(text("iss"), Some(ISSUER));
     assert!(
-        json.get("aud").is_some_and(|audience| strings(audience).contains(&AUDIENCE)),
-        "meant for another audience"
+        json.get("aud").is_some_and(|audience| string_or_list(audience).contains(&AUDIENCE)),
+        "accepted for another audience"
     );
-    assert!(seconds("exp").is_none_or(|end| end > now), "accepted after its end");
+    assert!(seconds("exp").is_none_or(|end| end > now), "accepted after its exp");
     assert_eq!(json.contains_key("exp"), claims.expires_at().is_some_and(|end| end > NOW));
-    assert!(seconds("nbf").is_none_or(|start| start <= now + 1.0), "accepted before its start");
-    assert!(
-        seconds("iat").is_none_or(|issued| issued <= now + 1.0),
-        "accepted before it was issued"
-    );
+    assert!(seconds("nbf").is_none_or(|start| start <= now + 1.0), "accepted before its nbf");
+    assert!(seconds("iat").is_none_or(|issued| issued <= now + 1.0), "accepted before its iat");
     assert_eq!(claims.subject(), text("sub"));
     assert_eq!(claims.environment(), text("urn:inmanta:env"));
     assert_eq!(claims.username(), json.get("preferred_username").and_then(Value::as_str));
     text("jti");
     for claim in json.values().filter(|claim| claim.is_array()) {
-        strings(claim);
+        string_or_list(claim);
     }
     assert!(
         claims.client_types().all(|client_type| CLIENT_TYPES.contains(&client_type)),
-        "a client type nobody allowed"
+        "accepted with a client type that is not allowed"
     );
 }
 
-/// A string, or the elements of a list of nothing but strings.
-fn strings(claim: &Value) -> Vec<&str> {
+/// Returns a string, or the elements of a list of strings.
+fn string_or_list(claim: &Value) -> Vec<&str> {
     match claim.as_array() {
         Some(list) => list
             .iter()
-            .map(|one| one.as_str().expect("an accepted list is one of strings"))
+            .map(|one| one.as_str().expect("an accepted list contains only strings"))
             .collect(),
         None => claim.as_str().into_iter().collect(),
     }
@@ -293,42 +292,45 @@ fn strings(claim: &Value) -> Vec<&str> {
 fn assert_alterations_are_refused(token: &[u8]) {
     let refused = |altered: &[u8]| engine().verifier.verify(altered, NOW).is_err();
     let ends =
-        (0..token.len()).filter(|place| token.get(place + 1).is_none_or(|next| *next == b'.'));
+        (0..token.len()).filter(|index| token.get(index + 1).is_none_or(|next| *next == b'.'));
     for last_of_segment in ends {
         let mut altered = token.to_vec();
         altered[last_of_segment] = if token[last_of_segment] == b'A' { b'B' } else { b'A' };
-        assert!(refused(&altered), "accepted with another character at {last_of_segment}");
+        assert!(refused(&altered), "accepted with a changed character at {last_of_segment}");
     }
     for suffix in ["=", "A", ".", "\n"] {
-        assert!(
-            refused(&[token, suffix.as_bytes()].concat()),
-            "accepted with {suffix:?} behind it"
-        );
+        assert!(refused(&[token, suffix.as_bytes()].concat()), "accepted with {suffix:?} appended");
     }
 }
 
-/// What `serde_json` makes of JSON that the engine has accepted: an object, with
-/// no member name twice at any level.
+/// Parses JSON that the engine has accepted by `serde_json`. Asserts that it is an object without
+/// duplicate members at any level.
 fn strict_object(json: &[u8]) -> Map<String, Value> {
-    let value: Value = serde_json::from_slice(json).expect("accepted JSON is JSON to others too");
-    assert_eq!(members_kept(&value), members_written(json), "accepted with a member twice");
+    let value: Value = serde_json::from_slice(json).expect("serde_json parses accepted JSON");
+    assert_eq!(
+        count_kept_members(&value),
+        count_written_members(json),
+        "accepted with a duplicate member"
+    );
     match value {
         Value::Object(members) => members,
-        other => panic!("accepted as an object: {other}"),
+        other => panic!("accepted, but not an object: {other}"),
     }
 }
 
-/// `serde_json` keeps one of several members of a name.
-fn members_kept(value: &Value) -> usize {
+/// Counts the members that `serde_json` keeps. It keeps one of several with the same name.
+fn count_kept_members(value: &Value) -> usize {
     match value {
-        Value::Object(members) => members.len() + members.values().map(members_kept).sum::<usize>(),
-        Value::Array(elements) => elements.iter().map(members_kept).sum(),
+        Value::Object(members) => {
+            members.len() + members.values().map(count_kept_members).sum::<usize>()
+        }
+        Value::Array(elements) => elements.iter().map(count_kept_members).sum(),
         _ => 0,
     }
 }
 
-/// The members of valid JSON are its colons outside strings.
-fn members_written(json: &[u8]) -> usize {
+/// Counts the members of valid JSON as its colons outside of strings.
+fn count_written_members(json: &[u8]) -> usize {
     let (mut colons, mut in_string, mut escaped) = (0, false, false);
     for byte in json {
         match byte {
@@ -344,32 +346,34 @@ fn members_written(json: &[u8]) -> usize {
 
 // Key sets
 
-fn judge_key_set(json: &[u8], policy: Policy) {
+fn check_key_set(json: &[u8], policy: Policy) {
     let read = || KeySet::from_jwks(json, policy);
     let (keys, skipped) = match (read(), read()) {
         (Ok(first), Ok(second)) => {
             assert_eq!(
-                (places(&first.0), &first.1),
-                (places(&second.0), &second.1),
-                "one document is one key set"
+                (key_identities(&first.0), &first.1),
+                (key_identities(&second.0), &second.1),
+                "parsing is deterministic"
             );
             first
         }
         (Err(first), Err(second)) => return assert_eq!(first, second),
-        _ => panic!("the same document was refused and accepted"),
+        _ => panic!("the same document was both rejected and accepted"),
     };
     let document = strict_object(json);
     let entries =
         document.get("keys").map_or(1, |keys| keys.as_array().expect("`keys` is an array").len());
     assert!(entries <= limits::MAX_KEYS && keys.len() <= entries * Algorithm::ALL.len());
     if policy.algorithms.is_none() {
-        assert_eq!(keys.len() + skipped.len(), entries, "each JWK is one key or one remark");
+        assert_eq!(keys.len() + skipped.len(), entries, "each JWK is either a key or skipped");
     }
     assert_keys_fit(&keys, policy);
-    assert_remarks_are_readable(&skipped, entries);
+    assert_skipped_keys_are_printable(&skipped, entries);
 }
 
-fn places(keys: &KeySet) -> Vec<(Option<&str>, Algorithm, impl PartialEq + std::fmt::Debug)> {
+fn key_identities(
+    keys: &KeySet,
+) -> Vec<(Option<&str>, Algorithm, impl PartialEq + std::fmt::Debug)> {
     keys.iter().map(|key| (key.kid(), key.algorithm(), key.identity())).collect()
 }
 
@@ -380,10 +384,13 @@ fn assert_keys_fit(keys: &KeySet, policy: Policy) {
     let secrets = keys.iter().filter(|key| key.algorithm().key_type() == KeyType::Secret).count();
     match policy.origin {
         Origin::Published => {
-            assert_eq!(secrets, 0, "a shared secret was taken from a published set")
+            assert_eq!(secrets, 0, "a shared secret was accepted from a published set")
         }
         Origin::Static => {
-            assert!(secrets == 0 || secrets == keys.len(), "secrets beside public keys")
+            assert!(
+                secrets == 0 || secrets == keys.len(),
+                "a key set mixes secrets and public keys"
+            )
         }
     }
     for key in keys.iter() {
@@ -392,48 +399,56 @@ fn assert_keys_fit(keys: &KeySet, policy: Policy) {
             .select(key.kid(), key.algorithm())
             .expect("a key is found by its kid and algorithm");
         assert_eq!(found.identity(), key.identity());
-        assert_zeros_are_no_signature(key);
+        assert_zero_signature_rejected(key);
     }
 }
 
-/// Zeros for r and s once passed for any message's signature (CVE-2022-21449), and
-/// do for Ed25519 keys of small order, which are no keys therefore.
-fn assert_zeros_are_no_signature(key: &VerificationKey) {
+/// Asserts that zeros are not a valid signature. ECDSA implementations have accepted r = s = 0
+/// (CVE-2022-21449), and Ed25519 keys of small order would, which is why they are rejected.
+fn assert_zero_signature_rejected(key: &VerificationKey) {
     for length in [0, 32, 64, 96, 132, 256] {
         assert!(
             key.verify(b"message", &vec![0; length]).is_err(),
-            "{key:?} takes zeros for a signature"
+            "{key:?} accepts zeros as a signature"
         );
     }
 }
 
-fn assert_remarks_are_readable(skipped: &[SkippedKey], entries: usize) {
-    assert!(skipped.is_sorted_by(|one, next| one.index < next.index), "one remark a key, in order");
-    for remark in skipped {
-        let shown = remark.to_string();
+fn assert_skipped_keys_are_printable(skipped: &[SkippedKey], entries: usize) {
+    assert!(
+        skipped.is_sorted_by(|one, next| one.place < next.place),
+        "one remark a key, in order"
+    );
+    for skipped_key in skipped {
+        let shown = skipped_key.to_string();
         assert!(
-            remark.index < entries && shown.starts_with(&format!("keys[{}]", remark.index)),
+            skipped_key.place < entries
+                && shown.starts_with(&format!("keys[{}]", skipped_key.place)),
             "{shown}"
         );
-        assert!(!shown.chars().any(char::is_control), "a key set writes {shown:?} into a log");
-        assert!(remark.kid.as_ref().is_none_or(|kid| kid.chars().count() <= 64), "{shown}");
+        assert!(
+            !shown.chars().any(char::is_control),
+            "control characters of a key set in the log: {shown:?}"
+        );
+        assert!(skipped_key.kid.as_ref().is_none_or(|kid| kid.chars().count() <= 64), "{shown}");
     }
 }
 
 // Configurations
 
-struct Reading {
-    raw: RawConfig,
-    /// What parsing complained about.
+/// A configuration file at every stage of parsing.
+struct ParsedConfig {
+    raw: Raw,
+    /// Problems found by parsing.
     parsing: Vec<Problem>,
     config: Result<Config, Problems>,
 }
 
-impl Reading {
-    fn of(text: &str, format: ConfigFormat) -> Self {
-        let (mut raw, mut parsing) = (RawConfig::default(), Vec::new());
+impl ParsedConfig {
+    fn of(text: &str, format: Format) -> Self {
+        let (mut raw, mut parsing) = (Raw::default(), Vec::new());
         raw.add("fuzz", text, format, &mut parsing);
-        // These two name files that are opened: not for the fuzzer to choose.
+        // The server opens these files, so the fuzzer must not choose them.
         if let Some(server) = raw.sections.get_mut("server") {
             server
                 .settings
@@ -442,8 +457,8 @@ impl Reading {
         Self { config: Config::from_raw(raw.clone()), raw, parsing }
     }
 
-    /// Everything a person is told.
-    fn remarks(&self) -> impl Iterator<Item = &Problem> {
+    /// Returns all problems and warnings shown to the operator.
+    fn problems(&self) -> impl Iterator<Item = &Problem> {
         let found = match &self.config {
             Ok(config) => &config.warnings,
             Err(problems) => &problems.0,
@@ -451,28 +466,29 @@ impl Reading {
         self.parsing.iter().chain(&self.raw.warnings).chain(found)
     }
 
-    /// What the text comes to, whatever order its mistakes were found in.
-    fn meaning(&self) -> (Option<String>, BTreeSet<&str>) {
+    /// Returns the parsed configuration and the locations of problems, independent of their
+    /// order.
+    fn summary(&self) -> (Option<String>, BTreeSet<&str>) {
         let config = self.config.as_ref().ok().map(|config| format!("{config:?}"));
-        (config, self.remarks().map(|problem| problem.place.as_str()).collect())
+        (config, self.problems().map(|problem| problem.place.as_str()).collect())
     }
 
     fn assert_well_formed(&self) {
         assert!(
             self.config.as_ref().err().is_none_or(|problems| !problems.0.is_empty()),
-            "refused without a reason"
+            "rejected without a problem"
         );
-        for problem in self.remarks() {
+        for problem in self.problems() {
             assert!(!problem.place.is_empty() && !problem.text.is_empty(), "{problem:?}");
             assert!(problem.help.as_ref().is_none_or(|help| !help.is_empty()), "{problem:?}");
         }
     }
 }
 
-/// A key is looked for in the remarks under another name: an input may well use
-/// the text of its key for something that is shown, so that finding the key itself
-/// would prove nothing. A canary in its place can have come from nowhere else.
-fn assert_keys_stay_secret(text: &str, format: ConfigFormat, raw: &RawConfig) {
+/// Asserts that messages do not contain secret keys. The key is replaced by a canary first. An
+/// input may use the text of its key also for something that is shown, so finding the original
+/// key would prove nothing. A canary can only come from the key.
+fn assert_keys_stay_secret(text: &str, format: Format, raw: &Raw) {
     const GOOD_KEY: &str = "canary-0123456789-abcdefghijklmnopqrstuvwxy";
     const SHORT_KEY: &str = "canary-01234567";
     const NOT_BASE64: &str = "canary/0123456789/abcdefghijklmnopqrstuvwxy!";
@@ -490,18 +506,18 @@ fn assert_keys_stay_secret(text: &str, format: ConfigFormat, raw: &RawConfig) {
         return;
     };
     for canary in [GOOD_KEY, SHORT_KEY, NOT_BASE64] {
-        let reading = Reading::of(&text.replace(&secret, canary), format);
+        let reading = ParsedConfig::of(&text.replace(&secret, canary), format);
         if !keys(&reading.raw).iter().any(|key| key.contains(canary)) {
             continue;
         }
         assert!(
             !format!("{:?}", reading.config).to_lowercase().contains(canary),
-            "Debug shows a key"
+            "the Debug output contains a key"
         );
-        for problem in reading.remarks() {
+        for problem in reading.problems() {
             assert!(
                 !problem.to_string().to_lowercase().contains(canary),
-                "a key is shown: {problem}"
+                "a message contains a key: {problem}"
             );
         }
     }

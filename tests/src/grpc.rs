@@ -1,5 +1,5 @@
-//! Clients of gRPC: tonic's, which asks what Envoy asks, in Envoy's own description of
-//! it; and a bare one, which sends whatever it is given. Both in the test's own thread.
+//! gRPC clients. [`Envoy`] sends Envoy's `CheckRequest` by `tonic`, with Envoy's own protobuf
+//! definitions. [`call`] and [`ask`] send any bytes over HTTP/2. Both run on the test's thread.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use envoy_types::pb::{
         },
         service::auth::v3::{
             AttributeContext, CheckRequest, CheckResponse,
-            attribute_context::{HttpRequest, Peer, Request as Asked},
+            attribute_context::{HttpRequest, Peer, Request as RequestAttributes},
             authorization_client::AuthorizationClient,
             check_response::HttpResponse,
         },
@@ -43,64 +43,64 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{http::Request as Overheard, tls};
+use crate::{http::Request as RecordedRequest, tls};
 
-/// The method that Envoy calls.
+/// Method of Envoy's external authorization.
 pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// The method by which health is asked for.
+/// Method of the gRPC health check.
 pub const HEALTH: &str = "/grpc.health.v1.Health/Check";
-/// No answer takes so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit of a call.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A client that asks as Envoy does, on one connection.
+/// Client that checks requests as Envoy does, on one connection.
 pub struct Envoy {
     runtime: Runtime,
     client: AuthorizationClient<Channel>,
 }
 
 impl Envoy {
-    /// One that speaks HTTP/2 by prior knowledge.
+    /// Creates a client of cleartext HTTP/2 with prior knowledge.
     pub fn plain(address: SocketAddr) -> Self {
-        Self::over(Way { address, tls: None })
+        Self::over(GrpcConnector { address, tls: None })
     }
 
-    /// One that speaks it under TLS.
-    pub fn under_tls(address: SocketAddr, client: &tls::Client) -> Self {
-        Self::over(Way { address, tls: Some(TlsConnector::from(client.config())) })
+    /// Creates a client of HTTP/2 over TLS.
+    pub fn under_tls(address: SocketAddr, client: &tls::TlsClient) -> Self {
+        Self::over(GrpcConnector { address, tls: Some(TlsConnector::from(client.config())) })
     }
 
-    fn over(way: Way) -> Self {
+    fn over(connector: GrpcConnector) -> Self {
         let runtime = runtime();
-        let endpoint = Endpoint::from_static("http://localhost").timeout(PATIENCE);
-        let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(way) });
+        let endpoint = Endpoint::from_static("http://localhost").timeout(RESPONSE_TIMEOUT);
+        let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(connector) });
         Self { runtime, client: AuthorizationClient::new(channel) }
     }
 
-    /// Asks.
+    /// Sends a check.
     ///
     /// # Errors
-    /// There is no answer.
-    pub fn ask(&self, question: CheckRequest) -> Result<CheckResponse, Status> {
-        self.ask_together([question]).remove(0)
+    /// The call failed with this gRPC status.
+    pub fn check(&self, check_request: CheckRequest) -> Result<CheckResponse, Status> {
+        self.check_all([check_request]).remove(0)
     }
 
-    /// Asks many questions at the same time, and returns the answers in their order.
-    pub fn ask_together(
+    /// Sends checks concurrently and returns the responses in request order.
+    pub fn check_all(
         &self,
-        questions: impl IntoIterator<Item = CheckRequest>,
+        requests: impl IntoIterator<Item = CheckRequest>,
     ) -> Vec<Result<CheckResponse, Status>> {
         self.runtime.block_on(async {
-            let asked = questions.into_iter().map(|question| {
+            let calls = requests.into_iter().map(|check_request| {
                 let mut client = self.client.clone();
                 self.runtime.spawn(async move {
-                    client.check(question).await.map(tonic::Response::into_inner)
+                    client.check(check_request).await.map(tonic::Response::into_inner)
                 })
             });
-            let mut answers = Vec::new();
-            for answer in asked.collect::<Vec<_>>() {
-                answers.push(answer.await.unwrap());
+            let mut responses = Vec::new();
+            for response in calls.collect::<Vec<_>>() {
+                responses.push(response.await.unwrap());
             }
-            answers
+            responses
         })
     }
 }
@@ -109,19 +109,19 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// How a client connects.
+/// Connector for `tonic`: TCP, or TLS with a [`TlsConnector`].
 #[derive(Clone)]
-struct Way {
+struct GrpcConnector {
     address: SocketAddr,
     tls: Option<TlsConnector>,
 }
 
-/// What HTTP/2 is spoken over.
+/// Transport of HTTP/2.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-impl Way {
+impl GrpcConnector {
     async fn connect(self) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect(self.address).await?;
         match self.tls {
@@ -133,7 +133,7 @@ impl Way {
     }
 }
 
-impl Service<Uri> for Way {
+impl Service<Uri> for GrpcConnector {
     type Response = TokioIo<Box<dyn Stream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
@@ -143,15 +143,15 @@ impl Service<Uri> for Way {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let way = self.clone();
-        Box::pin(async { way.connect().await.map(TokioIo::new) })
+        let connector = self.clone();
+        Box::pin(async { connector.connect().await.map(TokioIo::new) })
     }
 }
 
-// Questions
+// Check requests
 
-/// A question about `GET /page?x=1` with these header lines, as they came.
-pub fn question(lines: &[(&str, &str)]) -> CheckRequest {
+/// Creates a check of `GET /page?x=1` with these header lines as a list, in order.
+pub fn check_request(lines: &[(&str, &str)]) -> CheckRequest {
     let line = |(name, value): &(&str, &str)| HeaderValue {
         key: (*name).into(),
         raw_value: value.as_bytes().to_vec(),
@@ -161,8 +161,8 @@ pub fn question(lines: &[(&str, &str)]) -> CheckRequest {
     about(HttpRequest { header_map, ..HttpRequest::default() })
 }
 
-/// The same, with the lines in a map.
-pub fn question_with_map(lines: &[(&str, &str)]) -> CheckRequest {
+/// Like [`check_request`], with the header lines as a map.
+pub fn check_with_header_map(lines: &[(&str, &str)]) -> CheckRequest {
     let headers = lines.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     about(HttpRequest { headers, ..HttpRequest::default() })
 }
@@ -176,46 +176,47 @@ fn about(http: HttpRequest) -> CheckRequest {
         scheme: "https".into(),
         ..http
     };
-    let request = Some(Asked { http: Some(http), ..Asked::default() });
+    let request = Some(RequestAttributes { http: Some(http), ..RequestAttributes::default() });
     CheckRequest { attributes: Some(AttributeContext { request, ..AttributeContext::default() }) }
 }
 
-/// The question, of a request from this address whose client has shown this certificate,
-/// percent-encoded.
+/// Adds a client address and a percent-encoded client certificate to a check.
 #[must_use]
-pub fn from(question: CheckRequest, source: &str, certificate: &str) -> CheckRequest {
+pub fn with_source(check_request: CheckRequest, source: &str, certificate: &str) -> CheckRequest {
     let socket = SocketAddress { address: source.into(), ..SocketAddress::default() };
     let address = Some(Address { address: Some(address::Address::SocketAddress(socket)) });
     let source = Some(Peer { address, certificate: certificate.into(), ..Peer::default() });
-    CheckRequest { attributes: Some(AttributeContext { source, ..question.attributes.unwrap() }) }
+    CheckRequest {
+        attributes: Some(AttributeContext { source, ..check_request.attributes.unwrap() }),
+    }
 }
 
-// Answers
+// Check responses
 
-/// What Envoy is told to do with a request.
+/// Decision of a `CheckResponse`: what Envoy has to do with the request.
 #[derive(Debug)]
-pub struct Told {
-    /// The status in gRPC's numbers.
+pub struct CheckOutcome {
+    /// gRPC status code.
     pub code: i32,
-    /// The status for the client; 200 if the request may pass.
+    /// HTTP status for the client, or 200 if the request is allowed.
     pub status: i32,
-    /// The header lines that are set: of the request, or of the answer to it.
+    /// Header lines to set, on an allowed request or on the denying response.
     pub set: Vec<(String, String)>,
-    /// The headers that are taken away.
+    /// Names of headers to remove from the request.
     pub removed: Vec<String>,
-    /// What comes behind is told.
+    /// Dynamic metadata for later filters of Envoy.
     pub metadata: Option<Struct>,
 }
 
-impl Told {
-    /// Reads an answer, of which only what is said here may be set.
+impl CheckOutcome {
+    /// Reads a response.
     ///
     /// # Panics
-    /// It says something else too, or two things.
-    pub fn of(answer: CheckResponse) -> Self {
-        let code = answer.status.expect("there is a status").code;
-        let metadata = answer.dynamic_metadata;
-        match answer.http_response.expect("it says what to do") {
+    /// A field without a counterpart in [`CheckOutcome`] is set, or the status codes disagree.
+    pub fn of(response: CheckResponse) -> Self {
+        let code = response.status.expect("there is a status").code;
+        let metadata = response.dynamic_metadata;
+        match response.http_response.expect("there is an HTTP response") {
             HttpResponse::OkResponse(mut ok) => {
                 let (set, removed) = (
                     set(std::mem::take(&mut ok.headers)),
@@ -235,7 +236,7 @@ impl Told {
         }
     }
 
-    /// The value that a header is set to.
+    /// Returns the value that a header is set to.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.set.iter().filter(|(header, _)| header == name);
         let line = lines.next()?;
@@ -244,7 +245,7 @@ impl Told {
     }
 }
 
-/// Each is to replace what is there.
+/// Returns the header lines, after checking that each replaces existing lines.
 fn set(options: Vec<HeaderValueOption>) -> Vec<(String, String)> {
     let lines = options.into_iter().map(|mut option| {
         let header = option.header.take().expect("a header");
@@ -259,29 +260,30 @@ fn set(options: Vec<HeaderValueOption>) -> Vec<(String, String)> {
     lines.collect()
 }
 
-// Bare calls
+// Raw calls
 
-/// What came back to a bare call.
+/// Response to a raw call.
 #[derive(Debug)]
-pub struct Answer {
-    /// The status in HTTP.
+pub struct GrpcResponse {
+    /// HTTP status.
     pub status: u16,
-    /// The head.
+    /// Response headers.
     pub headers: HeaderMap,
-    /// All pieces of the body.
+    /// Whole body.
     pub body: Vec<u8>,
-    /// What stands behind it.
+    /// Trailers.
     pub trailers: Option<HeaderMap>,
 }
 
-impl Answer {
-    /// The status in gRPC's numbers: behind the body, or in the head if there is none.
+impl GrpcResponse {
+    /// Returns the `grpc-status`: from the trailers, or from the headers of a response without
+    /// a body.
     pub fn code(&self) -> Option<&str> {
         let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
         trailers.get("grpc-status").map(|code| code.to_str().unwrap())
     }
 
-    /// The message, without what stands before it.
+    /// Returns the message without its length prefix.
     #[track_caller]
     pub fn message(&self) -> &[u8] {
         assert_eq!(self.code(), Some("0"), "{self:?}");
@@ -291,53 +293,55 @@ impl Answer {
     }
 }
 
-/// A message with what stands before it.
+/// Adds the length prefix to a message.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
 }
 
-/// A call over plain HTTP/2, with these bytes as its body.
-pub fn call(address: SocketAddr, path: &str, body: &[u8]) -> Answer {
+/// Calls a method over cleartext HTTP/2, with these bytes as the body.
+pub fn call(address: SocketAddr, path: &str, body: &[u8]) -> GrpcResponse {
     let request =
         Request::post(format!("http://{address}{path}")).header("content-type", "application/grpc");
     ask(address, request.header("te", "trailers").body(()).unwrap(), body)
 }
 
-/// Any request over plain HTTP/2, on a connection of its own.
-pub fn ask(address: SocketAddr, request: Request<()>, body: &[u8]) -> Answer {
+/// Sends any request over cleartext HTTP/2, on a new connection.
+pub fn ask(address: SocketAddr, request: Request<()>, body: &[u8]) -> GrpcResponse {
     let body = Bytes::copy_from_slice(body);
-    let asked = async {
+    let exchange = async {
         let stream = TcpStream::connect(address).await.unwrap();
         let (client, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(async { drop(connection.await) });
-        let (answer, mut sending) =
+        let (response, mut sending) =
             client.ready().await.unwrap().send_request(request, false).unwrap();
-        // It may have been answered, and the rest of it refused.
-        let _refused = sending.send_data(body, true);
-        receive(answer).await
+        // The server may already have responded and reset the stream.
+        let _ignored = sending.send_data(body, true);
+        receive(response).await
     };
-    runtime().block_on(async { timeout(PATIENCE, asked).await.expect("an answer in 20 s") })
+    runtime().block_on(async {
+        timeout(RESPONSE_TIMEOUT, exchange).await.expect("a response within 20 s")
+    })
 }
 
-async fn receive(answer: ResponseFuture) -> Answer {
-    let (head, mut stream) = answer.await.unwrap().into_parts();
+async fn receive(response: ResponseFuture) -> GrpcResponse {
+    let (head, mut stream) = response.await.unwrap().into_parts();
     let (mut body, mut trailers) = (Vec::new(), None);
     while let Some(Ok(piece)) = stream.data().await {
         drop(stream.flow_control().release_capacity(piece.len()));
         body.extend_from_slice(&piece);
     }
-    if let Ok(behind) = stream.trailers().await {
-        trailers = behind;
+    if let Ok(received) = stream.trailers().await {
+        trailers = received;
     }
-    Answer { status: head.status.as_u16(), headers: head.headers, body, trailers }
+    GrpcResponse { status: head.status.as_u16(), headers: head.headers, body, trailers }
 }
 
-// Overheard
+// RecordedRequest
 
-/// The questions that bytes are which somebody has sent over a connection: each as if the
-/// request that it is about had been the question. Those that are not complete are not
-/// there.
-pub fn overheard(bytes: &[u8]) -> Vec<Overheard> {
+/// Decodes the checks in the recorded bytes of a connection. Each is returned as the HTTP
+/// request it checks, so that tests read gRPC and HTTP subrequests alike. Incomplete checks are
+/// left out.
+pub fn recorded_checks(bytes: &[u8]) -> Vec<RecordedRequest> {
     const ANY: u32 = (1 << 31) - 1;
     let mut context = Context::from_waker(Waker::noop());
     let mut builder = h2::server::Builder::new();
@@ -356,19 +360,19 @@ pub fn overheard(bytes: &[u8]) -> Vec<Overheard> {
             requests.push(request);
         }
     }
-    let questions = requests.iter_mut().filter_map(|(request, _)| {
+    let requests = requests.iter_mut().filter_map(|(request, _)| {
         assert_eq!((request.method().as_str(), request.uri().path()), ("POST", CHECK));
-        let body = whole(request.body_mut(), &mut context)?;
-        Some(as_request(CheckRequest::decode(&body[5..]).unwrap()))
+        let body = read_body(request.body_mut(), &mut context)?;
+        Some(checked_request(CheckRequest::decode(&body[5..]).unwrap()))
     });
-    questions.collect()
+    requests.collect()
 }
 
-/// The first of them is longer than what a connection begins with, and all are short
-/// enough that h2 has opened its window before it is full.
+/// Size of the recorded pieces. The first one contains the whole preface. All are small enough
+/// that `h2` extends its flow-control window in time.
 const PIECE: usize = 4096;
 
-/// Bytes that were recorded, the last piece first. Between two there is a break.
+/// Recorded bytes as a stream, last piece first. Reading pends once between two pieces.
 struct Recording {
     pieces: Vec<Bytes>,
     is_over: bool,
@@ -412,7 +416,7 @@ impl AsyncWrite for Recording {
     }
 }
 
-fn whole(stream: &mut RecvStream, context: &mut Context<'_>) -> Option<Vec<u8>> {
+fn read_body(stream: &mut RecvStream, context: &mut Context<'_>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         match stream.poll_data(context) {
@@ -423,13 +427,13 @@ fn whole(stream: &mut RecvStream, context: &mut Context<'_>) -> Option<Vec<u8>> 
     }
 }
 
-/// What a question says of the request that it is about. What its header lines say about
-/// a body is about one that Countersign does not get.
-fn as_request(question: CheckRequest) -> Overheard {
+/// Returns the HTTP request that a check describes. Header lines about the body are left out,
+/// because Envoy does not send the body along.
+fn checked_request(check_request: CheckRequest) -> RecordedRequest {
     const OF_THE_BODY: [&str; 3] = ["content-length", "transfer-encoding", "expect"];
-    let asked = question.attributes.unwrap().request.unwrap().http.unwrap();
-    let lines = asked.header_map.unwrap().headers.into_iter();
+    let http = check_request.attributes.unwrap().request.unwrap().http.unwrap();
+    let lines = http.header_map.unwrap().headers.into_iter();
     let lines = lines.map(|line| (line.key, String::from_utf8_lossy(&line.raw_value).into_owned()));
     let headers = lines.filter(|(name, _)| !OF_THE_BODY.contains(&name.as_str())).collect();
-    Overheard { method: asked.method, target: asked.path, headers, body: asked.body }
+    RecordedRequest { method: http.method, target: http.path, headers, body: http.body }
 }

@@ -1,5 +1,5 @@
-//! A plain HTTP/1.1 client that sends exactly the bytes a test writes, and what a
-//! server of the tests reads.
+//! An HTTP/1.1 client that sends exactly the bytes of a test ([`Connection`]), and a parser
+//! of requests for test servers ([`Request`]).
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -7,41 +7,44 @@ use std::{
     time::Duration,
 };
 
-/// An answer.
+/// HTTP response.
 #[derive(Debug)]
 pub struct Response {
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// The header lines, names in lower case, in order.
+    /// Header lines in order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub body: String,
 }
 
 impl Response {
-    /// The only line of a header; `None` if it is absent.
+    /// Returns the value of a header, or `None` if it is absent.
+    ///
+    /// # Panics
+    /// The header occurs more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.headers.iter().filter(|(header, _)| header == name);
         let line = lines.next()?;
-        assert!(lines.next().is_none(), "{name} is there twice: {self:?}");
+        assert!(lines.next().is_none(), "{name} occurs twice: {self:?}");
         Some(&line.1)
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// Sends one request and reads its answer. `head` is the request line and the
-/// header lines, each ended by CRLF; Host and Content-Length are added.
+/// Sends one request on a new connection and reads its [`Response`]. `head` is the request
+/// line and the header lines, each ended by CRLF. Host and Content-Length are added.
 pub fn request(address: SocketAddr, head: &str, body: &[u8]) -> Response {
     let mut connection = Connection::open(address);
     connection.send(head, body);
     connection.receive(head.starts_with("HEAD "))
 }
 
-/// A connection kept open.
+/// Persistent client connection.
 pub struct Connection<S = TcpStream> {
     reader: BufReader<S>,
 }
@@ -56,12 +59,12 @@ impl Connection {
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// A connection over something else, such as TLS.
+    /// Wraps another stream, such as TLS.
     pub fn over(stream: S) -> Self {
         Self { reader: BufReader::new(stream) }
     }
 
-    /// What it is over.
+    /// Returns the underlying stream.
     pub fn stream(&self) -> &S {
         self.reader.get_ref()
     }
@@ -81,14 +84,14 @@ impl<S: Read + Write> Connection<S> {
         self.reader.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Reads one answer; that to a HEAD request has no body whatever it says.
+    /// Reads one response. With `to_head` it has no body, whatever its content length.
     pub fn receive(&mut self, to_head: bool) -> Response {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         let status = line
             .split(' ')
             .nth(1)
-            .unwrap_or_else(|| panic!("no answer but {line:?}"))
+            .unwrap_or_else(|| panic!("not a status line: {line:?}"))
             .parse()
             .unwrap();
         let mut headers = Vec::new();
@@ -102,7 +105,7 @@ impl<S: Read + Write> Connection<S> {
             |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
         let body = match (value("transfer-encoding"), value("content-length")) {
             _ if to_head => Vec::new(),
-            // We have no such answers, but proxies make them of ours.
+            // Countersign sends no chunked responses, but proxies convert them.
             (Some(_), _) => {
                 let body = read_chunks(&mut self.reader).unwrap();
                 self.reader.read_line(&mut line).unwrap();
@@ -116,43 +119,43 @@ impl<S: Read + Write> Connection<S> {
         Response { status, headers, body: String::from_utf8(body).unwrap() }
     }
 
-    /// Waits for an answer without reading it.
+    /// Waits for a response without reading it.
     pub fn wait(&mut self) -> io::Result<()> {
         let is_closed = self.reader.fill_buf()?.is_empty();
         if is_closed { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
-    /// Reads whatever comes until the other side closes or breaks off.
+    /// Reads until the server closes or resets the connection.
     pub fn receive_all(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let _broken_off = self.reader.read_to_end(&mut bytes);
+        let _ignored = self.reader.read_to_end(&mut bytes);
         bytes
     }
 
-    /// Whether the other side has closed the connection and sent nothing more.
+    /// Returns whether the server has closed the connection without sending more.
     pub fn is_closed(&mut self) -> bool {
         self.reader.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
 }
 
-/// A request, as whoever received it read it.
+/// Request as parsed by a test server.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The method.
+    /// Method.
     pub method: String,
-    /// What stands behind it, a path most of the time.
+    /// Request target, usually a path.
     pub target: String,
-    /// The header lines, names in lower case, in order; after them the trailers.
+    /// Header lines, then trailers, in order, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; the chunks put together.
+    /// Body, decoded if chunked.
     pub body: String,
 }
 
 impl Request {
-    /// Reads one. `None` if the connection ended before the request began.
+    /// Reads a request. Returns `None` if the connection ended before it began.
     ///
     /// # Errors
-    /// If it ended later, or the request is none.
+    /// The request is incomplete or malformed.
     pub fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
         let line = next_line(reader)?;
         if line.is_empty() {
@@ -179,7 +182,7 @@ impl Request {
         Ok(Some(request))
     }
 
-    /// Reads header lines or trailers to the empty line behind them.
+    /// Reads header lines or trailers up to and including the empty line.
     fn read_fields(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
         loop {
             let line = next_line(reader)?;
@@ -193,12 +196,12 @@ impl Request {
         }
     }
 
-    /// The first line of a header, named in lower case.
+    /// Returns the first line of a header, named in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
-    /// All lines of a header.
+    /// Returns all lines of a header.
     pub fn lines(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
@@ -220,7 +223,7 @@ fn read_exactly(reader: &mut impl BufRead, length: usize) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// The chunks, without what comes after the last of them.
+/// Reads and joins the chunks, up to the trailers.
 fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {

@@ -1,5 +1,6 @@
-//! What the tests share: running the real binary, talking to it, the engine as
-//! tests configure it, tokens and keys by the `openssl` command line, and certificates.
+//! Test fixtures: the real binary ([`binary`]), HTTP clients ([`client`]), the engine as
+//! tests configure it ([`engine`]), keys and tokens made by the `openssl` command line
+//! ([`openssl`]), and certificates ([`certificates`]).
 
 pub mod answers;
 pub mod binary;
@@ -21,14 +22,14 @@ pub mod quic;
 pub mod shared;
 pub mod tls;
 
-/// Waits until something has become true, and fails if it does not within 20 s.
+/// Polls a condition until it holds. Panics if it does not within 20 s.
 #[track_caller]
-pub fn eventually(mut is_so: impl FnMut() -> bool) {
+pub fn eventually(mut condition: impl FnMut() -> bool) {
     for _ in 0..400 {
-        if is_so() {
+        if condition() {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    panic!("it has not come to pass in 20 s");
+    panic!("the condition did not become true within 20 s");
 }

@@ -1,5 +1,5 @@
-//! A certified OpenID provider that nobody here wrote: `oidc-provider` from npm,
-//! driven through `tests/oidc/provider.mjs`.
+//! An independent, certified OpenID provider: `oidc-provider` from npm, driven through
+//! `tests/oidc/provider.mjs`.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -10,25 +10,25 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// What its access tokens are for.
+/// Audience of the access tokens of an [`OidcProvider`].
 pub const AUDIENCE: &str = "https://service.example/";
 
-/// A running provider with one key for RS256 and one for ES256; ended when it is
-/// dropped.
+/// Running provider with one RS256 key and one ES256 key. Dropping it ends the process.
 pub struct OidcProvider {
     child: Child,
-    /// A command and its answer belong together.
+    /// One lock, because each command is followed by its response.
     pipes: Mutex<Pipes>,
     issuer: String,
 }
 
+/// Both directions of the provider's protocol: one JSON line per command and response.
 struct Pipes {
     commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
 impl OidcProvider {
-    /// Starts one on a port of its own and waits until it listens.
+    /// Starts a provider on a free port and waits until it listens.
     pub fn start() -> Self {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("oidc");
         assert!(
@@ -41,35 +41,35 @@ impl OidcProvider {
             .stdout(Stdio::piped())
             .spawn()
             .expect("node is missing: apt-get install nodejs");
-        let (commands, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut pipes = Pipes { commands, answers: BufReader::new(answers) };
-        let issuer = text(&pipes.answer()["issuer"]);
+        let (commands, responses) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut pipes = Pipes { commands, responses: BufReader::new(responses) };
+        let issuer = text(&pipes.read_response()["issuer"]);
         Self { child, pipes: Mutex::new(pipes), issuer }
     }
 
-    /// Its name in `iss`, a URL without a slash at its end.
+    /// Returns its `iss`, a URL without a trailing slash.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where its metadata are (OpenID Connect Discovery 1.0 section 4).
+    /// Returns the URI of its metadata (OpenID Connect Discovery 1.0 section 4).
     pub fn discovery_uri(&self) -> String {
         format!("{}/.well-known/openid-configuration", self.issuer)
     }
 
-    /// Where its keys are; its metadata say the same.
+    /// Returns the URI of its keys, the same as in its metadata.
     pub fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.issuer)
     }
 
-    /// An access token (RFC 9068) for [`AUDIENCE`], from its token endpoint.
+    /// Requests an access token (RFC 9068) for [`AUDIENCE`] from its token endpoint.
     pub fn token(&self, algorithm: &str) -> String {
-        text(&self.ask(&json!({ "command": "token", "alg": algorithm }))["token"])
+        text(&self.send_command(&json!({ "command": "token", "alg": algorithm }))["token"])
     }
 
     /// Replaces both keys. Returns the `kid`s of the new ones.
     pub fn rotate(&self) -> Vec<String> {
-        self.ask(&json!({ "command": "rotate" }))["kids"]
+        self.send_command(&json!({ "command": "rotate" }))["kids"]
             .as_array()
             .unwrap()
             .iter()
@@ -77,24 +77,24 @@ impl OidcProvider {
             .collect()
     }
 
-    /// How many requests for its keys and for its metadata it has seen.
+    /// Returns the number of requests for its keys and for its metadata.
     pub fn requests(&self) -> (u64, u64) {
-        let counts = self.ask(&json!({ "command": "requests" }));
+        let counts = self.send_command(&json!({ "command": "requests" }));
         (counts["jwks"].as_u64().unwrap(), counts["discovery"].as_u64().unwrap())
     }
 
-    fn ask(&self, command: &Value) -> Value {
+    fn send_command(&self, command: &Value) -> Value {
         let mut pipes = self.pipes.lock().unwrap();
         writeln!(pipes.commands, "{command}").unwrap();
-        pipes.answer()
+        pipes.read_response()
     }
 }
 
 impl Pipes {
-    fn answer(&mut self) -> Value {
+    fn read_response(&mut self) -> Value {
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).expect("the provider has ended; standard error says why")
+        self.responses.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).expect("the provider has ended, see standard error")
     }
 }
 

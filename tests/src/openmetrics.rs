@@ -1,57 +1,57 @@
-//! A strict reader of OpenMetrics 1.0 text: what it does not understand, it refuses.
+//! A strict parser of OpenMetrics 1.0 text. It rejects everything it does not understand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The families of one scrape, by name.
+/// Families of one scrape, by name.
 pub type Families = BTreeMap<String, Family>;
 
-/// A metric family.
+/// Metric family.
 #[derive(Debug)]
 pub struct Family {
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
-    /// Its samples, in order.
+    /// Samples in order.
     pub samples: Vec<Sample>,
 }
 
-/// One value.
+/// Sample of a [`Family`].
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What follows the name of the family: `_total`, `_bucket`, ...
+    /// Suffix of the family's name: `_total`, `_bucket`, ...
     pub suffix: String,
-    /// Its labels.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// The value.
+    /// Value.
     pub value: f64,
 }
 
-/// Reads a scrape.
+/// Parses a scrape.
 ///
 /// # Panics
-/// If it is not valid.
+/// The text is not valid OpenMetrics.
 #[track_caller]
 pub fn parse(text: &str) -> Families {
-    let body = text.strip_suffix("# EOF\n").unwrap_or_else(|| panic!("no end: {text}"));
+    let body = text.strip_suffix("# EOF\n").unwrap_or_else(|| panic!("no EOF marker: {text}"));
     let mut families = Families::new();
     let mut current = String::new();
     for line in body.lines() {
         read(line, &mut current, &mut families)
-            .unwrap_or_else(|fault| panic!("{fault}: {line}\n{text}"));
+            .unwrap_or_else(|reason| panic!("{reason}: {line}\n{text}"));
     }
     for (name, family) in &families {
-        family.check().unwrap_or_else(|fault| panic!("{name}: {fault}\n{text}"));
+        family.check().unwrap_or_else(|reason| panic!("{name}: {reason}\n{text}"));
     }
     families
 }
 
-/// The sum of all samples of a family with these labels, and perhaps others.
+/// Sums all samples of a family that have these labels. Other labels are ignored.
 #[must_use]
 pub fn sum(families: &Families, name: &str, labels: &[(&str, &str)]) -> f64 {
     let samples = families.get(name).into_iter().flat_map(|family| &family.samples);
-    let is_meant = |sample: &&Sample| {
+    let matches = |sample: &&Sample| {
         labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|one| one == value))
     };
-    samples.filter(is_meant).map(|sample| sample.value).sum()
+    samples.filter(matches).map(|sample| sample.value).sum()
 }
 
 fn read(line: &str, current: &mut String, families: &mut Families) -> Result<(), String> {
@@ -64,27 +64,29 @@ fn read(line: &str, current: &mut String, families: &mut Families) -> Result<(),
         return Ok(());
     };
     let words: Vec<_> = comment.splitn(3, ' ').collect();
-    let [keyword, name, rest] = words[..] else { return Err("a comment of no kind".into()) };
+    let [keyword, name, rest] = words[..] else {
+        return Err("a comment that is neither TYPE, HELP nor UNIT".into());
+    };
     if !is_name(name) {
-        return Err("no name".into());
+        return Err("invalid metric name".into());
     }
     if name != current {
         let family = Family { kind: "unknown".into(), samples: Vec::new() };
         if families.insert(name.into(), family).is_some() {
-            return Err("a family in two places".into());
+            return Err("the samples of a family are not contiguous".into());
         }
         *current = name.into();
     }
     let family = families.get_mut(name).ok_or("no family")?;
     match keyword {
-        _ if !family.samples.is_empty() => Err("said after the samples".into()),
+        _ if !family.samples.is_empty() => Err("metadata after the samples".into()),
         "TYPE" if ["counter", "gauge", "histogram"].contains(&rest) => {
             family.kind = rest.into();
             Ok(())
         }
         "HELP" if !rest.is_empty() => Ok(()),
         "UNIT" if name.ends_with(&format!("_{rest}")) => Ok(()),
-        _ => Err("a comment that means nothing".into()),
+        _ => Err("invalid metadata".into()),
     }
 }
 
@@ -96,12 +98,12 @@ impl Sample {
             Some(rest) => read_labels(rest)?,
             None => (BTreeMap::new(), rest),
         };
-        let value = value.strip_prefix(' ').ok_or("no blank before the value")?;
-        let value = value.parse().map_err(|_| "no number")?;
+        let value = value.strip_prefix(' ').ok_or("no space before the value")?;
+        let value = value.parse().map_err(|_| "the value is not a number")?;
         Ok(Self { suffix: suffix.into(), labels, value })
     }
 
-    /// Its labels without the bound of a bucket.
+    /// Returns its labels without `le`, the bound of a bucket.
     fn series(&self) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
         labels.remove("le");
@@ -109,7 +111,7 @@ impl Sample {
     }
 }
 
-/// The labels up to `}`, and what follows.
+/// Parses the labels up to `}`. Returns them and the rest.
 fn read_labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str), String> {
     let mut labels = BTreeMap::new();
     loop {
@@ -119,23 +121,23 @@ fn read_labels(mut rest: &str) -> Result<(BTreeMap<String, String>, &str), Strin
         let (name, quoted) = rest.split_once("=\"").ok_or("no label")?;
         let (mut value, mut chars) = (String::new(), quoted.char_indices());
         let end = loop {
-            match chars.next().ok_or("no end of a label")? {
+            match chars.next().ok_or("unterminated label value")? {
                 (end, '"') => break end,
                 (_, '\\') => value.push(match chars.next() {
                     Some((_, 'n')) => '\n',
                     Some((_, escaped @ ('\\' | '"'))) => escaped,
-                    other => return Err(format!("{other:?} is no escape")),
+                    other => return Err(format!("invalid escape {other:?}")),
                 }),
                 (_, plain) => value.push(plain),
             }
         };
         if !is_name(name) || labels.insert(name.into(), value).is_some() {
-            return Err(format!("the label {name} is none, or there twice"));
+            return Err(format!("the label {name} is invalid or duplicate"));
         }
         rest = &quoted[end + 1..];
         match rest.strip_prefix(',') {
             Some(next) if !next.starts_with('}') => rest = next,
-            Some(_) => return Err("a comma too many".into()),
+            Some(_) => return Err("trailing comma".into()),
             None if rest.starts_with('}') => {}
             None => return Err("no comma between labels".into()),
         }
@@ -153,13 +155,13 @@ impl Family {
         let mut seen = BTreeSet::new();
         for sample in &self.samples {
             if !seen.insert((&sample.suffix, &sample.labels)) {
-                return Err(format!("there twice: {sample:?}"));
+                return Err(format!("duplicate sample: {sample:?}"));
             }
             let suffixes: &[&str] = match self.kind.as_str() {
                 "counter" => &["_total"],
                 "gauge" => &[""],
                 "histogram" => &["_bucket", "_count", "_sum"],
-                kind => return Err(format!("of the kind {kind}")),
+                kind => return Err(format!("unsupported type {kind}")),
             };
             let is_count =
                 self.kind == "counter" || ["_bucket", "_count"].contains(&sample.suffix.as_str());
@@ -189,7 +191,7 @@ impl Family {
                 buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
             let last = of("_bucket").next_back().ok_or("no buckets")?;
             let (Some(count), Some(sum)) = (of("_count").next(), of("_sum").next()) else {
-                return Err("half a histogram".into());
+                return Err("a histogram without _count or _sum".into());
             };
             let is_whole = last.labels.get("le").is_some_and(|bound| bound == "+Inf")
                 && last.value.to_bits() == count.value.to_bits();
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_valid_is_read() {
+    fn invalid_openmetrics_text_is_rejected() {
         let histogram =
             |buckets: &str| format!("# TYPE h histogram\n{buckets}h_sum 1.5\nh_count 2\n# EOF\n");
         let good = histogram("h_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\n");

@@ -1,4 +1,4 @@
-//! Keys and signatures by the `openssl` command line: a signer no one here wrote.
+//! Keys and signatures by the `openssl` command line, as an independent signer.
 
 use std::{
     io::Write as _,
@@ -29,7 +29,7 @@ pub fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// A private key in a file, for one algorithm.
+/// Private key in a file, for one algorithm.
 pub struct SigningKey {
     directory: TempDir,
     algorithm: &'static str,
@@ -37,7 +37,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Makes a key for an asymmetric algorithm.
+    /// Generates a key for an asymmetric algorithm.
     pub fn generate(algorithm: &'static str, kid: &str) -> Self {
         let key = Self { directory: tempfile::tempdir().unwrap(), algorithm, kid: kid.into() };
         let kind: &[&str] = match algorithm {
@@ -55,12 +55,12 @@ impl SigningKey {
         self.directory.path().join(name)
     }
 
-    /// The private key's file, in PEM.
+    /// Returns the file of the private key, in PEM.
     pub fn path(&self) -> PathBuf {
         self.file("key.pem")
     }
 
-    /// A JWT over these claims.
+    /// Signs a JWT with these claims.
     pub fn token(&self, claims: &Value) -> String {
         self.token_with_header(
             &json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.kid }),
@@ -68,7 +68,7 @@ impl SigningKey {
         )
     }
 
-    /// A JWT with a header of the test's choice.
+    /// Signs a JWT with this header.
     pub fn token_with_header(&self, header: &Value, claims: &Value) -> String {
         let signing_input = signing_input(header, claims);
         let signature = URL_SAFE_NO_PAD.encode(self.sign(signing_input.as_bytes()));
@@ -112,7 +112,7 @@ impl SigningKey {
         }
     }
 
-    /// The public key.
+    /// Returns the public key as a JWK.
     pub fn jwk(&self) -> Value {
         let der = openssl(
             &["pkey", "-in", self.path().to_str().unwrap(), "-pubout", "-outform", "DER"],
@@ -136,13 +136,13 @@ impl SigningKey {
     }
 }
 
-/// Header and payload, encoded and joined.
+/// Encodes and joins a header and a payload.
 pub fn signing_input(header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", encode(header), encode(claims))
 }
 
-/// A JWT signed with a shared secret.
+/// Signs a JWT with a shared secret.
 pub fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
     let signing_input = signing_input(header, claims);
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -154,7 +154,7 @@ pub fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A self-signed certificate for localhost, and its key.
+/// Creates a self-signed certificate for localhost. Returns its file and that of its key.
 pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
     openssl(
@@ -165,9 +165,9 @@ pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
-/// A certificate for localhost, `tls.crt` with `tls.key`, by an authority of its
-/// own, `ca.crt`.
-pub fn certified(directory: &Path) {
+/// Creates a new authority, `ca.crt`, and a certificate for localhost issued by it, `tls.crt`
+/// with `tls.key`.
+pub fn certificate_with_ca(directory: &Path) {
     let file = |name| directory.join(name);
     let (authority, authority_key, certificate, key) =
         (file("ca.crt"), file("ca.key"), file("tls.crt"), file("tls.key"));
@@ -220,9 +220,9 @@ fn modulus(key: &Path) -> Vec<u8> {
         .collect()
 }
 
-/// `r || s` of RFC 7518 section 3.4 from the DER that openssl writes.
+/// Converts the DER of an ECDSA signature to `r || s` (RFC 7518 section 3.4).
 fn fixed_length(der: &[u8], length: usize) -> Vec<u8> {
-    // SEQUENCE, its length in one byte or two, then two INTEGERs.
+    // SEQUENCE, a length of one or two bytes, then two INTEGERs.
     let mut rest = if der[1] == 0x81 { &der[3..] } else { &der[2..] };
     let mut signature = Vec::new();
     for _ in 0..2 {

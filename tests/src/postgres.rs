@@ -1,4 +1,4 @@
-//! A real PostgreSQL server of a test's own.
+//! A real PostgreSQL server per test.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use crate::eventually;
 
-/// A server that is ended with its data when it is dropped.
+/// Running PostgreSQL server. Dropping it ends the process and deletes the data.
 pub struct Postgres {
     directory: TempDir,
-    /// Where it listens, on the loopback.
+    /// Port on the loopback address.
     pub port: u16,
     process: Option<Child>,
 }
@@ -28,7 +28,7 @@ impl Default for Postgres {
 }
 
 impl Postgres {
-    /// One with an empty database `countersign`.
+    /// Starts a server with an empty database `countersign`.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         if let Some(user) = user() {
@@ -37,19 +37,19 @@ impl Postgres {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut postgres = Self { directory, port, process: None };
         let data = postgres.data();
-        let made = postgres
+        let initialized = postgres
             .command("initdb")
             .args(["--username=countersign", "--auth=trust", "--no-sync", "-D"])
             .arg(&data)
             .output();
-        let made = made.unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let initialized = initialized.unwrap();
+        assert!(initialized.status.success(), "{}", String::from_utf8_lossy(&initialized.stderr));
         postgres.resume();
         postgres.execute("postgres", "CREATE DATABASE countersign");
         postgres
     }
 
-    /// Starts it again after [`crash`](Self::crash), at the same port.
+    /// Restarts it after [`crash`](Self::crash) on the same port.
     pub fn resume(&mut self) {
         let (port, data) = (self.port.to_string(), self.data());
         let mut command = self.command("postgres");
@@ -63,10 +63,10 @@ impl Postgres {
         eventually(|| self.try_execute("postgres", "SELECT 1").is_ok());
     }
 
-    /// Ends it at once, without a word to its clients.
+    /// Stops it immediately, without closing client connections in order.
     pub fn crash(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Its children go with it, on an immediate shutdown.
+            // SIGQUIT is an immediate shutdown, which also ends the child processes.
             let stopped =
                 Command::new("kill").args(["-s", "QUIT", &process.id().to_string()]).status();
             assert!(stopped.unwrap().success());
@@ -74,12 +74,12 @@ impl Postgres {
         }
     }
 
-    /// Where its database is.
+    /// Returns the URL of its database.
     pub fn url(&self) -> String {
         format!("postgres://countersign@127.0.0.1:{}/countersign", self.port)
     }
 
-    /// Executes statements and returns what they tell, a line a row.
+    /// Executes statements and returns the result, one row per line.
     #[track_caller]
     pub fn query(&self, statements: &str) -> String {
         self.execute("countersign", statements)
@@ -104,16 +104,16 @@ impl Postgres {
             "-Atqc",
             statements,
         ]);
-        let told = psql.output().unwrap();
+        let output = psql.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if told.status.success() { Ok(text(&told.stdout)) } else { Err(text(&told.stderr)) }
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// A program of its, which refuses to run as root.
+    /// Creates a command of a PostgreSQL program, which refuses to run as root.
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name));
         command.current_dir(self.directory.path());
@@ -130,17 +130,18 @@ impl Drop for Postgres {
     }
 }
 
-/// Whom to run it as, if we are root: the owner of the programs' user, as Debian names it.
+/// Returns the user to run PostgreSQL as if the tests run as root: `postgres`, as on Debian.
 fn user() -> Option<u32> {
     let id = |arguments: &[&str]| {
-        let told = Command::new("id").args(arguments).output().unwrap();
-        String::from_utf8_lossy(&told.stdout).trim().parse::<u32>().ok()
+        let output = Command::new("id").args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().parse::<u32>().ok()
     };
     (id(&["-u"]) == Some(0))
         .then(|| id(&["-u", "postgres"]).expect("root needs a user postgres to run PostgreSQL as"))
 }
 
-/// Debian keeps the server's programs by version, off everybody's PATH.
+/// Returns the path of a program. Debian installs the server's programs by version, outside of
+/// `PATH`.
 fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = versions
@@ -151,5 +152,5 @@ fn program(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| Path::new(name).to_owned())
 }
 
-/// How long a node may take to see what another has revoked.
+/// Time within which a node has to apply a revocation of another node.
 pub const REVOCATIONS_SEEN_WITHIN: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! Key providers: servers that publish a key set, of the tests' own making, and
-//! that misbehave when they are told to.
+//! Key providers for tests: [`JwksServer`], which can misbehave on demand, and
+//! [`TlsProvider`], an independent TLS server.
 
 use std::{
     collections::HashMap,
@@ -14,33 +14,34 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{eventually, http::Request, openssl::certified};
+use crate::{eventually, http::Request, openssl::certificate_with_ca};
 
-/// What a [`JwksServer`] does when it is asked.
+/// Response of a [`JwksServer`], and how it is sent.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct CannedResponse {
     bytes: String,
     etag: Option<String>,
-    manner: Manner,
+    delivery: Delivery,
 }
 
+/// Timing of a [`CannedResponse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    AtOnce,
-    Late(Duration),
-    /// A byte at a time, with this pause after each.
-    Dripping(Duration),
-    /// Nothing, until there is another answer for this path.
-    Silent,
+enum Delivery {
+    Immediate,
+    Delayed(Duration),
+    /// One byte at a time, with this pause before each.
+    ByteByByte(Duration),
+    /// Nothing, until the path has another response.
+    Never,
 }
 
-impl Answer {
-    /// Exactly these bytes, and then the end of the connection.
+impl CannedResponse {
+    /// Creates a response of exactly these bytes, after which the connection closes.
     pub fn raw(bytes: &str) -> Self {
-        Self { bytes: bytes.into(), etag: None, manner: Manner::AtOnce }
+        Self { bytes: bytes.into(), etag: None, delivery: Delivery::Immediate }
     }
 
-    /// Status 200 with this body, which need not be what it says it is.
+    /// Creates a response with status 200, type JSON and any body.
     pub fn json(body: &str) -> Self {
         Self::raw(&format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -48,17 +49,17 @@ impl Answer {
         ))
     }
 
-    /// No body.
+    /// Creates a response with this status and no body.
     pub fn status(status: &str) -> Self {
         Self::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
     }
 
-    /// To another URI, or another path.
+    /// Creates a redirect to a URI or path.
     pub fn redirect(location: &str) -> Self {
         Self::status("302 Found").header("Location", location)
     }
 
-    /// A body in chunks, which says its length nowhere.
+    /// Creates a chunked response, without a content length.
     pub fn chunked(body: &str) -> Self {
         const CHUNK: usize = 8 * 1024;
         let chunks = body.as_bytes().chunks(CHUNK).map(String::from_utf8_lossy);
@@ -69,40 +70,39 @@ impl Answer {
         ))
     }
 
-    /// The connection is accepted, and closed when the request has been read.
-    pub fn hang_up() -> Self {
+    /// Closes the connection after the request, without a response.
+    pub fn close() -> Self {
         Self::raw("")
     }
 
-    /// The connection is accepted, and stays open without an answer until the
-    /// server is given another one.
-    pub fn silence() -> Self {
-        Self { manner: Manner::Silent, ..Self::raw("") }
+    /// Keeps the connection open without a response until the server gets another one.
+    pub fn hang() -> Self {
+        Self { delivery: Delivery::Never, ..Self::raw("") }
     }
 
-    /// With one more header line.
+    /// Adds a header line.
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Self {
         let (status, rest) = self.bytes.split_once("\r\n").unwrap();
         Self { bytes: format!("{status}\r\n{name}: {value}\r\n{rest}"), ..self }
     }
 
-    /// With this `ETag`; whoever already has it is answered 304.
+    /// Adds an `ETag`. A request with the same `If-None-Match` gets status 304.
     #[must_use]
     pub fn etag(self, etag: &str) -> Self {
         Self { etag: Some(etag.into()), ..self }.header("ETag", etag)
     }
 
-    /// The same, after a while.
+    /// Delays the response.
     #[must_use]
-    pub fn late(self, pause: Duration) -> Self {
-        Self { manner: Manner::Late(pause), ..self }
+    pub fn delayed(self, pause: Duration) -> Self {
+        Self { delivery: Delivery::Delayed(pause), ..self }
     }
 
-    /// The same, a byte at a time.
+    /// Sends the response one byte at a time.
     #[must_use]
-    pub fn dripping(self, pause: Duration) -> Self {
-        Self { manner: Manner::Dripping(pause), ..self }
+    pub fn byte_by_byte(self, pause: Duration) -> Self {
+        Self { delivery: Delivery::ByteByByte(pause), ..self }
     }
 
     fn write(&self, stream: &mut TcpStream, request: &Request) -> io::Result<()> {
@@ -114,56 +114,56 @@ impl Answer {
         } else {
             self.bytes.clone()
         };
-        match self.manner {
-            Manner::Late(pause) => std::thread::sleep(pause),
-            Manner::Dripping(pause) => {
+        match self.delivery {
+            Delivery::Delayed(pause) => std::thread::sleep(pause),
+            Delivery::ByteByByte(pause) => {
                 return bytes.as_bytes().iter().try_for_each(|byte| {
                     std::thread::sleep(pause);
                     stream.write_all(&[*byte])
                 });
             }
-            Manner::AtOnce | Manner::Silent => {}
+            Delivery::Immediate | Delivery::Never => {}
         }
         stream.write_all(bytes.as_bytes())
     }
 }
 
-/// A JWKS server over plain HTTP. It lives as long as the process, and serves each
-/// connection on a thread of its own, one request each.
+/// JWKS server over cleartext HTTP. It runs until the process ends, and serves one request per
+/// connection, each on its own thread.
 pub struct JwksServer {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ProviderState>>,
 }
 
-struct State {
-    answer: Answer,
-    /// The answers of single paths, before that of all others.
-    by_path: HashMap<String, Answer>,
+struct ProviderState {
+    response: CannedResponse,
+    /// Responses of single paths, which precede the common one.
+    by_path: HashMap<String, CannedResponse>,
     requests: Vec<Request>,
 }
 
 impl JwksServer {
-    /// Serves this key set with status 200.
+    /// Starts a server of this key set.
     pub fn start(jwks: &str) -> Self {
-        Self::start_with(Answer::json(jwks))
+        Self::start_with(CannedResponse::json(jwks))
     }
 
-    /// Serves exactly these bytes as its answer.
-    pub fn start_raw(answer: &str) -> Self {
-        Self::start_with(Answer::raw(answer))
+    /// Starts a server that responds with exactly these bytes.
+    pub fn start_raw(response: &str) -> Self {
+        Self::start_with(CannedResponse::raw(response))
     }
 
-    /// Does this whenever it is asked.
-    pub fn start_with(answer: Answer) -> Self {
+    /// Starts a server with this response to all requests.
+    pub fn start_with(response: CannedResponse) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { answer, by_path: HashMap::new(), requests: Vec::new() };
+        let state = ProviderState { response, by_path: HashMap::new(), requests: Vec::new() };
         let server = Self { address, state: Arc::new(Mutex::new(state)) };
         let state = Arc::clone(&server.state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let state = Arc::clone(&state);
-                // Whoever asked may have gone away; that is not the server's trouble.
+                // The client may have disconnected, which is not an error here.
                 std::thread::spawn(move || drop(serve(stream, &state)));
             }
         });
@@ -172,51 +172,51 @@ impl JwksServer {
 
     /// Replaces the key set.
     pub fn publish(&self, jwks: &str) {
-        self.behave(Answer::json(jwks));
+        self.respond_with(CannedResponse::json(jwks));
     }
 
-    /// Does this from now on, for every path that has no answer of its own.
-    pub fn behave(&self, answer: Answer) {
-        self.state.lock().unwrap().answer = answer;
+    /// Changes the response of all paths without their own.
+    pub fn respond_with(&self, response: CannedResponse) {
+        self.state.lock().unwrap().response = response;
     }
 
-    /// Does this from now on for one path.
-    pub fn behave_at(&self, path: &str, answer: Answer) {
-        self.state.lock().unwrap().by_path.insert(path.into(), answer);
+    /// Changes the response of one path.
+    pub fn respond_at(&self, path: &str, response: CannedResponse) {
+        self.state.lock().unwrap().by_path.insert(path.into(), response);
     }
 
-    /// Where it is: scheme, host and port.
+    /// Returns its origin: scheme, host and port.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where its keys are.
+    /// Returns the URI of its keys.
     pub fn uri(&self) -> String {
         format!("{}/jwks.json", self.origin())
     }
 
-    /// How many requests have reached it.
+    /// Returns the number of requests so far.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().requests.len()
     }
 
-    /// These requests.
+    /// Returns the requests so far.
     pub fn received(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// What each of these requests said in one header, named in lower case.
-    pub fn sent(&self, header: &str) -> Vec<Option<String>> {
+    /// Returns the value of one header, named in lower case, in each request so far.
+    pub fn header_values(&self, header: &str) -> Vec<Option<String>> {
         let state = self.state.lock().unwrap();
         state.requests.iter().map(|request| request.header(header).map(str::to_owned)).collect()
     }
 
-    /// Waits until so many more requests have reached it.
+    /// Waits for `more` further requests.
     #[track_caller]
     pub fn wait_for_requests(&self, more: usize) {
         let before = self.requests();
@@ -224,35 +224,36 @@ impl JwksServer {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+fn serve(stream: TcpStream, state: &Mutex<ProviderState>) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let Some(request) = Request::read(&mut reader)? else { return Ok(()) };
     let mut stream = reader.into_inner();
-    // Together: whoever sees the request counted knows which answer it will have.
-    let mut answer = state.lock().unwrap().receive(&request);
+    // Counts the request and selects its response under one lock, so that a test that has
+    // seen the count can change the response without affecting this request.
+    let mut response = state.lock().unwrap().receive(&request);
     stream.set_read_timeout(Some(Duration::from_millis(20)))?;
-    while answer.manner == Manner::Silent {
+    while response.delivery == Delivery::Never {
         if stream.read(&mut [0]).is_ok_and(|read| read == 0) {
             return Ok(());
         }
-        answer = state.lock().unwrap().answer_to(&request);
+        response = state.lock().unwrap().response_to(&request);
     }
-    answer.write(&mut stream, &request)
+    response.write(&mut stream, &request)
 }
 
-impl State {
-    fn receive(&mut self, request: &Request) -> Answer {
+impl ProviderState {
+    fn receive(&mut self, request: &Request) -> CannedResponse {
         self.requests.push(request.clone());
-        self.answer_to(request)
+        self.response_to(request)
     }
 
-    fn answer_to(&self, request: &Request) -> Answer {
-        self.by_path.get(&request.target).unwrap_or(&self.answer).clone()
+    fn response_to(&self, request: &Request) -> CannedResponse {
+        self.by_path.get(&request.target).unwrap_or(&self.response).clone()
     }
 }
 
-/// `openssl s_server` serving files: a TLS server no one here wrote, with a
-/// certificate by an authority that only it knows.
+/// `openssl s_server` serving files, as an independent TLS server. Its certificate is issued by
+/// its own authority.
 pub struct TlsProvider {
     child: Child,
     directory: TempDir,
@@ -260,10 +261,10 @@ pub struct TlsProvider {
 }
 
 impl TlsProvider {
-    /// Starts one that serves nothing yet, and waits until it listens.
+    /// Starts a server without documents and waits until it listens.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        certified(directory.path());
+        certificate_with_ca(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("openssl")
             .args([
@@ -287,14 +288,15 @@ impl TlsProvider {
         Self { child, directory, port }
     }
 
-    /// Serves this document under a name, and returns its URI.
+    /// Adds a document and returns its URI.
     pub fn serve(&self, name: &str, document: &Value) -> String {
-        let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{document}");
-        std::fs::write(self.directory.path().join(name), answer).unwrap();
+        let response =
+            format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{document}");
+        std::fs::write(self.directory.path().join(name), response).unwrap();
         format!("https://localhost:{}/{name}", self.port)
     }
 
-    /// The file with its authority's certificate.
+    /// Returns the file of its authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }

@@ -1,5 +1,5 @@
-//! What stands around a reverse proxy under test: the application behind it, the way
-//! from it to Countersign, and the process itself.
+//! Fixtures for tests of reverse proxies: the application behind the proxy ([`Application`]),
+//! a relay from the proxy to Countersign ([`TcpRelay`]) and the process ([`DaemonProcess`]).
 
 use std::{
     fs::File,
@@ -17,117 +17,117 @@ use std::{
 
 use crate::{grpc, http::Request};
 
-/// An address on which nobody listens, and which nobody else is given: a port of a
-/// loopback address of its own.
+/// Returns an unused address that no other caller gets: a free port of a unique loopback
+/// address.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = (std::process::id() << 9) | (NEXT.fetch_add(1, Ordering::Relaxed) & 0x1FF);
     let [_, a, b, c] = number.to_be_bytes();
-    // Away from 127.0.0.1, where all the others are.
+    // Not 127.0.0.1, where other tests listen.
     let address = Ipv4Addr::new(127, a | 0x80, b, c);
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
-/// An application that remembers the requests it saw and answers `hello`, and that
-/// closes every connection. At `/status/<code>` it answers with another status than
-/// 200, and at `/status/` not at all.
+/// Application that records requests, responds `hello` and closes every connection. It
+/// responds to `/status/<code>` with that status, and closes without a response at `/status/`.
 pub struct Application {
-    /// Where it listens.
+    /// Address it listens on.
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Application {
-    /// Starts one, which lives as long as the process.
+    /// Starts an application. It runs until the process ends.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let application = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
-        let seen = Arc::clone(&application.seen);
+        let application =
+            Self { address: listener.local_addr().unwrap(), requests: Arc::default() };
+        let requests = Arc::clone(&application.requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let seen = Arc::clone(&seen);
+                let requests = Arc::clone(&requests);
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     let Ok(Some(request)) = Request::read(&mut reader) else { return };
                     let status =
                         request.target.strip_prefix("/status/").unwrap_or("200").to_owned();
-                    seen.lock().unwrap().push(request);
+                    requests.lock().unwrap().push(request);
                     if status.is_empty() {
                         return;
                     }
-                    let answer =
+                    let response =
                         format!("HTTP/1.0 {status} Status\r\nContent-Length: 5\r\n\r\nhello");
-                    drop(reader.get_mut().write_all(answer.as_bytes()));
+                    drop(reader.get_mut().write_all(response.as_bytes()));
                 });
             }
         });
         application
     }
 
-    /// The requests it has seen since it was last asked.
+    /// Returns the requests since the last call.
     pub fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut self.seen.lock().unwrap())
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 
-/// The way from a proxy to Countersign, which remembers what passes and can be cut.
-pub struct Relay {
-    /// Where the proxy finds it.
+/// TCP relay from a proxy to Countersign, which records requests and can fail on demand.
+pub struct TcpRelay {
+    /// Address for the proxy.
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RelayState>>,
     accepting: Option<JoinHandle<()>>,
 }
 
-/// Where a [`Relay`] leads.
+/// Destination or failure of a [`TcpRelay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// To a server.
-    To(SocketAddr),
-    /// Nowhere: connections are refused.
+pub enum RelayTarget {
+    /// Relays to a server.
+    Server(SocketAddr),
+    /// Refuses connections.
     Refused,
-    /// To somebody who ends the connection when the question has come.
-    HangUp,
-    /// To somebody who says nothing.
-    Silence,
-    /// To somebody who says no HTTP.
-    Nonsense,
+    /// Closes each connection after the request.
+    Close,
+    /// Never responds.
+    Hang,
+    /// Responds with bytes that are not HTTP.
+    Garbage,
 }
 
-struct State {
-    way: Way,
-    /// What came on each connection.
-    received: Vec<Received>,
+struct RelayState {
+    target: RelayTarget,
+    /// Received bytes of each connection.
+    received: Vec<ConnectionRecord>,
     open: Vec<TcpStream>,
 }
 
-/// What came on one connection.
+/// Received bytes of one connection.
 #[derive(Default)]
-struct Received {
+struct ConnectionRecord {
     bytes: Vec<u8>,
-    /// How many requests were taken of it.
-    taken: usize,
+    /// Number of requests already returned by [`TcpRelay::take`].
+    returned: usize,
 }
 
-impl Relay {
-    /// Opens one.
-    pub fn start(way: Way) -> Self {
-        let state = State { way, received: Vec::new(), open: Vec::new() };
+impl TcpRelay {
+    /// Starts a relay.
+    pub fn start(target: RelayTarget) -> Self {
+        let state = RelayState { target, received: Vec::new(), open: Vec::new() };
         let mut relay =
             Self { address: free_address(), state: Arc::new(Mutex::new(state)), accepting: None };
-        relay.lead(way);
+        relay.retarget(target);
         relay
     }
 
-    /// Leads elsewhere from now on. Connections that are open are ended.
-    pub fn lead(&mut self, way: Way) {
+    /// Changes the target and closes open connections.
+    pub fn retarget(&mut self, target: RelayTarget) {
         let mut state = self.state.lock().unwrap();
-        state.way = way;
+        state.target = target;
         for stream in state.open.drain(..) {
             drop(stream.shutdown(Shutdown::Both));
         }
         drop(state);
-        if way == Way::Refused {
-            // Wakes the thread up, which then closes the listener.
+        if target == RelayTarget::Refused {
+            // Wakes the accepting thread, which then closes the listener.
             drop(TcpStream::connect(self.address));
             self.accepting.take().map(JoinHandle::join);
         } else if self.accepting.is_none() {
@@ -137,25 +137,29 @@ impl Relay {
         }
     }
 
-    /// How many connections have been opened.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().received.len()
     }
 
-    /// The requests that came since it was last asked. All that came must be requests.
+    /// Returns the requests since the last call.
+    ///
+    /// # Panics
+    /// Received bytes are not requests.
     #[track_caller]
     pub fn take(&self) -> Vec<Request> {
         let mut requests = Vec::new();
-        for Received { bytes, taken } in &mut self.state.lock().unwrap().received {
+        for ConnectionRecord { bytes, returned } in &mut self.state.lock().unwrap().received {
             if bytes.starts_with(b"PRI * HTTP/2.0") {
-                // Each of them can only be read after those before it.
-                let all = grpc::overheard(bytes);
-                let before = std::mem::replace(taken, all.len());
+                // Header compression: a request can only be decoded after the earlier ones.
+                let all = grpc::recorded_checks(bytes);
+                let before = std::mem::replace(returned, all.len());
                 requests.extend(all.into_iter().skip(before));
                 continue;
             }
             let mut reader = Cursor::new(std::mem::take(bytes));
-            while let Some(request) = Request::read(&mut reader).expect("requests and nothing else")
+            while let Some(request) =
+                Request::read(&mut reader).expect("received bytes are requests")
             {
                 requests.push(request);
             }
@@ -164,45 +168,45 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for TcpRelay {
     fn drop(&mut self) {
-        self.lead(Way::Refused);
+        self.retarget(RelayTarget::Refused);
     }
 }
 
-fn accept(listener: &TcpListener, state: &Arc<Mutex<State>>) {
+fn accept(listener: &TcpListener, state: &Arc<Mutex<RelayState>>) {
     for stream in listener.incoming().map_while(Result::ok) {
         let mut locked = state.lock().unwrap();
-        if locked.way == Way::Refused {
+        if locked.target == RelayTarget::Refused {
             return;
         }
-        let (way, connection) = (locked.way, locked.received.len());
-        locked.received.push(Received::default());
+        let (target, connection) = (locked.target, locked.received.len());
+        locked.received.push(ConnectionRecord::default());
         locked.open.push(stream.try_clone().unwrap());
         drop(locked);
         let state = Arc::clone(state);
         std::thread::spawn(move || {
-            let there = match way {
-                Way::To(address) => TcpStream::connect(address).ok(),
+            let server = match target {
+                RelayTarget::Server(address) => TcpStream::connect(address).ok(),
                 _ => None,
             };
-            pass(&stream, there.as_ref(), way, &state, connection);
+            pass(&stream, server.as_ref(), target, &state, connection);
             drop(stream.shutdown(Shutdown::Both));
-            there.map(|there| there.shutdown(Shutdown::Both));
+            server.map(|server| server.shutdown(Shutdown::Both));
         });
     }
 }
 
-/// Passes on what comes from a proxy until that ends.
+/// Relays the bytes of a proxy connection until it ends.
 fn pass(
     mut stream: &TcpStream,
-    there: Option<&TcpStream>,
-    way: Way,
-    state: &Mutex<State>,
+    server: Option<&TcpStream>,
+    target: RelayTarget,
+    state: &Mutex<RelayState>,
     connection: usize,
 ) {
-    if let Some(there) = there {
-        let (mut from, mut to) = (there.try_clone().unwrap(), stream.try_clone().unwrap());
+    if let Some(server) = server {
+        let (mut from, mut to) = (server.try_clone().unwrap(), stream.try_clone().unwrap());
         drop((from.set_nodelay(true), to.set_nodelay(true)));
         std::thread::spawn(move || {
             drop(std::io::copy(&mut from, &mut to));
@@ -212,28 +216,27 @@ fn pass(
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
         state.lock().unwrap().received[connection].bytes.extend(&buffer[..read]);
-        let passed = match (there, way) {
-            (Some(mut there), _) => there.write_all(&buffer[..read]).is_ok(),
-            (None, Way::Nonsense) => {
+        let is_open = match (server, target) {
+            (Some(mut server), _) => server.write_all(&buffer[..read]).is_ok(),
+            (None, RelayTarget::Garbage) => {
                 stream.write_all(b"200 OK\r\nX-Auth-User: root\r\n\r\n").is_err()
             }
-            (None, _) => way == Way::Silence,
+            (None, _) => target == RelayTarget::Hang,
         };
-        if !passed {
+        if !is_open {
             return;
         }
     }
 }
 
-/// A proxy that runs; ended when it is dropped.
-pub struct Running {
+/// Running proxy or other program. Dropping it ends the process.
+pub struct DaemonProcess {
     child: Child,
     log: PathBuf,
 }
 
-impl Running {
-    /// Starts a program in a directory, with nothing of the environment of the person
-    /// who runs the tests, and waits until it listens.
+impl DaemonProcess {
+    /// Starts a program in a directory with a clean environment and waits until it listens.
     pub fn start(mut command: Command, directory: &Path, address: SocketAddr) -> Self {
         let log = directory.join("proxy.log");
         let output = File::options().create(true).append(true).open(&log).unwrap();
@@ -242,9 +245,9 @@ impl Running {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.unwrap_or_else(|error| {
-            panic!("{:?}: {error}: tests/run installs it", command.get_program())
+            panic!("{:?}: {error}, run tests/run to install it", command.get_program())
         });
-        // Made at once, so that it is ended whatever happens next.
+        // Created before any check that can panic, so that dropping it ends the process.
         let mut running = Self { child, log };
         for _ in 0..1200 {
             if TcpStream::connect(address).is_ok() {
@@ -252,7 +255,7 @@ impl Running {
             }
             assert!(
                 running.child.try_wait().unwrap().is_none(),
-                "{:?} has ended: {}",
+                "{:?} exited: {}",
                 command.get_program(),
                 running.log()
             );
@@ -261,15 +264,15 @@ impl Running {
         panic!("{:?} does not listen after 60 s: {}", command.get_program(), running.log())
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 }
 
-impl Drop for Running {
+impl Drop for DaemonProcess {
     fn drop(&mut self) {
-        // A process with workers ends them when it is asked, not when it is killed.
+        // SIGTERM first: killing a master process would leave its workers running.
         drop(Command::new("kill").arg(self.child.id().to_string()).status());
         for _ in 0..100 {
             if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
@@ -282,21 +285,21 @@ impl Drop for Running {
     }
 }
 
-/// A program that tests/run installs for the tests alone.
-pub fn installed(name: &str) -> PathBuf {
+/// Returns the path of a program that `tests/run` installs for the tests.
+pub fn installed_program(name: &str) -> PathBuf {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxies/.venv");
-    // Some are in their package, of whichever version of Python.
+    // Some programs are inside their Python package, below a directory named by version.
     let libraries = std::fs::read_dir(environment.join("lib")).into_iter().flatten().flatten();
     let packaged = libraries
         .map(|library| library.path().join("site-packages").join(name).join("_bin").join(name));
     packaged
         .chain([environment.join("bin").join(name)])
-        .find(|place| place.exists())
-        .unwrap_or_else(|| panic!("{name} is missing: tests/run installs it"))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is missing, run tests/run to install it"))
 }
 
-/// A configuration in `deploy/proxies`.
-pub fn shipped(name: &str) -> String {
+/// Reads a configuration in `deploy/proxies`.
+pub fn shipped_config(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/proxies").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

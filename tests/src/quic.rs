@@ -1,5 +1,5 @@
-//! A client of QUIC that writes HTTP/3 byte by byte, what is wrong included, and a relay
-//! between it and a server that sees and loses datagrams.
+//! A QUIC client that writes any bytes as HTTP/3, valid or not ([`QuicClient`]), and a UDP
+//! relay that counts and drops datagrams ([`UdpRelay`]).
 
 use std::{
     future::Future,
@@ -26,58 +26,58 @@ use tokio::time::timeout;
 
 use crate::{client::runtime, tls};
 
-/// A client with one connection.
-pub struct Client {
+/// QUIC client with one connection.
+pub struct QuicClient {
     endpoint: Endpoint,
-    /// The connection.
+    /// Connection.
     pub connection: Connection,
 }
 
-/// How long something may take that has to come to pass.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Time limit of an operation.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-impl Client {
-    /// Connects, and opens no stream.
+impl QuicClient {
+    /// Connects without opening a stream.
     ///
     /// # Errors
-    /// The server does not want it.
-    pub fn connect(tls: &tls::Client, address: SocketAddr) -> Result<Self, ConnectionError> {
+    /// The server refused the connection.
+    pub fn connect(tls: &tls::TlsClient, address: SocketAddr) -> Result<Self, ConnectionError> {
         Self::connect_with(tls, address, TransportConfig::default())
     }
 
-    /// The same, with windows of its own.
+    /// Like [`connect`](Self::connect), with transport parameters such as windows.
     ///
     /// # Errors
-    /// The server does not want it.
+    /// The server refused the connection.
     pub fn connect_with(
-        tls: &tls::Client,
+        tls: &tls::TlsClient,
         address: SocketAddr,
         transport: TransportConfig,
     ) -> Result<Self, ConnectionError> {
-        let (endpoint, connecting) = begin(tls, address, transport);
+        let (endpoint, connecting) = start_connecting(tls, address, transport);
         let connection = wait_for(connecting)?;
         Ok(Self { endpoint, connection })
     }
 
-    /// Whether a ticket that the client has allows it to send before it is answered.
-    pub fn may_send_early_data(tls: &tls::Client, address: SocketAddr) -> bool {
-        let (_endpoint, connecting) = begin(tls, address, TransportConfig::default());
-        let _inside = runtime().enter();
+    /// Returns whether a session ticket of the client allows early data (0-RTT).
+    pub fn may_send_early_data(tls: &tls::TlsClient, address: SocketAddr) -> bool {
+        let (_endpoint, connecting) = start_connecting(tls, address, TransportConfig::default());
+        let _guard = runtime().enter();
         connecting.into_0rtt().is_ok()
     }
 
-    /// Goes on from another port.
+    /// Migrates the connection to another port.
     pub fn move_to_another_port(&self) {
-        let _inside = runtime().enter();
+        let _guard = runtime().enter();
         self.endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     }
 
-    /// Waits for something that has to come to pass.
+    /// Waits for a future, at most [`OPERATION_TIMEOUT`].
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
         wait_for(future)
     }
 
-    /// Opens a stream and writes these bytes.
+    /// Opens a bidirectional stream and writes these bytes.
     pub fn open(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
         self.wait(async {
             let (mut send, receive) = self.connection.open_bi().await.unwrap();
@@ -86,7 +86,7 @@ impl Client {
         })
     }
 
-    /// Opens a stream that goes one way and writes these bytes.
+    /// Opens a unidirectional stream and writes these bytes.
     pub fn open_one_way(&self, bytes: &[u8]) -> SendStream {
         self.wait(async {
             let mut send = self.connection.open_uni().await.unwrap();
@@ -95,31 +95,31 @@ impl Client {
         })
     }
 
-    /// Sends a request that is these bytes, and reads the answer.
+    /// Sends these bytes as a request and reads the response.
     ///
     /// # Errors
-    /// The code with which the stream was reset.
-    pub fn ask(&self, bytes: &[u8]) -> Result<Answer, VarInt> {
+    /// The code of a stream reset.
+    pub fn request(&self, bytes: &[u8]) -> Result<Http3Response, VarInt> {
         let (mut send, mut receive) = self.open(bytes);
-        // It may be answered already, and not wanted to its end.
-        let _stopped = send.finish();
-        self.answer(&mut receive)
+        // The server may have responded already and stopped the stream.
+        let _ignored = send.finish();
+        self.receive_response(&mut receive)
     }
 
-    /// Reads an answer to its end.
+    /// Reads a whole response.
     ///
     /// # Errors
-    /// The code with which the stream was reset.
-    pub fn answer(&self, receive: &mut RecvStream) -> Result<Answer, VarInt> {
+    /// The code of a stream reset.
+    pub fn receive_response(&self, receive: &mut RecvStream) -> Result<Http3Response, VarInt> {
         match self.wait(receive.read_to_end(1 << 20)) {
-            Ok(bytes) => Ok(Answer::read(&bytes)),
+            Ok(bytes) => Ok(Http3Response::read(&bytes)),
             Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => Err(code),
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// Waits until the server ends the connection, and returns its code.
-    pub fn closed(&self) -> u64 {
+    /// Waits until the server closes the connection and returns the error code.
+    pub fn close_code(&self) -> u64 {
         match self.wait(self.connection.closed()) {
             ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
             error => panic!("{error}"),
@@ -128,37 +128,39 @@ impl Client {
 }
 
 fn wait_for<F: Future>(future: F) -> F::Output {
-    // What keeps the time belongs to the runtime.
-    let _inside = runtime().enter();
-    runtime().block_on(timeout(LIMIT, future)).expect("it has not come to pass in 20 s")
+    // The timer needs the runtime's context.
+    let _guard = runtime().enter();
+    runtime()
+        .block_on(timeout(OPERATION_TIMEOUT, future))
+        .expect("the operation did not finish within 20 s")
 }
 
-fn begin(
-    tls: &tls::Client,
+fn start_connecting(
+    tls: &tls::TlsClient,
     address: SocketAddr,
     transport: TransportConfig,
 ) -> (Endpoint, quinn::Connecting) {
     let mut config =
         quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls.config()).unwrap()));
     config.transport_config(Arc::new(transport));
-    let _inside = runtime().enter();
+    let _guard = runtime().enter();
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connecting = endpoint.connect_with(config, address, "localhost").unwrap();
     (endpoint, connecting)
 }
 
-/// An answer.
+/// HTTP/3 response.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The status code.
+pub struct Http3Response {
+    /// Status code.
     pub status: u16,
-    /// The field lines, in order.
+    /// Field lines in order, without `:status`.
     pub lines: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub body: String,
 }
 
-impl Answer {
+impl Http3Response {
     fn read(mut bytes: &[u8]) -> Self {
         let (mut frames, mut lines, mut body) =
             (RequestFrames::new(1 << 20), Vec::new(), Vec::new());
@@ -171,8 +173,8 @@ impl Answer {
                     lines =
                         section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }
-                FrameEvent::Data(data) => body.extend_from_slice(data),
-                FrameEvent::TooLarge => unreachable!("nothing of ours is that large"),
+                Event::Data(data) => body.extend_from_slice(data),
+                Event::TooLarge => unreachable!("nothing of ours is that large"),
             }
         }
         frames.end().unwrap();
@@ -181,26 +183,29 @@ impl Answer {
         Self { status: status.parse().unwrap(), lines, body: String::from_utf8(body).unwrap() }
     }
 
-    /// The value of the only line of this name.
+    /// Returns the value of a field, or `None` if it is absent.
+    ///
+    /// # Panics
+    /// The field occurs more than once.
     pub fn line(&self, name: &str) -> Option<&str> {
         let mut lines = self.lines.iter().filter(|(line, _)| line == name);
         let line = lines.next()?;
-        assert!(lines.next().is_none(), "{name} is there twice: {self:?}");
+        assert!(lines.next().is_none(), "{name} occurs twice: {self:?}");
         Some(&line.1)
     }
 }
 
-/// A frame.
+/// Encodes a frame.
 pub fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     [&integer(kind), &integer(payload.len() as u64), payload].concat()
 }
 
-/// An integer of QUIC (RFC 9000 section 16), always of eight bytes.
+/// Encodes a variable-length integer (RFC 9000 section 16), always in eight bytes.
 pub fn integer(value: u64) -> [u8; 8] {
     (value | 0xc0 << 56).to_be_bytes()
 }
 
-/// A `HEADERS` frame with these lines, written out.
+/// Encodes a `HEADERS` frame of literal field lines.
 pub fn headers(lines: &[(&str, &str)]) -> Vec<u8> {
     let mut section = vec![0, 0];
     for (name, value) in lines {
@@ -210,7 +215,8 @@ pub fn headers(lines: &[(&str, &str)]) -> Vec<u8> {
     frame(0x1, &section)
 }
 
-/// A text behind its length, which has a prefix of so many bits (RFC 9204 section 4.1.2).
+/// Appends a string literal whose length has a prefix of `prefix` bits (RFC 9204 section
+/// 4.1.2).
 fn literal(out: &mut Vec<u8>, mark: u8, prefix: u32, text: &str) {
     let most = (1 << prefix) - 1;
     let mut length = text.len();
@@ -228,23 +234,24 @@ fn literal(out: &mut Vec<u8>, mark: u8, prefix: u32, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// A `GET` or `POST` of a path, with further lines.
+/// Encodes a `GET` or `POST` of a path, with additional field lines.
 pub fn request(method: &str, path: &str, lines: &[(&str, &str)]) -> Vec<u8> {
     let pseudo =
         [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
     headers(&[&pseudo, lines].concat())
 }
 
-/// Stands between a client and a server. It lives as long as the process.
-pub struct Relay {
-    /// Where the client finds it.
+/// UDP relay between one client and a server. It runs until the process ends.
+pub struct UdpRelay {
+    /// Address for the client.
     pub address: SocketAddr,
-    /// How many `Retry` packets it has seen.
+    /// Number of relayed `Retry` packets.
     pub retries: Arc<AtomicUsize>,
 }
 
-impl Relay {
-    /// Before this server; loses one datagram in so many, either way, if any.
+impl UdpRelay {
+    /// Starts a relay to `server`. With `loses`, it drops every n-th datagram in each
+    /// direction.
     pub fn start(server: SocketAddr, loses: Option<usize>) -> Self {
         let front = UdpSocket::bind("127.0.0.1:0").unwrap();
         let back = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -266,14 +273,14 @@ impl Relay {
                 }
             }
         });
-        let seen = Arc::clone(&retries);
+        let retry_count = Arc::clone(&retries);
         std::thread::spawn(move || {
             let (mut bytes, mut number) = ([0; 65536], 0);
             loop {
-                // Nobody may be there for a while.
+                // An error, such as port unreachable, is temporary while the server restarts.
                 let Ok(length) = back.recv(&mut bytes) else { continue };
                 if bytes[0] & 0xf0 == 0xf0 {
-                    seen.fetch_add(1, Ordering::Relaxed);
+                    retry_count.fetch_add(1, Ordering::Relaxed);
                 }
                 let Some(client) = *client.lock().unwrap() else { continue };
                 if !is_lost(&mut number) {

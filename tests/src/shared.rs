@@ -1,12 +1,12 @@
-//! Test data that may lie beside the project: vectors of other projects, and
-//! recordings of the systems we are compatible with.
+//! Optional test data next to the checkout: test vectors of other projects, and
+//! recordings of the systems Countersign is compatible with.
 
 use std::{io::Write as _, path::Path};
 
 use serde_json::Value;
 
-/// Reads a JSON file of `../shared`. `None` where the project stands alone; the
-/// test that asked then says that it was skipped.
+/// Reads a JSON file from `../shared`. Returns `None` if the directory is absent. The
+/// calling test is then reported as skipped.
 pub fn json(name: &str) -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(name);
     match std::fs::read(&path) {
@@ -18,7 +18,8 @@ pub fn json(name: &str) -> Option<Value> {
     }
 }
 
-/// Past the test runner, which keeps what a passing test prints to itself.
+/// Reports a skipped test on standard error directly, because the test runner captures
+/// the output of passing tests.
 fn skipped(name: &str) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     drop(writeln!(

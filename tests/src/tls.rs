@@ -1,4 +1,4 @@
-//! A TLS client that says what was agreed on, and why it was turned away.
+//! A TLS client that exposes the negotiated parameters and the reason of a failed handshake.
 
 use std::{
     io,
@@ -18,74 +18,77 @@ use rustls::{
 };
 
 use crate::{
-    certificates::{Authority, Issued},
+    certificates::{Authority, IssuedCertificate},
     http::{Connection, Response},
 };
 
-/// What a client wants.
-pub struct Wishes<'w> {
-    /// The versions it speaks.
+/// Options of a [`TlsClient`].
+pub struct TlsClientOptions<'w> {
+    /// Offered TLS versions.
     pub versions: &'w [&'static SupportedProtocolVersion],
-    /// The groups it offers, the preferred one first.
+    /// Offered key exchange groups, the preferred one first.
     pub groups: &'w [&'static dyn SupportedKxGroup],
-    /// The certificate it shows.
-    pub certificate: Option<&'w Issued>,
-    /// The protocols it offers (ALPN).
+    /// Client certificate.
+    pub certificate: Option<&'w IssuedCertificate>,
+    /// Offered protocols (ALPN).
     pub protocols: &'w [&'w str],
 }
 
-impl Default for Wishes<'_> {
-    /// As browsers are today.
+impl Default for TlsClientOptions<'_> {
+    /// Options of a current browser.
     fn default() -> Self {
         Self { versions: &VERSIONS, groups: &GROUPS, certificate: None, protocols: &[] }
     }
 }
 
-/// Every version we speak, the newest first.
+/// All supported TLS versions, the newest first.
 pub static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-/// Every group we know, the preferred one first.
+/// All supported groups, the preferred one first.
 pub static GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
-/// A client, with the tickets it has collected.
-pub struct Client(Arc<ClientConfig>);
+/// TLS client with a cache of session tickets.
+pub struct TlsClient(Arc<ClientConfig>);
 
-impl Client {
-    /// One that trusts an authority, and would send early data if it were let.
-    pub fn new(authority: &Authority, wishes: &Wishes<'_>) -> Self {
+impl TlsClient {
+    /// Creates a client that trusts an [`Authority`] and sends early data if the server
+    /// allows it.
+    pub fn new(authority: &Authority, options: &TlsClientOptions<'_>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.der().clone()).unwrap();
-        let provider = CryptoProvider { kx_groups: wishes.groups.to_vec(), ..default_provider() };
+        let provider = CryptoProvider { kx_groups: options.groups.to_vec(), ..default_provider() };
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(wishes.versions)
+            .with_protocol_versions(options.versions)
             .unwrap()
             .with_root_certificates(roots);
-        let mut config = match wishes.certificate {
+        let mut config = match options.certificate {
             Some(issued) => {
                 builder.with_client_auth_cert(issued.chain.clone(), issued.private_key()).unwrap()
             }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols =
-            wishes.protocols.iter().map(|name| name.as_bytes().into()).collect();
+            options.protocols.iter().map(|name| name.as_bytes().into()).collect();
         config.enable_early_data = true;
         Self(Arc::new(config))
     }
 
-    /// How it sets out.
+    /// Returns its configuration.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.0)
     }
 
-    /// A connection on which nothing was said yet.
+    /// Creates a connection before its handshake.
     pub fn connection(&self) -> ClientConnection {
         ClientConnection::new(Arc::clone(&self.0), ServerName::try_from("localhost").unwrap())
             .unwrap()
     }
 
-    /// Connects, asks and waits for the answer; or says why there is none. The
-    /// connection stays open.
-    pub fn ask(&self, address: SocketAddr, head: &str) -> io::Result<(Response, Asked)> {
+    /// Connects, sends a request and reads its response. The connection stays open.
+    ///
+    /// # Errors
+    /// The connection, the handshake or the request failed.
+    pub fn request(&self, address: SocketAddr, head: &str) -> io::Result<(Response, TlsExchange)> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut tls = self.connection();
@@ -95,28 +98,29 @@ impl Client {
         }
         let mut connection = Connection::over(StreamOwned::new(tls, stream));
         connection.send(head, b"");
-        // With TLS 1.3 a client's certificate is judged when the client is done.
+        // In TLS 1.3 the server verifies the client certificate after the client's
+        // handshake is complete, so a rejection shows only here.
         connection.wait()?;
         let response = connection.receive(false);
-        Ok((response, Asked { connection, offered_early_data }))
+        Ok((response, TlsExchange { connection, offered_early_data }))
     }
 }
 
-/// A connection that was answered on.
-pub struct Asked {
+/// Open connection of a [`TlsClient`] after its first response.
+pub struct TlsExchange {
     connection: Connection<StreamOwned<ClientConnection, TcpStream>>,
-    /// Whether the ticket it came with allowed early data.
+    /// Whether the session ticket allowed early data.
     pub offered_early_data: bool,
 }
 
-impl Asked {
-    /// Asks again.
-    pub fn again(&mut self, head: &str) -> Response {
+impl TlsExchange {
+    /// Sends another request and reads its response.
+    pub fn request_again(&mut self, head: &str) -> Response {
         self.connection.send(head, b"");
         self.connection.receive(false)
     }
 
-    /// What was agreed on.
+    /// Returns the TLS session with the negotiated parameters.
     pub fn tls(&self) -> &ClientConnection {
         &self.connection.stream().conn
     }

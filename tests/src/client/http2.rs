@@ -1,4 +1,4 @@
-//! HTTP/2 by h2.
+//! HTTP/2 connection of the test client, by the `h2` crate.
 
 use std::{
     net::SocketAddr,
@@ -21,12 +21,13 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Question, answer, server_name};
+use super::{OutgoingRequest, into_response, server_name};
 use crate::http::Response;
 
+/// Connection with its driver task.
 pub(super) struct Connection {
     requests: SendRequest<Bytes>,
-    is_over: Arc<AtomicBool>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -36,49 +37,52 @@ impl Connection {
     ) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let Some(tls) = tls else { return Self::over(stream).await };
+        let Some(tls) = tls else { return Self::handshake(stream).await };
         let stream = TlsConnector::from(tls)
             .connect(server_name(), stream)
             .await
             .map_err(|error| error.to_string())?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        Self::over(stream).await
+        Self::handshake(stream).await
     }
 
-    async fn over(
+    async fn handshake(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Self, String> {
         let (requests, connection) =
             client::handshake(stream).await.map_err(|error| error.to_string())?;
-        let is_over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&is_over);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closed = Arc::clone(&is_closed);
         spawn(async move {
-            // Why it ended is told to those who wait for an answer.
-            let _ended = connection.await;
-            told.store(true, Ordering::Relaxed);
+            // Pending requests receive the error too.
+            let _ignored = connection.await;
+            closed.store(true, Ordering::Relaxed);
         });
-        Ok(Self { requests, is_over })
+        Ok(Self { requests, is_closed })
     }
 
-    pub(super) fn goes_on(&self) -> bool {
-        !self.is_over.load(Ordering::Relaxed)
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
     }
 
     pub(super) fn exchange(
         &self,
-        question: Question,
+        request: OutgoingRequest,
     ) -> impl Future<Output = Result<Response, String>> + Send + use<> {
         let requests = self.requests.clone();
-        async { exchange(requests, question).await.map_err(|error| error.to_string()) }
+        async { exchange(requests, request).await.map_err(|error| error.to_string()) }
     }
 }
 
-async fn exchange(requests: SendRequest<Bytes>, question: Question) -> Result<Response, h2::Error> {
-    let Question { request, body } = question;
-    let (response, stream) = requests.ready().await?.send_request(request, body.is_empty())?;
-    // An answer may come, and end the request, before all of its body has gone.
+async fn exchange(
+    requests: SendRequest<Bytes>,
+    request: OutgoingRequest,
+) -> Result<Response, h2::Error> {
+    let OutgoingRequest { request, body } = request;
+    let (pending, stream) = requests.ready().await?.send_request(request, body.is_empty())?;
+    // The server may respond, and end the request, before the whole body is sent.
     let sending = (!body.is_empty()).then(|| spawn(send(stream, body)));
-    let (head, mut received) = response.await?.into_parts();
+    let (head, mut received) = pending.await?.into_parts();
     let mut body = Vec::new();
     while let Some(piece) = received.data().await {
         let piece = piece?;
@@ -86,10 +90,10 @@ async fn exchange(requests: SendRequest<Bytes>, question: Question) -> Result<Re
         body.extend(piece);
     }
     sending.inspect(|sending| sending.abort());
-    Ok(answer(&::http::Response::from_parts(head, ()), body))
+    Ok(into_response(&::http::Response::from_parts(head, ()), body))
 }
 
-/// Sends a body as the server takes it, or as much of it as the server wants.
+/// Sends a body as flow control allows, until the server resets the stream.
 async fn send(mut stream: SendStream<Bytes>, mut body: Bytes) {
     while !body.is_empty() {
         stream.reserve_capacity(body.len());

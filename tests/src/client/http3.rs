@@ -1,4 +1,4 @@
-//! HTTP/3 by h3 over quinn.
+//! HTTP/3 connection of the test client, by `h3` over `quinn`.
 
 use std::{
     future::poll_fn,
@@ -13,9 +13,10 @@ use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
 use rustls::ClientConfig;
 use tokio::spawn;
 
-use super::{Question, answer};
+use super::{OutgoingRequest, into_response};
 use crate::http::Response;
 
+/// Connection with its driver task.
 pub(super) struct Connection {
     requests: SendRequest<OpenStreams, Bytes>,
     quic: quinn::Connection,
@@ -26,7 +27,7 @@ impl Connection {
         address: SocketAddr,
         tls: &Arc<ClientConfig>,
     ) -> impl Future<Output = Result<Self, String>> + Send + use<> {
-        let tls = QuicClientConfig::try_from(Arc::clone(tls)).expect("a suite of TLS 1.3");
+        let tls = QuicClientConfig::try_from(Arc::clone(tls)).expect("a TLS 1.3 cipher suite");
         async move {
             let local = if address.is_ipv4() {
                 Ipv4Addr::LOCALHOST.into()
@@ -39,11 +40,11 @@ impl Connection {
             let connecting = endpoint
                 .connect_with(config, address, "localhost")
                 .map_err(|error| error.to_string())?;
-            Self::over(connecting.await.map_err(|error| error.to_string())?).await
+            Self::handshake(connecting.await.map_err(|error| error.to_string())?).await
         }
     }
 
-    async fn over(quic: quinn::Connection) -> Result<Self, String> {
+    async fn handshake(quic: quinn::Connection) -> Result<Self, String> {
         let connection = h3_quinn::Connection::new(quic.clone());
         let (mut driver, requests) =
             client::new(connection).await.map_err(|error| error.to_string())?;
@@ -51,39 +52,39 @@ impl Connection {
         Ok(Self { requests, quic })
     }
 
-    pub(super) fn goes_on(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.quic.close_reason().is_none()
     }
 
     pub(super) fn exchange(
         &self,
-        question: Question,
+        request: OutgoingRequest,
     ) -> impl Future<Output = Result<Response, String>> + Send + use<> {
         let requests = self.requests.clone();
-        async { exchange(requests, question).await.map_err(|error| error.to_string()) }
+        async { exchange(requests, request).await.map_err(|error| error.to_string()) }
     }
 }
 
 async fn exchange(
     mut requests: SendRequest<OpenStreams, Bytes>,
-    question: Question,
+    request: OutgoingRequest,
 ) -> Result<Response, h3::error::StreamError> {
-    let (sending, mut receiving) = requests.send_request(question.request).await?.split();
-    // An answer may come, and end the request, before all of its body has gone.
-    let sending = spawn(send(sending, question.body));
+    let (sending, mut receiving) = requests.send_request(request.request).await?.split();
+    // The server may respond, and end the request, before the whole body is sent.
+    let sending = spawn(send(sending, request.body));
     let head = receiving.recv_response().await?;
     let mut body = Vec::new();
     while let Some(mut piece) = receiving.recv_data().await? {
         body.extend(piece.copy_to_bytes(piece.remaining()));
     }
     sending.abort();
-    Ok(answer(&head, body))
+    Ok(into_response(&head, body))
 }
 
-/// Sends a body, or as much of it as the server wants.
+/// Sends a body, until the server stops the stream.
 async fn send(mut stream: RequestStream<h3_quinn::SendStream<Bytes>, Bytes>, body: Bytes) {
     if !body.is_empty() && stream.send_data(body).await.is_err() {
         return;
     }
-    let _gone = stream.finish().await;
+    let _ignored = stream.finish().await;
 }

@@ -1,5 +1,5 @@
-//! The client of HTTP/3 against a server of h3's: what it sends, and what it makes of
-//! answers that come early or not at all.
+//! Tests of the HTTP/3 client against a server of the `h3` crate: sent requests, early
+//! responses and missing responses.
 
 use h3::server::{self, RequestStream};
 use h3_quinn::BidiStream;
@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use super::*;
 use crate::certificates::ours;
 
-/// Serves every request that comes, and returns where.
+/// Starts a server and returns its address.
 fn serve() -> SocketAddr {
     let issued = &ours().1;
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
@@ -18,7 +18,7 @@ fn serve() -> SocketAddr {
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let config =
         quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    let _entered = runtime().enter();
+    let _guard = runtime().enter();
     let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
@@ -37,8 +37,8 @@ fn serve() -> SocketAddr {
     address
 }
 
-/// Answers a request with what it says; one for `/early` without reading it and one for
-/// `/never` not at all.
+/// Echoes a request. `/early` is answered without reading the body, and `/never` is
+/// rejected.
 async fn respond(request: Request<()>, mut stream: RequestStream<BidiStream<Bytes>, Bytes>) {
     let mut body = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
@@ -67,17 +67,17 @@ async fn respond(request: Request<()>, mut stream: RequestStream<BidiStream<Byte
 }
 
 #[test]
-fn http3_carries_what_is_written_for_http1() {
+fn http3_request_in_http1_syntax_is_sent_unchanged() {
     let mut client = Client::new(Protocol::Http3, serve(), &ours().0);
     for _ in 0..3 {
-        let answer =
+        let response =
             client.request("PROPFIND /a/..//%2e?q= HTTP/1.1\r\nX-A: b c\r\nX-A:  d\r\n", b"body");
         assert_eq!(
-            (answer.status, answer.header("x-one"), answer.header("x-two")),
+            (response.status, response.header("x-one"), response.header("x-two")),
             (203, Some("1"), Some("2"))
         );
         assert_eq!(
-            answer.body,
+            response.body,
             "PROPFIND https://test/a/..//%2e?q=\nx-a: b c\nx-a: d\ncontent-length: 4\n4 bytes\n"
         );
     }
@@ -85,24 +85,24 @@ fn http3_carries_what_is_written_for_http1() {
 }
 
 #[test]
-fn http3_requests_travel_together_and_answers_keep_their_order() {
+fn http3_concurrent_responses_keep_request_order() {
     let mut client = Client::new(Protocol::Http3, serve(), &ours().0);
     let heads: Vec<_> = (0..50).map(|number| format!("GET /{number} HTTP/1.1\r\n")).collect();
     let requests: Vec<_> = heads.iter().map(|head| (head.as_str(), &b""[..])).collect();
-    for (number, answer) in client.request_all(&requests).iter().enumerate() {
-        assert_eq!(answer.body, format!("GET https://test/{number}\n"));
+    for (number, response) in client.request_all(&requests).iter().enumerate() {
+        assert_eq!(response.body, format!("GET https://test/{number}\n"));
     }
 }
 
 #[test]
-fn http3_answers_are_heard_however_much_is_left_to_say() {
+fn http3_early_response_is_read_before_the_body_ends() {
     let mut client = Client::new(Protocol::Http3, serve(), &ours().0);
-    let answer = client.request("POST /early HTTP/1.1\r\n", &vec![0; 10_000_000]);
-    assert_eq!(answer.body, "POST https://test/early\ncontent-length: 10000000\n");
+    let response = client.request("POST /early HTTP/1.1\r\n", &vec![0; 10_000_000]);
+    assert_eq!(response.body, "POST https://test/early\ncontent-length: 10000000\n");
     assert!(client.try_request("GET /never HTTP/1.1\r\n", b"").is_err());
     assert_eq!(
         client.request("GET / HTTP/1.1\r\n", b"").status,
         203,
-        "other streams do not suffer"
+        "other streams are not affected"
     );
 }

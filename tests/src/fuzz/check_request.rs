@@ -1,5 +1,5 @@
-//! Questions over gRPC: what we make of any bytes is what prost makes of them, which
-//! reads every field of Envoy's description, and the answer is one.
+//! Envoy's `CheckRequest` over gRPC. Countersign's partial decoder has to agree with `prost`,
+//! which decodes every field, and every response has to be well-formed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,27 +20,30 @@ use prost::Message as _;
 use super::http1::{TOKEN, configuration};
 use crate::{
     front::{self, CLIENT},
-    grpc::{Told, framed},
+    grpc::{CheckOutcome, framed},
 };
 
-/// Any bytes as a question of a proxy.
+/// Fuzz target: any bytes as a `CheckRequest`.
 pub fn check_request(data: &[u8]) {
     if let (Ok(ours), Ok(theirs)) = (CheckRequest::read(data), envoy::CheckRequest::decode(data)) {
         assert_same(&ours, &theirs);
     }
-    let told = answer(data);
+    let outcome = check(data);
     let (status, read) =
-        (told.as_ref().map(|told| told.status), CheckRequest::read(data).map(drop));
+        (outcome.as_ref().map(|outcome| outcome.status), CheckRequest::read(data).map(drop));
     match read {
-        Ok(()) => assert!([Some(200), Some(401)].contains(&status), "{told:?}"),
+        Ok(()) => assert!([Some(200), Some(401)].contains(&status), "{outcome:?}"),
         Err(TOO_MANY_HEADERS) => assert_eq!(status, Some(431)),
         Err(_) => assert_eq!(status, None),
     }
     let has_token = TOKEN.with(|token| data.windows(token.len()).any(|window| window == token));
-    assert!(has_token || told.is_none_or(|told| told.status != 200), "an identity for no token");
+    assert!(
+        has_token || outcome.is_none_or(|outcome| outcome.status != 200),
+        "an identity without a token"
+    );
 }
 
-/// Checks that two readers understand a question alike.
+/// Asserts that both decoders read the same request.
 pub fn assert_same(ours: &CheckRequest<'_>, theirs: &envoy::CheckRequest) {
     let attributes = theirs.attributes.clone().unwrap_or_default();
     let source = attributes.source.unwrap_or_default();
@@ -65,11 +68,11 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
         .map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat()))
         .collect();
     let lines: Vec<_> =
-        ours.headers.iter().map(|CheckHeader { name, value }| (*name, value.to_vec())).collect();
-    let (mapped, behind) =
+        ours.headers.iter().map(|Header { name, value }| (*name, value.to_vec())).collect();
+    let (mapped, trailing) =
         lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
-    assert_eq!(behind, listed);
-    // Of those that are in a map twice, which we count twice, others take the last.
+    assert_eq!(trailing, listed);
+    // Countersign keeps duplicate map keys, prost keeps the last of them.
     let last: HashMap<_, _> =
         mapped.iter().map(|(name, value)| (*name, value.as_slice())).collect();
     let theirs: HashMap<_, _> =
@@ -77,23 +80,25 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
     assert_eq!(last, theirs);
 }
 
-/// What somebody is told whom nobody trusts; `None` if there is no answer but a fault.
-fn answer(question: &[u8]) -> Option<Told> {
+/// Returns the outcome for an untrusted client, or `None` if the call fails with a gRPC error.
+fn check(request: &[u8]) -> Option<CheckOutcome> {
     thread_local! {
         static APP: Arc<App> = front::app(&configuration());
         static ADMISSION: Admission = Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
     }
-    let body = Bytes::from(framed(question));
+    let body = Bytes::from(framed(request));
     let reply = APP.with(|app| {
         ADMISSION.with(|admission| {
             let peer = Peer { admission, address: CLIENT, listener: 0, certificate: None };
             match call(app, peer, Route::Check, &body, None) {
                 Said::Now(reply) => reply,
-                Said::Later(_) => panic!("there is nobody to be asked for keys"),
+                Said::Later(_) => panic!("no provider is configured to request keys from"),
             }
         })
     });
-    let answer =
-        || envoy::CheckResponse::decode(&reply.response.body()[5..]).expect("an answer is one");
-    reply.is_message.then(|| Told::of(answer()))
+    let response = || {
+        envoy::CheckResponse::decode(&reply.response.body()[5..])
+            .expect("the response is a CheckResponse")
+    };
+    reply.is_message.then(|| CheckOutcome::of(response()))
 }

@@ -1,41 +1,40 @@
-//! The HTTP/1 front: what any bytes are answered with, in whatever pieces they come.
-//! How many requests they are is judged by `httparse` alone.
+//! The HTTP/1 front: responses to any bytes, received in any pieces. `httparse` counts the
+//! expected requests independently.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use httparse::{EMPTY_HEADER, Header, Status};
 
 use super::{AUDIENCE, ISSUER, SECRET, signed};
-use crate::front::{Answer, Front, Heard};
+use crate::front::{ConnectionOutput, Front, ParsedResponse};
 
-/// Any bytes as what a client sends. The first of them says how large the pieces are
-/// in which the others come the second time.
+/// Fuzz target: any bytes as the input of a connection. They are sent at once, and again in pieces
+/// of a size given by the first byte.
 pub fn http1(data: &[u8]) {
     let Some((piece, bytes)) = data.split_first() else { return };
-    let asked = Asked::read(bytes);
-    let (answers, is_closed) = hear(bytes, bytes.len(), &asked);
+    let requests = ParsedRequests::read(bytes);
+    let (responses, is_closed) = exchange(bytes, bytes.len(), &requests);
 
     assert_eq!(
-        answers.iter().position(Answer::closes),
-        is_closed.then(|| answers.len() - 1),
-        "the last one says so"
+        responses.iter().position(ParsedResponse::closes),
+        is_closed.then(|| responses.len() - 1),
+        "exactly the last response closes"
     );
     if is_closed {
-        assert!(answers.len() <= asked.whole.len() + 1, "more answers than requests");
+        assert!(responses.len() <= requests.whole.len() + 1, "more responses than requests");
     } else {
-        assert_eq!(answers.len(), asked.whole.len(), "one answer for each request");
+        assert_eq!(responses.len(), requests.whole.len(), "one response per request");
     }
-    for (answer, request) in answers.iter().zip(&asked.whole) {
-        assert_deserved(answer, &request.bytes);
+    for (response, request) in responses.iter().zip(&requests.whole) {
+        assert_allowed_response(response, &request.bytes);
     }
 
-    // Not too many of them, so that long inputs are tried as often as short ones.
+    // Limits the number of pieces, so that long inputs are not slower than short ones.
     let piece = usize::from(*piece).max(bytes.len() / 64);
-    let (in_pieces, is_closed_too) = hear(bytes, piece, &asked);
-    match asked.unread {
-        // Whether the connection is kept hangs on how much of a body that nobody
-        // reads has come.
-        Some(count) => assert_eq!(in_pieces.get(..count), answers.get(..count)),
-        None => assert_eq!((in_pieces, is_closed_too), (answers, is_closed)),
+    let (in_pieces, is_closed_too) = exchange(bytes, piece, &requests);
+    match requests.unread {
+        // Whether the connection stays open depends on how much of an unread body has arrived.
+        Some(count) => assert_eq!(in_pieces.get(..count), responses.get(..count)),
+        None => assert_eq!((in_pieces, is_closed_too), (responses, is_closed)),
     }
 }
 
@@ -44,7 +43,7 @@ thread_local! {
     pub(super) static TOKEN: Vec<u8> = token();
 }
 
-/// One issuer, whose secret is known.
+/// Configuration of one issuer with the known [`SECRET`].
 pub(super) fn configuration() -> String {
     format!(
         "[auth_jwt_fuzz]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n{}",
@@ -53,7 +52,7 @@ pub(super) fn configuration() -> String {
     )
 }
 
-/// The only token that the corpus has and that is good.
+/// Makes the only valid token of the corpus.
 fn token() -> Vec<u8> {
     let claims = format!(
         r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"someone","urn:inmanta:ct":["api"]}}"#
@@ -61,52 +60,58 @@ fn token() -> Vec<u8> {
     signed(br#"{"alg":"HS256"}"#, claims.as_bytes())
 }
 
-/// The final answers to bytes that come in pieces of this size, and whether the
-/// connection was closed. A word in between is not said when it is not needed.
-fn hear(bytes: &[u8], piece: usize, asked: &Asked) -> (Vec<Answer>, bool) {
-    let heard: Heard = FRONT.with(|front| front.hear(bytes.chunks(piece.max(1))));
-    let mut answers =
-        heard.answers(|nth| asked.whole.get(nth).is_some_and(|request| request.is_head));
-    answers.retain(|answer| answer.status != 100);
-    (answers, heard.is_closed)
+/// Returns the final responses to bytes in pieces of this size, and whether the connection was
+/// closed. Interim responses (100) are left out, because they depend on the pieces.
+fn exchange(bytes: &[u8], piece: usize, requests: &ParsedRequests) -> (Vec<ParsedResponse>, bool) {
+    let output: ConnectionOutput = FRONT.with(|front| front.exchange(bytes.chunks(piece.max(1))));
+    let mut responses =
+        output.responses(|nth| requests.whole.get(nth).is_some_and(|request| request.is_head));
+    responses.retain(|response| response.status != 100);
+    (responses, output.is_closed)
 }
 
-fn assert_deserved(answer: &Answer, request: &[u8]) {
+fn assert_allowed_response(response: &ParsedResponse, request: &[u8]) {
     const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 413, 414, 431, 501, 503, 505];
-    assert!(STATUSES.contains(&answer.status), "{answer:?}");
+    assert!(STATUSES.contains(&response.status), "{response:?}");
     let has_token = TOKEN.with(|token| request.windows(token.len()).any(|window| window == token));
-    let tells = answer
+    let has_identity = response
         .headers
         .iter()
         .any(|(name, value)| name.starts_with("x-auth-") && value.contains("someone"));
-    assert!(!tells || (has_token && answer.status == 200), "an identity for no token: {answer:?}");
-    // A token can be escaped in a body.
+    assert!(
+        !has_identity || (has_token && response.status == 200),
+        "an identity without a token: {response:?}"
+    );
+    // A body may contain the token in escaped form.
     let is_escaped = request.contains(&b'%') || request.contains(&b'\\');
-    let is_verified = answer.body.starts_with(br#"{"ok":true"#);
-    assert!(!is_verified || has_token || is_escaped, "claims for no token: {answer:?}");
+    let is_verified = response.body.starts_with(br#"{"ok":true"#);
+    assert!(!is_verified || has_token || is_escaped, "claims without a token: {response:?}");
 }
 
-/// The requests that bytes are, for a reader that forgives much.
-struct Asked {
-    /// Those that are there with their bodies.
-    whole: Vec<Request>,
-    /// How many come before one with a body that nobody reads.
+/// Requests in the input, as parsed by the lenient `httparse`.
+struct ParsedRequests {
+    /// Requests with complete bodies.
+    whole: Vec<ParsedRequest>,
+    /// Number of requests before the first with a body that the server does not read.
     unread: Option<usize>,
 }
 
-struct Request {
+/// One complete request.
+struct ParsedRequest {
     is_head: bool,
-    /// Head and body, the chunks put together.
+    /// Head and decoded body.
     bytes: Vec<u8>,
 }
 
-impl Asked {
+impl ParsedRequests {
     fn read(bytes: &[u8]) -> Self {
-        let (mut asked, mut start) = (Self { whole: Vec::new(), unread: None }, 0);
+        let (mut requests, mut start) = (Self { whole: Vec::new(), unread: None }, 0);
         loop {
             let mut lines = [EMPTY_HEADER; 100];
             let mut request = httparse::Request::new(&mut lines);
-            let Ok(Status::Complete(head)) = request.parse(&bytes[start..]) else { return asked };
+            let Ok(Status::Complete(head)) = request.parse(&bytes[start..]) else {
+                return requests;
+            };
             let path = request.path.and_then(|path| path.split('?').next());
             let is_read =
                 request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"));
@@ -115,12 +120,12 @@ impl Asked {
                 .iter()
                 .any(|line| is(line, "content-length") || is(line, "transfer-encoding"));
             if has_body && !is_read {
-                asked.unread.get_or_insert(asked.whole.len());
+                requests.unread.get_or_insert(requests.whole.len());
             }
             let (head, rest) = bytes[start..].split_at(head);
-            let Some((body, length)) = body(lines, rest) else { return asked };
+            let Some((body, length)) = body(lines, rest) else { return requests };
             start += head.len() + length;
-            asked.whole.push(Request {
+            requests.whole.push(ParsedRequest {
                 is_head: request.method == Some("HEAD"),
                 bytes: [head, &body].concat(),
             });
@@ -132,8 +137,7 @@ fn is(line: &Header<'_>, name: &str) -> bool {
     line.name.eq_ignore_ascii_case(name)
 }
 
-/// The body at the start of `rest`, and how many bytes of it that takes; `None` if it
-/// is not all there.
+/// Returns the body at the start of `rest` and its encoded length, or `None` if it is incomplete.
 fn body(lines: &[Header<'_>], rest: &[u8]) -> Option<(Vec<u8>, usize)> {
     if lines.iter().any(|line| is(line, "transfer-encoding")) {
         return chunks(rest);

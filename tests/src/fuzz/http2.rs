@@ -1,5 +1,5 @@
-//! What clients send over HTTP/2: frames, in whatever pieces they come, and field sections
-//! that refer to each other.
+//! HTTP/2 input: frames received in any pieces, and sequences of field sections that share a
+//! dynamic table.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,8 @@ use crate::{
     front::Front,
 };
 
-/// Any bytes as the frames of a connection, as a whole connection, or as field sections
-/// one behind the other; the first of them says as what. The second says how large the
-/// pieces are in which frames come the second time.
+/// Fuzz target: any bytes as the frames after a preface, as a whole connection, or as a sequence of
+/// field sections. The first byte selects the form, the second the size of the pieces.
 pub fn http2(data: &[u8]) {
     let [kind, piece, bytes @ ..] = data else { return };
     match kind % 3 {
@@ -34,20 +33,24 @@ thread_local! {
     static FRONT: Front = Front::new(&configuration());
 }
 
-/// What is said to a client: of each stream, and of none.
-type Said = BTreeMap<u32, Vec<Frame>>;
+/// Received frames by stream, with 0 for the connection.
+type FramesByStream = BTreeMap<u32, Vec<Frame>>;
 
 fn connection(bytes: &[u8], piece: u8) {
-    // Not too many of them, so that long inputs are tried as often as short ones.
+    // Limits the number of pieces, so that long inputs are not slower than short ones.
     let piece = usize::from(piece).max(bytes.len() / 64).max(1);
-    let (whole, in_pieces) = (hear([bytes]), hear(bytes.chunks(piece)));
-    // What goes wrong may do so before or behind an answer that takes a while, and what is
-    // said of windows and of answers that are not wanted, too.
+    let (whole, in_pieces) = (exchange([bytes]), exchange(bytes.chunks(piece)));
+    // Errors may occur before or after a response that takes a while. Window updates and resets
+    // may take effect before or after it, too. Such inputs are not compared.
     let changes = [kind::RST_STREAM, kind::SETTINGS, kind::GOAWAY, kind::WINDOW_UPDATE];
     let is_changed = frames(bytes.get(PREFACE.len() + 9..).unwrap_or_default())
         .any(|frame| changes.contains(&frame.kind));
-    if !is_changed && !went_wrong(&whole) && !went_wrong(&in_pieces) {
-        assert_eq!(shown(&in_pieces), shown(&whole), "answers are the same in pieces");
+    if !is_changed && !has_error(&whole) && !has_error(&in_pieces) {
+        assert_eq!(
+            stable_parts(&in_pieces),
+            stable_parts(&whole),
+            "pieces do not change the responses"
+        );
     }
 }
 
@@ -59,40 +62,44 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame> {
     })
 }
 
-fn went_wrong(said: &Said) -> bool {
+fn has_error(streams: &FramesByStream) -> bool {
     let ends = |frame: &Frame| {
         matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY) && frame.code() != code::NO_ERROR
     };
-    said.values().flatten().any(ends)
+    streams.values().flatten().any(ends)
 }
 
-/// What is the same at any time: the length of a date is, and of which kind frames are.
-fn shown(said: &Said) -> Vec<(u32, u8, u8, usize)> {
-    said.values()
+/// Returns the parts of the frames that do not depend on the time: a date has a constant length.
+fn stable_parts(streams: &FramesByStream) -> Vec<(u32, u8, u8, usize)> {
+    streams
+        .values()
         .flatten()
         .map(|frame| (frame.stream, frame.kind, frame.flags, frame.payload.len()))
         .collect()
 }
 
-/// What comes back, which has to be HTTP/2 whatever has come.
-fn hear<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Said {
-    let heard = FRONT.with(|front| front.hear_http2(pieces));
-    let mut said = Said::new();
+/// Returns the output of the server, which has to be valid HTTP/2 for any input.
+fn exchange<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> FramesByStream {
+    let output = FRONT.with(|front| front.exchange_http2(pieces));
+    let mut streams = FramesByStream::new();
     let mut length = 0;
-    for frame in frames(&heard.bytes) {
+    for frame in frames(&output.bytes) {
         length += 9 + frame.payload.len();
-        assert!(frame.payload.len() <= 16 * 1024, "a frame is longer than any client need take");
-        said.entry(frame.stream).or_default().push(frame);
+        assert!(
+            frame.payload.len() <= 16 * 1024,
+            "a frame exceeds the default SETTINGS_MAX_FRAME_SIZE"
+        );
+        streams.entry(frame.stream).or_default().push(frame);
     }
-    assert_eq!(length, heard.bytes.len(), "what comes back is frames");
-    for (stream, frames) in &said {
+    assert_eq!(length, output.bytes.len(), "the output consists of whole frames");
+    for (stream, frames) in &streams {
         if *stream == 0 {
-            assert_connection(frames, heard.is_closed)
+            assert_connection(frames, output.is_closed)
         } else {
             assert_answer(*stream, frames)
         }
     }
-    said
+    streams
 }
 
 fn assert_connection(frames: &[Frame], is_closed: bool) {
@@ -100,7 +107,7 @@ fn assert_connection(frames: &[Frame], is_closed: bool) {
     assert!(frames.iter().all(|frame| ALLOWED.contains(&frame.kind)), "{frames:?}");
     assert_eq!((frames[0].kind, frames[0].flags), (kind::SETTINGS, flag::NONE));
     let end = frames.iter().position(|frame| frame.kind == kind::GOAWAY);
-    assert!(end.is_some() || !is_closed, "who is hung up on is told why");
+    assert!(end.is_some() || !is_closed, "a closed connection has a GOAWAY");
     let codes = frames.iter().filter(|frame| frame.kind == kind::GOAWAY).map(Frame::code);
     assert!(
         codes.rev().skip(1).all(|code| code == code::NO_ERROR),
@@ -108,7 +115,8 @@ fn assert_connection(frames: &[Frame], is_closed: bool) {
     );
 }
 
-/// A head, a body perhaps, trailers perhaps, and an end; or an end alone.
+/// Asserts that the frames are one response (headers, optional body, optional trailers, end of
+/// stream) or only a reset.
 fn assert_answer(stream: u32, frames: &[Frame]) {
     assert!(!stream.is_multiple_of(2));
     let heads = frames.iter().filter(|frame| frame.kind == kind::HEADERS).count();
@@ -130,48 +138,37 @@ fn assert_answer(stream: u32, frames: &[Frame]) {
     }
 }
 
-/// The largest field section.
-const MOST_SECTION: usize = 1024;
-/// The most lines of one.
-const MOST_LINES: usize = 104;
+/// Limit of the size of a field section.
+const MAX_SECTION: usize = 1024;
+/// Maximum number of its lines that fit into the limit.
+const MAX_LINES: usize = 104;
 
-/// Each section has a byte before it that says how long it is.
+/// Decodes sections, each preceded by its length in one byte.
 fn sections(mut bytes: &[u8]) {
-    let (mut table, mut room) = (DynamicTable::default(), SectionBuffer::default());
-    let (mut cold, mut count) = (DynamicTable::default(), 0);
+    let (mut table, mut room) = (DynamicTable::default(), Room::default());
+    let (mut fresh, mut count) = (DynamicTable::default(), 0);
     while let Some((length, rest)) = bytes.split_first() {
         let (payload, rest) = rest.split_at(usize::from(*length).min(rest.len()));
         bytes = rest;
         count += 1;
-        let read = understood(&mut table, &mut room, payload);
-        // What is left in a room is nobody's.
-        assert_eq!(
-            understood(&mut cold, &mut SectionBuffer::default(), payload),
-            read,
-            "section {count}"
-        );
-        if let Err(HpackError::Connection(fault)) = read {
-            return assert!(
-                [Http2ErrorCode::CompressionError, Http2ErrorCode::EnhanceYourCalm]
-                    .contains(&fault.code)
-            );
+        let read = read_lines(&mut table, &mut room, payload);
+        // A reused buffer must not change the result.
+        assert_eq!(read_lines(&mut fresh, &mut Room::default(), payload), read, "section {count}");
+        if let Err(Unread::Fault(fault)) = read {
+            return assert!([Code::CompressionError, Code::EnhanceYourCalm].contains(&fault.code));
         }
     }
 }
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn understood(
-    table: &mut DynamicTable,
-    room: &mut SectionBuffer,
-    payload: &[u8],
-) -> Result<Lines, HpackError> {
-    let section = hpack::read(table, room, payload, MOST_SECTION)?;
+fn read_lines(table: &mut DynamicTable, room: &mut Room, payload: &[u8]) -> Result<Lines, Unread> {
+    let section = hpack::read(table, room, payload, MAX_SECTION)?;
     let lines: Lines =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     let size: usize = lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
     assert!(
-        size <= MOST_SECTION && lines.len() <= MOST_LINES,
+        size <= MAX_SECTION && lines.len() <= MAX_LINES,
         "{size} bytes and {} lines",
         lines.len()
     );

@@ -1,4 +1,5 @@
-//! What clients send over the streams of HTTP/3, in whatever pieces it comes.
+//! HTTP/3 input: request streams and unidirectional streams received in any pieces, and field
+//! sections.
 
 use countersign_server::listen::{
     exchange::RequestHead as _,
@@ -15,92 +16,90 @@ use countersign_server::listen::{
 };
 use http::{StatusCode, Version};
 
-/// Any bytes as a request stream, a unidirectional stream, or a field section; the first
-/// of them says as which. The second says how large the pieces are in which a stream
-/// comes the second time.
+/// Fuzz target: any bytes as a request stream, a unidirectional stream or a field section. The
+/// first byte selects the form, the second the size of the pieces.
 pub fn http3(data: &[u8]) {
     let [kind, piece, bytes @ ..] = data else { return };
     let pieces = || bytes.chunks(usize::from(*piece).max(1));
     match kind % 3 {
         0 => assert_eq!(
-            requested(pieces()),
-            requested([bytes]),
-            "a request stream is the same in pieces"
+            read_request_stream(pieces()),
+            read_request_stream([bytes]),
+            "pieces do not change a request stream"
         ),
         1 => assert_eq!(
-            told(pieces()),
-            told([bytes]),
-            "a unidirectional stream is the same in pieces"
+            read_unidirectional(pieces()),
+            read_unidirectional([bytes]),
+            "pieces do not change a unidirectional stream"
         ),
-        _ => drop(understood(bytes)),
+        _ => drop(read_section(bytes)),
     }
 }
 
-/// The largest payload of `HEADERS`: small, so that what is too large is short.
-const MOST_FRAME: usize = 512;
-/// The largest field section.
-const MOST_SECTION: usize = 1024;
-/// The most lines of one.
-const MOST_LINES: usize = 104;
+/// Limit of a `HEADERS` payload, small so that short inputs exceed it.
+const MAX_FRAME: usize = 512;
+/// Limit of the size of a field section.
+const MAX_SECTION: usize = 1024;
+/// Maximum number of its lines that fit into the limit.
+const MAX_LINES: usize = 104;
 
-/// What a request stream comes to.
+/// Result of reading a request stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Requested {
-    /// Field sections as they are understood, and those that are too large.
-    heads: Vec<Option<Result<Understood, QpackError>>>,
+struct RequestStreamOutcome {
+    /// Decoded field sections, or `None` for those over the limit.
+    heads: Vec<Option<Result<SectionOutcome, Unread>>>,
     body: Vec<u8>,
     fault: Option<Http3Error>,
 }
 
-fn requested<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Requested {
-    let (mut frames, mut requested) = (RequestFrames::new(MOST_FRAME), Requested::default());
+fn read_request_stream<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> RequestStreamOutcome {
+    let (mut frames, mut requested) = (Frames::new(MAX_FRAME), RequestStreamOutcome::default());
     for mut piece in pieces {
         loop {
             match frames.next(&mut piece) {
                 Ok(None) => break assert!(piece.is_empty(), "what is left would be lost"),
-                Ok(Some(FrameEvent::Headers(payload))) => {
-                    assert!(payload.len() <= MOST_FRAME);
-                    requested.heads.push(Some(understood(payload)));
+                Ok(Some(Event::Section(payload))) => {
+                    assert!(payload.len() <= MAX_FRAME);
+                    requested.heads.push(Some(read_section(payload)));
                 }
                 Ok(Some(FrameEvent::TooLarge)) => requested.heads.push(None),
                 Ok(Some(FrameEvent::Data(data))) => {
                     assert!(
                         !data.is_empty() && !requested.heads.is_empty(),
-                        "a body of no request"
+                        "a body before the headers"
                     );
                     requested.body.extend_from_slice(data);
                 }
-                Err(fault) => return Requested { fault: Some(fault), ..requested },
+                Err(fault) => return RequestStreamOutcome { fault: Some(fault), ..requested },
             }
         }
     }
     let fault = frames.end().err();
     assert!(requested.heads.len() <= 2 && (fault.is_some() || !requested.heads.is_empty()));
-    Requested { fault, ..requested }
+    RequestStreamOutcome { fault, ..requested }
 }
 
-/// A field section: its lines, and whether they are a request.
-type Understood = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), MalformedReason>);
+/// Decoded field section: its lines, and whether they are a valid request.
+type SectionOutcome = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), Reason>);
 
-fn understood(payload: &[u8]) -> Result<Understood, QpackError> {
-    let mut room = SectionBuffer::default();
-    let section = qpack::read(&mut room, payload, MOST_SECTION)?;
+fn read_section(payload: &[u8]) -> Result<SectionOutcome, Unread> {
+    let mut room = Room::default();
+    let section = qpack::read(&mut room, payload, MAX_SECTION)?;
     let lines: Vec<_> =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
     let size: usize = lines.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
     assert!(
-        size <= MOST_SECTION && lines.len() <= MOST_LINES,
+        size <= MAX_SECTION && lines.len() <= MAX_LINES,
         "{size} bytes and {} lines",
         lines.len()
     );
-    assert_written_alike(&lines);
-    let request =
-        DecodedHead::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
+    assert_encoding_round_trips(&lines);
+    let request = Head::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
     Ok((lines, request))
 }
 
-/// Lines that we would send are read as they were meant.
-fn assert_written_alike(lines: &[(Vec<u8>, Vec<u8>)]) {
+/// Asserts that lines written by our encoder decode to the same lines.
+fn assert_encoding_round_trips(lines: &[(Vec<u8>, Vec<u8>)]) {
     let texts =
         || lines.iter().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)));
     let mut out = Vec::new();
@@ -108,20 +107,19 @@ fn assert_written_alike(lines: &[(Vec<u8>, Vec<u8>)]) {
         qpack::status(out, StatusCode::OK);
         texts().for_each(|(name, value)| qpack::field(out, name, value));
     });
-    let (mut frames, mut room, mut bytes) =
-        (RequestFrames::new(out.len()), SectionBuffer::default(), &out[..]);
-    let Ok(Some(FrameEvent::Headers(section))) = frames.next(&mut bytes) else {
+    let (mut frames, mut room, mut bytes) = (Frames::new(out.len()), Room::default(), &out[..]);
+    let Ok(Some(Event::Section(section))) = frames.next(&mut bytes) else {
         panic!("no frame was written")
     };
     let Ok(section) = qpack::read(&mut room, section, usize::MAX) else {
-        return assert!(lines.len() == MOST_LINES, "our own section cannot be read");
+        return assert!(lines.len() == MAX_LINES, "an encoded section does not decode");
     };
     let read = section.lines().skip(1).map(|(name, value)| (name, value.to_vec()));
     assert!(read.eq(texts().map(|(name, value)| (name.as_bytes(), value.clone()))));
 }
 
-/// What every request is that is one.
-pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) {
+/// Asserts the properties of every valid request.
+pub(super) fn assert_request(head: &Head<'_>, section: Section<'_>) {
     let lines = || section.lines().filter(|(name, _)| !name.starts_with(b":"));
     assert!(!head.method().is_empty() && !head.authority.is_empty());
     let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -138,7 +136,7 @@ pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) 
         );
         assert!(![&b"connection"[..], b"transfer-encoding", b"upgrade"].contains(&name));
     }
-    // There is no saying it only where the target is more than a URI may be.
+    // Conversion fails only if the target is longer than the limit of `Uri`.
     match head.to_request() {
         Ok(request) => {
             assert_eq!(
@@ -150,8 +148,8 @@ pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) 
     }
 }
 
-/// What becomes of a unidirectional stream.
-fn told<'p>(
+/// Returns the result of reading a unidirectional stream, and of its end.
+fn read_unidirectional<'p>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
 ) -> (Result<StreamAction, Http3Error>, Result<(), Http3Error>) {
     let (mut stream, mut opened, mut interest) =
