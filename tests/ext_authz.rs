@@ -20,7 +20,7 @@ use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
     front,
     fuzz::assert_same,
-    grpc::{self, Told, framed, question, question_with_map},
+    grpc::{self, CheckOutcome, framed, check_request, check_with_header_map},
 };
 use envoy_types::pb::{
     envoy::{
@@ -84,7 +84,7 @@ const USUAL: [(&str, &str); 14] = [
 
 /// How often memory is asked for on the way from a question to its answer, whether the
 /// token was known, and the answer.
-fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
+fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     let app = front::app(&format!(
         "[auth_jwt_test]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n\
          [listen]\ntrusted_proxies=192.0.2.0/24\n",
@@ -107,7 +107,7 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, Told) {
     let reply = ask();
     let (count, is_known) =
         (COUNT.get() - before, app.metrics.event_count(MetricEvent::CacheHit) > known);
-    (count, is_known, Told::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()))
+    (count, is_known, CheckOutcome::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()))
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn a_remembered_token_takes_the_memory_of_its_answer_alone() {
     let authorization = format!("Bearer {}", token(HEADER, claims("")));
     let lines =
         [&USUAL[..], &[("authorization", &authorization), ("x_auth_user", "root")]].concat();
-    for envoy in [question(&lines), question_with_map(&lines)] {
-        let (count, is_known, told) = count_of(&grpc::from(envoy, "203.0.113.9", ""));
+    for envoy in [check_request(&lines), check_with_header_map(&lines)] {
+        let (count, is_known, told) = count_of(&grpc::with_source(envoy, "203.0.113.9", ""));
         assert_eq!((told.status, told.removed.contains(&"x_auth_user".to_owned())), (200, true));
         assert_eq!((is_known, count), (true, 1), "{told:?}");
     }
@@ -126,7 +126,7 @@ fn a_remembered_token_takes_the_memory_of_its_answer_alone() {
 fn a_refusal_takes_the_memory_of_that_by_auth_and_of_its_answer() {
     for authorization in ["Bearer abc", "Basic abc", ""] {
         let lines = [&USUAL[..], &[("authorization", authorization)]].concat();
-        let (count, _, told) = count_of(&question(&lines));
+        let (count, _, told) = count_of(&check_request(&lines));
         assert_eq!(told.status, 401);
         // Two are those of a map of header lines.
         assert_eq!(count, 3, "{told:?}");
@@ -139,8 +139,8 @@ fn a_request_with_more_lines_than_any_has_is_refused_whatever_its_token() {
     let lines = |others: usize| {
         [vec![("x-other", "1"); others], vec![("authorization", authorization.as_str())]].concat()
     };
-    assert_eq!(count_of(&question(&lines(1023))).2.status, 200);
-    let (_, _, told) = count_of(&question(&lines(1024)));
+    assert_eq!(count_of(&check_request(&lines(1023))).2.status, 200);
+    let (_, _, told) = count_of(&check_request(&lines(1024)));
     assert_eq!((told.status, told.removed.is_empty()), (431, true), "{told:?}");
 }
 
@@ -229,17 +229,17 @@ fn questions() -> impl Strategy<Value = envoy::CheckRequest> {
 
 proptest! {
     #[test]
-    fn every_question_that_prost_writes_is_read_as_prost_reads_it(question in questions()) {
-        let bytes = question.encode_to_vec();
-        assert_same(&CheckRequest::read(&bytes).unwrap(), &question);
+    fn every_question_that_prost_writes_is_read_as_prost_reads_it(check_request in questions()) {
+        let bytes = check_request.encode_to_vec();
+        assert_same(&CheckRequest::read(&bytes).unwrap(), &check_request);
     }
 
     #[test]
     fn a_question_that_was_damaged_is_refused_or_read_as_prost_reads_it(
-        question in questions(),
+        check_request in questions(),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = question.encode_to_vec();
+        let mut bytes = check_request.encode_to_vec();
         for (place, byte) in damage {
             if !bytes.is_empty() {
                 let place = place.index(bytes.len());

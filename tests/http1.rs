@@ -11,7 +11,7 @@ use countersign_server::listen::{
 };
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
-    front::{Answer, Front},
+    front::{ParsedResponse, Front},
 };
 use hyper::{
     HeaderMap, Method, Request, Response, Uri,
@@ -36,7 +36,7 @@ mod pieces {
 
     /// The answers to bytes that come in pieces of these sizes, the last of them again
     /// and again, and whether the connection was closed.
-    fn answers(bytes: &[u8], sizes: &[usize]) -> (Vec<Answer>, bool) {
+    fn answers(bytes: &[u8], sizes: &[usize]) -> (Vec<ParsedResponse>, bool) {
         let (mut sizes, mut rest, mut last) = (sizes.iter(), bytes, bytes.len());
         let pieces = std::iter::from_fn(|| {
             last = sizes.next().copied().unwrap_or(last);
@@ -45,8 +45,8 @@ mod pieces {
             (!piece.is_empty()).then_some(piece)
         });
         let pieces: Vec<_> = pieces.collect();
-        let heard = FRONT.with(|front| front.hear(pieces));
-        (heard.answers(|_| false), heard.is_closed)
+        let output = FRONT.with(|front| front.exchange(pieces));
+        (output.answers(|_| false), output.is_closed)
     }
 
     fn good() -> String {
@@ -127,7 +127,7 @@ mod pieces {
             let (whole, is_closed) = answers(bytes.as_bytes(), &[]);
             prop_assert_eq!(whole.len(), requests.len() + usize::from(last.is_some()), "one answer for each");
             prop_assert_eq!(is_closed, last.is_some());
-            prop_assert_eq!(whole.iter().map(Answer::closes).position(|closes| closes), last.map(|_| requests.len()));
+            prop_assert_eq!(whole.iter().map(ParsedResponse::closes).position(|closes| closes), last.map(|_| requests.len()));
             prop_assert!(last.is_none_or(|status| whole[requests.len()].status == status), "{:?}", whole);
             for (request, answer) in requests.iter().zip(&whole) {
                 let alone = answers(request.as_bytes(), &[]).0;
@@ -142,7 +142,7 @@ mod pieces {
         const QUESTIONS: usize = 20;
         let question = format!("GET /auth HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(8000));
         let bytes = question.repeat(QUESTIONS);
-        let turn = FRONT.with(|front| front.hear_one_turn(bytes.as_bytes()));
+        let turn = FRONT.with(|front| front.exchange_one_turn(bytes.as_bytes()));
         let answered = turn.answers(|_| false).len();
         assert!(
             (1..QUESTIONS / 2).contains(&answered),
@@ -170,7 +170,7 @@ mod pieces {
 
 /// What a reader makes of a head.
 #[derive(Debug, PartialEq)]
-struct Read {
+struct ParsedHead {
     method: Method,
     target: Uri,
     headers: HeaderMap,
@@ -179,12 +179,12 @@ struct Read {
 
 /// What we make of the head of a request that is handed on; `None` if we refuse it or
 /// wait for more.
-fn ours(bytes: &[u8]) -> Option<Read> {
+fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
     let ParseStatus::Complete(head) = parse(bytes, 0, &mut room) else { return None };
     assert!(head.length <= bytes.len());
     let (parts, ()) = head.to_request().ok()?.into_parts();
-    Some(Read {
+    Some(ParsedHead {
         method: parts.method,
         target: parts.uri,
         headers: parts.headers,
@@ -192,13 +192,13 @@ fn ours(bytes: &[u8]) -> Option<Read> {
     })
 }
 
-fn is_awaited(bytes: &[u8]) -> bool {
+fn is_partial(bytes: &[u8]) -> bool {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
     matches!(parse(bytes, 0, &mut room), ParseStatus::Partial)
 }
 
 /// What hyper makes of it.
-fn hypers(bytes: &[u8]) -> Option<Read> {
+fn hypers(bytes: &[u8]) -> Option<ParsedHead> {
     let read = Rc::new(RefCell::new(None));
     let seen = Rc::clone(&read);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -209,7 +209,7 @@ fn hypers(bytes: &[u8]) -> Option<Read> {
             None => Framing::Chunked,
         };
         let read =
-            Read { method: parts.method, target: parts.uri, headers: parts.headers, framing };
+            ParsedHead { method: parts.method, target: parts.uri, headers: parts.headers, framing };
         // The first of those that it sees.
         seen.borrow_mut().get_or_insert(read);
         async { Ok::<_, Infallible>(Response::new(String::new())) }
@@ -334,7 +334,7 @@ proptest! {
         let (ours, hypers) = (ours(&bytes), hypers(&bytes));
         match (&ours, &hypers) {
             (Some(_), _) => prop_assert_eq!(&ours, &hypers, "{}", bytes.escape_ascii()),
-            (None, Some(_)) => prop_assert!(!is_awaited(&bytes), "refused, not waited for: {}", bytes.escape_ascii()),
+            (None, Some(_)) => prop_assert!(!is_partial(&bytes), "refused, not waited for: {}", bytes.escape_ascii()),
             (None, None) => {}
         }
     }
@@ -375,7 +375,7 @@ fn what_hyper_accepts_and_we_refuse_has_a_name() {
             "hyper refuses {name} too: take it off the list"
         );
         assert!(
-            ours(head.as_bytes()).is_none() && !is_awaited(head.as_bytes()),
+            ours(head.as_bytes()).is_none() && !is_partial(head.as_bytes()),
             "{name} is accepted"
         );
     }

@@ -13,12 +13,12 @@ use proptest::{collection::vec, prelude::*};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 /// A line of a request, and whether it is a secret.
-type Line = (String, Vec<u8>, bool);
+type GeneratedLine = (String, Vec<u8>, bool);
 
 #[derive(Clone, Debug)]
-struct Asked {
+struct GeneratedRequest {
     path: String,
-    lines: Vec<Line>,
+    lines: Vec<GeneratedLine>,
 }
 
 proptest! {
@@ -39,7 +39,7 @@ proptest! {
 }
 
 /// Few names and values, so that they come again, and some that fill the table.
-fn asked() -> impl Strategy<Value = Asked> {
+fn asked() -> impl Strategy<Value = GeneratedRequest> {
     let name = prop_oneof![
         "x-[a-d]",
         "[a-z][a-z0-9-]{0,40}",
@@ -55,13 +55,13 @@ fn asked() -> impl Strategy<Value = Asked> {
         (0..4000_usize).prop_map(|length| vec![b'v'; length]),
     ];
     let line = (name, value, any::<bool>());
-    ("/[!-\"$-;=@-Z_a-z~]{0,30}", vec(line, 0..12)).prop_map(|(path, lines)| Asked { path, lines })
+    ("/[!-\"$-;=@-Z_a-z~]{0,30}", vec(line, 0..12)).prop_map(|(path, lines)| GeneratedRequest { path, lines })
 }
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What requests say, in order, and the sections that h2 makes of them.
-async fn written(asked: &[Asked]) -> (Vec<Lines>, Vec<Vec<u8>>) {
+async fn written(asked: &[GeneratedRequest]) -> (Vec<Lines>, Vec<Vec<u8>>) {
     let (ours, mut theirs) = tokio::io::duplex(1 << 24);
     let (mut requests, connection): (SendRequest<Bytes>, _) =
         client::handshake(ours).await.unwrap();
@@ -95,7 +95,7 @@ async fn written(asked: &[Asked]) -> (Vec<Lines>, Vec<Vec<u8>>) {
     }
 }
 
-fn request(asked: &Asked) -> Result<Request<()>, http::Error> {
+fn request(asked: &GeneratedRequest) -> Result<Request<()>, http::Error> {
     let mut request = Request::get(format!("http://t{}", asked.path)).body(())?;
     for (name, value, is_secret) in &asked.lines {
         let mut value = HeaderValue::from_bytes(value)?;

@@ -17,37 +17,37 @@ use countersign_engine::{
     RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
-    HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys,
+    HEADER, ISSUER, NOW, SECRET, claims, config, config_with, cached_verifier, secret_keys,
     secret_verifier, signing_input, snapshot, token, verifier,
 };
 
-/// How a token was answered.
+/// CacheOutcome a token was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+enum CacheOutcome {
     /// From the cache, whole.
-    Remembered,
+    Hit,
     /// The whole way, but for the signature.
-    Again,
+    SignatureCached,
     /// The whole way.
-    Cold,
+    Miss,
 }
-use How::{Again, Cold, Remembered};
+use CacheOutcome::{SignatureCached, Miss, Hit};
 
 #[track_caller]
-fn ask(verifier: &Verifier, token: &str, now: UnixTime) -> (How, Option<Reject>) {
+fn ask(verifier: &Verifier, token: &str, now: UnixTime) -> (CacheOutcome, Option<Reject>) {
     let asked = Cell::new(0);
     let verdict = verifier.verify_if(token.as_bytes(), now, |_| {
         asked.set(asked.get() + 1);
         true
     });
     let remembered = verdict.as_ref().is_ok_and(|verified| verified.is_cached());
-    let how = match (asked.get(), remembered) {
-        (0, true) => Remembered,
-        (0, false) => Again,
-        (1, false) => Cold,
+    let outcome = match (asked.get(), remembered) {
+        (0, true) => Hit,
+        (0, false) => SignatureCached,
+        (1, false) => Miss,
         other => panic!("asked, remembered: {other:?}"),
     };
-    (how, verdict.err())
+    (outcome, verdict.err())
 }
 
 /// Signs with Ed25519, whose verdicts are worth remembering.
@@ -75,8 +75,8 @@ impl Signer {
     }
 }
 
-/// How many tokens are remembered as accepted, and how many as refused.
-fn kept(verifier: &Verifier) -> [u64; 2] {
+/// CacheOutcome many tokens are remembered as accepted, and how many as refused.
+fn cached_counts(verifier: &Verifier) -> [u64; 2] {
     let statistics = verifier.cache_statistics().unwrap();
     [statistics.accepted.entries, statistics.refused.entries]
 }
@@ -90,18 +90,18 @@ fn a_token_is_verified_once_and_then_remembered() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Cold, None));
+    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
     for _ in 0..3 {
-        assert_eq!(ask(&verifier, &token, NOW), (Remembered, None));
+        assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
     }
     let without = Verifier::new(snapshot([(config([Algorithm::EdDsa]), signer.keys())]));
     assert_eq!(
         [0, 1].map(|_| ask(&without, &token, NOW)),
-        [(Cold, None); 2],
+        [(Miss, None); 2],
         "a verifier without a cache"
     );
     assert_eq!(without.cache_statistics(), None);
-    assert_eq!(kept(&verifier), [1, 0]);
+    assert_eq!(cached_counts(&verifier), [1, 0]);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn the_same_keys_again_change_nothing() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Cold, None));
+    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
     verifier.replace_keys(ISSUER, &signer.keys());
-    assert_eq!(ask(&verifier, &token, NOW), (Remembered, None));
+    assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
 }
 
 #[test]
@@ -146,22 +146,22 @@ fn a_key_more_or_another_rule_costs_a_parse_and_no_signature() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Cold, None));
+    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
     let more = || Arc::new(KeySet::published(vec![Signer::new(2).key("other"), signer.key("k")]));
     verifier.replace_keys(ISSUER, &more());
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
     let config = |change: fn(&mut Rules)| IssuerConfig {
         algorithms: [Algorithm::EdDsa].into_iter().collect(),
         ..config_with(change)
     };
     verifier.replace(snapshot([(config(|rules| rules.audience = "them".into()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, Some(Reject::Audience)); 2]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, Some(Reject::Audience)); 2]);
     verifier.replace(snapshot([(config(|_| ()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
     // The place of an issuer among others is nothing that an entry may rely on.
     let stranger = IssuerConfig { name: "https://other/".into(), ..config(|_| ()) };
     verifier.replace(snapshot([(stranger, more()), (config(|_| ()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Again, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
 }
 
 #[test]
@@ -169,18 +169,18 @@ fn d4_the_verdict_of_one_key_is_none_of_anothers() {
     let (old, new) = (Signer::new(1), Signer::new(2));
     let verifier = of(&old);
     let (good, bad) = (old.token(""), new.token(""));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &good, NOW)), [(Cold, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &good, NOW)), [(Miss, None), (Hit, None)]);
     // What an asymmetric key did not sign is known to be so.
     assert_eq!(
         [0, 1].map(|_| ask(&verifier, &bad, NOW)),
-        [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]
+        [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
     verifier.replace_keys(ISSUER, &new.keys());
     assert_eq!(
         [0, 1].map(|_| ask(&verifier, &good, NOW)),
-        [(Cold, Some(Reject::Signature)), (Again, Some(Reject::Signature))]
+        [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
-    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Cold, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Miss, None), (Hit, None)]);
     verifier.replace_keys(ISSUER, &old.keys());
     assert_eq!(ask(&verifier, &good, NOW).1, None);
     assert_eq!(ask(&verifier, &bad, NOW).1, Some(Reject::Signature));
@@ -192,12 +192,12 @@ fn d7_a_flood_of_forgeries_fills_its_own_part_and_no_other() {
     let verifier = of(&signer);
     let good: Vec<_> =
         (0..100).map(|number| signer.token(&format!(r#""jti":"{number}""#))).collect();
-    assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Cold, None)));
+    assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Miss, None)));
     let forged: Vec<_> =
         (0..1_000).map(|number| Signer::new(2).token(&format!(r#""jti":"{number}""#))).collect();
     for _ in 0..2 {
         assert!(forged.iter().all(|token| ask(&verifier, token, NOW).1 == Some(Reject::Signature)));
-        assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Remembered, None)));
+        assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Hit, None)));
     }
     let statistics = verifier.cache_statistics().unwrap();
     assert_eq!((statistics.accepted.entries, statistics.accepted.evicted), (100, 0));
@@ -216,25 +216,25 @@ fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
     for (token, reject) in [(&expired, Reject::Expired), (&early, Reject::NotYetValid)] {
         assert_eq!(
             [0, 1, 2].map(|_| ask(&verifier, token, NOW)),
-            [(Cold, Some(reject)), (Again, Some(reject)), (Again, Some(reject))]
+            [(Miss, Some(reject)), (SignatureCached, Some(reject)), (SignatureCached, Some(reject))]
         );
     }
     assert_eq!(
         [0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))),
-        [(Again, None), (Remembered, None)],
+        [(SignatureCached, None), (Hit, None)],
         "d2"
     );
-    assert_eq!(kept(&verifier), [1, 2]);
+    assert_eq!(cached_counts(&verifier), [1, 2]);
 }
 
 #[test]
 fn an_hmac_is_computed_again_rather_than_looked_up() {
     let verifier = secret_verifier();
     let bad = countersign_tests::engine::sign_with(&[1; 32], &signing_input(HEADER, claims("")));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Cold, Some(Reject::Signature)); 2]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Miss, Some(Reject::Signature)); 2]);
     let expired = token(HEADER, claims(r#""exp":1"#));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &expired, NOW)), [(Cold, Some(Reject::Expired)); 2]);
-    assert_eq!(kept(&verifier), [0, 0]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &expired, NOW)), [(Miss, Some(Reject::Expired)); 2]);
+    assert_eq!(cached_counts(&verifier), [0, 0]);
 }
 
 #[test]
@@ -249,23 +249,23 @@ fn what_was_not_admitted_is_not_remembered() {
         });
         assert_eq!(verdict.err(), Some(Reject::NotAdmitted));
     }
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Cold, None), (Remembered, None)]);
+    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Miss, None), (Hit, None)]);
 }
 
 /// A verifier whose tokens can be revoked.
-fn revocable() -> (Verifier, RevocationsWriter) {
+fn verifier_with_revocations() -> (Verifier, RevocationsWriter) {
     let revoker = RevocationsWriter::new(100);
     let snapshot = snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
     let verifier = Verifier::with_revocations(snapshot, Arc::clone(revoker.revocations()));
     (verifier.with_cache(1 << 20).unwrap(), revoker)
 }
 
-fn remembered(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
+fn cached_token(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
     let claims =
         format!(r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","iat":{iat}}}"#);
     let token = token(r#"{"alg":"HS256","kid":"k"}"#, claims);
-    assert_eq!(ask(verifier, &token, NOW), (Cold, None));
-    assert_eq!(ask(verifier, &token, NOW), (Remembered, None));
+    assert_eq!(ask(verifier, &token, NOW), (Miss, None));
+    assert_eq!(ask(verifier, &token, NOW), (Hit, None));
     token
 }
 
@@ -289,24 +289,24 @@ fn every_kind_of_revocation_reaches_remembered_tokens() {
         |_, token| RevocationTarget::signing_input(token.rsplit_once('.').unwrap().0.as_bytes()),
     ];
     for kind in kinds {
-        let (verifier, mut revoker) = revocable();
-        let token = remembered(&verifier, "1", "bob", issued);
+        let (verifier, mut revoker) = verifier_with_revocations();
+        let token = cached_token(&verifier, "1", "bob", issued);
         let target = kind(&issuer, &token);
         revoker.insert(&[Revocation { target: target.clone(), until: Some(NOW) }]).unwrap();
         for _ in 0..3 {
-            assert_eq!(ask(&verifier, &token, NOW), (Again, Some(Reject::Revoked)), "{target:?}");
+            assert_eq!(ask(&verifier, &token, NOW), (SignatureCached, Some(Reject::Revoked)), "{target:?}");
         }
         assert_eq!(revoker.purge_expired(NOW), 1);
         assert_eq!([0, 1, 2].map(|_| ask(&verifier, &token, NOW).1), [None; 3], "{target:?}");
-        assert_eq!(ask(&verifier, &token, NOW), (Remembered, None), "{target:?}");
+        assert_eq!(ask(&verifier, &token, NOW), (Hit, None), "{target:?}");
     }
 }
 
 #[test]
 fn a_revocation_leaves_other_tokens_remembered() {
-    let (verifier, mut revoker) = revocable();
+    let (verifier, mut revoker) = verifier_with_revocations();
     let others: Vec<_> = (0..20)
-        .map(|number| remembered(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0))
+        .map(|number| cached_token(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0))
         .collect();
     let issuer: Box<str> = ISSUER.into();
     revoker
@@ -335,15 +335,15 @@ fn a_revocation_leaves_other_tokens_remembered() {
         .unwrap();
     // The filter may be wrong about a few.
     let untouched =
-        others.iter().filter(|token| ask(&verifier, token, NOW) == (Remembered, None)).count();
+        others.iter().filter(|token| ask(&verifier, token, NOW) == (Hit, None)).count();
     assert!(untouched >= 18, "{untouched} of 20");
     assert!(others.iter().all(|token| ask(&verifier, token, NOW).1.is_none()));
 }
 
 #[test]
 fn a_token_by_signing_input_costs_the_others_one_look() {
-    let (verifier, mut revoker) = revocable();
-    let [one, other] = ["1", "2"].map(|jti| remembered(&verifier, jti, "bob", NOW.0));
+    let (verifier, mut revoker) = verifier_with_revocations();
+    let [one, other] = ["1", "2"].map(|jti| cached_token(&verifier, jti, "bob", NOW.0));
     let input = one.rsplit_once('.').unwrap().0;
     revoker
         .insert(&[Revocation {
@@ -351,18 +351,18 @@ fn a_token_by_signing_input_costs_the_others_one_look() {
             until: None,
         }])
         .unwrap();
-    assert_eq!(ask(&verifier, &one, NOW), (Again, Some(Reject::Revoked)));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &other, NOW)), [(Again, None), (Remembered, None)]);
+    assert_eq!(ask(&verifier, &one, NOW), (SignatureCached, Some(Reject::Revoked)));
+    assert_eq!([0, 1].map(|_| ask(&verifier, &other, NOW)), [(SignatureCached, None), (Hit, None)]);
 }
 
 #[test]
 fn while_revocations_are_unknown_nothing_that_is_remembered_counts() {
-    let (verifier, mut revoker) = revocable();
-    let token = remembered(&verifier, "1", "bob", NOW.0);
+    let (verifier, mut revoker) = verifier_with_revocations();
+    let token = cached_token(&verifier, "1", "bob", NOW.0);
     revoker.mark_unavailable();
-    assert_eq!(ask(&verifier, &token, NOW), (Again, Some(Reject::RevocationsUnavailable)));
+    assert_eq!(ask(&verifier, &token, NOW), (SignatureCached, Some(Reject::RevocationsUnavailable)));
     revoker.insert(&[]).unwrap();
-    assert_eq!(ask(&verifier, &token, NOW), (Remembered, None));
+    assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
 }
 
 #[test]
@@ -406,21 +406,21 @@ fn two_issuers_in_one_cache_keep_their_tokens_apart() {
         let config = IssuerConfig { name: name.into(), ..config([Algorithm::Hs256]) };
         Issuer::new(Arc::new(config), Some(secret_keys(None, secret)))
     };
-    let verifier = remembering(
+    let verifier = cached_verifier(
         Snapshot::new([issuer(ISSUER, SECRET), issuer("https://two/", SECRET)]).unwrap(),
     );
     let one = token(HEADER, claims(""));
     let two = token(HEADER, claims("").replace(ISSUER, "https://two/"));
-    for how in [Cold, Remembered, Remembered] {
-        assert_eq!([&one, &two].map(|token| ask(&verifier, token, NOW)), [(how, None); 2]);
+    for outcome in [Miss, Hit, Hit] {
+        assert_eq!([&one, &two].map(|token| ask(&verifier, token, NOW)), [(outcome, None); 2]);
     }
     assert_eq!(
         verifier.verify(two.as_bytes(), NOW).unwrap().issuer().name.as_ref(),
         "https://two/"
     );
     verifier.withdraw_keys("https://two/");
-    assert_eq!(ask(&verifier, &two, NOW), (Again, Some(Reject::KeysUnavailable)));
-    assert_eq!(ask(&verifier, &one, NOW), (Remembered, None));
+    assert_eq!(ask(&verifier, &two, NOW), (SignatureCached, Some(Reject::KeysUnavailable)));
+    assert_eq!(ask(&verifier, &one, NOW), (Hit, None));
 }
 
 #[test]

@@ -10,28 +10,28 @@ use countersign_server::{
     listen::tls::{ReloadableTls, client_certificate},
 };
 use countersign_tests::{
-    certificates::{Authority, Issued, OVER},
-    tls::{Client, VERSIONS, Wishes},
+    certificates::{Authority, IssuedCertificate, EXPIRED},
+    tls::{TlsClient, VERSIONS, TlsClientOptions},
 };
 use rustls::{ClientConnection, Error, HandshakeKind, ServerConnection, pki_types::CertificateDer};
 use tempfile::TempDir;
 
 /// A directory with files in use.
-struct Place {
+struct TlsDirectory {
     directory: TempDir,
     ours: Authority,
     theirs: Authority,
 }
 
-impl Place {
+impl TlsDirectory {
     fn new() -> Self {
-        let place = Self {
+        let fixture = Self {
             directory: tempfile::tempdir().unwrap(),
             ours: Authority::root("ours"),
             theirs: Authority::root("theirs"),
         };
-        place.ours.server().write(place.directory.path());
-        place
+        fixture.ours.server().write(fixture.directory.path());
+        fixture
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -52,7 +52,7 @@ impl Place {
 
     fn files_with_clients(&self) -> TlsFiles {
         self.write("clients.crt", self.theirs.pem());
-        self.write("clients.crl", self.theirs.revoked(&[]));
+        self.write("clients.crl", self.theirs.crl(&[]));
         let authorities = ClientAuthorities {
             file: self.file("clients.crt"),
             revoked: vec![self.file("clients.crl")],
@@ -60,8 +60,8 @@ impl Place {
         TlsFiles { clients: ClientCertificates::Required(authorities), ..self.files() }
     }
 
-    fn client(&self, certificate: Option<&Issued>) -> Client {
-        Client::new(&self.ours, &Wishes { certificate, ..Wishes::default() })
+    fn client(&self, certificate: Option<&IssuedCertificate>) -> TlsClient {
+        TlsClient::new(&self.ours, &TlsClientOptions { certificate, ..TlsClientOptions::default() })
     }
 
     /// The certificate that a new client is shown.
@@ -73,7 +73,7 @@ impl Place {
 
 /// A whole handshake, in memory.
 fn handshake(
-    client: &Client,
+    client: &TlsClient,
     tls: &ReloadableTls,
 ) -> Result<(ClientConnection, ServerConnection), Error> {
     let (mut client, mut server) =
@@ -106,43 +106,43 @@ fn read(
 }
 
 /// As if the file had been written long ago.
-fn settle(path: &Path) {
+fn backdate(path: &Path) {
     fs::File::open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
 }
 
 #[test]
 fn files_that_are_the_same_change_nothing() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
     let before = tls.config();
     for _ in 0..3 {
         assert_eq!(tls.reload(), Ok(false));
     }
     for (_, file) in tls.files().iter() {
-        settle(file);
+        backdate(file);
     }
     for _ in 0..3 {
         assert_eq!(tls.reload(), Ok(false));
     }
     // Written again, as it was.
-    let key = fs::read(place.file("tls.key")).unwrap();
-    fs::remove_file(place.file("tls.key")).unwrap();
-    place.write("tls.key", key);
+    let key = fs::read(fixture.file("tls.key")).unwrap();
+    fs::remove_file(fixture.file("tls.key")).unwrap();
+    fixture.write("tls.key", key);
     assert_eq!(tls.reload(), Ok(false));
     assert!(std::sync::Arc::ptr_eq(&before, &tls.config()));
 }
 
 #[test]
 fn a_new_certificate_is_for_the_next_connection() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
-    let first = place.shown(&tls);
-    let (mut client, mut server) = handshake(&place.client(None), &tls).unwrap();
-    let issued = place.ours.server();
-    issued.write(place.directory.path());
-    assert_eq!(place.shown(&tls), first, "nobody has looked");
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let first = fixture.shown(&tls);
+    let (mut client, mut server) = handshake(&fixture.client(None), &tls).unwrap();
+    let issued = fixture.ours.server();
+    issued.write(fixture.directory.path());
+    assert_eq!(fixture.shown(&tls), first, "nobody has looked");
     assert_eq!(tls.reload(), Ok(true));
-    assert_eq!(place.shown(&tls), issued.chain[0]);
+    assert_eq!(fixture.shown(&tls), issued.chain[0]);
     assert_eq!(tls.reload(), Ok(false));
     // The old connection goes on.
     std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
@@ -154,60 +154,60 @@ fn a_new_certificate_is_for_the_next_connection() {
 
 #[test]
 fn a_change_is_seen_even_if_length_and_times_are_the_same() {
-    let place = Place::new();
-    for (_, file) in place.files().iter() {
-        settle(file);
+    let fixture = TlsDirectory::new();
+    for (_, file) in fixture.files().iter() {
+        backdate(file);
     }
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     // A file with another inode, moved into place.
-    let issued = place.ours.server();
+    let issued = fixture.ours.server();
     issued.write(&{
-        fs::create_dir(place.file("new")).unwrap();
-        place.file("new")
+        fs::create_dir(fixture.file("new")).unwrap();
+        fixture.file("new")
     });
     for name in ["tls.crt", "tls.key"] {
-        settle(&place.file("new").join(name));
-        fs::rename(place.file("new").join(name), place.file(name)).unwrap();
+        backdate(&fixture.file("new").join(name));
+        fs::rename(fixture.file("new").join(name), fixture.file(name)).unwrap();
     }
     assert_eq!(tls.reload(), Ok(true));
-    assert_eq!(place.shown(&tls), issued.chain[0]);
+    assert_eq!(fixture.shown(&tls), issued.chain[0]);
 }
 
 #[test]
 fn a_certificate_that_waits_for_its_key_waits() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
-    let first = place.shown(&tls);
-    let issued = place.ours.server();
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let first = fixture.shown(&tls);
+    let issued = fixture.ours.server();
     for (name, text, part) in [
         ("tls.crt", issued.pem(), TlsFileKind::Key),
         ("tls.key", String::new(), TlsFileKind::Key),
         ("tls.key", issued.key[..50].into(), TlsFileKind::Key),
     ] {
-        place.write(name, text);
+        fixture.write(name, text);
         for look in 0..3 {
             let fault = tls.reload().unwrap_err();
             assert_eq!(
                 (fault.part, &*fault.file, fault.is_new()),
-                (part, &*place.file("tls.key"), look == 0),
+                (part, &*fixture.file("tls.key"), look == 0),
                 "{fault}"
             );
-            assert_eq!(place.shown(&tls), first);
+            assert_eq!(fixture.shown(&tls), first);
         }
     }
-    place.write("tls.key", &issued.key);
+    fixture.write("tls.key", &issued.key);
     assert_eq!(tls.reload(), Ok(true));
-    assert_eq!(place.shown(&tls), issued.chain[0]);
+    assert_eq!(fixture.shown(&tls), issued.chain[0]);
     assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
 fn what_was_wrong_is_news_again_when_it_comes_back() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
-    let certificate = fs::read(place.file("tls.crt")).unwrap();
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let certificate = fs::read(fixture.file("tls.crt")).unwrap();
     for _ in 0..2 {
-        fs::remove_file(place.file("tls.crt")).unwrap();
+        fs::remove_file(fixture.file("tls.crt")).unwrap();
         let fault = tls.reload().unwrap_err();
         assert!(
             fault.is_new()
@@ -216,14 +216,14 @@ fn what_was_wrong_is_news_again_when_it_comes_back() {
             "{fault}"
         );
         assert!(!tls.reload().unwrap_err().is_new());
-        place.write("tls.crt", &certificate);
+        fixture.write("tls.crt", &certificate);
         assert_eq!(tls.reload(), Ok(true));
         assert_eq!(tls.reload(), Ok(false));
     }
     // What is wrong and settled is not read again, and still wrong.
-    place.write("tls.key", "");
-    settle(&place.file("tls.key"));
-    settle(&place.file("tls.crt"));
+    fixture.write("tls.key", "");
+    backdate(&fixture.file("tls.key"));
+    backdate(&fixture.file("tls.crt"));
     assert!(tls.reload().unwrap_err().is_new());
     for _ in 0..3 {
         assert!(!tls.reload().unwrap_err().is_new());
@@ -234,41 +234,41 @@ fn what_was_wrong_is_news_again_when_it_comes_back() {
 fn a_link_that_is_swapped_is_noticed() {
     use std::os::unix::fs::symlink;
     // As Kubernetes does it: tls.crt -> ..data/tls.crt, and ..data -> a directory a version.
-    let place = Place::new();
-    let issued: Vec<_> = (0..2).map(|_| place.ours.server()).collect();
+    let fixture = TlsDirectory::new();
+    let issued: Vec<_> = (0..2).map(|_| fixture.ours.server()).collect();
     for (version, issued) in ["..1", "..2"].into_iter().zip(&issued) {
-        fs::create_dir(place.file(version)).unwrap();
-        let (certificate, key) = issued.write(&place.file(version));
-        settle(&certificate);
-        settle(&key);
+        fs::create_dir(fixture.file(version)).unwrap();
+        let (certificate, key) = issued.write(&fixture.file(version));
+        backdate(&certificate);
+        backdate(&key);
     }
-    symlink("..1", place.file("..data")).unwrap();
+    symlink("..1", fixture.file("..data")).unwrap();
     for name in ["tls.crt", "tls.key"] {
-        fs::remove_file(place.file(name)).unwrap();
-        symlink(Path::new("..data").join(name), place.file(name)).unwrap();
+        fs::remove_file(fixture.file(name)).unwrap();
+        symlink(Path::new("..data").join(name), fixture.file(name)).unwrap();
     }
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
-    assert_eq!((tls.reload(), place.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
-    symlink("..2", place.file("..tmp")).unwrap();
-    fs::rename(place.file("..tmp"), place.file("..data")).unwrap();
-    assert_eq!((tls.reload(), place.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
+    symlink("..2", fixture.file("..tmp")).unwrap();
+    fs::rename(fixture.file("..tmp"), fixture.file("..data")).unwrap();
+    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
     assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
 fn tickets_outlive_a_certificate_and_are_of_one_listener() {
     for version in VERSIONS {
-        let place = Place::new();
+        let fixture = TlsDirectory::new();
         let (tls, other) = (
-            ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
-            ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
         );
         let client =
-            Client::new(&place.ours, &Wishes { versions: &[version], ..Wishes::default() });
+            TlsClient::new(&fixture.ours, &TlsClientOptions { versions: &[version], ..TlsClientOptions::default() });
         let kind =
             |tls: &ReloadableTls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
-        place.ours.server().write(place.directory.path());
+        fixture.ours.server().write(fixture.directory.path());
         assert_eq!(tls.reload(), Ok(true));
         assert_eq!(kind(&tls), HandshakeKind::Resumed);
         assert_eq!(kind(&other), HandshakeKind::Full, "another listener has other keys");
@@ -277,32 +277,32 @@ fn tickets_outlive_a_certificate_and_are_of_one_listener() {
 
 #[test]
 fn a_new_list_revokes_for_the_next_connection() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files_with_clients(), Protocols::HTTP1).unwrap();
-    let issued = place.theirs.client("good", 1);
-    let client = place.client(Some(&issued));
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
+    let issued = fixture.theirs.client("good", 1);
+    let client = fixture.client(Some(&issued));
     let (_, server) = handshake(&client, &tls).unwrap();
     assert_eq!(client_certificate(&server), Some(&issued.chain[0]));
-    place.write("clients.crl", place.theirs.revoked(&[1]));
+    fixture.write("clients.crl", fixture.theirs.crl(&[1]));
     assert_eq!(tls.reload(), Ok(true));
     assert!(handshake(&client, &tls).is_err());
     // No list is no reason to believe that nothing is revoked.
-    place.write("clients.crl", "");
+    fixture.write("clients.crl", "");
     let fault = tls.reload().unwrap_err();
     assert_eq!((fault.part, &*fault.reason), (TlsFileKind::Revoked, "it holds no CRL"));
     assert!(handshake(&client, &tls).is_err());
-    place.write("clients.crl", place.theirs.revoked(&[]));
+    fixture.write("clients.crl", fixture.theirs.crl(&[]));
     assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), true));
-    place.write("clients.crt", place.ours.pem());
+    fixture.write("clients.crt", fixture.ours.pem());
     assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), false));
 }
 
 #[test]
 fn a_client_without_a_certificate_has_none() {
-    let place = Place::new();
+    let fixture = TlsDirectory::new();
     let (_, server) = handshake(
-        &place.client(None),
-        &ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap(),
+        &fixture.client(None),
+        &ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
     )
     .unwrap();
     assert_eq!(client_certificate(&server), None);
@@ -310,10 +310,10 @@ fn a_client_without_a_certificate_has_none() {
 
 #[test]
 fn remarks_are_about_the_files_in_use() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     assert!(tls.warnings().is_empty());
-    place.ours.server_in(OVER).write(place.directory.path());
+    fixture.ours.server_in(EXPIRED).write(fixture.directory.path());
     assert_eq!(tls.reload(), Ok(true));
     let remarks = tls.warnings();
     assert!(
@@ -324,9 +324,9 @@ fn remarks_are_about_the_files_in_use() {
 
 #[test]
 fn no_secret_is_shown() {
-    let place = Place::new();
-    let tls = ReloadableTls::load(place.files(), Protocols::HTTP1).unwrap();
-    let key = fs::read_to_string(place.file("tls.key")).unwrap();
+    let fixture = TlsDirectory::new();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let key = fs::read_to_string(fixture.file("tls.key")).unwrap();
     let shown = format!("{tls:?}");
     assert!(shown.contains("tls.key") && key.lines().all(|line| !shown.contains(line)), "{shown}");
 }

@@ -40,7 +40,7 @@ impl Token {
     }
 
     /// The twin: the definition, word for word.
-    fn is_meant_by(&self, revoked: &RevocationTarget) -> bool {
+    fn is_revoked_by(&self, revoked: &RevocationTarget) -> bool {
         let is_before =
             |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
         match revoked {
@@ -99,19 +99,19 @@ fn revoked() -> impl Strategy<Value = RevocationTarget> {
 
 /// One step in the life of a table.
 #[derive(Clone, Debug)]
-enum Step {
+enum TableStep {
     Enter(Vec<Revocation>),
     Forget(u64),
     Verify(Token),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<TableStep>> {
     let revocation = (revoked(), prop::option::of(0u64..20))
         .prop_map(|(target, until)| Revocation { target, until: until.map(UnixTime) });
     let step = prop_oneof![
-        3 => prop::collection::vec(revocation, 1..4).prop_map(Step::Enter),
-        1 => (0u64..20).prop_map(Step::Forget),
-        6 => tokens().prop_map(Step::Verify),
+        3 => prop::collection::vec(revocation, 1..4).prop_map(TableStep::Enter),
+        1 => (0u64..20).prop_map(TableStep::Forget),
+        6 => tokens().prop_map(TableStep::Verify),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -156,18 +156,18 @@ proptest! {
         let mut list: Vec<Revocation> = Vec::new();
         for step in steps {
             match step {
-                Step::Enter(new) => {
+                TableStep::Enter(new) => {
                     revoker.insert(&new).unwrap();
                     new.iter().for_each(|one| enter(&mut list, one));
                 }
-                Step::Forget(now) => {
+                TableStep::Forget(now) => {
                     let before = list.len();
                     list.retain(|one| one.until.is_none_or(|until| until > UnixTime(now)));
                     prop_assert_eq!(revoker.purge_expired(UnixTime(now)), before - list.len());
                 }
-                Step::Verify(token) => {
+                TableStep::Verify(token) => {
                     let verdict = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
-                    let revoked = list.iter().any(|one| token.is_meant_by(&one.target));
+                    let revoked = list.iter().any(|one| token.is_revoked_by(&one.target));
                     prop_assert_eq!(verdict, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
                 }
             }

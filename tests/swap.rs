@@ -20,7 +20,7 @@ fn secret(number: u8) -> [u8; 32] {
 }
 
 /// The keys `first` to `first + 99`.
-fn hundred(first: u8) -> Arc<KeySet> {
+fn hundred_keys(first: u8) -> Arc<KeySet> {
     let key = |number: u8| {
         let kid = format!("key-{number}");
         VerificationKey::new(Some(&kid), Algorithm::Hs256, KeyMaterial::Secret(&secret(number)))
@@ -36,14 +36,14 @@ fn token(number: u8) -> String {
     )
 }
 
-fn judge(verifier: &Verifier, token: &str) -> Result<KeyIdentity, Reject> {
+fn verify(verifier: &Verifier, token: &str) -> Result<KeyIdentity, Reject> {
     verifier.verify(token.as_bytes(), NOW).map(|verified| verified.key())
 }
 
 #[test]
 fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
     const SWAPS: u64 = 2000;
-    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0))]);
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0))]);
     // The first key is in every other set, the second in all of them.
     let (sometimes, always) = (token(0), token(50));
     // Odd while the set without the first key is certain to be in place.
@@ -54,9 +54,9 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
                 scope.spawn(|| {
                     let mut counts = HashMap::new();
                     while !done.load(Ordering::Acquire) {
-                        judge(&verifier, &always).unwrap();
+                        verify(&verifier, &always).unwrap();
                         let before = phase.load(Ordering::SeqCst);
-                        let verdict = judge(&verifier, &sometimes).err();
+                        let verdict = verify(&verifier, &sometimes).err();
                         let certain = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
                         assert!(
                             !certain || verdict == Some(Reject::KidUnknown),
@@ -69,7 +69,7 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
             })
             .collect();
         for swap in 0..SWAPS {
-            let (keys, withdrawn) = (hundred(u8::try_from(swap % 2).unwrap()), swap % 2 == 1);
+            let (keys, withdrawn) = (hundred_keys(u8::try_from(swap % 2).unwrap()), swap % 2 == 1);
             if !withdrawn {
                 phase.store(2 * swap, Ordering::SeqCst);
             }
@@ -77,7 +77,7 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
             if withdrawn {
                 phase.store(2 * swap + 1, Ordering::SeqCst);
                 assert_eq!(
-                    judge(&verifier, &sometimes).err(),
+                    verify(&verifier, &sometimes).err(),
                     Some(Reject::KidUnknown),
                     "from the next verification on"
                 );
@@ -92,26 +92,26 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
 
 #[test]
 fn a_refresh_that_brings_the_same_keys_leaves_their_identities_as_they_are() {
-    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0))]);
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0))]);
     let identities =
-        || (0..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
+        || (0..100).map(|number| verify(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
     let before = identities();
-    verifier.replace_keys(ISSUER, &hundred(0));
+    verifier.replace_keys(ISSUER, &hundred_keys(0));
     assert_eq!(identities(), before);
-    verifier.replace_keys(ISSUER, &hundred(1));
+    verifier.replace_keys(ISSUER, &hundred_keys(1));
     assert_eq!(
-        (1..100).map(|number| judge(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(),
+        (1..100).map(|number| verify(&verifier, &token(number)).unwrap()).collect::<Vec<_>>(),
         before[1..]
     );
-    assert_eq!(judge(&verifier, &token(0)).err(), Some(Reject::KidUnknown));
-    assert!(!before.contains(&judge(&verifier, &token(100)).unwrap()));
+    assert_eq!(verify(&verifier, &token(0)).err(), Some(Reject::KidUnknown));
+    assert!(!before.contains(&verify(&verifier, &token(100)).unwrap()));
 }
 
 #[test]
 fn an_issuer_without_keys_is_unavailable_and_the_others_are_not() {
     let mut other = config([Algorithm::Hs256]);
     other.name = "https://other/".into();
-    let verifier = verifier([(config([Algorithm::Hs256]), hundred(0)), (other, hundred(0))]);
+    let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0)), (other, hundred_keys(0))]);
     let of_other = sign_with(
         &secret(7),
         &signing_input(
@@ -120,13 +120,13 @@ fn an_issuer_without_keys_is_unavailable_and_the_others_are_not() {
         ),
     );
     verifier.withdraw_keys(ISSUER);
-    assert_eq!(judge(&verifier, &token(7)).err(), Some(Reject::KeysUnavailable));
-    assert!(judge(&verifier, &of_other).is_ok());
+    assert_eq!(verify(&verifier, &token(7)).err(), Some(Reject::KeysUnavailable));
+    assert!(verify(&verifier, &of_other).is_ok());
     assert_eq!(
         verifier.claimed_issuer(token(7).as_bytes()).map(|issuer| issuer.name.clone()).as_deref(),
         Some(ISSUER)
     );
-    verifier.replace_keys(ISSUER, &hundred(0));
-    assert!(judge(&verifier, &token(7)).is_ok());
+    verifier.replace_keys(ISSUER, &hundred_keys(0));
+    assert!(verify(&verifier, &token(7)).is_ok());
     assert!(verifier.claimed_issuer(b"a.b.c").is_none());
 }

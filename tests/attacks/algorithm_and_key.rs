@@ -13,7 +13,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use crate::fronts::{
-    Fronts, accept, of_published, public_claims, refuse, signature, skipped, with_signature,
+    Fronts, accept, published_issuer, public_claims, refuse, signature, skipped, with_signature,
 };
 
 over_every_protocol!(
@@ -63,7 +63,7 @@ fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
         let key = SigningKey::generate(algorithm, "k");
         // As if somebody had even allowed both kinds for one issuer.
         let both = [Algorithm::from_name(algorithm).unwrap(), Algorithm::Hs256];
-        let careless = verifier([of_published(&[key.jwk()], &both)]);
+        let careless = verifier([published_issuer(&[key.jwk()], &both)]);
         let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &both[..1]);
         fronts.accept(&key.token(&public_claims()));
         for secret in spellings(&key) {
@@ -206,7 +206,7 @@ fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
     // The same RSA key published for PSS only: its PKCS#1 signatures do not count.
     let mut jwk = signing[0].jwk();
     jwk["alg"] = json!("PS256");
-    let pss_only = verifier([of_published(&[jwk], &all)]);
+    let pss_only = verifier([published_issuer(&[jwk], &all)]);
     refuse(&pss_only, &signing[0].token(&public_claims()), Reject::AlgorithmNotAllowed);
     let header = json!({ "alg": "PS256", "kid": "RS256" });
     refuse(&pss_only, &signing[0].token_with_header(&header, &public_claims()), Reject::Signature);

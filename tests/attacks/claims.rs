@@ -12,7 +12,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::fronts::{Fronts, PUBLIC_ISSUER, of_published, public_section, secret_section};
+use crate::fronts::{Fronts, PUBLIC_ISSUER, published_issuer, public_section, secret_section};
 
 over_every_protocol!(
     c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent,
@@ -233,10 +233,10 @@ fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
     let renamed = public_section("ES256", &second.uri()).replace("public", "second");
     let server =
         sandbox.serve(&[secret_section(), public_section("ES256", &first.uri()), renamed].concat());
-    let (mut config, keys) = of_published(&[other.jwk(), lone.jwk()], &[Algorithm::Es256]);
+    let (mut config, keys) = published_issuer(&[other.jwk(), lone.jwk()], &[Algorithm::Es256]);
     config.name = "https://second/".into();
     let verifier = verifier([
-        of_published(&[one.jwk()], &[Algorithm::Es256]),
+        published_issuer(&[one.jwk()], &[Algorithm::Es256]),
         (config, keys),
         (config_with(|_| ()), secret_keys(None, SECRET)),
         {

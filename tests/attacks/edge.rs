@@ -1,6 +1,6 @@
 use countersign_engine::Reject;
 use countersign_tests::{
-    answers::{IDENTITY, assert_nothing_told, assert_refused, invalid_token},
+    answers::{IDENTITY, assert_no_identity, assert_refused, invalid_token},
     binary::{Sandbox, Server},
     client::{Client, Protocol},
     engine::{HEADER, ISSUER, claims, token},
@@ -332,7 +332,7 @@ fn e6_nothing_of_a_token_that_is_refused_is_told(protocol: Protocol) {
             token(&header, format!("{{{MARK}")),
         ] {
             let answer = server.auth(&refused);
-            assert_nothing_told(&answer);
+            assert_no_identity(&answer);
             assert!(matches!(answer.status, 401 | 403), "{answer:?}");
             assert!(!format!("{answer:?}").contains(MARK), "{answer:?}");
         }

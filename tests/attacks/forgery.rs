@@ -3,7 +3,7 @@ use countersign_engine::{Algorithm, KeyError, Reject};
 use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
-    engine::published,
+    engine::published_keys,
     openssl::{SigningKey, openssl},
     over_every_protocol,
 };
@@ -36,7 +36,7 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
     let mut keys: Vec<_> = cases.iter().map(|(jwk, _)| jwk.clone()).collect();
     keys.push(good.jwk());
     let (set, skipped) =
-        published(&json!({ "keys": keys }), [Algorithm::Rs256].into_iter().collect());
+        published_keys(&json!({ "keys": keys }), [Algorithm::Rs256].into_iter().collect());
     assert_eq!(set.len(), 1, "the good key serves all the same");
     for (skipped, (jwk, fault)) in skipped.iter().zip(&cases) {
         assert_eq!((skipped.kid.as_deref(), skipped.error), (jwk["kid"].as_str(), *fault));

@@ -8,10 +8,10 @@ use countersign_engine::{
     Algorithm, AlgorithmSet, Blame, IssuerConfig, KeyError, KeySet, Reject, Verifier,
 };
 use countersign_tests::{
-    answers::{assert_nothing_told, assert_refused, invalid_token},
+    answers::{assert_no_identity, assert_refused, invalid_token},
     binary::{Sandbox, Server},
     engine::{
-        AUDIENCE, ISSUER, NOW, SECRET, config, published, secret_keys, secret_verifier, verifier,
+        AUDIENCE, ISSUER, NOW, SECRET, config, published_keys, secret_keys, secret_verifier, verifier,
     },
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl<'s> Fronts<'s> {
         let server = sandbox.serve(&(secret_section() + &section));
         let issuers = [
             (config([Algorithm::Hs256]), secret_keys(None, SECRET)),
-            of_published(keys, algorithms),
+            published_issuer(keys, algorithms),
         ];
         Self { verifier: verifier(issuers), server }
     }
@@ -62,7 +62,7 @@ impl<'s> Fronts<'s> {
         let response = self.server.auth(token);
         if reject.blame() == Blame::Unavailable {
             assert_eq!(response.status, 503, "{response:?} to {token}");
-            assert_nothing_told(&response);
+            assert_no_identity(&response);
         } else {
             assert_refused(&response, &invalid_token(reject));
         }
@@ -90,12 +90,12 @@ fn can_be_carried(token: &str) -> bool {
 }
 
 /// The engine's view of an issuer that publishes these keys.
-pub(crate) fn of_published(
+pub(crate) fn published_issuer(
     keys: &[Value],
     algorithms: &[Algorithm],
 ) -> (IssuerConfig, Arc<KeySet>) {
     let allowed: AlgorithmSet = algorithms.iter().copied().collect();
-    let (set, _) = published(&json!({ "keys": keys }), allowed);
+    let (set, _) = published_keys(&json!({ "keys": keys }), allowed);
     (
         IssuerConfig {
             name: PUBLIC_ISSUER.into(),
@@ -108,7 +108,7 @@ pub(crate) fn of_published(
 
 /// The faults of the keys that are left out of a published set.
 pub(crate) fn skipped(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyError> {
-    let (_, skipped) = published(&json!({ "keys": keys }), algorithms.iter().copied().collect());
+    let (_, skipped) = published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
     skipped.into_iter().map(|key| key.error).collect()
 }
 

@@ -7,7 +7,7 @@ use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
     engine::{
-        HEADER, SECRET, claims, config, remembering, secret_keys, sign_with, signing_input, token,
+        HEADER, SECRET, claims, config, cached_verifier, secret_keys, sign_with, signing_input, token,
         verifier,
     },
     openssl::SigningKey,
@@ -17,7 +17,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use crate::fronts::{
-    Fronts, PUBLIC_ISSUER, of_published, public_claims, public_section, refuse, secret_section,
+    Fronts, PUBLIC_ISSUER, published_issuer, public_claims, public_section, refuse, secret_section,
     signature, skipped, with_signature,
 };
 
@@ -39,7 +39,7 @@ fn a4_an_empty_or_missing_secret_verifies_nothing(protocol: Protocol) {
         (None, Reject::KeysUnavailable),
     ] {
         let issuer = Issuer::new(config([Algorithm::Hs256]).into(), keys);
-        refuse(&remembering(Snapshot::new([issuer]).unwrap()), &forged, reject);
+        refuse(&cached_verifier(Snapshot::new([issuer]).unwrap()), &forged, reject);
     }
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
@@ -150,7 +150,7 @@ fn a6_keys_for_other_purposes_other_algorithms_or_off_their_curve_are_not_used(p
         let mut jwk = key.jwk();
         changes.as_object().unwrap().iter().for_each(|(name, value)| jwk[name] = value.clone());
         assert_eq!(skipped(std::slice::from_ref(&jwk), &all), [fault], "{jwk}");
-        let verifier = verifier([of_published(&[jwk], &all)]);
+        let verifier = verifier([published_issuer(&[jwk], &all)]);
         refuse(&verifier, &key.token(&public_claims()), Reject::KidUnknown);
     }
     for (e, fault) in [
@@ -172,7 +172,7 @@ fn a8_a9_a10_keys_that_a_token_brings_along_or_points_to_are_never_used_or_fetch
     let evil = JwksServer::start(&json!({ "keys": [foreign.jwk()] }).to_string());
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&(secret_section() + &public_section("ES256", &provider.uri())));
-    let verifier = verifier([of_published(&[known.jwk()], &[Algorithm::Es256])]);
+    let verifier = verifier([published_issuer(&[known.jwk()], &[Algorithm::Es256])]);
     let fronts = Fronts { verifier, server };
     fronts.accept(&known.token(&public_claims()));
     let asked = provider.requests();

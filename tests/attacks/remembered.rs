@@ -11,7 +11,7 @@ use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, remembering, secret_keys,
+        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, cached_verifier, secret_keys,
         secret_verifier, sign_with, signing_input, snapshot, token, verifier,
     },
     over_every_protocol,
@@ -26,7 +26,7 @@ const OTHER: &[u8; 32] = &[7; 32];
 /// What becomes of a token that is verified again and again, here and on another
 /// thread: whatever is remembered of it, the answer is always the same.
 #[track_caller]
-fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
+fn verify_repeatedly(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
     let verdict = || verifier.verify(token.as_bytes(), now).err();
     let first = verdict();
     for _ in 0..8 {
@@ -46,7 +46,7 @@ fn judge(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
     first
 }
 
-fn keyed(header: &str, secret: &[u8]) -> String {
+fn token_signed_with(header: &str, secret: &[u8]) -> String {
     sign_with(secret, &signing_input(header, claims("")))
 }
 
@@ -74,12 +74,12 @@ fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
                 (end - 1, None),
                 (end, Some(Reject::Expired)),
             ] {
-                assert_eq!(judge(&verifier, &token, UnixTime(now)), verdict, "{members} at {now}");
+                assert_eq!(verify_repeatedly(&verifier, &token, UnixTime(now)), verdict, "{members} at {now}");
             }
         }
         let endless = token(HEADER, claims(""));
         assert_eq!(
-            [NOW.0, u64::MAX].map(|now| judge(&verifier, &endless, UnixTime(now))),
+            [NOW.0, u64::MAX].map(|now| verify_repeatedly(&verifier, &endless, UnixTime(now))),
             [None, None]
         );
     }
@@ -115,7 +115,7 @@ fn d2_a_token_refused_as_too_early_is_accepted_from_its_nbf_on_and_not_before() 
             (start + 50, Some(Reject::Expired)),
             (start, None),
         ] {
-            assert_eq!(judge(&verifier, &token, UnixTime(now)), verdict, "{name} at {now}");
+            assert_eq!(verify_repeatedly(&verifier, &token, UnixTime(now)), verdict, "{name} at {now}");
         }
     }
 }
@@ -123,48 +123,48 @@ fn d2_a_token_refused_as_too_early_is_accepted_from_its_nbf_on_and_not_before() 
 #[test]
 fn d3_a_token_dies_with_its_key() {
     let verifier = verifier([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
-    let token = keyed(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
-    assert_eq!(judge(&verifier, &token, NOW), None);
+    let token = token_signed_with(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
+    assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     for (keys, reject) in [
         (Arc::new(KeySet::default()), Reject::KidUnknown),
         (secret_keys(Some("other"), SECRET), Reject::KidUnknown),
         (secret_keys(Some("k"), OTHER), Reject::Signature),
     ] {
         verifier.replace_keys(ISSUER, &keys);
-        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
-        assert_eq!(judge(&verifier, &token, NOW), None, "the key is back");
+        assert_eq!(verify_repeatedly(&verifier, &token, NOW), None, "the key is back");
     }
     // The whole issuer goes, or has no keys any more.
     verifier.replace(Snapshot::default());
-    assert_eq!(judge(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
+    assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
     verifier.replace(snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
-    assert_eq!(judge(&verifier, &token, NOW), None);
+    assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     verifier
         .replace(Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), None)]).unwrap());
-    assert_eq!(judge(&verifier, &token, NOW), Some(Reject::KeysUnavailable));
+    assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(Reject::KeysUnavailable));
 }
 
 #[test]
 fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
     let header = r#"{"alg":"HS256","kid":"k"}"#;
-    let (old, new) = (keyed(header, SECRET), keyed(header, OTHER));
+    let (old, new) = (token_signed_with(header, SECRET), token_signed_with(header, OTHER));
     let verifier =
         verifier([(config([Algorithm::Hs256, Algorithm::Hs384]), secret_keys(Some("k"), SECRET))]);
     for _ in 0..3 {
         assert_eq!(
-            [judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)],
+            [verify_repeatedly(&verifier, &old, NOW), verify_repeatedly(&verifier, &new, NOW)],
             [None, Some(Reject::Signature)]
         );
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), OTHER));
         assert_eq!(
-            [judge(&verifier, &old, NOW), judge(&verifier, &new, NOW)],
+            [verify_repeatedly(&verifier, &old, NOW), verify_repeatedly(&verifier, &new, NOW)],
             [Some(Reject::Signature), None]
         );
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
     }
     // The same key published again is the same key.
-    assert_eq!(judge(&verifier, &old, NOW), None);
+    assert_eq!(verify_repeatedly(&verifier, &old, NOW), None);
     // The same bytes under the same kid, for another algorithm, are another key.
     let long = [SECRET.as_slice(), SECRET].concat();
     let of = |algorithm| {
@@ -173,11 +173,11 @@ fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
             countersign_engine::VerificationKey::new(Some("k"), algorithm, material).unwrap(),
         ]))
     };
-    let by_long = keyed(header, &long);
+    let by_long = token_signed_with(header, &long);
     verifier.replace_keys(ISSUER, &of(Algorithm::Hs256));
-    assert_eq!(judge(&verifier, &by_long, NOW), None);
+    assert_eq!(verify_repeatedly(&verifier, &by_long, NOW), None);
     verifier.replace_keys(ISSUER, &of(Algorithm::Hs384));
-    assert_eq!(judge(&verifier, &by_long, NOW), Some(Reject::AlgorithmNotAllowed));
+    assert_eq!(verify_repeatedly(&verifier, &by_long, NOW), Some(Reject::AlgorithmNotAllowed));
 }
 
 #[test]
@@ -220,12 +220,12 @@ fn d5_a_token_is_judged_by_the_rules_of_now() {
         // One verifier whose rules change, and two side by side that differ.
         let (one, other) = (verifier(of(&lenient)), verifier(of(&strict)));
         for _ in 0..3 {
-            assert_eq!(judge(&changing, &token, NOW), None);
+            assert_eq!(verify_repeatedly(&changing, &token, NOW), None);
             changing.replace(snapshot(of(&strict)));
-            assert_eq!(judge(&changing, &token, NOW), Some(reject));
+            assert_eq!(verify_repeatedly(&changing, &token, NOW), Some(reject));
             changing.replace(snapshot(of(&lenient)));
             assert_eq!(
-                [judge(&one, &token, NOW), judge(&other, &token, NOW)],
+                [verify_repeatedly(&one, &token, NOW), verify_repeatedly(&other, &token, NOW)],
                 [None, Some(reject)]
             );
         }
@@ -240,7 +240,7 @@ fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
     let token = token(HEADER, claims(r#""email":"bob@example.com""#));
     let (changing, other) = (verifier(by("sub")), verifier(by("email")));
     let username = |verifier: &Verifier| {
-        assert_eq!(judge(verifier, &token, NOW), None);
+        assert_eq!(verify_repeatedly(verifier, &token, NOW), None);
         verifier.verify(token.as_bytes(), NOW).unwrap().claims().username().map(str::to_owned)
     };
     for _ in 0..3 {
@@ -284,15 +284,15 @@ fn d6_tokens_that_look_alike_are_not_taken_for_each_other() {
     let (header, rest) = honest.split_once('.').unwrap();
     let other = signing_input(r#"{"alg":"HS384"}"#, "");
     assert_eq!(other.len(), header.len() + 1);
-    assert_eq!(judge(&verifier, &format!("{other}{rest}"), NOW), Some(Reject::AlgorithmNotAllowed));
-    assert_eq!(judge(&verifier, honest, NOW), None);
+    assert_eq!(verify_repeatedly(&verifier, &format!("{other}{rest}"), NOW), Some(Reject::AlgorithmNotAllowed));
+    assert_eq!(verify_repeatedly(&verifier, honest, NOW), None);
 }
 
 #[test]
 fn d7_a_token_and_one_byte_more_is_another_token() {
     let verifier = secret_verifier();
     let honest = token(HEADER, claims(""));
-    assert_eq!(judge(&verifier, &honest, NOW), None);
+    assert_eq!(verify_repeatedly(&verifier, &honest, NOW), None);
     for byte in 0..=u8::MAX {
         let reject = match byte {
             b'.' => Reject::Segments,
@@ -341,7 +341,7 @@ fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
 #[test]
 fn d8_a_refusal_is_forgotten_when_keys_change() {
     let right = secret_keys(Some("k"), SECRET);
-    let token = keyed(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
+    let token = token_signed_with(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
     let issuer =
         |keys| Snapshot::new([Issuer::new(config([Algorithm::Hs256]).into(), keys)]).unwrap();
     for (before, reject) in [
@@ -350,11 +350,11 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         (issuer(Some(Arc::default())), Reject::KidUnknown),
         (issuer(None), Reject::KeysUnavailable),
     ] {
-        let verifier = remembering(before);
-        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        let verifier = cached_verifier(before);
+        assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
         verifier.replace_keys(ISSUER, &right);
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
-        assert_eq!(judge(&verifier, &token, NOW), None);
+        assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     }
     // And when the issuer, its algorithms or its rules do.
     let strict = config_with(|rules| rules.audience = "them".into());
@@ -363,8 +363,8 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         (snapshot([(config([Algorithm::Hs512]), Arc::clone(&right))]), Reject::AlgorithmNotAllowed),
         (snapshot([(strict, Arc::clone(&right))]), Reject::Audience),
     ] {
-        let verifier = remembering(before);
-        assert_eq!(judge(&verifier, &token, NOW), Some(reject));
+        let verifier = cached_verifier(before);
+        assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
         verifier.replace(snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
     }

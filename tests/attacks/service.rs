@@ -11,10 +11,10 @@ use std::{
 
 use countersign_engine::{Algorithm, KeySetError, Reject, jwks};
 use countersign_tests::{
-    answers::{assert_nothing_told, assert_refused, invalid_token},
+    answers::{assert_no_identity, assert_refused, invalid_token},
     binary::{NO_BUDGETS, Sandbox, Server},
     client::Protocol,
-    engine::{HEADER, claims, published, signing_input, token},
+    engine::{HEADER, claims, published_keys, signing_input, token},
     openssl::SigningKey,
     over_every_protocol,
     providers::JwksServer,
@@ -156,7 +156,7 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
         json!({ "kty": "EC", "use": "enc", "kid": "\u{1b}[2J\r\n" }),
     ];
     let count = |keys: &[Value]| {
-        published(&json!({ "keys": keys }), [Algorithm::Es256].into_iter().collect()).0.len()
+        published_keys(&json!({ "keys": keys }), [Algorithm::Es256].into_iter().collect()).0.len()
     };
     for one in &odd {
         assert_eq!(
@@ -196,7 +196,7 @@ fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else(protocol: Protoco
         assert_eq!(server.auth(&token(HEADER, claims(""))).status, 200);
         let unavailable = server.auth(&public);
         assert_eq!(unavailable.status, 503);
-        assert_nothing_told(&unavailable);
+        assert_no_identity(&unavailable);
     }
     assert_eq!(server.operations("/live").status, 200);
     assert!(!slow.done.load(Ordering::SeqCst), "all of that while the provider was still at it");

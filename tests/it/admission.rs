@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{Blame, Reject};
 use countersign_tests::{
-    answers::assert_nothing_told,
+    answers::assert_no_identity,
     binary::{Sandbox, Server},
     client::{Client, Protocol},
     engine::{self, HEADER, NOW, secret_verifier},
@@ -134,7 +134,7 @@ fn assert_limited(answer: &Response, status: u16, reason: &str) {
         answer.header("www-authenticate").is_none(),
         "the answer reveals nothing about the token: {answer:?}"
     );
-    assert_nothing_told(answer);
+    assert_no_identity(answer);
 }
 
 fn bad_signatures_limit_their_source_only(protocol: Protocol) {

@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::Sandbox,
     eventually,
     openssl::{SigningKey, certificate},
-    providers::{Answer, JwksServer, TlsProvider},
+    providers::{CannedResponse, JwksServer, TlsProvider},
 };
 use serde_json::json;
 
@@ -13,32 +13,32 @@ use crate::given::{self, claims_of, issuer_section, key_set};
 const ISSUER: &str = "https://idp/";
 
 /// Faulty key-set answers by name, each with a piece of the log line it causes.
-fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, Answer, &'static str)> {
+fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, &'static str)> {
     let slow = Duration::from_millis(50);
     let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] })
         .to_string();
     let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![
-        ("empty", Answer::json(&key_set(&[])), "no usable key"),
-        ("secret", Answer::json(&secret), "no usable key"),
-        ("html", Answer::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
-        ("array", Answer::json("[]"), "not a strict JSON object"),
-        ("huge", Answer::chunked(&huge), "too_long"),
+        ("empty", CannedResponse::json(&key_set(&[])), "no usable key"),
+        ("secret", CannedResponse::json(&secret), "no usable key"),
+        ("html", CannedResponse::json("<!DOCTYPE html><h1>Sorry</h1>"), "not a strict JSON object"),
+        ("array", CannedResponse::json("[]"), "not a strict JSON object"),
+        ("huge", CannedResponse::chunked(&huge), "too_long"),
         (
             "truncated",
-            Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["),
+            CannedResponse::raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"keys\":["),
             "Got error",
         ),
-        ("broken", Answer::status("500 Oops"), "500"),
-        ("no_content", Answer::status("204 No Content"), "204"),
-        ("unchanged", Answer::status("304 Not Modified"), "Got error"),
-        ("other_port", Answer::redirect(&elsewhere.uri()), "redirects are not followed"),
-        ("other_host", Answer::redirect(&other_host), "redirects are not followed"),
-        ("circle", Answer::redirect("/jwks.json"), "redirected more than 3 times"),
-        ("hang_up", Answer::hang_up(), "Got error"),
-        ("silence", Answer::silence(), "timeout"),
-        ("dripping", Answer::json(&key_set(&[])).dripping(slow), "timeout"),
+        ("broken", CannedResponse::status("500 Oops"), "500"),
+        ("no_content", CannedResponse::status("204 No Content"), "204"),
+        ("unchanged", CannedResponse::status("304 Not Modified"), "Got error"),
+        ("other_port", CannedResponse::redirect(&elsewhere.uri()), "redirects are not followed"),
+        ("other_host", CannedResponse::redirect(&other_host), "redirects are not followed"),
+        ("circle", CannedResponse::redirect("/jwks.json"), "redirected more than 3 times"),
+        ("hang_up", CannedResponse::close(), "Got error"),
+        ("silence", CannedResponse::hang(), "timeout"),
+        ("dripping", CannedResponse::json(&key_set(&[])).byte_by_byte(slow), "timeout"),
     ]
 }
 
@@ -58,7 +58,7 @@ fn d10_invalid_key_set_leaves_the_keys_in_use() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration);
     for ((_, answer, _), provider) in faulty_answers.iter().zip(&providers) {
-        provider.behave(answer.clone());
+        provider.respond_with(answer.clone());
     }
     for (name, _, reason) in &faulty_answers {
         let about = format!("Unable to load key data for auth_jwt_{name} using");
@@ -76,12 +76,12 @@ fn d10_invalid_key_set_leaves_the_keys_in_use() {
 fn same_origin_redirects_are_followed() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start("");
-    provider.behave_at("/jwks.json", Answer::redirect("/v2/keys?format=jwks"));
-    provider.behave_at(
+    provider.respond_at("/jwks.json", CannedResponse::redirect("/v2/keys?format=jwks"));
+    provider.respond_at(
         "/v2/keys?format=jwks",
-        Answer::redirect(&format!("{}/v3/keys", provider.origin())),
+        CannedResponse::redirect(&format!("{}/v3/keys", provider.origin())),
     );
-    provider.behave_at("/v3/keys", Answer::json(&key_set(&[&key])));
+    provider.respond_at("/v3/keys", CannedResponse::json(&key_set(&[&key])));
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}", provider.uri())));
     assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, 200, "{}", server.log());
@@ -92,7 +92,7 @@ fn same_origin_redirects_are_followed() {
 fn startup_does_not_wait_for_a_provider() {
     let key = SigningKey::generate("ES256", "k");
     let token = key.token(&claims_of(ISSUER));
-    let provider = JwksServer::start_with(Answer::silence());
+    let provider = JwksServer::start_with(CannedResponse::hang());
     let sandbox = Sandbox::new();
     let server = sandbox.listen(&given::with_idp(
         "ES256",
@@ -105,7 +105,7 @@ fn startup_does_not_wait_for_a_provider() {
     assert_eq!((refused.status, refused.header("www-authenticate")), (503, None));
     assert!(refused.header("retry-after").is_some());
     // One attempt is enough for readiness, whatever the outcome.
-    provider.behave(Answer::hang_up());
+    provider.respond_with(CannedResponse::close());
     server.wait_until_ready();
     assert_eq!(server.auth(&token).status, 503);
     provider.publish(&key_set(&[&key]));
@@ -210,7 +210,7 @@ fn metadata_with_a_bad_issuer_or_uri_are_rejected() {
     let keys = JwksServer::start(&key_set(&[&key]));
     let provider = JwksServer::start("");
     for (issuer, document, reason) in rejected_metadata(&keys.uri()) {
-        provider.behave_at(METADATA, Answer::json(&document));
+        provider.respond_at(METADATA, CannedResponse::json(&document));
         let options = format!("discovery_uri={}{METADATA}", provider.origin());
         let sandbox = Sandbox::new();
         let config = sandbox.file(
@@ -236,7 +236,7 @@ fn metadata_can_move_the_key_set() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
     let places = [&old, &new].map(|key| JwksServer::start(&key_set(&[key])));
     let provider = JwksServer::start("");
-    provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[0].uri())));
+    provider.respond_at(METADATA, CannedResponse::json(&metadata(ISSUER, &places[0].uri())));
     let options = format!(
         "discovery_uri={}{METADATA}\njwks_refresh_interval=2\njwks_cool_down=1",
         provider.origin()
@@ -245,11 +245,11 @@ fn metadata_can_move_the_key_set() {
     let server = sandbox.serve(&given::with_idp("ES256", &options));
     let [old, new] = [old, new].map(|key| key.token(&claims_of(ISSUER)));
     assert_eq!(server.auth(&old).status, 200, "{}", server.log());
-    provider.behave_at(METADATA, Answer::json(&metadata(ISSUER, &places[1].uri())));
+    provider.respond_at(METADATA, CannedResponse::json(&metadata(ISSUER, &places[1].uri())));
     eventually(|| server.auth(&old).status == 401);
     assert_eq!(server.auth(&new).status, 200);
     // Rejected metadata leave the keys of earlier good metadata in use.
-    provider.behave_at(METADATA, Answer::json(&metadata("https://evil/", &places[0].uri())));
+    provider.respond_at(METADATA, CannedResponse::json(&metadata("https://evil/", &places[0].uri())));
     eventually(|| server.log().contains("names the issuer"));
     assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
 }

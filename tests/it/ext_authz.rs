@@ -2,12 +2,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use countersign_tests::{
     answers::IDENTITY,
     binary::{Sandbox, Server},
-    certificates::{Authority, Issued},
+    certificates::{Authority, IssuedCertificate},
     eventually,
-    grpc::{self, CHECK, Envoy, HEALTH, Told, call, framed, from, question, question_with_map},
+    grpc::{self, CHECK, Envoy, HEALTH, CheckOutcome, call, framed, with_source, check_request, check_with_header_map},
     openssl::SigningKey,
-    providers::{Answer, JwksServer},
-    tls::{Client, Wishes},
+    providers::{CannedResponse, JwksServer},
+    tls::{TlsClient, TlsClientOptions},
 };
 use envoy_types::pb::{
     envoy::service::auth::v3::CheckRequest,
@@ -26,13 +26,13 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-fn check(envoy: &Envoy, question: CheckRequest) -> Told {
-    Told::of(envoy.ask(question).unwrap())
+fn check(envoy: &Envoy, check_request: CheckRequest) -> CheckOutcome {
+    CheckOutcome::of(envoy.check(check_request).unwrap())
 }
 
 /// Sends a Check request with this bearer token.
-fn check_token(envoy: &Envoy, token: &str) -> Told {
-    check(envoy, question(&[("authorization", &bearer(token))]))
+fn check_token(envoy: &Envoy, token: &str) -> CheckOutcome {
+    check(envoy, check_request(&[("authorization", &bearer(token))]))
 }
 
 /// Returns the answer of `/auth` to the same token, in the form of a Check response.
@@ -55,8 +55,8 @@ fn check_sets_identity_and_removes_the_token() {
         ("authorization", authorization.as_str()),
         ("x-auth-tenant", "root"),
     ];
-    for question in [question(&lines), question_with_map(&lines)] {
-        let outcome = check(&envoy, question);
+    for check_request in [check_request(&lines), check_with_header_map(&lines)] {
+        let outcome = check(&envoy, check_request);
         assert_eq!((outcome.code, outcome.status), (0, 200));
         let identity = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"]
             .map(|name| outcome.header(name));
@@ -111,7 +111,7 @@ fn check_denies_with_the_same_answer_as_auth() {
             unavailable_outcome.header("x-auth-error"),
             Some("keys_unavailable https://down/")
         );
-        let missing = check(&envoy, question(&[("host", "shop.example")]));
+        let missing = check(&envoy, check_request(&[("host", "shop.example")]));
         assert_eq!((missing.status, missing.code), (401, 16));
         assert_eq!(missing.header("www-authenticate"), Some("Bearer"));
     }
@@ -125,27 +125,27 @@ fn e4_duplicate_credentials_are_refused() {
     let envoy = Envoy::plain(server.address);
     let (good, bearer) = (given::good_token(), bearer(&given::good_token()));
     let one = ("authorization", bearer.as_str());
-    let mut in_both = question(&[one]);
+    let mut in_both = check_request(&[one]);
     let http =
         in_both.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
     http.headers.insert("authorization".into(), bearer.clone());
     let joined = format!("{bearer},{bearer}");
-    for (question, challenge) in [
-        (question(&[one, one]), "invalid_request"),
-        (question(&[one, ("Authorization", &bearer)]), "invalid_request"),
+    for (check_request, challenge) in [
+        (check_request(&[one, one]), "invalid_request"),
+        (check_request(&[one, ("Authorization", &bearer)]), "invalid_request"),
         (in_both, "invalid_request"),
-        (question(&[one, ("x-jwt", &good), ("x-jwt", &good)]), "invalid_request"),
+        (check_request(&[one, ("x-jwt", &good), ("x-jwt", &good)]), "invalid_request"),
         // Envoy joins repeated headers like this in its map.
-        (question_with_map(&[("authorization", &joined)]), "Bearer"),
+        (check_with_header_map(&[("authorization", &joined)]), "Bearer"),
     ] {
-        let outcome = check(&envoy, question);
+        let outcome = check(&envoy, check_request);
         assert_eq!((outcome.status, outcome.code), (401, 16));
         assert!(outcome.header("www-authenticate").unwrap().contains(challenge), "{outcome:?}");
     }
     assert_eq!(server.metric("countersign_verifications_total{outcome=\"conflict\",code=\"\"}"), 4);
     // The additional header wins, and both credentials are removed.
     let outcome =
-        check(&envoy, question(&[("authorization", "Basic Ym9iOmJvYg=="), ("x-jwt", &good)]));
+        check(&envoy, check_request(&[("authorization", "Basic Ym9iOmJvYg=="), ("x-jwt", &good)]));
     assert_eq!(outcome.status, 200);
     assert!(
         ["authorization", "x-jwt"].iter().all(|name| outcome.removed.iter().any(|one| one == name)),
@@ -180,8 +180,8 @@ fn e2_identity_header_lookalikes_are_removed() {
     ];
     let mut lines = vec![("authorization", authorization.as_str())];
     lines.extend(client_headers.iter().map(|(name, _)| (*name, "root")));
-    for question in [question(&lines), question_with_map(&lines)] {
-        let outcome = check(&envoy, question);
+    for check_request in [check_request(&lines), check_with_header_map(&lines)] {
+        let outcome = check(&envoy, check_request);
         assert_eq!((outcome.header("x-who"), outcome.header("x_who_")), (Some("bob"), Some("api")));
         for (name, is_removed) in client_headers {
             assert_eq!(
@@ -265,7 +265,7 @@ fn malformed_check_requests_get_a_grpc_error() {
     let sandbox = Sandbox::new();
     let server =
         sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", given::SIGNING));
-    let good = question(&[("authorization", &bearer(&given::good_token()))]).encode_to_vec();
+    let good = check_request(&[("authorization", &bearer(&given::good_token()))]).encode_to_vec();
     let twice = framed(&[&good[..], &good].concat());
     let two = [framed(&good), framed(&good)].concat();
     let compressed = [&[1], &framed(&good)[1..]].concat();
@@ -288,7 +288,7 @@ fn malformed_check_requests_get_a_grpc_error() {
     }
     // An empty Check request is an anonymous request.
     let answer = call(server.address, CHECK, &framed(b""));
-    assert_eq!(Told::of(prost::Message::decode(answer.message()).unwrap()).status, 401);
+    assert_eq!(CheckOutcome::of(prost::Message::decode(answer.message()).unwrap()).status, 401);
     let answered = |status: &str| {
         server.metric(&format!("countersign_requests_total{{route=\"check\",status=\"{status}\"}}"))
     };
@@ -348,9 +348,9 @@ fn concurrent_checks_get_their_own_answers() {
     let tokens = users.iter().map(|user| given::token(&given::claims(json!({ "sub": user }))));
     let tokens: Vec<_> = tokens.collect();
     for _ in 0..10 {
-        let questions = tokens.iter().map(|token| question(&[("authorization", &bearer(token))]));
-        for (user, answer) in users.iter().zip(envoy.ask_together(questions)) {
-            assert_eq!(Told::of(answer.unwrap()).header("x-auth-subject"), Some(user.as_str()));
+        let questions = tokens.iter().map(|token| check_request(&[("authorization", &bearer(token))]));
+        for (user, answer) in users.iter().zip(envoy.check_all(questions)) {
+            assert_eq!(CheckOutcome::of(answer.unwrap()).header("x-auth-subject"), Some(user.as_str()));
         }
     }
     assert_eq!(server.metric("countersign_requests_total{route=\"check\",status=\"200\"}"), 200);
@@ -372,7 +372,7 @@ fn new_key_serves_the_first_check_that_names_it() {
     // The answer waits for the new key, unless the cool-down of the previous fetch still lasts.
     let mut last = None;
     eventually(|| {
-        let outcome = check(&envoy, question(&lines));
+        let outcome = check(&envoy, check_request(&lines));
         let is_allowed = outcome.status == 200;
         last = Some(outcome);
         is_allowed
@@ -394,10 +394,10 @@ fn e1_flood_is_charged_to_the_proxied_client() {
         (0..100).find_map(|batch| {
             let numbers = (0..50).map(|number| 50 * batch + number);
             let asked = numbers.map(|number| {
-                about(number, question(&[("authorization", &bearer(&issuer.forged(number)))]))
+                about(number, check_request(&[("authorization", &bearer(&issuer.forged(number)))]))
             });
             let outcome =
-                envoy.ask_together(asked).into_iter().map(|answer| Told::of(answer.unwrap()));
+                envoy.check_all(asked).into_iter().map(|answer| CheckOutcome::of(answer.unwrap()));
             outcome.filter(|outcome| outcome.status != 401).last()
         })
     };
@@ -407,23 +407,23 @@ fn e1_flood_is_charged_to_the_proxied_client() {
         "trusted_proxies=127.0.0.1\nprotocols=http/1.1, h2",
     ));
     let envoy = Envoy::plain(server.address);
-    let limited = flood(&envoy, &|_, question| from(question, "203.0.113.9", ""))
+    let limited = flood(&envoy, &|_, check_request| with_source(check_request, "203.0.113.9", ""))
         .expect("every forged token was checked");
     assert_eq!((limited.status, limited.code), (429, 7));
     assert_eq!(limited.header("x-auth-error"), Some("not_admitted source"));
     assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     // Other clients are not limited, and neither are requests without a signature check.
-    let genuine = || question(&[("authorization", &bearer(&issuer.forged(0)))]);
-    assert_eq!(check(&envoy, from(genuine(), "198.51.100.7", "")).status, 401);
-    assert_eq!(check(&envoy, from(question(&[]), "203.0.113.9", "")).status, 401);
+    let genuine = || check_request(&[("authorization", &bearer(&issuer.forged(0)))]);
+    assert_eq!(check(&envoy, with_source(genuine(), "198.51.100.7", "")).status, 401);
+    assert_eq!(check(&envoy, with_source(check_request(&[]), "203.0.113.9", "")).status, 401);
     drop(server);
 
     // An untrusted proxy is charged itself, whatever address it sends.
     for trusted in ["", "trusted_proxies=10.0.0.0/8\n"] {
         let listen = format!("{trusted}protocols=http/1.1, h2");
         let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "off", "1"], &listen));
-        let invented = |number: usize, question| {
-            from(question, &format!("10.0.{}.{}", number / 256, number % 256), "")
+        let invented = |number: usize, check_request| {
+            with_source(check_request, &format!("10.0.{}.{}", number / 256, number % 256), "")
         };
         let limited = flood(&Envoy::plain(server.address), &invented)
             .expect("every forged token was checked");
@@ -456,7 +456,7 @@ fn access_log_shows_the_checked_request() {
                 vec![("authorization", &*authorization), ("x-forwarded-for", "198.51.100.66")],
             ]
             .concat();
-            check(&envoy, from(question(&lines), "203.0.113.9", &escaped));
+            check(&envoy, with_source(check_request(&lines), "203.0.113.9", &escaped));
             let id = format!("\"request_id\":\"{}", if trusted.is_empty() { "" } else { id });
             let parts = [
                 format!("\"uri\":\"{uri}\""),
@@ -483,7 +483,7 @@ fn access_log_shows_the_checked_request() {
 #[test]
 fn grpc_health_reports_readiness() {
     let sandbox = Sandbox::new();
-    let provider = JwksServer::start_with(Answer::silence());
+    let provider = JwksServer::start_with(CannedResponse::hang());
     let idp = given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri()));
     let service = |name: &str| {
         framed(&[&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat())
@@ -514,9 +514,9 @@ fn check_requires_the_proxy_certificate() {
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let listen = "[listen]\nclient_certificates=required\nclient_ca_file=clients.crt\n";
     let server = sandbox.serve(&format!("{}{tls}{listen}", given::SIGNING));
-    let envoy = |certificate: Option<&Issued>| {
-        let wishes = Wishes { certificate, protocols: &["h2"], ..Wishes::default() };
-        Envoy::under_tls(server.address, &Client::new(&ours, &wishes))
+    let envoy = |certificate: Option<&IssuedCertificate>| {
+        let options = TlsClientOptions { certificate, protocols: &["h2"], ..TlsClientOptions::default() };
+        Envoy::under_tls(server.address, &TlsClient::new(&ours, &options))
     };
     let (proxy, stranger) = (theirs.client("proxy", 1), ours.client("stranger", 1));
     for _ in 0..3 {
@@ -524,7 +524,7 @@ fn check_requires_the_proxy_certificate() {
         assert_eq!((outcome.status, outcome.header(IDENTITY[0])), (200, Some("bob")));
     }
     for certificate in [None, Some(&stranger)] {
-        let question = question(&[("authorization", &bearer(&given::good_token()))]);
-        assert!(envoy(certificate).ask(question).is_err());
+        let check_request = check_request(&[("authorization", &bearer(&given::good_token()))]);
+        assert!(envoy(certificate).check(check_request).is_err());
     }
 }

@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use countersign_tests::{
     binary::{Sandbox, Server},
     client::{Client, Protocol},
-    frames::{Frame, Raw, code, flag, kind},
+    frames::{Frame, RawConnection, code, flag, kind},
 };
 
 use crate::given::{self, SIGNING};
@@ -51,9 +51,9 @@ fn end(stream: u32, body: impl Into<Vec<u8>>) -> Frame {
 
 /// Sends a request and checks that it is answered.
 #[track_caller]
-fn assert_served<S: Read + Write>(raw: &mut Raw<S>, stream: u32) {
+fn assert_served<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32) {
     raw.send(&[auth_frame(stream)]);
-    assert_eq!(raw.answer(stream), 401);
+    assert_eq!(raw.receive_status(stream), 401);
 }
 
 /// Checks that the server still serves requests and probes.
@@ -66,7 +66,7 @@ fn assert_healthy(server: &Server<'_>) {
 
 /// Checks that the connection ends with GOAWAY and this code.
 #[track_caller]
-fn assert_goaway<S: Read + Write>(raw: &mut Raw<S>, code: u32) {
+fn assert_goaway<S: Read + Write>(raw: &mut RawConnection<S>, code: u32) {
     let frames = raw.receive_all();
     let last = frames.iter().rfind(|frame| frame.kind == kind::GOAWAY);
     assert_eq!(last.map(Frame::code), Some(code), "{frames:?}");
@@ -74,14 +74,14 @@ fn assert_goaway<S: Read + Write>(raw: &mut Raw<S>, code: u32) {
 
 /// Checks that one stream is reset with this code and the connection stays open.
 #[track_caller]
-fn assert_reset<S: Read + Write>(raw: &mut Raw<S>, stream: u32, code: u32) {
-    assert_eq!(raw.receive_of(kind::RST_STREAM, stream).code(), code);
+fn assert_reset<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, code: u32) {
+    assert_eq!(raw.receive_frame(kind::RST_STREAM, stream).code(), code);
     assert_served(raw, stream + 2);
 }
 
 /// Checks that a stream is answered, and reset before all of its body has arrived.
 #[track_caller]
-fn assert_answered_early<S: Read + Write>(raw: &mut Raw<S>, stream: u32, status: u16) {
-    assert_eq!(raw.answer(stream), status);
+fn assert_answered_early<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32, status: u16) {
+    assert_eq!(raw.receive_status(stream), status);
     assert_reset(raw, stream, code::NO_ERROR);
 }

@@ -9,8 +9,8 @@ mod time;
 use countersign_tests::{
     binary::{Sandbox, Server},
     certificates::Authority,
-    quic::{self, Client},
-    tls::{self, Wishes},
+    quic::{self, QuicClient},
+    tls::{self, TlsClientOptions},
 };
 
 use crate::given::{self, SIGNING};
@@ -33,12 +33,12 @@ impl Fixture {
         self.sandbox.serve(&configuration(listen))
     }
 
-    fn tls(&self) -> tls::Client {
-        tls::Client::new(&self.authority, &Wishes { protocols: &["h3"], ..Wishes::default() })
+    fn tls(&self) -> tls::TlsClient {
+        tls::TlsClient::new(&self.authority, &TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() })
     }
 
-    fn connect(&self, server: &Server<'_>) -> Client {
-        Client::connect(&self.tls(), server.address).unwrap()
+    fn connect(&self, server: &Server<'_>) -> QuicClient {
+        QuicClient::connect(&self.tls(), server.address).unwrap()
     }
 }
 

@@ -17,7 +17,7 @@ use countersign_tests::{
     eventually,
     http::Response,
     openssl::openssl,
-    proxies::{Running, free_address, installed},
+    proxies::{DaemonProcess, free_address, installed_program},
 };
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde_json::{Value, json};
@@ -268,9 +268,9 @@ fn assert_proxied_by(proxy: &str, configuration: &str, arguments: &[&str]) {
     let text = replaced
         .iter()
         .fold(configuration.to_owned(), |text, (word, value)| text.replace(word, value));
-    let mut command = Command::new(installed(proxy));
+    let mut command = Command::new(installed_program(proxy));
     command.args(arguments).arg(sandbox.file("proxy.conf", text));
-    let running = Running::start(command, directory, address);
+    let running = DaemonProcess::start(command, directory, address);
     let mut client = Client::plain(Protocol::Http1, address);
     let token = given::good_token();
     for number in 0..50 {

@@ -16,7 +16,7 @@ mod envoy_grpc;
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
-use countersign_tests::proxies::shipped;
+use countersign_tests::proxies::shipped_config;
 
 /// A proxy and its differences from others.
 struct Proxy {
@@ -66,7 +66,7 @@ impl Addresses {
 
 /// Returns a shipped configuration with some of its words replaced.
 fn configuration(name: &str, replaced: &[(&str, String)]) -> String {
-    replaced.iter().fold(shipped(name), |text, (word, replacement)| {
+    replaced.iter().fold(shipped_config(name), |text, (word, replacement)| {
         assert!(text.contains(word), "{name} does not mention {word}");
         text.replace(word, replacement)
     })

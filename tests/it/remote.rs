@@ -12,7 +12,7 @@ mod setup;
 use countersign_tests::{
     binary::{Output, Sandbox},
     http::Request,
-    providers::{Answer, JwksServer, TlsProvider},
+    providers::{CannedResponse, JwksServer, TlsProvider},
 };
 use serde_json::{Value, json};
 
@@ -126,9 +126,9 @@ fn token_create_defaults_to_the_api_client_type() {
 fn environment_can_be_given_by_name() {
     let server = JwksServer::start(&json!({ "data": "t.o.k" }).to_string());
     let all = json!([{ "id": ENVIRONMENT, "name": "prod" }, { "id": "2", "name": "twice" }, { "id": "3", "name": "twice" }]);
-    server.behave_at("/api/v2/environment", Answer::json(&json!({ "data": all }).to_string()));
+    server.respond_at("/api/v2/environment", CannedResponse::json(&json!({ "data": all }).to_string()));
     assert_eq!(run(&server, "token create --environment prod", "").text(), "Token: t.o.k");
-    assert_eq!(server.sent("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
+    assert_eq!(server.header_values("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
     for (name, text) in
         [("dev", "no environment is named \"dev\""), ("twice", "several environments")]
     {
@@ -165,7 +165,7 @@ fn passwords_are_read_from_stdin_and_not_shown() {
     );
     // The token belongs to no user.
     let server = JwksServer::start("{}");
-    server.behave_at("/api/v2/current_user", Answer::status("404 Not Found"));
+    server.respond_at("/api/v2/current_user", CannedResponse::status("404 Not Found"));
     assert_eq!(run(&server, "user password bob", "the new one\n").code(), 0);
     let none = run(&server, "user add bob", "");
     assert!(none.code() == 1 && none.stderr.contains("the password is empty"), "{none:?}");
@@ -226,7 +226,7 @@ fn lists_are_printed_as_tables_or_json() {
 fn server_errors_are_printed_with_a_remedy() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let answer = |status: &str, body: &str| {
-        Answer::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        CannedResponse::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     };
     for (answer, texts) in [
         (
@@ -244,9 +244,9 @@ fn server_errors_are_printed_with_a_remedy() {
             &["is not an Inmanta server", "check host and port in [cmdline_rest_transport]"],
         ),
         (answer("404 Not Found", ""), &["404 Not Found", "--host and --port"]),
-        (Answer::hang_up(), &["no response from", "ssl = true in [cmdline_rest_transport]"]),
+        (CannedResponse::close(), &["no response from", "ssl = true in [cmdline_rest_transport]"]),
         // The token must not be sent to another server.
-        (Answer::redirect("http://127.0.0.1:1/"), &["the server answered 302 Found"]),
+        (CannedResponse::redirect("http://127.0.0.1:1/"), &["the server answered 302 Found"]),
     ] {
         let server = JwksServer::start_with(answer);
         let refused = run(&server, "user list", "");
@@ -271,7 +271,7 @@ fn unreachable_server_names_the_section_to_check() {
     assert!(nowhere.code() == 1 && nowhere.stderr.contains("no-such-host.invalid"), "{nowhere:?}");
     let odd = sandbox.run(["user", "list", "--host", "https://localhost"]);
     assert!(odd.code() == 2 && odd.stderr.contains("without scheme, port and path"), "{odd:?}");
-    let silent = JwksServer::start_with(Answer::silence());
+    let silent = JwksServer::start_with(CannedResponse::hang());
     let config = format!(
         "[cmdline_rest_transport]\nport={}\nhost=127.0.0.1\nrequest_timeout=1\n",
         silent.port()
@@ -294,7 +294,7 @@ fn environment_overrides_the_transport_section() {
         .variable("INMANTA_CMDLINE_REST_TRANSPORT_TOKEN", " t.o.k ")
         .variable("HTTP_PROXY", "http://127.0.0.1:1/");
     assert_eq!(sandbox.run(["user", "list", "--json"]).text(), "[]", "HTTP_PROXY must be ignored");
-    assert_eq!(server.sent("authorization"), [Some("Bearer t.o.k".into())]);
+    assert_eq!(server.header_values("authorization"), [Some("Bearer t.o.k".into())]);
 }
 
 #[test]

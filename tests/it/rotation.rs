@@ -8,7 +8,7 @@ use countersign_tests::{
     http::{Connection, Response},
     openssl::{SigningKey, signing_input},
     over_every_protocol,
-    providers::{Answer, JwksServer},
+    providers::{CannedResponse, JwksServer},
 };
 use serde_json::json;
 
@@ -71,7 +71,7 @@ fn concurrent_unknown_kids_share_one_fetch(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "");
     // Delayed, so that most requests arrive during the fetch.
-    provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    provider.respond_with(CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
     let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
     let requests = [(&*auth, &b""[..]), ("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())];
     std::thread::scope(|scope| {
@@ -89,12 +89,12 @@ fn concurrent_unknown_kids_share_one_fetch(protocol: Protocol) {
 fn key_published_during_a_fetch_is_fetched_at_once() {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start_with(
-        Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
+        CannedResponse::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
     );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
     // A scheduled fetch whose answer predates the new key.
-    provider.behave(Answer::json(&key_set(&[&old])).late(Duration::from_millis(300)));
+    provider.respond_with(CannedResponse::json(&key_set(&[&old])).delayed(Duration::from_millis(300)));
     eventually(|| provider.requests() == 2);
     provider.publish(&key_set(&[&old, &new]));
     assert_eq!(server.auth(&token).status, 200, "{}", server.log());
@@ -187,7 +187,7 @@ fn unknown_kid_does_not_wait_for_a_hanging_provider(protocol: Protocol) {
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "jwks_request_timeout=600");
-    provider.behave(Answer::silence());
+    provider.respond_with(CannedResponse::hang());
     std::thread::scope(|scope| {
         let started = Instant::now();
         let waiting = scope.spawn(|| {
@@ -224,7 +224,7 @@ fn keys_are_refreshed_on_schedule() {
     provider.publish(&key_set(&[&old, &new]));
     // The second request of two starts after the first has taken effect.
     provider.wait_for_requests(2);
-    provider.behave(Answer::status("500 Oops"));
+    provider.respond_with(CannedResponse::status("500 Oops"));
     assert_eq!(
         [&old_token, &new_token].map(|token| server.auth(token).status),
         [200; 2],
@@ -242,14 +242,14 @@ fn keys_are_refreshed_on_schedule() {
 #[test]
 fn unchanged_set_is_confirmed_by_etag() {
     let [(key, token), _] = two_keys();
-    let provider = JwksServer::start_with(Answer::json(&key_set(&[&key])).etag("\"a\""));
+    let provider = JwksServer::start_with(CannedResponse::json(&key_set(&[&key])).etag("\"a\""));
     let sandbox = Sandbox::new();
     let server =
         serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1\njwks_stale=0");
     // Without the 304 answers, the keys would have been withdrawn by now.
     eventually(|| provider.requests() >= 4);
     eventually(|| server.auth(&token).status == 200);
-    let sent = provider.sent("if-none-match");
+    let sent = provider.header_values("if-none-match");
     assert_eq!(sent[0], None);
     assert!(sent[1..].iter().all(|etag| etag.as_deref() == Some("\"a\"")), "{sent:?}");
 }
@@ -257,16 +257,16 @@ fn unchanged_set_is_confirmed_by_etag() {
 #[test]
 fn etag_of_a_rejected_set_is_not_sent() {
     let [(old, old_token), (new, new_token)] = two_keys();
-    let provider = JwksServer::start_with(Answer::json(&key_set(&[&old])).etag("\"a\""));
+    let provider = JwksServer::start_with(CannedResponse::json(&key_set(&[&old])).etag("\"a\""));
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=2\njwks_cool_down=1");
-    provider.behave(Answer::json(&key_set(&[])).etag("\"b\""));
+    provider.respond_with(CannedResponse::json(&key_set(&[])).etag("\"b\""));
     provider.wait_for_requests(3);
     assert_eq!(server.auth(&old_token).status, 200);
-    let sent = provider.sent("if-none-match");
+    let sent = provider.header_values("if-none-match");
     assert!(sent[1..].iter().all(|etag| etag.as_deref() == Some("\"a\"")), "{sent:?}");
     // If the server had kept this ETag, it would receive 304 forever.
-    provider.behave(Answer::json(&key_set(&[&new])).etag("\"b\""));
+    provider.respond_with(CannedResponse::json(&key_set(&[&new])).etag("\"b\""));
     eventually(|| server.auth(&new_token).status == 200);
 }
 
@@ -276,7 +276,7 @@ fn cache_control_can_only_shorten_the_refresh() {
     let cases = [("public, max-age=2", 3600), ("no-store", 3600), ("max-age=86400", 2)];
     let providers = cases.map(|(cache_control, _)| {
         JwksServer::start_with(
-            Answer::json(&key_set(&[&key])).header("Cache-Control", cache_control),
+            CannedResponse::json(&key_set(&[&key])).header("Cache-Control", cache_control),
         )
     });
     let sandboxes = cases.map(|_| Sandbox::new());
@@ -293,7 +293,7 @@ fn cache_control_can_only_shorten_the_refresh() {
 #[test]
 fn stale_keys_are_used_until_jwks_stale() {
     let [(key, token), _] = two_keys();
-    let good = || Answer::json(&key_set(&[&key])).etag("\"a\"");
+    let good = || CannedResponse::json(&key_set(&[&key])).etag("\"a\"");
     let providers = [JwksServer::start_with(good()), JwksServer::start_with(good())];
     let sandboxes = [Sandbox::new(), Sandbox::new()];
     let servers: [_; 2] = std::array::from_fn(|index| {
@@ -303,7 +303,7 @@ fn stale_keys_are_used_until_jwks_stale() {
     });
     let [patient, strict] = &servers;
     for provider in &providers {
-        provider.behave(Answer::status("500 Oops"));
+        provider.respond_with(CannedResponse::status("500 Oops"));
     }
     eventually(|| strict.auth(&token).status == 503);
     let refused = strict.auth(&token);
@@ -318,20 +318,20 @@ fn stale_keys_are_used_until_jwks_stale() {
     providers[0].wait_for_requests(1);
     assert_eq!(patient.auth(&token).status, 200, "{}", patient.log());
     // A 304 answer is enough to restore the keys.
-    providers[1].behave(good());
+    providers[1].respond_with(good());
     eventually(|| strict.auth(&token).status == 200);
-    assert_eq!(providers[1].sent("if-none-match").pop(), Some(Some("\"a\"".into())));
+    assert_eq!(providers[1].header_values("if-none-match").pop(), Some(Some("\"a\"".into())));
 }
 
 #[test]
 fn key_of_a_fetch_in_progress_is_not_fetched_again() {
     let [(old, _), (new, token)] = two_keys();
     let provider = JwksServer::start_with(
-        Answer::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
+        CannedResponse::json(&key_set(&[&old])).header("Cache-Control", "max-age=2"),
     );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
-    provider.behave(Answer::json(&key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    provider.respond_with(CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
     eventually(|| provider.requests() == 2);
     assert_eq!(server.auth(&token).status, 200, "{}", server.log());
     let bad = forged(&json!({ "alg": "ES256", "kid": "new" }));

@@ -6,11 +6,11 @@ use std::{
 use base64::Engine as _;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    certificates::{Authority, CURRENT, Issued, OVER},
+    certificates::{Authority, CURRENT, IssuedCertificate, EXPIRED},
     eventually,
     http::{Connection, Response},
     openssl::openssl,
-    tls::{Asked, Client, GROUPS, VERSIONS, Wishes},
+    tls::{TlsExchange, TlsClient, GROUPS, VERSIONS, TlsClientOptions},
 };
 use rustls::{
     HandshakeKind::{Full, FullWithHelloRetryRequest, Resumed},
@@ -56,17 +56,17 @@ impl Fixture {
         (output.code(), output.stderr)
     }
 
-    fn client(&self, wishes: &Wishes<'_>) -> Client {
-        Client::new(&self.ours, wishes)
+    fn client(&self, options: &TlsClientOptions<'_>) -> TlsClient {
+        TlsClient::new(&self.ours, options)
     }
 
-    /// Returns a [`Client`] with or without a certificate.
+    /// Returns a [`TlsClient`] with or without a certificate.
     fn client_with(
         &self,
-        certificate: Option<&Issued>,
+        certificate: Option<&IssuedCertificate>,
         version: &'static SupportedProtocolVersion,
-    ) -> Client {
-        self.client(&Wishes { versions: &[version], certificate, ..Wishes::default() })
+    ) -> TlsClient {
+        self.client(&TlsClientOptions { versions: &[version], certificate, ..TlsClientOptions::default() })
     }
 }
 
@@ -75,15 +75,15 @@ fn configuration(listen: &str) -> String {
 }
 
 /// Sends `GET /auth` with a good token.
-fn auth(client: &Client, server: &Server<'_>) -> io::Result<(Response, Asked)> {
-    client.ask(
+fn auth(client: &TlsClient, server: &Server<'_>) -> io::Result<(Response, TlsExchange)> {
+    client.request(
         server.address,
         &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
     )
 }
 
 #[track_caller]
-fn assert_served(client: &Client, server: &Server<'_>) -> Asked {
+fn assert_served(client: &TlsClient, server: &Server<'_>) -> TlsExchange {
     let (response, exchange) = auth(client, server).unwrap();
     assert_eq!(
         (response.status, response.header("x-auth-subject")),
@@ -95,7 +95,7 @@ fn assert_served(client: &Client, server: &Server<'_>) -> Asked {
 
 /// Checks that the connection is rejected with this alert or for this reason.
 #[track_caller]
-fn assert_rejected(client: &Client, server: &Server<'_>, reason: &str) {
+fn assert_rejected(client: &TlsClient, server: &Server<'_>, reason: &str) {
     let error = auth(client, server).map(|(response, _)| response).unwrap_err().to_string();
     assert!(error.contains(reason), "{error}");
     assert_eq!(server.operations("/live").status, 200);
@@ -141,7 +141,7 @@ fn key_exchange_groups_are_negotiated() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let agreed = |groups: &[&'static dyn SupportedKxGroup], version| {
-        let client = fixture.client(&Wishes { versions: &[version], groups, ..Wishes::default() });
+        let client = fixture.client(&TlsClientOptions { versions: &[version], groups, ..TlsClientOptions::default() });
         let exchange = assert_served(&client, &server);
         (
             exchange.tls().negotiated_key_exchange_group().unwrap().name(),
@@ -233,12 +233,12 @@ fn alpn_selects_a_common_protocol() {
         (&["spdy/3", "http/1.1"], Some("http/1.1")),
     ] {
         let exchange = assert_served(
-            &fixture.client(&Wishes { protocols: offered, ..Wishes::default() }),
+            &fixture.client(&TlsClientOptions { protocols: offered, ..TlsClientOptions::default() }),
             &server,
         );
         assert_eq!(exchange.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
     }
-    let offering = |protocols| fixture.client(&Wishes { protocols, ..Wishes::default() });
+    let offering = |protocols| fixture.client(&TlsClientOptions { protocols, ..TlsClientOptions::default() });
     assert_rejected(&offering(&["h3", "spdy/3"]), &server, "NoApplicationProtocol");
     drop(server);
     let server = fixture.serve("protocols=http/1.1\n");
@@ -250,13 +250,13 @@ fn alpn_selects_a_common_protocol() {
 #[test]
 fn required_client_certificate_is_verified() {
     let fixture = Fixture::new();
-    fixture.file("clients.crl", fixture.theirs.revoked(&[66]));
+    fixture.file("clients.crl", fixture.theirs.crl(&[66]));
     let server = fixture.serve(
         "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
     );
     let (good, revoked) = (fixture.theirs.client("good", 1), fixture.theirs.client("revoked", 66));
     let (over, early) = (
-        fixture.theirs.client_in(OVER, "over", 2),
+        fixture.theirs.client_in(EXPIRED, "over", 2),
         fixture.theirs.client_in(2090..2100, "early", 3),
     );
     let impostor = Authority::root("theirs").client("good", 1);
@@ -281,7 +281,7 @@ fn required_client_certificate_is_verified() {
 #[test]
 fn optional_client_certificate_must_be_valid() {
     let fixture = Fixture::new();
-    fixture.file("clients.crl", fixture.theirs.revoked_der(&[66]));
+    fixture.file("clients.crl", fixture.theirs.crl_der(&[66]));
     let server = fixture.serve(
         "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl",
     );
@@ -332,19 +332,19 @@ fn crls_are_required_for_the_whole_chain() {
     let between = fixture.theirs.authority("between", 7);
     let client = between.client("good", 1);
     let configuration = "client_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=root.crl,between.crl";
-    let (root, below) = (fixture.theirs.revoked(&[]), between.revoked(&[]));
+    let (root, below) = (fixture.theirs.crl(&[]), between.crl(&[]));
     for (root, below, refused) in [
         (root.clone(), below.clone(), None),
-        (fixture.theirs.revoked(&[7]), below.clone(), Some("CertificateRevoked")),
-        (root.clone(), between.revoked(&[1]), Some("CertificateRevoked")),
+        (fixture.theirs.crl(&[7]), below.clone(), Some("CertificateRevoked")),
+        (root.clone(), between.crl(&[1]), Some("CertificateRevoked")),
         // A list is missing, for the clients or for their issuing authority.
         (root.clone(), root.clone(), Some("UnknownCA")),
         (below.clone(), below.clone(), Some("UnknownCA")),
         // A list has expired.
-        (root.clone(), between.revoked_in(OVER, &[]), Some("alert")),
-        (fixture.theirs.revoked_in(OVER, &[]), below, Some("alert")),
+        (root.clone(), between.crl_in(EXPIRED, &[]), Some("alert")),
+        (fixture.theirs.crl_in(EXPIRED, &[]), below, Some("alert")),
         // A list is signed by another authority of the same name.
-        (root, Authority::root("between").revoked(&[]), Some("alert")),
+        (root, Authority::root("between").crl(&[]), Some("alert")),
     ] {
         fixture.file("root.crl", root);
         fixture.file("between.crl", below);
@@ -496,7 +496,7 @@ fn unusable_tls_files_are_named_with_the_reason() {
         (b"0\x03\x02\x01\x01", "list.crl: a CRL in it is damaged"),
     ] {
         fixture.file("list.crl", list);
-        fixture.file("good.crl", fixture.theirs.revoked(&[]));
+        fixture.file("good.crl", fixture.theirs.crl(&[]));
         refused(&format!("{clients}good.crl,list.crl"), &[why, "current CRLs in PEM or DER"]);
     }
 }
@@ -505,7 +505,7 @@ fn unusable_tls_files_are_named_with_the_reason() {
 fn expired_certificates_and_crls_are_warned_about() {
     let fixture = Fixture::new();
     assert_eq!(fixture.check(""), (0, String::new()));
-    fixture.ours.server_in(OVER).write(fixture.sandbox.path());
+    fixture.ours.server_in(EXPIRED).write(fixture.sandbox.path());
     let (code, said) = fixture.check("");
     assert!(
         code == 0 && said.contains("c.cfg:10: tls.crt: a certificate in it has expired, "),
@@ -518,12 +518,12 @@ fn expired_certificates_and_crls_are_warned_about() {
         "{said}"
     );
     fixture.ours.server_in(CURRENT).write(fixture.sandbox.path());
-    fixture.file("list.crl", fixture.theirs.revoked_in(OVER, &[]));
+    fixture.file("list.crl", fixture.theirs.crl_in(EXPIRED, &[]));
     let clients =
         "client_certificates=optional\nclient_ca_file=clients.crt\nclient_crl_file=list.crl";
     let (code, said) = fixture.check(clients);
     assert!(code == 0 && said.contains("list.crl: a CRL in it has expired, "), "{said}");
-    fixture.file("list.crl", fixture.ours.revoked(&[]));
+    fixture.file("list.crl", fixture.ours.crl(&[]));
     let (code, said) = fixture.check(clients);
     assert!(
         code == 0
@@ -541,7 +541,7 @@ fn client_certificate_fingerprint_is_logged() {
     let proxied = proxied.replace("PATH", socket.to_str().unwrap());
     let server = fixture.serve(&format!("{direct}{proxied}[log]\nrequests=all\n"));
     let (shown, forwarded) = (fixture.theirs.client("shown", 1), fixture.theirs.client("said", 2));
-    let fingerprint = |issued: &Issued| {
+    let fingerprint = |issued: &IssuedCertificate| {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &issued.chain[0]);
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
@@ -552,7 +552,7 @@ fn client_certificate_fingerprint_is_logged() {
 
     // The client presents the certificate itself: its header is ignored.
     let client = fixture.client_with(Some(&shown), &TLS13);
-    client.ask(server.address, &format!("GET /auth/direct HTTP/1.1\r\n{line}")).unwrap();
+    client.request(server.address, &format!("GET /auth/direct HTTP/1.1\r\n{line}")).unwrap();
     // A trusted proxy forwards the certificate in the header.
     let mut proxy = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     proxy.write_all(format!("GET /auth/proxied HTTP/1.0\r\n{line}\r\n").as_bytes()).unwrap();

@@ -73,7 +73,7 @@ pub struct Client {
     open: Option<OpenConnection>,
 }
 
-/// Open connection of one version.
+/// OpenConnection connection of one version.
 enum OpenConnection {
     Http1(Connection<Box<dyn Stream>>),
     Http2(http2::Connection),

@@ -95,12 +95,12 @@ pub enum RelayTarget {
 
 struct RelayState {
     target: RelayTarget,
-    /// Received bytes of each connection.
+    /// ConnectionRecord bytes of each connection.
     received: Vec<ConnectionRecord>,
     open: Vec<TcpStream>,
 }
 
-/// Received bytes of one connection.
+/// ConnectionRecord bytes of one connection.
 #[derive(Default)]
 struct ConnectionRecord {
     bytes: Vec<u8>,
@@ -145,7 +145,7 @@ impl TcpRelay {
     /// Returns the requests since the last call.
     ///
     /// # Panics
-    /// Received bytes are not requests.
+    /// ConnectionRecord bytes are not requests.
     #[track_caller]
     pub fn take(&self) -> Vec<Request> {
         let mut requests = Vec::new();
@@ -229,7 +229,7 @@ fn pass(
     }
 }
 
-/// Running proxy or other program. Dropping it ends the process.
+/// DaemonProcess proxy or other program. Dropping it ends the process.
 pub struct DaemonProcess {
     child: Child,
     log: PathBuf,

@@ -28,7 +28,7 @@ pub struct TlsClientOptions<'w> {
     pub versions: &'w [&'static SupportedProtocolVersion],
     /// Offered key exchange groups, the preferred one first.
     pub groups: &'w [&'static dyn SupportedKxGroup],
-    /// Client certificate.
+    /// TlsClient certificate.
     pub certificate: Option<&'w IssuedCertificate>,
     /// Offered protocols (ALPN).
     pub protocols: &'w [&'w str],

@@ -1,7 +1,7 @@
 use countersign_tests::{
     binary::Sandbox,
     openssl::SigningKey,
-    providers::{Answer, JwksServer},
+    providers::{CannedResponse, JwksServer},
 };
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::{
 #[test]
 fn c38_slow_provider_affects_only_its_own_tokens() {
     let (key, provider) =
-        (SigningKey::generate("RS256", "k"), JwksServer::start_with(Answer::silence()));
+        (SigningKey::generate("RS256", "k"), JwksServer::start_with(CannedResponse::hang()));
     let sandbox = Sandbox::new();
     let idp = given::with_idp(
         "RS256",

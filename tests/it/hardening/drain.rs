@@ -5,7 +5,7 @@ use countersign_tests::{
     certificates::Authority,
     eventually,
     http::Connection,
-    tls::{Client, Wishes},
+    tls::{TlsClient, TlsClientOptions},
 };
 use rustls::StreamOwned;
 
@@ -56,7 +56,7 @@ fn drain_works_under_tls() {
     authority.server().write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{}{tls}", with_limits("drain_timeout=60")));
-    let client = Client::new(&authority, &Wishes::default());
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
     let open = || {
         Connection::over(StreamOwned::new(
             client.connection(),

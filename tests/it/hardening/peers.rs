@@ -5,7 +5,7 @@ use countersign_tests::{
     client::Protocol,
     http::Connection,
     over_every_protocol,
-    proxies::{Running, free_address},
+    proxies::{DaemonProcess, free_address},
 };
 use serde_json::Value;
 
@@ -131,7 +131,7 @@ fn haproxy_sends_the_client_address() {
     );
     let mut command = std::process::Command::new("haproxy");
     command.arg("-f").arg(configuration);
-    let _haproxy = Running::start(command, sandbox.path(), front);
+    let _haproxy = DaemonProcess::start(command, sandbox.path(), front);
     let before = request_lines_of(&server, "proxied").len();
     let mut connection = Connection::open(front);
     let from = connection.stream().local_addr().unwrap().ip().to_string();

@@ -5,7 +5,7 @@ use countersign_tests::{
     certificates::Authority,
     http::Connection,
     proxies::free_address,
-    tls::{Client, Wishes},
+    tls::{TlsClient, TlsClientOptions},
 };
 use rustls::StreamOwned;
 
@@ -77,7 +77,7 @@ fn malformed_requests_get_a_problem_under_tls() {
     authority.server().write(sandbox.path());
     let server =
         sandbox.serve(&format!("{SIGNING}[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n"));
-    let client = Client::new(&authority, &Wishes::default());
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
     for (bytes, status, code) in malformed() {
         let stream = std::net::TcpStream::connect(server.address).unwrap();
         let mut connection = Connection::over(StreamOwned::new(client.connection(), stream));
@@ -138,6 +138,6 @@ fn garbage_on_any_port_is_harmless() {
     }
     assert_healthy(&server);
     assert_served(&mut Connection::over(UnixStream::connect(&path).unwrap()));
-    let client = Client::new(&authority, &Wishes::default());
-    assert_eq!(client.ask(tls, "GET /healthz HTTP/1.1\r\n").unwrap().0.status, 200);
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
+    assert_eq!(client.request(tls, "GET /healthz HTTP/1.1\r\n").unwrap().0.status, 200);
 }

@@ -10,8 +10,8 @@ use countersign_tests::{
     certificates::Authority,
     http::Connection,
     openssl::SigningKey,
-    providers::{Answer, JwksServer},
-    tls::{Client, Wishes},
+    providers::{CannedResponse, JwksServer},
+    tls::{TlsClient, TlsClientOptions},
 };
 use rustls::StreamOwned;
 
@@ -109,7 +109,7 @@ fn idle_timeout_under_tls_sends_close_notify() {
     authority.server().write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{}{tls}", with_limits("idle_timeout=1")));
-    let client = Client::new(&authority, &Wishes::default());
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
     let mut idle = Connection::over(StreamOwned::new(
         client.connection(),
         TcpStream::connect(server.address).unwrap(),
@@ -205,8 +205,8 @@ fn unread_answers_close_the_connection_under_tls() {
     authority.server().write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{}{tls}", with_limits("body_timeout=1")));
-    let client = Client::new(&authority, &Wishes::default());
-    assert_eq!(client.ask(server.address, "GET /healthz HTTP/1.1\r\n").unwrap().0.status, 200);
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
+    assert_eq!(client.request(server.address, "GET /healthz HTTP/1.1\r\n").unwrap().0.status, 200);
     let before = kilobytes(&server, "VmHWM");
     let stream = TcpStream::connect(server.address).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -226,7 +226,7 @@ fn late_reader_gets_all_answers() {
         plain.display(),
         tls.display()
     ));
-    let client = Client::new(&authority, &Wishes::default());
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
     // The sizes pass the limits of both the socket buffers and the TLS buffers.
     for requests in (200..2000).step_by(150) {
         let open = |path| {
@@ -264,7 +264,7 @@ fn pipelined_requests_wait_for_a_slow_answer() {
     let sandbox = Sandbox::new();
     let server =
         sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
-    provider.behave(Answer::json(&given::key_set(&[&old, &new])).late(Duration::from_millis(300)));
+    provider.respond_with(CannedResponse::json(&given::key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
     let token = new.token(&given::claims_of("https://idp/"));
     let mut connection = Connection::open(server.address);
     connection.send_raw(

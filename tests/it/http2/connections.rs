@@ -4,9 +4,9 @@ use countersign_tests::{
     binary::Sandbox,
     certificates::{Authority, ours},
     eventually,
-    frames::{Frame, PREFACE, Raw, code, flag, kind, setting},
+    frames::{Frame, PREFACE, RawConnection, code, flag, kind, setting},
     http::Connection,
-    tls::{Client, Wishes},
+    tls::{TlsClient, TlsClientOptions},
 };
 use rustls::StreamOwned;
 
@@ -17,14 +17,14 @@ use crate::given::{self, SIGNING};
 fn settings_announce_the_limits() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let settings = raw.receive().expect("SETTINGS is the first frame");
     assert_eq!((settings.kind, settings.flags), (kind::SETTINGS, flag::NONE));
     assert_eq!(settings.setting(setting::MAX_CONCURRENT_STREAMS), Some(128));
     assert_eq!(settings.setting(setting::MAX_HEADER_LIST_SIZE), Some(32 * 1024));
-    raw.receive_of(kind::SETTINGS, 0);
+    raw.receive_frame(kind::SETTINGS, 0);
     raw.send(&[Frame::new(kind::PING, flag::NONE, 0, *b"whatever")]);
-    let pong = raw.receive_of(kind::PING, 0);
+    let pong = raw.receive_frame(kind::PING, 0);
     assert_eq!((pong.flags, &*pong.payload), (flag::ACK, &b"whatever"[..]));
 }
 
@@ -36,13 +36,13 @@ fn preface_is_recognized_in_any_pieces() {
     for size in [1, 2, 7, 23, 24, 25, 33, 40] {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut raw = Raw::over(stream);
+        let mut raw = RawConnection::over(stream);
         for piece in bytes.chunks(size) {
             // Without a pause, pieces may arrive together.
             std::thread::sleep(Duration::from_millis(1));
             raw.send_raw(piece);
         }
-        assert_eq!(raw.receive_of(kind::HEADERS, 1).stream, 1, "{size} at a time");
+        assert_eq!(raw.receive_frame(kind::HEADERS, 1).stream, 1, "{size} at a time");
     }
     // Bytes that match only the start of the preface are HTTP/1.
     for method in ["P", "PR", "PRI", "PRIV", "PROPFIND", "GET"] {
@@ -70,7 +70,7 @@ fn listener_speaks_only_its_protocols() {
         assert!(connection.is_closed());
     }
     let server = only("h2");
-    assert_served(&mut Raw::open(server.address, &[]), 1);
+    assert_served(&mut RawConnection::open(server.address, &[]), 1);
     for bytes in [
         "GET /auth HTTP/1.1\r\nHost: t\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n",
@@ -92,7 +92,7 @@ fn alpn_selects_the_protocol() {
     ours().1.write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let trusting =
-        |protocols: &[&str]| Client::new(&ours().0, &Wishes { protocols, ..Wishes::default() });
+        |protocols: &[&str]| TlsClient::new(&ours().0, &TlsClientOptions { protocols, ..TlsClientOptions::default() });
     for (spoken, offered, chosen) in [
         ("http/1.1, h2", &["http/1.1", "h2"][..], Some(&b"h2"[..])),
         ("h2, http/1.1", &["h2", "http/1.1"], Some(b"h2")),
@@ -115,8 +115,8 @@ fn alpn_selects_the_protocol() {
         let stream = StreamOwned::new(tls, stream);
         match chosen {
             Some(b"h2") => {
-                let mut raw = Raw::over(stream);
-                raw.begin(&[]);
+                let mut raw = RawConnection::over(stream);
+                raw.send_preface(&[]);
                 assert_served(&mut raw, 1);
             }
             Some(_) => {
@@ -138,7 +138,7 @@ fn client_must_speak_the_negotiated_protocol() {
     let server = sandbox.serve(&format!("{SIGNING}{tls}[listen]\nprotocols=http/1.1, h2\n"));
     let open = |protocol: &str| {
         let client =
-            Client::new(&authority, &Wishes { protocols: &[protocol], ..Wishes::default() });
+            TlsClient::new(&authority, &TlsClientOptions { protocols: &[protocol], ..TlsClientOptions::default() });
         StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap())
     };
     let mut connection = Connection::over(open("h2"));
@@ -153,12 +153,12 @@ fn client_must_speak_the_negotiated_protocol() {
 fn idle_timeout_sends_goaway() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nidle_timeout=1");
-    let (mut fresh, mut used) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
+    let (mut fresh, mut used) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut used, 1);
     assert_goaway(&mut fresh, code::NO_ERROR);
     assert_goaway(&mut used, code::NO_ERROR);
     // A connection with regular requests stays open.
-    let mut busy = Raw::open(server.address, &[]);
+    let mut busy = RawConnection::open(server.address, &[]);
     for number in 0..8 {
         std::thread::sleep(Duration::from_millis(300));
         assert_served(&mut busy, 2 * number + 1);
@@ -182,7 +182,7 @@ fn incomplete_preface_times_out() {
 fn drain_sends_goaway_and_finishes_streams() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
-    let (mut busy, mut idle) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
+    let (mut busy, mut idle) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut idle, 1);
     busy.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "a.")]);
     // Frames are read in order, so the first request has been read.
@@ -190,9 +190,9 @@ fn drain_sends_goaway_and_finishes_streams() {
     server.signal("TERM");
     assert_goaway(&mut idle, code::NO_ERROR);
     eventually(|| TcpStream::connect(server.address).is_err());
-    assert_eq!(busy.receive_of(kind::GOAWAY, 0).code(), code::NO_ERROR);
+    assert_eq!(busy.receive_frame(kind::GOAWAY, 0).code(), code::NO_ERROR);
     busy.send(&[end(1, "b.c")]);
-    assert_eq!(busy.answer(1), 401);
+    assert_eq!(busy.receive_status(1), 401);
     busy.receive_all();
     assert_eq!(server.stop("CONT").0.code(), Some(0));
 }
@@ -201,7 +201,7 @@ fn drain_sends_goaway_and_finishes_streams() {
 fn drain_answers_streams_in_flight() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
-    let mut connections: Vec<_> = (0..10).map(|_| Raw::open(server.address, &[])).collect();
+    let mut connections: Vec<_> = (0..10).map(|_| RawConnection::open(server.address, &[])).collect();
     connections.iter_mut().for_each(|raw| assert_served(raw, 1));
     std::thread::scope(|scope| {
         let senders: Vec<_> = connections
@@ -218,7 +218,7 @@ fn drain_answers_streams_in_flight() {
 
 /// Sends requests until the server stops accepting them. Checks that each request up to the last
 /// stream id of GOAWAY is answered.
-fn send_until_closed(raw: &mut Raw) {
+fn send_until_closed(raw: &mut RawConnection) {
     let (mut sent, mut answered, mut last) = (1, 1, u32::MAX);
     let mut sends = true;
     while answered < sent || sends {
@@ -251,7 +251,7 @@ fn send_until_closed(raw: &mut Raw) {
 fn drain_ends_though_a_client_keeps_sending() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=3600");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     assert_served(&mut raw, 1);
     let senders = std::thread::spawn(move || {
         for stream in (3..).step_by(2) {

@@ -7,7 +7,7 @@ use std::{
 
 use countersign_tests::{
     binary::{Sandbox, Server},
-    frames::{Frame, Raw, code, flag, kind, section},
+    frames::{Frame, RawConnection, code, flag, kind, section},
 };
 
 use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, fields, serve, verify};
@@ -28,10 +28,10 @@ fn flood(
     batches: u32,
     batch: impl Fn(u32) -> Vec<Frame> + Send,
 ) -> Option<u32> {
-    let (mut hostile, mut other) = (Raw::open(server.address, &[]), Raw::open(server.address, &[]));
+    let (mut hostile, mut other) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut other, 1);
     let before = kilobytes(server, "VmHWM");
-    let mut reader = Raw::over(hostile.stream().try_clone().unwrap());
+    let mut reader = RawConnection::over(hostile.stream().try_clone().unwrap());
     let code = thread::scope(|scope| {
         // The client reads its answers, so that unread answers are not the reason for the close.
         let reading = scope.spawn(move || {
@@ -82,14 +82,14 @@ fn resets_of_answered_streams_cost_less() {
     let unended = |stream: u32| Frame::head(stream, &fields("GET", "/auth"));
     // Requests of the second kind have no end, so the server resets them first.
     for (request, number) in [(auth_frame as fn(u32) -> Frame, 250), (unended, 1000)] {
-        let mut raw = Raw::open(server.address, &[]);
+        let mut raw = RawConnection::open(server.address, &[]);
         for stream in streams(0, number) {
             raw.send(&[request(stream), Frame::reset(stream, code::CANCEL)]);
-            assert_eq!(raw.answer(stream), 401);
+            assert_eq!(raw.receive_status(stream), 401);
         }
         assert_served(&mut raw, 2 * number + 1);
     }
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     // The server may close before everything is sent.
     let _ignored = raw.try_send(
         &streams(0, 20_000)
@@ -98,7 +98,7 @@ fn resets_of_answered_streams_cost_less() {
     );
     assert_goaway(&mut raw, code::ENHANCE_YOUR_CALM);
     // Without completed requests in between, the budget is not refilled.
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(
         &streams(0, 256)
             .flat_map(|stream| [verify(stream), Frame::reset(stream, code::CANCEL)])
@@ -174,9 +174,9 @@ fn control_frame_floods_are_bounded() {
         });
         assert!([None, Some(code::ENHANCE_YOUR_CALM)].contains(&code), "{frame:?}: {code:?}");
     }
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, *b""), end(1, token)]);
-    assert_eq!(raw.answer(1), 200, "a single empty DATA frame is allowed");
+    assert_eq!(raw.receive_status(1), 200, "a single empty DATA frame is allowed");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn unread_answers_close_the_connection() {
         Vec::new(),
     ] {
         let before = kilobytes(&server, "VmHWM");
-        let mut hostile = Raw::open(server.address, &[]);
+        let mut hostile = RawConnection::open(server.address, &[]);
         let sends_requests = frames.is_empty();
         let end = (0..1_000_000).find(|batch| {
             let requests =
@@ -214,8 +214,8 @@ fn unfinished_bodies_are_bounded() {
     assert_healthy(&server);
     let before = kilobytes(&server, "VmHWM");
     // Each connection fills its window with bodies that do not end.
-    let mut crowd: Vec<Raw<TcpStream>> =
-        (0..CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect();
+    let mut crowd: Vec<RawConnection<TcpStream>> =
+        (0..CONNECTIONS).map(|_| RawConnection::open(server.address, &[])).collect();
     for raw in &mut crowd {
         for stream in streams(0, 5) {
             raw.send(&[verify(stream)]);
@@ -233,7 +233,7 @@ fn unfinished_bodies_are_bounded() {
 
 /// Exceeds the reset budget on all of these connections together and checks that each is closed.
 #[track_caller]
-fn assert_closed_for_abuse<S: Read + Write>(mut crowd: Vec<Raw<S>>) {
+fn assert_closed_for_abuse<S: Read + Write>(mut crowd: Vec<RawConnection<S>>) {
     for raw in &mut crowd {
         // An answer proves that the connection is no longer delayed.
         assert_served(raw, 1);
@@ -265,9 +265,9 @@ fn repeated_abuse_delays_reconnects() {
     let from = |last: u8| {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut raw = Raw::over(stream);
+        let mut raw = RawConnection::over(stream);
         raw.send_raw(&proxied([198, 51, 100, last]));
-        raw.begin(&[]);
+        raw.send_preface(&[]);
         raw
     };
     let crowd = |size: u64| (0..size).map(|_| from(1)).collect::<Vec<_>>();
@@ -297,9 +297,9 @@ fn trusted_proxy_is_not_delayed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "threads=1\ntrusted_proxies=127.0.0.1");
     assert_closed_for_abuse(
-        (0..ABUSIVE_CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect(),
+        (0..ABUSIVE_CONNECTIONS).map(|_| RawConnection::open(server.address, &[])).collect(),
     );
-    assert_served(&mut Raw::open(server.address, &[]), 1);
+    assert_served(&mut RawConnection::open(server.address, &[]), 1);
     assert_eq!(closed_and_delayed(&server), (ABUSIVE_CONNECTIONS, 0));
 }
 
@@ -308,7 +308,7 @@ fn operations_listener_is_not_delayed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "threads=1");
     assert_closed_for_abuse(
-        (0..ABUSIVE_CONNECTIONS).map(|_| Raw::open(server.address, &[])).collect(),
+        (0..ABUSIVE_CONNECTIONS).map(|_| RawConnection::open(server.address, &[])).collect(),
     );
     let before = closed_and_delayed(&server);
     assert_eq!(server.operations("/live").status, 200);
@@ -316,7 +316,7 @@ fn operations_listener_is_not_delayed() {
         (before, closed_and_delayed(&server)),
         ((ABUSIVE_CONNECTIONS, 0), (ABUSIVE_CONNECTIONS, 0))
     );
-    assert_served(&mut Raw::open(server.address, &[]), 1);
+    assert_served(&mut RawConnection::open(server.address, &[]), 1);
     assert_eq!(
         closed_and_delayed(&server),
         (ABUSIVE_CONNECTIONS, 1),

@@ -2,7 +2,7 @@ use std::net::TcpStream;
 
 use countersign_tests::{
     binary::{Sandbox, Server},
-    frames::{Frame, PREFACE, Raw, code, flag, kind, section, setting},
+    frames::{Frame, PREFACE, RawConnection, code, flag, kind, section, setting},
     grpc::{CHECK, framed},
 };
 
@@ -15,7 +15,7 @@ use crate::given;
 /// Sends frames after the preface and SETTINGS, and checks the code of the GOAWAY.
 #[track_caller]
 fn assert_goaway_after(server: &Server<'_>, expected: u32, frames: &[Frame]) {
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(frames);
     let received = raw.receive_all();
     let last = received.iter().rfind(|frame| frame.kind == kind::GOAWAY);
@@ -58,7 +58,7 @@ fn frame_of_a_wrong_length_is_refused() {
         assert_goaway_after(&server, code::FRAME_SIZE_ERROR, &frames);
     }
     // A frame of exactly the maximum size is accepted.
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[frame(0xbe, flag::NONE, 0, [0; 16 * 1024])]);
     assert_served(&mut raw, 1);
     // A PRIORITY frame of the wrong length is a stream error.
@@ -113,7 +113,7 @@ fn settings_come_first_and_are_validated() {
         frame(0xbe, flag::NONE, 0, []),
         frame(kind::SETTINGS, flag::ACK, 0, []),
     ] {
-        let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
+        let mut raw = RawConnection::over(TcpStream::connect(server.address).unwrap());
         raw.send_raw(PREFACE);
         raw.send(&[first]);
         assert_goaway(&mut raw, code::PROTOCOL_ERROR);
@@ -127,7 +127,7 @@ fn settings_come_first_and_are_validated() {
     ] {
         assert_goaway_after(&server, expected, &[Frame::settings(&[(name, value)])]);
     }
-    let mut raw = Raw::open(
+    let mut raw = RawConnection::open(
         server.address,
         &[(0x2, 0), (0x2, 1), (0x5, 16_384), (0x5, (1 << 24) - 1), (0xf0f0, u32::MAX)],
     );
@@ -153,7 +153,7 @@ fn header_block_must_not_be_interrupted() {
     ] {
         assert_goaway_after(&server, code::PROTOCOL_ERROR, &[beginning(1), between, rest(1)]);
     }
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let piece = |byte: u8| frame(kind::CONTINUATION, flag::NONE, 1, [byte]);
     let pieces = section(&[("x", "y")]).into_iter().map(piece);
     raw.send(
@@ -164,7 +164,7 @@ fn header_block_must_not_be_interrupted() {
         ]
         .concat(),
     );
-    assert_eq!(raw.answer(1), 401);
+    assert_eq!(raw.receive_status(1), 401);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn padding_is_skipped_and_validated() {
             &[frame(kind::HEADERS, flag::END_HEADERS | PADDED, 1, payload)],
         );
     }
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let head = section(&fields("POST", "/v1/verify"));
     let weighed = [&[0, 0, 0, 0, 16][..], &head].concat();
     raw.send(&[
@@ -201,7 +201,7 @@ fn padding_is_skipped_and_validated() {
             padded(255, given::good_token().as_bytes(), 255),
         ),
     ]);
-    assert_eq!(raw.answer(1), 200);
+    assert_eq!(raw.receive_status(1), 200);
 }
 
 #[test]
@@ -211,15 +211,15 @@ fn window_overflow_is_refused() {
     const MAX_WINDOW: u32 = (1 << 31) - 1;
     assert_goaway_after(&server, code::FLOW_CONTROL_ERROR, &[update(0, MAX_WINDOW)]);
     assert_goaway_after(&server, code::PROTOCOL_ERROR, &[update(0, 0)]);
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 10)]);
     raw.send(&[verify(1), update(1, MAX_WINDOW)]);
     assert_reset(&mut raw, 1, code::FLOW_CONTROL_ERROR);
     raw.send(&[verify(5), update(5, 0)]);
     assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
     raw.send(&[verify(9), update(9, MAX_WINDOW - 10), end(9, given::good_token())]);
-    assert_eq!(raw.answer(9), 200);
+    assert_eq!(raw.receive_status(9), 200);
     // A SETTINGS change makes the window of a pending answer overflow.
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[
         verify(1),
         update(1, 1000),
@@ -227,9 +227,9 @@ fn window_overflow_is_refused() {
     ]);
     assert_goaway(&mut raw, code::FLOW_CONTROL_ERROR);
     // WINDOW_UPDATE after the answer is late but not an error.
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[auth_frame(1), update(1, MAX_WINDOW), update(1, MAX_WINDOW), update(1, 0)]);
-    assert_eq!(raw.answer(1), 401);
+    assert_eq!(raw.receive_status(1), 401);
     assert_served(&mut raw, 3);
     assert_healthy(&server);
 }
@@ -238,9 +238,9 @@ fn window_overflow_is_refused() {
 fn answer_follows_window_changes() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[verify(1), end(1, given::good_token())]);
-    assert_eq!(raw.answer(1), 200);
+    assert_eq!(raw.receive_status(1), 200);
     let mut body = Vec::new();
     for window in [20, 50, 40, 60] {
         // A window of forty is less than what was sent: it becomes minus ten.
@@ -249,14 +249,14 @@ fn answer_follows_window_changes() {
         let acknowledged = raw.receive().expect("an acknowledgement");
         assert_eq!((acknowledged.kind, acknowledged.flags), (kind::SETTINGS, flag::ACK));
         while body.len() < window as usize {
-            body.extend(raw.receive_of(kind::DATA, 1).payload);
+            body.extend(raw.receive_frame(kind::DATA, 1).payload);
         }
         assert!(body.len() <= 60);
     }
     assert_eq!(body.len(), 60);
     raw.send(&[update(1, 100_000)]);
     loop {
-        let piece = raw.receive_of(kind::DATA, 1);
+        let piece = raw.receive_frame(kind::DATA, 1);
         body.extend(piece.payload);
         if piece.flags & flag::END_STREAM != 0 {
             break;
@@ -269,20 +269,20 @@ fn answer_follows_window_changes() {
 fn discarded_body_keeps_a_pending_answer() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     let head =
         Frame::head(1, &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat());
     raw.send(&[vec![head], vec![frame(kind::DATA, flag::NONE, 1, [b'a'; 16 * 1024]); 4]].concat());
-    assert_eq!(raw.answer(1), 413);
+    assert_eq!(raw.receive_status(1), 413);
     raw.send(&[update(1, 100_000)]);
-    assert_ne!(raw.receive_of(kind::DATA, 1).flags & flag::END_STREAM, 0);
+    assert_ne!(raw.receive_frame(kind::DATA, 1).flags & flag::END_STREAM, 0);
     assert_reset(&mut raw, 1, code::NO_ERROR);
     // Data beyond the window is a flow-control error, even if it is discarded.
     raw.send(&[Frame::head(
         5,
         &[fields("POST", "/v1/verify"), vec![("content-length", "70000")]].concat(),
     )]);
-    assert_eq!(raw.answer(5), 413);
+    assert_eq!(raw.receive_status(5), 413);
     raw.send(&vec![frame(kind::DATA, flag::NONE, 5, [b'a'; 16 * 1024]); 5]);
     assert_reset(&mut raw, 5, code::FLOW_CONTROL_ERROR);
 }
@@ -291,19 +291,19 @@ fn discarded_body_keeps_a_pending_answer() {
 fn frames_after_end_stream_are_stream_closed() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     // One stream that is answered, and one whose answer is still pending.
     raw.send(&[auth_frame(1), frame(kind::DATA, flag::NONE, 1, "x")]);
     assert_reset(&mut raw, 1, code::STREAM_CLOSED);
     for late in [frame(kind::DATA, flag::NONE, 5, "x"), Frame::head(5, &[("x", "y")])] {
-        let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+        let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
         raw.send(&[verify(5), end(5, given::good_token()), late]);
         assert_reset(&mut raw, 5, code::STREAM_CLOSED);
     }
     // After an answer that did not wait for it, the frame is only late.
     raw.send(&[Frame::head(9, &fields("GET", "/auth"))]);
-    assert_eq!(raw.answer(9), 401);
-    assert_eq!(raw.receive_of(kind::RST_STREAM, 9).code(), code::NO_ERROR);
+    assert_eq!(raw.receive_status(9), 401);
+    assert_eq!(raw.receive_frame(kind::RST_STREAM, 9).code(), code::NO_ERROR);
     raw.send(&[
         frame(kind::DATA, flag::NONE, 9, "x"),
         frame(kind::HEADERS, 0x5, 9, section(&[("x", "y")])),
@@ -316,11 +316,11 @@ fn frames_after_end_stream_are_stream_closed() {
 fn trailers_end_the_body_and_are_validated() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let token = || frame(kind::DATA, flag::NONE, 0, given::good_token());
     let of = |stream, frame: Frame| Frame { stream, ..frame };
     raw.send(&[verify(1), of(1, token()), Frame::request(1, &[("x-checksum", "1")])]);
-    assert_eq!(raw.answer(1), 200);
+    assert_eq!(raw.receive_status(1), 200);
     for (stream, trailers) in [
         (3, Frame::request(3, &[(":path", "/auth")])),
         (7, Frame::request(7, &[("X", "y")])),
@@ -337,13 +337,13 @@ fn reduced_hpack_table_size_is_signalled() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     // The client reduces the table size before its first request. The change is signalled once.
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[auth_frame(1), auth_frame(3)]);
-    let heads = [1, 3].map(|stream| raw.receive_of(kind::HEADERS, stream).payload);
+    let heads = [1, 3].map(|stream| raw.receive_frame(kind::HEADERS, stream).payload);
     assert_eq!(heads.map(|head| head[0] == 0x20), [true, false]);
     // The client reduces the table size while a call is answered. The next field section may be
     // trailers.
-    let mut raw = Raw::over(TcpStream::connect(server.address).unwrap());
+    let mut raw = RawConnection::over(TcpStream::connect(server.address).unwrap());
     raw.send_raw(PREFACE);
     let call =
         [fields("POST", CHECK), vec![("content-type", "application/grpc"), ("te", "trailers")]]
@@ -353,13 +353,13 @@ fn reduced_hpack_table_size_is_signalled() {
         Frame::head(1, &call),
         end(1, framed(b"")),
     ]);
-    let head = raw.receive_of(kind::HEADERS, 1);
+    let head = raw.receive_frame(kind::HEADERS, 1);
     raw.send(&[
         Frame::settings(&[(setting::HEADER_TABLE_SIZE, 0)]),
         update(1, 100_000),
         auth_frame(3),
     ]);
-    let sections = [head, raw.receive_of(kind::HEADERS, 1), raw.receive_of(kind::HEADERS, 3)];
+    let sections = [head, raw.receive_frame(kind::HEADERS, 1), raw.receive_frame(kind::HEADERS, 3)];
     assert_eq!(
         sections.each_ref().map(|frame| frame.flags & flag::END_STREAM != 0),
         [false, true, true]
@@ -377,20 +377,20 @@ fn hpack_table_lasts_for_the_connection() {
         line[0] = 0x40;
         line
     };
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let request = |stream: u32, lines: &[&[u8]]| {
         let head = [&section(&fields("GET", "/auth"))[..], &lines.concat()].concat();
         frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, head)
     };
     raw.send(&[request(1, &[&indexed("authorization", &token)])]);
-    assert_eq!(raw.answer(1), 200);
+    assert_eq!(raw.receive_status(1), 200);
     raw.send(&[request(3, &[&[0x80 | 62]])]);
-    assert_eq!(raw.answer(3), 200);
+    assert_eq!(raw.receive_status(3), 200);
     // The field section of a rejected request still updates the table.
     raw.send(&[request(5, &[&indexed("connection", "x")])]);
     assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
     raw.send(&[request(9, &[&[0x80 | 63]])]);
-    assert_eq!(raw.answer(9), 200);
+    assert_eq!(raw.receive_status(9), 200);
     // Another connection has a table of its own.
     assert_goaway_after(&server, 0x9, &[request(1, &[&[0x80 | 62]])]);
     // A table size of zero evicts all entries.
@@ -428,8 +428,8 @@ fn frames_can_be_split_at_any_byte() {
     for cut in cuts {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut raw = Raw::over(stream);
-        raw.begin(&[]);
+        let mut raw = RawConnection::over(stream);
+        raw.send_preface(&[]);
         raw.send_raw(&bytes[..cut]);
         std::thread::sleep(std::time::Duration::from_micros(500));
         raw.send_raw(&bytes[cut..]);

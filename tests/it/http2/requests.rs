@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use countersign_tests::{
     binary::Sandbox,
-    frames::{Frame, Raw, code, flag, kind, section, setting},
+    frames::{Frame, RawConnection, code, flag, kind, section, setting},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use crate::given;
 fn streams_are_answered_in_any_order() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let streams: Vec<_> = (0..128).map(|number| 2 * number + 1).collect();
     raw.send(&streams.iter().map(|stream| verify(*stream)).collect::<Vec<_>>());
     raw.send(
@@ -35,11 +35,11 @@ fn streams_are_answered_in_any_order() {
 fn many_short_requests_are_all_answered() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let streams = || (0..1500).map(|number| 2 * number + 1);
     raw.send(&streams().map(auth_frame).collect::<Vec<_>>());
     for stream in streams() {
-        assert_eq!(raw.answer(stream), 401);
+        assert_eq!(raw.receive_status(stream), 401);
     }
 }
 
@@ -47,13 +47,13 @@ fn many_short_requests_are_all_answered() {
 fn stream_above_the_limit_is_refused() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&(0..128).map(|number| verify(2 * number + 1)).collect::<Vec<_>>());
     raw.send(&[auth_frame(257)]);
-    assert_eq!(raw.receive_of(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
+    assert_eq!(raw.receive_frame(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
     // A stream that ends makes room for another.
     raw.send(&[end(3, given::good_token())]);
-    assert_eq!(raw.answer(3), 200);
+    assert_eq!(raw.receive_status(3), 200);
     assert_served(&mut raw, 259);
 }
 
@@ -87,7 +87,7 @@ fn oversized_head_gets_431() {
 fn authority_and_host_must_agree() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let base = [(":method", "GET"), (":scheme", "http"), (":path", "/auth")];
     let good: [&[(&str, &str)]; 3] =
         [&[(":authority", "t")], &[(":authority", "t"), ("host", "T")], &[("host", "t")]];
@@ -103,7 +103,7 @@ fn authority_and_host_must_agree() {
     let mut streams = (0..).map(|number| 4 * number + 1);
     for (stream, names) in streams.by_ref().zip(good) {
         raw.send(&[Frame::request(stream, &[&base, names].concat())]);
-        assert_eq!(raw.answer(stream), 401, "{names:?}");
+        assert_eq!(raw.receive_status(stream), 401, "{names:?}");
     }
     for (stream, names) in streams.zip(malformed) {
         raw.send(&[Frame::request(stream, &[&base, names].concat())]);
@@ -115,7 +115,7 @@ fn authority_and_host_must_agree() {
 fn malformed_request_resets_only_its_stream() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let with = |field: (&'static str, &'static str)| [fields("GET", "/auth"), vec![field]].concat();
     let malformed = [
         with(("connection", "close")),
@@ -142,7 +142,7 @@ fn malformed_request_resets_only_its_stream() {
     ];
     for (stream, fields) in (0..).map(|number| 4 * number + 1).zip(malformed) {
         raw.send(&[Frame::request(stream, &fields)]);
-        let reset = raw.receive_of(kind::RST_STREAM, stream);
+        let reset = raw.receive_frame(kind::RST_STREAM, stream);
         assert_eq!(reset.code(), code::PROTOCOL_ERROR, "{fields:?}");
         assert_served(&mut raw, stream + 2);
     }
@@ -173,7 +173,7 @@ fn protocol_violation_ends_the_connection() {
         vec![Frame::settings(&[(setting::INITIAL_WINDOW_SIZE, u32::MAX)])],
         vec![Frame::new(kind::WINDOW_UPDATE, flag::NONE, 0, 0x7fff_ffffu32.to_be_bytes())],
     ] {
-        let mut raw = Raw::open(server.address, &[]);
+        let mut raw = RawConnection::open(server.address, &[]);
         raw.send(&frames);
         let received = raw.receive_all();
         let is_goaway = received
@@ -202,7 +202,7 @@ fn invalid_fields_are_never_answered() {
         fields("GET", "/a b"),
         fields("GET", "/a\tb"),
     ] {
-        let mut raw = Raw::open(server.address, &[]);
+        let mut raw = RawConnection::open(server.address, &[]);
         raw.send(&[Frame::request(1, &fields), Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
         let received = raw.receive_all();
         assert!(
@@ -220,7 +220,7 @@ fn invalid_fields_are_never_answered() {
 fn unknown_frames_are_skipped() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[(0xf0f0, 5)]);
+    let mut raw = RawConnection::open(server.address, &[(0xf0f0, 5)]);
     raw.send(&[
         Frame::new(0x2, flag::NONE, 1, [0; 5]),
         Frame::new(0xbe, 0xff, 0, *b"grease"),
@@ -233,7 +233,7 @@ fn unknown_frames_are_skipped() {
 fn body_may_arrive_in_any_pieces() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let token = given::good_token();
     let pieces = |stream: u32, size: usize| {
         let pieces = token
@@ -244,29 +244,29 @@ fn body_may_arrive_in_any_pieces() {
     };
     for (stream, size) in [(1, 1), (3, 2), (5, 100), (7, 10_000)] {
         raw.send(&pieces(stream, size));
-        assert_eq!(raw.answer(stream), 200, "{size} at a time");
+        assert_eq!(raw.receive_status(stream), 200, "{size} at a time");
     }
     // Two streams whose frames alternate.
     let turns = pieces(9, 3).into_iter().zip(pieces(11, 3)).flat_map(|(one, other)| [one, other]);
     raw.send(&turns.collect::<Vec<_>>());
-    assert_eq!((raw.answer(9), raw.answer(11)), (200, 200));
+    assert_eq!((raw.receive_status(9), raw.receive_status(11)), (200, 200));
     // With trailers, and with padding.
     raw.send(&[
         verify(13),
         Frame::new(kind::DATA, flag::NONE, 13, token.as_bytes()),
         Frame::request(13, &[("x-trailer", "y")]),
     ]);
-    assert_eq!(raw.answer(13), 200);
+    assert_eq!(raw.receive_status(13), 200);
     let padded = [&[5], token.as_bytes(), &[0; 5]].concat();
     raw.send(&[verify(15), Frame::new(kind::DATA, 0x8 | flag::END_STREAM, 15, padded)]);
-    assert_eq!(raw.answer(15), 200);
+    assert_eq!(raw.receive_status(15), 200);
 }
 
 #[test]
 fn body_length_must_match_content_length() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let head = |stream: u32, length: &'static str| {
         Frame::head(
             stream,
@@ -274,7 +274,7 @@ fn body_length_must_match_content_length() {
         )
     };
     raw.send(&[head(1, "5"), end(1, "a.b.c")]);
-    assert_eq!(raw.answer(1), 401);
+    assert_eq!(raw.receive_status(1), 401);
     for (stream, length) in [(3, "4"), (7, "6"), (11, "0"), (15, "99999999999999999999")] {
         raw.send(&[head(stream, length), end(stream, "a.b.c")]);
         assert_reset(&mut raw, stream, code::PROTOCOL_ERROR);
@@ -290,7 +290,7 @@ fn oversized_body_is_refused_early() {
         let answer = client.request("POST /v1/verify HTTP/1.1\r\n", &vec![b'a'; length]);
         assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("body_too_large")));
     }
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     let piece = |stream| Frame::new(kind::DATA, flag::NONE, stream, [b'a'; 16 * 1024]);
     // Refused by its Content-Length, and by the data received.
     raw.send(&[Frame::head(
@@ -299,7 +299,7 @@ fn oversized_body_is_refused_early() {
     )]);
     assert_answered_early(&mut raw, 1, 413);
     raw.send(&[verify(5), piece(5), piece(5), piece(5)]);
-    raw.receive_of(kind::WINDOW_UPDATE, 5);
+    raw.receive_frame(kind::WINDOW_UPDATE, 5);
     raw.send(&[piece(5), piece(5)]);
     assert_answered_early(&mut raw, 5, 413);
 }
@@ -308,7 +308,7 @@ fn oversized_body_is_refused_early() {
 fn auth_does_not_wait_for_its_body() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     // A proxy that forwards the client's Content-Length without the body.
     raw.send(&[Frame::head(
         1,
@@ -327,7 +327,7 @@ fn auth_does_not_wait_for_its_body() {
 fn body_timeout_answers_408() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     raw.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "abc")]);
     assert_answered_early(&mut raw, 1, 408);
     assert_eq!(server.metric("countersign_requests_total{route=\"verify\",status=\"408\"}"), 1);
@@ -337,17 +337,17 @@ fn body_timeout_answers_408() {
 fn unread_answer_is_cancelled() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
-    let mut raw = Raw::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
     raw.send(&[verify(1), end(1, given::good_token())]);
-    assert_eq!(raw.answer(1), 200);
+    assert_eq!(raw.receive_status(1), 200);
     assert_reset(&mut raw, 1, code::CANCEL);
     // An answer that is read slowly, but in time, is sent completely.
     raw.send(&[verify(5), end(5, given::good_token())]);
-    assert_eq!(raw.answer(5), 200);
+    assert_eq!(raw.receive_status(5), 200);
     let mut body = Vec::new();
     loop {
         raw.send(&[Frame::new(kind::WINDOW_UPDATE, flag::NONE, 5, 100u32.to_be_bytes())]);
-        let piece = raw.receive_of(kind::DATA, 5);
+        let piece = raw.receive_frame(kind::DATA, 5);
         assert!(piece.payload.len() <= 100);
         body.extend(piece.payload);
         if piece.flags & flag::END_STREAM != 0 {
@@ -361,7 +361,7 @@ fn unread_answer_is_cancelled() {
 fn client_goaway_closes_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let mut raw = Raw::open(server.address, &[]);
+    let mut raw = RawConnection::open(server.address, &[]);
     assert_served(&mut raw, 1);
     raw.send(&[Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 8])]);
     assert_goaway(&mut raw, code::NO_ERROR);

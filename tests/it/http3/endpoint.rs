@@ -7,15 +7,15 @@ use countersign_tests::{
     certificates::Authority,
     eventually, http,
     proxies::free_address,
-    quic::{Client, Relay, request},
-    tls::{self, Wishes},
+    quic::{QuicClient, UdpRelay, request},
+    tls::{self, TlsClientOptions},
 };
 use quinn::ConnectionError;
 
 use super::{Fixture, auth_request, configuration};
 
-fn auth_status(client: &Client) -> u16 {
-    client.ask(&auth_request()).unwrap().status
+fn auth_status(client: &QuicClient) -> u16 {
+    client.request(&auth_request()).unwrap().status
 }
 
 #[test]
@@ -43,8 +43,8 @@ fn migrated_connection_stays_on_its_worker() {
 fn lost_datagrams_are_retransmitted() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
-    let relay = Relay::start(server.address, Some(7));
-    let client = Client::connect(&fixture.tls(), relay.address).unwrap();
+    let relay = UdpRelay::start(server.address, Some(7));
+    let client = QuicClient::connect(&fixture.tls(), relay.address).unwrap();
     for _ in 0..100 {
         assert_eq!(auth_status(&client), 200);
     }
@@ -53,23 +53,23 @@ fn lost_datagrams_are_retransmitted() {
         countersign_tests::quic::frame(0, &vec![b'a'; 60_000]),
     ]
     .concat();
-    assert_eq!(client.ask(&body).unwrap().status, 401);
+    assert_eq!(client.request(&body).unwrap().status, 401);
 }
 
 #[test]
 fn retry_is_sent_above_the_limit() {
     let fixture = Fixture::new();
     let server = fixture.serve("[quic]\nretry_above=0\n");
-    let relay = Relay::start(server.address, None);
+    let relay = UdpRelay::start(server.address, None);
     for _ in 0..3 {
         let before = relay.retries.load(Ordering::Relaxed);
-        assert_eq!(auth_status(&Client::connect(&fixture.tls(), relay.address).unwrap()), 200);
+        assert_eq!(auth_status(&QuicClient::connect(&fixture.tls(), relay.address).unwrap()), 200);
         // One Retry per Initial datagram of the client.
         assert!(relay.retries.load(Ordering::Relaxed) > before);
     }
     let server = fixture.serve("");
-    let relay = Relay::start(server.address, None);
-    assert_eq!(auth_status(&Client::connect(&fixture.tls(), relay.address).unwrap()), 200);
+    let relay = UdpRelay::start(server.address, None);
+    assert_eq!(auth_status(&QuicClient::connect(&fixture.tls(), relay.address).unwrap()), 200);
     assert_eq!(relay.retries.load(Ordering::Relaxed), 0, "a single connection needs no Retry");
 }
 
@@ -86,7 +86,7 @@ fn shared_key_resets_connections_after_takeover() {
         )
     };
     let first = fixture.sandbox.serve(&configuration());
-    let client = Client::connect(&fixture.tls(), address).unwrap();
+    let client = QuicClient::connect(&fixture.tls(), address).unwrap();
     assert_eq!(auth_status(&client), 200);
     first.signal("KILL");
     drop(first);
@@ -98,7 +98,7 @@ fn shared_key_resets_connections_after_takeover() {
         "{:?}",
         client.connection.close_reason()
     );
-    assert_eq!(auth_status(&Client::connect(&fixture.tls(), address).unwrap()), 200);
+    assert_eq!(auth_status(&QuicClient::connect(&fixture.tls(), address).unwrap()), 200);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn h3_only_listener_is_announced() {
     );
     let server = fixture.sandbox.serve(&format!("{}{listener}", crate::given::SIGNING));
     let line = format!("  requests  https://{address} (h3)");
-    assert!(server.announced.contains(&line), "{:?}", server.announced);
+    assert!(server.startup_lines.contains(&line), "{:?}", server.startup_lines);
 }
 
 #[test]
@@ -122,11 +122,11 @@ fn renewed_certificate_serves_new_connections() {
     let other = Authority::root("another");
     other.server().write(fixture.sandbox.path());
     eventually(|| server.log().contains("the certificates were read again"));
-    let wishes = Wishes { protocols: &["h3"], ..Wishes::default() };
-    let after = Client::connect(&tls::Client::new(&other, &wishes), server.address).unwrap();
+    let options = TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() };
+    let after = QuicClient::connect(&tls::TlsClient::new(&other, &options), server.address).unwrap();
     assert_eq!((auth_status(&before), auth_status(&after)), (200, 200));
     assert!(
-        Client::connect(&fixture.tls(), server.address).is_err(),
+        QuicClient::connect(&fixture.tls(), server.address).is_err(),
         "the former authority has not signed the new certificate"
     );
 }
@@ -139,9 +139,9 @@ fn client_certificate_is_required_and_logged() {
     let server = fixture
         .serve("client_certificates=required\nclient_ca_file=clients.crt\n[log]\nrequests=all\n");
     let shown = theirs.client("somebody", 1);
-    let wishes = |certificate| Wishes { protocols: &["h3"], certificate, ..Wishes::default() };
-    let client = Client::connect(
-        &tls::Client::new(&fixture.authority, &wishes(Some(&shown))),
+    let options = |certificate| TlsClientOptions { protocols: &["h3"], certificate, ..TlsClientOptions::default() };
+    let client = QuicClient::connect(
+        &tls::TlsClient::new(&fixture.authority, &options(Some(&shown))),
         server.address,
     )
     .unwrap();
@@ -153,7 +153,7 @@ fn client_certificate_is_required_and_logged() {
         server.log().lines().any(|line| line.contains(&fingerprint) && line.contains("HTTP/3"))
     });
     // A client's handshake completes before the server verifies its certificate.
-    let without = Client::connect(&fixture.tls(), server.address);
+    let without = QuicClient::connect(&fixture.tls(), server.address);
     let why = without.map_or_else(|error| error, |client| client.wait(client.connection.closed()));
     assert!(why.to_string().contains("certificate"), "{why}");
 }
@@ -163,10 +163,10 @@ fn early_data_is_not_offered() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let tls = fixture.tls();
-    let client = Client::connect(&tls, server.address).unwrap();
+    let client = QuicClient::connect(&tls, server.address).unwrap();
     assert_eq!(auth_status(&client), 200);
     // By now the client has a session ticket.
-    assert!(!Client::may_send_early_data(&tls, server.address));
+    assert!(!QuicClient::may_send_early_data(&tls, server.address));
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn tcp_answers_advertise_http3() {
     let server = fixture.serve("");
     let port = server.address.port();
     let expected = format!("h3=\":{port}\"; ma=86400");
-    let client = tls::Client::new(&fixture.authority, &Wishes::default());
+    let client = tls::TlsClient::new(&fixture.authority, &TlsClientOptions::default());
     for path in ["/auth", "/healthz", "/nothing"] {
-        let (answer, _) = client.ask(server.address, &format!("GET {path} HTTP/1.1\r\n")).unwrap();
+        let (answer, _) = client.request(server.address, &format!("GET {path} HTTP/1.1\r\n")).unwrap();
         assert_eq!(answer.header("alt-svc"), Some(expected.as_str()), "{path}");
-        let over_http3 = fixture.connect(&server).ask(&request("GET", path, &[])).unwrap();
+        let over_http3 = fixture.connect(&server).request(&request("GET", path, &[])).unwrap();
         assert_eq!(
             (over_http3.status, over_http3.line("alt-svc")),
             (answer.status, None),
@@ -196,11 +196,11 @@ fn quic_connections_count_towards_the_limit() {
     let fixture = Fixture::new();
     let server = fixture.serve(&format!("{NO_BUDGETS}connections=2\n"));
     let clients = [fixture.connect(&server), fixture.connect(&server)];
-    let refused = Client::connect(&fixture.tls(), server.address);
+    let refused = QuicClient::connect(&fixture.tls(), server.address);
     assert!(refused.is_err_and(|error| error.to_string().contains("refused")));
     assert!(server.metric("countersign_connections_refused_total") > 0);
     assert_eq!(clients.map(|client| auth_status(&client)), [200, 200]);
-    eventually(|| Client::connect(&fixture.tls(), server.address).is_ok());
+    eventually(|| QuicClient::connect(&fixture.tls(), server.address).is_ok());
 }
 
 #[test]

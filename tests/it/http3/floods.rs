@@ -3,7 +3,7 @@
 
 use countersign_tests::{
     binary::{NO_BUDGETS, Server},
-    quic::{Client, frame, headers, integer, request},
+    quic::{QuicClient, frame, headers, integer, request},
 };
 use quinn::VarInt;
 
@@ -25,14 +25,14 @@ fn too_many_fields_get_431() {
     let server = fixture.serve("");
     let client = fixture.connect(&server);
     let many: Vec<_> = (0..101).map(|_| ("a", "")).collect();
-    assert_eq!(client.ask(&request("GET", "/auth", &many)).unwrap().status, 431);
+    assert_eq!(client.request(&request("GET", "/auth", &many)).unwrap().status, 431);
     // One byte per field, so that the fields fit into the limit for a frame.
     let mut section = vec![0, 0];
     section.extend(std::iter::repeat_n(0xc0 | 4, 30_000));
-    assert_eq!(client.ask(&frame(0x1, &section)).unwrap().status, 431);
+    assert_eq!(client.request(&frame(0x1, &section)).unwrap().status, 431);
     let long = "x".repeat(33_000);
-    assert_eq!(client.ask(&request("GET", "/auth", &[("x-long", &long)])).unwrap().status, 431);
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&request("GET", "/auth", &[("x-long", &long)])).unwrap().status, 431);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 /// h3-quinn 0.0.10 panics when a stream is stopped while it is read.
@@ -48,12 +48,12 @@ fn reset_while_reading_the_body_is_harmless() {
         for piece in [&b""[..], b"abc"] {
             let (mut send, mut receive) = client.open(&[bytes.clone(), frame(0, piece)].concat());
             send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
-            assert_eq!(client.answer(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
+            assert_eq!(client.receive_response(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
             let (_send, mut receive) = client.open(&bytes);
             receive.stop(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
         }
     }
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
     assert!(!server.log().contains("panicked"));
 }
 
@@ -74,7 +74,7 @@ fn unknown_frames_are_not_buffered() {
     }
     assert!(memory(&server) < before + 8 * 1024, "{} KiB, {before} before", memory(&server));
     send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
-    assert_eq!(client.answer(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
+    assert_eq!(client.receive_response(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
     let mut control = client.open_one_way(
         &[&integer(0)[..], &frame(0x4, b""), &integer(0x21), &integer((1 << 62) - 1)].concat(),
     );
@@ -82,7 +82,7 @@ fn unknown_frames_are_not_buffered() {
         client.wait(control.write_all(&piece)).unwrap();
     }
     assert!(memory(&server) < before + 8 * 1024, "{} KiB, {before} before", memory(&server));
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 /// Rapid reset, CVE-2023-44487.
@@ -91,18 +91,18 @@ fn rapid_resets_exhaust_the_budget() {
     let fixture = Fixture::new();
     let server = fixture.serve(NO_BUDGETS);
     let other = fixture.connect(&server);
-    assert_eq!(other.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(other.request(&auth_request()).unwrap().status, 200);
     let before = memory(&server);
     for _ in 0..4 {
         assert_closed_for_abuse(&fixture.connect(&server));
-        assert_eq!(other.ask(&auth_request()).unwrap().status, 200);
+        assert_eq!(other.request(&auth_request()).unwrap().status, 200);
     }
     assert!(memory(&server) < before + 16 * 1024, "{} KiB, {before} before", memory(&server));
 }
 
 /// Resets requests until the server closes the connection with H3_EXCESSIVE_LOAD.
 #[track_caller]
-fn assert_closed_for_abuse(client: &Client) {
+fn assert_closed_for_abuse(client: &QuicClient) {
     let auth_request = auth_request();
     let closed = client.wait(async {
         for _ in 0..100_000 {
@@ -114,7 +114,7 @@ fn assert_closed_for_abuse(client: &Client) {
         client.connection.close_reason()
     });
     assert!(closed.is_some(), "the connection was not closed");
-    assert_eq!(client.closed(), EXCESSIVE_LOAD);
+    assert_eq!(client.close_code(), EXCESSIVE_LOAD);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn repeated_abuse_delays_reconnects() {
         drop(fixture.connect(&server));
     }
     assert_eq!(server.metric("countersign_connections_cut_off_total"), count);
-    assert_eq!(other.ask(&auth_request()).unwrap().status, 200, "open connections are not delayed");
+    assert_eq!(other.request(&auth_request()).unwrap().status, 200, "open connections are not delayed");
     assert_eq!(
-        fixture.connect(&server).ask(&auth_request()).unwrap().status,
+        fixture.connect(&server).request(&auth_request()).unwrap().status,
         200,
         "delayed connections are not refused"
     );
@@ -151,7 +151,7 @@ fn occasional_resets_are_tolerated() {
         let (mut send, _receive) = client.open(&headers(&[(":method", "GET")])[..5]);
         send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
         for _ in 0..2 {
-            assert_eq!(client.ask(&auth_request).unwrap().status, 200);
+            assert_eq!(client.request(&auth_request).unwrap().status, 200);
         }
     }
 }
@@ -171,7 +171,7 @@ fn open_streams_are_limited() {
     for (mut send, mut receive) in waiting {
         client.wait(send.write_all(&frame(0, b"a.b.c"))).unwrap();
         send.finish().unwrap();
-        assert_eq!(client.answer(&mut receive).unwrap().status, 401);
+        assert_eq!(client.receive_response(&mut receive).unwrap().status, 401);
     }
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }

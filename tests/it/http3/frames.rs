@@ -22,7 +22,7 @@ fn requests_may_arrive_in_any_pieces() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let client = fixture.connect(&server);
-    let whole = client.ask(&auth_request()).unwrap();
+    let whole = client.request(&auth_request()).unwrap();
     assert_eq!(
         (whole.status, whole.line("x-auth-subject"), whole.body.as_str()),
         (200, Some("bob"), "")
@@ -31,10 +31,10 @@ fn requests_may_arrive_in_any_pieces() {
     for cut in [1, 3, 9, 20, auth_request.len() - 1] {
         let (mut send, mut receive) = client.open(&auth_request[..cut]);
         // Another request is not delayed by it.
-        assert_eq!(client.ask(&auth_request).unwrap().status, 200);
+        assert_eq!(client.request(&auth_request).unwrap().status, 200);
         client.wait(send.write_all(&auth_request[cut..])).unwrap();
         send.finish().unwrap();
-        let answer = client.answer(&mut receive).unwrap();
+        let answer = client.receive_response(&mut receive).unwrap();
         assert_eq!((answer.status, answer.line("x-auth-subject")), (200, Some("bob")));
     }
 }
@@ -45,7 +45,7 @@ fn auth_does_not_wait_for_its_body() {
     let server = fixture.serve("");
     let client = fixture.connect(&server);
     let (send, mut receive) = client.open(&[auth_request(), frame(0, b"more of it")].concat());
-    assert_eq!(client.answer(&mut receive).unwrap().status, 200);
+    assert_eq!(client.receive_response(&mut receive).unwrap().status, 200);
     assert_eq!(
         client.wait(send.stopped()).unwrap(),
         Some(VarInt::from_u64(NO_ERROR).unwrap()),
@@ -73,7 +73,7 @@ fn body_skips_unknown_frames() {
         headers(&[("x-trailer", "ignored")]),
         strange,
     ];
-    let answer = client.ask(&parts.concat()).unwrap();
+    let answer = client.request(&parts.concat()).unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.body.contains(r#""subject":"bob""#));
 }
@@ -104,10 +104,10 @@ fn malformed_request_resets_only_its_stream() {
         headers(&[&[("x-first", "1")][..], &pseudo].concat()),
         [request("POST", "/v1/verify", &[("content-length", "5")]), frame(0, b"four")].concat(),
     ] {
-        assert_eq!(client.ask(&bytes), Err(VarInt::from_u64(MESSAGE_ERROR).unwrap()));
+        assert_eq!(client.request(&bytes), Err(VarInt::from_u64(MESSAGE_ERROR).unwrap()));
     }
-    assert_eq!(client.ask(b""), Err(VarInt::from_u64(REQUEST_INCOMPLETE).unwrap()));
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200, "the connection stays open");
+    assert_eq!(client.request(b""), Err(VarInt::from_u64(REQUEST_INCOMPLETE).unwrap()));
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200, "the connection stays open");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn protocol_violation_ends_the_connection() {
         let client = fixture.connect(&server);
         let (mut send, _receive) = client.open(&bytes);
         let _ignored = send.finish();
-        assert_eq!(client.closed(), code);
+        assert_eq!(client.close_code(), code);
     }
     let settings = [integer(0).to_vec(), frame(0x4, b"")].concat();
     for (bytes, code) in [
@@ -140,14 +140,14 @@ fn protocol_violation_ends_the_connection() {
     ] {
         let client = fixture.connect(&server);
         let _open = client.open_one_way(&bytes);
-        assert_eq!(client.closed(), code, "{bytes:?}");
+        assert_eq!(client.close_code(), code, "{bytes:?}");
     }
     let client = fixture.connect(&server);
     let (_one, _other) = (client.open_one_way(&settings), client.open_one_way(&settings));
-    assert_eq!(client.closed(), STREAM_CREATION_ERROR);
+    assert_eq!(client.close_code(), STREAM_CREATION_ERROR);
     let client = fixture.connect(&server);
     client.open_one_way(&settings).finish().unwrap();
-    assert_eq!(client.closed(), CLOSED_CRITICAL_STREAM);
+    assert_eq!(client.close_code(), CLOSED_CRITICAL_STREAM);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn unknown_unidirectional_streams_are_stopped() {
             Some(VarInt::from_u64(STREAM_CREATION_ERROR).unwrap())
         );
     }
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn settings_come_first_without_a_dynamic_table() {
     // The stream type, then SETTINGS.
     assert_eq!(&bytes[..2], [0, 4]);
     assert_eq!(usize::from(bytes[2]) + 3, length, "no frame after SETTINGS");
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn grpc_status_is_sent_as_a_trailer() {
     let lines = [("content-type", "application/grpc"), ("te", "trailers")];
     let health =
         [request("POST", "/grpc.health.v1.Health/Check", &lines), frame(0, &[0; 5])].concat();
-    let answer = client.ask(&health).unwrap();
+    let answer = client.request(&health).unwrap();
     assert_eq!((answer.status, answer.line("content-type")), (200, Some("application/grpc")));
     assert_eq!(answer.body.as_bytes(), [0, 0, 0, 0, 2, 8, 1], "one message: SERVING");
     let (mut send, mut receive) = client.open(&health);
@@ -199,5 +199,5 @@ fn grpc_status_is_sent_as_a_trailer() {
     assert_eq!(bytes[last + 11..], [1, b'0']);
     let unknown =
         [request("POST", "/grpc.health.v1.Health/List", &lines), frame(0, &[0; 5])].concat();
-    assert_eq!(client.ask(&unknown).unwrap().line("grpc-status"), Some("12"));
+    assert_eq!(client.request(&unknown).unwrap().line("grpc-status"), Some("12"));
 }

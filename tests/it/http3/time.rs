@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_tests::{
     eventually,
-    quic::{Client, frame, request},
+    quic::{QuicClient, frame, request},
 };
 use quinn::{TransportConfig, VarInt};
 
@@ -21,14 +21,14 @@ fn body_timeout_answers_408() {
     let client = fixture.connect(&server);
     let (_send, mut receive) =
         client.open(&[request("POST", "/v1/verify", &[]), frame(0, b"a.b")].concat());
-    assert_eq!(client.answer(&mut receive).unwrap().status, 408);
+    assert_eq!(client.receive_response(&mut receive).unwrap().status, 408);
     let (_send, mut receive) = client.open(&auth_request()[..10]);
     assert_eq!(
-        client.answer(&mut receive),
+        client.receive_response(&mut receive),
         Err(VarInt::from_u32(REQUEST_CANCELLED)),
         "the request was incomplete"
     );
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
@@ -38,11 +38,11 @@ fn oversized_body_is_refused_early() {
     let client = fixture.connect(&server);
     let (_send, mut receive) =
         client.open(&request("POST", "/v1/verify", &[("content-length", "100000000")]));
-    assert_eq!(client.answer(&mut receive).unwrap().status, 413);
+    assert_eq!(client.receive_response(&mut receive).unwrap().status, 413);
     let (mut send, mut receive) = client.open(&request("POST", "/v1/verify", &[]));
     let _ignored = client.wait(send.write_all(&frame(0, &vec![b'a'; 1 << 20])));
-    assert_eq!(client.answer(&mut receive).unwrap().status, 413);
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.receive_response(&mut receive).unwrap().status, 413);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn answer_follows_the_client_window() {
     let server = fixture.serve("[limits]\nbody_timeout=1");
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(16));
-    let client = Client::connect_with(&fixture.tls(), server.address, transport).unwrap();
+    let client = QuicClient::connect_with(&fixture.tls(), server.address, transport).unwrap();
     let bytes =
         [request("POST", "/v1/verify", &[]), frame(0, crate::given::good_token().as_bytes())]
             .concat();
-    let answer = client.ask(&bytes).unwrap();
+    let answer = client.request(&bytes).unwrap();
     assert!(answer.status == 200 && answer.body.ends_with('}'), "{answer:?}");
     // An answer that is not read at all is reset.
     let (mut send, mut receive) = client.open(&bytes);
@@ -66,7 +66,7 @@ fn answer_follows_the_client_window() {
         });
         matches!(reset, Ok(Ok(Some(code))) if code == VarInt::from_u32(REQUEST_CANCELLED))
     });
-    assert_eq!(client.ask(&bytes).unwrap().status, 200, "the connection stays open");
+    assert_eq!(client.request(&bytes).unwrap().status, 200, "the connection stays open");
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn idle_timeout_closes_with_no_error() {
     let mut transport = TransportConfig::default();
     // QUIC keep-alives are not requests.
     transport.keep_alive_interval(Some(Duration::from_millis(100)));
-    let client = Client::connect_with(&fixture.tls(), server.address, transport).unwrap();
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
-    assert_eq!(client.closed(), NO_ERROR);
+    let client = QuicClient::connect_with(&fixture.tls(), server.address, transport).unwrap();
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.close_code(), NO_ERROR);
     let open = || {
         ["0", "1"]
             .map(|worker| server.metric(&format!("countersign_connections{{worker=\"{worker}\"}}")))
@@ -92,11 +92,11 @@ fn drain_sends_goaway_and_finishes_requests() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let client = fixture.connect(&server);
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
     // Half of a request has been sent.
     let whole = [request("POST", "/v1/verify", &[]), frame(0, b"a.b.c")].concat();
     let (mut send, mut receive) = client.open(&whole[..whole.len() - 1]);
-    assert_eq!(client.ask(&auth_request()).unwrap().status, 200);
+    assert_eq!(client.request(&auth_request()).unwrap().status, 200);
     server.signal("TERM");
     let mut control = client.wait(client.connection.accept_uni()).unwrap();
     let mut received = Vec::new();
@@ -112,18 +112,18 @@ fn drain_sends_goaway_and_finishes_requests() {
         received.windows(2).any(|bytes| bytes == [0x7, 1])
     });
     assert_eq!(
-        client.ask(&auth_request()),
+        client.request(&auth_request()),
         Err(VarInt::from_u32(REQUEST_REJECTED)),
         "no new request is answered"
     );
     client.wait(send.write_all(&whole[whole.len() - 1..])).unwrap();
     send.finish().unwrap();
     assert_eq!(
-        client.answer(&mut receive).unwrap().status,
+        client.receive_response(&mut receive).unwrap().status,
         401,
         "requests in progress are answered"
     );
-    assert_eq!(client.closed(), NO_ERROR);
+    assert_eq!(client.close_code(), NO_ERROR);
     let (status, _) = server.stop("CONT");
     assert!(status.success(), "{status:?}");
 }

@@ -1,6 +1,6 @@
 use std::{path::Path, process::Command};
 
-use countersign_tests::proxies::installed;
+use countersign_tests::proxies::installed_program;
 
 use super::{Addresses, Dialect, Proxy, configuration, contract};
 
@@ -28,7 +28,7 @@ fn command(directory: &Path, addresses: &Addresses) -> Command {
         configuration("Caddyfile", &[addresses.others().as_slice(), &proxy].concat()),
     )
     .unwrap();
-    let mut command = Command::new(installed("caddy"));
+    let mut command = Command::new(installed_program("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
     command
 }

@@ -3,7 +3,7 @@ use std::{
     process::Command,
 };
 
-use countersign_tests::{eventually, http::Connection, proxies::Way};
+use countersign_tests::{eventually, http::Connection, proxies::RelayTarget};
 use serde_json::json;
 
 use super::{
@@ -669,10 +669,10 @@ fn e1_flood_gets_429(world: &mut World<'_>) {
 
 fn unreachable_countersign_blocks_all_requests(world: &mut World<'_>) {
     let good = bearer(&good());
-    for way in [Way::Refused, Way::HangUp, Way::Nonsense, Way::Silence] {
-        world.relay.lead(way);
+    for way in [RelayTarget::Refused, RelayTarget::Close, RelayTarget::Garbage, RelayTarget::Hang] {
+        world.relay.retarget(way);
         // For a proxy without a timeout, the connection is closed after the request has arrived.
-        let exchange = if way == Way::Silence && !world.proxy.times_out {
+        let exchange = if way == RelayTarget::Hang && !world.proxy.times_out {
             world.get_and_hang_up(&good)
         } else {
             world.get(&good)

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::Path, process::Command};
 
-use countersign_tests::proxies::installed;
+use countersign_tests::proxies::installed_program;
 
 use super::{Addresses, Dialect, Proxy, configuration, contract};
 
@@ -37,7 +37,7 @@ pub(super) fn run(directory: &Path, configuration: String) -> Command {
     let file = directory.join("envoy.yaml");
     std::fs::write(&file, configuration).unwrap();
     // One thread, because each thread has its own connections; no memory shared with other Envoys.
-    let mut command = Command::new(installed("envoy"));
+    let mut command = Command::new(installed_program("envoy"));
     command
         .args([
             "--concurrency",

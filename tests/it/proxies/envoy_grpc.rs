@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::Sandbox,
     certificates::Authority,
     http::Connection,
-    proxies::{Application, Running, free_address},
+    proxies::{Application, DaemonProcess, free_address},
 };
 
 use super::{
@@ -52,7 +52,7 @@ fn envoy_grpc_authenticates_both_sides_by_tls() {
         proxy.write(directory.path());
         directory.file("ca.crt", authority.pem());
         let command = run(directory.path(), under_tls(directory.path(), &addresses));
-        let _running = Running::start(command, directory.path(), addresses.proxy);
+        let _running = DaemonProcess::start(command, directory.path(), addresses.proxy);
         let answered = |lines: &str| {
             let mut connection = Connection::open(addresses.proxy);
             connection.send(&format!("GET /page HTTP/1.1\r\n{lines}"), b"");

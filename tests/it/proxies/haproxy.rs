@@ -2,7 +2,7 @@ use std::{path::Path, process::Command};
 
 use countersign_tests::{
     http::request,
-    proxies::{Application, Running, free_address},
+    proxies::{Application, DaemonProcess, free_address},
 };
 
 use super::{Addresses, Dialect, Proxy, configuration, contract};
@@ -33,7 +33,7 @@ fn haproxy_refuses_when_its_script_fails() {
     let script = directory.path().join("haproxy-auth.lua");
     let text = std::fs::read_to_string(&script).unwrap();
     std::fs::write(&script, text.replace("core.httpclient()", "nothing()")).unwrap();
-    let haproxy = Running::start(command, directory.path(), addresses.proxy);
+    let haproxy = DaemonProcess::start(command, directory.path(), addresses.proxy);
     let answer = request(addresses.proxy, "GET / HTTP/1.1\r\n", b"");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")), "{answer:?}");
     assert!(application.take().is_empty());

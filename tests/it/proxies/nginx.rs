@@ -28,12 +28,12 @@ fn as_shipped(directory: &Path, addresses: &Addresses) -> Command {
 
 /// nginx's defaults: HTTP/1.0, and a new connection for each auth request.
 fn with_http_1_0(directory: &Path, addresses: &Addresses) -> Command {
-    let shipped = configuration("nginx.conf", &addresses.all());
-    let lines = shipped
+    let shipped_config = configuration("nginx.conf", &addresses.all());
+    let lines = shipped_config
         .lines()
         .filter(|line| !["keepalive 16;", "proxy_http_version 1.1;"].contains(&line.trim()));
     let text = lines.collect::<Vec<_>>().join("\n").replace("Connection \"\"", "Connection close");
-    assert_eq!(shipped.lines().count(), text.lines().count() + 2);
+    assert_eq!(shipped_config.lines().count(), text.lines().count() + 2);
     command(directory, &text)
 }
 

@@ -1,6 +1,6 @@
 use std::{path::Path, process::Command};
 
-use countersign_tests::proxies::installed;
+use countersign_tests::proxies::installed_program;
 
 use super::{Addresses, Dialect, Proxy, configuration, contract};
 
@@ -22,7 +22,7 @@ fn command(directory: &Path, addresses: &Addresses) -> Command {
     std::fs::write(&routes, configuration("traefik-routes.yaml", &addresses.others())).unwrap();
     let path = ("/etc/traefik/traefik-routes.yaml", routes.to_str().unwrap().to_owned());
     std::fs::write(&file, configuration("traefik.yaml", &[addresses.own(), path])).unwrap();
-    let mut command = Command::new(installed("traefik"));
+    let mut command = Command::new(installed_program("traefik"));
     command.arg("--configFile").arg(file);
     command
 }

@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     http::{Connection, Request, Response},
-    proxies::{Application, Relay, Running, Way, free_address},
+    proxies::{Application, TcpRelay, DaemonProcess, RelayTarget, free_address},
 };
 use serde_json::{Value, json};
 
@@ -18,11 +18,11 @@ pub(super) struct World<'w> {
     pub(super) proxy: &'w Proxy,
     pub(super) address: SocketAddr,
     pub(super) issuer: &'w Issuer,
-    pub(super) relay: Relay,
+    pub(super) relay: TcpRelay,
     generic: &'w Server<'w>,
     strict: &'w Server<'w>,
     application: Application,
-    _running: Running,
+    _running: DaemonProcess,
 }
 
 /// A request to a [`World`], and its effects.
@@ -51,7 +51,7 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
-    let (relay, application) = (Relay::start(Way::To(generic.address)), Application::start());
+    let (relay, application) = (TcpRelay::start(RelayTarget::Server(generic.address)), Application::start());
     let addresses = Addresses {
         proxy: free_address(),
         countersign: relay.address,
@@ -59,7 +59,7 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     };
     let directory = sandboxes[2].path();
     let running =
-        Running::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
+        DaemonProcess::start((proxy.command)(directory, &addresses), directory, addresses.proxy);
     let mut world = World {
         proxy,
         address: addresses.proxy,
@@ -108,7 +108,7 @@ impl World<'_> {
             asked.extend(self.relay.take());
             !asked.is_empty()
         });
-        self.relay.lead(Way::Refused);
+        self.relay.retarget(RelayTarget::Refused);
         Exchange { answer: connection.receive(false), asked, seen: self.application.take() }
     }
 
@@ -137,7 +137,7 @@ impl World<'_> {
     }
 
     fn switch_to(&mut self, address: SocketAddr) {
-        self.relay.lead(Way::To(address));
+        self.relay.retarget(RelayTarget::Server(address));
         // A proxy may need a request to notice that its connections have ended.
         eventually(|| self.get(&bearer(&good())).answer.status == 200);
     }

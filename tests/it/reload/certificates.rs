@@ -2,10 +2,10 @@ use std::{fs, thread::sleep, time::Duration};
 
 use countersign_tests::{
     binary::{Sandbox, Server},
-    certificates::{Authority, Issued},
+    certificates::{Authority, IssuedCertificate},
     eventually,
     http::Connection,
-    tls::{Asked, Client, Wishes},
+    tls::{TlsExchange, TlsClient, TlsClientOptions},
 };
 
 use super::{auth_status, reload_completely};
@@ -15,17 +15,17 @@ const TLS: &str = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
 const LIVE: &str = "GET /healthz HTTP/1.1\r\n";
 
 /// Opens a connection with a new client that has no session to resume.
-fn connect_anew(authority: &Authority, server: &Server<'_>) -> Asked {
-    connect(&Client::new(authority, &Wishes::default()), server)
+fn connect_anew(authority: &Authority, server: &Server<'_>) -> TlsExchange {
+    connect(&TlsClient::new(authority, &TlsClientOptions::default()), server)
 }
 
-fn connect(client: &Client, server: &Server<'_>) -> Asked {
-    let (response, asked) = client.ask(server.address, LIVE).unwrap();
+fn connect(client: &TlsClient, server: &Server<'_>) -> TlsExchange {
+    let (response, asked) = client.request(server.address, LIVE).unwrap();
     assert_eq!(response.status, 200);
     asked
 }
 
-fn has_certificate(asked: &Asked, issued: &Issued) -> bool {
+fn has_certificate(asked: &TlsExchange, issued: &IssuedCertificate) -> bool {
     asked.tls().peer_certificates().unwrap()[0] == issued.chain[0]
 }
 
@@ -56,7 +56,7 @@ fn renewed_certificate_serves_new_connections() {
     fs::write(sandbox.path().join("tls.key"), &second.key).unwrap();
     eventually(|| has_certificate(&connect_anew(&authority, &server), &second));
     assert_eq!(said(&server, "the certificates were read again and are in use"), 1);
-    assert_eq!(old.again(LIVE).status, 200);
+    assert_eq!(old.request_again(LIVE).status, 200);
     assert!(server.log().lines().all(|line| !line.contains("PRIVATE KEY")));
 }
 
@@ -66,21 +66,21 @@ fn revoked_client_is_refused_on_its_next_connection() {
         (Sandbox::new(), Authority::root("ours"), Authority::root("theirs"));
     ours.server().write(sandbox.path());
     sandbox.file("clients.crt", theirs.pem());
-    sandbox.file("clients.crl", theirs.revoked(&[]));
+    sandbox.file("clients.crl", theirs.crl(&[]));
     let clients = "[listen]\nclient_certificates=required\nclient_ca_file=clients.crt\nclient_crl_file=clients.crl\n";
     let server = sandbox.serve(&format!("{SIGNING}{TLS}{clients}"));
     let issued = [1, 2].map(|serial| theirs.client("client", serial));
     let [bad, good] = issued.each_ref().map(|issued| {
-        let wishes = Wishes { certificate: Some(issued), ..Wishes::default() };
-        Client::new(&ours, &wishes)
+        let options = TlsClientOptions { certificate: Some(issued), ..TlsClientOptions::default() };
+        TlsClient::new(&ours, &options)
     });
     let mut open = connect(&bad, &server);
-    sandbox.file("clients.crl", theirs.revoked(&[1]));
-    eventually(|| bad.ask(server.address, LIVE).is_err());
+    sandbox.file("clients.crl", theirs.crl(&[1]));
+    eventually(|| bad.request(server.address, LIVE).is_err());
     connect(&good, &server);
-    assert_eq!(open.again(LIVE).status, 200, "a certificate is verified only in the handshake");
-    sandbox.file("clients.crl", theirs.revoked(&[]));
-    eventually(|| bad.ask(server.address, LIVE).is_ok());
+    assert_eq!(open.request_again(LIVE).status, 200, "a certificate is verified only in the handshake");
+    sandbox.file("clients.crl", theirs.crl(&[]));
+    eventually(|| bad.request(server.address, LIVE).is_ok());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn reload_enables_tls_for_new_connections() {
     let mut plain = Connection::open(server.address);
     assert_eq!(auth_status(&mut plain, &token), 200);
     reload_completely(&sandbox, &server, &format!("{SIGNING}{TLS}"));
-    let client = Client::new(&authority, &Wishes::default());
+    let client = TlsClient::new(&authority, &TlsClientOptions::default());
     connect(&client, &server);
     assert!(has_certificate(&connect_anew(&authority, &server), &issued));
     assert_eq!(auth_status(&mut plain, &token), 200, "open connections are not affected");
@@ -103,9 +103,9 @@ fn reload_enables_tls_for_new_connections() {
     let next = authority.server();
     next.write(sandbox.path());
     eventually(|| has_certificate(&connect_anew(&authority, &server), &next));
-    // Client certificates are required from now on, and earlier session tickets are not accepted.
+    // TlsClient certificates are required from now on, and earlier session tickets are not accepted.
     sandbox.file("clients.crt", authority.pem());
     let clients = "[listen]\nclient_certificates=required\nclient_ca_file=clients.crt\n";
     reload_completely(&sandbox, &server, &format!("{SIGNING}{TLS}{clients}"));
-    assert!(client.ask(server.address, LIVE).is_err());
+    assert!(client.request(server.address, LIVE).is_err());
 }

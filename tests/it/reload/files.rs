@@ -7,7 +7,7 @@ use std::{
 };
 
 use countersign_tests::{
-    binary::{Sandbox, settle},
+    binary::{Sandbox, backdate},
     eventually,
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ fn file_change_is_reloaded_without_a_signal() {
             scope.spawn(move || {
                 let sandbox = Sandbox::new();
                 let server = sandbox.serve(SIGNING);
-                let said = server.reloaded_by(|| write(&sandbox, &format!("{SIGNING}{SECOND}")));
+                let said = server.reload_after(|| write(&sandbox, &format!("{SIGNING}{SECOND}")));
                 assert!(said.contains("is in force"), "{said}");
                 assert_eq!(server.auth(&second_token()).status, 200);
             });
@@ -66,26 +66,26 @@ fn directory_changes_are_reloaded() {
     sandbox.file("conf/20-ports.cfg", PORTS);
     let second = sandbox.file("new.cfg", SECOND);
     for file in ["conf/10-main.cfg", "conf/20-ports.cfg", "new.cfg"] {
-        settle(&sandbox.path().join(file));
+        backdate(&sandbox.path().join(file));
     }
     let server = sandbox.start(["--config", "conf"]);
     let (token, place) = (second_token(), sandbox.path().join("conf/30-second.cfg"));
     // An editor's lock file next to the configuration is not read and delays nothing.
     symlink("nowhere", sandbox.path().join("conf/.#30-second.cfg")).unwrap();
-    let said = server.reloaded_by(|| fs::rename(&second, &place).unwrap());
+    let said = server.reload_after(|| fs::rename(&second, &place).unwrap());
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&token).status, 200);
     let other = sandbox.replace("other.cfg", SECOND.replace("audience=inm", "audience=other"));
-    let said = server.reloaded_by(|| fs::rename(other, &place).unwrap());
+    let said = server.reload_after(|| fs::rename(other, &place).unwrap());
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&token).status, 401);
-    let said = server.reloaded_by(|| fs::remove_file(place).unwrap());
+    let said = server.reload_after(|| fs::remove_file(place).unwrap());
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&given::good_token()).status, 200);
     // The remaining file is removed: a directory without configuration files is a mistake.
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
     let said =
-        server.reloaded_by(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
+        server.reload_after(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
     eventually(|| server.log().contains("contains no .cfg or .toml file"));
     assert!(!said.is_empty());
 }
@@ -95,15 +95,15 @@ fn swapped_symlink_is_reloaded() {
     // As in Kubernetes: a.cfg -> ..data/a.cfg, and ..data -> one directory per version.
     let sandbox = Sandbox::new();
     for (version, text) in [("..1", SIGNING.into()), ("..2", format!("{SIGNING}{SECOND}"))] {
-        settle(&sandbox.file(&format!("conf/{version}/a.cfg"), text));
+        backdate(&sandbox.file(&format!("conf/{version}/a.cfg"), text));
     }
-    settle(&sandbox.file("ports.cfg", PORTS));
+    backdate(&sandbox.file("ports.cfg", PORTS));
     let conf = sandbox.path().join("conf");
     symlink("..1", conf.join("..data")).unwrap();
     symlink("..data/a.cfg", conf.join("a.cfg")).unwrap();
     let server = sandbox.start(["--config", "conf", "--config", "ports.cfg"]);
     assert_eq!(server.auth(&second_token()).status, 401);
-    let said = server.reloaded_by(|| {
+    let said = server.reload_after(|| {
         symlink("..2", conf.join("..tmp")).unwrap();
         fs::rename(conf.join("..tmp"), conf.join("..data")).unwrap();
         fs::remove_dir_all(conf.join("..1")).unwrap();
@@ -160,7 +160,7 @@ fn embedded_default_file_is_reloaded() {
     assert_eq!(server.auth(&token).status, 200);
     let file = ".local/state/countersign/countersign.cfg";
     let text = fs::read_to_string(sandbox.path().join(file)).unwrap();
-    let said = server.reloaded_by(|| drop(sandbox.replace(file, format!("{text}{SECOND}"))));
+    let said = server.reload_after(|| drop(sandbox.replace(file, format!("{text}{SECOND}"))));
     assert!(said.contains("is in force"), "{said}");
     assert_eq!((server.auth(&token).status, server.auth(&second_token()).status), (200, 200));
 }

@@ -56,7 +56,7 @@ fn invalid_reload_changes_nothing_and_is_explained() {
     assert!(!server.log().contains(KEY), "the key is in the log");
     // Corrected, and reloaded without a signal.
     let said =
-        server.reloaded_by(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
+        server.reload_after(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&second_token()).status, 200);
 }
@@ -73,7 +73,7 @@ fn unknown_toml_option_changes_nothing() {
     let token = given::good_token();
     assert_eq!(server.auth(&token).status, 200);
     let said = server
-        .reloaded_by(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
+        .reload_after(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
     assert!(
         said.contains("server.toml:10: unknown option audiance")
             && said.contains("did you mean audience?"),
@@ -84,7 +84,7 @@ fn unknown_toml_option_changes_nothing() {
     let said = server.reload();
     assert!(said.contains("server.toml") && said.contains("nothing has changed"), "{said}");
     let other = text.replace("\"https://localhost:8888/\"", "\"other\"");
-    let said = server.reloaded_by(|| drop(sandbox.replace("server.toml", other)));
+    let said = server.reload_after(|| drop(sandbox.replace("server.toml", other)));
     assert!(said.contains("is in force"), "{said}");
     assert_eq!(server.auth(&token).status, 401);
 }
@@ -101,7 +101,7 @@ fn corrected_referenced_file_triggers_the_reload() {
         401,
         "no part of an invalid configuration takes effect"
     );
-    let said = server.reloaded_by(|| drop(authority.server().write(sandbox.path())));
+    let said = server.reload_after(|| drop(authority.server().write(sandbox.path())));
     assert!(said.contains("is in force"), "{said}");
     // The failed attempts in between are logged only once.
     assert_eq!(server.reloads(), 2, "{}", server.log());

@@ -7,7 +7,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     openssl::SigningKey,
-    providers::{Answer, JwksServer},
+    providers::{CannedResponse, JwksServer},
 };
 use serde_json::json;
 
@@ -41,7 +41,7 @@ fn unchanged_issuer_is_not_fetched_again() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(&provider.uri(), ""));
     assert_eq!(server.auth(&token).status, 200);
-    provider.behave(Answer::hang_up());
+    provider.respond_with(CannedResponse::close());
     let idp = configuration(&provider.uri(), "");
     for next in [format!("{idp}{SECOND}"), format!("{SECOND}{idp}"), idp] {
         reload_completely(&sandbox, &server, &next);
@@ -77,7 +77,7 @@ fn reload_starts_and_stops_key_fetches() {
 
 #[test]
 fn ready_server_stays_ready_after_a_reload() {
-    let provider = JwksServer::start_with(Answer::silence());
+    let provider = JwksServer::start_with(CannedResponse::hang());
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     reload_completely(&sandbox, &server, &configuration(&provider.uri(), ""));
@@ -113,7 +113,7 @@ fn keys_of_the_old_uri_are_dropped() {
 #[test]
 fn late_answer_of_the_old_uri_is_ignored() {
     let [(old_key, old), (new_key, new)] = ["old", "new"].map(key);
-    let late = Answer::json(&key_set(&[&old_key])).late(Duration::from_secs(2));
+    let late = CannedResponse::json(&key_set(&[&old_key])).delayed(Duration::from_secs(2));
     let next = JwksServer::start(&key_set(&[&new_key]));
     thread::scope(|scope| {
         for (uri, expected) in [(DOWN.into(), 503), (next.uri(), 401)] {
@@ -141,7 +141,7 @@ fn changed_rules_keep_the_fetched_keys() {
     let provider = JwksServer::start(&key_set(&[&key]));
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(&provider.uri(), ""));
-    provider.behave(Answer::silence());
+    provider.respond_with(CannedResponse::hang());
     let changed = configuration(&provider.uri(), "").replace("audience=inm", "audience=other");
     reload_completely(&sandbox, &server, &changed);
     assert_eq!(
@@ -174,7 +174,7 @@ fn unverified_keys_are_dropped_with_validate_cert() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(&provider.uri(), "validate_cert=false"));
     assert_eq!(server.auth(&token).status, 200);
-    provider.behave(Answer::silence());
+    provider.respond_with(CannedResponse::hang());
     reload_completely(&sandbox, &server, &configuration(&provider.uri(), "validate_cert=true"));
     assert_eq!(server.auth(&token).status, 503);
 }
@@ -191,7 +191,7 @@ fn carried_over_keys_keep_their_age() {
     };
     let server = sandbox.serve(&configuration(0));
     assert_eq!(server.auth(&token).status, 200);
-    provider.behave(Answer::hang_up());
+    provider.respond_with(CannedResponse::close());
     // Every reload changes the section, and the keys are carried over each time.
     let mut leeway = 0;
     eventually(|| {

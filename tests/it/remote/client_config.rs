@@ -1,7 +1,7 @@
 use countersign_tests::{
     binary::{Output, Sandbox},
     certificates,
-    providers::{Answer, JwksServer},
+    providers::{CannedResponse, JwksServer},
 };
 use serde_json::json;
 
@@ -86,7 +86,7 @@ fn token_is_issued_by_the_server_by_default() {
     let (sandbox, server) =
         (Sandbox::new(), JwksServer::start(&json!({ "data": "t.o.k" }).to_string()));
     let environments = json!({ "data": [{ "id": ENVIRONMENT, "name": "prod" }] });
-    server.behave_at("/api/v2/environment", Answer::json(&environments.to_string()));
+    server.respond_at("/api/v2/environment", CannedResponse::json(&environments.to_string()));
     let text =
         format!("[cmdline_rest_transport]\nhost=127.0.0.1\nport={}\ntoken=a.b.c\n", server.port());
     sandbox.file("c.cfg", format!("{SIGNING}{text}"));
