@@ -13,24 +13,25 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use crate::fronts::{
-    Fronts, accept, published_issuer, public_claims, refuse, signature, skipped, with_signature,
+    Fronts, accept, public_claims, published_issuer, refuse, signature, skipped_key_faults,
+    with_signature,
 };
 
 over_every_protocol!(
-    a1_none_in_any_case_and_a_missing_signature_are_refused,
-    a2_public_key_bytes_never_serve_as_a_secret,
-    a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says,
-    a7_the_algorithm_comes_from_the_protected_header_and_is_one,
-    a16_a_key_serves_its_own_algorithm_alone,
-    a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong,
-    a18_a_secret_is_never_taken_from_the_token,
+    a1_none_and_missing_signature_are_refused,
+    a2_public_key_is_never_used_as_hmac_secret,
+    a3_key_without_alg_uses_the_configured_one,
+    a7_alg_comes_from_the_protected_header_only,
+    a16_key_verifies_only_its_own_algorithm,
+    a17_hmac_tag_wrong_at_any_byte_is_refused,
+    a18_secret_is_never_taken_from_the_token,
 );
 
-fn a1_none_in_any_case_and_a_missing_signature_are_refused(protocol: Protocol) {
+fn a1_none_and_missing_signature_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let honest = token(HEADER, claims(""));
-    fronts.accept(&honest);
+    let valid = token(HEADER, claims(""));
+    fronts.accept(&valid);
     for name in
         ["none", "None", "NONE", "nOnE", "noNe", "none ", " none", "", "null", "HS256\0", "hs256"]
     {
@@ -52,21 +53,21 @@ fn a1_none_in_any_case_and_a_missing_signature_are_refused(protocol: Protocol) {
         fronts.refuse(&format!("{}.", signing_input(header, claims(""))), Reject::AlgorithmMissing);
         fronts.refuse(&token(header, claims("")), Reject::AlgorithmMissing);
     }
-    fronts.refuse(&with_signature(&honest, b""), Reject::Signature);
-    fronts.refuse(&with_signature(&honest, b"\0"), Reject::Signature);
-    fronts.refuse(honest.rsplit_once('.').unwrap().0, Reject::Segments);
+    fronts.refuse(&with_signature(&valid, b""), Reject::Signature);
+    fronts.refuse(&with_signature(&valid, b"\0"), Reject::Signature);
+    fronts.refuse(valid.rsplit_once('.').unwrap().0, Reject::Segments);
 }
 
-fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
+fn a2_public_key_is_never_used_as_hmac_secret(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     for algorithm in ["RS256", "ES256"] {
         let key = SigningKey::generate(algorithm, "k");
-        // As if somebody had even allowed both kinds for one issuer.
+        // Even if the operator has allowed both kinds for one issuer.
         let both = [Algorithm::from_name(algorithm).unwrap(), Algorithm::Hs256];
-        let careless = verifier([published_issuer(&[key.jwk()], &both)]);
+        let permissive = verifier([published_issuer(&[key.jwk()], &both)]);
         let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &both[..1]);
         fronts.accept(&key.token(&public_claims()));
-        for secret in spellings(&key) {
+        for secret in encodings(&key) {
             let forged = |header: Value| {
                 sign_with(&secret, &signing_input(header.to_string(), public_claims().to_string()))
             };
@@ -75,25 +76,25 @@ fn a2_public_key_bytes_never_serve_as_a_secret(protocol: Protocol) {
                 Reject::AlgorithmNotAllowed,
             );
             refuse(
-                &careless,
+                &permissive,
                 &forged(json!({ "alg": "HS256", "kid": "k" })),
                 Reject::AlgorithmNotAllowed,
             );
-            refuse(&careless, &forged(json!({ "alg": "HS256" })), Reject::AlgorithmNotAllowed);
+            refuse(&permissive, &forged(json!({ "alg": "HS256" })), Reject::AlgorithmNotAllowed);
             refuse(
-                &careless,
+                &permissive,
                 &forged(json!({ "alg": "HS256", "kid": "other" })),
                 Reject::KidUnknown,
             );
-            // Nor does a provider that publishes them as a secret.
+            // A provider cannot publish the bytes as a secret either.
             let jwk = json!({ "kty": "oct", "alg": "HS256", "kid": "k2", "k": URL_SAFE_NO_PAD.encode(&secret) });
-            assert_eq!(skipped(&[key.jwk(), jwk], &both), [KeyError::SecretInPublicSet]);
+            assert_eq!(skipped_key_faults(&[key.jwk(), jwk], &both), [KeyFault::SecretInPublicSet]);
         }
     }
 }
 
-/// A public key in every form that a library was once fooled by.
-fn spellings(key: &SigningKey) -> Vec<Vec<u8>> {
+/// Returns a public key in every encoding that has been used in this attack.
+fn encodings(key: &SigningKey) -> Vec<Vec<u8>> {
     let path = key.path();
     let public =
         |form| openssl(&["pkey", "-in", path.to_str().unwrap(), "-pubout", "-outform", form], b"");
@@ -117,7 +118,7 @@ fn spellings(key: &SigningKey) -> Vec<Vec<u8>> {
     ]
 }
 
-fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says(protocol: Protocol) {
+fn a3_key_without_alg_uses_the_configured_one(protocol: Protocol) {
     let (rsa, ec) = (SigningKey::generate("RS256", "r"), SigningKey::generate("ES256", "e"));
     let without_alg = [&rsa, &ec].map(|key| {
         let mut jwk = key.jwk();
@@ -138,7 +139,7 @@ fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says(proto
         ("e", "RS256"),
     ] {
         let header = json!({ "alg": algorithm, "kid": kid });
-        // For libraries that made an empty secret of what they could not read.
+        // Some libraries used an empty secret for a key they could not parse.
         let forged =
             sign_with(b"", &signing_input(header.to_string(), public_claims().to_string()));
         fronts.refuse(&forged, Reject::AlgorithmNotAllowed);
@@ -148,10 +149,10 @@ fn a3_a_key_without_alg_is_used_as_configured_and_never_as_the_header_says(proto
     }
 }
 
-fn a7_the_algorithm_comes_from_the_protected_header_and_is_one(protocol: Protocol) {
+fn a7_alg_comes_from_the_protected_header_only(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    // What is beside `alg` does not count, whatever it is called.
+    // Other members do not count as `alg`, whatever their names.
     fronts.accept(&token(
         r#"{"alg":"HS256","header":{"alg":"none"},"unprotected":{"alg":"none"},"Alg":"none"}"#,
         claims(""),
@@ -167,14 +168,14 @@ fn a7_the_algorithm_comes_from_the_protected_header_and_is_one(protocol: Protoco
     ] {
         fronts.refuse(&token(header, claims("")), reject);
     }
-    let honest = token(HEADER, claims(""));
-    let parts: Vec<_> = honest.split('.').collect();
+    let valid = token(HEADER, claims(""));
+    let parts: Vec<_> = valid.split('.').collect();
     let unprotected =
         json!({ "header": { "alg": "HS256" }, "payload": parts[1], "signature": parts[2] });
     fronts.refuse(&unprotected.to_string(), Reject::Segments);
 }
 
-fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
+fn a16_key_verifies_only_its_own_algorithm(protocol: Protocol) {
     let signing = ["RS256", "RS512", "PS256", "ES256", "EdDSA"]
         .map(|algorithm| SigningKey::generate(algorithm, algorithm));
     let all: Vec<_> = Algorithm::ALL
@@ -203,7 +204,7 @@ fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
             );
         }
     }
-    // The same RSA key published for PSS only: its PKCS#1 signatures do not count.
+    // The same RSA key published for PSS only: its PKCS#1 signatures are refused.
     let mut jwk = signing[0].jwk();
     jwk["alg"] = json!("PS256");
     let pss_only = verifier([published_issuer(&[jwk], &all)]);
@@ -212,49 +213,50 @@ fn a16_a_key_serves_its_own_algorithm_alone(protocol: Protocol) {
     refuse(&pss_only, &signing[0].token_with_header(&header, &public_claims()), Reject::Signature);
 }
 
-fn a17_a_wrong_tag_is_refused_alike_wherever_it_is_wrong(protocol: Protocol) {
-    // The comparison is ring::hmac::verify, which takes the same time wherever tags
-    // differ; what can be told here is that no part of a tag is left out of it.
+fn a17_hmac_tag_wrong_at_any_byte_is_refused(protocol: Protocol) {
+    // `hmac::verify` compares in constant time. This test can only show that the comparison covers
+    // every byte of the tag.
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let honest = token(HEADER, claims(""));
-    fronts.accept(&honest);
-    let tag = signature(&honest);
-    for place in 0..tag.len() {
+    let valid = token(HEADER, claims(""));
+    fronts.accept(&valid);
+    let tag = signature(&valid);
+    for index in 0..tag.len() {
         let mut wrong = tag.clone();
-        wrong[place] ^= 1;
-        fronts.refuse(&with_signature(&honest, &wrong), Reject::Signature);
+        wrong[index] ^= 1;
+        fronts.refuse(&with_signature(&valid, &wrong), Reject::Signature);
     }
     for length in [0, 1, 16, 20, 31] {
-        fronts.refuse(&with_signature(&honest, &tag[..length]), Reject::Signature);
+        fronts.refuse(&with_signature(&valid, &tag[..length]), Reject::Signature);
     }
-    fronts.refuse(&with_signature(&honest, &[&*tag, &tag].concat()), Reject::Signature);
+    fronts.refuse(&with_signature(&valid, &[&*tag, &tag].concat()), Reject::Signature);
 }
 
-fn a18_a_secret_is_never_taken_from_the_token(protocol: Protocol) {
-    const THEIRS: &[u8; 32] = &[0x61; 32];
+fn a18_secret_is_never_taken_from_the_token(protocol: Protocol) {
+    const ATTACKER_SECRET: &[u8; 32] = &[0x61; 32];
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let named = verifier([(
         IssuerConfig { kid_required: true, ..config([Algorithm::Hs256]) },
         secret_keys(Some("k"), SECRET),
     )]);
-    let (text, encoded) = (str::from_utf8(THEIRS).unwrap(), URL_SAFE_NO_PAD.encode(THEIRS));
+    let (text, encoded) =
+        (str::from_utf8(ATTACKER_SECRET).unwrap(), URL_SAFE_NO_PAD.encode(ATTACKER_SECRET));
     let jwk = json!({ "kty": "oct", "k": encoded, "alg": "HS256", "kid": "k" });
-    for brought in [
+    for member in [
         json!({ "kid": text }),
         json!({ "kid": "k", "k": encoded, "key": text, "secret": text, "client_secret": text }),
         json!({ "kid": "k", "jwk": jwk, "jwks": { "keys": [jwk] } }),
         json!({ "kid": "k", "sub": text, "client_id": text, "x5c": [encoded] }),
     ] {
         let mut header = json!({ "alg": "HS256" });
-        header.as_object_mut().unwrap().extend(brought.as_object().unwrap().clone());
+        header.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
         let payload = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "bob", "secret": text, "jwk": jwk, "cnf": { "jwk": jwk } });
         let input = signing_input(header.to_string(), payload.to_string());
         let reject = if header["kid"] == "k" { Reject::Signature } else { Reject::KidUnknown };
         fronts.accept(&sign_with(SECRET, &input));
-        fronts.refuse(&sign_with(THEIRS, &input), Reject::Signature);
-        refuse(&named, &sign_with(THEIRS, &input), reject);
+        fronts.refuse(&sign_with(ATTACKER_SECRET, &input), Reject::Signature);
+        refuse(&named, &sign_with(ATTACKER_SECRET, &input), reject);
     }
     accept(&named, &token(r#"{"alg":"HS256","kid":"k"}"#, claims("")));
 }

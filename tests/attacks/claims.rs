@@ -12,34 +12,34 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::fronts::{Fronts, PUBLIC_ISSUER, published_issuer, public_section, secret_section};
+use crate::fronts::{Fronts, PUBLIC_ISSUER, public_section, published_issuer, secret_section};
 
 over_every_protocol!(
-    c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent,
-    c2_exp_is_the_first_second_too_late_with_leeway_and_without,
-    c3_the_audience_must_name_us_exactly,
-    c4_the_issuer_is_compared_byte_by_byte,
-    c5_a_key_vouches_only_for_its_own_issuer,
-    c6_a_token_for_the_client_is_not_one_for_us,
-    c6_a_token_that_says_it_is_something_else_is_no_access_token,
-    c7_a_token_lives_no_longer_than_its_issuer_may_let_it,
-    c7_a_token_from_the_future_is_refused,
+    c1_malformed_time_is_refused_not_ignored,
+    c2_exp_boundary_is_exact_with_any_leeway,
+    c3_audience_must_match_exactly,
+    c4_issuer_is_compared_byte_by_byte,
+    c5_key_is_bound_to_its_issuer,
+    c6_id_token_is_refused,
+    c6_token_of_another_type_is_refused,
+    c7_lifetime_of_a_token_is_limited,
+    c7_token_from_the_future_is_refused,
 );
 
-/// The end of times that every front agrees is far away.
+/// Time in the far future, also for the server's real clock.
 const FAR: u64 = 4_102_444_800;
 
-fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: Protocol) {
+fn c1_malformed_time_is_refused_not_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let far = limits::MAX_TIME;
-    for honest in [
+    let far = limits::LATEST_TIME;
+    for valid in [
         format!(r#""exp":{FAR},"nbf":0,"iat":0"#),
         format!(r#""exp":{FAR}.5,"nbf":1600000000.25,"iat":-0"#),
         r#""exp":4.1024448e9,"nbf":1.6e9,"iat":16E8"#.to_owned(),
         format!(r#""exp":{far}"#),
     ] {
-        fronts.accept(&token(HEADER, claims(&honest)));
+        fronts.accept(&token(HEADER, claims(&valid)));
     }
     for (name, reject) in [
         ("exp", Reject::ExpiryFormat),
@@ -80,12 +80,12 @@ fn c1_a_time_that_cannot_be_read_is_refused_and_not_taken_for_absent(protocol: P
 }
 
 #[test]
-fn c1_no_sum_of_time_and_leeway_overflows() {
-    let patient =
+fn c1_time_plus_leeway_does_not_overflow() {
+    let lenient =
         verifier([(config_with(|rules| rules.leeway = u32::MAX), secret_keys(None, SECRET))]);
-    let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::MAX_TIME)));
-    let end = limits::MAX_TIME + u64::from(u32::MAX);
-    for (now, verdict) in [
+    let latest = token(HEADER, claims(&format!(r#""exp":{}"#, limits::LATEST_TIME)));
+    let end = limits::LATEST_TIME + u64::from(u32::MAX);
+    for (now, expected) in [
         (0, None),
         (NOW.0, None),
         (end - 1, None),
@@ -93,29 +93,29 @@ fn c1_no_sum_of_time_and_leeway_overflows() {
         (u64::MAX - 1, Some(Reject::Expired)),
         (u64::MAX, Some(Reject::Expired)),
     ] {
-        assert_eq!(patient.verify(latest.as_bytes(), UnixTime(now)).err(), verdict, "{now}");
+        assert_eq!(lenient.verify(latest.as_bytes(), UnixTime(now)).err(), expected, "{now}");
     }
     for name in ["nbf", "iat"] {
         let token = token(HEADER, claims(&format!(r#""{name}":{}"#, limits::MAX_TIME)));
         let early = if name == "nbf" { Reject::NotYetValid } else { Reject::IssuedInFuture };
-        assert_eq!(patient.verify(token.as_bytes(), NOW).err(), Some(early));
-        assert!(patient.verify(token.as_bytes(), UnixTime(u64::MAX)).is_ok());
+        assert_eq!(lenient.verify(token.as_bytes(), NOW).err(), Some(early));
+        assert!(lenient.verify(token.as_bytes(), UnixTime(u64::MAX)).is_ok());
     }
 }
 
-fn c2_exp_is_the_first_second_too_late_with_leeway_and_without(protocol: Protocol) {
+fn c2_exp_boundary_is_exact_with_any_leeway(protocol: Protocol) {
     for leeway in [0, 1, 60, 3600] {
         let verifier =
             verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let end = NOW.0 + u64::from(leeway);
         for exp in [format!("{}", NOW.0), format!("{}.0", NOW.0), format!("{}.999", NOW.0)] {
             let token = token(HEADER, claims(&format!(r#""exp":{exp}"#)));
-            for (now, verdict) in
+            for (now, expected) in
                 [(end - 1, None), (end, Some(Reject::Expired)), (end + 1, Some(Reject::Expired))]
             {
                 assert_eq!(
                     verifier.verify(token.as_bytes(), UnixTime(now)).err(),
-                    verdict,
+                    expected,
                     "{exp} at {now}, leeway {leeway}"
                 );
             }
@@ -124,20 +124,20 @@ fn c2_exp_is_the_first_second_too_late_with_leeway_and_without(protocol: Protoco
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(&format!(r#""exp":{FAR}"#))));
-    for dead in ["0", "1", "1e0", "0.5", "1600000000", "1600000000.9"] {
-        fronts.refuse(&token(HEADER, claims(&format!(r#""exp":{dead}"#))), Reject::Expired);
+    for expired in ["0", "1", "1e0", "0.5", "1600000000", "1600000000.9"] {
+        fronts.refuse(&token(HEADER, claims(&format!(r#""exp":{expired}"#))), Reject::Expired);
     }
 }
 
-fn c3_the_audience_must_name_us_exactly(protocol: Protocol) {
+fn c3_audience_must_match_exactly(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let with = |member: &str| token(HEADER, format!(r#"{{"iss":"{ISSUER}","sub":"bob"{member}}}"#));
-    for honest in [r#""us""#, r#"["us"]"#, r#"["them","us"]"#, r#"["us","us"]"#] {
-        fronts.accept(&with(&format!(r#","aud":{honest}"#)));
+    for valid in [r#""us""#, r#"["us"]"#, r#"["them","us"]"#, r#"["us","us"]"#] {
+        fronts.accept(&with(&format!(r#","aud":{valid}"#)));
     }
     fronts.refuse(&with(""), Reject::AudienceMissing);
-    // For another service of the same issuer, whoever it was issued to.
+    // For another service of the same issuer, although issued to a client named `us`.
     fronts.refuse(
         &with(r#","aud":"them","azp":"us","client_id":"us","resource":"us""#),
         Reject::Audience,
@@ -171,7 +171,7 @@ fn c3_the_audience_must_name_us_exactly(protocol: Protocol) {
     }
 }
 
-fn c4_the_issuer_is_compared_byte_by_byte(protocol: Protocol) {
+fn c4_issuer_is_compared_byte_by_byte(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let of = |issuer: &str| {
@@ -218,7 +218,7 @@ fn c4_the_issuer_is_compared_byte_by_byte(protocol: Protocol) {
     );
 }
 
-fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
+fn c5_key_is_bound_to_its_issuer(protocol: Protocol) {
     const OTHER_SECRET: &[u8; 32] = &[7; 32];
     let (one, other, lone) = (
         SigningKey::generate("ES256", "k"),
@@ -246,7 +246,7 @@ fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
         },
     ]);
     let of = |issuer: &str| json!({ "iss": issuer, "aud": AUDIENCE, "sub": "bob" });
-    // The engine knows one issuer more than the server: secrets of two issuers.
+    // Only the engine has a fourth issuer, so that two issuers have different secrets.
     let by = |secret, issuer| sign_with(secret, &signing_input(HEADER, of(issuer).to_string()));
     let engine = |token: &str| verifier.verify(token.as_bytes(), NOW).err();
     assert_eq!(
@@ -267,14 +267,14 @@ fn c5_a_key_vouches_only_for_its_own_issuer(protocol: Protocol) {
     fronts.refuse(&by(SECRET, PUBLIC_ISSUER), Reject::AlgorithmNotAllowed);
 }
 
-fn c6_a_token_for_the_client_is_not_one_for_us(protocol: Protocol) {
+fn c6_id_token_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(
         r#"{"alg":"HS256","typ":"at+jwt"}"#,
         claims(r#""client_id":"console","scope":"all""#),
     ));
-    // What an ID token has: the client as its audience, and traces of a login.
+    // Claims of an ID token: the client as the audience, and details of the login.
     let login =
         r#""nonce":"n-0S6","auth_time":1600000000,"at_hash":"MTIzNDU2Nzg5MDEyMzQ1Ng","acr":"0""#;
     for audience in [r#""console""#, r#"["console"]"#, r#"["console","account"]"#] {
@@ -285,12 +285,12 @@ fn c6_a_token_for_the_client_is_not_one_for_us(protocol: Protocol) {
     }
 }
 
-fn c6_a_token_that_says_it_is_something_else_is_no_access_token(protocol: Protocol) {
+fn c6_token_of_another_type_is_refused(protocol: Protocol) {
     let typed = |name: &str| token(format!(r#"{{"alg":"HS256","typ":"{name}"}}"#), claims(""));
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    for fine in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
-        fronts.accept(&typed(fine));
+    for accepted in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
+        fronts.accept(&typed(accepted));
     }
     for other in [
         "dpop+jwt",
@@ -308,9 +308,9 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token(protocol: Protoc
             Reject::TypeFormat,
         );
     }
-    // RFC 9068 section 4: a resource that only takes access tokens says so.
+    // RFC 9068 section 4: a resource server may accept only access tokens.
     let sandbox = Sandbox::over(protocol);
-    // Our own tokens are typed as JWT, so another section has to sign them.
+    // Countersign issues tokens of type JWT, so another section has to sign.
     let signer = secret_section()
         .replace("[auth_jwt_secret]", "[auth_jwt_signer]")
         .replace(ISSUER, "https://signer/");
@@ -324,7 +324,7 @@ fn c6_a_token_that_says_it_is_something_else_is_no_access_token(protocol: Protoc
     fronts.refuse(&token(HEADER, claims("")), Reject::Type);
 }
 
-fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it(protocol: Protocol) {
+fn c7_lifetime_of_a_token_is_limited(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let section = secret_section().replace("expire=0", "expire=600");
     let server = sandbox.serve(&(section + "max_lifetime=600\nleeway=60\n"));
@@ -344,23 +344,23 @@ fn c7_a_token_lives_no_longer_than_its_issuer_may_let_it(protocol: Protocol) {
         let token = living(&format!(r#""iat":{start},"exp":{}"#, start + at));
         fronts.verifier.verify(token.as_bytes(), UnixTime(start)).err()
     };
-    assert_eq!(within(600), None, "the leeway is for clocks and lengthens no life");
+    assert_eq!(within(600), None, "the leeway does not extend the lifetime");
     assert_eq!(within(601), Some(Reject::Lifetime));
 }
 
-fn c7_a_token_from_the_future_is_refused(protocol: Protocol) {
+fn c7_token_from_the_future_is_refused(protocol: Protocol) {
     for leeway in [0, 60] {
         let verifier =
             verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
         let latest = NOW.0 + u64::from(leeway);
         for (name, reject) in [("iat", Reject::IssuedInFuture), ("nbf", Reject::NotYetValid)] {
-            for (at, verdict) in
+            for (at, expected) in
                 [(0, None), (latest, None), (latest + 1, Some(reject)), (FAR, Some(reject))]
             {
                 let token = token(HEADER, claims(&format!(r#""{name}":{at},"exp":{}"#, FAR + 1)));
                 assert_eq!(
                     verifier.verify(token.as_bytes(), NOW).err(),
-                    verdict,
+                    expected,
                     "{name} {at}, leeway {leeway}"
                 );
             }

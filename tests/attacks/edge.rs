@@ -12,24 +12,24 @@ use serde_json::json;
 use crate::fronts::{secret_section, with_signature};
 
 over_every_protocol!(
-    e1_what_a_client_says_of_its_request_changes_no_answer,
-    e2_header_names_that_only_look_alike_mean_nothing,
-    e3_what_a_client_sends_as_its_identity_never_comes_back,
-    e3_no_claim_breaks_out_of_its_header,
-    e4_a_credential_header_that_comes_twice_is_refused,
-    e4_a_token_counts_in_its_own_place_only,
-    e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one,
-    e6_nothing_of_a_token_that_is_refused_is_told,
-    e7_a_path_is_taken_as_it_is_written,
-    e8_requests_on_one_connection_know_nothing_of_each_other,
-    e8_connections_at_the_same_time_know_nothing_of_each_other,
+    e1_forwarding_headers_change_no_result,
+    e2_similar_header_names_are_ignored,
+    e3_identity_headers_of_client_are_ignored,
+    e3_claim_cannot_inject_a_header,
+    e4_duplicate_credential_header_is_refused,
+    e4_token_counts_only_in_its_own_header,
+    e5_bad_token_is_invalid_and_never_missing,
+    e6_refusal_reveals_nothing_of_the_token,
+    e7_path_is_not_normalized,
+    e8_requests_on_one_connection_are_isolated,
+    e8_concurrent_connections_are_isolated,
 );
 
 fn get(server: &Server<'_>, lines: &str) -> Response {
     server.request(&format!("GET /auth HTTP/1.1\r\n{lines}"))
 }
 
-fn honest() -> String {
+fn valid_token() -> String {
     token(HEADER, claims(""))
 }
 
@@ -37,7 +37,7 @@ fn with_additional_header(sandbox: &Sandbox) -> Server<'_> {
     sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n", secret_section()))
 }
 
-/// What a 200 says of the caller.
+/// Returns the identity headers of an allowing response.
 fn identity(response: &Response) -> [String; 5] {
     assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?}");
     IDENTITY.map(|name| response.header(name).unwrap().to_owned())
@@ -47,11 +47,13 @@ fn bob() -> [String; 5] {
     ["bob", "bob", ISSUER, "api", ""].map(str::to_owned)
 }
 
-fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
+fn e1_forwarding_headers_change_no_result(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let (bearer, bad) =
-        (format!("Authorization: Bearer {}\r\n", honest()), with_signature(&honest(), b""));
+    let (bearer, bad) = (
+        format!("Authorization: Bearer {}\r\n", valid_token()),
+        with_signature(&valid_token(), b""),
+    );
     let mut lines: Vec<String> = Vec::new();
     for name in [
         "X-Forwarded-Uri",
@@ -97,7 +99,7 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
         );
     }
     lines.push("Forwarded: for=127.0.0.1;host=localhost;proto=https\r\n".into());
-    // Many at once; a head has at most a hundred lines.
+    // Many at once, within the limit of a hundred lines per head.
     lines.push(lines.iter().step_by(2).map(String::as_str).collect());
     for line in &lines {
         assert_eq!(identity(&get(&server, &format!("{line}{bearer}"))), bob(), "{line}");
@@ -107,7 +109,7 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
             &invalid_token(Reject::Signature),
         );
     }
-    // Nor do they lead from another route to this one, or from this to another.
+    // They do not change the route either.
     let elsewhere = server.request(&format!(
         "GET /nowhere HTTP/1.1\r\nX-Original-URL: /auth\r\nX-Forwarded-Uri: /auth\r\n{bearer}"
     ));
@@ -118,10 +120,10 @@ fn e1_what_a_client_says_of_its_request_changes_no_answer(protocol: Protocol) {
     );
 }
 
-fn e2_header_names_that_only_look_alike_mean_nothing(protocol: Protocol) {
+fn e2_similar_header_names_are_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
-    let good = honest();
+    let good = valid_token();
     assert_eq!(identity(&get(&server, &format!("X-Jwt: {good}\r\n"))), bob());
     for line in [
         format!("X_Jwt: {good}\r\n"),
@@ -135,21 +137,21 @@ fn e2_header_names_that_only_look_alike_mean_nothing(protocol: Protocol) {
     ] {
         assert_refused(&get(&server, &line), "Bearer");
     }
-    let twins =
+    let similar =
         "X_Auth_User: root\r\nX_Auth_Subject: root\r\nx_auth_tenant: root\r\nX.Auth.User: root\r\n";
-    let answer = get(&server, &format!("{twins}X-Jwt: {good}\r\n"));
-    assert_eq!(identity(&answer), bob());
+    let response = get(&server, &format!("{similar}X-Jwt: {good}\r\n"));
+    assert_eq!(identity(&response), bob());
     assert!(
-        answer.headers.iter().all(|(name, value)| !name.contains('_') && value != "root"),
-        "{answer:?}"
+        response.headers.iter().all(|(name, value)| !name.contains('_') && value != "root"),
+        "{response:?}"
     );
 }
 
 #[test]
-fn e2_a_connection_header_takes_nothing_away() {
+fn e2_connection_header_removes_nothing() {
     let sandbox = Sandbox::new();
     let server = with_additional_header(&sandbox);
-    let good = honest();
+    let good = valid_token();
     for listed in [
         "X-Auth-User, X-Auth-Subject",
         "Authorization",
@@ -164,15 +166,15 @@ fn e2_a_connection_header_takes_nothing_away() {
             "{listed}"
         );
         assert_eq!(identity(&get(&server, &format!("{line}X-Jwt: {good}\r\n"))), bob(), "{listed}");
-        // Present and worthless stays present, however it is listed.
-        let worthless =
+        // An invalid token is not ignored, even if its header is listed in Connection.
+        let refused =
             get(&server, &format!("{line}X-Jwt: abc\r\nAuthorization: Bearer {good}\r\n"));
-        assert_refused(&worthless, &invalid_token(Reject::Segments));
+        assert_refused(&refused, &invalid_token(Reject::Segments));
         assert_refused(&get(&server, &line), "Bearer");
     }
 }
 
-fn e3_what_a_client_sends_as_its_identity_never_comes_back(protocol: Protocol) {
+fn e3_identity_headers_of_client_are_ignored(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let lines: String = IDENTITY.iter().map(|name| format!("{name}: root\r\n")).collect();
@@ -182,17 +184,17 @@ fn e3_what_a_client_sends_as_its_identity_never_comes_back(protocol: Protocol) {
     assert_eq!(
         identity(&allowed),
         ["", "", ISSUER, "api", ""],
-        "nothing to say is said, so that it overwrites"
+        "empty headers are sent, so that they overwrite"
     );
 }
 
-fn e3_no_claim_breaks_out_of_its_header(protocol: Protocol) {
+fn e3_claim_cannot_inject_a_header(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let names = |response: &Response| {
         response.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
-    let usual = names(&server.auth(&honest()));
+    let usual = names(&server.auth(&valid_token()));
     for (subject, header) in [
         ("bob\r\nX-Auth-User: root", "bob%0D%0AX-Auth-User:%20root"),
         ("bob\nSet-Cookie: a=b", "bob%0ASet-Cookie:%20a=b"),
@@ -225,10 +227,10 @@ fn e3_no_claim_breaks_out_of_its_header(protocol: Protocol) {
     );
 }
 
-fn e4_a_credential_header_that_comes_twice_is_refused(protocol: Protocol) {
+fn e4_duplicate_credential_header_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
-    let good = honest();
+    let good = valid_token();
     let conflict = "Bearer error=\"invalid_request\", error_description=\"the credential header is given twice\"";
     for lines in [
         format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
@@ -249,11 +251,11 @@ fn e4_a_credential_header_that_comes_twice_is_refused(protocol: Protocol) {
     }
 }
 
-fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
+fn e4_token_counts_only_in_its_own_header(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
-    let (good, root) = (honest(), token(HEADER, claims("").replace("bob", "root")));
-    // Of two that differ the configured header is the one, good or bad.
+    let (good, root) = (valid_token(), token(HEADER, claims("").replace("bob", "root")));
+    // With two tokens, the configured header takes precedence, valid or not.
     let both = |additional: &str, bearer: &str| {
         get(&server, &format!("Authorization: Bearer {bearer}\r\nX-Jwt: {additional}\r\n"))
     };
@@ -261,7 +263,7 @@ fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
     assert_eq!(identity(&both(&root, &good))[0], "root");
     assert_eq!(identity(&both(&good, "abc")), bob());
     assert_refused(&both("abc", &good), &invalid_token(Reject::Segments));
-    // RFC 6750 sections 2.2 and 2.3, and what browsers send by themselves.
+    // RFC 6750 sections 2.2 and 2.3, and headers that browsers send by themselves.
     let form = format!("access_token={good}");
     let head = "POST /auth HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     assert_refused(&server.send(head, form.as_bytes()), "Bearer");
@@ -280,7 +282,7 @@ fn e4_a_token_counts_in_its_own_place_only(protocol: Protocol) {
     assert_refused(&get(&server, &format!("Sec-WebSocket-Protocol: bearer, {good}\r\n")), "Bearer");
 }
 
-fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one(protocol: Protocol) {
+fn e5_bad_token_is_invalid_and_never_missing(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = with_additional_header(&sandbox);
     assert_refused(&get(&server, ""), "Bearer");
@@ -288,7 +290,7 @@ fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one(protocol: Protocol
         ("abc".to_owned(), Reject::Segments),
         ("..".to_owned(), Reject::HeaderJson),
         ("null".to_owned(), Reject::Segments),
-        (with_signature(&honest(), b""), Reject::Signature),
+        (with_signature(&valid_token(), b""), Reject::Signature),
         (token(HEADER, claims(r#""exp":1"#)), Reject::Expired),
         (token(HEADER, claims("").replace("\"us\"", "\"them\"")), Reject::Audience),
         (token(r#"{"alg":"none"}"#, claims("")), Reject::AlgorithmUnsupported),
@@ -297,18 +299,18 @@ fn e5_a_bad_token_is_an_invalid_token_and_never_a_missing_one(protocol: Protocol
         assert_refused(&server.auth(&bad), &invalid_token(reject));
         assert_refused(&get(&server, &format!("X-Jwt: {bad}\r\n")), &invalid_token(reject));
         assert_refused(
-            &get(&server, &format!("X-Jwt: {bad}\r\nAuthorization: Bearer {}\r\n", honest())),
+            &get(&server, &format!("X-Jwt: {bad}\r\nAuthorization: Bearer {}\r\n", valid_token())),
             &invalid_token(reject),
         );
     }
     assert_refused(&get(&server, "X-Jwt:\r\n"), &invalid_token(Reject::Segments));
     assert_refused(
-        &get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", honest())),
+        &get(&server, &format!("X-Jwt:\r\nAuthorization: Bearer {}\r\n", valid_token())),
         &invalid_token(Reject::Segments),
     );
 }
 
-fn e6_nothing_of_a_token_that_is_refused_is_told(protocol: Protocol) {
+fn e6_refusal_reveals_nothing_of_the_token(protocol: Protocol) {
     const MARK: &str = "mallory";
     let marked = format!(
         r#"{{"iss":"{ISSUER}","aud":"us","sub":"{MARK}","name":"{MARK}","urn:inmanta:env":"{MARK}","jti":"{MARK}","tenant":"{MARK}""#
@@ -331,18 +333,18 @@ fn e6_nothing_of_a_token_that_is_refused_is_told(protocol: Protocol) {
             token(unknown.clone(), with("")),
             token(&header, format!("{{{MARK}")),
         ] {
-            let answer = server.auth(&refused);
-            assert_no_identity(&answer);
-            assert!(matches!(answer.status, 401 | 403), "{answer:?}");
+            let response = server.auth(&refused);
+            assert_no_identity(&response);
+            assert!(matches!(response.status, 401 | 403), "{answer:?}");
             assert!(!format!("{answer:?}").contains(MARK), "{answer:?}");
         }
     }
 }
 
-fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
+fn e7_path_is_not_normalized(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
-    let bearer = format!("Authorization: Bearer {}\r\n", honest());
+    let bearer = format!("Authorization: Bearer {}\r\n", valid_token());
     for path in [
         "/auth",
         "/auth/",
@@ -371,8 +373,8 @@ fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
             assert_refused(&request(""), "Bearer");
         }
     }
-    // With a token in its body `/v1/verify` would answer; behind `/auth/` nothing does.
-    let body = json!({ "token": honest() }).to_string();
+    // `/v1/verify` reads a token from the body, paths below `/auth/` do not.
+    let body = json!({ "token": valid_token() }).to_string();
     assert_refused(&server.send("POST /auth/../v1/verify HTTP/1.1\r\n", body.as_bytes()), "Bearer");
     for path in [
         "//auth",
@@ -396,14 +398,14 @@ fn e7_a_path_is_taken_as_it_is_written(protocol: Protocol) {
     }
 }
 
-fn e8_requests_on_one_connection_know_nothing_of_each_other(protocol: Protocol) {
+fn e8_requests_on_one_connection_are_isolated(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let mut client = server.client();
     for round in 0..50 {
         alternate(&mut client, &format!("user-{round}"));
     }
-    // All at once, in a row or in streams: each has its own answer.
+    // Concurrent requests, pipelined or in streams: each gets its own response.
     let head = |number: usize| match number % 2 {
         0 => format!(
             "GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n",
@@ -413,15 +415,15 @@ fn e8_requests_on_one_connection_know_nothing_of_each_other(protocol: Protocol) 
     };
     let heads: Vec<_> = (0..40).map(head).collect();
     let requests: Vec<_> = heads.iter().map(|head| (head.as_str(), &b""[..])).collect();
-    for (number, answer) in client.request_all(&requests).iter().enumerate() {
+    for (number, response) in client.request_all(&requests).iter().enumerate() {
         match number % 2 {
-            0 => assert_eq!(identity(answer)[0], number.to_string()),
-            _ => assert_refused(answer, "Bearer"),
+            0 => assert_eq!(identity(response)[0], number.to_string()),
+            _ => assert_refused(response, "Bearer"),
         }
     }
 }
 
-fn e8_connections_at_the_same_time_know_nothing_of_each_other(protocol: Protocol) {
+fn e8_concurrent_connections_are_isolated(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     std::thread::scope(|scope| {
@@ -434,7 +436,7 @@ fn e8_connections_at_the_same_time_know_nothing_of_each_other(protocol: Protocol
     });
 }
 
-/// A good token, a bad one and none, of which only the first has anything to say.
+/// Sends a valid token, an invalid one and none. Only the first response has an identity.
 fn alternate(client: &mut Client, user: &str) {
     let mut ask = |lines: &str| client.request(&format!("GET /auth HTTP/1.1\r\n{lines}"), b"");
     let good = token(HEADER, claims("").replace("bob", user));

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use crate::fronts::{Fronts, public_claims, signature, with_signature};
 
 over_every_protocol!(
-    a13_rsa_keys_that_buy_computing_time_are_refused_unused,
-    a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length,
-    a14_an_eddsa_signature_has_one_spelling,
-    a15_a_pkcs1_message_has_one_encoding,
-    a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm,
-    a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits,
+    a13_oversized_rsa_keys_are_rejected_unused,
+    a14_ecdsa_range_and_length_are_checked,
+    a14_eddsa_signature_is_not_malleable,
+    a15_pkcs1_padding_has_one_encoding,
+    a15_pss_salt_and_hashes_are_checked,
+    a15_rsa_signature_above_modulus_is_refused,
 );
 
-fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
+fn a13_oversized_rsa_keys_are_rejected_unused(protocol: Protocol) {
     let good = SigningKey::generate("RS256", "good");
     let rsa = |kid: &str, n: &[u8], e: &[u8]| json!({ "kty": "RSA", "alg": "RS256", "kid": kid, "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) });
     let modulus = |bytes| vec![0xb5; bytes];
@@ -50,7 +50,7 @@ fn a13_rsa_keys_that_buy_computing_time_are_refused_unused(protocol: Protocol) {
     }
 }
 
-fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: Protocol) {
+fn a14_ecdsa_range_and_length_are_checked(protocol: Protocol) {
     const CURVES: [(&str, Algorithm, &str); 3] = [
         (
             "ES256",
@@ -76,9 +76,9 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: P
         &CURVES.map(|(_, algorithm, _)| algorithm),
     );
     for (key, (_, _, order)) in keys.iter().zip(CURVES) {
-        let honest = key.token(&public_claims());
-        fronts.accept(&honest);
-        let both = signature(&honest);
+        let valid = key.token(&public_claims());
+        fronts.accept(&valid);
+        let both = signature(&valid);
         let (r, s) = both.split_at(both.len() / 2);
         let (order, length) = (bytes_of_hex(order), r.len());
         let (zero, full) = (vec![0; length], vec![0xff; length]);
@@ -92,11 +92,11 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: P
             (&one, &zero),
             (&order, &one),
         ] {
-            fronts.refuse(&with_signature(&honest, &[&**left, right].concat()), Reject::Signature);
+            fronts.refuse(&with_signature(&valid, &[&**left, right].concat()), Reject::Signature);
         }
         for other in [&*zero, &order, &full, &one] {
-            fronts.refuse(&with_signature(&honest, &[r, other].concat()), Reject::Signature);
-            fronts.refuse(&with_signature(&honest, &[other, s].concat()), Reject::Signature);
+            fronts.refuse(&with_signature(&valid, &[r, other].concat()), Reject::Signature);
+            fronts.refuse(&with_signature(&valid, &[other, s].concat()), Reject::Signature);
         }
         for odd in [
             der(r, s),
@@ -110,12 +110,12 @@ fn a14_an_ecdsa_signature_is_two_numbers_in_range_and_of_full_length(protocol: P
             r.to_vec(),
             Vec::new(),
         ] {
-            fronts.refuse(&with_signature(&honest, &odd), Reject::Signature);
+            fronts.refuse(&with_signature(&valid, &odd), Reject::Signature);
         }
     }
 }
 
-/// The two numbers as X9.62 writes them, which is right anywhere but in a JWS.
+/// Encodes the two numbers in DER (X9.62), which other protocols use but JWS does not.
 fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let digits: Vec<_> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
@@ -131,14 +131,14 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     }
 }
 
-fn a14_an_eddsa_signature_has_one_spelling(protocol: Protocol) {
+fn a14_eddsa_signature_is_not_malleable(protocol: Protocol) {
     let key = SigningKey::generate("EdDSA", "k");
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &[Algorithm::EdDsa]);
-    let honest = key.token(&public_claims());
-    fronts.accept(&honest);
-    let good = signature(&honest);
-    // S plus the order of the group gives the same point (RFC 8032 section 5.1.7).
+    let valid = key.token(&public_claims());
+    fronts.accept(&valid);
+    let good = signature(&valid);
+    // S plus the group order gives the same point (RFC 8032 section 5.1.7).
     let order = bytes_of_hex("1000000000000000000000000000000014def9dea2f79cd65812631a5cf5d3ed");
     let s: Vec<_> = good[32..].iter().rev().copied().collect();
     let same: Vec<_> = sum(&s, &order).into_iter().rev().take(32).collect();
@@ -150,13 +150,13 @@ fn a14_an_eddsa_signature_has_one_spelling(protocol: Protocol) {
         (&zero, &zero),
         (&full, &full),
     ] {
-        fronts.refuse(&with_signature(&honest, &[left, right].concat()), Reject::Signature);
+        fronts.refuse(&with_signature(&valid, &[left, right].concat()), Reject::Signature);
     }
-    fronts.refuse(&with_signature(&honest, &good[..63]), Reject::Signature);
-    fronts.refuse(&with_signature(&honest, &[&*good, &[0]].concat()), Reject::Signature);
+    fronts.refuse(&with_signature(&valid, &good[..63]), Reject::Signature);
+    fronts.refuse(&with_signature(&valid, &[&*good, &[0]].concat()), Reject::Signature);
 }
 
-/// An RSA key used by its raw operation: the encoded message is of our choice.
+/// RSA key used without padding, so that a test chooses the encoded message.
 struct RawRsa {
     key: SigningKey,
     modulus: Vec<u8>,
@@ -184,24 +184,25 @@ impl RawRsa {
         )
     }
 
-    /// The message that was encoded for this signature.
-    fn open(&self, signature: &[u8]) -> Vec<u8> {
+    /// Returns the encoded message of a signature.
+    fn recover(&self, signature: &[u8]) -> Vec<u8> {
         self.raw("-verifyrecover", signature)
     }
 
-    fn seal(&self, encoded: &[u8]) -> Vec<u8> {
-        // Decryption is the same operation, and takes any number.
+    /// Signs an encoded message.
+    fn sign_raw(&self, encoded: &[u8]) -> Vec<u8> {
+        // Decryption is the same operation, and accepts any number.
         self.raw("-decrypt", encoded)
     }
 }
 
-fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
+fn a15_pkcs1_padding_has_one_encoding(protocol: Protocol) {
     let rsa = RawRsa::generate("RS256");
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Rs256]);
-    let honest = rsa.key.token(&public_claims());
-    let encoded = rsa.open(&signature(&honest));
-    let accepted = |encoded: &[u8]| with_signature(&honest, &rsa.seal(encoded));
+    let valid = rsa.key.token(&public_claims());
+    let encoded = rsa.recover(&signature(&valid));
+    let accepted = |encoded: &[u8]| with_signature(&valid, &rsa.sign_raw(encoded));
     fronts.accept(&accepted(&encoded));
     // RFC 8017 section 9.2: 00 01 ff .. ff 00, the DigestInfo of SHA-256, the hash.
     let hash = &encoded[224..];
@@ -210,15 +211,15 @@ fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
     assert_eq!(
         encoded,
         padded(0xff, &[SHA256, hash].concat()),
-        "the honest encoding is the one that is varied"
+        "the valid encoding is the one that is altered"
     );
     let info = |prefix: &[u8]| padded(0xff, &[prefix, hash].concat());
-    let replaced = |place: usize, byte| {
+    let replaced = |index: usize, byte| {
         let mut other = encoded.clone();
-        other[place] = byte;
+        other[index] = byte;
         other
     };
-    // Bleichenbacher 2006: short padding, and room behind the hash to make a cube of.
+    // Bleichenbacher 2006: short padding, and free bytes after the hash to form a cube.
     let mut early = [&[0, 1][..], &[0xff; 8], &[0], SHA256, hash].concat();
     early.resize(256, 0x17);
     for forged in [
@@ -235,7 +236,7 @@ fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
         replaced(221, 1),
         replaced(255, encoded[255] ^ 1),
         padded(0x00, &[SHA256, hash].concat()),
-        // Without NULL, lengths in two bytes, of another hash, and the hash alone.
+        // Without NULL, with lengths in two bytes, for another hash, and only the hash.
         info(b"\x30\x2f\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x04\x20"),
         info(b"\x30\x81\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"),
         info(b"\x30\x32\x30\x81\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"),
@@ -248,20 +249,20 @@ fn a15_a_pkcs1_message_has_one_encoding(protocol: Protocol) {
     ] {
         fronts.refuse(&accepted(&forged), Reject::Signature);
     }
-    assert_numbers_out_of_range_are_refused(&fronts, &rsa, &honest);
+    assert_numbers_out_of_range_are_refused(&fronts, &rsa, &valid);
 }
 
-/// `content` behind PKCS#1 padding, in 2048 bits.
+/// Adds PKCS#1 padding to `content`, for 2048 bits.
 fn padded(filler: u8, content: &[u8]) -> Vec<u8> {
     [&[0, 1], &*vec![filler; 256 - 3 - content.len()], &[0], content].concat()
 }
 
-fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Protocol) {
+fn a15_pss_salt_and_hashes_are_checked(protocol: Protocol) {
     let rsa = RawRsa::generate("PS256");
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Ps256]);
-    let honest = rsa.key.token(&public_claims());
-    let (signing_input, _) = honest.rsplit_once('.').unwrap();
+    let valid = rsa.key.token(&public_claims());
+    let (signing_input, _) = valid.rsplit_once('.').unwrap();
     let path = rsa.key.path();
     let message = sandbox.file("message", signing_input);
     let signed = |hash: &str, mask: &str, salt: &str| {
@@ -281,7 +282,7 @@ fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Pr
             &[&arguments[..], &[path.to_str().unwrap(), message.to_str().unwrap()]].concat(),
             b"",
         );
-        with_signature(&honest, &signature)
+        with_signature(&valid, &signature)
     };
     fronts.accept(&signed("-sha256", "sha256", "32"));
     for (hash, mask, salt) in [
@@ -298,24 +299,24 @@ fn a15_a_pss_signature_has_the_salt_and_the_hashes_of_its_algorithm(protocol: Pr
     ] {
         fronts.refuse(&signed(hash, mask, salt), Reject::Signature);
     }
-    let encoded = rsa.open(&signature(&honest));
-    for (place, change) in [(255, 0xbc ^ 0xcc), (254, 1), (223, 1), (222, 1), (100, 1), (1, 1)] {
+    let encoded = rsa.recover(&signature(&valid));
+    for (index, change) in [(255, 0xbc ^ 0xcc), (254, 1), (223, 1), (222, 1), (100, 1), (1, 1)] {
         let mut other = encoded.clone();
-        other[place] ^= change;
-        fronts.refuse(&with_signature(&honest, &rsa.seal(&other)), Reject::Signature);
+        other[index] ^= change;
+        fronts.refuse(&with_signature(&valid, &rsa.sign_raw(&other)), Reject::Signature);
     }
-    // By PKCS#1, which the same key could make.
+    // A PKCS#1 signature of the same key.
     let pkcs1 = openssl(
         &["dgst", "-sha256", "-sign", path.to_str().unwrap(), message.to_str().unwrap()],
         b"",
     );
-    fronts.refuse(&with_signature(&honest, &pkcs1), Reject::Signature);
-    assert_numbers_out_of_range_are_refused(&fronts, &rsa, &honest);
+    fronts.refuse(&with_signature(&valid, &pkcs1), Reject::Signature);
+    assert_numbers_out_of_range_are_refused(&fronts, &rsa, &valid);
 }
 
-/// RFC 8017 sections 8.1.2 and 8.2.2: exactly as long as the modulus, and below it.
-fn assert_numbers_out_of_range_are_refused(fronts: &Fronts<'_>, rsa: &RawRsa, honest: &str) {
-    let s = signature(honest);
+/// RFC 8017 sections 8.1.2 and 8.2.2: a signature is as long as the modulus, and below it.
+fn assert_numbers_out_of_range_are_refused(fronts: &Fronts<'_>, rsa: &RawRsa, valid: &str) {
+    let s = signature(valid);
     let numbers = [
         [&[0], &*s].concat(),
         [&[0, 0], &*s].concat(),
@@ -330,35 +331,35 @@ fn assert_numbers_out_of_range_are_refused(fronts: &Fronts<'_>, rsa: &RawRsa, ho
         Vec::new(),
     ];
     for number in numbers {
-        fronts.refuse(&with_signature(honest, &number), Reject::Signature);
+        fronts.refuse(&with_signature(valid, &number), Reject::Signature);
     }
 }
 
-fn a15_a_signature_as_large_as_the_modulus_is_refused_though_it_fits(protocol: Protocol) {
+fn a15_rsa_signature_above_modulus_is_refused(protocol: Protocol) {
     let rsa = RawRsa::generate("RS256");
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_keys(&sandbox, &[rsa.key.jwk()], &[Algorithm::Rs256]);
-    // About every third signature is small enough to have the modulus added to it.
+    // About one in three signatures plus the modulus still fits into 2048 bits.
     let found = (0..200).find_map(|jti| {
         let mut claims: Value = public_claims();
         claims["jti"] = json!(jti.to_string());
-        let honest = rsa.key.token(&claims);
-        let larger = sum(&signature(&honest), &rsa.modulus);
-        (larger[0] == 0).then(|| (with_signature(&honest, &larger[1..]), honest))
+        let valid = rsa.key.token(&claims);
+        let larger = sum(&signature(&valid), &rsa.modulus);
+        (larger[0] == 0).then(|| (with_signature(&valid, &larger[1..]), valid))
     });
-    let (larger, honest) = found.expect("one of 200 signatures leaves room");
-    fronts.accept(&honest);
+    let (larger, valid) = found.expect("one of 200 signatures plus the modulus fits");
+    fronts.accept(&valid);
     fronts.refuse(&larger, Reject::Signature);
 }
 
-/// The sum of two big-endian numbers, one byte longer than the longer of them.
+/// Adds two big-endian numbers. The sum is one byte longer than the longer of them.
 fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
-    let digit = |number: &[u8], place: usize| {
-        number.len().checked_sub(place + 1).map_or(0, |index| u16::from(number[index]))
+    let digit = |number: &[u8], index: usize| {
+        number.len().checked_sub(index + 1).map_or(0, |index| u16::from(number[index]))
     };
     let mut carry = 0;
-    let digits = (0..=one.len().max(other.len())).map(|place| {
-        let sum = digit(one, place) + digit(other, place) + carry;
+    let digits = (0..=one.len().max(other.len())).map(|index| {
+        let sum = digit(one, index) + digit(other, index) + carry;
         carry = sum >> 8;
         sum.to_le_bytes()[0]
     });
@@ -370,6 +371,6 @@ fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
 fn bytes_of_hex(text: &str) -> Vec<u8> {
     (0..text.len())
         .step_by(2)
-        .map(|place| u8::from_str_radix(&text[place..place + 2], 16).unwrap())
+        .map(|index| u8::from_str_radix(&text[index..index + 2], 16).unwrap())
         .collect()
 }

@@ -1,5 +1,5 @@
-//! Every front a token can reach, trusting the same keys under the same rules:
-//! the engine, called directly, and `/auth` of the real server.
+//! Both ways to verify a token, with the same keys and rules: the engine called directly, and
+//! `/auth` of the real server.
 
 use std::sync::Arc;
 
@@ -11,27 +11,29 @@ use countersign_tests::{
     answers::{assert_no_identity, assert_refused, invalid_token},
     binary::{Sandbox, Server},
     engine::{
-        AUDIENCE, ISSUER, NOW, SECRET, config, published_keys, secret_keys, secret_verifier, verifier,
+        AUDIENCE, ISSUER, NOW, SECRET, config, published_keys, secret_keys, secret_verifier,
+        verifier,
     },
 };
 use serde_json::{Value, json};
 
-/// The issuer whose keys are published; [`ISSUER`] signs with the secret.
+/// Issuer with published keys. [`ISSUER`] signs with [`SECRET`].
 pub(crate) const PUBLIC_ISSUER: &str = "https://public/";
 
+/// The engine's [`Verifier`] and a running [`Server`] of the same configuration.
 pub(crate) struct Fronts<'s> {
     pub(crate) verifier: Verifier,
     pub(crate) server: Server<'s>,
 }
 
 impl<'s> Fronts<'s> {
-    /// The issuer with the secret.
+    /// Configures the issuer with the secret.
     pub(crate) fn of_secret(sandbox: &'s Sandbox) -> Self {
         let server = sandbox.serve(&secret_section());
         Self { verifier: secret_verifier(), server }
     }
 
-    /// The same, and the issuer that publishes `keys`.
+    /// Configures the issuer with the secret, and an issuer that publishes `keys`.
     pub(crate) fn of_keys(sandbox: &'s Sandbox, keys: &[Value], algorithms: &[Algorithm]) -> Self {
         let file = sandbox.file("jwks.json", json!({ "keys": keys }).to_string());
         let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
@@ -44,15 +46,19 @@ impl<'s> Fronts<'s> {
         Self { verifier: verifier(issuers), server }
     }
 
-    /// Checks that every front accepts the token.
+    /// Asserts that engine and server accept the token.
     #[track_caller]
     pub(crate) fn accept(&self, token: &str) {
         accept(&self.verifier, token);
         let response = self.server.auth(token);
-        assert_eq!((response.status, response.body.as_str()), (200, ""), "{response:?} to {token}");
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (200, ""),
+            "{response:?} for {token}"
+        );
     }
 
-    /// Checks that every front refuses the token, and for this reason.
+    /// Asserts that engine and server refuse the token for this reason.
     #[track_caller]
     pub(crate) fn refuse(&self, token: &str, reject: Reject) {
         refuse(&self.verifier, token, reject);
@@ -69,27 +75,27 @@ impl<'s> Fronts<'s> {
     }
 }
 
-/// Checks that the engine alone refuses the token, and for this reason.
+/// Asserts that the engine refuses the token for this reason.
 #[track_caller]
 pub(crate) fn refuse(verifier: &Verifier, token: &str, reject: Reject) {
     assert_eq!(verifier.verify(token.as_bytes(), NOW).err(), Some(reject), "{token:.2000}");
 }
 
-/// Checks that the engine alone accepts the token.
+/// Asserts that the engine accepts the token.
 #[track_caller]
 pub(crate) fn accept(verifier: &Verifier, token: &str) {
-    let verdict = verifier.verify(token.as_bytes(), NOW);
-    assert!(verdict.is_ok(), "{verdict:?} of {token}");
+    let result = verifier.verify(token.as_bytes(), NOW);
+    assert!(result.is_ok(), "{result:?} for {token}");
 }
 
-/// Whether a request can have the token in its header: HTTP forbids control
-/// characters there, a blank makes it no bearer token, and a head has an end.
+/// Returns whether a request can carry the token. HTTP forbids control characters in headers, a
+/// space ends a bearer token, and the size of a head is limited.
 fn can_be_carried(token: &str) -> bool {
     const HEAD: usize = 24 * 1024;
     !token.is_empty() && token.len() < HEAD && token.bytes().all(|byte| byte > b' ' && byte != 0x7f)
 }
 
-/// The engine's view of an issuer that publishes these keys.
+/// Engine configuration of an issuer that publishes these keys.
 pub(crate) fn published_issuer(
     keys: &[Value],
     algorithms: &[Algorithm],
@@ -106,13 +112,14 @@ pub(crate) fn published_issuer(
     )
 }
 
-/// The faults of the keys that are left out of a published set.
-pub(crate) fn skipped(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyError> {
-    let (_, skipped) = published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
-    skipped.into_iter().map(|key| key.error).collect()
+/// Returns the faults of the keys that are skipped in a published set.
+pub(crate) fn skipped_key_faults(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyFault> {
+    let (_, skipped) =
+        published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
+    skipped.into_iter().map(|key| key.fault).collect()
 }
 
-/// The server's view of the issuer with the secret.
+/// Server configuration of the issuer with the secret.
 pub(crate) fn secret_section() -> String {
     format!(
         "[auth_jwt_secret]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=agent,compiler,api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n",
@@ -120,25 +127,25 @@ pub(crate) fn secret_section() -> String {
     )
 }
 
-/// The server's view of the issuer that publishes its keys at `uri`.
+/// Server configuration of the issuer that publishes its keys at `uri`.
 pub(crate) fn public_section(algorithms: &str, uri: &str) -> String {
     format!(
         "[auth_jwt_public]\nalgorithms={algorithms}\nclient_types=api\nissuer={PUBLIC_ISSUER}\naudience={AUDIENCE}\njwks_uri={uri}\n"
     )
 }
 
-/// Honest claims of the issuer that publishes its keys.
+/// Valid claims of the issuer that publishes its keys.
 pub(crate) fn public_claims() -> Value {
     json!({ "iss": PUBLIC_ISSUER, "aud": AUDIENCE, "sub": "bob" })
 }
 
-/// A token with other bytes for its signature.
+/// Replaces the signature of a token.
 pub(crate) fn with_signature(token: &str, signature: &[u8]) -> String {
     let (signing_input, _) = token.rsplit_once('.').unwrap();
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// The bytes of a token's signature.
+/// Returns the signature of a token.
 pub(crate) fn signature(token: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(token.rsplit_once('.').unwrap().1).unwrap()
 }

@@ -9,13 +9,13 @@ use countersign_tests::{
 use crate::fronts::Fronts;
 
 over_every_protocol!(
-    b4_a_member_that_comes_twice_is_refused_at_every_level,
-    b4_names_that_differ_in_case_are_different_names,
-    b5_only_strict_json_is_read,
-    b5_nothing_stands_before_or_behind_the_object,
+    b4_duplicate_member_is_refused_at_every_level,
+    b4_member_names_are_case_sensitive,
+    b5_only_strict_json_is_accepted,
+    b5_nothing_may_surround_the_object,
 );
 
-fn b4_a_member_that_comes_twice_is_refused_at_every_level(protocol: Protocol) {
+fn b4_duplicate_member_is_refused_at_every_level(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims(r#""o":{"iss":1,"sub":{"iss":2}},"list":["iss","iss"]"#)));
@@ -47,7 +47,7 @@ fn b4_a_member_that_comes_twice_is_refused_at_every_level(protocol: Protocol) {
     }
 }
 
-fn b4_names_that_differ_in_case_are_different_names(protocol: Protocol) {
+fn b4_member_names_are_case_sensitive(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(
@@ -69,7 +69,7 @@ fn b4_names_that_differ_in_case_are_different_names(protocol: Protocol) {
     }
 }
 
-/// JSON that strict readers take. The first members make each a member's value.
+/// Valid JSON values. The test uses each as the value of a member.
 const GOOD: [&[u8]; 12] = [
     b"\"\"",
     b"\"\\u00e9\\n\\/\\\"\"",
@@ -85,8 +85,7 @@ const GOOD: [&[u8]; 12] = [
     b"{\"a\":[[],{}]}",
 ];
 
-/// JSON that some readers take, each in its own way. Many are tests of
-/// JSONTestSuite by another hand.
+/// Invalid JSON values that some parsers accept. Many are based on cases of JSONTestSuite.
 const BAD: [&[u8]; 62] = [
     b"",
     b"nul",
@@ -131,7 +130,7 @@ const BAD: [&[u8]; 62] = [
     b"\"\\udc00\\ud800\"",
     b"\"\\ud800\\ud800\"",
     b"\"\\ud83d\\u\"",
-    // Bytes that are no UTF-8: alone, overlong, a surrogate, past the last, cut off.
+    // Invalid UTF-8: a lone byte, overlong, a surrogate, above U+10FFFF, truncated.
     b"\"\x80\"",
     b"\"\xff\"",
     b"\"\xc0\xaf\"",
@@ -155,7 +154,7 @@ const BAD: [&[u8]; 62] = [
     b"1//",
 ];
 
-fn b5_only_strict_json_is_read(protocol: Protocol) {
+fn b5_only_strict_json_is_accepted(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let payload =
@@ -171,7 +170,7 @@ fn b5_only_strict_json_is_read(protocol: Protocol) {
     }
 }
 
-fn b5_nothing_stands_before_or_behind_the_object(protocol: Protocol) {
+fn b5_nothing_may_surround_the_object(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let (header, payload) = (HEADER.as_bytes(), claims("").into_bytes());

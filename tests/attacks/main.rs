@@ -1,35 +1,36 @@
-//! Known attacks, each by its id: what must be refused, for which reason, by the
-//! engine and, where a request can carry it, by the real server.
+//! Known attacks, each by its id: which tokens and requests must be refused, and for which reason.
+//! They run against the engine and, if a request can carry the token, against the real server
+//! ([`fronts::Fronts`]).
 //!
-//! Every hostile token has an honest twin that is accepted first: a test that
-//! refuses everything proves nothing.
+//! Before each hostile token the test verifies that a similar valid one is accepted. Otherwise a
+//! verifier that refuses everything would pass.
 
-/// A: algorithms, and how a token chooses one and its key.
+/// A: algorithms, and the choice of algorithm and key by a token.
 mod algorithm_and_key;
-/// A4 to A12: keys that are weak, for something else, or brought along.
+/// A4 to A12: weak keys, keys for other purposes, keys from the token.
 mod keys;
-/// A13 to A15: signatures and keys that only nearly are what they should be.
+/// A13 to A15: signatures and keys that are almost valid.
 mod forgery;
-/// B: the form of a token.
+/// B: the structure of a token.
 mod structure;
 /// B4, B5: the JSON in a token.
 mod json;
-/// C: what a genuine token claims.
+/// C: the claims of a correctly signed token.
 mod claims;
-/// D1 to D8: a token that was verified before.
+/// D1 to D8: tokens in the verification cache.
 mod remembered;
-/// D9, D10: providers of keys, and floods that are aimed at them.
+/// D9, D10: key providers, and floods against them.
 mod service;
-/// E: between a reverse proxy and its application.
+/// E: requests forwarded by a reverse proxy.
 mod edge;
-/// The engine and the server, trusting the same keys.
+/// The engine and the server with the same keys and rules.
 mod fronts;
 
-/// The attacks of each group that have a test here.
+/// Number of attacks in each group. Each has a test here.
 const GROUPS: [(char, u32); 5] = [('a', 18), ('b', 12), ('c', 7), ('d', 10), ('e', 8)];
 
 #[test]
-fn every_attack_has_its_test() {
+fn every_attack_has_a_test() {
     let sources = [
         include_str!("algorithm_and_key.rs"),
         include_str!("keys.rs"),
@@ -51,11 +52,11 @@ fn every_attack_has_its_test() {
                 .any(|name| name.split('_').take_while(|part| is_id(part)).any(|part| part == id))
         })
         .collect();
-    assert!(missing.is_empty(), "no test is named after {missing:?}");
+    assert!(missing.is_empty(), "no test for the attacks {missing:?}");
 }
 
-/// The names of the functions that are tests: marked as one, or made one over every
-/// version of HTTP.
+/// Returns the names of test functions: those marked `#[test]`, and those that
+/// [`over_every_protocol`](countersign_tests::over_every_protocol) turns into tests.
 fn tests(source: &str) -> impl Iterator<Item = &str> {
     let is_test = |(above, line): &(&str, &str)| {
         *above == "#[test]" || line.ends_with("(protocol: Protocol) {")

@@ -11,7 +11,7 @@ use countersign_tests::{
     binary::Sandbox,
     client::Protocol,
     engine::{
-        HEADER, ISSUER, NOW, SECRET, claims, config, config_with, cached_verifier, secret_keys,
+        HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, secret_keys,
         secret_verifier, sign_with, signing_input, snapshot, token, verifier,
     },
     over_every_protocol,
@@ -19,30 +19,30 @@ use countersign_tests::{
 
 use crate::fronts::{secret_section, signature, with_signature};
 
-over_every_protocol!(d1_the_server_lets_go_of_a_token_that_it_has_verified);
+over_every_protocol!(d1_server_refuses_cached_token_after_exp);
 
 const OTHER: &[u8; 32] = &[7; 32];
 
-/// What becomes of a token that is verified again and again, here and on another
-/// thread: whatever is remembered of it, the answer is always the same.
+/// Verifies a token repeatedly on this and another thread. Asserts that cached and uncached results
+/// agree, and returns the result.
 #[track_caller]
 fn verify_repeatedly(verifier: &Verifier, token: &str, now: UnixTime) -> Option<Reject> {
-    let verdict = || verifier.verify(token.as_bytes(), now).err();
-    let first = verdict();
+    let verify = || verifier.verify(token.as_bytes(), now).err();
+    let first = verify();
     for _ in 0..8 {
-        assert_eq!(verdict(), first);
+        assert_eq!(verify(), first);
     }
     let is_cached =
         verifier.verify(token.as_bytes(), now).is_ok_and(|verified| verified.is_cached());
     assert_eq!(
         is_cached,
         first.is_none(),
-        "what is accepted is remembered, or nothing is tested here"
+        "accepted tokens are cached, otherwise this tests nothing"
     );
     let elsewhere =
-        std::thread::scope(|scope| scope.spawn(|| [verdict(), verdict()]).join().unwrap());
+        std::thread::scope(|scope| scope.spawn(|| [verify(), verify()]).join().unwrap());
     assert_eq!(elsewhere, [first, first]);
-    assert_eq!(verdict(), first);
+    assert_eq!(verify(), first);
     first
 }
 
@@ -51,7 +51,7 @@ fn token_signed_with(header: &str, secret: &[u8]) -> String {
 }
 
 #[test]
-fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
+fn d1_cached_token_expires_at_its_exp() {
     for leeway in [0, 30] {
         let verifier =
             verifier([(config_with(|rules| rules.leeway = leeway), secret_keys(None, SECRET))]);
@@ -64,28 +64,32 @@ fn d1_a_token_verified_before_dies_in_the_second_its_exp_names() {
             format!(r#""iat":1600000000,"nbf":1600000000,"exp":{exp},"jti":"1""#),
         ] {
             let token = token(HEADER, claims(&members));
-            for (now, verdict) in [
+            for (now, expected) in [
                 (NOW.0, None),
                 (end - 1, None),
                 (end, Some(Reject::Expired)),
                 (end + 1, Some(Reject::Expired)),
                 (u64::MAX, Some(Reject::Expired)),
-                // A clock that was set back: what is dead then need not be dead now.
+                // The clock was set back: the token is valid again.
                 (end - 1, None),
                 (end, Some(Reject::Expired)),
             ] {
-                assert_eq!(verify_repeatedly(&verifier, &token, UnixTime(now)), verdict, "{members} at {now}");
+                assert_eq!(
+                    verify_repeatedly(&verifier, &token, UnixTime(now)),
+                    expected,
+                    "{members} at {now}"
+                );
             }
         }
-        let endless = token(HEADER, claims(""));
+        let without_exp = token(HEADER, claims(""));
         assert_eq!(
-            [NOW.0, u64::MAX].map(|now| verify_repeatedly(&verifier, &endless, UnixTime(now))),
+            [NOW.0, u64::MAX].map(|now| verify_repeatedly(&verifier, &without_exp, UnixTime(now))),
             [None, None]
         );
     }
 }
 
-fn d1_the_server_lets_go_of_a_token_that_it_has_verified(protocol: Protocol) {
+fn d1_server_refuses_cached_token_after_exp(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&secret_section());
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -101,12 +105,12 @@ fn d1_the_server_lets_go_of_a_token_that_it_has_verified(protocol: Protocol) {
 }
 
 #[test]
-fn d2_a_token_refused_as_too_early_is_accepted_from_its_nbf_on_and_not_before() {
+fn d2_early_token_is_accepted_only_from_its_nbf() {
     let verifier = secret_verifier();
     for (name, reject) in [("nbf", Reject::NotYetValid), ("iat", Reject::IssuedInFuture)] {
         let start = NOW.0 + 100;
         let token = token(HEADER, claims(&format!(r#""{name}":{start},"exp":{}"#, start + 50)));
-        for (now, verdict) in [
+        for (now, expected) in [
             (NOW.0, Some(reject)),
             (start - 1, Some(reject)),
             (start, None),
@@ -115,13 +119,17 @@ fn d2_a_token_refused_as_too_early_is_accepted_from_its_nbf_on_and_not_before() 
             (start + 50, Some(Reject::Expired)),
             (start, None),
         ] {
-            assert_eq!(verify_repeatedly(&verifier, &token, UnixTime(now)), verdict, "{name} at {now}");
+            assert_eq!(
+                verify_repeatedly(&verifier, &token, UnixTime(now)),
+                expected,
+                "{name} at {now}"
+            );
         }
     }
 }
 
 #[test]
-fn d3_a_token_dies_with_its_key() {
+fn d3_cached_token_is_refused_without_its_key() {
     let verifier = verifier([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
     let token = token_signed_with(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
     assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
@@ -135,7 +143,7 @@ fn d3_a_token_dies_with_its_key() {
         verifier.replace_keys(ISSUER, &secret_keys(Some("k"), SECRET));
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), None, "the key is back");
     }
-    // The whole issuer goes, or has no keys any more.
+    // The issuer is removed, or has no keys.
     verifier.replace(Snapshot::default());
     assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(Reject::IssuerUnknown));
     verifier.replace(snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]));
@@ -146,7 +154,7 @@ fn d3_a_token_dies_with_its_key() {
 }
 
 #[test]
-fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
+fn d4_new_key_with_old_kid_ends_old_tokens() {
     let header = r#"{"alg":"HS256","kid":"k"}"#;
     let (old, new) = (token_signed_with(header, SECRET), token_signed_with(header, OTHER));
     let verifier =
@@ -165,7 +173,7 @@ fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
     }
     // The same key published again is the same key.
     assert_eq!(verify_repeatedly(&verifier, &old, NOW), None);
-    // The same bytes under the same kid, for another algorithm, are another key.
+    // The same bytes and kid with another algorithm are another key.
     let long = [SECRET.as_slice(), SECRET].concat();
     let of = |algorithm| {
         let material = countersign_engine::KeyMaterial::Secret(&long);
@@ -181,9 +189,10 @@ fn d4_a_new_key_under_an_old_kid_ends_the_tokens_of_the_old_key() {
 }
 
 #[test]
-fn d5_a_token_is_judged_by_the_rules_of_now() {
-    let dead = NOW.0 - 10;
-    let members = format!(r#""exp":{dead},"list":[1],"type":"dev","urn:inmanta:ct":"api","e":5"#);
+fn d5_cached_token_follows_current_rules() {
+    let expired_at = NOW.0 - 10;
+    let members =
+        format!(r#""exp":{expired_at},"list":[1],"type":"dev","urn:inmanta:ct":"api","e":5"#);
     let lenient = |rules: &mut Rules| {
         rules.leeway = 60;
         rules.lists_of_strings = false;
@@ -217,7 +226,7 @@ fn d5_a_token_is_judged_by_the_rules_of_now() {
             lenient(rules);
             change(rules);
         };
-        // One verifier whose rules change, and two side by side that differ.
+        // One verifier with changing rules, and two verifiers with different rules.
         let (one, other) = (verifier(of(&lenient)), verifier(of(&strict)));
         for _ in 0..3 {
             assert_eq!(verify_repeatedly(&changing, &token, NOW), None);
@@ -233,7 +242,7 @@ fn d5_a_token_is_judged_by_the_rules_of_now() {
 }
 
 #[test]
-fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
+fn d5_cached_username_follows_current_rules() {
     let by = |claim: &'static str| {
         [(config_with(|rules| rules.username_claim = claim.into()), secret_keys(None, SECRET))]
     };
@@ -250,16 +259,16 @@ fn d5_what_a_token_says_of_its_user_follows_the_rules_of_now() {
         );
         changing.replace(snapshot(by("email")));
         assert_eq!(username(&changing).as_deref(), Some("bob@example.com"));
-        changing.replace(snapshot(by("nobody")));
+        changing.replace(snapshot(by("missing")));
         assert_eq!(username(&changing), None);
         changing.replace(snapshot(by("sub")));
     }
 }
 
 #[test]
-fn d6_tokens_that_look_alike_are_not_taken_for_each_other() {
+fn d6_similar_tokens_are_not_confused() {
     let verifier = secret_verifier();
-    // Alike for four kilobytes, then one digit or two, then alike again.
+    // Equal for four kilobytes, then different digits, then equal again.
     let padding = "x".repeat(4_096);
     let of = |user: usize| {
         token(
@@ -274,50 +283,53 @@ fn d6_tokens_that_look_alike_are_not_taken_for_each_other() {
         for (user, token) in tokens.iter().enumerate() {
             let verified = verifier.verify(token.as_bytes(), NOW).unwrap();
             assert_eq!(verified.claims().subject(), Some(&*format!("user-{user:03}")));
-            // The same token with the signature of its neighbour, which is right for that one.
+            // The token with the valid signature of another token.
             let crossed = with_signature(token, &signature(&tokens[(user + 1) % tokens.len()]));
             assert_eq!(verifier.verify(crossed.as_bytes(), NOW).err(), Some(Reject::Signature));
         }
     }
-    // The same signature and length under a header, or a payload, of another case.
-    let honest = &tokens[0];
-    let (header, rest) = honest.split_once('.').unwrap();
+    // The same payload and signature under another header.
+    let valid = &tokens[0];
+    let (header, rest) = valid.split_once('.').unwrap();
     let other = signing_input(r#"{"alg":"HS384"}"#, "");
     assert_eq!(other.len(), header.len() + 1);
-    assert_eq!(verify_repeatedly(&verifier, &format!("{other}{rest}"), NOW), Some(Reject::AlgorithmNotAllowed));
-    assert_eq!(verify_repeatedly(&verifier, honest, NOW), None);
+    assert_eq!(
+        verify_repeatedly(&verifier, &format!("{other}{rest}"), NOW),
+        Some(Reject::AlgorithmNotAllowed)
+    );
+    assert_eq!(verify_repeatedly(&verifier, valid, NOW), None);
 }
 
 #[test]
-fn d7_a_token_and_one_byte_more_is_another_token() {
+fn d7_token_with_one_more_byte_is_refused() {
     let verifier = secret_verifier();
-    let honest = token(HEADER, claims(""));
-    assert_eq!(verify_repeatedly(&verifier, &honest, NOW), None);
+    let valid = token(HEADER, claims(""));
+    assert_eq!(verify_repeatedly(&verifier, &valid, NOW), None);
     for byte in 0..=u8::MAX {
         let reject = match byte {
             b'.' => Reject::Segments,
-            // 44 characters are 33 bytes: a tag of another length.
+            // 44 characters decode to 33 bytes, a tag of another length.
             b'-' | b'_' => Reject::Signature,
             byte if byte.is_ascii_alphanumeric() => Reject::Signature,
             _ => Reject::Base64,
         };
-        let longer = [honest.as_bytes(), &[byte]].concat();
-        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} behind");
-        let longer = [&[byte], honest.as_bytes()].concat();
+        let longer = [valid.as_bytes(), &[byte]].concat();
+        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} appended");
+        let longer = [&[byte], valid.as_bytes()].concat();
         let reject = if byte == b'.' { Reject::HeaderJson } else { Reject::Base64 };
-        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} before");
-        assert!(verifier.verify(honest.as_bytes(), NOW).is_ok());
+        assert_eq!(verifier.verify(&longer, NOW).err(), Some(reject), "{byte} prepended");
+        assert!(verifier.verify(valid.as_bytes(), NOW).is_ok());
     }
 }
 
 #[test]
-fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
+fn d7_flood_of_invalid_tokens_changes_no_result() {
     let verifier = secret_verifier();
     let good: Vec<_> =
         (0..20).map(|user| token(HEADER, claims(&format!(r#""jti":"{user}""#)))).collect();
     let bad: Vec<_> = good.iter().map(|token| with_signature(token, &[0x5a; 32])).collect();
     for round in 0..20_000usize {
-        // A new payload each time, and now and then a new header; none is signed.
+        // Always a new payload and sometimes a new header, with an invalid signature.
         let header = if round % 7 == 0 {
             format!(r#"{{"alg":"HS256","kid":"{round}"}}"#)
         } else {
@@ -339,7 +351,7 @@ fn d7_a_flood_of_invalid_tokens_changes_no_answer() {
 }
 
 #[test]
-fn d8_a_refusal_is_forgotten_when_keys_change() {
+fn d8_cached_refusal_ends_when_keys_change() {
     let right = secret_keys(Some("k"), SECRET);
     let token = token_signed_with(r#"{"alg":"HS256","kid":"k"}"#, SECRET);
     let issuer =
@@ -356,7 +368,7 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), None);
     }
-    // And when the issuer, its algorithms or its rules do.
+    // Also when the issuer, its algorithms or its rules change.
     let strict = config_with(|rules| rules.audience = "them".into());
     for (before, reject) in [
         (Snapshot::default(), Reject::IssuerUnknown),
@@ -366,6 +378,6 @@ fn d8_a_refusal_is_forgotten_when_keys_change() {
         let verifier = cached_verifier(before);
         assert_eq!(verify_repeatedly(&verifier, &token, NOW), Some(reject));
         verifier.replace(snapshot([(config([Algorithm::Hs256]), Arc::clone(&right))]));
-        assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "at once, after {reject}");
+        assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "accepted at once after {reject}");
     }
 }

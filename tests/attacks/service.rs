@@ -24,20 +24,20 @@ use serde_json::{Value, json};
 use crate::fronts::{Fronts, public_claims, public_section, secret_section};
 
 over_every_protocol!(
-    d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys,
-    d10_no_entry_of_a_set_voids_the_key_beside_it,
-    d10_a_provider_that_answers_byte_by_byte_delays_nobody_else,
+    d9_bad_tokens_do_not_flood_the_provider,
+    d10_invalid_entry_keeps_the_other_keys,
+    d10_slow_provider_delays_no_other_issuer,
 );
 
-fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol) {
+fn d9_bad_tokens_do_not_flood_the_provider(protocol: Protocol) {
     let key = SigningKey::generate("EdDSA", "k");
     let provider = JwksServer::start(&json!({ "keys": [key.jwk()] }).to_string());
     let sandbox = Sandbox::over(protocol);
     let server =
         sandbox.serve(&(secret_section() + &public_section("EdDSA", &provider.uri()) + NO_BUDGETS));
-    let honest = key.token(&public_claims());
-    assert_eq!(server.auth(&honest).status, 200);
-    let asked = provider.requests();
+    let valid = key.token(&public_claims());
+    assert_eq!(server.auth(&valid).status, 200);
+    let requests_before = provider.requests();
     let hostile = |header: Value, claims: Value| {
         format!("{}.{}", signing_input(header.to_string(), claims.to_string()), "A".repeat(86))
     };
@@ -47,7 +47,7 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol
         claims
     };
 
-    // No signature is a reason to ask, nor is an issuer that nobody has configured.
+    // A wrong signature or an unknown issuer causes no key request.
     flood(&server, Reject::Signature, |number| {
         hostile(json!({ "alg": "EdDSA", "kid": "k" }), numbered(number))
     });
@@ -57,16 +57,20 @@ fn d9_floods_of_bad_tokens_are_no_floods_of_requests_for_keys(protocol: Protocol
             json!({ "iss": format!("{}/{number}", provider.uri()), "aud": "us" }),
         )
     });
-    assert_eq!(provider.requests(), asked);
-    // A kid that nobody knows may be a new key: worth a question now and then.
+    assert_eq!(provider.requests(), requests_before);
+    // An unknown kid may be a new key, so it causes rate-limited requests.
     flood(&server, Reject::KidUnknown, |number| {
         hostile(json!({ "alg": "EdDSA", "kid": format!("k{number}") }), public_claims())
     });
-    assert!(provider.requests() <= asked + 2, "{} requests more", provider.requests() - asked);
-    assert_eq!(server.auth(&honest).status, 200);
+    assert!(
+        provider.requests() <= requests_before + 2,
+        "{} more requests",
+        provider.requests() - requests_before
+    );
+    assert_eq!(server.auth(&valid).status, 200);
 }
 
-/// Sends tokens for some seconds, each one new, as fast as they are answered.
+/// Sends a new token after each response, for three seconds.
 fn flood(server: &Server<'_>, reject: Reject, token: impl Fn(usize) -> String) {
     let start = Instant::now();
     for number in 0.. {
@@ -78,7 +82,7 @@ fn flood(server: &Server<'_>, reject: Reject, token: impl Fn(usize) -> String) {
 }
 
 #[test]
-fn d10_answers_that_are_no_key_set_give_no_keys() {
+fn d10_invalid_key_sets_give_no_keys() {
     let key = SigningKey::generate("ES256", "k");
     let set = json!({ "keys": [key.jwk()] }).to_string();
     let ok = |body: &str| {
@@ -91,9 +95,13 @@ fn d10_answers_that_are_no_key_set_give_no_keys() {
     let redirect = |status: &str, target: &str| {
         format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n")
     };
-    let codes = [ask(&ok(&set), &key), ask(&ok(&format!(" {set}\n")), &key)].map(|(code, _)| code);
-    assert_eq!(codes, [json!(null), json!(null)], "the honest answers");
-    for (answer, reason) in [
+    let codes = [
+        verify_with_response(&ok(&set), &key),
+        verify_with_response(&ok(&format!(" {set}\n")), &key),
+    ]
+    .map(|(code, _)| code);
+    assert_eq!(codes, [json!(null), json!(null)], "valid responses");
+    for (response, reason) in [
         (ok("<html>sorry</html>"), "not a strict JSON object"),
         (ok(""), "not a strict JSON object"),
         (ok("[]"), "not a strict JSON object"),
@@ -117,16 +125,16 @@ fn d10_answers_that_are_no_key_set_give_no_keys() {
         (String::new(), "Got error"),
         (set.clone(), "Got error"),
     ] {
-        let (code, log) = ask(&answer, &key);
-        assert_eq!(code, "keys_unavailable", "{answer:.200}");
-        assert!(log.contains(reason), "{answer:.200} should give {reason:?}, but {log:.2000}");
+        let (code, log) = verify_with_response(&response, &key);
+        assert_eq!(code, "keys_unavailable", "{response:.200}");
+        assert!(log.contains(reason), "{response:.200} should give {reason:?}, but {log:.2000}");
     }
     assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
 }
 
-/// The code that a good token gets when the provider gives this answer, and why.
-fn ask(answer: &str, key: &SigningKey) -> (Value, String) {
-    let provider = JwksServer::start_raw(answer);
+/// Returns the reject code of a valid token if the provider sends this response, and the log.
+fn verify_with_response(response: &str, key: &SigningKey) -> (Value, String) {
+    let provider = JwksServer::start_raw(response);
     let sandbox = Sandbox::new();
     let config =
         sandbox.file("c.cfg", secret_section() + &public_section("ES256", &provider.uri()));
@@ -137,7 +145,7 @@ fn ask(answer: &str, key: &SigningKey) -> (Value, String) {
     (output.json_lines()[0]["code"].clone(), output.stderr)
 }
 
-fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
+fn d10_invalid_entry_keeps_the_other_keys(protocol: Protocol) {
     let good = SigningKey::generate("ES256", "good");
     let odd = [
         json!(null),
@@ -169,7 +177,7 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
     let keys = [&odd[..], &[good.jwk()], &odd].concat();
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
     fronts.accept(&good.token(&public_claims()));
-    // A set too large to be honest is another matter: it is refused whole.
+    // A key set over the limits is rejected as a whole.
     let read = |json: String| {
         countersign_engine::KeySet::from_jwks(
             json.as_bytes(),
@@ -186,11 +194,11 @@ fn d10_no_entry_of_a_set_voids_the_key_beside_it(protocol: Protocol) {
     );
 }
 
-fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else(protocol: Protocol) {
+fn d10_slow_provider_delays_no_other_issuer(protocol: Protocol) {
     let slow = SlowProvider::start();
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.listen(&(secret_section() + &public_section("ES256", &slow.uri())));
-    slow.asked.recv().unwrap();
+    slow.started.recv().unwrap();
     let public = SigningKey::generate("ES256", "k").token(&public_claims());
     for _ in 0..20 {
         assert_eq!(server.auth(&token(HEADER, claims(""))).status, 200);
@@ -199,14 +207,17 @@ fn d10_a_provider_that_answers_byte_by_byte_delays_nobody_else(protocol: Protoco
         assert_no_identity(&unavailable);
     }
     assert_eq!(server.operations("/live").status, 200);
-    assert!(!slow.done.load(Ordering::SeqCst), "all of that while the provider was still at it");
+    assert!(
+        !slow.done.load(Ordering::SeqCst),
+        "the provider was still sending during all requests"
+    );
 }
 
-/// A provider that promises a long key set and sends a byte of it every second.
+/// Provider that announces a long key set and sends one byte per second.
 struct SlowProvider {
     address: SocketAddr,
-    /// Receives once it is sending.
-    asked: mpsc::Receiver<()>,
+    /// Receives a message when the provider starts to send.
+    started: mpsc::Receiver<()>,
     done: Arc<AtomicBool>,
 }
 
@@ -214,7 +225,7 @@ impl SlowProvider {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let ((asking, asked), done) = (mpsc::channel(), Arc::new(AtomicBool::new(false)));
+        let ((starting, started), done) = (mpsc::channel(), Arc::new(AtomicBool::new(false)));
         let flag = Arc::clone(&done);
         std::thread::spawn(move || {
             let mut reader = BufReader::new(listener.accept().unwrap().0);
@@ -224,13 +235,13 @@ impl SlowProvider {
             }
             let stream = reader.get_mut();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n{").unwrap();
-            asking.send(()).unwrap();
+            starting.send(()).unwrap();
             while stream.write_all(b" ").is_ok() {
                 std::thread::sleep(Duration::from_secs(1));
             }
             flag.store(true, Ordering::SeqCst);
         });
-        Self { address, asked, done }
+        Self { address, started, done }
     }
 
     fn uri(&self) -> String {

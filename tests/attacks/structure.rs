@@ -15,24 +15,24 @@ use serde_json::json;
 use crate::fronts::{Fronts, public_claims, secret_section};
 
 over_every_protocol!(
-    b1_a_segment_has_one_spelling,
-    b2_a_token_has_three_segments,
-    b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one,
-    b6_an_extension_that_must_be_understood_is_not,
-    b7_an_unencoded_payload_is_refused,
-    b8_header_and_payload_are_objects,
-    b9_bounds_hold_to_the_byte_and_come_before_any_cryptography,
-    b10_an_encrypted_token_is_no_signed_one,
-    b11_nothing_is_derived_or_inflated_for_a_token,
-    b12_what_is_configured_for_a_claim_is_text_and_no_pattern,
+    b1_segment_must_be_canonical_base64url,
+    b2_token_has_three_segments,
+    b3_json_serializations_are_refused,
+    b6_critical_extensions_are_refused,
+    b7_unencoded_payload_is_refused,
+    b8_header_and_payload_must_be_objects,
+    b9_limits_are_exact_and_precede_cryptography,
+    b10_encrypted_token_is_refused,
+    b11_no_key_derivation_or_decompression,
+    b12_configured_claim_values_are_not_patterns,
 );
 
-fn b1_a_segment_has_one_spelling(protocol: Protocol) {
+fn b1_segment_must_be_canonical_base64url(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    // Sixteen bytes and a payload one byte longer than a multiple of three: the last
-    // character of every segment has bits that mean nothing, and `>` and `?` make
-    // the characters in which the alphabets differ.
+    // Header and payload are one byte longer than a multiple of three, so the last character of
+    // each segment has unused bits. `>` and `?` produce the characters in which the Base64
+    // alphabets differ.
     let odd = |length: usize| {
         (0..3)
             .map(|blanks| " ".repeat(blanks))
@@ -41,26 +41,26 @@ fn b1_a_segment_has_one_spelling(protocol: Protocol) {
     };
     let header = format!("{}{}", r#"{"alg":"HS256","x":">>>???"}"#, odd(28));
     let payload = claims(r#""x":">>>???~~~""#);
-    let honest = token(&header, format!("{payload}{}", odd(payload.len())));
-    fronts.accept(&honest);
-    let segments: Vec<_> = honest.split('.').collect();
-    assert!(honest.contains('-') && honest.contains('_'), "{honest}");
-    for place in 0..3 {
-        for odd in spellings(segments[place]) {
+    let valid = token(&header, format!("{payload}{}", odd(payload.len())));
+    fronts.accept(&valid);
+    let segments: Vec<_> = valid.split('.').collect();
+    assert!(valid.contains('-') && valid.contains('_'), "{valid}");
+    for index in 0..3 {
+        for odd in encodings(segments[index]) {
             let mut altered = segments.clone();
-            altered[place] = &odd;
+            altered[index] = &odd;
             fronts.refuse(&altered.join("."), Reject::Base64);
-            // Signed as it is spelled, so that its spelling alone is wrong.
+            // Signed too_large the altered encoding, so that only the encoding is wrong.
             fronts.refuse(
-                &[&*sign(&altered[..2].join(".")), if place == 2 { "=" } else { "" }].concat(),
+                &[&*sign(&altered[..2].join(".")), if index == 2 { "=" } else { "" }].concat(),
                 Reject::Base64,
             );
         }
     }
 }
 
-/// Other spellings of a segment, that lenient decoders take for the same or for a prefix.
-fn spellings(segment: &str) -> Vec<String> {
+/// Returns other encodings of a segment that lenient decoders accept, in full or as a prefix.
+fn encodings(segment: &str) -> Vec<String> {
     let (middle, last) = (segment.len() / 2, segment.chars().last().unwrap());
     let mut found = vec![
         format!("{segment}="),
@@ -79,13 +79,13 @@ fn spellings(segment: &str) -> Vec<String> {
         format!("{} {}", &segment[..middle], &segment[middle..]),
         format!("{}\n{}", &segment[..middle], &segment[middle..]),
         format!("{}={}", &segment[..middle], &segment[middle..]),
-        // The unused bits of the last character.
+        // Nonzero unused bits in the last character.
         format!("{}{}", &segment[..segment.len() - 1], char::from(u8::try_from(last).unwrap() + 1)),
     ];
     if segment.contains(['-', '_']) {
         found.push(segment.replace('-', "+").replace('_', "/"));
     }
-    // One character too many, or too few, to be whole bytes.
+    // One character too many, or too few, for whole bytes.
     found.push(if segment.len().is_multiple_of(4) {
         format!("{segment}A")
     } else {
@@ -94,64 +94,64 @@ fn spellings(segment: &str) -> Vec<String> {
     found
 }
 
-fn b2_a_token_has_three_segments(protocol: Protocol) {
+fn b2_token_has_three_segments(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let honest = token(HEADER, claims(""));
-    fronts.accept(&honest);
-    let (input, tag) = honest.rsplit_once('.').unwrap();
+    let valid = token(HEADER, claims(""));
+    fronts.accept(&valid);
+    let (input, tag) = valid.rsplit_once('.').unwrap();
     for odd in [
         String::new(),
         ".".into(),
         tag.into(),
         input.into(),
-        format!("{honest}."),
-        format!("{honest}.{tag}"),
-        format!("{honest}.."),
-        format!("{honest}.{honest}"),
+        format!("{valid}."),
+        format!("{valid}.{tag}"),
+        format!("{valid}.."),
+        format!("{valid}.{valid}"),
         format!("{input}..{tag}"),
-        honest.replacen('.', "..", 1),
+        valid.replacen('.', "..", 1),
         sign(&format!("{input}.e30")),
-        format!("{honest}{}", ".".repeat(10_000)),
+        format!("{valid}{}", ".".repeat(10_000)),
     ] {
         fronts.refuse(&odd, Reject::Segments);
     }
     fronts.refuse(&".".repeat(1_000_000), Reject::TooLong);
-    // An empty header is no header, however many segments follow.
-    for odd in ["..", "...", "....", &format!(".{honest}"), &".".repeat(limits::MAX_TOKEN_BYTES)] {
+    // An empty header is refused first, however many segments follow.
+    for odd in ["..", "...", "....", &format!(".{honest}"), &".".repeat(limits::TOKEN_BYTES)] {
         fronts.refuse(odd, Reject::HeaderJson);
     }
-    fronts.refuse(&format!(".{}", honest.split_once('.').unwrap().1), Reject::HeaderJson);
+    fronts.refuse(&format!(".{}", valid.split_once('.').unwrap().1), Reject::HeaderJson);
     fronts.refuse(&sign(&format!("{}.", input.split_once('.').unwrap().0)), Reject::ClaimsJson);
 }
 
-fn b3_the_json_serializations_are_refused_also_when_mixed_with_the_compact_one(protocol: Protocol) {
+fn b3_json_serializations_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
-    let honest = token(HEADER, claims(""));
-    fronts.accept(&honest);
-    let parts: Vec<_> = honest.split('.').collect();
+    let valid = token(HEADER, claims(""));
+    fronts.accept(&valid);
+    let parts: Vec<_> = valid.split('.').collect();
     let signature =
         json!({ "protected": parts[0], "header": { "kid": "k" }, "signature": parts[2] });
     let flattened =
         json!({ "payload": parts[1], "protected": parts[0], "signature": parts[2] }).to_string();
     let general = json!({ "payload": parts[1], "signatures": [signature] }).to_string();
-    for whole in [&*flattened, &general, &json!(honest).to_string().replace('.', ""), "{}", "[]"] {
+    for whole in [&*flattened, &general, &json!(valid).to_string().replace('.', ""), "{}", "[]"] {
         fronts.refuse(whole, Reject::Segments);
     }
-    // CVE-2022-39227: one string that is a JSON object to one reader and compact to
-    // the other, with the claims of the attacker for whoever splits at dots.
+    // CVE-2022-39227: a string that one parser reads as a JSON object and another as a compact
+    // token. A parser that splits at dots gets the claims of the attacker.
     let other = URL_SAFE_NO_PAD.encode(claims(r#""admin":true"#));
     let mixed = format!(
         r#"{{"{}.{other}.":"","protected":"{}","payload":"{}","signature":"{}"}}"#,
         parts[0], parts[0], parts[1], parts[2]
     );
     fronts.refuse(&mixed, Reject::Base64);
-    fronts.refuse(&json!([honest]).to_string(), Reject::Base64);
-    fronts.refuse(&json!(honest).to_string(), Reject::Base64);
+    fronts.refuse(&json!([valid]).to_string(), Reject::Base64);
+    fronts.refuse(&json!(valid).to_string(), Reject::Base64);
 }
 
-fn b6_an_extension_that_must_be_understood_is_not(protocol: Protocol) {
+fn b6_critical_extensions_are_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","http://example.com/UNDEFINED":true}"#, claims("")));
@@ -169,14 +169,14 @@ fn b6_an_extension_that_must_be_understood_is_not(protocol: Protocol) {
         r#"{"alg":"HS256","crit":{}}"#,
         r#"{"alg":"HS256","crit":false}"#,
         r#"{"alg":"HS256","\u0063rit":["x"],"x":1}"#,
-        // Before an algorithm is even looked at.
+        // Checked before the algorithm.
         r#"{"alg":"none","crit":["x"],"x":1}"#,
     ] {
         fronts.refuse(&token(header, claims("")), Reject::Critical);
     }
 }
 
-fn b7_an_unencoded_payload_is_refused(protocol: Protocol) {
+fn b7_unencoded_payload_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(r#"{"alg":"HS256","b64":true}"#, claims("")));
@@ -194,7 +194,7 @@ fn b7_an_unencoded_payload_is_refused(protocol: Protocol) {
         Reject::Critical,
     );
     fronts.refuse(&token(critical, claims("")), Reject::Unencoded);
-    // RFC 7797 section 4.2 and 5.2: the payload as it is, or left out.
+    // RFC 7797 sections 4.2 and 5.2: the payload unencoded, or detached.
     let raw = |header: &str, payload: &str| {
         sign(&format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header)))
     };
@@ -204,7 +204,7 @@ fn b7_an_unencoded_payload_is_refused(protocol: Protocol) {
     fronts.refuse(&raw(HEADER, &claims("")), Reject::Base64);
 }
 
-fn b8_header_and_payload_are_objects(protocol: Protocol) {
+fn b8_header_and_payload_must_be_objects(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims("")));
@@ -219,19 +219,19 @@ fn b8_header_and_payload_are_objects(protocol: Protocol) {
     }
 }
 
-fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protocol) {
+fn b9_limits_are_exact_and_precede_cryptography(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     let fixed = token(HEADER, claims(r#""pad":"""#)).len();
     let padded = |bytes: usize| token(HEADER, claims(&format!(r#""pad":"{}""#, "x".repeat(bytes))));
-    // Base64 grows in steps; the largest that fits, and the smallest that does not.
-    let most = (limits::MAX_TOKEN_BYTES - fixed) / 4 * 3;
-    let (largest, over) = (padded(most), padded(most + 4));
-    assert!(largest.len() <= limits::MAX_TOKEN_BYTES && limits::MAX_TOKEN_BYTES < over.len());
+    // Base64 grows in steps: the largest token within the limit, and the next larger one.
+    let largest_padding = (limits::TOKEN_BYTES - fixed) / 4 * 3;
+    let (largest, too_large) = (padded(largest_padding), padded(largest_padding + 4));
+    assert!(largest.len() <= limits::TOKEN_BYTES && limits::TOKEN_BYTES < too_large.len());
     fronts.accept(&largest);
-    fronts.refuse(&over, Reject::TooLong);
-    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES), Reject::Segments);
-    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES + 1), Reject::TooLong);
+    fronts.refuse(&too_large, Reject::TooLong);
+    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES), Reject::Segments);
+    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES + 1), Reject::TooLong);
 
     let members =
         |count: usize| (0..count).map(|i| format!(r#""m{i}":0"#)).collect::<Vec<_>>().join(",");
@@ -259,22 +259,22 @@ fn b9_bounds_hold_to_the_byte_and_come_before_any_cryptography(protocol: Protoco
             Reject::TooDeep,
         ),
         (token(HEADER, claims(&format!(r#""d":{}"#, nested(5_000)))), Reject::TooDeep),
-        (over, Reject::TooLong),
+        (too_large, Reject::TooLong),
     ] {
         fronts.refuse(&hostile, reject);
-        // With a signature that is wrong, and under no algorithm: still that reason.
+        // With a wrong signature, the reason stays the same.
         let (input, _) = hostile.rsplit_once('.').unwrap();
         fronts.refuse(&format!("{input}.{}", "A".repeat(43)), reject);
     }
 }
 
-fn b10_an_encrypted_token_is_no_signed_one(protocol: Protocol) {
+fn b10_encrypted_token_is_refused(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let key = SigningKey::generate("ES256", "k");
     let fronts = Fronts::of_keys(&sandbox, &[key.jwk()], &[Algorithm::Es256]);
     fronts.accept(&key.token(&public_claims()));
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    // CVE-2026-29000: a PlainJWT, encrypted for the public key that everybody has.
+    // CVE-2026-29000: an unsigned JWT, encrypted for the public key.
     let plain = format!("{}.", signing_input(r#"{"alg":"none"}"#, public_claims().to_string()));
     for header in [
         r#"{"alg":"RSA-OAEP-256","enc":"A256GCM","cty":"JWT","kid":"k"}"#,
@@ -302,18 +302,18 @@ fn b10_an_encrypted_token_is_no_signed_one(protocol: Protocol) {
             Reject::AlgorithmUnsupported,
         );
     }
-    // Nested, as `cty` would say: the payload is a token, and so no claims.
+    // Nested, as indicated by `cty`: the payload is a token instead of claims.
     let nested = token(r#"{"alg":"HS256","cty":"JWT"}"#, token(HEADER, claims("")));
     fronts.refuse(&nested, Reject::ClaimsJson);
     fronts.refuse(&token(r#"{"alg":"HS256","cty":"JWT"}"#, plain), Reject::ClaimsJson);
 }
 
-fn b11_nothing_is_derived_or_inflated_for_a_token(protocol: Protocol) {
+fn b11_no_key_derivation_or_decompression(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let fronts = Fronts::of_secret(&sandbox);
     fronts.accept(&token(HEADER, claims("")));
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    // Two thousand million rounds, were anybody to derive that key.
+    // Two billion PBKDF2 iterations, if the key were derived.
     let derive =
         r#"{"alg":"PBES2-HS256+A128KW","enc":"A128CBC-HS256","p2c":2147483647,"p2s":"c2FsdA"}"#;
     let inflate = r#"{"alg":"dir","enc":"A256GCM","zip":"DEF"}"#;
@@ -321,14 +321,14 @@ fn b11_nothing_is_derived_or_inflated_for_a_token(protocol: Protocol) {
         fronts.refuse(&format!("{}.{}.AA.AA.AA", encode(header), encode("key")), Reject::Segments);
         fronts.refuse(&token(header, claims("")), Reject::AlgorithmUnsupported);
     }
-    // `zip` means nothing to a signed token: its payload is what is signed.
+    // `zip` has no meaning in a JWS: the payload is used as signed.
     let zip = r#"{"alg":"HS256","zip":"DEF","p2c":2147483647}"#;
     fronts.accept(&token(zip, claims("")));
     // The claims `{}`, deflated.
     fronts.refuse(&token(zip, [0xab, 0xae, 0x05, 0x00]), Reject::ClaimsJson);
 }
 
-fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern(protocol: Protocol) {
+fn b12_configured_claim_values_are_not_patterns(protocol: Protocol) {
     for pattern in [".*", "^prod$", "(a+)+$", "prod|dev", "p.od", "prod*", "%", "[a-z]+", "*"] {
         let config = config_with(|rules| {
             let (claim, value): (Box<str>, Box<str>) = ("type".into(), pattern.into());
@@ -339,12 +339,12 @@ fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern(protocol: Protocol)
             ]);
         });
         let verifier = verifier([(config, secret_keys(None, SECRET))]);
-        let verdict = |audience: &str, kind: &str, listed: &str| {
+        let result = |audience: &str, kind: &str, listed: &str| {
             let claims =
                 json!({ "iss": "https://idp/", "aud": audience, "type": kind, "list": [listed] });
             verifier.verify(token(HEADER, claims.to_string()).as_bytes(), NOW).err()
         };
-        assert_eq!(verdict(pattern, pattern, pattern), None);
+        assert_eq!(result(pattern, pattern, pattern), None);
         for other in [
             "prod",
             "dev",
@@ -355,14 +355,14 @@ fn b12_what_is_configured_for_a_claim_is_text_and_no_pattern(protocol: Protocol)
             &format!("{pattern}{pattern}"),
         ] {
             let aud = if other.is_empty() { Reject::AudienceMissing } else { Reject::Audience };
-            assert_eq!(verdict(other, pattern, pattern), Some(aud), "{pattern} {other}");
+            assert_eq!(result(other, pattern, pattern), Some(aud), "{pattern} {other}");
             assert_eq!(
-                verdict(pattern, other, pattern),
+                result(pattern, other, pattern),
                 Some(Reject::Constraints),
                 "{pattern} {other}"
             );
             assert_eq!(
-                verdict(pattern, pattern, other),
+                result(pattern, pattern, other),
                 Some(Reject::Constraints),
                 "{pattern} {other}"
             );
