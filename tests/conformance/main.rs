@@ -1,14 +1,14 @@
-//! Conformance with published vectors.
+//! Conformance with published test vectors.
 
-/// What a published example must and must not do.
+/// Assertions shared by all vectors.
 mod example;
-/// JSON Web Signature: its examples.
+/// JSON Web Signature: examples of the appendices.
 mod rfc7515;
-/// The JOSE cookbook: section 4 with the keys of section 3.
+/// JOSE cookbook: section 4 with the keys of section 3.
 mod rfc7520;
-/// The unencoded payload option, which a JWT must not use.
+/// Unencoded payload option, which a JWT must not use.
 mod rfc7797;
-/// Ed25519 signatures, and the keys that are for something else.
+/// Ed25519 signatures, and keys of other curves.
 mod rfc8037;
-/// Wycheproof's JOSE vectors, where they lie beside the project.
+/// Wycheproof's JOSE vectors, if present next to the checkout.
 mod wycheproof;

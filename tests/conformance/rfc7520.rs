@@ -11,7 +11,7 @@ const RSA_KEY: &str = r#"{"kty":"RSA","kid":"bilbo.baggins@hobbiton.example","us
 const SECRET_KEY: &str = r#"{"kty":"oct","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037","use":"sig","alg":"HS256","k":"hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg"}"#;
 const ENCRYPTION_KEY: &str = r#"{"kty":"oct","kid":"1e571774-2e08-40da-8308-e8d68773842d","use":"enc","alg":"A256GCM","k":"AAPapAv4LbFbiVawEjagUBluYqN5rhna-8nuldDvOx8"}"#;
 
-/// What all of section 4 signs.
+/// Payload of all examples of section 4.
 const PAYLOAD: &str = "It\u{2019}s a dangerous business, Frodo, going out your door. You step onto the road, and if you don't \
     keep your feet, there\u{2019}s no knowing where you might be swept off to.";
 const PAYLOAD_ENCODED: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUg\
@@ -23,8 +23,7 @@ const HS256_HEADER: &str =
     "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
 const HS256_SIGNATURE: &str = "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0";
 
-/// Section 4.8: the first signature of three, and the second, of which no header
-/// is protected.
+/// First and second of the three signatures of section 4.8. The second has no protected header.
 const FIRST_OF_THREE: &str = "MIsjqtVlOpa71KE-Mss8_Nq2YH4FGhiocsqrgi5NvyG53uoimic1tcMdSg-qptrzZc7CG6Svw2Y13TDIqHzTUrL_lR2ZFcryNFiH\
     kSw129EghGpwkpxaTn_THJTCglNbADko1MZBCdwzJxwqZc-1RlpO2HibUYyXSwO97BSe0_evZKdjvvKSgsIqjytKSeAMbhMBdMma\
     622_BG5t4sdbuCHtFjp9iJmkio47AIwqkZV1aIZsv33uPUqBBCXbYoQJwt7mxPftHmNlGoOSMxR_3thmXTCm4US-xiNOyhbm8afK\
@@ -93,7 +92,7 @@ fn section_4_5_detached_content_is_refused() {
 }
 
 #[test]
-fn section_4_6_an_unprotected_kid_is_refused() {
+fn section_4_6_unprotected_kid_is_refused() {
     let (header, signature) =
         ("eyJhbGciOiJIUzI1NiJ9", "bWUSVaxorn7bEF1djytBd0kHv70Ly5pvbomzMWSOr20");
     assert_genuine(
@@ -108,7 +107,7 @@ fn section_4_6_an_unprotected_kid_is_refused() {
 }
 
 #[test]
-fn section_4_7_a_header_that_is_not_protected_is_refused() {
+fn section_4_7_unprotected_header_is_refused() {
     let signature = "xuLifqLGiblpv9zBpuZczWhNj1gARaLV3UxvxhJxZuk";
     assert_unprotected_is_refused(SECRET_KEY, Algorithm::Hs256, signature);
     let unprotected = r#""header":{"alg":"HS256","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037"}"#;
@@ -118,7 +117,7 @@ fn section_4_7_a_header_that_is_not_protected_is_refused() {
 }
 
 #[test]
-fn section_4_8_several_signatures_are_refused() {
+fn section_4_8_multiple_signatures_are_refused() {
     let first = format!("eyJhbGciOiJSUzI1NiJ9.{PAYLOAD_ENCODED}.{FIRST_OF_THREE}");
     assert_genuine(RSA_KEY, Algorithm::Rs256, &first, PAYLOAD);
     assert_unprotected_is_refused(P_521_KEY, Algorithm::Es512, SECOND_OF_THREE);
@@ -138,13 +137,13 @@ fn section_4_8_several_signatures_are_refused() {
 }
 
 #[test]
-fn section_3_6_a_key_for_encryption_verifies_nothing() {
+fn section_3_6_encryption_key_is_skipped() {
     let policy = Policy { origin: Origin::Static, algorithms: None };
     let (keys, skipped) = KeySet::from_jwks(ENCRYPTION_KEY.as_bytes(), policy).unwrap();
     assert_eq!((keys.len(), skipped[0].error), (0, KeyError::NotForSignatures));
 }
 
-/// One signature in the two JSON serializations of RFC 7515 section 7.2.
+/// Returns one signature in both JSON serializations of RFC 7515 section 7.2.
 fn general_and_flattened(signature: &str) -> [String; 2] {
     [
         format!(r#"{{"payload":"{PAYLOAD_ENCODED}","signatures":[{{{signature}}}]}}"#),
@@ -152,7 +151,7 @@ fn general_and_flattened(signature: &str) -> [String; 2] {
     ]
 }
 
-/// By every key that signed anything in section 4.
+/// Asserts that every key of section 4 refuses the documents.
 #[track_caller]
 fn assert_json_is_refused(documents: &[String]) {
     for json in documents {
@@ -166,8 +165,8 @@ fn assert_json_is_refused(documents: &[String]) {
     }
 }
 
-/// With nothing protected the signature covers an empty header: put together as a
-/// compact token it is right, and yet no token.
+/// Asserts that a signature without a protected header is refused. It covers an empty header, so it
+/// is valid for the compact form, which is not a JWT.
 #[track_caller]
 fn assert_unprotected_is_refused(jwk: &str, algorithm: Algorithm, signature: &str) {
     assert_signs(jwk, algorithm, &format!(".{PAYLOAD_ENCODED}"), signature);

@@ -15,7 +15,7 @@ fn jwk() -> String {
 }
 
 #[test]
-fn section_4_1_the_control_is_an_ordinary_token() {
+fn section_4_1_control_is_an_ordinary_token() {
     let token = format!(
         "eyJhbGciOiJIUzI1NiJ9.{PAYLOAD_ENCODED}.5mvfOroL-g7HyqJoozehmsaqmvTYGEq5jTI1gVvoEoQ"
     );
@@ -24,38 +24,38 @@ fn section_4_1_the_control_is_an_ordinary_token() {
 
 /// Section 4.2: `{"alg":"HS256","b64":false,"crit":["b64"]}`.
 #[test]
-fn section_4_2_an_unencoded_payload_is_refused_in_every_form() {
+fn section_4_2_unencoded_payload_is_refused() {
     assert_refused_in_every_form(
         "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19",
         "A5dxf2s96_n5FLueVuW1Z_vh161FwXZC4YLPff6dmDY",
     );
 }
 
-/// Section 6 demands `crit`; `{"alg":"HS256","b64":false}` hides what it asks for.
+/// Section 6 requires `crit`, which `{"alg":"HS256","b64":false}` omits.
 #[test]
-fn section_6_an_unencoded_payload_is_refused_without_crit_too() {
+fn section_6_b64_without_crit_is_refused() {
     assert_refused_in_every_form(
         "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2V9",
         "GsyM6AQJbQHY8aQKCbZSPJHzMRWo3HKIlcDuXof7nqs",
     );
 }
 
-/// What a verifier would be led to that does not know `b64`: the signature covers
-/// the encoded payload, as if `b64` were not there.
+/// A verifier that ignores `b64` would accept these: the signature covers the encoded payload, as
+/// if `b64` were absent.
 #[test]
-fn section_6_b64_is_not_ignored_where_the_signature_would_let_it() {
+fn section_6_b64_is_not_ignored() {
     let secret = URL_SAFE_NO_PAD.decode(SECRET).unwrap();
     let sign = |header| openssl::hs256(&secret, &header, &json!({ "sub": "bob" }));
-    let answer = |header| verify(&jwk(), Algorithm::Hs256, &sign(header));
-    assert_eq!(answer(json!({ "alg": "HS256" })).as_deref(), Ok(br#"{"sub":"bob"}"#.as_slice()));
-    assert_eq!(answer(json!({ "alg": "HS256", "b64": false })), Err(Reject::Unencoded));
+    let result = |header| verify(&jwk(), Algorithm::Hs256, &sign(header));
+    assert_eq!(result(json!({ "alg": "HS256" })).as_deref(), Ok(br#"{"sub":"bob"}"#.as_slice()));
+    assert_eq!(result(json!({ "alg": "HS256", "b64": false })), Err(Reject::Unencoded));
     assert_eq!(
-        answer(json!({ "alg": "HS256", "b64": false, "crit": ["b64"] })),
+        result(json!({ "alg": "HS256", "b64": false, "crit": ["b64"] })),
         Err(Reject::Unencoded)
     );
-    // The first of the two that is read names the fault.
+    // The first of the two members determines the reason.
     assert_eq!(
-        answer(json!({ "alg": "HS256", "crit": ["b64"], "b64": false })),
+        result(json!({ "alg": "HS256", "crit": ["b64"], "b64": false })),
         Err(Reject::Critical)
     );
 }
@@ -64,8 +64,8 @@ fn section_6_b64_is_not_ignored_where_the_signature_would_let_it() {
 fn assert_refused_in_every_form(header: &str, signature: &str) {
     assert_signs(&jwk(), Algorithm::Hs256, &format!("{header}.$.02"), signature);
     for (payload, form) in [("$.02", "as it is"), ("", "detached"), (PAYLOAD_ENCODED, "encoded")] {
-        let answer = verify(&jwk(), Algorithm::Hs256, &format!("{header}.{payload}.{signature}"));
-        assert_eq!(answer, Err(Reject::Unencoded), "{form}");
+        let result = verify(&jwk(), Algorithm::Hs256, &format!("{header}.{payload}.{signature}"));
+        assert_eq!(result, Err(Reject::Unencoded), "{form}");
     }
     let json = format!(r#"{{"protected":"{header}","payload":"$.02","signature":"{signature}"}}"#);
     assert_eq!(verify(&jwk(), Algorithm::Hs256, &json), Err(Reject::Segments));

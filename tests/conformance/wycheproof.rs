@@ -8,13 +8,13 @@ use countersign_engine::{
 use countersign_tests::shared;
 use serde_json::Value;
 
-/// Where a strict verifier disagrees with the labels: a JWK for another
-/// algorithm than the header's or an unregistered one (346, 347, 350, 351),
-/// tokens byte for byte the valid 357 but labelled invalid (367, 370), and
-/// tokens with `?` in them labelled valid (372, 373).
+/// Cases in which a strict verifier disagrees with the labels: a JWK for another algorithm than the
+/// header's or an unregistered one (346, 347, 350, 351), tokens labelled invalid that are byte for
+/// byte the valid 357 (367, 370), and tokens containing `?` labelled valid (372, 373).
 const DISAGREEMENTS: [u64; 8] = [346, 347, 350, 351, 367, 370, 372, 373];
 
-/// The ids of cases that are accepted although invalid, or refused although valid.
+/// Returns the number of cases, and the ids of those accepted although invalid or refused although
+/// valid.
 fn disagreements(vectors: &Value) -> (usize, BTreeSet<u64>) {
     let (mut count, mut wrong) = (0, BTreeSet::new());
     for group in vectors["testGroups"].as_array().unwrap() {
@@ -37,7 +37,7 @@ fn disagreements(vectors: &Value) -> (usize, BTreeSet<u64>) {
 }
 
 #[test]
-fn signatures_agree_but_for_eight_cases_named() {
+fn wycheproof_signatures_agree_except_listed() {
     let Some(vectors) = shared::json("vectors/wycheproof_json_web_signature_test.json") else {
         return;
     };
@@ -45,7 +45,7 @@ fn signatures_agree_but_for_eight_cases_named() {
 }
 
 #[test]
-fn keys_agree_in_every_case() {
+fn wycheproof_keys_agree() {
     let Some(vectors) = shared::json("vectors/wycheproof_json_web_key_test.json") else { return };
     assert_eq!(disagreements(&vectors), (26, BTreeSet::new()));
 }
