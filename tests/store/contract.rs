@@ -17,7 +17,7 @@ use countersign_tests::postgres::Postgres;
 
 use super::store;
 
-/// Runs a test against each database, empty.
+/// Generates two tests from each function: on an empty SQLite and on an empty PostgreSQL database.
 macro_rules! over_every_store {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -37,19 +37,19 @@ macro_rules! over_every_store {
 }
 
 over_every_store!(
-    users_come_change_and_go,
-    the_first_user_is_added_once,
-    roles_are_had_somewhere_and_go_with_whom_they_concern,
-    tokens_are_listed_newest_first_and_revoked_once,
-    environments_take_their_tokens_and_roles_with_them,
-    texts_are_kept_as_they_are,
-    many_writers_lose_nothing,
-    ledgers_see_what_others_append,
-    a_ledger_is_rewritten_without_what_is_over,
-    what_became_one_revocation_outlives_its_rows,
-    what_was_kept_elsewhere_before_is_read_once,
-    servers_are_listed_while_they_are_seen,
-    a_server_that_is_started_again_is_there_once,
+    users_are_added_changed_and_deleted,
+    first_user_is_added_once,
+    roles_are_per_environment_and_cascade,
+    tokens_are_listed_newest_first,
+    environment_deletion_cascades,
+    texts_are_stored_unchanged,
+    concurrent_writers_lose_nothing,
+    revocations_of_other_nodes_are_read,
+    revocations_expired_are_removed_by_rewrite,
+    revocations_merged_survive_their_rows,
+    revocations_imported_are_read_once,
+    servers_are_listed_while_heartbeats_last,
+    server_restart_replaces_its_entry,
 );
 
 const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
@@ -77,12 +77,12 @@ fn token(jti: &str, issued_at: u64) -> IssuedToken {
     }
 }
 
-/// Runs a future on the store's own thread.
+/// Runs a future on the store's thread.
 fn wait<T>(store: &Store, work: impl Future<Output = T>) -> T {
     store.block_on(work)
 }
 
-fn users_come_change_and_go(open: &dyn Fn() -> Store) {
+fn users_are_added_changed_and_deleted(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         assert!(store.user("bob").await.unwrap().is_none());
@@ -120,7 +120,7 @@ fn users_come_change_and_go(open: &dyn Fn() -> Store) {
     });
 }
 
-fn the_first_user_is_added_once(open: &dyn Fn() -> Store) {
+fn first_user_is_added_once(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         assert_eq!(store.add_first_user(User { is_admin: true, ..user("admin") }).await, Ok(true));
@@ -129,7 +129,7 @@ fn the_first_user_is_added_once(open: &dyn Fn() -> Store) {
     });
 }
 
-fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Store) {
+fn roles_are_per_environment_and_cascade(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         store.add_user(user("bob")).await.unwrap();
@@ -168,7 +168,7 @@ fn roles_are_had_somewhere_and_go_with_whom_they_concern(open: &dyn Fn() -> Stor
     });
 }
 
-fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
+fn tokens_are_listed_newest_first(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         assert_eq!(store.register_token(token("a", 1)).await, Err(StoreError::ForeignKeyViolation));
@@ -198,13 +198,13 @@ fn tokens_are_listed_newest_first_and_revoked_once(open: &dyn Fn() -> Store) {
         assert_eq!(
             store.tokens_of(ENVIRONMENT).await.unwrap().len(),
             2,
-            "those that never expire stay"
+            "tokens that never expire stay"
         );
         assert_eq!(store.tokens_of(OTHER).await, Ok(vec![]));
     });
 }
 
-fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) {
+fn environment_deletion_cascades(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         store.add_environment(environment(ENVIRONMENT, "prod")).await.unwrap();
@@ -234,7 +234,7 @@ fn environments_take_their_tokens_and_roles_with_them(open: &dyn Fn() -> Store) 
     });
 }
 
-fn texts_are_kept_as_they_are(open: &dyn Fn() -> Store) {
+fn texts_are_stored_unchanged(open: &dyn Fn() -> Store) {
     let store = open();
     wait(&store, async {
         for name in ["O'Brien", "a\"b;--", "caf\u{e9}", "cafe\u{301}", "%_\\", " ", "\u{1f600}"] {
@@ -245,7 +245,7 @@ fn texts_are_kept_as_they_are(open: &dyn Fn() -> Store) {
     });
 }
 
-fn many_writers_lose_nothing(open: &dyn Fn() -> Store) {
+fn concurrent_writers_lose_nothing(open: &dyn Fn() -> Store) {
     let store = &open();
     std::thread::scope(|scope| {
         for writer in 0..8 {
@@ -264,24 +264,22 @@ fn revocation(jti: &str, until: Option<u64>) -> Revocation {
     Revocation { target, until: until.map(UnixTime) }
 }
 
-fn ledgers_see_what_others_append(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) =
-        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
+fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
+    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
     assert_eq!(
         other.append(&[revocation("b", Some(7))]).unwrap(),
         [revocation("a", None)],
-        "what was there before"
+        "earlier revocations of the other node"
     );
     assert_eq!(one.read_new().unwrap(), Some(vec![revocation("b", Some(7))]));
     assert_eq!((one.read_new().unwrap(), other.read_new().unwrap()), (Some(vec![]), Some(vec![])));
     assert_eq!((one.records(), other.records()), (2, 2));
 }
 
-fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) =
-        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
+fn revocations_expired_are_removed_by_rewrite(open: &dyn Fn() -> Store) {
+    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
     one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
     other.append(&[revocation("c", None)]).unwrap();
     let mut unread = Vec::new();
@@ -296,7 +294,7 @@ fn a_ledger_is_rewritten_without_what_is_over(open: &dyn Fn() -> Store) {
     assert_eq!(
         other.read_new().unwrap(),
         Some(vec![revocation("d", None)]),
-        "nothing is read twice"
+        "only new revocations are read"
     );
     let all = [revocation("a", None), revocation("c", None), revocation("d", None)];
     assert_eq!(DatabaseRevocations::new(open(), vec![]).read_new().unwrap(), Some(all.to_vec()));
@@ -311,8 +309,8 @@ fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
     Revocation { target, until: until.map(UnixTime) }
 }
 
-fn what_became_one_revocation_outlives_its_rows(open: &dyn Fn() -> Store) {
-    let mut ledger = DatabaseRevocations::new(open(), vec![]);
+fn revocations_merged_survive_their_rows(open: &dyn Fn() -> Store) {
+    let mut ledger = Ledger::new(open(), vec![]);
     ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
     ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
     assert_eq!(ledger.records(), 1);
@@ -323,13 +321,13 @@ fn what_became_one_revocation_outlives_its_rows(open: &dyn Fn() -> Store) {
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
-fn what_was_kept_elsewhere_before_is_read_once(open: &dyn Fn() -> Store) {
-    let mut ledger = DatabaseRevocations::new(open(), vec![revocation("old", None)]);
+fn revocations_imported_are_read_once(open: &dyn Fn() -> Store) {
+    let mut ledger = Ledger::new(open(), vec![revocation("old", None)]);
     assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
 
-/// A server that was started at 100, and was last seen at this moment.
+/// Creates a server started at 100 with its last heartbeat at `seen_at`.
 fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
     let digest = |text: &str| Fingerprint::new(text.to_owned());
     let sections = [("auth_jwt_\"a\"", "1"), ("auth_jwt_b", "2")]
@@ -344,7 +342,7 @@ fn server(id: &str, name: &str, seen_at: u64) -> ServerRun {
     }
 }
 
-fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
+fn servers_are_listed_while_heartbeats_last(open: &dyn Fn() -> Store) {
     let (store, other) = (open(), open());
     let listed = |at: u64| {
         let servers = wait(&other, other.servers_active_since(UnixTime(at - 120))).unwrap();
@@ -356,9 +354,9 @@ fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
         }
     });
     assert_eq!(listed(1031), ["2", "1", "3"], "by name");
-    let all = wait(&other, other.servers_active_since(UnixTime(1000))).unwrap();
+    let all = wait(&other, other.servers_seen_after(UnixTime(1000))).unwrap();
     assert_eq!(all, [server("3", "c", 1030)], "as it was written");
-    // Killed, it says nothing any more, while another goes on with other keys.
+    // A killed server sends no heartbeats, while another continues with other keys.
     let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
     let next = ServerRun { fingerprints: changed.clone(), ..server("2", "a", 1100) };
     wait(&store, store.record_heartbeat(next)).unwrap();
@@ -379,7 +377,7 @@ fn servers_are_listed_while_they_are_seen(open: &dyn Fn() -> Store) {
     assert_eq!(listed(1031), ["2"]);
 }
 
-fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
+fn server_restart_replaces_its_entry(open: &dyn Fn() -> Store) {
     let store = open();
     let listed = || {
         let servers = wait(&store, store.servers_active_since(UnixTime(0))).unwrap();
@@ -394,13 +392,13 @@ fn a_server_that_is_started_again_is_there_once(open: &dyn Fn() -> Store) {
         }
     });
     assert_eq!(listed(), ["2"]);
-    // Two of one name, on different machines.
-    wait(&store, store.record_heartbeat(server("1", "a", 1010))).unwrap();
+    // Two servers of the same name on different machines.
+    wait(&store, store.note_server(server("1", "a", 1010))).unwrap();
     assert_eq!(listed(), ["1", "2"]);
 }
 
 #[test]
-fn rows_before_one_that_cannot_be_read_are_not_lost() {
+fn revocations_before_unreadable_row_are_kept() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     let mut ledger =
         DatabaseRevocations::new(store(&directory, &format!("url={}", postgres.url())), vec![]);
@@ -420,13 +418,13 @@ fn rows_before_one_that_cannot_be_read_are_not_lost() {
         assert_eq!(
             ledger.read_new().unwrap(),
             Some(vec![revocation("a", None)]),
-            "after an error everything"
+            "everything is read again after an error"
         );
     }
 }
 
 #[test]
-fn order_is_that_of_bytes_whatever_the_locale() {
+fn columns_use_bytewise_collation() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     let collations = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_name LIKE 'countersign_%'
                       AND column_name IN ('username', 'role', 'environment', 'jti')";

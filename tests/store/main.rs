@@ -1,8 +1,8 @@
-//! The stores: one suite that both databases pass, and what only one of them has.
+//! Storage tests: one suite for both databases ([`contract`]), and tests of a single database.
 
-/// What every store does.
+/// Behaviour of every store.
 mod contract;
-/// How a database comes to have the schema that is needed.
+/// Schema migrations.
 mod migrations;
 
 use countersign_server::{
@@ -11,7 +11,7 @@ use countersign_server::{
 };
 use tempfile::TempDir;
 
-/// The store that `[database]` with these options means.
+/// Creates the store configured by `[database]` with these options.
 fn store(directory: &TempDir, options: &str) -> Store {
     let file = directory.path().join("c.cfg");
     std::fs::write(&file, format!("[database]\n{options}\n")).unwrap();

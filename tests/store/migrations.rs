@@ -6,7 +6,7 @@ use countersign_tests::postgres::Postgres;
 use super::store;
 
 #[test]
-fn every_step_is_there_for_both_databases() {
+fn migrations_exist_for_both_databases() {
     let steps = |database: &str| {
         let directory = format!("{}/../server/migrations/{database}", env!("CARGO_MANIFEST_DIR"));
         let mut names: Vec<_> =
@@ -18,11 +18,11 @@ fn every_step_is_there_for_both_databases() {
 }
 
 #[test]
-fn an_old_schema_is_told_and_how_to_bring_it_up_to_date() {
+fn migration_of_old_schema_can_be_required() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
-    for place in ["", &format!("url={}", postgres.url())] {
+    for url in ["", &format!("url={}", postgres.url())] {
         let old = store(&directory, &format!("{place}\nmigrate=false"));
-        let Err(StoreError::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
+        let Err(StoreFault::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
         assert!(reason.starts_with("The version of the database is out of date: "), "{reason}");
         assert!(reason.contains("countersign database migrate"), "{reason}");
         old.block_on(old.migrate()).unwrap();
@@ -31,7 +31,7 @@ fn an_old_schema_is_told_and_how_to_bring_it_up_to_date() {
 }
 
 #[test]
-fn a_schema_of_a_newer_version_is_left_alone() {
+fn newer_schema_is_refused_unchanged() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     let first = store(&directory, &format!("url={}", postgres.url()));
     first.block_on(first.open()).unwrap();
@@ -49,7 +49,7 @@ fn a_schema_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn nodes_that_start_together_take_turns() {
+fn concurrent_migrations_do_not_conflict() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     let url = format!("url={}", postgres.url());
     let stores: Vec<_> = (0..4).map(|_| store(&directory, &url)).collect();
@@ -61,12 +61,12 @@ fn nodes_that_start_together_take_turns() {
 }
 
 #[test]
-fn the_file_of_sqlite_is_its_owners_alone() {
+fn sqlite_files_are_private_to_the_owner() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("new/place.db");
     let store = store(&directory, &format!("url=sqlite:{}", file.display()));
-    assert!(!file.exists(), "nothing is made before it is needed");
+    assert!(!file.exists(), "the file is created only when opened");
     store.block_on(store.open()).unwrap();
     for name in ["place.db", "place.db-wal"] {
         let mode = file.with_file_name(name).metadata().unwrap().permissions().mode();
