@@ -1,5 +1,5 @@
-//! Questions over gRPC, within the process: that we read them as prost does, and that
-//! answering one takes no more memory than the answer.
+//! External authorization over gRPC, in the test process. The partial decoder agrees with `prost`,
+//! and a check allocates no more than its response.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -20,7 +20,7 @@ use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
     front,
     fuzz::assert_same,
-    grpc::{self, CheckOutcome, framed, check_request, check_with_header_map},
+    grpc::{self, CheckOutcome, check_request, check_with_header_map, framed},
 };
 use envoy_types::pb::{
     envoy::{
@@ -37,21 +37,20 @@ use envoy_types::pb::{
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
 
-/// The system's allocator, counting what the calling thread asks it for.
+/// System allocator that counts the allocations of the calling thread.
 struct Counting;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is handed on to the system's allocator unchanged, which keeps
-// the contract; counting touches a thread-local cell without a destructor and
-// allocates nothing.
+// SAFETY: every call is forwarded unchanged to the system allocator, which upholds the
+// contract. Counting uses a thread-local cell without a destructor and does not allocate.
 #[expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantee about `layout` is forwarded.
         unsafe { System.alloc(layout) }
     }
 
@@ -64,7 +63,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The header lines that a browser sends through a proxy.
+/// Header lines of a browser behind a proxy.
 const USUAL: [(&str, &str); 14] = [
     (":authority", "shop.example"),
     (":method", "GET"),
@@ -82,9 +81,8 @@ const USUAL: [(&str, &str); 14] = [
     ("x-request-id", "b7d7a8e2-61d8-4f31-9f7e-2a3c0d5a7c55"),
 ];
 
-/// How often memory is asked for on the way from a question to its answer, whether the
-/// token was known, and the answer.
-fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
+/// Returns the number of allocations of a check, whether its token was cached, and the outcome.
+fn measure(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     let app = front::app(&format!(
         "[auth_jwt_test]\nalgorithm=HS256\nsign=true\nexpire=0\nclient_types=api\nkey={}\nissuer={ISSUER}\naudience={AUDIENCE}\n\
          [listen]\ntrusted_proxies=192.0.2.0/24\n",
@@ -98,53 +96,60 @@ fn count_of(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     let ask = || -> Reply {
         match call(&app, peer, Route::Check, &body, None) {
             Said::Now(reply) => reply,
-            Said::Later(_) => panic!("the key is known"),
+            Said::Later(_) => panic!("the key is configured"),
         }
     };
-    // The thread's own memory is taken with the first, and the second finds the token.
+    // The first call allocates thread-local buffers, the second finds the token in the cache.
     drop((ask(), ask()));
-    let (known, before) = (app.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
+    let (hits_before, before) = (app.metrics.noted(Event::Remembered), COUNT.get());
     let reply = ask();
-    let (count, is_known) =
-        (COUNT.get() - before, app.metrics.event_count(MetricEvent::CacheHit) > known);
-    (count, is_known, CheckOutcome::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()))
+    let (count, is_cached) =
+        (COUNT.get() - before, app.metrics.noted(Event::Remembered) > hits_before);
+    (
+        count,
+        is_cached,
+        CheckOutcome::of(envoy::CheckResponse::decode(&reply.response.body()[5..]).unwrap()),
+    )
 }
 
 #[test]
-fn a_remembered_token_takes_the_memory_of_its_answer_alone() {
+fn check_of_cached_token_allocates_only_the_response() {
     let authorization = format!("Bearer {}", token(HEADER, claims("")));
     let lines =
         [&USUAL[..], &[("authorization", &authorization), ("x_auth_user", "root")]].concat();
     for envoy in [check_request(&lines), check_with_header_map(&lines)] {
-        let (count, is_known, told) = count_of(&grpc::with_source(envoy, "203.0.113.9", ""));
-        assert_eq!((told.status, told.removed.contains(&"x_auth_user".to_owned())), (200, true));
-        assert_eq!((is_known, count), (true, 1), "{told:?}");
+        let (count, is_cached, outcome) = measure(&grpc::with_source(envoy, "203.0.113.9", ""));
+        assert_eq!(
+            (outcome.status, outcome.removed.contains(&"x_auth_user".to_owned())),
+            (200, true)
+        );
+        assert_eq!((is_cached, count), (true, 1), "{told:?}");
     }
 }
 
 #[test]
-fn a_refusal_takes_the_memory_of_that_by_auth_and_of_its_answer() {
+fn check_refusal_allocates_three_times() {
     for authorization in ["Bearer abc", "Basic abc", ""] {
         let lines = [&USUAL[..], &[("authorization", authorization)]].concat();
-        let (count, _, told) = count_of(&check_request(&lines));
-        assert_eq!(told.status, 401);
-        // Two are those of a map of header lines.
+        let (count, _, outcome) = measure(&check_request(&lines));
+        assert_eq!(outcome.status, 401);
+        // Two for the map of header lines, as in `/auth`, and one for the response.
         assert_eq!(count, 3, "{told:?}");
     }
 }
 
 #[test]
-fn a_request_with_more_lines_than_any_has_is_refused_whatever_its_token() {
+fn check_with_over_1024_headers_is_refused() {
     let authorization = format!("Bearer {}", token(HEADER, claims("")));
     let lines = |others: usize| {
         [vec![("x-other", "1"); others], vec![("authorization", authorization.as_str())]].concat()
     };
-    assert_eq!(count_of(&check_request(&lines(1023))).2.status, 200);
-    let (_, _, told) = count_of(&check_request(&lines(1024)));
-    assert_eq!((told.status, told.removed.is_empty()), (431, true), "{told:?}");
+    assert_eq!(measure(&check_request(&lines(1023))).2.status, 200);
+    let (_, _, outcome) = measure(&check_request(&lines(1024)));
+    assert_eq!((outcome.status, outcome.removed.is_empty()), (431, true), "{told:?}");
 }
 
-/// Texts as they are met, and such as are not.
+/// Usual and unusual texts.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,12}",
@@ -167,7 +172,7 @@ fn http() -> impl Strategy<Value = HttpRequest> {
     let texts = (text(), text(), text(), text(), text());
     let headers = proptest::collection::hash_map(text(), text(), 0..5);
     let header_map = option::of(vec(line(), 0..8).prop_map(|headers| HeaderMap { headers }));
-    // What we do not read.
+    // Fields that Countersign skips.
     let others = (any::<i64>(), text(), vec(any::<u8>(), 0..30));
     (texts, headers, header_map, others).prop_map(
         |(texts, headers, header_map, (size, protocol, raw_body))| {
@@ -208,7 +213,7 @@ fn peer() -> impl Strategy<Value = Source> {
     )
 }
 
-fn questions() -> impl Strategy<Value = envoy::CheckRequest> {
+fn check_requests() -> impl Strategy<Value = envoy::CheckRequest> {
     let time = option::of(
         (any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }),
     );
@@ -229,21 +234,21 @@ fn questions() -> impl Strategy<Value = envoy::CheckRequest> {
 
 proptest! {
     #[test]
-    fn every_question_that_prost_writes_is_read_as_prost_reads_it(check_request in questions()) {
+    fn check_encoded_by_prost_decodes_alike(check_request in check_requests()) {
         let bytes = check_request.encode_to_vec();
         assert_same(&CheckRequest::read(&bytes).unwrap(), &check_request);
     }
 
     #[test]
-    fn a_question_that_was_damaged_is_refused_or_read_as_prost_reads_it(
-        check_request in questions(),
+    fn check_damaged_is_refused_or_decodes_alike(
+        check_request in check_requests(),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let mut bytes = check_request.encode_to_vec();
-        for (place, byte) in damage {
+        for (index, byte) in damage {
             if !bytes.is_empty() {
-                let place = place.index(bytes.len());
-                bytes[place] = byte;
+                let index = index.index(bytes.len());
+                bytes[index] = byte;
             }
         }
         if let (Ok(ours), Ok(theirs)) = (CheckRequest::read(&bytes), envoy::CheckRequest::decode(&*bytes)) {

@@ -1,47 +1,47 @@
-//! Every committed fuzz input through its target, on stable Rust and in every
-//! test run: what fuzzing once found stays found.
+//! Replay of the committed fuzz corpus on stable Rust in every test run, so that a bug found by
+//! fuzzing does not return.
 
 use std::{fs, path::Path};
 
 use countersign_tests::fuzz;
 
 #[test]
-fn every_committed_token_input_holds_the_invariants() {
+fn fuzz_corpus_token_holds() {
     replay("token", fuzz::token);
 }
 
 #[test]
-fn every_committed_jwks_input_holds_the_invariants() {
+fn fuzz_corpus_jwks_holds() {
     replay("jwks", fuzz::jwks);
 }
 
 #[test]
-fn every_committed_input_of_written_keys_holds_the_invariants() {
+fn fuzz_corpus_static_keys_holds() {
     replay("written", fuzz::written);
 }
 
 #[test]
-fn every_committed_configuration_input_holds_the_invariants() {
+fn fuzz_corpus_configuration_holds() {
     replay("configuration", fuzz::configuration);
 }
 
 #[test]
-fn every_committed_http1_input_holds_the_invariants() {
+fn fuzz_corpus_http1_holds() {
     replay("http1", fuzz::http1);
 }
 
 #[test]
-fn every_committed_http2_input_holds_the_invariants() {
+fn fuzz_corpus_http2_holds() {
     replay("http2", fuzz::http2);
 }
 
 #[test]
-fn every_committed_http3_input_holds_the_invariants() {
+fn fuzz_corpus_http3_holds() {
     replay("http3", fuzz::http3);
 }
 
 #[test]
-fn every_committed_question_of_a_proxy_holds_the_invariants() {
+fn fuzz_corpus_check_request_holds() {
     replay("check_request", fuzz::check_request);
 }
 
@@ -50,15 +50,11 @@ fn replay(target: &str, body: fn(&[u8])) {
     let mut inputs: Vec<_> =
         fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
-    assert!(
-        !inputs.is_empty(),
-        "{} is empty: a replay of nothing proves nothing",
-        corpus.display()
-    );
+    assert!(!inputs.is_empty(), "the corpus {} is empty", corpus.display());
     for input in inputs {
         let data = fs::read(&input).unwrap();
-        // The panic of the body says what is wrong; this says with which input.
+        // The panic of the body names the violation, this one the input.
         let held = std::panic::catch_unwind(|| body(&data));
-        assert!(held.is_ok(), "{} breaks an invariant, see above", input.display());
+        assert!(held.is_ok(), "{} violates an invariant, see above", input.display());
     }
 }

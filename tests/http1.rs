@@ -1,5 +1,5 @@
-//! Properties of the HTTP/1 front: that pieces make no difference, and that hyper
-//! reads every head that we accept as we do.
+//! Properties of the HTTP/1 front. Responses do not depend on the pieces in which requests arrive,
+//! and `hyper` parses every accepted head to the same request.
 
 use std::{
     cell::RefCell, convert::Infallible, future::poll_fn, mem::MaybeUninit, rc::Rc, task::Poll,
@@ -11,7 +11,7 @@ use countersign_server::listen::{
 };
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
-    front::{ParsedResponse, Front},
+    front::{Front, ParsedResponse},
 };
 use hyper::{
     HeaderMap, Method, Request, Response, Uri,
@@ -34,26 +34,26 @@ mod pieces {
         ));
     }
 
-    /// The answers to bytes that come in pieces of these sizes, the last of them again
-    /// and again, and whether the connection was closed.
-    fn answers(bytes: &[u8], sizes: &[usize]) -> (Vec<ParsedResponse>, bool) {
+    /// Returns the responses to bytes in pieces of these sizes, repeating the last size, and
+    /// whether the connection was closed.
+    fn responses(bytes: &[u8], sizes: &[usize]) -> (Vec<ParsedResponse>, bool) {
         let (mut sizes, mut rest, mut last) = (sizes.iter(), bytes, bytes.len());
         let pieces = std::iter::from_fn(|| {
             last = sizes.next().copied().unwrap_or(last);
-            let (piece, behind) = rest.split_at(last.min(rest.len()));
-            rest = behind;
+            let (piece, remaining) = rest.split_at(last.min(rest.len()));
+            rest = remaining;
             (!piece.is_empty()).then_some(piece)
         });
         let pieces: Vec<_> = pieces.collect();
         let output = FRONT.with(|front| front.exchange(pieces));
-        (output.answers(|_| false), output.is_closed)
+        (output.responses(|_| false), output.is_closed)
     }
 
     fn good() -> String {
         token(HEADER, claims(""))
     }
 
-    /// One request, and the statuses that it can be answered with.
+    /// One request that keeps the connection open.
     fn request() -> impl Strategy<Value = String> {
         let good = good();
         let with_body = |line: &str, body: &str| {
@@ -87,7 +87,7 @@ mod pieces {
         prop::sample::select(requests.to_vec())
     }
 
-    /// What ends a connection, with its status.
+    /// Last input of a connection, with the status of its response.
     fn end() -> impl Strategy<Value = (String, Option<u16>)> {
         let ends = [
             ("", None),
@@ -118,57 +118,57 @@ mod pieces {
         #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
         #[test]
-        fn how_requests_arrive_changes_no_answer(
+        fn pieces_do_not_change_responses(
             requests in prop::collection::vec(request(), 0..8),
             (end, last) in end(),
             sizes in prop::collection::vec(1usize..400, 0..12),
         ) {
             let bytes = requests.concat() + &end;
-            let (whole, is_closed) = answers(bytes.as_bytes(), &[]);
-            prop_assert_eq!(whole.len(), requests.len() + usize::from(last.is_some()), "one answer for each");
+            let (whole, is_closed) = responses(bytes.as_bytes(), &[]);
+            prop_assert_eq!(whole.len(), requests.len() + usize::from(last.is_some()), "one response per request");
             prop_assert_eq!(is_closed, last.is_some());
             prop_assert_eq!(whole.iter().map(ParsedResponse::closes).position(|closes| closes), last.map(|_| requests.len()));
             prop_assert!(last.is_none_or(|status| whole[requests.len()].status == status), "{:?}", whole);
-            for (request, answer) in requests.iter().zip(&whole) {
-                let alone = answers(request.as_bytes(), &[]).0;
-                prop_assert_eq!(&alone[..], std::slice::from_ref(answer), "the same as alone: {}", request);
+            for (request, response) in requests.iter().zip(&whole) {
+                let alone = responses(request.as_bytes(), &[]).0;
+                prop_assert_eq!(&alone[..], std::slice::from_ref(response), "same response as on its own connection: {}", request);
             }
-            prop_assert_eq!(answers(bytes.as_bytes(), &sizes), (whole, is_closed));
+            prop_assert_eq!(responses(bytes.as_bytes(), &sizes), (whole, is_closed));
         }
     }
 
     #[test]
-    fn who_asks_much_at_once_lets_others_have_their_turn() {
-        const QUESTIONS: usize = 20;
-        let question = format!("GET /auth HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(8000));
-        let bytes = question.repeat(QUESTIONS);
+    fn pipelined_requests_yield_to_other_connections() {
+        const REQUESTS: usize = 20;
+        let request = format!("GET /auth HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(8000));
+        let bytes = request.repeat(REQUESTS);
         let turn = FRONT.with(|front| front.exchange_one_turn(bytes.as_bytes()));
-        let answered = turn.answers(|_| false).len();
+        let answered = turn.responses(|_| false).len();
         assert!(
-            (1..QUESTIONS / 2).contains(&answered),
-            "{answered} of {QUESTIONS} questions were answered in one turn"
+            (1..REQUESTS / 2).contains(&answered),
+            "{answered} of {REQUESTS} requests were answered in one turn"
         );
-        assert_eq!(answers(bytes.as_bytes(), &[]).0.len(), QUESTIONS);
+        assert_eq!(responses(bytes.as_bytes(), &[]).0.len(), REQUESTS);
     }
 
     #[test]
-    fn requests_that_come_byte_by_byte_are_answered_as_those_that_come_at_once() {
+    fn requests_split_into_bytes_get_the_same_responses() {
         let token = good();
         let bytes = format!(
             "GET /auth HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n\
              POST /v1/verify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na.b\r\n0\r\n\r\n\
              GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /auth HTTP/1.1\r\n\r\n"
         );
-        let whole = answers(bytes.as_bytes(), &[]);
+        let whole = responses(bytes.as_bytes(), &[]);
         assert_eq!(
-            whole.0.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+            whole.0.iter().map(|response| response.status).collect::<Vec<_>>(),
             [200, 401, 200, 400]
         );
-        assert_eq!(answers(bytes.as_bytes(), &[1]), whole);
+        assert_eq!(responses(bytes.as_bytes(), &[1]), whole);
     }
 }
 
-/// What a reader makes of a head.
+/// Head of a request as parsed by one of the implementations.
 #[derive(Debug, PartialEq)]
 struct ParsedHead {
     method: Method,
@@ -177,11 +177,10 @@ struct ParsedHead {
     framing: Framing,
 }
 
-/// What we make of the head of a request that is handed on; `None` if we refuse it or
-/// wait for more.
+/// Parses a head with Countersign. Returns `None` if it is rejected or incomplete.
 fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    let ParseStatus::Complete(head) = parse(bytes, 0, &mut room) else { return None };
+    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
+    let Parsed::Whole(head) = parse(bytes, 0, &mut room) else { return None };
     assert!(head.length <= bytes.len());
     let (parts, ()) = head.to_request().ok()?.into_parts();
     Some(ParsedHead {
@@ -193,14 +192,14 @@ fn parse_with_countersign(bytes: &[u8]) -> Option<ParsedHead> {
 }
 
 fn is_partial(bytes: &[u8]) -> bool {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    matches!(parse(bytes, 0, &mut room), ParseStatus::Partial)
+    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
+    matches!(parse(bytes, 0, &mut room), Parsed::Partial)
 }
 
-/// What hyper makes of it.
-fn hypers(bytes: &[u8]) -> Option<ParsedHead> {
+/// Parses a head with `hyper`.
+fn parse_with_hyper(bytes: &[u8]) -> Option<ParsedHead> {
     let read = Rc::new(RefCell::new(None));
-    let seen = Rc::clone(&read);
+    let recorded = Rc::clone(&read);
     let service = service_fn(move |request: Request<Incoming>| {
         let (parts, body) = request.into_parts();
         let framing = match body.size_hint().exact() {
@@ -210,8 +209,8 @@ fn hypers(bytes: &[u8]) -> Option<ParsedHead> {
         };
         let read =
             ParsedHead { method: parts.method, target: parts.uri, headers: parts.headers, framing };
-        // The first of those that it sees.
-        seen.borrow_mut().get_or_insert(read);
+        // Keeps the first request only.
+        recorded.borrow_mut().get_or_insert(read);
         async { Ok::<_, Infallible>(Response::new(String::new())) }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -223,7 +222,7 @@ fn hypers(bytes: &[u8]) -> Option<ParsedHead> {
                 .serve_connection(TokioIo::new(server), service)
         );
         poll_fn(|context| {
-            let _whether_it_is_over = connection.as_mut().poll(context);
+            let _ignored = connection.as_mut().poll(context);
             Poll::Ready(())
         })
         .await;
@@ -231,7 +230,7 @@ fn hypers(bytes: &[u8]) -> Option<ParsedHead> {
     read.take()
 }
 
-/// The usual most of the time, and one of the others otherwise.
+/// Selects `usual` with a probability of 95 %, otherwise one of `others`.
 fn mostly(
     usual: &'static str,
     others: &'static [&'static str],
@@ -243,7 +242,7 @@ fn one_of(choices: &'static [&'static str]) -> impl Strategy<Value = &'static st
     prop::sample::select(choices)
 }
 
-/// A line that is not about the host.
+/// Header line other than the usual Host.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let usual = one_of(&[
         "Accept: */*",
@@ -281,7 +280,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Heads as clients write them, and as nobody should.
+/// Valid and malformed heads.
 fn head() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![9 => one_of(&["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "get", "X-Y"]), 1 => one_of(&["G@T", ""])];
     let blank = mostly(" ", &["  ", "\t", ""]);
@@ -292,8 +291,8 @@ fn head() -> impl Strategy<Value = Vec<u8>> {
     let version = prop_oneof![6 => Just("HTTP/1.1"), 1 => one_of(&["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", "http/1.1", "HTTP/1.1 ", ""])];
     let end = || mostly("\r\n", &["\n", "\r", "\r\r\n"]);
     let first = (method, blank.clone(), target, blank, version, end()).prop_map(
-        |(method, before, target, behind, version, end)| {
-            [method, before, target, behind, version, end].concat()
+        |(method, before, target, rest, version, end)| {
+            [method, before, target, rest, version, end].concat()
         },
     );
     let lines = (
@@ -302,8 +301,8 @@ fn head() -> impl Strategy<Value = Vec<u8>> {
     );
     let head =
         (first, lines, mostly("\r\n", &["", "\n"])).prop_map(|(first, (mut lines, host), last)| {
-            if let Some(place) = host {
-                lines.insert(place.index(lines.len() + 1), (b"Host: a".to_vec(), "\r\n"));
+            if let Some(index) = host {
+                lines.insert(index.index(lines.len() + 1), (b"Host: a".to_vec(), "\r\n"));
             }
             let lines = lines
                 .into_iter()
@@ -314,12 +313,12 @@ fn head() -> impl Strategy<Value = Vec<u8>> {
         });
     let change = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>(), 0..3));
     (head, change).prop_map(|(mut bytes, change)| {
-        if let Some((place, byte, how)) = change.filter(|_| !bytes.is_empty()) {
-            let place = place.index(bytes.len());
+        if let Some((index, byte, how)) = change.filter(|_| !bytes.is_empty()) {
+            let index = index.index(bytes.len());
             match how {
-                0 => bytes[place] = byte,
-                1 => bytes.insert(place, byte),
-                _ => drop(bytes.remove(place)),
+                0 => bytes[index] = byte,
+                1 => bytes.insert(index, byte),
+                _ => drop(bytes.remove(index)),
             }
         }
         bytes
@@ -330,10 +329,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_we_accept_hyper_reads_as_we_do(bytes in head()) {
-        let (ours, hypers) = (ours(&bytes), hypers(&bytes));
-        match (&ours, &hypers) {
-            (Some(_), _) => prop_assert_eq!(&ours, &hypers, "{}", bytes.escape_ascii()),
+    fn head_accepted_by_us_parses_alike_in_hyper(bytes in head()) {
+        let (ours, theirs) = (parse_with_countersign(&bytes), parse_with_hyper(&bytes));
+        match (&ours, &theirs) {
+            (Some(_), _) => prop_assert_eq!(&ours, &theirs, "{}", bytes.escape_ascii()),
             (None, Some(_)) => prop_assert!(!is_partial(&bytes), "refused, not waited for: {}", bytes.escape_ascii()),
             (None, None) => {}
         }
@@ -341,13 +340,13 @@ proptest! {
 }
 
 #[test]
-fn what_hyper_accepts_and_we_refuse_has_a_name() {
+fn heads_accepted_only_by_hyper_are_listed() {
     for (name, head) in [
         ("a line that ends in LF alone", "GET / HTTP/1.1\nHost: a\r\n\r\n"),
         ("a head that ends in LF alone", "GET / HTTP/1.1\r\nHost: a\r\n\n"),
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
         ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
-        ("a host that is none", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+        ("an invalid host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
         (
             "the same length twice",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
@@ -357,41 +356,48 @@ fn what_hyper_accepts_and_we_refuse_has_a_name() {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         ),
         (
-            "a coding below the chunks",
+            "a coding before chunked",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         ),
         (
-            "chunks in chunks",
+            "chunked applied twice in one line",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
         ),
         (
-            "chunked twice",
+            "chunked in two lines",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
         ),
-        ("two empty lines before it", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("two empty lines before the request", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ] {
         assert!(
-            hypers(head.as_bytes()).is_some(),
-            "hyper refuses {name} too: take it off the list"
+            parse_with_hyper(head.as_bytes()).is_some(),
+            "hyper rejects {name} too, remove it from the list"
         );
         assert!(
-            ours(head.as_bytes()).is_none() && !is_partial(head.as_bytes()),
+            parse_with_countersign(head.as_bytes()).is_none() && !is_partial(head.as_bytes()),
             "{name} is accepted"
         );
     }
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(40_000));
-    assert!(hypers(long.as_bytes()).is_some() && ours(long.as_bytes()).is_none(), "a long head");
+    assert!(
+        parse_with_hyper(long.as_bytes()).is_some()
+            && parse_with_countersign(long.as_bytes()).is_none(),
+        "a long head"
+    );
 }
 
 #[test]
-fn what_we_accept_and_hyper_refuses_has_a_name() {
-    // A body of this length is refused when its length is judged, where it is read.
+fn heads_accepted_only_by_us_are_listed() {
+    // The parser accepts this length. The route rejects it when it reads the body.
     let endless = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n";
-    assert!(hypers(endless).is_none());
-    assert_eq!(ours(endless).map(|read| read.framing), Some(Framing::Length(u64::MAX)));
-    // What follows `/auth` is written down and nothing else, so it need not be a URI.
-    let question = b"GET /auth/< HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert!(hypers(question).is_none() && ours(question).is_none());
-    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADER_LINES];
-    assert!(matches!(parse(question, 0, &mut room), ParseStatus::Complete(_)));
+    assert!(parse_with_hyper(endless).is_none());
+    assert_eq!(
+        parse_with_countersign(endless).map(|read| read.framing),
+        Some(Framing::Length(u64::MAX))
+    );
+    // The rest of the path after `/auth` is only logged, so it need not be a valid URI.
+    let request = b"GET /auth/< HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert!(parse_with_hyper(request).is_none() && parse_with_countersign(request).is_none());
+    let mut room = [const { MaybeUninit::uninit() }; MOST_LINES];
+    assert!(matches!(parse(request, 0, &mut room), Parsed::Whole(_)));
 }

@@ -1,5 +1,5 @@
-//! What another implementation of HTTP/2 writes is read as it was meant: its field
-//! sections, whatever it has us remember and forget.
+//! HPACK interoperability: field sections encoded by `h2` decode to the original lines, through
+//! all insertions into and evictions from the dynamic table.
 
 use bytes::Bytes;
 use countersign_server::listen::{
@@ -12,9 +12,10 @@ use http::{HeaderName, HeaderValue, Request};
 use proptest::{collection::vec, prelude::*};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
-/// A line of a request, and whether it is a secret.
+/// Header line: name, value, and whether it is sensitive (never indexed).
 type GeneratedLine = (String, Vec<u8>, bool);
 
+/// Generated request.
 #[derive(Clone, Debug)]
 struct GeneratedRequest {
     path: String,
@@ -25,21 +26,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_h2_writes_is_read_as_it_was_meant(asked in vec(asked(), 1..40)) {
+    fn hpack_sections_of_h2_decode_to_the_same_lines(requests in vec(generated_request(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (expected, sections) = runtime.block_on(written(&asked));
-        let (mut table, mut room) = (DynamicTable::default(), SectionBuffer::default());
+        let (expected, sections) = runtime.block_on(encode_with_h2(&requests));
+        let (mut table, mut room) = (DynamicTable::default(), Room::default());
         prop_assert_eq!(expected.len(), sections.len());
         for (expected, section) in expected.iter().zip(&sections) {
-            let Ok(read) = hpack::read(&mut table, &mut room, section, 1 << 20) else { panic!("not read: {section:02x?}") };
+            let Ok(read) = hpack::read(&mut table, &mut room, section, 1 << 20) else { panic!("section does not decode: {section:02x?}") };
             let lines: Vec<_> = read.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
             prop_assert_eq!(&lines, expected);
         }
     }
 }
 
-/// Few names and values, so that they come again, and some that fill the table.
-fn asked() -> impl Strategy<Value = GeneratedRequest> {
+/// Strategy with few names and values, so that they repeat, and some that fill the table.
+fn generated_request() -> impl Strategy<Value = GeneratedRequest> {
     let name = prop_oneof![
         "x-[a-d]",
         "[a-z][a-z0-9-]{0,40}",
@@ -55,21 +56,21 @@ fn asked() -> impl Strategy<Value = GeneratedRequest> {
         (0..4000_usize).prop_map(|length| vec![b'v'; length]),
     ];
     let line = (name, value, any::<bool>());
-    ("/[!-\"$-;=@-Z_a-z~]{0,30}", vec(line, 0..12)).prop_map(|(path, lines)| GeneratedRequest { path, lines })
+    ("/[!-\"$-;=@-Z_a-z~]{0,30}", vec(line, 0..12))
+        .prop_map(|(path, lines)| GeneratedRequest { path, lines })
 }
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// What requests say, in order, and the sections that h2 makes of them.
-async fn written(asked: &[GeneratedRequest]) -> (Vec<Lines>, Vec<Vec<u8>>) {
+/// Returns the lines of the requests in order, and the field sections that `h2` encodes.
+async fn encode_with_h2(generated: &[GeneratedRequest]) -> (Vec<Lines>, Vec<Vec<u8>>) {
     let (ours, mut theirs) = tokio::io::duplex(1 << 24);
-    let (mut requests, connection): (SendRequest<Bytes>, _) =
-        client::handshake(ours).await.unwrap();
-    let writing = async {
+    let (mut sender, connection): (SendRequest<Bytes>, _) = client::handshake(ours).await.unwrap();
+    let encoding = async {
         let mut expected = Vec::new();
         let mut streams = Vec::new();
-        for asked in asked {
-            let Ok(request) = request(asked) else { continue };
+        for one in generated {
+            let Ok(request) = request(one) else { continue };
             let lines = request.headers().iter().map(|(name, value)| {
                 (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec())
             });
@@ -77,30 +78,30 @@ async fn written(asked: &[GeneratedRequest]) -> (Vec<Lines>, Vec<Vec<u8>>) {
                 (":method", "GET"),
                 (":scheme", "http"),
                 (":authority", "t"),
-                (":path", &asked.path),
+                (":path", &one.path),
             ];
             let pseudo =
                 pseudo.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
             expected.push(pseudo.into_iter().chain(lines).collect::<Lines>());
-            requests = requests.clone().ready().await.unwrap();
-            // Kept, so that none is taken back.
-            streams.push(requests.send_request(request, true).unwrap());
+            sender = sender.clone().ready().await.unwrap();
+            // Kept, because dropping a stream would reset it.
+            streams.push(sender.send_request(request, true).unwrap());
         }
         let sections = sections(&mut theirs, expected.len()).await;
         (expected, sections)
     };
     tokio::select! {
-        written = writing => written,
-        ended = connection => panic!("h2 has ended: {ended:?}"),
+        result = encoding => result,
+        ended = connection => panic!("h2 closed the connection: {ended:?}"),
     }
 }
 
-fn request(asked: &GeneratedRequest) -> Result<Request<()>, http::Error> {
-    let mut request = Request::get(format!("http://t{}", asked.path)).body(())?;
-    for (name, value, is_secret) in &asked.lines {
+fn request(generated: &GeneratedRequest) -> Result<Request<()>, http::Error> {
+    let mut request = Request::get(format!("http://t{}", generated.path)).body(())?;
+    for (name, value, is_secret) in &generated.lines {
         let mut value = HeaderValue::from_bytes(value)?;
         value.set_sensitive(*is_secret);
-        // These are not for h2 to send.
+        // h2 rejects these headers.
         if !["connection", "upgrade", "te", "host"].contains(&name.as_str()) {
             request.headers_mut().append(HeaderName::from_bytes(name.as_bytes())?, value);
         }
@@ -108,7 +109,7 @@ fn request(asked: &GeneratedRequest) -> Result<Request<()>, http::Error> {
     Ok(request)
 }
 
-/// The first field sections behind the preface.
+/// Reads the first `count` field sections after the preface.
 async fn sections(stream: &mut DuplexStream, count: usize) -> Vec<Vec<u8>> {
     const PREFACE: usize = 24;
     let (mut bytes, mut sections, mut block) = (Vec::new(), Vec::new(), Vec::new());

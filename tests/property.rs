@@ -1,11 +1,11 @@
-//! Properties that hold for every token, found by making many.
+//! Property tests of token verification.
 
 use countersign_engine::UnixTime;
 use countersign_tests::engine::{HEADER, NOW, claims, secret_verifier as verifier, token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Any JSON that stays within the bounds.
+/// Any JSON within the limits.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -42,7 +42,7 @@ fn good_claims() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn good_tokens_are_accepted_and_say_what_was_signed(claims in good_claims()) {
+    fn token_valid_is_accepted_with_its_claims(claims in good_claims()) {
         let token = signed(&claims);
         let verified = verifier().verify(token.as_bytes(), NOW).unwrap();
         prop_assert_eq!(verified.claims().subject(), claims["sub"].as_str());
@@ -51,58 +51,58 @@ proptest! {
     }
 
     #[test]
-    fn flipping_any_byte_refuses_the_token(claims in good_claims(), place in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn token_with_any_flipped_byte_is_refused(claims in good_claims(), index in any::<prop::sample::Index>(), flip in 1u8..) {
         let verifier = verifier();
         let mut bytes = signed(&claims).into_bytes();
-        prop_assert!(verifier.verify(&bytes, NOW).is_ok(), "and is remembered from now on");
-        *place.get_mut(&mut bytes) ^= flip;
+        prop_assert!(verifier.verify(&bytes, NOW).is_ok(), "accepted, and cached from now on");
+        *index.get_mut(&mut bytes) ^= flip;
         prop_assert!(verifier.verify(&bytes, NOW).is_err());
     }
 
     #[test]
-    fn cutting_or_lengthening_refuses_the_token(claims in good_claims(), cut in any::<prop::sample::Index>(), tail in "[A-Za-z0-9_.=-]{1,4}") {
+    fn token_cut_or_extended_is_refused(claims in good_claims(), cut in any::<prop::sample::Index>(), tail in "[A-Za-z0-9_.=-]{1,4}") {
         let (verifier, token) = (verifier(), signed(&claims));
-        prop_assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "and is remembered from now on");
+        prop_assert!(verifier.verify(token.as_bytes(), NOW).is_ok(), "accepted, and cached from now on");
         prop_assert!(verifier.verify(&token.as_bytes()[..cut.index(token.len())], NOW).is_err());
         let longer = [token, tail].concat();
         prop_assert!(verifier.verify(longer.as_bytes(), NOW).is_err());
     }
 
     #[test]
-    fn no_bytes_at_all_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+    fn random_bytes_are_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         prop_assert!(verifier().verify(&bytes, NOW).is_err());
     }
 
     #[test]
-    fn a_token_lives_exactly_until_its_exp(claims in good_claims(), now in 0u64..5_000_000_000) {
-        let alive = now < claims["exp"].as_u64().unwrap();
+    fn token_is_valid_exactly_until_exp(claims in good_claims(), now in 0u64..5_000_000_000) {
+        let is_valid = now < claims["exp"].as_u64().unwrap();
         let (verifier, token) = (verifier(), signed(&claims));
         for now in [NOW, UnixTime(now), NOW, UnixTime(now)] {
-            let alive = alive || now == NOW;
-            prop_assert_eq!(verifier.verify(token.as_bytes(), now).is_ok(), alive);
+            let is_valid = is_valid || now == NOW;
+            prop_assert_eq!(verifier.verify(token.as_bytes(), now).is_ok(), is_valid);
         }
     }
 }
 
-/// The same, exhaustively for one token: every byte, every other value.
+/// The same exhaustively for one token: every byte with every other value.
 #[test]
-fn every_single_byte_change_of_a_token_is_refused() {
+fn token_with_any_changed_byte_is_refused() {
     let verifier = verifier();
     let good = token(HEADER, claims("")).into_bytes();
     assert!(verifier.verify(&good, NOW).is_ok());
     let mut changed = good.clone();
-    for place in 0..good.len() {
-        for value in (0..=u8::MAX).filter(|value| *value != good[place]) {
-            changed[place] = value;
-            assert!(verifier.verify(&changed, NOW).is_err(), "byte {place} as {value}");
+    for index in 0..good.len() {
+        for value in (0..=u8::MAX).filter(|value| *value != good[index]) {
+            changed[index] = value;
+            assert!(verifier.verify(&changed, NOW).is_err(), "byte {index} as {value}");
         }
-        changed[place] = good[place];
+        changed[index] = good[index];
     }
 }
 
-/// Headers are remembered between tokens: what was seen before must not matter.
+/// Parsed headers are cached between tokens. Earlier tokens must not affect the result.
 #[test]
-fn a_token_is_judged_alike_whatever_was_verified_before_it() {
+fn token_result_is_independent_of_earlier_tokens() {
     let headers = [
         "",
         "{}",

@@ -1,5 +1,5 @@
-//! What a cache remembers of tokens, and what it never does: seen through the
-//! question that is asked before a signature is checked.
+//! The verification cache: which results it stores and when it reuses them. The tests observe it
+//! through the admission callback, which runs before each signature check.
 
 use std::{
     cell::Cell,
@@ -17,40 +17,40 @@ use countersign_engine::{
     RevocationsWriter, Rules, Snapshot, UnixTime, VerificationKey, Verifier,
 };
 use countersign_tests::engine::{
-    HEADER, ISSUER, NOW, SECRET, claims, config, config_with, cached_verifier, secret_keys,
+    HEADER, ISSUER, NOW, SECRET, cached_verifier, claims, config, config_with, secret_keys,
     secret_verifier, signing_input, snapshot, token, verifier,
 };
 
-/// CacheOutcome a token was answered.
+/// How much of a verification was served from the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CacheOutcome {
-    /// From the cache, whole.
+    /// The whole result is from the cache.
     Hit,
-    /// The whole way, but for the signature.
+    /// The claims are checked again, the signature is known.
     SignatureCached,
-    /// The whole way.
+    /// Full verification, including the signature.
     Miss,
 }
-use CacheOutcome::{SignatureCached, Miss, Hit};
+use CacheOutcome::{Hit, Miss, SignatureCached};
 
 #[track_caller]
-fn ask(verifier: &Verifier, token: &str, now: UnixTime) -> (CacheOutcome, Option<Reject>) {
-    let asked = Cell::new(0);
-    let verdict = verifier.verify_if(token.as_bytes(), now, |_| {
-        asked.set(asked.get() + 1);
+fn verify(verifier: &Verifier, token: &str, now: UnixTime) -> (CacheOutcome, Option<Reject>) {
+    let checks = Cell::new(0);
+    let result = verifier.verify_if(token.as_bytes(), now, |_| {
+        checks.set(checks.get() + 1);
         true
     });
-    let remembered = verdict.as_ref().is_ok_and(|verified| verified.is_cached());
-    let outcome = match (asked.get(), remembered) {
+    let is_hit = result.as_ref().is_ok_and(|verified| verified.is_remembered());
+    let outcome = match (checks.get(), is_hit) {
         (0, true) => Hit,
         (0, false) => SignatureCached,
         (1, false) => Miss,
         other => panic!("asked, remembered: {other:?}"),
     };
-    (outcome, verdict.err())
+    (outcome, result.err())
 }
 
-/// Signs with Ed25519, whose verdicts are worth remembering.
+/// Ed25519 signer. Results of asymmetric signatures are cached even if negative.
 struct Signer(Ed25519KeyPair);
 
 impl Signer {
@@ -75,7 +75,7 @@ impl Signer {
     }
 }
 
-/// CacheOutcome many tokens are remembered as accepted, and how many as refused.
+/// Returns the number of cached tokens, accepted and refused.
 fn cached_counts(verifier: &Verifier) -> [u64; 2] {
     let statistics = verifier.cache_statistics().unwrap();
     [statistics.accepted.entries, statistics.refused.entries]
@@ -86,17 +86,17 @@ fn of(signer: &Signer) -> Verifier {
 }
 
 #[test]
-fn a_token_is_verified_once_and_then_remembered() {
+fn token_is_cached_after_first_verification() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
+    assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
     for _ in 0..3 {
-        assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
+        assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
     }
     let without = Verifier::new(snapshot([(config([Algorithm::EdDsa]), signer.keys())]));
     assert_eq!(
-        [0, 1].map(|_| ask(&without, &token, NOW)),
+        [0, 1].map(|_| verify(&without, &token, NOW)),
         [(Miss, None); 2],
         "a verifier without a cache"
     );
@@ -105,7 +105,7 @@ fn a_token_is_verified_once_and_then_remembered() {
 }
 
 #[test]
-fn a_hit_says_what_the_first_verification_said() {
+fn cache_hit_equals_first_verification() {
     let verifier = secret_verifier();
     let members =
         r#""exp":1800000000,"urn:inmanta:ct":["api","agent"],"urn:inmanta:env":"e1","x":[1]"#;
@@ -132,72 +132,86 @@ fn a_hit_says_what_the_first_verification_said() {
 }
 
 #[test]
-fn the_same_keys_again_change_nothing() {
+fn cache_survives_refresh_with_same_keys() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
+    assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
     verifier.replace_keys(ISSUER, &signer.keys());
-    assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
+    assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
 }
 
 #[test]
-fn a_key_more_or_another_rule_costs_a_parse_and_no_signature() {
+fn cache_keeps_signatures_across_config_changes() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
-    assert_eq!(ask(&verifier, &token, NOW), (Miss, None));
+    assert_eq!(verify(&verifier, &token, NOW), (Miss, None));
     let more = || Arc::new(KeySet::published(vec![Signer::new(2).key("other"), signer.key("k")]));
     verifier.replace_keys(ISSUER, &more());
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &token, NOW)),
+        [(SignatureCached, None), (Hit, None)]
+    );
     let config = |change: fn(&mut Rules)| IssuerConfig {
         algorithms: [Algorithm::EdDsa].into_iter().collect(),
         ..config_with(change)
     };
     verifier.replace(snapshot([(config(|rules| rules.audience = "them".into()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, Some(Reject::Audience)); 2]);
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &token, NOW)),
+        [(SignatureCached, Some(Reject::Audience)); 2]
+    );
     verifier.replace(snapshot([(config(|_| ()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
-    // The place of an issuer among others is nothing that an entry may rely on.
-    let stranger = IssuerConfig { name: "https://other/".into(), ..config(|_| ()) };
-    verifier.replace(snapshot([(stranger, more()), (config(|_| ()), more())]));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(SignatureCached, None), (Hit, None)]);
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &token, NOW)),
+        [(SignatureCached, None), (Hit, None)]
+    );
+    // Cache entries must not depend on the position of their issuer in the snapshot.
+    let other_issuer = IssuerConfig { name: "https://other/".into(), ..config(|_| ()) };
+    verifier.replace(snapshot([(other_issuer, more()), (config(|_| ()), more())]));
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &token, NOW)),
+        [(SignatureCached, None), (Hit, None)]
+    );
 }
 
 #[test]
-fn d4_the_verdict_of_one_key_is_none_of_anothers() {
+fn d4_cached_result_is_bound_to_its_key() {
     let (old, new) = (Signer::new(1), Signer::new(2));
     let verifier = of(&old);
     let (good, bad) = (old.token(""), new.token(""));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &good, NOW)), [(Miss, None), (Hit, None)]);
-    // What an asymmetric key did not sign is known to be so.
+    assert_eq!([0, 1].map(|_| verify(&verifier, &good, NOW)), [(Miss, None), (Hit, None)]);
+    // The failed check of an asymmetric signature is cached, too.
     assert_eq!(
-        [0, 1].map(|_| ask(&verifier, &bad, NOW)),
+        [0, 1].map(|_| verify(&verifier, &bad, NOW)),
         [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
     verifier.replace_keys(ISSUER, &new.keys());
     assert_eq!(
-        [0, 1].map(|_| ask(&verifier, &good, NOW)),
+        [0, 1].map(|_| verify(&verifier, &good, NOW)),
         [(Miss, Some(Reject::Signature)), (SignatureCached, Some(Reject::Signature))]
     );
-    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Miss, None), (Hit, None)]);
+    assert_eq!([0, 1].map(|_| verify(&verifier, &bad, NOW)), [(Miss, None), (Hit, None)]);
     verifier.replace_keys(ISSUER, &old.keys());
-    assert_eq!(ask(&verifier, &good, NOW).1, None);
-    assert_eq!(ask(&verifier, &bad, NOW).1, Some(Reject::Signature));
+    assert_eq!(verify(&verifier, &good, NOW).1, None);
+    assert_eq!(verify(&verifier, &bad, NOW).1, Some(Reject::Signature));
 }
 
 #[test]
-fn d7_a_flood_of_forgeries_fills_its_own_part_and_no_other() {
+fn d7_forgeries_never_evict_accepted_tokens() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let good: Vec<_> =
         (0..100).map(|number| signer.token(&format!(r#""jti":"{number}""#))).collect();
-    assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Miss, None)));
+    assert!(good.iter().all(|token| verify(&verifier, token, NOW) == (Miss, None)));
     let forged: Vec<_> =
         (0..1_000).map(|number| Signer::new(2).token(&format!(r#""jti":"{number}""#))).collect();
     for _ in 0..2 {
-        assert!(forged.iter().all(|token| ask(&verifier, token, NOW).1 == Some(Reject::Signature)));
-        assert!(good.iter().all(|token| ask(&verifier, token, NOW) == (Hit, None)));
+        assert!(
+            forged.iter().all(|token| verify(&verifier, token, NOW).1 == Some(Reject::Signature))
+        );
+        assert!(good.iter().all(|token| verify(&verifier, token, NOW) == (Hit, None)));
     }
     let statistics = verifier.cache_statistics().unwrap();
     assert_eq!((statistics.accepted.entries, statistics.accepted.evicted), (100, 0));
@@ -208,19 +222,23 @@ fn d7_a_flood_of_forgeries_fills_its_own_part_and_no_other() {
 }
 
 #[test]
-fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
+fn refused_token_signature_is_checked_once() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let (expired, early) =
         (signer.token(r#""exp":1"#), signer.token(&format!(r#""nbf":{}"#, NOW.0 + 10)));
     for (token, reject) in [(&expired, Reject::Expired), (&early, Reject::NotYetValid)] {
         assert_eq!(
-            [0, 1, 2].map(|_| ask(&verifier, token, NOW)),
-            [(Miss, Some(reject)), (SignatureCached, Some(reject)), (SignatureCached, Some(reject))]
+            [0, 1, 2].map(|_| verify(&verifier, token, NOW)),
+            [
+                (Miss, Some(reject)),
+                (SignatureCached, Some(reject)),
+                (SignatureCached, Some(reject))
+            ]
         );
     }
     assert_eq!(
-        [0, 1].map(|_| ask(&verifier, &early, UnixTime(NOW.0 + 10))),
+        [0, 1].map(|_| verify(&verifier, &early, UnixTime(NOW.0 + 10))),
         [(SignatureCached, None), (Hit, None)],
         "d2"
     );
@@ -228,33 +246,36 @@ fn a_genuine_token_that_is_refused_has_its_signature_checked_once() {
 }
 
 #[test]
-fn an_hmac_is_computed_again_rather_than_looked_up() {
+fn hmac_results_are_not_cached_when_refused() {
     let verifier = secret_verifier();
     let bad = countersign_tests::engine::sign_with(&[1; 32], &signing_input(HEADER, claims("")));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &bad, NOW)), [(Miss, Some(Reject::Signature)); 2]);
+    assert_eq!([0, 1].map(|_| verify(&verifier, &bad, NOW)), [(Miss, Some(Reject::Signature)); 2]);
     let expired = token(HEADER, claims(r#""exp":1"#));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &expired, NOW)), [(Miss, Some(Reject::Expired)); 2]);
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &expired, NOW)),
+        [(Miss, Some(Reject::Expired)); 2]
+    );
     assert_eq!(cached_counts(&verifier), [0, 0]);
 }
 
 #[test]
-fn what_was_not_admitted_is_not_remembered() {
+fn token_not_admitted_is_not_cached() {
     let signer = Signer::new(1);
     let verifier = of(&signer);
     let token = signer.token("");
     for _ in 0..2 {
-        let verdict = verifier.verify_if(token.as_bytes(), NOW, |cold| {
-            assert_eq!((&*cold.issuer.name, cold.algorithm), (ISSUER, Algorithm::EdDsa));
+        let result = verifier.verify_if(token.as_bytes(), NOW, |check| {
+            assert_eq!((&*check.issuer.name, check.algorithm), (ISSUER, Algorithm::EdDsa));
             false
         });
-        assert_eq!(verdict.err(), Some(Reject::NotAdmitted));
+        assert_eq!(result.err(), Some(Reject::NotAdmitted));
     }
-    assert_eq!([0, 1].map(|_| ask(&verifier, &token, NOW)), [(Miss, None), (Hit, None)]);
+    assert_eq!([0, 1].map(|_| verify(&verifier, &token, NOW)), [(Miss, None), (Hit, None)]);
 }
 
-/// A verifier whose tokens can be revoked.
-fn verifier_with_revocations() -> (Verifier, RevocationsWriter) {
-    let revoker = RevocationsWriter::new(100);
+/// Creates a verifier with a revocation table.
+fn verifier_with_revocations() -> (Verifier, Revoker) {
+    let revoker = Revoker::new(100);
     let snapshot = snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
     let verifier = Verifier::with_revocations(snapshot, Arc::clone(revoker.revocations()));
     (verifier.with_cache(1 << 20).unwrap(), revoker)
@@ -264,13 +285,13 @@ fn cached_token(verifier: &Verifier, jti: &str, sub: &str, iat: u64) -> String {
     let claims =
         format!(r#"{{"iss":"{ISSUER}","aud":"us","sub":"{sub}","jti":"{jti}","iat":{iat}}}"#);
     let token = token(r#"{"alg":"HS256","kid":"k"}"#, claims);
-    assert_eq!(ask(verifier, &token, NOW), (Miss, None));
-    assert_eq!(ask(verifier, &token, NOW), (Hit, None));
+    assert_eq!(verify(verifier, &token, NOW), (Miss, None));
+    assert_eq!(verify(verifier, &token, NOW), (Hit, None));
     token
 }
 
 #[test]
-fn every_kind_of_revocation_reaches_remembered_tokens() {
+fn revocation_of_every_kind_reaches_cached_tokens() {
     let issued = NOW.0 - 100;
     let issuer: Box<str> = ISSUER.into();
     let kinds: [fn(&Box<str>, &str) -> RevocationTarget; 6] = [
@@ -291,19 +312,23 @@ fn every_kind_of_revocation_reaches_remembered_tokens() {
     for kind in kinds {
         let (verifier, mut revoker) = verifier_with_revocations();
         let token = cached_token(&verifier, "1", "bob", issued);
-        let target = kind(&issuer, &token);
-        revoker.insert(&[Revocation { target: target.clone(), until: Some(NOW) }]).unwrap();
+        let what = kind(&issuer, &token);
+        revoker.enter(&[Revocation { what: what.clone(), until: Some(NOW) }]).unwrap();
         for _ in 0..3 {
-            assert_eq!(ask(&verifier, &token, NOW), (SignatureCached, Some(Reject::Revoked)), "{target:?}");
+            assert_eq!(
+                verify(&verifier, &token, NOW),
+                (SignatureCached, Some(Reject::Revoked)),
+                "{target:?}"
+            );
         }
-        assert_eq!(revoker.purge_expired(NOW), 1);
-        assert_eq!([0, 1, 2].map(|_| ask(&verifier, &token, NOW).1), [None; 3], "{target:?}");
-        assert_eq!(ask(&verifier, &token, NOW), (Hit, None), "{target:?}");
+        assert_eq!(revoker.forget_over(NOW), 1);
+        assert_eq!([0, 1, 2].map(|_| verify(&verifier, &token, NOW).1), [None; 3], "{target:?}");
+        assert_eq!(verify(&verifier, &token, NOW), (Hit, None), "{target:?}");
     }
 }
 
 #[test]
-fn a_revocation_leaves_other_tokens_remembered() {
+fn revocation_keeps_other_tokens_cached() {
     let (verifier, mut revoker) = verifier_with_revocations();
     let others: Vec<_> = (0..20)
         .map(|number| cached_token(&verifier, &format!("j{number}"), &format!("u{number}"), NOW.0))
@@ -326,22 +351,22 @@ fn a_revocation_leaves_other_tokens_remembered() {
                 },
                 until: None,
             },
-            // Of what was issued before: these were not.
+            // Covers tokens issued before `NOW`, which these were not.
             Revocation {
                 target: RevocationTarget::Everything { issuer: Some(issuer), issued_before: NOW },
                 until: None,
             },
         ])
         .unwrap();
-    // The filter may be wrong about a few.
+    // The filter may have a few false positives.
     let untouched =
-        others.iter().filter(|token| ask(&verifier, token, NOW) == (Hit, None)).count();
+        others.iter().filter(|token| verify(&verifier, token, NOW) == (Hit, None)).count();
     assert!(untouched >= 18, "{untouched} of 20");
-    assert!(others.iter().all(|token| ask(&verifier, token, NOW).1.is_none()));
+    assert!(others.iter().all(|token| verify(&verifier, token, NOW).1.is_none()));
 }
 
 #[test]
-fn a_token_by_signing_input_costs_the_others_one_look() {
+fn revocation_by_input_costs_others_one_lookup() {
     let (verifier, mut revoker) = verifier_with_revocations();
     let [one, other] = ["1", "2"].map(|jti| cached_token(&verifier, jti, "bob", NOW.0));
     let input = one.rsplit_once('.').unwrap().0;
@@ -351,22 +376,28 @@ fn a_token_by_signing_input_costs_the_others_one_look() {
             until: None,
         }])
         .unwrap();
-    assert_eq!(ask(&verifier, &one, NOW), (SignatureCached, Some(Reject::Revoked)));
-    assert_eq!([0, 1].map(|_| ask(&verifier, &other, NOW)), [(SignatureCached, None), (Hit, None)]);
+    assert_eq!(verify(&verifier, &one, NOW), (SignatureCached, Some(Reject::Revoked)));
+    assert_eq!(
+        [0, 1].map(|_| verify(&verifier, &other, NOW)),
+        [(SignatureCached, None), (Hit, None)]
+    );
 }
 
 #[test]
-fn while_revocations_are_unknown_nothing_that_is_remembered_counts() {
+fn unknown_revocations_suspend_the_cache() {
     let (verifier, mut revoker) = verifier_with_revocations();
     let token = cached_token(&verifier, "1", "bob", NOW.0);
-    revoker.mark_unavailable();
-    assert_eq!(ask(&verifier, &token, NOW), (SignatureCached, Some(Reject::RevocationsUnavailable)));
-    revoker.insert(&[]).unwrap();
-    assert_eq!(ask(&verifier, &token, NOW), (Hit, None));
+    revoker.lose_track();
+    assert_eq!(
+        verify(&verifier, &token, NOW),
+        (SignatureCached, Some(Reject::RevocationsUnavailable))
+    );
+    revoker.enter(&[]).unwrap();
+    assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
 }
 
 #[test]
-fn a_new_token_that_all_threads_meet_at_once_is_verified_at_most_once_by_each() {
+fn new_token_is_verified_at_most_once_per_thread() {
     const THREADS: usize = 4;
     let signer = Signer::new(1);
     let verifier = of(&signer);
@@ -379,29 +410,30 @@ fn a_new_token_that_all_threads_meet_at_once_is_verified_at_most_once_by_each() 
                     start.wait();
                     let mut own = 0;
                     for _ in 0..20 {
-                        let verdict = verifier.verify_if(token.as_bytes(), NOW, |_| {
+                        let result = verifier.verify_if(token.as_bytes(), NOW, |_| {
                             own += 1;
                             true
                         });
-                        assert!(verdict.is_ok());
+                        assert!(result.is_ok());
                     }
                     checked.fetch_max(own, Ordering::Relaxed);
                 });
             }
         });
-        // A token is left out, and checked once more, when a writer was interrupted.
+        // A cache write is skipped if another writer holds the set. The token is then checked
+        // once more.
         let skipped =
             usize::try_from(verifier.cache_statistics().unwrap().accepted.skipped).unwrap();
-        let most = checked.into_inner();
+        let maximum = checked.into_inner();
         assert!(
-            most >= 1 && most <= 1 + skipped,
-            "one thread has checked a signature {most} times"
+            maximum >= 1 && maximum <= 1 + skipped,
+            "one thread has checked a signature {maximum} times"
         );
     }
 }
 
 #[test]
-fn two_issuers_in_one_cache_keep_their_tokens_apart() {
+fn cache_separates_tokens_of_two_issuers() {
     let issuer = |name: &str, secret: &[u8]| {
         let config = IssuerConfig { name: name.into(), ..config([Algorithm::Hs256]) };
         Issuer::new(Arc::new(config), Some(secret_keys(None, secret)))
@@ -412,19 +444,19 @@ fn two_issuers_in_one_cache_keep_their_tokens_apart() {
     let one = token(HEADER, claims(""));
     let two = token(HEADER, claims("").replace(ISSUER, "https://two/"));
     for outcome in [Miss, Hit, Hit] {
-        assert_eq!([&one, &two].map(|token| ask(&verifier, token, NOW)), [(outcome, None); 2]);
+        assert_eq!([&one, &two].map(|token| verify(&verifier, token, NOW)), [(outcome, None); 2]);
     }
     assert_eq!(
         verifier.verify(two.as_bytes(), NOW).unwrap().issuer().name.as_ref(),
         "https://two/"
     );
     verifier.withdraw_keys("https://two/");
-    assert_eq!(ask(&verifier, &two, NOW), (SignatureCached, Some(Reject::KeysUnavailable)));
-    assert_eq!(ask(&verifier, &one, NOW), (Hit, None));
+    assert_eq!(verify(&verifier, &two, NOW), (SignatureCached, Some(Reject::KeysUnavailable)));
+    assert_eq!(verify(&verifier, &one, NOW), (Hit, None));
 }
 
 #[test]
-fn a_cache_too_large_for_the_machine_is_refused() {
+fn cache_too_large_for_the_machine_is_refused() {
     let verifier = Verifier::new(Snapshot::default());
     let fault = verifier.with_cache(usize::MAX / 2).map(drop).unwrap_err();
     assert!(fault.to_string().contains("no room"), "{fault}");

@@ -1,4 +1,4 @@
-//! New TLS files for a listener that goes on: taken up together or not at all.
+//! Reload of the TLS files of a running listener: all files are replaced together, or none.
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use countersign_server::{
     listen::tls::{ReloadableTls, client_certificate},
 };
 use countersign_tests::{
-    certificates::{Authority, IssuedCertificate, EXPIRED},
-    tls::{TlsClient, VERSIONS, TlsClientOptions},
+    certificates::{Authority, EXPIRED, IssuedCertificate},
+    tls::{TlsClient, TlsClientOptions, VERSIONS},
 };
 use rustls::{ClientConnection, Error, HandshakeKind, ServerConnection, pki_types::CertificateDer};
 use tempfile::TempDir;
 
-/// A directory with files in use.
+/// Directory of TLS files in use, with their authorities.
 struct TlsDirectory {
     directory: TempDir,
     ours: Authority,
@@ -53,29 +53,24 @@ impl TlsDirectory {
     fn files_with_clients(&self) -> TlsFiles {
         self.write("clients.crt", self.theirs.pem());
         self.write("clients.crl", self.theirs.crl(&[]));
-        let authorities = ClientAuthorities {
-            file: self.file("clients.crt"),
-            revoked: vec![self.file("clients.crl")],
-        };
-        TlsFiles { clients: ClientCertificates::Required(authorities), ..self.files() }
+        let authorities =
+            Authorities { file: self.file("clients.crt"), revoked: vec![self.file("clients.crl")] };
+        TlsFiles { clients: Clients::Required(authorities), ..self.files() }
     }
 
     fn client(&self, certificate: Option<&IssuedCertificate>) -> TlsClient {
         TlsClient::new(&self.ours, &TlsClientOptions { certificate, ..TlsClientOptions::default() })
     }
 
-    /// The certificate that a new client is shown.
-    fn shown(&self, tls: &ReloadableTls) -> CertificateDer<'static> {
+    /// Returns the server certificate of a new connection.
+    fn shown(&self, tls: &Tls) -> CertificateDer<'static> {
         let (client, _) = handshake(&self.client(None), tls).unwrap();
         client.peer_certificates().unwrap()[0].clone()
     }
 }
 
-/// A whole handshake, in memory.
-fn handshake(
-    client: &TlsClient,
-    tls: &ReloadableTls,
-) -> Result<(ClientConnection, ServerConnection), Error> {
+/// Performs a handshake in memory.
+fn handshake(client: &TlsClient, tls: &Tls) -> Result<(ClientConnection, ServerConnection), Error> {
     let (mut client, mut server) =
         (client.connection(), ServerConnection::new(tls.config()).unwrap());
     let mut bytes = Vec::new();
@@ -105,46 +100,46 @@ fn read(
     }
 }
 
-/// As if the file had been written long ago.
+/// Sets the modification time of a file to the past.
 fn backdate(path: &Path) {
     fs::File::open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
 }
 
 #[test]
-fn files_that_are_the_same_change_nothing() {
+fn tls_reload_of_unchanged_files_does_nothing() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
     let before = tls.config();
     for _ in 0..3 {
         assert_eq!(tls.reload(), Ok(false));
     }
-    for (_, file) in tls.files().iter() {
+    for (_, file) in tls.files().each() {
         backdate(file);
     }
     for _ in 0..3 {
         assert_eq!(tls.reload(), Ok(false));
     }
-    // Written again, as it was.
+    // Written again with the same content.
     let key = fs::read(fixture.file("tls.key")).unwrap();
     fs::remove_file(fixture.file("tls.key")).unwrap();
     fixture.write("tls.key", key);
-    assert_eq!(tls.reload(), Ok(false));
+    assert_eq!(tls.renew(), Ok(false));
     assert!(std::sync::Arc::ptr_eq(&before, &tls.config()));
 }
 
 #[test]
-fn a_new_certificate_is_for_the_next_connection() {
+fn tls_reload_applies_to_new_connections_only() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let first = fixture.shown(&tls);
     let (mut client, mut server) = handshake(&fixture.client(None), &tls).unwrap();
     let issued = fixture.ours.server();
     issued.write(fixture.directory.path());
     assert_eq!(fixture.shown(&tls), first, "nobody has looked");
-    assert_eq!(tls.reload(), Ok(true));
+    assert_eq!(tls.renew(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.reload(), Ok(false));
-    // The old connection goes on.
+    assert_eq!(tls.renew(), Ok(false));
+    // The old connection continues.
     std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();
@@ -153,13 +148,13 @@ fn a_new_certificate_is_for_the_next_connection() {
 }
 
 #[test]
-fn a_change_is_seen_even_if_length_and_times_are_the_same() {
+fn tls_reload_detects_replacement_by_inode() {
     let fixture = TlsDirectory::new();
-    for (_, file) in fixture.files().iter() {
+    for (_, file) in fixture.files().each() {
         backdate(file);
     }
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
-    // A file with another inode, moved into place.
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    // A file of the same time with another inode, moved into place.
     let issued = fixture.ours.server();
     issued.write(&{
         fs::create_dir(fixture.file("new")).unwrap();
@@ -169,14 +164,14 @@ fn a_change_is_seen_even_if_length_and_times_are_the_same() {
         backdate(&fixture.file("new").join(name));
         fs::rename(fixture.file("new").join(name), fixture.file(name)).unwrap();
     }
-    assert_eq!(tls.reload(), Ok(true));
+    assert_eq!(tls.renew(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
 }
 
 #[test]
-fn a_certificate_that_waits_for_its_key_waits() {
+fn tls_reload_waits_for_the_matching_key() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let first = fixture.shown(&tls);
     let issued = fixture.ours.server();
     for (name, text, part) in [
@@ -185,55 +180,55 @@ fn a_certificate_that_waits_for_its_key_waits() {
         ("tls.key", issued.key[..50].into(), TlsFileKind::Key),
     ] {
         fixture.write(name, text);
-        for look in 0..3 {
-            let fault = tls.reload().unwrap_err();
+        for attempt in 0..3 {
+            let fault = tls.renew().unwrap_err();
             assert_eq!(
-                (fault.part, &*fault.file, fault.is_new()),
-                (part, &*fixture.file("tls.key"), look == 0),
+                (fault.part, &*fault.file, fault.is_news()),
+                (part, &*fixture.file("tls.key"), attempt == 0),
                 "{fault}"
             );
             assert_eq!(fixture.shown(&tls), first);
         }
     }
     fixture.write("tls.key", &issued.key);
-    assert_eq!(tls.reload(), Ok(true));
+    assert_eq!(tls.renew(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.reload(), Ok(false));
+    assert_eq!(tls.renew(), Ok(false));
 }
 
 #[test]
-fn what_was_wrong_is_news_again_when_it_comes_back() {
+fn tls_reload_reports_each_fault_once() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let certificate = fs::read(fixture.file("tls.crt")).unwrap();
     for _ in 0..2 {
         fs::remove_file(fixture.file("tls.crt")).unwrap();
-        let fault = tls.reload().unwrap_err();
+        let fault = tls.renew().unwrap_err();
         assert!(
             fault.is_new()
                 && fault.part == TlsFileKind::Certificate
                 && fault.reason.contains("No such file"),
             "{fault}"
         );
-        assert!(!tls.reload().unwrap_err().is_new());
+        assert!(!tls.renew().unwrap_err().is_news());
         fixture.write("tls.crt", &certificate);
-        assert_eq!(tls.reload(), Ok(true));
-        assert_eq!(tls.reload(), Ok(false));
+        assert_eq!(tls.renew(), Ok(true));
+        assert_eq!(tls.renew(), Ok(false));
     }
-    // What is wrong and settled is not read again, and still wrong.
+    // An invalid file that no longer changes is not read again, and stays invalid.
     fixture.write("tls.key", "");
     backdate(&fixture.file("tls.key"));
     backdate(&fixture.file("tls.crt"));
-    assert!(tls.reload().unwrap_err().is_new());
+    assert!(tls.renew().unwrap_err().is_news());
     for _ in 0..3 {
         assert!(!tls.reload().unwrap_err().is_new());
     }
 }
 
 #[test]
-fn a_link_that_is_swapped_is_noticed() {
+fn tls_reload_follows_kubernetes_symlinks() {
     use std::os::unix::fs::symlink;
-    // As Kubernetes does it: tls.crt -> ..data/tls.crt, and ..data -> a directory a version.
+    // As in Kubernetes: tls.crt -> ..data/tls.crt, and ..data -> one directory per version.
     let fixture = TlsDirectory::new();
     let issued: Vec<_> = (0..2).map(|_| fixture.ours.server()).collect();
     for (version, issued) in ["..1", "..2"].into_iter().zip(&issued) {
@@ -247,75 +242,74 @@ fn a_link_that_is_swapped_is_noticed() {
         fs::remove_file(fixture.file(name)).unwrap();
         symlink(Path::new("..data").join(name), fixture.file(name)).unwrap();
     }
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
-    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    assert_eq!((tls.renew(), fixture.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
     symlink("..2", fixture.file("..tmp")).unwrap();
     fs::rename(fixture.file("..tmp"), fixture.file("..data")).unwrap();
-    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
-    assert_eq!(tls.reload(), Ok(false));
+    assert_eq!((tls.renew(), fixture.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
+    assert_eq!(tls.renew(), Ok(false));
 }
 
 #[test]
-fn tickets_outlive_a_certificate_and_are_of_one_listener() {
+fn tls_tickets_survive_reload_within_a_listener() {
     for version in VERSIONS {
         let fixture = TlsDirectory::new();
         let (tls, other) = (
-            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
-            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+            Tls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+            Tls::load(fixture.files(), Protocols::HTTP1).unwrap(),
         );
-        let client =
-            TlsClient::new(&fixture.ours, &TlsClientOptions { versions: &[version], ..TlsClientOptions::default() });
-        let kind =
-            |tls: &ReloadableTls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
+        let client = TlsClient::new(
+            &fixture.ours,
+            &TlsClientOptions { versions: &[version], ..TlsClientOptions::default() },
+        );
+        let kind = |tls: &Tls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
         fixture.ours.server().write(fixture.directory.path());
-        assert_eq!(tls.reload(), Ok(true));
+        assert_eq!(tls.renew(), Ok(true));
         assert_eq!(kind(&tls), HandshakeKind::Resumed);
         assert_eq!(kind(&other), HandshakeKind::Full, "another listener has other keys");
     }
 }
 
 #[test]
-fn a_new_list_revokes_for_the_next_connection() {
+fn tls_reload_of_crl_applies_to_new_connections() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
     let issued = fixture.theirs.client("good", 1);
     let client = fixture.client(Some(&issued));
     let (_, server) = handshake(&client, &tls).unwrap();
     assert_eq!(client_certificate(&server), Some(&issued.chain[0]));
     fixture.write("clients.crl", fixture.theirs.crl(&[1]));
-    assert_eq!(tls.reload(), Ok(true));
+    assert_eq!(tls.renew(), Ok(true));
     assert!(handshake(&client, &tls).is_err());
-    // No list is no reason to believe that nothing is revoked.
+    // An empty CRL file must not mean that nothing is revoked.
     fixture.write("clients.crl", "");
-    let fault = tls.reload().unwrap_err();
-    assert_eq!((fault.part, &*fault.reason), (TlsFileKind::Revoked, "it holds no CRL"));
+    let fault = tls.renew().unwrap_err();
+    assert_eq!((fault.part, &*fault.reason), (Part::Revoked, "it holds no CRL"));
     assert!(handshake(&client, &tls).is_err());
     fixture.write("clients.crl", fixture.theirs.crl(&[]));
-    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), true));
+    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), true));
     fixture.write("clients.crt", fixture.ours.pem());
-    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), false));
+    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), false));
 }
 
 #[test]
-fn a_client_without_a_certificate_has_none() {
+fn client_without_certificate_has_none() {
     let fixture = TlsDirectory::new();
-    let (_, server) = handshake(
-        &fixture.client(None),
-        &ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
-    )
-    .unwrap();
+    let (_, server) =
+        handshake(&fixture.client(None), &Tls::load(fixture.files(), Protocols::HTTP1).unwrap())
+            .unwrap();
     assert_eq!(client_certificate(&server), None);
 }
 
 #[test]
-fn remarks_are_about_the_files_in_use() {
+fn tls_warnings_follow_the_files_in_use() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
-    assert!(tls.warnings().is_empty());
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    assert!(tls.remarks().is_empty());
     fixture.ours.server_in(EXPIRED).write(fixture.directory.path());
-    assert_eq!(tls.reload(), Ok(true));
-    let remarks = tls.warnings();
+    assert_eq!(tls.renew(), Ok(true));
+    let remarks = tls.remarks();
     assert!(
         remarks.len() == 1 && remarks[0].reason.starts_with("a certificate in it has expired"),
         "{remarks:?}"
@@ -323,9 +317,9 @@ fn remarks_are_about_the_files_in_use() {
 }
 
 #[test]
-fn no_secret_is_shown() {
+fn tls_debug_output_hides_the_private_key() {
     let fixture = TlsDirectory::new();
-    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let key = fs::read_to_string(fixture.file("tls.key")).unwrap();
     let shown = format!("{tls:?}");
     assert!(shown.contains("tls.key") && key.lines().all(|line| !shown.contains(line)), "{shown}");

@@ -1,5 +1,4 @@
-//! Revocations against their slow, obviously right twin: a list that is read from
-//! the start for every token.
+//! Model test of the revocation table: it has to agree with a linear scan over a list.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use serde_json::json;
 const ISSUERS: [&str; 2] = ["https://idp/", "https://idp"];
 const NAMES: [&str; 3] = ["a", "b", ""];
 
-/// What of a token a revocation can mean.
+/// Parts of a token that a revocation can refer to.
 #[derive(Clone, Debug)]
 struct Token {
     issuer: &'static str,
@@ -39,8 +38,8 @@ impl Token {
         signing_input(header.to_string(), claims.to_string())
     }
 
-    /// The twin: the definition, word for word.
-    fn is_revoked_by(&self, revoked: &RevocationTarget) -> bool {
+    /// Returns whether a revocation covers the token, by the definition.
+    fn is_revoked_by(&self, revoked: &Revoked) -> bool {
         let is_before =
             |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
         match revoked {
@@ -97,11 +96,11 @@ fn revoked() -> impl Strategy<Value = RevocationTarget> {
     ]
 }
 
-/// One step in the life of a table.
+/// Operation on the revocation table.
 #[derive(Clone, Debug)]
 enum TableStep {
-    Enter(Vec<Revocation>),
-    Forget(u64),
+    Insert(Vec<Revocation>),
+    Purge(u64),
     Verify(Token),
 }
 
@@ -109,14 +108,14 @@ fn steps() -> impl Strategy<Value = Vec<TableStep>> {
     let revocation = (revoked(), prop::option::of(0u64..20))
         .prop_map(|(target, until)| Revocation { target, until: until.map(UnixTime) });
     let step = prop_oneof![
-        3 => prop::collection::vec(revocation, 1..4).prop_map(TableStep::Enter),
-        1 => (0u64..20).prop_map(TableStep::Forget),
+        3 => prop::collection::vec(revocation, 1..4).prop_map(TableStep::Insert),
+        1 => (0u64..20).prop_map(TableStep::Purge),
         6 => tokens().prop_map(TableStep::Verify),
     ];
     prop::collection::vec(step, 1..40)
 }
 
-/// Two about the same tokens count as the stricter of them.
+/// Inserts into the list. Two revocations of the same tokens merge into the stricter one.
 fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
     let moment = |target: &RevocationTarget| match target {
         RevocationTarget::Subject { issued_before, .. }
@@ -145,8 +144,8 @@ fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
 
 proptest! {
     #[test]
-    fn the_table_refuses_what_the_list_refuses(steps in steps()) {
-        let mut revoker = RevocationsWriter::new(1000);
+    fn revocation_table_agrees_with_linear_list(steps in steps()) {
+        let mut revoker = Revoker::new(1000);
         let configs = ISSUERS.map(|name| {
             let mut config = config([Algorithm::Hs256]);
             config.name = name.into();
@@ -156,19 +155,19 @@ proptest! {
         let mut list: Vec<Revocation> = Vec::new();
         for step in steps {
             match step {
-                TableStep::Enter(new) => {
-                    revoker.insert(&new).unwrap();
+                TableStep::Insert(new) => {
+                    revoker.enter(&new).unwrap();
                     new.iter().for_each(|one| enter(&mut list, one));
                 }
-                TableStep::Forget(now) => {
+                TableStep::Purge(now) => {
                     let before = list.len();
                     list.retain(|one| one.until.is_none_or(|until| until > UnixTime(now)));
                     prop_assert_eq!(revoker.purge_expired(UnixTime(now)), before - list.len());
                 }
                 TableStep::Verify(token) => {
-                    let verdict = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
-                    let revoked = list.iter().any(|one| token.is_revoked_by(&one.target));
-                    prop_assert_eq!(verdict, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
+                    let result = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
+                    let revoked = list.iter().any(|one| token.is_revoked_by(&one.what));
+                    prop_assert_eq!(result, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
                 }
             }
             prop_assert_eq!(revoker.count(), list.len());
@@ -177,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn what_revokes_a_token_revokes_it_and_is_forgotten_when_it_is_dead(token in tokens(), exp in prop::option::of(NOW.0 + 1..NOW.0 + 9)) {
+    fn revocation_is_purged_only_after_token_expiry(token in tokens(), exp in prop::option::of(NOW.0 + 1..NOW.0 + 9)) {
         let mut claims = json!({ "iss": token.issuer, "aud": AUDIENCE, "sub": token.subject.unwrap_or("s") });
         if let Some(exp) = exp {
             claims["exp"] = exp.into();
@@ -196,7 +195,7 @@ proptest! {
         revoker.insert(&[revocation]).unwrap();
         prop_assert_eq!(verifier.verify(signed.as_bytes(), NOW).err(), Some(Reject::Revoked));
         for moment in NOW.0..NOW.0 + 20 {
-            revoker.purge_expired(UnixTime(moment));
+            revoker.forget_over(UnixTime(moment));
             prop_assert!(verifier.verify(signed.as_bytes(), UnixTime(moment)).is_err(), "alive again at {}", moment);
         }
     }

@@ -1,5 +1,5 @@
-//! Keys that change under full verification load: what was good stays good, and
-//! what was withdrawn is refused from the next verification on.
+//! Key changes under full verification load. Valid tokens stay valid, and tokens of a withdrawn key
+//! are refused from the next verification on.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ fn secret(number: u8) -> [u8; 32] {
     [number; 32]
 }
 
-/// The keys `first` to `first + 99`.
+/// Key set of the keys `first` to `first + 99`.
 fn hundred_keys(first: u8) -> Arc<KeySet> {
     let key = |number: u8| {
         let kid = format!("key-{number}");
@@ -41,12 +41,12 @@ fn verify(verifier: &Verifier, token: &str) -> Result<KeyIdentity, Reject> {
 }
 
 #[test]
-fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
+fn d3_key_swap_under_load_is_atomic() {
     const SWAPS: u64 = 2000;
     let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0))]);
-    // The first key is in every other set, the second in all of them.
+    // The first key is in every other set, the second in every set.
     let (sometimes, always) = (token(0), token(50));
-    // Odd while the set without the first key is certain to be in place.
+    // Odd while the set without the first key is certainly active.
     let (phase, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let counts = thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
@@ -56,13 +56,13 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
                     while !done.load(Ordering::Acquire) {
                         verify(&verifier, &always).unwrap();
                         let before = phase.load(Ordering::SeqCst);
-                        let verdict = verify(&verifier, &sometimes).err();
+                        let result = verify(&verifier, &sometimes).err();
                         let certain = before % 2 == 1 && phase.load(Ordering::SeqCst) == before;
                         assert!(
-                            !certain || verdict == Some(Reject::KidUnknown),
-                            "a withdrawn key verifies"
+                            !certain || result == Some(Reject::KidUnknown),
+                            "a withdrawn key still verifies"
                         );
-                        *counts.entry((certain, verdict)).or_insert(0u64) += 1;
+                        *counts.entry((certain, result)).or_insert(0u64) += 1;
                     }
                     counts
                 })
@@ -79,19 +79,22 @@ fn d3_a_swap_under_load_fails_no_valid_token_and_revives_no_withdrawn_one() {
                 assert_eq!(
                     verify(&verifier, &sometimes).err(),
                     Some(Reject::KidUnknown),
-                    "from the next verification on"
+                    "refused from the next verification on"
                 );
             }
         }
         done.store(true, Ordering::Release);
         workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
     });
-    let seen = |what| counts.iter().filter_map(|counts| counts.get(&what)).sum::<u64>();
-    assert!(seen((false, None)) > 0 && seen((true, Some(Reject::KidUnknown))) > 0, "{counts:?}");
+    let count_of = |what| counts.iter().filter_map(|counts| counts.get(&what)).sum::<u64>();
+    assert!(
+        count_of((false, None)) > 0 && count_of((true, Some(Reject::KidUnknown))) > 0,
+        "{counts:?}"
+    );
 }
 
 #[test]
-fn a_refresh_that_brings_the_same_keys_leaves_their_identities_as_they_are() {
+fn refresh_with_same_keys_keeps_their_identities() {
     let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0))]);
     let identities =
         || (0..100).map(|number| verify(&verifier, &token(number)).unwrap()).collect::<Vec<_>>();
@@ -108,10 +111,11 @@ fn a_refresh_that_brings_the_same_keys_leaves_their_identities_as_they_are() {
 }
 
 #[test]
-fn an_issuer_without_keys_is_unavailable_and_the_others_are_not() {
+fn issuer_without_keys_does_not_affect_others() {
     let mut other = config([Algorithm::Hs256]);
     other.name = "https://other/".into();
-    let verifier = verifier([(config([Algorithm::Hs256]), hundred_keys(0)), (other, hundred_keys(0))]);
+    let verifier =
+        verifier([(config([Algorithm::Hs256]), hundred_keys(0)), (other, hundred_keys(0))]);
     let of_other = sign_with(
         &secret(7),
         &signing_input(
