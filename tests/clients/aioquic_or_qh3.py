@@ -1,12 +1,12 @@
-"""Asks a server over HTTP/3 by aioquic, or by qh3 that began as a copy of it, over one
-connection, and prints the answers.
+"""Sends HTTP/3 requests over one connection by aioquic, or by its fork qh3, and prints the
+responses.
 
-Started with the name of the library, and on standard input:
+The argument is the name of the library. Standard input:
     {"port": 443, "authority": "ca.pem", "rounds": [[{"method": "GET", "path": "/",
      "headers": [["name", "value"]], "body": ""}]], "between": ["request_key_update"]}
 
-The requests of a round go out at once. Between two rounds the connection does what
-`between` says. Printed is, for each round, a list of
+The requests of a round are sent concurrently. Between two rounds the client calls the
+methods of the connection named in `between`. The output is, for each round, a list of
     {"status": 200, "headers": [["name", "value"]], "body": ""}
 """
 
@@ -18,18 +18,18 @@ import sys
 LIBRARY = sys.argv[1]
 
 
-def of_library(path, name):
+def import_from(path, name):
     return getattr(importlib.import_module(f"{LIBRARY}.{path}"), name)
 
 
-connect = of_library("asyncio.client", "connect")
-Protocol = of_library("asyncio.protocol", "QuicConnectionProtocol")
-H3Connection = of_library("h3.connection", "H3Connection")
-HeadersReceived = of_library("h3.events", "HeadersReceived")
-DataReceived = of_library("h3.events", "DataReceived")
-Configuration = of_library("quic.configuration", "QuicConfiguration")
-StreamReset = of_library("quic.events", "StreamReset")
-ConnectionTerminated = of_library("quic.events", "ConnectionTerminated")
+connect = import_from("asyncio.client", "connect")
+Protocol = import_from("asyncio.protocol", "QuicConnectionProtocol")
+H3Connection = import_from("h3.connection", "H3Connection")
+HeadersReceived = import_from("h3.events", "HeadersReceived")
+DataReceived = import_from("h3.events", "DataReceived")
+Configuration = import_from("quic.configuration", "QuicConfiguration")
+StreamReset = import_from("quic.events", "StreamReset")
+ConnectionTerminated = import_from("quic.events", "ConnectionTerminated")
 
 
 class Client(Protocol):
@@ -43,28 +43,28 @@ class Client(Protocol):
             self.fail([event.stream_id], f"stream reset: {event.error_code:#x}")
         if isinstance(event, ConnectionTerminated):
             self.fail(list(self.waiting), f"{event.error_code:#x} {event.reason_phrase}")
-        for heard in self.http.handle_event(event):
-            if getattr(heard, "stream_id", None) in self.waiting:
-                self.take(heard)
+        for received in self.http.handle_event(event):
+            if getattr(received, "stream_id", None) in self.waiting:
+                self.handle(received)
 
     def fail(self, streams, why):
         for stream in streams:
             _, done = self.waiting.pop(stream)
             done.set_exception(RuntimeError(why))
 
-    def take(self, heard):
-        answer, done = self.waiting[heard.stream_id]
-        if isinstance(heard, HeadersReceived):
-            for name, value in heard.headers:
+    def handle(self, received):
+        response, done = self.waiting[received.stream_id]
+        if isinstance(received, HeadersReceived):
+            for name, value in received.headers:
                 if name == b":status":
-                    answer["status"] = int(value)
+                    response["status"] = int(value)
                 else:
-                    answer["headers"].append([name.decode(), value.decode()])
-        if isinstance(heard, DataReceived):
-            answer["body"] += heard.data.decode()
-        if heard.stream_ended:
-            del self.waiting[heard.stream_id]
-            done.set_result(answer)
+                    response["headers"].append([name.decode(), value.decode()])
+        if isinstance(received, DataReceived):
+            response["body"] += received.data.decode()
+        if received.stream_ended:
+            del self.waiting[received.stream_id]
+            done.set_result(response)
 
     def ask(self, request, authority):
         stream = self._quic.get_next_available_stream_id()
@@ -82,18 +82,18 @@ class Client(Protocol):
         return done
 
 
-async def main(wanted):
+async def main(scenario):
     configuration = Configuration(is_client=True, alpn_protocols=["h3"], server_name="localhost")
-    configuration.load_verify_locations(cafile=wanted["authority"])
+    configuration.load_verify_locations(cafile=scenario["authority"])
     rounds = []
-    async with connect("127.0.0.1", wanted["port"], configuration=configuration, create_protocol=Client) as client:
-        for number, requests in enumerate(wanted["rounds"]):
+    async with connect("127.0.0.1", scenario["port"], configuration=configuration, create_protocol=Client) as client:
+        for number, requests in enumerate(scenario["rounds"]):
             if number > 0:
-                for deed in wanted["between"]:
-                    getattr(client, deed)()
-            answers = [client.ask(request, f"localhost:{wanted['port']}") for request in requests]
+                for method in scenario["between"]:
+                    getattr(client, method)()
+            responses = [client.ask(request, f"localhost:{scenario['port']}") for request in requests]
             client.transmit()
-            rounds.append(await asyncio.wait_for(asyncio.gather(*answers), 20))
+            rounds.append(await asyncio.wait_for(asyncio.gather(*responses), 20))
     print(json.dumps(rounds))
 
 

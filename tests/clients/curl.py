@@ -1,6 +1,6 @@
-"""Asks a server over HTTP/3 by curl over ngtcp2 and nghttp3, over one connection, and
-prints the answers. What it is told and what it prints is as of aioquic_or_qh3.py, but
-that it asks one thing after the other, and knows no deeds.
+"""Sends HTTP/3 requests over one connection by curl with ngtcp2 and nghttp3, and prints the
+responses. Input and output are those of aioquic_or_qh3.py. Requests are sent one after the
+other, and `between` is ignored.
 """
 
 import json
@@ -8,23 +8,23 @@ import sys
 
 from curl_cffi import CurlHttpVersion, requests
 
-wanted = json.load(sys.stdin)
-session = requests.Session(http_version=CurlHttpVersion.V3ONLY, verify=wanted["authority"])
+scenario = json.load(sys.stdin)
+session = requests.Session(http_version=CurlHttpVersion.V3ONLY, verify=scenario["authority"])
 
 
-def ask(request):
-    answer = session.request(
+def send(request):
+    response = session.request(
         request["method"],
-        f"https://localhost:{wanted['port']}{request['path']}",
+        f"https://localhost:{scenario['port']}{request['path']}",
         headers=dict(request["headers"]),
         data=request["body"].encode() or None,
         timeout=20,
         default_headers=False,
     )
-    if answer.http_version != CurlHttpVersion.V3:
-        raise RuntimeError(f"it went by version {answer.http_version}")
-    headers = [[name.lower(), value] for name, value in answer.headers.multi_items()]
-    return {"status": answer.status_code, "headers": headers, "body": answer.content.decode()}
+    if response.http_version != CurlHttpVersion.V3:
+        raise RuntimeError(f"not HTTP/3: version {response.http_version}")
+    headers = [[name.lower(), value] for name, value in response.headers.multi_items()]
+    return {"status": response.status_code, "headers": headers, "body": response.content.decode()}
 
 
-print(json.dumps([[ask(request) for request in batch] for batch in wanted["rounds"]]))
+print(json.dumps([[send(request) for request in batch] for batch in scenario["rounds"]]))

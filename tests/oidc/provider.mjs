@@ -1,13 +1,13 @@
-// A certified OpenID provider for the tests, on loopback and driven over pipes.
+// A certified OpenID provider for the tests, on loopback and controlled over pipes.
 //
-// It prints one line of JSON, {"issuer":"http://127.0.0.1:PORT"}, when it listens,
-// and then for each line of JSON on standard input one on standard output:
+// It prints one line of JSON, {"issuer":"http://127.0.0.1:PORT"}, when it listens.
+// Then it prints one line of JSON for each command on standard input:
 //
 //   {"command":"token","alg":"RS256"}  ->  {"token":"..."}
 //   {"command":"rotate"}               ->  {"kids":["...","..."]}
 //   {"command":"requests"}             ->  {"jwks":1,"discovery":1}
 //
-// It ends when standard input does.
+// It exits at the end of standard input.
 
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -22,8 +22,8 @@ const SCOPE = 'read';
 const CLIENT_SECRET = 'known-to-everyone';
 const ROUTES = { jwks: '/jwks', token: '/token' };
 
-// Standard output is for answers and standard error for failures; the provider
-// gives its advice on both.
+// Standard output is reserved for responses and standard error for failures, so the
+// provider's own messages are suppressed.
 console.info = console.warn = () => {};
 const { default: Provider } = await import('oidc-provider');
 
@@ -37,7 +37,7 @@ const server = createServer((request, response) => {
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 
-// A provider is given its keys when it is made, so new keys are a new provider
+// The keys of a provider are fixed at construction, so a rotation creates a new provider
 // behind the same server.
 function rotate() {
   const keys = Object.entries(KEYS).map(([alg, generate]) => {
@@ -58,7 +58,7 @@ function rotate() {
   return { kids: keys.map(({ kid }) => kid) };
 }
 
-// Each algorithm has a client of its own, with its name.
+// One client per algorithm, named after it.
 function clientFor(alg) {
   return {
     client_id: alg,
@@ -79,9 +79,9 @@ async function token({ alg }) {
     headers: { authorization: `Basic ${btoa(`${alg}:${CLIENT_SECRET}`)}` },
     body: new URLSearchParams({ grant_type: 'client_credentials', resource: AUDIENCE, scope: SCOPE }),
   });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(`no token for ${alg}: ${JSON.stringify(answer)}`);
-  return { token: answer.access_token };
+  const body = await response.json();
+  if (!response.ok) throw new Error(`no token for ${alg}: ${JSON.stringify(body)}`);
+  return { token: body.access_token };
 }
 
 const commands = {
@@ -93,14 +93,14 @@ const commands = {
   },
 };
 
-function say(answer) {
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+function send(response) {
+  process.stdout.write(`${JSON.stringify(response)}\n`);
 }
 
 rotate();
-say({ issuer });
+send({ issuer });
 for await (const line of createInterface({ input: process.stdin })) {
   const request = JSON.parse(line);
-  say(await commands[request.command](request));
+  send(await commands[request.command](request));
 }
 process.exit();
