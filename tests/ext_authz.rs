@@ -101,10 +101,10 @@ fn measure(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
     };
     // The first call allocates thread-local buffers, the second finds the token in the cache.
     drop((ask(), ask()));
-    let (hits_before, before) = (app.metrics.noted(Event::Remembered), COUNT.get());
+    let (hits_before, before) = (app.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
     let reply = ask();
     let (count, is_cached) =
-        (COUNT.get() - before, app.metrics.noted(Event::Remembered) > hits_before);
+        (COUNT.get() - before, app.metrics.event_count(MetricEvent::CacheHit) > hits_before);
     (
         count,
         is_cached,
@@ -123,7 +123,7 @@ fn check_of_cached_token_allocates_only_the_response() {
             (outcome.status, outcome.removed.contains(&"x_auth_user".to_owned())),
             (200, true)
         );
-        assert_eq!((is_cached, count), (true, 1), "{told:?}");
+        assert_eq!((is_cached, count), (true, 1), "{outcome:?}");
     }
 }
 
@@ -134,7 +134,7 @@ fn check_refusal_allocates_three_times() {
         let (count, _, outcome) = measure(&check_request(&lines));
         assert_eq!(outcome.status, 401);
         // Two for the map of header lines, as in `/auth`, and one for the response.
-        assert_eq!(count, 3, "{told:?}");
+        assert_eq!(count, 3, "{outcome:?}");
     }
 }
 
@@ -146,7 +146,7 @@ fn check_with_over_1024_headers_is_refused() {
     };
     assert_eq!(measure(&check_request(&lines(1023))).2.status, 200);
     let (_, _, outcome) = measure(&check_request(&lines(1024)));
-    assert_eq!((outcome.status, outcome.removed.is_empty()), (431, true), "{told:?}");
+    assert_eq!((outcome.status, outcome.removed.is_empty()), (431, true), "{outcome:?}");
 }
 
 /// Usual and unusual texts.

@@ -40,7 +40,7 @@ fn verify(verifier: &Verifier, token: &str, now: UnixTime) -> (CacheOutcome, Opt
         checks.set(checks.get() + 1);
         true
     });
-    let is_hit = result.as_ref().is_ok_and(|verified| verified.is_remembered());
+    let is_hit = result.as_ref().is_ok_and(|verified| verified.is_cached());
     let outcome = match (checks.get(), is_hit) {
         (0, true) => Hit,
         (0, false) => SignatureCached,
@@ -274,8 +274,8 @@ fn token_not_admitted_is_not_cached() {
 }
 
 /// Creates a verifier with a revocation table.
-fn verifier_with_revocations() -> (Verifier, Revoker) {
-    let revoker = Revoker::new(100);
+fn verifier_with_revocations() -> (Verifier, RevocationsWriter) {
+    let revoker = RevocationsWriter::new(100);
     let snapshot = snapshot([(config([Algorithm::Hs256]), secret_keys(Some("k"), SECRET))]);
     let verifier = Verifier::with_revocations(snapshot, Arc::clone(revoker.revocations()));
     (verifier.with_cache(1 << 20).unwrap(), revoker)
@@ -312,8 +312,8 @@ fn revocation_of_every_kind_reaches_cached_tokens() {
     for kind in kinds {
         let (verifier, mut revoker) = verifier_with_revocations();
         let token = cached_token(&verifier, "1", "bob", issued);
-        let what = kind(&issuer, &token);
-        revoker.enter(&[Revocation { what: what.clone(), until: Some(NOW) }]).unwrap();
+        let target = kind(&issuer, &token);
+        revoker.insert(&[Revocation { target: target.clone(), until: Some(NOW) }]).unwrap();
         for _ in 0..3 {
             assert_eq!(
                 verify(&verifier, &token, NOW),
@@ -321,7 +321,7 @@ fn revocation_of_every_kind_reaches_cached_tokens() {
                 "{target:?}"
             );
         }
-        assert_eq!(revoker.forget_over(NOW), 1);
+        assert_eq!(revoker.purge_expired(NOW), 1);
         assert_eq!([0, 1, 2].map(|_| verify(&verifier, &token, NOW).1), [None; 3], "{target:?}");
         assert_eq!(verify(&verifier, &token, NOW), (Hit, None), "{target:?}");
     }
@@ -387,12 +387,12 @@ fn revocation_by_input_costs_others_one_lookup() {
 fn unknown_revocations_suspend_the_cache() {
     let (verifier, mut revoker) = verifier_with_revocations();
     let token = cached_token(&verifier, "1", "bob", NOW.0);
-    revoker.lose_track();
+    revoker.mark_unavailable();
     assert_eq!(
         verify(&verifier, &token, NOW),
         (SignatureCached, Some(Reject::RevocationsUnavailable))
     );
-    revoker.enter(&[]).unwrap();
+    revoker.insert(&[]).unwrap();
     assert_eq!(verify(&verifier, &token, NOW), (Hit, None));
 }
 

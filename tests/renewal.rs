@@ -53,9 +53,11 @@ impl TlsDirectory {
     fn files_with_clients(&self) -> TlsFiles {
         self.write("clients.crt", self.theirs.pem());
         self.write("clients.crl", self.theirs.crl(&[]));
-        let authorities =
-            Authorities { file: self.file("clients.crt"), revoked: vec![self.file("clients.crl")] };
-        TlsFiles { clients: Clients::Required(authorities), ..self.files() }
+        let authorities = ClientAuthorities {
+            file: self.file("clients.crt"),
+            revoked: vec![self.file("clients.crl")],
+        };
+        TlsFiles { clients: ClientCertificates::Required(authorities), ..self.files() }
     }
 
     fn client(&self, certificate: Option<&IssuedCertificate>) -> TlsClient {
@@ -63,14 +65,17 @@ impl TlsDirectory {
     }
 
     /// Returns the server certificate of a new connection.
-    fn shown(&self, tls: &Tls) -> CertificateDer<'static> {
+    fn shown(&self, tls: &ReloadableTls) -> CertificateDer<'static> {
         let (client, _) = handshake(&self.client(None), tls).unwrap();
         client.peer_certificates().unwrap()[0].clone()
     }
 }
 
 /// Performs a handshake in memory.
-fn handshake(client: &TlsClient, tls: &Tls) -> Result<(ClientConnection, ServerConnection), Error> {
+fn handshake(
+    client: &TlsClient,
+    tls: &ReloadableTls,
+) -> Result<(ClientConnection, ServerConnection), Error> {
     let (mut client, mut server) =
         (client.connection(), ServerConnection::new(tls.config()).unwrap());
     let mut bytes = Vec::new();
@@ -108,12 +113,12 @@ fn backdate(path: &Path) {
 #[test]
 fn tls_reload_of_unchanged_files_does_nothing() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
     let before = tls.config();
     for _ in 0..3 {
         assert_eq!(tls.reload(), Ok(false));
     }
-    for (_, file) in tls.files().each() {
+    for (_, file) in tls.files().iter() {
         backdate(file);
     }
     for _ in 0..3 {
@@ -123,22 +128,22 @@ fn tls_reload_of_unchanged_files_does_nothing() {
     let key = fs::read(fixture.file("tls.key")).unwrap();
     fs::remove_file(fixture.file("tls.key")).unwrap();
     fixture.write("tls.key", key);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
     assert!(std::sync::Arc::ptr_eq(&before, &tls.config()));
 }
 
 #[test]
 fn tls_reload_applies_to_new_connections_only() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let first = fixture.shown(&tls);
     let (mut client, mut server) = handshake(&fixture.client(None), &tls).unwrap();
     let issued = fixture.ours.server();
     issued.write(fixture.directory.path());
     assert_eq!(fixture.shown(&tls), first, "nobody has looked");
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
     // The old connection continues.
     std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
     let mut bytes = Vec::new();
@@ -150,10 +155,10 @@ fn tls_reload_applies_to_new_connections_only() {
 #[test]
 fn tls_reload_detects_replacement_by_inode() {
     let fixture = TlsDirectory::new();
-    for (_, file) in fixture.files().each() {
+    for (_, file) in fixture.files().iter() {
         backdate(file);
     }
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     // A file of the same time with another inode, moved into place.
     let issued = fixture.ours.server();
     issued.write(&{
@@ -164,14 +169,14 @@ fn tls_reload_detects_replacement_by_inode() {
         backdate(&fixture.file("new").join(name));
         fs::rename(fixture.file("new").join(name), fixture.file(name)).unwrap();
     }
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
 }
 
 #[test]
 fn tls_reload_waits_for_the_matching_key() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let first = fixture.shown(&tls);
     let issued = fixture.ours.server();
     for (name, text, part) in [
@@ -181,9 +186,9 @@ fn tls_reload_waits_for_the_matching_key() {
     ] {
         fixture.write(name, text);
         for attempt in 0..3 {
-            let fault = tls.renew().unwrap_err();
+            let fault = tls.reload().unwrap_err();
             assert_eq!(
-                (fault.part, &*fault.file, fault.is_news()),
+                (fault.part, &*fault.file, fault.is_new()),
                 (part, &*fixture.file("tls.key"), attempt == 0),
                 "{fault}"
             );
@@ -191,35 +196,35 @@ fn tls_reload_waits_for_the_matching_key() {
         }
     }
     fixture.write("tls.key", &issued.key);
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert_eq!(fixture.shown(&tls), issued.chain[0]);
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
 fn tls_reload_reports_each_fault_once() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let certificate = fs::read(fixture.file("tls.crt")).unwrap();
     for _ in 0..2 {
         fs::remove_file(fixture.file("tls.crt")).unwrap();
-        let fault = tls.renew().unwrap_err();
+        let fault = tls.reload().unwrap_err();
         assert!(
             fault.is_new()
                 && fault.part == TlsFileKind::Certificate
                 && fault.reason.contains("No such file"),
             "{fault}"
         );
-        assert!(!tls.renew().unwrap_err().is_news());
+        assert!(!tls.reload().unwrap_err().is_new());
         fixture.write("tls.crt", &certificate);
-        assert_eq!(tls.renew(), Ok(true));
-        assert_eq!(tls.renew(), Ok(false));
+        assert_eq!(tls.reload(), Ok(true));
+        assert_eq!(tls.reload(), Ok(false));
     }
     // An invalid file that no longer changes is not read again, and stays invalid.
     fixture.write("tls.key", "");
     backdate(&fixture.file("tls.key"));
     backdate(&fixture.file("tls.crt"));
-    assert!(tls.renew().unwrap_err().is_news());
+    assert!(tls.reload().unwrap_err().is_new());
     for _ in 0..3 {
         assert!(!tls.reload().unwrap_err().is_new());
     }
@@ -242,12 +247,12 @@ fn tls_reload_follows_kubernetes_symlinks() {
         fs::remove_file(fixture.file(name)).unwrap();
         symlink(Path::new("..data").join(name), fixture.file(name)).unwrap();
     }
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
-    assert_eq!((tls.renew(), fixture.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(false), issued[0].chain[0].clone()));
     symlink("..2", fixture.file("..tmp")).unwrap();
     fs::rename(fixture.file("..tmp"), fixture.file("..data")).unwrap();
-    assert_eq!((tls.renew(), fixture.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
-    assert_eq!(tls.renew(), Ok(false));
+    assert_eq!((tls.reload(), fixture.shown(&tls)), (Ok(true), issued[1].chain[0].clone()));
+    assert_eq!(tls.reload(), Ok(false));
 }
 
 #[test]
@@ -255,17 +260,18 @@ fn tls_tickets_survive_reload_within_a_listener() {
     for version in VERSIONS {
         let fixture = TlsDirectory::new();
         let (tls, other) = (
-            Tls::load(fixture.files(), Protocols::HTTP1).unwrap(),
-            Tls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+            ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
         );
         let client = TlsClient::new(
             &fixture.ours,
             &TlsClientOptions { versions: &[version], ..TlsClientOptions::default() },
         );
-        let kind = |tls: &Tls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
+        let kind =
+            |tls: &ReloadableTls| handshake(&client, tls).unwrap().1.handshake_kind().unwrap();
         assert_eq!((kind(&tls), kind(&tls)), (HandshakeKind::Full, HandshakeKind::Resumed));
         fixture.ours.server().write(fixture.directory.path());
-        assert_eq!(tls.renew(), Ok(true));
+        assert_eq!(tls.reload(), Ok(true));
         assert_eq!(kind(&tls), HandshakeKind::Resumed);
         assert_eq!(kind(&other), HandshakeKind::Full, "another listener has other keys");
     }
@@ -274,42 +280,44 @@ fn tls_tickets_survive_reload_within_a_listener() {
 #[test]
 fn tls_reload_of_crl_applies_to_new_connections() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files_with_clients(), Protocols::HTTP1).unwrap();
     let issued = fixture.theirs.client("good", 1);
     let client = fixture.client(Some(&issued));
     let (_, server) = handshake(&client, &tls).unwrap();
     assert_eq!(client_certificate(&server), Some(&issued.chain[0]));
     fixture.write("clients.crl", fixture.theirs.crl(&[1]));
-    assert_eq!(tls.renew(), Ok(true));
+    assert_eq!(tls.reload(), Ok(true));
     assert!(handshake(&client, &tls).is_err());
     // An empty CRL file must not mean that nothing is revoked.
     fixture.write("clients.crl", "");
-    let fault = tls.renew().unwrap_err();
-    assert_eq!((fault.part, &*fault.reason), (Part::Revoked, "it holds no CRL"));
+    let fault = tls.reload().unwrap_err();
+    assert_eq!((fault.part, &*fault.reason), (TlsFileKind::Revoked, "it holds no CRL"));
     assert!(handshake(&client, &tls).is_err());
     fixture.write("clients.crl", fixture.theirs.crl(&[]));
-    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), true));
+    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), true));
     fixture.write("clients.crt", fixture.ours.pem());
-    assert_eq!((tls.renew(), handshake(&client, &tls).is_ok()), (Ok(true), false));
+    assert_eq!((tls.reload(), handshake(&client, &tls).is_ok()), (Ok(true), false));
 }
 
 #[test]
 fn client_without_certificate_has_none() {
     let fixture = TlsDirectory::new();
-    let (_, server) =
-        handshake(&fixture.client(None), &Tls::load(fixture.files(), Protocols::HTTP1).unwrap())
-            .unwrap();
+    let (_, server) = handshake(
+        &fixture.client(None),
+        &ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap(),
+    )
+    .unwrap();
     assert_eq!(client_certificate(&server), None);
 }
 
 #[test]
 fn tls_warnings_follow_the_files_in_use() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
-    assert!(tls.remarks().is_empty());
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    assert!(tls.warnings().is_empty());
     fixture.ours.server_in(EXPIRED).write(fixture.directory.path());
-    assert_eq!(tls.renew(), Ok(true));
-    let remarks = tls.remarks();
+    assert_eq!(tls.reload(), Ok(true));
+    let remarks = tls.warnings();
     assert!(
         remarks.len() == 1 && remarks[0].reason.starts_with("a certificate in it has expired"),
         "{remarks:?}"
@@ -319,7 +327,7 @@ fn tls_warnings_follow_the_files_in_use() {
 #[test]
 fn tls_debug_output_hides_the_private_key() {
     let fixture = TlsDirectory::new();
-    let tls = Tls::load(fixture.files(), Protocols::HTTP1).unwrap();
+    let tls = ReloadableTls::load(fixture.files(), Protocols::HTTP1).unwrap();
     let key = fs::read_to_string(fixture.file("tls.key")).unwrap();
     let shown = format!("{tls:?}");
     assert!(shown.contains("tls.key") && key.lines().all(|line| !shown.contains(line)), "{shown}");

@@ -39,7 +39,7 @@ impl Token {
     }
 
     /// Returns whether a revocation covers the token, by the definition.
-    fn is_revoked_by(&self, revoked: &Revoked) -> bool {
+    fn is_revoked_by(&self, revoked: &RevocationTarget) -> bool {
         let is_before =
             |moment: UnixTime| self.issued_at.is_none_or(|issued_at| UnixTime(issued_at) < moment);
         match revoked {
@@ -145,7 +145,7 @@ fn enter(list: &mut Vec<Revocation>, new: &Revocation) {
 proptest! {
     #[test]
     fn revocation_table_agrees_with_linear_list(steps in steps()) {
-        let mut revoker = Revoker::new(1000);
+        let mut revoker = RevocationsWriter::new(1000);
         let configs = ISSUERS.map(|name| {
             let mut config = config([Algorithm::Hs256]);
             config.name = name.into();
@@ -156,7 +156,7 @@ proptest! {
         for step in steps {
             match step {
                 TableStep::Insert(new) => {
-                    revoker.enter(&new).unwrap();
+                    revoker.insert(&new).unwrap();
                     new.iter().for_each(|one| enter(&mut list, one));
                 }
                 TableStep::Purge(now) => {
@@ -166,7 +166,7 @@ proptest! {
                 }
                 TableStep::Verify(token) => {
                     let result = verifier.verify(sign(&token.signing_input()).as_bytes(), NOW).err();
-                    let revoked = list.iter().any(|one| token.is_revoked_by(&one.what));
+                    let revoked = list.iter().any(|one| token.is_revoked_by(&one.target));
                     prop_assert_eq!(result, revoked.then_some(Reject::Revoked), "{:?} under {:?}", token, list);
                 }
             }
@@ -195,7 +195,7 @@ proptest! {
         revoker.insert(&[revocation]).unwrap();
         prop_assert_eq!(verifier.verify(signed.as_bytes(), NOW).err(), Some(Reject::Revoked));
         for moment in NOW.0..NOW.0 + 20 {
-            revoker.forget_over(UnixTime(moment));
+            revoker.purge_expired(UnixTime(moment));
             prop_assert!(verifier.verify(signed.as_bytes(), UnixTime(moment)).is_err(), "alive again at {}", moment);
         }
     }

@@ -88,7 +88,7 @@ fn a2_public_key_is_never_used_as_hmac_secret(protocol: Protocol) {
             );
             // A provider cannot publish the bytes as a secret either.
             let jwk = json!({ "kty": "oct", "alg": "HS256", "kid": "k2", "k": URL_SAFE_NO_PAD.encode(&secret) });
-            assert_eq!(skipped_key_faults(&[key.jwk(), jwk], &both), [KeyFault::SecretInPublicSet]);
+            assert_eq!(skipped_key_faults(&[key.jwk(), jwk], &both), [KeyError::SecretInPublicSet]);
         }
     }
 }

@@ -335,8 +335,8 @@ fn e6_refusal_reveals_nothing_of_the_token(protocol: Protocol) {
         ] {
             let response = server.auth(&refused);
             assert_no_identity(&response);
-            assert!(matches!(response.status, 401 | 403), "{answer:?}");
-            assert!(!format!("{answer:?}").contains(MARK), "{answer:?}");
+            assert!(matches!(response.status, 401 | 403), "{response:?}");
+            assert!(!format!("{response:?}").contains(MARK), "{response:?}");
         }
     }
 }

@@ -113,10 +113,10 @@ pub(crate) fn published_issuer(
 }
 
 /// Returns the faults of the keys that are skipped in a published set.
-pub(crate) fn skipped_key_faults(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyFault> {
+pub(crate) fn skipped_key_faults(keys: &[Value], algorithms: &[Algorithm]) -> Vec<KeyError> {
     let (_, skipped) =
         published_keys(&json!({ "keys": keys }), algorithms.iter().copied().collect());
-    skipped.into_iter().map(|key| key.fault).collect()
+    skipped.into_iter().map(|key| key.error).collect()
 }
 
 /// Server configuration of the issuer with the secret.

@@ -78,13 +78,13 @@ fn a5_weak_keys_are_rejected() {
         n[0] = first;
         assert_eq!(
             skipped_key_faults(&[valid.clone(), rsa(&n)], &[Algorithm::Rs256]),
-            [KeyFault::ModulusSize],
+            [KeyError::ModulusSize],
             "{bytes} bytes"
         );
     }
     assert_eq!(
         skipped_key_faults(&[valid, rsa(&power_of_65537(128))], &[Algorithm::Rs256]),
-        [KeyFault::Roca]
+        [KeyError::Roca]
     );
 }
 
@@ -270,7 +270,7 @@ fn a12_kid_identifies_exactly_one_key(protocol: Protocol) {
     let keys = [first.jwk(), second.jwk(), oct.clone(), other.jwk()];
     assert_eq!(
         skipped_key_faults(&keys, &[Algorithm::Es256]),
-        [KeyFault::Duplicate, KeyFault::SecretInPublicSet]
+        [KeyError::Duplicate, KeyError::SecretInPublicSet]
     );
     let fronts = Fronts::of_keys(&sandbox, &keys, &[Algorithm::Es256]);
     fronts.accept(&first.token(&public_claims()));

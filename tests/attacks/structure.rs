@@ -118,7 +118,7 @@ fn b2_token_has_three_segments(protocol: Protocol) {
     }
     fronts.refuse(&".".repeat(1_000_000), Reject::TooLong);
     // An empty header is refused first, however many segments follow.
-    for odd in ["..", "...", "....", &format!(".{honest}"), &".".repeat(limits::TOKEN_BYTES)] {
+    for odd in ["..", "...", "....", &format!(".{valid}"), &".".repeat(limits::MAX_TOKEN_BYTES)] {
         fronts.refuse(odd, Reject::HeaderJson);
     }
     fronts.refuse(&format!(".{}", valid.split_once('.').unwrap().1), Reject::HeaderJson);
@@ -225,13 +225,13 @@ fn b9_limits_are_exact_and_precede_cryptography(protocol: Protocol) {
     let fixed = token(HEADER, claims(r#""pad":"""#)).len();
     let padded = |bytes: usize| token(HEADER, claims(&format!(r#""pad":"{}""#, "x".repeat(bytes))));
     // Base64 grows in steps: the largest token within the limit, and the next larger one.
-    let largest_padding = (limits::TOKEN_BYTES - fixed) / 4 * 3;
+    let largest_padding = (limits::MAX_TOKEN_BYTES - fixed) / 4 * 3;
     let (largest, too_large) = (padded(largest_padding), padded(largest_padding + 4));
-    assert!(largest.len() <= limits::TOKEN_BYTES && limits::TOKEN_BYTES < too_large.len());
+    assert!(largest.len() <= limits::MAX_TOKEN_BYTES && limits::MAX_TOKEN_BYTES < too_large.len());
     fronts.accept(&largest);
     fronts.refuse(&too_large, Reject::TooLong);
-    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES), Reject::Segments);
-    fronts.refuse(&"x".repeat(limits::TOKEN_BYTES + 1), Reject::TooLong);
+    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES), Reject::Segments);
+    fronts.refuse(&"x".repeat(limits::MAX_TOKEN_BYTES + 1), Reject::TooLong);
 
     let members =
         |count: usize| (0..count).map(|i| format!(r#""m{i}":0"#)).collect::<Vec<_>>().join(",");

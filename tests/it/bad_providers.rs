@@ -249,7 +249,8 @@ fn metadata_can_move_the_key_set() {
     eventually(|| server.auth(&old).status == 401);
     assert_eq!(server.auth(&new).status, 200);
     // Rejected metadata leave the keys of earlier good metadata in use.
-    provider.respond_at(METADATA, CannedResponse::json(&metadata("https://evil/", &places[0].uri())));
+    provider
+        .respond_at(METADATA, CannedResponse::json(&metadata("https://evil/", &places[0].uri())));
     eventually(|| server.log().contains("names the issuer"));
     assert_eq!((server.auth(&new).status, server.auth(&old).status), (200, 401));
 }

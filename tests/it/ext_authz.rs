@@ -4,7 +4,10 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     certificates::{Authority, IssuedCertificate},
     eventually,
-    grpc::{self, CHECK, Envoy, HEALTH, CheckOutcome, call, framed, with_source, check_request, check_with_header_map},
+    grpc::{
+        self, CHECK, CheckOutcome, Envoy, HEALTH, call, check_request, check_with_header_map,
+        framed, with_source,
+    },
     openssl::SigningKey,
     providers::{CannedResponse, JwksServer},
     tls::{TlsClient, TlsClientOptions},
@@ -348,9 +351,13 @@ fn concurrent_checks_get_their_own_answers() {
     let tokens = users.iter().map(|user| given::token(&given::claims(json!({ "sub": user }))));
     let tokens: Vec<_> = tokens.collect();
     for _ in 0..10 {
-        let questions = tokens.iter().map(|token| check_request(&[("authorization", &bearer(token))]));
+        let questions =
+            tokens.iter().map(|token| check_request(&[("authorization", &bearer(token))]));
         for (user, answer) in users.iter().zip(envoy.check_all(questions)) {
-            assert_eq!(CheckOutcome::of(answer.unwrap()).header("x-auth-subject"), Some(user.as_str()));
+            assert_eq!(
+                CheckOutcome::of(answer.unwrap()).header("x-auth-subject"),
+                Some(user.as_str())
+            );
         }
     }
     assert_eq!(server.metric("countersign_requests_total{route=\"check\",status=\"200\"}"), 200);
@@ -515,7 +522,8 @@ fn check_requires_the_proxy_certificate() {
     let listen = "[listen]\nclient_certificates=required\nclient_ca_file=clients.crt\n";
     let server = sandbox.serve(&format!("{}{tls}{listen}", given::SIGNING));
     let envoy = |certificate: Option<&IssuedCertificate>| {
-        let options = TlsClientOptions { certificate, protocols: &["h2"], ..TlsClientOptions::default() };
+        let options =
+            TlsClientOptions { certificate, protocols: &["h2"], ..TlsClientOptions::default() };
         Envoy::under_tls(server.address, &TlsClient::new(&ours, &options))
     };
     let (proxy, stranger) = (theirs.client("proxy", 1), ours.client("stranger", 1));

@@ -34,7 +34,10 @@ impl Fixture {
     }
 
     fn tls(&self) -> tls::TlsClient {
-        tls::TlsClient::new(&self.authority, &TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() })
+        tls::TlsClient::new(
+            &self.authority,
+            &TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() },
+        )
     }
 
     fn connect(&self, server: &Server<'_>) -> QuicClient {

@@ -126,7 +126,10 @@ fn token_create_defaults_to_the_api_client_type() {
 fn environment_can_be_given_by_name() {
     let server = JwksServer::start(&json!({ "data": "t.o.k" }).to_string());
     let all = json!([{ "id": ENVIRONMENT, "name": "prod" }, { "id": "2", "name": "twice" }, { "id": "3", "name": "twice" }]);
-    server.respond_at("/api/v2/environment", CannedResponse::json(&json!({ "data": all }).to_string()));
+    server.respond_at(
+        "/api/v2/environment",
+        CannedResponse::json(&json!({ "data": all }).to_string()),
+    );
     assert_eq!(run(&server, "token create --environment prod", "").text(), "Token: t.o.k");
     assert_eq!(server.header_values("x-inmanta-tid"), [None, Some(ENVIRONMENT.into())]);
     for (name, text) in
@@ -226,7 +229,10 @@ fn lists_are_printed_as_tables_or_json() {
 fn server_errors_are_printed_with_a_remedy() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let answer = |status: &str, body: &str| {
-        CannedResponse::raw(&format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        CannedResponse::raw(&format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
     };
     for (answer, texts) in [
         (

@@ -71,7 +71,9 @@ fn concurrent_unknown_kids_share_one_fetch(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = serve(&sandbox, &provider, "");
     // Delayed, so that most requests arrive during the fetch.
-    provider.respond_with(CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
+    provider.respond_with(
+        CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)),
+    );
     let auth = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
     let requests = [(&*auth, &b""[..]), ("POST /v1/verify HTTP/1.1\r\n", token.as_bytes())];
     std::thread::scope(|scope| {
@@ -94,7 +96,8 @@ fn key_published_during_a_fetch_is_fetched_at_once() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
     // A scheduled fetch whose answer predates the new key.
-    provider.respond_with(CannedResponse::json(&key_set(&[&old])).delayed(Duration::from_millis(300)));
+    provider
+        .respond_with(CannedResponse::json(&key_set(&[&old])).delayed(Duration::from_millis(300)));
     eventually(|| provider.requests() == 2);
     provider.publish(&key_set(&[&old, &new]));
     assert_eq!(server.auth(&token).status, 200, "{}", server.log());
@@ -331,7 +334,9 @@ fn key_of_a_fetch_in_progress_is_not_fetched_again() {
     );
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, &provider, "jwks_refresh_interval=3600\njwks_cool_down=1");
-    provider.respond_with(CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
+    provider.respond_with(
+        CannedResponse::json(&key_set(&[&old, &new])).delayed(Duration::from_millis(300)),
+    );
     eventually(|| provider.requests() == 2);
     assert_eq!(server.auth(&token).status, 200, "{}", server.log());
     let bad = forged(&json!({ "alg": "ES256", "kid": "new" }));

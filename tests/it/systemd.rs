@@ -124,7 +124,8 @@ fn restart_keeps_pending_connections() {
 
 /// Starts a server that must fail with these sockets, and returns its log.
 fn fail_to_start(sandbox: &Sandbox, sockets: [&OwnedFd; 2], configuration: &str) -> String {
-    let output = sandbox.activation_command(sockets, configuration).stdout(Stdio::null()).output().unwrap();
+    let output =
+        sandbox.activation_command(sockets, configuration).stdout(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let log = sandbox.path().join("log");
     let said = fs::read_to_string(&log).unwrap();
@@ -166,8 +167,7 @@ fn non_listening_sockets_are_refused() {
     ] {
         let said = fail_to_start(&sandbox, [odd, &local], &sockets.configuration);
         assert!(
-            said.contains("inherited socket 1 of 2 cannot be used")
-                && said.contains(reason),
+            said.contains("inherited socket 1 of 2 cannot be used") && said.contains(reason),
             "{said}"
         );
     }

@@ -6,11 +6,11 @@ use std::{
 use base64::Engine as _;
 use countersign_tests::{
     binary::{Sandbox, Server},
-    certificates::{Authority, CURRENT, IssuedCertificate, EXPIRED},
+    certificates::{Authority, CURRENT, EXPIRED, IssuedCertificate},
     eventually,
     http::{Connection, Response},
     openssl::openssl,
-    tls::{TlsExchange, TlsClient, GROUPS, VERSIONS, TlsClientOptions},
+    tls::{GROUPS, TlsClient, TlsClientOptions, TlsExchange, VERSIONS},
 };
 use rustls::{
     HandshakeKind::{Full, FullWithHelloRetryRequest, Resumed},
@@ -66,7 +66,11 @@ impl Fixture {
         certificate: Option<&IssuedCertificate>,
         version: &'static SupportedProtocolVersion,
     ) -> TlsClient {
-        self.client(&TlsClientOptions { versions: &[version], certificate, ..TlsClientOptions::default() })
+        self.client(&TlsClientOptions {
+            versions: &[version],
+            certificate,
+            ..TlsClientOptions::default()
+        })
     }
 }
 
@@ -141,7 +145,11 @@ fn key_exchange_groups_are_negotiated() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let agreed = |groups: &[&'static dyn SupportedKxGroup], version| {
-        let client = fixture.client(&TlsClientOptions { versions: &[version], groups, ..TlsClientOptions::default() });
+        let client = fixture.client(&TlsClientOptions {
+            versions: &[version],
+            groups,
+            ..TlsClientOptions::default()
+        });
         let exchange = assert_served(&client, &server);
         (
             exchange.tls().negotiated_key_exchange_group().unwrap().name(),
@@ -233,12 +241,14 @@ fn alpn_selects_a_common_protocol() {
         (&["spdy/3", "http/1.1"], Some("http/1.1")),
     ] {
         let exchange = assert_served(
-            &fixture.client(&TlsClientOptions { protocols: offered, ..TlsClientOptions::default() }),
+            &fixture
+                .client(&TlsClientOptions { protocols: offered, ..TlsClientOptions::default() }),
             &server,
         );
         assert_eq!(exchange.tls().alpn_protocol(), agreed.map(str::as_bytes), "{offered:?}");
     }
-    let offering = |protocols| fixture.client(&TlsClientOptions { protocols, ..TlsClientOptions::default() });
+    let offering =
+        |protocols| fixture.client(&TlsClientOptions { protocols, ..TlsClientOptions::default() });
     assert_rejected(&offering(&["h3", "spdy/3"]), &server, "NoApplicationProtocol");
     drop(server);
     let server = fixture.serve("protocols=http/1.1\n");

@@ -182,7 +182,11 @@ fn ambiguous_keys_are_refused() {
             format!("{static_key}{discovery}"),
             "has two sources of keys: discovery_uri and key",
         ),
-        ("ES256", format!("{static_key}key_file=/keys"), "has two sources of keys: key_file and key"),
+        (
+            "ES256",
+            format!("{static_key}key_file=/keys"),
+            "has two sources of keys: key_file and key",
+        ),
         (
             "HS256",
             format!("key={}\nkey_file=/keys", given::KEY),

@@ -53,11 +53,8 @@ pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 impl Front {
     /// Creates a front with this configuration. It is never freed.
     pub fn new(configuration: &str) -> Self {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("there are files");
-        Self { local: Box::leak(Box::new(Local::new(app(configuration)))), runtime }
+        let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
+        Self { worker: Box::leak(Box::new(WorkerContext::new(app(configuration)))), runtime }
     }
 
     /// Sends `bytes` over one connection of HTTP/1 and returns the output of a single poll of
@@ -67,11 +64,11 @@ impl Front {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
             ours.write_all(bytes).expect("the socket holds it");
-            let mut serving = pin!(serve(self.local, theirs, Version::HTTP_11));
+            let mut serving = pin!(serve(self.worker, theirs, Version::HTTP_11));
             let mut output = ConnectionOutput::default();
             while output.bytes.is_empty() {
-                poll_fn(|context| {
-                    let is_done = serving.as_mut().poll(context).is_ready();
+                poll_fn(|cx| {
+                    let is_done = serving.as_mut().poll(cx).is_ready();
                     assert!(!is_done, "the client has not gone");
                     Poll::Ready(())
                 })
@@ -103,7 +100,7 @@ impl Front {
     ) -> ConnectionOutput {
         LocalSet::new().block_on(&self.runtime, async {
             let (mut ours, theirs) = pair();
-            let served = spawn_local(serve(self.local, theirs, version));
+            let served = spawn_local(serve(self.worker, theirs, version));
             let mut output = ConnectionOutput::default();
             for piece in pieces {
                 let mut rest = piece;
@@ -125,7 +122,7 @@ impl Front {
                 .expect("the server notices the end of the connection")
                 .expect("no panic");
             // Removes the connection's deadline.
-            self.local.watches.sweep();
+            self.worker.deadlines.sweep();
             output
         })
     }
@@ -158,10 +155,10 @@ async fn serve(worker: &'static WorkerContext, socket: UnixStream, version: Vers
     let peer =
         Peer { admission: &worker.admission, address: CLIENT, listener: 0, certificate: None };
     let deadline = worker.deadlines.register().await;
-    let context = ConnectionContext { worker, peer };
+    let cx = ConnectionContext { worker, peer };
     match version {
-        Version::HTTP_2 => http2::serve(context, deadline, stream, Vec::new()).await,
-        _ => Http1Connection::new(context, deadline, stream, Vec::new()).serve().await,
+        Version::HTTP_2 => http2::serve(cx, deadline, stream, Vec::new()).await,
+        _ => Http1Connection::new(cx, deadline, stream, Vec::new()).serve().await,
     }
 }
 
@@ -245,7 +242,7 @@ impl ParsedResponse {
         Some(&line.1)
     }
 
-    /// Returns whether it has `Connection: close`.
+    /// Returns whether it has `Http1Connection: close`.
     pub fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }

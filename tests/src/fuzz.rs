@@ -59,7 +59,7 @@ pub fn token(data: &[u8]) {
     check_token(&with_payload);
 
     // `jws::verify` accepts any payload and returns it unchanged.
-    let expected = if with_payload.len() > limits::TOKEN_BYTES {
+    let expected = if with_payload.len() > limits::MAX_TOKEN_BYTES {
         Err(Reject::TooLong)
     } else {
         Ok(data.to_vec())
@@ -92,7 +92,7 @@ pub fn written(data: &[u8]) {
         &[Algorithm::EdDsa],
     ];
     for algorithms in algorithms.map(|all| all.iter().copied().collect::<AlgorithmSet>()) {
-        match written::keys(data, algorithms) {
+        match written::parse_keys(data, algorithms) {
             Ok((keys, warnings)) => {
                 assert!(!keys.is_empty(), "a set without keys is a mistake");
                 assert_keys_fit(
@@ -113,7 +113,7 @@ pub fn written(data: &[u8]) {
 pub fn configuration(data: &[u8]) {
     let Some((format, text)) = data.split_first() else { return };
     let Ok(text) = str::from_utf8(text) else { return };
-    let format = if *format == b't' { Format::Toml } else { Format::Ini };
+    let format = if *format == b't' { ConfigFormat::Toml } else { ConfigFormat::Ini };
     let reading = ParsedConfig::of(text, format);
     reading.assert_well_formed();
     assert_eq!(
@@ -212,7 +212,7 @@ fn outcome(result: &Result<Verified<'_>, Reject>) -> Result<String, Reject> {
 
 /// Asserts that header and payload are encoded canonically: encoding the decoded bytes returns
 /// the characters of the token.
-fn assert_canonical_encoding(token: &[u8], decoded: &Unverified) {
+fn assert_canonical_encoding(token: &[u8], decoded: &UnverifiedToken) {
     strict_object(&decoded.header);
     let encoded = format!(
         "{}.{}.",
@@ -415,15 +415,12 @@ fn assert_zero_signature_rejected(key: &VerificationKey) {
 }
 
 fn assert_skipped_keys_are_printable(skipped: &[SkippedKey], entries: usize) {
-    assert!(
-        skipped.is_sorted_by(|one, next| one.place < next.place),
-        "one remark a key, in order"
-    );
+    assert!(skipped.is_sorted_by(|one, next| one.index < next.index), "one remark a key, in order");
     for skipped_key in skipped {
         let shown = skipped_key.to_string();
         assert!(
-            skipped_key.place < entries
-                && shown.starts_with(&format!("keys[{}]", skipped_key.place)),
+            skipped_key.index < entries
+                && shown.starts_with(&format!("keys[{}]", skipped_key.index)),
             "{shown}"
         );
         assert!(
@@ -438,15 +435,15 @@ fn assert_skipped_keys_are_printable(skipped: &[SkippedKey], entries: usize) {
 
 /// A configuration file at every stage of parsing.
 struct ParsedConfig {
-    raw: Raw,
+    raw: RawConfig,
     /// Problems found by parsing.
     parsing: Vec<Problem>,
     config: Result<Config, Problems>,
 }
 
 impl ParsedConfig {
-    fn of(text: &str, format: Format) -> Self {
-        let (mut raw, mut parsing) = (Raw::default(), Vec::new());
+    fn of(text: &str, format: ConfigFormat) -> Self {
+        let (mut raw, mut parsing) = (RawConfig::default(), Vec::new());
         raw.add("fuzz", text, format, &mut parsing);
         // The server opens these files, so the fuzzer must not choose them.
         if let Some(server) = raw.sections.get_mut("server") {
@@ -488,7 +485,7 @@ impl ParsedConfig {
 /// Asserts that messages do not contain secret keys. The key is replaced by a canary first. An
 /// input may use the text of its key also for something that is shown, so finding the original
 /// key would prove nothing. A canary can only come from the key.
-fn assert_keys_stay_secret(text: &str, format: Format, raw: &Raw) {
+fn assert_keys_stay_secret(text: &str, format: ConfigFormat, raw: &RawConfig) {
     const GOOD_KEY: &str = "canary-0123456789-abcdefghijklmnopqrstuvwxy";
     const SHORT_KEY: &str = "canary-01234567";
     const NOT_BASE64: &str = "canary/0123456789/abcdefghijklmnopqrstuvwxy!";

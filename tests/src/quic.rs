@@ -173,8 +173,8 @@ impl Http3Response {
                     lines =
                         section.lines().map(|(name, value)| (text(name), text(value))).collect();
                 }
-                Event::Data(data) => body.extend_from_slice(data),
-                Event::TooLarge => unreachable!("nothing of ours is that large"),
+                FrameEvent::Data(data) => body.extend_from_slice(data),
+                FrameEvent::TooLarge => unreachable!("nothing of ours is that large"),
             }
         }
         frames.end().unwrap();

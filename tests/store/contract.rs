@@ -265,7 +265,8 @@ fn revocation(jti: &str, until: Option<u64>) -> Revocation {
 }
 
 fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
+    let (mut one, mut other) =
+        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
     assert_eq!(one.read_new().unwrap(), Some(vec![]));
     assert_eq!(one.append(&[revocation("a", None)]).unwrap(), []);
     assert_eq!(
@@ -279,7 +280,8 @@ fn revocations_of_other_nodes_are_read(open: &dyn Fn() -> Store) {
 }
 
 fn revocations_expired_are_removed_by_rewrite(open: &dyn Fn() -> Store) {
-    let (mut one, mut other) = (Ledger::new(open(), vec![]), Ledger::new(open(), vec![]));
+    let (mut one, mut other) =
+        (DatabaseRevocations::new(open(), vec![]), DatabaseRevocations::new(open(), vec![]));
     one.append(&[revocation("a", None), revocation("b", Some(7)), revocation("a", None)]).unwrap();
     other.append(&[revocation("c", None)]).unwrap();
     let mut unread = Vec::new();
@@ -310,7 +312,7 @@ fn subject(issued_before: u64, until: Option<u64>) -> Revocation {
 }
 
 fn revocations_merged_survive_their_rows(open: &dyn Fn() -> Store) {
-    let mut ledger = Ledger::new(open(), vec![]);
+    let mut ledger = DatabaseRevocations::new(open(), vec![]);
     ledger.append(&[subject(1000, None), subject(2000, Some(9))]).unwrap();
     ledger.rewrite(&mut |_| vec![subject(2000, None)]).unwrap();
     assert_eq!(ledger.records(), 1);
@@ -322,7 +324,7 @@ fn revocations_merged_survive_their_rows(open: &dyn Fn() -> Store) {
 }
 
 fn revocations_imported_are_read_once(open: &dyn Fn() -> Store) {
-    let mut ledger = Ledger::new(open(), vec![revocation("old", None)]);
+    let mut ledger = DatabaseRevocations::new(open(), vec![revocation("old", None)]);
     assert_eq!(ledger.read_new().unwrap(), Some(vec![revocation("old", None)]));
     assert_eq!(ledger.read_new().unwrap(), Some(vec![]));
 }
@@ -354,7 +356,7 @@ fn servers_are_listed_while_heartbeats_last(open: &dyn Fn() -> Store) {
         }
     });
     assert_eq!(listed(1031), ["2", "1", "3"], "by name");
-    let all = wait(&other, other.servers_seen_after(UnixTime(1000))).unwrap();
+    let all = wait(&other, other.servers_active_since(UnixTime(1000))).unwrap();
     assert_eq!(all, [server("3", "c", 1030)], "as it was written");
     // A killed server sends no heartbeats, while another continues with other keys.
     let changed = Fingerprints { signing_key: None, ..server("2", "a", 0).fingerprints };
@@ -393,7 +395,7 @@ fn server_restart_replaces_its_entry(open: &dyn Fn() -> Store) {
     });
     assert_eq!(listed(), ["2"]);
     // Two servers of the same name on different machines.
-    wait(&store, store.note_server(server("1", "a", 1010))).unwrap();
+    wait(&store, store.record_heartbeat(server("1", "a", 1010))).unwrap();
     assert_eq!(listed(), ["1", "2"]);
 }
 

@@ -21,8 +21,8 @@ fn migrations_exist_for_both_databases() {
 fn migration_of_old_schema_can_be_required() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
     for url in ["", &format!("url={}", postgres.url())] {
-        let old = store(&directory, &format!("{place}\nmigrate=false"));
-        let Err(StoreFault::Schema(reason)) = old.block_on(old.open()) else { panic!("{place}") };
+        let old = store(&directory, &format!("{url}\nmigrate=false"));
+        let Err(StoreError::Schema(reason)) = old.block_on(old.open()) else { panic!("{url}") };
         assert!(reason.starts_with("The version of the database is out of date: "), "{reason}");
         assert!(reason.contains("countersign database migrate"), "{reason}");
         old.block_on(old.migrate()).unwrap();

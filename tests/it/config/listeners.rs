@@ -250,8 +250,7 @@ fn listener_names_are_unique() {
 
 #[test]
 fn public_operations_listener_is_warned_about() {
-    let text =
-        |place: &str| format!("metrics and the key status are public at {place}");
+    let text = |place: &str| format!("metrics and the key status are public at {place}");
     let operations = ("serves", "operations");
     let help = "bind the listener to 127.0.0.1 or to an address of a private network";
     for place in ["0.0.0.0:9000", "198.51.100.7:9000", "[::]:9000", "[2001:db8::1]:9000"] {

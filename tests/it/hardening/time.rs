@@ -264,7 +264,9 @@ fn pipelined_requests_wait_for_a_slow_answer() {
     let sandbox = Sandbox::new();
     let server =
         sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
-    provider.respond_with(CannedResponse::json(&given::key_set(&[&old, &new])).delayed(Duration::from_millis(300)));
+    provider.respond_with(
+        CannedResponse::json(&given::key_set(&[&old, &new])).delayed(Duration::from_millis(300)),
+    );
     let token = new.token(&given::claims_of("https://idp/"));
     let mut connection = Connection::open(server.address);
     connection.send_raw(

@@ -91,8 +91,9 @@ fn alpn_selects_the_protocol() {
     let sandbox = Sandbox::new();
     ours().1.write(sandbox.path());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
-    let trusting =
-        |protocols: &[&str]| TlsClient::new(&ours().0, &TlsClientOptions { protocols, ..TlsClientOptions::default() });
+    let trusting = |protocols: &[&str]| {
+        TlsClient::new(&ours().0, &TlsClientOptions { protocols, ..TlsClientOptions::default() })
+    };
     for (spoken, offered, chosen) in [
         ("http/1.1, h2", &["http/1.1", "h2"][..], Some(&b"h2"[..])),
         ("h2, http/1.1", &["h2", "http/1.1"], Some(b"h2")),
@@ -137,8 +138,10 @@ fn client_must_speak_the_negotiated_protocol() {
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let server = sandbox.serve(&format!("{SIGNING}{tls}[listen]\nprotocols=http/1.1, h2\n"));
     let open = |protocol: &str| {
-        let client =
-            TlsClient::new(&authority, &TlsClientOptions { protocols: &[protocol], ..TlsClientOptions::default() });
+        let client = TlsClient::new(
+            &authority,
+            &TlsClientOptions { protocols: &[protocol], ..TlsClientOptions::default() },
+        );
         StreamOwned::new(client.connection(), TcpStream::connect(server.address).unwrap())
     };
     let mut connection = Connection::over(open("h2"));
@@ -153,7 +156,8 @@ fn client_must_speak_the_negotiated_protocol() {
 fn idle_timeout_sends_goaway() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nidle_timeout=1");
-    let (mut fresh, mut used) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
+    let (mut fresh, mut used) =
+        (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut used, 1);
     assert_goaway(&mut fresh, code::NO_ERROR);
     assert_goaway(&mut used, code::NO_ERROR);
@@ -182,7 +186,8 @@ fn incomplete_preface_times_out() {
 fn drain_sends_goaway_and_finishes_streams() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
-    let (mut busy, mut idle) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
+    let (mut busy, mut idle) =
+        (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut idle, 1);
     busy.send(&[verify(1), Frame::new(kind::DATA, flag::NONE, 1, "a.")]);
     // Frames are read in order, so the first request has been read.
@@ -201,7 +206,8 @@ fn drain_sends_goaway_and_finishes_streams() {
 fn drain_answers_streams_in_flight() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\ndrain_timeout=60");
-    let mut connections: Vec<_> = (0..10).map(|_| RawConnection::open(server.address, &[])).collect();
+    let mut connections: Vec<_> =
+        (0..10).map(|_| RawConnection::open(server.address, &[])).collect();
     connections.iter_mut().for_each(|raw| assert_served(raw, 1));
     std::thread::scope(|scope| {
         let senders: Vec<_> = connections

@@ -28,7 +28,8 @@ fn flood(
     batches: u32,
     batch: impl Fn(u32) -> Vec<Frame> + Send,
 ) -> Option<u32> {
-    let (mut hostile, mut other) = (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
+    let (mut hostile, mut other) =
+        (RawConnection::open(server.address, &[]), RawConnection::open(server.address, &[]));
     assert_served(&mut other, 1);
     let before = kilobytes(server, "VmHWM");
     let mut reader = RawConnection::over(hostile.stream().try_clone().unwrap());

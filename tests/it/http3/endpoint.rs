@@ -123,7 +123,8 @@ fn renewed_certificate_serves_new_connections() {
     other.server().write(fixture.sandbox.path());
     eventually(|| server.log().contains("the certificates were read again"));
     let options = TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() };
-    let after = QuicClient::connect(&tls::TlsClient::new(&other, &options), server.address).unwrap();
+    let after =
+        QuicClient::connect(&tls::TlsClient::new(&other, &options), server.address).unwrap();
     assert_eq!((auth_status(&before), auth_status(&after)), (200, 200));
     assert!(
         QuicClient::connect(&fixture.tls(), server.address).is_err(),
@@ -139,7 +140,11 @@ fn client_certificate_is_required_and_logged() {
     let server = fixture
         .serve("client_certificates=required\nclient_ca_file=clients.crt\n[log]\nrequests=all\n");
     let shown = theirs.client("somebody", 1);
-    let options = |certificate| TlsClientOptions { protocols: &["h3"], certificate, ..TlsClientOptions::default() };
+    let options = |certificate| TlsClientOptions {
+        protocols: &["h3"],
+        certificate,
+        ..TlsClientOptions::default()
+    };
     let client = QuicClient::connect(
         &tls::TlsClient::new(&fixture.authority, &options(Some(&shown))),
         server.address,
@@ -177,7 +182,8 @@ fn tcp_answers_advertise_http3() {
     let expected = format!("h3=\":{port}\"; ma=86400");
     let client = tls::TlsClient::new(&fixture.authority, &TlsClientOptions::default());
     for path in ["/auth", "/healthz", "/nothing"] {
-        let (answer, _) = client.request(server.address, &format!("GET {path} HTTP/1.1\r\n")).unwrap();
+        let (answer, _) =
+            client.request(server.address, &format!("GET {path} HTTP/1.1\r\n")).unwrap();
         assert_eq!(answer.header("alt-svc"), Some(expected.as_str()), "{path}");
         let over_http3 = fixture.connect(&server).request(&request("GET", path, &[])).unwrap();
         assert_eq!(

@@ -48,7 +48,10 @@ fn reset_while_reading_the_body_is_harmless() {
         for piece in [&b""[..], b"abc"] {
             let (mut send, mut receive) = client.open(&[bytes.clone(), frame(0, piece)].concat());
             send.reset(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
-            assert_eq!(client.receive_response(&mut receive), Err(VarInt::from_u32(REQUEST_CANCELLED)));
+            assert_eq!(
+                client.receive_response(&mut receive),
+                Err(VarInt::from_u32(REQUEST_CANCELLED))
+            );
             let (_send, mut receive) = client.open(&bytes);
             receive.stop(VarInt::from_u32(REQUEST_CANCELLED)).unwrap();
         }
@@ -133,7 +136,11 @@ fn repeated_abuse_delays_reconnects() {
         drop(fixture.connect(&server));
     }
     assert_eq!(server.metric("countersign_connections_cut_off_total"), count);
-    assert_eq!(other.request(&auth_request()).unwrap().status, 200, "open connections are not delayed");
+    assert_eq!(
+        other.request(&auth_request()).unwrap().status,
+        200,
+        "open connections are not delayed"
+    );
     assert_eq!(
         fixture.connect(&server).request(&auth_request()).unwrap().status,
         200,

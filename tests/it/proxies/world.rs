@@ -4,7 +4,7 @@ use countersign_tests::{
     binary::{Sandbox, Server},
     eventually,
     http::{Connection, Request, Response},
-    proxies::{Application, TcpRelay, DaemonProcess, RelayTarget, free_address},
+    proxies::{Application, DaemonProcess, RelayTarget, TcpRelay, free_address},
 };
 use serde_json::{Value, json};
 
@@ -51,7 +51,8 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
     let strict = sandboxes[1].serve(&configuration(&sandboxes[1], "1", "surface=inmanta"));
-    let (relay, application) = (TcpRelay::start(RelayTarget::Server(generic.address)), Application::start());
+    let (relay, application) =
+        (TcpRelay::start(RelayTarget::Server(generic.address)), Application::start());
     let addresses = Addresses {
         proxy: free_address(),
         countersign: relay.address,

@@ -5,7 +5,7 @@ use countersign_tests::{
     certificates::{Authority, IssuedCertificate},
     eventually,
     http::Connection,
-    tls::{TlsExchange, TlsClient, TlsClientOptions},
+    tls::{TlsClient, TlsClientOptions, TlsExchange},
 };
 
 use super::{auth_status, reload_completely};
@@ -78,7 +78,11 @@ fn revoked_client_is_refused_on_its_next_connection() {
     sandbox.file("clients.crl", theirs.crl(&[1]));
     eventually(|| bad.request(server.address, LIVE).is_err());
     connect(&good, &server);
-    assert_eq!(open.request_again(LIVE).status, 200, "a certificate is verified only in the handshake");
+    assert_eq!(
+        open.request_again(LIVE).status,
+        200,
+        "a certificate is verified only in the handshake"
+    );
     sandbox.file("clients.crl", theirs.crl(&[]));
     eventually(|| bad.request(server.address, LIVE).is_ok());
 }

@@ -72,8 +72,9 @@ fn unknown_toml_option_changes_nothing() {
     let server = sandbox.start(["--config", config.to_str().unwrap()]);
     let token = given::good_token();
     assert_eq!(server.auth(&token).status, 200);
-    let said = server
-        .reload_after(|| drop(sandbox.replace("server.toml", text.replace("audience", "audiance"))));
+    let said = server.reload_after(|| {
+        drop(sandbox.replace("server.toml", text.replace("audience", "audiance")))
+    });
     assert!(
         said.contains("server.toml:10: unknown option audiance")
             && said.contains("did you mean audience?"),

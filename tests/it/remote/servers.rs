@@ -122,12 +122,8 @@ fn detect_another_audience(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
     let audience = same.replace("audience=https://localhost:8888/", "audience=https://elsewhere/");
     sandbox.replace("server.cfg", audience);
     other.reload();
-    let (lines, code) = database_report(
-        one,
-        same,
-        2,
-        &["WRONG  [auth_jwt_default] differs between servers: "],
-    );
+    let (lines, code) =
+        database_report(one, same, 2, &["WRONG  [auth_jwt_default] differs between servers: "]);
     assert!(
         code == 1 && lines.contains(&address(one)) && lines.contains(&address(&other)),
         "{lines}"
@@ -185,7 +181,8 @@ fn reload_enabling_auth_registers_the_server() {
     sandbox.file("c.cfg", configuration());
     let database_report = || sandbox.run(["doctor", "-c", "c.cfg"]).stdout;
     assert!(
-        database_report().contains("  no server has written to this database in the last 2 minutes"),
+        database_report()
+            .contains("  no server has written to this database in the last 2 minutes"),
         "{}",
         database_report()
     );

@@ -68,7 +68,7 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
         .map(|line| (line.key.as_bytes(), [line.value.as_bytes(), &line.raw_value].concat()))
         .collect();
     let lines: Vec<_> =
-        ours.headers.iter().map(|Header { name, value }| (*name, value.to_vec())).collect();
+        ours.headers.iter().map(|CheckHeader { name, value }| (*name, value.to_vec())).collect();
     let (mapped, trailing) =
         lines.split_at(lines.len().checked_sub(listed.len()).expect("as many as there are"));
     assert_eq!(trailing, listed);

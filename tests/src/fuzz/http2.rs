@@ -145,7 +145,7 @@ const MAX_LINES: usize = 104;
 
 /// Decodes sections, each preceded by its length in one byte.
 fn sections(mut bytes: &[u8]) {
-    let (mut table, mut room) = (DynamicTable::default(), Room::default());
+    let (mut table, mut room) = (DynamicTable::default(), SectionBuffer::default());
     let (mut fresh, mut count) = (DynamicTable::default(), 0);
     while let Some((length, rest)) = bytes.split_first() {
         let (payload, rest) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -153,16 +153,27 @@ fn sections(mut bytes: &[u8]) {
         count += 1;
         let read = read_lines(&mut table, &mut room, payload);
         // A reused buffer must not change the result.
-        assert_eq!(read_lines(&mut fresh, &mut Room::default(), payload), read, "section {count}");
-        if let Err(Unread::Fault(fault)) = read {
-            return assert!([Code::CompressionError, Code::EnhanceYourCalm].contains(&fault.code));
+        assert_eq!(
+            read_lines(&mut fresh, &mut SectionBuffer::default(), payload),
+            read,
+            "section {count}"
+        );
+        if let Err(HpackError::Connection(fault)) = read {
+            return assert!(
+                [Http2ErrorCode::CompressionError, Http2ErrorCode::EnhanceYourCalm]
+                    .contains(&fault.code)
+            );
         }
     }
 }
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn read_lines(table: &mut DynamicTable, room: &mut Room, payload: &[u8]) -> Result<Lines, Unread> {
+fn read_lines(
+    table: &mut DynamicTable,
+    room: &mut SectionBuffer,
+    payload: &[u8],
+) -> Result<Lines, HpackError> {
     let section = hpack::read(table, room, payload, MAX_SECTION)?;
     let lines: Lines =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();

@@ -47,18 +47,19 @@ const MAX_LINES: usize = 104;
 #[derive(Debug, Default, PartialEq, Eq)]
 struct RequestStreamOutcome {
     /// Decoded field sections, or `None` for those over the limit.
-    heads: Vec<Option<Result<SectionOutcome, Unread>>>,
+    heads: Vec<Option<Result<SectionOutcome, QpackError>>>,
     body: Vec<u8>,
     fault: Option<Http3Error>,
 }
 
 fn read_request_stream<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> RequestStreamOutcome {
-    let (mut frames, mut requested) = (Frames::new(MAX_FRAME), RequestStreamOutcome::default());
+    let (mut frames, mut requested) =
+        (RequestFrames::new(MAX_FRAME), RequestStreamOutcome::default());
     for mut piece in pieces {
         loop {
             match frames.next(&mut piece) {
                 Ok(None) => break assert!(piece.is_empty(), "what is left would be lost"),
-                Ok(Some(Event::Section(payload))) => {
+                Ok(Some(FrameEvent::Headers(payload))) => {
                     assert!(payload.len() <= MAX_FRAME);
                     requested.heads.push(Some(read_section(payload)));
                 }
@@ -80,10 +81,10 @@ fn read_request_stream<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Reques
 }
 
 /// Decoded field section: its lines, and whether they are a valid request.
-type SectionOutcome = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), Reason>);
+type SectionOutcome = (Vec<(Vec<u8>, Vec<u8>)>, Result<(), MalformedReason>);
 
-fn read_section(payload: &[u8]) -> Result<SectionOutcome, Unread> {
-    let mut room = Room::default();
+fn read_section(payload: &[u8]) -> Result<SectionOutcome, QpackError> {
+    let mut room = SectionBuffer::default();
     let section = qpack::read(&mut room, payload, MAX_SECTION)?;
     let lines: Vec<_> =
         section.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -94,7 +95,8 @@ fn read_section(payload: &[u8]) -> Result<SectionOutcome, Unread> {
         lines.len()
     );
     assert_encoding_round_trips(&lines);
-    let request = Head::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
+    let request =
+        DecodedHead::read(section, Version::HTTP_3).map(|head| assert_request(&head, section));
     Ok((lines, request))
 }
 
@@ -107,8 +109,9 @@ fn assert_encoding_round_trips(lines: &[(Vec<u8>, Vec<u8>)]) {
         qpack::status(out, StatusCode::OK);
         texts().for_each(|(name, value)| qpack::field(out, name, value));
     });
-    let (mut frames, mut room, mut bytes) = (Frames::new(out.len()), Room::default(), &out[..]);
-    let Ok(Some(Event::Section(section))) = frames.next(&mut bytes) else {
+    let (mut frames, mut room, mut bytes) =
+        (RequestFrames::new(out.len()), SectionBuffer::default(), &out[..]);
+    let Ok(Some(FrameEvent::Headers(section))) = frames.next(&mut bytes) else {
         panic!("no frame was written")
     };
     let Ok(section) = qpack::read(&mut room, section, usize::MAX) else {
@@ -119,7 +122,7 @@ fn assert_encoding_round_trips(lines: &[(Vec<u8>, Vec<u8>)]) {
 }
 
 /// Asserts the properties of every valid request.
-pub(super) fn assert_request(head: &Head<'_>, section: Section<'_>) {
+pub(super) fn assert_request(head: &DecodedHead<'_>, section: FieldSection<'_>) {
     let lines = || section.lines().filter(|(name, _)| !name.starts_with(b":"));
     assert!(!head.method().is_empty() && !head.authority.is_empty());
     let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
