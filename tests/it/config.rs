@@ -177,7 +177,7 @@ fn check_names_the_trusted_proxies() {
     assert!(
         output
             .text()
-            .contains("takes a client's address from x-real-ip, if 10.0.0.0/8 or ::1 says so"),
+            .contains("takes a client's address from x-real-ip if 10.0.0.0/8 or ::1 sets it"),
         "{output:?}"
     );
     assert!(

@@ -367,7 +367,9 @@ fn transport_mistakes_are_reported_with_a_line() {
         "[agent_rest_transport]\nhost=far.example\ntoken=secret.to.ken\nssl_ca_cert_file=ca.crt\n",
     );
     assert!(
-        warned.stderr.contains("the token in agent_rest_transport goes to far.example without TLS"),
+        warned
+            .stderr
+            .contains("the token in agent_rest_transport is sent to far.example without TLS"),
         "{warned:?}"
     );
     assert!(
@@ -383,7 +385,8 @@ fn transport_mistakes_are_reported_with_a_line() {
     assert!(!format!("{warned:?}").contains("secret.to.ken"), "{warned:?}");
     let near = check("[cmdline_rest_transport]\nhost=::1\ntoken=secret.to.ken\n");
     assert!(
-        near.stderr.is_empty() && near.stdout.contains("reaches http://[::1]:8888 with a token"),
+        near.stderr.is_empty()
+            && near.stdout.contains("connects to http://[::1]:8888 with a token"),
         "{near:?}"
     );
 }

@@ -61,7 +61,7 @@ fn local_section_is_complete_and_verifies() {
         );
     }
     let named = run(&sandbox, "--agent --local -e prod");
-    assert!(named.code() == 1 && named.stderr.contains("\"prod\" is no id"), "{named:?}");
+    assert!(named.code() == 1 && named.stderr.contains("\"prod\" is not an id"), "{named:?}");
     assert_eq!(run(&sandbox, "--local").code(), 2, "the kind of client is required");
     assert_eq!(run(&sandbox, "--agent --api --local").code(), 2);
     assert_eq!(run(&sandbox, "--agent").code(), 2, "a token of the server needs an environment");
