@@ -94,7 +94,7 @@ fn c34_c35_one_section_signs_and_issuers_differ() {
         &both_default,
         &[
             "c.cfg:1: Only one configuration per issuer is supported",
-            "auth_jwt_b has the issuer https://localhost:8888/ too",
+            "auth_jwt_b also has the issuer https://localhost:8888/",
         ],
     );
     assert_eq!(
