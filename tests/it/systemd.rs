@@ -161,7 +161,7 @@ fn non_listening_sockets_are_refused() {
     let file = OwnedFd::from(fs::File::open("/dev/null").unwrap());
     let datagrams = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
     for (odd, reason) in [
-        (&connection, "does not listen"),
+        (&connection, "it is not listening; in a socket unit, write Accept=no"),
         (&file, "is not a socket"),
         (&datagrams, "is not a valid"),
     ] {

@@ -26,7 +26,10 @@ fn invalid_reload_changes_nothing_and_is_explained() {
         ),
         (
             format!("{SIGNING}{twin}"),
-            ["server.cfg:12: Only one configuration per issuer", "auth_jwt_default has the issuer"],
+            [
+                "server.cfg:12: Only one configuration per issuer",
+                "auth_jwt_default also has the issuer",
+            ],
         ),
         (
             changed("sign=true", "sign=false"),

@@ -205,7 +205,8 @@ fn doctor_checks_the_server_certificate() {
     );
     let plain = check("ssl=false");
     assert!(
-        plain.code() == 1 && plain.stdout.contains("help: if it speaks TLS, write ssl = true"),
+        plain.code() == 1
+            && plain.stdout.contains("help: if the server uses TLS, write ssl = true"),
         "{plain:?}"
     );
 }
