@@ -303,7 +303,7 @@ fn wait_for_all<R: Send + 'static>(
     tasks.into_iter().map(|task| runtime().block_on(task).unwrap()).collect()
 }
 
-/// Generates three tests from each function that takes a [`Protocol`](client::Protocol):
+/// Generates three tests from each function that takes a [`Protocol`](crate::client::Protocol):
 /// `name::http1`, `name::http2` and `name::http3`.
 #[macro_export]
 macro_rules! over_every_protocol {

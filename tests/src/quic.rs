@@ -72,7 +72,7 @@ impl QuicClient {
         self.endpoint.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
     }
 
-    /// Waits for a future, at most [`OPERATION_TIMEOUT`].
+    /// Waits for a future, at most `OPERATION_TIMEOUT`.
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
         wait_for(future)
     }
