@@ -9,12 +9,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use countersign_front::{Peer, Step};
 use countersign_server::{
-    admission::{Admission, Peer},
-    config::SignatureLimits,
-    grpc::check_request::CheckRequest,
-    metrics::MetricEvent,
-    routes::{Reply, Route, Said, call},
+    app::AppService,
+    auth::grpc::check_request::CheckRequest,
+    base::{reply::Reply, route::Route},
+    observe::metrics::MetricEvent,
 };
 use countersign_tests::{
     engine::{AUDIENCE, HEADER, ISSUER, SECRET, claims, token},
@@ -88,23 +88,25 @@ fn measure(envoy: &envoy::CheckRequest) -> (u64, bool, CheckOutcome) {
          [listen]\ntrusted_proxies=192.0.2.0/24\n",
         URL_SAFE_NO_PAD.encode(SECRET)
     ));
-    let admission =
-        Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
+    let service = AppService::new(app, 0);
     let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let peer = Peer { admission: &admission, address, listener: 0, certificate: None };
+    let peer = Peer { address, listener: 0, certificate: None };
     let body = Bytes::from(framed(&envoy.encode_to_vec()));
     let ask = || -> Reply {
-        match call(&app, peer, Route::Check, &body, None) {
-            Said::Now(reply) => reply,
-            Said::Later(_) => panic!("the key is configured"),
+        match service.call_grpc(peer, Route::Check, &body, None) {
+            Step::Done(reply) => reply,
+            Step::Wait(_) => panic!("the key is configured"),
         }
     };
     // The first call allocates thread-local buffers, the second finds the token in the cache.
     drop((ask(), ask()));
-    let (hits_before, before) = (app.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
+    let (hits_before, before) =
+        (service.app.authenticator.metrics.event_count(MetricEvent::CacheHit), COUNT.get());
     let reply = ask();
-    let (count, is_cached) =
-        (COUNT.get() - before, app.metrics.event_count(MetricEvent::CacheHit) > hits_before);
+    let (count, is_cached) = (
+        COUNT.get() - before,
+        service.app.authenticator.metrics.event_count(MetricEvent::CacheHit) > hits_before,
+    );
     (
         count,
         is_cached,

@@ -5,8 +5,8 @@ use std::{
     cell::RefCell, convert::Infallible, future::poll_fn, mem::MaybeUninit, rc::Rc, task::Poll,
 };
 
-use countersign_server::listen::{
-    exchange::RequestHead as _,
+use countersign_front::{
+    RequestHead as _,
     http1::head::{Framing, MAX_HEADER_LINES, ParseStatus, parse},
 };
 use countersign_tests::{

@@ -2,7 +2,7 @@
 //! all insertions into and evictions from the dynamic table.
 
 use bytes::Bytes;
-use countersign_server::listen::{
+use countersign_front::{
     fields::section::SectionBuffer,
     http2::hpack::{self, DynamicTable},
 };

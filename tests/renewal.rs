@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use countersign_server::{
-    config::{ClientAuthorities, ClientCertificates, Protocols, TlsFileKind, TlsFiles},
-    listen::tls::{ReloadableTls, client_certificate},
+use countersign_front::Protocols;
+use countersign_server::tls::{
+    ReloadableTls, client_certificate,
+    settings::{ClientAuthorities, ClientCertificates, TlsFileKind, TlsFiles},
 };
 use countersign_tests::{
     certificates::{Authority, EXPIRED, IssuedCertificate},

@@ -4,10 +4,42 @@
 pub mod endpoints;
 mod legacy;
 
+use endpoints::{Endpoint, Operation};
 use serde_json::Value;
 
-use crate::{config::AuthorizationProvider, surface::inmanta::session::Session};
-use endpoints::{Endpoint, Operation};
+use crate::{
+    accounts::session::Session, base::claims::IS_ADMIN_CLAIM, config::reader::SectionReader,
+};
+
+/// Authorization of calls of the Inmanta API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationProvider {
+    /// By client types and environments of tokens.
+    Legacy,
+    /// By a policy for users. Other callers as with [`Legacy`](Self::Legacy).
+    PolicyEngine,
+}
+
+impl AuthorizationProvider {
+    /// Reads `authorization_provider` of `[server]`.
+    pub(crate) fn read(server: &mut SectionReader<'_>) -> Self {
+        let Some(name) = server.text("authorization_provider") else {
+            return Self::Legacy;
+        };
+        match name.to_lowercase().as_str() {
+            "legacy" => Self::Legacy,
+            "policy-engine" => Self::PolicyEngine,
+            _ => {
+                let text = format!(
+                    "Invalid value for config option server.authorization-provider: {name}. Valid \
+                     values: legacy or policy-engine"
+                );
+                server.problem("authorization_provider", text, "");
+                Self::Legacy
+            }
+        }
+    }
+}
 
 /// A call to authorize.
 pub struct ApiCall<'c> {
@@ -56,8 +88,3 @@ fn default_policy(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
         Err("Request is not allowed by the access policy.".into())
     }
 }
-
-/// The claim that makes its subject an administrator.
-pub const IS_ADMIN_CLAIM: &str = "urn:inmanta:is_admin";
-/// The claim with the roles of its subject, by environment.
-pub const ROLES_CLAIM: &str = "urn:inmanta:roles";

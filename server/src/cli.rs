@@ -1,258 +1,346 @@
-//! Command line arguments.
+//! Implementation of the commands, one file each.
 
-mod remote;
+pub mod arguments;
+mod check;
+mod client;
+mod client_config;
+mod corpus;
+mod database;
+mod doctor;
+mod environment;
+mod jws;
+mod keys;
+mod login;
+mod password;
+mod role;
+mod serve;
+mod setup;
+mod state_directory;
+mod table;
 mod token;
+mod user;
 
-use std::path::PathBuf;
-
-use clap::{Args, Parser, Subcommand};
-use countersign_engine::Algorithm;
-
-pub use remote::{
-    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs,
-    RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
-    UserCommand,
+use std::{
+    fmt,
+    io::{self, BufRead as _, Read as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
 };
-pub use token::{RevokeArgs, SignArgs, TokenCommand};
 
-/// Verifies bearer tokens for reverse proxies and applications.
-#[derive(Parser)]
-#[command(
-    name = "countersign",
-    version,
-    max_term_width = 100,
-    after_help = "\
-Without a command, it runs the server. Without --config, the server uses an embedded
-default configuration: a state directory with a generated signing key. It then prints
-a token to try it with.
+use countersign_engine::Revocation;
 
-Examples:
-  countersign
-  countersign serve --config /etc/countersign/ --threads 4
-  countersign config check --config server.cfg --config auth.cfg
-  countersign token sign --client-type api --expire 3600
-  echo \"$TOKEN\" | countersign token verify --config server.cfg
-
-Environment:
-  INMANTA_<SECTION>_<OPTION>  overrides an option of the configuration
-  COUNTERSIGN_STATE_DIR       the state directory; the default is countersign in
-                              XDG_STATE_HOME or ~/.local/state
-  HTTPS_PROXY, NO_PROXY, ...  the proxy for requests to key providers
-  COUNTERSIGN_LOG             the log level: error, warn, info (default), debug, trace
-
-Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.
-A refused token is a result, not a failure."
-)]
-pub struct Cli {
-    /// Configuration file (.cfg or .toml) or directory of such files; repeatable, later ones win.
-    #[arg(long, short, global = true, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-
-    /// State directory: revocations, and the files of the embedded default configuration.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
-    pub serve: ServeArgs,
-
-    #[command(subcommand)]
-    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
-    pub command: Option<Command>,
-}
-
-/// Commands.
-#[derive(Subcommand)]
-pub enum Command {
-    /// Run the server (the default).
-    #[command(after_help = "Example:\n  countersign serve --config /etc/countersign/ --threads 4")]
-    Serve(ServeArgs),
-    /// Check the configuration.
-    #[command(subcommand)]
-    Config(ConfigCommand),
-    /// Sign, inspect, verify, issue and revoke tokens.
-    #[command(subcommand)]
-    Token(TokenCommand),
-    /// Verify signatures without checking claims.
-    #[command(subcommand)]
-    Jws(JwsCommand),
-    /// Generate keys, and show the key status of the issuers.
-    #[command(subcommand, visible_alias = "key")]
-    Keys(KeysCommand),
-    /// Create the first user, an administrator, on the machine of the server.
-    #[command(after_help = "\
-Asks for the name and password of the user. Fails if there are users already. Prints a
-section that signs tokens if the configuration has none.
-
-Examples:
-  countersign setup --config /etc/inmanta/inmanta.d/
-  printf '%s\\n' \"$PASSWORD\" | countersign setup --config /etc/inmanta/inmanta.d/ --yes --username admin --password-stdin")]
-    Setup(SetupArgs),
-    /// Manage the users of a running server.
-    User(UserArgs),
-    /// Manage the roles of a running server and their assignment to users.
-    Role(RoleArgs),
-    /// Manage the environments of a running server.
-    Environment(EnvironmentArgs),
-    /// Print the configuration section of a client, with a new token.
-    #[command(after_help = "\
-The running server issues the token; the command connects to it as configured in
-[cmdline_rest_transport]. With --local, the command signs the token itself.
-
-Examples:
-  countersign client-config --agent -e prod --config /etc/inmanta/inmanta.d/
-  countersign client-config --compiler -e 11111111-1111-1111-1111-111111111111 --local --remote")]
-    ClientConfig(ClientConfigArgs),
-    /// Check that clients can connect, that their tokens are valid, and that all servers on
-    /// one database accept the same tokens.
-    #[command(after_help = "\
-Checks each *_rest_transport section, and the servers recorded in [database]. The exit
-code is 1 if a check fails.
-
-Example:
-  countersign doctor --config /etc/inmanta/inmanta.d/")]
-    Doctor,
-    /// Log in to a running server and print the token.
-    #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
-    Login(LoginArgs),
-    /// Maintain the database of users, roles and tokens.
-    #[command(subcommand)]
-    Database(DatabaseCommand),
-    /// Write a deterministic set of tokens for load tests.
-    ///
-    /// The signing keys are part of this program and therefore public.
-    #[command(after_help = "\
-Writes tokens.txt, expected.txt (200 or 401, one line per token), jwks.json and
-countersign.cfg, a server configuration for the default port.
-
-Example:
-  countersign corpus --alg RS256 --count 200 --out corpus --valid 0.9
-  countersign serve --config corpus/countersign.cfg")]
-    Corpus(CorpusArgs),
-}
-
-/// Options of the server.
-#[derive(Args, Clone, Debug)]
-pub struct ServeArgs {
-    /// Number of threads that serve requests (default: one per core).
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
-/// Commands for the configuration.
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Validate the configuration; print a summary, or all errors.
-    #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
-    Check,
-}
-
-/// Commands for the database.
-#[derive(Debug, Subcommand)]
-pub enum DatabaseCommand {
-    /// Migrate the schema to the version of this program.
-    ///
-    /// A server does this when it starts, unless `migrate = false` in `[database]`.
-    #[command(after_help = "Example:\n  countersign database migrate --config server.cfg")]
-    Migrate,
-}
-
-/// Commands for signatures.
-#[derive(Debug, Subcommand)]
-pub enum JwsCommand {
-    /// Verify compact JWS from standard input, one per line; print one line of JSON for each.
-    #[command(after_help = "\
-Payloads are arbitrary bytes. Keys without alg are rejected, because an attacker could
-use them with an algorithm that their owner did not intend.
-
-Example:
-  countersign jws verify --jwks keys.json < tokens.txt")]
-    Verify {
-        /// A JWK Set, or a single JWK.
-        #[arg(long, value_name = "FILE")]
-        jwks: PathBuf,
+use self::arguments::{Cli, Command, ServeArgs};
+use crate::{
+    config::{Config, Problems, raw},
+    observe::{logging, settings::LogFormat},
+    reload,
+    revocation::{
+        RevocationService, RevocationStore, database::DatabaseRevocations, journal::Journal,
     },
-}
+    store::{Store, settings::DatabaseLocation},
+};
 
-/// Commands for keys and secrets.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Generate an HS256 key for an auth_jwt section.
-    #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
-    Generate,
-    /// Generate a secret for a client that may revoke tokens, and its line for `[api_clients]`.
-    #[command(after_help = "Example:\n  countersign key client deployer")]
-    Client {
-        /// The client's name.
-        #[arg(value_parser = client_name)]
-        name: String,
-    },
-    /// Show the key status of each issuer in a running server.
-    #[command(after_help = "\
-The command asks the metrics listener, whose address is in the configuration.
-
-Examples:
-  countersign keys status --config auth.cfg
-  countersign keys status --url http://127.0.0.1:8082/keys --json")]
-    Status {
-        /// URL of the key status (default: from the configuration).
-        #[arg(long, value_name = "URL")]
-        url: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Arguments of `setup`.
-#[derive(Args, Debug)]
-pub struct SetupArgs {
-    /// Do not ask whether this is the machine of the server.
-    #[arg(long, short)]
-    pub yes: bool,
-    /// Name of the user; do not ask for it.
-    #[arg(long, value_name = "NAME")]
-    pub username: Option<String>,
-    /// Read the password from standard input, even if it is a terminal.
-    #[arg(long)]
-    pub password_stdin: bool,
-}
-
-/// Arguments of `corpus`.
-#[derive(Args, Debug)]
-pub struct CorpusArgs {
-    /// Signature algorithm of the tokens, such as RS256.
-    #[arg(long, value_parser = algorithm)]
-    pub alg: Algorithm,
-    /// Number of tokens.
-    #[arg(long, value_name = "N")]
-    pub count: usize,
-    /// Output directory, created if missing.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Share of valid tokens, from 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
-    pub valid: f64,
-}
-
-fn client_name(name: &str) -> Result<String, String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_plain) {
-        return Err("use letters, digits, `-`, `_` and `.`".into());
+/// Runs a command line and returns its exit code.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    // A server starts logging after it has read the log format from its configuration.
+    if !matches!(cli.command, None | Some(Command::Serve(_))) {
+        logging::start_logging(LogFormat::Auto);
     }
-    Ok(name.into())
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe may close it early, such as head.
+        Err(CommandError::Failed(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let _ignored = writeln!(io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
-    Algorithm::from_name(name).ok_or_else(|| {
-        let names: Vec<_> = Algorithm::ALL.iter().map(|one| one.name()).collect();
-        format!("choose one of {}", names.join(", "))
-    })
+fn dispatch(cli: Cli) -> Result<(), CommandError> {
+    let source = ConfigSource { config: cli.config, state_dir: cli.state_dir };
+    match cli.command {
+        None => serve::run(&source, &cli.serve),
+        Some(Command::Serve(args)) => {
+            serve::run(&source, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
+        }
+        Some(Command::Config(_)) => check::run(&source),
+        Some(Command::Token(command)) => token::run(&source, command),
+        Some(Command::Jws(command)) => jws::run(&command),
+        Some(Command::Keys(command)) => keys::run(&source, command),
+        Some(Command::Setup(args)) => setup::run(&source, args),
+        Some(Command::User(args)) => user::run(&source, args),
+        Some(Command::Role(args)) => role::run(&source, args),
+        Some(Command::Environment(args)) => environment::run(&source, args),
+        Some(Command::ClientConfig(args)) => client_config::run(&source, &args),
+        Some(Command::Doctor) => doctor::run(&source),
+        Some(Command::Login(args)) => login::run(&source, &args),
+        Some(Command::Database(command)) => database::run(&source, &command),
+        Some(Command::Corpus(args)) => corpus::run(&args),
+    }
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "write a number from 0 to 1".into())
+/// Error of a command.
+enum CommandError {
+    /// The configuration is invalid.
+    Configuration(Problems),
+    /// The command failed.
+    Failed(io::Error),
+}
+
+impl CommandError {
+    fn failed(reason: impl fmt::Display) -> Self {
+        Self::Failed(io::Error::other(reason.to_string()))
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::from(1),
+            Self::Configuration(_) => ExitCode::from(2),
+        }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(problems) => problems.fmt(f),
+            Self::Failed(error) => write!(f, "error: {error}"),
+        }
+    }
+}
+
+impl From<Problems> for CommandError {
+    fn from(problems: Problems) -> Self {
+        Self::Configuration(problems)
+    }
+}
+
+impl From<io::Error> for CommandError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Revocation journal in the state directory.
+const REVOCATIONS_FILE: &str = "revocations";
+
+/// Source of a command's configuration: files, state directory and environment.
+#[derive(Clone)]
+struct ConfigSource {
+    config: Vec<PathBuf>,
+    state_dir: Option<PathBuf>,
+}
+
+impl ConfigSource {
+    /// Whether to use the embedded default configuration: no file was named, and the
+    /// environment does not describe an issuer.
+    fn is_embedded(&self) -> bool {
+        self.config.is_empty()
+            && !environment_variables().any(|(name, _)| name.starts_with("INMANTA_AUTH_JWT_"))
+    }
+
+    fn state_dir(&self) -> io::Result<PathBuf> {
+        match &self.state_dir {
+            Some(directory) => Ok(directory.clone()),
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the environment sets the state directory"
+            )]
+            None => {
+                state_directory::default_directory(|name| std::env::var_os(name).map(PathBuf::from))
+            }
+        }
+    }
+
+    /// Loads the [`Config`] and prints its warnings to standard error.
+    fn load(&self) -> Result<Config, CommandError> {
+        let config = Config::load(&self.files()?, environment_variables())?;
+        for warning in &config.warnings {
+            writeln!(io::stderr(), "warning: {warning}")?;
+        }
+        Ok(config)
+    }
+
+    /// Loads the [`Config`] of a command that only connects to a server. Without
+    /// configuration files, the environment and the defaults suffice and no signing key is
+    /// generated.
+    fn load_for_client(&self) -> Result<Config, CommandError> {
+        if self.config.is_empty() {
+            return Ok(Config::load(&[], environment_variables())?);
+        }
+        self.load()
+    }
+
+    /// Returns the configuration files. Creates that of the embedded default.
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        if self.is_embedded() {
+            return Ok(vec![state_directory::embedded_configuration(&self.state_dir()?)?]);
+        }
+        Ok(self.config.clone())
+    }
+
+    /// Returns the path of the revocation journal.
+    fn revocation_file(&self, config: &Config) -> io::Result<PathBuf> {
+        match &config.revocation.file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(self.state_dir()?.join(REVOCATIONS_FILE)),
+        }
+    }
+
+    /// Rejects `[api_clients]` without storage for revocations. Otherwise revoked tokens
+    /// would be accepted again after a restart.
+    fn check_api_clients(&self, config: &Config) -> Result<(), String> {
+        match self.revocation_file(config) {
+            _ if self.stores_revocations_in_database(config) => Ok(()),
+            Err(reason) if !config.settings.auth.api_clients.is_empty() => {
+                Err(format!("[api_clients] requires storage for revocations: {reason}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the [`RevocationService`] over the database or the [`Journal`].
+    ///
+    /// Without a state directory, tokens are verified but cannot be revoked. With
+    /// `purge_interval`, expired revocations are deleted at that interval.
+    fn revocation_service(
+        &self,
+        config: &Config,
+        purge_interval: Option<Duration>,
+    ) -> io::Result<RevocationService> {
+        let storage = match self.revocation_store(config) {
+            Some(store) => {
+                Ok(Box::new(DatabaseRevocations::new(store?, self.earlier_revocations()?))
+                    as Box<dyn RevocationStore>)
+            }
+            None => self
+                .revocation_file(config)
+                .map(|file| Box::new(Journal::new(file)) as _)
+                .map_err(|error| error.to_string()),
+        };
+        RevocationService::open(storage, config.revocation.capacity, purge_interval)
+    }
+
+    /// Returns the database for revocations: a database shared by nodes, unless the
+    /// configuration names a file.
+    fn revocation_store(&self, config: &Config) -> Option<io::Result<Store>> {
+        self.stores_revocations_in_database(config).then(|| self.store(config))
+    }
+
+    fn stores_revocations_in_database(&self, config: &Config) -> bool {
+        let is_shared = matches!(config.database.location, DatabaseLocation::Postgres { .. });
+        is_shared && config.revocation.file.is_none()
+    }
+
+    /// Reads the revocations in a journal from before the shared database was configured.
+    fn earlier_revocations(&self) -> io::Result<Vec<Revocation>> {
+        match self.state_dir().map(|directory| directory.join(REVOCATIONS_FILE)) {
+            Ok(file) if file.exists() => Ok(Journal::new(file).read_new()?.unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Creates the [`Store`]. It connects on first use.
+    fn store(&self, config: &Config) -> io::Result<Store> {
+        Store::new(&config.database, || self.state_dir())
+    }
+}
+
+impl reload::ConfigLoader for ConfigSource {
+    fn load(&self) -> Result<Config, String> {
+        let files = self.files().map_err(|error| error.to_string())?;
+        let expanded = raw::expand(&files).map_err(|problem| problem.to_string())?;
+        // A pipe can only be read once, at the start.
+        if let Some(odd) = expanded.iter().find(|file| file.exists() && !file.is_file()) {
+            return Err(format!(
+                "error: {}: not a regular file, so it cannot be read again: restart instead",
+                odd.display()
+            ));
+        }
+        let config = Config::load(&files, environment_variables())
+            .map_err(|problems| problems.to_string())?;
+        self.check_api_clients(&config).map_err(|reason| format!("error: {reason}"))?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files()
+            .and_then(|paths| {
+                raw::expand(&paths).map_err(|problem| io::Error::other(problem.to_string()))
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// Returns the environment variables that are valid UTF-8.
+#[expect(clippy::disallowed_methods, reason = "the environment overrides configuration files")]
+fn environment_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+}
+
+/// Escapes control characters, which could change the output on a terminal. The text may
+/// come from an attacker.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        let visible = character.is_ascii_graphic()
+            || character == ' '
+            || (!character.is_ascii() && character.escape_debug().len() == 1);
+        if visible { shown.push(character) } else { shown.extend(character.escape_unicode()) }
+    }
+    shown
+}
+
+/// Prints one line to standard output.
+fn print(line: impl fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
+/// Calls `answer` with each line of standard input, without its line feed and otherwise
+/// unchanged, and prints the result.
+fn process_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
+    let mut line = Vec::new();
+    while read_line(&mut input, &mut line)? {
+        let token = line.strip_suffix(b"\n").unwrap_or(&line);
+        writeln!(output, "{}", answer(token))?;
+        // Flush each answer: the caller may wait for it before writing the next token.
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// Reads one line. Keeps only the start of a line that is too long to be a token.
+fn read_line(input: &mut impl io::BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    const MAX_LINE_BYTES: u64 = 32 * 1024;
+    line.clear();
+    let mut start = input.by_ref().take(MAX_LINE_BYTES);
+    start.read_until(b'\n', line)?;
+    if start.limit() == 0 && !line.ends_with(b"\n") {
+        input.skip_until(b'\n')?;
+    }
+    Ok(!line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_escapes_terminal_control_characters() {
+        assert_eq!(printable("plain \"é\" \\ 日本"), "plain \"é\" \\ 日本");
+        assert_eq!(
+            printable("\u{1b}[2J\n\u{9b}\u{202e}\u{7f}"),
+            "\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{7f}"
+        );
+    }
 }

@@ -1,56 +1,46 @@
-//! Configuration in two stages: as written ([`raw`]), and as meant (here), with
-//! types, bounds and every mistake named at its place.
+//! Configuration in two stages: as written ([`raw`]), and as meant ([`Config`]), with types,
+//! bounds, and every mistake reported at its place.
+//!
+//! This module has the syntax of files, the table of options, and the assembly. Each feature
+//! reads its own options through a [`SectionReader`](reader::SectionReader).
 
-mod clients;
-mod database;
-mod ext_authz;
-mod ini;
-mod issuer;
-mod keys;
-mod limits;
-mod listener;
-mod log;
-mod login;
-pub mod options;
-mod problem;
-mod protocols;
-mod quic;
 pub mod raw;
-mod reader;
-mod revocation;
-pub mod setting;
-mod server;
-mod tls;
+pub(crate) mod ini;
 mod toml;
+pub mod setting;
+pub mod problem;
+pub mod options;
+pub mod reader;
+mod listener;
+pub(crate) mod protocols;
+mod quic;
+mod settings;
+mod timeouts;
 mod transport;
 mod web_ui;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use clients::{ApiClients, hash_secret};
-pub use database::{Database, DatabaseLocation, DatabaseUrl};
-pub use ext_authz::ExtAuthz;
-pub use issuer::{ClientType, IssuerSection};
-pub use keys::{KeyLocation, KeySource, RefreshedKeys, SigningSecret};
-pub use limits::{SignatureLimits, Timeouts};
-pub use listener::{ListenAddress, Listener, Serves};
-pub use log::{LogFormat, LogSettings, LoggedRequests};
-pub use login::LoginSettings;
-pub use problem::{Problem, Problems};
-pub use protocols::Protocols;
-pub use quic::QuicSettings;
-pub use raw::{ConfigFormat, RawConfig};
-pub use revocation::RevocationSettings;
-pub use server::{AuthorizationProvider, IdentityHeaders, Server};
-pub use tls::{ClientAuthorities, ClientCertificates, TlsFileKind, TlsFiles};
-pub use transport::{AdvertisedAddresses, BearerToken, Transport, Transports, host};
-pub use web_ui::{AuthMethod, OpenIdProvider, WebUi};
+pub use self::{
+    listener::Listener,
+    problem::{Problem, Problems},
+    quic::QuicSettings,
+    raw::{ConfigFormat, RawConfig},
+    settings::Settings,
+    transport::{AdvertisedAddresses, BearerToken, Transport, Transports, host},
+    web_ui::{AuthMethod, OpenIdProvider, WebUi},
+};
+use crate::{
+    keys::{IssuerSection, issuer},
+    revocation::settings::RevocationSettings,
+    store::settings::Database,
+};
 
-/// A configuration that can be run.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Config {
     /// `[server]`, `[listen]`, `[limits]`, `[metrics]`, `[identity_headers]` and `[ext_authz]`.
-    pub server: Server,
+    pub settings: Settings,
     /// The `auth_jwt_*` sections, by name.
     pub issuers: Vec<IssuerSection>,
     /// `[database]`.
@@ -61,15 +51,15 @@ pub struct Config {
     pub transports: Transports,
     /// `[web-ui]`.
     pub web_ui: WebUi,
-    /// What looks like a slip but need not be one.
+    /// Likely mistakes that do not keep the server from running.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads configuration files, in order, and the environment over them.
+    /// Loads configuration files, in order; the environment overrides them.
     ///
     /// # Errors
-    /// Every mistake in them.
+    /// All mistakes in them.
     pub fn load(
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
@@ -77,21 +67,21 @@ impl Config {
         Self::from_raw(RawConfig::load(paths, environment)?)
     }
 
-    /// The meaning of what was written.
+    /// Interprets configuration as written.
     ///
     /// # Errors
-    /// Every mistake in it.
+    /// All mistakes in it.
     pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut warnings = raw.warnings;
-        let mut server = Server::read(&raw.sections, &mut problems, &mut warnings);
+        let mut settings = Settings::read(&raw.sections, &mut problems, &mut warnings);
         let issuers = issuer::read_all(
             &raw.sections,
-            server.listeners[0].tls.is_some(),
+            settings.listeners[0].tls.is_some(),
             &mut problems,
             &mut warnings,
         );
-        server.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
+        settings.api.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
         let database = Database::read(&raw.sections, &mut problems);
         let revocation = RevocationSettings::read(&raw.sections, &mut problems);
         let transports = Transports::read(&raw.sections, &mut problems, &mut warnings);
@@ -99,12 +89,12 @@ impl Config {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        Ok(Self { server, issuers, database, revocation, transports, web_ui, warnings })
+        Ok(Self { settings, issuers, database, revocation, transports, web_ui, warnings })
     }
 
-    /// The section that signs our own tokens, if any section is configured.
+    /// Returns the section that signs tokens, if any.
     #[must_use]
     pub fn signing(&self) -> Option<&IssuerSection> {
-        self.server.signing.as_deref()
+        self.settings.api.signing.as_deref()
     }
 }

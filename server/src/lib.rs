@@ -1,42 +1,36 @@
-//! The Countersign daemon around [`countersign_engine`]: sockets, clocks, files,
-//! configuration, and the surfaces of the systems it is compatible with.
+//! The Countersign daemon around [`countersign_engine`] and [`countersign_front`]: files, clocks,
+//! configuration, and the systems that it is compatible with.
 //!
-//! A library for the sake of its tests and of the `countersign` binary; the
-//! engine is the crate to build on.
+//! A library for its tests and for the `countersign` binary. The engine is the crate to build on.
+//!
+//! Modules are listed from the bottom up; a module imports only from those above it in this
+//! list. `tests/tidy.rs` holds the order.
 
 #![forbid(unsafe_code)]
 
-// A request's way.
-pub mod runtime;
-pub mod crew;
-pub mod worker;
-pub mod listen;
-pub mod routes;
-pub mod surface;
-pub mod authorization;
-pub mod http;
-pub mod grpc;
+// What everything stands on. `config` has the syntax of configuration files here, and the
+// assembly of all settings below `app`.
+pub mod base;
+pub mod client;
+pub mod observe;
 
-// What it meets there.
-pub mod app;
+// Features: settings, logic, storage and routes of one thing in one place.
 pub mod admission;
-pub mod keysource;
-pub mod revocation;
-pub mod users;
+pub mod tls;
+pub mod keys;
 pub mod store;
-pub mod fingerprint;
-pub mod upkeep;
-pub mod metrics;
-pub mod requests;
-pub mod telemetry;
-pub mod file;
-pub mod trust;
-pub mod clock;
+pub mod revocation;
+pub mod accounts;
+pub mod cluster;
+pub mod authorization;
 
-// How it came to be so.
+// The question, and what else is answered.
+pub mod auth;
+pub mod api;
+
+// The whole.
 pub mod config;
+pub mod app;
 pub mod reload;
-pub mod state;
-pub mod issue;
+pub mod serve;
 pub mod cli;
-pub mod command;

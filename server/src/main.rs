@@ -1,13 +1,13 @@
-//! The `countersign` binary: parse the command line, run the command.
+//! The `countersign` binary: parses the command line and runs the command.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use countersign_server::{cli::Cli, command};
+use countersign_server::cli::{self, arguments::Cli};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    command::run(Cli::parse())
+    cli::run(Cli::parse())
 }

@@ -1,9 +1,9 @@
-//! A configuration that is read again while requests go on: on SIGHUP, and when its
-//! files change. It is checked as a whole and then taken over; one with a mistake
-//! changes nothing.
+//! Reload: the configuration and the certificates are loaded again while requests go on, on
+//! SIGHUP and when their files change. A configuration is validated as a whole, then swapped; one
+//! with a mistake changes nothing.
 //!
-//! Sockets, threads and memory are as they were made. What would need others waits for
-//! a restart, and is named.
+//! Sockets, threads and memory stay as they are. A change that needs others takes effect at the
+//! next restart, and is logged by name.
 
 use std::{
     io::{self, Read as _},
@@ -18,41 +18,43 @@ use std::{
 
 use aws_lc_rs::digest;
 use countersign_engine::{Issuer, KeySet, Snapshot};
+use countersign_front::Protocols;
 use sd_notify::NotifyState;
 
 use crate::{
-    app::{App, static_keys},
-    config::{Config, Listener, LogSettings, Problems, Protocols, Server},
-    file::{FileVersion, open_regular},
-    keysource::IssuerKeys,
+    app::{App, static_keys_of},
+    base::watched_file::{FileVersion, open_regular},
+    config::{Config, Listener, Problems, Settings},
+    keys::IssuerKeys,
+    observe::settings::LogSettings,
 };
 
-/// How often files are looked at.
+/// Interval between checks of the files.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where a configuration comes from.
+/// Loads a [`Config`] from its source.
 pub trait ConfigLoader: Send {
-    /// Reads it.
+    /// Loads the configuration.
     ///
     /// # Errors
-    /// Every mistake in it, in words.
+    /// All mistakes in it, as text.
     fn load(&self) -> Result<Config, String>;
 
-    /// The files that it is read from.
+    /// Returns the files that it is loaded from.
     fn files(&self) -> Vec<PathBuf>;
 }
 
-/// Files of a configuration, and what was in them when they were last looked at.
+/// The files of a configuration, and their contents at the last check.
 pub struct ConfigWatcher {
     origin: Box<dyn ConfigLoader>,
     versions_seen: FileVersions,
-    /// What is wrong with what they say now, if it is not in force for that.
+    /// The mistakes that keep the present files from being in force.
     last_error: Option<String>,
 }
 
 impl ConfigWatcher {
-    /// To be made before the configuration is read for the first time: what changes
-    /// after this is noticed.
+    /// Creates the watcher. It must exist before the configuration is loaded for the first time,
+    /// so that every later change is noticed.
     #[must_use]
     pub fn new(origin: Box<dyn ConfigLoader>) -> Self {
         let versions_seen = FileVersions::of(&origin.files());
@@ -60,11 +62,11 @@ impl ConfigWatcher {
     }
 }
 
-/// Starts the thread that looks at files, and reads the configuration again when they
-/// have changed or somebody says so. It ends when nobody can say so any more.
+/// Starts the thread that checks the files, and reloads the configuration when they have changed
+/// or a reload is requested. It ends when the sender of requests is dropped.
 ///
 /// # Errors
-/// The operating system has no thread to give.
+/// The operating system cannot create a thread.
 pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>) -> io::Result<()> {
     let app = Arc::clone(app);
     thread::Builder::new().name("files".into()).spawn(move || {
@@ -84,7 +86,7 @@ pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>)
 impl ConfigWatcher {
     fn poll(&mut self, app: &Arc<App>, is_requested: bool) {
         let now = self.versions_seen.refresh(&self.origin.files());
-        // What is being written, or is gone for the moment, is waited for.
+        // A file that is being written, or is missing for a moment, is left for a later check.
         let is_settled = now.is_settled();
         let is_news = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
         if is_requested || is_settled {
@@ -99,12 +101,12 @@ impl ConfigWatcher {
             self.reload(app);
             notify(&[NotifyState::Ready]);
         } else if is_settled && self.last_error.is_some() {
-            // It may be mended in another file: a certificate, a key.
+            // The mistake may be fixed in another file: a certificate, a key.
             self.reload(app);
         }
     }
 
-    /// Reads the configuration and takes it over, or says what is wrong with it, once.
+    /// Loads the configuration and applies it, or logs its mistakes, once.
     fn reload(&mut self, app: &Arc<App>) {
         let taken = self
             .origin
@@ -113,14 +115,14 @@ impl ConfigWatcher {
         let last_error = match taken {
             Ok(needs_restart) => {
                 log_success(app, &needs_restart);
-                app.upkeep.apply_config(app);
+                app.maintenance.apply_config(app.maintained());
                 None
             }
             Err(problems) => Some(problems),
         };
         if let Some(problems) = last_error.as_ref().filter(|_| last_error != self.last_error) {
             tracing::error!(
-                "the configuration was read again and is not taken over, nothing has changed: {problems}"
+                "configuration not reloaded, continuing with the present one: {problems}"
             );
         }
         self.last_error = last_error;
@@ -129,33 +131,33 @@ impl ConfigWatcher {
 
 fn log_success(app: &App, needs_restart: &[String]) {
     if needs_restart.is_empty() {
-        tracing::info!("the configuration was read again and is in force");
+        tracing::info!("configuration reloaded and in force");
     } else {
         let needs_restart = needs_restart.join(", ");
         tracing::warn!(
-            "the configuration was read again and is in force, but for what waits for a restart: {needs_restart}"
+            "configuration reloaded and in force; these changes need a restart: {needs_restart}"
         );
     }
-    if app.keys.all().is_empty() {
-        tracing::warn!("there is no auth_jwt_* section any more: every token is refused");
+    if app.authenticator.keys.all().is_empty() {
+        tracing::warn!("no auth_jwt_* section any more: every token is rejected");
     }
 }
 
-/// Files as they were at one look.
+/// Files as they were at one check.
 struct FileVersions {
     versions: Vec<(PathBuf, Option<FileVersion>)>,
-    /// Of their names and of what they contain; `None` if one cannot be read.
+    /// Digest of names and contents; `None` if a file cannot be read.
     fingerprint: Option<digest::Digest>,
 }
 
 impl FileVersions {
     fn of(files: &[PathBuf]) -> Self {
-        // Before the files are read: what is written in between is seen next time.
+        // Taken before the files are read, so that a write in between is noticed at the next check.
         let versions = versions(files);
         Self { versions, fingerprint: fingerprint(files) }
     }
 
-    /// Looks again. What the file system says is the same is not read again.
+    /// Checks the files again. Those that are unchanged for the file system are not read again.
     fn refresh(&self, files: &[PathBuf]) -> Self {
         let versions = versions(files);
         let is_same = self.is_settled() && versions == self.versions;
@@ -171,7 +173,7 @@ impl FileVersions {
     }
 }
 
-/// `None` for those that may still change unseen, or are not there.
+/// Returns the version of each file: `None` if it may still change unnoticed, or is missing.
 fn versions(files: &[PathBuf]) -> Vec<(PathBuf, Option<FileVersion>)> {
     files
         .iter()
@@ -190,31 +192,28 @@ fn fingerprint(files: &[PathBuf]) -> Option<digest::Digest> {
     Some(all.finish())
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager, if there is one.
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("the service manager could not be told: {error}");
+        tracing::warn!("cannot notify the service manager: {error}");
     }
 }
 
 fn renew_certificates(app: &App, is_requested: bool) {
-    for listener in &app.server_arc().listeners {
+    for listener in &app.settings_arc().listeners {
         let Some(tls) = &listener.tls else { continue };
         match tls.reload() {
             Ok(true) => {
-                tracing::info!(
-                    listener = listener.name,
-                    "the certificates were read again and are in use"
-                );
-                for remark in tls.warnings() {
-                    tracing::warn!(listener = listener.name, "{remark}");
+                tracing::info!(listener = listener.name, "certificates reloaded");
+                for warning in tls.warnings() {
+                    tracing::warn!(listener = listener.name, "{warning}");
                 }
             }
             Ok(false) => {}
-            Err(fault) if fault.is_new() || is_requested => {
+            Err(error) if error.is_new() || is_requested => {
                 tracing::error!(
                     listener = listener.name,
-                    "the certificates are not taken over, those in use stay: {fault}"
+                    "cannot reload the certificates, continuing with the present ones: {error}"
                 );
             }
             Err(_) => {}
@@ -223,13 +222,13 @@ fn renew_certificates(app: &App, is_requested: bool) {
 }
 
 impl App {
-    /// Takes over a configuration, apart from what needs a restart, which it names.
+    /// Applies a configuration, and returns the names of the parts that need a restart.
     ///
     /// # Errors
-    /// A secret that the engine refuses; then nothing has changed.
+    /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
-        let Config { server, issuers, database, revocation, .. } = config;
-        let written = issuers.iter().map(static_keys).collect::<Result<Vec<_>, _>>()?;
+        let Config { settings, issuers, database, revocation, .. } = config;
+        let written = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
             needs_restart.push("[revocation]".into());
@@ -237,19 +236,18 @@ impl App {
         if database != self.database {
             needs_restart.push("[database]".into());
         }
-        let server = next_server(&self.server(), server, &mut needs_restart);
+        let settings = next_settings(&self.settings(), settings, &mut needs_restart);
 
-        let new = self.keys.replace(&issuers);
-        let sources: Vec<_> = self.keys.all().into_iter().zip(written).collect();
-        self.verifier.reconfigure(|current| next_snapshot(current, &sources));
-        self.keys.start(new);
-        self.server.store(Arc::new(server));
+        let new = self.authenticator.keys.replace(&issuers);
+        let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(written).collect();
+        self.authenticator.verifier.reconfigure(|current| next_snapshot(current, &sources));
+        self.authenticator.keys.start(new);
+        self.settings.store(Arc::new(settings));
         Ok(needs_restart)
     }
 }
 
-/// The issuers of `sources`, each with the keys that are written down for it or that it
-/// has already.
+/// Returns the issuers of `sources`, each with its static keys, or those it has already.
 fn next_snapshot(
     current: &Snapshot,
     sources: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)],
@@ -264,12 +262,12 @@ fn next_snapshot(
             }
         }
     });
-    // Two issuers of one name are a mistake in a configuration, and were found there.
+    // Two issuers with one name are rejected when the configuration is read.
     Snapshot::new(issuers).unwrap_or_else(|_| current.clone())
 }
 
-/// The settings to come, with everything of the old ones that cannot change now.
-fn next_server(before: &Server, next: Server, needs_restart: &mut Vec<String>) -> Server {
+/// Returns the next settings, with the parts of the old ones that cannot change now.
+fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<String>) -> Settings {
     let mut unchangeable = |name: &str, is_other: bool| {
         if is_other {
             needs_restart.push(name.into());
@@ -278,7 +276,7 @@ fn next_server(before: &Server, next: Server, needs_restart: &mut Vec<String>) -
     unchangeable("threads in [listen]", next.threads != before.threads);
     unchangeable("[cache]", next.cache_bytes != before.cache_bytes);
     unchangeable("[limits]", next.limits != before.limits || next.timeouts != before.timeouts);
-    unchangeable("[login]", next.login.differs_in_startup_settings(&before.login));
+    unchangeable("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
     unchangeable("[quic]", next.quic != before.quic);
     unchangeable("format in [log]", next.log.format != before.log.format);
     for listener in
@@ -299,7 +297,7 @@ fn next_server(before: &Server, next: Server, needs_restart: &mut Vec<String>) -
     let (log, quic) = (LogSettings { format: before.log.format, ..next.log }, before.quic.clone());
     let (limits, timeouts, cache_bytes, threads) =
         (before.limits, before.timeouts, before.cache_bytes, before.threads);
-    Server { listeners, log, quic, limits, timeouts, cache_bytes, threads, ..next }
+    Settings { listeners, log, quic, limits, timeouts, cache_bytes, threads, ..next }
 }
 
 fn next_listener(
@@ -315,7 +313,7 @@ fn next_listener(
     if let (Some(one), Some(other)) = (&before.tls, &next.tls)
         && (one.files(), one.protocols()) == (other.files(), other.protocols())
     {
-        // Its tickets go on.
+        // Session tickets stay valid.
         next.tls = Some(Arc::clone(one));
     }
     if are_others {

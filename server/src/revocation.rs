@@ -4,9 +4,11 @@
 //! then publishes it to the engine's [`Revocations`]. [`RevocationService`] is the handle of
 //! that thread.
 
-mod clerk;
+pub mod database;
 pub mod journal;
 pub mod record;
+pub mod settings;
+mod writer;
 
 use std::{
     fmt, io,
@@ -19,17 +21,17 @@ use std::{
     time::Duration,
 };
 
-use clerk::RevocationWriter;
 use countersign_engine::{Revocation, RevocationCapacityError, Revocations, RevocationsWriter};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
 };
 
-use crate::clock::Stopwatch;
+use self::writer::RevocationWriter;
+use crate::base::clock::Stopwatch;
 
 /// Durable storage of revocations: a file ([`journal`]) or a database
-/// ([`DatabaseRevocations`](crate::store::revocations::DatabaseRevocations)).
+/// ([`DatabaseRevocations`](crate::revocation::database::DatabaseRevocations)).
 pub trait RevocationStore: Send {
     /// Reads what any process has appended since the last call. The first call, and the first
     /// one after an error, reads everything. Returns `None` if another process is writing at

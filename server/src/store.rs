@@ -11,9 +11,9 @@
 pub mod environments;
 mod migrations;
 mod notices;
-pub mod revocations;
 pub mod roles;
 pub mod servers;
+pub mod settings;
 pub mod tokens;
 pub mod users;
 
@@ -40,10 +40,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    clock,
-    config::{Database, DatabaseLocation},
-};
+use self::settings::{Database, DatabaseLocation};
+use crate::base::clock;
 
 /// Handle of the database, which may not be open yet. Cheap to clone.
 #[derive(Clone)]
@@ -217,7 +215,7 @@ impl Store {
     }
 
     /// Runs a query. Opens the database first if it is not open.
-    async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
+    pub(crate) async fn run<T, W, F>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(AnyPool) -> F + Send + 'static,
@@ -231,7 +229,7 @@ impl Store {
         .await
     }
 
-    async fn run_with_timeout<T: Send + 'static>(
+    pub(crate) async fn run_with_timeout<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -277,7 +275,7 @@ impl DatabaseKind {
     }
 
     /// Begins a write transaction.
-    async fn begin(self, pool: &AnyPool) -> sqlx::Result<Transaction<'static, Any>> {
+    pub(crate) async fn begin(self, pool: &AnyPool) -> sqlx::Result<Transaction<'static, Any>> {
         match self {
             Self::Postgres => {
                 let mut transaction = pool.begin().await?;

@@ -48,8 +48,8 @@ fn reload(sandbox: &Sandbox, server: &Server<'_>, configuration: &str) -> String
 /// Reloads as [`reload`] does a configuration that must take effect completely.
 #[track_caller]
 fn reload_completely(sandbox: &Sandbox, server: &Server<'_>, configuration: &str) {
-    let said = reload(sandbox, server, configuration);
-    assert!(said.contains("is in force") && !said.contains("restart"), "{said}");
+    let message = reload(sandbox, server, configuration);
+    assert!(message.contains("in force") && !message.contains("restart"), "{message}");
 }
 
 /// Returns the status of `/auth` on an open connection.

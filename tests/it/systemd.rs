@@ -63,7 +63,7 @@ fn unreachable_notify_socket_is_tolerated() {
     let sandbox = Sandbox::new().variable("NOTIFY_SOCKET", "/nowhere/notify");
     let server = sandbox.serve(SIGNING);
     assert_eq!(server.auth(&given::good_token()).status, 200);
-    assert!(server.log().contains("the service manager could not be told"), "{}", server.log());
+    assert!(server.log().contains("cannot notify the service manager"), "{}", server.log());
 }
 
 /// Sockets opened as by systemd, and a configuration for them.

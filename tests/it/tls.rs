@@ -409,7 +409,7 @@ fn trace_log_does_not_contain_the_private_key() {
         &server,
         "UnknownCA",
     );
-    eventually(|| server.log().contains("a connection did not come about"));
+    eventually(|| server.log().contains("connection not established"));
     let log = server.log();
     let key = std::fs::read_to_string(fixture.sandbox.path().join("tls.key")).unwrap();
     assert!(key.lines().all(|line| !log.contains(line)), "{log}");

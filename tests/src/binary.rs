@@ -44,8 +44,12 @@ pub fn path() -> &'static Path {
     })
 }
 
-/// Text of the log line of every reload.
-const READ_AGAIN: &str = "the configuration was read again";
+/// Whether a log line reports a reload, successful or not.
+fn reports_reload(line: &str) -> bool {
+    ["configuration reloaded", "configuration not reloaded"]
+        .into_iter()
+        .any(|text| line.contains(text))
+}
 
 /// Sets the modification time of a file to one minute ago, so that the configuration
 /// watcher does not wait for further writes.
@@ -379,7 +383,7 @@ impl Server<'_> {
         let before = self.reloads();
         cause();
         eventually(|| self.reloads() > before);
-        self.log().lines().filter(|line| line.contains(READ_AGAIN)).nth(before).unwrap().into()
+        self.log().lines().filter(|line| reports_reload(line)).nth(before).unwrap().into()
     }
 
     /// Returns the number of reloads.
@@ -387,7 +391,7 @@ impl Server<'_> {
         // A line without its newline is still being written.
         self.log()
             .split_inclusive('\n')
-            .filter(|line| line.contains(READ_AGAIN) && line.ends_with('\n'))
+            .filter(|line| reports_reload(line) && line.ends_with('\n'))
             .count()
     }
 

@@ -12,18 +12,16 @@ use std::{
     time::Duration,
 };
 
+use countersign_front::{
+    ConnectionContext, Peer, WorkerContext,
+    http1::Http1Connection,
+    http2,
+    stream::{MaybeTlsStream, Socket},
+};
 use countersign_server::{
-    admission::Peer,
-    app::App,
+    app::{App, AppService},
     config::{Config, ConfigFormat, RawConfig},
-    listen::{
-        exchange::ConnectionContext,
-        http1::Http1Connection,
-        http2,
-        stream::{MaybeTlsStream, Socket},
-    },
     revocation::RevocationService,
-    worker::WorkerContext,
 };
 use http::Version;
 use tokio::{
@@ -34,7 +32,7 @@ use tokio::{
 
 /// HTTP front on the current thread.
 pub struct Front {
-    worker: &'static WorkerContext,
+    worker: &'static WorkerContext<AppService>,
     runtime: Runtime,
 }
 
@@ -54,7 +52,7 @@ impl Front {
     /// Creates a front with this configuration. It is never freed.
     pub fn new(configuration: &str) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
-        Self { worker: Box::leak(Box::new(WorkerContext::new(app(configuration)))), runtime }
+        Self { worker: Box::leak(Box::new(AppService::worker(app(configuration), 0))), runtime }
     }
 
     /// Sends `bytes` over one connection of HTTP/1 and returns the output of a single poll of
@@ -150,10 +148,9 @@ fn pair() -> (UnixStream, UnixStream) {
     (one, other)
 }
 
-async fn serve(worker: &'static WorkerContext, socket: UnixStream, version: Version) {
+async fn serve(worker: &'static WorkerContext<AppService>, socket: UnixStream, version: Version) {
     let stream = MaybeTlsStream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
-    let peer =
-        Peer { admission: &worker.admission, address: CLIENT, listener: 0, certificate: None };
+    let peer = Peer { address: CLIENT, listener: 0, certificate: None };
     let deadline = worker.deadlines.register().await;
     let cx = ConnectionContext { worker, peer };
     match version {

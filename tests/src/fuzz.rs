@@ -27,7 +27,7 @@ use countersign_engine::{
 };
 use countersign_server::{
     config::{Config, ConfigFormat, Problem, Problems, RawConfig},
-    keysource::written,
+    keys::static_keys,
 };
 pub use http1::http1;
 pub use http2::http2;
@@ -92,7 +92,7 @@ pub fn written(data: &[u8]) {
         &[Algorithm::EdDsa],
     ];
     for algorithms in algorithms.map(|all| all.iter().copied().collect::<AlgorithmSet>()) {
-        match written::parse_keys(data, algorithms) {
+        match static_keys::parse_keys(data, algorithms) {
             Ok((keys, warnings)) => {
                 assert!(!keys.is_empty(), "a set without keys is a mistake");
                 assert_keys_fit(

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_server::listen::{
+use countersign_front::{
     fields::section::SectionBuffer,
     http3::{
         frame::{FrameEvent, RequestFrames},

@@ -2,13 +2,11 @@ use std::collections::BTreeMap;
 
 use countersign_engine::{Revocation, RevocationTarget, UnixTime};
 use countersign_server::{
-    fingerprint::{Fingerprint, Fingerprints},
-    revocation::RevocationStore as _,
+    revocation::{RevocationStore as _, database::DatabaseRevocations},
     store::{
         Store, StoreError,
         environments::{Deletion, Environment},
-        revocations::DatabaseRevocations,
-        servers::ServerRun,
+        servers::{Fingerprint, Fingerprints, ServerRun},
         tokens::IssuedToken,
         users::User,
     },

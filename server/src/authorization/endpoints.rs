@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::config::ClientType::{self, Api, Compiler};
+use crate::base::claims::ClientType::{self, Api, Compiler};
 
 /// The operation of an [`Endpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! It ignores roles.
 
 use super::ApiCall;
-use crate::{config::ClientType, surface::inmanta::session::Session};
+use crate::{accounts::session::Session, base::claims::ClientType};
 
 pub(super) fn authorize(session: &Session, call: &ApiCall<'_>) -> Result<(), String> {
     if let Some(scope) = session.environment() {

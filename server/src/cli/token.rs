@@ -1,136 +1,110 @@
-//! Arguments of the `token` commands.
+//! `countersign token`: signing, verification and dispatch to the other token commands.
 
-use clap::{Args, Subcommand};
+pub(super) mod inspect;
+pub(super) mod registry;
+mod revoke;
 
-use super::{TokenCreateArgs, TokenDeleteArgs, TokenListArgs};
+use std::sync::Arc;
+
+use countersign_engine::{Reject, UnixTime, Verified, rotation::Cause};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{
+    CommandError, ConfigSource,
+    arguments::{SignArgs, TokenCommand},
+    print, process_lines,
+    serve::bootstrap_token,
+};
 use crate::{
-    config::ClientType,
-    surface::inmanta::{CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM},
+    accounts::signing::{self, Lifetime, TokenRequest},
+    app::App,
+    auth::profile::{Profile, inmanta},
+    base::clock,
+    keys::fetch::{FetchedKeys, Fetcher},
 };
 
-/// Commands for tokens. Not [`Debug`], because an argument may be a token.
-#[derive(Subcommand)]
-pub enum TokenCommand {
-    /// Sign a token with the section that has sign = true.
-    #[command(after_help = "Examples:
-  countersign token sign --client-type api --expire 3600
-  countersign token sign --client-type agent --env 11111111-1111-1111-1111-111111111111 --idempotent")]
-    Sign(SignArgs),
-    /// Sign a token for all client types that expires in an hour.
-    #[command(
-        after_help = "Example:\n  curl -H \"Authorization: Bearer $(countersign token bootstrap)\" http://127.0.0.1:8888/auth"
-    )]
-    Bootstrap,
-    /// Issue a token for an environment, by a running server.
-    #[command(after_help = "\
-The default client type is api.
-
-Examples:
-  countersign token create --environment prod --api
-  countersign token create -e 11111111-1111-1111-1111-111111111111 --agent --expire 86400 --host orchestrator.example")]
-    Create(TokenCreateArgs),
-    /// List the tokens that a running server has issued for an environment.
-    #[command(after_help = "Example:\n  countersign token list --environment prod --json")]
-    List(TokenListArgs),
-    /// Revoke a token that a running server has issued.
-    #[command(after_help = "\
-The server refuses the token from then on, and `token list` shows it as revoked. Use
-`token revoke` for tokens of other issuers, and without a running server.
-
-Example:
-  countersign token delete -e prod 5f0c4f0e-8f0e-4a5c-9d3a-2f6f1c1f9a11")]
-    Delete(TokenDeleteArgs),
-    /// Show the contents of a token without verifying it.
-    #[command(
-        after_help = "Example:\n  countersign token sign --client-type api | countersign token inspect"
-    )]
-    Inspect {
-        /// The token (default: read from standard input).
-        token: Option<String>,
-    },
-    /// Revoke tokens for every server that uses this state directory.
-    #[command(after_help = "\
-Give one token to revoke it, or use the options to revoke a set of tokens.
-
-Examples:
-  countersign token revoke \"$TOKEN\" --config auth.cfg
-  countersign token revoke --issuer https://idp.example/ --subject bob
-  countersign token revoke --issuer https://idp.example/ --kid leaked-key
-  countersign token revoke --issued-before 1700000000")]
-    Revoke(RevokeArgs),
-    /// Verify tokens from standard input, one per line; print one line of JSON for each.
-    #[command(after_help = "\
-Lines are not trimmed: an empty line is an empty token.
-
-Example:
-  countersign token verify --config server.cfg --now 1700000000 < tokens.txt")]
-    Verify {
-        /// Time of verification, in seconds since 1970 (default: now).
-        #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
-        now: Option<u64>,
-    },
-}
-
-/// Arguments of `token revoke`. Not [`Debug`], because an argument may be a token.
-#[derive(Args)]
-pub struct RevokeArgs {
-    /// The token, whose signature must be valid; - reads it from standard input.
-    #[arg(conflicts_with_all = ["issuer", "jti", "subject", "kid", "issued_before", "signing_input_sha256", "until"])]
-    pub token: Option<String>,
-    /// Issuer (iss) of the tokens.
-    #[arg(long, value_name = "ISSUER")]
-    pub issuer: Option<String>,
-    /// One token, by its id (jti).
-    #[arg(long, value_name = "ID")]
-    pub jti: Option<String>,
-    /// All tokens of a subject (sub) issued before --issued-before, or before now.
-    #[arg(long, value_name = "SUBJECT")]
-    pub subject: Option<String>,
-    /// All tokens signed with the key of this id (kid).
-    #[arg(long, value_name = "ID")]
-    pub kid: Option<String>,
-    /// Only tokens issued before this time, in seconds since 1970.
-    #[arg(long, value_name = "UNIX")]
-    pub issued_before: Option<u64>,
-    /// One token, by the SHA-256 of everything before its last dot, in hexadecimal.
-    #[arg(long, value_name = "HEX")]
-    pub signing_input_sha256: Option<String>,
-    /// Time when all these tokens have expired, in seconds since 1970; the revocation is
-    /// deleted then.
-    #[arg(long, value_name = "UNIX")]
-    pub until: Option<u64>,
-}
-
-/// Arguments of `token sign`.
-#[derive(Args, Debug)]
-pub struct SignArgs {
-    /// Client type: agent, compiler or api; repeatable.
-    #[arg(long = "client-type", value_name = "TYPE", required = true, value_delimiter = ',')]
-    pub client_types: Vec<ClientType>,
-    /// Id of the environment that the token is scoped to.
-    #[arg(long = "env", short = 'e', value_name = "ID")]
-    pub environment: Option<String>,
-    /// Lifetime in seconds (default: expire of the signing section).
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "idempotent")]
-    pub expire: Option<u32>,
-    /// Omit all dates, so that the same request gives the same token.
-    #[arg(long)]
-    pub idempotent: bool,
-    /// Additional claim with a text value; repeatable.
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = named_value)]
-    pub claims: Vec<(String, String)>,
-}
-
-/// Claims that `--claim` must not set.
-const RESERVED_CLAIMS: [&str; 7] =
-    ["aud", CLIENT_TYPES_CLAIM, ENVIRONMENT_CLAIM, "exp", "iat", "iss", "nbf"];
-
-fn named_value(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    if RESERVED_CLAIMS.contains(&name) {
-        return Err(format!(
-            "{name} is reserved: the section, --client-type, --env and --expire set it"
-        ));
+pub(super) fn run(source: &ConfigSource, command: TokenCommand) -> Result<(), CommandError> {
+    match command {
+        TokenCommand::Sign(args) => sign(source, args),
+        TokenCommand::Bootstrap => Ok(print(bootstrap_token(&source.load()?)?)?),
+        TokenCommand::Create(args) => registry::create(source, args),
+        TokenCommand::List(args) => registry::list(source, &args),
+        TokenCommand::Delete(args) => registry::delete(source, &args),
+        TokenCommand::Inspect { token } => inspect::run(token),
+        TokenCommand::Revoke(args) => revoke::run(source, args),
+        TokenCommand::Verify { now } => verify(source, now.map(UnixTime)),
     }
-    Ok((name.into(), value.into()))
+}
+
+fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let section = config.signing().ok_or_else(|| {
+        CommandError::failed("cannot sign a token: no auth_jwt section has sign = true")
+    })?;
+    let mut names: Vec<_> = args.claims.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(CommandError::failed(format_args!("the claim {} is given twice", twice[0])));
+    }
+    let request = TokenRequest {
+        client_types: args.client_types,
+        environment: args.environment,
+        custom_claims: args
+            .claims
+            .into_iter()
+            .map(|(name, text)| (name, Value::String(text)))
+            .collect(),
+        lifetime: Lifetime::of(args.expire, args.idempotent),
+    };
+    Ok(print(signing::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)
+}
+
+/// Verifies lines of standard input and prints the answers of the Inmanta surface.
+fn verify(source: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let revocations = source.revocation_service(&config, None)?;
+    let app = App::new(config, 1, revocations, None)?;
+    load_keys(&app);
+    process_lines(|token| {
+        match app.authenticator.verifier.verify(token, now.unwrap_or_else(clock::now)) {
+            Ok(verified) => accepted(&verified),
+            Err(reject) => refused(reject, token, app.settings().auth.rejected_token_status),
+        }
+    })?;
+    Ok(())
+}
+
+/// Fetches every published key set. Failures are logged, and tokens of the issuer are then
+/// rejected with `keys_unavailable`.
+pub(super) fn load_keys(app: &App) {
+    for source in app.authenticator.keys.all() {
+        let (section, Some(renewed)) = (source.section(), source.renewed()) else { continue };
+        let mut fetcher = Fetcher::new(section, renewed);
+        match fetcher.fetch(Cause::Start) {
+            Ok(FetchedKeys { keys, .. }) => app
+                .authenticator
+                .verifier
+                .replace_keys(&section.issuer.name, &Arc::new(keys.unwrap_or_default())),
+            Err(error) => tracing::error!("{}", fetcher.describe(&error)),
+        }
+    }
+}
+
+fn accepted(verified: &Verified<'_>) -> Value {
+    json!({
+        "ok": true,
+        "section": verified.issuer().section,
+        "username": verified.claims().username(),
+        "claims": inmanta::claims(verified.claims()),
+    })
+}
+
+fn refused(reject: Reject, token: &[u8], rejected_status: StatusCode) -> Value {
+    json!({
+        "ok": false,
+        "status": Profile::Inmanta.status(reject, rejected_status).as_u16(),
+        "code": reject.code(),
+        "message": inmanta::message(reject, token),
+    })
 }

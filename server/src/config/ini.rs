@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use configparser::ini::Ini;
 
 use super::{
-    clients,
+    options::API_CLIENTS_SECTION,
     problem::{Problem, Problems},
     setting::{Section, Setting, normal_option, normal_section},
 };
@@ -20,7 +20,7 @@ const BEFORE_ANY_SECTION: &str = "\0";
 /// # Errors
 /// [`Problems`] for lines that are neither header, option, continuation nor comment,
 /// and for options given twice, because choosing one of the two would be a guess.
-pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
+pub(crate) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
     let mut ini = Ini::new_cs();
     ini.set_default_section(BEFORE_ANY_SECTION);
     ini.set_multiline(true);
@@ -138,7 +138,7 @@ impl LineIndex {
     /// One [`Problem`] for each option given twice in one section.
     fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
         self.0.iter().filter_map(move |((section, option), lines)| {
-            let known = section == clients::SECTION
+            let known = section == API_CLIENTS_SECTION
                 || super::options::of_section(section)?.contains(&option.as_str());
             let [first, second, ..] = lines[..] else { return None };
             known.then(|| {

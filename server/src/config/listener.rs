@@ -3,26 +3,23 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix,
     path::PathBuf,
     sync::Arc,
 };
 
-use http::{HeaderName, header};
+use countersign_front::{ListenAddress, Protocols};
 
-use super::{
-    options::LISTENER_PREFIX, problem::Problem, protocols::Protocols, reader::SectionReader,
-    setting::Section, tls,
-};
+use super::{options::LISTENER_PREFIX, problem::Problem, reader::SectionReader, setting::Section};
 use crate::{
-    listen::{
-        origin::Dialect,
-        peer::{Network, TrustedProxies},
-        tls::ReloadableTls,
+    auth::profile::Profile,
+    base::route::Serves,
+    client::{ClientSettings, original_request::Dialect},
+    tls::{
+        ReloadableTls,
+        settings::{self as tls_settings, TlsSections},
     },
-    surface::Profile,
 };
 
 /// One listener: its addresses, its protocols, its routes and its trusted proxies.
@@ -42,63 +39,10 @@ pub struct Listener {
     pub serves: Serves,
     /// [`Profile`] of the answers of `/auth`.
     pub profile: Profile,
-    /// Proxies that are trusted to report a client's address.
-    pub proxies: TrustedProxies,
-    /// [`Dialect`] in which the proxies describe the original request.
-    pub dialect: Dialect,
-    /// Header in which the proxies pass a client's certificate.
-    pub certificate_header: Option<HeaderName>,
+    /// The proxies that are trusted, and the headers in which they describe the client.
+    pub client: ClientSettings,
     /// Whether connections of the proxies start with a PROXY protocol header.
     pub proxy_protocol: bool,
-}
-
-/// Address of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// IP address and TCP port.
-    Tcp(SocketAddr),
-    /// Path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl ListenAddress {
-    /// Returns the IP address and port.
-    #[must_use]
-    pub const fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
-        }
-    }
-
-    /// Returns the URL for clients.
-    #[must_use]
-    pub fn url(&self, scheme: &str) -> String {
-        match self {
-            Self::Tcp(address) => format!("{scheme}://{address}"),
-            Self::Unix(_) => self.to_string(),
-        }
-    }
-}
-
-/// Routes of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Serves {
-    /// All routes except those for operators.
-    Everything,
-    /// `/auth` and the probes.
-    Auth,
-    /// Metrics, the key status, and probes.
-    Operations,
 }
 
 impl Listener {
@@ -115,21 +59,6 @@ impl Listener {
     }
 }
 
-impl Serves {
-    /// All values.
-    pub const ALL: [Self; 3] = [Self::Everything, Self::Auth, Self::Operations];
-
-    /// Returns the value's name in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Everything => "everything",
-            Self::Auth => "auth",
-            Self::Operations => "operations",
-        }
-    }
-}
-
 /// Reads all listeners: the main listener first, the metrics listener last.
 pub(super) fn read_all(
     sections: &BTreeMap<String, Section>,
@@ -140,8 +69,8 @@ pub(super) fn read_all(
     let mut main =
         Listener::read(&mut SectionReader::new(sections, "listen", problems), MAIN, warnings);
     main.addresses = addresses;
-    let main_tls = tls::TlsSections { all: sections, certificate: "server", clients: "listen" };
-    (main.protocols, main.tls) = tls::read(main_tls, problems, warnings);
+    let main_tls = TlsSections { all: sections, certificate: "server", clients: "listen" };
+    (main.protocols, main.tls) = tls_settings::read(main_tls, problems, warnings);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
     for (section, name) in sections
@@ -154,8 +83,8 @@ pub(super) fn read_all(
         listener.serves =
             reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
         listener.addresses = read_bind(&mut reader);
-        let own = tls::TlsSections { all: sections, certificate: section, clients: section };
-        (listener.protocols, listener.tls) = tls::read(own, problems, warnings);
+        let own = TlsSections { all: sections, certificate: section, clients: section };
+        (listener.protocols, listener.tls) = tls_settings::read(own, problems, warnings);
         listeners.push(listener);
     }
     let address = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
@@ -194,11 +123,7 @@ impl Listener {
             profile: reader
                 .choice("surface", &Profile::ALL, Profile::name)
                 .unwrap_or(Profile::Generic),
-            proxies: read_proxies(reader),
-            dialect: reader
-                .choice("dialect", &Dialect::ALL, Dialect::name)
-                .unwrap_or(Dialect::None),
-            certificate_header: reader.header_name("client_certificate_header"),
+            client: ClientSettings::read(reader),
             proxy_protocol: read_proxy_protocol(reader),
         }
     }
@@ -285,8 +210,7 @@ fn check_addresses_differ(
     for listener in listeners {
         let (section, option) = listener.bind_option(sections);
         for address in &listener.addresses {
-            if let Some((other, by)) = taken.iter().find(|(other, _)| other.conflicts_with(address))
-            {
+            if let Some((other, by)) = taken.iter().find(|(other, _)| conflict(other, address)) {
                 let text = format!(
                     "listener {} cannot bind {address}: listener {by} binds {other}",
                     listener.name
@@ -308,7 +232,7 @@ fn warn_of_public_operations(
     for listener in listeners.iter().filter(|listener| listener.serves == Serves::Operations) {
         let (section, option) = listener.bind_option(sections);
         let reader = SectionReader::new(sections, section, problems);
-        for address in listener.addresses.iter().filter(|address| address.is_public()) {
+        for address in listener.addresses.iter().filter(|address| is_public(address)) {
             let text = format!("metrics and the key status are public at {address}");
             let help = "bind the listener to 127.0.0.1 or to an address of a private network";
             warnings.push(Problem::new(reader.place(option), text).help(help));
@@ -316,33 +240,27 @@ fn warn_of_public_operations(
     }
 }
 
-impl ListenAddress {
-    /// Whether two listeners cannot bind both addresses.
-    fn conflicts_with(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tcp(one), Self::Tcp(other)) => {
-                let is_within = one.is_ipv4() == other.is_ipv4()
-                    && (one.ip().is_unspecified() || other.ip().is_unspecified());
-                one.port() == other.port()
-                    && one.port() != 0
-                    && (one.ip() == other.ip() || is_within)
-            }
-            (one, other) => one == other,
+/// Whether two listeners cannot bind both addresses.
+fn conflict(one: &ListenAddress, other: &ListenAddress) -> bool {
+    match (one, other) {
+        (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+            let is_within = one.is_ipv4() == other.is_ipv4()
+                && (one.ip().is_unspecified() || other.ip().is_unspecified());
+            one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || is_within)
         }
+        (one, other) => one == other,
     }
+}
 
-    /// Whether clients outside a private network may reach the address.
-    fn is_public(&self) -> bool {
-        let Self::Tcp(address) = self else { return false };
-        match address.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-                !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
-            }
-            IpAddr::V6(ip) => {
-                !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local())
-            }
+/// Whether clients outside a private network may reach the address.
+fn is_public(address: &ListenAddress) -> bool {
+    let ListenAddress::Tcp(address) = address else { return false };
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
         }
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
     }
 }
 
@@ -427,53 +345,4 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
         }
     }
     addresses
-}
-
-/// Reads `trusted_proxies` and `client_address_header`.
-fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
-    let (mut networks, mut unix) = (Vec::new(), false);
-    for text in listen.list("trusted_proxies").unwrap_or_default() {
-        match Network::parse(text) {
-            Ok(network) => networks.push(network),
-            Err(_) if text == "unix" => unix = true,
-            Err(help) => {
-                let message = format!(
-                    "trusted_proxies in {}: {text:?} is not an address or network",
-                    listen.section
-                );
-                listen.problem("trusted_proxies", message, &help);
-            }
-        }
-    }
-    TrustedProxies::new(networks, unix, read_client_header(listen))
-}
-
-fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
-    const OPTION: &str = "client_address_header";
-    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const HELP: &str = "name the header that the proxies set, such as X-Forwarded-For or X-Real-IP";
-    let Some(text) = listen.text(OPTION) else { return DEFAULT };
-    match HeaderName::from_bytes(text.as_bytes()) {
-        // Its elements are lists of parameters instead of addresses (RFC 7239).
-        Ok(name) if name == header::FORWARDED => {
-            listen.problem(
-                OPTION,
-                format!(
-                    "{OPTION} in {} cannot be Forwarded, which is not supported",
-                    listen.section
-                ),
-                HELP,
-            );
-            DEFAULT
-        }
-        Ok(name) => name,
-        Err(_) => {
-            listen.problem(
-                OPTION,
-                format!("{OPTION} in {}: {text:?} is not a valid header name", listen.section),
-                HELP,
-            );
-            DEFAULT
-        }
-    }
 }

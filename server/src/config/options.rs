@@ -55,6 +55,9 @@ pub const LISTENER: &[&str] = &[
 const TRANSPORT: &[&str] =
     &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
 
+/// The section whose option names are the names of clients.
+pub const API_CLIENTS_SECTION: &str = "api_clients";
+
 /// All other sections with their options.
 ///
 /// Inmanta's options without a meaning for an auth tier are listed too, so that its files

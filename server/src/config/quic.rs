@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, io::Read as _, path::Path};
 
 use aws_lc_rs::digest;
+use countersign_front::quic::QuicKeys;
 
 use super::{problem::Problem, reader::SectionReader, setting::Section};
-use crate::{file::open_regular, listen::quic::QuicKeys};
+use crate::base::watched_file::open_regular;
 
 /// QUIC settings common to all listeners with HTTP/3.
 #[derive(Clone, Debug)]

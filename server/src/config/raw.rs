@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    clients, ini,
-    options::{self, ISSUER, ISSUER_PREFIX, SECTIONS},
+    ini,
+    options::{self, API_CLIENTS_SECTION, ISSUER, ISSUER_PREFIX, SECTIONS},
     problem::{Problem, Problems},
     setting::{Section, Setting},
     toml,
@@ -202,7 +202,8 @@ fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
     let mut unknown = Vec::new();
     for (section, settings) in sections {
         let Some(known) = options::of_section(section) else {
-            if section != clients::SECTION && !options::FOREIGN_SECTIONS.contains(&section.as_str())
+            if section != API_CLIENTS_SECTION
+                && !options::FOREIGN_SECTIONS.contains(&section.as_str())
             {
                 unknown.push(unknown_section(&settings.place, section));
             }

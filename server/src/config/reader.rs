@@ -13,14 +13,14 @@ use super::{
 };
 
 /// Reader of one [`Section`].
-pub(super) struct SectionReader<'r> {
-    pub(super) section: &'r str,
+pub(crate) struct SectionReader<'r> {
+    pub(crate) section: &'r str,
     settings: Option<&'r Section>,
     problems: &'r mut Vec<Problem>,
 }
 
 impl<'r> SectionReader<'r> {
-    pub(super) fn new(
+    pub(crate) fn new(
         sections: &'r BTreeMap<String, Section>,
         section: &'r str,
         problems: &'r mut Vec<Problem>,
@@ -29,7 +29,7 @@ impl<'r> SectionReader<'r> {
     }
 
     /// Place of an option, or of the section if the option is not set.
-    pub(super) fn place(&self, option: &str) -> String {
+    pub(crate) fn place(&self, option: &str) -> String {
         match self.setting(option) {
             Some(setting) => setting.place.clone(),
             None => self
@@ -40,17 +40,17 @@ impl<'r> SectionReader<'r> {
         }
     }
 
-    pub(super) fn problem(&mut self, option: &str, text: impl Into<String>, help: &str) {
+    pub(crate) fn problem(&mut self, option: &str, text: impl Into<String>, help: &str) {
         let problem = Problem::new(self.place(option), text);
         self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
     }
 
-    pub(super) fn text(&self, option: &str) -> Option<&'r str> {
+    pub(crate) fn text(&self, option: &str) -> Option<&'r str> {
         self.setting(option).map(|setting| setting.text.as_str())
     }
 
     /// Reads a boolean in any of Inmanta's spellings.
-    pub(super) fn flag(&mut self, option: &str) -> Option<bool> {
+    pub(crate) fn flag(&mut self, option: &str) -> Option<bool> {
         let text = self.text(option)?;
         match text.to_lowercase().as_str() {
             "true" | "on" | "yes" | "1" => Some(true),
@@ -62,7 +62,7 @@ impl<'r> SectionReader<'r> {
         }
     }
 
-    pub(super) fn number<N>(&mut self, option: &str, range: RangeInclusive<N>) -> Option<N>
+    pub(crate) fn number<N>(&mut self, option: &str, range: RangeInclusive<N>) -> Option<N>
     where
         N: FromStr + PartialOrd + Display,
     {
@@ -80,7 +80,7 @@ impl<'r> SectionReader<'r> {
     }
 
     /// Reads one of `choices` by its name.
-    pub(super) fn choice<C: Copy>(
+    pub(crate) fn choice<C: Copy>(
         &mut self,
         option: &str,
         choices: &[C],
@@ -100,7 +100,7 @@ impl<'r> SectionReader<'r> {
     }
 
     /// Reads a header name. An empty value counts as not set.
-    pub(super) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
+    pub(crate) fn header_name(&mut self, option: &str) -> Option<HeaderName> {
         let text = self.text(option).filter(|text| !text.is_empty())?;
         let name = HeaderName::from_bytes(text.as_bytes()).ok();
         if name.is_none() {
@@ -114,7 +114,7 @@ impl<'r> SectionReader<'r> {
     }
 
     /// Reads a comma-separated list. An empty value is an empty list.
-    pub(super) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
+    pub(crate) fn list(&self, option: &str) -> Option<Vec<&'r str>> {
         let text = self.text(option)?;
         Some(if text.trim().is_empty() {
             Vec::new()

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{clients, options::ISSUER_PREFIX};
+use super::options::{API_CLIENTS_SECTION, ISSUER_PREFIX};
 
 /// Unvalidated value of one option.
 #[derive(Clone)]
@@ -31,13 +31,13 @@ pub struct Section {
 
 /// Returns the normal form of an option name. Inmanta treats `_` and `-` alike. Client
 /// names in `[api_clients]` are not changed.
-pub(super) fn normal_option(section: &str, name: &str) -> String {
-    if section == clients::SECTION { name.into() } else { name.to_lowercase().replace('-', "_") }
+pub(crate) fn normal_option(section: &str, name: &str) -> String {
+    if section == API_CLIENTS_SECTION { name.into() } else { name.to_lowercase().replace('-', "_") }
 }
 
 /// Returns the normal form of a section name. Issuer ids are lower-case. Other names are
 /// not changed.
-pub(super) fn normal_section(name: &str) -> String {
+pub(crate) fn normal_section(name: &str) -> String {
     match name.strip_prefix(ISSUER_PREFIX) {
         Some(id) => format!("{ISSUER_PREFIX}{}", id.to_lowercase()),
         None => name.into(),

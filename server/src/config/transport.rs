@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{ClientType, problem::Problem, reader::SectionReader, setting::Section};
+use super::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::base::claims::ClientType;
 
 /// The four `*_rest_transport` sections and the advertised addresses.
 #[derive(Clone, Debug)]

@@ -22,11 +22,8 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use countersign_engine::Revocation;
 
-use super::{
-    RevocationStore,
-    record::{RevocationRecord, to_hex},
-};
-use crate::clock::Stopwatch;
+use super::{RevocationStore, record::RevocationRecord};
+use crate::base::{clock::Stopwatch, hex::to_hex};
 
 const HEADER: &[u8] = b"countersign-revocations 1\n";
 

@@ -1,12 +1,11 @@
 //! Heartbeats of the servers that share the database, with fingerprints of what they accept.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use countersign_engine::UnixTime;
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{Store, StoreError, moment, unix_time};
-use crate::fingerprint::{Fingerprint, Fingerprints};
 
 /// One run of a server, from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +22,40 @@ pub struct ServerRun {
     pub seen_at: UnixTime,
     /// Fingerprints of its issuers and signing key.
     pub fingerprints: Fingerprints,
+}
+
+/// Digest in hexadecimal. It must not be logged, because it may stand for a signing key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Creates a fingerprint from its stored text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Returns the text to store.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
+}
+
+/// Fingerprints of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprints {
+    /// Fingerprint of each [`IssuerSection`] by name. For the section that signs, it does
+    /// not cover the key.
+    pub sections: BTreeMap<String, Fingerprint>,
+    /// Fingerprint of the signing key, if there is one.
+    pub signing_key: Option<Fingerprint>,
 }
 
 impl Store {

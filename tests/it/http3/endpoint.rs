@@ -121,7 +121,7 @@ fn renewed_certificate_serves_new_connections() {
     assert_eq!(auth_status(&before), 200);
     let other = Authority::root("another");
     other.server().write(fixture.sandbox.path());
-    eventually(|| server.log().contains("the certificates were read again"));
+    eventually(|| server.log().contains("certificates reloaded"));
     let options = TlsClientOptions { protocols: &["h3"], ..TlsClientOptions::default() };
     let after =
         QuicClient::connect(&tls::TlsClient::new(&other, &options), server.address).unwrap();

@@ -30,7 +30,7 @@ fn has_certificate(asked: &TlsExchange, issued: &IssuedCertificate) -> bool {
 }
 
 /// Counts the occurrences of these words in the log.
-fn said(server: &Server<'_>, words: &str) -> usize {
+fn message(server: &Server<'_>, words: &str) -> usize {
     server.log().matches(words).count()
 }
 
@@ -44,10 +44,10 @@ fn renewed_certificate_serves_new_connections() {
     assert!(has_certificate(&old, &first));
     // A certificate without its key, which could still follow but does not.
     fs::write(sandbox.path().join("tls.crt"), second.pem()).unwrap();
-    eventually(|| said(&server, "those in use stay") == 1);
+    eventually(|| message(&server, "those in use stay") == 1);
     sleep(Duration::from_millis(2500));
     assert_eq!(
-        said(&server, "those in use stay"),
+        message(&server, "those in use stay"),
         1,
         "logged once, not at every check: {}",
         server.log()
@@ -55,7 +55,7 @@ fn renewed_certificate_serves_new_connections() {
     assert!(has_certificate(&connect_anew(&authority, &server), &first));
     fs::write(sandbox.path().join("tls.key"), &second.key).unwrap();
     eventually(|| has_certificate(&connect_anew(&authority, &server), &second));
-    assert_eq!(said(&server, "the certificates were read again and are in use"), 1);
+    assert_eq!(message(&server, "certificates reloaded"), 1);
     assert_eq!(old.request_again(LIVE).status, 200);
     assert!(server.log().lines().all(|line| !line.contains("PRIVATE KEY")));
 }

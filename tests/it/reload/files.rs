@@ -35,8 +35,9 @@ fn file_change_is_reloaded_without_a_signal() {
             scope.spawn(move || {
                 let sandbox = Sandbox::new();
                 let server = sandbox.serve(SIGNING);
-                let said = server.reload_after(|| write(&sandbox, &format!("{SIGNING}{SECOND}")));
-                assert!(said.contains("is in force"), "{said}");
+                let message =
+                    server.reload_after(|| write(&sandbox, &format!("{SIGNING}{SECOND}")));
+                assert!(message.contains("in force"), "{message}");
                 assert_eq!(server.auth(&second_token()).status, 200);
             });
         }
@@ -72,22 +73,22 @@ fn directory_changes_are_reloaded() {
     let (token, place) = (second_token(), sandbox.path().join("conf/30-second.cfg"));
     // An editor's lock file next to the configuration is not read and delays nothing.
     symlink("nowhere", sandbox.path().join("conf/.#30-second.cfg")).unwrap();
-    let said = server.reload_after(|| fs::rename(&second, &place).unwrap());
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| fs::rename(&second, &place).unwrap());
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&token).status, 200);
     let other = sandbox.replace("other.cfg", SECOND.replace("audience=inm", "audience=other"));
-    let said = server.reload_after(|| fs::rename(other, &place).unwrap());
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| fs::rename(other, &place).unwrap());
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&token).status, 401);
-    let said = server.reload_after(|| fs::remove_file(place).unwrap());
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| fs::remove_file(place).unwrap());
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&given::good_token()).status, 200);
     // The remaining file is removed: a directory without configuration files is a mistake.
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
-    let said =
+    let message =
         server.reload_after(|| fs::remove_file(sandbox.path().join("conf/20-ports.cfg")).unwrap());
     eventually(|| server.log().contains("contains no .cfg or .toml file"));
-    assert!(!said.is_empty());
+    assert!(!message.is_empty());
 }
 
 #[test]
@@ -103,12 +104,12 @@ fn swapped_symlink_is_reloaded() {
     symlink("..data/a.cfg", conf.join("a.cfg")).unwrap();
     let server = sandbox.start(["--config", "conf", "--config", "ports.cfg"]);
     assert_eq!(server.auth(&second_token()).status, 401);
-    let said = server.reload_after(|| {
+    let message = server.reload_after(|| {
         symlink("..2", conf.join("..tmp")).unwrap();
         fs::rename(conf.join("..tmp"), conf.join("..data")).unwrap();
         fs::remove_dir_all(conf.join("..1")).unwrap();
     });
-    assert!(said.contains("is in force"), "{said}");
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&second_token()).status, 200);
 }
 
@@ -120,10 +121,10 @@ fn pipe_cannot_be_reloaded() {
     thread::scope(|scope| {
         scope.spawn(|| fs::write(&pipe, format!("{SIGNING}{PORTS}")).unwrap());
         let server = sandbox.start(["--config", "pipe.cfg"]);
-        let said = server.reload();
+        let message = server.reload();
         assert!(
-            said.contains("pipe.cfg: not a regular file") && said.contains("restart"),
-            "{said}"
+            message.contains("pipe.cfg: not a regular file") && message.contains("restart"),
+            "{message}"
         );
         assert_eq!(server.auth(&given::good_token()).status, 200);
     });
@@ -140,7 +141,7 @@ fn environment_overrides_a_reloaded_file() {
         SIGNING.replace("audience=https://localhost:8888/", "audience=theirs")
     );
     sandbox.replace("server.cfg", text);
-    assert!(server.reload().contains("is in force"));
+    assert!(server.reload().contains("in force"));
     let theirs = given::token(&given::claims(json!({ "aud": "theirs" })));
     assert_eq!(
         [&token, &theirs, &second_token()].map(|token| server.auth(token).status),
@@ -156,11 +157,11 @@ fn embedded_default_file_is_reloaded() {
     let server = sandbox.start::<&str>([]);
     let token = sandbox.run(["token", "bootstrap"]).text().to_owned();
     assert_eq!(server.auth(&token).status, 200);
-    assert!(server.reload().contains("is in force"));
+    assert!(server.reload().contains("in force"));
     assert_eq!(server.auth(&token).status, 200);
     let file = ".local/state/countersign/countersign.cfg";
     let text = fs::read_to_string(sandbox.path().join(file)).unwrap();
-    let said = server.reload_after(|| drop(sandbox.replace(file, format!("{text}{SECOND}"))));
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| drop(sandbox.replace(file, format!("{text}{SECOND}"))));
+    assert!(message.contains("in force"), "{message}");
     assert_eq!((server.auth(&token).status, server.auth(&second_token()).status), (200, 200));
 }

@@ -44,12 +44,12 @@ fn invalid_reload_changes_nothing_and_is_explained() {
             ["server.cfg:16: requests", "off, refused, all"],
         ),
     ] {
-        let said = reload(&sandbox, &server, &text);
+        let message = reload(&sandbox, &server, &text);
         assert!(
-            said.contains("\"level\":\"ERROR\"") && said.contains("nothing has changed"),
-            "{said}"
+            message.contains("\"level\":\"ERROR\"") && message.contains("nothing has changed"),
+            "{message}"
         );
-        assert!(expected.iter().all(|words| said.contains(words)), "{expected:?} in {said}");
+        assert!(expected.iter().all(|words| message.contains(words)), "{expected:?} in {message}");
         assert_eq!(
             (server.auth(&given::good_token()).status, server.auth(&second_token()).status),
             (200, 401),
@@ -58,9 +58,9 @@ fn invalid_reload_changes_nothing_and_is_explained() {
     }
     assert!(!server.log().contains(KEY), "the key is in the log");
     // Corrected, and reloaded without a signal.
-    let said =
+    let message =
         server.reload_after(|| drop(sandbox.replace("server.cfg", format!("{SIGNING}{SECOND}"))));
-    assert!(said.contains("is in force"), "{said}");
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&second_token()).status, 200);
 }
 
@@ -75,21 +75,24 @@ fn unknown_toml_option_changes_nothing() {
     let server = sandbox.start(["--config", config.to_str().unwrap()]);
     let token = given::good_token();
     assert_eq!(server.auth(&token).status, 200);
-    let said = server.reload_after(|| {
+    let message = server.reload_after(|| {
         drop(sandbox.replace("server.toml", text.replace("audience", "audiance")))
     });
     assert!(
-        said.contains("server.toml:10: unknown option audiance")
-            && said.contains("did you mean audience?"),
-        "{said}"
+        message.contains("server.toml:10: unknown option audiance")
+            && message.contains("did you mean audience?"),
+        "{message}"
     );
     assert_eq!(server.auth(&token).status, 200);
     sandbox.replace("server.toml", text.replace("= true", "= tru"));
-    let said = server.reload();
-    assert!(said.contains("server.toml") && said.contains("nothing has changed"), "{said}");
+    let message = server.reload();
+    assert!(
+        message.contains("server.toml") && message.contains("nothing has changed"),
+        "{message}"
+    );
     let other = text.replace("\"https://localhost:8888/\"", "\"other\"");
-    let said = server.reload_after(|| drop(sandbox.replace("server.toml", other)));
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| drop(sandbox.replace("server.toml", other)));
+    assert!(message.contains("in force"), "{message}");
     assert_eq!(server.auth(&token).status, 401);
 }
 
@@ -98,15 +101,15 @@ fn corrected_referenced_file_triggers_the_reload() {
     let (sandbox, authority) = (Sandbox::new(), Authority::root("ours"));
     let server = sandbox.serve(SIGNING);
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
-    let said = reload(&sandbox, &server, &format!("{SIGNING}{SECOND}{tls}"));
-    assert!(said.contains("Failed to load ssl certificate"), "{said}");
+    let message = reload(&sandbox, &server, &format!("{SIGNING}{SECOND}{tls}"));
+    assert!(message.contains("Failed to load ssl certificate"), "{message}");
     assert_eq!(
         server.auth(&second_token()).status,
         401,
         "no part of an invalid configuration takes effect"
     );
-    let said = server.reload_after(|| drop(authority.server().write(sandbox.path())));
-    assert!(said.contains("is in force"), "{said}");
+    let message = server.reload_after(|| drop(authority.server().write(sandbox.path())));
+    assert!(message.contains("in force"), "{message}");
     // The failed attempts in between are logged only once.
     assert_eq!(server.reloads(), 2, "{}", server.log());
 }

@@ -45,7 +45,7 @@ fn reload_without_issuers_refuses_every_token() {
     reload_completely(&sandbox, &server, "");
     assert_eq!(server.auth(&given::good_token()).status, 401);
     assert!(
-        server.log().contains("no auth_jwt_* section any more: every token is refused"),
+        server.log().contains("no auth_jwt_* section any more: every token is rejected"),
         "{}",
         server.log()
     );
@@ -203,7 +203,7 @@ fn reload_names_settings_that_need_a_restart() {
     );
     // The message is repeated with every reload.
     for _ in 0..2 {
-        let said = reload(&sandbox, &server, &next);
+        let message = reload(&sandbox, &server, &next);
         for name in [
             "threads in [listen]",
             "[cache]",
@@ -214,12 +214,12 @@ fn reload_names_settings_that_need_a_restart() {
             "listener gone",
             "where listener main is",
         ] {
-            assert!(said.contains(name), "{name} is not in {said}");
+            assert!(message.contains(name), "{name} is not in {message}");
         }
         assert!(
-            said.contains("\"level\":\"WARN\"")
-                && said.contains("is in force, but for what waits for a restart"),
-            "{said}"
+            message.contains("\"level\":\"WARN\"")
+                && message.contains("in force; these changes need a restart"),
+            "{message}"
         );
         assert_eq!(server.auth(&second_token()).status, 200);
     }

@@ -123,8 +123,9 @@ fn doctor_reports_problems_with_remedies() {
         let secret = lines.split("token=").nth(1).unwrap_or("-");
         assert!(!output.stdout.contains(secret) || secret.len() < 6, "{output:?}");
     }
-    let soon =
-        given::token(&given::claims(json!({ "exp": countersign_server::clock::now().0 + 7200 })));
+    let soon = given::token(&given::claims(
+        json!({ "exp": countersign_server::base::clock::now().0 + 7200 }),
+    ));
     let output = doctor(&sandbox, &server, "cmdline_rest_transport", &format!("token={soon}"), "");
     assert!(
         output.code() == 1 && output.stdout.contains("WRONG  the token expires in"),

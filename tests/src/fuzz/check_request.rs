@@ -1,15 +1,14 @@
 //! Envoy's `CheckRequest` over gRPC. Countersign's partial decoder has to agree with `prost`,
 //! which decodes every field, and every response has to be well-formed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use bytes::Bytes;
+use countersign_front::{Peer, Step};
 use countersign_server::{
-    admission::{Admission, Peer},
-    app::App,
-    config::SignatureLimits,
-    grpc::check_request::{CheckHeader, CheckRequest, TOO_MANY_HEADERS},
-    routes::{Route, Said, call},
+    app::AppService,
+    auth::grpc::check_request::{CheckHeader, CheckRequest, TOO_MANY_HEADERS},
+    base::route::Route,
 };
 use envoy_types::pb::envoy::{
     config::core::v3::address,
@@ -83,22 +82,19 @@ fn assert_same_headers(ours: &CheckRequest<'_>, http: &HttpRequest) {
 /// Returns the outcome for an untrusted client, or `None` if the call fails with a gRPC error.
 fn check(request: &[u8]) -> Option<CheckOutcome> {
     thread_local! {
-        static APP: Arc<App> = front::app(&configuration());
-        static ADMISSION: Admission = Admission::new(SignatureLimits { core: None, issuer: None, source: None, sources: 8 });
+        static SERVICE: AppService = AppService::new(front::app(&configuration()), 0);
     }
     let body = Bytes::from(framed(request));
-    let reply = APP.with(|app| {
-        ADMISSION.with(|admission| {
-            let peer = Peer { admission, address: CLIENT, listener: 0, certificate: None };
-            match call(app, peer, Route::Check, &body, None) {
-                Said::Now(reply) => reply,
-                Said::Later(_) => panic!("no provider is configured to request keys from"),
-            }
-        })
+    let reply = SERVICE.with(|service| {
+        let peer = Peer { address: CLIENT, listener: 0, certificate: None };
+        match service.call_grpc(peer, Route::Check, &body, None) {
+            Step::Done(reply) => reply,
+            Step::Wait(_) => panic!("no provider is configured to request keys from"),
+        }
     });
     let response = || {
         envoy::CheckResponse::decode(&reply.response.body()[5..])
             .expect("the response is a CheckResponse")
     };
-    reply.is_message.then(|| CheckOutcome::of(response()))
+    reply.framing.map(|_| CheckOutcome::of(response()))
 }

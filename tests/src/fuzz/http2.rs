@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_server::listen::{
+use countersign_front::{
     fields::{request::DecodedHead, section::SectionBuffer},
     http2::{
         fault::Http2ErrorCode,

@@ -1,8 +1,8 @@
 //! HTTP/3 input: request streams and unidirectional streams received in any pieces, and field
 //! sections.
 
-use countersign_server::listen::{
-    exchange::RequestHead as _,
+use countersign_front::{
+    RequestHead as _,
     fields::{
         request::{DecodedHead, MalformedReason},
         section::{FieldSection, SectionBuffer},

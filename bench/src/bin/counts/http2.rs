@@ -12,17 +12,13 @@ use std::{
 };
 
 use countersign_bench::literal;
-use countersign_server::{
-    admission::Peer,
-    app::App,
-    listen::{
-        exchange::ConnectionContext,
-        http2,
-        stream::{MaybeTlsStream, Socket},
-        watch::Deadlines,
-    },
-    worker::WorkerContext,
+use countersign_front::{
+    ConnectionContext, Peer, WorkerContext,
+    deadline::Deadlines,
+    http2,
+    stream::{MaybeTlsStream, Socket},
 };
+use countersign_server::app::{App, AppService};
 use tokio::runtime::Runtime;
 
 /// A client connection, and the server's future for it.
@@ -47,13 +43,8 @@ impl Connection {
         client.set_nonblocking(true)?;
         server.set_nonblocking(true)?;
         let stream = runtime.block_on(async { Socket::new(server.into(), true) })?;
-        let worker: &WorkerContext = Box::leak(Box::new(WorkerContext::new(app)));
-        let peer = Peer {
-            admission: &worker.admission,
-            address: Ipv4Addr::LOCALHOST.into(),
-            listener: 0,
-            certificate: None,
-        };
+        let worker: &WorkerContext<AppService> = Box::leak(Box::new(AppService::worker(app, 0)));
+        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
         let serving = Box::pin(async move {
             let deadline = std::rc::Rc::new(Deadlines::default()).register().await;
             http2::serve(

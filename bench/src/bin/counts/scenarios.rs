@@ -4,14 +4,11 @@ use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
 use countersign_bench::{accepts, cache_bytes, cached_verifier, hundred_keys, tenant};
 use countersign_engine::{Algorithm, Issuer, KeySet};
-use countersign_server::{
-    admission::Peer,
-    listen::{
-        exchange::ConnectionContext,
-        http1::{answer::ResponseBuffer, pipeline::answer_requests},
-    },
-    worker::WorkerContext,
+use countersign_front::{
+    ConnectionContext, Peer,
+    http1::{answer::ResponseBuffer, pipeline::answer_requests},
 };
+use countersign_server::app::AppService;
 use serde_json::json;
 
 use crate::{
@@ -99,14 +96,9 @@ fn answer<'g>(
             .into_bytes()
     };
     let requests: Vec<_> = given.tokens(Algorithm::Rs256).iter().map(request).collect();
-    let worker = WorkerContext::new(given.app());
+    let worker = AppService::worker(given.app(), 0);
     Box::new(move |call| {
-        let peer = Peer {
-            admission: &worker.admission,
-            address: Ipv4Addr::LOCALHOST.into(),
-            listener: 0,
-            certificate: None,
-        };
+        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
         let mut answers = ResponseBuffer(Vec::with_capacity(1024));
         let taken = answer_requests(
             ConnectionContext { worker: &worker, peer },

@@ -27,7 +27,7 @@ struct Inner<S> {
 const MAX_WRITE_BYTES: usize = 64 * 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CoalescingStream<S> {
-    /// Returns the stream, and the handle that sends what is buffered.
+    /// Returns the stream, and the handle that sends the buffered bytes.
     pub(super) fn new(stream: S) -> (Self, Self) {
         let inner = Rc::new(RefCell::new(Inner {
             stream,

@@ -43,7 +43,7 @@ async fn send_resets(
         stream.write_all(&bytes).await?;
         stream.flush().await?;
         storm.reset_burst();
-        // Read what has arrived, so that the server is not blocked in writing.
+        // Read the arrived bytes, so that the server is not blocked in writing.
         poll_fn(|context| poll_discard(stream, context)).await?;
         yield_now().await;
     }

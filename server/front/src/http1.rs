@@ -1,0 +1,368 @@
+//! HTTP/1.1 and 1.0 (RFC 9112), optimized for forward-auth checks.
+//!
+//! A check is parsed, verified and answered in one synchronous call of the [`pipeline`], without a
+//! future or a header map of its own. All other requests take the path that every protocol shares
+//! ([`routes::answer`](crate::routes::answer)).
+//!
+//! An idle connection owns no buffers. Bytes are read into buffers of the worker's
+//! [`BufferPool`](crate::worker::BufferPool), and only an incomplete request is copied out of them.
+
+pub mod answer;
+pub mod body;
+pub mod head;
+pub mod pipeline;
+
+use std::{
+    io, mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+
+use self::{
+    answer::ResponseBuffer,
+    body::{BodyError, IncomingBody},
+    head::{Framing, Persistence},
+    pipeline::{NextAction, PendingExchange, answer_requests, refuse},
+};
+use crate::{
+    connection::ConnectionContext,
+    deadline::{Deadline, DeadlineElapsed, yield_to_ready},
+    message::{BODY_TOO_SLOW, BadRequest},
+    service::{PendingRequest as _, Service, Step},
+    stream::MaybeTlsStream,
+};
+
+/// How long input is still read from a client that was rejected in the middle of its request.
+/// Closing at once sends a reset, which could destroy the response on its way (RFC 9112
+/// section 9.6).
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of bytes read and discarded during [`LINGER_TIMEOUT`].
+const MAX_LINGER_BYTES: usize = 1 << 20;
+
+/// Maximum number of request bytes that are answered before the task yields to other connections
+/// of its thread. A client that waits for each response comes nowhere near.
+const MAX_TURN_BYTES: usize = 64 * 1024;
+
+/// An HTTP/1 connection.
+pub struct Http1Connection<'c, S: Service> {
+    context: ConnectionContext<'c, S>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
+    /// Bytes that were read and not consumed.
+    rest: Vec<u8>,
+    /// The length of the prefix of `rest` that is known not to contain a complete head.
+    scanned: usize,
+    /// Responses that are not written to the stream yet.
+    unsent: ResponseBuffer,
+    /// Whether TLS has passed everything that was written on to the socket.
+    is_flushed: bool,
+    /// The action to take when all responses are sent.
+    next_action: Option<NextAction<'c, S>>,
+    phase: Http1Phase,
+}
+
+/// The phase of a connection. Each has its own timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Http1Phase {
+    /// Making progress: not waiting for the client.
+    Busy,
+    /// Waiting for a request.
+    Idle,
+    /// Waiting for the rest of a head.
+    Head,
+    /// Waiting for the client to receive responses.
+    Writing,
+}
+
+/// The client has closed the connection, or it failed.
+struct ConnectionLost;
+
+impl<'c, S: Service> Http1Connection<'c, S> {
+    /// Creates a connection from which `rest` has already been read.
+    pub fn new(
+        context: ConnectionContext<'c, S>,
+        deadline: Rc<Deadline>,
+        stream: MaybeTlsStream,
+        rest: Vec<u8>,
+    ) -> Self {
+        let unsent = ResponseBuffer::default();
+        Self {
+            context,
+            deadline,
+            stream,
+            rest,
+            scanned: 0,
+            unsent,
+            is_flushed: true,
+            next_action: None,
+            phase: Http1Phase::Busy,
+        }
+    }
+
+    /// Serves the connection until it closes.
+    pub async fn serve(mut self) {
+        let deadline = Rc::clone(&self.deadline);
+        loop {
+            match deadline.poll_fn(|cx| self.poll_step(cx)).await {
+                Ok(Ok(NextAction::Answer(pending))) => Box::pin(self.answer(*pending)).await,
+                Ok(Ok(NextAction::Close { is_sending })) => {
+                    return Box::pin(self.close(is_sending)).await;
+                }
+                Ok(Err(ConnectionLost)) => return,
+                Err(DeadlineElapsed) if self.phase == Http1Phase::Head => {
+                    self.next_action =
+                        Some(refuse(self.context, &HEAD_TOO_SLOW, false, &mut self.unsent));
+                    self.phase = Http1Phase::Busy;
+                }
+                // TLS needs a closing alert even here, so this is not a plain return.
+                Err(DeadlineElapsed) if self.phase == Http1Phase::Idle => {
+                    return Box::pin(self.close(false)).await;
+                }
+                Err(DeadlineElapsed) => return,
+            }
+        }
+    }
+
+    /// Sends responses, reads requests, and answers those that need no waiting.
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<NextAction<'c, S>, ConnectionLost>> {
+        let mut read = 0;
+        loop {
+            ready!(self.poll_send(cx)).map_err(|_| ConnectionLost)?;
+            if let Some(action) = self.next_action.take() {
+                return Poll::Ready(Ok(action));
+            }
+            if read >= MAX_TURN_BYTES {
+                self.deadline.due_within(self.context.worker.timeouts.idle);
+                yield_to_ready(cx);
+                return Poll::Pending;
+            }
+            // `rest` may contain pipelined requests that arrived before one that had to wait.
+            if self.scanned == self.rest.len() {
+                read += ready!(self.poll_receive(cx)).map_err(|_| ConnectionLost)?;
+            } else {
+                let bytes = mem::take(&mut self.rest);
+                self.process(&bytes);
+            }
+        }
+    }
+
+    /// Reads more, answers what needs no waiting, and returns how many bytes were read.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.context.worker.buffers.take_input();
+        let kept = self.rest.len();
+        buffer[..kept].copy_from_slice(&self.rest);
+        let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
+        match polled {
+            Poll::Ready(Ok(read)) => self.process(&buffer[..kept + read]),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.enter(if kept == 0 { Http1Phase::Idle } else { Http1Phase::Head })
+            }
+        }
+        self.context.worker.buffers.return_input(buffer);
+        polled
+    }
+
+    fn process(&mut self, bytes: &[u8]) {
+        self.context.worker.buffers.lend_output(&mut self.unsent.0);
+        let taken = answer_requests(self.context, bytes, self.scanned, &mut self.unsent);
+        let rest = &bytes[taken.bytes..];
+        match rest {
+            // Dropping the vector frees its memory: idle connections own none.
+            [] => self.rest = Vec::new(),
+            rest => {
+                self.rest.clear();
+                self.rest.extend_from_slice(rest);
+            }
+        }
+        if taken.bytes > 0 {
+            // The next bytes belong to another request, which has its own timeout.
+            self.phase = Http1Phase::Busy;
+        }
+        (self.scanned, self.next_action) = (taken.scanned, taken.action);
+    }
+
+    /// Sends the pending responses.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.0.is_empty() && self.is_flushed {
+            return Poll::Ready(Ok(()));
+        }
+        let mut sent = 0;
+        while sent < self.unsent.0.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.unsent.0[sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => sent += written,
+                Poll::Pending => {
+                    self.unsent.0.drain(..sent);
+                    self.enter(Http1Phase::Writing);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.context.worker.buffers.return_output(&mut self.unsent.0);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS accepts more bytes than the socket does, so its own buffer has to be flushed too.
+        self.is_flushed = flushed.is_ready();
+        if !self.is_flushed {
+            self.enter(Http1Phase::Writing);
+        }
+        flushed
+    }
+
+    /// Enters a phase and starts its timeout, unless the connection is already in it. So a client
+    /// that sends a byte now and then does not extend the timeout.
+    fn enter(&mut self, phase: Http1Phase) {
+        if mem::replace(&mut self.phase, phase) == phase {
+            return;
+        }
+        let timeouts = &self.context.worker.timeouts;
+        match phase {
+            Http1Phase::Idle => self.deadline.idle_for(timeouts.idle),
+            Http1Phase::Head => self.deadline.due_within(timeouts.head),
+            Http1Phase::Writing | Http1Phase::Busy => self.deadline.due_within(timeouts.body),
+        }
+    }
+
+    /// Answers a request that has to wait: for its body, for keys, or for the database.
+    async fn answer(&mut self, pending: PendingExchange<'c, S>) {
+        let PendingExchange {
+            request,
+            reads_body,
+            framing,
+            expects_continue,
+            mut options,
+            mut is_sending,
+        } = pending;
+        self.enter(Http1Phase::Busy);
+        let received = if reads_body {
+            self.receive(&request, framing, expects_continue).await
+        } else {
+            Ok(Bytes::new())
+        };
+        let reply = match received {
+            Ok(body) => {
+                // No deadline here: the routes have timeouts of their own.
+                self.deadline.due_within(Duration::MAX);
+                match request.respond(&body, &mut self.unsent.writer(options)) {
+                    Step::Wait(answering) => answering.await,
+                    Step::Done(()) => {
+                        self.next_action = (options.persistence == Persistence::Close)
+                            .then_some(NextAction::Close { is_sending });
+                        return;
+                    }
+                }
+            }
+            Err(BodyReceiveError::ConnectionLost) => {
+                self.next_action = Some(NextAction::Close { is_sending: false });
+                return;
+            }
+            Err(BodyReceiveError::Refused(bad_request)) => {
+                (options.persistence, is_sending) = (Persistence::Close, true);
+                request.refuse(&bad_request)
+            }
+        };
+        if self.deadline.is_draining() {
+            options.persistence = Persistence::Close;
+        }
+        self.unsent.response(&reply.response, options);
+        self.next_action =
+            (options.persistence == Persistence::Close).then_some(NextAction::Close { is_sending });
+        self.phase = Http1Phase::Busy;
+    }
+
+    /// Receives the body of a request.
+    async fn receive(
+        &mut self,
+        request: &S::Pending<'_>,
+        framing: Framing,
+        mut expects: bool,
+    ) -> Result<Bytes, BodyReceiveError> {
+        let max_bytes = request.max_body_bytes();
+        let mut body = IncomingBody::new(framing, max_bytes)
+            .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
+        self.deadline.due_within(self.context.worker.timeouts.body);
+        loop {
+            let taken =
+                body.take(&self.rest).map_err(|error| BodyReceiveError::of(error, max_bytes))?;
+            self.rest.drain(..taken);
+            if body.is_complete() {
+                return Ok(body.bytes.into());
+            }
+            if mem::take(&mut expects) && self.rest.is_empty() {
+                self.unsent.0.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            let deadline = Rc::clone(&self.deadline);
+            match deadline.poll_fn(|cx| self.poll_receive_more(cx)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(BodyReceiveError::ConnectionLost),
+                Err(DeadlineElapsed) => return Err(BODY_TOO_SLOW.into()),
+            }
+        }
+    }
+
+    /// Sends pending responses and appends newly read bytes to `rest`.
+    fn poll_receive_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        let mut buffer = self.context.worker.buffers.take_input();
+        let polled = self.stream.poll_read_some(cx, &mut buffer);
+        if let Poll::Ready(Ok(read)) = &polled {
+            self.rest.extend_from_slice(&buffer[..*read]);
+        }
+        self.context.worker.buffers.return_input(buffer);
+        polled.map_ok(|_| ())
+    }
+
+    /// Closes the connection. While the client is still sending, its input is read and discarded
+    /// first, for at most [`LINGER_TIMEOUT`] and [`MAX_LINGER_BYTES`].
+    async fn close(&mut self, is_sending: bool) {
+        // If unanswered bytes have arrived, more may follow.
+        let is_sending = is_sending || !self.rest.is_empty();
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(LINGER_TIMEOUT);
+        if is_sending || self.stream.is_encrypted() {
+            let _ignored = deadline.run(self.stream.shutdown()).await;
+        }
+        let mut discarded = 0;
+        while is_sending && discarded < MAX_LINGER_BYTES {
+            self.rest.clear();
+            match deadline.poll_fn(|cx| self.poll_receive_more(cx)).await {
+                Ok(Ok(())) => discarded += self.rest.len(),
+                Ok(Err(_)) | Err(DeadlineElapsed) => return,
+            }
+        }
+    }
+}
+
+/// The reason why a request body was not received.
+enum BodyReceiveError {
+    /// The client has closed the connection, or it failed.
+    ConnectionLost,
+    /// The body is rejected.
+    Refused(BadRequest),
+}
+
+impl From<BadRequest> for BodyReceiveError {
+    fn from(bad_request: BadRequest) -> Self {
+        Self::Refused(bad_request)
+    }
+}
+
+impl BodyReceiveError {
+    fn of(error: BodyError, max_bytes: usize) -> Self {
+        Self::Refused(match error {
+            BodyError::TooLarge => BadRequest::body_too_large(max_bytes),
+            BodyError::Malformed(detail) => BadRequest::new("body", detail),
+        })
+    }
+}
+
+const HEAD_TOO_SLOW: BadRequest =
+    BadRequest::too_slow("head_timeout", "the head of the request took too long to arrive");

@@ -1,0 +1,340 @@
+//! Strict, single-pass parser of request heads (RFC 9112).
+//!
+//! httparse splits the lines. Everything that two implementations could read differently is
+//! rejected, because such differences enable request smuggling: a line that ends in LF alone, two
+//! Content-Length values, a Content-Length next to chunked coding, any transfer coding other than
+//! exactly `chunked`, and a Host that is missing or duplicate.
+
+use std::mem::MaybeUninit;
+
+use http::{HeaderName, Request, StatusCode, Version, header};
+use httparse::{Header, Status};
+use memchr::{memchr_iter, memmem};
+
+use crate::message::{self, BadRequest, Fields, RequestHead};
+
+/// Maximum length of a head in bytes: room for the longest token, and as much for everything else.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Maximum number of header lines.
+pub const MAX_HEADER_LINES: usize = 100;
+
+/// Uninitialized memory for the header lines of one request.
+pub type HeaderSlots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADER_LINES];
+
+/// The result of parsing the bytes at the start of a buffer.
+pub enum ParseStatus<'r, 'b> {
+    /// The head is incomplete.
+    Partial,
+    /// A complete head.
+    Complete(Http1Head<'r, 'b>),
+    /// A malformed head.
+    Invalid(BadRequest),
+}
+
+/// The head of an HTTP/1 request, borrowed from the read buffer.
+pub struct Http1Head<'r, 'b> {
+    /// The method, any token.
+    pub method: &'b str,
+    /// The request target, as sent by the client.
+    pub target: &'b str,
+    /// The length of the head in bytes, including the final empty line.
+    pub length: usize,
+    /// The framing of the body.
+    pub framing: Framing,
+    /// Whether another request may follow on the connection.
+    pub persistence: Persistence,
+    /// Whether the client waits for 100 (Continue) before it sends the body.
+    pub expects_continue: bool,
+    lines: &'r [Header<'b>],
+}
+
+/// The framing of the body after a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body, or an empty one.
+    Empty,
+    /// A body of this many bytes, at least one.
+    Length(u64),
+    /// A body in chunked coding.
+    Chunked,
+}
+
+/// Whether the connection stays open after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// The connection closes.
+    Close,
+    /// The connection stays open.
+    Keep,
+    /// The connection stays open, and the response has to announce it: HTTP/1.0.
+    KeepExplicit,
+}
+
+impl Fields for Http1Head<'_, '_> {
+    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
+        let name = name.as_str();
+        let lines = self.lines.iter().rev().filter(|line| line.name.len() == name.len());
+        lines.filter(|line| line.name.eq_ignore_ascii_case(name)).nth(nth).map(|line| line.value)
+    }
+}
+
+impl RequestHead for Http1Head<'_, '_> {
+    fn version(&self) -> Version {
+        Version::HTTP_11
+    }
+
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn target(&self) -> &str {
+        self.target
+    }
+
+    fn to_request(&self) -> Result<Request<()>, BadRequest> {
+        message::to_request(
+            self,
+            self.lines.len(),
+            self.lines.iter().map(|line| (line.name.as_bytes(), line.value)),
+        )
+    }
+}
+
+const INVALID_TARGET: BadRequest =
+    BadRequest::new("request_target", "the request target is not a URI");
+const INVALID_HEAD: BadRequest = BadRequest::new("head", "this is not an HTTP/1.1 request");
+
+/// Parses the head at the start of `bytes`. Of an incomplete head, only the bytes after the first
+/// `scanned` are examined. So a client that sends a head byte by byte does not cause quadratic
+/// work.
+pub fn parse<'r, 'b>(
+    bytes: &'b [u8],
+    scanned: usize,
+    slots: &'r mut HeaderSlots<'b>,
+) -> ParseStatus<'r, 'b> {
+    // Usually the buffer contains exactly one request, whose end need not be searched.
+    let is_whole =
+        bytes.len() <= MAX_HEAD_BYTES && bytes.ends_with(HEAD_END) && !bytes.starts_with(b"\r");
+    let end = if is_whole { Some(bytes.len()) } else { end_of_head(bytes, scanned) };
+    let Some(end) = end else { return partial(bytes, scanned) };
+    match read(&bytes[..end], slots) {
+        Ok(head) => match structural_error(&bytes[..head.length], 0, MAX_HEAD_BYTES) {
+            None => ParseStatus::Complete(head),
+            Some(error) => ParseStatus::Invalid(error),
+        },
+        Err(error) => {
+            let head = &bytes[..end_of_head(bytes, 0).unwrap_or(end)];
+            ParseStatus::Invalid(structural_error(head, 0, MAX_HEAD_BYTES).unwrap_or(error))
+        }
+    }
+}
+
+/// Returns the end of the head at the start of `bytes`, unless it is within the first `scanned`.
+fn end_of_head(bytes: &[u8], scanned: usize) -> Option<usize> {
+    let from = scanned.saturating_sub(HEAD_END.len() - 1);
+    Some(from + memmem::find(bytes.get(from..)?, HEAD_END)? + HEAD_END.len())
+}
+
+const HEAD_END: &[u8] = b"\r\n\r\n";
+const BARE_LF: BadRequest =
+    BadRequest::new("line_ending", "a line ends in LF alone; HTTP/1.1 requires CRLF");
+
+fn partial<'r, 'b>(bytes: &'b [u8], scanned: usize) -> ParseStatus<'r, 'b> {
+    // The end of the head is missing, so the head has at least one more byte.
+    match structural_error(bytes, scanned, MAX_HEAD_BYTES - 1) {
+        Some(error) => ParseStatus::Invalid(error),
+        None => ParseStatus::Partial,
+    }
+}
+
+/// Returns the error of a head that is visible without parsing it. An error in a prefix is also
+/// found in the complete head, with the same code. So the response does not depend on the pieces
+/// in which a head arrives.
+fn structural_error(bytes: &[u8], scanned: usize, limit: usize) -> Option<BadRequest> {
+    let within = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+    if !may_begin(within) {
+        return Some(INVALID_HEAD);
+    }
+    if has_bare_line_feed(within, scanned.min(within.len())) {
+        return Some(BARE_LF);
+    }
+    (bytes.len() > limit).then(|| too_large(within))
+}
+
+/// Whether a request can begin with these bytes. Other protocols are rejected at their first byte
+/// instead of at the timeout.
+fn may_begin(bytes: &[u8]) -> bool {
+    let request = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    request.first().is_none_or(|first| first.is_ascii_graphic() || matches!(first, b'\r' | b'\n'))
+}
+
+/// Returns 414 (URI Too Long) if the request line alone fills the limit, otherwise 431.
+fn too_large(head: &[u8]) -> BadRequest {
+    match memmem::find(head, b"\r\n") {
+        Some(_) => BadRequest::head_too_large("the head of a request is limited to 32768 bytes"),
+        None => BadRequest::with_status(
+            StatusCode::URI_TOO_LONG,
+            "uri_too_long",
+            "the head of a request is limited to 32768 bytes",
+        ),
+    }
+}
+
+fn has_bare_line_feed(bytes: &[u8], from: usize) -> bool {
+    let is_bare =
+        |position: usize| position.checked_sub(1).is_none_or(|before| bytes[before] != b'\r');
+    memchr_iter(b'\n', &bytes[from..]).any(|position| is_bare(from + position))
+}
+
+fn read<'r, 'b>(
+    bytes: &'b [u8],
+    slots: &'r mut HeaderSlots<'b>,
+) -> Result<Http1Head<'r, 'b>, BadRequest> {
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(bytes, slots);
+    let length = match parsed {
+        Ok(Status::Complete(length)) => length,
+        // The final empty line is present, so more bytes cannot complete the head.
+        Ok(Status::Partial) => return Err(INVALID_HEAD),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(BadRequest::head_too_large("a request is limited to 100 header lines"));
+        }
+        Err(httparse::Error::Version) => {
+            let detail = "this port accepts HTTP/1.1 and HTTP/1.0";
+            return Err(BadRequest::with_status(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "version",
+                detail,
+            ));
+        }
+        Err(_) => return Err(INVALID_HEAD),
+    };
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
+        return Err(INVALID_HEAD);
+    };
+    let lines: &'r [Header<'b>] = request.headers;
+    let headers = KnownHeaders::read(lines, minor)?;
+    if target.contains('#') {
+        return Err(INVALID_TARGET);
+    }
+    let persistence = match (minor, headers.close, headers.keep_alive) {
+        (_, true, _) | (0, _, false) => Persistence::Close,
+        (0, false, true) => Persistence::KeepExplicit,
+        _ => Persistence::Keep,
+    };
+    let expects_continue = headers.expects_continue && minor == 1;
+    Ok(Http1Head {
+        method,
+        target,
+        length,
+        framing: headers.framing()?,
+        persistence,
+        expects_continue,
+        lines,
+    })
+}
+
+/// The header fields that the connection itself interprets.
+#[derive(Default)]
+struct KnownHeaders {
+    has_host: bool,
+    length: Option<u64>,
+    is_chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl KnownHeaders {
+    fn read(lines: &[Header<'_>], minor: u8) -> Result<Self, BadRequest> {
+        let mut headers = Self::default();
+        for line in lines {
+            // The length of the name excludes most lines without comparing it.
+            match line.name.len() {
+                4 if is(line, &header::HOST) => headers.host(line.value)?,
+                6 if is(line, &header::EXPECT) => {
+                    headers.expects_continue |= line.value.eq_ignore_ascii_case(b"100-continue")
+                }
+                10 if is(line, &header::CONNECTION) => headers.connection(line.value),
+                14 if is(line, &header::CONTENT_LENGTH) => headers.length(line.value)?,
+                17 if is(line, &header::TRANSFER_ENCODING) => headers.coding(line.value, minor)?,
+                _ => {}
+            }
+        }
+        if headers.has_host || minor == 0 { Ok(headers) } else { Err(HOST) }
+    }
+
+    fn framing(&self) -> Result<Framing, BadRequest> {
+        match (self.length, self.is_chunked) {
+            (Some(_), true) => Err(LENGTH),
+            (None, true) => Ok(Framing::Chunked),
+            (None | Some(0), false) => Ok(Framing::Empty),
+            (Some(length), false) => Ok(Framing::Length(length)),
+        }
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), BadRequest> {
+        let is_second = std::mem::replace(&mut self.has_host, true);
+        if is_second || !is_host(value) { Err(HOST) } else { Ok(()) }
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), BadRequest> {
+        let before = self.length.replace(digits(value).ok_or(LENGTH)?);
+        if before.is_some() { Err(LENGTH) } else { Ok(()) }
+    }
+
+    fn coding(&mut self, value: &[u8], minor: u8) -> Result<(), BadRequest> {
+        if std::mem::replace(&mut self.is_chunked, true) || minor == 0 {
+            return Err(CODING);
+        }
+        let is_known = value.eq_ignore_ascii_case(b"chunked");
+        if is_known {
+            Ok(())
+        } else {
+            Err(BadRequest { status: StatusCode::NOT_IMPLEMENTED, ..CODING })
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+}
+
+const HOST: BadRequest =
+    BadRequest::new("host", "an HTTP/1.1 request must have exactly one valid Host line");
+const LENGTH: BadRequest = BadRequest::new(
+    "content_length",
+    "a request must have one Content-Length in digits, or be chunked, but not both",
+);
+const CODING: BadRequest = BadRequest::new(
+    "transfer_encoding",
+    "the only accepted transfer coding is chunked, once, in HTTP/1.1",
+);
+
+fn is(line: &Header<'_>, name: &HeaderName) -> bool {
+    line.name.eq_ignore_ascii_case(name.as_str())
+}
+
+/// Parses a number of digits only: no sign, no list, no blank.
+pub(crate) fn digits(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Whether a value contains only characters of a host and port (RFC 3986 section 3.2.2). A comma
+/// is excluded, because it could separate two hosts.
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    let is_part = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    };
+    value.iter().all(is_part)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! From received bytes to responses, without a socket.
+//!
+//! [`answer_requests`] parses pipelined requests one by one and answers forward-auth checks
+//! immediately. It stops at the first request that has to wait.
+
+use std::mem::{self, MaybeUninit};
+
+use super::{
+    answer::{ResponseBuffer, ResponseOptions},
+    head::{self, Framing, Http1Head, ParseStatus, Persistence},
+};
+use crate::{
+    connection::ConnectionContext,
+    message::BadRequest,
+    service::{self, IncomingRequest, Service, Step},
+};
+
+/// How far [`answer_requests`] got.
+pub struct PipelineProgress<'c, S: Service> {
+    /// The number of bytes consumed.
+    pub bytes: usize,
+    /// The number of bytes after them that are known not to contain a complete head.
+    pub scanned: usize,
+    /// The action to take when the responses are sent; `None` to wait for more bytes.
+    pub action: Option<NextAction<'c, S>>,
+}
+
+/// The action that the connection takes after its responses are sent.
+pub enum NextAction<'c, S: Service> {
+    /// Answer a request that has to wait.
+    Answer(Box<PendingExchange<'c, S>>),
+    /// Close the connection, after a lingering read if the client is still sending.
+    Close {
+        /// Whether the client is still sending.
+        is_sending: bool,
+    },
+}
+
+/// A request that has to wait, with everything needed to write its response.
+pub struct PendingExchange<'c, S: Service> {
+    /// The request.
+    pub request: S::Pending<'c>,
+    /// Whether its body is read.
+    pub reads_body: bool,
+    /// The framing of its body.
+    pub framing: Framing,
+    /// Whether the client waits for 100 (Continue) before it sends the body.
+    pub expects_continue: bool,
+    /// How the response is written.
+    pub options: ResponseOptions<'c>,
+    /// Whether the client is sending a body that the route does not read.
+    pub is_sending: bool,
+}
+
+/// Answers the requests at the start of `bytes`. The first `scanned` bytes are known not to
+/// contain a complete head.
+pub fn answer_requests<'c, S: Service>(
+    context: ConnectionContext<'c, S>,
+    bytes: &[u8],
+    scanned: usize,
+    out: &mut ResponseBuffer,
+) -> PipelineProgress<'c, S> {
+    let (mut taken, mut scanned) = (0, scanned);
+    let settings = context.worker.service.settings();
+    loop {
+        let mut slots = [const { MaybeUninit::uninit() }; head::MAX_HEADER_LINES];
+        let head = match head::parse(&bytes[taken..], mem::take(&mut scanned), &mut slots) {
+            ParseStatus::Complete(head) => head,
+            ParseStatus::Partial => {
+                return PipelineProgress {
+                    bytes: taken,
+                    scanned: bytes.len() - taken,
+                    action: None,
+                };
+            }
+            ParseStatus::Invalid(bad_request) => {
+                let action = Some(refuse(context, &bad_request, false, out));
+                return PipelineProgress { bytes: bytes.len(), scanned: 0, action };
+            }
+        };
+        taken += head.length;
+        let request = IncomingRequest::new(context, &settings, &head);
+        let body = RequestBody::new(&head, request.reads_body(), &bytes[taken..]);
+        taken += body.skipped;
+        if let Some(action) = answer(context, &request, &head, body, out) {
+            return PipelineProgress { bytes: taken, scanned: 0, action: Some(action) };
+        }
+    }
+}
+
+/// Answers a request, or returns the next action.
+fn answer<'c, S: Service>(
+    context: ConnectionContext<'c, S>,
+    request: &IncomingRequest<'_, 'c, S, Http1Head<'_, '_>>,
+    head: &Http1Head<'_, '_>,
+    body: RequestBody,
+    out: &mut ResponseBuffer,
+) -> Option<NextAction<'c, S>> {
+    let is_last = body.is_coming || context.worker.deadlines.is_draining();
+    let persistence = if is_last { Persistence::Close } else { head.persistence };
+    let options = ResponseOptions::new(context, persistence, head.method == "HEAD");
+    match S::respond(request, &mut out.writer(options)) {
+        Ok(Step::Done(())) => (persistence == Persistence::Close)
+            .then_some(NextAction::Close { is_sending: body.is_coming }),
+        Ok(Step::Wait(pending)) => {
+            let (framing, expects_continue) = (body.framing, head.expects_continue);
+            let pending = PendingExchange {
+                request: pending,
+                reads_body: request.reads_body(),
+                framing,
+                expects_continue,
+                options,
+                is_sending: body.is_coming,
+            };
+            Some(NextAction::Answer(Box::new(pending)))
+        }
+        Err(bad_request) => Some(refuse(context, &bad_request, options.is_head, out)),
+    }
+}
+
+/// Rejects a malformed request; without a response body, if its method is known to be HEAD.
+pub fn refuse<'c, S: Service>(
+    context: ConnectionContext<'_, S>,
+    bad_request: &BadRequest,
+    is_head: bool,
+    out: &mut ResponseBuffer,
+) -> NextAction<'c, S> {
+    service::reject(
+        context,
+        bad_request,
+        &mut out.writer(ResponseOptions::new(context, Persistence::Close, is_head)),
+    );
+    NextAction::Close { is_sending: true }
+}
+
+/// The body that follows a head. A body that the route does not read is skipped if all of it has
+/// arrived. Otherwise it is not waited for, and the connection closes after the response.
+#[derive(Clone, Copy)]
+struct RequestBody {
+    /// The number of bytes skipped.
+    skipped: usize,
+    /// Whether an unread body is still arriving.
+    is_coming: bool,
+    /// How the route reads the body.
+    framing: Framing,
+}
+
+impl RequestBody {
+    fn new(head: &Http1Head<'_, '_>, reads_body: bool, rest: &[u8]) -> Self {
+        let nothing = Self { skipped: 0, is_coming: false, framing: Framing::Empty };
+        match head.framing {
+            framing if reads_body => Self { framing, ..nothing },
+            Framing::Empty => nothing,
+            Framing::Chunked => Self { is_coming: true, ..nothing },
+            Framing::Length(length) => match usize::try_from(length) {
+                Ok(length) if length <= rest.len() => Self { skipped: length, ..nothing },
+                _ => Self { is_coming: true, ..nothing },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

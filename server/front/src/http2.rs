@@ -1,0 +1,344 @@
+//! HTTP/2 (RFC 9113) server connections: over TLS by ALPN, over plain TCP by prior knowledge. gRPC,
+//! and with it Envoy's `ext_authz`, runs on this.
+//!
+//! Requests that arrive together are answered together. They are parsed in place, their responses
+//! are appended to one buffer, and that buffer is sent. A batch costs two system calls, one read
+//! and one write, rather than two per request. A request that has to wait for its reply is one
+//! future in the connection's [`FuturesUnordered`](futures_util::stream::FuturesUnordered), and
+//! there are never more of these than streams.
+//!
+//! Everything a client can make the server store or do is bounded: streams, field sections and
+//! their decoded size, the [dynamic table](hpack::DynamicTable), and flow-control windows. Abuse
+//! budgets bound reset requests and control frames; each completed response restores part of them.
+//! Nothing is read from a client that does not read its responses. A connection reads at most 64
+//! KiB before it yields to the other connections of its worker.
+
+mod answer;
+pub mod fault;
+mod frame;
+pub mod hpack;
+mod abuse_budget;
+pub mod preface;
+mod session;
+mod settings;
+mod stream;
+
+use std::{
+    io, mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+
+use self::{
+    fault::{Http2Error, Http2ErrorCode},
+    session::{Http2Session, LINGER_TIMEOUT},
+};
+use crate::{
+    clock::Stopwatch,
+    connection::ConnectionContext,
+    deadline::{Deadline, DeadlineElapsed, TICK, yield_to_ready},
+    service::Service,
+    stream::MaybeTlsStream,
+};
+
+/// Bytes read before a connection yields to the others of its worker.
+const MAX_READ_PER_POLL: usize = 64 * 1024;
+/// Time without input after which an idle client is sent a [keepalive
+/// ping](Http2Session::send_keepalive_ping).
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Input discarded after the final GOAWAY. Closing the socket at once, with unread input, would
+/// reset the TCP connection and could destroy the GOAWAY before the client reads it.
+const MAX_LINGER_BYTES: usize = 1 << 20;
+
+/// Serves a connection until it closes. `ahead` holds the bytes that were already read from it.
+pub async fn serve<S: Service>(
+    context: ConnectionContext<'_, S>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
+    ahead: Vec<u8>,
+) {
+    let mut session = Http2Session::new(context);
+    let consumed = session.receive(&ahead);
+    let connection = Http2Connection {
+        context,
+        deadline,
+        stream,
+        session,
+        rest: ahead[consumed..].to_vec(),
+        has_deferred_frames: false,
+        sent: 0,
+        is_flushed: true,
+        phase: Http2Phase::Busy,
+        idle: Stopwatch::start(),
+    };
+    connection.serve().await;
+}
+
+/// An HTTP/2 connection: a [`Http2Session`] and its socket.
+struct Http2Connection<'c, S: Service> {
+    context: ConnectionContext<'c, S>,
+    deadline: Rc<Deadline>,
+    stream: MaybeTlsStream,
+    session: Http2Session<'c, S>,
+    /// Bytes that were read but not parsed. They hold no complete frame, unless
+    /// [`has_deferred_frames`](Self::has_deferred_frames) is set.
+    rest: Vec<u8>,
+    /// Whether [`rest`](Self::rest) may hold complete frames, deferred until the send buffer
+    /// drains.
+    has_deferred_frames: bool,
+    /// How much of the send buffer has been written.
+    sent: usize,
+    /// Whether TLS has passed everything written to it on to the socket.
+    is_flushed: bool,
+    phase: Http2Phase,
+    /// Time since the last request.
+    idle: Stopwatch,
+}
+
+/// What a connection waits for. Each phase has its own timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Http2Phase {
+    /// Nothing: it has just made progress.
+    Busy,
+    /// A request.
+    Idle,
+    /// The connection preface, or the rest of a field block.
+    Head,
+    /// Open streams: the rest of a request, window for a response, or our own reply.
+    Streams,
+    /// The client, to read responses.
+    Writing,
+    /// The client, to acknowledge a keepalive ping.
+    AwaitingPong,
+    /// The client, to close its side after the first GOAWAY.
+    ShuttingDown,
+}
+
+/// How a connection ended.
+enum ConnectionClosed {
+    /// The client is gone, so nothing can be sent.
+    Disconnected,
+    /// The last GOAWAY was sent.
+    GoawaySent,
+}
+
+impl<S: Service> Http2Connection<'_, S> {
+    async fn serve(mut self) {
+        let deadline = Rc::clone(&self.deadline);
+        loop {
+            let closed = match deadline.poll_fn(|cx| self.poll(cx)).await {
+                Ok(closed) => Some(closed),
+                Err(DeadlineElapsed) => self.handle_deadline(),
+            };
+            match closed {
+                None => {}
+                Some(ConnectionClosed::Disconnected) => return,
+                Some(ConnectionClosed::GoawaySent) => return Box::pin(self.close()).await,
+            }
+        }
+    }
+
+    /// Reads, answers and sends until nothing more is possible.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionClosed> {
+        if self.deadline.is_draining() {
+            self.session.begin_shutdown();
+        }
+        if self.session.shutdown_time_left() == Some(Duration::ZERO) {
+            self.session.finish_shutdown();
+        }
+        let mut read = 0;
+        loop {
+            // Replies are polled first, even if they cannot be sent yet. The tasks behind them (a
+            // database query, a key fetch) must make progress, and there are never more of them
+            // than streams.
+            self.session.poll_replies(cx);
+            match self.poll_send(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
+                Poll::Pending => {
+                    self.enter_phase(Http2Phase::Writing);
+                    return Poll::Pending;
+                }
+            }
+            if self.session.is_finished() {
+                return Poll::Ready(ConnectionClosed::GoawaySent);
+            }
+            // A few bytes can request a large output, so a full send buffer also ends the turn.
+            if read >= MAX_READ_PER_POLL || self.has_deferred_frames && read > 0 {
+                // The deadline sweep only sees connections that wait. A client that never stops
+                // sending must not gain time for its request bodies that way.
+                let limit = self.context.worker.timeouts.body;
+                if self.session.time_to_deadline(limit).is_zero() {
+                    self.session.expire(limit);
+                }
+                self.enter_phase(Http2Phase::Busy);
+                yield_to_ready(cx);
+                return Poll::Pending;
+            }
+            match self.poll_receive(cx) {
+                Poll::Ready(Ok(length)) => read += length,
+                Poll::Ready(Err(_)) => return Poll::Ready(ConnectionClosed::Disconnected),
+                Poll::Pending => break,
+            }
+        }
+        self.enter_waiting_phase();
+        Poll::Pending
+    }
+
+    /// Enters the phase that matches what the session is missing.
+    fn enter_waiting_phase(&mut self) {
+        self.enter_phase(match self.phase {
+            _ if self.session.has_streams() => Http2Phase::Streams,
+            _ if self.session.shutdown_time_left().is_some() => Http2Phase::ShuttingDown,
+            _ if !self.session.is_between_requests() || !self.rest.is_empty() => Http2Phase::Head,
+            Http2Phase::AwaitingPong => Http2Phase::AwaitingPong,
+            _ => Http2Phase::Idle,
+        });
+    }
+
+    /// Parses deferred frames, or else reads more, and answers what can be answered at once.
+    /// Returns the number of bytes consumed.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.has_deferred_frames {
+            let bytes = mem::take(&mut self.rest);
+            self.receive(&bytes);
+            return Poll::Ready(Ok(bytes.len() - self.rest.len()));
+        }
+        let mut buffer = self.context.worker.buffers.take_input();
+        let leftover = self.rest.len();
+        buffer[..leftover].copy_from_slice(&self.rest);
+        let polled = self.stream.poll_read_some(cx, &mut buffer[leftover..]);
+        if let Poll::Ready(Ok(read)) = polled {
+            self.receive(&buffer[..leftover + read]);
+        }
+        self.context.worker.buffers.return_input(buffer);
+        polled
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.context.worker.buffers.lend_output(self.session.outgoing());
+        let consumed = self.session.receive(bytes);
+        self.has_deferred_frames = self.session.is_full();
+        match &bytes[consumed..] {
+            // An idle connection owns no buffer.
+            [] => self.rest = Vec::new(),
+            rest => {
+                self.rest.clear();
+                self.rest.extend_from_slice(rest);
+            }
+        }
+        let has_new_request = self.session.take_has_new_request();
+        if has_new_request {
+            self.idle = Stopwatch::start();
+        }
+        if has_new_request || self.phase == Http2Phase::AwaitingPong {
+            self.phase = Http2Phase::Busy;
+        }
+    }
+
+    /// Writes the send buffer to the socket and flushes it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let unsent = self.session.outgoing();
+        if unsent.is_empty() && self.is_flushed {
+            self.context.worker.buffers.return_output(unsent);
+            return Poll::Ready(Ok(()));
+        }
+        while self.sent < unsent.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &unsent[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        self.sent = 0;
+        self.context.worker.buffers.return_output(unsent);
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS buffers more than the socket accepts, so its own buffer has to be flushed too.
+        self.is_flushed = flushed.is_ready();
+        flushed
+    }
+
+    /// Starts the timeout of a phase, unless the connection is already in it. A client that sends
+    /// one byte now and then gains no time.
+    fn enter_phase(&mut self, phase: Http2Phase) {
+        if mem::replace(&mut self.phase, phase) == phase {
+            return;
+        }
+        let timeouts = &self.context.worker.timeouts;
+        match phase {
+            Http2Phase::Idle => self
+                .deadline
+                .idle_for(PING_INTERVAL.min(timeouts.idle.saturating_sub(self.idle.elapsed()))),
+            Http2Phase::Head | Http2Phase::AwaitingPong => self.deadline.due_within(timeouts.head),
+            Http2Phase::Streams => {
+                self.deadline.due_within(self.session.time_to_deadline(timeouts.body))
+            }
+            Http2Phase::Writing => self.deadline.due_within(timeouts.body),
+            Http2Phase::ShuttingDown => self
+                .deadline
+                .due_within(self.session.shutdown_time_left().unwrap_or(LINGER_TIMEOUT)),
+            Http2Phase::Busy => self.deadline.due_within(Duration::MAX),
+        }
+    }
+
+    /// Acts on an elapsed deadline.
+    fn handle_deadline(&mut self) -> Option<ConnectionClosed> {
+        // The next phase sets its own deadline.
+        self.deadline.due_within(Duration::MAX);
+        match mem::replace(&mut self.phase, Http2Phase::Busy) {
+            Http2Phase::Idle => self.handle_idle_deadline(),
+            Http2Phase::Streams => self.session.expire(self.context.worker.timeouts.body),
+            Http2Phase::ShuttingDown => self.session.finish_shutdown(),
+            Http2Phase::Head => self.session.fail(Http2Error::new(
+                Http2ErrorCode::NoError,
+                "timed out waiting for the rest of the request head",
+            )),
+            Http2Phase::Writing | Http2Phase::AwaitingPong | Http2Phase::Busy => {
+                return Some(ConnectionClosed::Disconnected);
+            }
+        }
+        None
+    }
+
+    /// Shuts down a connection that reached the idle timeout, and pings one that did not.
+    fn handle_idle_deadline(&mut self) {
+        // The sweep is only as exact as its [`TICK`].
+        if self.idle.elapsed() + TICK >= self.context.worker.timeouts.idle
+            || self.deadline.is_draining()
+        {
+            self.session.begin_shutdown();
+        } else {
+            self.session.send_keepalive_ping();
+            self.enter_phase(Http2Phase::AwaitingPong);
+        }
+    }
+
+    /// Closes the connection. Reads and discards what the client still sends for up to
+    /// [`LINGER_TIMEOUT`], so that the GOAWAY reaches it.
+    async fn close(&mut self) {
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(LINGER_TIMEOUT);
+        let _ignored = deadline.run(self.stream.shutdown()).await;
+        let mut discarded = 0;
+        while discarded < MAX_LINGER_BYTES {
+            match deadline.poll_fn(|cx| self.poll_discard(cx)).await {
+                Ok(Ok(length)) => discarded += length,
+                Ok(Err(_)) | Err(DeadlineElapsed) => return,
+            }
+        }
+    }
+
+    /// Reads and discards.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.context.worker.buffers.take_input();
+        let polled = self.stream.poll_read_some(cx, &mut buffer);
+        self.context.worker.buffers.return_input(buffer);
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests;

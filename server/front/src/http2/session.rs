@@ -1,0 +1,320 @@
+//! The HTTP/2 protocol state of a connection, without its socket: received bytes in, bytes to send
+//! out.
+//!
+//! A proxy's authorization request is one HEADERS frame. It is answered without a task, a future or
+//! an entry in the stream table.
+
+mod bodies;
+mod control;
+mod requests;
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
+
+use super::{
+    abuse_budget::AbuseBudget,
+    answer::FrameWriter,
+    fault::{Http2Error, Http2ErrorCode},
+    frame::{self, Frame, MAX_31_BITS, flag, kind},
+    hpack::DynamicTable,
+    preface::PREFACE,
+    settings,
+    stream::{Http2Stream, Http2StreamState, ResetStreams, Streams},
+};
+use crate::{
+    clock::Stopwatch,
+    connection::ConnectionContext,
+    message::{BODY_TOO_SLOW, Reply},
+    service::{PendingRequest as _, Service},
+};
+
+/// Maximum concurrent requests per connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). Envoy opens at
+/// most 100 unless the server allows more.
+const MAX_CONCURRENT_STREAMS: usize = 128;
+/// Largest capacity of the stream table that an idle connection keeps.
+const MAX_IDLE_STREAM_CAPACITY: usize = 32;
+/// Largest field section, counted with 32 bytes of overhead per field line (RFC 9113 section 6.5.2,
+/// `SETTINGS_MAX_HEADER_LIST_SIZE`). HTTP/1 heads have the same limit.
+const MAX_FIELD_SECTION_SIZE: usize = 32 * 1024;
+/// Initial flow-control windows of a stream and of the connection. They are replenished as soon as
+/// data arrives, so that an honest client never waits. The memory for bodies is bounded by the
+/// limit on one body and the number of streams, not by these windows.
+const STREAM_WINDOW: usize = 64 * 1024;
+const CONNECTION_WINDOW: usize = 256 * 1024;
+/// Size of the [send buffer](FrameWriter::bytes) above which no more frames are parsed: a few bytes
+/// can request a large output.
+const MAX_OUTGOING: usize = 32 * 1024;
+/// Time a client has to close the connection after the first GOAWAY, whatever it still requests.
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The protocol state of a connection: its [`Streams`], windows, and [`AbuseBudget`].
+pub(super) struct Http2Session<'c, S: Service> {
+    context: ConnectionContext<'c, S>,
+    has_preface: bool,
+    has_settings: bool,
+    dynamic_table: DynamicTable,
+    /// A field block whose CONTINUATION frames have not all arrived.
+    block: Option<requests::FieldBlock>,
+    streams: Streams<'c, S>,
+    /// Replies that are not ready. Resetting a stream aborts its reply.
+    waiting: FuturesUnordered<Abortable<Answering<'c>>>,
+    reset_streams: ResetStreams,
+    /// The highest stream identifier received.
+    last: u32,
+    /// Receive window of the connection that is left until the next WINDOW_UPDATE.
+    credit: usize,
+    abuse_budget: AbuseBudget,
+    state: CloseState,
+    /// Whether a request arrived since [`take_has_new_request`](Self::take_has_new_request).
+    has_new_request: bool,
+    outgoing: FrameWriter<'c>,
+}
+
+/// The reply to the request of a stream, when it is ready.
+type Answering<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
+
+/// Progress of a graceful shutdown (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug)]
+enum CloseState {
+    Open,
+    /// The first GOAWAY was sent. Requests in flight are still answered.
+    ShuttingDown(Stopwatch),
+    /// The final GOAWAY was sent, with this last stream.
+    Closing(u32),
+    /// A GOAWAY with an error was sent.
+    Failed,
+}
+
+impl<'c, S: Service> Http2Session<'c, S> {
+    /// A new connection: SETTINGS and a WINDOW_UPDATE are the first frames to send.
+    pub(super) fn new(context: ConnectionContext<'c, S>) -> Self {
+        let mut outgoing = FrameWriter::new(context.alt_svc());
+        let more = CONNECTION_WINDOW - outgoing.initial as usize;
+        settings::write(
+            &mut outgoing.bytes,
+            count(MAX_CONCURRENT_STREAMS),
+            count(STREAM_WINDOW),
+            count(MAX_FIELD_SECTION_SIZE),
+        );
+        frame::window_update(&mut outgoing.bytes, 0, count(more));
+        Self {
+            context,
+            has_preface: false,
+            has_settings: false,
+            dynamic_table: DynamicTable::default(),
+            block: None,
+            streams: Streams::default(),
+            waiting: FuturesUnordered::new(),
+            reset_streams: ResetStreams::default(),
+            last: 0,
+            credit: CONNECTION_WINDOW,
+            abuse_budget: AbuseBudget::default(),
+            state: CloseState::Open,
+            has_new_request: false,
+            outgoing,
+        }
+    }
+
+    /// Parses the frames at the start of `bytes` and answers them. Returns how many bytes were
+    /// consumed. Complete frames may remain if the send buffer [is full](Self::is_full).
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        let consumed = self.take_frames(&mut rest);
+        self.release_memory();
+        if let Err(error) = consumed {
+            self.fail(error);
+            return bytes.len();
+        }
+        bytes.len() - rest.len()
+    }
+
+    /// Releases the memory of a burst, as the next one may be far away.
+    fn release_memory(&mut self) {
+        self.dynamic_table.release_memory();
+        if self.streams.is_empty() && self.streams.capacity() > MAX_IDLE_STREAM_CAPACITY {
+            self.streams = Streams::default();
+        }
+    }
+
+    fn take_frames(&mut self, bytes: &mut &[u8]) -> Result<(), Http2Error> {
+        if !self.has_preface {
+            let length = PREFACE.len().min(bytes.len());
+            if bytes[..length] != PREFACE[..length] {
+                return Err(Http2Error::protocol("invalid connection preface"));
+            }
+            if length < PREFACE.len() {
+                return Ok(());
+            }
+            *bytes = &bytes[length..];
+            self.has_preface = true;
+        }
+        let settings = self.context.worker.service.settings();
+        while !self.is_full()
+            && let Some(frame) = Frame::take(bytes)?
+        {
+            self.handle_frame(frame, &settings)?;
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, frame: Frame<'_>, settings: &S::Settings) -> Result<(), Http2Error> {
+        let may_begin = frame.kind == kind::SETTINGS && !frame.has(flag::ACK);
+        if !mem::replace(&mut self.has_settings, true) && !may_begin {
+            return Err(Http2Error::protocol("the first frame of a client is not SETTINGS"));
+        }
+        if self.block.is_some() && frame.kind != kind::CONTINUATION {
+            return Err(Http2Error::protocol("a frame interrupts a field block"));
+        }
+        match frame.kind {
+            kind::HEADERS => self.headers(frame, settings),
+            kind::DATA => self.data(frame),
+            kind::CONTINUATION => self.continuation(frame, settings),
+            kind::RST_STREAM => self.reset(frame),
+            kind::WINDOW_UPDATE => self.window_update(frame),
+            kind::SETTINGS => self.settings(frame),
+            kind::PING => self.ping(frame),
+            kind::GOAWAY => self.goaway(frame),
+            kind::PRIORITY => self.priority(frame),
+            kind::PUSH_PROMISE => Err(Http2Error::protocol("a client sent PUSH_PROMISE")),
+            _ => self.abuse_budget.charge_control_frame(),
+        }
+    }
+
+    /// Sends the replies that have become ready.
+    pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(cx) {
+            if let Ok((id, reply)) = answer {
+                self.reply(id, &reply);
+            }
+            self.release_memory();
+        }
+    }
+
+    /// Returns the send buffer.
+    pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.outgoing.bytes
+    }
+
+    /// Whether the send buffer is so full that no more frames are parsed.
+    pub(super) fn is_full(&self) -> bool {
+        self.outgoing.bytes.len() >= MAX_OUTGOING
+    }
+
+    /// Whether the connection can close once the send buffer is empty.
+    pub(super) fn is_finished(&self) -> bool {
+        match self.state {
+            CloseState::Open | CloseState::ShuttingDown(_) => false,
+            CloseState::Closing(_) => self.streams.is_empty(),
+            CloseState::Failed => true,
+        }
+    }
+
+    /// Whether any request is unfinished.
+    pub(super) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// Whether the preface has arrived and no field block is incomplete.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.has_settings && self.block.is_none()
+    }
+
+    /// Returns and clears whether a request arrived.
+    pub(super) fn take_has_new_request(&mut self) -> bool {
+        mem::take(&mut self.has_new_request)
+    }
+
+    /// Returns the time that is left to a client after the first GOAWAY.
+    pub(super) fn shutdown_time_left(&self) -> Option<Duration> {
+        match self.state {
+            CloseState::ShuttingDown(since) => Some(LINGER_TIMEOUT.saturating_sub(since.elapsed())),
+            _ => None,
+        }
+    }
+
+    /// Returns the time until the first stream has waited for its client for `limit`.
+    pub(super) fn time_to_deadline(&self, limit: Duration) -> Duration {
+        let first = self.streams.values().filter_map(Http2Stream::since).min();
+        first.map_or(limit, |since| limit.saturating_sub(since.elapsed()))
+    }
+
+    /// Ends the streams that have waited for their client for `limit`.
+    pub(super) fn expire(&mut self, limit: Duration) {
+        let expired = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.since().is_some_and(|since| since.elapsed() >= limit));
+        for id in expired.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(stream) = self.streams.remove(&id) else { continue };
+            match stream.state {
+                Http2StreamState::Body(incoming) => {
+                    let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
+                    self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
+                }
+                Http2StreamState::Answering(_) | Http2StreamState::Sending { .. } => {
+                    self.reset_stream(id, Http2ErrorCode::Cancel, stream.is_open)
+                }
+            }
+        }
+    }
+
+    /// Begins a graceful shutdown: asks the client to open no more streams. Requests already sent
+    /// or in flight are answered.
+    pub(super) fn begin_shutdown(&mut self) {
+        if let CloseState::Open = self.state {
+            self.state = CloseState::ShuttingDown(Stopwatch::start());
+            frame::goaway(&mut self.outgoing.bytes, MAX_31_BITS, SHUTDOWN);
+            // When the client acknowledges this ping, it has seen the GOAWAY, and no more requests
+            // are in flight.
+            frame::frame(
+                &mut self.outgoing.bytes,
+                kind::PING,
+                flag::NONE,
+                0,
+                &control::SHUTDOWN_PING,
+            );
+        }
+    }
+
+    /// Sends the final GOAWAY, with the last stream that is processed.
+    pub(super) fn finish_shutdown(&mut self) {
+        if let CloseState::Open | CloseState::ShuttingDown(_) = self.state {
+            self.state = CloseState::Closing(self.last);
+            frame::goaway(&mut self.outgoing.bytes, self.last, SHUTDOWN);
+        }
+    }
+
+    /// Pings an idle client to find out whether the connection is alive.
+    pub(super) fn send_keepalive_ping(&mut self) {
+        frame::frame(&mut self.outgoing.bytes, kind::PING, flag::NONE, 0, &control::KEEPALIVE_PING);
+    }
+
+    /// Closes the connection with an error.
+    pub(super) fn fail(&mut self, error: Http2Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/2: {}", error.reason);
+        if error.code == Http2ErrorCode::EnhanceYourCalm {
+            self.context.record_abuse();
+        }
+        let last = if let CloseState::Closing(last) = self.state { last } else { self.last };
+        frame::goaway(&mut self.outgoing.bytes, last, error);
+        self.state = CloseState::Failed;
+        self.streams.clear();
+        self.waiting.clear();
+    }
+}
+
+const SHUTDOWN: Http2Error = Http2Error::new(Http2ErrorCode::NoError, "");
+
+/// Converts one of the constants above, all of which fit.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! Field blocks: the heads of requests, and trailers.
+
+use futures_util::future;
+use http::Version;
+
+use super::{
+    Answering, CloseState, Http2Session, MAX_CONCURRENT_STREAMS, MAX_FIELD_SECTION_SIZE,
+    STREAM_WINDOW,
+};
+use crate::{
+    connection::ConnectionContext,
+    fields::{
+        request::{self, DecodedHead},
+        section::FieldSection,
+    },
+    http2::{
+        answer::{Http2ResponseWriter, SendWindow},
+        fault::{Http2Error, Http2ErrorCode},
+        frame::{FRAME_HEADER_LENGTH, Frame, flag},
+        hpack::{self, HpackError},
+        stream::{Http2Stream, Http2StreamState, PartialRequest},
+    },
+    message::{BadRequest, Reply, RequestHead as _},
+    service::{self, IncomingRequest, PendingRequest as _, ReplyFuture, Service, Step},
+};
+
+/// A field block whose END_HEADERS has not arrived.
+pub(super) struct FieldBlock {
+    stream: u32,
+    is_end: bool,
+    bytes: Vec<u8>,
+    /// Bytes received for it, frame headers included. Bounds empty CONTINUATION frames, too.
+    cost: usize,
+}
+
+/// Largest encoded field block. It is above the limit on the decoded section, so that a request
+/// slightly over that limit still gets a 431 response.
+const MAX_FIELD_BLOCK: usize = 2 * MAX_FIELD_SECTION_SIZE;
+
+/// How to go on with a request.
+enum RequestStep<'c, S: Service> {
+    /// It is answered.
+    Answered,
+    /// Answer it.
+    Answer(S::Pending<'c>),
+    /// Receive its body.
+    Receive(Box<PartialRequest<'c, S>>),
+}
+
+impl<'c, S: Service> Http2Session<'c, S> {
+    pub(super) fn headers(
+        &mut self,
+        frame: Frame<'_>,
+        settings: &S::Settings,
+    ) -> Result<(), Http2Error> {
+        const PRIORITY_LENGTH: usize = 5;
+        let stream = frame.stream;
+        if stream.is_multiple_of(2) {
+            return Err(Http2Error::protocol("a request on stream 0 or an even stream"));
+        }
+        if stream <= self.last
+            && !self.streams.contains_key(&stream)
+            && !self.reset_streams.contains(stream)
+        {
+            return Err(Http2Error::protocol("HEADERS on a closed stream"));
+        }
+        let mut section = frame.unpadded()?;
+        if frame.has(flag::PRIORITY) {
+            section = section.get(PRIORITY_LENGTH..).ok_or(Http2Error::frame_size(
+                "a HEADERS frame is shorter than its priority fields",
+            ))?;
+        }
+        let is_end = frame.has(flag::END_STREAM);
+        if frame.has(flag::END_HEADERS) {
+            return self.section(stream, is_end, section, settings);
+        }
+        self.block = Some(FieldBlock {
+            stream,
+            is_end,
+            bytes: section.to_vec(),
+            cost: FRAME_HEADER_LENGTH + frame.payload.len(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn continuation(
+        &mut self,
+        frame: Frame<'_>,
+        settings: &S::Settings,
+    ) -> Result<(), Http2Error> {
+        const NO_BLOCK: Http2Error = Http2Error::protocol("CONTINUATION without HEADERS");
+        let mut block =
+            self.block.take().filter(|block| block.stream == frame.stream).ok_or(NO_BLOCK)?;
+        block.cost += FRAME_HEADER_LENGTH + frame.payload.len();
+        if block.cost > MAX_FIELD_BLOCK {
+            return Err(Http2Error::new(
+                Http2ErrorCode::EnhanceYourCalm,
+                "a field block is too long",
+            ));
+        }
+        block.bytes.extend_from_slice(frame.payload);
+        if frame.has(flag::END_HEADERS) {
+            return self.section(block.stream, block.is_end, &block.bytes, settings);
+        }
+        self.block = Some(block);
+        Ok(())
+    }
+
+    /// Handles a complete field block. It has to be decoded on any stream, as later ones may refer
+    /// to its entries in the [`DynamicTable`](hpack::DynamicTable).
+    fn section(
+        &mut self,
+        id: u32,
+        is_end: bool,
+        payload: &[u8],
+        settings: &S::Settings,
+    ) -> Result<(), Http2Error> {
+        if id > self.last {
+            self.last = id;
+            return self.request(id, is_end, payload, settings);
+        }
+        let mut buffer = self.context.worker.buffers.sections.borrow_mut();
+        let trailers = match hpack::read(
+            &mut self.dynamic_table,
+            &mut buffer,
+            payload,
+            MAX_FIELD_SECTION_SIZE,
+        ) {
+            Ok(section) => request::check_trailers(section).map_err(Http2Error::protocol),
+            Err(HpackError::TooLarge(_)) => Err(Http2Error::protocol("the trailers are too large")),
+            Err(HpackError::Connection(error)) => return Err(error),
+        };
+        drop(buffer);
+        self.trailers(id, is_end, trailers)
+    }
+
+    fn request(
+        &mut self,
+        id: u32,
+        is_end: bool,
+        payload: &[u8],
+        settings: &S::Settings,
+    ) -> Result<(), Http2Error> {
+        self.has_new_request = true;
+        let context = self.context;
+        let is_accepting = !matches!(self.state, CloseState::Closing(_));
+        let is_at_limit = self.streams.len() >= MAX_CONCURRENT_STREAMS
+            || self.waiting.len() >= MAX_CONCURRENT_STREAMS;
+        let mut buffer = context.worker.buffers.sections.borrow_mut();
+        let section = match hpack::read(
+            &mut self.dynamic_table,
+            &mut buffer,
+            payload,
+            MAX_FIELD_SECTION_SIZE,
+        ) {
+            Ok(section) => Ok(section),
+            Err(HpackError::TooLarge(bad_request)) => Err(bad_request),
+            Err(HpackError::Connection(error)) => return Err(error),
+        };
+        if !is_accepting {
+            drop(buffer);
+            self.reset_streams.insert(id);
+            return self.abuse_budget.charge_control_frame();
+        }
+        if is_at_limit {
+            drop(buffer);
+            self.reset_stream(id, Http2ErrorCode::RefusedStream, !is_end);
+            return self.abuse_budget.charge_control_frame();
+        }
+        let window = SendWindow::new(self.outgoing.initial);
+        let mut is_head = false;
+        let mut writer = self.outgoing.answer(id, window, false);
+        let step = match section {
+            Ok(section) => begin(context, settings, section, is_end, &mut writer, &mut is_head),
+            Err(bad_request) => {
+                // More than the response refills.
+                self.abuse_budget.charge_request(2)?;
+                refuse(context, &bad_request, &mut writer);
+                Ok(RequestStep::Answered)
+            }
+        };
+        let rest = writer.finish();
+        drop(buffer);
+        match step {
+            Ok(RequestStep::Answered) => self.finish_response(id, rest, is_head, !is_end),
+            Ok(RequestStep::Answer(waiting)) => {
+                self.answer(id, waiting, &[], window, is_head, !is_end)
+            }
+            Ok(RequestStep::Receive(incoming)) => {
+                let state = Http2StreamState::Body(incoming);
+                self.streams.insert(
+                    id,
+                    Http2Stream { state, is_open: !is_end, is_head, window, credit: STREAM_WINDOW },
+                );
+            }
+            Err(error) => {
+                self.fail_stream(id, error)?;
+                if !is_end {
+                    self.reset_streams.insert(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a request whose body is complete: now if possible, or when its reply is ready.
+    pub(super) fn answer(
+        &mut self,
+        id: u32,
+        waiting: S::Pending<'c>,
+        body: &[u8],
+        window: SendWindow,
+        is_head: bool,
+        is_open: bool,
+    ) {
+        let mut writer = self.outgoing.answer(id, window, is_head);
+        match waiting.respond(body, &mut writer) {
+            Step::Done(()) => {
+                let rest = writer.finish();
+                self.finish_response(id, rest, is_head, is_open);
+            }
+            Step::Wait(answer) => {
+                let stream =
+                    |state| Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
+                self.wait_for(id, answer, stream);
+            }
+        }
+    }
+
+    /// Polls a reply with the connection. Resetting the stream aborts it.
+    pub(super) fn wait_for(
+        &mut self,
+        id: u32,
+        answer: ReplyFuture<'c>,
+        stream: impl FnOnce(Http2StreamState<'c, S>) -> Http2Stream<'c, S>,
+    ) {
+        let answer: Answering<'c> = Box::pin(async move { (id, answer.await) });
+        let (answer, handle) = future::abortable(answer);
+        self.streams.insert(id, stream(Http2StreamState::Answering(handle)));
+        self.waiting.push(answer);
+    }
+
+    /// Removes a stream and aborts its reply, so that the reply does not go on occupying a place
+    /// among the concurrent requests.
+    pub(super) fn abort_stream(&mut self, id: u32) -> Option<Http2Stream<'c, S>> {
+        let stream = self.streams.remove(&id)?;
+        if let Http2StreamState::Answering(answer) = &stream.state {
+            answer.abort();
+        }
+        Some(stream)
+    }
+
+    /// Sends a reply that has become ready.
+    pub(super) fn reply(&mut self, id: u32, reply: &Reply) {
+        // The stream may have been reset meanwhile.
+        if let Some(stream) = self.streams.remove(&id) {
+            self.context.worker.buffers.lend_output(&mut self.outgoing.bytes);
+            self.send(id, reply, stream.window, stream.is_head, stream.is_open);
+        }
+    }
+}
+
+/// Answers a request from its head if possible, or returns what it needs.
+fn begin<'c, S: Service>(
+    context: ConnectionContext<'c, S>,
+    settings: &S::Settings,
+    section: FieldSection<'_>,
+    is_end: bool,
+    writer: &mut Http2ResponseWriter<'_, 'c>,
+    is_head: &mut bool,
+) -> Result<RequestStep<'c, S>, Http2Error> {
+    let head = DecodedHead::read(section, Version::HTTP_2).map_err(Http2Error::protocol)?;
+    if is_end && head.content_length.is_some_and(|length| length > 0) {
+        return Err(super::bodies::LENGTH_MISMATCH);
+    }
+    *is_head = head.method() == "HEAD";
+    writer.is_head = *is_head;
+    let request = IncomingRequest::new(context, settings, &head);
+    let waiting = match S::respond(&request, writer) {
+        Ok(Step::Done(())) => return Ok(RequestStep::Answered),
+        Err(bad_request) => {
+            refuse(context, &bad_request, writer);
+            return Ok(RequestStep::Answered);
+        }
+        Ok(Step::Wait(waiting)) => waiting,
+    };
+    if is_end || !request.reads_body() {
+        return Ok(RequestStep::Answer(waiting));
+    }
+    let max_length = waiting.max_body_bytes();
+    if head
+        .content_length
+        .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max_length))
+    {
+        service::ResponseWriter::reply(
+            writer,
+            &waiting.refuse(&BadRequest::body_too_large(max_length)),
+        );
+        return Ok(RequestStep::Answered);
+    }
+    Ok(RequestStep::Receive(Box::new(PartialRequest {
+        waiting,
+        started: request.started,
+        body: Vec::new(),
+        length: head.content_length,
+        max_length,
+    })))
+}
+
+fn refuse<S: Service>(
+    context: ConnectionContext<'_, S>,
+    malformed: &BadRequest,
+    writer: &mut Http2ResponseWriter<'_, '_>,
+) {
+    service::reject(context, malformed, writer);
+}

@@ -1,0 +1,98 @@
+//! HTTP/3 (RFC 9114) server connections over [QUIC](super::quic). Received data is parsed in place,
+//! and responses are appended to a buffer.
+//!
+//! A proxy's authorization request is answered without a task, a future or a header map.
+
+mod answer;
+mod connection;
+pub mod control;
+pub mod fault;
+pub mod frame;
+pub mod qpack;
+mod stream;
+pub mod unidirectional;
+pub mod varint;
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use quinn_proto::{Event, VarInt};
+use rustls::pki_types::CertificateDer;
+
+use self::connection::Http3Connection;
+use crate::{
+    clock,
+    connection::{ConnectionContext, Peer},
+    deadline::Deadline,
+    quic::{ConnectionDriver, UnvalidatedHandshake},
+    service::Service,
+    worker_context::WorkerContext,
+};
+
+/// Serves a connection from its handshake until it closes.
+pub(crate) async fn serve<S: Service>(
+    worker: &WorkerContext<S>,
+    listener: usize,
+    mut driver: ConnectionDriver,
+    unvalidated: Option<UnvalidatedHandshake>,
+) {
+    let deadline = worker.deadlines.register().await;
+    // The address is read before the handshake, which has to complete from it. After the handshake,
+    // a single datagram from another, unvalidated address could migrate the connection.
+    let address = driver.connection.remote_address().ip();
+    if !Box::pin(complete_handshake(worker, &deadline, &mut driver)).await {
+        return;
+    }
+    // The handshake has validated the client's address.
+    drop(unvalidated);
+    let certificate = certificate(&driver);
+    let peer = Peer { address, listener, certificate: certificate.as_ref() };
+    Http3Connection::new(ConnectionContext { worker, peer }, deadline, driver).serve().await;
+}
+
+/// Completes the handshake. Returns whether the connection is established.
+async fn complete_handshake<S>(
+    worker: &WorkerContext<S>,
+    deadline: &Deadline,
+    driver: &mut ConnectionDriver,
+) -> bool {
+    deadline.due_within(worker.timeouts.head);
+    let mut is_established = false;
+    let mut progress = |cx: &mut Context<'_>| {
+        driver.poll_in(cx);
+        // Later events are left to [`Http3Connection`].
+        while let Some(event) = (!is_established).then(|| driver.connection.poll()).flatten() {
+            is_established = matches!(event, Event::Connected);
+        }
+        let is_over = driver.poll_out(cx).is_ready();
+        if is_established || is_over {
+            Poll::Ready(is_established && !is_over)
+        } else {
+            Poll::Pending
+        }
+    };
+    match deadline.poll_fn(&mut progress).await {
+        Ok(is_established) => is_established,
+        Err(_) => {
+            driver.connection.close(
+                clock::instant(),
+                VarInt::from_u32(0),
+                "handshake timed out".into(),
+            );
+            poll_fn(|cx| {
+                driver.poll_in(cx);
+                driver.poll_out(cx)
+            })
+            .await;
+            false
+        }
+    }
+}
+
+/// Returns the client certificate, which the handshake has verified.
+fn certificate(driver: &ConnectionDriver) -> Option<CertificateDer<'static>> {
+    let chain = driver.connection.crypto_session().peer_identity()?;
+    chain.downcast::<Vec<CertificateDer<'static>>>().ok()?.into_iter().next()
+}

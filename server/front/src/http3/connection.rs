@@ -1,0 +1,468 @@
+//! An HTTP/3 connection: in one pass, stream data is read, requests are answered if no waiting is
+//! needed, and responses are written.
+//!
+//! A proxy's authorization request usually arrives in one piece. It is answered without a task, a
+//! future or an entry in the stream table.
+
+use std::{
+    collections::HashMap,
+    mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
+
+use super::{
+    answer::Http3ResponseWriter,
+    control,
+    fault::{Http3Error, Http3ErrorCode},
+    frame,
+    stream::{Http3Stream, MAX_FIELD_SECTION_SIZE, StreamStep},
+    unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
+};
+use crate::{
+    clock::{self, Stopwatch},
+    connection::ConnectionContext,
+    deadline::{Deadline, DeadlineElapsed, TICK},
+    message::{BODY_TOO_SLOW, Reply},
+    quic::{ConnectionDriver, MAX_CONCURRENT_STREAMS},
+    service::{PendingRequest as _, Service},
+};
+
+/// An HTTP/3 connection: a [`ConnectionDriver`] and the state of its streams.
+pub(super) struct Http3Connection<'c, S: Service> {
+    context: ConnectionContext<'c, S>,
+    deadline: Rc<Deadline>,
+    driver: ConnectionDriver,
+    /// Unfinished requests.
+    streams: HashMap<StreamId, Http3Stream<'c, S>>,
+    /// Replies that are not ready.
+    waiting: FuturesUnordered<Answering<'c>>,
+    /// Unidirectional streams that the client opened.
+    unidirectional: HashMap<StreamId, UnidirectionalStream>,
+    opened: CriticalStreams,
+    /// The server's control stream.
+    control: Option<StreamId>,
+    /// Index of the first request stream that has not been opened, sent in GOAWAY.
+    next_request: u64,
+    /// Budget for cancelled requests.
+    resets_left: u32,
+    state: Http3CloseState,
+    phase: Http3Phase,
+    /// Time since the last request.
+    idle: Stopwatch,
+    /// Data read from one stream; kept to reuse its memory.
+    pieces: Vec<Bytes>,
+}
+
+/// The reply to the request of a stream, when it is ready.
+type Answering<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
+
+/// Requests that a client may cancel in excess of the responses it has received. Exhausting the
+/// budget closes the connection with H3_EXCESSIVE_LOAD. This is the HTTP/3 form of rapid reset
+/// (CVE-2023-44487).
+const MAX_RESETS: u32 = 256;
+
+/// Progress of a shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Http3CloseState {
+    Open,
+    /// GOAWAY was sent. Requests received before it are still answered.
+    ShuttingDown,
+    /// The connection is closed, except for packets in flight.
+    Closed,
+}
+
+/// What a connection waits for. Each phase has its own timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Http3Phase {
+    /// Nothing, or a close that is in progress.
+    Busy,
+    /// A request.
+    Idle,
+    /// Open streams: the rest of a request, or window for a response.
+    Streams,
+    /// The client, to close after GOAWAY.
+    ShuttingDown,
+}
+
+/// The connection has closed and is drained.
+struct Http3Closed;
+
+/// Progress of the receiving part of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StreamEnd {
+    /// More data may arrive.
+    Open,
+    /// All data has been received.
+    Finished,
+    /// The client has reset it.
+    Reset,
+}
+
+impl<'c, S: Service> Http3Connection<'c, S> {
+    /// A connection whose handshake is complete.
+    pub(super) fn new(
+        context: ConnectionContext<'c, S>,
+        deadline: Rc<Deadline>,
+        driver: ConnectionDriver,
+    ) -> Self {
+        Self {
+            context,
+            deadline,
+            driver,
+            streams: HashMap::new(),
+            waiting: FuturesUnordered::new(),
+            unidirectional: HashMap::new(),
+            opened: CriticalStreams::default(),
+            control: None,
+            next_request: 0,
+            resets_left: MAX_RESETS,
+            state: Http3CloseState::Open,
+            phase: Http3Phase::Busy,
+            idle: Stopwatch::start(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// Serves the connection until it is drained.
+    pub(super) async fn serve(mut self) {
+        let deadline = Rc::clone(&self.deadline);
+        deadline.due_within(Duration::MAX);
+        self.open_control();
+        loop {
+            match deadline.poll_fn(|cx| self.poll(cx)).await {
+                Ok(Http3Closed) => return,
+                Err(DeadlineElapsed) => self.handle_deadline(),
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Http3Closed> {
+        self.driver.poll_in(cx);
+        if self.deadline.is_draining() {
+            self.begin_shutdown();
+        }
+        loop {
+            let mut made_progress = false;
+            while let Some(event) = self.driver.connection.poll() {
+                self.handle_event(event);
+                made_progress = true;
+            }
+            while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(cx) {
+                self.reply(id, &reply);
+                made_progress = true;
+            }
+            if !made_progress {
+                break;
+            }
+        }
+        if self.driver.poll_out(cx).is_ready() {
+            return Poll::Ready(Http3Closed);
+        }
+        self.enter_phase(match self.state {
+            Http3CloseState::Closed => Http3Phase::Busy,
+            _ if !self.streams.is_empty() => Http3Phase::Streams,
+            Http3CloseState::ShuttingDown => Http3Phase::ShuttingDown,
+            Http3CloseState::Open => Http3Phase::Idle,
+        });
+        Poll::Pending
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::ConnectionLost { reason } => {
+                tracing::debug!(client = %self.context.peer.address, "QUIC: {reason}");
+                self.end();
+            }
+            _ if self.state == Http3CloseState::Closed => {}
+            Event::Stream(StreamEvent::Opened { dir }) => {
+                while let Some(id) = self.driver.connection.streams().accept(dir) {
+                    match dir {
+                        Dir::Bi => self.accept(id),
+                        Dir::Uni => self.receive_unidirectional(id),
+                    }
+                }
+            }
+            Event::Stream(StreamEvent::Readable { id }) => match id.dir() {
+                Dir::Bi => self.receive(id),
+                Dir::Uni => self.receive_unidirectional(id),
+            },
+            Event::Stream(StreamEvent::Writable { id }) => self.write(id),
+            Event::Stream(StreamEvent::Stopped { id, .. }) => self.cancel(id),
+            Event::Stream(StreamEvent::Finished { .. }) => {
+                self.resets_left = MAX_RESETS.min(self.resets_left + 1)
+            }
+            _ => {}
+        }
+    }
+
+    /// Accepts a request stream.
+    fn accept(&mut self, id: StreamId) {
+        // A cancelled request stays among the pending replies until it is ready.
+        let is_at_limit = self.waiting.len() >= MAX_CONCURRENT_STREAMS as usize;
+        if self.state == Http3CloseState::ShuttingDown || is_at_limit {
+            return self.refuse(id, Http3ErrorCode::RequestRejected);
+        }
+        self.next_request = self.next_request.max(id.index() + 1);
+        (self.phase, self.idle) = (Http3Phase::Busy, Stopwatch::start());
+        self.receive_from(id, Http3Stream::new());
+    }
+
+    /// Continues an unfinished request.
+    fn receive(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.remove(&id) {
+            self.receive_from(id, stream);
+        }
+    }
+
+    fn receive_from(&mut self, id: StreamId, mut stream: Http3Stream<'c, S>) {
+        let end = self.read(id);
+        if end == StreamEnd::Reset {
+            return self.cancel(id);
+        }
+        let mut answer = Vec::new();
+        self.context.worker.buffers.lend_output(&mut answer);
+        match stream.receive(self.context, &self.pieces, end == StreamEnd::Finished, &mut answer) {
+            Ok(StreamStep::More) => drop(self.streams.insert(id, stream)),
+            Ok(StreamStep::Answered) => self.send(id, &answer, end),
+            Ok(StreamStep::Waits(reply)) => {
+                self.streams.insert(id, stream);
+                self.waiting.push(Box::pin(async move { (id, reply.await) }));
+            }
+            Err(error) => self.fail(id, error),
+        }
+        self.pieces.clear();
+        self.context.worker.buffers.return_output(&mut answer);
+    }
+
+    /// Reads all available data of a stream into [`pieces`](Self::pieces).
+    fn read(&mut self, id: StreamId) -> StreamEnd {
+        self.pieces.clear();
+        let mut stream = self.driver.connection.recv_stream(id);
+        let Ok(mut chunks) = stream.read(true) else { return StreamEnd::Open };
+        let end = loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => self.pieces.push(chunk.bytes),
+                Ok(None) => break StreamEnd::Finished,
+                Err(ReadError::Blocked) => break StreamEnd::Open,
+                Err(ReadError::Reset(_)) => break StreamEnd::Reset,
+            }
+        };
+        // Flow-control updates are sent with the next packets, in [`poll`](Self::poll).
+        let _ignored = chunks.finalize();
+        end
+    }
+
+    /// Sends a reply that has become ready.
+    fn reply(&mut self, id: StreamId, reply: &Reply) {
+        // The request may have been cancelled meanwhile.
+        let Some(stream) = self.streams.remove(&id) else { return };
+        let mut answer = Vec::new();
+        self.context.worker.buffers.lend_output(&mut answer);
+        Http3ResponseWriter::new(&mut answer, stream.is_head()).write(reply);
+        self.send(id, &answer, StreamEnd::Open);
+        self.context.worker.buffers.return_output(&mut answer);
+    }
+
+    /// Sends a response. What the client's window does not allow yet is kept.
+    fn send(&mut self, id: StreamId, answer: &[u8], end: StreamEnd) {
+        let mut stream = self.driver.connection.send_stream(id);
+        let mut sent = 0;
+        while sent < answer.len() {
+            match stream.write(&answer[sent..]) {
+                Ok(length) => sent += length,
+                Err(WriteError::Blocked) => break,
+                // A separate event reports that the client stopped the stream.
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return,
+            }
+        }
+        if sent == answer.len() {
+            let _ignored = stream.finish();
+        } else {
+            self.streams.insert(id, Http3Stream::sending(answer[sent..].into()));
+        }
+        if end == StreamEnd::Open {
+            // The response is complete, so the rest of the request is not needed (RFC 9114 section
+            // 4.1).
+            let _ignored =
+                self.driver.connection.recv_stream(id).stop(quic_code(Http3ErrorCode::NoError));
+        }
+    }
+
+    /// Resumes a response for which the client granted window.
+    fn write(&mut self, id: StreamId) {
+        if let Some(unsent) = self.streams.get_mut(&id).and_then(Http3Stream::take_unsent) {
+            self.streams.remove(&id);
+            self.send(id, &unsent, StreamEnd::Finished);
+        }
+    }
+
+    /// Handles a request that the client cancelled, and charges the budget.
+    fn cancel(&mut self, id: StreamId) {
+        if id.dir() == Dir::Uni {
+            return self.fail(
+                id,
+                Http3Error::new(
+                    Http3ErrorCode::ClosedCriticalStream,
+                    "the client closed our control stream",
+                ),
+            );
+        }
+        self.streams.remove(&id);
+        self.refuse(id, Http3ErrorCode::RequestCancelled);
+        self.resets_left = self.resets_left.saturating_sub(1);
+        if self.resets_left == 0 {
+            self.close(Http3Error::new(
+                Http3ErrorCode::ExcessiveLoad,
+                "too many requests were cancelled",
+            ));
+        }
+    }
+
+    fn fail(&mut self, id: StreamId, error: Http3Error) {
+        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/3: {}", error.reason);
+        if error.ends_connection() { self.close(error) } else { self.refuse(id, error.code) }
+    }
+
+    /// Resets and stops both directions of a request stream.
+    fn refuse(&mut self, id: StreamId, reason: Http3ErrorCode) {
+        // Either direction may have ended already.
+        let _ignored = self.driver.connection.recv_stream(id).stop(quic_code(reason));
+        let _ignored = self.driver.connection.send_stream(id).reset(quic_code(reason));
+    }
+
+    /// Handles data on a unidirectional stream.
+    fn receive_unidirectional(&mut self, id: StreamId) {
+        let end = self.read(id);
+        let stream = self.unidirectional.entry(id).or_default();
+        let mut action = Ok(StreamAction::Read);
+        for piece in &self.pieces {
+            action = action.and_then(|_| stream.read(piece, &mut self.opened));
+        }
+        self.pieces.clear();
+        let is_over = end != StreamEnd::Open;
+        if is_over {
+            action = action.and_then(|_| stream.end()).map(|()| StreamAction::Read);
+        }
+        if is_over || action == Ok(StreamAction::Stop) {
+            self.unidirectional.remove(&id);
+        }
+        match action {
+            Err(error) => self.fail(id, error),
+            Ok(StreamAction::Stop) => {
+                let _ignored = self
+                    .driver
+                    .connection
+                    .recv_stream(id)
+                    .stop(quic_code(Http3ErrorCode::StreamCreationError));
+            }
+            Ok(StreamAction::Read) => {}
+        }
+    }
+
+    fn open_control(&mut self) {
+        self.control = self.driver.connection.streams().open(Dir::Uni);
+        let mut bytes = Vec::new();
+        control::open(&mut bytes, MAX_FIELD_SECTION_SIZE as u64);
+        self.write_control(&bytes);
+    }
+
+    fn write_control(&mut self, bytes: &[u8]) {
+        if let Some(id) = self.control {
+            // Control frames are few and small, and the client grants window for them.
+            let _ignored = self.driver.connection.send_stream(id).write(bytes);
+        }
+    }
+
+    /// Acts on an elapsed deadline.
+    fn handle_deadline(&mut self) {
+        match self.phase {
+            Http3Phase::Streams => self.expire(),
+            Http3Phase::Idle => self.begin_shutdown(),
+            Http3Phase::ShuttingDown | Http3Phase::Busy => {
+                self.close(Http3Error::new(Http3ErrorCode::NoError, ""))
+            }
+        }
+        // The next phase sets its own deadline.
+        self.phase = Http3Phase::Busy;
+        self.deadline.due_within(Duration::MAX);
+    }
+
+    /// Ends requests that have made no progress within the body timeout.
+    fn expire(&mut self) {
+        let limit = self.context.worker.timeouts.body;
+        let expired =
+            self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
+        for id in expired.collect::<Vec<_>>() {
+            match self.streams.get_mut(&id).and_then(Http3Stream::take_waiting) {
+                Some(waiting) => self.reply(id, &waiting.refuse(&BODY_TOO_SLOW)),
+                None => {
+                    self.streams.remove(&id);
+                    self.refuse(id, Http3ErrorCode::RequestCancelled);
+                }
+            }
+        }
+    }
+
+    /// Starts the timeout of a phase, unless the connection is already in it.
+    fn enter_phase(&mut self, phase: Http3Phase) {
+        if mem::replace(&mut self.phase, phase) == phase {
+            return;
+        }
+        let timeouts = &self.context.worker.timeouts;
+        match phase {
+            Http3Phase::Idle => {
+                self.deadline.idle_for(timeouts.idle.saturating_sub(self.idle.elapsed()))
+            }
+            Http3Phase::Streams => self.deadline.due_within(timeouts.body),
+            Http3Phase::ShuttingDown => self.deadline.due_within(TICK),
+            Http3Phase::Busy => self.deadline.due_within(Duration::MAX),
+        }
+    }
+
+    /// Begins a graceful shutdown: asks the client to send no more requests. Those already received
+    /// are answered.
+    fn begin_shutdown(&mut self) {
+        if self.state == Http3CloseState::Open {
+            self.state = Http3CloseState::ShuttingDown;
+            let mut bytes = Vec::new();
+            frame::goaway(
+                &mut bytes,
+                StreamId::new(Side::Client, Dir::Bi, self.next_request).into(),
+            );
+            self.write_control(&bytes);
+        }
+    }
+
+    fn close(&mut self, error: Http3Error) {
+        // Several events of one batch may each close the connection.
+        if self.state == Http3CloseState::Closed {
+            return;
+        }
+        if error.code == Http3ErrorCode::ExcessiveLoad {
+            self.context.record_abuse();
+        }
+        let reason = Bytes::from_static(error.reason.as_bytes());
+        self.driver.connection.close(clock::instant(), quic_code(error.code), reason);
+        self.end();
+    }
+
+    /// Marks the connection as closed, and drops all requests.
+    fn end(&mut self) {
+        self.state = Http3CloseState::Closed;
+        self.streams.clear();
+        self.waiting.clear();
+        self.unidirectional.clear();
+    }
+}
+
+/// Converts an error code to quinn's type.
+fn quic_code(code: Http3ErrorCode) -> VarInt {
+    VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX)
+}

@@ -1,0 +1,186 @@
+//! Requests and responses, the same for every version of HTTP.
+
+use std::{borrow::Cow, cell::RefCell};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
+
+use crate::clock;
+
+/// The header lines of a request.
+pub trait Fields {
+    /// The value of the `nth` line with this name, counted from the end: 0 is the last.
+    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]>;
+}
+
+impl Fields for HeaderMap {
+    fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]> {
+        self.get_all(name).iter().nth_back(nth).map(HeaderValue::as_bytes)
+    }
+}
+
+/// Returns the value of the only line with this name.
+///
+/// # Errors
+/// There are several, so it is unclear which one counts.
+pub fn only_line<'f>(
+    fields: &'f (impl Fields + ?Sized),
+    name: &HeaderName,
+) -> Result<Option<&'f [u8]>, DuplicateHeader> {
+    match (fields.line(name, 0), fields.line(name, 1)) {
+        (_, Some(_)) => Err(DuplicateHeader),
+        (line, None) => Ok(line),
+    }
+}
+
+/// A header that must not be repeated occurs more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DuplicateHeader;
+
+/// The head of a request.
+pub trait RequestHead: Fields {
+    /// The version of HTTP.
+    fn version(&self) -> Version;
+
+    /// The method.
+    fn method(&self) -> &str;
+
+    /// The request target: usually path and query.
+    fn target(&self) -> &str;
+
+    /// Converts it to [`http::Request`], which allocates.
+    ///
+    /// # Errors
+    /// A part of it is not valid there.
+    fn to_request(&self) -> Result<Request<()>, BadRequest>;
+}
+
+/// Converts a head to [`http::Request`], with these header lines.
+///
+/// # Errors
+/// The target is not a URI, or a line is not a header line.
+pub(crate) fn to_request<'l>(
+    head: &impl RequestHead,
+    count: usize,
+    lines: impl Iterator<Item = (&'l [u8], &'l [u8])>,
+) -> Result<Request<()>, BadRequest> {
+    const TARGET: BadRequest = BadRequest::new("request_target", "the request target is not a URI");
+    const LINES: BadRequest = BadRequest::new("head", "a header line is malformed");
+    let mut request = Request::new(());
+    *request.version_mut() = head.version();
+    *request.uri_mut() = Uri::try_from(head.target()).map_err(|_| TARGET)?;
+    *request.method_mut() = Method::from_bytes(head.method().as_bytes()).map_err(|_| TARGET)?;
+    let headers = request.headers_mut();
+    *headers = HeaderMap::with_capacity(count);
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name).map_err(|_| LINES)?;
+        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| LINES)?);
+    }
+    Ok(request)
+}
+
+/// Why a request cannot be answered as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRequest {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// A stable code.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub detail: Cow<'static, str>,
+}
+
+impl BadRequest {
+    /// A reason with any status.
+    #[must_use]
+    pub const fn with_status(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        Self { status, code, detail: Cow::Borrowed(detail) }
+    }
+
+    /// A reason with status 400.
+    #[must_use]
+    pub const fn new(code: &'static str, detail: &'static str) -> Self {
+        Self::with_status(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(crate) const fn head_too_large(detail: &'static str) -> Self {
+        Self::with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+    }
+
+    pub(crate) const fn too_slow(code: &'static str, detail: &'static str) -> Self {
+        Self::with_status(StatusCode::REQUEST_TIMEOUT, code, detail)
+    }
+
+    /// The body is longer than the handler reads.
+    #[must_use]
+    pub fn body_too_large(max: usize) -> Self {
+        let detail = format!("a body may have {max} bytes").into();
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "body_too_large", detail }
+    }
+}
+
+/// The body did not arrive in time.
+pub const BODY_TOO_SLOW: BadRequest =
+    BadRequest::too_slow("body_timeout", "the body of the request took too long to arrive");
+
+/// A response, and what HTTP/2 and 3 send around it.
+pub struct Reply {
+    /// The response.
+    pub response: Response<Bytes>,
+    /// The content type and trailer of a body that frames itself, such as a gRPC message.
+    /// They stand here, as a header map allocates. HTTP/1 does not send them.
+    pub framing: Option<&'static SelfFraming>,
+}
+
+/// What surrounds a body that states its own length.
+pub struct SelfFraming {
+    /// The media type, sent in place of `Content-Length`.
+    pub content_type: &'static str,
+    /// The trailer field behind the body.
+    pub trailer: (&'static str, &'static [u8]),
+}
+
+impl From<Response<Bytes>> for Reply {
+    fn from(response: Response<Bytes>) -> Self {
+        Self { response, framing: None }
+    }
+}
+
+impl Reply {
+    /// Calls `put` with each header line, in a version of HTTP that has trailers and frames
+    /// bodies itself.
+    pub(crate) fn lines(&self, mut put: impl FnMut(&str, &[u8])) {
+        for (name, value) in self.response.headers() {
+            put(name.as_str(), value.as_bytes());
+        }
+        let length = self.response.body().len();
+        if let Some(framing) = self.framing {
+            put(header::CONTENT_TYPE.as_str(), framing.content_type.as_bytes());
+        } else if length > 0 {
+            put(header::CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+        }
+    }
+
+    /// The trailer field behind the body.
+    pub(crate) fn trailer(&self) -> Option<(&'static str, &'static [u8])> {
+        self.framing.map(|framing| framing.trailer)
+    }
+}
+
+/// Calls `take` with `Date` at a time of day, formatted once a second per thread. A clock that
+/// shows no valid date gives none (RFC 9110 section 6.6.1).
+pub(crate) fn with_date(unix_seconds: u64, take: impl FnOnce(&HeaderValue)) {
+    thread_local! {
+        static DATE: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((u64::MAX, None)) };
+    }
+    DATE.with_borrow_mut(|(of, date)| {
+        if *of != unix_seconds {
+            *date =
+                clock::http_date(unix_seconds).and_then(|date| HeaderValue::try_from(date).ok());
+            *of = unix_seconds;
+        }
+        date.as_ref().map(take);
+    });
+}

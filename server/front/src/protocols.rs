@@ -1,0 +1,42 @@
+//! The versions of HTTP that a listener speaks.
+
+/// The versions of HTTP that a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    /// HTTP/1.1 and 1.0.
+    pub http1: bool,
+    /// HTTP/2: under TLS by ALPN, otherwise by prior knowledge (RFC 9113 section 3.3), which
+    /// the first bytes of a connection show.
+    pub http2: bool,
+    /// HTTP/3, at the same address over UDP.
+    pub http3: bool,
+}
+
+impl Protocols {
+    /// HTTP/1.1 and nothing else.
+    pub const HTTP1: Self = Self { http1: true, http2: false, http3: false };
+
+    /// The ALPN protocol ids, in the order of [`Protocols::names`] (RFC 7301).
+    pub const NAMES: [&'static str; 3] = ["http/1.1", "h2", "h3"];
+
+    /// Returns the ALPN protocol ids of the versions spoken.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        let spoken = [self.http1, self.http2, self.http3];
+        let named = Self::NAMES.into_iter().zip(spoken);
+        named.filter(|(_, is_spoken)| *is_spoken).map(|(name, _)| name).collect()
+    }
+
+    /// Whether the listener accepts TCP connections.
+    #[must_use]
+    pub const fn use_tcp(self) -> bool {
+        self.http1 || self.http2
+    }
+
+    /// Returns the ALPN protocol ids that are offered over TCP, in our order of preference.
+    #[must_use]
+    pub fn alpn(self) -> Vec<Vec<u8>> {
+        let names = [(self.http2, "h2"), (self.http1, "http/1.1")];
+        names.into_iter().filter(|(is_spoken, _)| *is_spoken).map(|(_, name)| name.into()).collect()
+    }
+}

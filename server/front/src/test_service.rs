@@ -1,0 +1,128 @@
+//! A service for the unit tests: one route that answers at once, and some that wait.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+
+use crate::{
+    BadRequest, ConnectionContext, IncomingRequest, Peer, PendingRequest, ReplyFuture, RequestHead,
+    ResponseWriter, Service, Step, Timeouts, WorkerContext, message::Reply, only_line,
+};
+
+/// The handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `/auth` and below: answered at once.
+    Auth,
+    /// `/v1/verify`: reads the body of a POST request.
+    Verify,
+    /// `/healthz`.
+    Live,
+    /// Everything else.
+    None,
+}
+
+/// Answers 200 to `/auth` with the header line `Authorization: Bearer good`, and 401 without.
+/// The other routes answer 404, after waiting.
+#[derive(Default)]
+pub(crate) struct TestService {
+    /// Responses to `/auth`.
+    pub(crate) answered_at_once: Cell<usize>,
+    /// Responses of the other routes.
+    pub(crate) answered_later: Cell<usize>,
+}
+
+/// Most of the connections of the tests, with nothing that takes longer than a second.
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    connections: 16,
+    head: std::time::Duration::from_secs(10),
+    body: std::time::Duration::from_secs(1),
+    idle: std::time::Duration::from_secs(3600),
+    drain: std::time::Duration::from_secs(10),
+};
+
+/// A worker that lives as long as the test process.
+pub(crate) fn worker() -> &'static WorkerContext<TestService> {
+    Box::leak(Box::new(WorkerContext::new(TestService::default(), 0, TIMEOUTS)))
+}
+
+/// A connection of the worker, accepted by the first listener.
+pub(crate) fn context<S>(worker: &WorkerContext<S>) -> ConnectionContext<'_, S> {
+    let peer = Peer { address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
+    ConnectionContext { worker, peer }
+}
+
+impl Service for TestService {
+    type Settings = ();
+    type Route = Route;
+    type Pending<'c> = TestPending<'c>;
+
+    fn settings(&self) {}
+
+    fn route(&self, (): &(), listener: usize, target: &str) -> Route {
+        match target {
+            _ if listener > 0 => Route::None,
+            "/v1/verify" => Route::Verify,
+            "/healthz" => Route::Live,
+            target if target == "/auth" || target.starts_with("/auth/") => Route::Auth,
+            _ => Route::None,
+        }
+    }
+
+    fn reads_body(&self, route: Route, method: &str) -> bool {
+        route == Route::Verify && method == "POST"
+    }
+
+    fn respond<'c, H: RequestHead>(
+        request: &IncomingRequest<'_, 'c, Self, H>,
+        writer: &mut impl ResponseWriter,
+    ) -> Result<Step<(), TestPending<'c>>, BadRequest> {
+        let (service, route) = (request.service(), request.route);
+        if route != Route::Auth {
+            request.head.to_request()?;
+            return Ok(Step::Wait(TestPending { service, route }));
+        }
+        let authorization = only_line(request.head, &header::AUTHORIZATION);
+        let is_good = authorization == Ok(Some(&b"Bearer good"[..]));
+        let status = if is_good { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        service.answered_at_once.update(|count| count + 1);
+        writer.headers_only(status, std::iter::empty());
+        Ok(Step::Done(()))
+    }
+
+    fn reject(&self, _peer: Peer<'_>, reason: &BadRequest) -> Reply {
+        reply(reason.status, reason.code)
+    }
+}
+
+/// A request that waits.
+pub(crate) struct TestPending<'c> {
+    service: &'c TestService,
+    /// Its handler.
+    pub(crate) route: Route,
+}
+
+impl<'c> PendingRequest<'c> for TestPending<'c> {
+    fn max_body_bytes(&self) -> usize {
+        1024
+    }
+
+    fn refuse(self, reason: &BadRequest) -> Reply {
+        reply(reason.status, reason.code)
+    }
+
+    fn respond(self, _body: &[u8], _writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
+        let service = self.service;
+        Step::Wait(Box::pin(async move {
+            service.answered_later.update(|count| count + 1);
+            reply(StatusCode::NOT_FOUND, "waited")
+        }))
+    }
+}
+
+fn reply(status: StatusCode, body: &'static str) -> Reply {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    response.into()
+}

@@ -1,0 +1,18 @@
+//! Limits of connections.
+
+use std::time::Duration;
+
+/// The time that a connection may take for each of its phases, and the most connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Connections open at a time, on all listeners together.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its head; likewise a TLS handshake.
+    pub head: Duration,
+    /// From the end of a head to the end of the body.
+    pub body: Duration,
+    /// From a response to the next request.
+    pub idle: Duration,
+    /// From the signal to stop until open connections are closed.
+    pub drain: Duration,
+}

@@ -1,0 +1,221 @@
+//! Local users: authentication by password, and the registry of issued tokens.
+
+pub mod attempts;
+pub mod hashing;
+pub mod password;
+pub mod session;
+pub mod settings;
+pub mod signing;
+
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+use attempts::{LoginAttempts, OncePerSecond, TooManyAttempts};
+use aws_lc_rs::rand;
+use dashmap::DashMap;
+use hashing::{HashingBusyError, HashingPool};
+use password::{OutOfMemoryError, PasswordMatch};
+
+use self::settings::LoginSettings;
+use crate::{
+    admission::Source,
+    base::clock,
+    observe::metrics::LoginOutcome,
+    store::{Store, StoreError, users::User},
+};
+
+/// The local users, and the registry of issued tokens.
+pub struct Users {
+    /// The database they are stored in.
+    pub store: Store,
+    hashing: HashingPool,
+    attempts: LoginAttempts,
+    /// Tokens found in the registry, with the time of the look-up.
+    recent_tokens: DashMap<Box<str>, Instant>,
+    last_eviction: OncePerSecond,
+}
+
+/// Error of [`Users::authenticate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginError {
+    /// Unknown user or wrong password.
+    Wrong,
+    /// Too many attempts; a new one is possible after this time.
+    TooMany(Duration),
+    /// The queue of the hashing threads is full, or memory is short.
+    Busy,
+    /// The database cannot be queried.
+    Store(StoreError),
+}
+
+impl LoginError {
+    /// Returns the outcome that metrics count.
+    #[must_use]
+    pub const fn outcome(&self) -> LoginOutcome {
+        match self {
+            Self::Wrong => LoginOutcome::Wrong,
+            Self::TooMany(_) => LoginOutcome::TooMany,
+            Self::Busy => LoginOutcome::Busy,
+            Self::Store(_) => LoginOutcome::Unavailable,
+        }
+    }
+}
+
+impl fmt::Display for LoginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong => f.write_str("unknown user or wrong password"),
+            Self::TooMany(wait) => {
+                write!(f, "too many attempts: the next one is possible in {} s", wait.as_secs() + 1)
+            }
+            Self::Busy => f.write_str("the password hashing queue is full"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<StoreError> for LoginError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<HashingBusyError> for LoginError {
+    fn from(HashingBusyError: HashingBusyError) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<OutOfMemoryError> for LoginError {
+    fn from(OutOfMemoryError: OutOfMemoryError) -> Self {
+        Self::Busy
+    }
+}
+
+/// Interval at which a token is looked up in the registry again. A revoked token is rejected
+/// by the verifier before this look-up.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Limit of cached registry look-ups.
+const MAX_CACHED_TOKENS: usize = 16 * 1024;
+
+impl Users {
+    /// Creates the users of a store, and starts their hashing threads.
+    ///
+    /// # Errors
+    /// The operating system cannot create a thread.
+    pub fn new(store: Store, login: &LoginSettings) -> io::Result<Self> {
+        let hashing = HashingPool::start(login.hashing_threads, login.waiting)?;
+        Ok(Self {
+            store,
+            hashing,
+            attempts: LoginAttempts::new(login.attempts),
+            recent_tokens: DashMap::new(),
+            last_eviction: OncePerSecond::default(),
+        })
+    }
+
+    /// Returns the user with this name and password.
+    ///
+    /// # Errors
+    /// [`LoginError::Wrong`] for an unknown user or a wrong password, after the same time for both.
+    /// The other variants if the password was not checked.
+    pub async fn authenticate(
+        &self,
+        username: &str,
+        password: &str,
+        source: Source,
+    ) -> Result<User, LoginError> {
+        let too_many = |TooManyAttempts(wait)| LoginError::TooMany(wait);
+        self.attempts.begin(username, source, clock::instant()).map_err(too_many)?;
+        let user = self.verify(username, password).await;
+        match user {
+            Ok(_) => self.attempts.succeeded(username),
+            Err(LoginError::Wrong | LoginError::TooMany(_)) => {}
+            // Not the user's fault.
+            Err(LoginError::Busy | LoginError::Store(_)) => self.attempts.retract(username),
+        }
+        user
+    }
+
+    async fn verify(&self, username: &str, password: &str) -> Result<User, LoginError> {
+        let user = self.store.user(username).await?.filter(|user| user.auth_method == "database");
+        let (stored, given) =
+            (user.as_ref().map(|user| user.password_hash.clone()), password.to_owned());
+        let verified = self.hashing.run(move |memory| match stored {
+            Some(stored) => password::verify(&given, &stored, memory),
+            None => password::verify_dummy(&given, memory).map(|()| PasswordMatch::No),
+        });
+        match (verified.await??, user) {
+            (PasswordMatch::Yes, Some(user)) => Ok(user),
+            (PasswordMatch::Unnormalized, Some(user)) => {
+                Ok(self.with_new_hash(user, password).await)
+            }
+            _ => Err(LoginError::Wrong),
+        }
+    }
+
+    /// Replaces the hash of an unnormalized password by one of the normalized password. Returns
+    /// the user unchanged if that fails.
+    async fn with_new_hash(&self, user: User, password: &str) -> User {
+        let Ok(renewed) = self.hash(password).await else { return user };
+        match self.store.renew_password_hash(&user.username, &user.password_hash, &renewed).await {
+            Ok(true) => User { password_hash: renewed, ..user },
+            Ok(false) | Err(_) => user,
+        }
+    }
+
+    /// Returns the number of passwords in the hashing queue.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.hashing.waiting()
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// [`LoginError::Busy`] if the hashing queue is full or memory is short.
+    pub async fn hash(&self, password: &str) -> Result<String, LoginError> {
+        let password = password.to_owned();
+        let mut salt = password::Salt::default();
+        rand::fill(&mut salt).map_err(|_| LoginError::Busy)?;
+        Ok(self.hashing.run(move |memory| password::hash(&password, &salt, memory)).await??)
+    }
+
+    /// Returns whether a token of this server is in the registry and not revoked. A look-up in the
+    /// database also records the token as used.
+    ///
+    /// # Errors
+    /// The database cannot be queried.
+    pub async fn is_token_registered(&self, jti: &str) -> Result<bool, StoreError> {
+        let now = clock::instant();
+        if self.recent_tokens.get(jti).is_some_and(|found| now < *found + RECHECK_INTERVAL) {
+            return Ok(true);
+        }
+        let is_known = self.store.token(jti).await?.is_some_and(|token| token.revoked_at.is_none());
+        if is_known {
+            // With a full cache, a token is looked up each time until old entries are evicted.
+            if self.recent_tokens.len() < MAX_CACHED_TOKENS {
+                self.recent_tokens.insert(jti.into(), now);
+            } else {
+                self.evict_old_tokens(now);
+            }
+            // The time of use is informational, so its failure is ignored.
+            let _ignored = self.store.mark_used(jti, clock::now()).await;
+        }
+        Ok(is_known)
+    }
+
+    /// Evicts expired look-ups. At most once a second, as it scans the whole cache.
+    fn evict_old_tokens(&self, now: Instant) {
+        if self.last_eviction.is_due(now) {
+            self.recent_tokens.retain(|_, found| now < *found + RECHECK_INTERVAL);
+        }
+    }
+
+    /// Removes a revoked token from the cached look-ups.
+    pub fn forget_token(&self, jti: &str) {
+        self.recent_tokens.remove(jti);
+    }
+}

@@ -1,0 +1,90 @@
+//! The session of an API call: the verified token of its caller.
+
+use countersign_engine::{UnixTime, Verified};
+use serde_json::{Map, Value};
+
+use crate::base::claims::IS_ADMIN_CLAIM;
+
+/// Claims of a verified token, kept for the duration of a call. Not `Debug`: claims must not
+/// get into a log.
+pub struct Session {
+    claims: Map<String, Value>,
+    username: Option<String>,
+    client_types: Vec<String>,
+    environment: Option<String>,
+    /// Whether this server signed it.
+    pub is_ours: bool,
+}
+
+impl Session {
+    /// Creates the session of a verified token.
+    #[must_use]
+    pub fn of(verified: &Verified<'_>, is_ours: bool) -> Self {
+        let claims = verified.claims();
+        Self {
+            claims: serde_json::from_slice(&claims.json()).unwrap_or_default(),
+            username: claims.username().map(str::to_owned),
+            client_types: claims.client_types().map(str::to_owned).collect(),
+            environment: claims.environment().map(str::to_owned),
+            is_ours,
+        }
+    }
+
+    /// Returns a claim.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.get(name)
+    }
+
+    /// Returns `sub`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.claim("sub")?.as_str()
+    }
+
+    /// Returns `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<UnixTime> {
+        self.claim("iat")?.as_u64().map(UnixTime)
+    }
+
+    /// Returns the username, if the token belongs to a user.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// Returns the client types of its bearer.
+    #[must_use]
+    pub fn client_types(&self) -> &[String] {
+        &self.client_types
+    }
+
+    /// Returns the environment that it is scoped to, if any.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        self.environment.as_deref()
+    }
+
+    /// Returns its id in the registry, if this server signed it and it has a `jti`.
+    #[must_use]
+    pub fn registered_id(&self) -> Option<&str> {
+        self.claim("jti")?.as_str().filter(|_| self.is_ours)
+    }
+
+    /// Returns whether it is a login session: signed by this server for a user, and not in the
+    /// registry.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        self.is_ours
+            && self.registered_id().is_none()
+            && self.subject().is_some()
+            && self.claim(IS_ADMIN_CLAIM).is_some()
+    }
+
+    /// Returns whether access policies apply to it. They do not apply to agents and compilers.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.client_types.iter().all(|one| one == "api")
+    }
+}

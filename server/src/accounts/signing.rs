@@ -1,0 +1,211 @@
+//! Signing of tokens, byte for byte as the Inmanta server signs them.
+
+use std::{fmt, io};
+
+use aws_lc_rs::{error::Unspecified, hmac, rand};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::UnixTime;
+use serde::Serialize as _;
+use serde_json::{Map, Value, json};
+use uuid::{Builder, Uuid};
+
+use crate::{
+    base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
+    keys::{IssuerSection, settings::KeySource},
+};
+
+/// Contents of a token to sign.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    /// [`ClientType`]s of the bearer.
+    pub client_types: Vec<ClientType>,
+    /// Environment that the token is scoped to.
+    pub environment: Option<String>,
+    /// Additional claims, in order.
+    pub custom_claims: Vec<(String, Value)>,
+    /// Lifetime of the token.
+    pub lifetime: Lifetime,
+}
+
+/// Lifetime of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The default lifetime of the section.
+    Default,
+    /// A number of seconds.
+    Seconds(u64),
+    /// Unlimited and without dates, so that the same request gives the same bytes.
+    Idempotent,
+}
+
+impl Lifetime {
+    /// Returns the requested lifetime. `idempotent` takes precedence over `seconds`.
+    #[must_use]
+    pub fn of(seconds: Option<u32>, idempotent: bool) -> Self {
+        match (idempotent, seconds) {
+            (true, _) => Self::Idempotent,
+            (false, Some(seconds)) => Self::Seconds(seconds.into()),
+            (false, None) => Self::Default,
+        }
+    }
+
+    /// Returns the lifetime in seconds. `None` for tokens that never expire.
+    #[must_use]
+    pub fn seconds(self, section: &IssuerSection) -> Option<u64> {
+        let seconds = match self {
+            Self::Idempotent => 0,
+            Self::Default => section.expire,
+            Self::Seconds(seconds) => seconds,
+        };
+        (seconds > 0).then_some(seconds)
+    }
+}
+
+/// Error in signing a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningError {
+    /// The section does not allow a client type.
+    ClientType(ClientType, Vec<ClientType>),
+    /// The lifetime exceeds the section's `max_lifetime`.
+    Lifetime(u32),
+    /// The section has no secret.
+    NoSecret(String),
+}
+
+impl fmt::Display for SigningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientType(requested, allowed) => {
+                let names: Vec<_> = allowed.iter().map(|one| format!("'{one}'")).collect();
+                let allowed = names.join(", ");
+                write!(
+                    f,
+                    "The signing config does not support the requested client type {requested}. \
+                     Only [{allowed}] are allowed."
+                )
+            }
+            Self::Lifetime(max) => {
+                write!(
+                    f,
+                    "the requested lifetime exceeds the section's max_lifetime of {max} s: \
+                     request a shorter one"
+                )
+            }
+            Self::NoSecret(section) => write!(f, "section {section} has no signing key"),
+        }
+    }
+}
+
+impl std::error::Error for SigningError {}
+
+/// Signs a token with a section's key, as of `now`.
+///
+/// # Errors
+/// [`SigningError`] if the section does not allow the request or has no secret.
+pub fn sign(
+    section: &IssuerSection,
+    request: &TokenRequest,
+    now: UnixTime,
+) -> Result<String, SigningError> {
+    if let Some(requested) =
+        request.client_types.iter().find(|one| !section.client_types.contains(one))
+    {
+        return Err(SigningError::ClientType(*requested, section.client_types.clone()));
+    }
+    let KeySource::Secret(secret) = &section.keys else {
+        return Err(SigningError::NoSecret(section.section().into()));
+    };
+    let lifetime = request.lifetime.seconds(section);
+    if let Some(max) = section
+        .issuer
+        .rules
+        .max_lifetime
+        .filter(|max| lifetime.is_none_or(|seconds| seconds > u64::from(*max)))
+    {
+        return Err(SigningError::Lifetime(max));
+    }
+    let header = json!({ "alg": "HS256", "typ": TOKEN_TYPE });
+    let signing_input =
+        format!("{}.{}", encode(&header), encode(&Value::Object(payload(section, request, now))));
+    let tag =
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), signing_input.as_bytes());
+    Ok(format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(tag)))
+}
+
+/// Generates a random UUID.
+///
+/// # Errors
+/// The operating system provides no randomness.
+pub fn random_uuid() -> Result<Uuid, Unspecified> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes)?;
+    Ok(Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// Returns the claims in a fixed order, so that idempotent tokens are reproducible.
+fn payload(section: &IssuerSection, request: &TokenRequest, now: UnixTime) -> Map<String, Value> {
+    let names: Vec<_> = request.client_types.iter().map(|one| one.name()).collect();
+    let mut claims = Map::new();
+    claims.insert("iss".into(), json!(section.issuer.name));
+    claims.insert("aud".into(), json!([section.issuer.rules.audience]));
+    claims.insert(CLIENT_TYPES_CLAIM.into(), json!(names.join(",")));
+    claims.extend(request.custom_claims.iter().cloned());
+    if request.lifetime != Lifetime::Idempotent {
+        claims.insert("iat".into(), json!(now.0));
+        if let Some(seconds) = request.lifetime.seconds(section) {
+            claims.insert("exp".into(), json!(now.plus(seconds).0));
+        }
+    }
+    if let Some(environment) = &request.environment {
+        claims.insert(ENVIRONMENT_CLAIM.into(), json!(environment));
+    }
+    claims
+}
+
+fn encode(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(ascii_json(value))
+}
+
+/// Serializes compact JSON with every non-ASCII character escaped, as Python does.
+fn ascii_json(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, AsciiFormatter);
+    let written = value.serialize(&mut serializer);
+    debug_assert!(written.is_ok(), "a JSON value always serializes to memory");
+    out
+}
+
+struct AsciiFormatter;
+
+impl serde_json::ser::Formatter for AsciiFormatter {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for character in fragment.chars() {
+            if character.is_ascii() {
+                write!(writer, "{character}")?;
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_json_matches_python() {
+        let value = json!({ "é": "a\"\\\n\u{1f600}", "l": [1, true, null], "\u{7f}": 1.5 });
+        assert_eq!(
+            String::from_utf8(ascii_json(&value)).unwrap(),
+            "{\"\\u00e9\":\"a\\\"\\\\\\n\\ud83d\\ude00\",\"l\":[1,true,null],\"\u{7f}\":1.5}"
+        );
+    }
+}

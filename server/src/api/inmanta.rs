@@ -1,0 +1,236 @@
+//! The part of the Inmanta API that an auth tier implements: users and sessions, roles,
+//! environments, and the registry of tokens.
+//!
+//! The order of the checks is that of the Inmanta server:
+//! 1. A token in the request is verified, even if the endpoint requires none.
+//! 2. The token is looked up in the registry.
+//! 3. A missing token is refused, if the endpoint requires one.
+//! 4. The arguments are read, the call is authorized, and executed.
+
+mod arguments;
+mod environments;
+mod fault;
+mod login;
+mod request;
+mod roles;
+mod session;
+mod tokens;
+mod users;
+
+use arguments::Arguments;
+use bytes::Bytes;
+use countersign_engine::UnixTime;
+use fault::ApiError;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use request::ApiRequest;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    accounts::{Users, session::Session},
+    admission::Source,
+    api::{ApiContext, settings::ApiSettings},
+    auth::{
+        Caller,
+        profile::{Profile, Style, inmanta},
+    },
+    authorization::{
+        self, ApiCall,
+        endpoints::{Endpoint, PathMatch, find_endpoint},
+    },
+    base::{
+        outcome::Outcome,
+        reply::{Body, Reply, empty, json, no_store},
+    },
+    keys::IssuerSection,
+};
+
+/// Answers a call.
+pub async fn answer(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &Request<Bytes>,
+) -> Reply {
+    let mut reply = answer_call(context, caller, request).await;
+    reply.response = no_store(reply.response);
+    if let Some(origin) = &context.settings.allow_origin {
+        reply.response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+    reply
+}
+
+async fn answer_call(
+    context: &ApiContext<'_>,
+    caller: &Caller<'_, '_>,
+    request: &Request<Bytes>,
+) -> Reply {
+    if request.method() == http::Method::OPTIONS {
+        return preflight(context.settings).into();
+    }
+    let (endpoint, of_path) = match find_endpoint(request.method().as_str(), request.uri().path()) {
+        PathMatch::Endpoint(endpoint, of_path) => (endpoint, of_path),
+        PathMatch::OtherMethods(methods) => return method_not_allowed(&methods).into(),
+        PathMatch::NotFound => return ApiError::not_found("there is no such call").answer().into(),
+    };
+    let session = match session::authenticate(context, caller, request.headers()).await {
+        Ok(session) => session,
+        Err(reply) => return *reply,
+    };
+    let outcome = session.as_ref().map(|_| Outcome::Verified);
+    let response = if session.is_none() && context.settings.requires_token && endpoint.needs_token {
+        Profile::Inmanta.challenge(Style::Body)
+    } else {
+        let executed = execute(
+            context,
+            Source::of(caller.client.get()),
+            session.as_ref(),
+            endpoint,
+            of_path,
+            request,
+        )
+        .await;
+        executed.unwrap_or_else(|error| error.answer())
+    };
+    Reply { outcome, ..response.into() }
+}
+
+/// Reads the arguments of a call, authorizes it, and executes it.
+async fn execute(
+    context: &ApiContext<'_>,
+    source: Source,
+    session: Option<&Session>,
+    endpoint: &Endpoint,
+    of_path: Vec<(&'static str, String)>,
+    request: &Request<Bytes>,
+) -> Result<Response<Body>, ApiError> {
+    // Without authentication the caller is unknown, and the changes would stay in force once
+    // authentication is enabled.
+    if !context.settings.requires_token && !endpoint.read_only {
+        return Err(ApiError::Request(AUTH_OFF.into()));
+    }
+    let mut arguments = Arguments::read(endpoint, of_path, request)?;
+    let environment = environment_of(context, endpoint, &arguments).await?;
+    let user = arguments.path_argument("username").map(str::to_owned);
+    let api_request = ApiRequest::read(endpoint.operation, environment.clone(), &mut arguments)?;
+    arguments.finish()?;
+    if let Some(session) = session {
+        let call = ApiCall { endpoint, environment: environment.as_deref(), user: user.as_deref() };
+        authorization::authorize(context.settings.authorization_provider, session, &call)
+            .map_err(ApiError::Forbidden)?;
+    }
+    let context = || {
+        Ok::<_, ApiError>(CallContext {
+            api: *context,
+            users: require_users(context)?,
+            source,
+            session,
+        })
+    };
+    match api_request {
+        ApiRequest::Nothing => Ok(ok_empty()),
+        ApiRequest::Login { username, password } => {
+            login::login(&context()?, &username, &password).await
+        }
+        ApiRequest::RenewLogin => login::renew(&context()?).await,
+        ApiRequest::Users(request) => users::answer(&context()?, request).await,
+        ApiRequest::Roles(request) => roles::answer(&context()?, request).await,
+        ApiRequest::Tokens(request) => tokens::answer(&context()?, request).await,
+        ApiRequest::Environments(request) => environments::answer(&context()?, request).await,
+    }
+}
+
+/// Returns the environment of a call, which must exist.
+async fn environment_of(
+    context: &ApiContext<'_>,
+    endpoint: &Endpoint,
+    arguments: &Arguments,
+) -> Result<Option<String>, ApiError> {
+    let Some(named) = endpoint.environment else { return Ok(None) };
+    let id = arguments.environment(named)?;
+    match require_users(context)?.store.environment(&id).await? {
+        Some(environment) => Ok(Some(environment.id)),
+        None => Err(ApiError::not_found(format!("The environment with id {id} does not exist."))),
+    }
+}
+
+/// Context in which a call is executed.
+struct CallContext<'c> {
+    api: ApiContext<'c>,
+    users: &'c Users,
+    /// Source address of the client.
+    source: Source,
+    /// Session of the caller; `None` if authentication is off.
+    session: Option<&'c Session>,
+}
+
+impl<'c> CallContext<'c> {
+    /// Returns the section that signs tokens.
+    fn signer(&self) -> Result<&'c IssuerSection, ApiError> {
+        if !self.api.settings.requires_token {
+            return Err(ApiError::Request(AUTH_OFF.into()));
+        }
+        signer(self.api.settings).ok_or_else(|| {
+            ApiError::Request("No signing config available in the configuration.".into())
+        })
+    }
+}
+
+const AUTH_OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
+
+fn signer(settings: &ApiSettings) -> Option<&IssuerSection> {
+    settings.signing.as_deref()
+}
+
+fn require_users<'c>(context: &ApiContext<'c>) -> Result<&'c Users, ApiError> {
+    context.users.ok_or_else(|| ApiError::Unavailable("this server has no database".into()))
+}
+
+/// Answers with a value in `data`.
+fn data(value: &Value) -> Response<Body> {
+    json(StatusCode::OK, &json!({ "data": value }))
+}
+
+/// Answers 200 without a body.
+fn ok_empty() -> Response<Body> {
+    empty(StatusCode::OK)
+}
+
+/// Formats a time as the API does (RFC 3339).
+fn rfc3339(at: UnixTime) -> Value {
+    let moment =
+        i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).map_or(Value::Null, Value::String)
+}
+
+/// Answers a CORS preflight request.
+fn preflight(settings: &ApiSettings) -> Response<Body> {
+    let allowed = if settings.requires_token {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid, Authorization"
+    } else {
+        "Origin, Accept, Content-Type, X-Requested-With, X-CSRF-Token, X-Inmanta-tid"
+    };
+    let mut response = empty(StatusCode::OK);
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    response
+}
+
+fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
+    let allowed = methods.join(", ");
+    let mut response =
+        inmanta::answer(StatusCode::METHOD_NOT_ALLOWED, &format!("this call is made by {allowed}"));
+    if let Ok(value) = HeaderValue::try_from(allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+/// Adds the issued token to the headers of an answer.
+fn with_token(mut response: Response<Body>, token: &str) -> Response<Body> {
+    if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}")) {
+        value.set_sensitive(true);
+        response.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    response
+}

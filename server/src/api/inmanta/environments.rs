@@ -1,0 +1,95 @@
+//! Environment endpoints. Only id, name and project are stored here, to which tokens and roles
+//! are scoped; the contents of environments belong to the orchestrator.
+
+use http::Response;
+use serde_json::{Value, json};
+
+use super::{
+    CallContext, data,
+    fault::ApiError,
+    ok_empty,
+    request::EnvironmentRequest,
+    tokens::{random_uuid, revoke_registered},
+};
+use crate::{
+    base::reply::Body,
+    store::{
+        StoreError,
+        environments::{Deletion, Environment},
+    },
+};
+
+pub(super) async fn answer(
+    context: &CallContext<'_>,
+    request: EnvironmentRequest,
+) -> Result<Response<Body>, ApiError> {
+    let store = &context.users.store;
+    match request {
+        EnvironmentRequest::List => {
+            Ok(data(&store.environments().await?.iter().map(environment_json).collect()))
+        }
+        EnvironmentRequest::Get { id } => match store.environment(&id).await? {
+            Some(environment) => Ok(data(&environment_json(&environment))),
+            None => Err(no_such_environment(&id)),
+        },
+        EnvironmentRequest::Create { name, id, project_id } => {
+            create(context, name, id, project_id).await
+        }
+        EnvironmentRequest::Delete { id } => delete(context, &id).await,
+    }
+}
+
+async fn create(
+    context: &CallContext<'_>,
+    name: String,
+    id: Option<String>,
+    project_id: Option<String>,
+) -> Result<Response<Body>, ApiError> {
+    /// Project of environments that are created without one.
+    const NO_PROJECT: &str = "00000000-0000-0000-0000-000000000000";
+    let id = id.map_or_else(|| random_uuid().map(|id| id.to_string()), Ok)?;
+    let environment =
+        Environment { id, name, project_id: project_id.unwrap_or_else(|| NO_PROJECT.into()) };
+    match context.users.store.add_environment(environment.clone()).await {
+        Ok(()) => Ok(data(&environment_json(&environment))),
+        Err(StoreError::AlreadyExists) => {
+            let Environment { id, name, project_id } = environment;
+            Err(ApiError::Conflict(format!(
+                "An environment with id {id}, or with name {name} in project {project_id}, already exists."
+            )))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes an environment, and revokes its tokens.
+async fn delete(context: &CallContext<'_>, id: &str) -> Result<Response<Body>, ApiError> {
+    /// Attempts, because a client may issue another token between revocation and removal.
+    const MAX_ATTEMPTS: usize = 10;
+    for _ in 0..MAX_ATTEMPTS {
+        for token in context
+            .users
+            .store
+            .tokens_of(id)
+            .await?
+            .iter()
+            .filter(|token| token.revoked_at.is_none())
+        {
+            revoke_registered(context, token).await?;
+        }
+        match context.users.store.delete_environment(id).await? {
+            Deletion::Done => return Ok(ok_empty()),
+            Deletion::NotFound => return Err(no_such_environment(id)),
+            Deletion::HasTokens => {}
+        }
+    }
+    Err(ApiError::Unavailable("tokens are still being issued for the environment".into()))
+}
+
+fn environment_json(environment: &Environment) -> Value {
+    json!({ "id": environment.id, "name": environment.name, "project_id": environment.project_id })
+}
+
+fn no_such_environment(id: &str) -> ApiError {
+    ApiError::not_found(format!("The environment with id {id} does not exist."))
+}

@@ -1,0 +1,110 @@
+//! Error answers of the API, in the Inmanta server's words.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    accounts::{LoginError, signing::SigningError},
+    auth::profile::inmanta,
+    base::reply::Body,
+    revocation::RevokeError,
+    store::StoreError,
+};
+
+/// Error of a call.
+pub(super) enum ApiError {
+    /// The arguments are invalid.
+    Request(String),
+    /// Authentication failed.
+    Unauthorized(String),
+    /// The caller is not authorized.
+    Forbidden(String),
+    /// The object does not exist.
+    NotFound(String),
+    /// The object already exists, or was changed concurrently.
+    Conflict(String),
+    /// Too many attempts; a new one is possible after this time.
+    TooMany(Duration),
+    /// Temporarily unavailable.
+    Unavailable(String),
+}
+
+impl ApiError {
+    pub(super) fn request(text: impl Into<String>) -> Self {
+        Self::Request(text.into())
+    }
+
+    pub(super) fn not_found(text: impl Into<String>) -> Self {
+        Self::NotFound(text.into())
+    }
+
+    pub(super) fn answer(self) -> Response<Body> {
+        let retry_after = match &self {
+            // Rounded up, so that a client does not retry too early.
+            Self::TooMany(wait) => Some(wait.as_secs() + 1),
+            Self::Unavailable(_) => Some(5),
+            _ => None,
+        };
+        let (status, message) = match self {
+            Self::Request(text) => (StatusCode::BAD_REQUEST, format!("Invalid request: {text}")),
+            Self::Unauthorized(text) => (StatusCode::UNAUTHORIZED, text),
+            Self::Forbidden(text) => (StatusCode::FORBIDDEN, format!("Access denied: {text}")),
+            Self::NotFound(text) => (
+                StatusCode::NOT_FOUND,
+                format!("Request or referenced resource does not exist: {text}"),
+            ),
+            Self::Conflict(text) => (
+                StatusCode::CONFLICT,
+                format!("Request conflicts with the current state of the resource: {text}"),
+            ),
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many failed logins: try again later".into())
+            }
+            Self::Unavailable(text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be done now: {text}"))
+            }
+        };
+        let mut response = inmanta::answer(status, &message);
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Fallback for database errors without a specific answer. The reason is only logged.
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::Unavailable("the database does not answer".into())
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::Unauthorized("Invalid username or password".into()),
+            LoginError::TooMany(wait) => Self::TooMany(wait),
+            LoginError::Busy => Self::Unavailable("too many users log in at once".into()),
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RevokeError> for ApiError {
+    fn from(error: RevokeError) -> Self {
+        tracing::error!("{error}");
+        Self::Unavailable("nothing can be revoked".into())
+    }
+}
+
+impl From<SigningError> for ApiError {
+    fn from(error: SigningError) -> Self {
+        Self::Request(error.to_string())
+    }
+}

@@ -1,0 +1,175 @@
+//! Typed requests: an operation of the API with its parsed arguments.
+
+use super::{arguments::Arguments, fault::ApiError};
+use crate::{authorization::endpoints::Operation, base::claims::ClientType};
+
+/// A parsed request. Not `Debug`: it contains passwords.
+pub(super) enum ApiRequest {
+    Nothing,
+    Login { username: String, password: String },
+    RenewLogin,
+    Users(UserRequest),
+    Roles(RoleRequest),
+    Tokens(TokenApiRequest),
+    Environments(EnvironmentRequest),
+}
+
+pub(super) enum UserRequest {
+    List,
+    Add { username: String, password: String },
+    Delete { username: String },
+    SetPassword { username: String, password: String, current: Option<String> },
+    SetAdmin { username: String, is_admin: bool },
+    Current,
+}
+
+pub(super) enum RoleRequest {
+    List,
+    Add { name: String },
+    Delete { name: String },
+    Assignments { username: String },
+    Assign { username: String, environment: String, role: String },
+    Unassign { username: String, environment: String, role: String },
+}
+
+pub(super) enum TokenApiRequest {
+    Create { environment: String, wanted: TokenOptions, is_v1: bool },
+    List { environment: String },
+    Revoke { environment: String, jti: String },
+}
+
+/// Options of a new token.
+pub(super) struct TokenOptions {
+    pub(super) client_types: Vec<ClientType>,
+    pub(super) is_idempotent: bool,
+    /// Lifetime in seconds, at least one.
+    pub(super) expire: Option<u64>,
+}
+
+pub(super) enum EnvironmentRequest {
+    List,
+    Get { id: String },
+    Create { name: String, id: Option<String>, project_id: Option<String> },
+    Delete { id: String },
+}
+
+impl ApiRequest {
+    /// Reads the arguments of `operation`, in `environment` if it has one.
+    pub(super) fn read(
+        operation: Operation,
+        environment: Option<String>,
+        arguments: &mut Arguments,
+    ) -> Result<Self, ApiError> {
+        let environment = environment.unwrap_or_default();
+        Ok(match operation {
+            Operation::Health => Self::Nothing,
+            Operation::Login => Self::Login {
+                username: arguments.text("username")?,
+                password: arguments.text("password")?,
+            },
+            Operation::RenewLogin => Self::RenewLogin,
+            Operation::ListUsers => Self::Users(UserRequest::List),
+            Operation::AddUser => {
+                let (username, password) =
+                    (arguments.name("username")?, arguments.text("password")?);
+                Self::Users(UserRequest::Add { username, password })
+            }
+            Operation::DeleteUser => Self::Users(UserRequest::Delete {
+                username: arguments.required_path_argument("username")?,
+            }),
+            Operation::SetPassword => Self::Users(UserRequest::SetPassword {
+                username: arguments.required_path_argument("username")?,
+                password: arguments.text("password")?,
+                current: arguments.optional_text("current_password")?,
+            }),
+            Operation::CurrentUser => Self::Users(UserRequest::Current),
+            Operation::SetAdmin => {
+                let username = arguments.text("username")?;
+                let is_admin = arguments
+                    .flag("is_admin")?
+                    .ok_or_else(|| ApiError::request("the argument is_admin is missing"))?;
+                Self::Users(UserRequest::SetAdmin { username, is_admin })
+            }
+            Operation::ListRoles => Self::Roles(RoleRequest::List),
+            Operation::AddRole => {
+                Self::Roles(RoleRequest::Add { name: arguments.nonempty_name("name")? })
+            }
+            Operation::DeleteRole => {
+                Self::Roles(RoleRequest::Delete { name: arguments.text("name")? })
+            }
+            Operation::ListAssignments => Self::Roles(RoleRequest::Assignments {
+                username: arguments.required_path_argument("username")?,
+            }),
+            Operation::AssignRole => {
+                let (username, environment, role) = assignment(arguments)?;
+                Self::Roles(RoleRequest::Assign { username, environment, role })
+            }
+            Operation::UnassignRole => {
+                let (username, environment, role) = assignment(arguments)?;
+                Self::Roles(RoleRequest::Unassign { username, environment, role })
+            }
+            Operation::CreateToken | Operation::CreateTokenV1 => {
+                let is_v1 = operation == Operation::CreateTokenV1;
+                Self::Tokens(TokenApiRequest::Create {
+                    environment,
+                    wanted: wanted_token(arguments, is_v1)?,
+                    is_v1,
+                })
+            }
+            Operation::ListTokens => Self::Tokens(TokenApiRequest::List { environment }),
+            Operation::RevokeToken => Self::Tokens(TokenApiRequest::Revoke {
+                environment,
+                jti: arguments.required_path_argument("jti")?,
+            }),
+            Operation::ListEnvironments => Self::Environments(EnvironmentRequest::List),
+            Operation::GetEnvironment => {
+                Self::Environments(EnvironmentRequest::Get { id: environment })
+            }
+            Operation::CreateEnvironment => Self::Environments(EnvironmentRequest::Create {
+                name: arguments.nonempty_name("name")?,
+                id: arguments.optional_uuid("environment_id")?,
+                project_id: arguments.optional_uuid("project_id")?,
+            }),
+            Operation::DeleteEnvironment => {
+                Self::Environments(EnvironmentRequest::Delete { id: environment })
+            }
+        })
+    }
+}
+
+fn assignment(arguments: &mut Arguments) -> Result<(String, String, String), ApiError> {
+    Ok((
+        arguments.required_path_argument("username")?,
+        arguments.uuid("environment")?,
+        arguments.text("role")?,
+    ))
+}
+
+/// Reads the options of a new token. In version 1 of the call, tokens are idempotent by default
+/// and have no `expire`.
+fn wanted_token(arguments: &mut Arguments, is_v1: bool) -> Result<TokenOptions, ApiError> {
+    let client_type = |name: String| name.parse::<ClientType>().map_err(ApiError::Request);
+    let client_types = arguments
+        .texts("client_types")?
+        .into_iter()
+        .map(client_type)
+        .collect::<Result<Vec<_>, _>>()?;
+    if client_types.is_empty() {
+        return Err(ApiError::request(
+            "client_types is empty: a token without one could make no call",
+        ));
+    }
+    let is_idempotent = arguments.flag("idempotent")?.unwrap_or(is_v1);
+    let expire = if is_v1 { None } else { arguments.whole_number("expire")? };
+    let expire = match expire {
+        None => None,
+        Some(_) if is_idempotent => {
+            return Err(ApiError::request("a token that is idempotent cannot expire"));
+        }
+        Some(seconds) => match u32::try_from(seconds) {
+            Ok(seconds @ 1..) => Some(seconds.into()),
+            _ => return Err(ApiError::request("expire is in seconds, from 1 to 4294967295")),
+        },
+    };
+    Ok(TokenOptions { client_types, is_idempotent, expire })
+}

@@ -1,0 +1,173 @@
+//! `POST /v1/revoke` (RFC 7009): a client of `[api_clients]` revokes one token or many.
+//!
+//! As in the RFC, the parameter `token` revokes one token. Alternatively, the members of a
+//! [`RevocationRecord`] select the target: `issuer` with `jti`, `subject` or `kid`,
+//! `issued_before`, or `signing_input_sha256`. The body is a form or JSON.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    api::ApiContext,
+    auth::{RevocationOutcome, api_clients::ApiClients},
+    base::reply::{Body, empty, json},
+    revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
+};
+
+/// Answers 200 once the revocation is stored and in force.
+pub async fn answer(context: &ApiContext<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+    match revoke(context, headers, body).await {
+        Ok(()) => empty(StatusCode::OK),
+        Err(error) => error.answer(),
+    }
+}
+
+/// Parameters of a request. serde rejects repeated parameters (RFC 6749 section 3.1), and
+/// unknown ones, because a misspelled one would widen the target.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    token: Option<String>,
+    #[expect(dead_code, reason = "a hint that a server may ignore (RFC 7009 section 2.1)")]
+    token_type_hint: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    issuer: Option<String>,
+    jti: Option<String>,
+    subject: Option<String>,
+    kid: Option<String>,
+    issued_before: Option<u64>,
+    signing_input_sha256: Option<String>,
+    until: Option<u64>,
+}
+
+/// Error answer (RFC 6749 section 5.2).
+enum OAuthError {
+    /// Client authentication failed.
+    Client(&'static str),
+    /// The parameters are invalid.
+    Request(String),
+    /// The revocation was not stored; a retry may succeed (RFC 7009 section 2.2.1).
+    Unavailable(String),
+}
+
+impl OAuthError {
+    fn answer(self) -> Response<Body> {
+        let (status, code, text) = match self {
+            Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
+            Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
+            Self::Unavailable(text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
+            }
+        };
+        let mut response = json(status, &json!({ "error": code, "error_description": text }));
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                let challenge =
+                    HeaderValue::from_static(r#"Basic realm="countersign", charset="UTF-8""#);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+async fn revoke(
+    context: &ApiContext<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), OAuthError> {
+    let mut parameters = Parameters::read(body)?;
+    let client = authenticate(&context.auth.api_clients, headers, &mut parameters)?;
+    // An empty parameter counts as omitted (RFC 6749 section 3.1).
+    let token = parameters
+        .token
+        .take()
+        .map(|token| token.trim().to_owned())
+        .filter(|token| !token.is_empty());
+    let record = parameters.record();
+    let unavailable = |error: RevokeError| OAuthError::Unavailable(error.to_string());
+    let Some(token) = token else {
+        let revocation =
+            context.authenticator.validate_revocation(record).map_err(OAuthError::Request)?;
+        let kind = revocation.target.kind_name();
+        context
+            .revocations
+            .revoke(RevocationEntry::Proven(revocation))
+            .await
+            .map_err(unavailable)?;
+        tracing::info!(client, "revoked by {kind}");
+        return Ok(());
+    };
+    if record != RevocationRecord::default() {
+        return Err(OAuthError::Request(
+            "token excludes all other parameters: it selects what to revoke".into(),
+        ));
+    }
+    let revoked = context.authenticator.revoke_token(context.revocations, token.as_bytes());
+    if revoked.await.map_err(unavailable)? == RevocationOutcome::Done {
+        tracing::info!(client, "revoked a token");
+    }
+    Ok(())
+}
+
+impl Parameters {
+    fn read(body: &[u8]) -> Result<Self, OAuthError> {
+        let read = match body.trim_ascii_start() {
+            [b'{', ..] => serde_json::from_slice(body).map_err(|error| error.to_string()),
+            _ => serde_urlencoded::from_bytes(body).map_err(|error| error.to_string()),
+        };
+        read.map_err(|error| OAuthError::Request(format!("cannot parse the parameters: {error}")))
+    }
+
+    fn record(self) -> RevocationRecord {
+        let Self { issuer, jti, subject, kid, issued_before, signing_input_sha256, until, .. } =
+            self;
+        RevocationRecord { issuer, jti, subject, kid, issued_before, signing_input_sha256, until }
+    }
+}
+
+/// Authenticates the client (RFC 6749 section 2.3.1): by HTTP Basic, or by `client_id` and
+/// `client_secret`, but not both. Returns its name.
+fn authenticate(
+    clients: &ApiClients,
+    headers: &HeaderMap,
+    parameters: &mut Parameters,
+) -> Result<String, OAuthError> {
+    let in_body = parameters.client_id.take().zip(parameters.client_secret.take());
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let credentials = match (lines.next(), lines.next(), in_body) {
+        (None, _, in_body) => in_body,
+        (Some(line), None, None) => basic(line),
+        _ => None,
+    };
+    let known = credentials.filter(|(name, secret)| clients.accept(name, secret.as_bytes()));
+    match known {
+        Some((name, _)) => Ok(name),
+        None if clients.is_empty() => {
+            Err(OAuthError::Client("no client is configured in [api_clients]"))
+        }
+        None => Err(OAuthError::Client("unknown client or wrong secret")),
+    }
+}
+
+fn basic(line: &HeaderValue) -> Option<(String, String)> {
+    let (scheme, encoded) = line.to_str().ok()?.split_once(' ')?;
+    let decoded =
+        STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("Basic"))?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (name, secret) = text.split_once(':')?;
+    // The RFC requires both to be form-encoded. Names and secrets made by this program do not
+    // change by that.
+    let decoded = |text: &str| {
+        percent_decode_str(&text.replace('+', " ")).decode_utf8().map(String::from).ok()
+    };
+    Some((decoded(name)?, decoded(secret)?))
+}

@@ -1,0 +1,69 @@
+//! The options of `[server]` about the Inmanta API, and the policy engine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{HeaderValue, header};
+
+use crate::{
+    accounts::settings::LoginSettings,
+    authorization::AuthorizationProvider,
+    config::{problem::Problem, reader::SectionReader, setting::Section},
+    keys::IssuerSection,
+};
+
+/// Settings of the API.
+#[derive(Debug)]
+pub struct ApiSettings {
+    /// Whether `/api/v2` requires a token. `/auth` and `/v1` always do.
+    pub requires_token: bool,
+    /// `Access-Control-Allow-Origin` of the `/api/v2` surface.
+    pub allow_origin: Option<HeaderValue>,
+    /// Settings for logins of local users.
+    pub login: LoginSettings,
+    /// How calls are authorized.
+    pub authorization_provider: AuthorizationProvider,
+    /// The section that signs tokens, if any section is configured.
+    pub signing: Option<Arc<IssuerSection>>,
+}
+
+impl ApiSettings {
+    /// Reads the options from their sections. The signing section is set by the assembly.
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        check_policy_engine(&mut SectionReader::new(sections, "policy_engine", problems));
+        let login = LoginSettings::read(sections, problems);
+        let mut server = SectionReader::new(sections, "server", problems);
+        Self {
+            requires_token: server.flag("auth").unwrap_or(false),
+            allow_origin: read_allow_origin(&mut server),
+            login,
+            authorization_provider: AuthorizationProvider::read(&mut server),
+            signing: None,
+        }
+    }
+}
+
+fn check_policy_engine(reader: &mut SectionReader<'_>) {
+    if let Some(level) = reader.text("log_level")
+        && !["debug", "info", "error"].contains(&level)
+    {
+        reader.problem(
+            "log_level",
+            format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"),
+            "",
+        );
+    }
+}
+
+fn read_allow_origin(server: &mut SectionReader<'_>) -> Option<HeaderValue> {
+    let text = server.text("access_control_allow_origin").filter(|text| !text.is_empty())?;
+    let value = HeaderValue::from_str(text).ok();
+    if value.is_none() {
+        let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
+        server.problem(
+            "access_control_allow_origin",
+            format!("{text:?} is not a valid value of the header {name}"),
+            "write an origin or *",
+        );
+    }
+    value
+}

@@ -1,0 +1,116 @@
+//! From the route of a request to its handler. Handlers are the same on every HTTP version.
+
+use bytes::Bytes;
+use countersign_front::{Peer, Step};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::{AppService, metrics};
+use crate::{
+    api::{health, inmanta, revoke, well_known},
+    auth::{
+        PendingDecision,
+        ext_authz::{self, CheckContext},
+        grpc, verify,
+    },
+    base::{
+        reply::{Body, Reply, no_store, problem},
+        route::{Route, Serves},
+    },
+    keys,
+    observe::access_log::AccessLogEntry,
+};
+
+impl AppService {
+    /// Answers a gRPC call, given its body. The access log entry becomes one about the checked
+    /// request, if a trusted proxy describes it.
+    pub fn call_grpc<'a>(
+        &'a self,
+        peer: Peer<'_>,
+        route: Route,
+        body: &[u8],
+        entry: Option<&mut AccessLogEntry>,
+    ) -> Step<Reply, PendingDecision<'a>> {
+        let Self { app, admission } = self;
+        if route != Route::Check {
+            return Step::Done(grpc::health::answer(app.is_ready(), body));
+        }
+        let settings = app.settings();
+        let listener = &settings.listeners[peer.listener];
+        let context = CheckContext {
+            authenticator: &app.authenticator,
+            admission,
+            settings: &settings.auth,
+            profile: listener.profile,
+            client: &listener.client,
+            peer: peer.address,
+        };
+        ext_authz::answer(&context, body, entry)
+    }
+}
+
+/// Answers any other request that is not answered at once.
+pub(super) async fn answer(
+    service: &AppService,
+    peer: Peer<'_>,
+    route: Route,
+    request: Request<Bytes>,
+) -> Reply {
+    let app = &service.app;
+    let (method, headers) = (request.method(), request.headers());
+    let settings = app.settings_arc();
+    let listener = &settings.listeners[peer.listener];
+    let caller = service.caller(peer.address, listener, headers);
+    let api = app.api(&settings);
+    match route {
+        Route::Verify | Route::Revoke if method != Method::POST => {
+            method_not_allowed("POST").into()
+        }
+        Route::Verify => {
+            let body = request.body();
+            verify::answer(&app.authenticator, &settings.auth, &caller, headers, body).await
+        }
+        Route::Revoke => no_store(revoke::answer(&api, headers, request.body()).await).into(),
+        Route::Inmanta => inmanta::answer(&api, &caller, &request).await,
+        Route::Jwks => get_only(method, well_known::jwks),
+        Route::Live => get_only(method, health::live),
+        Route::Ready => get_only(method, || health::ready(&api, app.is_ready())),
+        Route::Metrics => get_only(method, || metrics::answer(app)),
+        Route::Keys => get_only(method, || keys::status::answer(&app.authenticator.keys_in_use())),
+        // Not a call: calls are answered above.
+        Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
+        // `/auth` is answered at once, and never gets here.
+        Route::Auth | Route::None => grpc::unknown_method(request.version(), headers)
+            .unwrap_or_else(|| {
+                let detail = not_found_detail(listener.serves);
+                problem(StatusCode::NOT_FOUND, "not_found", detail).into()
+            }),
+    }
+}
+
+/// The detail of a 404 on a listener with these routes.
+const fn not_found_detail(serves: Serves) -> &'static str {
+    match serves {
+        Serves::Everything => "there is no such route",
+        Serves::Auth => "this listener has /auth, /healthz and /readyz",
+        Serves::Operations => "this listener has /metrics, /keys, /live and /ready",
+    }
+}
+
+/// Answers GET and HEAD only.
+fn get_only(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
+    if method == Method::GET || method == Method::HEAD {
+        answer().into()
+    } else {
+        method_not_allowed("GET, HEAD").into()
+    }
+}
+
+fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &format!("this route answers {allowed}"),
+    );
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}

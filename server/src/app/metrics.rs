@@ -1,0 +1,336 @@
+//! `/metrics`, in the Prometheus text format.
+
+use std::{fmt, sync::Arc};
+
+use countersign_engine::{CacheStatistics, Reject};
+use http::{Response, StatusCode};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use super::App;
+use crate::{
+    base::{
+        clock,
+        outcome::Outcome,
+        reply::{Body, empty, typed},
+        route::Route,
+    },
+    keys::{IssuerKeys, Progress},
+    observe::metrics::{Budget, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound},
+};
+
+/// Answers with all metrics.
+pub(super) fn answer(app: &Arc<App>) -> Response<Body> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match encode(app) {
+        Ok(text) => typed(StatusCode::OK, OPEN_METRICS, text),
+        Err(fmt::Error) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn encode(app: &Arc<App>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("countersign");
+    registry.register_collector(Box::new(Scrape(Arc::clone(app))));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// Collector that encodes the counters of [`App`] on each scrape.
+struct Scrape(Arc<App>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scrape")
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.encode_requests(&mut encoder)?;
+        self.encode_latency(&mut encoder)?;
+        self.encode_connections(&mut encoder)?;
+        self.encode_outcomes(&mut encoder)?;
+        self.encode_cache(&mut encoder)?;
+        self.encode_admission(&mut encoder)?;
+        self.encode_issuers(&mut encoder)?;
+        self.encode_revocations(&mut encoder)?;
+        self.encode_logins(&mut encoder)
+    }
+}
+
+impl Scrape {
+    /// Statuses that never occurred are omitted.
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "requests",
+            "Requests answered",
+            None,
+            MetricType::Counter,
+        )?;
+        for route in Route::ALL {
+            let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".into()]);
+            for (status, count) in statuses
+                .zip(self.0.authenticator.metrics.answers(route))
+                .filter(|(_, count)| *count > 0)
+            {
+                let labels = [("route", route.name()), ("status", &*status)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Time from the end of a request's head to its answer";
+        let unit = Unit::Seconds;
+        let mut family = encoder.encode_descriptor(
+            "request_duration",
+            help,
+            Some(&unit),
+            MetricType::Histogram,
+        )?;
+        for route in Route::ALL {
+            let Latency { buckets, total } = self.0.authenticator.metrics.latency(route);
+            let count = buckets.iter().sum();
+            if count > 0 {
+                let buckets: Vec<_> = buckets
+                    .iter()
+                    .enumerate()
+                    .map(|(index, count)| (bucket_bound(index), *count))
+                    .collect();
+                let labels = [("route", route.name())];
+                family.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
+                    total.as_secs_f64(),
+                    count,
+                    &buckets,
+                    None,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let loads = self.0.connections.per_worker();
+        let loads: Vec<_> =
+            loads.iter().enumerate().map(|(worker, open)| (worker.to_string(), *open)).collect();
+        let open = loads.iter().map(|(worker, open)| ([("worker", worker.as_str())], *open));
+        gauges(encoder, "connections", "Connections open", open)?;
+        let refused = ConstCounter::new(self.0.connections.refused());
+        let help = "Connections refused at the connection limit";
+        refused.encode(encoder.encode_descriptor(
+            "connections_refused",
+            help,
+            None,
+            MetricType::Counter,
+        )?)
+    }
+
+    fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.0.authenticator.metrics;
+        let help = "Requests to verifying routes by outcome";
+        let mut family =
+            encoder.encode_descriptor("verifications", help, None, MetricType::Counter)?;
+        let plain = [
+            ("verified", Outcome::Verified),
+            ("no_token", Outcome::NoToken),
+            ("conflict", Outcome::Conflict),
+        ];
+        let outcomes = plain.into_iter().map(|(name, outcome)| (name, "", outcome));
+        let rejects = Reject::ALL
+            .iter()
+            .map(|reject| ("rejected", reject.code(), Outcome::Rejected(*reject)));
+        for (name, code, outcome) in outcomes.chain(rejects) {
+            let labels = [("outcome", name), ("code", code)];
+            ConstCounter::new(metrics.total(outcome)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes nothing if no cache is configured.
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(CacheStatistics { accepted, refused }) =
+            self.0.authenticator.verifier.cache_statistics()
+        else {
+            return Ok(());
+        };
+        let parts = [([("part", "accepted")], accepted), ([("part", "refused")], refused)];
+        gauges(
+            encoder,
+            "cache_tokens",
+            "Tokens in the cache",
+            parts.map(|(label, part)| (label, part.entries)),
+        )?;
+        let evicted = parts.map(|(label, part)| (label, part.evicted));
+        counters(encoder, "cache_evicted", "Tokens evicted from the cache", evicted)?;
+        let skipped = parts.map(|(label, part)| (label, part.skipped));
+        counters(
+            encoder,
+            "cache_skipped",
+            "Tokens not cached, because another thread was writing to the same index",
+            skipped,
+        )
+    }
+
+    fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.0.authenticator.metrics;
+        for (event, name, help) in [
+            (MetricEvent::CacheHit, "remembered_verifications", "Tokens verified from the cache"),
+            (MetricEvent::SignatureChecked, "cold_verifications", "Signatures checked"),
+            (
+                MetricEvent::SourceEvicted,
+                "sources_forgotten",
+                "Sources of bad signatures evicted for others",
+            ),
+            (MetricEvent::AbuseClose, "connections_cut_off", "Connections closed for abuse"),
+            (
+                MetricEvent::ReconnectDelayed,
+                "connections_held_up",
+                "New connections delayed after abuse closes of their address",
+            ),
+        ] {
+            let counter = ConstCounter::new(metrics.event_count(event));
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let budgets = Budget::ALL.map(|budget| {
+            ([("budget", budget.name())], metrics.event_count(MetricEvent::NotAdmitted(budget)))
+        });
+        counters(encoder, "not_admitted", "Signatures not checked, by the exceeded budget", budgets)
+    }
+
+    /// All families have the issuer section as label. Static keys have only their number.
+    fn encode_issuers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let in_use = self.0.authenticator.keys_in_use();
+        let counts = in_use
+            .iter()
+            .map(|(source, keys)| (section(source), keys.as_ref().map_or(0, |keys| keys.len())));
+        gauges(encoder, "issuer_keys", "Usable keys", counts)?;
+        // Loaded once, so that the values of one issuer are consistent.
+        let renewed =
+            in_use.iter().map(|(source, _)| source).filter(|source| source.renewed().is_some());
+        let renewed: Vec<_> = renewed.map(|source| (source, source.progress())).collect();
+        let at = |moment: fn(&Progress) -> Option<u64>| {
+            renewed
+                .iter()
+                .filter_map(move |(source, progress)| Some((section(source), moment(progress)?)))
+        };
+        let success = |progress: &Progress| progress.last_success.map(|at| at.0);
+        gauges(
+            encoder,
+            "issuer_keys_last_success_timestamp_seconds",
+            "When keys were last confirmed",
+            at(success),
+        )?;
+        let failure = |progress: &Progress| progress.last_failure.as_ref().map(|(at, _)| at.0);
+        gauges(
+            encoder,
+            "issuer_keys_last_failure_timestamp_seconds",
+            "When a key fetch last failed",
+            at(failure),
+        )?;
+        let age = |progress: &Progress| {
+            progress.last_success.map(|at| clock::now().0.saturating_sub(at.0))
+        };
+        gauges(
+            encoder,
+            "issuer_keys_staleness_seconds",
+            "How long ago keys were last confirmed",
+            at(age),
+        )?;
+        let failing = renewed.iter().filter(|(_, progress)| progress.is_failing).filter_map(
+            |(source, progress)| {
+                let (_, error) = progress.last_failure.as_ref()?;
+                Some(([("section", source.section().section()), ("reason", error.code)], 1))
+            },
+        );
+        gauges(encoder, "issuer_keys_failing", "1 while key fetches fail, by reason", failing)?;
+
+        let failures =
+            renewed.iter().map(|(source, progress)| (section(source), progress.failures));
+        counters(
+            encoder,
+            "issuer_keys_fetch_failures",
+            "Key fetches without usable keys",
+            failures,
+        )?;
+        let fetches = renewed.iter().flat_map(|(source, _)| {
+            source.fetches().map(|(cause, count)| {
+                ([("section", source.section().section()), ("cause", cause.name())], count)
+            })
+        });
+        counters(encoder, "issuer_keys_fetches", "Key fetches started, by cause", fetches)?;
+        let unknown = renewed.iter().map(|(source, _)| (section(source), source.unknown_kids()));
+        counters(encoder, "issuer_unknown_kids", "Tokens with an unknown kid", unknown)
+    }
+
+    fn encode_revocations(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = self.0.revocations.status();
+        let known = usize::from(self.0.revocations.is_ready());
+        for (name, help, value) in [
+            ("revocations", "Revocations in force", status.count),
+            ("revocations_capacity", "Limit of revocations", status.capacity),
+            ("revocations_known", "1 if all stored revocations are known", known),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes nothing without a database of users.
+    fn encode_logins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(users) = &self.0.users else { return Ok(()) };
+        let logins = LoginOutcome::ALL.map(|outcome| {
+            (
+                [("outcome", outcome.name())],
+                self.0.authenticator.metrics.event_count(MetricEvent::Login(outcome)),
+            )
+        });
+        counters(encoder, "logins", "Logins of users, by outcome", logins)?;
+        let waiting = ConstGauge::new(i64::try_from(users.waiting()).unwrap_or(i64::MAX));
+        waiting.encode(encoder.encode_descriptor(
+            "passwords_waiting",
+            "Passwords in the hashing queue",
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+}
+
+type Labels<'l, const N: usize> = [(&'static str, &'l str); N];
+
+fn section(source: &IssuerKeys) -> Labels<'_, 1> {
+    [("section", source.section().section())]
+}
+
+fn gauges<'l, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels<'l, N>, impl TryInto<i64>)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value.try_into().unwrap_or(i64::MAX))
+            .encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counters<'l, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels<'l, N>, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The decision on a request that a proxy asks about: who sent it, or why it is refused.
+
+use std::ops::Deref;
+
+use countersign_engine::Verified;
+use countersign_front::{Fields, Step};
+use http::Response;
+
+use super::{
+    Authenticator, Caller, Rejection,
+    profile::{Credential, Profile, Style},
+    settings::AuthSettings,
+};
+use crate::{
+    base::{
+        outcome::Outcome,
+        reply::{Body, Reply, no_store},
+    },
+    keys::KeyRefetch,
+};
+
+/// The answer to the question of a proxy, in whatever form it is given.
+pub enum AuthDecision<'t> {
+    /// The request may pass.
+    Allowed(Verified<'t>),
+    /// It may not: the response to the client, without a body.
+    Refused(Reply),
+}
+
+/// A decision that waits for the keys of an issuer.
+pub struct PendingDecision<'a> {
+    caller: Caller<'a, 'static>,
+    profile: Profile,
+    refetch: KeyRefetch,
+    token: Vec<u8>,
+}
+
+/// Finds the credential of a request and verifies it. Counts the outcome.
+pub fn decide<'a, 't>(
+    authenticator: &Authenticator,
+    settings: &AuthSettings,
+    profile: Profile,
+    caller: &Caller<'a, '_>,
+    fields: &'t impl Fields,
+) -> Step<AuthDecision<'t>, PendingDecision<'a>> {
+    let refused = |outcome, response| {
+        Step::Done(AuthDecision::Refused(counted(authenticator, outcome, response)))
+    };
+    let token = match profile.credential(fields, settings.additional_header.as_ref()) {
+        Credential::None => return refused(Outcome::NoToken, profile.challenge(Style::Bare)),
+        Credential::Conflict => return refused(Outcome::Conflict, profile.conflict(Style::Bare)),
+        Credential::Token(token) => token,
+    };
+    match authenticator.try_verify(caller, token) {
+        Step::Done(result) => Step::Done(conclude(authenticator, settings, profile, result, token)),
+        Step::Wait(refetch) => {
+            let (caller, token) = (caller.resolved(), token.to_vec());
+            Step::Wait(PendingDecision { caller, profile, refetch, token })
+        }
+    }
+}
+
+impl PendingDecision<'_> {
+    /// Waits for the keys, decides with the `settings` of then, and returns the response that
+    /// `render` makes of the decision.
+    pub async fn finish<S: Deref<Target: AsRef<AuthSettings>>>(
+        self,
+        authenticator: &Authenticator,
+        settings: impl FnOnce() -> S,
+        render: impl FnOnce(&AuthSettings, AuthDecision<'_>) -> Reply,
+    ) -> Reply {
+        let Self { caller, profile, refetch, token } = self;
+        let result = authenticator.verify_after(&caller, refetch, &token).await;
+        let settings = settings();
+        let settings = (*settings).as_ref();
+        render(settings, conclude(authenticator, settings, profile, result, &token))
+    }
+}
+
+fn conclude<'t>(
+    authenticator: &Authenticator,
+    settings: &AuthSettings,
+    profile: Profile,
+    result: Result<Verified<'t>, Rejection>,
+    token: &[u8],
+) -> AuthDecision<'t> {
+    match result {
+        Ok(verified) => {
+            authenticator.metrics.count(Outcome::Verified);
+            AuthDecision::Allowed(verified)
+        }
+        Err(rejection) => {
+            let refusal = authenticator.refusal(rejection, token);
+            let response = profile.refuse(Style::Bare, &refusal, settings.rejected_token_status);
+            AuthDecision::Refused(counted(authenticator, rejection.outcome(), response))
+        }
+    }
+}
+
+fn counted(authenticator: &Authenticator, outcome: Outcome, response: Response<Body>) -> Reply {
+    authenticator.metrics.count(outcome);
+    Reply::with_outcome(outcome, no_store(response))
+}

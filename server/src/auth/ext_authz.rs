@@ -1,0 +1,207 @@
+//! `envoy.service.auth.v3.Authorization/Check`: Envoy asks over gRPC whether to forward a
+//! request, and sends all of it: where it comes from, and its header lines.
+//!
+//! The decision is that of `/auth` for a request with these header lines, in Envoy's form. Two
+//! things are better, since Envoy changes the request as the response asks:
+//!
+//! - **Identity headers without a value are removed** rather than sent empty, so an application
+//!   can test for their presence. So is what the client sent under another spelling of an
+//!   identity header: CGI and its descendants make one `HTTP_X_AUTH_USER` of `X-Auth-User`,
+//!   `X_Auth_User` and more.
+//! - **The credential is removed.** An application that receives its caller's identity does not
+//!   need what would let it act as the caller elsewhere.
+//!
+//! The peer of the connection asks. Its description of a request is believed if
+//! it is a trusted proxy. Of other peers only the token counts, which they sent themselves.
+
+use countersign_engine::Verified;
+use countersign_front::Step;
+use http::{HeaderName, StatusCode, header};
+
+use super::{
+    AuthDecision, Authenticator, Caller, PendingDecision, decide,
+    forward_auth::identity_headers,
+    grpc::{
+        self, GrpcError,
+        check_request::{CheckRequest, TOO_MANY_HEADERS},
+        check_response::{put_allowed, put_denied, put_metadata},
+    },
+    profile::Profile,
+    settings::AuthSettings,
+};
+use crate::{
+    admission::Admission,
+    base::{
+        outcome::Outcome,
+        reply::{Reply, empty},
+    },
+    client::{ClientAddress, ClientSettings},
+    observe::access_log::{AccessLogEntry, CheckedRequest},
+};
+
+/// What a check is answered with: the connection that it came over, and the settings in force.
+pub struct CheckContext<'a, 's> {
+    /// Verifies the token.
+    pub authenticator: &'s Authenticator,
+    /// The budgets of the worker.
+    pub admission: &'a Admission,
+    /// The settings of responses.
+    pub settings: &'s AuthSettings,
+    /// The profile of the listener.
+    pub profile: Profile,
+    /// The trusted proxies of the listener.
+    pub client: &'s ClientSettings,
+    /// The address of the peer.
+    pub peer: std::net::IpAddr,
+}
+
+/// Answers a check. If a trusted proxy sent it, the access log entry becomes one about the
+/// request that it describes.
+pub fn answer<'a>(
+    context: &CheckContext<'a, '_>,
+    body: &[u8],
+    entry: Option<&mut AccessLogEntry>,
+) -> Step<Reply, PendingDecision<'a>> {
+    let check = match grpc::message(body).map(CheckRequest::read) {
+        Ok(Ok(check)) => check,
+        // Not a gRPC error: the client would choose what the proxy does without an answer.
+        Ok(Err(TOO_MANY_HEADERS)) => {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Step::Done(deny(&empty(status).into()));
+        }
+        Ok(Err(unreadable)) => return Step::Done(GrpcError::from(unreadable).into()),
+        Err(error) => return Step::Done(error.into()),
+    };
+    let CheckContext { authenticator, admission, settings, profile, client, peer } = *context;
+    let is_trusted = client.proxies.trusts(peer);
+    let address = if is_trusted {
+        ClientAddress::Known(client.proxies.original_client(peer, check.source, &check))
+    } else {
+        ClientAddress::Deferred { peer, proxies: &client.proxies, fields: &check }
+    };
+    if let Some(entry) = entry.filter(|_| is_trusted) {
+        entry.describe_checked_request(&CheckedRequest {
+            id: check.id,
+            client: address.get(),
+            certificate: check.certificate,
+            method: check.method,
+            path: check.path,
+            fields: &check,
+        });
+    }
+    let caller = Caller { admission, client: address };
+    match decide(authenticator, settings, profile, &caller, &check) {
+        Step::Done(decision) => Step::Done(render(settings, &check, decision)),
+        Step::Wait(pending) => Step::Wait(pending),
+    }
+}
+
+/// Returns the response to a check whose decision had to be waited for.
+#[must_use]
+pub fn reply(settings: &AuthSettings, body: &[u8], decision: AuthDecision<'_>) -> Reply {
+    match (decision, read(body)) {
+        (AuthDecision::Refused(reply), _) => deny(&reply),
+        (decision, Ok(check)) => render(settings, &check, decision),
+        (AuthDecision::Allowed(_), Err(error)) => error.into(),
+    }
+}
+
+fn read(body: &[u8]) -> Result<CheckRequest<'_>, GrpcError> {
+    Ok(CheckRequest::read(grpc::message(body)?)?)
+}
+
+fn render(settings: &AuthSettings, check: &CheckRequest<'_>, decision: AuthDecision<'_>) -> Reply {
+    match decision {
+        AuthDecision::Allowed(verified) => allow(settings, check, &verified),
+        AuthDecision::Refused(reply) => deny(&reply),
+    }
+}
+
+fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<'_>) -> Reply {
+    let lines = identity_headers(settings, verified.identity());
+    let present = lines.clone().filter(|(_, value)| !value.is_empty());
+    let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
+    let identities = settings.identity_headers.names();
+    // A credential header may also be an identity header, which was just set.
+    let credentials =
+        credentials(settings).filter(|name| identities.clone().all(|identity| identity != *name));
+    let imitations = check
+        .headers
+        .iter()
+        .map(|header| header.name)
+        .filter(|name| imitates_identity_header(name, identities.clone()));
+    let removed = absent.chain(credentials).map(|name| name.as_str().as_bytes()).chain(imitations);
+    let message = grpc::framed(|out| {
+        put_allowed(out, present, removed);
+        if !settings.ext_authz.metadata_claims.is_empty() {
+            put_metadata(out, &settings.ext_authz.metadata_claims, verified.claims());
+        }
+    });
+    Reply { outcome: Some(Outcome::Verified), ..grpc::message_reply(message) }
+}
+
+/// The headers that carry credentials, including the one that was not used, which is
+/// unverified.
+fn credentials(settings: &AuthSettings) -> impl Iterator<Item = &HeaderName> {
+    static AUTHORIZATION: HeaderName = header::AUTHORIZATION;
+    let are_removed = !settings.ext_authz.forward_credentials;
+    [Some(&AUTHORIZATION), settings.additional_header.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(move |_| are_removed)
+}
+
+/// Whether an application could mistake a name for that of an identity header: both have the
+/// same letters and digits at the same places, and differ in the characters between. A name that
+/// differs only in case is the same name, and was set or removed.
+fn imitates_identity_header<'l>(
+    name: &[u8],
+    identities: impl Iterator<Item = &'l HeaderName> + Clone,
+) -> bool {
+    let folded =
+        |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    let is_like = |identity: &[u8]| {
+        identity.len() == name.len() && identity.iter().map(folded).eq(name.iter().map(folded))
+    };
+    let mut identities = identities.map(|identity| identity.as_str().as_bytes());
+    name.is_ascii()
+        && identities.clone().any(is_like)
+        && identities.all(|identity| !identity.eq_ignore_ascii_case(name))
+}
+
+/// Returns the response of `/auth` in Envoy's form.
+fn deny(reply: &Reply) -> Reply {
+    let status = reply.response.status();
+    let message = grpc::framed(|out| put_denied(out, status, reply.response.headers()));
+    Reply { outcome: reply.outcome, counted: status, ..grpc::message_reply(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e2_other_spellings_of_identity_headers_are_found() {
+        let identities = ["x-who", "x-auth-user", "x-auth_user"].map(HeaderName::from_static);
+        let is_one = |name: &[u8]| imitates_identity_header(name, identities.iter());
+        for name in
+            ["x_auth_user", "X_AUTH_USER", "x.auth.user", "x auth user", "X-Auth~User", "x_who"]
+        {
+            assert!(is_one(name.as_bytes()), "{name}");
+        }
+        // Names of ours in any case; and others, among them such as no text can name.
+        for name in [
+            "x-auth-user",
+            "X-AUTH-USER",
+            "X-Auth_User",
+            "xauthuser",
+            "x--auth-user",
+            "x-auth-use",
+            "x1auth1user",
+            "",
+        ] {
+            assert!(!is_one(name.as_bytes()), "{name}");
+        }
+        assert!(!is_one(b"x\xffauth-user"));
+    }
+}

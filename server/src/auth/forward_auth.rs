@@ -1,0 +1,56 @@
+//! `ANY /auth` and `/auth/*`: a reverse proxy asks whether to forward a request.
+//!
+//! No response has a body, since nginx keeps its connection only then. Every 200 carries every
+//! identity header, empty where there is no value, so that a proxy overwrites whatever the
+//! client sent under those names.
+
+use countersign_engine::Identity;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use super::{AuthDecision, settings::AuthSettings};
+use crate::base::{
+    outcome::Outcome,
+    reply::{Reply, empty},
+};
+
+/// Returns the response to a decision that had to be waited for.
+#[must_use]
+pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
+    let verified = match decision {
+        AuthDecision::Allowed(verified) => verified,
+        AuthDecision::Refused(reply) => return reply,
+    };
+    let mut response = empty(StatusCode::OK);
+    for (name, value) in headers(settings, verified.identity()) {
+        // The engine writes visible ASCII only.
+        let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
+        response.headers_mut().insert(name, value);
+    }
+    Reply::with_outcome(Outcome::Verified, response)
+}
+
+/// The header lines of a response that lets a request pass.
+pub fn headers<'l>(
+    settings: &'l AuthSettings,
+    identity: Identity<'l>,
+) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> {
+    [(&header::CACHE_CONTROL, &b"no-store"[..])]
+        .into_iter()
+        .chain(identity_headers(settings, identity))
+}
+
+/// The header lines with the identity of the caller: every one that is configured.
+pub(super) fn identity_headers<'l>(
+    settings: &'l AuthSettings,
+    identity: Identity<'l>,
+) -> impl Iterator<Item = (&'l HeaderName, &'l [u8])> + Clone {
+    let names = &settings.identity_headers;
+    let identity = [
+        (&names.subject, identity.subject()),
+        (&names.user, identity.user()),
+        (&names.issuer, identity.issuer()),
+        (&names.client_types, identity.client_types()),
+        (&names.tenant, ""),
+    ];
+    identity.into_iter().filter_map(|(name, value)| Some((name.as_ref()?, value.as_bytes())))
+}

@@ -1,0 +1,276 @@
+//! The differences between the compatible systems: where a credential is looked for, the status
+//! of a refusal, and its body. Only a [`Profile`] branches on the system.
+
+pub mod generic;
+pub mod inmanta;
+
+use std::{fmt, sync::Arc};
+
+use countersign_engine::{Blame, IssuerConfig, Reject};
+use countersign_front::{DuplicateHeader, Fields, only_line};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use memchr::memchr;
+
+use crate::{
+    admission::BudgetExceeded,
+    base::reply::{Body, empty},
+    observe::metrics::Budget,
+};
+
+/// A system that is answered for in its own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// RFC 6750, for reverse proxies and applications.
+    Generic,
+    /// The Inmanta server: a refused token is 403, with a JSON message.
+    Inmanta,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 2] = [Self::Generic, Self::Inmanta];
+
+    /// Returns its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Inmanta => "inmanta",
+        }
+    }
+
+    /// Returns the credential of a request. The additional header takes precedence over
+    /// `Authorization`, if it is configured and present.
+    #[must_use]
+    pub fn credential<'h>(
+        self,
+        fields: &'h impl Fields,
+        additional: Option<&HeaderName>,
+    ) -> Credential<'h> {
+        match self {
+            Self::Generic | Self::Inmanta => {
+                let bare =
+                    additional.map_or(Credential::None, |name| only_line(fields, name).into());
+                if bare == Credential::None { bearer(fields) } else { bare }
+            }
+        }
+    }
+
+    /// Returns the response to a request without a usable credential.
+    #[must_use]
+    pub fn challenge(self, style: Style) -> Response<Body> {
+        let mut response = self.body(style, StatusCode::UNAUTHORIZED, inmanta::UNAUTHORIZED);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+    }
+
+    /// Returns the response to a request with a repeated credential header: it is unclear which
+    /// one counts (RFC 6750 section 3.1, `invalid_request`).
+    #[must_use]
+    pub fn conflict(self, style: Style) -> Response<Body> {
+        let mut response = self.body(
+            style,
+            StatusCode::UNAUTHORIZED,
+            "Access denied: the credential header is given twice",
+        );
+        let value = HeaderValue::from_static(
+            r#"Bearer error="invalid_request", error_description="the credential header is given twice""#,
+        );
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        response
+    }
+
+    /// Returns the response to a rejected token.
+    #[must_use]
+    pub fn refuse(
+        self,
+        style: Style,
+        refusal: &Refusal<'_>,
+        rejected_status: StatusCode,
+    ) -> Response<Body> {
+        let status = self.status_of(refusal, rejected_status);
+        let mut response = match (self, style) {
+            (Self::Inmanta, Style::Body) => {
+                self.body(style, status, &inmanta::refusal_message(refusal))
+            }
+            _ => self.body(style, status, ""),
+        };
+        generic::add_headers(refusal, response.headers_mut());
+        response
+    }
+
+    /// Returns the status of a rejection: 503 if the token could not be judged, that of the system
+    /// otherwise.
+    #[must_use]
+    pub fn status(self, reject: Reject, rejected_status: StatusCode) -> StatusCode {
+        match (reject.blame(), self) {
+            (Blame::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Self::Generic) => StatusCode::UNAUTHORIZED,
+            (_, Self::Inmanta) => rejected_status,
+        }
+    }
+
+    /// Returns the status of a [`Refusal`]: 429 if the caller itself caused it (RFC 6585 section
+    /// 4), and otherwise that of [`status`](Self::status).
+    #[must_use]
+    pub fn status_of(self, refusal: &Refusal<'_>, rejected_status: StatusCode) -> StatusCode {
+        match refusal.exceeded {
+            Some(BudgetExceeded { budget: Budget::Source, .. }) => StatusCode::TOO_MANY_REQUESTS,
+            _ => self.status(refusal.reject, rejected_status),
+        }
+    }
+
+    fn body(self, style: Style, status: StatusCode, message: &str) -> Response<Body> {
+        match (self, style) {
+            (Self::Generic, _) | (_, Style::Bare) => empty(status),
+            (Self::Inmanta, Style::Body) => inmanta::answer(status, message),
+        }
+    }
+}
+
+/// Whether a response may have a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For proxies, which discard bodies, and some of them the connection too.
+    Bare,
+    /// For callers that read the body.
+    Body,
+}
+
+/// A rejected token. Not `Debug`, as it holds the token.
+pub struct Refusal<'t> {
+    /// The reason.
+    pub reject: Reject,
+    /// The token.
+    pub token: &'t [u8],
+    /// The configured issuer that it names, if the keys of that issuer are missing.
+    pub issuer: Option<Arc<IssuerConfig>>,
+    /// The budget that is exceeded, if that is the reason.
+    pub exceeded: Option<BudgetExceeded>,
+}
+
+impl Refusal<'_> {
+    /// Returns the seconds after which a retry may succeed.
+    #[must_use]
+    pub fn retry_after(&self) -> u64 {
+        /// Long enough for a provider that was merely slow.
+        const DEFAULT_RETRY_AFTER: u64 = 5;
+        self.exceeded.map_or(DEFAULT_RETRY_AFTER, |exceeded| exceeded.retry_after)
+    }
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.issuer, self.exceeded) {
+            (Some(issuer), _) => {
+                write!(f, "the keys of the issuer {} are unavailable", issuer.name)
+            }
+            (None, Some(BudgetExceeded { budget, .. })) => {
+                let whose = match budget {
+                    Budget::Core => "in all",
+                    Budget::Issuer => "in the name of this issuer",
+                    Budget::Source => "from this address",
+                };
+                write!(f, "the signature was not checked: too many others {whose} were bad")
+            }
+            (None, None) => self.reject.fmt(f),
+        }
+    }
+}
+
+/// The credential of a request. Not `Debug`, as it holds a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'h> {
+    /// None, or not a bearer token.
+    None,
+    /// A token, valid or not.
+    Token(&'h [u8]),
+    /// The same header more than once.
+    Conflict,
+}
+
+impl<'h> From<Result<Option<&'h [u8]>, DuplicateHeader>> for Credential<'h> {
+    fn from(line: Result<Option<&'h [u8]>, DuplicateHeader>) -> Self {
+        match line {
+            Ok(None) => Self::None,
+            Ok(Some(line)) => Self::Token(line),
+            Err(DuplicateHeader) => Self::Conflict,
+        }
+    }
+}
+
+/// Reads `Authorization` with exactly two parts, the first `Bearer` in any case. Every other
+/// scheme is not a bearer token (RFC 6750 section 2.1).
+fn bearer(fields: &impl Fields) -> Credential<'_> {
+    let found = only_line(fields, &header::AUTHORIZATION).into();
+    let Credential::Token(line) = found else { return found };
+    match line.split_at_checked(7) {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case(b"Bearer ") && memchr(b' ', token).is_none() =>
+        {
+            Credential::Token(token)
+        }
+        _ => Credential::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn credential(lines: &[(&'static str, &'static str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        match Profile::Generic.credential(&headers, Some(&HeaderName::from_static("x-jwt"))) {
+            Credential::None => "none".into(),
+            Credential::Token(token) => String::from_utf8_lossy(token).into_owned(),
+            Credential::Conflict => "conflict".into(),
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_exactly_two_parts() {
+        assert_eq!(credential(&[("authorization", "Bearer abc")]), "abc");
+        assert_eq!(credential(&[("authorization", "bEARER abc")]), "abc");
+        for line in [
+            "abc",
+            "Basic abc",
+            "Bearer",
+            "Bearer abc def",
+            "Bearer  abc",
+            "Bearerabc",
+            "",
+            "Token Bearer abc",
+        ] {
+            assert_eq!(credential(&[("authorization", line)]), "none", "{line:?}");
+        }
+    }
+
+    #[test]
+    fn e4_repeated_credential_headers_conflict() {
+        assert_eq!(credential(&[]), "none");
+        assert_eq!(
+            credential(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]),
+            "conflict"
+        );
+        assert_eq!(credential(&[("x-jwt", "a"), ("x-jwt", "a")]), "conflict");
+        assert_eq!(credential(&[("x-jwt", "a"), ("authorization", "Bearer b")]), "a");
+        assert_eq!(
+            credential(&[
+                ("x-jwt", "a"),
+                ("authorization", "Bearer b"),
+                ("authorization", "Bearer b")
+            ]),
+            "a"
+        );
+        assert_eq!(
+            credential(&[("x-jwt", ""), ("authorization", "Bearer b")]),
+            "",
+            "e5: present and worthless is not absent"
+        );
+    }
+}

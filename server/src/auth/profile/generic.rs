@@ -1,0 +1,88 @@
+//! The generic profile: answers of RFC 6750.
+
+use std::sync::LazyLock;
+
+use countersign_engine::{Blame, Reject, header_safe};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Refusal;
+use crate::observe::metrics::Budget;
+
+/// Header of a 429 or 503 answer, for the operator of a proxy: a reject code and, after a space,
+/// the issuer or budget. These answers have no `WWW-Authenticate` challenge for it.
+pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
+
+/// Adds the headers of a refusal: `Retry-After` if the token could not be verified now, a
+/// challenge if it was rejected.
+pub fn add_headers(refusal: &Refusal<'_>, headers: &mut HeaderMap) {
+    let reject = refusal.reject;
+    if reject.blame() != Blame::Unavailable {
+        headers.insert(header::WWW_AUTHENTICATE, challenge(reject));
+        return;
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(refusal.retry_after()));
+    if let Some(exceeded) = refusal.exceeded {
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(budget_error(exceeded.budget)));
+        return;
+    }
+    let text = refusal
+        .issuer
+        .as_ref()
+        .map(|issuer| format!("{} {}", reject.code(), header_safe(&issuer.name)));
+    let value = text.and_then(|text| HeaderValue::try_from(text).ok());
+    headers.insert(ERROR_HEADER, value.unwrap_or_else(|| HeaderValue::from_static(reject.code())));
+}
+
+/// Returns the header value for an exceeded budget. Static, so that a flood causes no
+/// formatting.
+fn budget_error(budget: Budget) -> &'static str {
+    match budget {
+        Budget::Core => "not_admitted core",
+        Budget::Issuer => "not_admitted issuer",
+        Budget::Source => "not_admitted source",
+    }
+}
+
+/// Returns the challenge for a rejected token. All challenges are formatted once, so that a
+/// flood of invalid tokens causes no formatting.
+fn challenge(reject: Reject) -> HeaderValue {
+    static CHALLENGES: LazyLock<Box<[HeaderValue]>> =
+        LazyLock::new(|| Reject::ALL.iter().map(|reject| invalid_token(*reject)).collect());
+    CHALLENGES[reject.index()].clone()
+}
+
+/// Formats a challenge with the reason (RFC 6750 section 3). It contains no part of the token.
+fn invalid_token(reject: Reject) -> HeaderValue {
+    let text = format!(r#"Bearer error="invalid_token", error_description="{reject}""#);
+    HeaderValue::try_from(text)
+        .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="invalid_token""#))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_header_names_the_exceeded_budget() {
+        for budget in Budget::ALL {
+            assert_eq!(
+                budget_error(budget),
+                format!("{} {}", Reject::NotAdmitted.code(), budget.name())
+            );
+        }
+    }
+
+    #[test]
+    fn every_reject_reason_fits_a_quoted_string() {
+        for reject in Reject::ALL {
+            let value = challenge(*reject);
+            let text = value.to_str().unwrap();
+            assert!(text.contains(&reject.to_string()), "{text}");
+            assert_eq!(
+                text.matches('"').count(),
+                4,
+                "RFC 6750 section 3 allows no quote inside: {text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The Inmanta profile: messages of the Inmanta server.
+
+use countersign_engine::{Blame, Reject, jws::UnverifiedToken};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Refusal;
+use crate::base::{
+    claims::CLIENT_TYPES_CLAIM,
+    reply::{Body, json},
+};
+
+/// The message of an answer to a request without a token.
+pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
+
+/// Answers with a message in JSON.
+#[must_use]
+pub fn answer(status: StatusCode, message: &str) -> Response<Body> {
+    json(status, &json!({ "message": message }))
+}
+
+/// Returns the message for a rejected token.
+#[must_use]
+pub fn message(reject: Reject, token: &[u8]) -> String {
+    match detail(reject, token) {
+        detail if detail.is_empty() => "Access denied".into(),
+        detail => format!("Access denied: {detail}"),
+    }
+}
+
+fn detail(reject: Reject, token: &[u8]) -> String {
+    let text = match reject {
+        reject if reject.blame() == Blame::Malformed => {
+            "Unable to decode provided JWT bearer token."
+        }
+        Reject::IssuerMissing => "Issuer is required in token to validate.",
+        Reject::IssuerUnknown => "Unknown issuer for token",
+        Reject::AlgorithmMissing => "alg field is missing in jwt header or is not a valid string",
+        Reject::AlgorithmUnsupported | Reject::AlgorithmNotAllowed => {
+            return algorithm_detail(token);
+        }
+        Reject::KidMissing => KID_MISSING,
+        Reject::KidUnknown => KID_UNKNOWN,
+        Reject::Signature => "Signature verification failed",
+        Reject::IssuedAtFormat => "Issued At claim (iat) must be an integer.",
+        Reject::IssuedInFuture => "The token is not yet valid (iat)",
+        Reject::NotBeforeFormat => "Not Before claim (nbf) must be an integer.",
+        Reject::NotYetValid => "The token is not yet valid (nbf)",
+        Reject::ExpiryFormat => "Expiration Time claim (exp) must be an integer.",
+        Reject::Expired => "Signature has expired",
+        Reject::AudienceMissing => "aud",
+        Reject::AudienceFormat => "Invalid claim format in token",
+        Reject::Audience => "Audience doesn't match",
+        Reject::SubjectFormat => "Subject must be a string",
+        Reject::TokenIdFormat => "JWT ID must be a string",
+        Reject::ListFormat => "",
+        Reject::Constraints => {
+            "The configured claims constraints did not match. See logs for details."
+        }
+        // Reject reasons that the Inmanta server does not have.
+        other => return other.to_string(),
+    };
+    text.into()
+}
+
+/// Returns the message of a refusal: in the Inmanta server's words, or in our own if the token
+/// could not be verified.
+#[must_use]
+pub fn refusal_message(refusal: &Refusal<'_>) -> String {
+    match (&refusal.issuer, refusal.exceeded) {
+        (Some(_), _) | (_, Some(_)) => refusal.to_string(),
+        (None, None) => message(refusal.reject, refusal.token),
+    }
+}
+
+const KID_MISSING: &str = "kid is missing in jwt header or is not a valid string";
+const KID_UNKNOWN: &str = "The kid provided in the token does not match a known key. Check the jwks_uri or try restarting the \
+                           server to load any new keys.";
+
+/// Returns the detail for an algorithm that is not allowed. The Inmanta server looks for the key
+/// before it checks the section's algorithm, and compares names first in lower case and later
+/// exactly.
+fn algorithm_detail(token: &[u8]) -> String {
+    let header = UnverifiedToken::decode(token)
+        .ok()
+        .and_then(|parts| serde_json::from_slice::<Value>(&parts.header).ok());
+    let member = |name| header.as_ref()?.get(name)?.as_str();
+    let name = member("alg").unwrap_or_default();
+    match name.to_lowercase().as_str() {
+        "rs256" if member("kid").is_none() => KID_MISSING.into(),
+        // An RS256 token for a section without published keys.
+        "rs256" if name == "RS256" => KID_UNKNOWN.into(),
+        "rs256" | "hs256" => "The specified alg value is not allowed".into(),
+        lower => format!("Algorithm {lower} is not supported."),
+    }
+}
+
+/// Returns the claims in the Inmanta server's form: strings, booleans, objects and lists of
+/// strings. Numbers and nulls are dropped, and the client types are a list.
+#[must_use]
+pub fn claims(claims: countersign_engine::Claims<'_>) -> Value {
+    let mut kept = serde_json::from_slice(&claims.json()).unwrap_or_else(|_| json!({}));
+    if let Some(members) = kept.as_object_mut() {
+        members.retain(|_, claim| !claim.is_number() && !claim.is_null());
+        members.insert(CLIENT_TYPES_CLAIM.into(), claims.client_types().collect());
+    }
+    kept
+}

@@ -1,0 +1,112 @@
+//! Revocation of tokens, by the token itself or by a description of several.
+
+use countersign_engine::{Reject, Revocation, RevocationTarget, UnixTime};
+
+use super::Authenticator;
+use crate::{
+    base::clock,
+    keys::IssuerKeys,
+    revocation::{RevocationEntry, RevocationService, RevokeError, record::RevocationRecord},
+};
+
+/// The outcome of revoking a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationOutcome {
+    /// It is revoked.
+    Done,
+    /// It has expired, or is not a token.
+    Unnecessary,
+    /// It is not a token of a configured issuer.
+    NotOurs(Reject),
+}
+
+impl Authenticator {
+    /// Validates a request to revoke. It must not name an issuer that is not configured, nor a
+    /// `kid` where a key without one could sign under any: the revocation would have no effect.
+    ///
+    /// # Errors
+    /// The mistake, and the remedy.
+    pub fn validate_revocation(&self, record: RevocationRecord) -> Result<Revocation, String> {
+        let rules = |source: &IssuerKeys| source.section().issuer.rules.clone();
+        let Some(name) = &record.issuer else {
+            // It applies to all issuers, so the largest clock difference counts.
+            let leeway =
+                self.keys.all().iter().map(|source| rules(source).leeway).max().unwrap_or_default();
+            return record.into_validated(clock::now(), leeway.into());
+        };
+        let Some((source, keys)) = self
+            .keys_in_use()
+            .into_iter()
+            .find(|(source, _)| *source.section().issuer.name == **name)
+        else {
+            let first = self.keys.all().first().map(|source| source.section().issuer.name.clone());
+            let hint = first
+                .map_or_else(String::new, |first| format!("; one of those that are is {first}"));
+            return Err(format!("the issuer {name} is not configured{hint}"));
+        };
+        let serves_every_kid = keys.is_some_and(|keys| keys.iter().any(|key| key.kid().is_none()));
+        if record.kid.is_some() && serves_every_kid {
+            return Err(format!(
+                "a key of {name} has no kid, so whoever has it can name any: replace the key"
+            ));
+        }
+        let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);
+        let mut revocation = record.into_validated(clock::now(), leeway)?;
+        revocation.until = revocation
+            .until
+            .or_else(|| last_expiry(&revocation.target, max_lifetime?.into(), leeway));
+        Ok(revocation)
+    }
+
+    /// Revokes one token. A token of another issuer needs no revocation (RFC 7009 section
+    /// 2.2). A token whose key is still unknown after its issuer was asked is revoked without a
+    /// check of its signature. Callers have authenticated, so signatures are checked without a
+    /// budget.
+    ///
+    /// # Errors
+    /// Why it could not be revoked.
+    pub async fn revoke_token(
+        &self,
+        revocations: &RevocationService,
+        token: &[u8],
+    ) -> Result<RevocationOutcome, RevokeError> {
+        let mut known = self.verifier.revocation_of(token);
+        if let Err(Reject::KidUnknown) = known
+            && let Some(refetch) = self.refetch(token)
+        {
+            known = refetch
+                .wait(
+                    || self.verifier.revocation_of(token),
+                    |known| matches!(known, Err(Reject::KidUnknown)),
+                )
+                .await;
+        }
+        let revocation = match known {
+            Ok(revocation) if revocation.until.is_some_and(|until| until <= clock::now()) => {
+                return Ok(RevocationOutcome::Unnecessary);
+            }
+            Ok(revocation) => RevocationEntry::Proven(revocation),
+            Err(Reject::KidUnknown | Reject::KeysUnavailable) => {
+                match Revocation::of_unverified(token) {
+                    Ok(revocation) => RevocationEntry::Unproven(revocation),
+                    Err(_) => return Ok(RevocationOutcome::Unnecessary),
+                }
+            }
+            Err(reject) => return Ok(RevocationOutcome::NotOurs(reject)),
+        };
+        revocations.revoke(revocation).await.map(|()| RevocationOutcome::Done)
+    }
+}
+
+/// Returns when the last token expires that the revocation applies to, if its issuer keeps to
+/// the maximum lifetime.
+fn last_expiry(target: &RevocationTarget, max_lifetime: u64, leeway: u64) -> Option<UnixTime> {
+    let latest = match target {
+        RevocationTarget::Subject { issued_before, .. }
+        | RevocationTarget::Everything { issued_before, .. } => *issued_before,
+        RevocationTarget::TokenId { .. } => clock::now().plus(leeway),
+        // The holder of the key can go on signing.
+        RevocationTarget::Key { .. } | RevocationTarget::SigningInput(_) => return None,
+    };
+    Some(latest.plus(max_lifetime).plus(leeway))
+}

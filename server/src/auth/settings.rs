@@ -1,0 +1,180 @@
+//! `[identity_headers]`, `[ext_authz]`, and the options of `[server]` about credentials.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, StatusCode, header};
+
+use super::{api_clients::ApiClients, profile::generic};
+use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+
+/// Where credentials are found, and how responses describe them.
+#[derive(Debug)]
+pub struct AuthSettings {
+    /// Header with a bare token. It takes precedence over `Authorization`.
+    pub additional_header: Option<HeaderName>,
+    /// Status for refused tokens on the Inmanta surface: 403 as in Inmanta, or 401 as in
+    /// RFC 6750.
+    pub rejected_token_status: StatusCode,
+    /// Headers with the caller's identity in answers of `/auth`.
+    pub identity_headers: IdentityHeaders,
+    /// Contents of gRPC answers to Envoy.
+    pub ext_authz: ExtAuthz,
+    /// Clients that may revoke tokens.
+    pub api_clients: ApiClients,
+}
+
+impl AuthSettings {
+    /// Reads the options from their sections.
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let api_clients = ApiClients::read(sections, problems);
+        let identity_headers =
+            IdentityHeaders::read(&mut SectionReader::new(sections, "identity_headers", problems));
+        let ext_authz = ExtAuthz::read(&mut SectionReader::new(sections, "ext_authz", problems));
+        let mut server = SectionReader::new(sections, "server", problems);
+        Self {
+            additional_header: read_additional_header(&mut server),
+            rejected_token_status: read_rejected_status(&mut server),
+            identity_headers,
+            ext_authz,
+            api_clients,
+        }
+    }
+}
+
+/// Names of the identity headers. `None` for a header that is switched off.
+#[derive(Clone, Debug)]
+pub struct IdentityHeaders {
+    /// The claim `sub`.
+    pub subject: Option<HeaderName>,
+    /// The user's name, from the claim configured for the issuer.
+    pub user: Option<HeaderName>,
+    /// The claim `iss`.
+    pub issuer: Option<HeaderName>,
+    /// The client types, comma-separated.
+    pub client_types: Option<HeaderName>,
+    /// The tenant. Empty until multi-tenancy is configured.
+    pub tenant: Option<HeaderName>,
+}
+
+impl IdentityHeaders {
+    fn read(reader: &mut SectionReader<'_>) -> Self {
+        let mut name = |option: &str, default: &'static str| match reader.text(option) {
+            None => Some(HeaderName::from_static(default)),
+            Some(_) => reader.header_name(option),
+        };
+        let names = Self {
+            subject: name("subject", "x-auth-subject"),
+            user: name("user", "x-auth-user"),
+            issuer: name("issuer", "x-auth-issuer"),
+            client_types: name("client_types", "x-auth-client-types"),
+            tenant: name("tenant", "x-auth-tenant"),
+        };
+        names.check(reader);
+        names
+    }
+
+    /// Returns the names of all headers that are not switched off.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> + Clone {
+        self.all().into_iter().flatten()
+    }
+
+    fn all(&self) -> [Option<&HeaderName>; 5] {
+        [&self.subject, &self.user, &self.issuer, &self.client_types, &self.tenant]
+            .map(Option::as_ref)
+    }
+
+    /// Rejects names with another meaning in a response, and names given twice, because
+    /// one header would silently replace the other.
+    fn check(&self, reader: &mut SectionReader<'_>) {
+        let taken = [
+            header::CACHE_CONTROL,
+            header::CONNECTION,
+            header::CONTENT_LENGTH,
+            header::DATE,
+            header::RETRY_AFTER,
+            header::SET_COOKIE,
+            header::TRANSFER_ENCODING,
+            header::WWW_AUTHENTICATE,
+            generic::ERROR_HEADER,
+        ];
+        let mut seen: Vec<&HeaderName> = taken.iter().collect();
+        let options = ["subject", "user", "issuer", "client_types", "tenant"];
+        for (option, name) in options.into_iter().zip(self.all()) {
+            let Some(name) = name else { continue };
+            if seen.contains(&name) {
+                let text = format!("the identity header {name} is already in use");
+                reader.problem(option, text, "use a different header name for each identity");
+            }
+            seen.push(name);
+        }
+    }
+}
+
+fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
+    match server.text("rejected_token_status") {
+        None | Some("403") => StatusCode::FORBIDDEN,
+        Some("401") => StatusCode::UNAUTHORIZED,
+        Some(other) => {
+            server.problem(
+                "rejected_token_status",
+                format!("rejected_token_status {other:?} is neither 401 nor 403"),
+                "",
+            );
+            StatusCode::FORBIDDEN
+        }
+    }
+}
+
+fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> {
+    let name = server.header_name("auth_additional_header")?;
+    if name == header::AUTHORIZATION {
+        let text = "auth_additional_header cannot be Authorization: it carries a bare token \
+            without a scheme";
+        server.problem(
+            "auth_additional_header",
+            text,
+            "remove the line: Authorization: Bearer is always read",
+        );
+    }
+    Some(name)
+}
+
+/// Contents of gRPC answers to Envoy.
+///
+/// # Defaults
+/// Nothing beyond the identity. An application that receives the caller's identity does
+/// not need the token, and claims are opt-in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtAuthz {
+    /// Whether the application receives the header that carried the token.
+    pub forward_credentials: bool,
+    /// Claims sent to Envoy as dynamic metadata.
+    pub metadata_claims: Vec<String>,
+}
+
+impl ExtAuthz {
+    fn read(reader: &mut SectionReader<'_>) -> Self {
+        const CLAIMS: &str = "metadata_claims";
+        let names = reader.list(CLAIMS).unwrap_or_default();
+        let mut metadata_claims: Vec<String> = Vec::new();
+        for name in names {
+            if name.is_empty() || metadata_claims.iter().any(|one| one == name) {
+                let what = if name.is_empty() {
+                    "contains an empty name".into()
+                } else {
+                    format!("contains {name:?} twice")
+                };
+                reader.problem(
+                    CLAIMS,
+                    format!("{CLAIMS} in {} {what}", reader.section),
+                    "list each claim once, such as sub,groups",
+                );
+            }
+            metadata_claims.push(name.into());
+        }
+        Self {
+            forward_credentials: reader.flag("forward_credentials").unwrap_or(false),
+            metadata_claims,
+        }
+    }
+}

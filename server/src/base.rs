@@ -1,0 +1,10 @@
+//! What every feature stands on: time, files, claims, routes and responses.
+
+pub mod claims;
+pub mod clock;
+pub mod hex;
+pub mod outcome;
+pub mod reply;
+pub mod roots;
+pub mod route;
+pub mod watched_file;

@@ -1,0 +1,55 @@
+//! Names of the claims that Inmanta tokens have beside the registered ones.
+
+use std::{fmt, str::FromStr};
+
+/// `typ` header of signed tokens.
+pub const TOKEN_TYPE: &str = "JWT";
+/// The claim with the client types of a token.
+pub const CLIENT_TYPES_CLAIM: &str = "urn:inmanta:ct";
+/// The claim that scopes a token to one environment.
+pub const ENVIRONMENT_CLAIM: &str = "urn:inmanta:env";
+/// The claim that makes its subject an administrator.
+pub const IS_ADMIN_CLAIM: &str = "urn:inmanta:is_admin";
+/// The claim with the roles of its subject, by environment.
+pub const ROLES_CLAIM: &str = "urn:inmanta:roles";
+
+/// Kind of client, which determines the API calls it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClientType {
+    /// A deployment agent.
+    Agent,
+    /// A compiler.
+    Compiler,
+    /// All other clients: command lines, consoles, third-party programs.
+    Api,
+}
+
+impl ClientType {
+    /// Every client type.
+    pub const ALL: [Self; 3] = [Self::Agent, Self::Compiler, Self::Api];
+
+    /// Its name in tokens and configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Compiler => "compiler",
+            Self::Api => "api",
+        }
+    }
+}
+
+impl fmt::Display for ClientType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for ClientType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|one| one.name() == name);
+        known.ok_or_else(|| format!("{name:?} is not a client type: choose agent, compiler or api"))
+    }
+}

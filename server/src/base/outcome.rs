@@ -1,0 +1,29 @@
+//! The outcome of verifying the token of a request.
+
+use countersign_engine::Reject;
+
+/// Outcome of a request to a verifying route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A token was verified.
+    Verified,
+    /// A token was rejected.
+    Rejected(Reject),
+    /// The request had no token.
+    NoToken,
+    /// The request had the credential header twice.
+    Conflict,
+}
+
+impl Outcome {
+    /// Returns its name; for a rejected token, the reject code.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Rejected(reject) => reject.code(),
+            Self::NoToken => "no_token",
+            Self::Conflict => "conflict",
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Responses of the handlers, the same for every version of HTTP.
+
+use bytes::Bytes;
+use countersign_front::{BadRequest, message::SelfFraming};
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+
+use super::outcome::Outcome;
+
+/// A response, with what metrics and the access log record about it.
+pub struct Reply {
+    /// The response.
+    pub response: Response<Body>,
+    /// The outcome of verification, if the request carried or needed a token.
+    pub outcome: Option<Outcome>,
+    /// The status that is counted: its own, except that every gRPC response is 200.
+    pub counted: StatusCode,
+    /// Content type and trailer of a body that states its own length, such as a gRPC message.
+    pub framing: Option<&'static SelfFraming>,
+}
+
+impl Reply {
+    /// A response to a request about a token.
+    #[must_use]
+    pub fn with_outcome(outcome: Outcome, response: Response<Body>) -> Self {
+        Self { outcome: Some(outcome), ..response.into() }
+    }
+}
+
+impl From<Response<Body>> for Reply {
+    fn from(response: Response<Body>) -> Self {
+        Self { counted: response.status(), response, outcome: None, framing: None }
+    }
+}
+
+impl From<&BadRequest> for Reply {
+    fn from(reason: &BadRequest) -> Self {
+        problem(reason.status, reason.code, &reason.detail).into()
+    }
+}
+
+impl From<Reply> for countersign_front::Reply {
+    fn from(reply: Reply) -> Self {
+        Self { response: reply.response, framing: reply.framing }
+    }
+}
+
+/// A complete body.
+pub type Body = Bytes;
+
+/// Returns a response without a body.
+#[must_use]
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::new());
+    *response.status_mut() = status;
+    response
+}
+
+/// Returns a JSON response.
+#[must_use]
+pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    typed(status, "application/json", value.to_string())
+}
+
+/// Returns a response with a body of this media type.
+#[must_use]
+pub fn typed(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// Returns a problem response (RFC 9457): a status, a stable code, and a sentence for people.
+#[must_use]
+pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
+    let value = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code,
+    });
+    typed(status, "application/problem+json", value.to_string())
+}
+
+/// Adds `Cache-Control: no-store`, so that no cache stores the response.
+#[must_use]
+pub fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,235 @@
+//! Which handler a request goes to. Paths are compared as they were sent: nothing is
+//! decoded or normalized, so that no two spellings of a path mean the same.
+
+use countersign_engine::limits;
+
+/// Routes of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// All routes except those for operators.
+    Everything,
+    /// `/auth` and the probes.
+    Auth,
+    /// Metrics, the key status, and probes.
+    Operations,
+}
+
+impl Serves {
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::Everything, Self::Auth, Self::Operations];
+
+    /// Returns the value's name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Auth => "auth",
+            Self::Operations => "operations",
+        }
+    }
+}
+
+/// The gRPC method with which Envoy asks whether to forward a request.
+pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// The gRPC method of health checks.
+pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
+
+/// Longest body that is read: the longest token, escaped and wrapped.
+const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
+/// Longest gRPC message: the longest head that Envoy forwards by default (60 KiB), a
+/// certificate, and the other attributes of a request.
+const MAX_GRPC_MESSAGE: usize = 128 * 1024;
+
+/// The handler of a request, found by its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/auth`, `/auth/*`: a proxy asks whether to forward a request.
+    Auth,
+    /// `/envoy.service.auth.v3.Authorization/Check`: the same over gRPC.
+    Check,
+    /// `/grpc.health.v1.Health/Check`.
+    GrpcHealth,
+    /// `/v1/verify`.
+    Verify,
+    /// `/v1/revoke`.
+    Revoke,
+    /// `/api/v1/*`, `/api/v2/*`: users, roles and tokens.
+    Inmanta,
+    /// `/.well-known/jwks.json`.
+    Jwks,
+    /// `/healthz`, `/live`.
+    Live,
+    /// `/readyz`, `/ready`.
+    Ready,
+    /// `/metrics`.
+    Metrics,
+    /// `/keys`.
+    Keys,
+    /// No handler: 404.
+    None,
+}
+
+impl Route {
+    /// Every route.
+    pub const ALL: [Self; 12] = [
+        Self::Auth,
+        Self::Check,
+        Self::GrpcHealth,
+        Self::Verify,
+        Self::Revoke,
+        Self::Inmanta,
+        Self::Jwks,
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::Keys,
+        Self::None,
+    ];
+
+    /// Finds the handler of a request target, on a listener with these routes.
+    #[must_use]
+    pub fn of(target: &str, serves: Serves) -> Self {
+        let path = path_of(target);
+        match (serves, path) {
+            (Serves::Everything | Serves::Auth, "/auth") => Self::Auth,
+            (Serves::Everything | Serves::Auth, path) if path.starts_with("/auth/") => Self::Auth,
+            (Serves::Everything | Serves::Auth, CHECK_PATH) => Self::Check,
+            (Serves::Everything | Serves::Auth, HEALTH_PATH) => Self::GrpcHealth,
+            (Serves::Everything | Serves::Auth, "/healthz") | (Serves::Operations, "/live") => {
+                Self::Live
+            }
+            (Serves::Everything | Serves::Auth, "/readyz") | (Serves::Operations, "/ready") => {
+                Self::Ready
+            }
+            (Serves::Everything, "/v1/verify") => Self::Verify,
+            (Serves::Everything, "/v1/revoke") => Self::Revoke,
+            (Serves::Everything, path)
+                if path.starts_with("/api/v1/") || path.starts_with("/api/v2/") =>
+            {
+                Self::Inmanta
+            }
+            (Serves::Everything, "/.well-known/jwks.json") => Self::Jwks,
+            (Serves::Operations, "/metrics") => Self::Metrics,
+            (Serves::Operations, "/keys") => Self::Keys,
+            _ => Self::None,
+        }
+    }
+
+    /// Its index in [`Route::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|route| *route == self).unwrap_or_default()
+    }
+
+    /// Its name, for metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Check => "check",
+            Self::GrpcHealth => "grpc_health",
+            Self::Verify => "verify",
+            Self::Revoke => "revoke",
+            Self::Inmanta => "inmanta",
+            Self::Jwks => "jwks",
+            Self::Live => "live",
+            Self::Ready => "ready",
+            Self::Metrics => "metrics",
+            Self::Keys => "keys",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether the handler reads the body of a request with this method.
+    #[must_use]
+    pub fn reads_body(self, method: &str) -> bool {
+        match self {
+            Self::Inmanta => matches!(method, "POST" | "PUT" | "PATCH"),
+            _ => {
+                (self.is_grpc() || matches!(self, Self::Verify | Self::Revoke)) && method == "POST"
+            }
+        }
+    }
+
+    /// Whether it handles gRPC calls.
+    #[must_use]
+    pub const fn is_grpc(self) -> bool {
+        matches!(self, Self::Check | Self::GrpcHealth)
+    }
+
+    /// The longest body that is read, in bytes, where the configuration allows `configured`.
+    #[must_use]
+    pub fn max_body(self, configured: usize) -> usize {
+        configured.min(if self.is_grpc() { MAX_GRPC_MESSAGE } else { MAX_BODY })
+    }
+}
+
+/// Returns the path of a request target, which may be an absolute URI (RFC 9112 section 3.2.2).
+fn path_of(target: &str) -> &str {
+    let after_scheme = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+    let target = after_scheme
+        .map_or(target, |rest| rest.find(['/', '?']).map_or("/", |start| &rest[start..]));
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e7_request_paths_are_not_normalized() {
+        for (target, expected) in [
+            ("/auth", Route::Auth),
+            ("/auth?x=/v1/verify", Route::Auth),
+            ("/auth/", Route::Auth),
+            ("/auth/../v1/verify", Route::Auth),
+            ("/auth//%2e%2e/v1", Route::Auth),
+            ("/authx", Route::None),
+            ("//auth", Route::None),
+            ("/AUTH", Route::None),
+            ("/v1/../auth", Route::None),
+            ("/%61uth", Route::None),
+            ("/v1/verify?x", Route::Verify),
+            ("/envoy.service.auth.v3.Authorization/Check", Route::Check),
+            ("/envoy.service.auth.v3.Authorization/check", Route::None),
+            ("/envoy.service.auth.v3.Authorization/Check/", Route::None),
+            ("/auth/envoy.service.auth.v3.Authorization/Check", Route::Auth),
+            ("/grpc.health.v1.Health/Check", Route::GrpcHealth),
+            ("/grpc.health.v1.Health/Watch", Route::None),
+            ("/v1/verify/", Route::None),
+            ("/metrics", Route::None),
+            ("*", Route::None),
+            ("http://other.example:80/auth/x?y", Route::Auth),
+            ("https://other.example", Route::None),
+            ("http://other.example?/auth", Route::None),
+            ("ftp://other.example/auth", Route::None),
+        ] {
+            assert_eq!(Route::of(target, Serves::Everything), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn listeners_have_only_their_own_routes() {
+        let targets = [
+            "/auth",
+            CHECK_PATH,
+            HEALTH_PATH,
+            "/v1/verify",
+            "/v1/revoke",
+            "/api/v2/health",
+            "/.well-known/jwks.json",
+            "/metrics",
+            "/keys",
+        ];
+        let had = |serves| targets.map(|target| Route::of(target, serves) != Route::None);
+        assert_eq!(
+            had(Serves::Everything),
+            [true, true, true, true, true, true, true, false, false]
+        );
+        assert_eq!(had(Serves::Auth), [true, true, true, false, false, false, false, false, false]);
+        assert_eq!(
+            had(Serves::Operations),
+            [false, false, false, false, false, false, false, true, true]
+        );
+    }
+}

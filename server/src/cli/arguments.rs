@@ -1,0 +1,257 @@
+//! Command line arguments.
+
+mod remote;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use countersign_engine::Algorithm;
+pub use remote::{
+    AssignmentArgs, ClientConfigArgs, EnvironmentArgs, EnvironmentCommand, LoginArgs, RoleArgs,
+    RoleCommand, ServerArgs, TokenCreateArgs, TokenDeleteArgs, TokenListArgs, UserArgs,
+    UserCommand,
+};
+pub use token::{RevokeArgs, SignArgs, TokenCommand};
+
+/// Verifies bearer tokens for reverse proxies and applications.
+#[derive(Parser)]
+#[command(
+    name = "countersign",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Without a command, it runs the server. Without --config, the server uses an embedded
+default configuration: a state directory with a generated signing key. It then prints
+a token to try it with.
+
+Examples:
+  countersign
+  countersign serve --config /etc/countersign/ --threads 4
+  countersign config check --config server.cfg --config auth.cfg
+  countersign token sign --client-type api --expire 3600
+  echo \"$TOKEN\" | countersign token verify --config server.cfg
+
+Environment:
+  INMANTA_<SECTION>_<OPTION>  overrides an option of the configuration
+  COUNTERSIGN_STATE_DIR       the state directory; the default is countersign in
+                              XDG_STATE_HOME or ~/.local/state
+  HTTPS_PROXY, NO_PROXY, ...  the proxy for requests to key providers
+  COUNTERSIGN_LOG             the log level: error, warn, info (default), debug, trace
+
+Exit codes: 0 success, 1 failure, 2 invalid command line or configuration.
+A refused token is a result, not a failure."
+)]
+pub struct Cli {
+    /// Configuration file (.cfg or .toml) or directory of such files; repeatable, later ones win.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+
+    /// State directory: revocations, and the files of the embedded default configuration.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub serve: ServeArgs,
+
+    #[command(subcommand)]
+    #[expect(missing_docs, reason = "a doc comment here would become the help text")]
+    pub command: Option<Command>,
+}
+
+/// Commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server (the default).
+    #[command(after_help = "Example:\n  countersign serve --config /etc/countersign/ --threads 4")]
+    Serve(ServeArgs),
+    /// Check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Sign, inspect, verify, issue and revoke tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Verify signatures without checking claims.
+    #[command(subcommand)]
+    Jws(JwsCommand),
+    /// Generate keys, and show the key status of the issuers.
+    #[command(subcommand, visible_alias = "key")]
+    Keys(KeysCommand),
+    /// Create the first user, an administrator, on the machine of the server.
+    #[command(after_help = "\
+Asks for the name and password of the user. Fails if there are users already. Prints a
+section that signs tokens if the configuration has none.
+
+Examples:
+  countersign setup --config /etc/inmanta/inmanta.d/
+  printf '%s\\n' \"$PASSWORD\" | countersign setup --config /etc/inmanta/inmanta.d/ --yes --username admin --password-stdin")]
+    Setup(SetupArgs),
+    /// Manage the users of a running server.
+    User(UserArgs),
+    /// Manage the roles of a running server and their assignment to users.
+    Role(RoleArgs),
+    /// Manage the environments of a running server.
+    Environment(EnvironmentArgs),
+    /// Print the configuration section of a client, with a new token.
+    #[command(after_help = "\
+The running server issues the token; the command connects to it as configured in
+[cmdline_rest_transport]. With --local, the command signs the token itself.
+
+Examples:
+  countersign client-config --agent -e prod --config /etc/inmanta/inmanta.d/
+  countersign client-config --compiler -e 11111111-1111-1111-1111-111111111111 --local --remote")]
+    ClientConfig(ClientConfigArgs),
+    /// Check that clients can connect, that their tokens are valid, and that all servers on
+    /// one database accept the same tokens.
+    #[command(after_help = "\
+Checks each *_rest_transport section, and the servers recorded in [database]. The exit
+code is 1 if a check fails.
+
+Example:
+  countersign doctor --config /etc/inmanta/inmanta.d/")]
+    Doctor,
+    /// Log in to a running server and print the token.
+    #[command(after_help = "Example:\n  countersign login alice --host orchestrator.example")]
+    Login(LoginArgs),
+    /// Maintain the database of users, roles and tokens.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
+    /// Write a deterministic set of tokens for load tests.
+    ///
+    /// The signing keys are part of this program and therefore public.
+    #[command(after_help = "\
+Writes tokens.txt, expected.txt (200 or 401, one line per token), jwks.json and
+countersign.cfg, a server configuration for the default port.
+
+Example:
+  countersign corpus --alg RS256 --count 200 --out corpus --valid 0.9
+  countersign serve --config corpus/countersign.cfg")]
+    Corpus(CorpusArgs),
+}
+
+/// Options of the server.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Number of threads that serve requests (default: one per core).
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// Commands for the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Validate the configuration; print a summary, or all errors.
+    #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
+    Check,
+}
+
+/// Commands for the database.
+#[derive(Debug, Subcommand)]
+pub enum DatabaseCommand {
+    /// Migrate the schema to the version of this program.
+    ///
+    /// A server does this when it starts, unless `migrate = false` in `[database]`.
+    #[command(after_help = "Example:\n  countersign database migrate --config server.cfg")]
+    Migrate,
+}
+
+/// Commands for signatures.
+#[derive(Debug, Subcommand)]
+pub enum JwsCommand {
+    /// Verify compact JWS from standard input, one per line; print one line of JSON for each.
+    #[command(after_help = "\
+Payloads are arbitrary bytes. Keys without alg are rejected, because an attacker could
+use them with an algorithm that their owner did not intend.
+
+Example:
+  countersign jws verify --jwks keys.json < tokens.txt")]
+    Verify {
+        /// A JWK Set, or a single JWK.
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+    },
+}
+
+/// Commands for keys and secrets.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Generate an HS256 key for an auth_jwt section.
+    #[command(after_help = "Example:\n  echo \"key=$(countersign key generate)\" >> auth.cfg")]
+    Generate,
+    /// Generate a secret for a client that may revoke tokens, and its line for `[api_clients]`.
+    #[command(after_help = "Example:\n  countersign key client deployer")]
+    Client {
+        /// The client's name.
+        #[arg(value_parser = client_name)]
+        name: String,
+    },
+    /// Show the key status of each issuer in a running server.
+    #[command(after_help = "\
+The command asks the metrics listener, whose address is in the configuration.
+
+Examples:
+  countersign keys status --config auth.cfg
+  countersign keys status --url http://127.0.0.1:8082/keys --json")]
+    Status {
+        /// URL of the key status (default: from the configuration).
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `setup`.
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    /// Do not ask whether this is the machine of the server.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Name of the user; do not ask for it.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password from standard input, even if it is a terminal.
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+/// Arguments of `corpus`.
+#[derive(Args, Debug)]
+pub struct CorpusArgs {
+    /// Signature algorithm of the tokens, such as RS256.
+    #[arg(long, value_parser = algorithm)]
+    pub alg: Algorithm,
+    /// Number of tokens.
+    #[arg(long, value_name = "N")]
+    pub count: usize,
+    /// Output directory, created if missing.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Share of valid tokens, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+    pub valid: f64,
+}
+
+fn client_name(name: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err("use letters, digits, `-`, `_` and `.`".into());
+    }
+    Ok(name.into())
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    Algorithm::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Algorithm::ALL.iter().map(|one| one.name()).collect();
+        format!("choose one of {}", names.join(", "))
+    })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "write a number from 0 to 1".into())
+}

@@ -1,0 +1,205 @@
+//! `countersign config check`: validation and summary of the configuration.
+
+use std::io::{self, Write as _};
+
+use countersign_engine::rotation::Cause;
+
+use super::{CommandError, ConfigSource, print};
+use crate::{
+    base::route::Serves,
+    client::{ClientSettings, original_request::Dialect},
+    config::{Listener, OpenIdProvider, Transport, WebUi},
+    keys::{
+        IssuerSection,
+        fetch::Fetcher,
+        settings::{KeyLocation, KeySource},
+    },
+    tls::settings::ClientCertificates,
+};
+
+pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
+    let config = source.load()?;
+    print("The configuration is valid.")?;
+    let server = &config.settings;
+    for listener in &server.listeners {
+        describe_listener(listener)?;
+    }
+    match &server.auth.additional_header {
+        Some(name) => print(format_args!(
+            "  takes tokens from Authorization: Bearer and, first, from {name}"
+        ))?,
+        None => print("  takes tokens from Authorization: Bearer")?,
+    }
+    print(format_args!("  /api/v2 {} tokens", requires(server.api.requires_token)))?;
+    if config.issuers.is_empty() {
+        print("  no auth_jwt_* section: the server refuses every token")?;
+    }
+    for section in &config.issuers {
+        print(format_args!("  [{}] {}", section.section(), describe(section)))?;
+        hint_at_audience(section)?;
+        warn_of_file(section)?;
+    }
+    if server.auth.api_clients.is_empty() {
+        print("  no client may revoke tokens by request: [api_clients] is empty")?;
+    }
+    describe_console(&config.web_ui)?;
+    for transport in config.transports.configured() {
+        describe_transport(transport)?;
+    }
+    match source.revocation_file(&config) {
+        Ok(file) => print(format_args!("  stores revocations in {}", file.display()))?,
+        Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
+    }
+    Ok(())
+}
+
+fn describe_console(web_ui: &WebUi) -> io::Result<()> {
+    let Some(OpenIdProvider { authority, client_id, scope }) = &web_ui.provider else {
+        return Ok(());
+    };
+    let fallback = if web_ui.local_fallback { ", or with a local password" } else { "" };
+    print(format_args!(
+        "  the web console logs in at {authority} as {client_id} with scope {scope}{fallback}"
+    ))
+}
+
+fn describe_transport(transport: &Transport) -> io::Result<()> {
+    let Transport { section, authorities, token, .. } = transport;
+    let token = if token.is_some() { "with a token" } else { "without a token" };
+    let trust = match authorities {
+        Some(file) if transport.ssl => format!(", trusting {}", file.display()),
+        _ => String::new(),
+    };
+    print(format_args!("  [{section}] connects to {} {token}{trust}", transport.origin()))
+}
+
+fn describe_listener(listener: &Listener) -> io::Result<()> {
+    let Listener {
+        name,
+        addresses,
+        tls,
+        serves,
+        profile,
+        client: ClientSettings { proxies, dialect, certificate_header },
+        proxy_protocol,
+        ..
+    } = listener;
+    let addresses: Vec<_> =
+        addresses.iter().map(|address| address.url(listener.scheme())).collect();
+    let addresses = addresses.join(" and ");
+    if *serves == Serves::Operations {
+        return print(format_args!("  listener {name}: {addresses}, for metrics and probes"));
+    }
+    let what = if *serves == Serves::Auth { ", with /auth and probes only" } else { "" };
+    print(format_args!(
+        "  listener {name}: {addresses}{what}; /auth answers as the {} surface",
+        profile.name()
+    ))?;
+    if let Some(tls) = tls {
+        describe_clients(&tls.files().clients)?;
+    }
+    let trusted = proxies.trusted().join(" or ");
+    if trusted.is_empty() {
+        return Ok(());
+    }
+    print(format_args!(
+        "    takes a client's address from {} if {trusted} sets it",
+        proxies.header()
+    ))?;
+    if let Some(header) = certificate_header {
+        print(format_args!("    takes a client's certificate from {header} if they set it"))?;
+    }
+    if *dialect != Dialect::None {
+        print(format_args!(
+            "    takes the original request from their headers in the {} dialect",
+            dialect.name()
+        ))?;
+    }
+    if *proxy_protocol {
+        print("    expects a PROXY protocol header of version 2 from them")?;
+    }
+    Ok(())
+}
+
+fn describe_clients(clients: &ClientCertificates) -> io::Result<()> {
+    let (ClientCertificates::Optional(authorities) | ClientCertificates::Required(authorities)) =
+        clients
+    else {
+        return Ok(());
+    };
+    let demand =
+        if matches!(clients, ClientCertificates::Required(_)) { "requires" } else { "accepts" };
+    let revoked = match authorities.revoked.len() {
+        0 => "no revocation lists".into(),
+        _ => format!(
+            "revocation lists {}",
+            authorities
+                .revoked
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    print(format_args!(
+        "    {demand} client certificates by the authorities in {}; {revoked}",
+        authorities.file.display()
+    ))
+}
+
+/// Prints a hint about `audience` for Entra ID. Depending on the registration of the
+/// application, its version 2 puts the bare client id into `aud`. This is not a warning,
+/// because Inmanta's guide uses this form and it works for other registrations.
+fn hint_at_audience(section: &IssuerSection) -> io::Result<()> {
+    let (issuer, audience) = (&section.issuer.name, &section.issuer.rules.audience);
+    let is_version_2 = issuer.starts_with("https://login.microsoftonline.com/")
+        && issuer.trim_end_matches('/').ends_with("/v2.0");
+    let Some(client_id) = audience.strip_prefix("api://").filter(|_| is_version_2) else {
+        return Ok(());
+    };
+    print(format_args!(
+        "    if countersign token inspect shows aud = {client_id} (the bare client id), set \
+         audience to that"
+    ))
+}
+
+/// Warns about a key file that yields no keys now. A missing file is not an error, because
+/// the server reads it when it appears.
+fn warn_of_file(section: &IssuerSection) -> io::Result<()> {
+    let KeySource::Refreshed(source) = &section.keys else { return Ok(()) };
+    if let KeyLocation::File { .. } = source.location
+        && let Err(error) = Fetcher::new(section, source).fetch(Cause::Start)
+    {
+        let (section, location) = (section.section(), &source.location);
+        writeln!(
+            io::stderr(),
+            "warning: [{section}]: no keys from {location} yet: {}",
+            error.text
+        )?;
+    }
+    Ok(())
+}
+
+fn requires(auth: bool) -> &'static str {
+    if auth { "requires" } else { "does not require" }
+}
+
+fn describe(section: &IssuerSection) -> String {
+    let issuer = &section.issuer;
+    let algorithms: Vec<_> = issuer.algorithms.iter().map(|one| one.name()).collect();
+    let types: Vec<_> = section.client_types.iter().map(|one| one.name()).collect();
+    let role = if section.sign { "signs and accepts" } else { "accepts" };
+    let keys = match &section.keys {
+        KeySource::Secret(_) => "a shared key".into(),
+        KeySource::Static(keys) if keys.len() == 1 => "1 static key".into(),
+        KeySource::Static(keys) => format!("{} static keys", keys.len()),
+        KeySource::Refreshed(source) => format!("keys from {}", source.location),
+    };
+    format!(
+        "{role} {} tokens of {} for {} ({}), with {keys}",
+        algorithms.join("/"),
+        issuer.name,
+        issuer.rules.audience,
+        types.join(", ")
+    )
+}

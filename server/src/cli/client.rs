@@ -1,0 +1,378 @@
+//! Client of a running server's `/api/v2`, with JSON bodies, over the connection that a
+//! [`Transport`] describes.
+
+use std::{error::Error, fmt, io, sync::Arc};
+
+use http::{Method, Request, Response, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::{CertificateError, crypto::aws_lc_rs};
+use serde_json::Value;
+use ureq::{Agent, Body, tls::TlsConfig};
+
+use super::{CommandError, ConfigSource, arguments::ServerArgs, printable};
+use crate::{base::roots, config::Transport};
+
+/// Maximum length of a response in bytes. It admits lists of very many users.
+const MAX_RESPONSE_BYTES: u64 = 64 << 20;
+/// Header with the environment of a call.
+const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
+
+/// HTTP client of one server, for [`ApiCall`]s.
+pub(super) struct ServerClient {
+    transport: Transport,
+    agent: Agent,
+}
+
+/// One API call below `/api/v2`.
+pub(super) struct ApiCall {
+    method: Method,
+    /// Path with encoded parameters, and query.
+    target: String,
+    environment: Option<String>,
+    body: Option<Value>,
+    sends_token: bool,
+}
+
+impl ApiCall {
+    fn new(method: Method, path: &[&str]) -> Self {
+        /// Characters to encode in a path segment (RFC 3986 section 3.3).
+        const ENCODED: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        // Dot segments would be resolved to another path, so they are encoded.
+        let encode = |segment: &&str| match *segment {
+            "." => "%2E".into(),
+            ".." => "%2E%2E".into(),
+            segment => utf8_percent_encode(segment, ENCODED).to_string(),
+        };
+        let path: Vec<_> = path.iter().map(encode).collect();
+        Self {
+            method,
+            target: format!("/api/v2/{}", path.join("/")),
+            environment: None,
+            body: None,
+            sends_token: true,
+        }
+    }
+
+    pub(super) fn get(path: &[&str]) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn delete(path: &[&str]) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub(super) fn post(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::POST, path) }
+    }
+
+    pub(super) fn put(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PUT, path) }
+    }
+
+    pub(super) fn patch(path: &[&str], body: Value) -> Self {
+        Self { body: Some(body), ..Self::new(Method::PATCH, path) }
+    }
+
+    /// Adds arguments as a query, for calls without a body.
+    pub(super) fn query(mut self, arguments: &[(&str, &str)]) -> Self {
+        // Pairs of strings always serialize.
+        let query = serde_urlencoded::to_string(arguments).unwrap_or_default();
+        self.target = format!("{}?{query}", self.target);
+        self
+    }
+
+    /// Sets the environment of the call.
+    pub(super) fn environment(self, id: &str) -> Self {
+        Self { environment: Some(id.into()), ..self }
+    }
+
+    /// Omits the token. Servers refuse an invalid token even on calls that need none.
+    pub(super) fn anonymous(self) -> Self {
+        Self { sends_token: false, ..self }
+    }
+}
+
+impl ServerClient {
+    /// Creates a client from `[cmdline_rest_transport]`, with host and port from `args`.
+    pub(super) fn of(source: &ConfigSource, args: &ServerArgs) -> Result<Self, CommandError> {
+        let mut transport = source.load_for_client()?.transports.cmdline;
+        transport.host = args.host.clone().unwrap_or(transport.host);
+        transport.port = args.port.unwrap_or(transport.port);
+        Ok(Self::new(transport)?)
+    }
+
+    pub(super) fn new(transport: Transport) -> Result<Self, CallError> {
+        let mut tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()));
+        if transport.ssl {
+            let authorities = match &transport.authorities {
+                Some(file) => roots::read_certificates(file)
+                    .map_err(|text| CallError::authorities(&transport, &text))?,
+                None => Vec::new(),
+            };
+            let roots = roots::roots(&authorities)
+                .ok_or_else(|| CallError::authorities(&transport, roots::NO_SYSTEM_ROOTS))?;
+            tls = tls.root_certs(roots);
+        }
+        let config = Agent::config_builder()
+            .tls_config(tls.build())
+            .timeout_global(transport.timeout)
+            // A password prompt may separate two calls for longer than the server keeps an
+            // idle connection open.
+            .max_idle_connections(0)
+            .http_status_as_error(false)
+            // A redirect must not carry the token to another server.
+            .max_redirects(0)
+            // Proxies of the environment are for requests to key providers.
+            .proxy(None)
+            .user_agent("countersign");
+        Ok(Self { transport, agent: config.build().new_agent() })
+    }
+
+    /// Makes a call and returns the `data` of the response. Null if the response has none.
+    pub(super) fn call(&self, call: ApiCall) -> Result<Value, CallError> {
+        let mut response = self.send(&call)?;
+        let status = response.status();
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_RESPONSE_BYTES)
+            .read_to_vec()
+            .map_err(|error| self.transport_error(&error))?;
+        let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
+        if !status.is_success() {
+            return Err(self.error_response(&call, status, answer.as_ref()));
+        }
+        match answer {
+            Some(mut answer) => Ok(answer.get_mut("data").map_or(Value::Null, Value::take)),
+            None if bytes.is_empty() => Ok(Value::Null),
+            None => Err(CallError::unreachable(format_args!(
+                "the response from {} is not JSON, so it is not an Inmanta server; {}",
+                self.transport.origin(),
+                self.address_help()
+            ))),
+        }
+    }
+
+    fn send(&self, call: &ApiCall) -> Result<Response<Body>, CallError> {
+        let mut request = Request::builder().method(&call.method).uri(format!(
+            "{}{}",
+            self.transport.origin(),
+            call.target
+        ));
+        if let Some(token) = self.transport.token.as_ref().filter(|_| call.sends_token) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        if let Some(environment) = &call.environment {
+            request = request.header(ENVIRONMENT_HEADER, environment);
+        }
+        let invalid = |error: http::Error| {
+            CallError::unreachable(format_args!("cannot build the request: {error}"))
+        };
+        let sent = match &call.body {
+            Some(body) => {
+                let request =
+                    request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+                self.agent.run(request.map_err(invalid)?)
+            }
+            None => self.agent.run(request.body(()).map_err(invalid)?),
+        };
+        sent.map_err(|error| self.transport_error(&error))
+    }
+
+    /// Returns the id of an environment given by id or name.
+    pub(super) fn environment_id(&self, reference: &str) -> Result<String, CommandError> {
+        if is_uuid(reference) {
+            return Ok(reference.to_lowercase());
+        }
+        let all = self.call(ApiCall::get(&["environment"]))?;
+        let named = all.as_array().into_iter().flatten().filter(|one| one["name"] == reference);
+        let ids: Vec<_> = named.filter_map(|one| one["id"].as_str()).collect();
+        match ids[..] {
+            [id] => Ok(id.into()),
+            [] => Err(CommandError::failed(format_args!(
+                "no environment is named {reference:?}: see countersign environment list"
+            ))),
+            _ => Err(CommandError::failed(format_args!(
+                "several environments are named {reference:?}: use an id instead"
+            ))),
+        }
+    }
+
+    /// Returns the help text for a wrong host or port.
+    fn address_help(&self) -> String {
+        format!("check host and port in [{}], or --host and --port", self.transport.section)
+    }
+
+    /// Converts an error response.
+    fn error_response(
+        &self,
+        call: &ApiCall,
+        status: StatusCode,
+        answer: Option<&Value>,
+    ) -> CallError {
+        let text = answer
+            .and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
+        let message = text.map_or_else(|| format!("the server answered {status}"), printable);
+        let section = self.transport.section;
+        let sends_token = call.sends_token && self.transport.token.is_some();
+        let help = match (status, sends_token) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, true) => {
+                format!("check the token in [{section}] with countersign token inspect")
+            }
+            (StatusCode::UNAUTHORIZED, false) if call.sends_token => {
+                format!("set token in [{section}]; on the server, run countersign token bootstrap")
+            }
+            (StatusCode::NOT_FOUND, _) if text.is_none() => self.address_help(),
+            _ => String::new(),
+        };
+        CallError { status: Some(status), text: message, help }
+    }
+
+    /// Converts a missing or incomplete response.
+    fn transport_error(&self, error: &ureq::Error) -> CallError {
+        let (authority, section) = (self.transport.authority(), self.transport.section);
+        if let Some(error) = tls_error(error) {
+            return self.tls_call_error(error);
+        }
+        match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                CallError::unreachable(format_args!(
+                    "no server listens at {authority}: connection refused"
+                ))
+                .help(self.address_help())
+            }
+            ureq::Error::HostNotFound => {
+                CallError::unreachable(format_args!("cannot resolve host {}", self.transport.host))
+                    .help(self.address_help())
+            }
+            ureq::Error::Timeout(_) => {
+                CallError::unreachable(format_args!("the server at {authority} timed out"))
+                    .help(format!("raise request_timeout in [{section}] for slow requests"))
+            }
+            // Also the result if only one side uses TLS.
+            error => {
+                let (uses, ssl) =
+                    if self.transport.ssl { ("does not use", false) } else { ("uses", true) };
+                CallError::unreachable(format_args!("no response from {authority}: {error}")).help(
+                    format!(
+                        "if the server {uses} TLS, write ssl = {ssl} in [{section}]; {}",
+                        self.address_help()
+                    ),
+                )
+            }
+        }
+    }
+
+    fn tls_call_error(&self, error: &rustls::Error) -> CallError {
+        let (authority, section) = (self.transport.authority(), self.transport.section);
+        let failure = CallError::unreachable(format_args!("TLS to {authority} failed: {error}"));
+        match error {
+            rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => failure.help(format!("host in [{section}] must be a name in the certificate")),
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            ) => failure.help("renew the server's certificate: ssl_cert_file in its [server]"),
+            // The result of `openssl req -x509`, which is not a server certificate.
+            rustls::Error::InvalidCertificate(CertificateError::Other(other))
+                if other.to_string().contains("CaUsedAsEndEntity") =>
+            {
+                failure.help(
+                    "configure a certificate that the authority signed, not its own (CA:TRUE)",
+                )
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                failure.help(format!("set ssl_ca_cert_file in [{section}] to its CA certificate"))
+            }
+            rustls::Error::InvalidMessage(_) => failure
+                .help(format!("if the server does not use TLS, write ssl = false in [{section}]")),
+            _ => failure,
+        }
+    }
+}
+
+/// Returns the TLS error that caused `error`, if there is one.
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Whether `text` is a UUID (RFC 9562 section 4).
+pub(super) fn is_uuid(text: &str) -> bool {
+    let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(is_hex)
+}
+
+/// Error of an [`ApiCall`].
+#[derive(Clone, Debug)]
+pub(super) struct CallError {
+    /// Status of the response. `None` without a response.
+    pub(super) status: Option<StatusCode>,
+    /// Description.
+    pub(super) text: String,
+    /// Remedy. May be empty.
+    pub(super) help: String,
+}
+
+impl CallError {
+    fn unreachable(text: impl fmt::Display) -> Self {
+        Self { status: None, text: text.to_string(), help: String::new() }
+    }
+
+    fn authorities(transport: &Transport, text: &str) -> Self {
+        Self::unreachable(text).help(format!(
+            "set ssl_ca_cert_file in [{}] to the server's CA certificate",
+            transport.section
+        ))
+    }
+
+    fn help(self, help: impl Into<String>) -> Self {
+        Self { help: help.into(), ..self }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if self.help.is_empty() { Ok(()) } else { write!(f, "\n  help: {}", self.help) }
+    }
+}
+
+impl Error for CallError {}
+
+impl From<CallError> for CommandError {
+    fn from(error: CallError) -> Self {
+        Self::failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_parameters_cannot_change_the_path() {
+        assert_eq!(ApiCall::get(&["user", "a/b?c d"]).target, "/api/v2/user/a%2Fb%3Fc%20d");
+        assert_eq!(ApiCall::delete(&["user", ".."]).target, "/api/v2/user/%2E%2E");
+        let call = ApiCall::delete(&["role"]).query(&[("name", "a&b=\u{e9}")]);
+        assert_eq!(call.target, "/api/v2/role?name=a%26b%3D%C3%A9");
+    }
+
+    #[test]
+    fn uuid_is_distinguished_from_a_name() {
+        assert!(is_uuid("11111111-1111-1111-1111-11111111aBcD"));
+        for name in [
+            "prod",
+            "",
+            "11111111-1111-1111-1111-11111111abcg",
+            "1111111-11111-1111-1111-111111111111",
+        ] {
+            assert!(!is_uuid(name), "{name}");
+        }
+    }
+}

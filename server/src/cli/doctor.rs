@@ -1,0 +1,268 @@
+//! `countersign doctor`: checks that clients can connect as configured and that their
+//! tokens are valid for them. Also checks that all servers on one database accept the same
+//! tokens.
+
+mod servers;
+
+use std::io;
+
+use countersign_engine::{Reject, jws::UnverifiedToken};
+use http::StatusCode;
+use serde_json::Value;
+use servers::ServerComparison;
+
+use super::{
+    CommandError, ConfigSource,
+    client::{ApiCall, CallError, ServerClient},
+    print, printable,
+    token::{inspect::distance, load_keys},
+};
+use crate::{
+    accounts::signing::{self, Lifetime, TokenRequest},
+    app::App,
+    base::{
+        claims::{CLIENT_TYPES_CLAIM, ClientType},
+        clock,
+    },
+    config::{BearerToken, Transport},
+    keys::IssuerSection,
+};
+
+/// Remaining lifetime below which a token should be renewed.
+const RENEWAL_WINDOW_SECONDS: u64 = 24 * 3600;
+
+pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
+    let mut config = source.load_for_client()?;
+    // The check must not change the database.
+    config.database.migrates = false;
+    let servers = ServerComparison::of(source, &config)?;
+    let mut transports: Vec<_> = config.transports.configured().cloned().collect();
+    if transports.is_empty() {
+        // The default of the command line.
+        transports.push(config.transports.cmdline.clone());
+    }
+    let signer = config.settings.api.signing.clone().filter(|_| config.settings.api.requires_token);
+    let has_tokens = transports.iter().any(|transport| transport.token.is_some());
+    let issuers = if config.issuers.is_empty() || !has_tokens {
+        None
+    } else {
+        let revocations = source.revocation_service(&config, None)?;
+        let app = App::new(config, 1, revocations, None)?;
+        load_keys(&app);
+        Some(app)
+    };
+    let (mut report, mut is_one_reached) = (DoctorReport { wrong: 0 }, false);
+    for transport in transports {
+        print(format_args!("[{}] {}", transport.section, transport.origin()))?;
+        if let Some(token) = &transport.token {
+            check_token(token, transport.client_type, issuers.as_deref(), &mut report)?;
+        }
+        let works = check_server(&transport, &mut report)?;
+        is_one_reached |= works;
+        if let (true, Some(signer)) = (works, &signer) {
+            check_signing_key(&transport, signer, &mut report)?;
+        }
+    }
+    if let Some(servers) = servers {
+        servers.check(is_one_reached, &mut report)?;
+    }
+    match report.wrong {
+        0 => Ok(()),
+        1 => Err(CommandError::failed("1 problem found")),
+        count => Err(CommandError::failed(format_args!("{count} problems found"))),
+    }
+}
+
+/// Report of the checks, printed as they run.
+struct DoctorReport {
+    wrong: usize,
+}
+
+impl DoctorReport {
+    fn ok(&self, text: &str) -> io::Result<()> {
+        print(format_args!("  OK     {text}"))
+    }
+
+    fn wrong(&mut self, text: &str, help: &str) -> io::Result<()> {
+        self.wrong += 1;
+        print(format_args!("  WRONG  {text}"))?;
+        if help.is_empty() { Ok(()) } else { print(format_args!("         help: {help}")) }
+    }
+
+    fn error(&mut self, what: &str, error: &CallError) -> io::Result<()> {
+        self.wrong(&format!("{what}{}", error.text), &error.help)
+    }
+}
+
+const NEW_TOKEN: &str = "create another with countersign client-config";
+
+/// Checks the contents of a token, and whether the issuers configured here accept it.
+fn check_token(
+    token: &BearerToken,
+    wanted: ClientType,
+    issuers: Option<&App>,
+    report: &mut DoctorReport,
+) -> io::Result<()> {
+    let token = token.expose().as_bytes();
+    let claims = UnverifiedToken::decode(token)
+        .ok()
+        .and_then(|parts| serde_json::from_slice::<Value>(&parts.payload).ok());
+    let Some(claims) = claims else {
+        return report.wrong("the configured token is not a JWT", NEW_TOKEN);
+    };
+    let types = client_types(&claims[CLIENT_TYPES_CLAIM]);
+    let shown = printable(&types.join(", "));
+    if types.iter().any(|one| one == wanted.name()) {
+        report.ok(&format!("the token is for client type {shown}"))?;
+    } else {
+        let text = format!("the token is for client type {shown}, but this section needs {wanted}");
+        report.wrong(&text, NEW_TOKEN)?;
+    }
+    let now = clock::now();
+    match claims["exp"].as_u64() {
+        Some(end) if end <= now.0 => {
+            report.wrong(&format!("the token expired {}", distance(end, now)), NEW_TOKEN)?
+        }
+        Some(end) if end - now.0 < RENEWAL_WINDOW_SECONDS => {
+            report.wrong(
+                &format!("the token expires {}", distance(end, now)),
+                &format!("{NEW_TOKEN}; --expire sets its lifetime"),
+            )?;
+        }
+        Some(end) => report.ok(&format!("the token expires {}", distance(end, now)))?,
+        None => report.ok("the token never expires")?,
+    }
+    match issuers.map(|app| app.authenticator.verifier.verify(token, now)) {
+        Some(Ok(verified)) => {
+            report.ok(&format!("the token is valid for [{}]", verified.issuer().section))
+        }
+        // An expired token is already in the report.
+        None | Some(Err(Reject::Expired)) => Ok(()),
+        Some(Err(reject)) => report.wrong(
+            &format!("the issuers configured here refuse the token: {reject}"),
+            "check it with countersign token inspect",
+        ),
+    }
+}
+
+/// Returns the client types in a claim. The default is `api`.
+fn client_types(claim: &Value) -> Vec<String> {
+    match claim {
+        Value::Null => vec![ClientType::Api.name().into()],
+        Value::Array(types) => types.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        claim => {
+            claim.as_str().unwrap_or_default().split(',').map(|one| one.trim().to_owned()).collect()
+        }
+    }
+}
+
+/// Checks that the server answers and accepts the token. Returns whether it verifies tokens.
+fn check_server(transport: &Transport, report: &mut DoctorReport) -> io::Result<bool> {
+    let client = match ServerClient::new(transport.clone()) {
+        Ok(client) => client,
+        Err(error) => return report.error("", &error).map(|()| false),
+    };
+    if let Err(error) = client.call(health().anonymous()) {
+        return report.error("", &error).map(|()| false);
+    }
+    report.ok(if transport.ssl {
+        "the server answers, and its certificate is trusted"
+    } else {
+        "the server answers, without TLS"
+    })?;
+    if !matches!(
+        client.call(guarded().anonymous()),
+        Err(CallError { status: Some(StatusCode::UNAUTHORIZED), .. })
+    ) {
+        return report.ok("the server does not require a token").map(|()| false);
+    }
+    if transport.token.is_none() {
+        let help =
+            format!("set token in [{}]; countersign client-config creates one", transport.section);
+        report.wrong("the server requires a token, but the section has none", &help)?;
+        return Ok(true);
+    }
+    // Servers refuse an invalid token even on calls that need none.
+    match client.call(health()).map(|_| client.call(guarded())) {
+        Err(error) => report.error("the server refuses the token: ", &error)?,
+        Ok(Err(error)) if !is_about_this_call(&error) => {
+            report.error("the server does not accept the token: ", &error)?
+        }
+        Ok(_) => report.ok("the server accepts the token")?,
+    }
+    Ok(true)
+}
+
+/// Checks that the server accepts tokens signed with the key configured here, as all
+/// servers on one database must.
+fn check_signing_key(
+    transport: &Transport,
+    signer: &IssuerSection,
+    report: &mut DoctorReport,
+) -> io::Result<()> {
+    const LIFETIME: u32 = 60;
+    let request = TokenRequest {
+        client_types: signer.client_types.first().copied().into_iter().collect(),
+        environment: None,
+        custom_claims: Vec::new(),
+        lifetime: Lifetime::Seconds(
+            signer.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into(),
+        ),
+    };
+    let Some(token) = signing::sign(signer, &request, clock::now())
+        .ok()
+        .and_then(|token| BearerToken::new(&token))
+    else {
+        return report.wrong(
+            &format!("cannot sign a token with [{}]", signer.section()),
+            "check the section with countersign config check",
+        );
+    };
+    let client = ServerClient::new(Transport { token: Some(token), ..transport.clone() });
+    match client.and_then(|client| client.call(health())) {
+        Ok(_) => report.ok(&format!("the server has the signing key of [{}]", signer.section())),
+        Err(error) => {
+            let text = format!(
+                "the server does not accept the signing key of [{}]: {}",
+                signer.section(),
+                error.text
+            );
+            report.wrong(&text, "use the same auth_jwt_* sections on all servers of one database")
+        }
+    }
+}
+
+/// Whether the server accepted the token but not this call. Agents may make other calls.
+fn is_about_this_call(error: &CallError) -> bool {
+    const TEXTS: [&str; 3] = [
+        "The authorization token is scoped to a specific environment.",
+        "The authorization token does not have a valid client type for this call.",
+        "Request is not allowed by the access policy.",
+    ];
+    error.status == Some(StatusCode::FORBIDDEN)
+        && TEXTS.iter().any(|text| error.text.contains(text))
+}
+
+/// Returns a call that does not require a token.
+fn health() -> ApiCall {
+    ApiCall::get(&["health"])
+}
+
+/// Returns a call that requires a token.
+fn guarded() -> ApiCall {
+    ApiCall::get(&["environment"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn client_types_are_parsed_as_by_servers() {
+        assert_eq!(client_types(&json!("api, agent")), ["api", "agent"]);
+        assert_eq!(client_types(&json!(["agent"])), ["agent"]);
+        assert_eq!(client_types(&Value::Null), ["api"]);
+    }
+}

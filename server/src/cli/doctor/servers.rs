@@ -1,0 +1,296 @@
+//! Comparison of the servers on one database with each other and with the local
+//! configuration.
+
+use std::{io, mem};
+
+use countersign_engine::UnixTime;
+
+use super::{DoctorReport, distance};
+use crate::{
+    base::clock,
+    cli::{CommandError, ConfigSource, print, printable},
+    cluster::digest::fingerprints,
+    config::Config,
+    store::{
+        Store,
+        servers::{Fingerprint, Fingerprints, ServerRun},
+    },
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Age of the last heartbeat above which a server counts as stopped.
+const ACTIVE_WINDOW_SECONDS: u64 = 120;
+
+/// Comparison of the servers on one database.
+pub(super) struct ServerComparison {
+    store: Store,
+    /// [`Fingerprints`] of the local configuration.
+    own: Fingerprints,
+    /// Whether any keys are in files, which differ between servers and are not compared.
+    has_key_files: bool,
+    /// Whether the configuration sets the database, rather than a default.
+    is_named: bool,
+}
+
+impl ServerComparison {
+    /// Creates the comparison. `None` for the configuration of a client.
+    pub(super) fn of(source: &ConfigSource, config: &Config) -> Result<Option<Self>, CommandError> {
+        let is_named = config.database.is_configured;
+        let is_servers = config.settings.api.requires_token && !config.issuers.is_empty();
+        if !is_named && !is_servers {
+            return Ok(None);
+        }
+        let store = match source.store(config) {
+            Ok(store) => store,
+            Err(reason) if is_named => return Err(reason.into()),
+            // A user on a client machine may have no state directory.
+            Err(_) => return Ok(None),
+        };
+        let own = fingerprints(&config.issuers)
+            .map_err(|_| CommandError::failed("not enough memory to compute fingerprints"))?;
+        let has_key_files = config.issuers.iter().any(|section| section.keys.is_file());
+        Ok(Some(Self { store, own, has_key_files, is_named }))
+    }
+
+    /// Compares the servers. `is_one_reached` is whether a server was reached that requires
+    /// tokens.
+    pub(super) fn check(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
+        print(format_args!("[database] {}", self.store.location()))?;
+        let now = clock::now();
+        let seen = match self.store.exists() {
+            Ok(true) => self.store.block_on(
+                self.store
+                    .servers_active_since(UnixTime(now.0.saturating_sub(ACTIVE_WINDOW_SECONDS))),
+            ),
+            Ok(false) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let servers = match seen {
+            Ok(servers) => servers,
+            // The default database is in a directory of the server's user.
+            Err(error) if !self.is_named => {
+                return print(format_args!("  cannot compare the servers: {error}"));
+            }
+            Err(error) => {
+                return report.wrong(&error.to_string(), "use the same [database] as the servers");
+            }
+        };
+        for ServerRun { name, version, started_at, .. } in &servers {
+            let (name, version) = (printable(name), printable(version));
+            print(format_args!(
+                "  {name}, version {version}, started {}",
+                distance(started_at.0, now)
+            ))?;
+        }
+        if servers.is_empty() {
+            return self.report_none(is_one_reached, report);
+        }
+        // Another version may compute fingerprints differently.
+        let (servers, others): (Vec<_>, Vec<_>) =
+            servers.into_iter().partition(|server| server.version == VERSION);
+        if !others.is_empty() {
+            print(format_args!("  this is version {VERSION}: other versions are not compared"))?;
+        }
+        let differences = differences(&servers, &self.own);
+        match servers.len() {
+            0 => {}
+            1 if self.own.sections.is_empty() => report.ok("1 server runs on this database")?,
+            1 if differences.is_empty() => {
+                report.ok(
+                    "1 server on this database runs the issuers and signing key configured here",
+                )?;
+            }
+            1 => {}
+            // The servers agree, whether or not they match the local configuration.
+            count if self::differences(&servers, &Fingerprints::default()).is_empty() => {
+                report.ok(&format!(
+                    "{count} servers on this database run the same issuers and signing key"
+                ))?;
+            }
+            _ => {}
+        }
+        for Difference { text, help } in &differences {
+            report.wrong(text, help)?;
+        }
+        if self.has_key_files {
+            print("  the contents of key files were not compared")?;
+        }
+        Ok(())
+    }
+
+    /// Reports that the database has no active server. This is a problem if a server answers.
+    fn report_none(&self, is_one_reached: bool, report: &mut DoctorReport) -> io::Result<()> {
+        if is_one_reached && self.is_named {
+            report.wrong(
+                "a server requires tokens, but none has written to this database in the last 2 \
+                 minutes",
+                "use the same [database] on the servers, or check their logs for database errors",
+            )
+        } else {
+            print("  no server has written to this database in the last 2 minutes")
+        }
+    }
+}
+
+/// Difference between servers, or between the servers and the local configuration.
+#[derive(Debug)]
+struct Difference {
+    text: String,
+    help: String,
+}
+
+/// Returns the differences between servers, and between them and the local configuration.
+fn differences(servers: &[ServerRun], own: &Fingerprints) -> Vec<Difference> {
+    let key = compare("the signing key", "the section with sign = true", servers, own, |one| {
+        one.signing_key.as_ref()
+    });
+    let all = servers.iter().map(|server| &server.fingerprints).chain([own]);
+    let mut sections: Vec<_> = all.flat_map(|one| one.sections.keys()).collect();
+    sections.sort_unstable();
+    sections.dedup();
+    let of_section = |section: &String| {
+        let name = format!("[{}]", printable(section));
+        compare(&name, &name, servers, own, |one| one.sections.get(section))
+    };
+    key.into_iter().chain(sections.into_iter().filter_map(of_section)).collect()
+}
+
+/// Compares one fingerprint. `what` names it and `place` names its section.
+fn compare<'s>(
+    what: &str,
+    place: &str,
+    servers: &'s [ServerRun],
+    own: &'s Fingerprints,
+    of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
+) -> Option<Difference> {
+    // A configuration without issuers is that of a client.
+    let here = (!own.sections.is_empty()).then(|| of(own));
+    let groups = group(servers, &of);
+    match &groups[..] {
+        [] => None,
+        [(one, _)] if here.is_none_or(|here| here == *one) => None,
+        [(one, _)] => {
+            let text = match (one, here.flatten()) {
+                (None, _) => format!("{what} is configured here, but no server has it"),
+                (_, None) => format!("the servers have {what}, but it is not configured here"),
+                _ => format!("{what} differs between this configuration and the servers"),
+            };
+            let help = format!(
+                "if {place} was changed, reload (SIGHUP) or restart the servers; otherwise \
+                 correct it here"
+            );
+            Some(Difference { text, help })
+        }
+        _ => {
+            let mut article = "one on";
+            let sides = groups.iter().map(|(one, names)| {
+                let side = match one {
+                    one if here == Some(*one) => "as configured here on",
+                    None => "none on",
+                    Some(_) => mem::replace(&mut article, "another on"),
+                };
+                format!("{side} {}", names.join(", "))
+            });
+            let text =
+                format!("{what} differs between servers: {}", sides.collect::<Vec<_>>().join("; "));
+            let help = format!(
+                "compare {place} in their configuration files, and INMANTA_AUTH_JWT_* in their \
+                 environments, then reload (SIGHUP) or restart those that are wrong"
+            );
+            Some(Difference { text, help })
+        }
+    }
+}
+
+/// Groups the names of the servers by fingerprint, in the order of the servers.
+fn group<'s>(
+    servers: &'s [ServerRun],
+    of: impl Fn(&'s Fingerprints) -> Option<&'s Fingerprint>,
+) -> Vec<(Option<&'s Fingerprint>, Vec<String>)> {
+    let mut groups: Vec<(Option<&Fingerprint>, Vec<String>)> = Vec::new();
+    for server in servers {
+        let (one, name) = (of(&server.fingerprints), printable(&server.name));
+        match groups.iter_mut().find(|(other, _)| *other == one) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((one, vec![name])),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprints(key: &str, sections: &[(&str, &str)]) -> Fingerprints {
+        let of = |text: &str| Fingerprint::new(text.to_owned());
+        let sections = sections.iter().map(|(name, text)| ((*name).to_owned(), of(text))).collect();
+        Fingerprints { sections, signing_key: Some(of(key)) }
+    }
+
+    fn server(name: &str, fingerprints: Fingerprints) -> ServerRun {
+        let (started_at, seen_at) = (UnixTime(1), UnixTime(2));
+        ServerRun {
+            id: name.into(),
+            name: name.into(),
+            version: "1".into(),
+            started_at,
+            seen_at,
+            fingerprints,
+        }
+    }
+
+    fn texts(servers: &[ServerRun], own: &Fingerprints) -> Vec<String> {
+        differences(servers, own).into_iter().map(|difference| difference.text).collect()
+    }
+
+    #[test]
+    fn doctor_names_the_servers_that_differ() {
+        let (x, y) = (fingerprints("k", &[("a", "1")]), fingerprints("l", &[("a", "2")]));
+        let servers = [
+            server("n1", x.clone()),
+            server("n2", y),
+            server("n3", x.clone()),
+            server("n4", fingerprints("k", &[])),
+        ];
+        let [key, section] = &texts(&servers, &fingerprints("m", &[("a", "2")]))[..] else {
+            panic!()
+        };
+        assert_eq!(
+            key,
+            "the signing key differs between servers: one on n1, n3, n4; another on n2"
+        );
+        assert_eq!(
+            section,
+            "[a] differs between servers: one on n1, n3; as configured here on n2; none on n4"
+        );
+        assert_eq!(texts(&servers[..1], &x), [""; 0]);
+    }
+
+    #[test]
+    fn doctor_compares_the_local_configuration() {
+        let servers = [server("n1", fingerprints("k", &[("a", "1"), ("b", "1")]))];
+        let own = fingerprints("k", &[("a", "2"), ("c", "1")]);
+        let expected = [
+            "[a] differs between this configuration and the servers",
+            "the servers have [b], but it is not configured here",
+            "[c] is configured here, but no server has it",
+        ];
+        assert_eq!(texts(&servers, &own), expected);
+        assert_eq!(
+            texts(&servers, &Fingerprints::default()),
+            [""; 0],
+            "a client has nothing to compare"
+        );
+    }
+
+    #[test]
+    fn doctor_escapes_names_of_other_servers() {
+        let servers =
+            [server("\u{1b}[2J", fingerprints("k", &[])), server("n", fingerprints("l", &[]))];
+        assert!(
+            texts(&servers, &Fingerprints::default())[0]
+                .contains("one on \\u{1b}[2J; another on n")
+        );
+    }
+}

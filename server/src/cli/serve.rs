@@ -1,0 +1,163 @@
+//! `countersign serve`: start of the server, and its start-up message.
+
+use std::time::Duration;
+
+use countersign_front::Protocols;
+
+use super::{CommandError, ConfigSource, arguments::ServeArgs, print, state_directory};
+use crate::{
+    accounts::{
+        LoginError, Users,
+        signing::{self, Lifetime, TokenRequest},
+    },
+    app::App,
+    base::{claims::ClientType, clock, route::Serves},
+    config::Config,
+    observe::logging,
+    reload::ConfigWatcher,
+    serve::{self, BoundListeners},
+    store::{StoreError, users::User},
+};
+
+pub(super) fn run(source: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
+    let watcher = ConfigWatcher::new(Box::new(source.clone()));
+    let config = source.load()?;
+    logging::start_logging(config.settings.log.format);
+    let threads = serve::threads(args.threads.map(usize::from).or(config.settings.threads));
+    if let Err(reason) = source.revocation_file(&config)
+        && !source.stores_revocations_in_database(&config)
+    {
+        source.check_api_clients(&config).map_err(CommandError::failed)?;
+        tracing::warn!("tokens cannot be revoked: {reason}");
+    }
+    let revocations = source.revocation_service(&config, Some(PURGE_INTERVAL))?;
+    let users = users(source, &config)?;
+    let welcome =
+        if source.is_embedded() { Some(Welcome::prepare(&config, users.as_ref())?) } else { None };
+    let app = App::new(config, threads, revocations, users)?;
+    serve::serve(&app, threads, watcher, |bound| {
+        // The server runs even if standard output is closed.
+        let _ignored = announce(source, bound, welcome.as_ref());
+    })?;
+    Ok(())
+}
+
+/// Opens the [`Users`] of the database. `None` without a location for the database.
+///
+/// An unreachable database is retried later. A wrong schema is an error, because an operator
+/// must migrate it.
+fn users(source: &ConfigSource, config: &Config) -> Result<Option<Users>, CommandError> {
+    let store = match source.store(config) {
+        Ok(store) => store,
+        Err(reason) => {
+            tracing::warn!("users and the token registry are unavailable: {reason}");
+            return Ok(None);
+        }
+    };
+    if config.settings.api.requires_token || config.database.is_configured {
+        match store.block_on(store.open()) {
+            Err(error @ StoreError::Schema(_)) => return Err(CommandError::failed(error)),
+            Err(error) => tracing::error!("{}: {error}", store.location()),
+            Ok(()) => {}
+        }
+    }
+    Ok(Some(Users::new(store, &config.settings.api.login)?))
+}
+
+/// Credentials for trying out the embedded default configuration.
+struct Welcome {
+    /// A token for all client types.
+    token: String,
+    /// Password of the first user, if this start created it.
+    password: Option<String>,
+}
+
+/// Name of the first user.
+const FIRST_USER: &str = "admin";
+
+impl Welcome {
+    fn prepare(config: &Config, users: Option<&Users>) -> Result<Self, CommandError> {
+        let password = users.map_or(Ok(None), |users| users.store.block_on(add_first_user(users)));
+        Ok(Self {
+            token: bootstrap_token(config)?,
+            password: password.map_err(CommandError::failed)?,
+        })
+    }
+}
+
+/// Adds an administrator if there are no users, and returns the password.
+async fn add_first_user(users: &Users) -> Result<Option<String>, LoginError> {
+    if !users.store.users().await?.is_empty() {
+        return Ok(None);
+    }
+    // Half of a random key: 126 bits.
+    let password = state_directory::generate_key().map_err(|_| LoginError::Busy)?.split_off(22);
+    let password_hash = users.hash(&password).await?;
+    let user = User::new(FIRST_USER, password_hash, true);
+    Ok(users.store.add_first_user(user).await?.then_some(password))
+}
+
+/// Interval for deleting expired revocations.
+const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Signs a token for all client types, for an hour or the section's `max_lifetime`.
+pub(super) fn bootstrap_token(config: &Config) -> Result<String, CommandError> {
+    const LIFETIME: u32 = 3600;
+    let section =
+        config.signing().ok_or_else(|| CommandError::failed("no section has sign = true"))?;
+    let request = TokenRequest {
+        client_types: vec![ClientType::Api, ClientType::Compiler, ClientType::Agent],
+        environment: None,
+        custom_claims: Vec::new(),
+        lifetime: Lifetime::Seconds(
+            section.issuer.rules.max_lifetime.unwrap_or(LIFETIME).min(LIFETIME).into(),
+        ),
+    };
+    signing::sign(section, &request, clock::now()).map_err(CommandError::failed)
+}
+
+/// Returns the protocols of a listener for the start-up message, unless they are the default.
+fn protocol_note(protocols: Protocols) -> String {
+    match protocols {
+        Protocols::HTTP1 => String::new(),
+        _ => format!(" ({})", protocols.names().join(", ")),
+    }
+}
+
+fn announce(
+    source: &ConfigSource,
+    bound: &BoundListeners,
+    welcome: Option<&Welcome>,
+) -> std::io::Result<()> {
+    print(format_args!("countersign {} is listening", env!("CARGO_PKG_VERSION")))?;
+    for listener in &bound.0 {
+        for address in &listener.addresses {
+            let url = address.url(listener.scheme);
+            match listener.serves {
+                Serves::Operations => print(format_args!("  metrics   {url}/metrics"))?,
+                Serves::Everything | Serves::Auth => {
+                    print(format_args!("  requests  {url}{}", protocol_note(listener.protocols)))?
+                }
+            }
+        }
+    }
+    let (Some(Welcome { token, password }), Some(main)) = (welcome, bound.0.first()) else {
+        return Ok(());
+    };
+    let (Some(address), scheme) = (main.addresses.first(), main.scheme) else { return Ok(()) };
+    let directory = source.state_dir()?;
+    print(format_args!(
+        "  state     {} (embedded default: no --config was given)",
+        directory.display()
+    ))?;
+    if let Some(password) = password {
+        print(format_args!(
+            "  admin     user {FIRST_USER}, password {password} (shown only once)"
+        ))?;
+    }
+    print("\nA token for all client types (api, compiler, agent), valid for one hour:\n")?;
+    print(token)?;
+    print("\nTry it:\n")?;
+    print(format_args!("curl -i -H 'Authorization: Bearer {token}' {}/auth", address.url(scheme)))?;
+    print("")
+}

@@ -1,0 +1,160 @@
+//! `countersign setup`: creates the first user, with the dialogue of the Inmanta guide. The
+//! texts, their order and the checks are those of Inmanta's command.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::system::uname;
+
+use super::{
+    CommandError, ConfigSource,
+    arguments::SetupArgs,
+    password::{PasswordInput, read_answer},
+    print, printable, state_directory,
+};
+use crate::{
+    accounts::{LoginError, Users},
+    config::{AuthMethod, Config},
+    store::{Store, StoreError, users::User},
+};
+
+pub(super) fn run(source: &ConfigSource, args: SetupArgs) -> Result<(), CommandError> {
+    if !args.yes && !is_local()? {
+        return Err(CommandError::failed("run this command on the machine of the server"));
+    }
+    let config = source.load_for_client()?;
+    check_method(&config)?;
+    check_signing(source, &config)?;
+    let store = connect(source, &config)?;
+    let users = Users::new(store, &config.settings.api.login)?;
+    let username = match args.username {
+        Some(name) => name,
+        None => ask_name()?,
+    };
+    if username.is_empty() {
+        return Err(CommandError::failed("the username cannot be an empty string"));
+    }
+    // Asked only once, as by Inmanta's command. After a typing error, setup cannot be repeated
+    // on this database.
+    let password =
+        PasswordInput::choose(args.password_stdin).ask("What password do you want to use?: ")?;
+    config.settings.api.login.passwords.check(&password).map_err(CommandError::failed)?;
+    create(&users, &username, &password)?;
+    print_status(format_args!("User {}:", printable(&username)), "created")?;
+    Ok(print("Make sure to (re)start the orchestrator to activate all changes.")?)
+}
+
+fn is_local() -> io::Result<bool> {
+    prompt(
+        "This command should be execute locally on the orchestrator you want to configure. Are you \
+         running this command locally? [y/N]: ",
+    )?;
+    Ok(["y", "yes"].contains(&read_answer()?.trim().to_lowercase().as_str()))
+}
+
+/// Checks that users of the database can log in.
+fn check_method(config: &Config) -> Result<(), CommandError> {
+    if !config.settings.api.requires_token {
+        print_status("Server authentication:", "disabled")?;
+        return Err(CommandError::failed(
+            "Server authentication should be enabled.\n  help: write auth=true and \
+             auth-method=database in [server]",
+        ));
+    }
+    print_status("Server authentication:", "enabled")?;
+    let method = config.web_ui.auth_method;
+    print_status("Server authentication method:", method.name())?;
+    if method != AuthMethod::Database {
+        let text = "Users of the database only log in where the authentication method is database.";
+        return Err(CommandError::failed(format_args!(
+            "{text}\n  help: write auth-method=database in [server]"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that a section signs tokens. Otherwise prints a generated section to add.
+fn check_signing(source: &ConfigSource, config: &Config) -> Result<(), CommandError> {
+    if config.signing().is_some() {
+        return Ok(print_status("Authentication signing config:", "found")?);
+    }
+    let file = configuration_file(&source.config);
+    print("Error: No signing config available in the configuration.")?;
+    print(format_args!(
+        "To use a new config, add the following to the configuration in {}:\n",
+        file.display()
+    ))?;
+    let host = uname().nodename().to_string_lossy().into_owned();
+    let port =
+        config.settings.listeners[0].address().map_or(DEFAULT_PORT, |address| address.port());
+    print(state_directory::generate_section(&format!("https://{host}:{port}/"))?)?;
+    Err(CommandError::failed(
+        "Make sure signing configuration is added to the config. See the documentation for \
+         details.",
+    ))
+}
+
+/// Port for a server that listens on Unix sockets only.
+const DEFAULT_PORT: u16 = 8888;
+
+/// Returns a path for the new section: in the last directory given, or Inmanta's default.
+fn configuration_file(named: &[PathBuf]) -> PathBuf {
+    const FILE: &str = "auth.cfg";
+    let directory = named.iter().rev().find(|path| path.is_dir());
+    directory.map_or_else(|| Path::new("/etc/inmanta/inmanta.d"), PathBuf::as_path).join(FILE)
+}
+
+/// Opens the database, and fails if it has users.
+fn connect(source: &ConfigSource, config: &Config) -> Result<Store, CommandError> {
+    let store = source.store(config)?;
+    print_status("Trying to connect to DB:", store.location())?;
+    let users = store.block_on(store.users()).map_err(|error| {
+        CommandError::failed(format_args!(
+            "{error}\n  help: check [database], and that the database server is running"
+        ))
+    })?;
+    print_status("Connection to database", "success")?;
+    if users.is_empty() { Ok(store) } else { Err(already()) }
+}
+
+fn already() -> CommandError {
+    CommandError::failed(
+        "There are already users in the database\n  help: an administrator can add users with \
+         countersign user add",
+    )
+}
+
+fn ask_name() -> io::Result<String> {
+    prompt("What username do you want to use? [admin]: ")?;
+    let name = read_answer()?;
+    Ok(if name.is_empty() { "admin".into() } else { name })
+}
+
+fn create(users: &Users, username: &str, password: &str) -> Result<(), CommandError> {
+    let store = &users.store;
+    let hash = store.block_on(users.hash(password)).map_err(|error| match error {
+        LoginError::Store(error) => CommandError::failed(error),
+        _ => CommandError::failed("not enough memory to hash the password"),
+    })?;
+    let user = User::new(username, hash, true);
+    match store.block_on(store.add_first_user(user)) {
+        Ok(true) => Ok(()),
+        // Another process created the first user in the meantime.
+        Ok(false) | Err(StoreError::AlreadyExists) => Err(already()),
+        Err(error) => Err(CommandError::failed(error)),
+    }
+}
+
+/// Prints one line of the report.
+fn print_status(what: impl fmt::Display, is: &str) -> io::Result<()> {
+    print(format_args!("{:<50}{}", what.to_string(), printable(is)))
+}
+
+fn prompt(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}

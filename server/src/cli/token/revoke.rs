@@ -1,0 +1,64 @@
+//! `countersign token revoke`: revocations without a running server.
+
+use std::io;
+
+use tokio::runtime::Builder;
+
+use super::{CommandError, ConfigSource, load_keys, print};
+use crate::{
+    app::App,
+    auth::RevocationOutcome,
+    cli::arguments::RevokeArgs,
+    revocation::{RevocationEntry, record::RevocationRecord},
+};
+
+/// Appends a revocation to the storage that servers follow.
+pub(super) fn run(source: &ConfigSource, args: RevokeArgs) -> Result<(), CommandError> {
+    let config = source.load()?;
+    let file = source.revocation_file(&config)?;
+    let revocations = source.revocation_service(&config, None)?;
+    let app = App::new(config, 1, revocations, None)?;
+    if let Some(error) = app.revocations.status().error {
+        return Err(CommandError::failed(error));
+    }
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(revoke(&app, args))?;
+    Ok(print(format_args!(
+        "Revoked. Servers with revocations in {} apply it within a second.",
+        file.display()
+    ))?)
+}
+
+async fn revoke(app: &App, args: RevokeArgs) -> Result<(), CommandError> {
+    let Some(token) = args.token else {
+        let record = RevocationRecord {
+            issuer: args.issuer,
+            jti: args.jti,
+            subject: args.subject,
+            kid: args.kid,
+            issued_before: args.issued_before,
+            signing_input_sha256: args.signing_input_sha256,
+            until: args.until,
+        };
+        let revocation =
+            app.authenticator.validate_revocation(record).map_err(CommandError::failed)?;
+        return app
+            .revocations
+            .revoke(RevocationEntry::Proven(revocation))
+            .await
+            .map_err(CommandError::failed);
+    };
+    let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
+    // The signature is verified first: a forged token could name any user's tokens.
+    load_keys(app);
+    let revoked = app.authenticator.revoke_token(&app.revocations, token.trim().as_bytes());
+    match revoked.await.map_err(CommandError::failed)? {
+        RevocationOutcome::Done => Ok(()),
+        RevocationOutcome::Unnecessary => {
+            Err(CommandError::failed("the token has expired or is not a JWT"))
+        }
+        RevocationOutcome::NotOurs(reject) => Err(CommandError::failed(format_args!(
+            "no configured issuer accepts the token: {reject}"
+        ))),
+    }
+}

@@ -1,0 +1,122 @@
+//! Client certificates that a trusted proxy passes on in a header, and certificate fingerprints.
+//!
+//! A certificate presented to this server directly comes from
+//! [`client_certificate`](super::tls::client_certificate).
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use countersign_front::{Fields, only_line};
+use http::HeaderName;
+use percent_encoding::percent_decode;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+
+/// Maximum length of the header value: a certificate of usual size with every byte
+/// percent-encoded.
+const MAX_HEADER_BYTES: usize = 24 * 1024;
+
+/// Reads the client certificate from the header in which a proxy passes it on.
+///
+/// The value is PEM, percent-encoded as nginx does (`$ssl_client_escaped_cert`) or on one line,
+/// or base64 of DER, as HAProxy and Traefik write it. Returns `None` if the header is missing,
+/// occurs twice, or does not contain a certificate.
+#[must_use]
+pub fn from_header(fields: &dyn Fields, header: &HeaderName) -> Option<CertificateDer<'static>> {
+    parse(only_line(fields, header).ok()??)
+}
+
+/// Parses a certificate in any of the forms of [`from_header`].
+#[must_use]
+pub fn parse(value: &[u8]) -> Option<CertificateDer<'static>> {
+    if value.len() > MAX_HEADER_BYTES {
+        return None;
+    }
+    let text: Vec<u8> = percent_decode(value).collect();
+    let text = text.trim_ascii();
+    let certificate = if text.starts_with(b"-----BEGIN ") {
+        CertificateDer::from_pem_slice(&with_lines(text)).ok()?
+    } else {
+        // A chain is separated by commas, with the client's own certificate first.
+        STANDARD.decode(text.split(|byte| *byte == b',').next()?).ok()?.into()
+    };
+    match X509Certificate::from_der(&certificate) {
+        Ok(([], _)) => Some(certificate),
+        _ => None,
+    }
+}
+
+/// Restores the line ends of PEM. Proxies replace them with blanks or tabs, because a header
+/// value cannot contain them.
+fn with_lines(text: &[u8]) -> Vec<u8> {
+    const DASHES: &str = "-----";
+    let text = String::from_utf8_lossy(text);
+    let mut parts = text.split(DASHES);
+    let (_, Some(begin), Some(body), Some(end)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Vec::new();
+    };
+    let body: Vec<_> = body.split_ascii_whitespace().collect();
+    format!("{DASHES}{begin}{DASHES}\n{}\n{DASHES}{end}{DASHES}\n", body.join("\n")).into_bytes()
+}
+
+/// Returns the SHA-256 fingerprint of a certificate, in hexadecimal digits.
+#[must_use]
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = digest::digest(&digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
+    use super::*;
+
+    const HEADER: HeaderName = HeaderName::from_static("x-client-cert");
+    /// A P-256 certificate, valid for one day in 2026.
+    const PEM: &str = include_str!("certificate/client.pem");
+
+    fn parse_lines(lines: &[&[u8]]) -> Option<CertificateDer<'static>> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(HEADER, HeaderValue::from_bytes(line).unwrap());
+        }
+        from_header(&headers, &HEADER)
+    }
+
+    #[test]
+    fn certificate_is_read_in_every_proxy_format() {
+        let der = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
+        let base64 = STANDARD.encode(&der);
+        let escaped = percent_encode(PEM.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let blanks = PEM.replace('\n', " ");
+        let tabs = PEM.replace('\n', "\t");
+        let chain = format!("{base64},{base64}");
+        for form in [&escaped, &blanks, &tabs, &base64, &chain] {
+            assert_eq!(parse_lines(&[form.as_bytes()]).as_ref(), Some(&der), "{form}");
+        }
+        assert_eq!(fingerprint(&der).len(), 64);
+    }
+
+    #[test]
+    fn malformed_or_duplicate_certificate_is_ignored() {
+        let base64 = STANDARD.encode(CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap());
+        let longer = STANDARD
+            .encode([&CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap()[..], b"x"].concat());
+        let long = "A".repeat(MAX_HEADER_BYTES + 1);
+        for line in [
+            "",
+            "-----BEGIN CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE-----\tx\t-----END CERTIFICATE-----",
+            "AAAA",
+            &longer,
+            &long,
+        ] {
+            assert_eq!(parse_lines(&[line.as_bytes()]), None, "{line}");
+        }
+        assert_eq!(parse_lines(&[base64.as_bytes(), base64.as_bytes()]), None);
+        assert_eq!(parse_lines(&[]), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! The original request that a proxy asks about in a forward-auth check.
+//!
+//! Proxies name it in different headers, and each passes on the client's copy of the headers it
+//! does not know. So a listener reads exactly one [`Dialect`], only from trusted proxies, and
+//! ignores a header that occurs twice.
+
+use std::borrow::Cow;
+
+use countersign_front::{Fields, only_line};
+use http::HeaderName;
+
+/// The headers or path in which a proxy names the original request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The original request is not named.
+    None,
+    /// `X-Original-Method` and `X-Original-URI`.
+    Nginx,
+    /// `X-Forwarded-Method` and `X-Forwarded-Uri`: Traefik and Caddy.
+    XForwarded,
+    /// The method of the check itself, and its path after `/auth`: Envoy.
+    EnvoyPath,
+}
+
+/// The request that a client sent to a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginalRequest<'r> {
+    /// The method.
+    pub method: Cow<'r, str>,
+    /// The request target, as the client wrote it.
+    pub uri: Cow<'r, str>,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 4] = [Self::None, Self::Nginx, Self::XForwarded, Self::EnvoyPath];
+
+    /// Returns the name of the dialect in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Nginx => "nginx",
+            Self::XForwarded => "x-forwarded",
+            Self::EnvoyPath => "envoy-path",
+        }
+    }
+
+    /// Returns the original request of a check. The caller has verified that the proxy is trusted.
+    #[must_use]
+    pub fn original<'r>(
+        self,
+        method: &'r str,
+        target: &'r str,
+        fields: &'r dyn Fields,
+    ) -> Option<OriginalRequest<'r>> {
+        let named = |method, uri| {
+            Some(OriginalRequest { method: text(fields, &method)?, uri: text(fields, &uri)? })
+        };
+        match self {
+            Self::None => None,
+            Self::Nginx => named(ORIGINAL_METHOD, ORIGINAL_URI),
+            Self::XForwarded => named(FORWARDED_METHOD, FORWARDED_URI),
+            Self::EnvoyPath => {
+                let uri = target.strip_prefix("/auth").filter(|rest| rest.starts_with('/'))?;
+                Some(OriginalRequest { method: method.into(), uri: uri.into() })
+            }
+        }
+    }
+}
+
+const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+
+fn text<'r>(fields: &'r dyn Fields, name: &HeaderName) -> Option<Cow<'r, str>> {
+    only_line(fields, name).ok().flatten().map(String::from_utf8_lossy)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    const LINES: [(HeaderName, &str); 4] = [
+        (ORIGINAL_METHOD, "PUT"),
+        (ORIGINAL_URI, "/nginx?x"),
+        (FORWARDED_METHOD, "DELETE"),
+        (FORWARDED_URI, "/forwarded"),
+    ];
+
+    fn headers(lines: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn e1_listener_reads_only_its_own_dialect() {
+        let headers = headers(&LINES);
+        let original = |dialect: Dialect| {
+            let original = dialect.original("POST", "/auth/envoy//..?y", &headers);
+            original.map(|OriginalRequest { method, uri }| format!("{method} {uri}"))
+        };
+        assert_eq!(original(Dialect::None), None);
+        assert_eq!(original(Dialect::Nginx).as_deref(), Some("PUT /nginx?x"));
+        assert_eq!(original(Dialect::XForwarded).as_deref(), Some("DELETE /forwarded"));
+        assert_eq!(original(Dialect::EnvoyPath).as_deref(), Some("POST /envoy//..?y"));
+    }
+
+    #[test]
+    fn e1_duplicate_or_partial_original_is_ignored() {
+        for line in &LINES[..2] {
+            let lines: Vec<_> = LINES.iter().filter(|one| *one != line).cloned().collect();
+            assert_eq!(Dialect::Nginx.original("GET", "/auth", &headers(&lines)), None);
+            let twice: Vec<_> = [line].into_iter().chain(&LINES).cloned().collect();
+            assert_eq!(Dialect::Nginx.original("GET", "/auth", &headers(&twice)), None);
+        }
+        for target in ["/auth", "/auth?x", "/authx/", "/"] {
+            assert_eq!(Dialect::EnvoyPath.original("GET", target, &headers(&[])), None, "{target}");
+        }
+    }
+}

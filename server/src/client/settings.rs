@@ -1,0 +1,82 @@
+//! The options of a listener that say which proxies are believed, and in which headers.
+
+use http::{HeaderName, header};
+
+use super::{
+    original_request::Dialect,
+    trusted_proxies::{Network, TrustedProxies},
+};
+use crate::config::reader::SectionReader;
+
+/// Which proxies a listener believes, and in which headers they describe the client.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// The trusted proxies, and the header with the client's address.
+    pub proxies: TrustedProxies,
+    /// How they name the original request.
+    pub dialect: Dialect,
+    /// The header with the certificate of the client.
+    pub certificate_header: Option<HeaderName>,
+}
+
+impl ClientSettings {
+    /// Reads the options of one section.
+    pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
+        Self {
+            proxies: read_proxies(reader),
+            dialect: reader
+                .choice("dialect", &Dialect::ALL, Dialect::name)
+                .unwrap_or(Dialect::None),
+            certificate_header: reader.header_name("client_certificate_header"),
+        }
+    }
+}
+
+/// Reads `trusted_proxies` and `client_address_header`.
+fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
+    let (mut networks, mut unix) = (Vec::new(), false);
+    for text in listen.list("trusted_proxies").unwrap_or_default() {
+        match Network::parse(text) {
+            Ok(network) => networks.push(network),
+            Err(_) if text == "unix" => unix = true,
+            Err(help) => {
+                let message = format!(
+                    "trusted_proxies in {}: {text:?} is not an address or network",
+                    listen.section
+                );
+                listen.problem("trusted_proxies", message, &help);
+            }
+        }
+    }
+    TrustedProxies::new(networks, unix, read_client_header(listen))
+}
+
+fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
+    const OPTION: &str = "client_address_header";
+    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const HELP: &str = "name the header that the proxies set, such as X-Forwarded-For or X-Real-IP";
+    let Some(text) = listen.text(OPTION) else { return DEFAULT };
+    match HeaderName::from_bytes(text.as_bytes()) {
+        // Its elements are lists of parameters instead of addresses (RFC 7239).
+        Ok(name) if name == header::FORWARDED => {
+            listen.problem(
+                OPTION,
+                format!(
+                    "{OPTION} in {} cannot be Forwarded, which is not supported",
+                    listen.section
+                ),
+                HELP,
+            );
+            DEFAULT
+        }
+        Ok(name) => name,
+        Err(_) => {
+            listen.problem(
+                OPTION,
+                format!("{OPTION} in {}: {text:?} is not a valid header name", listen.section),
+                HELP,
+            );
+            DEFAULT
+        }
+    }
+}

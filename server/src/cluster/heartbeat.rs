@@ -1,0 +1,193 @@
+//! Background maintenance of the database.
+//!
+//! It listens for revocations of other nodes, deletes tokens that expired long ago, and
+//! records a heartbeat with the server's [`Fingerprints`] for `countersign doctor`.
+//!
+//! An unreachable database does not block requests. The failure is logged once and the
+//! work is retried.
+
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use countersign_engine::UnixTime;
+
+use super::digest::fingerprints;
+use crate::{
+    accounts::signing::random_uuid,
+    base::clock,
+    keys::KeySources,
+    revocation::RevocationService,
+    store::{
+        Store,
+        servers::{Fingerprints, ServerRun},
+    },
+};
+
+/// Background work for the database. It starts once the configuration needs a database.
+#[derive(Default)]
+pub struct Maintenance {
+    /// Name of this server for operators. Set once it listens.
+    name: OnceLock<String>,
+    /// Command channel of the heartbeat thread. Set once the thread runs.
+    commands: OnceLock<Sender<HeartbeatCommand>>,
+}
+
+/// The parts of a server that maintenance works on.
+pub struct MaintainedServer {
+    /// The database.
+    pub store: Store,
+    /// The issuers whose fingerprints are recorded.
+    pub keys: Arc<KeySources>,
+    /// The revocations that other nodes add to.
+    pub revocations: Arc<RevocationService>,
+    /// How long expired tokens stay in the registry, in seconds.
+    pub token_retention: u32,
+}
+
+/// Command to the heartbeat thread.
+enum HeartbeatCommand {
+    /// Record the fingerprints of the current configuration.
+    Refresh,
+    /// Delete the record of this server, then acknowledge.
+    Withdraw(Sender<()>),
+}
+
+impl Maintenance {
+    /// Starts the work for the server called `name`.
+    pub fn start(&self, server: Option<MaintainedServer>, name: String) {
+        let _ignored = self.name.set(name);
+        self.apply_config(server);
+    }
+
+    /// Applies a reloaded configuration. It may be the first one that needs the database.
+    pub fn apply_config(&self, server: Option<MaintainedServer>) {
+        if let Some(commands) = self.commands.get() {
+            let _ignored = commands.send(HeartbeatCommand::Refresh);
+            return;
+        }
+        let (Some(name), Some(server)) = (self.name.get(), server) else { return };
+        let MaintainedServer { store, keys, revocations, token_retention } = server;
+        let (commands, queue) = channel();
+        // Only the reload thread calls this more than once.
+        if self.commands.set(commands).is_ok() {
+            store.spawn_revocation_listener(revocations.poll_trigger());
+            store.spawn_token_purge(token_retention.into());
+            let heartbeat = Heartbeat::new(keys, store, name.clone());
+            if let Err(error) = heartbeat.and_then(|heartbeat| heartbeat.spawn(queue)) {
+                tracing::warn!("cannot start the heartbeat for countersign doctor: {error}");
+            }
+        }
+    }
+
+    /// Deletes the record of this server. The returned channel signals completion.
+    #[must_use]
+    pub fn withdraw(&self) -> Option<Receiver<()>> {
+        let (done, left) = channel();
+        self.commands.get()?.send(HeartbeatCommand::Withdraw(done)).ok()?;
+        Some(left)
+    }
+}
+
+/// Interval between heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+/// Age at which a heartbeat is deleted: the server crashed, or one of the clocks is wrong.
+const RECORD_RETENTION_SECONDS: u64 = 24 * 3600;
+
+/// Heartbeat of this server in the database.
+struct Heartbeat {
+    keys: Arc<KeySources>,
+    store: Store,
+    id: String,
+    name: String,
+    started_at: UnixTime,
+    /// [`Fingerprints`] of the current configuration. Cleared by a reload.
+    fingerprints: Option<Fingerprints>,
+    /// Whether the last write succeeded.
+    is_healthy: bool,
+}
+
+impl Heartbeat {
+    fn new(keys: Arc<KeySources>, store: Store, name: String) -> io::Result<Self> {
+        let id = random_uuid().map_err(io::Error::other)?.to_string();
+        Ok(Self {
+            keys,
+            store,
+            id,
+            name,
+            started_at: clock::now(),
+            fingerprints: None,
+            is_healthy: true,
+        })
+    }
+
+    fn spawn(mut self, queue: Receiver<HeartbeatCommand>) -> io::Result<()> {
+        thread::Builder::new().name("heartbeat".into()).spawn(move || self.run(&queue)).map(drop)
+    }
+
+    fn run(&mut self, queue: &Receiver<HeartbeatCommand>) {
+        loop {
+            self.record();
+            match queue.recv_timeout(HEARTBEAT_INTERVAL) {
+                Ok(HeartbeatCommand::Refresh) => self.fingerprints = None,
+                Ok(HeartbeatCommand::Withdraw(done)) => {
+                    // If this fails, the record expires without further heartbeats.
+                    let _ignored = self.store.block_on(self.store.remove_server(&self.id));
+                    let _ignored = done.send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn record(&mut self) {
+        match self.try_record() {
+            Ok(()) => self.is_healthy = true,
+            Err(reason) => {
+                if self.is_healthy {
+                    tracing::warn!("{}: cannot record heartbeat: {reason}", self.store.location());
+                }
+                self.is_healthy = false;
+            }
+        }
+    }
+
+    fn try_record(&mut self) -> Result<(), String> {
+        let fingerprints = self.fingerprints()?;
+        let now = clock::now();
+        let run = ServerRun {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: self.started_at,
+            seen_at: now,
+            fingerprints,
+        };
+        let written = self.store.block_on(async {
+            self.store.record_heartbeat(run).await?;
+            self.store
+                .remove_servers(UnixTime(now.0.saturating_sub(RECORD_RETENTION_SECONDS)))
+                .await
+        });
+        written.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn fingerprints(&mut self) -> Result<Fingerprints, String> {
+        if let Some(known) = &self.fingerprints {
+            return Ok(known.clone());
+        }
+        let sources = self.keys.all();
+        let made = fingerprints(sources.iter().map(|source| source.section()))
+            .map_err(|_| "not enough memory to compute fingerprints")?;
+        self.fingerprints = Some(made.clone());
+        Ok(made)
+    }
+}

@@ -1,0 +1,84 @@
+//! The settings of the whole server, assembled from those of its features.
+
+use std::collections::BTreeMap;
+
+use countersign_front::Timeouts;
+
+use super::{
+    listener::{self, Listener},
+    problem::Problem,
+    quic::QuicSettings,
+    reader::SectionReader,
+    setting::Section,
+    timeouts,
+};
+use crate::{
+    admission::settings::SignatureLimits, api::settings::ApiSettings, auth::settings::AuthSettings,
+    observe::settings::LogSettings,
+};
+
+/// Listeners, and settings that apply to every request.
+#[derive(Debug)]
+pub struct Settings {
+    /// The [`Listener`]s: the main listener first, the metrics listener last.
+    pub listeners: Vec<Listener>,
+    /// Number of threads that serve requests. `None` for one per core.
+    pub threads: Option<usize>,
+    /// CPU budgets for bad signatures.
+    pub limits: SignatureLimits,
+    /// Limit and timeouts of connections.
+    pub timeouts: Timeouts,
+    /// QUIC settings of listeners with HTTP/3.
+    pub quic: QuicSettings,
+    /// Settings of the access log.
+    pub log: LogSettings,
+    /// Memory of the token cache in bytes. 0 switches the cache off.
+    pub cache_bytes: usize,
+    /// Maximum length of a request body in bytes.
+    pub max_body: usize,
+    /// Where credentials are found, and how responses describe them.
+    pub auth: AuthSettings,
+    /// Settings of the API.
+    pub api: ApiSettings,
+}
+
+impl AsRef<AuthSettings> for Settings {
+    fn as_ref(&self) -> &AuthSettings {
+        &self.auth
+    }
+}
+
+/// Default size of the token cache: about 60,000 tokens of the usual size. The memory is
+/// allocated as it is used.
+const CACHE_MEGABYTES: usize = 64;
+
+impl Settings {
+    /// Returns the listener named `name`.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+
+    pub(super) fn read(
+        sections: &BTreeMap<String, Section>,
+        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
+        let auth = AuthSettings::read(sections, problems);
+        let threads = SectionReader::new(sections, "listen", problems).number("threads", 1..=1024);
+        let listeners = listener::read_all(sections, problems, warnings);
+        let limits = SignatureLimits::read(sections, problems);
+        let timeouts = timeouts::read(sections, problems);
+        let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
+        let cache_bytes = SectionReader::new(sections, "cache", problems)
+            .number("megabytes", 0..=1 << 20)
+            .unwrap_or(CACHE_MEGABYTES)
+            << 20;
+        let quic = QuicSettings::read(sections, problems);
+        let max_body = SectionReader::new(sections, "server", problems)
+            .number("max_request_body_size", 0..=1 << 30)
+            .unwrap_or(100 << 20);
+        let api = ApiSettings::read(sections, problems);
+        Self { listeners, threads, limits, timeouts, quic, log, cache_bytes, max_body, auth, api }
+    }
+}

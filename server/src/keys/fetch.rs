@@ -1,0 +1,434 @@
+//! Fetch of one issuer's keys from a file or a provider.
+//!
+//! A fetch blocks, and is bounded in time, bytes and redirects.
+
+use std::{
+    fmt,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_engine::{AlgorithmSet, KeySet, jwks::Origin, limits, rotation::Cause};
+use http::{HeaderMap, Response, StatusCode, Uri, header};
+use rustls::crypto::aws_lc_rs;
+use serde::Deserialize;
+use ureq::{
+    Agent, Body,
+    tls::{RootCerts, TlsConfig},
+};
+
+use super::{
+    IssuerSection,
+    settings::{KeyLocation, RefreshedKeys},
+    static_keys,
+};
+use crate::base::{
+    clock::Stopwatch,
+    roots,
+    watched_file::{FileVersion, open_regular},
+};
+
+/// Limit of redirects that are followed, all on the same origin.
+const MAX_REDIRECTS: usize = 3;
+/// Limit of a discovery document, in bytes.
+const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
+
+/// Result of a successful fetch.
+#[derive(Debug)]
+pub struct FetchedKeys {
+    /// The keys; `None` if they are unchanged since the last fetch.
+    pub keys: Option<KeySet>,
+    /// How long the provider allows the keys to be cached.
+    pub max_age: Option<Duration>,
+}
+
+/// Error of a failed fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchError {
+    /// Stable code, for metrics.
+    pub code: &'static str,
+    /// Description, for the log.
+    pub text: String,
+}
+
+impl FetchError {
+    fn new(code: &'static str, text: impl fmt::Display) -> Self {
+        Self { code, text: text.to_string() }
+    }
+}
+
+/// Fetches the keys of one issuer repeatedly. It keeps the version of the last answer, so that
+/// a fetch of unchanged keys is cheap.
+pub struct Fetcher {
+    section: String,
+    issuer: Box<str>,
+    algorithms: AlgorithmSet,
+    source: Arc<RefreshedKeys>,
+    agent: Option<Agent>,
+    /// Version of the last usable keys, to detect a change.
+    version: Option<SourceVersion>,
+    /// `jwks_uri` of the last discovery document.
+    discovered: Option<String>,
+    /// Start of the current fetch. All its requests share one timeout.
+    started: Stopwatch,
+}
+
+/// Version of a key file or of a provider's answer.
+#[derive(Clone, PartialEq, Eq)]
+enum SourceVersion {
+    File(FileVersion),
+    /// The URI and its `ETag` (RFC 9110 section 8.8.3).
+    Response(String, String),
+}
+
+/// Raw answer of the source; without bytes if it is unchanged.
+struct FetchedBytes {
+    bytes: Option<Vec<u8>>,
+    version: Option<SourceVersion>,
+    max_age: Option<Duration>,
+}
+
+impl Fetcher {
+    /// Creates a fetcher for the keys of a section.
+    #[must_use]
+    pub fn new(section: &IssuerSection, source: &Arc<RefreshedKeys>) -> Self {
+        Self {
+            section: section.section().into(),
+            issuer: section.issuer.name.clone(),
+            algorithms: section.issuer.algorithms,
+            source: Arc::clone(source),
+            agent: None,
+            version: None,
+            discovered: None,
+            started: Stopwatch::start(),
+        }
+    }
+
+    /// Fetches and parses the keys. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// The fetch failed, or it returned no usable key.
+    pub fn fetch(&mut self, cause: Cause) -> Result<FetchedKeys, FetchError> {
+        self.started = Stopwatch::start();
+        let fetched = self.load(cause).and_then(|answer| self.parse(answer));
+        if fetched.is_err() {
+            // The provider may have moved its keys: read the discovery document next time.
+            self.discovered = None;
+        }
+        fetched
+    }
+
+    /// Returns Inmanta's log sentence for keys that cannot be loaded.
+    #[must_use]
+    pub fn describe(&self, error: &FetchError) -> String {
+        let (section, location) = (&self.section, &self.source.location);
+        format!(
+            "Unable to load key data for {section} using the provided {location}. Got error: {}",
+            error.text
+        )
+    }
+
+    fn parse(&mut self, answer: FetchedBytes) -> Result<FetchedKeys, FetchError> {
+        let FetchedBytes { bytes, version, max_age } = answer;
+        let Some(bytes) = bytes else { return Ok(FetchedKeys { keys: None, max_age }) };
+        let read = match self.source.location {
+            KeyLocation::File { origin: Origin::Static, .. } => {
+                static_keys::parse_keys(&bytes, self.algorithms)
+            }
+            _ => static_keys::parse_jwks(&bytes, Origin::Published, self.algorithms),
+        };
+        let (keys, remarks) = read.map_err(|text| FetchError::new("unusable", text))?;
+        for remark in remarks {
+            tracing::warn!(section = self.section, "{}: {remark}", self.source.location);
+        }
+        // Only after successful parsing: a rejected key set must not count as unchanged.
+        self.version = version;
+        Ok(FetchedKeys { keys: Some(keys), max_age })
+    }
+
+    fn load(&mut self, cause: Cause) -> Result<FetchedBytes, FetchError> {
+        let source = Arc::clone(&self.source);
+        match &source.location {
+            KeyLocation::File { path, .. } => {
+                self.read_file(path).map_err(|error| FetchError::new("file", error))
+            }
+            KeyLocation::Jwks(uri) => self.fetch_jwks(uri),
+            KeyLocation::Discovery(uri) => {
+                let known = self.discovered.take().filter(|_| cause == Cause::UnknownKid);
+                let keys = known.map_or_else(|| self.discover(uri), Ok)?;
+                let answer = self.fetch_jwks(&keys)?;
+                self.discovered = Some(keys);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<FetchedBytes> {
+        let mut file = open_regular(path)?;
+        let version = FileVersion::of(&file.metadata()?).map(SourceVersion::File);
+        if version.is_some() && version == self.version {
+            return Ok(FetchedBytes { bytes: None, version, max_age: None });
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(limit_plus_one(limits::MAX_KEY_SET_BYTES)).read_to_end(&mut bytes)?;
+        Ok(FetchedBytes { bytes: Some(bytes), version, max_age: None })
+    }
+
+    fn fetch_jwks(&mut self, uri: &str) -> Result<FetchedBytes, FetchError> {
+        let etag = match &self.version {
+            Some(SourceVersion::Response(of, etag)) if of == uri => Some(etag.clone()),
+            _ => None,
+        };
+        let response =
+            self.get(uri, "application/jwk-set+json, application/json", etag.as_deref())?;
+        let max_age = max_age(response.headers());
+        if response.status() == StatusCode::NOT_MODIFIED && etag.is_some() {
+            return Ok(FetchedBytes { bytes: None, version: self.version.clone(), max_age });
+        }
+        let version = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let version = version.map(|etag| SourceVersion::Response(uri.into(), etag.into()));
+        Ok(FetchedBytes {
+            bytes: Some(body(response, limit_plus_one(limits::MAX_KEY_SET_BYTES))?),
+            version,
+            max_age,
+        })
+    }
+
+    /// Reads the URI of the key set from the provider's metadata (OpenID Connect Discovery 1.0
+    /// sections 4.2 and 4.3).
+    fn discover(&mut self, uri: &str) -> Result<String, FetchError> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            issuer: String,
+            jwks_uri: String,
+        }
+        let invalid = |text: String| FetchError::new("discovery", text);
+        let response = self.get(uri, "application/json", None)?;
+        let metadata: Metadata = serde_json::from_slice(&body(response, MAX_DISCOVERY_BYTES)?)
+            .map_err(|error| invalid(format!("cannot parse the discovery document: {error}")))?;
+        if metadata.issuer != *self.issuer {
+            let (theirs, ours) =
+                (metadata.issuer.chars().take(200).collect::<String>(), &self.issuer);
+            return Err(invalid(format!(
+                "the discovery document names the issuer {theirs:?}, not {ours:?}"
+            )));
+        }
+        // Not part of the error text, because the URI may contain a password.
+        let keys = metadata
+            .jwks_uri
+            .parse::<Uri>()
+            .map_err(|_| invalid("its jwks_uri is not an http(s) URI".into()))?;
+        if keys.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(invalid("its jwks_uri contains credentials".into()));
+        }
+        match keys.scheme_str() {
+            Some("https") => Ok(metadata.jwks_uri),
+            Some("http") if uri.starts_with("http://") => Ok(metadata.jwks_uri),
+            _ => Err(invalid("its jwks_uri is not https".into())),
+        }
+    }
+
+    /// Requests `uri` and returns a 200 answer, or a 304 answer if `etag` is given.
+    ///
+    /// Redirects are followed on the same origin only. Otherwise a provider could make this server
+    /// send requests to internal hosts (SSRF).
+    fn get(
+        &mut self,
+        uri: &str,
+        accept: &str,
+        etag: Option<&str>,
+    ) -> Result<Response<Body>, FetchError> {
+        let agent = match &self.agent {
+            Some(agent) => agent.clone(),
+            None => self.agent.insert(agent(&self.source)?).clone(),
+        };
+        let mut uri: Uri = uri
+            .parse()
+            .map_err(|_| FetchError::new("unreachable", "the configured location is not a URI"))?;
+        for _ in 0..=MAX_REDIRECTS {
+            let left = self.source.timeout.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                return Err(FetchError::new("timeout", "the provider did not answer in time"));
+            }
+            let request = agent.get(&uri).config().timeout_global(Some(left)).build();
+            let mut request = request.header(header::ACCEPT, accept);
+            if let Some(etag) = etag {
+                request = request.header(header::IF_NONE_MATCH, etag);
+            }
+            let response = request.call().map_err(|error| transport_error(&error))?;
+            match response.status() {
+                StatusCode::OK | StatusCode::NOT_MODIFIED => return Ok(response),
+                status if status.is_redirection() => uri = redirected(&uri, response.headers())?,
+                status => {
+                    return Err(FetchError::new(
+                        "status",
+                        format!("the provider answered {status}, expected 200"),
+                    ));
+                }
+            }
+        }
+        Err(FetchError::new(
+            "redirect",
+            format!("the provider redirected more than {MAX_REDIRECTS} times"),
+        ))
+    }
+}
+
+/// Returns the target of a redirect, if it is on the same origin (RFC 6454 section 4).
+fn redirected(from: &Uri, headers: &HeaderMap) -> Result<Uri, FetchError> {
+    let refused = || {
+        FetchError::new("redirect", "redirects are not followed to another host, port or scheme")
+    };
+    let location = headers
+        .get(header::LOCATION)
+        .and_then(|location| location.to_str().ok())
+        .ok_or_else(refused)?;
+    if location.starts_with('/') && !location.starts_with("//") {
+        let mut parts = from.clone().into_parts();
+        parts.path_and_query = Some(location.parse().map_err(|_| refused())?);
+        return Uri::from_parts(parts).map_err(|_| refused());
+    }
+    let to: Uri = location.parse().map_err(|_| refused())?;
+    if to.scheme() == from.scheme() && to.authority() == from.authority() {
+        Ok(to)
+    } else {
+        Err(refused())
+    }
+}
+
+fn transport_error(error: &ureq::Error) -> FetchError {
+    let text = error.to_string();
+    match error {
+        ureq::Error::Timeout(_) => FetchError::new("timeout", text),
+        ureq::Error::BodyExceedsLimit(limit) => {
+            FetchError::new("too_long", format!("the answer has {limit} bytes or more"))
+        }
+        // A self-signed certificate made by `openssl req -x509` with its defaults.
+        _ if text.contains("CaUsedAsEndEntity") => {
+            let hint = "the provider presents a CA certificate (CA:TRUE): issue it a server certificate signed by that CA";
+            FetchError::new("unreachable", format!("{text}; {hint}"))
+        }
+        _ => FetchError::new("unreachable", text),
+    }
+}
+
+fn body(response: Response<Body>, limit: u64) -> Result<Vec<u8>, FetchError> {
+    response
+        .into_body()
+        .with_config()
+        .limit(limit)
+        .read_to_vec()
+        .map_err(|error| transport_error(&error))
+}
+
+/// Returns one byte more than `limit`, so that the engine sees and rejects an oversized
+/// document.
+fn limit_plus_one(limit: usize) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// Returns how long an answer may be cached (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
+/// if its headers do not limit it.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
+    let mut found = None;
+    for directive in lines.flat_map(|line| line.split(',')).map(str::trim) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => {
+                found = value.trim_matches('"').parse().ok().map(Duration::from_secs).or(found)
+            }
+            _ => {}
+        }
+    }
+    let age = headers
+        .get(header::AGE)
+        .and_then(|age| age.to_str().ok()?.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
+    Some(found?.saturating_sub(age))
+}
+
+fn agent(source: &RefreshedKeys) -> Result<Agent, FetchError> {
+    let tls = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+        .disable_verification(!source.validate_cert);
+    // A discovery document over plain HTTP may still name a key set on HTTPS.
+    let is_plain = matches!(&source.location, KeyLocation::Jwks(uri) if uri.starts_with("http://"));
+    let needs_roots = source.validate_cert && !is_plain;
+    let tls = if needs_roots { tls.root_certs(roots(source)?) } else { tls };
+    let config = Agent::config_builder()
+        .tls_config(tls.build())
+        // Minutes pass between two fetches, and providers close idle connections before.
+        .max_idle_connections(0)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent("countersign");
+    Ok(config.build().new_agent())
+}
+
+/// Returns the trust roots: those of the system and those configured for this issuer.
+fn roots(source: &RefreshedKeys) -> Result<RootCerts, FetchError> {
+    roots::roots(&source.authorities).ok_or_else(|| {
+        FetchError::new("unreachable", format_args!("{}, or set ca_file", roots::NO_SYSTEM_ROOTS))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn max_age_is_reduced_by_age() {
+        let seconds = |lines: &[(&'static str, &'static str)]| {
+            max_age(&headers(lines)).map(|age| age.as_secs())
+        };
+        assert_eq!(seconds(&[]), None);
+        assert_eq!(
+            seconds(&[("cache-control", "public, Max-Age=100, must-revalidate")]),
+            Some(100)
+        );
+        assert_eq!(
+            seconds(&[("cache-control", "public"), ("cache-control", "max-age=\"7\"")]),
+            Some(7)
+        );
+        assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "30")]), Some(70));
+        assert_eq!(seconds(&[("cache-control", "max-age=100"), ("age", "300")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "max-age=100, no-cache")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "no-store")]), Some(0));
+        assert_eq!(seconds(&[("cache-control", "max-age=-1")]), None);
+        assert_eq!(seconds(&[("cache-control", "s-maxage=5")]), None);
+    }
+
+    #[test]
+    fn d10_redirects_stay_on_their_origin() {
+        let from: Uri = "https://idp.example/keys".parse().unwrap();
+        let to = |location: &'static str| {
+            redirected(&from, &headers(&[("location", location)])).ok().map(|uri| uri.to_string())
+        };
+        assert_eq!(to("/v2/keys?a=b").as_deref(), Some("https://idp.example/v2/keys?a=b"));
+        assert_eq!(to("https://idp.example/other").as_deref(), Some("https://idp.example/other"));
+        for elsewhere in [
+            "http://idp.example/keys",
+            "https://idp.example:8443/keys",
+            "https://evil.example/keys",
+            "//evil.example/keys",
+            "https://idp.example@evil.example/keys",
+            "file:///etc/passwd",
+            "keys",
+            "",
+        ] {
+            assert_eq!(to(elsewhere), None, "{elsewhere}");
+        }
+    }
+}

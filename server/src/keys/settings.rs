@@ -1,0 +1,470 @@
+//! Key sources of an `auth_jwt_*` section: the options `key`, `key_file`, `jwks_uri` and
+//! `discovery_uri`, and the options for fetching.
+
+use std::{
+    fmt,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_engine::{
+    Algorithm, AlgorithmSet, KeySet, KeyType, jwks::Origin, rotation::Timing,
+};
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::CertificateDer;
+
+use super::static_keys;
+use crate::{
+    base::{roots, watched_file::open_regular},
+    config::{problem::Problem, reader::SectionReader},
+};
+
+/// HMAC secret for signing or verifying. Its [`Debug`](fmt::Debug) output hides it.
+#[derive(Clone)]
+pub struct SigningSecret(Box<[u8]>);
+
+impl SigningSecret {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(..)")
+    }
+}
+
+/// Source of an issuer's keys.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// `key`, or `key_file` of the section that signs: a shared secret.
+    Secret(SigningSecret),
+    /// `key`: static public keys, or secrets as JWKs.
+    Static(Arc<KeySet>),
+    /// A location whose keys may change.
+    Refreshed(Arc<RefreshedKeys>),
+}
+
+impl KeySource {
+    /// Whether the keys are in a file, which is read again when it changes.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Refreshed(keys) if matches!(keys.location, KeyLocation::File { .. }))
+    }
+}
+
+/// Keys that are fetched again at intervals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshedKeys {
+    /// Location of the keys.
+    pub location: KeyLocation,
+    /// Whether the provider's certificate is checked.
+    pub validate_cert: bool,
+    /// Trusted root certificates for the provider, in addition to those of the system.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Timeout of a fetch.
+    pub timeout: Duration,
+    /// Fetch intervals and maximum age.
+    pub timing: Timing,
+}
+
+impl RefreshedKeys {
+    /// Whether `other` has the same location and trust settings. Intervals and timeouts may
+    /// differ.
+    #[must_use]
+    pub fn has_same_trust(&self, other: &Self) -> bool {
+        let trust =
+            |keys: &Self| (keys.location.clone(), keys.validate_cert, keys.authorities.clone());
+        trust(self) == trust(other)
+    }
+}
+
+/// Location of refreshed keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyLocation {
+    /// A file, checked every second.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Whether an operator wrote the file or an issuer published it.
+        origin: Origin,
+    },
+    /// A JWK Set (RFC 7517 section 5) at this `https://` or `http://` URI.
+    Jwks(String),
+    /// An OpenID provider's metadata (OpenID Connect Discovery 1.0 section 4) at this URI.
+    /// Its `jwks_uri` is the location of the key set.
+    Discovery(String),
+}
+
+impl fmt::Display for KeyLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, .. } => write!(f, "file {}", path.display()),
+            Self::Jwks(uri) => write!(f, "jwks_uri {uri}"),
+            Self::Discovery(uri) => write!(f, "discovery_uri {uri}"),
+        }
+    }
+}
+
+impl KeyLocation {
+    /// Returns the URI of a location on the network.
+    #[must_use]
+    pub fn uri(&self) -> Option<&str> {
+        match self {
+            Self::File { .. } => None,
+            Self::Jwks(uri) | Self::Discovery(uri) => Some(uri),
+        }
+    }
+}
+
+/// Settings of a section that determine its keys.
+pub(crate) struct KeyContext<'w> {
+    pub(super) algorithms: AlgorithmSet,
+    pub(super) sign: bool,
+    /// Whether the main listener uses TLS.
+    pub(super) serves_tls: bool,
+    pub(super) warnings: &'w mut Vec<Problem>,
+}
+
+pub(crate) fn read(
+    reader: &mut SectionReader<'_>,
+    context: &mut KeyContext<'_>,
+) -> Option<KeySource> {
+    let is_secret = |algorithm: Algorithm| algorithm.key_type() == KeyType::Secret;
+    let (secret, public) = (
+        context.algorithms.iter().any(is_secret),
+        context.algorithms.iter().any(|one| !is_secret(one)),
+    );
+    if secret && public {
+        let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
+        reader.problem("algorithms", text, "use a separate section and issuer for each kind");
+        return None;
+    }
+    if context.sign && !context.algorithms.contains(Algorithm::Hs256) {
+        let text = format!("sign is true in {}, but only HS256 can sign tokens", reader.section);
+        reader.problem(
+            "sign",
+            text,
+            "set sign = true in a section with algorithm HS256; create a key with countersign key \
+             generate",
+        );
+        return None;
+    }
+    let source = if secret { read_secrets(reader, context) } else { read_public(reader, context) }?;
+    warn_of_ignored(reader, &source, context.warnings);
+    Some(source)
+}
+
+/// Warns about options for fetching that have no effect on this source, because an operator
+/// may rely on them.
+fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
+    const FETCHING: [&str; 5] = [
+        "ca_file",
+        "jwks_cool_down",
+        "jwks_refresh_interval",
+        "jwks_request_timeout",
+        "validate_cert",
+    ];
+    const SOURCES: [&str; 3] = ["discovery_uri", "jwks_uri", "key_file"];
+    let (what, ignored) = match source {
+        // All of them apply to a URI, and a second source is an error.
+        KeySource::Refreshed(keys) if keys.location.uri().is_some() => return,
+        KeySource::Refreshed(_) => ("a file", FETCHING.to_vec()),
+        KeySource::Secret(_) if reader.text("key").is_none() => {
+            ("a file that is read once", [&FETCHING[..], &["jwks_stale"]].concat())
+        }
+        KeySource::Secret(_) | KeySource::Static(_) => {
+            ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat())
+        }
+    };
+    for option in ignored.into_iter().filter(|option| reader.text(option).is_some()) {
+        let text = format!("{option} in {} is ignored: its keys come from {what}", reader.section);
+        warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
+    }
+}
+
+/// Reads `key` or `key_file` of a section with shared secrets.
+fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
+    match (reader.text("key"), reader.text("key_file")) {
+        (Some(_), Some(_)) => reject_two_sources(reader, "key", "key_file"),
+        (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => {
+            read_static_keys(reader, text, context)
+        }
+        (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
+        (None, Some(path)) if context.sign => {
+            // Read once: the signing key does not change while the server runs.
+            let text = read_file(reader, "key_file", Path::new(path))?;
+            let text = String::from_utf8(text).unwrap_or_default();
+            read_secret(reader, "key_file", text.trim(), context.algorithms)
+        }
+        (None, Some(path)) => Some(refreshed_keys(
+            reader,
+            KeyLocation::File { path: path.into(), origin: Origin::Static },
+            context.warnings,
+        )),
+        (None, None) => {
+            let longest = context.algorithms.iter().max()?;
+            let text = format!("key is required in {} for algorithm {longest}", reader.section);
+            reader.problem("key", text, "create one with countersign key generate");
+            None
+        }
+    }
+}
+
+fn read_secret(
+    reader: &mut SectionReader<'_>,
+    option: &str,
+    text: &str,
+    algorithms: AlgorithmSet,
+) -> Option<KeySource> {
+    // The longest hash requires the longest key.
+    let longest = algorithms.iter().max()?;
+    let bytes = longest.min_secret_bytes()?;
+    // Messages do not contain the key, because they may be logged.
+    let Some(secret) = static_keys::decode_secret(text) else {
+        let help = if text.trim_start().starts_with('{') {
+            "a section that signs does not accept a JWK: write the value of its member \"k\""
+        } else {
+            "use A-Z a-z 0-9 - and _ only, or create a key with countersign key generate"
+        };
+        reader.problem(
+            option,
+            format!("{option} in {} is not urlsafe base64", reader.section),
+            help,
+        );
+        return None;
+    };
+    if secret.len() < bytes {
+        let text = format!(
+            "{longest} requires a key of {bytes} bytes ({} bits) or longer in {}",
+            bytes * 8,
+            reader.section
+        );
+        reader.problem(option, text, "create one with countersign key generate");
+        return None;
+    }
+    Some(KeySource::Secret(SigningSecret(secret.into())))
+}
+
+/// Reads the source of a section with public keys.
+fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
+    const SOURCES: [&str; 4] = ["jwks_uri", "discovery_uri", "key_file", "key"];
+    let given: Vec<_> =
+        SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
+    match given[..] {
+        [] => {
+            let text = format!(
+                "jwks_uri is required for RS256 based providers in section {}",
+                reader.section
+            );
+            reader.problem(
+                "jwks_uri",
+                text,
+                "set jwks_uri or discovery_uri, or give the public key as key or key_file",
+            );
+            None
+        }
+        [option] => read_source(reader, option, context),
+        // Inmanta ignores `key` beside a `jwks_uri`.
+        ["jwks_uri", "key"] => {
+            let text = format!("key in {} is ignored because jwks_uri is set", reader.section);
+            context.warnings.push(Problem::new(reader.place("key"), text).help("remove the line"));
+            read_source(reader, "jwks_uri", context)
+        }
+        [first, second, ..] => reject_two_sources(reader, first, second),
+    }
+}
+
+fn reject_two_sources(
+    reader: &mut SectionReader<'_>,
+    first: &str,
+    second: &str,
+) -> Option<KeySource> {
+    let text = format!("{} has two sources of keys: {first} and {second}", reader.section);
+    reader.problem(second, text, "remove one of them");
+    None
+}
+
+fn read_source(
+    reader: &mut SectionReader<'_>,
+    option: &str,
+    context: &mut KeyContext<'_>,
+) -> Option<KeySource> {
+    let text = reader.text(option)?;
+    let location = match option {
+        "key" => return read_static_keys(reader, text, context),
+        "key_file" => KeyLocation::File { path: text.into(), origin: Origin::Static },
+        option => read_uri(reader, option, text)?,
+    };
+    if context.serves_tls && location.uri().is_some_and(|uri| uri.starts_with("http://")) {
+        let text = format!(
+            "{option} in {} is plain http: anyone on the network path can replace the keys",
+            reader.section
+        );
+        context.warnings.push(
+            Problem::new(reader.place(option), text).help("use https, as the main listener does"),
+        );
+    }
+    Some(refreshed_keys(reader, location, context.warnings))
+}
+
+/// Reads `key`: static public keys, or secrets as JWKs.
+fn read_static_keys(
+    reader: &mut SectionReader<'_>,
+    text: &str,
+    context: &mut KeyContext<'_>,
+) -> Option<KeySource> {
+    match static_keys::parse_keys(text.as_bytes(), context.algorithms) {
+        Ok((keys, remarks)) => {
+            let place = reader.place("key");
+            context.warnings.extend(remarks.into_iter().map(|remark| Problem::new(&place, remark)));
+            Some(KeySource::Static(Arc::new(keys)))
+        }
+        Err(error) => {
+            let text = format!("key in {} cannot be used: {error}", reader.section);
+            reader.problem(
+                "key",
+                text,
+                "write a public key or certificate as PEM, as base64 of its DER, or as a JWK",
+            );
+            None
+        }
+    }
+}
+
+fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<KeyLocation> {
+    let (scheme, rest) = uri.split_once("://").unwrap_or_default();
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.contains('@') {
+        // The URI contains a password, so the message must not.
+        let text = format!("{option} in {} contains credentials", reader.section);
+        reader.problem(option, text, "key sets are public: write a URI without user and password");
+        return None;
+    }
+    let is_file = scheme == "file" && option == "jwks_uri";
+    let complete = if is_file {
+        rest.starts_with('/') || rest.starts_with("localhost/")
+    } else {
+        !authority.is_empty()
+    };
+    if !(is_file || ["https", "http"].contains(&scheme))
+        || !complete
+        || uri.contains(char::is_whitespace)
+    {
+        let (schemes, example) = match option {
+            "jwks_uri" => (
+                "https://, http:// or file://",
+                "https://idp.example/keys or file:///etc/countersign/keys.json",
+            ),
+            _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
+        };
+        let text = format!("{option} {uri:?} in {} is not an {schemes} URI", reader.section);
+        reader.problem(option, text, &format!("write one such as {example}"));
+        return None;
+    }
+    Some(match option {
+        "discovery_uri" => KeyLocation::Discovery(uri.into()),
+        _ if is_file => {
+            let path = percent_decode_str(rest.strip_prefix("localhost").unwrap_or(rest))
+                .decode_utf8_lossy();
+            KeyLocation::File { path: PathBuf::from(&*path), origin: Origin::Published }
+        }
+        _ => KeyLocation::Jwks(uri.into()),
+    })
+}
+
+fn refreshed_keys(
+    reader: &mut SectionReader<'_>,
+    location: KeyLocation,
+    warnings: &mut Vec<Problem>,
+) -> KeySource {
+    let validate_cert = reader.flag("validate_cert").unwrap_or(true);
+    if !validate_cert && location.uri().is_some() {
+        let text = format!(
+            "validate_cert is off in {}: anyone on the network path can replace the keys",
+            reader.section
+        );
+        let help = "remove the line, and set ca_file for a private certificate authority";
+        warnings.push(Problem::new(reader.place("validate_cert"), text).help(help));
+    }
+    let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
+    KeySource::Refreshed(Arc::new(RefreshedKeys {
+        timing: read_timing(reader, &location),
+        location,
+        validate_cert,
+        authorities: read_authorities(reader),
+        timeout: Duration::from_secs_f64(seconds),
+    }))
+}
+
+fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing {
+    let default = Timing::default();
+    let mut seconds = |option, least, most, default: Duration| {
+        reader.number(option, least..=most).map_or(default, Duration::from_secs)
+    };
+    let stale = seconds("jwks_stale", 0, 31_536_000, default.stale);
+    let interval = seconds("jwks_refresh_interval", 2, 86_400, default.interval);
+    let cool_down = seconds("jwks_cool_down", 1, 3600, default.cool_down);
+    if let KeyLocation::File { .. } = location {
+        // Checking a file is cheap, so the intervals are fixed.
+        return Timing {
+            interval: Duration::from_secs(1),
+            cool_down: Duration::from_millis(500),
+            stale,
+        };
+    }
+    if interval < cool_down * 2 {
+        let (interval, cool_down) = (interval.as_secs(), cool_down.as_secs());
+        let text = format!(
+            "jwks_refresh_interval ({interval} s) in {} is less than twice jwks_cool_down \
+             ({cool_down} s)",
+            reader.section
+        );
+        reader.problem(
+            "jwks_refresh_interval",
+            text,
+            "raise jwks_refresh_interval, or set jwks_cool_down to at most half of it",
+        );
+    }
+    Timing { interval, cool_down, stale }
+}
+
+/// Reads `ca_file`: certificates in PEM.
+fn read_authorities(reader: &mut SectionReader<'_>) -> Vec<CertificateDer<'static>> {
+    let Some(path) = reader.text("ca_file") else { return Vec::new() };
+    let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
+    roots::certificates(path, &pem).unwrap_or_else(|text| {
+        reader.problem("ca_file", text, "name a file with certificates in PEM");
+        Vec::new()
+    })
+}
+
+fn read_file(reader: &mut SectionReader<'_>, option: &str, path: &Path) -> Option<Vec<u8>> {
+    // Bounds the read: a device has no end.
+    const MAX_FILE_BYTES: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let read =
+        open_regular(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
+    read.map(|_| bytes)
+        .map_err(|error| {
+            let text =
+                format!("cannot read {option} in {}: {}: {error}", reader.section, path.display());
+            reader.problem(option, text, "check the path and its permissions");
+        })
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_secret_debug_hides_the_secret() {
+        assert_eq!(format!("{:?}", SigningSecret(Box::new([1, 2, 3]))), "SigningSecret(..)");
+    }
+}

@@ -1,0 +1,6 @@
+//! What operators see: counters, the access log, and the log.
+
+pub mod access_log;
+pub mod logging;
+pub mod metrics;
+pub mod settings;

@@ -1,0 +1,245 @@
+//! Access log: one line per request, if `[log] requests` enables it.
+
+use std::{cell::RefCell, net::IpAddr};
+
+use aws_lc_rs::rand;
+use countersign_front::{
+    Fields, Peer,
+    address::{UNIX_PEER, UNKNOWN_PEER},
+    only_line,
+};
+use http::{HeaderName, StatusCode, Version};
+
+use super::settings::{LogSettings, LoggedRequests};
+use crate::{
+    base::{clock::Stopwatch, outcome::Outcome, route::Route},
+    client::{ClientSettings, certificate},
+};
+
+/// A completed request, for the access log and metrics.
+#[derive(Clone, Copy)]
+pub struct CompletedRequest {
+    /// Its route.
+    pub route: Route,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// The outcome for its token, if it concerned one.
+    pub outcome: Option<Outcome>,
+    /// Time since the request was read.
+    pub started: Stopwatch,
+}
+
+/// Entry of the access log: origin and target of a request. It never contains a token.
+pub struct AccessLogEntry {
+    id: String,
+    listener: String,
+    protocol: &'static str,
+    client: IpAddr,
+    certificate: Option<String>,
+    method: String,
+    uri: String,
+}
+
+/// Request line: method, target and HTTP version.
+#[derive(Clone, Copy)]
+pub struct RequestLine<'r> {
+    /// The version.
+    pub version: Version,
+    /// The method.
+    pub method: &'r str,
+    /// The request target.
+    pub target: &'r str,
+}
+
+/// Header with the request id of a proxy.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Limit of a logged id or target, in characters.
+const MAX_FIELD_CHARS: usize = 1024;
+
+/// A request that a trusted proxy describes in a gRPC check.
+pub struct CheckedRequest<'r> {
+    /// The proxy's id of the request.
+    pub id: &'r [u8],
+    /// The address of the client.
+    pub client: IpAddr,
+    /// The certificate of the client.
+    pub certificate: &'r [u8],
+    /// The method.
+    pub method: &'r [u8],
+    /// The request target.
+    pub path: &'r [u8],
+    /// The header lines.
+    pub fields: &'r dyn Fields,
+}
+
+impl AccessLogEntry {
+    /// Creates the entry of a request. If a trusted proxy names the original request, the entry
+    /// describes that one.
+    #[must_use]
+    pub fn new(
+        listener: &str,
+        settings: &ClientSettings,
+        peer: Peer<'_>,
+        asked: RequestLine<'_>,
+        fields: &dyn Fields,
+    ) -> Self {
+        let RequestLine { version, method, target } = asked;
+        let is_trusted = settings.proxies.trusts(peer.address);
+        let id = is_trusted.then(|| only_line(fields, &REQUEST_ID).ok().flatten()).flatten();
+        let original =
+            is_trusted.then(|| settings.dialect.original(method, target, fields)).flatten();
+        let (method, uri) = match &original {
+            Some(original) => (&*original.method, &*original.uri),
+            None => (method, target),
+        };
+        Self {
+            id: id.map_or_else(generate_id, |id| truncated(&String::from_utf8_lossy(id))),
+            listener: listener.into(),
+            protocol: protocol(version),
+            client: settings.proxies.client(peer.address, fields),
+            certificate: certificate(settings, peer, fields),
+            method: truncated(method),
+            uri: truncated(path_only(uri)),
+        }
+    }
+
+    /// Makes the entry describe the request that a trusted proxy checks over gRPC. Envoy's own id
+    /// of the check appears in none of its logs, so `x-request-id` takes precedence.
+    pub fn describe_checked_request(&mut self, check: &CheckedRequest<'_>) {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        let id = only_line(check.fields, &REQUEST_ID).ok().flatten().unwrap_or(check.id);
+        if !id.is_empty() {
+            self.id = truncated(&text(id));
+        }
+        self.client = check.client;
+        self.certificate =
+            certificate::parse(check.certificate).as_ref().map(certificate::fingerprint);
+        self.method = truncated(&text(check.method));
+        self.uri = truncated(path_only(&text(check.path)));
+    }
+
+    /// Writes the entry to the log.
+    pub fn write(&self, answered: &CompletedRequest) {
+        let Self { id, listener, protocol, client, certificate, method, uri } = self;
+        let client = match *client {
+            UNIX_PEER => "unix".into(),
+            UNKNOWN_PEER => "unknown".into(),
+            client => client.to_string(),
+        };
+        let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "request",
+            request_id = id.as_str(),
+            listener = listener.as_str(),
+            protocol,
+            client = client.as_str(),
+            certificate,
+            method = method.as_str(),
+            uri = uri.as_str(),
+            route = answered.route.name(),
+            status = answered.status.as_u16(),
+            outcome = answered.outcome.map(Outcome::name),
+            micros,
+            "request"
+        );
+    }
+}
+
+/// Returns the protocol name as in its RFC.
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Returns the fingerprint of the client's certificate. A certificate forwarded by a trusted
+/// proxy takes precedence over that of the connection.
+fn certificate(settings: &ClientSettings, peer: Peer<'_>, fields: &dyn Fields) -> Option<String> {
+    let forwarded = match &settings.certificate_header {
+        Some(header) if settings.proxies.trusts(peer.address) => {
+            certificate::from_header(fields, header)
+        }
+        _ => None,
+    };
+    forwarded.as_ref().or(peer.certificate).map(certificate::fingerprint)
+}
+
+impl LogSettings {
+    /// Returns whether any request is logged.
+    #[must_use]
+    pub fn logs_requests(&self) -> bool {
+        self.requests != LoggedRequests::Off
+    }
+
+    /// Returns whether a request with this outcome and status is logged.
+    #[must_use]
+    pub fn should_log(&self, outcome: Option<Outcome>, status: StatusCode) -> bool {
+        let is_refused =
+            outcome.is_some_and(|outcome| outcome != Outcome::Verified) || !status.is_success();
+        match self.requests {
+            LoggedRequests::Off => false,
+            LoggedRequests::Refused => is_refused,
+            LoggedRequests::All => true,
+        }
+    }
+}
+
+/// Returns the path of a target. The query is not logged, because some clients put tokens
+/// into it; neither is the authority, which may contain a password.
+fn path_only(uri: &str) -> &str {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let behind_scheme = uri.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
+    behind_scheme.map_or(uri, |(_, rest)| rest.find('/').map_or("", |start| &rest[start..]))
+}
+
+fn truncated(text: &str) -> String {
+    text.chars().take(MAX_FIELD_CHARS).collect()
+}
+
+/// Returns a request id: a counter per thread, with a random start.
+fn generate_id() -> String {
+    thread_local! {
+        static NEXT: RefCell<Option<u64>> = const { RefCell::new(None) };
+    }
+    NEXT.with_borrow_mut(|next| {
+        let id = next.unwrap_or_else(|| {
+            let mut bytes = [0; 8];
+            // Without randomness all threads start at the same number, and ids repeat.
+            let _ignored = rand::fill(&mut bytes);
+            u64::from_ne_bytes(bytes)
+        });
+        *next = Some(id.wrapping_add(1));
+        format!("{id:016x}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_ids_differ_between_threads() {
+        let here = generate_id();
+        assert_ne!(here, generate_id());
+        assert_ne!(here, std::thread::spawn(generate_id).join().unwrap());
+        assert_eq!(here.len(), 16);
+    }
+
+    #[test]
+    fn access_log_has_only_the_path() {
+        for (uri, path) in [
+            ("/a/b?access_token=x", "/a/b"),
+            ("/a/b#access_token=x", "/a/b"),
+            ("/a/b", "/a/b"),
+            ("/a://b/c", "/a://b/c"),
+            ("http://bob:secret@host/a?b", "/a"),
+            ("http://bob:secret@host", ""),
+            ("", ""),
+        ] {
+            assert_eq!(path_only(uri), path);
+        }
+        assert_eq!(truncated(&"ä".repeat(5000)).chars().count(), MAX_FIELD_CHARS);
+    }
+}

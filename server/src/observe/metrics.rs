@@ -1,0 +1,320 @@
+//! Counters for metrics, sharded per thread and summed on a scrape.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use countersign_engine::Reject;
+use http::StatusCode;
+
+use crate::base::{outcome::Outcome, route::Route};
+
+/// A counted event other than an [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricEvent {
+    /// A token was verified from the cache.
+    CacheHit,
+    /// A signature was checked.
+    SignatureChecked,
+    /// A signature was not checked, because a budget is exceeded.
+    NotAdmitted(Budget),
+    /// A source in debt was evicted for another.
+    SourceEvicted,
+    /// A connection was closed for abuse.
+    AbuseClose,
+    /// A connection was delayed, because others from its address were closed for abuse.
+    ReconnectDelayed,
+    /// A login ended with this outcome.
+    Login(LoginOutcome),
+}
+
+/// The budgets of admission that a signature check is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// The time of the core.
+    Core,
+    /// The share of the issuer that the token names.
+    Issuer,
+    /// The share of the address that the token comes from.
+    Source,
+}
+
+impl Budget {
+    /// All budgets.
+    pub const ALL: [Self; 3] = [Self::Core, Self::Issuer, Self::Source];
+
+    /// Returns its name in metrics and problem documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Issuer => "issuer",
+            Self::Source => "source",
+        }
+    }
+}
+
+/// Outcome of a login, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// A session was issued.
+    Done,
+    /// Unknown user or wrong password.
+    Wrong,
+    /// Refused before the password check: too many attempts.
+    TooMany,
+    /// Refused before the password check: the hashing queue is full.
+    Busy,
+    /// The database was unavailable.
+    Unavailable,
+}
+
+impl LoginOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Wrong, Self::TooMany, Self::Busy, Self::Unavailable];
+
+    /// Returns its name, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Wrong => "wrong",
+            Self::TooMany => "too_many",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Returns its index in [`ALL`](Self::ALL).
+    #[must_use]
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|outcome| *outcome == self).unwrap_or_default()
+    }
+}
+
+const REJECTS: usize = Reject::ALL.len();
+const OUTCOMES: usize = REJECTS + 3;
+const LOGINS: usize = OUTCOMES + 8;
+const SLOTS: usize = LOGINS + LoginOutcome::ALL.len();
+
+/// Returns the slot of an [`Outcome`].
+fn outcome_slot(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Rejected(reject) => reject.index(),
+        Outcome::Verified => REJECTS,
+        Outcome::NoToken => REJECTS + 1,
+        Outcome::Conflict => REJECTS + 2,
+    }
+}
+
+impl MetricEvent {
+    fn slot(self) -> usize {
+        match self {
+            Self::SignatureChecked => OUTCOMES,
+            Self::NotAdmitted(Budget::Core) => OUTCOMES + 1,
+            Self::NotAdmitted(Budget::Issuer) => OUTCOMES + 2,
+            Self::NotAdmitted(Budget::Source) => OUTCOMES + 3,
+            Self::SourceEvicted => OUTCOMES + 4,
+            Self::CacheHit => OUTCOMES + 5,
+            Self::AbuseClose => OUTCOMES + 6,
+            Self::ReconnectDelayed => OUTCOMES + 7,
+            Self::Login(outcome) => LOGINS + outcome.index(),
+        }
+    }
+}
+
+/// HTTP statuses that are counted separately; all others are counted together.
+pub const STATUSES: [u16; 17] =
+    [200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 429, 431, 500, 501, 503, 505];
+/// Number of latency buckets. Their bounds double from 1.024 us to a second; the last bucket
+/// has no bound.
+pub const BUCKETS: usize = 22;
+const FIRST_BUCKET: u64 = 1024;
+
+const ROUTES: usize = Route::ALL.len();
+
+/// Counters of one thread, aligned to cache lines of their own to avoid false sharing.
+#[repr(align(128))]
+struct Shard {
+    events: [AtomicU64; SLOTS],
+    answers: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
+    took: [LatencyCounters; ROUTES],
+}
+
+/// Latency histogram of one route.
+struct LatencyCounters {
+    buckets: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            events: zeroed(),
+            answers: std::array::from_fn(|_| zeroed()),
+            took: std::array::from_fn(|_| LatencyCounters {
+                buckets: zeroed(),
+                nanos: AtomicU64::new(0),
+            }),
+        }
+    }
+}
+
+fn zeroed<const N: usize>() -> [AtomicU64; N] {
+    std::array::from_fn(|_| AtomicU64::new(0))
+}
+
+/// Latency of a route's answers, summed over all threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Number of answers per bucket: up to its bound, and over that of the previous bucket.
+    pub buckets: [u64; BUCKETS],
+    /// Sum of all latencies.
+    pub total: Duration,
+}
+
+/// Returns the upper bound of a bucket in seconds; infinity for the last one.
+#[must_use]
+pub fn bucket_bound(bucket: usize) -> f64 {
+    match bucket + 1 {
+        BUCKETS => f64::INFINITY,
+        _ => Duration::from_nanos(FIRST_BUCKET << bucket).as_secs_f64(),
+    }
+}
+
+fn bucket_of(nanos: u64) -> usize {
+    let doublings = nanos.div_ceil(FIRST_BUCKET).max(1).next_power_of_two().trailing_zeros();
+    usize::try_from(doublings).map_or(BUCKETS - 1, |bucket| bucket.min(BUCKETS - 1))
+}
+
+/// The counters of all threads.
+///
+/// # Synchronization
+/// Every thread adds to its own shard with relaxed ordering: a counter orders no other access.
+/// A scrape may see the latest request of one thread and not yet that of another.
+pub struct Metrics(Vec<Shard>);
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Metrics {
+    /// Creates the counters of this many threads, one at least.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self((0..threads.max(1)).map(|_| Shard::new()).collect())
+    }
+
+    /// Makes the calling thread count in shard `index`.
+    pub fn use_shard(index: usize) {
+        SHARD.set(index);
+    }
+
+    /// Counts one request to a verifying route.
+    pub fn count(&self, outcome: Outcome) {
+        add(&self.shard().events[outcome_slot(outcome)], 1);
+    }
+
+    /// Counts an event.
+    pub fn count_event(&self, event: MetricEvent) {
+        add(&self.shard().events[event.slot()], 1);
+    }
+
+    /// Counts an answer, and its latency from the end of the request's head.
+    pub fn count_answer(&self, route: Route, status: StatusCode, took: Option<Duration>) {
+        let (shard, route) = (self.shard(), route.index());
+        let index =
+            STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
+        add(&shard.answers[route][index], 1);
+        if let Some(took) = took {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            add(&shard.took[route].buckets[bucket_of(nanos)], 1);
+            add(&shard.took[route].nanos, nanos);
+        }
+    }
+
+    /// Returns the number of requests with this outcome, over all threads.
+    #[must_use]
+    pub fn total(&self, outcome: Outcome) -> u64 {
+        self.sum(|shard| &shard.events[outcome_slot(outcome)])
+    }
+
+    /// Returns the count of an event, over all threads.
+    #[must_use]
+    pub fn event_count(&self, event: MetricEvent) -> u64 {
+        self.sum(|shard| &shard.events[event.slot()])
+    }
+
+    /// Returns a route's answers by each of [`STATUSES`]; the last element counts all others.
+    #[must_use]
+    pub fn answers(&self, route: Route) -> [u64; STATUSES.len() + 1] {
+        std::array::from_fn(|index| self.sum(|shard| &shard.answers[route.index()][index]))
+    }
+
+    /// Returns the latency of a route's answers.
+    #[must_use]
+    pub fn latency(&self, route: Route) -> Latency {
+        let route = route.index();
+        Latency {
+            buckets: std::array::from_fn(|bucket| {
+                self.sum(|shard| &shard.took[route].buckets[bucket])
+            }),
+            total: Duration::from_nanos(self.sum(|shard| &shard.took[route].nanos)),
+        }
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.0[SHARD.get() % self.0.len()]
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Guard that counts one open connection until it is dropped.
+///
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_bucket_includes_its_bound() {
+        for (nanos, bucket) in [
+            (0, 0),
+            (1, 0),
+            (1024, 0),
+            (1025, 1),
+            (2048, 1),
+            (2049, 2),
+            (1 << 30, 20),
+            (u64::MAX, 21),
+        ] {
+            assert_eq!(bucket_of(nanos), bucket, "{nanos}");
+            assert!(Duration::from_nanos(nanos).as_secs_f64() <= bucket_bound(bucket), "{nanos}");
+        }
+    }
+
+    #[test]
+    fn counters_are_summed_over_threads() {
+        let metrics = Metrics::new(2);
+        for shard in [0, 1, 1] {
+            Metrics::use_shard(shard);
+            metrics.count_answer(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
+        }
+        metrics.count_answer(Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        Metrics::use_shard(0);
+        let answers = metrics.answers(Route::Auth);
+        assert_eq!((answers[0], answers[STATUSES.len()]), (3, 1));
+        let latency = metrics.latency(Route::Auth);
+        assert_eq!((latency.buckets[1], latency.total), (3, Duration::from_nanos(4500)));
+        assert_eq!(metrics.latency(Route::Verify), Latency::default());
+    }
+}

@@ -1,0 +1,135 @@
+//! The sockets of the listeners.
+
+use std::io;
+
+use countersign_front::{
+    ListenAddress, Protocols,
+    accept::{self, Acceptor},
+    quic,
+};
+use http::HeaderValue;
+use rustix::system::uname;
+
+use crate::{app::App, base::route::Serves};
+
+/// Where the server listens, once its sockets are bound.
+#[derive(Clone, Debug)]
+pub struct BoundListeners(pub Vec<BoundListener>);
+
+/// A listener that is bound.
+#[derive(Clone, Debug)]
+pub struct BoundListener {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its routes.
+    pub serves: Serves,
+    /// Its addresses, with the ports that port 0 has become.
+    pub addresses: Vec<ListenAddress>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Its versions of HTTP.
+    pub protocols: Protocols,
+}
+
+impl BoundListeners {
+    pub(super) fn new(app: &App, acceptors: &[(usize, Acceptor)]) -> Self {
+        let settings = app.settings();
+        let bound = settings.listeners.iter().enumerate().map(|(index, listener)| {
+            let own = acceptors.iter().filter(|(of, _)| *of == index);
+            BoundListener {
+                name: listener.name.clone(),
+                serves: listener.serves,
+                addresses: if listener.protocols.use_tcp() {
+                    own.map(|(_, acceptor)| acceptor.address().clone()).collect()
+                } else {
+                    listener.addresses.clone()
+                },
+                scheme: listener.scheme(),
+                protocols: listener.protocols,
+            }
+        });
+        Self(bound.collect())
+    }
+
+    /// The name of this server for operators: the host, and its first address.
+    pub(super) fn server_name(&self) -> String {
+        let host = uname().nodename().to_string_lossy().into_owned();
+        match self.0.first().and_then(|main| main.addresses.first()) {
+            Some(address) => format!("{host} ({address})"),
+            None => host,
+        }
+    }
+}
+
+/// Binds every TCP and Unix socket, with the index of its listener. Sockets that are inherited,
+/// as from systemd, are taken for the addresses they listen on.
+pub(super) fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
+    let mut inherited = accept::inherited()?;
+    let mut acceptors = Vec::new();
+    let settings = app.settings();
+    let listeners = settings.listeners.iter().enumerate();
+    for (index, listener) in listeners.filter(|(_, listener)| listener.protocols.use_tcp()) {
+        for address in &listener.addresses {
+            let acceptor = match inherited.iter().position(|open| open.address() == address) {
+                Some(open) => inherited.swap_remove(open),
+                None => Acceptor::bind(address, &listener.option)?,
+            };
+            acceptors.push((index, acceptor));
+        }
+    }
+    if let Some(left) = inherited.first() {
+        let text = format!(
+            "a socket was passed on that listens on {}, and no listener is configured there",
+            left.address()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(acceptors)
+}
+
+/// Binds every UDP socket of HTTP/3: one for each thread at each address of its listener. Sets
+/// `Alt-Svc` of the listeners.
+pub(super) fn bind_udp(
+    app: &App,
+    acceptors: &[(usize, Acceptor)],
+    threads: usize,
+) -> io::Result<Vec<quic::UdpBinding>> {
+    let settings = app.settings();
+    let keys = match &settings.quic.keys {
+        Some(keys) => keys.clone(),
+        None => quic::QuicKeys::random()?,
+    };
+    let retry_above = settings.quic.retry_above;
+    let threads = u16::try_from(threads).unwrap_or(u16::MAX);
+    let (mut bindings, mut alt_svc) = (Vec::new(), vec![None; settings.listeners.len()]);
+    let listeners = settings.listeners.iter().enumerate();
+    for (index, listener) in listeners.filter(|(_, listener)| listener.protocols.http3) {
+        let own = acceptors.iter().filter(|(of, _)| *of == index);
+        // TCP has the port that port 0 has become.
+        let bound: Vec<_> = own.map(|(_, acceptor)| acceptor.address().clone()).collect();
+        let addresses = if bound.is_empty() { &listener.addresses } else { &bound };
+        for address in addresses.iter().filter_map(ListenAddress::address) {
+            let sockets = quic::bind_all(address, threads).map_err(|error| {
+                let option = &listener.option;
+                let text = format!(
+                    "cannot receive at {address}, UDP: {error}; choose another with {option}"
+                );
+                io::Error::new(error.kind(), text)
+            })?;
+            alt_svc[index].get_or_insert_with(|| {
+                HeaderValue::try_from(format!("h3=\":{}\"; ma=86400", address.port())).ok()
+            });
+            let threads = u16::try_from(sockets.len()).unwrap_or(u16::MAX);
+            bindings.extend((0..).zip(sockets).map(|(thread, socket)| quic::UdpBinding {
+                listener: index,
+                thread,
+                threads,
+                socket,
+                keys: keys.clone(),
+                retry_above,
+            }));
+        }
+    }
+    app.set_alt_svc(alt_svc.into_iter().map(Option::flatten).collect());
+    Ok(bindings)
+}

@@ -1,0 +1,236 @@
+//! `[database]`: the database of users, roles and tokens.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+
+const SECTION: &str = "database";
+
+/// Connection settings of the database of users, roles and tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Location of the database.
+    pub location: DatabaseLocation,
+    /// URL of a direct connection, for a `url` that goes through a transaction pooler.
+    /// `LISTEN` for notices of other nodes and schema migrations need a session. The
+    /// pooler must support prepared statements, as PgBouncer does since 1.21 with
+    /// `max_prepared_statements` above 0.
+    pub listen_url: Option<DatabaseUrl>,
+    /// Maximum number of connections.
+    pub connections: u32,
+    /// Timeout for obtaining a connection.
+    pub connection_timeout: Duration,
+    /// Whether the server may migrate the schema when it starts.
+    pub migrates: bool,
+    /// Whether the configuration has a `[database]` section with options.
+    pub is_configured: bool,
+}
+
+/// Location of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseLocation {
+    /// An SQLite file in the state directory.
+    StateDirectory,
+    /// This SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres {
+        /// The connection URL.
+        url: DatabaseUrl,
+        /// Database, host and port for messages, without credentials.
+        redacted: String,
+    },
+}
+
+/// URL that may contain a password. Its [`Debug`](fmt::Debug) output hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// Returns the URL with its password.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(..)")
+    }
+}
+
+impl Database {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+        let is_configured =
+            sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
+        let reader = &mut SectionReader::new(sections, SECTION, problems);
+        // Validated but unused: connections are opened on demand.
+        for option in ["connection_pool_min_size", "wait_time"] {
+            reader.number(option, 0..=u32::MAX);
+        }
+        let seconds = reader.number("connection_timeout", 0.0..=3600.0);
+        Self {
+            location: read_location(reader),
+            listen_url: read_listen_url(reader),
+            connections: reader.number("connection_pool_max_size", 1..=1000).unwrap_or(10),
+            connection_timeout: seconds.map_or(Duration::from_secs(5), Duration::from_secs_f64),
+            migrates: reader.flag("migrate").unwrap_or(true),
+            is_configured,
+        }
+    }
+}
+
+/// Reads `url`, or Inmanta's five options for PostgreSQL, or neither.
+fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
+    let parts = ["host", "port", "name", "username", "password"];
+    let given = parts.into_iter().find(|part| reader.text(part).is_some());
+    let port = reader.number("port", 1..=u16::MAX).unwrap_or(5432);
+    match (reader.text("url"), given) {
+        (None, None) => DatabaseLocation::StateDirectory,
+        (None, Some(_)) => {
+            let text = |option, default| reader.text(option).unwrap_or(default);
+            let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+            let (host, name) = (text("host", "localhost"), text("name", "inmanta"));
+            let (username, password) =
+                (escaped(text("username", "postgres")), escaped(text("password", "")));
+            // A host that is a path is the directory of a Unix socket.
+            let url = if host.starts_with('/') {
+                format!(
+                    "postgres://{username}:{password}@localhost:{port}/{}?host={}",
+                    escaped(name),
+                    escaped(host)
+                )
+            } else {
+                format!(
+                    "postgres://{username}:{password}@{}:{port}/{}",
+                    bracketed(host),
+                    escaped(name)
+                )
+            };
+            DatabaseLocation::Postgres {
+                url: DatabaseUrl(url),
+                redacted: format!("{name} ({host}:{port})"),
+            }
+        }
+        (Some(_), Some(part)) => {
+            reader.problem(
+                part,
+                format!("url and {part} in {SECTION} both set the location of the database"),
+                "remove one of the two forms",
+            );
+            DatabaseLocation::StateDirectory
+        }
+        (Some(url), None) => read_url(reader, url),
+    }
+}
+
+/// Puts an IPv6 address in brackets for a URL (RFC 3986 section 3.2.2).
+fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]").into()
+    } else {
+        host.into()
+    }
+}
+
+fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let decoded = percent_decode_str(path).decode_utf8().unwrap_or_default();
+        if !decoded.is_empty() {
+            return DatabaseLocation::Sqlite(PathBuf::from(&*decoded));
+        }
+    }
+    if is_postgres(url) {
+        return DatabaseLocation::Postgres {
+            redacted: redacted(url),
+            url: DatabaseUrl(url.into()),
+        };
+    }
+    // The message does not contain the URL, which may contain a password.
+    reader.problem(
+        "url",
+        "url in database is not the URL of an SQLite or PostgreSQL database",
+        "write sqlite:/path/to/file or postgres://user@host/name",
+    );
+    DatabaseLocation::StateDirectory
+}
+
+fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
+    let url = reader.text("listen_url").filter(|url| !url.is_empty())?;
+    if !is_postgres(url) {
+        reader.problem(
+            "listen_url",
+            "listen_url in database is not a PostgreSQL URL",
+            "write postgres://user@host/name",
+        );
+    }
+    Some(DatabaseUrl(url.into()))
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Returns database, host and port of a URL, without its credentials.
+fn redacted(url: &str) -> String {
+    let behind = url.split_once("://").map_or("", |(_, rest)| rest);
+    let behind = behind.split(['?', '#']).next().unwrap_or_default();
+    let (place, name) = behind.split_once('/').unwrap_or((behind, ""));
+    let host = place.rsplit('@').next().unwrap_or_default();
+    format!("{name} ({host})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::setting::Setting;
+
+    fn read(options: &[(&str, &str)]) -> (Database, Vec<String>) {
+        let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
+        let settings =
+            options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
+        let sections = [(SECTION.to_owned(), Section { place: String::new(), settings })].into();
+        let mut problems = Vec::new();
+        let database = Database::read(&sections, &mut problems);
+        (database, problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn postgres(options: &[(&str, &str)]) -> (String, String) {
+        match read(options).0.location {
+            DatabaseLocation::Postgres { url, redacted } => (url.expose().into(), redacted),
+            place => panic!("{place:?}"),
+        }
+    }
+
+    #[test]
+    fn inmanta_database_options_make_a_postgresql_url() {
+        let (url, redacted) =
+            postgres(&[("host", "db"), ("password", "p@ss/w?rd"), ("name", "inmanta")]);
+        assert_eq!(url, "postgres://postgres:p%40ss%2Fw%3Frd@db:5432/inmanta");
+        assert_eq!(redacted, "inmanta (db:5432)");
+        assert!(postgres(&[("host", "::1")]).0.contains("@[::1]:5432/"));
+        assert!(
+            postgres(&[("host", "/run/pg"), ("port", "5433")])
+                .0
+                .ends_with("@localhost:5433/inmanta?host=%2Frun%2Fpg")
+        );
+    }
+
+    #[test]
+    fn database_url_never_shows_its_password() {
+        assert_eq!(postgres(&[("url", "postgres://u:secret@h:1/d?sslmode=require")]).1, "d (h:1)");
+        assert!(
+            matches!(read(&[("url", "sqlite:/a%20b.db")]).0.location, DatabaseLocation::Sqlite(path) if path == *"/a b.db")
+        );
+        assert!(matches!(read(&[]).0.location, DatabaseLocation::StateDirectory));
+        let (database, problems) =
+            read(&[("url", "mysql://u:secret@h/d"), ("listen_url", "x://u:secret@h")]);
+        assert_eq!(problems.len(), 2);
+        assert!(!format!("{database:?}{problems:?}").contains("secret"));
+        assert_eq!(read(&[("url", "sqlite:/a"), ("host", "b")]).1.len(), 1);
+    }
+}
