@@ -2,7 +2,7 @@
 //! the peers') that know their keys, and how a figure is measured and judged. `METHODOLOGY.md`
 //! gives the reasons.
 
-// What is measured. [`tokens`] and [`ours`] are re-exported below.
+// The programs that are measured. [`tokens`] and [`ours`] are re-exported below.
 mod parameters;
 mod tokens;
 mod ours;

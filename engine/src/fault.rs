@@ -19,7 +19,7 @@ pub enum KeyError {
     WrongKeyType,
     /// The `alg` is not a supported signature algorithm.
     UnknownAlgorithm,
-    /// There is no `alg`, and no algorithm is configured to take its place.
+    /// `alg` is missing, and no algorithm is configured to take its place.
     NoAlgorithm,
     /// The `alg` is not configured for the issuer.
     AlgorithmNotConfigured,

@@ -206,7 +206,7 @@ impl KeySet {
     /// Selects the key for a header with this `kid` and algorithm.
     ///
     /// With a `kid`, it is the key of that id, or in a configured set a key without an id. Without
-    /// a `kid`, it is the only key of that algorithm, because there is no choice.
+    /// a `kid`, it is the only key of that algorithm, as the choice is unambiguous.
     pub fn select(
         &self,
         kid: Option<&str>,

@@ -345,7 +345,7 @@ impl RevocationsWriter {
     /// applies. Verifications that start after this returns refuse the tokens.
     ///
     /// # Errors
-    /// [`RevocationCapacityError`] if there is no room; then none of them is inserted.
+    /// [`RevocationCapacityError`] if the table is full; then none of them is inserted.
     pub fn insert(&mut self, revocations: &[Revocation]) -> Result<(), RevocationCapacityError> {
         self.check_capacity(revocations)?;
         self.restore(revocations);

@@ -140,7 +140,7 @@ impl Rules {
     /// `JWT` or no type at all (RFC 8725 section 3.11, RFC 9068 section 2.1).
     fn check_type(&self, token_type: Option<&str>) -> Result<(), Reject> {
         const ACCESS_TOKEN_TYPE: &str = "at+jwt";
-        // RFC 7515 section 4.1.9: the prefix may be omitted where there is no ambiguity.
+        // RFC 7515 section 4.1.9: the prefix may be omitted where the name is unambiguous.
         let short =
             token_type.map(|name| strip_prefix_any_case(name, "application/").unwrap_or(name));
         let fits = match (&self.token_types, short) {

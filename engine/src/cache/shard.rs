@@ -88,8 +88,8 @@ impl<'w> Shard<'w> {
         record: &mut Vec<u64>,
     ) -> bool {
         let Some(set) = self.set(set) else { return false };
-        // The matching slot is not predictable, so there is no branch per slot: all slots are
-        // compared together, and the first match is nearly always the right one.
+        // The matching slot is not predictable, so all slots are compared together, without
+        // branches. The first match is nearly always the right one.
         let matches =
             |slot: &AtomicU64| u8::from(Slot(slot.load(Ordering::Relaxed)).has_tag(location.tag));
         let mut matching = set.iter().rev().fold(0, |others, slot| others << 1 | matches(slot));
