@@ -17,7 +17,7 @@ fn fuzz_corpus_jwks_holds() {
 
 #[test]
 fn fuzz_corpus_static_keys_holds() {
-    replay("written", fuzz::written);
+    replay("static_keys", fuzz::static_keys_file);
 }
 
 #[test]

@@ -54,6 +54,7 @@ mod shard;
 mod ring;
 mod entry;
 mod layout;
+pub(crate) mod record;
 mod table;
 mod locked;
 mod suite;
@@ -66,14 +67,12 @@ mod sync {
     };
 }
 
-pub(crate) use table::bytes_of;
-
 use core::fmt;
 
+use self::record::VerificationRecord;
 use crate::{
     algorithm::KeyType,
     keyset::{KeyIdentity, VerificationKey},
-    note::VerificationRecord,
 };
 
 pub use shard::StoreStatistics;

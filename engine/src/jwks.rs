@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
-    fault::{KeyError, KeySetError},
+    error::{KeyError, KeySetError},
     keyset::{KeyMaterial, KeySet, VerificationKey},
     limits,
     token::{Document, JsonBuffers, Members, Value, decode_base64},

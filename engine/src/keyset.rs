@@ -6,7 +6,7 @@ use aws_lc_rs::{digest, signature::ParsedPublicKey};
 
 use crate::{
     algorithm::{Algorithm, ecdsa, eddsa, hmac, rsa},
-    fault::KeyError,
+    error::KeyError,
     reject::Reject,
 };
 
@@ -56,7 +56,7 @@ impl KeyIdentity {
         self.0
     }
 
-    /// The digest as words, as stored in a [`VerificationRecord`](crate::note::VerificationRecord).
+    /// The digest as words, as stored in a [`VerificationRecord`](crate::cache::record::VerificationRecord).
     pub(crate) fn words(self) -> [u64; 4] {
         let mut words = [0; 4];
         words

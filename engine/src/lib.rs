@@ -51,7 +51,7 @@ mod algorithm;
 mod rules;
 mod reject;
 mod verified;
-mod note;
+
 mod identity;
 mod time;
 pub mod jws;
@@ -59,7 +59,7 @@ pub mod jws;
 // Control plane: the state that the data plane reads.
 mod snapshot;
 mod issuer;
-mod fault;
+mod error;
 pub mod jwks;
 pub mod rotation;
 mod revocation;
@@ -68,7 +68,7 @@ pub mod limits;
 // The complete public interface, together with the modules `jws`, `jwks`, `rotation` and `limits`.
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
-pub use fault::{KeyError, KeySetError};
+pub use error::{KeyError, KeySetError};
 pub use identity::header_safe;
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};

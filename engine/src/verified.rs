@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arc_swap::Guard;
 
 use crate::{
+    cache::record::{RecordField, VerificationRecord},
     issuer::{Issuer, IssuerConfig},
     keyset::KeyIdentity,
-    note::{RecordField, VerificationRecord},
     snapshot::Snapshot,
     time::UnixTime,
     token,

@@ -6,10 +6,10 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     algorithm::Algorithm,
+    cache::record::{RecordFields, VerificationRecord},
     cache::{Cache, CacheAllocationError, CacheStatistics},
     issuer::{Issuer, IssuerConfig},
     keyset::{KeyIdentity, KeySet, VerificationKey},
-    note::{RecordFields, VerificationRecord},
     reject::Reject,
     revocation::{
         Revocation, RevocationHashes, RevocationSubject, RevocationTarget, Revocations,

@@ -18,7 +18,7 @@ mod json;
 /// C: the claims of a correctly signed token.
 mod claims;
 /// D1 to D8: tokens in the verification cache.
-mod remembered;
+mod cached;
 /// D9, D10: key providers, and floods against them.
 mod service;
 /// E: requests forwarded by a reverse proxy.
@@ -38,7 +38,7 @@ fn every_attack_has_a_test() {
         include_str!("structure.rs"),
         include_str!("json.rs"),
         include_str!("claims.rs"),
-        include_str!("remembered.rs"),
+        include_str!("cached.rs"),
         include_str!("service.rs"),
         include_str!("edge.rs"),
     ];

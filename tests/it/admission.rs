@@ -14,7 +14,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     bad_signatures_limit_their_source_only,
@@ -39,7 +39,7 @@ pub(crate) struct Issuer {
 impl Issuer {
     pub(crate) fn new(algorithm: &'static str) -> Self {
         let key = SigningKey::generate(algorithm, "k");
-        let genuine = key.token(&given::claims_of(ISSUER));
+        let genuine = key.token(&fixture::claims_of(ISSUER));
         Self { key, genuine }
     }
 
@@ -51,9 +51,9 @@ impl Issuer {
         [core, issuer, source]: [&str; 3],
         listen: &str,
     ) -> String {
-        let jwks = sandbox.file("jwks.json", given::key_set(&[&self.key]));
+        let jwks = sandbox.file("jwks.json", fixture::key_set(&[&self.key]));
         let algorithm = self.key.jwk()["alg"].as_str().unwrap().to_owned();
-        let idp = given::with_idp(&algorithm, &format!("jwks_uri=file://{}", jwks.display()));
+        let idp = fixture::with_idp(&algorithm, &format!("jwks_uri=file://{}", jwks.display()));
         format!(
             "{idp}[listen]\nthreads=1\n{listen}\n[limits]\nbad_signatures_per_core={core}\n\
              bad_signatures_per_issuer={issuer}\nbad_signatures_per_source={source}\n"
@@ -64,7 +64,7 @@ impl Issuer {
     /// accepting a good token.
     pub(crate) fn forged(&self, number: usize) -> String {
         let (signed, signature) = self.genuine.rsplit_once('.').unwrap();
-        let mut claims = given::claims_of(ISSUER);
+        let mut claims = fixture::claims_of(ISSUER);
         claims["jti"] = json!(number);
         let header = signed.split('.').next().unwrap();
         let payload = URL_SAFE_NO_PAD.encode(claims.to_string());
@@ -213,7 +213,7 @@ fn bad_signatures_limit_their_issuer_only(protocol: Protocol) {
     let server = sandbox.serve(&issuer.configuration(&sandbox, ["off", "1", "off"], ""));
     let flood = flood(&server, |number| auth_request("", &issuer.forged(number)));
     assert_limited(&flood.refused[0], 503, "not_admitted issuer");
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     let [core, of_issuer, source] = not_admitted(&server);
     assert!(core == 0 && of_issuer > 0 && source == 0, "{core} {of_issuer} {source}");
 }
@@ -283,14 +283,14 @@ fn inmanta_profile_reports_limits_in_its_own_form(protocol: Protocol) {
 fn good_signatures_are_never_charged(protocol: Protocol) {
     let (sandbox, signer) = (Sandbox::over(protocol), Signer::new());
     let jwks = sandbox.file("jwks.json", json!({ "keys": [signer.jwk()] }).to_string());
-    let idp = given::with_idp("EdDSA", &format!("jwks_uri=file://{}", jwks.display()));
+    let idp = fixture::with_idp("EdDSA", &format!("jwks_uri=file://{}", jwks.display()));
     let limits = "[limits]\nbad_signatures_per_core=1\nbad_signatures_per_issuer=1\nbad_signatures_per_source=1\n";
     let server = sandbox.serve(&format!("{idp}[listen]\nthreads=1\n{limits}"));
     let mut client = server.client();
     for batch in 0..40 {
         // Good and expired tokens alternate, none of them cached.
         let token = |number: usize| {
-            let mut claims = given::claims_of(ISSUER);
+            let mut claims = fixture::claims_of(ISSUER);
             claims["jti"] = json!(format!("{batch}-{number}"));
             claims["exp"] = json!(if number.is_multiple_of(2) { 4_102_444_800u64 } else { 1 });
             signer.token(&claims)
@@ -308,7 +308,7 @@ fn good_signatures_are_never_charged(protocol: Protocol) {
     // The same number of bad signatures would have been refused long before.
     let forged = Issuer {
         key: SigningKey::generate("EdDSA", "k"),
-        genuine: signer.token(&given::claims_of(ISSUER)),
+        genuine: signer.token(&fixture::claims_of(ISSUER)),
     };
     assert!(flood(&server, |number| auth_request("", &forged.forged(number))).checked < 2000);
 }

@@ -8,15 +8,16 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, claims_of, issuer_section, key_set};
+use crate::fixture::{self, claims_of, issuer_section, key_set};
 
 const ISSUER: &str = "https://idp/";
 
 /// Faulty key-set answers by name, each with a piece of the log line it causes.
 fn faulty_answers(elsewhere: &JwksServer) -> Vec<(&'static str, CannedResponse, &'static str)> {
     let slow = Duration::from_millis(50);
-    let secret = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": given::KEY }] })
-        .to_string();
+    let secret =
+        json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": fixture::KEY }] })
+            .to_string();
     let huge = json!({ "keys": [], "padding": "x".repeat(600 * 1024) }).to_string();
     let other_host = elsewhere.uri().replace("127.0.0.1", "localhost");
     vec![
@@ -47,7 +48,7 @@ fn d10_invalid_key_set_leaves_the_keys_in_use() {
     let key = SigningKey::generate("ES256", "k");
     let elsewhere = JwksServer::start(&key_set(&[&key]));
     let faulty_answers = faulty_answers(&elsewhere);
-    let mut configuration = given::SIGNING.to_owned();
+    let mut configuration = fixture::SIGNING.to_owned();
     let providers: Vec<_> =
         faulty_answers.iter().map(|_| JwksServer::start(&key_set(&[&key]))).collect();
     for ((name, ..), provider) in faulty_answers.iter().zip(&providers) {
@@ -83,7 +84,8 @@ fn same_origin_redirects_are_followed() {
     );
     provider.respond_at("/v3/keys", CannedResponse::json(&key_set(&[&key])));
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}", provider.uri())));
+    let server =
+        sandbox.serve(&fixture::with_idp("ES256", &format!("jwks_uri={}", provider.uri())));
     assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, 200, "{}", server.log());
     assert_eq!(provider.requests(), 3);
 }
@@ -94,11 +96,11 @@ fn startup_does_not_wait_for_a_provider() {
     let token = key.token(&claims_of(ISSUER));
     let provider = JwksServer::start_with(CannedResponse::hang());
     let sandbox = Sandbox::new();
-    let server = sandbox.listen(&given::with_idp(
+    let server = sandbox.listen(&fixture::with_idp(
         "ES256",
         &format!("jwks_uri={}\njwks_request_timeout=600", provider.uri()),
     ));
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     let (ready, live) = (server.operations("/ready"), server.operations("/live"));
     assert_eq!((ready.status, &ready.json()["ready"], live.status), (503, &json!(false), 200));
     let refused = server.auth(&token);
@@ -122,7 +124,7 @@ fn ca_file_verifies_the_provider() {
     for (authority, status) in [(provider.authority(), 200), (others, 503)] {
         let options =
             format!("jwks_uri={uri}\nca_file={}\nvalidate_cert=true", authority.display());
-        let server = sandbox.serve(&given::with_idp("ES256", &options));
+        let server = sandbox.serve(&fixture::with_idp("ES256", &options));
         assert_eq!(server.auth(&key.token(&claims_of(ISSUER))).status, status, "{}", server.log());
     }
     let empty = sandbox.file("empty.pem", "no certificate");
@@ -131,7 +133,7 @@ fn ca_file_verifies_the_provider() {
         ("/nowhere.pem".as_ref(), "ca_file in auth_jwt_oidc"),
     ] {
         let options = format!("jwks_uri={uri}\nca_file={}", authority.display());
-        let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
+        let config = sandbox.file("c.cfg", fixture::with_idp("ES256", &options));
         let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
         assert!(output.code() == 2 && output.stderr.contains(text), "{output:?}");
     }
@@ -152,7 +154,7 @@ fn plain_http_keys_are_warned_about_under_tls() {
         ("jwks_uri=https://idp/keys", &tls, false),
         ("jwks_uri=http://idp/keys", "", false),
     ] {
-        let config = sandbox.file("c.cfg", given::with_idp("ES256", source) + server);
+        let config = sandbox.file("c.cfg", fixture::with_idp("ES256", source) + server);
         let output = sandbox.run(["config", "check", "-c", config.to_str().unwrap()]);
         assert_eq!(output.code(), 0, "{output:?}");
         let text = "warning: ";
@@ -215,7 +217,7 @@ fn metadata_with_a_bad_issuer_or_uri_are_rejected() {
         let sandbox = Sandbox::new();
         let config = sandbox.file(
             "c.cfg",
-            given::SIGNING.to_owned() + &issuer_section("idp", "ES256", issuer, &options),
+            fixture::SIGNING.to_owned() + &issuer_section("idp", "ES256", issuer, &options),
         );
         let token = key.token(&claims_of(issuer));
         let output =
@@ -242,7 +244,7 @@ fn metadata_can_move_the_key_set() {
         provider.origin()
     );
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&given::with_idp("ES256", &options));
+    let server = sandbox.serve(&fixture::with_idp("ES256", &options));
     let [old, new] = [old, new].map(|key| key.token(&claims_of(ISSUER)));
     assert_eq!(server.auth(&old).status, 200, "{}", server.log());
     provider.respond_at(METADATA, CannedResponse::json(&metadata(ISSUER, &places[1].uri())));
@@ -266,7 +268,7 @@ fn metadata_over_tls_require_keys_over_tls() {
     {
         let uri = safe.serve(name, &json!({ "issuer": ISSUER, "jwks_uri": jwks_uri }));
         let options = format!("discovery_uri={uri}\nca_file={}", safe.authority().display());
-        let config = sandbox.file("c.cfg", given::with_idp("ES256", &options));
+        let config = sandbox.file("c.cfg", fixture::with_idp("ES256", &options));
         let token = key.token(&claims_of(ISSUER));
         let output =
             sandbox.run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token);

@@ -19,20 +19,20 @@ use countersign_tests::{binary::Server, openssl};
 use serde_json::{Value, json};
 
 use crate::{
-    given::{self, KEY},
+    fixture::{self, KEY},
     users::Api,
 };
 
-/// Returns a token of the guide's section, [`given::SIGNING`], with one claim set, possibly to
+/// Returns a token of the guide's section, [`fixture::SIGNING`], with one claim set, possibly to
 /// null.
 fn with_claim(name: &str, value: Value) -> String {
-    let mut claims = given::claims(json!({}));
+    let mut claims = fixture::claims(json!({}));
     claims[name] = value;
-    given::token(&claims)
+    fixture::token(&claims)
 }
 
 fn without_claim(name: &str) -> String {
-    given::token(&given::claims(json!({ name: null })))
+    fixture::token(&fixture::claims(json!({ name: null })))
 }
 
 /// Returns a token with this header, signed with the guide's key, [`KEY`].
@@ -40,7 +40,7 @@ fn with_header(header: Value, issuer: &str) -> String {
     openssl::hs256(
         &URL_SAFE_NO_PAD.decode(KEY).unwrap(),
         &header,
-        &given::claims(json!({ "iss": issuer, "aud": "inm" })),
+        &fixture::claims(json!({ "iss": issuer, "aud": "inm" })),
     )
 }
 

@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, openssl::SigningKey};
 use serde_json::json;
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 #[test]
 fn every_command_help_has_an_example() {
@@ -45,7 +45,7 @@ fn generated_keys_are_valid_and_unique() {
         one.text().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     );
     assert_ne!(one.text(), other.text());
-    let section = SIGNING.replace(given::KEY, one.text());
+    let section = SIGNING.replace(fixture::KEY, one.text());
     let config = sandbox.file("c.cfg", section);
     assert_eq!(sandbox.run(["config", "check", "-c", config.to_str().unwrap()]).code(), 0);
 }
@@ -77,7 +77,7 @@ fn signed_token_verifies_in_its_own_section() {
             "ok": true,
             "section": "auth_jwt_default",
             "username": null,
-            "claims": { "iss": given::ISSUER, "aud": [given::ISSUER], "urn:inmanta:ct": ["agent", "api"], "urn:inmanta:env": environment },
+            "claims": { "iss": fixture::ISSUER, "aud": [fixture::ISSUER], "urn:inmanta:ct": ["agent", "api"], "urn:inmanta:env": environment },
         })]
     );
     let bootstrap = sandbox.run(["token", "bootstrap", "-c", config]);
@@ -123,8 +123,10 @@ fn c41_idempotent_tokens_match_the_real_system() {
     // Recorded from the real encoder with the key below.
     const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     let sandbox = Sandbox::new();
-    let config = sandbox
-        .file("c.cfg", SIGNING.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
+    let config = sandbox.file(
+        "c.cfg",
+        SIGNING.replace(fixture::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"),
+    );
     let sign = |arguments: &[&str]| {
         let fixed = ["token", "sign", "--idempotent", "-c", config.to_str().unwrap()];
         sandbox.run(fixed.iter().chain(arguments)).text().to_owned()
@@ -199,7 +201,7 @@ fn claims_with_own_options_cannot_be_set_by_claim() {
 fn token_verify_answers_each_line_untrimmed() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
-    let good = given::good_token();
+    let good = fixture::good_token();
     let long = "a".repeat(100_000);
     let input = format!("{good}\n\n {good}\n{good} \n{good}\r\nabc\n{long}\n{good}");
     let answers = sandbox
@@ -218,7 +220,7 @@ fn token_verify_answers_each_line_untrimmed() {
 fn token_verify_uses_the_given_time() {
     let sandbox = Sandbox::new();
     let config = sandbox.file("c.cfg", SIGNING);
-    let token = given::token(&given::claims(json!({ "exp": 1_700_000_000 })));
+    let token = fixture::token(&fixture::claims(json!({ "exp": 1_700_000_000 })));
     let at = |now: &str| {
         sandbox
             .run_with_input(
@@ -269,7 +271,7 @@ fn jws_verify_accepts_any_payload() {
 #[test]
 fn inspect_flags_dangerous_headers() {
     let sandbox = Sandbox::new();
-    let token = given::token_with_header(
+    let token = fixture::token_with_header(
         &json!({ "alg": "none", "jku": "https://evil.example/" }),
         &json!({ "exp": 1 }),
     );

@@ -6,7 +6,7 @@ use countersign_tests::{
     openssl::{certificate, openssl},
 };
 
-use crate::given::{KEY, SIGNING};
+use crate::fixture::{KEY, SIGNING};
 
 fn check(sandbox: &Sandbox, name: &str, text: &str) -> Output {
     let config = sandbox.file(name, text);

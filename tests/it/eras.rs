@@ -8,7 +8,7 @@ use countersign_tests::{
     openssl::certificate,
 };
 
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 /// Runs `config check` in a [`Sandbox`] on a directory with these files.
 fn check(sandbox: &Sandbox, texts: &[&str]) -> Output {

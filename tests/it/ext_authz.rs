@@ -20,7 +20,7 @@ use http::Request;
 use prost::Message as _;
 use serde_json::json;
 
-use crate::{admission::Issuer, given};
+use crate::{admission::Issuer, fixture};
 
 /// Options of a listener with HTTP/2 by prior knowledge.
 const H2: &str = "[listen]\nprotocols=http/1.1, h2\n";
@@ -50,9 +50,9 @@ fn auth_answer(server: &Server<'_>, token: &str) -> (i32, Vec<(String, String)>)
 #[test]
 fn check_sets_identity_and_removes_the_token() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{H2}", fixture::SIGNING));
     let envoy = Envoy::plain(server.address);
-    let authorization = bearer(&given::good_token());
+    let authorization = bearer(&fixture::good_token());
     let lines = [
         ("host", "shop.example"),
         ("authorization", authorization.as_str()),
@@ -63,7 +63,7 @@ fn check_sets_identity_and_removes_the_token() {
         assert_eq!((outcome.code, outcome.status), (0, 200));
         let identity = ["x-auth-subject", "x-auth-user", "x-auth-issuer", "x-auth-client-types"]
             .map(|name| outcome.header(name));
-        assert_eq!(identity, [Some("bob"), Some("bob"), Some(given::ISSUER), Some("api")]);
+        assert_eq!(identity, [Some("bob"), Some("bob"), Some(fixture::ISSUER), Some("api")]);
         // Identity headers without a value are removed, not set to an empty value.
         assert_eq!(
             (outcome.set.len(), outcome.removed),
@@ -71,7 +71,7 @@ fn check_sets_identity_and_removes_the_token() {
         );
         assert_eq!(outcome.metadata, None);
     }
-    let anonymous = check_token(&envoy, &given::token(&given::claims(json!({ "sub": null }))));
+    let anonymous = check_token(&envoy, &fixture::token(&fixture::claims(json!({ "sub": null }))));
     assert_eq!(
         anonymous.removed,
         ["x-auth-subject", "x-auth-user", "x-auth-tenant", "authorization"]
@@ -83,12 +83,12 @@ fn check_sets_identity_and_removes_the_token() {
 fn check_denies_with_the_same_answer_as_auth() {
     let sandbox = Sandbox::new();
     let down =
-        given::issuer_section("down", "RS256", "https://down/", "jwks_uri=http://127.0.0.1:9/");
+        fixture::issuer_section("down", "RS256", "https://down/", "jwks_uri=http://127.0.0.1:9/");
     for (surface, refused, code) in [("generic", 401, 16), ("inmanta", 403, 7)] {
-        let server = sandbox.serve(&format!("{}{down}{H2}surface={surface}\n", given::SIGNING));
+        let server = sandbox.serve(&format!("{}{down}{H2}surface={surface}\n", fixture::SIGNING));
         let envoy = Envoy::plain(server.address);
-        let expired = given::token(&given::claims(json!({ "exp": 1 })));
-        let forged = format!("{}AAAA", &given::good_token()[..given::good_token().len() - 4]);
+        let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));
+        let forged = format!("{}AAAA", &fixture::good_token()[..fixture::good_token().len() - 4]);
         for token in [expired.as_str(), &forged, "abc", "a b"] {
             let outcome = check_token(&envoy, token);
             assert_eq!(
@@ -103,9 +103,9 @@ fn check_denies_with_the_same_answer_as_auth() {
                 "{token}"
             );
         }
-        let unavailable = given::token_with_header(
+        let unavailable = fixture::token_with_header(
             &json!({ "alg": "RS256", "kid": "k" }),
-            &given::claims_of("https://down/"),
+            &fixture::claims_of("https://down/"),
         );
         let unavailable_outcome = check_token(&envoy, &unavailable);
         assert_eq!((unavailable_outcome.status, unavailable_outcome.code), (503, 7));
@@ -124,9 +124,9 @@ fn check_denies_with_the_same_answer_as_auth() {
 fn e4_duplicate_credentials_are_refused() {
     let sandbox = Sandbox::new();
     let server =
-        sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n{H2}", given::SIGNING));
+        sandbox.serve(&format!("{}[server]\nauth_additional_header=X-Jwt\n{H2}", fixture::SIGNING));
     let envoy = Envoy::plain(server.address);
-    let (good, bearer) = (given::good_token(), bearer(&given::good_token()));
+    let (good, bearer) = (fixture::good_token(), bearer(&fixture::good_token()));
     let one = ("authorization", bearer.as_str());
     let mut in_both = check_request(&[one]);
     let http =
@@ -161,9 +161,9 @@ fn e2_identity_header_lookalikes_are_removed() {
     let sandbox = Sandbox::new();
     let identity =
         "[identity_headers]\nsubject=X-Who\nissuer=X-Who-\nclient_types=X_Who_\ntenant=\n";
-    let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{identity}{H2}", fixture::SIGNING));
     let envoy = Envoy::plain(server.address);
-    let authorization = bearer(&given::good_token());
+    let authorization = bearer(&fixture::good_token());
     let client_headers = [
         ("x_who", true),
         ("X.WHO", true),
@@ -201,8 +201,8 @@ fn e2_identity_header_lookalikes_are_removed() {
 fn forward_credentials_keeps_the_token() {
     let sandbox = Sandbox::new();
     let options = "[ext_authz]\nforward_credentials=true\n[server]\nauth_additional_header=X-Jwt\n";
-    let server = sandbox.serve(&format!("{}{options}{H2}", given::SIGNING));
-    let outcome = check_token(&Envoy::plain(server.address), &given::good_token());
+    let server = sandbox.serve(&format!("{}{options}{H2}", fixture::SIGNING));
+    let outcome = check_token(&Envoy::plain(server.address), &fixture::good_token());
     assert_eq!(outcome.removed, ["x-auth-tenant"]);
 }
 
@@ -210,8 +210,8 @@ fn forward_credentials_keeps_the_token() {
 fn identity_header_can_replace_authorization() {
     let sandbox = Sandbox::new();
     let identity = "[identity_headers]\nsubject=Authorization\nuser=\ntenant=Authorization-\n";
-    let server = sandbox.serve(&format!("{}{identity}{H2}", given::SIGNING));
-    let outcome = check_token(&Envoy::plain(server.address), &given::good_token());
+    let server = sandbox.serve(&format!("{}{identity}{H2}", fixture::SIGNING));
+    let outcome = check_token(&Envoy::plain(server.address), &fixture::good_token());
     assert_eq!(
         (outcome.header("authorization"), &*outcome.removed),
         (Some("bob"), &["authorization-".to_owned()][..])
@@ -223,13 +223,13 @@ fn metadata_claims_keep_their_types() {
     let sandbox = Sandbox::new();
     let names = "sub,groups,address,level,huge,small,ratio,is_admin,nothing,missing";
     let server =
-        sandbox.serve(&format!("{}[ext_authz]\nmetadata_claims={names}\n{H2}", given::SIGNING));
+        sandbox.serve(&format!("{}[ext_authz]\nmetadata_claims={names}\n{H2}", fixture::SIGNING));
     let claims = json!({
         "groups": ["a", "b"], "address": { "city": "Köln", "lines": [] }, "level": 9_007_199_254_740_992u64,
         "huge": 9_007_199_254_740_993u64, "small": i64::MIN, "ratio": -0.5, "is_admin": true, "nothing": null, "other": 1,
     });
     // Setting the claim in `changes` would remove it.
-    let mut claims = given::claims(claims);
+    let mut claims = fixture::claims(claims);
     claims["nothing"] = json!(null);
     let value = |kind| Value { kind: Some(kind) };
     let text = |text: &str| value(Kind::StringValue(text.into()));
@@ -258,7 +258,10 @@ fn metadata_claims_keep_their_types() {
     ]);
     let envoy = Envoy::plain(server.address);
     for _ in 0..2 {
-        assert_eq!(check_token(&envoy, &given::token(&claims)).metadata.as_ref(), Some(&expected));
+        assert_eq!(
+            check_token(&envoy, &fixture::token(&claims)).metadata.as_ref(),
+            Some(&expected)
+        );
     }
     assert_eq!(check_token(&envoy, "abc").metadata, None);
 }
@@ -267,8 +270,8 @@ fn metadata_claims_keep_their_types() {
 fn malformed_check_requests_get_a_grpc_error() {
     let sandbox = Sandbox::new();
     let server =
-        sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", given::SIGNING));
-    let good = check_request(&[("authorization", &bearer(&given::good_token()))]).encode_to_vec();
+        sandbox.serve(&format!("{}[server]\nmax_request_body_size=4000\n{H2}", fixture::SIGNING));
+    let good = check_request(&[("authorization", &bearer(&fixture::good_token()))]).encode_to_vec();
     let twice = framed(&[&good[..], &good].concat());
     let two = [framed(&good), framed(&good)].concat();
     let compressed = [&[1], &framed(&good)[1..]].concat();
@@ -301,7 +304,7 @@ fn malformed_check_requests_get_a_grpc_error() {
 #[test]
 fn non_grpc_requests_get_an_http_answer() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{H2}", fixture::SIGNING));
     let ask = |method: &str, path: &str, media_type: &str| {
         let uri = format!("http://{}{path}", server.address);
         let request = Request::builder().method(method).uri(uri).header("content-type", media_type);
@@ -345,10 +348,10 @@ fn non_grpc_requests_get_an_http_answer() {
 #[test]
 fn concurrent_checks_get_their_own_answers() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{H2}", fixture::SIGNING));
     let envoy = Envoy::plain(server.address);
     let users: Vec<_> = (0..20).map(|number| format!("user{number}")).collect();
-    let tokens = users.iter().map(|user| given::token(&given::claims(json!({ "sub": user }))));
+    let tokens = users.iter().map(|user| fixture::token(&fixture::claims(json!({ "sub": user }))));
     let tokens: Vec<_> = tokens.collect();
     for _ in 0..10 {
         let questions =
@@ -367,13 +370,14 @@ fn concurrent_checks_get_their_own_answers() {
 fn new_key_serves_the_first_check_that_names_it() {
     let sandbox = Sandbox::new();
     let (old, new) = (SigningKey::generate("ES256", "old"), SigningKey::generate("ES256", "new"));
-    let provider = JwksServer::start(&given::key_set(&[&old]));
-    let idp = given::with_idp("ES256", &format!("jwks_uri={}\njwks_cool_down=1\n", provider.uri()));
+    let provider = JwksServer::start(&fixture::key_set(&[&old]));
+    let idp =
+        fixture::with_idp("ES256", &format!("jwks_uri={}\njwks_cool_down=1\n", provider.uri()));
     let server = sandbox.serve(&format!("{idp}[ext_authz]\nmetadata_claims=sub\n{H2}"));
     let envoy = Envoy::plain(server.address);
-    assert_eq!(check_token(&envoy, &old.token(&given::claims_of("https://idp/"))).status, 200);
-    provider.publish(&given::key_set(&[&old, &new]));
-    let token = new.token(&given::claims_of("https://idp/"));
+    assert_eq!(check_token(&envoy, &old.token(&fixture::claims_of("https://idp/"))).status, 200);
+    provider.publish(&fixture::key_set(&[&old, &new]));
+    let token = new.token(&fixture::claims_of("https://idp/"));
     let lines = [("authorization", bearer(&token)), ("x_auth_user", "root".into())];
     let lines = lines.each_ref().map(|(name, value)| (*name, value.as_str()));
     // The answer waits for the new key, unless the cool-down of the previous fetch still lasts.
@@ -390,7 +394,8 @@ fn new_key_serves_the_first_check_that_names_it() {
         outcome.removed.contains(&"x_auth_user".to_owned()) && outcome.metadata.is_some(),
         "{outcome:?}"
     );
-    let unknown = SigningKey::generate("ES256", "unknown").token(&given::claims_of("https://idp/"));
+    let unknown =
+        SigningKey::generate("ES256", "unknown").token(&fixture::claims_of("https://idp/"));
     assert_eq!(check_token(&envoy, &unknown).status, 401);
 }
 
@@ -454,9 +459,9 @@ fn access_log_shows_the_checked_request() {
     ] {
         let sandbox = Sandbox::new();
         let server = sandbox
-            .serve(&format!("{}{H2}{trusted}[log]\nformat=json\nrequests=all\n", given::SIGNING));
+            .serve(&format!("{}{H2}{trusted}[log]\nformat=json\nrequests=all\n", fixture::SIGNING));
         let envoy = Envoy::plain(server.address);
-        let authorization = bearer(&given::good_token());
+        let authorization = bearer(&fixture::good_token());
         for (lines, id) in [(vec![], "17"), (vec![("x-request-id", "abc")], "abc")] {
             let lines = [
                 lines,
@@ -483,7 +488,7 @@ fn access_log_shows_the_checked_request() {
                 .any(|line| line.contains("\"route\":\"check\"") && line.contains("\"status\":401"))
         });
         assert_eq!(server.log().contains(&fingerprint), !trusted.is_empty());
-        assert!(!server.log().contains(given::good_token().rsplit('.').next().unwrap()));
+        assert!(!server.log().contains(fixture::good_token().rsplit('.').next().unwrap()));
     }
 }
 
@@ -491,7 +496,7 @@ fn access_log_shows_the_checked_request() {
 fn grpc_health_reports_readiness() {
     let sandbox = Sandbox::new();
     let provider = JwksServer::start_with(CannedResponse::hang());
-    let idp = given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri()));
+    let idp = fixture::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri()));
     let service = |name: &str| {
         framed(&[&[0x0a, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat())
     };
@@ -501,7 +506,7 @@ fn grpc_health_reports_readiness() {
     let status = |body: &[u8]| call(server.address, HEALTH, body).message().to_vec();
     assert_eq!([status(&framed(b"")), status(&service(ours))], [b"\x08\x02", b"\x08\x02"]);
     drop(server);
-    let server = sandbox.serve(&format!("{}{H2}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{H2}", fixture::SIGNING));
     let status = |body: &[u8]| call(server.address, HEALTH, body).message().to_vec();
     assert_eq!(
         [status(&framed(b"")), status(&service("")), status(&service(ours))],
@@ -520,7 +525,7 @@ fn check_requires_the_proxy_certificate() {
     sandbox.file("clients.crt", theirs.pem());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
     let listen = "[listen]\nclient_certificates=required\nclient_ca_file=clients.crt\n";
-    let server = sandbox.serve(&format!("{}{tls}{listen}", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{tls}{listen}", fixture::SIGNING));
     let envoy = |certificate: Option<&IssuedCertificate>| {
         let options =
             TlsClientOptions { certificate, protocols: &["h2"], ..TlsClientOptions::default() };
@@ -528,11 +533,11 @@ fn check_requires_the_proxy_certificate() {
     };
     let (proxy, stranger) = (theirs.client("proxy", 1), ours.client("stranger", 1));
     for _ in 0..3 {
-        let outcome = check_token(&envoy(Some(&proxy)), &given::good_token());
+        let outcome = check_token(&envoy(Some(&proxy)), &fixture::good_token());
         assert_eq!((outcome.status, outcome.header(IDENTITY[0])), (200, Some("bob")));
     }
     for certificate in [None, Some(&stranger)] {
-        let check_request = check_request(&[("authorization", &bearer(&given::good_token()))]);
+        let check_request = check_request(&[("authorization", &bearer(&fixture::good_token()))]);
         assert!(envoy(certificate).check(check_request).is_err());
     }
 }

@@ -7,7 +7,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     auth_returns_identity_headers_without_a_body,
@@ -25,7 +25,7 @@ fn get(server: &Server<'_>, lines: &str) -> Response {
 fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    let token = given::token(&given::claims(
+    let token = fixture::token(&fixture::claims(
         json!({ "sub": "böb 100%", "urn:inmanta:ct": ["api", "agent"] }),
     ));
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "PROPFIND"] {
@@ -36,7 +36,7 @@ fn auth_returns_identity_headers_without_a_body(protocol: Protocol) {
             let values = IDENTITY.map(|name| response.header(name).unwrap().to_owned());
             assert_eq!(
                 values,
-                ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", given::ISSUER, "api,agent", ""]
+                ["b%C3%B6b%20100%25", "b%C3%B6b%20100%25", fixture::ISSUER, "api,agent", ""]
             );
             assert_eq!(response.header("cache-control"), Some("no-store"));
             // In HTTP/2 and HTTP/3 the end of the stream ends the body.
@@ -64,7 +64,7 @@ fn additional_header_overrides_authorization(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox
         .serve(&format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n"));
-    let user = |name: &str| given::token(&given::claims(json!({ "sub": name })));
+    let user = |name: &str| fixture::token(&fixture::claims(json!({ "sub": name })));
     let subject = |lines: &str| get(&server, lines).header("x-auth-subject").map(str::to_owned);
     let (cloudflare, bearer) = (user("cloudflare"), user("bearer"));
     let both =
@@ -87,7 +87,7 @@ fn additional_header_overrides_authorization(protocol: Protocol) {
 fn identity_headers_can_be_renamed_and_disabled(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[identity_headers]\nsubject=X-Who\ntenant=\n"));
-    let response = server.auth(&given::good_token());
+    let response = server.auth(&fixture::good_token());
     assert_eq!(response.header("x-who"), Some("bob"));
     assert!(
         response.header("x-auth-subject").is_none() && response.header("x-auth-tenant").is_none()
@@ -99,7 +99,7 @@ fn identity_headers_can_be_renamed_and_disabled(protocol: Protocol) {
 fn auth_does_not_wait_for_a_body() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    let good = given::good_token();
+    let good = fixture::good_token();
     let mut connection = Connection::open(server.address);
     // A common nginx misconfiguration: a Content-Length without a body.
     connection.send_raw(
@@ -111,7 +111,8 @@ fn auth_does_not_wait_for_a_body() {
 fn auth_ignores_the_body(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    let head = format!("POST /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
+    let head =
+        format!("POST /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", fixture::good_token());
     for length in [1, 4, 100, 65_536, 1_000_000] {
         assert_eq!(server.send(&head, &vec![b'x'; length]).status, 200, "{length} bytes");
         assert_eq!(

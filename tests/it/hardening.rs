@@ -23,7 +23,7 @@ use countersign_tests::{
 };
 
 pub(crate) use self::peers::proxied;
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Returns the guide's section, [`SIGNING`], with these limits.
 fn with_limits(limits: &str) -> String {
@@ -34,7 +34,7 @@ fn with_limits(limits: &str) -> String {
 fn auth_request(lines: &str) -> String {
     format!(
         "GET /auth HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {}\r\n{lines}\r\n",
-        given::good_token()
+        fixture::good_token()
     )
 }
 

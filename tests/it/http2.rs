@@ -18,7 +18,7 @@ use countersign_tests::{
     frames::{Frame, RawConnection, code, flag, kind},
 };
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Starts a [`Server`] with HTTP/2 by prior knowledge and these sections.
 fn serve<'s>(sandbox: &'s Sandbox, sections: &str) -> Server<'s> {
@@ -59,7 +59,7 @@ fn assert_served<S: Read + Write>(raw: &mut RawConnection<S>, stream: u32) {
 /// Checks that the server still serves requests and probes.
 #[track_caller]
 fn assert_healthy(server: &Server<'_>) {
-    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
+    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", fixture::good_token());
     assert_eq!(client(server).request(&head, b"").status, 200);
     assert_eq!(server.operations("/live").status, 200);
 }

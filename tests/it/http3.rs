@@ -13,7 +13,7 @@ use countersign_tests::{
     tls::{self, TlsClientOptions},
 };
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// A certificate authority and a directory with the server's certificate.
 struct Fixture {
@@ -53,5 +53,9 @@ fn configuration(listen: &str) -> String {
 
 /// Returns a request for `/auth` with a good token.
 fn auth_request() -> Vec<u8> {
-    quic::request("GET", "/auth", &[("authorization", &format!("Bearer {}", given::good_token()))])
+    quic::request(
+        "GET",
+        "/auth",
+        &[("authorization", &format!("Bearer {}", fixture::good_token()))],
+    )
 }

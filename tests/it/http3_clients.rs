@@ -22,7 +22,7 @@ use countersign_tests::{
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Starts a [`Server`] with an access log, and writes the authority of its certificate.
 fn serve(sandbox: &Sandbox) -> Server<'_> {
@@ -53,10 +53,11 @@ fn with_token(token: &str) -> Vec<(&'static str, String)> {
 /// Returns a [`TestRequest`] for every route, with the various kinds of refusal.
 fn requests() -> Vec<TestRequest> {
     let json = |body: String| (vec![("content-type", "application/json".to_owned())], body);
-    let (json_type, good) = json(json!({ "token": given::good_token() }).to_string());
-    let long = given::token(&given::claims(json!({ "sub": "böb", "padding": "x".repeat(2000) })));
+    let (json_type, good) = json(json!({ "token": fixture::good_token() }).to_string());
+    let long =
+        fixture::token(&fixture::claims(json!({ "sub": "böb", "padding": "x".repeat(2000) })));
     let mut requests = vec![
-        ("GET", "/auth", with_token(&given::good_token()), String::new()),
+        ("GET", "/auth", with_token(&fixture::good_token()), String::new()),
         ("GET", "/auth/below?and=more", with_token(&long), String::new()),
         ("GET", "/auth", with_token("a.b.c"), String::new()),
         ("GET", "/auth", Vec::new(), String::new()),
@@ -272,7 +273,7 @@ fn assert_proxied_by(proxy: &str, configuration: &str, arguments: &[&str]) {
     command.args(arguments).arg(sandbox.file("proxy.conf", text));
     let running = DaemonProcess::start(command, directory, address);
     let mut client = Client::plain(Protocol::Http1, address);
-    let token = given::good_token();
+    let token = fixture::good_token();
     for number in 0..50 {
         let answer = client.request(
             &format!("GET /auth/{number} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"),

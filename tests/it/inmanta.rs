@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol, shared};
 use serde_json::{Value, json};
 
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     health_is_open_but_validates_a_token,
@@ -72,8 +72,10 @@ fn compare(case: &Value, answer: &Value, decided: &Value) {
 
 fn health_is_open_but_validates_a_token(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox
-        .serve(&format!("{}[server]\nauth=true\naccess-control-allow-origin=*\n", given::SIGNING));
+    let server = sandbox.serve(&format!(
+        "{}[server]\nauth=true\naccess-control-allow-origin=*\n",
+        fixture::SIGNING
+    ));
     let health = |lines: &str| server.request(&format!("GET /api/v2/health HTTP/1.1\r\n{lines}"));
     let answer = health("");
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
@@ -86,7 +88,7 @@ fn health_is_open_but_validates_a_token(protocol: Protocol) {
                 .unwrap()
                 .ends_with("X-Inmanta-tid, Authorization")
     );
-    assert_eq!(health(&format!("Authorization: Bearer {}\r\n", given::good_token())).status, 200);
+    assert_eq!(health(&format!("Authorization: Bearer {}\r\n", fixture::good_token())).status, 200);
     let refused = health("Authorization: Bearer abc\r\n");
     assert_eq!(refused.status, 403);
     assert_eq!(
@@ -100,7 +102,7 @@ fn health_is_open_but_validates_a_token(protocol: Protocol) {
 
 fn health_ignores_tokens_with_authentication_off(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(given::SIGNING);
+    let server = sandbox.serve(fixture::SIGNING);
     assert_eq!(
         server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n").status,
         200
@@ -111,7 +113,7 @@ fn health_ignores_tokens_with_authentication_off(protocol: Protocol) {
 fn rejected_token_status_can_be_401(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox
-        .serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", given::SIGNING));
+        .serve(&format!("{}[server]\nauth=true\nrejected_token_status=401\n", fixture::SIGNING));
     let refused = server.request("GET /api/v2/health HTTP/1.1\r\nAuthorization: Bearer abc\r\n");
     assert_eq!(
         (refused.status, refused.json()["message"].as_str().unwrap().starts_with("Access denied")),
@@ -122,10 +124,10 @@ fn rejected_token_status_can_be_401(protocol: Protocol) {
 #[test]
 fn c43_client_types_outside_the_section_are_refused() {
     let sandbox = Sandbox::new();
-    let agents = given::SIGNING.replace("agent,compiler,api", "agent,compiler");
+    let agents = fixture::SIGNING.replace("agent,compiler,api", "agent,compiler");
     let verdict = |options: &str, claims: Value| {
         let config = sandbox.file("c.cfg", format!("{agents}{options}"));
-        let token = given::token(&given::claims(claims));
+        let token = fixture::token(&fixture::claims(claims));
         sandbox
             .run_with_input(["token", "verify", "-c", config.to_str().unwrap()], token)
             .json_lines()[0]["code"]

@@ -8,7 +8,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 over_every_protocol!(answer_503_names_the_issuer);
 

@@ -9,7 +9,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     tokens_signed_by_openssl_verify_with_every_algorithm,
@@ -20,11 +20,11 @@ const ALL: [&str; 10] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 fn oidc(algorithms: &str, uri: &str, options: &str) -> String {
-    given::with_idp(algorithms, &format!("jwks_uri={uri}\n{options}"))
+    fixture::with_idp(algorithms, &format!("jwks_uri={uri}\n{options}"))
 }
 
 fn claims() -> Value {
-    given::claims_of("https://idp/")
+    fixture::claims_of("https://idp/")
 }
 
 fn tokens_signed_by_openssl_verify_with_every_algorithm(protocol: Protocol) {
@@ -88,7 +88,7 @@ fn unreachable_provider_affects_only_its_tokens(protocol: Protocol) {
     // No server listens on this port.
     let server = sandbox.serve(&oidc("RS256", "http://127.0.0.1:9/jwks", ""));
     assert!(started.elapsed() < Duration::from_secs(20), "startup must not wait for the provider");
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     let unavailable = server.auth(&key.token(&claims()));
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
     assert!(

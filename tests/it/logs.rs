@@ -7,7 +7,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Returns the access-log entries. Each entry is written before its answer is sent.
 fn requests(server: &Server<'_>) -> Vec<Value> {
@@ -31,8 +31,8 @@ fn access_log_entry_has_the_outcome() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests=all\n"));
     let before = requests(&server).len();
-    server.auth(&given::good_token());
-    server.auth(&given::token(&given::claims(json!({ "exp": 1 }))));
+    server.auth(&fixture::good_token());
+    server.auth(&fixture::token(&fixture::claims(json!({ "exp": 1 }))));
     server.request("PUT /auth/deeper?secret=1 HTTP/1.1\r\n");
     server.request("GET /nothing HTTP/1.1\r\n");
     server.verify("a.b.c");
@@ -82,11 +82,11 @@ fn access_log_can_be_limited_or_disabled() {
         let server = sandbox.serve(&format!("{SIGNING}[log]\nrequests={requests}\n"));
         // Refused readiness probes of the start-up are logged, too, and not counted here.
         let before = self::requests(&server).len();
-        server.auth(&given::good_token());
+        server.auth(&fixture::good_token());
         server.auth("a.b.c");
         server.request("GET /healthz HTTP/1.1\r\n");
         server.request("GET /nothing HTTP/1.1\r\n");
-        server.auth(&given::good_token());
+        server.auth(&fixture::good_token());
         let lines = wait_for(&server, before + expected.len());
         let statuses: Vec<_> =
             lines[before..].iter().map(|line| line["status"].to_string()).collect();
@@ -239,7 +239,8 @@ fn log_contains_no_token_and_no_key() {
     );
     let sandbox = Sandbox::new().variable("COUNTERSIGN_LOG", "trace");
     let server = sandbox.serve(&configuration);
-    let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
+    let (good, expired) =
+        (fixture::good_token(), fixture::token(&fixture::claims(json!({ "exp": 1 }))));
     let before = requests(&server).len();
     for token in [&good, &expired] {
         server.auth(token);
@@ -278,7 +279,7 @@ fn log_contains_no_token_and_no_key() {
     eventually(|| requests(&server).len() >= before + 20);
     let log = server.log();
     let parts = [&good, &expired].into_iter().flat_map(|token| token.split('.').skip(1));
-    for secret in parts.chain([given::KEY, client, &hash["sha256:".len()..]]) {
+    for secret in parts.chain([fixture::KEY, client, &hash["sha256:".len()..]]) {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
 }

@@ -17,7 +17,7 @@ mod ext_authz;
 /// Budgets for bad signatures, per source, issuer and core.
 mod admission;
 /// The cache of verification results: `[cache]`.
-mod remembering;
+mod caching;
 /// Real reverse proxies in front of Countersign.
 mod proxies;
 /// HTTP/3 and QUIC.
@@ -31,7 +31,7 @@ mod revocation;
 /// Keys from files and providers.
 mod keys;
 /// Static keys: `key`, `key_file`.
-mod written_keys;
+mod static_keys;
 /// The commands that call a running server: their requests and their output.
 mod remote;
 /// Refresh of published keys, and how long they are used.
@@ -65,4 +65,4 @@ mod users;
 /// Behaviours of the real system, by their numbers.
 mod behaviours;
 /// Tokens and configurations shared by the modules.
-mod given;
+mod fixture;

@@ -13,7 +13,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(requests_are_counted_and_timed_by_route, counters_of_all_threads_add_up,);
 
@@ -31,13 +31,17 @@ fn metrics_are_valid_open_metrics() {
     // A section name with characters that need escaping.
     let odd = format!(
         "[auth_jwt_a\"b\\c]\nalgorithm=HS256\nclient_types=api\nissuer=https://odd/\nkey={}\n",
-        given::KEY
+        fixture::KEY
     );
-    let down =
-        given::issuer_section("down", "ES256", "https://down/", "jwks_uri=http://127.0.0.1:9/jwks");
+    let down = fixture::issuer_section(
+        "down",
+        "ES256",
+        "https://down/",
+        "jwks_uri=http://127.0.0.1:9/jwks",
+    );
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&format!("{SIGNING}{odd}{down}"));
-    server.auth(&given::good_token());
+    server.auth(&fixture::good_token());
     server.auth("a.b.c");
     let answer = server.operations("/metrics");
     let kind = answer.header("content-type");
@@ -62,10 +66,10 @@ fn requests_are_counted_and_timed_by_route(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     let before = scrape(&server);
-    let expired = given::token(&given::claims(json!({ "exp": 1 })));
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));
     for _ in 0..3 {
-        assert_eq!(server.auth(&given::good_token()).status, 200);
-        assert_eq!(server.verify(&given::good_token()).status, 200);
+        assert_eq!(server.auth(&fixture::good_token()).status, 200);
+        assert_eq!(server.verify(&fixture::good_token()).status, 200);
     }
     for _ in 0..2 {
         assert_eq!(server.auth(&expired).status, 401);
@@ -148,7 +152,7 @@ fn connections_are_counted_by_worker() {
     // The operations listener is not limited, and closed connections make room for others.
     drop(connections);
     eventually(|| open("0") + open("1") == 0);
-    assert_eq!((server.auth(&given::good_token()).status, refused()), (200, 1));
+    assert_eq!((server.auth(&fixture::good_token()).status, refused()), (200, 1));
 }
 
 fn counters_of_all_threads_add_up(protocol: Protocol) {
@@ -156,7 +160,7 @@ fn counters_of_all_threads_add_up(protocol: Protocol) {
     const REQUESTS: usize = 250;
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&format!("{SIGNING}[listen]\nthreads=4\n"));
-    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token());
+    let head = format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", fixture::good_token());
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let scraping = scope.spawn(|| {

@@ -5,7 +5,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given;
+use crate::fixture;
 
 const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
 
@@ -16,7 +16,7 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &OidcProvider) -> Server<'s> {
 fn serve_with<'s>(sandbox: &'s Sandbox, issuer: &str, options: &str) -> Server<'s> {
     sandbox.serve(&format!(
         "{}[auth_jwt_openid]\nalgorithms=RS256,ES256\nclient_types=api\nissuer={issuer}\naudience={AUDIENCE}\n{options}\n",
-        given::SIGNING
+        fixture::SIGNING
     ))
 }
 

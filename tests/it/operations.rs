@@ -5,7 +5,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(probes_and_metrics_are_on_their_own_port, outcomes_are_counted_by_code,);
 
@@ -39,10 +39,10 @@ fn outcomes_are_counted_by_code(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
     for _ in 0..3 {
-        server.auth(&given::good_token());
+        server.auth(&fixture::good_token());
     }
     server.auth("abc");
-    server.auth(&given::token(&given::claims(json!({ "exp": 1 }))));
+    server.auth(&fixture::token(&fixture::claims(json!({ "exp": 1 }))));
     server.request("GET /auth HTTP/1.1\r\n");
     let metrics = server.operations("/metrics").body;
     for line in [
@@ -96,7 +96,7 @@ fn tls_is_enabled_by_certificate_and_key() {
     );
     let server = sandbox.serve(&format!("{SIGNING}{tls}"));
     let url = format!("https://localhost:{}/auth", server.address.port());
-    let header = format!("Authorization: Bearer {}", given::good_token());
+    let header = format!("Authorization: Bearer {}", fixture::good_token());
     for version in ["--tlsv1.3", "--tls-max"] {
         let mut curl = Command::new("curl");
         curl.args([

@@ -14,7 +14,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given::{self, ISSUER, SIGNING};
+use crate::fixture::{self, ISSUER, SIGNING};
 
 over_every_protocol!(
     revoked_token_is_refused_and_no_other,
@@ -60,7 +60,7 @@ fn now() -> u64 {
 }
 
 fn token(changes: Value) -> String {
-    given::token(&given::claims(changes))
+    fixture::token(&fixture::claims(changes))
 }
 
 fn revoked_token_is_refused_and_no_other(protocol: Protocol) {
@@ -128,7 +128,7 @@ fn subjects_and_old_tokens_can_be_revoked(protocol: Protocol) {
 
 /// Returns the [`configuration`] with an issuer whose keys are in a file.
 fn with_keys(sandbox: &Sandbox, keys: &[&SigningKey]) -> String {
-    let file = sandbox.file("jwks.json", given::key_set(keys));
+    let file = sandbox.file("jwks.json", fixture::key_set(keys));
     let section = "[auth_jwt_idp]\nalgorithms=ES256\nclient_types=api\nissuer=https://idp/\naudience=a\nleeway=60\n";
     format!("{}{section}jwks_uri=file://{}\n", configuration(), file.display())
 }
@@ -354,19 +354,22 @@ fn damaged_revocations_fail_closed(protocol: Protocol) {
     std::fs::write(revocations_file(&sandbox), stored.replace("\"jti\":\"1\"", "\"jti\":\"2\""))
         .unwrap();
     let server = sandbox.listen(&configuration());
-    let unavailable = server.auth(&given::good_token());
+    let unavailable = server.auth(&fixture::good_token());
     assert_eq!((unavailable.status, unavailable.body.as_str()), (503, ""));
     assert_eq!(unavailable.header("x-auth-error"), Some("revocations_unavailable"));
     let ready = server.operations("/ready");
     assert_eq!((ready.status, &ready.json()["revocations"]["known"]), (503, &json!(false)));
     let fault = ready.json()["revocations"]["fault"].as_str().unwrap().to_owned();
     assert!(fault.contains("is damaged in line 2") && fault.contains("move it away"), "{fault}");
-    let refused = revoke(&server, &format!("token={}", given::good_token()));
+    let refused = revoke(&server, &format!("token={}", fixture::good_token()));
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     // Repairing the file takes effect without a restart.
     std::fs::write(revocations_file(&sandbox), stored).unwrap();
     server.wait_until_ready();
-    assert_eq!((server.auth(&given::good_token()).status, server.auth(&leaked).status), (200, 401));
+    assert_eq!(
+        (server.auth(&fixture::good_token()).status, server.auth(&leaked).status),
+        (200, 401)
+    );
 }
 
 fn exhausted_capacity_is_reported(protocol: Protocol) {
@@ -467,7 +470,7 @@ fn token_can_be_revoked_before_its_key_is_known(protocol: Protocol) {
     let (leaked, other) = (named("1"), named("2"));
     assert_eq!(server.auth(&leaked).status, 503);
     assert_eq!(revoke(&server, &format!("token={leaked}")).status, 200);
-    sandbox.file("jwks.json", given::key_set(&[&key]));
+    sandbox.file("jwks.json", fixture::key_set(&[&key]));
     eventually(|| server.auth(&other).status == 200);
     assert_eq!(server.auth(&leaked).status, 401);
     // A token that was not verified revokes only itself.

@@ -12,7 +12,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, key_set};
+use crate::fixture::{self, key_set};
 
 over_every_protocol!(
     new_key_serves_the_first_token_that_names_it,
@@ -24,7 +24,7 @@ const ISSUER: &str = "https://idp/";
 
 fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Server<'s> {
     sandbox.serve(
-        &(given::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri()))
+        &(fixture::with_idp("ES256", &format!("jwks_uri={}\n{options}", provider.uri()))
             + NO_BUDGETS),
     )
 }
@@ -33,7 +33,7 @@ fn serve<'s>(sandbox: &'s Sandbox, provider: &JwksServer, options: &str) -> Serv
 fn two_keys() -> [(SigningKey, String); 2] {
     ["old", "new"].map(|kid| {
         let key = SigningKey::generate("ES256", kid);
-        let token = key.token(&given::claims_of(ISSUER));
+        let token = key.token(&fixture::claims_of(ISSUER));
         (key, token)
     })
 }
@@ -42,7 +42,7 @@ fn two_keys() -> [(SigningKey, String); 2] {
 fn forged(header: &serde_json::Value) -> String {
     format!(
         "{}.{}",
-        signing_input(header, &given::claims_of(ISSUER)),
+        signing_input(header, &fixture::claims_of(ISSUER)),
         URL_SAFE_NO_PAD.encode([1; 64])
     )
 }
@@ -175,7 +175,7 @@ fn d9_only_an_unknown_kid_causes_a_fetch() {
         forged(&json!({ "alg": "none", "kid": "other" })),
         forged(&json!({ "alg": "ES256", "kid": 5 })),
         key.token(&json!({ "iss": ISSUER, "aud": "inm", "exp": 1 })),
-        key.token(&given::claims_of("https://nobody/")),
+        key.token(&fixture::claims_of("https://nobody/")),
     ];
     flood(
         &server,
@@ -203,7 +203,11 @@ fn unknown_kid_does_not_wait_for_a_hanging_provider(protocol: Protocol) {
             )
         });
         eventually(|| provider.requests() == 2);
-        assert_eq!(server.auth(&given::good_token()).status, 200, "another issuer is not affected");
+        assert_eq!(
+            server.auth(&fixture::good_token()).status,
+            200,
+            "another issuer is not affected"
+        );
         assert_eq!(server.auth(&token).status, 200, "known keys are not affected");
         let (auth, verify) = waiting.join().unwrap();
         assert_eq!(
@@ -314,7 +318,7 @@ fn stale_keys_are_used_until_jwks_stale() {
         refused.header("retry-after").is_some() && refused.header("www-authenticate").is_none(),
         "{refused:?}"
     );
-    assert_eq!(strict.auth(&given::good_token()).status, 200, "another issuer");
+    assert_eq!(strict.auth(&fixture::good_token()).status, 200, "another issuer");
     assert_eq!(strict.operations("/ready").status, 200, "it was asked");
     assert!(strict.log().contains("keys withdrawn"), "{}", strict.log());
     // This provider has failed as often, and once more.

@@ -18,7 +18,7 @@ use countersign_tests::{
     http::Connection,
 };
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Waits for the next notification to systemd.
 fn notification(manager: &UnixDatagram) -> String {
@@ -45,7 +45,7 @@ fn systemd_is_notified_of_every_state() {
     let sandbox = sandbox.variable("NOTIFY_SOCKET", &path);
     let server = sandbox.serve(SIGNING);
     assert_eq!(notification(&manager), "READY=1\n");
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     server.signal("HUP");
     let first = reload_time(&manager);
     assert_eq!(notification(&manager), "READY=1\n");
@@ -62,7 +62,7 @@ fn systemd_is_notified_of_every_state() {
 fn unreachable_notify_socket_is_tolerated() {
     let sandbox = Sandbox::new().variable("NOTIFY_SOCKET", "/nowhere/notify");
     let server = sandbox.serve(SIGNING);
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     assert!(server.log().contains("cannot notify the service manager"), "{}", server.log());
 }
 
@@ -96,7 +96,7 @@ impl Sockets {
 fn pending_request<S: std::io::Read + std::io::Write>(stream: S) -> Connection<S> {
     let mut connection = Connection::over(stream);
     connection.send(
-        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
+        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", fixture::good_token()),
         b"",
     );
     connection
@@ -114,7 +114,7 @@ fn restart_keeps_pending_connections() {
         let mut nearby = pending_request(UnixStream::connect(&sockets.path).unwrap());
         let server = sandbox.activate([&web, &local], &sockets.configuration);
         assert_eq!((waiting.receive(false).status, nearby.receive(false).status), (200, 200));
-        assert_eq!(server.auth(&given::good_token()).status, 200);
+        assert_eq!(server.auth(&fixture::good_token()).status, 200);
         let (status, _) = server.stop("TERM");
         assert!(status.success());
         assert!(waiting.is_closed());
@@ -176,7 +176,7 @@ fn non_listening_sockets_are_refused() {
 #[test]
 fn sockets_of_another_process_are_ignored() {
     let sandbox = Sandbox::new().variable("LISTEN_PID", "1").variable("LISTEN_FDS", "7");
-    assert_eq!(sandbox.serve(SIGNING).auth(&given::good_token()).status, 200);
+    assert_eq!(sandbox.serve(SIGNING).auth(&fixture::good_token()).status, 200);
 }
 
 fn unit(name: &str) -> String {

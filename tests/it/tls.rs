@@ -19,7 +19,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// A server's authority and certificate, and the authority of its clients.
 struct Fixture {
@@ -82,7 +82,7 @@ fn configuration(listen: &str) -> String {
 fn auth(client: &TlsClient, server: &Server<'_>) -> io::Result<(Response, TlsExchange)> {
     client.request(
         server.address,
-        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", given::good_token()),
+        &format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n", fixture::good_token()),
     )
 }
 

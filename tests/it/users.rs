@@ -33,7 +33,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const ENVIRONMENT: &str = "11111111-1111-1111-1111-111111111111";
@@ -136,7 +136,7 @@ impl<'s> Api<'s> {
 pub(crate) fn session_of(subject: &str, is_admin: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({ "sub": subject, "urn:inmanta:roles": {}, "urn:inmanta:is_admin": is_admin, "iat": now });
-    given::token(&given::claims(claims))
+    fixture::token(&fixture::claims(claims))
 }
 
 /// Returns the content of an answer's envelope.

@@ -6,7 +6,7 @@ use countersign_tests::{
 };
 use serde_json::json;
 
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     verify_returns_all_claims_for_each_encoding,
@@ -22,7 +22,7 @@ fn post(server: &Server<'_>, lines: &str, body: &str) -> Response {
 fn verify_returns_all_claims_for_each_encoding(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    let token = given::token(&given::claims(json!({ "level": 7, "urn:inmanta:env": "e1" })));
+    let token = fixture::token(&fixture::claims(json!({ "level": 7, "urn:inmanta:env": "e1" })));
     let json_body = json!({ "token": token }).to_string();
     let answers = [
         post(&server, "Content-Type: application/json\r\n", &json_body),
@@ -40,13 +40,13 @@ fn verify_returns_all_claims_for_each_encoding(protocol: Protocol) {
             json!({
                 "ok": true,
                 "section": "auth_jwt_default",
-                "issuer": given::ISSUER,
+                "issuer": fixture::ISSUER,
                 "subject": "bob",
                 "username": "bob",
                 "client_types": ["api"],
                 "environment": "e1",
                 "expires_at": 4_102_444_800u64,
-                "claims": { "iss": given::ISSUER, "aud": [given::ISSUER], "sub": "bob", "exp": 4_102_444_800u64, "level": 7, "urn:inmanta:env": "e1" },
+                "claims": { "iss": fixture::ISSUER, "aud": [fixture::ISSUER], "sub": "bob", "exp": 4_102_444_800u64, "level": 7, "urn:inmanta:env": "e1" },
             })
         );
     }
@@ -55,7 +55,7 @@ fn verify_returns_all_claims_for_each_encoding(protocol: Protocol) {
 fn verify_answers_a_bad_token_with_a_problem(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(SIGNING);
-    let expired = given::token(&given::claims(json!({ "exp": 1 })));
+    let expired = fixture::token(&fixture::claims(json!({ "exp": 1 })));
     let answer = post(&server, "", &json!({ "token": expired }).to_string());
     assert_eq!(answer.status, 401);
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));

@@ -84,7 +84,7 @@ pub fn jwks(data: &[u8]) {
 }
 
 /// Fuzz target: any bytes as static keys of the configuration, secret and public.
-pub fn written(data: &[u8]) {
+pub fn static_keys_file(data: &[u8]) {
     let algorithms: [&[Algorithm]; 4] = [
         &[Algorithm::Hs256],
         &[Algorithm::Rs256, Algorithm::Ps384],

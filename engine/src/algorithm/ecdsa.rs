@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::fault::KeyError;
+use crate::error::KeyError;
 
 /// Parses a point on the algorithm's curve. `x` and `y` must have exactly the length of the field
 /// (RFC 7518 section 6.2.1). A point off the curve is refused.

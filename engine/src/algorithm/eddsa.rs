@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, ParsedPublicKey};
 
 use super::Algorithm;
-use crate::fault::KeyError;
+use crate::error::KeyError;
 
 /// Parses the 32 bytes of an Ed25519 public key.
 pub(crate) fn parse(

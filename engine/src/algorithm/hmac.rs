@@ -4,7 +4,7 @@
 use ring::hmac;
 
 use super::Algorithm;
-use crate::fault::KeyError;
+use crate::error::KeyError;
 
 /// Parses a secret, which must be at least as long as the hash (RFC 7518 section 3.2).
 pub(crate) fn parse(algorithm: Algorithm, secret: &[u8]) -> Result<hmac::Key, KeyError> {

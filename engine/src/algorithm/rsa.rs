@@ -6,7 +6,7 @@ use aws_lc_rs::{
 };
 
 use super::Algorithm;
-use crate::{fault::KeyError, limits};
+use crate::{error::KeyError, limits};
 
 /// Parses a modulus and exponent, both big-endian without leading zeros (RFC 7518 section 6.3.1).
 pub(crate) fn parse(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<ParsedPublicKey, KeyError> {

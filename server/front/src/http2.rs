@@ -14,7 +14,7 @@
 //! KiB before it yields to the other connections of its worker.
 
 mod answer;
-pub mod fault;
+pub mod error;
 mod frame;
 pub mod hpack;
 mod abuse_budget;
@@ -34,7 +34,7 @@ use std::{
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
-    fault::{Http2Error, Http2ErrorCode},
+    error::{Http2Error, Http2ErrorCode},
     session::{Http2Session, LINGER_TIMEOUT},
 };
 use crate::{

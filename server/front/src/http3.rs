@@ -6,7 +6,7 @@
 mod answer;
 mod connection;
 pub mod control;
-pub mod fault;
+pub mod error;
 pub mod frame;
 pub mod qpack;
 mod stream;

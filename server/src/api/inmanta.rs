@@ -9,7 +9,7 @@
 
 mod arguments;
 mod environments;
-mod fault;
+mod error;
 mod login;
 mod request;
 mod roles;
@@ -20,7 +20,7 @@ mod users;
 use arguments::Arguments;
 use bytes::Bytes;
 use countersign_engine::UnixTime;
-use fault::ApiError;
+use error::ApiError;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use request::ApiRequest;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{accepted, refused, with_claim};
 use crate::{
-    given::{self, SIGNING},
+    fixture::{self, SIGNING},
     users::{Api, configuration, data},
 };
 
@@ -16,14 +16,14 @@ fn c38_slow_provider_affects_only_its_own_tokens() {
     let (key, provider) =
         (SigningKey::generate("RS256", "k"), JwksServer::start_with(CannedResponse::hang()));
     let sandbox = Sandbox::new();
-    let idp = given::with_idp(
+    let idp = fixture::with_idp(
         "RS256",
         &format!("jwks_uri={}\njwks_request_timeout=0.2\n", provider.uri()),
     );
     let server = sandbox.serve(&format!("{idp}[server]\nauth=true\n"));
-    accepted(&server, &given::good_token());
+    accepted(&server, &fixture::good_token());
     let answer =
-        Api::bearing(&server, &key.token(&given::claims_of("https://idp/"))).ask("GET /health");
+        Api::bearing(&server, &key.token(&fixture::claims_of("https://idp/"))).ask("GET /health");
     assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{answer:?}");
     assert!(
         server
@@ -33,9 +33,9 @@ fn c38_slow_provider_affects_only_its_own_tokens() {
         server.log()
     );
     // It recovers without a restart when the provider answers.
-    provider.publish(&given::key_set(&[&key]));
+    provider.publish(&fixture::key_set(&[&key]));
     countersign_tests::eventually(|| {
-        server.auth(&key.token(&given::claims_of("https://idp/"))).status == 200
+        server.auth(&key.token(&fixture::claims_of("https://idp/"))).status == 200
     });
 }
 
@@ -43,18 +43,18 @@ fn c38_slow_provider_affects_only_its_own_tokens() {
 fn c42_custom_header_and_username_claim_are_used() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
-    let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
-    let idp = given::with_idp(
+    let keys = sandbox.file("jwks.json", fixture::key_set(&[&key]));
+    let idp = fixture::with_idp(
         "ES256",
         &format!("jwks_uri=file://{}\njwt_username_claim=name\n", keys.display()),
     );
     let server =
         sandbox.serve(&format!("{idp}[server]\nauth=true\nauth_additional_header=Jwt-Assertion\n"));
-    let mut claims = given::claims_of("https://idp/");
+    let mut claims = fixture::claims_of("https://idp/");
     claims["name"] = json!("test-user");
     let assertion = Api::anonymous(&server).with(&format!("Jwt-Assertion: {}", key.token(&claims)));
     assert_eq!(data(&assertion.ask("GET /current_user")), json!({ "username": "test-user" }));
-    let both = assertion.with(&format!("Authorization: Bearer {}", given::good_token()));
+    let both = assertion.with(&format!("Authorization: Bearer {}", fixture::good_token()));
     assert_eq!(data(&both.ask("GET /current_user")), json!({ "username": "test-user" }));
 }
 
@@ -84,7 +84,7 @@ fn c79_claims_constraints_are_enforced() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&demanding);
     let token = |environments: Value, kind: Value| {
-        given::token(&given::claims(json!({ "environments": environments, "type": kind })))
+        fixture::token(&fixture::claims(json!({ "environments": environments, "type": kind })))
     };
     accepted(&server, &token(json!(["dev", "prod"]), json!("dc")));
     for (environments, kind) in [

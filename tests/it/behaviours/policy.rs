@@ -2,7 +2,7 @@ use countersign_tests::{binary::Sandbox, openssl::SigningKey};
 use serde_json::{Value, json};
 
 use crate::{
-    given,
+    fixture,
     users::{Api, PASSWORD, assert_done, configuration, data, refused, session_of},
 };
 
@@ -17,7 +17,7 @@ fn c61_agents_and_compilers_bypass_the_policy() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&policies());
     let add = |client_types: &str| {
-        let token = given::token(&given::claims(json!({ "urn:inmanta:ct": client_types })));
+        let token = fixture::token(&fixture::claims(json!({ "urn:inmanta:ct": client_types })));
         Api::bearing(&server, &token).send("POST /role", json!({ "name": client_types }))
     };
     refused(&add("api"), 403, DENIED);
@@ -55,12 +55,12 @@ fn c68_users_change_only_their_own_password() {
 fn foreign_subject_cannot_use_a_local_password() {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::new();
-    let keys = sandbox.file("jwks.json", given::key_set(&[&key]));
-    let idp = given::with_idp("ES256", &format!("jwks_uri=file://{}", keys.display()));
+    let keys = sandbox.file("jwks.json", fixture::key_set(&[&key]));
+    let idp = fixture::with_idp("ES256", &format!("jwks_uri=file://{}", keys.display()));
     let server =
         sandbox.serve(&format!("{idp}[server]\nauth=true\nauthorization-provider=policy-engine\n"));
     Api::root(&server).add_user("bob");
-    let namesake = Api::bearing(&server, &key.token(&given::claims_of("https://idp/")));
+    let namesake = Api::bearing(&server, &key.token(&fixture::claims_of("https://idp/")));
     let arguments = json!({ "password": "another horse", "current_password": PASSWORD });
     refused(&namesake.send("PATCH /user/bob/password", arguments), 403, DENIED);
 }
@@ -70,7 +70,7 @@ fn c72_is_admin_must_be_a_boolean() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&policies());
     let add = |is_admin: Value| {
-        let token = given::token(&given::claims(json!({ "urn:inmanta:is_admin": is_admin })));
+        let token = fixture::token(&fixture::claims(json!({ "urn:inmanta:is_admin": is_admin })));
         Api::bearing(&server, &token).send("POST /role", json!({ "name": "noc" }))
     };
     for is_admin in [json!("true"), json!(1), json!(["true"]), json!(false), Value::Null] {

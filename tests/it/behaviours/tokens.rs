@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{accepted, refused, with_claim, with_header, without_claim};
 use crate::{
-    given::{self, ISSUER, SIGNING},
+    fixture::{self, ISSUER, SIGNING},
     users::configuration,
 };
 
@@ -45,7 +45,7 @@ fn now() -> u64 {
 
 #[test]
 fn c01_malformed_tokens_are_refused() {
-    let good = given::good_token();
+    let good = fixture::good_token();
     assert_each_refused(
         &["abc".into(), "a.b".into(), format!("{good}.x"), format!("{good}.")],
         UNREADABLE,
@@ -62,7 +62,7 @@ fn c01_malformed_tokens_are_refused() {
 #[test]
 fn c02_payload_must_be_an_object() {
     assert_each_refused(
-        &[given::token(&json!([1])), given::token(&json!("iss")), given::token(&Value::Null)],
+        &[fixture::token(&json!([1])), fixture::token(&json!("iss")), fixture::token(&Value::Null)],
         UNREADABLE,
     );
 }
@@ -120,7 +120,11 @@ fn c09_audience_must_be_a_string() {
 
 /// Returns a token signed with another key.
 fn forged(changes: Value) -> String {
-    countersign_tests::openssl::hs256(&[7; 32], &json!({ "alg": "HS256" }), &given::claims(changes))
+    countersign_tests::openssl::hs256(
+        &[7; 32],
+        &json!({ "alg": "HS256" }),
+        &fixture::claims(changes),
+    )
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn c12_token_expires_in_the_second_of_its_exp() {
 #[test]
 fn c13_expiry_is_checked_before_the_audience() {
     assert_each_refused(
-        &[given::token(&given::claims(json!({ "exp": 1, "aud": "a" })))],
+        &[fixture::token(&fixture::claims(json!({ "exp": 1, "aud": "a" })))],
         "Signature has expired",
     );
 }
@@ -253,7 +257,7 @@ fn provider() -> &'static (String, String) {
     static PROVIDER: OnceLock<(String, String)> = OnceLock::new();
     PROVIDER.get_or_init(|| {
         let key = SigningKey::generate("RS256", "k1");
-        (given::key_set(&[&key]), key.token(&given::claims_of(IDP)))
+        (fixture::key_set(&[&key]), key.token(&fixture::claims_of(IDP)))
     })
 }
 
@@ -264,7 +268,7 @@ fn assert_headers_refused(issuer: &str, assert_headers_refused: &[Value], text: 
     let sandbox = Sandbox::new();
     let (published, good) = provider();
     let keys = sandbox.file("jwks.json", published);
-    let idp = given::with_idp("RS256", &format!("jwks_uri=file://{}", keys.display()));
+    let idp = fixture::with_idp("RS256", &format!("jwks_uri=file://{}", keys.display()));
     let server = sandbox.serve(&format!("{idp}[server]\nauth=true\n"));
     accepted(&server, good);
     for header in assert_headers_refused {

@@ -7,7 +7,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::blocks;
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 /// The year 2100.
 const LATER: u64 = 4_102_444_800;

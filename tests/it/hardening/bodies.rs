@@ -3,7 +3,7 @@ use std::{net::Shutdown, process::Command};
 use countersign_tests::{binary::Sandbox, http::Connection};
 
 use super::{assert_healthy, assert_served, auth_request};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 #[test]
 fn received_body_keeps_the_auth_connection() {
@@ -72,7 +72,7 @@ fn answer_reaches_a_client_that_keeps_sending() {
 fn expect_continue_is_answered() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    let token = given::good_token();
+    let token = fixture::good_token();
     let head = |length: usize| {
         format!(
             "POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
@@ -118,7 +118,7 @@ fn expect_continue_is_answered() {
 fn keep_alive_follows_version_and_client() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    let token = given::good_token();
+    let token = fixture::good_token();
     for (version, line, connection_line) in [
         ("1.1", "", None),
         ("1.1", "Connection: keep-alive\r\n", None),
@@ -164,7 +164,7 @@ fn keep_alive_follows_version_and_client() {
 fn pipelined_requests_are_answered_in_order() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    let token = given::good_token();
+    let token = fixture::good_token();
     let requests = [
         (auth_request(""), 200),
         (format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}", token.len()), 200),
@@ -190,7 +190,7 @@ fn pipelined_requests_are_answered_in_order() {
 fn half_closed_client_is_still_answered() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    let token = given::good_token();
+    let token = fixture::good_token();
     let verify = format!(
         "POST /v1/verify HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{token}",
         token.len()

@@ -10,12 +10,12 @@ use countersign_tests::{
 use rustls::StreamOwned;
 
 use super::{assert_served, auth_request, with_limits};
-use crate::given;
+use crate::fixture;
 
 /// Opens a connection with half a request, whose head the server has read.
 fn half_sent_request(server: &Server<'_>) -> Connection {
     let mut connection = Connection::open(server.address);
-    let length = given::good_token().len();
+    let length = fixture::good_token().len();
     connection.send_raw(
         format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
     );
@@ -38,7 +38,7 @@ fn drain_finishes_requests_in_progress() {
     eventually(|| TcpStream::connect(server.address).is_err());
     // A load balancer sees the reason on the probes.
     assert_eq!((server.operations("/ready").status, server.operations("/live").status), (503, 200));
-    busy.send_raw(given::good_token().as_bytes());
+    busy.send_raw(fixture::good_token().as_bytes());
     let answer = busy.receive(false);
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{answer:?}");
     slow.send_raw(b"\r\n\r\n");
@@ -65,7 +65,7 @@ fn drain_works_under_tls() {
     };
     let (mut idle, mut busy) = (open(), open());
     assert_served(&mut idle);
-    let token = given::good_token();
+    let token = fixture::good_token();
     busy.send_raw(
         format!("POST /v1/verify HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", token.len())
             .as_bytes(),

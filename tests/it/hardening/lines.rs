@@ -8,7 +8,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::auth_request;
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     access_log_entries_have_outcomes_but_no_secrets,
@@ -47,7 +47,8 @@ fn with_log(options: &str) -> String {
 fn access_log_entries_have_outcomes_but_no_secrets(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let server = sandbox.serve(&with_log(""));
-    let (good, expired) = (given::good_token(), given::token(&given::claims(json!({ "exp": 1 }))));
+    let (good, expired) =
+        (fixture::good_token(), fixture::token(&fixture::claims(json!({ "exp": 1 }))));
     let ask = |head: &str, token: &str| {
         server.request(&format!("{head}\r\nAuthorization: Bearer {token}\r\n"))
     };

@@ -10,7 +10,7 @@ use countersign_tests::{
 use serde_json::Value;
 
 use super::{assert_healthy, assert_refused, assert_served, auth_request, lines::request_lines};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 over_every_protocol!(
     e1_duplicate_proxy_headers_are_ignored,
@@ -152,7 +152,7 @@ fn request_lines_of(server: &Server<'_>, listener: &str) -> Vec<Value> {
 
 /// Returns the head of `GET /auth` with a good token and these header lines.
 fn auth_head(lines: &str) -> String {
-    format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n{lines}", given::good_token())
+    format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {}\r\n{lines}", fixture::good_token())
 }
 
 /// The headers of every proxy dialect at once.

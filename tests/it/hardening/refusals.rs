@@ -10,7 +10,7 @@ use countersign_tests::{
 use rustls::StreamOwned;
 
 use super::{assert_healthy, assert_refused, assert_served, auth_request};
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 /// Malformed requests, each with its status and code.
 fn malformed() -> Vec<(String, u16, &'static str)> {

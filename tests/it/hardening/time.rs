@@ -16,7 +16,7 @@ use countersign_tests::{
 use rustls::StreamOwned;
 
 use super::{assert_healthy, assert_refused, assert_served, kilobytes, with_limits};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Sends single bytes at intervals until an answer or the end of the connection arrives.
 #[track_caller]
@@ -260,14 +260,14 @@ fn assert_all_read_late<S: std::io::Read + std::io::Write>(
 #[test]
 fn pipelined_requests_wait_for_a_slow_answer() {
     let [old, new] = ["old", "new"].map(|kid| SigningKey::generate("ES256", kid));
-    let provider = JwksServer::start(&given::key_set(&[&old]));
+    let provider = JwksServer::start(&fixture::key_set(&[&old]));
     let sandbox = Sandbox::new();
     let server =
-        sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
+        sandbox.serve(&fixture::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())));
     provider.respond_with(
-        CannedResponse::json(&given::key_set(&[&old, &new])).delayed(Duration::from_millis(300)),
+        CannedResponse::json(&fixture::key_set(&[&old, &new])).delayed(Duration::from_millis(300)),
     );
-    let token = new.token(&given::claims_of("https://idp/"));
+    let token = new.token(&fixture::claims_of("https://idp/"));
     let mut connection = Connection::open(server.address);
     connection.send_raw(
         format!(

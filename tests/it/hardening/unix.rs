@@ -9,7 +9,7 @@ use countersign_tests::{
 };
 
 use super::{assert_healthy, assert_served, auth_request, lines::request_lines};
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 fn configuration(path: &Path, options: &str) -> String {
     format!("{SIGNING}[listener_local]\nbind=unix:{}\n{options}\n", path.display())

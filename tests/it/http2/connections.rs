@@ -11,7 +11,7 @@ use countersign_tests::{
 use rustls::StreamOwned;
 
 use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, serve, verify};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 #[test]
 fn settings_announce_the_limits() {
@@ -277,7 +277,7 @@ fn drain_ends_though_a_client_keeps_sending() {
 fn prior_knowledge_serves_a_good_token() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let token = given::good_token();
+    let token = fixture::good_token();
     let answer = super::client(&server)
         .request(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
     assert_eq!((answer.status, answer.header("x-auth-subject")), (200, Some("bob")));

@@ -12,7 +12,7 @@ use countersign_tests::{
 
 use super::{assert_goaway, assert_healthy, assert_served, auth_frame, end, fields, serve, verify};
 use crate::{
-    given,
+    fixture,
     hardening::{kilobytes, proxied},
 };
 
@@ -153,7 +153,7 @@ fn hpack_bomb_is_closed() {
 fn control_frame_floods_are_bounded() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let token = given::good_token();
+    let token = fixture::good_token();
     for frame in [
         Frame::new(kind::PING, flag::NONE, 0, *b"and more"),
         Frame::new(kind::PING, flag::ACK, 0, *b"and more"),

@@ -10,7 +10,7 @@ use super::{
     assert_goaway, assert_healthy, assert_reset, assert_served, auth_frame, end, fields, serve,
     verify,
 };
-use crate::given;
+use crate::fixture;
 
 /// Sends frames after the preface and SETTINGS, and checks the code of the GOAWAY.
 #[track_caller]
@@ -198,7 +198,7 @@ fn padding_is_skipped_and_validated() {
             kind::DATA,
             PADDED | flag::END_STREAM,
             1,
-            padded(255, given::good_token().as_bytes(), 255),
+            padded(255, fixture::good_token().as_bytes(), 255),
         ),
     ]);
     assert_eq!(raw.receive_status(1), 200);
@@ -216,7 +216,7 @@ fn window_overflow_is_refused() {
     assert_reset(&mut raw, 1, code::FLOW_CONTROL_ERROR);
     raw.send(&[verify(5), update(5, 0)]);
     assert_reset(&mut raw, 5, code::PROTOCOL_ERROR);
-    raw.send(&[verify(9), update(9, MAX_WINDOW - 10), end(9, given::good_token())]);
+    raw.send(&[verify(9), update(9, MAX_WINDOW - 10), end(9, fixture::good_token())]);
     assert_eq!(raw.receive_status(9), 200);
     // A SETTINGS change makes the window of a pending answer overflow.
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
@@ -239,7 +239,7 @@ fn answer_follows_window_changes() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    raw.send(&[verify(1), end(1, given::good_token())]);
+    raw.send(&[verify(1), end(1, fixture::good_token())]);
     assert_eq!(raw.receive_status(1), 200);
     let mut body = Vec::new();
     for window in [20, 50, 40, 60] {
@@ -297,7 +297,7 @@ fn frames_after_end_stream_are_stream_closed() {
     assert_reset(&mut raw, 1, code::STREAM_CLOSED);
     for late in [frame(kind::DATA, flag::NONE, 5, "x"), Frame::head(5, &[("x", "y")])] {
         let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-        raw.send(&[verify(5), end(5, given::good_token()), late]);
+        raw.send(&[verify(5), end(5, fixture::good_token()), late]);
         assert_reset(&mut raw, 5, code::STREAM_CLOSED);
     }
     // After an answer that did not wait for it, the frame is only late.
@@ -317,7 +317,7 @@ fn trailers_end_the_body_and_are_validated() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = RawConnection::open(server.address, &[]);
-    let token = || frame(kind::DATA, flag::NONE, 0, given::good_token());
+    let token = || frame(kind::DATA, flag::NONE, 0, fixture::good_token());
     let of = |stream, frame: Frame| Frame { stream, ..frame };
     raw.send(&[verify(1), of(1, token()), Frame::request(1, &[("x-checksum", "1")])]);
     assert_eq!(raw.receive_status(1), 200);
@@ -371,7 +371,7 @@ fn reduced_hpack_table_size_is_signalled() {
 fn hpack_table_lasts_for_the_connection() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
-    let token = format!("Bearer {}", given::good_token());
+    let token = format!("Bearer {}", fixture::good_token());
     let indexed = |name: &str, value: &str| {
         let mut line = section(&[(name, value)]);
         line[0] = 0x40;
@@ -413,15 +413,15 @@ fn frames_can_be_split_at_any_byte() {
             kind::DATA,
             0x8,
             3,
-            [&[3][..], &given::good_token().as_bytes()[..10], &[0; 3]].concat(),
+            [&[3][..], &fixture::good_token().as_bytes()[..10], &[0; 3]].concat(),
         ),
         frame(kind::PING, flag::NONE, 0, *b"whatever"),
-        end(3, &given::good_token()[10..]),
+        end(3, &fixture::good_token()[10..]),
         beginning(5),
         frame(kind::CONTINUATION, flag::END_HEADERS, 5, section(&[("x", "y")])),
     ];
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
-    let token = given::good_token().len();
+    let token = fixture::good_token().len();
     // Within a long body only every fiftieth position is tried.
     let cuts = (0..bytes.len())
         .filter(|cut| *cut < 300 || *cut + 200 > bytes.len() || cut % 50 == 0 || token < 100);

@@ -9,7 +9,7 @@ use super::{
     assert_answered_early, assert_goaway, assert_healthy, assert_reset, assert_served, auth_frame,
     client, end, fields, serve, verify,
 };
-use crate::given;
+use crate::fixture;
 
 #[test]
 fn streams_are_answered_in_any_order() {
@@ -19,7 +19,7 @@ fn streams_are_answered_in_any_order() {
     let streams: Vec<_> = (0..128).map(|number| 2 * number + 1).collect();
     raw.send(&streams.iter().map(|stream| verify(*stream)).collect::<Vec<_>>());
     raw.send(
-        &streams.iter().rev().map(|stream| end(*stream, given::good_token())).collect::<Vec<_>>(),
+        &streams.iter().rev().map(|stream| end(*stream, fixture::good_token())).collect::<Vec<_>>(),
     );
     let mut unanswered: HashSet<_> = streams.into_iter().collect();
     while !unanswered.is_empty() {
@@ -52,7 +52,7 @@ fn stream_above_the_limit_is_refused() {
     raw.send(&[auth_frame(257)]);
     assert_eq!(raw.receive_frame(kind::RST_STREAM, 257).code(), code::REFUSED_STREAM);
     // A stream that ends makes room for another.
-    raw.send(&[end(3, given::good_token())]);
+    raw.send(&[end(3, fixture::good_token())]);
     assert_eq!(raw.receive_status(3), 200);
     assert_served(&mut raw, 259);
 }
@@ -234,7 +234,7 @@ fn body_may_arrive_in_any_pieces() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "");
     let mut raw = RawConnection::open(server.address, &[]);
-    let token = given::good_token();
+    let token = fixture::good_token();
     let pieces = |stream: u32, size: usize| {
         let pieces = token
             .as_bytes()
@@ -338,11 +338,11 @@ fn unread_answer_is_cancelled() {
     let sandbox = Sandbox::new();
     let server = serve(&sandbox, "[limits]\nbody_timeout=1");
     let mut raw = RawConnection::open(server.address, &[(setting::INITIAL_WINDOW_SIZE, 0)]);
-    raw.send(&[verify(1), end(1, given::good_token())]);
+    raw.send(&[verify(1), end(1, fixture::good_token())]);
     assert_eq!(raw.receive_status(1), 200);
     assert_reset(&mut raw, 1, code::CANCEL);
     // An answer that is read slowly, but in time, is sent completely.
-    raw.send(&[verify(5), end(5, given::good_token())]);
+    raw.send(&[verify(5), end(5, fixture::good_token())]);
     assert_eq!(raw.receive_status(5), 200);
     let mut body = Vec::new();
     loop {

@@ -82,7 +82,7 @@ fn shared_key_resets_connections_after_takeover() {
         let listener = "protocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
         format!(
             "{}[quic]\nkey_file=quic.key\n[listener_h3]\nbind={address}\n{listener}",
-            crate::given::SIGNING
+            crate::fixture::SIGNING
         )
     };
     let first = fixture.sandbox.serve(&configuration());
@@ -108,7 +108,7 @@ fn h3_only_listener_is_announced() {
     let listener = format!(
         "[listener_h3]\nbind={address}\nprotocols=h3\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n"
     );
-    let server = fixture.sandbox.serve(&format!("{}{listener}", crate::given::SIGNING));
+    let server = fixture.sandbox.serve(&format!("{}{listener}", crate::fixture::SIGNING));
     let line = format!("  requests  https://{address} (h3)");
     assert!(server.startup_lines.contains(&line), "{:?}", server.startup_lines);
 }
@@ -192,7 +192,7 @@ fn tcp_answers_advertise_http3() {
             "HTTP/3 answers do not advertise HTTP/3"
         );
     }
-    let plain = fixture.sandbox.serve(crate::given::SIGNING);
+    let plain = fixture.sandbox.serve(crate::fixture::SIGNING);
     let answer = http::request(plain.address, "GET /auth HTTP/1.1\r\n", b"");
     assert_eq!(answer.header("alt-svc"), None, "nothing to advertise without HTTP/3");
 }

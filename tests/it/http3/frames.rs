@@ -58,7 +58,7 @@ fn body_skips_unknown_frames() {
     let fixture = Fixture::new();
     let server = fixture.serve("");
     let client = fixture.connect(&server);
-    let token = crate::given::good_token();
+    let token = crate::fixture::good_token();
     let (one, other) = token.split_at(7);
     let strange = frame(0x21, &[7; 3000]);
     let lines = [("content-length", &*token.len().to_string())];

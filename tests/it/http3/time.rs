@@ -53,7 +53,7 @@ fn answer_follows_the_client_window() {
     transport.stream_receive_window(VarInt::from_u32(16));
     let client = QuicClient::connect_with(&fixture.tls(), server.address, transport).unwrap();
     let bytes =
-        [request("POST", "/v1/verify", &[]), frame(0, crate::given::good_token().as_bytes())]
+        [request("POST", "/v1/verify", &[]), frame(0, crate::fixture::good_token().as_bytes())]
             .concat();
     let answer = client.request(&bytes).unwrap();
     assert!(answer.status == 200 && answer.body.ends_with('}'), "{answer:?}");

@@ -12,7 +12,7 @@ use super::{
     envoy::{replacements, run},
     world::bearer,
 };
-use crate::given;
+use crate::fixture;
 
 #[test]
 fn envoy_keeps_the_contract_over_grpc() {
@@ -37,7 +37,7 @@ fn envoy_grpc_authenticates_both_sides_by_tls() {
     ours.server().write(sandbox.path());
     sandbox.file("clients.crt", clients.pem());
     let tls = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n[listen]\nclient_ca_file=clients.crt\n";
-    let server = sandbox.serve(&format!("{}{tls}client_certificates=required\n", given::SIGNING));
+    let server = sandbox.serve(&format!("{}{tls}client_certificates=required\n", fixture::SIGNING));
     let application = Application::start();
     let addresses =
         |proxy| Addresses { proxy, countersign: server.address, application: application.address };
@@ -58,7 +58,7 @@ fn envoy_grpc_authenticates_both_sides_by_tls() {
             connection.send(&format!("GET /page HTTP/1.1\r\n{lines}"), b"");
             connection.receive(false)
         };
-        let answer = answered(&bearer(&given::good_token()));
+        let answer = answered(&bearer(&fixture::good_token()));
         assert_eq!(answer.status, allowed, "{answer:?}");
         let given: Vec<_> = application
             .take()

@@ -9,7 +9,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{Addresses, Dialect, Proxy};
-use crate::{admission::Issuer, given};
+use crate::{admission::Issuer, fixture};
 
 /// A proxy between clients, an application, and two Countersign servers. One server has the generic
 /// profile. The other has the `inmanta` profile, which refuses with 403, and limits sources of bad
@@ -43,10 +43,10 @@ pub(super) fn with_world(proxy: &Proxy, check: impl FnOnce(&mut World<'_>)) {
         let Proxy { dialect, address_header, .. } = proxy;
         let options = format!("{}\nclient_address_header={address_header}", dialect.option());
         let listen = format!("trusted_proxies=127.0.0.1\n{options}\n{listen}");
-        let people = format!("key={}\njwt_username_claim=email", given::KEY);
+        let people = format!("key={}\njwt_username_claim=email", fixture::KEY);
         issuer.configuration(sandbox, ["off", "off", source], &listen)
-            + &given::issuer_section("people", "HS256", PEOPLE, &people)
-            + &given::issuer_section("down", "RS256", DOWN, "jwks_uri=http://127.0.0.1:9/")
+            + &fixture::issuer_section("people", "HS256", PEOPLE, &people)
+            + &fixture::issuer_section("down", "RS256", DOWN, "jwks_uri=http://127.0.0.1:9/")
             + "[log]\nformat=json\nrequests=all\n"
     };
     let generic = sandboxes[0].serve(&configuration(&sandboxes[0], "off", ""));
@@ -221,13 +221,13 @@ pub(super) fn good() -> String {
 /// Returns a good token with some of its claims replaced or, by null, removed.
 pub(super) fn good_but(changes: Value) -> String {
     let person = json!({ "iss": PEOPLE, "aud": "inm", "email": "bob@example.com" });
-    let mut claims = given::claims(person);
+    let mut claims = fixture::claims(person);
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    given::token(&claims)
+    fixture::token(&claims)
 }
 
 /// Returns a token of an issuer whose keys are unavailable.
 pub(super) fn token_without_keys() -> String {
-    given::token_with_header(&json!({ "alg": "RS256", "kid": "k" }), &given::claims_of(DOWN))
+    fixture::token_with_header(&json!({ "alg": "RS256", "kid": "k" }), &fixture::claims_of(DOWN))
 }

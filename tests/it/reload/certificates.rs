@@ -9,7 +9,7 @@ use countersign_tests::{
 };
 
 use super::{auth_status, reload_completely};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 const TLS: &str = "[server]\nssl_cert_file=tls.crt\nssl_key_file=tls.key\n";
 const LIVE: &str = "GET /healthz HTTP/1.1\r\n";
@@ -92,7 +92,7 @@ fn reload_enables_tls_for_new_connections() {
     let (sandbox, authority) = (Sandbox::new(), Authority::root("ours"));
     let issued = authority.server();
     issued.write(sandbox.path());
-    let (server, token) = (sandbox.serve(SIGNING), given::good_token());
+    let (server, token) = (sandbox.serve(SIGNING), fixture::good_token());
     let mut plain = Connection::open(server.address);
     assert_eq!(auth_status(&mut plain, &token), 200);
     reload_completely(&sandbox, &server, &format!("{SIGNING}{TLS}"));

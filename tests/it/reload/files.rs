@@ -13,7 +13,7 @@ use countersign_tests::{
 use serde_json::json;
 
 use super::{SECOND, second_token};
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 const PORTS: &str = "[server]\nbind_port=0\n[metrics]\nbind_port=0\n";
 
@@ -53,7 +53,7 @@ fn unchanged_or_missing_file_causes_no_reload() {
     fs::remove_file(sandbox.path().join("server.cfg")).unwrap();
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(
-        (server.reloads(), server.auth(&given::good_token()).status),
+        (server.reloads(), server.auth(&fixture::good_token()).status),
         (0, 200),
         "{}",
         server.log()
@@ -82,7 +82,7 @@ fn directory_changes_are_reloaded() {
     assert_eq!(server.auth(&token).status, 401);
     let message = server.reload_after(|| fs::remove_file(place).unwrap());
     assert!(message.contains("in force"), "{message}");
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     // The remaining file is removed: a directory without configuration files is a mistake.
     fs::remove_file(sandbox.path().join("conf/10-main.cfg")).unwrap();
     let message =
@@ -126,7 +126,7 @@ fn pipe_cannot_be_reloaded() {
             message.contains("pipe.cfg: not a regular file") && message.contains("restart"),
             "{message}"
         );
-        assert_eq!(server.auth(&given::good_token()).status, 200);
+        assert_eq!(server.auth(&fixture::good_token()).status, 200);
     });
 }
 
@@ -134,7 +134,7 @@ fn pipe_cannot_be_reloaded() {
 fn environment_overrides_a_reloaded_file() {
     let sandbox = Sandbox::new().variable("INMANTA_AUTH_JWT_DEFAULT_AUDIENCE", "ours");
     let server = sandbox.serve(SIGNING);
-    let token = given::token(&given::claims(json!({ "aud": "ours" })));
+    let token = fixture::token(&fixture::claims(json!({ "aud": "ours" })));
     assert_eq!(server.auth(&token).status, 200);
     let text = format!(
         "{}{SECOND}",
@@ -142,7 +142,7 @@ fn environment_overrides_a_reloaded_file() {
     );
     sandbox.replace("server.cfg", text);
     assert!(server.reload().contains("in force"));
-    let theirs = given::token(&given::claims(json!({ "aud": "theirs" })));
+    let theirs = fixture::token(&fixture::claims(json!({ "aud": "theirs" })));
     assert_eq!(
         [&token, &theirs, &second_token()].map(|token| server.auth(token).status),
         [200, 401, 200]

@@ -1,7 +1,7 @@
 use countersign_tests::{binary::Sandbox, certificates::Authority};
 
 use super::{SECOND, reload, second_token};
-use crate::given::{self, KEY, SIGNING};
+use crate::fixture::{self, KEY, SIGNING};
 
 #[test]
 fn invalid_reload_changes_nothing_and_is_explained() {
@@ -51,7 +51,7 @@ fn invalid_reload_changes_nothing_and_is_explained() {
         );
         assert!(expected.iter().all(|words| message.contains(words)), "{expected:?} in {message}");
         assert_eq!(
-            (server.auth(&given::good_token()).status, server.auth(&second_token()).status),
+            (server.auth(&fixture::good_token()).status, server.auth(&second_token()).status),
             (200, 401),
             "{text}"
         );
@@ -73,7 +73,7 @@ fn unknown_toml_option_changes_nothing() {
     );
     let config = sandbox.replace("server.toml", &text);
     let server = sandbox.start(["--config", config.to_str().unwrap()]);
-    let token = given::good_token();
+    let token = fixture::good_token();
     assert_eq!(server.auth(&token).status, 200);
     let message = server.reload_after(|| {
         drop(sandbox.replace("server.toml", text.replace("audience", "audiance")))

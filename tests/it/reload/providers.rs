@@ -12,7 +12,7 @@ use countersign_tests::{
 use serde_json::json;
 
 use super::{SECOND, reload_completely};
-use crate::given::{self, SIGNING, key_set};
+use crate::fixture::{self, SIGNING, key_set};
 
 const ISSUER: &str = "https://idp/";
 /// A URI on which no server listens.
@@ -20,13 +20,13 @@ const DOWN: &str = "http://127.0.0.1:9/jwks";
 
 /// Returns the guide's section, and one for an issuer with keys at this URI.
 fn configuration(uri: &str, options: &str) -> String {
-    given::with_idp("ES256", &format!("jwks_uri={uri}\n{options}"))
+    fixture::with_idp("ES256", &format!("jwks_uri={uri}\n{options}"))
 }
 
 /// Returns a key and a token signed with it.
 fn key(kid: &str) -> (SigningKey, String) {
     let key = SigningKey::generate("ES256", kid);
-    let token = key.token(&given::claims_of(ISSUER));
+    let token = key.token(&fixture::claims_of(ISSUER));
     (key, token)
 }
 

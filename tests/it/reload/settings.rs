@@ -9,7 +9,7 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 use super::{SECOND, auth_status, reload, reload_completely, second_token};
-use crate::given::{self, SIGNING, key_set};
+use crate::fixture::{self, SIGNING, key_set};
 
 #[test]
 fn reload_adds_and_removes_issuers() {
@@ -30,7 +30,7 @@ fn reload_adds_and_removes_issuers() {
         "effective with the next request on an open connection"
     );
     assert_eq!(
-        (server.verify(&token).status, server.auth(&given::good_token()).status),
+        (server.verify(&token).status, server.auth(&fixture::good_token()).status),
         (401, 200)
     );
     reload_completely(&sandbox, &server, &format!("{SIGNING}{SECOND}"));
@@ -41,9 +41,9 @@ fn reload_adds_and_removes_issuers() {
 fn reload_without_issuers_refuses_every_token() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     reload_completely(&sandbox, &server, "");
-    assert_eq!(server.auth(&given::good_token()).status, 401);
+    assert_eq!(server.auth(&fixture::good_token()).status, 401);
     assert!(
         server.log().contains("no auth_jwt_* section any more: every token is rejected"),
         "{}",
@@ -68,8 +68,8 @@ fn reload_changes_claim_rules_at_once() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(SIGNING);
     let mut connection = Connection::open(server.address);
-    let token = given::good_token();
-    let other = given::token(&given::claims(json!({ "aud": "other" })));
+    let token = fixture::good_token();
+    let other = fixture::token(&fixture::claims(json!({ "aud": "other" })));
     assert_eq!(
         (auth_status(&mut connection, &token), auth_status(&mut connection, &other)),
         (200, 401)
@@ -81,7 +81,7 @@ fn reload_changes_claim_rules_at_once() {
     );
     reload_completely(&sandbox, &server, &with("audience", "other\nclaims=sub is carol"));
     assert_eq!(auth_status(&mut connection, &other), 401);
-    let carol = given::token(&given::claims(json!({ "aud": "other", "sub": "carol" })));
+    let carol = fixture::token(&fixture::claims(json!({ "aud": "other", "sub": "carol" })));
     assert_eq!(auth_status(&mut connection, &carol), 200);
     reload_completely(&sandbox, &server, SIGNING);
     assert_eq!(
@@ -106,7 +106,7 @@ fn reload_changes_answers_at_once() {
         connection.send(&format!("GET /auth HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), b"");
         connection.receive(false)
     };
-    let token = given::good_token();
+    let token = fixture::good_token();
     assert_eq!(auth(&token).header("x-auth-user"), Some("bob"));
     reload_completely(
         &sandbox,
@@ -146,7 +146,7 @@ fn reload_adds_and_removes_api_clients() {
         ((*secret).to_owned(), format!("[api_clients]\nci = {hash}\n"))
     };
     let server = sandbox.serve(SIGNING);
-    let token = given::good_token();
+    let token = fixture::good_token();
     let body = format!("token={token}&client_id=ci&client_secret={secret}");
     let head = "POST /v1/revoke HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     let revoke = || request(server.address, head, body.as_bytes()).status;
@@ -231,11 +231,12 @@ fn reload_names_settings_that_need_a_restart() {
 fn requests_succeed_during_reloads() {
     let key = SigningKey::generate("ES256", "k");
     let provider = JwksServer::start(&key_set(&[&key]));
-    let configuration =
-        |second: &str| given::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())) + second;
+    let configuration = |second: &str| {
+        fixture::with_idp("ES256", &format!("jwks_uri={}\n", provider.uri())) + second
+    };
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration(""));
-    let tokens = [given::good_token(), key.token(&given::claims_of("https://idp/"))];
+    let tokens = [fixture::good_token(), key.token(&fixture::claims_of("https://idp/"))];
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients = tokens.each_ref().map(|token| {

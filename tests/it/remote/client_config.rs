@@ -6,7 +6,7 @@ use countersign_tests::{
 use serde_json::json;
 
 use super::ENVIRONMENT;
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 /// Writes a server's configuration with TLS.
 fn server_configuration(sandbox: &Sandbox) {

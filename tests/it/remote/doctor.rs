@@ -8,7 +8,7 @@ use super::{
     ENVIRONMENT,
     real::{CliUser, configuration, set_up},
 };
-use crate::given::{self, SIGNING};
+use crate::fixture::{self, SIGNING};
 
 /// Runs the doctor on one transport section, with `own` as the server's configuration or none.
 fn doctor(sandbox: &Sandbox, server: &Server<'_>, name: &str, lines: &str, own: &str) -> Output {
@@ -78,7 +78,7 @@ fn doctor_reports_problems_with_remedies() {
     let sandbox = Sandbox::new();
     set_up(&sandbox);
     let server = sandbox.serve(&configuration());
-    let token = |claims| format!("token={}", given::token(&given::claims(claims)));
+    let token = |claims| format!("token={}", fixture::token(&fixture::claims(claims)));
     let foreign = token(json!({ "iss": "https://other/" }));
     let unregistered = token(json!({ "jti": ENVIRONMENT, "urn:inmanta:ct": "agent" }));
     for (lines, own, texts) in [
@@ -123,7 +123,7 @@ fn doctor_reports_problems_with_remedies() {
         let secret = lines.split("token=").nth(1).unwrap_or("-");
         assert!(!output.stdout.contains(secret) || secret.len() < 6, "{output:?}");
     }
-    let soon = given::token(&given::claims(
+    let soon = fixture::token(&fixture::claims(
         json!({ "exp": countersign_server::base::clock::now().0 + 7200 }),
     ));
     let output = doctor(&sandbox, &server, "cmdline_rest_transport", &format!("token={soon}"), "");
@@ -144,8 +144,9 @@ fn doctor_reports_problems_with_remedies() {
 fn doctor_detects_another_signing_key() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve(&configuration());
-    let token = given::token(&given::claims(json!({ "urn:inmanta:ct": "agent" })));
-    let other = configuration().replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
+    let token = fixture::token(&fixture::claims(json!({ "urn:inmanta:ct": "agent" })));
+    let other =
+        configuration().replace(fixture::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM");
     let output =
         doctor(&sandbox, &server, "agent_rest_transport", &format!("token={token}"), &other);
     let text = "WRONG  the server does not accept the signing key of [auth_jwt_default]: Access denied: Signature verification failed";

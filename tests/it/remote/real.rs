@@ -4,7 +4,7 @@ use countersign_tests::{
 };
 use serde_json::Value;
 
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 const PASSWORD: &str = "correct horse";
 

@@ -7,12 +7,12 @@ use countersign_tests::{
 };
 
 use super::real::configuration;
-use crate::given;
+use crate::fixture;
 
 /// Runs the doctor with this configuration and a section for the server.
 fn doctor(server: &Server<'_>, configuration: &str) -> Output {
     let sandbox = Sandbox::new();
-    let token = given::token(&given::claims(serde_json::json!({ "urn:inmanta:ct": "agent" })));
+    let token = fixture::token(&fixture::claims(serde_json::json!({ "urn:inmanta:ct": "agent" })));
     let transport = format!(
         "[agent_rest_transport]\nhost=127.0.0.1\nport={}\ntoken={token}\n",
         server.address.port()
@@ -79,7 +79,7 @@ fn doctor_compares_servers_of_a_database() {
     detect_another_audience(&one, &sandboxes[1], &same);
     detect_a_configuration_not_in_force(&one, &same);
     let rows = postgres.query("SELECT sections || signing_key FROM countersign_server");
-    let secret = URL_SAFE_NO_PAD.decode(given::KEY).unwrap();
+    let secret = URL_SAFE_NO_PAD.decode(fixture::KEY).unwrap();
     for bytes in [digest(&SHA256, &secret).as_ref(), &secret] {
         let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(!rows.is_empty() && !rows.contains(&hexadecimal), "{rows}");
@@ -88,7 +88,7 @@ fn doctor_compares_servers_of_a_database() {
 
 fn detect_another_signing_key(one: &Server<'_>, sandbox: &Sandbox, same: &str) {
     let other =
-        sandbox.serve(&same.replace(given::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
+        sandbox.serve(&same.replace(fixture::KEY, "eciwliGyqECVmXtIkNpfVrtBLutZiITZKSKYhogeHMM"));
     let wrong = "  WRONG  the signing key differs between servers: ";
     let (lines, code) = database_report(one, same, 2, &[wrong]);
     let line = lines.lines().find(|line| line.starts_with(wrong)).unwrap();
@@ -177,7 +177,7 @@ fn doctor_compares_a_server_on_sqlite() {
 #[test]
 fn reload_enabling_auth_registers_the_server() {
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(given::SIGNING);
+    let server = sandbox.serve(fixture::SIGNING);
     sandbox.file("c.cfg", configuration());
     let database_report = || sandbox.run(["doctor", "-c", "c.cfg"]).stdout;
     assert!(
@@ -202,7 +202,7 @@ fn unreachable_database_is_reported_by_the_doctor() {
         configuration()
     );
     let server = sandbox.serve(&format!("{same}[revocation]\nfile=r\n"));
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     eventually(|| server.log().contains("cannot record heartbeat"));
     let output = doctor(&server, &same);
     assert!(

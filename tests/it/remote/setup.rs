@@ -5,7 +5,7 @@ use std::{
 
 use countersign_tests::binary::{self, Output, Sandbox};
 
-use crate::given::SIGNING;
+use crate::fixture::SIGNING;
 
 const DATABASE: &str = "[server]\nauth=true\nauth-method=database\n";
 const PASSWORD: &str = "correct horse";

@@ -2,7 +2,7 @@ use countersign_tests::{binary::Sandbox, client::Protocol, over_every_protocol};
 use serde_json::{Value, json};
 
 use super::{Api, ENVIRONMENT, OTHER, PASSWORD, assert_done, configuration, data, refused};
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     invalid_token_is_refused_on_open_calls,
@@ -93,7 +93,7 @@ fn invalid_token_is_refused_on_open_calls(protocol: Protocol) {
 }
 
 fn scoped(environment: &str, client_types: &str) -> String {
-    given::token(&given::claims(
+    fixture::token(&fixture::claims(
         json!({ "urn:inmanta:env": environment, "urn:inmanta:ct": client_types }),
     ))
 }
@@ -155,7 +155,7 @@ fn calls_require_their_client_types(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     Api::root(&server).add_environment(ENVIRONMENT);
     let bearer = |client_types: Value| {
-        let token = given::token(&given::claims(json!({ "urn:inmanta:ct": client_types })));
+        let token = fixture::token(&fixture::claims(json!({ "urn:inmanta:ct": client_types })));
         Api::bearing(&server, &token).within(ENVIRONMENT)
     };
     let text = |provided: &str, expected: &str| {
@@ -243,7 +243,7 @@ fn invalid_arguments_are_refused(protocol: Protocol) {
 fn without_authentication_calls_are_read_only(protocol: Protocol) {
     const OFF: &str = "Server authentication should be enabled. To setup the initial user use the inmanta-initial-user-setup tool.";
     let sandbox = Sandbox::over(protocol);
-    let server = sandbox.serve(given::SIGNING);
+    let server = sandbox.serve(fixture::SIGNING);
     let client = Api::bearing(&server, "abc").within(ENVIRONMENT);
     for (call, body) in calls() {
         let answer = send_call(&client, call, &body);

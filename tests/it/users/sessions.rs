@@ -8,7 +8,7 @@ use super::{
     Api, ENVIRONMENT, PASSWORD, add_with_hash, assert_done, claims, configuration, data, in_file,
     names, refused, session_of, store,
 };
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     login_returns_a_session,
@@ -48,7 +48,7 @@ fn login_returns_a_session(protocol: Protocol) {
     );
     assert_eq!(expires - issued, 3600);
     let expected = json!({
-        "iss": given::ISSUER, "aud": [given::ISSUER], "urn:inmanta:ct": "api", "sub": "bob",
+        "iss": fixture::ISSUER, "aud": [fixture::ISSUER], "urn:inmanta:ct": "api", "sub": "bob",
         "urn:inmanta:roles": {}, "urn:inmanta:is_admin": false, "iat": null, "exp": null,
     });
     assert_eq!(token_claims, expected);
@@ -126,9 +126,12 @@ fn c51_session_lifetime_is_configurable() {
 fn c52_c53_renewal_reflects_the_current_user(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
-    let idp =
-        format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
-    let server = sandbox.serve(&format!("{}[server]\nauth=true\n", given::with_idp("ES256", &idp)));
+    let idp = format!(
+        "jwks_uri=file://{}",
+        sandbox.file("jwks.json", fixture::key_set(&[&key])).display()
+    );
+    let server =
+        sandbox.serve(&format!("{}[server]\nauth=true\n", fixture::with_idp("ES256", &idp)));
     let root = Api::root(&server);
     root.add_user("bob");
     root.add_environment(ENVIRONMENT);
@@ -147,9 +150,9 @@ fn c52_c53_renewal_reflects_the_current_user(protocol: Protocol) {
     assert_eq!(claims["urn:inmanta:roles"], json!({ ENVIRONMENT: ["noc"] }));
     assert_eq!(data(&renew(token))["user"]["username"], "bob");
 
-    let mut of_idp = given::claims_of("https://idp/");
+    let mut of_idp = fixture::claims_of("https://idp/");
     of_idp["urn:inmanta:is_admin"] = json!(false);
-    for token in [given::good_token(), key.token(&of_idp)] {
+    for token in [fixture::good_token(), key.token(&of_idp)] {
         refused(&renew(&token), 400, "Only login sessions issued by this server can be renewed.");
     }
     refused(
@@ -170,7 +173,7 @@ fn current_user_is_the_session_subject(protocol: Protocol) {
     let server = sandbox.serve(&configuration(""));
     let current = |token: &str| Api::bearing(&server, token).ask("GET /current_user");
     assert_eq!(data(&current(&session_of("b\u{f6}b", false))), json!({ "username": "b\u{f6}b" }));
-    let without_subject = given::token(&given::claims(json!({ "sub": null })));
+    let without_subject = fixture::token(&fixture::claims(json!({ "sub": null })));
     refused(
         &current(&without_subject),
         404,

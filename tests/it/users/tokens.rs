@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Api, ENVIRONMENT, OTHER, assert_done, claims, configuration, data, names, refused, session_of,
 };
-use crate::given;
+use crate::fixture;
 
 over_every_protocol!(
     environments_are_added_read_and_deleted,
@@ -118,7 +118,7 @@ fn environment_tokens_are_issued(protocol: Protocol) {
 #[test]
 fn token_client_types_are_limited_by_the_section() {
     let sandbox = Sandbox::new();
-    let section = given::SIGNING.replace("agent,compiler,api", "compiler,api");
+    let section = fixture::SIGNING.replace("agent,compiler,api", "compiler,api");
     let server = sandbox.serve(&format!("{section}[server]\nauth=true\n"));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
@@ -212,9 +212,12 @@ fn tokens_are_listed_with_their_state(protocol: Protocol) {
 fn c54_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
     let key = SigningKey::generate("ES256", "k");
     let sandbox = Sandbox::over(protocol);
-    let idp =
-        format!("jwks_uri=file://{}", sandbox.file("jwks.json", given::key_set(&[&key])).display());
-    let server = sandbox.serve(&format!("{}[server]\nauth=true\n", given::with_idp("ES256", &idp)));
+    let idp = format!(
+        "jwks_uri=file://{}",
+        sandbox.file("jwks.json", fixture::key_set(&[&key])).display()
+    );
+    let server =
+        sandbox.serve(&format!("{}[server]\nauth=true\n", fixture::with_idp("ES256", &idp)));
     let root = Api::root(&server);
     root.add_environment(ENVIRONMENT);
     let token = root.issue(ENVIRONMENT);
@@ -226,12 +229,12 @@ fn c54_revoked_or_unregistered_token_is_refused(protocol: Protocol) {
     assert_eq!(root.within(ENVIRONMENT).ask(&revoke).status, 200);
     assert_eq!((status(&token), server.auth(&token).status), (403, 401));
     for jti in ["no-uuid", "", OTHER] {
-        let unregistered = given::token(&given::claims(json!({ "jti": jti })));
+        let unregistered = fixture::token(&fixture::claims(json!({ "jti": jti })));
         let answer = Api::bearing(&server, &unregistered).ask("GET /user");
         refused(&answer, 403, "The token is not in the registry, or was revoked.");
     }
     // The ids of tokens of other issuers are not in the registry.
-    let mut elsewhere = given::claims_of("https://idp/");
+    let mut elsewhere = fixture::claims_of("https://idp/");
     elsewhere["jti"] = json!("no-uuid");
     assert_eq!(Api::bearing(&server, &key.token(&elsewhere)).ask("GET /user").status, 200);
 }

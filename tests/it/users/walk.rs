@@ -8,7 +8,7 @@ use countersign_tests::binary::Sandbox;
 use serde_json::json;
 
 use super::{configuration, session_of};
-use crate::given::{ISSUER, KEY};
+use crate::fixture::{ISSUER, KEY};
 
 #[test]
 fn python_console_manages_a_user_and_a_token() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use countersign_front::{
     fields::{request::DecodedHead, section::SectionBuffer},
     http2::{
-        fault::Http2ErrorCode,
+        error::Http2ErrorCode,
         hpack::{self, DynamicTable, HpackError},
     },
 };

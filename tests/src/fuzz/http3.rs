@@ -8,7 +8,7 @@ use countersign_front::{
         section::{FieldSection, SectionBuffer},
     },
     http3::{
-        fault::Http3Error,
+        error::Http3Error,
         frame::{self, FrameEvent, RequestFrames},
         qpack::{self, QpackError},
         unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},

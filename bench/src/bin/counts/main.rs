@@ -6,7 +6,7 @@
 //! once per scenario, and fails if a count is past its limit in `budget.toml`.
 
 mod scenarios;
-mod given;
+mod fixture;
 mod http2;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 
 use countersign_bench::budget;
 
-use crate::{given::Fixture, scenarios::SCENARIOS};
+use crate::{fixture::Fixture, scenarios::SCENARIOS};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     CALLS,
-    given::{Fixture, POLICY, encode},
+    fixture::{Fixture, POLICY, encode},
     http2,
 };
 

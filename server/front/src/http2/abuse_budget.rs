@@ -1,6 +1,6 @@
 //! Abuse budgets. Exhausting one closes the connection with ENHANCE_YOUR_CALM.
 
-use super::fault::{Http2Error, Http2ErrorCode};
+use super::error::{Http2Error, Http2ErrorCode};
 use crate::clock::Stopwatch;
 
 /// Requests that a client may reset or send malformed, in excess of the responses it has received.

@@ -1,6 +1,6 @@
 //! HTTP/2 frames (RFC 9113 sections 4 and 6): parsing in place, and serialization.
 
-use super::fault::{Http2Error, Http2ErrorCode};
+use super::error::{Http2Error, Http2ErrorCode};
 
 /// Frame types.
 pub(super) mod kind {

@@ -20,7 +20,7 @@ use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 use super::{
     abuse_budget::AbuseBudget,
     answer::FrameWriter,
-    fault::{Http2Error, Http2ErrorCode},
+    error::{Http2Error, Http2ErrorCode},
     frame::{self, Frame, MAX_31_BITS, flag, kind},
     hpack::DynamicTable,
     preface::PREFACE,

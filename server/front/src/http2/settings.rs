@@ -1,7 +1,7 @@
 //! SETTINGS frames (RFC 9113 section 6.5).
 
 use super::{
-    fault::{Http2Error, Http2ErrorCode},
+    error::{Http2Error, Http2ErrorCode},
     frame::{self, MAX_31_BITS, MAX_PAYLOAD, flag, kind},
 };
 

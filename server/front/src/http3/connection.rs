@@ -20,7 +20,7 @@ use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, Wr
 use super::{
     answer::Http3ResponseWriter,
     control,
-    fault::{Http3Error, Http3ErrorCode},
+    error::{Http3Error, Http3ErrorCode},
     frame,
     stream::{Http3Stream, MAX_FIELD_SECTION_SIZE, StreamStep},
     unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},

@@ -4,7 +4,7 @@
 use std::mem;
 
 use super::{
-    fault::{Http3Error, Http3ErrorCode},
+    error::{Http3Error, Http3ErrorCode},
     frame::{
         self, CANCEL_PUSH, FORBIDDEN, FrameHeader, GOAWAY, MAX_PUSH_ID, SETTINGS, is_forbidden,
         take,

@@ -1,7 +1,7 @@
 //! HTTP/3 frames (RFC 9114 section 7): incremental parsing of request streams, and serialization.
 
 use super::{
-    fault::{Http3Error, Http3ErrorCode},
+    error::{Http3Error, Http3ErrorCode},
     varint::{self, PartialBuffer},
 };
 

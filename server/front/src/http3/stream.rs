@@ -7,7 +7,7 @@ use http::Version;
 
 use super::{
     answer::Http3ResponseWriter,
-    fault::{Http3Error, Http3ErrorCode},
+    error::{Http3Error, Http3ErrorCode},
     frame::{FrameEvent, RequestFrames},
     qpack::{self, QpackError},
 };

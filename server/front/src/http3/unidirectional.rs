@@ -2,7 +2,7 @@
 
 use super::{
     control::{CONTROL, ControlStream},
-    fault::{Http3Error, Http3ErrorCode},
+    error::{Http3Error, Http3ErrorCode},
     qpack::{DecoderStream, check_encoder_stream},
     varint::{self, PartialBuffer},
 };

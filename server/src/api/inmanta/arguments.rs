@@ -13,7 +13,7 @@ use serde::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::fault::ApiError;
+use super::error::ApiError;
 use crate::authorization::endpoints::{ENVIRONMENT_HEADER, Endpoint};
 
 /// Arguments of a call. Reading one removes it, so that [`Arguments::finish`] finds unexpected

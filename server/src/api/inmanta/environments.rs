@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     CallContext, data,
-    fault::ApiError,
+    error::ApiError,
     ok_empty,
     request::EnvironmentRequest,
     tokens::{random_uuid, revoke_registered},

@@ -7,7 +7,7 @@ use http::Response;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{CallContext, data, fault::ApiError, users::user_json, with_token};
+use super::{CallContext, data, error::ApiError, users::user_json, with_token};
 use crate::{
     accounts::{
         LoginError,

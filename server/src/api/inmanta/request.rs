@@ -1,6 +1,6 @@
 //! Typed requests: an operation of the API with its parsed arguments.
 
-use super::{arguments::Arguments, fault::ApiError};
+use super::{arguments::Arguments, error::ApiError};
 use crate::{authorization::endpoints::Operation, base::claims::ClientType};
 
 /// A parsed request. Not `Debug`: it contains passwords.

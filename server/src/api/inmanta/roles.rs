@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     CallContext, data,
-    fault::ApiError,
+    error::ApiError,
     ok_empty,
     request::RoleRequest,
     users::{end_sessions, sessions_end},

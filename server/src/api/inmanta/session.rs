@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Response};
 
-use super::{fault::ApiError, require_users, signer};
+use super::{error::ApiError, require_users, signer};
 use crate::{
     accounts::session::Session,
     api::ApiContext,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     CallContext, data,
-    fault::ApiError,
+    error::ApiError,
     request::{TokenApiRequest, TokenOptions},
     rfc3339,
 };

@@ -4,7 +4,7 @@ use countersign_engine::{Rules, UnixTime};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{CallContext, data, fault::ApiError, ok_empty, request::UserRequest, signer};
+use super::{CallContext, data, error::ApiError, ok_empty, request::UserRequest, signer};
 use crate::{
     base::{clock, reply::Body},
     revocation::{RevocationEntry, record::RevocationRecord},

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fields::section::{FieldLine, FieldSection, SectionBuffer, SectionReader},
-    http2::fault::{Http2Error, Http2ErrorCode},
+    http2::error::{Http2Error, Http2ErrorCode},
     message::BadRequest,
 };
 

@@ -5,7 +5,7 @@ use crate::{
     clock::Stopwatch,
     http2::{
         answer::{SendWindow, UnsentBody},
-        fault::{Http2Error, Http2ErrorCode},
+        error::{Http2Error, Http2ErrorCode},
         frame::{Frame, flag},
         stream::{BodyLength, Http2Stream, Http2StreamState, PartialRequest},
     },

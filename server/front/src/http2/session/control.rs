@@ -3,7 +3,7 @@
 use super::{CONNECTION_WINDOW, CloseState, Http2Session, STREAM_WINDOW, count};
 use crate::{
     http2::{
-        fault::{Http2Error, Http2ErrorCode},
+        error::{Http2Error, Http2ErrorCode},
         frame::{self, Frame, flag, kind},
         settings,
         stream::Http2StreamState,

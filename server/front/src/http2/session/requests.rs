@@ -15,7 +15,7 @@ use crate::{
     },
     http2::{
         answer::{Http2ResponseWriter, SendWindow},
-        fault::{Http2Error, Http2ErrorCode},
+        error::{Http2Error, Http2ErrorCode},
         frame::{FRAME_HEADER_LENGTH, Frame, flag},
         hpack::{self, HpackError},
         stream::{Http2Stream, Http2StreamState, PartialRequest},

@@ -3,7 +3,7 @@
 use super::table::TABLE;
 use crate::{
     fields::section::{FieldLine, FieldSection, SectionBuffer, SectionReader},
-    http3::fault::{Http3Error, Http3ErrorCode},
+    http3::error::{Http3Error, Http3ErrorCode},
     message::BadRequest,
 };
 

@@ -1,7 +1,7 @@
 //! Validation of a client's QPACK streams, where the dynamic table has capacity zero (RFC 9204
 //! sections 4.3 and 4.4).
 
-use crate::http3::fault::{Http3Error, Http3ErrorCode};
+use crate::http3::error::{Http3Error, Http3ErrorCode};
 
 /// Validates data on the client's encoder stream. The only instruction that is possible sets the
 /// capacity to zero, in one byte.

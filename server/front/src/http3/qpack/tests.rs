@@ -7,7 +7,7 @@ use crate::{
         section::{FieldSection, SectionBuffer},
         table::TableMatch,
     },
-    http3::fault::Http3ErrorCode,
+    http3::error::Http3ErrorCode,
 };
 
 const MAX_SIZE: usize = 32 * 1024;

@@ -10,8 +10,8 @@
 
 use core::cell::RefCell;
 
+use super::table::bytes_of;
 use crate::{
-    cache::bytes_of,
     identity,
     issuer::IssuerEpoch,
     keyset::KeyIdentity,

@@ -2,7 +2,7 @@ use countersign_tests::{
     binary::Sandbox, client::Protocol, openssl::SigningKey, over_every_protocol,
 };
 
-use crate::given::{self, KEY, SIGNING, good_token};
+use crate::fixture::{self, KEY, SIGNING, good_token};
 
 over_every_protocol!(
     cached_token_gets_the_same_answer,
@@ -42,10 +42,10 @@ fn cached_token_gets_the_same_answer(protocol: Protocol) {
 fn bad_public_key_signature_is_cached(protocol: Protocol) {
     let sandbox = Sandbox::over(protocol);
     let keys = [SigningKey::generate("ES256", "k"), SigningKey::generate("ES256", "k")];
-    let jwks = sandbox.file("jwks.json", given::key_set(&[&keys[0]]));
+    let jwks = sandbox.file("jwks.json", fixture::key_set(&[&keys[0]]));
     let server =
-        sandbox.serve(&given::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
-    let forged = keys[1].token(&given::claims_of("https://idp/"));
+        sandbox.serve(&fixture::with_idp("ES256", &format!("jwks_uri=file://{}", jwks.display())));
+    let forged = keys[1].token(&fixture::claims_of("https://idp/"));
     for _ in 0..5 {
         assert_eq!(server.auth(&forged).status, 401);
     }

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_tests::fuzz::written(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_tests::fuzz::static_keys_file(data));

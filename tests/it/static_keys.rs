@@ -11,7 +11,7 @@ use countersign_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::given::{self, claims_of, issuer_section, key_set};
+use crate::fixture::{self, claims_of, issuer_section, key_set};
 
 const ISSUER: &str = "https://idp/";
 const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
@@ -93,13 +93,13 @@ fn key_option_accepts_every_form() {
     let sandbox = Sandbox::new();
     for (form, text) in forms(&key) {
         let cfg =
-            sandbox.file("c.cfg", given::with_idp("ES256", &format!("key={}", continued(&text))));
+            sandbox.file("c.cfg", fixture::with_idp("ES256", &format!("key={}", continued(&text))));
         let section = format!(
             "algorithms=\"ES256\"\nclient_types=\"api\"\nissuer=\"{ISSUER}\"\naudience=\"inm\"\nkey='''\n{text}'''\n"
         );
         let signing = format!(
             "algorithm=\"HS256\"\nsign=true\nclient_types=\"api\"\nkey=\"{}\"\n",
-            given::KEY
+            fixture::KEY
         );
         let toml = sandbox
             .file("c.toml", format!("[auth_jwt_default]\n{signing}[auth_jwt_oidc]\n{section}"));
@@ -128,7 +128,7 @@ fn private_key_is_refused_and_not_shown() {
     for form in
         forms.chain([STANDARD.encode(der), jwk.to_string(), json!({ "keys": [jwk] }).to_string()])
     {
-        let output = check(&sandbox, &given::with_idp("ES256,RS256", &format!("key={form}")));
+        let output = check(&sandbox, &fixture::with_idp("ES256,RS256", &format!("key={form}")));
         assert!(
             output.code() == 2 && output.stderr.contains("it holds a private key"),
             "{output:?}"
@@ -189,16 +189,16 @@ fn ambiguous_keys_are_refused() {
         ),
         (
             "HS256",
-            format!("key={}\nkey_file=/keys", given::KEY),
+            format!("key={}\nkey_file=/keys", fixture::KEY),
             "has two sources of keys: key and key_file",
         ),
         ("ES256,HS256", uri.to_owned(), "mixes shared secrets (HS...) with public keys"),
     ] {
-        let output = check(&sandbox, &given::with_idp(algorithms, &options));
+        let output = check(&sandbox, &fixture::with_idp(algorithms, &options));
         assert!(output.code() == 2 && output.stderr.contains(text), "{text}: {output:?}");
         assert!(!output.stderr.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{output:?}");
     }
-    let output = check(&sandbox, &given::with_idp("ES256", &format!("{uri}{static_key}")));
+    let output = check(&sandbox, &fixture::with_idp("ES256", &format!("{uri}{static_key}")));
     assert!(
         output.code() == 0 && output.stderr.contains("is ignored because jwks_uri is set"),
         "{output:?}"
@@ -214,7 +214,7 @@ fn key_file_accepts_every_form() {
     files.push(("RS256", &keys[0], certificate_pem(&keys[0])));
     files.extend(forms(&keys[1]).into_iter().map(|(_, text)| ("ES256", &keys[1], text)));
     let sandbox = Sandbox::new();
-    let mut configuration = given::SIGNING.to_owned();
+    let mut configuration = fixture::SIGNING.to_owned();
     for (place, (kind, _, text)) in files.iter().enumerate() {
         let file = sandbox.file(&format!("key-{place}"), text);
         let options = format!("key_file={}", file.display());
@@ -239,22 +239,22 @@ fn key_file_accepts_every_form() {
         "{}",
         server.log()
     );
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
 }
 
 #[test]
 fn secrets_of_two_issuers_are_kept_apart() {
     let theirs = format!("sign=false\nkey={}", URL_SAFE_NO_PAD.encode(SECRET));
     let sandbox = Sandbox::new();
-    let server = sandbox.serve(&given::with_idp("HS256", &theirs));
+    let server = sandbox.serve(&fixture::with_idp("HS256", &theirs));
     assert_eq!(server.auth(&token_by_secret(SECRET, ISSUER)).status, 200);
-    assert_eq!(server.auth(&given::good_token()).status, 200);
+    assert_eq!(server.auth(&fixture::good_token()).status, 200);
     assert_eq!(
-        server.auth(&token_by_secret(SECRET, given::ISSUER)).status,
+        server.auth(&token_by_secret(SECRET, fixture::ISSUER)).status,
         401,
         "the other issuer's secret must not sign for ours"
     );
-    let ours = URL_SAFE_NO_PAD.decode(given::KEY).unwrap();
+    let ours = URL_SAFE_NO_PAD.decode(fixture::KEY).unwrap();
     assert_eq!(
         server.auth(&token_by_secret(&ours, ISSUER)).status,
         401,
@@ -290,7 +290,7 @@ fn key_file_is_reloaded_while_running() {
         ("published", "ES256", jwks, rename_over),
         ("secret", "HS256", secrets.map(|secret| URL_SAFE_NO_PAD.encode(secret)), rename_over),
     ];
-    let mut configuration = given::SIGNING.to_owned();
+    let mut configuration = fixture::SIGNING.to_owned();
     let cases = ways.map(|(name, algorithm, texts, replace)| {
         let issuer = format!("https://{name}/");
         let file = sandbox.file(name, &texts[0]);
@@ -335,7 +335,8 @@ fn key_file_may_appear_later() {
     let token = key.token(&claims_of(ISSUER));
     let sandbox = Sandbox::new();
     let file = sandbox.path().join("key.pem");
-    let server = sandbox.serve(&given::with_idp("ES256", &format!("key_file={}", file.display())));
+    let server =
+        sandbox.serve(&fixture::with_idp("ES256", &format!("key_file={}", file.display())));
     assert_eq!(server.auth(&token).status, 503);
     let private = std::fs::read_to_string(key.path()).unwrap();
     rewrite(&file, &private);
