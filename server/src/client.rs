@@ -1,5 +1,5 @@
-//! The client of a request: its address behind trusted proxies, its certificate, and the request that a proxy
-//! asks about.
+//! The client of a request: its address behind trusted proxies, its certificate, and the request
+//! that a proxy asks about.
 
 mod address;
 pub mod certificate;

@@ -2,7 +2,7 @@
 //! bounds, and every mistake reported at its place.
 //!
 //! This module has the syntax of files, the table of options, and the assembly. Each feature
-//! reads its own options through a [`SectionReader`](reader::SectionReader).
+//! reads its own options through a `SectionReader` ([`reader`]).
 
 pub mod raw;
 pub(crate) mod ini;

@@ -1,8 +1,9 @@
 //! Key rotation: the keys of every issuer, and the thread that refreshes them.
 //!
-//! One thread runs a [`Rotation`] for each issuer. The fetches themselves are blocking work
-//! and run on further threads, with a [`Fetcher`] each. A request waits for a provider only if
-//! its token names an unknown `kid`, and then for at most a second ([`KeyRefetch`]).
+//! One thread runs a [`Rotation`](countersign_engine::rotation::Rotation) for each issuer. The
+//! fetches themselves are blocking work and run on further threads, with a
+//! [`Fetcher`](fetch::Fetcher) each. A request waits for a provider only if its token names an
+//! unknown `kid`, and then for at most a second ([`KeyRefetch`]).
 
 pub mod fetch;
 pub mod issuer;

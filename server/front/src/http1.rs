@@ -1,11 +1,12 @@
 //! HTTP/1.1 and 1.0 (RFC 9112), optimized for forward-auth checks.
 //!
-//! A check is parsed, verified and answered in one synchronous call of the [`pipeline`], without a
-//! future or a header map of its own. All other requests take the path that every protocol shares
-//! ([`routes::answer`](crate::routes::answer)).
+//! A request that the [`Service`] answers at once is parsed and answered in one synchronous call
+//! of the [`pipeline`], without a future or a header map of its own. Any other request becomes the
+//! service's [`Pending`](Service::Pending), as in HTTP/2 and HTTP/3.
 //!
 //! An idle connection owns no buffers. Bytes are read into buffers of the worker's
-//! [`BufferPool`](crate::worker::BufferPool), and only an incomplete request is copied out of them.
+//! [`BufferPool`](crate::worker_context::BufferPool), and only an incomplete request is copied out
+//! of them.
 
 pub mod answer;
 pub mod body;
@@ -249,7 +250,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         };
         let reply = match received {
             Ok(body) => {
-                // No deadline here: the routes have timeouts of their own.
+                // No deadline here: the handlers of the service have timeouts of their own.
                 self.deadline.due_within(Duration::MAX);
                 match request.respond(&body, &mut self.unsent.writer(options)) {
                     Step::Wait(answering) => answering.await,

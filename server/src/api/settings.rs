@@ -16,7 +16,7 @@ use crate::{
 pub struct ApiSettings {
     /// Whether `/api/v2` requires a token. `/auth` and `/v1` always do.
     pub requires_token: bool,
-    /// `Access-Control-Allow-Origin` of the `/api/v2` surface.
+    /// `Access-Control-Allow-Origin` of `/api/v2`.
     pub allow_origin: Option<HeaderValue>,
     /// Settings for logins of local users.
     pub login: LoginSettings,

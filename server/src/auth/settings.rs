@@ -12,8 +12,8 @@ use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
 pub struct AuthSettings {
     /// Header with a bare token. It takes precedence over `Authorization`.
     pub additional_header: Option<HeaderName>,
-    /// Status for refused tokens on the Inmanta surface: 403 as in Inmanta, or 401 as in
-    /// RFC 6750.
+    /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta): 403
+    /// as in Inmanta, or 401 as in RFC 6750.
     pub rejected_token_status: StatusCode,
     /// Headers with the caller's identity in answers of `/auth`.
     pub identity_headers: IdentityHeaders,

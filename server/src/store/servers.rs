@@ -51,8 +51,8 @@ impl fmt::Debug for Fingerprint {
 /// Fingerprints of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprints {
-    /// Fingerprint of each [`IssuerSection`] by name. For the section that signs, it does
-    /// not cover the key.
+    /// Fingerprint of each [`IssuerSection`](crate::keys::IssuerSection) by name. For the section
+    /// that signs, it does not cover the key.
     pub sections: BTreeMap<String, Fingerprint>,
     /// Fingerprint of the signing key, if there is one.
     pub signing_key: Option<Fingerprint>,

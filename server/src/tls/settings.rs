@@ -104,7 +104,7 @@ pub(crate) struct TlsSections<'s> {
 }
 
 /// Reads the protocols and TLS options of one listener, and the files that they name.
-/// Returns no [`Tls`] if it is not configured or has errors.
+/// Returns no [`ReloadableTls`] if TLS is not configured or has errors.
 pub(crate) fn read(
     sections: TlsSections<'_>,
     problems: &mut Vec<Problem>,

@@ -1,5 +1,5 @@
 //! Drives one QUIC connection: its received datagrams, its timer, and its transmissions. Streams
-//! are handled by [HTTP/3](crate::listen::http3).
+//! are handled by [HTTP/3](crate::http3).
 
 use std::{
     cell::RefCell,
