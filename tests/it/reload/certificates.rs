@@ -44,10 +44,10 @@ fn renewed_certificate_serves_new_connections() {
     assert!(has_certificate(&old, &first));
     // A certificate without its key, which could still follow but does not.
     fs::write(sandbox.path().join("tls.crt"), second.pem()).unwrap();
-    eventually(|| message(&server, "those in use stay") == 1);
+    eventually(|| message(&server, "continuing with the present ones") == 1);
     sleep(Duration::from_millis(2500));
     assert_eq!(
-        message(&server, "those in use stay"),
+        message(&server, "continuing with the present ones"),
         1,
         "logged once, not at every check: {}",
         server.log()

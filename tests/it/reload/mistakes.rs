@@ -46,7 +46,8 @@ fn invalid_reload_changes_nothing_and_is_explained() {
     ] {
         let message = reload(&sandbox, &server, &text);
         assert!(
-            message.contains("\"level\":\"ERROR\"") && message.contains("nothing has changed"),
+            message.contains("\"level\":\"ERROR\"")
+                && message.contains("configuration not reloaded"),
             "{message}"
         );
         assert!(expected.iter().all(|words| message.contains(words)), "{expected:?} in {message}");
@@ -87,7 +88,7 @@ fn unknown_toml_option_changes_nothing() {
     sandbox.replace("server.toml", text.replace("= true", "= tru"));
     let message = server.reload();
     assert!(
-        message.contains("server.toml") && message.contains("nothing has changed"),
+        message.contains("server.toml") && message.contains("configuration not reloaded"),
         "{message}"
     );
     let other = text.replace("\"https://localhost:8888/\"", "\"other\"");
