@@ -1,6 +1,6 @@
 //! The seam: what the front asks the program that uses it.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use rustls::ServerConfig;
@@ -30,7 +30,7 @@ pub trait Service: Sized + 'static {
     type Settings;
     /// The handler of a request, found by its target.
     type Route: Copy;
-    /// A request that is not answered at once.
+    /// A request that is not answered at once; [`Infallible`] if every request is.
     type Pending<'c>: PendingRequest<'c>;
 
     /// Loads the settings.
@@ -147,6 +147,21 @@ pub trait PendingRequest<'c> {
 
     /// Answers it, given its body.
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>>;
+}
+
+/// For services that answer every request at once.
+impl<'c> PendingRequest<'c> for Infallible {
+    fn max_body_bytes(&self) -> usize {
+        match *self {}
+    }
+
+    fn refuse(self, _reason: &BadRequest) -> Reply {
+        match self {}
+    }
+
+    fn respond(self, _body: &[u8], _writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
+        match self {}
+    }
 }
 
 /// A response that takes waiting.

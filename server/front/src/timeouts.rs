@@ -16,3 +16,19 @@ pub struct Timeouts {
     /// From the signal to stop until open connections are closed.
     pub drain: Duration,
 }
+
+impl Default for Timeouts {
+    /// # Defaults
+    /// The idle timeout is longer than that of proxies (nginx keeps idle connections for a
+    /// minute), so that the proxy closes first.
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connections: 16_384,
+            head: seconds(10),
+            body: seconds(30),
+            idle: seconds(120),
+            drain: seconds(10),
+        }
+    }
+}
