@@ -26,6 +26,11 @@ fn fuzz_corpus_configuration_holds() {
 }
 
 #[test]
+fn fuzz_corpus_front_holds() {
+    replay("front", fuzz::front);
+}
+
+#[test]
 fn fuzz_corpus_http1_holds() {
     replay("http1", fuzz::http1);
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use countersign_front::{
-    ConnectionContext, Peer, WorkerContext,
+    ConnectionContext, Peer, Service, WorkerContext,
     http1::Http1Connection,
     http2,
     stream::{MaybeTlsStream, Socket},
@@ -31,8 +31,8 @@ use tokio::{
 };
 
 /// HTTP front on the current thread.
-pub struct Front {
-    worker: &'static WorkerContext<AppService>,
+pub struct Front<S: Service = AppService> {
+    worker: &'static WorkerContext<S>,
     runtime: Runtime,
 }
 
@@ -49,10 +49,17 @@ pub struct ConnectionOutput {
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 impl Front {
-    /// Creates a front with this configuration. It is never freed.
+    /// Creates a front of the server with this configuration. It is never freed.
     pub fn new(configuration: &str) -> Self {
+        Self::serving(AppService::worker(app(configuration), 0))
+    }
+}
+
+impl<S: Service> Front<S> {
+    /// Creates a front with this service. It is never freed.
+    pub fn serving(worker: WorkerContext<S>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("there are files");
-        Self { worker: Box::leak(Box::new(AppService::worker(app(configuration), 0))), runtime }
+        Self { worker: Box::leak(Box::new(worker)), runtime }
     }
 
     /// Sends `bytes` over one connection of HTTP/1 and returns the output of a single poll of
@@ -148,7 +155,11 @@ fn pair() -> (UnixStream, UnixStream) {
     (one, other)
 }
 
-async fn serve(worker: &'static WorkerContext<AppService>, socket: UnixStream, version: Version) {
+async fn serve<S: Service>(
+    worker: &'static WorkerContext<S>,
+    socket: UnixStream,
+    version: Version,
+) {
     let stream = MaybeTlsStream::Plain(Socket::new(socket.into(), true).expect("it is a socket"));
     let peer = Peer { address: CLIENT, listener: 0, certificate: None };
     let deadline = worker.deadlines.register().await;

@@ -6,6 +6,7 @@
 //! segments, and an HMAC computed here for signatures.
 
 mod check_request;
+mod front;
 mod http1;
 mod http2;
 mod http3;
@@ -29,6 +30,7 @@ use countersign_server::{
     config::{Config, ConfigFormat, Problem, Problems, RawConfig},
     keys::static_keys,
 };
+pub use front::front;
 pub use http1::http1;
 pub use http2::http2;
 pub use http3::http3;

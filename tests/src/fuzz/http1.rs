@@ -11,7 +11,7 @@ use crate::front::{ConnectionOutput, Front, ParsedResponse};
 /// of a size given by the first byte.
 pub fn http1(data: &[u8]) {
     let Some((piece, bytes)) = data.split_first() else { return };
-    let requests = ParsedRequests::read(bytes);
+    let requests = ParsedRequests::read(bytes, is_body_read);
     let (responses, is_closed) = exchange(bytes, bytes.len(), &requests);
 
     assert_eq!(
@@ -88,23 +88,32 @@ fn assert_allowed_response(response: &ParsedResponse, request: &[u8]) {
     assert!(!is_verified || has_token || is_escaped, "claims without a token: {response:?}");
 }
 
+/// Returns whether the server reads the body of a request.
+fn is_body_read(request: &httparse::Request<'_, '_>) -> bool {
+    let path = request.path.and_then(|path| path.split('?').next());
+    request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"))
+}
+
 /// Requests in the input, as parsed by the lenient `httparse`.
-struct ParsedRequests {
+pub(super) struct ParsedRequests {
     /// Requests with complete bodies.
-    whole: Vec<ParsedRequest>,
+    pub(super) whole: Vec<ParsedRequest>,
     /// Number of requests before the first with a body that the server does not read.
     unread: Option<usize>,
 }
 
 /// One complete request.
-struct ParsedRequest {
-    is_head: bool,
+pub(super) struct ParsedRequest {
+    pub(super) is_head: bool,
     /// Head and decoded body.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+    /// Length of the head in `bytes`.
+    pub(super) head_length: usize,
 }
 
 impl ParsedRequests {
-    fn read(bytes: &[u8]) -> Self {
+    /// Parses all complete requests. `is_read` returns whether the body of one is read.
+    pub(super) fn read(bytes: &[u8], is_read: impl Fn(&httparse::Request<'_, '_>) -> bool) -> Self {
         let (mut requests, mut start) = (Self { whole: Vec::new(), unread: None }, 0);
         loop {
             let mut lines = [EMPTY_HEADER; 100];
@@ -112,9 +121,7 @@ impl ParsedRequests {
             let Ok(Status::Complete(head)) = request.parse(&bytes[start..]) else {
                 return requests;
             };
-            let path = request.path.and_then(|path| path.split('?').next());
-            let is_read =
-                request.method == Some("POST") && matches!(path, Some("/v1/verify" | "/v1/revoke"));
+            let is_read = is_read(&request);
             let lines = &*request.headers;
             let has_body = lines
                 .iter()
@@ -128,6 +135,7 @@ impl ParsedRequests {
             requests.whole.push(ParsedRequest {
                 is_head: request.method == Some("HEAD"),
                 bytes: [head, &body].concat(),
+                head_length: head.len(),
             });
         }
     }
