@@ -7,18 +7,16 @@ use std::{
     net::Ipv4Addr,
     os::unix::net::UnixStream,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use countersign_bench::literal;
 use countersign_front::{
-    ConnectionContext, Peer, WorkerContext,
+    ConnectionContext, Peer, Service, WorkerContext,
     deadline::Deadlines,
     http2,
     stream::{MaybeTlsStream, Socket},
 };
-use countersign_server::app::{App, AppService};
 use tokio::runtime::Runtime;
 
 /// A client connection, and the server's future for it.
@@ -35,7 +33,7 @@ impl Connection {
     ///
     /// # Errors
     /// The system cannot create the sockets.
-    pub(crate) fn new(app: Arc<App>) -> std::io::Result<Self> {
+    pub(crate) fn new<S: Service>(worker: WorkerContext<S>) -> std::io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (mut client, server) = UnixStream::pair()?;
@@ -43,7 +41,7 @@ impl Connection {
         client.set_nonblocking(true)?;
         server.set_nonblocking(true)?;
         let stream = runtime.block_on(async { Socket::new(server.into(), true) })?;
-        let worker: &WorkerContext<AppService> = Box::leak(Box::new(AppService::worker(app, 0)));
+        let worker: &WorkerContext<S> = Box::leak(Box::new(worker));
         let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
         let serving = Box::pin(async move {
             let deadline = std::rc::Rc::new(Deadlines::default()).register().await;

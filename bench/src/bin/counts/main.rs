@@ -8,6 +8,9 @@
 mod scenarios;
 mod fixture;
 mod http2;
+#[expect(dead_code, reason = "only the service is counted, not the sockets around it")]
+#[path = "../../../../server/front/examples/hello/service.rs"]
+mod hello;
 
 use std::{
     error::Error,
