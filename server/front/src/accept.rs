@@ -72,9 +72,9 @@ pub struct AcceptedConnection {
 
 impl AcceptedConnection {
     /// Writes a short response and closes the connection, without blocking.
-    pub fn refuse(self, answer: &[u8]) {
+    pub fn refuse(self, response: &[u8]) {
         // The send buffer of a fresh socket is empty, so a short response fits.
-        let _ignored = rustix::io::write(&self.socket, answer);
+        let _ignored = rustix::io::write(&self.socket, response);
         // Closing a socket with unread input sends a reset, which can destroy the response. So
         // the write side is shut down first and the arrived bytes are read.
         let _ignored = rustix::net::shutdown(&self.socket, Shutdown::Write);

@@ -1,16 +1,15 @@
 //! HTTP/1.1 and 1.0 (RFC 9112), optimized for forward-auth checks.
 //!
-//! A request that the [`Service`] answers at once is parsed and answered in one synchronous call
-//! of the [`pipeline`], without a future or a header map of its own. Any other request becomes the
-//! service's [`Pending`](Service::Pending), as in HTTP/2 and HTTP/3.
+//! A request that [`Service::respond`] answers at once is parsed and answered in one synchronous
+//! call of the [`pipeline`], without a future or a header map of its own. Any other request becomes
+//! a [`Http1PendingRequest`], which the connection completes before it reads the next request.
 //!
 //! An idle connection owns no buffers. Bytes are read into buffers of the worker's
-//! [`BufferPool`](crate::worker_context::BufferPool), and only an incomplete request is copied out
-//! of them.
+//! [`BufferPool`](crate::worker_context::BufferPool), and only an incomplete request is copied out of them.
 
-pub mod answer;
-pub mod body;
 pub mod head;
+pub mod body;
+pub mod response;
 pub mod pipeline;
 
 use std::{
@@ -25,10 +24,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use self::{
-    answer::ResponseBuffer,
     body::{BodyError, IncomingBody},
     head::{Framing, Persistence},
-    pipeline::{NextAction, PendingExchange, answer_requests, refuse},
+    pipeline::{Http1PendingRequest, NextAction, answer_requests, refuse},
+    response::ResponseBuffer,
 };
 use crate::{
     connection::ConnectionContext,
@@ -38,7 +37,7 @@ use crate::{
     stream::MaybeTlsStream,
 };
 
-/// How long input is still read from a client that was rejected in the middle of its request.
+/// Time for which input is still read from a client that was rejected in the middle of its request.
 /// Closing at once sends a reset, which could destroy the response on its way (RFC 9112
 /// section 9.6).
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,15 +45,15 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// Maximum number of request bytes that are answered before the task yields to other connections
-/// of its thread. A client that waits for each response comes nowhere near.
+/// of its thread. A client that waits for each response never reaches it.
 const MAX_TURN_BYTES: usize = 64 * 1024;
 
 /// An HTTP/1 connection.
 pub struct Http1Connection<'c, S: Service> {
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     deadline: Rc<Deadline>,
     stream: MaybeTlsStream,
-    /// Bytes that were read and not consumed.
+    /// Bytes that were read but not consumed.
     rest: Vec<u8>,
     /// The length of the prefix of `rest` that is known not to contain a complete head.
     scanned: usize,
@@ -86,14 +85,14 @@ struct ConnectionLost;
 impl<'c, S: Service> Http1Connection<'c, S> {
     /// Creates a connection from which `rest` has already been read.
     pub fn new(
-        context: ConnectionContext<'c, S>,
+        connection: ConnectionContext<'c, S>,
         deadline: Rc<Deadline>,
         stream: MaybeTlsStream,
         rest: Vec<u8>,
     ) -> Self {
         let unsent = ResponseBuffer::default();
         Self {
-            context,
+            connection,
             deadline,
             stream,
             rest,
@@ -117,7 +116,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                 Ok(Err(ConnectionLost)) => return,
                 Err(DeadlineElapsed) if self.phase == Http1Phase::Head => {
                     self.next_action =
-                        Some(refuse(self.context, &HEAD_TOO_SLOW, false, &mut self.unsent));
+                        Some(refuse(self.connection, &HEAD_TOO_SLOW, false, &mut self.unsent));
                     self.phase = Http1Phase::Busy;
                 }
                 // TLS needs a closing alert even here, so this is not a plain return.
@@ -129,7 +128,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         }
     }
 
-    /// Sends responses, reads requests, and answers those that need no waiting.
+    /// Sends responses, reads requests, and answers those that can be answered at once.
     fn poll_step(
         &mut self,
         cx: &mut Context<'_>,
@@ -141,7 +140,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                 return Poll::Ready(Ok(action));
             }
             if read >= MAX_TURN_BYTES {
-                self.deadline.due_within(self.context.worker.timeouts.idle);
+                self.deadline.due_within(self.connection.worker.timeouts.idle);
                 yield_to_ready(cx);
                 return Poll::Pending;
             }
@@ -155,9 +154,10 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         }
     }
 
-    /// Reads more, answers what needs no waiting, and returns how many bytes were read.
+    /// Reads once, answers the requests that can be answered at once, and returns the number of bytes
+    /// read.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.context.worker.buffers.take_input();
+        let mut buffer = self.connection.worker.buffers.take_input();
         let kept = self.rest.len();
         buffer[..kept].copy_from_slice(&self.rest);
         let polled = self.stream.poll_read_some(cx, &mut buffer[kept..]);
@@ -168,13 +168,13 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                 self.enter(if kept == 0 { Http1Phase::Idle } else { Http1Phase::Head })
             }
         }
-        self.context.worker.buffers.return_input(buffer);
+        self.connection.worker.buffers.return_input(buffer);
         polled
     }
 
     fn process(&mut self, bytes: &[u8]) {
-        self.context.worker.buffers.lend_output(&mut self.unsent.0);
-        let taken = answer_requests(self.context, bytes, self.scanned, &mut self.unsent);
+        self.connection.worker.buffers.lend_output(&mut self.unsent.0);
+        let taken = answer_requests(self.connection, bytes, self.scanned, &mut self.unsent);
         let rest = &bytes[taken.bytes..];
         match rest {
             // Dropping the vector frees its memory: idle connections own none.
@@ -208,7 +208,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
                 }
             }
         }
-        self.context.worker.buffers.return_output(&mut self.unsent.0);
+        self.connection.worker.buffers.return_output(&mut self.unsent.0);
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS accepts more bytes than the socket does, so its own buffer has to be flushed too.
         self.is_flushed = flushed.is_ready();
@@ -224,7 +224,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let timeouts = &self.context.worker.timeouts;
+        let timeouts = &self.connection.worker.timeouts;
         match phase {
             Http1Phase::Idle => self.deadline.idle_for(timeouts.idle),
             Http1Phase::Head => self.deadline.due_within(timeouts.head),
@@ -232,9 +232,9 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         }
     }
 
-    /// Answers a request that has to wait: for its body, for keys, or for the database.
-    async fn answer(&mut self, pending: PendingExchange<'c, S>) {
-        let PendingExchange {
+    /// Answers a request that has to wait, for its body or for the service.
+    async fn answer(&mut self, pending: Http1PendingRequest<'c, S>) {
+        let Http1PendingRequest {
             request,
             reads_body,
             framing,
@@ -250,10 +250,10 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         };
         let reply = match received {
             Ok(body) => {
-                // No deadline here: the handlers of the service have timeouts of their own.
+                // No deadline here: the service has timeouts of its own.
                 self.deadline.due_within(Duration::MAX);
                 match request.respond(&body, &mut self.unsent.writer(options)) {
-                    Step::Wait(answering) => answering.await,
+                    Step::Wait(reply) => reply.await,
                     Step::Done(()) => {
                         self.next_action = (options.persistence == Persistence::Close)
                             .then_some(NextAction::Close { is_sending });
@@ -289,7 +289,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
         let max_bytes = request.max_body_bytes();
         let mut body = IncomingBody::new(framing, max_bytes)
             .map_err(|error| BodyReceiveError::of(error, max_bytes))?;
-        self.deadline.due_within(self.context.worker.timeouts.body);
+        self.deadline.due_within(self.connection.worker.timeouts.body);
         loop {
             let taken =
                 body.take(&self.rest).map_err(|error| BodyReceiveError::of(error, max_bytes))?;
@@ -312,12 +312,12 @@ impl<'c, S: Service> Http1Connection<'c, S> {
     /// Sends pending responses and appends newly read bytes to `rest`.
     fn poll_receive_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
-        let mut buffer = self.context.worker.buffers.take_input();
+        let mut buffer = self.connection.worker.buffers.take_input();
         let polled = self.stream.poll_read_some(cx, &mut buffer);
         if let Poll::Ready(Ok(read)) = &polled {
             self.rest.extend_from_slice(&buffer[..*read]);
         }
-        self.context.worker.buffers.return_input(buffer);
+        self.connection.worker.buffers.return_input(buffer);
         polled.map_ok(|_| ())
     }
 
@@ -342,7 +342,7 @@ impl<'c, S: Service> Http1Connection<'c, S> {
     }
 }
 
-/// The reason why a request body was not received.
+/// Error of receiving a request body.
 enum BodyReceiveError {
     /// The client has closed the connection, or it failed.
     ConnectionLost,

@@ -1,5 +1,4 @@
-//! HTTP/2 (RFC 9113) server connections: over TLS by ALPN, over plain TCP by prior knowledge. gRPC,
-//! and with it Envoy's `ext_authz`, runs on this.
+//! HTTP/2 (RFC 9113) server connections: over TLS by ALPN, over plain TCP by prior knowledge.
 //!
 //! Requests that arrive together are answered together. They are parsed in place, their responses
 //! are appended to one buffer, and that buffer is sent. A batch costs two system calls, one read
@@ -13,15 +12,15 @@
 //! Nothing is read from a client that does not read its responses. A connection reads at most 64
 //! KiB before it yields to the other connections of its worker.
 
-mod answer;
-pub mod error;
-mod frame;
-pub mod hpack;
-mod abuse_budget;
 pub mod preface;
 mod session;
-mod settings;
 mod stream;
+mod response;
+mod frame;
+mod settings;
+pub mod hpack;
+mod abuse_budget;
+pub mod error;
 
 use std::{
     io, mem,
@@ -56,15 +55,15 @@ const MAX_LINGER_BYTES: usize = 1 << 20;
 
 /// Serves a connection until it closes. `ahead` holds the bytes that were already read from it.
 pub async fn serve<S: Service>(
-    context: ConnectionContext<'_, S>,
+    connection: ConnectionContext<'_, S>,
     deadline: Rc<Deadline>,
     stream: MaybeTlsStream,
     ahead: Vec<u8>,
 ) {
-    let mut session = Http2Session::new(context);
+    let mut session = Http2Session::new(connection);
     let consumed = session.receive(&ahead);
     let connection = Http2Connection {
-        context,
+        connection,
         deadline,
         stream,
         session,
@@ -78,9 +77,9 @@ pub async fn serve<S: Service>(
     connection.serve().await;
 }
 
-/// An HTTP/2 connection: a [`Http2Session`] and its socket.
+/// An HTTP/2 connection: an [`Http2Session`] and its socket.
 struct Http2Connection<'c, S: Service> {
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     deadline: Rc<Deadline>,
     stream: MaybeTlsStream,
     session: Http2Session<'c, S>,
@@ -90,7 +89,7 @@ struct Http2Connection<'c, S: Service> {
     /// Whether [`rest`](Self::rest) may hold complete frames, deferred until the send buffer
     /// drains.
     has_deferred_frames: bool,
-    /// How much of the send buffer has been written.
+    /// Number of bytes of the send buffer that have been written.
     sent: usize,
     /// Whether TLS has passed everything written to it on to the socket.
     is_flushed: bool,
@@ -99,7 +98,7 @@ struct Http2Connection<'c, S: Service> {
     idle: Stopwatch,
 }
 
-/// What a connection waits for. Each phase has its own timeout.
+/// The phase of a connection, named by what it waits for. Each phase has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http2Phase {
     /// Nothing: it has just made progress.
@@ -120,7 +119,7 @@ enum Http2Phase {
 
 /// How a connection ended.
 enum ConnectionClosed {
-    /// The client is gone, so nothing can be sent.
+    /// The client disconnected, so nothing can be sent.
     Disconnected,
     /// The last GOAWAY was sent.
     GoawaySent,
@@ -171,7 +170,7 @@ impl<S: Service> Http2Connection<'_, S> {
             if read >= MAX_READ_PER_POLL || self.has_deferred_frames && read > 0 {
                 // The deadline sweep only sees connections that wait. A client that never stops
                 // sending must not gain time for its request bodies that way.
-                let limit = self.context.worker.timeouts.body;
+                let limit = self.connection.worker.timeouts.body;
                 if self.session.time_to_deadline(limit).is_zero() {
                     self.session.expire(limit);
                 }
@@ -189,7 +188,7 @@ impl<S: Service> Http2Connection<'_, S> {
         Poll::Pending
     }
 
-    /// Enters the phase that matches what the session is missing.
+    /// Enters the waiting phase that fits the state of the session.
     fn enter_waiting_phase(&mut self) {
         self.enter_phase(match self.phase {
             _ if self.session.has_streams() => Http2Phase::Streams,
@@ -208,19 +207,19 @@ impl<S: Service> Http2Connection<'_, S> {
             self.receive(&bytes);
             return Poll::Ready(Ok(bytes.len() - self.rest.len()));
         }
-        let mut buffer = self.context.worker.buffers.take_input();
+        let mut buffer = self.connection.worker.buffers.take_input();
         let leftover = self.rest.len();
         buffer[..leftover].copy_from_slice(&self.rest);
         let polled = self.stream.poll_read_some(cx, &mut buffer[leftover..]);
         if let Poll::Ready(Ok(read)) = polled {
             self.receive(&buffer[..leftover + read]);
         }
-        self.context.worker.buffers.return_input(buffer);
+        self.connection.worker.buffers.return_input(buffer);
         polled
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        self.context.worker.buffers.lend_output(self.session.outgoing());
+        self.connection.worker.buffers.lend_output(self.session.outgoing());
         let consumed = self.session.receive(bytes);
         self.has_deferred_frames = self.session.is_full();
         match &bytes[consumed..] {
@@ -244,7 +243,7 @@ impl<S: Service> Http2Connection<'_, S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let unsent = self.session.outgoing();
         if unsent.is_empty() && self.is_flushed {
-            self.context.worker.buffers.return_output(unsent);
+            self.connection.worker.buffers.return_output(unsent);
             return Poll::Ready(Ok(()));
         }
         while self.sent < unsent.len() {
@@ -254,7 +253,7 @@ impl<S: Service> Http2Connection<'_, S> {
             }
         }
         self.sent = 0;
-        self.context.worker.buffers.return_output(unsent);
+        self.connection.worker.buffers.return_output(unsent);
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS buffers more than the socket accepts, so its own buffer has to be flushed too.
         self.is_flushed = flushed.is_ready();
@@ -267,7 +266,7 @@ impl<S: Service> Http2Connection<'_, S> {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let timeouts = &self.context.worker.timeouts;
+        let timeouts = &self.connection.worker.timeouts;
         match phase {
             Http2Phase::Idle => self
                 .deadline
@@ -290,7 +289,7 @@ impl<S: Service> Http2Connection<'_, S> {
         self.deadline.due_within(Duration::MAX);
         match mem::replace(&mut self.phase, Http2Phase::Busy) {
             Http2Phase::Idle => self.handle_idle_deadline(),
-            Http2Phase::Streams => self.session.expire(self.context.worker.timeouts.body),
+            Http2Phase::Streams => self.session.expire(self.connection.worker.timeouts.body),
             Http2Phase::ShuttingDown => self.session.finish_shutdown(),
             Http2Phase::Head => self.session.fail(Http2Error::new(
                 Http2ErrorCode::NoError,
@@ -306,7 +305,7 @@ impl<S: Service> Http2Connection<'_, S> {
     /// Shuts down a connection that reached the idle timeout, and pings one that did not.
     fn handle_idle_deadline(&mut self) {
         // The sweep is only as exact as its [`TICK`].
-        if self.idle.elapsed() + TICK >= self.context.worker.timeouts.idle
+        if self.idle.elapsed() + TICK >= self.connection.worker.timeouts.idle
             || self.deadline.is_draining()
         {
             self.session.begin_shutdown();
@@ -333,9 +332,9 @@ impl<S: Service> Http2Connection<'_, S> {
 
     /// Reads and discards.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.context.worker.buffers.take_input();
+        let mut buffer = self.connection.worker.buffers.take_input();
         let polled = self.stream.poll_read_some(cx, &mut buffer);
-        self.context.worker.buffers.return_input(buffer);
+        self.connection.worker.buffers.return_input(buffer);
         polled
     }
 }

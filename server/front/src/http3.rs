@@ -1,17 +1,17 @@
 //! HTTP/3 (RFC 9114) server connections over [QUIC](super::quic). Received data is parsed in place,
 //! and responses are appended to a buffer.
 //!
-//! A proxy's authorization request is answered without a task, a future or a header map.
+//! A request that [`Service::respond`] answers at once takes no task, no future and no header map.
 
-mod answer;
 mod connection;
-pub mod control;
-pub mod error;
-pub mod frame;
-pub mod qpack;
 mod stream;
+mod response;
 pub mod unidirectional;
+pub mod control;
+pub mod frame;
 pub mod varint;
+pub mod qpack;
+pub mod error;
 
 use std::{
     future::poll_fn,

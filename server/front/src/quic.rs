@@ -158,14 +158,14 @@ impl<S: Service> QuicEndpoint<S> {
 
     fn handle_datagram(&mut self, datagram: Datagram) {
         let Datagram { from, to, congestion, bytes } = datagram;
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let event = self.shared.endpoint.borrow_mut().handle(
             clock::instant(),
             from,
             to,
             congestion,
             bytes,
-            &mut answer,
+            &mut response,
         );
         match event {
             None => {}
@@ -174,7 +174,7 @@ impl<S: Service> QuicEndpoint<S> {
                     inbox.put(event);
                 }
             }
-            Some(DatagramEvent::Response(transmit)) => self.shared.respond(&transmit, &answer),
+            Some(DatagramEvent::Response(transmit)) => self.shared.respond(&transmit, &response),
             Some(DatagramEvent::NewConnection(incoming)) => self.delay_or_admit(incoming),
         }
     }
@@ -212,23 +212,23 @@ impl<S: Service> QuicEndpoint<S> {
     /// Accepts or refuses a connection. It is refused at the connection limit and during shutdown.
     /// With [`retry_above`](Self::retry_above) handshakes pending, its address has to be validated
     /// by Retry first. Otherwise a flood from forged addresses would make the server perform
-    /// handshakes with no one.
+    /// handshakes that are never completed.
     fn admit(&mut self, incoming: Incoming) {
         let worker = Rc::clone(&self.worker);
         let is_full = self.connections.total() >= worker.timeouts.connections;
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         if is_full || worker.deadlines.is_draining() {
             if is_full {
                 self.connections.refuse();
             }
-            let transmit = self.shared.endpoint.borrow_mut().refuse(incoming, &mut answer);
-            return self.shared.respond(&transmit, &answer);
+            let transmit = self.shared.endpoint.borrow_mut().refuse(incoming, &mut response);
+            return self.shared.respond(&transmit, &response);
         }
         let is_validated = incoming.remote_address_validated();
         if !is_validated && self.shared.unvalidated.get() >= self.retry_above {
-            let retry = self.shared.endpoint.borrow_mut().retry(incoming, &mut answer);
+            let retry = self.shared.endpoint.borrow_mut().retry(incoming, &mut response);
             match retry {
-                Ok(transmit) => return self.shared.respond(&transmit, &answer),
+                Ok(transmit) => return self.shared.respond(&transmit, &response),
                 // The address has been validated already.
                 Err(error) => {
                     return self.shared.endpoint.borrow_mut().ignore(error.into_incoming());
@@ -239,12 +239,12 @@ impl<S: Service> QuicEndpoint<S> {
     }
 
     fn accept(&mut self, incoming: Incoming, unvalidated: Option<UnvalidatedHandshake>) {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let config = self.config();
         let accepted = self.shared.endpoint.borrow_mut().accept(
             incoming,
             clock::instant(),
-            &mut answer,
+            &mut response,
             Some(config),
         );
         match accepted {
@@ -263,7 +263,7 @@ impl<S: Service> QuicEndpoint<S> {
             Err(error) => {
                 tracing::debug!("cannot accept a QUIC connection: {}", error.cause);
                 if let Some(transmit) = error.response {
-                    self.shared.respond(&transmit, &answer);
+                    self.shared.respond(&transmit, &response);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A service for the unit tests: one route that answers at once, and some that wait.
+//! Test service: one route that is answered at once, and others that are answered after a wait.
 
 use std::cell::Cell;
 
@@ -33,7 +33,7 @@ pub(crate) struct TestService {
     pub(crate) answered_later: Cell<usize>,
 }
 
-/// Most of the connections of the tests, with nothing that takes longer than a second.
+/// Timeouts of the unit tests, in which only that of the body elapses.
 pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     connections: 16,
     head: std::time::Duration::from_secs(10),
@@ -48,7 +48,7 @@ pub(crate) fn worker() -> &'static WorkerContext<TestService> {
 }
 
 /// A connection of the worker, accepted by the first listener.
-pub(crate) fn context<S>(worker: &WorkerContext<S>) -> ConnectionContext<'_, S> {
+pub(crate) fn connection<S>(worker: &WorkerContext<S>) -> ConnectionContext<'_, S> {
     let peer = Peer { address: [192, 0, 2, 1].into(), listener: 0, certificate: None };
     ConnectionContext { worker, peer }
 }
@@ -96,7 +96,7 @@ impl Service for TestService {
     }
 }
 
-/// A request that waits.
+/// A request that is answered after a wait.
 pub(crate) struct TestPending<'c> {
     service: &'c TestService,
     /// Its handler.

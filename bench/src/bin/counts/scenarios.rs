@@ -6,7 +6,7 @@ use countersign_bench::{accepts, cache_bytes, cached_verifier, hundred_keys, ten
 use countersign_engine::{Algorithm, Issuer, KeySet};
 use countersign_front::{
     ConnectionContext, Peer, Timeouts, WorkerContext,
-    http1::{answer::ResponseBuffer, pipeline::answer_requests},
+    http1::{pipeline::answer_requests, response::ResponseBuffer},
 };
 use countersign_server::app::AppService;
 use serde_json::json;

@@ -35,7 +35,7 @@ enum BodyState {
 /// A body that is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// The body is longer than the route allows.
+    /// The body is longer than the service allows.
     TooLarge,
     /// The chunked coding is malformed, for this reason.
     Malformed(&'static str),
@@ -178,14 +178,14 @@ mod tests {
         piece: usize,
     ) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
         let mut body_reader = IncomingBody::new(framing, max_bytes)?;
-        let mut waiting = Vec::new();
+        let mut unread = Vec::new();
         for piece in input.chunks(piece) {
-            waiting.extend_from_slice(piece);
-            let taken = body_reader.take(&waiting)?;
-            waiting.drain(..taken);
+            unread.extend_from_slice(piece);
+            let taken = body_reader.take(&unread)?;
+            unread.drain(..taken);
         }
         let is_complete = body_reader.is_complete();
-        Ok((body_reader.bytes, waiting, is_complete))
+        Ok((body_reader.bytes, unread, is_complete))
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! From received bytes to responses, without a socket.
 //!
-//! [`answer_requests`] parses pipelined requests one by one and answers forward-auth checks
-//! immediately. It stops at the first request that has to wait.
+//! [`answer_requests`] parses pipelined requests one by one and writes the responses that
+//! [`Service::respond`] returns at once. It stops at the first request that has to wait.
 
 use std::mem::{self, MaybeUninit};
 
 use super::{
-    answer::{ResponseBuffer, ResponseOptions},
     head::{self, Framing, Http1Head, ParseStatus, Persistence},
+    response::{ResponseBuffer, ResponseOptions},
 };
 use crate::{
     connection::ConnectionContext,
@@ -15,7 +15,7 @@ use crate::{
     service::{self, IncomingRequest, Service, Step},
 };
 
-/// How far [`answer_requests`] got.
+/// Progress of [`answer_requests`].
 pub struct PipelineProgress<'c, S: Service> {
     /// The number of bytes consumed.
     pub bytes: usize,
@@ -28,7 +28,7 @@ pub struct PipelineProgress<'c, S: Service> {
 /// The action that the connection takes after its responses are sent.
 pub enum NextAction<'c, S: Service> {
     /// Answer a request that has to wait.
-    Answer(Box<PendingExchange<'c, S>>),
+    Answer(Box<Http1PendingRequest<'c, S>>),
     /// Close the connection, after a lingering read if the client is still sending.
     Close {
         /// Whether the client is still sending.
@@ -37,7 +37,7 @@ pub enum NextAction<'c, S: Service> {
 }
 
 /// A request that has to wait, with everything needed to write its response.
-pub struct PendingExchange<'c, S: Service> {
+pub struct Http1PendingRequest<'c, S: Service> {
     /// The request.
     pub request: S::Pending<'c>,
     /// Whether its body is read.
@@ -46,22 +46,22 @@ pub struct PendingExchange<'c, S: Service> {
     pub framing: Framing,
     /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
-    /// How the response is written.
+    /// Options for writing the response.
     pub options: ResponseOptions<'c>,
-    /// Whether the client is sending a body that the route does not read.
+    /// Whether the client is sending a body that the service does not read.
     pub is_sending: bool,
 }
 
 /// Answers the requests at the start of `bytes`. The first `scanned` bytes are known not to
 /// contain a complete head.
 pub fn answer_requests<'c, S: Service>(
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     bytes: &[u8],
     scanned: usize,
     out: &mut ResponseBuffer,
 ) -> PipelineProgress<'c, S> {
     let (mut taken, mut scanned) = (0, scanned);
-    let settings = context.worker.service.settings();
+    let settings = connection.worker.service.settings();
     loop {
         let mut slots = [const { MaybeUninit::uninit() }; head::MAX_HEADER_LINES];
         let head = match head::parse(&bytes[taken..], mem::take(&mut scanned), &mut slots) {
@@ -74,15 +74,15 @@ pub fn answer_requests<'c, S: Service>(
                 };
             }
             ParseStatus::Invalid(bad_request) => {
-                let action = Some(refuse(context, &bad_request, false, out));
+                let action = Some(refuse(connection, &bad_request, false, out));
                 return PipelineProgress { bytes: bytes.len(), scanned: 0, action };
             }
         };
         taken += head.length;
-        let request = IncomingRequest::new(context, &settings, &head);
+        let request = IncomingRequest::new(connection, &settings, &head);
         let body = RequestBody::new(&head, request.reads_body(), &bytes[taken..]);
         taken += body.skipped;
-        if let Some(action) = answer(context, &request, &head, body, out) {
+        if let Some(action) = answer(connection, &request, &head, body, out) {
             return PipelineProgress { bytes: taken, scanned: 0, action: Some(action) };
         }
     }
@@ -90,21 +90,21 @@ pub fn answer_requests<'c, S: Service>(
 
 /// Answers a request, or returns the next action.
 fn answer<'c, S: Service>(
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     request: &IncomingRequest<'_, 'c, S, Http1Head<'_, '_>>,
     head: &Http1Head<'_, '_>,
     body: RequestBody,
     out: &mut ResponseBuffer,
 ) -> Option<NextAction<'c, S>> {
-    let is_last = body.is_coming || context.worker.deadlines.is_draining();
+    let is_last = body.is_coming || connection.worker.deadlines.is_draining();
     let persistence = if is_last { Persistence::Close } else { head.persistence };
-    let options = ResponseOptions::new(context, persistence, head.method == "HEAD");
+    let options = ResponseOptions::new(connection, persistence, head.method == "HEAD");
     match S::respond(request, &mut out.writer(options)) {
         Ok(Step::Done(())) => (persistence == Persistence::Close)
             .then_some(NextAction::Close { is_sending: body.is_coming }),
         Ok(Step::Wait(pending)) => {
             let (framing, expects_continue) = (body.framing, head.expects_continue);
-            let pending = PendingExchange {
+            let pending = Http1PendingRequest {
                 request: pending,
                 reads_body: request.reads_body(),
                 framing,
@@ -114,26 +114,26 @@ fn answer<'c, S: Service>(
             };
             Some(NextAction::Answer(Box::new(pending)))
         }
-        Err(bad_request) => Some(refuse(context, &bad_request, options.is_head, out)),
+        Err(bad_request) => Some(refuse(connection, &bad_request, options.is_head, out)),
     }
 }
 
 /// Rejects a malformed request; without a response body, if its method is known to be HEAD.
 pub fn refuse<'c, S: Service>(
-    context: ConnectionContext<'_, S>,
+    connection: ConnectionContext<'_, S>,
     bad_request: &BadRequest,
     is_head: bool,
     out: &mut ResponseBuffer,
 ) -> NextAction<'c, S> {
     service::reject(
-        context,
+        connection,
         bad_request,
-        &mut out.writer(ResponseOptions::new(context, Persistence::Close, is_head)),
+        &mut out.writer(ResponseOptions::new(connection, Persistence::Close, is_head)),
     );
     NextAction::Close { is_sending: true }
 }
 
-/// The body that follows a head. A body that the route does not read is skipped if all of it has
+/// The body that follows a head. A body that the service does not read is skipped if all of it has
 /// arrived. Otherwise it is not waited for, and the connection closes after the response.
 #[derive(Clone, Copy)]
 struct RequestBody {
@@ -141,7 +141,7 @@ struct RequestBody {
     skipped: usize,
     /// Whether an unread body is still arriving.
     is_coming: bool,
-    /// How the route reads the body.
+    /// The framing of a body that is read.
     framing: Framing,
 }
 

@@ -11,12 +11,12 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Reads until the connection preface is matched or ruled out. Returns whether the client speaks
 /// HTTP/2, and the bytes read. Returns `None` if the connection ends or times out first.
 pub async fn read<S: Service>(
-    context: ConnectionContext<'_, S>,
+    connection: ConnectionContext<'_, S>,
     deadline: &Deadline,
     stream: &mut MaybeTlsStream,
 ) -> Option<(bool, Vec<u8>)> {
     let (mut bytes, mut length) = ([0; PREFACE.len()], 0);
-    deadline.idle_for(context.worker.timeouts.idle);
+    deadline.idle_for(connection.worker.timeouts.idle);
     loop {
         let is_prefix = bytes[..length] == PREFACE[..length];
         if !is_prefix || length == PREFACE.len() {
@@ -28,7 +28,7 @@ pub async fn read<S: Service>(
             .ok()?
             .ok()?;
         if length == 0 {
-            deadline.due_within(context.worker.timeouts.head);
+            deadline.due_within(connection.worker.timeouts.head);
         }
         length += read;
     }

@@ -1,8 +1,8 @@
 //! The HTTP/2 protocol state of a connection, without its socket: received bytes in, bytes to send
 //! out.
 //!
-//! A proxy's authorization request is one HEADERS frame. It is answered without a task, a future or
-//! an entry in the stream table.
+//! A request without a body is one HEADERS frame. If [`Service::respond`] answers it at once, it
+//! takes no task, no future and no entry in the stream table.
 
 mod bodies;
 mod control;
@@ -19,11 +19,11 @@ use futures_util::{StreamExt as _, future::Abortable, stream::FuturesUnordered};
 
 use super::{
     abuse_budget::AbuseBudget,
-    answer::FrameWriter,
     error::{Http2Error, Http2ErrorCode},
     frame::{self, Frame, MAX_31_BITS, flag, kind},
     hpack::DynamicTable,
     preface::PREFACE,
+    response::FrameWriter,
     settings,
     stream::{Http2Stream, Http2StreamState, ResetStreams, Streams},
 };
@@ -50,20 +50,21 @@ const CONNECTION_WINDOW: usize = 256 * 1024;
 /// Size of the [send buffer](FrameWriter::bytes) above which no more frames are parsed: a few bytes
 /// can request a large output.
 const MAX_OUTGOING: usize = 32 * 1024;
-/// Time a client has to close the connection after the first GOAWAY, whatever it still requests.
+/// Time a client has to close the connection after the first GOAWAY, even if it sends more
+/// requests.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The protocol state of a connection: its [`Streams`], windows, and [`AbuseBudget`].
 pub(super) struct Http2Session<'c, S: Service> {
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     has_preface: bool,
     has_settings: bool,
     dynamic_table: DynamicTable,
     /// A field block whose CONTINUATION frames have not all arrived.
     block: Option<requests::FieldBlock>,
     streams: Streams<'c, S>,
-    /// Replies that are not ready. Resetting a stream aborts its reply.
-    waiting: FuturesUnordered<Abortable<Answering<'c>>>,
+    /// Replies that are not ready yet. Resetting a stream aborts its reply.
+    pending_replies: FuturesUnordered<Abortable<PendingReply<'c>>>,
     reset_streams: ResetStreams,
     /// The highest stream identifier received.
     last: u32,
@@ -76,8 +77,8 @@ pub(super) struct Http2Session<'c, S: Service> {
     outgoing: FrameWriter<'c>,
 }
 
-/// The reply to the request of a stream, when it is ready.
-type Answering<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
+/// The reply to the request of a stream, once it is ready.
+type PendingReply<'c> = Pin<Box<dyn Future<Output = (u32, Reply)> + 'c>>;
 
 /// Progress of a graceful shutdown (RFC 9113 section 6.8).
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +94,8 @@ enum CloseState {
 
 impl<'c, S: Service> Http2Session<'c, S> {
     /// A new connection: SETTINGS and a WINDOW_UPDATE are the first frames to send.
-    pub(super) fn new(context: ConnectionContext<'c, S>) -> Self {
-        let mut outgoing = FrameWriter::new(context.alt_svc());
+    pub(super) fn new(connection: ConnectionContext<'c, S>) -> Self {
+        let mut outgoing = FrameWriter::new(connection.alt_svc());
         let more = CONNECTION_WINDOW - outgoing.initial as usize;
         settings::write(
             &mut outgoing.bytes,
@@ -104,13 +105,13 @@ impl<'c, S: Service> Http2Session<'c, S> {
         );
         frame::window_update(&mut outgoing.bytes, 0, count(more));
         Self {
-            context,
+            connection,
             has_preface: false,
             has_settings: false,
             dynamic_table: DynamicTable::default(),
             block: None,
             streams: Streams::default(),
-            waiting: FuturesUnordered::new(),
+            pending_replies: FuturesUnordered::new(),
             reset_streams: ResetStreams::default(),
             last: 0,
             credit: CONNECTION_WINDOW,
@@ -154,7 +155,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             *bytes = &bytes[length..];
             self.has_preface = true;
         }
-        let settings = self.context.worker.service.settings();
+        let settings = self.connection.worker.service.settings();
         while !self.is_full()
             && let Some(frame) = Frame::take(bytes)?
         {
@@ -188,8 +189,8 @@ impl<'c, S: Service> Http2Session<'c, S> {
 
     /// Sends the replies that have become ready.
     pub(super) fn poll_replies(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(cx) {
-            if let Ok((id, reply)) = answer {
+        while let Poll::Ready(Some(ready)) = self.pending_replies.poll_next_unpin(cx) {
+            if let Ok((id, reply)) = ready {
                 self.reply(id, &reply);
             }
             self.release_memory();
@@ -254,10 +255,10 @@ impl<'c, S: Service> Http2Session<'c, S> {
             let Some(stream) = self.streams.remove(&id) else { continue };
             match stream.state {
                 Http2StreamState::Body(incoming) => {
-                    let reply = incoming.waiting.refuse(&BODY_TOO_SLOW);
+                    let reply = incoming.pending.refuse(&BODY_TOO_SLOW);
                     self.send(id, &reply, stream.window, stream.is_head, stream.is_open);
                 }
-                Http2StreamState::Answering(_) | Http2StreamState::Sending { .. } => {
+                Http2StreamState::AwaitingReply(_) | Http2StreamState::Sending { .. } => {
                     self.reset_stream(id, Http2ErrorCode::Cancel, stream.is_open)
                 }
             }
@@ -297,15 +298,15 @@ impl<'c, S: Service> Http2Session<'c, S> {
 
     /// Closes the connection with an error.
     pub(super) fn fail(&mut self, error: Http2Error) {
-        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/2: {}", error.reason);
+        tracing::debug!(client = %self.connection.peer.address, code = ?error.code, "HTTP/2: {}", error.reason);
         if error.code == Http2ErrorCode::EnhanceYourCalm {
-            self.context.record_abuse();
+            self.connection.record_abuse();
         }
         let last = if let CloseState::Closing(last) = self.state { last } else { self.last };
         frame::goaway(&mut self.outgoing.bytes, last, error);
         self.state = CloseState::Failed;
         self.streams.clear();
-        self.waiting.clear();
+        self.pending_replies.clear();
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::AbortHandle;
 
-use super::answer::{SendWindow, UnsentBody};
+use super::response::{SendWindow, UnsentBody};
 use crate::{clock::Stopwatch, service::Service};
 
 /// The open [`Http2Stream`]s of a connection, by stream identifier.
@@ -50,14 +50,14 @@ pub(super) enum Http2StreamState<'c, S: Service> {
     /// Receiving the request body.
     Body(Box<PartialRequest<'c, S>>),
     /// Waiting for the reply. The handle aborts it when the stream is reset.
-    Answering(AbortHandle),
+    AwaitingReply(AbortHandle),
     /// Sending the response body, of which this part is left.
     Sending { rest: UnsentBody, since: Stopwatch },
 }
 
 /// A request whose body is being received.
 pub(super) struct PartialRequest<'c, S: Service> {
-    pub(super) waiting: S::Pending<'c>,
+    pub(super) pending: S::Pending<'c>,
     /// Running since the head was read.
     pub(super) started: Stopwatch,
     pub(super) body: Vec<u8>,
@@ -97,7 +97,7 @@ impl<S: Service> Http2Stream<'_, S> {
         match &self.state {
             Http2StreamState::Body(incoming) => Some(incoming.started),
             Http2StreamState::Sending { since, .. } => Some(*since),
-            Http2StreamState::Answering(_) => None,
+            Http2StreamState::AwaitingReply(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 use super::{frame::Frame, preface::PREFACE, *};
 use crate::{
     stream::Socket,
-    test_service::{TestService, context, worker},
+    test_service::{TestService, connection, worker},
     worker_context::WorkerContext,
 };
 
@@ -37,7 +37,7 @@ impl TestConnection {
         let stream = runtime
             .block_on(async { MaybeTlsStream::Plain(Socket::new(server.into(), true).unwrap()) });
         let serving = Box::pin(async move {
-            serve(context(worker), worker.deadlines.register().await, stream, Vec::new()).await
+            serve(connection(worker), worker.deadlines.register().await, stream, Vec::new()).await
         });
         Self { runtime, worker, serving, client }
     }

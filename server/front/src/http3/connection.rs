@@ -1,8 +1,8 @@
-//! An HTTP/3 connection: in one pass, stream data is read, requests are answered if no waiting is
-//! needed, and responses are written.
+//! An HTTP/3 connection. One pass reads stream data, answers the requests that can be answered at
+//! once, and writes the responses.
 //!
-//! A proxy's authorization request usually arrives in one piece. It is answered without a task, a
-//! future or an entry in the stream table.
+//! A request without a body usually arrives in one piece. If [`Service::respond`] answers it at
+//! once, it takes no task, no future and no entry in the stream table.
 
 use std::{
     collections::HashMap,
@@ -18,10 +18,10 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use quinn_proto::{Dir, Event, ReadError, Side, StreamEvent, StreamId, VarInt, WriteError};
 
 use super::{
-    answer::Http3ResponseWriter,
     control,
     error::{Http3Error, Http3ErrorCode},
     frame,
+    response::Http3ResponseWriter,
     stream::{Http3Stream, MAX_FIELD_SECTION_SIZE, StreamStep},
     unidirectional::{CriticalStreams, StreamAction, UnidirectionalStream},
 };
@@ -36,13 +36,13 @@ use crate::{
 
 /// An HTTP/3 connection: a [`ConnectionDriver`] and the state of its streams.
 pub(super) struct Http3Connection<'c, S: Service> {
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     deadline: Rc<Deadline>,
     driver: ConnectionDriver,
     /// Unfinished requests.
     streams: HashMap<StreamId, Http3Stream<'c, S>>,
-    /// Replies that are not ready.
-    waiting: FuturesUnordered<Answering<'c>>,
+    /// Replies that are not ready yet.
+    pending_replies: FuturesUnordered<PendingReply<'c>>,
     /// Unidirectional streams that the client opened.
     unidirectional: HashMap<StreamId, UnidirectionalStream>,
     opened: CriticalStreams,
@@ -60,8 +60,8 @@ pub(super) struct Http3Connection<'c, S: Service> {
     pieces: Vec<Bytes>,
 }
 
-/// The reply to the request of a stream, when it is ready.
-type Answering<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
+/// The reply to the request of a stream, once it is ready.
+type PendingReply<'c> = Pin<Box<dyn Future<Output = (StreamId, Reply)> + 'c>>;
 
 /// Requests that a client may cancel in excess of the responses it has received. Exhausting the
 /// budget closes the connection with H3_EXCESSIVE_LOAD. This is the HTTP/3 form of rapid reset
@@ -78,7 +78,7 @@ enum Http3CloseState {
     Closed,
 }
 
-/// What a connection waits for. Each phase has its own timeout.
+/// The phase of a connection, named by what it waits for. Each phase has its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Http3Phase {
     /// Nothing, or a close that is in progress.
@@ -108,16 +108,16 @@ enum StreamEnd {
 impl<'c, S: Service> Http3Connection<'c, S> {
     /// A connection whose handshake is complete.
     pub(super) fn new(
-        context: ConnectionContext<'c, S>,
+        connection: ConnectionContext<'c, S>,
         deadline: Rc<Deadline>,
         driver: ConnectionDriver,
     ) -> Self {
         Self {
-            context,
+            connection,
             deadline,
             driver,
             streams: HashMap::new(),
-            waiting: FuturesUnordered::new(),
+            pending_replies: FuturesUnordered::new(),
             unidirectional: HashMap::new(),
             opened: CriticalStreams::default(),
             control: None,
@@ -154,7 +154,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
                 self.handle_event(event);
                 made_progress = true;
             }
-            while let Poll::Ready(Some((id, reply))) = self.waiting.poll_next_unpin(cx) {
+            while let Poll::Ready(Some((id, reply))) = self.pending_replies.poll_next_unpin(cx) {
                 self.reply(id, &reply);
                 made_progress = true;
             }
@@ -177,7 +177,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::ConnectionLost { reason } => {
-                tracing::debug!(client = %self.context.peer.address, "QUIC: {reason}");
+                tracing::debug!(client = %self.connection.peer.address, "QUIC: {reason}");
                 self.end();
             }
             _ if self.state == Http3CloseState::Closed => {}
@@ -205,7 +205,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     /// Accepts a request stream.
     fn accept(&mut self, id: StreamId) {
         // A cancelled request stays among the pending replies until it is ready.
-        let is_at_limit = self.waiting.len() >= MAX_CONCURRENT_STREAMS as usize;
+        let is_at_limit = self.pending_replies.len() >= MAX_CONCURRENT_STREAMS as usize;
         if self.state == Http3CloseState::ShuttingDown || is_at_limit {
             return self.refuse(id, Http3ErrorCode::RequestRejected);
         }
@@ -226,19 +226,24 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         if end == StreamEnd::Reset {
             return self.cancel(id);
         }
-        let mut answer = Vec::new();
-        self.context.worker.buffers.lend_output(&mut answer);
-        match stream.receive(self.context, &self.pieces, end == StreamEnd::Finished, &mut answer) {
-            Ok(StreamStep::More) => drop(self.streams.insert(id, stream)),
-            Ok(StreamStep::Answered) => self.send(id, &answer, end),
-            Ok(StreamStep::Waits(reply)) => {
+        let mut response = Vec::new();
+        self.connection.worker.buffers.lend_output(&mut response);
+        match stream.receive(
+            self.connection,
+            &self.pieces,
+            end == StreamEnd::Finished,
+            &mut response,
+        ) {
+            Ok(StreamStep::NeedsData) => drop(self.streams.insert(id, stream)),
+            Ok(StreamStep::Done) => self.send(id, &response, end),
+            Ok(StreamStep::Wait(reply)) => {
                 self.streams.insert(id, stream);
-                self.waiting.push(Box::pin(async move { (id, reply.await) }));
+                self.pending_replies.push(Box::pin(async move { (id, reply.await) }));
             }
             Err(error) => self.fail(id, error),
         }
         self.pieces.clear();
-        self.context.worker.buffers.return_output(&mut answer);
+        self.connection.worker.buffers.return_output(&mut response);
     }
 
     /// Reads all available data of a stream into [`pieces`](Self::pieces).
@@ -263,29 +268,29 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     fn reply(&mut self, id: StreamId, reply: &Reply) {
         // The request may have been cancelled meanwhile.
         let Some(stream) = self.streams.remove(&id) else { return };
-        let mut answer = Vec::new();
-        self.context.worker.buffers.lend_output(&mut answer);
-        Http3ResponseWriter::new(&mut answer, stream.is_head()).write(reply);
-        self.send(id, &answer, StreamEnd::Open);
-        self.context.worker.buffers.return_output(&mut answer);
+        let mut response = Vec::new();
+        self.connection.worker.buffers.lend_output(&mut response);
+        Http3ResponseWriter::new(&mut response, stream.is_head()).write(reply);
+        self.send(id, &response, StreamEnd::Open);
+        self.connection.worker.buffers.return_output(&mut response);
     }
 
     /// Sends a response. What the client's window does not allow yet is kept.
-    fn send(&mut self, id: StreamId, answer: &[u8], end: StreamEnd) {
+    fn send(&mut self, id: StreamId, response: &[u8], end: StreamEnd) {
         let mut stream = self.driver.connection.send_stream(id);
         let mut sent = 0;
-        while sent < answer.len() {
-            match stream.write(&answer[sent..]) {
+        while sent < response.len() {
+            match stream.write(&response[sent..]) {
                 Ok(length) => sent += length,
                 Err(WriteError::Blocked) => break,
                 // A separate event reports that the client stopped the stream.
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return,
             }
         }
-        if sent == answer.len() {
+        if sent == response.len() {
             let _ignored = stream.finish();
         } else {
-            self.streams.insert(id, Http3Stream::sending(answer[sent..].into()));
+            self.streams.insert(id, Http3Stream::sending(response[sent..].into()));
         }
         if end == StreamEnd::Open {
             // The response is complete, so the rest of the request is not needed (RFC 9114 section
@@ -326,7 +331,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     }
 
     fn fail(&mut self, id: StreamId, error: Http3Error) {
-        tracing::debug!(client = %self.context.peer.address, code = ?error.code, "HTTP/3: {}", error.reason);
+        tracing::debug!(client = %self.connection.peer.address, code = ?error.code, "HTTP/3: {}", error.reason);
         if error.ends_connection() { self.close(error) } else { self.refuse(id, error.code) }
     }
 
@@ -396,12 +401,12 @@ impl<'c, S: Service> Http3Connection<'c, S> {
 
     /// Ends requests that have made no progress within the body timeout.
     fn expire(&mut self) {
-        let limit = self.context.worker.timeouts.body;
+        let limit = self.connection.worker.timeouts.body;
         let expired =
             self.streams.iter().filter(|(_, stream)| stream.is_late(limit)).map(|(id, _)| *id);
         for id in expired.collect::<Vec<_>>() {
-            match self.streams.get_mut(&id).and_then(Http3Stream::take_waiting) {
-                Some(waiting) => self.reply(id, &waiting.refuse(&BODY_TOO_SLOW)),
+            match self.streams.get_mut(&id).and_then(Http3Stream::take_pending) {
+                Some(pending) => self.reply(id, &pending.refuse(&BODY_TOO_SLOW)),
                 None => {
                     self.streams.remove(&id);
                     self.refuse(id, Http3ErrorCode::RequestCancelled);
@@ -415,7 +420,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
         if mem::replace(&mut self.phase, phase) == phase {
             return;
         }
-        let timeouts = &self.context.worker.timeouts;
+        let timeouts = &self.connection.worker.timeouts;
         match phase {
             Http3Phase::Idle => {
                 self.deadline.idle_for(timeouts.idle.saturating_sub(self.idle.elapsed()))
@@ -446,7 +451,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
             return;
         }
         if error.code == Http3ErrorCode::ExcessiveLoad {
-            self.context.record_abuse();
+            self.connection.record_abuse();
         }
         let reason = Bytes::from_static(error.reason.as_bytes());
         self.driver.connection.close(clock::instant(), quic_code(error.code), reason);
@@ -457,7 +462,7 @@ impl<'c, S: Service> Http3Connection<'c, S> {
     fn end(&mut self) {
         self.state = Http3CloseState::Closed;
         self.streams.clear();
-        self.waiting.clear();
+        self.pending_replies.clear();
         self.unidirectional.clear();
     }
 }

@@ -42,7 +42,7 @@ pub fn open(out: &mut Vec<u8>, max_field_section: u64) {
 ///
 /// Responses do not depend on the client's settings: they use no dynamic table, have small field
 /// sections, and nothing is pushed. The stream is validated all the same, so that a faulty client
-/// is told of its error.
+/// receives an error code.
 #[derive(Debug)]
 pub struct ControlStream {
     header: FrameHeader,

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::Version;
 
 use super::{
-    answer::Http3ResponseWriter,
     error::{Http3Error, Http3ErrorCode},
     frame::{FrameEvent, RequestFrames},
     qpack::{self, QpackError},
+    response::Http3ResponseWriter,
 };
 use crate::{
     clock::Stopwatch,
@@ -35,28 +35,28 @@ enum Http3StreamState<'c, S: Service> {
     /// Waiting for the HEADERS frame.
     Head,
     /// Receiving the body.
-    Body { waiting: S::Pending<'c>, body: Vec<u8>, length: Option<u64>, max_length: usize },
+    Body { pending: S::Pending<'c>, body: Vec<u8>, length: Option<u64>, max_length: usize },
     /// Waiting for the reply.
-    Answering,
+    AwaitingReply,
     /// Sending the response, of which this part is left.
     Sending(Vec<u8>),
 }
 
-/// How to go on after [`receive`](Http3Stream::receive).
+/// The next step after [`receive`](Http3Stream::receive).
 pub(super) enum StreamStep<'c> {
     /// Wait for more data.
-    More,
+    NeedsData,
     /// Send the response that was written.
-    Answered,
+    Done,
     /// Wait for the reply.
-    Waits(ReplyFuture<'c>),
+    Wait(ReplyFuture<'c>),
 }
 
 impl<'c> From<Step<(), ReplyFuture<'c>>> for StreamStep<'c> {
     fn from(step: Step<(), ReplyFuture<'c>>) -> Self {
         match step {
-            Step::Done(()) => Self::Answered,
-            Step::Wait(reply) => Self::Waits(reply),
+            Step::Done(()) => Self::Done,
+            Step::Wait(reply) => Self::Wait(reply),
         }
     }
 }
@@ -84,13 +84,13 @@ impl<'c, S: Service> Http3Stream<'c, S> {
 
     /// Returns whether the client has made no progress for `limit`.
     pub(super) fn is_late(&self, limit: Duration) -> bool {
-        !matches!(self.state, Http3StreamState::Answering) && self.since.elapsed() >= limit
+        !matches!(self.state, Http3StreamState::AwaitingReply) && self.since.elapsed() >= limit
     }
 
     /// Takes the request, if its body is incomplete.
-    pub(super) fn take_waiting(&mut self) -> Option<S::Pending<'c>> {
-        match mem::replace(&mut self.state, Http3StreamState::Answering) {
-            Http3StreamState::Body { waiting, .. } => Some(waiting),
+    pub(super) fn take_pending(&mut self) -> Option<S::Pending<'c>> {
+        match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
+            Http3StreamState::Body { pending, .. } => Some(pending),
             other => {
                 self.state = other;
                 None
@@ -106,25 +106,23 @@ impl<'c, S: Service> Http3Stream<'c, S> {
         }
     }
 
-    /// Handles received data, and writes the response if no waiting is needed.
+    /// Handles received data, and writes the response if the request can be answered at once.
     pub(super) fn receive(
         &mut self,
-        context: ConnectionContext<'c, S>,
+        connection: ConnectionContext<'c, S>,
         pieces: &[Bytes],
         is_end: bool,
-        answer: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) -> Result<StreamStep<'c>, Http3Error> {
         for piece in pieces {
             let mut bytes = &piece[..];
             while let Some(event) = self.frames.next(&mut bytes)? {
                 let step = match event {
                     FrameEvent::Headers(section) => {
-                        begin(context, section, &mut self.state, &mut self.is_head, answer)?
+                        begin(connection, section, &mut self.state, &mut self.is_head, out)?
                     }
-                    FrameEvent::TooLarge => Some(refuse(context, &TOO_LARGE, answer)),
-                    FrameEvent::Data(data) => {
-                        take_body(&mut self.state, data, self.is_head, answer)?
-                    }
+                    FrameEvent::TooLarge => Some(refuse(connection, &TOO_LARGE, out)),
+                    FrameEvent::Data(data) => take_body(&mut self.state, data, self.is_head, out)?,
                 };
                 if let Some(step) = step {
                     return Ok(step);
@@ -132,29 +130,29 @@ impl<'c, S: Service> Http3Stream<'c, S> {
             }
         }
         if !is_end
-            || matches!(self.state, Http3StreamState::Answering | Http3StreamState::Sending(_))
+            || matches!(self.state, Http3StreamState::AwaitingReply | Http3StreamState::Sending(_))
         {
-            return Ok(StreamStep::More);
+            return Ok(StreamStep::NeedsData);
         }
         self.frames.end()?;
-        self.finish(answer)
+        self.finish(out)
     }
 
     /// Answers a request that is complete.
-    fn finish(&mut self, answer: &mut Vec<u8>) -> Result<StreamStep<'c>, Http3Error> {
-        match mem::replace(&mut self.state, Http3StreamState::Answering) {
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<StreamStep<'c>, Http3Error> {
+        match mem::replace(&mut self.state, Http3StreamState::AwaitingReply) {
             Http3StreamState::Body { body, length: Some(length), .. }
                 if length != body.len() as u64 =>
             {
                 Err(LENGTH_MISMATCH)
             }
-            Http3StreamState::Body { waiting, body, .. } => {
-                let mut writer = Http3ResponseWriter::new(answer, self.is_head);
-                Ok(waiting.respond(&body, &mut writer).into())
+            Http3StreamState::Body { pending, body, .. } => {
+                let mut writer = Http3ResponseWriter::new(out, self.is_head);
+                Ok(pending.respond(&body, &mut writer).into())
             }
             other => {
                 self.state = other;
-                Ok(StreamStep::More)
+                Ok(StreamStep::NeedsData)
             }
         }
     }
@@ -167,45 +165,45 @@ const LENGTH_MISMATCH: Http3Error =
 
 /// Answers a request from its head if possible, or begins to receive its body.
 fn begin<'c, S: Service>(
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     section: &[u8],
     state: &mut Http3StreamState<'c, S>,
     is_head: &mut bool,
-    answer: &mut Vec<u8>,
+    out: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
-    let mut buffer = context.worker.buffers.sections.borrow_mut();
+    let mut buffer = connection.worker.buffers.sections.borrow_mut();
     let section = match qpack::read(&mut buffer, section, MAX_FIELD_SECTION_SIZE) {
         Ok(section) => section,
         Err(QpackError::TooLarge(bad_request)) => {
-            return Ok(Some(refuse(context, &bad_request, answer)));
+            return Ok(Some(refuse(connection, &bad_request, out)));
         }
         Err(QpackError::Connection(error)) => return Err(error),
     };
     let head = DecodedHead::read(section, Version::HTTP_3)
         .map_err(|reason| Http3Error::new(Http3ErrorCode::MessageError, reason))?;
     *is_head = head.method() == "HEAD";
-    let mut writer = Http3ResponseWriter::new(answer, *is_head);
-    let settings = context.worker.service.settings();
-    let request = IncomingRequest::new(context, &settings, &head);
-    let waiting = match S::respond(&request, &mut writer) {
-        Ok(Step::Done(())) => return Ok(Some(StreamStep::Answered)),
+    let mut writer = Http3ResponseWriter::new(out, *is_head);
+    let settings = connection.worker.service.settings();
+    let request = IncomingRequest::new(connection, &settings, &head);
+    let pending = match S::respond(&request, &mut writer) {
+        Ok(Step::Done(())) => return Ok(Some(StreamStep::Done)),
         Err(malformed) => {
-            return Ok(Some(refuse(context, &malformed, answer)));
+            return Ok(Some(refuse(connection, &malformed, out)));
         }
-        Ok(Step::Wait(waiting)) => waiting,
+        Ok(Step::Wait(pending)) => pending,
     };
     if !request.reads_body() {
-        *state = Http3StreamState::Answering;
-        return Ok(Some(waiting.respond(&[], &mut writer).into()));
+        *state = Http3StreamState::AwaitingReply;
+        return Ok(Some(pending.respond(&[], &mut writer).into()));
     }
-    let (max_length, length) = (waiting.max_body_bytes(), head.content_length);
+    let (max_length, length) = (pending.max_body_bytes(), head.content_length);
     if length
         .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max_length))
     {
-        writer.write(&waiting.refuse(&BadRequest::body_too_large(max_length)));
-        return Ok(Some(StreamStep::Answered));
+        writer.write(&pending.refuse(&BadRequest::body_too_large(max_length)));
+        return Ok(Some(StreamStep::Done));
     }
-    *state = Http3StreamState::Body { waiting, body: Vec::new(), length, max_length };
+    *state = Http3StreamState::Body { pending, body: Vec::new(), length, max_length };
     Ok(None)
 }
 
@@ -214,7 +212,7 @@ fn take_body<'c, S: Service>(
     state: &mut Http3StreamState<'c, S>,
     data: &[u8],
     is_head: bool,
-    answer: &mut Vec<u8>,
+    out: &mut Vec<u8>,
 ) -> Result<Option<StreamStep<'c>>, Http3Error> {
     // Bodies of requests that do not read one are discarded.
     let Http3StreamState::Body { body, length, max_length, .. } = state else { return Ok(None) };
@@ -226,20 +224,21 @@ fn take_body<'c, S: Service>(
         body.extend_from_slice(data);
         return Ok(None);
     }
-    if let Http3StreamState::Body { waiting, .. } = mem::replace(state, Http3StreamState::Answering)
+    if let Http3StreamState::Body { pending, .. } =
+        mem::replace(state, Http3StreamState::AwaitingReply)
     {
-        Http3ResponseWriter::new(answer, is_head)
-            .write(&waiting.refuse(&BadRequest::body_too_large(max_length)));
+        Http3ResponseWriter::new(out, is_head)
+            .write(&pending.refuse(&BadRequest::body_too_large(max_length)));
     }
-    Ok(Some(StreamStep::Answered))
+    Ok(Some(StreamStep::Done))
 }
 
 fn refuse<'c, S: Service>(
-    context: ConnectionContext<'_, S>,
+    connection: ConnectionContext<'_, S>,
     malformed: &BadRequest,
-    answer: &mut Vec<u8>,
+    out: &mut Vec<u8>,
 ) -> StreamStep<'c> {
-    answer.clear();
-    service::reject(context, malformed, &mut Http3ResponseWriter::new(answer, false));
-    StreamStep::Answered
+    out.clear();
+    service::reject(connection, malformed, &mut Http3ResponseWriter::new(out, false));
+    StreamStep::Done
 }

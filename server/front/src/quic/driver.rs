@@ -1,5 +1,5 @@
 //! Drives one QUIC connection: its received datagrams, its timer, and its transmissions. Streams
-//! are handled by [HTTP/3](crate::http3).
+//! are handled by [`http3`](crate::http3).
 
 use std::{
     cell::RefCell,
@@ -94,7 +94,8 @@ impl ConnectionDriver {
         }
     }
 
-    /// Transmits the datagrams that are due, and sets the timer. Returns ready when the connection is drained.
+    /// Transmits the datagrams that are due, and sets the timer. Returns ready when the connection
+    /// is drained.
     pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.exchange_endpoint_events();
         self.poll_send(cx);
@@ -108,9 +109,9 @@ impl ConnectionDriver {
 
     fn exchange_endpoint_events(&mut self) {
         while let Some(event) = self.connection.poll_endpoint_events() {
-            let answer = self.shared.endpoint.borrow_mut().handle_event(self.handle, event);
-            if let Some(answer) = answer {
-                self.connection.handle_event(answer);
+            let event = self.shared.endpoint.borrow_mut().handle_event(self.handle, event);
+            if let Some(event) = event {
+                self.connection.handle_event(event);
             }
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    test_service::{TIMEOUTS, TestService, context},
+    test_service::{TIMEOUTS, TestService, connection},
     worker_context::WorkerContext,
 };
 
@@ -19,20 +19,20 @@ impl Fixture {
         format!("{line}\r\nHost: a\r\nAuthorization: Bearer good\r\n{lines}\r\n")
     }
 
-    fn context(&self) -> ConnectionContext<'_, TestService> {
-        context(&self.worker)
+    fn connection(&self) -> ConnectionContext<'_, TestService> {
+        connection(&self.worker)
     }
 
     fn take(&self, bytes: &[u8]) -> PipelineResult {
         let mut out = ResponseBuffer::default();
         let PipelineProgress { bytes, scanned, action } =
-            answer_requests(self.context(), bytes, 0, &mut out);
+            answer_requests(self.connection(), bytes, 0, &mut out);
         let action = match action {
             None => "wait".into(),
             Some(NextAction::Close { is_sending: false }) => "close".into(),
             Some(NextAction::Close { is_sending: true }) => "listen and close".into(),
             Some(NextAction::Answer(pending)) => {
-                let PendingExchange { request, framing, options, .. } = *pending;
+                let Http1PendingRequest { request, framing, options, .. } = *pending;
                 format!("{:?} with {framing:?}, then {:?}", request.route, options.persistence)
             }
         };
@@ -132,7 +132,7 @@ fn pipeline_stops_at_requests_that_wait() {
         assert_eq!(fixture.take(request.as_bytes()).summary(), expected, "{request:?}");
     }
     let mut out = ResponseBuffer::default();
-    answer_requests(fixture.context(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
+    answer_requests(fixture.connection(), b"HEAD /< HTTP/1.1\r\nHost: a\r\n\r\n", 0, &mut out);
     assert!(
         out.0.starts_with(b"HTTP/1.1 400 ") && out.0.ends_with(b"\r\n\r\n"),
         "a response to HEAD has no body"
@@ -250,11 +250,11 @@ fn draining_connection_answers_one_more_check() {
 #[test]
 fn check_is_answered_only_by_its_listener() {
     let fixture = Fixture::new();
-    let mut context = fixture.context();
-    context.peer.listener = 1;
+    let mut connection = fixture.connection();
+    connection.peer.listener = 1;
     let mut out = ResponseBuffer::default();
     let bytes = fixture.check_request("GET /auth HTTP/1.1", "");
-    let taken = answer_requests(context, bytes.as_bytes(), 0, &mut out);
+    let taken = answer_requests(connection, bytes.as_bytes(), 0, &mut out);
     assert!(
         matches!(taken.action, Some(NextAction::Answer(pending)) if pending.request.route == crate::test_service::Route::None)
             && out.0.is_empty()

@@ -4,9 +4,9 @@ use super::{Http2Session, STREAM_WINDOW};
 use crate::{
     clock::Stopwatch,
     http2::{
-        answer::{SendWindow, UnsentBody},
         error::{Http2Error, Http2ErrorCode},
         frame::{Frame, flag},
+        response::{SendWindow, UnsentBody},
         stream::{BodyLength, Http2Stream, Http2StreamState, PartialRequest},
     },
     message::{BadRequest, Reply},
@@ -108,13 +108,13 @@ impl<S: Service> Http2Session<'_, S> {
         else {
             return;
         };
-        let PartialRequest { waiting, mut body, .. } = *incoming;
+        let PartialRequest { pending, mut body, .. } = *incoming;
         if body.is_empty() {
             // Most bodies arrive in one frame and need not be copied.
-            return self.answer(id, waiting, data, window, is_head, false);
+            return self.answer(id, pending, data, window, is_head, false);
         }
         body.extend_from_slice(data);
-        self.answer(id, waiting, &body, window, is_head, false);
+        self.answer(id, pending, &body, window, is_head, false);
     }
 
     fn refuse_body(&mut self, id: u32) {
@@ -128,7 +128,7 @@ impl<S: Service> Http2Session<'_, S> {
         else {
             return;
         };
-        let reply = incoming.waiting.refuse(&BadRequest::body_too_large(incoming.max_length));
+        let reply = incoming.pending.refuse(&BadRequest::body_too_large(incoming.max_length));
         self.send(id, &reply, window, is_head, is_open);
     }
 
@@ -141,7 +141,7 @@ impl<S: Service> Http2Session<'_, S> {
         is_head: bool,
         is_open: bool,
     ) {
-        let mut writer = self.outgoing.answer(id, window, is_head);
+        let mut writer = self.outgoing.writer(id, window, is_head);
         writer.reply(reply);
         let rest = writer.finish();
         self.finish_response(id, rest, is_head, is_open);

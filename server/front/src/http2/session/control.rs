@@ -92,14 +92,14 @@ impl<S: Service> Http2Session<'_, S> {
     pub(super) fn reset(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
         self.check_not_idle(frame.stream)?;
         frame.integer()?;
-        let was_waiting = self.abort_stream(frame.stream).is_some();
+        let was_unfinished = self.abort_stream(frame.stream).is_some();
         if self.reset_streams.remove(frame.stream) {
             // The server reset the stream first, and both resets crossed.
             return self.abuse_budget.charge_control_frame();
         }
         // A reset after the response costs double, as completing the response has refilled the
         // budget by one.
-        self.abuse_budget.charge_request(if was_waiting { 1 } else { 2 })
+        self.abuse_budget.charge_request(if was_unfinished { 1 } else { 2 })
     }
 
     pub(super) fn window_update(&mut self, frame: Frame<'_>) -> Result<(), Http2Error> {
@@ -190,7 +190,7 @@ impl<S: Service> Http2Session<'_, S> {
 
     /// Resets a stream with an error, and charges the [`AbuseBudget`](super::AbuseBudget).
     pub(super) fn fail_stream(&mut self, id: u32, error: Http2Error) -> Result<(), Http2Error> {
-        tracing::debug!(client = %self.context.peer.address, code = ?error.code, stream = id, "HTTP/2: {}", error.reason);
+        tracing::debug!(client = %self.connection.peer.address, code = ?error.code, stream = id, "HTTP/2: {}", error.reason);
         let is_open = self.abort_stream(id).is_some_and(|stream| stream.is_open);
         self.reset_stream(id, error.code, is_open);
         self.abuse_budget.charge_request(1)

@@ -4,7 +4,7 @@ use futures_util::future;
 use http::Version;
 
 use super::{
-    Answering, CloseState, Http2Session, MAX_CONCURRENT_STREAMS, MAX_FIELD_SECTION_SIZE,
+    CloseState, Http2Session, MAX_CONCURRENT_STREAMS, MAX_FIELD_SECTION_SIZE, PendingReply,
     STREAM_WINDOW,
 };
 use crate::{
@@ -14,10 +14,10 @@ use crate::{
         section::FieldSection,
     },
     http2::{
-        answer::{Http2ResponseWriter, SendWindow},
         error::{Http2Error, Http2ErrorCode},
         frame::{FRAME_HEADER_LENGTH, Frame, flag},
         hpack::{self, HpackError},
+        response::{Http2ResponseWriter, SendWindow},
         stream::{Http2Stream, Http2StreamState, PartialRequest},
     },
     message::{BadRequest, Reply, RequestHead as _},
@@ -37,11 +37,11 @@ pub(super) struct FieldBlock {
 /// slightly over that limit still gets a 431 response.
 const MAX_FIELD_BLOCK: usize = 2 * MAX_FIELD_SECTION_SIZE;
 
-/// How to go on with a request.
+/// The next step for a request.
 enum RequestStep<'c, S: Service> {
-    /// It is answered.
-    Answered,
-    /// Answer it.
+    /// None: the response is written.
+    Done,
+    /// Answer it, without a body.
     Answer(S::Pending<'c>),
     /// Receive its body.
     Receive(Box<PartialRequest<'c, S>>),
@@ -119,7 +119,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
             self.last = id;
             return self.request(id, is_end, payload, settings);
         }
-        let mut buffer = self.context.worker.buffers.sections.borrow_mut();
+        let mut buffer = self.connection.worker.buffers.sections.borrow_mut();
         let trailers = match hpack::read(
             &mut self.dynamic_table,
             &mut buffer,
@@ -142,11 +142,11 @@ impl<'c, S: Service> Http2Session<'c, S> {
         settings: &S::Settings,
     ) -> Result<(), Http2Error> {
         self.has_new_request = true;
-        let context = self.context;
+        let connection = self.connection;
         let is_accepting = !matches!(self.state, CloseState::Closing(_));
         let is_at_limit = self.streams.len() >= MAX_CONCURRENT_STREAMS
-            || self.waiting.len() >= MAX_CONCURRENT_STREAMS;
-        let mut buffer = context.worker.buffers.sections.borrow_mut();
+            || self.pending_replies.len() >= MAX_CONCURRENT_STREAMS;
+        let mut buffer = connection.worker.buffers.sections.borrow_mut();
         let section = match hpack::read(
             &mut self.dynamic_table,
             &mut buffer,
@@ -169,22 +169,22 @@ impl<'c, S: Service> Http2Session<'c, S> {
         }
         let window = SendWindow::new(self.outgoing.initial);
         let mut is_head = false;
-        let mut writer = self.outgoing.answer(id, window, false);
+        let mut writer = self.outgoing.writer(id, window, false);
         let step = match section {
-            Ok(section) => begin(context, settings, section, is_end, &mut writer, &mut is_head),
+            Ok(section) => begin(connection, settings, section, is_end, &mut writer, &mut is_head),
             Err(bad_request) => {
                 // More than the response refills.
                 self.abuse_budget.charge_request(2)?;
-                refuse(context, &bad_request, &mut writer);
-                Ok(RequestStep::Answered)
+                refuse(connection, &bad_request, &mut writer);
+                Ok(RequestStep::Done)
             }
         };
         let rest = writer.finish();
         drop(buffer);
         match step {
-            Ok(RequestStep::Answered) => self.finish_response(id, rest, is_head, !is_end),
-            Ok(RequestStep::Answer(waiting)) => {
-                self.answer(id, waiting, &[], window, is_head, !is_end)
+            Ok(RequestStep::Done) => self.finish_response(id, rest, is_head, !is_end),
+            Ok(RequestStep::Answer(pending)) => {
+                self.answer(id, pending, &[], window, is_head, !is_end)
             }
             Ok(RequestStep::Receive(incoming)) => {
                 let state = Http2StreamState::Body(incoming);
@@ -207,22 +207,22 @@ impl<'c, S: Service> Http2Session<'c, S> {
     pub(super) fn answer(
         &mut self,
         id: u32,
-        waiting: S::Pending<'c>,
+        pending: S::Pending<'c>,
         body: &[u8],
         window: SendWindow,
         is_head: bool,
         is_open: bool,
     ) {
-        let mut writer = self.outgoing.answer(id, window, is_head);
-        match waiting.respond(body, &mut writer) {
+        let mut writer = self.outgoing.writer(id, window, is_head);
+        match pending.respond(body, &mut writer) {
             Step::Done(()) => {
                 let rest = writer.finish();
                 self.finish_response(id, rest, is_head, is_open);
             }
-            Step::Wait(answer) => {
+            Step::Wait(reply) => {
                 let stream =
                     |state| Http2Stream { state, is_open, is_head, window, credit: STREAM_WINDOW };
-                self.wait_for(id, answer, stream);
+                self.wait_for(id, reply, stream);
             }
         }
     }
@@ -231,21 +231,21 @@ impl<'c, S: Service> Http2Session<'c, S> {
     pub(super) fn wait_for(
         &mut self,
         id: u32,
-        answer: ReplyFuture<'c>,
+        reply: ReplyFuture<'c>,
         stream: impl FnOnce(Http2StreamState<'c, S>) -> Http2Stream<'c, S>,
     ) {
-        let answer: Answering<'c> = Box::pin(async move { (id, answer.await) });
-        let (answer, handle) = future::abortable(answer);
-        self.streams.insert(id, stream(Http2StreamState::Answering(handle)));
-        self.waiting.push(answer);
+        let reply: PendingReply<'c> = Box::pin(async move { (id, reply.await) });
+        let (reply, handle) = future::abortable(reply);
+        self.streams.insert(id, stream(Http2StreamState::AwaitingReply(handle)));
+        self.pending_replies.push(reply);
     }
 
-    /// Removes a stream and aborts its reply, so that the reply does not go on occupying a place
-    /// among the concurrent requests.
+    /// Removes a stream and aborts its reply, so that it no longer counts towards
+    /// [`MAX_CONCURRENT_STREAMS`].
     pub(super) fn abort_stream(&mut self, id: u32) -> Option<Http2Stream<'c, S>> {
         let stream = self.streams.remove(&id)?;
-        if let Http2StreamState::Answering(answer) = &stream.state {
-            answer.abort();
+        if let Http2StreamState::AwaitingReply(reply) = &stream.state {
+            reply.abort();
         }
         Some(stream)
     }
@@ -254,7 +254,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
     pub(super) fn reply(&mut self, id: u32, reply: &Reply) {
         // The stream may have been reset meanwhile.
         if let Some(stream) = self.streams.remove(&id) {
-            self.context.worker.buffers.lend_output(&mut self.outgoing.bytes);
+            self.connection.worker.buffers.lend_output(&mut self.outgoing.bytes);
             self.send(id, reply, stream.window, stream.is_head, stream.is_open);
         }
     }
@@ -262,7 +262,7 @@ impl<'c, S: Service> Http2Session<'c, S> {
 
 /// Answers a request from its head if possible, or returns what it needs.
 fn begin<'c, S: Service>(
-    context: ConnectionContext<'c, S>,
+    connection: ConnectionContext<'c, S>,
     settings: &S::Settings,
     section: FieldSection<'_>,
     is_end: bool,
@@ -275,31 +275,31 @@ fn begin<'c, S: Service>(
     }
     *is_head = head.method() == "HEAD";
     writer.is_head = *is_head;
-    let request = IncomingRequest::new(context, settings, &head);
-    let waiting = match S::respond(&request, writer) {
-        Ok(Step::Done(())) => return Ok(RequestStep::Answered),
+    let request = IncomingRequest::new(connection, settings, &head);
+    let pending = match S::respond(&request, writer) {
+        Ok(Step::Done(())) => return Ok(RequestStep::Done),
         Err(bad_request) => {
-            refuse(context, &bad_request, writer);
-            return Ok(RequestStep::Answered);
+            refuse(connection, &bad_request, writer);
+            return Ok(RequestStep::Done);
         }
-        Ok(Step::Wait(waiting)) => waiting,
+        Ok(Step::Wait(pending)) => pending,
     };
     if is_end || !request.reads_body() {
-        return Ok(RequestStep::Answer(waiting));
+        return Ok(RequestStep::Answer(pending));
     }
-    let max_length = waiting.max_body_bytes();
+    let max_length = pending.max_body_bytes();
     if head
         .content_length
         .is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max_length))
     {
         service::ResponseWriter::reply(
             writer,
-            &waiting.refuse(&BadRequest::body_too_large(max_length)),
+            &pending.refuse(&BadRequest::body_too_large(max_length)),
         );
-        return Ok(RequestStep::Answered);
+        return Ok(RequestStep::Done);
     }
     Ok(RequestStep::Receive(Box::new(PartialRequest {
-        waiting,
+        pending,
         started: request.started,
         body: Vec::new(),
         length: head.content_length,
@@ -308,9 +308,9 @@ fn begin<'c, S: Service>(
 }
 
 fn refuse<S: Service>(
-    context: ConnectionContext<'_, S>,
+    connection: ConnectionContext<'_, S>,
     malformed: &BadRequest,
     writer: &mut Http2ResponseWriter<'_, '_>,
 ) {
-    service::reject(context, malformed, writer);
+    service::reject(connection, malformed, writer);
 }

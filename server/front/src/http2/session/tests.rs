@@ -2,13 +2,13 @@ use futures_util::future;
 
 use super::*;
 use crate::{
-    http2::answer::SendWindow,
-    test_service::{TestService, context, worker},
+    http2::response::SendWindow,
+    test_service::{TestService, connection, worker},
 };
 
 /// A session after the exchange of settings, with an empty send buffer.
 fn established() -> Http2Session<'static, TestService> {
-    let mut session = Http2Session::new(context(worker()));
+    let mut session = Http2Session::new(connection(worker()));
     let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     assert_eq!(session.receive(&settings), settings.len());
     session.outgoing().clear();
@@ -81,7 +81,7 @@ fn reset_of_a_pending_request_frees_its_place() {
         session.wait_for(id, Box::pin(future::pending()), stream);
     }
     session.poll_replies(&mut cx);
-    assert_eq!(session.waiting.len(), MAX_CONCURRENT_STREAMS);
+    assert_eq!(session.pending_replies.len(), MAX_CONCURRENT_STREAMS);
     session.receive(&head(257, flag::END_STREAM, "/auth", &[]));
     assert_eq!(sent_frames(&mut session), [(kind::RST_STREAM, flag::NONE, 257)]);
     for id in (1..=255).step_by(2) {
@@ -90,7 +90,7 @@ fn reset_of_a_pending_request_frees_its_place() {
         session.receive(&reset);
     }
     session.poll_replies(&mut cx);
-    assert!(session.waiting.is_empty());
+    assert!(session.pending_replies.is_empty());
     session.receive(&head(259, flag::END_STREAM, "/auth", &[]));
     assert_eq!(
         sent_frames(&mut session),

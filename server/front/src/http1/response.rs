@@ -31,18 +31,18 @@ pub struct ResponseOptions<'c> {
 impl<'c> ResponseOptions<'c> {
     /// Returns the options for a response that is written now.
     pub fn new<S: Service>(
-        context: ConnectionContext<'c, S>,
+        connection: ConnectionContext<'c, S>,
         persistence: Persistence,
         is_head: bool,
     ) -> Self {
-        Self { persistence, is_head, now: clock::unix_seconds(), alt_svc: context.alt_svc() }
+        Self { persistence, is_head, now: clock::unix_seconds(), alt_svc: connection.alt_svc() }
     }
 }
 
 /// Writes responses with the same [`ResponseOptions`] into a [`ResponseBuffer`].
-pub struct Http1Writer<'o, 'c>(&'o mut ResponseBuffer, ResponseOptions<'c>);
+pub struct Http1ResponseWriter<'o, 'c>(&'o mut ResponseBuffer, ResponseOptions<'c>);
 
-impl ResponseWriter for Http1Writer<'_, '_> {
+impl ResponseWriter for Http1ResponseWriter<'_, '_> {
     fn headers_only<'l>(
         &mut self,
         status: StatusCode,
@@ -58,8 +58,8 @@ impl ResponseWriter for Http1Writer<'_, '_> {
 
 impl ResponseBuffer {
     /// Returns a writer with these options.
-    pub fn writer<'c>(&mut self, options: ResponseOptions<'c>) -> Http1Writer<'_, 'c> {
-        Http1Writer(self, options)
+    pub fn writer<'c>(&mut self, options: ResponseOptions<'c>) -> Http1ResponseWriter<'_, 'c> {
+        Http1ResponseWriter(self, options)
     }
 
     /// Writes a response with these header lines and no body.
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn a_clock_beyond_all_dates_gives_no_date() {
         let options = ResponseOptions { now: u64::MAX, ..KEEP_ALIVE };
-        let answer = written(|out| out.response(&empty(StatusCode::OK), options));
-        assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let response = written(|out| out.response(&empty(StatusCode::OK), options));
+        assert_eq!(response, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         assert!(
             written(|out| out.response(&empty(StatusCode::OK), KEEP_ALIVE))
                 .contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")

@@ -80,7 +80,7 @@ impl<'c> FrameWriter<'c> {
     }
 
     /// Returns the [`ResponseWriter`] for a stream with this window.
-    pub(super) fn answer(
+    pub(super) fn writer(
         &mut self,
         stream: u32,
         window: SendWindow,
