@@ -1,4 +1,4 @@
-//! What the requests of one connection have in common.
+//! The context of a connection: its peer, and the worker that serves it.
 
 use std::net::IpAddr;
 
@@ -7,26 +7,30 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{service::Service, worker_context::WorkerContext};
 
-/// The other end of a connection, and the listener that accepted it.
+/// The peer of a connection, and the listener that accepted it.
 #[derive(Clone, Copy)]
 pub struct Peer<'c> {
-    /// The address that the connection comes from.
+    /// The source address: of the PROXY protocol header if there was one, otherwise of the socket.
+    /// [`UNIX_PEER`] or [`UNKNOWN_PEER`] if there is none.
+    ///
+    /// [`UNIX_PEER`]: crate::address::UNIX_PEER
+    /// [`UNKNOWN_PEER`]: crate::address::UNKNOWN_PEER
     pub address: IpAddr,
-    /// The index of the listener.
+    /// The index of the listener, as passed to [`WorkerPool::serve`](crate::WorkerPool::serve).
     pub listener: usize,
-    /// The verified client certificate, if the client has shown one.
+    /// The client certificate, verified in the TLS handshake, if the client presented one.
     pub certificate: Option<&'c CertificateDer<'static>>,
 }
 
-/// A connection: its peer, and the worker that serves it.
+/// The context of a connection, passed with each of its requests.
 pub struct ConnectionContext<'c, S> {
-    /// What the connections of the thread share.
+    /// The worker that serves it.
     pub worker: &'c WorkerContext<S>,
-    /// The other end.
+    /// Its peer.
     pub peer: Peer<'c>,
 }
 
-// Not derived: a service need not be `Copy` for a reference to it to be.
+// Not derived: the derive would require `S: Copy`.
 impl<S> Clone for ConnectionContext<'_, S> {
     fn clone(&self) -> Self {
         *self
@@ -36,13 +40,12 @@ impl<S> Clone for ConnectionContext<'_, S> {
 impl<S> Copy for ConnectionContext<'_, S> {}
 
 impl<'c, S: Service> ConnectionContext<'c, S> {
-    /// Reports that the connection is closed for abuse. The service may delay the next
-    /// connections of the address.
+    /// Reports to the service that the connection is closed for abuse.
     pub(crate) fn record_abuse(&self) {
         self.worker.service.record_abuse(self.peer);
     }
 
-    /// `Alt-Svc` of the listener (RFC 7838 section 3), if it speaks HTTP/3.
+    /// Returns the `Alt-Svc` value of the listener, if it offers HTTP/3.
     pub(crate) fn alt_svc(&self) -> Option<&'c HeaderValue> {
         self.worker.service.alt_svc(self.peer.listener)
     }

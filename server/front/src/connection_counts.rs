@@ -1,15 +1,15 @@
-//! How many connections are open, for choosing the least-loaded worker and for metrics.
+//! Counters of open connections, for load balancing between workers and for metrics.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// The numbers of open connections of each worker, and of refused ones.
+/// The number of open connections of each worker, and the number of refused connections.
 ///
 /// # Synchronization
-/// All relaxed: a count orders nothing else, and one that is seen late means a slightly less
-/// even spread.
+/// All counters are relaxed: a count orders no other access. A stale count only makes the spread
+/// over the workers slightly less even.
 pub struct ConnectionCounts {
     workers: Box<[WorkerCount]>,
     refused: AtomicU64,
@@ -21,7 +21,7 @@ pub struct ConnectionCounts {
 struct WorkerCount(AtomicUsize);
 
 impl ConnectionCounts {
-    /// Counters for this many workers, one at least.
+    /// Creates counters for this many workers, at least one.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let workers = (0..workers.max(1)).map(|_| WorkerCount::default()).collect();
@@ -66,7 +66,7 @@ impl ConnectionCounts {
     }
 }
 
-/// Counts a connection as open until it is dropped.
+/// Guard that counts a connection as open until it is dropped.
 pub struct OpenConnection {
     counts: Arc<ConnectionCounts>,
     worker: usize,

@@ -1,23 +1,23 @@
-//! HTTP/1.1, HTTP/2 and HTTP/3 without a runtime of its own making, a router or a header map:
-//! the front of a server that answers most requests at once.
+//! HTTP/1.1, HTTP/2 and HTTP/3 server for programs that answer most requests synchronously: no
+//! router, no middleware, no header map.
 //!
-//! The crate reads requests where they lie, hands each to one [`Service`], and appends the
-//! response to the bytes that are sent. A request that the service answers at once costs no
-//! task, no future and no allocation. The crate knows no route, no credential and no
-//! configuration file: what differs between programs is behind the [`Service`] trait.
+//! A request is parsed in place in the read buffer and passed to the [`Service`], which writes
+//! the response into the send buffer. A request that the service answers at once takes no task, no
+//! future and no allocation. Routes, credentials and configuration files belong to the program,
+//! behind the [`Service`] trait.
 //!
 //! - **Threads.** A [`WorkerPool`] has one current-thread runtime per core. A connection never
-//!   leaves its thread, so nothing on a request's way is locked.
+//!   leaves its thread, so the request path takes no lock.
 //! - **Time.** [`Deadlines`](deadline::Deadlines) are swept twice a second; no request has a timer.
 //! - **Protocols.** [`http1`], [`http2`], [`http3`] over [`quic`], and the
-//!   [PROXY protocol](proxy_protocol). [`fields`] is what HPACK and QPACK share.
+//!   [PROXY protocol](proxy_protocol). [`fields`] is the code that HPACK and QPACK share.
 //!
 //! # Example
-//! `examples/hello` is a whole server of 60 lines: `cargo run -p countersign-front --example hello`.
+//! `examples/hello` is a server of 60 lines: `cargo run -p countersign-front --example hello`.
 
 #![forbid(unsafe_code)]
 
-// The interface, in the order of a request.
+// The interface between this crate and a service.
 pub mod service;
 pub mod message;
 pub mod connection;

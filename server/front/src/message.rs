@@ -9,9 +9,9 @@ use http::{
 
 use crate::clock;
 
-/// The header lines of a request.
+/// The header lines of a request: its field lines (RFC 9110 section 5.2), in the order received.
 pub trait Fields {
-    /// The value of the `nth` line with this name, counted from the end: 0 is the last.
+    /// Returns the value of the `nth` line with this name, counted from the end: 0 is the last.
     fn line(&self, name: &HeaderName, nth: usize) -> Option<&[u8]>;
 }
 
@@ -24,7 +24,7 @@ impl Fields for HeaderMap {
 /// Returns the value of the only line with this name.
 ///
 /// # Errors
-/// There are several, so it is unclear which one counts.
+/// [`DuplicateHeader`] if there are several lines with this name.
 pub fn only_line<'f>(
     fields: &'f (impl Fields + ?Sized),
     name: &HeaderName,
@@ -35,7 +35,7 @@ pub fn only_line<'f>(
     }
 }
 
-/// A header that must not be repeated occurs more than once.
+/// Error of [`only_line`]: a header that must be unique occurs more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateHeader;
 
@@ -50,10 +50,10 @@ pub trait RequestHead: Fields {
     /// The request target: usually path and query.
     fn target(&self) -> &str;
 
-    /// Converts it to [`http::Request`], which allocates.
+    /// Converts the head to an [`http::Request`], which allocates a header map.
     ///
     /// # Errors
-    /// A part of it is not valid there.
+    /// The target is not a URI, or a header line is not valid in a header map.
     fn to_request(&self) -> Result<Request<()>, BadRequest>;
 }
 
@@ -81,25 +81,25 @@ pub(crate) fn to_request<'l>(
     Ok(request)
 }
 
-/// Why a request cannot be answered as one.
+/// The reason why a request is rejected before it reaches a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest {
     /// The status of the response.
     pub status: StatusCode,
-    /// A stable code.
+    /// A stable code, for logs and clients.
     pub code: &'static str,
-    /// A sentence for people.
+    /// A description for people. It contains no part of the request.
     pub detail: Cow<'static, str>,
 }
 
 impl BadRequest {
-    /// A reason with any status.
+    /// Creates a reason with this status.
     #[must_use]
     pub const fn with_status(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
         Self { status, code, detail: Cow::Borrowed(detail) }
     }
 
-    /// A reason with status 400.
+    /// Creates a reason with status 400 (Bad Request).
     #[must_use]
     pub const fn new(code: &'static str, detail: &'static str) -> Self {
         Self::with_status(StatusCode::BAD_REQUEST, code, detail)
@@ -113,7 +113,7 @@ impl BadRequest {
         Self::with_status(StatusCode::REQUEST_TIMEOUT, code, detail)
     }
 
-    /// The body is longer than the handler reads.
+    /// Creates the reason for a body longer than `max` bytes: status 413 (Content Too Large).
     #[must_use]
     pub fn body_too_large(max: usize) -> Self {
         let detail = format!("a body may have {max} bytes").into();
@@ -121,24 +121,25 @@ impl BadRequest {
     }
 }
 
-/// The body did not arrive in time.
+/// The body did not arrive within [`Timeouts::body`](crate::Timeouts::body): status 408 (Request
+/// Timeout).
 pub const BODY_TOO_SLOW: BadRequest =
     BadRequest::too_slow("body_timeout", "the body of the request took too long to arrive");
 
-/// A response, and what HTTP/2 and 3 send around it.
+/// A response, with the content type and trailer that HTTP/2 and HTTP/3 send around its body.
 pub struct Reply {
     /// The response.
     pub response: Response<Bytes>,
-    /// The content type and trailer of a body that frames itself, such as a gRPC message.
-    /// They stand here, as a header map allocates. HTTP/1 does not send them.
+    /// The content type and trailer of a body that states its own length, such as a gRPC message.
+    /// A separate field, because entries of a header map are allocated. HTTP/1 does not send them.
     pub framing: Option<&'static SelfFraming>,
 }
 
-/// What surrounds a body that states its own length.
+/// The content type and trailer of a body that states its own length.
 pub struct SelfFraming {
     /// The media type, sent in place of `Content-Length`.
     pub content_type: &'static str,
-    /// The trailer field behind the body.
+    /// Name and value of the trailer field (RFC 9110 section 6.5).
     pub trailer: (&'static str, &'static [u8]),
 }
 
@@ -149,8 +150,7 @@ impl From<Response<Bytes>> for Reply {
 }
 
 impl Reply {
-    /// Calls `put` with each header line, in a version of HTTP that has trailers and frames
-    /// bodies itself.
+    /// Calls `put` with each header line of an HTTP/2 or HTTP/3 response.
     pub(crate) fn lines(&self, mut put: impl FnMut(&str, &[u8])) {
         for (name, value) in self.response.headers() {
             put(name.as_str(), value.as_bytes());
@@ -163,23 +163,25 @@ impl Reply {
         }
     }
 
-    /// The trailer field behind the body.
+    /// Returns the trailer field, if there is one.
     pub(crate) fn trailer(&self) -> Option<(&'static str, &'static [u8])> {
         self.framing.map(|framing| framing.trailer)
     }
 }
 
-/// Calls `take` with `Date` at a time of day, formatted once a second per thread. A clock that
-/// shows no valid date gives none (RFC 9110 section 6.6.1).
+/// Calls `take` with the `Date` value for a time of day. Each thread formats it once a second.
+///
+/// Without a valid date, `take` is not called: a server without a clock must not send `Date` (RFC
+/// 9110 section 6.6.1).
 pub(crate) fn with_date(unix_seconds: u64, take: impl FnOnce(&HeaderValue)) {
     thread_local! {
         static DATE: RefCell<(u64, Option<HeaderValue>)> = const { RefCell::new((u64::MAX, None)) };
     }
-    DATE.with_borrow_mut(|(of, date)| {
-        if *of != unix_seconds {
+    DATE.with_borrow_mut(|(second, date)| {
+        if *second != unix_seconds {
             *date =
                 clock::http_date(unix_seconds).and_then(|date| HeaderValue::try_from(date).ok());
-            *of = unix_seconds;
+            *second = unix_seconds;
         }
         date.as_ref().map(take);
     });

@@ -1,25 +1,25 @@
-//! The versions of HTTP that a listener speaks.
+//! The HTTP versions of a listener.
 
-/// The versions of HTTP that a listener speaks.
+/// The HTTP versions that a listener supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocols {
     /// HTTP/1.1 and 1.0.
     pub http1: bool,
-    /// HTTP/2: under TLS by ALPN, otherwise by prior knowledge (RFC 9113 section 3.3), which
-    /// the first bytes of a connection show.
+    /// HTTP/2: under TLS by ALPN, otherwise by prior knowledge (RFC 9113 section 3.3), detected by
+    /// the connection preface.
     pub http2: bool,
     /// HTTP/3, at the same address over UDP.
     pub http3: bool,
 }
 
 impl Protocols {
-    /// HTTP/1.1 and nothing else.
+    /// Only HTTP/1.1 and 1.0.
     pub const HTTP1: Self = Self { http1: true, http2: false, http3: false };
 
     /// The ALPN protocol ids, in the order of [`Protocols::names`] (RFC 7301).
     pub const NAMES: [&'static str; 3] = ["http/1.1", "h2", "h3"];
 
-    /// Returns the ALPN protocol ids of the versions spoken.
+    /// Returns the ALPN protocol ids of the supported versions.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         let spoken = [self.http1, self.http2, self.http3];
@@ -33,7 +33,7 @@ impl Protocols {
         self.http1 || self.http2
     }
 
-    /// Returns the ALPN protocol ids that are offered over TCP, in our order of preference.
+    /// Returns the ALPN protocol ids that are offered over TCP, in the server's order of preference.
     #[must_use]
     pub fn alpn(self) -> Vec<Vec<u8>> {
         let names = [(self.http2, "h2"), (self.http1, "http/1.1")];

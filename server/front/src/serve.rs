@@ -1,4 +1,4 @@
-//! One connection over TCP or a Unix socket, from accept to close.
+//! Serving one connection over TCP or a Unix socket, from accept to close.
 
 use std::{net::IpAddr, rc::Rc};
 
@@ -18,7 +18,8 @@ use crate::{
     worker_context::WorkerContext,
 };
 
-/// Serves a connection on this thread. `guard` is dropped when it is closed.
+/// Serves a connection in a new task on this thread. `guard` is dropped when the connection is
+/// closed.
 pub fn serve<S: Service>(
     worker: Rc<WorkerContext<S>>,
     listener: usize,
@@ -47,7 +48,7 @@ async fn serve_connection<S: Service>(
     }
 }
 
-/// Serves the version of HTTP that the client has chosen, if the listener speaks it.
+/// Serves the negotiated version of HTTP, if the listener supports it.
 async fn serve_requests<S: Service>(
     connection: ConnectionContext<'_, S>,
     deadline: Rc<Deadline>,
@@ -71,8 +72,8 @@ async fn serve_requests<S: Service>(
     }
 }
 
-/// Reads what precedes the first request: the PROXY protocol header and the TLS handshake.
-/// Returns the stream, and the address that it comes from.
+/// Reads the PROXY protocol header, waits for the reconnect delay, and performs the TLS handshake.
+/// Returns the stream and its source address; `None` on an error or timeout, which is logged.
 async fn open<S: Service>(
     worker: &WorkerContext<S>,
     deadline: &Deadline,
@@ -88,7 +89,7 @@ async fn open<S: Service>(
         }
         let delay = service.reconnect_delay(listener, address);
         if !delay.is_zero() {
-            // What follows has its own time.
+            // The delay does not shorten the time for the handshake and the first request.
             deadline.due_within(delay + worker.timeouts.head);
             sleep(delay).await;
         }

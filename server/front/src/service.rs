@@ -1,4 +1,4 @@
-//! The seam: what the front asks the program that uses it.
+//! The [`Service`] trait: the interface between this crate and the program that uses it.
 
 use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,48 +12,57 @@ use crate::{
     protocols::Protocols,
 };
 
-/// The outcome of something that may have to wait: a value, or what to wait with.
+/// The outcome of a step that may have to wait.
 pub enum Step<T, W> {
-    /// It is done.
+    /// The step is complete, with this result.
     Done(T),
-    /// Something has to be waited for first.
+    /// The step continues with this value after a wait.
     Wait(W),
 }
 
-/// A program that answers requests. There is one value per worker thread.
+/// A program that answers requests. Each worker thread has its own value.
 ///
-/// Requests come to [`respond`](Self::respond); everything else has a default that suits a
-/// plain HTTP/1.1 server.
+/// [`respond`](Self::respond) receives every well-formed request, [`reject`](Self::reject) every
+/// malformed one. The provided methods have defaults for HTTP/1.1 without TLS. A `listener` is the
+/// index with which the program started the listener, in [`WorkerPool::serve`] or a
+/// [`UdpBinding`].
+///
+/// [`WorkerPool::serve`]: crate::WorkerPool::serve
+/// [`UdpBinding`]: crate::quic::UdpBinding
 pub trait Service: Sized + 'static {
-    /// Settings that hold for all requests that were read together. They are loaded once per
-    /// read, so that a reload never changes them between the parts of one request.
+    /// A snapshot of the settings. It is loaded once per read from the socket, so that a reload
+    /// never changes the settings in the middle of a request.
     type Settings;
-    /// The handler of a request, found by its target.
+    /// Identifies the handler of a request; the result of [`route`](Self::route).
     type Route: Copy;
-    /// A request that is not answered at once; [`Infallible`] if every request is.
+    /// A request that is not answered at once; it outlives the read buffer. [`Infallible`] if every
+    /// request is answered at once.
     type Pending<'c>: PendingRequest<'c>;
 
-    /// Loads the settings.
+    /// Loads the current settings.
     fn settings(&self) -> Self::Settings;
 
     /// Finds the handler of a request target on a listener.
     fn route(&self, settings: &Self::Settings, listener: usize, target: &str) -> Self::Route;
 
-    /// Whether the handler reads the body of a request with this method. A body that is not
-    /// read is skipped if it has arrived, and otherwise costs the connection.
+    /// Whether the handler reads the body of a request with this method.
+    ///
+    /// Over HTTP/1, a body that is not read is skipped if it has arrived in full; otherwise the
+    /// connection closes after the response.
     fn reads_body(&self, route: Self::Route, method: &str) -> bool;
 
-    /// Answers a request, if that takes no waiting and no body.
+    /// Writes the response with `writer`, or returns the request as
+    /// [`Pending`](Self::Pending) if the response needs the body or a wait. Must not block.
     ///
     /// # Errors
-    /// The request cannot be expressed in the vocabulary of the handler; the front answers it
-    /// with [`reject`](Self::reject).
+    /// A [`BadRequest`] if the request cannot be converted for its handler, as in
+    /// [`RequestHead::to_request`]. The response is then that of [`reject`](Self::reject).
     fn respond<'c, H: RequestHead>(
         request: &IncomingRequest<'_, 'c, Self, H>,
         writer: &mut impl ResponseWriter,
     ) -> Result<Step<(), Self::Pending<'c>>, BadRequest>;
 
-    /// Returns the response to bytes that are not a request.
+    /// Returns the response to a malformed request.
     fn reject(&self, peer: Peer<'_>, reason: &BadRequest) -> Reply;
 
     /// The versions of HTTP that a listener speaks.
@@ -71,25 +80,28 @@ pub trait Service: Sized + 'static {
         None
     }
 
-    /// `Alt-Svc` of a listener, for clients that could use HTTP/3.
+    /// The `Alt-Svc` value (RFC 7838 section 3) of a listener that offers HTTP/3.
     fn alt_svc(&self, _listener: usize) -> Option<&HeaderValue> {
         None
     }
 
-    /// Whether a connection from this address begins with a PROXY protocol header.
+    /// Whether connections from this address begin with a [PROXY protocol
+    /// header](crate::proxy_protocol).
     fn expects_proxy_header(&self, _listener: usize, _address: IpAddr) -> bool {
         false
     }
 
-    /// The time that a new connection from this address waits before it is served.
+    /// The delay before a new connection from this address is served.
     fn reconnect_delay(&self, _listener: usize, _address: IpAddr) -> Duration {
         Duration::ZERO
     }
 
-    /// Notes that a connection was closed because the client made the server work in vain.
+    /// Records that a connection was closed for abuse: rapid resets, or a flood of control frames.
     fn record_abuse(&self, _peer: Peer<'_>) {}
 
-    /// The bytes sent to a plain-text HTTP/1.1 connection beyond the most that may be open.
+    /// The HTTP/1.1 response to a plain-text connection above
+    /// [`Timeouts::connections`](crate::Timeouts::connections). It must fit into an empty send
+    /// buffer. A connection with TLS is closed without a response.
     fn overloaded(&self) -> &'static [u8] {
         b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\
           connection: close\r\n\r\n"
@@ -98,11 +110,11 @@ pub trait Service: Sized + 'static {
 
 /// A request whose head has been read.
 pub struct IncomingRequest<'r, 'c, S: Service, H> {
-    /// The connection that it came over.
+    /// The connection it arrived on.
     pub connection: ConnectionContext<'c, S>,
-    /// The settings in force.
+    /// The settings loaded for it.
     pub settings: &'r S::Settings,
-    /// Method, target and header lines.
+    /// Its method, target and header lines.
     pub head: &'r H,
     /// Its handler.
     pub route: S::Route,
@@ -111,7 +123,7 @@ pub struct IncomingRequest<'r, 'c, S: Service, H> {
 }
 
 impl<'r, 'c, S: Service, H: RequestHead> IncomingRequest<'r, 'c, S, H> {
-    /// A request that has just been read.
+    /// Creates the request, finds its handler, and starts its stopwatch.
     #[must_use]
     pub fn new(
         connection: ConnectionContext<'c, S>,
@@ -124,28 +136,29 @@ impl<'r, 'c, S: Service, H: RequestHead> IncomingRequest<'r, 'c, S, H> {
         Self { connection, settings, head, route, started }
     }
 
-    /// The service that answers it.
+    /// Returns the service of its worker.
     #[must_use]
     pub fn service(&self) -> &'c S {
         &self.connection.worker.service
     }
 
-    /// Whether its body is read.
+    /// Whether its handler reads the body; see [`Service::reads_body`].
     #[must_use]
     pub fn reads_body(&self) -> bool {
         self.service().reads_body(self.route, self.head.method())
     }
 }
 
-/// A request that is answered after its body has arrived, or something else has happened.
+/// A request that is answered once its body has arrived, or after another wait.
 pub trait PendingRequest<'c> {
-    /// The longest body it may have, in bytes.
+    /// The maximum length of its body, in bytes.
     fn max_body_bytes(&self) -> usize;
 
-    /// Returns the response to it when its body cannot be received.
+    /// Returns the response if the body was not received.
     fn refuse(self, reason: &BadRequest) -> Reply;
 
-    /// Answers it, given its body.
+    /// Writes the response with `writer`, given the body (empty if the handler reads none), or
+    /// returns the future of the response.
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>>;
 }
 
@@ -164,23 +177,24 @@ impl<'c> PendingRequest<'c> for Infallible {
     }
 }
 
-/// A response that takes waiting.
+/// The future of a response. It runs on the thread of its connection.
 pub type ReplyFuture<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
 
-/// Writes responses in one version of HTTP.
+/// Writes one response in one version of HTTP. The writer adds `Content-Length`, `Date`, `Alt-Svc`
+/// and `Connection` where the version has them.
 pub trait ResponseWriter {
-    /// Writes a response without a body and with these header lines.
+    /// Writes a response with these header lines and no body.
     fn headers_only<'l>(
         &mut self,
         status: StatusCode,
         lines: impl Iterator<Item = (&'l HeaderName, &'l [u8])>,
     );
 
-    /// Writes a response.
+    /// Writes a complete response.
     fn reply(&mut self, reply: &Reply);
 }
 
-/// Answers bytes that are not a request.
+/// Writes the service's response to a malformed request.
 pub(crate) fn reject<S: Service>(
     connection: ConnectionContext<'_, S>,
     reason: &BadRequest,

@@ -1,11 +1,11 @@
-//! Limits of connections.
+//! Timeouts of connections, and their maximum number.
 
 use std::time::Duration;
 
-/// The time that a connection may take for each of its phases, and the most connections.
+/// Timeouts for the phases of a connection, and the maximum number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Connections open at a time, on all listeners together.
+    /// Maximum number of open connections, on all listeners together.
     pub connections: usize,
     /// From the first byte of a request to the end of its head; likewise a TLS handshake.
     pub head: Duration,

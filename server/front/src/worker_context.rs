@@ -1,25 +1,25 @@
-//! What the connections of one worker thread share.
+//! State of one worker thread, shared by its connections.
 
 use std::{cell::RefCell, mem, rc::Rc};
 
 use crate::{deadline::Deadlines, fields::section::SectionBuffer, timeouts::Timeouts};
 
-/// One thread's part of the server.
+/// One worker thread: its [`Service`](crate::Service), and the state shared by its connections.
 pub struct WorkerContext<S> {
     /// Answers the requests.
     pub service: S,
     /// The index of the worker among those of its pool.
     pub index: usize,
-    /// How long connections may take.
+    /// Timeouts and limit of connections.
     pub timeouts: Timeouts,
-    /// The deadlines of the connections.
+    /// The deadlines of its connections.
     pub deadlines: Rc<Deadlines>,
-    /// Memory to read into and write from.
+    /// Pool of input and output buffers.
     pub buffers: BufferPool,
 }
 
 impl<S> WorkerContext<S> {
-    /// A worker without connections.
+    /// Creates a worker without connections. The caller is on the worker's thread.
     #[must_use]
     pub fn new(service: S, index: usize, timeouts: Timeouts) -> Self {
         let (deadlines, buffers) = (Rc::default(), BufferPool::default());
@@ -27,11 +27,11 @@ impl<S> WorkerContext<S> {
     }
 }
 
-/// Memory that connections use while they are busy. Idle connections have none, so there are
-/// about as many buffers as connections that are busy at the same time.
+/// Pool of the buffers that connections use while they are busy. Idle connections own no buffer, so
+/// the number of buffers is about that of connections busy at the same time.
 #[derive(Default)]
 pub struct BufferPool {
-    /// To decode field sections in.
+    /// Buffer for decoding field sections.
     pub(crate) sections: RefCell<SectionBuffer>,
     input: RefCell<Vec<Box<[u8]>>>,
     output: RefCell<Vec<Vec<u8>>>,
@@ -41,11 +41,11 @@ pub struct BufferPool {
 const INPUT_BYTES: usize = 64 * 1024;
 /// Initial capacity of an output buffer. A larger response grows it.
 const OUTPUT_BYTES: usize = 4 * 1024;
-/// The most buffers of each kind that are pooled.
+/// Maximum number of pooled buffers of each kind.
 const MAX_POOLED: usize = 16;
 
 impl BufferPool {
-    /// Takes a buffer to read into.
+    /// Takes an input buffer of 64 KiB, with unspecified contents.
     #[must_use]
     pub fn take_input(&self) -> Box<[u8]> {
         self.input.borrow_mut().pop().unwrap_or_else(|| vec![0; INPUT_BYTES].into())
@@ -59,7 +59,7 @@ impl BufferPool {
         }
     }
 
-    /// Gives `output` memory to write to, if it has none.
+    /// Gives `output` a pooled buffer, if it has no capacity.
     pub fn lend_output(&self, output: &mut Vec<u8>) {
         if output.capacity() == 0 {
             *output =
@@ -67,8 +67,8 @@ impl BufferPool {
         }
     }
 
-    /// Takes that memory back, and leaves `output` empty. A buffer that has grown large is
-    /// freed.
+    /// Returns the buffer of `output` to the pool and leaves `output` without capacity. A buffer
+    /// above 64 KiB is freed.
     pub fn return_output(&self, output: &mut Vec<u8>) {
         let mut taken = mem::take(output);
         taken.clear();

@@ -1,9 +1,8 @@
-//! The threads that serve connections. Each has a runtime of its own, and a connection never
-//! leaves its thread.
+//! Pool of worker threads, thread-per-core: each worker has its own runtime, and a connection never
+//! leaves its worker.
 //!
-//! With one thread, the acceptor serves connections itself, so that nothing is handed over.
-//! With more, accepting has a thread to itself: otherwise it would wait behind the work of its
-//! own connections when it is needed most.
+//! With one thread, the acceptor serves connections itself. With more, the acceptor has a thread of
+//! its own. Otherwise, under load, accepting would wait behind the work of its own connections.
 
 use std::{
     cell::RefCell,
@@ -32,12 +31,12 @@ use crate::{
     worker_context::WorkerContext,
 };
 
-/// All threads that serve connections.
+/// The worker threads, owned by the acceptor's thread.
 pub struct WorkerPool<S> {
-    /// The thread that accepts.
+    /// The worker on the acceptor's thread. It serves connections if there are no other workers.
     acceptor: Rc<WorkerContext<S>>,
     connections: Arc<ConnectionCounts>,
-    /// The other threads; none once they are to end.
+    /// The other workers; empty once draining has started.
     workers: RefCell<Vec<Worker>>,
 }
 
@@ -45,19 +44,19 @@ pub struct WorkerPool<S> {
 enum WorkerCommand {
     /// Serve a connection.
     Serve { listener: usize, accepted: AcceptedConnection, open: OpenConnection },
-    /// Serve what arrives at a QUIC socket.
+    /// Serve the connections of a QUIC socket.
     Receive(quic::UdpBinding),
-    /// Wake the connections that are late. Workers have no timer of their own, as it would
-    /// cost a system call for every wait.
+    /// Sweep the deadlines. Workers have no timer of their own, which would cost a system call for
+    /// every wait.
     Sweep,
 }
 
 impl<S: Service> WorkerPool<S> {
-    /// Starts the threads beside the one that accepts: none if `threads` is 1. `make` is
-    /// called once on each thread, with the index of the worker.
+    /// Starts `threads` workers beside the acceptor, or none if `threads` is 1. Each new thread
+    /// calls `make` once, with the index of its worker.
     ///
     /// # Errors
-    /// The operating system has no thread to give.
+    /// The operating system cannot create a thread.
     pub fn start(
         acceptor: Rc<WorkerContext<S>>,
         threads: usize,
@@ -73,7 +72,8 @@ impl<S: Service> WorkerPool<S> {
         Ok(Self { acceptor, connections, workers: RefCell::new(workers) })
     }
 
-    /// Hands a connection to the worker with the fewest, unless too many are open.
+    /// Passes a connection to the worker with the fewest connections. Above
+    /// [`Timeouts::connections`], it is refused with [`Service::overloaded`] or, under TLS, closed.
     pub fn serve(&self, listener: usize, accepted: AcceptedConnection) {
         let counts = &self.connections;
         let open = counts.per_worker();
@@ -97,7 +97,8 @@ impl<S: Service> WorkerPool<S> {
         }
     }
 
-    /// Starts receiving at QUIC sockets, each on the worker that it is bound for.
+    /// Starts receiving at QUIC sockets, each on the worker named by its
+    /// [`UdpBinding`](quic::UdpBinding).
     pub fn receive(&self, bindings: Vec<quic::UdpBinding>) {
         let workers = self.workers.borrow();
         for binding in bindings {
@@ -108,7 +109,7 @@ impl<S: Service> WorkerPool<S> {
         }
     }
 
-    /// Sweeps the deadlines of all connections with every tick, forever.
+    /// Sweeps the deadlines of all connections every [`TICK`]. Never returns.
     pub async fn sweep(&self) {
         every_tick(|| {
             self.acceptor.deadlines.sweep();
@@ -119,15 +120,16 @@ impl<S: Service> WorkerPool<S> {
         .await;
     }
 
-    /// Lets connections finish their requests; returns when all are closed or
-    /// [`Timeouts::drain`] is over.
+    /// Drains the connections: they finish their requests and close. Returns when all are closed, or
+    /// after [`Timeouts::drain`].
     pub async fn drain(&self) {
         let workers = self.workers.take();
         if workers.is_empty() {
             return drain(&self.acceptor, &self.connections).await;
         }
-        // All are told to end, by closing their queues, before any is waited for.
-        let ending: Vec<_> = workers.into_iter().map(|one| (one.ended, one.thread)).collect();
+        // Dropping the senders closes all queues, which ends the workers, before the first join.
+        let ending: Vec<_> =
+            workers.into_iter().map(|worker| (worker.ended, worker.thread)).collect();
         for (mut ended, thread) in ending {
             let _closed = ended.recv().await;
             let _panicked = thread.join();
@@ -135,11 +137,11 @@ impl<S: Service> WorkerPool<S> {
     }
 }
 
-/// One thread that serves connections, until its queue is closed.
+/// Handle of a worker thread, which serves connections until its queue is closed.
 struct Worker {
     commands: mpsc::UnboundedSender<WorkerCommand>,
     thread: JoinHandle<()>,
-    /// Closes when the thread has served its last connection.
+    /// Closed when the thread ends.
     ended: mpsc::Receiver<()>,
 }
 
@@ -154,8 +156,8 @@ impl Worker {
         let (running, ended) = mpsc::channel(1);
         let runtime = runtime()?;
         let thread = thread::Builder::new().name(format!("worker:{index}")).spawn(move || {
-            let context = Rc::new(WorkerContext::new(make(index), index, timeouts));
-            LocalSet::new().block_on(&runtime, work(context, &connections, queue));
+            let worker = Rc::new(WorkerContext::new(make(index), index, timeouts));
+            LocalSet::new().block_on(&runtime, work(worker, &connections, queue));
             drop(running);
         })?;
         Ok(Self { commands, thread, ended })
@@ -163,38 +165,38 @@ impl Worker {
 }
 
 async fn work<S: Service>(
-    context: Rc<WorkerContext<S>>,
+    worker: Rc<WorkerContext<S>>,
     connections: &Arc<ConnectionCounts>,
     mut queue: mpsc::UnboundedReceiver<WorkerCommand>,
 ) {
     while let Some(command) = queue.recv().await {
         match command {
             WorkerCommand::Serve { listener, accepted, open } => {
-                serve(Rc::clone(&context), listener, accepted, open);
+                serve(Rc::clone(&worker), listener, accepted, open);
             }
-            WorkerCommand::Receive(binding) => receive(&context, connections, binding),
-            WorkerCommand::Sweep => context.deadlines.sweep(),
+            WorkerCommand::Receive(binding) => receive(&worker, connections, binding),
+            WorkerCommand::Sweep => worker.deadlines.sweep(),
         }
     }
     tokio::select! {
-        () = every_tick(|| context.deadlines.sweep()) => {}
-        () = drain(&context, connections) => {}
+        () = every_tick(|| worker.deadlines.sweep()) => {}
+        () = drain(&worker, connections) => {}
     }
 }
 
 /// Drains the connections of one worker. Those that are open after the deadline are closed.
-async fn drain<S>(context: &WorkerContext<S>, connections: &ConnectionCounts) {
-    context.deadlines.drain();
+async fn drain<S>(worker: &WorkerContext<S>, connections: &ConnectionCounts) {
+    worker.deadlines.drain();
     let drained = async {
         let mut checks = interval(Duration::from_millis(10));
-        while connections.of_worker(context.index) > 0 {
+        while connections.of_worker(worker.index) > 0 {
             checks.tick().await;
         }
     };
-    let _elapsed = timeout(context.timeouts.drain, drained).await;
+    let _elapsed = timeout(worker.timeouts.drain, drained).await;
 }
 
-/// Calls `call` with every tick, forever.
+/// Calls `call` every [`TICK`]. Never returns.
 async fn every_tick(mut call: impl FnMut()) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -206,20 +208,20 @@ async fn every_tick(mut call: impl FnMut()) {
 
 /// Starts receiving QUIC datagrams on this thread.
 fn receive<S: Service>(
-    context: &Rc<WorkerContext<S>>,
+    worker: &Rc<WorkerContext<S>>,
     connections: &Arc<ConnectionCounts>,
     binding: quic::UdpBinding,
 ) {
-    match quic::QuicEndpoint::new(Rc::clone(context), Arc::clone(connections), binding) {
+    match quic::QuicEndpoint::new(Rc::clone(worker), Arc::clone(connections), binding) {
         Ok(endpoint) => drop(spawn_local(endpoint.serve())),
         Err(error) => tracing::error!("cannot serve HTTP/3 on this thread: {error}"),
     }
 }
 
-/// A runtime for one thread.
+/// Creates a single-threaded runtime for the calling thread.
 ///
 /// # Errors
-/// The operating system's, when it is out of file descriptors.
+/// The operating system's error, such as too many open files.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
