@@ -11,7 +11,7 @@
 //! could only fill one eight-way set and evict their own tokens.
 //!
 //! # What is checked on every hit
-//! An entry records facts about bytes, not about the present. On every hit the
+//! An entry records facts that do not depend on time or configuration. On every hit the
 //! [`Verifier`](crate::Verifier) checks:
 //!
 //! - Does the issuer have the same keys and rules, that is, the same
@@ -59,7 +59,7 @@ mod table;
 mod locked;
 mod suite;
 
-/// What the cache's parts are synchronized by; replaced where they are model-checked.
+/// The atomics of the cache; replaced by loom's for model checking.
 mod sync {
     pub(super) use core::{
         hint::spin_loop,

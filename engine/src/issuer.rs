@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     algorithm::{Algorithm, AlgorithmSet, KeyType},
-    identity::header_safe,
+    escape::header_safe,
     keyset::{KeySet, VerificationKey},
     reject::Reject,
     rules::Rules,

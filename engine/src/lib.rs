@@ -52,7 +52,7 @@ mod rules;
 mod reject;
 mod verified;
 
-mod identity;
+mod escape;
 mod time;
 pub mod jws;
 
@@ -69,7 +69,7 @@ pub mod limits;
 pub use algorithm::{Algorithm, AlgorithmSet, KeyType};
 pub use cache::{CacheAllocationError, CacheStatistics, StoreStatistics};
 pub use error::{KeyError, KeySetError};
-pub use identity::header_safe;
+pub use escape::header_safe;
 pub use issuer::{Issuer, IssuerConfig};
 pub use keyset::{KeyIdentity, KeyMaterial, KeySet, VerificationKey};
 pub use reject::{Blame, Reject};

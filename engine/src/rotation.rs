@@ -18,12 +18,12 @@ use core::time::Duration;
 /// The intervals for one key source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long confirmed keys are used before they are due: the longest time that a key withdrawn
+    /// Time for which confirmed keys are used before they are due: the longest that a key withdrawn
     /// by its provider stays in use if fetches succeed. At least twice the cool-down.
     pub interval: Duration,
-    /// How long an unknown `kid` causes no further fetch.
+    /// Time for which an unknown `kid` causes no further fetch.
     pub cool_down: Duration,
-    /// How much longer keys are used while they cannot be confirmed; zero for not at all.
+    /// Additional time for which keys are used while they cannot be confirmed; may be zero.
     pub stale: Duration,
 }
 
@@ -47,8 +47,8 @@ pub enum Event {
     UnknownKid,
     /// The current fetch returned usable keys, or that they have not changed.
     Confirmed {
-        /// How long the provider allows the response to be cached (RFC 9111 section 5.2.2.1). It
-        /// can shorten the interval, down to twice the cool-down.
+        /// Time for which the provider allows the response to be cached (RFC 9111 section 5.2.2.1).
+        /// It can shorten the interval, down to twice the cool-down.
         max_age: Option<Duration>,
     },
     /// The current fetch returned nothing usable.
@@ -100,13 +100,13 @@ pub struct Rotation {
     /// The jitter of this source, as a fraction of 65,536.
     jitter: u16,
     fetching: bool,
-    /// When to start the next fetch, unless one is running.
+    /// Time of the next fetch, unless one is running.
     next: Duration,
     next_cause: Cause,
-    /// When the keys in use are withdrawn; `None` while there are none.
+    /// Time at which the keys in use are withdrawn; `None` while there are none.
     expires_at: Option<Duration>,
     failures: u32,
-    /// When an unknown `kid` last caused a fetch.
+    /// Time of the last fetch that an unknown `kid` caused.
     last_refetch: Option<Duration>,
 }
 
@@ -172,8 +172,8 @@ impl Rotation {
         (self, actions)
     }
 
-    /// When to call [`step`](Self::step) with [`Event::Wake`] if no other event comes first; `None`
-    /// while only the end of the current fetch can change the state.
+    /// Returns the time to call [`step`](Self::step) with [`Event::Wake`] if no other event comes
+    /// first; `None` while only the end of the current fetch can change the state.
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let next = (!self.fetching).then_some(self.next);

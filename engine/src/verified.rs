@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Only [`Verifier::verify`](crate::Verifier::verify) and
 /// [`Verifier::verify_if`](crate::Verifier::verify_if) create one, so a value of this type is the
-/// proof. It does not cover any later moment. It keeps the [`Snapshot`](crate::Snapshot) of its
+/// proof. It does not cover any later moment. It keeps the [`Snapshot`] of its
 /// verification alive, so hold it for one request and not longer.
 pub struct Verified<'t> {
     token: &'t [u8],

@@ -12,7 +12,7 @@ use core::cell::RefCell;
 
 use super::table::bytes_of;
 use crate::{
-    identity,
+    escape,
     issuer::IssuerEpoch,
     keyset::KeyIdentity,
     revocation::RevocationHashes,
@@ -242,7 +242,7 @@ impl RecordFields<'_> {
             mark(index, text.is_some(), texts);
         }
         // Usually no field needs escaping, and the header carries the field as it is.
-        if identity::is_plain(texts, false) {
+        if escape::is_plain(texts, false) {
             return ends;
         }
         let escaped = [
@@ -251,9 +251,9 @@ impl RecordFields<'_> {
             (RecordField::HeaderClientTypes, Some(self.client_types), true),
         ];
         for (index, text, list) in escaped {
-            let special = text.filter(|text| !identity::is_plain(text.as_bytes(), list));
+            let special = text.filter(|text| !escape::is_plain(text.as_bytes(), list));
             if let Some(text) = special {
-                identity::escape(text, list, texts);
+                escape::escape(text, list, texts);
             }
             mark(index, special.is_some(), texts);
         }

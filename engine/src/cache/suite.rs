@@ -53,7 +53,7 @@ impl RecordStore for LockedStore {
 macro_rules! suite {
     ($($test:ident)*) => {
         mod store { $( #[test] fn $test() { super::$test::<super::Store>() } )* }
-        mod twin { $( #[test] fn $test() { super::$test::<super::LockedStore>() } )* }
+        mod locked_store { $( #[test] fn $test() { super::$test::<super::LockedStore>() } )* }
     };
 }
 

@@ -1,7 +1,7 @@
 //! Bloom filter with two bits per name (Bloom, CACM 1970).
 //!
-//! It answers in a few nanoseconds whether a cached token may have been revoked. Only then are the
-//! token's claims checked again.
+//! A look-up of a few nanoseconds rules out that a cached token has been revoked. Otherwise the
+//! token's claims are checked again.
 //!
 //! # Synchronization
 //! One writer sets bits (Release), and readers load them (Acquire). A bit is never cleared: to

@@ -1,4 +1,4 @@
-//! What is revoked, and its encoding as the name of an entry of the table.
+//! The target of a revocation, and its encoding as the name of a table entry.
 
 use core::fmt;
 
