@@ -117,7 +117,7 @@ enum Http2Phase {
     ShuttingDown,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 enum ConnectionClosed {
     /// The client disconnected, so nothing can be sent.
     Disconnected,
@@ -141,7 +141,7 @@ impl<S: Service> Http2Connection<'_, S> {
         }
     }
 
-    /// Reads, answers and sends until nothing more is possible.
+    /// Reads, answers and sends until no more progress is possible.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionClosed> {
         if self.deadline.is_draining() {
             self.session.begin_shutdown();

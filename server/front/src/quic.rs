@@ -85,8 +85,8 @@ pub struct UdpBinding {
     pub socket: UdpSocket,
     /// Keys that all of them share.
     pub keys: QuicKeys,
-    /// How many handshakes with unvalidated addresses may be under way before further
-    /// clients have to validate theirs first (RFC 9000 section 8.1.2).
+    /// Maximum number of concurrent handshakes with unvalidated addresses. Above it, clients have
+    /// to validate their address first, by Retry (RFC 9000 section 8.1.2).
     pub retry_above: usize,
 }
 

@@ -23,7 +23,8 @@ pub struct DecodedHead<'r> {
     section: FieldSection<'r>,
 }
 
-/// Why a section is not a valid request. The request is malformed, and its stream is reset.
+/// Reason why a section is not a valid request. The request is malformed (RFC 9113 section 8.1.1,
+/// RFC 9114 section 4.1.2), and its stream is reset.
 pub type MalformedReason = &'static str;
 
 impl Fields for DecodedHead<'_> {

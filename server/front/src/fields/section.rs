@@ -16,8 +16,8 @@ pub(crate) const LINE_OVERHEAD: usize = 32;
 /// A reusable buffer for decoding field sections, one after the other.
 #[derive(Default)]
 pub struct SectionBuffer {
-    /// Huffman-decoded text. It is not cleared: what lies beyond the current section is left over
-    /// from earlier ones.
+    /// Huffman-decoded text. It is not cleared: the bytes after the current section are from
+    /// earlier sections.
     decoded: Vec<u8>,
     lines: Vec<FieldLine>,
 }

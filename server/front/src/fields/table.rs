@@ -11,7 +11,7 @@ pub(crate) struct StaticTable {
     names: [Option<u8>; 256],
 }
 
-/// How a static table matches a field line, with the index of the entry.
+/// Match of a field line in a static table, with the index of the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TableMatch {
     /// Name and value.

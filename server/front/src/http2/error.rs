@@ -1,6 +1,6 @@
 //! HTTP/2 errors, by their error codes (RFC 9113 section 7).
 
-/// Why a stream is reset or a connection closed.
+/// Error that resets a stream or closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2Error {
     /// The error code sent to the client, in RST_STREAM or GOAWAY.

@@ -66,7 +66,7 @@ pub(super) struct PartialRequest<'c, S: Service> {
     pub(super) max_length: usize,
 }
 
-/// How the length of a [`PartialRequest`] body compares with its limits.
+/// Result of comparing the length of a [`PartialRequest`] body with its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
     Fits,

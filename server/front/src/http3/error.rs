@@ -1,6 +1,6 @@
 //! HTTP/3 and QPACK errors, by their error codes (RFC 9114 section 8.1, RFC 9204 section 6).
 
-/// Why a stream is reset or a connection closed.
+/// Error that resets a stream or closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http3Error {
     /// The error code sent to the client.

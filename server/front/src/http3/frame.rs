@@ -30,7 +30,7 @@ pub struct RequestFrames {
     section: Vec<u8>,
 }
 
-/// What a client sent on a request stream.
+/// Event of a request stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameEvent<'b> {
     /// The payload of the first HEADERS frame.

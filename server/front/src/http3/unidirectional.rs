@@ -26,7 +26,7 @@ enum UnidirectionalKind {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CriticalStreams(u8);
 
-/// What to do with a unidirectional stream.
+/// The action to take with a unidirectional stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamAction {
     /// Go on reading.

@@ -47,8 +47,8 @@ impl<const MAX: usize> PartialBuffer<MAX> {
         self.length == 0
     }
 
-    /// Parses an item that begins with the buffered bytes and goes on in `bytes`. Returns it when
-    /// it is complete, and removes what belongs to it from `bytes`.
+    /// Parses an item that begins with the buffered bytes and continues in `bytes`. Returns it when
+    /// it is complete, and removes its bytes from `bytes`.
     pub(super) fn complete<T>(
         &mut self,
         bytes: &mut &[u8],

@@ -49,7 +49,7 @@ pub(crate) struct ConnectionDriver {
     pub(crate) connection: Connection,
     inbox: Rc<DatagramQueue>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, which may be before the next timeout.
+    /// Time at which the timer fires, which may be before the next timeout.
     timer_at: Option<Instant>,
     /// A datagram that the [`QuicSocket`](super::socket::QuicSocket) had no room for.
     unsent: Option<PendingTransmit>,

@@ -10,18 +10,18 @@ use crate::{
     message::BadRequest,
 };
 
-/// Why a field section was not decoded.
+/// Error of decoding a field section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HpackError {
     /// Above a limit. The request gets a 431 response. The section was decoded to its end, so that
-    /// the dynamic table is in step with the client's.
+    /// the dynamic table still equals the client's.
     TooLarge(BadRequest),
     /// Undecodable, or far above the limit. The connection closes.
     Connection(Http2Error),
 }
 
-/// How many times its limit a section may exceed and still be decoded to its end. A few bytes can
-/// refer to a large entry many times, but no client does that by accident.
+/// Multiple of the size limit up to which an oversized section is still decoded to its end. A few
+/// bytes can refer to a large entry many times, but no client does that by accident.
 const MAX_SIZE_FACTOR: usize = 4;
 /// Table size updates allowed at the start of a section (section 4.2).
 const MAX_SIZE_UPDATES: usize = 2;
@@ -44,7 +44,8 @@ pub fn read<'r>(
     while let Some(first) = reader.first() {
         let line = line(&mut reader, table, first).ok_or(LINE)?;
         if let Err(bad_request) = reader.push(line, max_size) {
-            // Decoding goes on, as later sections may refer to entries this one inserts.
+            // Decoding continues, because later sections may refer to entries that this one
+            // inserts.
             excess.get_or_insert(bad_request);
             if reader.size > MAX_SIZE_FACTOR.saturating_mul(max_size) {
                 return Err(EXCESSIVE);

@@ -7,7 +7,7 @@ use crate::{
     message::BadRequest,
 };
 
-/// Why a field section was not decoded.
+/// Error of decoding a field section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QpackError {
     /// Above a limit. The request gets a 431 response.
