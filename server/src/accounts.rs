@@ -83,13 +83,13 @@ impl From<StoreError> for LoginError {
 }
 
 impl From<HashingBusyError> for LoginError {
-    fn from(HashingBusyError: HashingBusyError) -> Self {
+    fn from(_: HashingBusyError) -> Self {
         Self::Busy
     }
 }
 
 impl From<OutOfMemoryError> for LoginError {
-    fn from(OutOfMemoryError: OutOfMemoryError) -> Self {
+    fn from(_: OutOfMemoryError) -> Self {
         Self::Busy
     }
 }

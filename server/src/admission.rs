@@ -1,17 +1,16 @@
-//! Admission: how much time bad signatures may take from good tokens.
+//! Admission control: limits the CPU time spent on bad signatures.
 //!
 //! Checking a signature costs between half a microsecond (HS256) and a third of a millisecond
-//! (ES512), and anyone can send a worthless one. So the time that a bad signature took is
-//! charged to three budgets, each a share of one core's time: that of the core, of the issuer
-//! that the token names, and of the source that it comes from. While one of them is exceeded,
-//! no signature that would be charged to it is checked.
+//! (ES512), and anyone can send a bad one. The time of each check that fails is therefore charged
+//! to three budgets (token buckets), each a share of one core's time: that of the core, of the
+//! issuer named by the token, and of its [`Source`]. While a budget is exceeded, no signature that
+//! would be charged to it is checked.
 //!
-//! - **Good signatures are free**, even if the token is rejected for another reason. Honest
-//!   load is never limited, however large, nor are the many clients behind one address. Whether
-//!   a signature is good shows only after the check, so it is charged afterwards, and a budget
-//!   may be overdrawn by one signature.
-//! - **Costs are measured**, as key sizes and machines differ by more than any table of
-//!   algorithms would get right. A measured share of time is the same share on a slow machine.
+//! - **Good signatures are free**, even if the token is rejected for another reason. So authentic
+//!   load is never limited, even from many clients behind one address. The cost is known only after
+//!   the check, so a budget may be overdrawn by one signature.
+//! - **Costs are measured.** A table of costs by algorithm would be wrong for most key sizes and
+//!   machines; a share of measured time means the same on all of them.
 //! - **Each worker has its own state.** Nothing is shared or locked. A source with connections
 //!   on several workers has its share of each.
 //! - **Connections closed for abuse** are counted apart: the next connections of their address
@@ -35,12 +34,12 @@ use self::{
 pub use self::{bucket::Share, source::Source};
 use crate::{base::clock::Stopwatch, client::ClientAddress, observe::metrics::Budget};
 
-/// A budget that is exceeded.
+/// Error of admission: a budget is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetExceeded {
     /// The budget.
     pub budget: Budget,
-    /// Whole seconds until it is not, one at least.
+    /// Whole seconds until it is no longer exceeded, at least one.
     pub retry_after: u64,
 }
 
@@ -52,7 +51,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Full budgets.
+    /// Creates the state with full budgets.
     #[must_use]
     pub fn new(limits: SignatureLimits) -> Self {
         Self {
@@ -73,7 +72,8 @@ impl Admission {
         self.reconnects.borrow().wait(Source::of(address), self.now())
     }
 
-    /// Verifies a token within the budgets, and reports what happened for the caller to count.
+    /// Verifies a token within the budgets. The [`Attempt`] holds the result, and the events for
+    /// the caller to count.
     ///
     /// # Errors
     /// In [`Attempt::result`]: [`Reject::NotAdmitted`] if a budget is exceeded.
@@ -115,20 +115,20 @@ impl Admission {
     }
 }
 
-/// A verification within the budgets.
+/// Result of [`Admission::verify`].
 pub struct Attempt<'t> {
-    /// Its result.
+    /// The result of the verification.
     pub result: Result<Verified<'t>, Reject>,
     /// Whether a signature was checked.
     pub checked_signature: bool,
-    /// The budget that kept the signature from being checked.
+    /// The exceeded budget, if it prevented the check.
     pub exceeded: Option<BudgetExceeded>,
     /// Whether another source in debt was evicted to charge this one.
     pub evicted_source: bool,
 }
 
 /// Warns once about a proxy that is not configured: all its clients are one source. A client
-/// may have sent the header itself, so nothing else follows from it.
+/// may have sent the header itself, so this is only a hint.
 fn warn_about_unlisted_proxy(client: &ClientAddress<'_>) {
     static WARNED: Once = Once::new();
     if let Some((peer, header)) = client.unlisted_proxy() {

@@ -1,4 +1,4 @@
-//! What answers JSON: the API of each system, and the revocation endpoint.
+//! Handlers that return JSON: the Inmanta API, token revocation, health, and `/.well-known`.
 
 pub mod health;
 pub mod inmanta;
@@ -13,16 +13,16 @@ use crate::{
     revocation::RevocationService,
 };
 
-/// What the handlers of the API work with.
+/// Context of the API handlers.
 #[derive(Clone, Copy)]
 pub struct ApiContext<'a> {
     /// Verifies tokens.
     pub authenticator: &'a Authenticator,
-    /// Revokes tokens.
+    /// Stores and publishes revocations.
     pub revocations: &'a RevocationService,
     /// The local users, if the server has a database.
     pub users: Option<&'a Users>,
-    /// Where credentials are found.
+    /// Settings for finding credentials.
     pub auth: &'a AuthSettings,
     /// Settings of the API.
     pub settings: &'a ApiSettings,

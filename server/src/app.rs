@@ -1,5 +1,5 @@
-//! The running server apart from its sockets: its features joined, and the service that
-//! answers requests with them.
+//! The running server without its sockets: the shared state ([`App`]), and the [`AppService`] that
+//! answers requests on each worker.
 
 mod dispatch;
 mod metrics;
@@ -15,12 +15,12 @@ use countersign_engine::{Issuer, KeySet, Snapshot, Verifier};
 use countersign_front::ConnectionCounts;
 use http::HeaderValue;
 
-pub use self::service::{AppService, PendingExchange};
+pub use self::service::{AppService, PendingAppRequest};
 use crate::{
     accounts::Users,
     api::ApiContext,
     auth::Authenticator,
-    cluster::heartbeat::{MaintainedServer, Maintenance},
+    cluster::maintenance::{MaintainedServer, Maintenance},
     config::{Config, Problem, Problems, Settings},
     keys::{IssuerSection, KeySources, settings::KeySource, static_keys},
     observe::metrics::Metrics,
@@ -28,19 +28,19 @@ use crate::{
     store::settings::Database,
 };
 
-/// The running server, apart from its sockets.
+/// State of the running server, shared by all threads.
 pub struct App {
     /// Verifies tokens.
     pub authenticator: Authenticator,
-    /// The settings in force.
+    /// The current settings, replaced by a reload.
     pub(crate) settings: ArcSwap<Settings>,
-    /// Revokes tokens.
+    /// Stores and publishes revocations.
     pub revocations: Arc<RevocationService>,
     /// The local users, if the server has a database.
     pub users: Option<Users>,
     /// Open and refused connections.
     pub connections: Arc<ConnectionCounts>,
-    /// Keeps the database in order.
+    /// Background work on the database: heartbeats, and deletion of expired tokens.
     pub(crate) maintenance: Maintenance,
     /// `[revocation]` as of the start; a change needs a restart.
     pub(crate) revocation: RevocationSettings,
@@ -52,7 +52,7 @@ pub struct App {
 }
 
 impl App {
-    /// Creates the server. It knows static keys; others are fetched once it runs.
+    /// Creates the server with its static keys. Other keys are fetched once it runs.
     ///
     /// # Errors
     /// A secret that the engine rejects, or too little memory for the cache.
@@ -81,8 +81,8 @@ impl App {
         }))
     }
 
-    /// Whether requests are answered as they should be: every issuer has been asked for its
-    /// keys, all revocations are known, and the server is not stopping.
+    /// Whether the server is ready: a first key fetch has ended for every issuer, all revocations
+    /// are known, and the server is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.is_stopping()
@@ -90,12 +90,12 @@ impl App {
             && self.revocations.is_ready()
     }
 
-    /// Returns the settings in force. The guard must not be held across an await.
+    /// Returns the current settings. The guard must not be held across an await.
     pub fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
     }
 
-    /// Returns the settings in force, to be held for as long as a request takes.
+    /// Returns the current settings, to be held for as long as a request takes.
     #[must_use]
     pub fn settings_arc(&self) -> Arc<Settings> {
         self.settings.load_full()
@@ -118,13 +118,13 @@ impl App {
         let _ignored = self.alt_svc.set(alt_svc);
     }
 
-    /// `Alt-Svc` of a listener.
+    /// Returns the `Alt-Svc` value of a listener, if it has HTTP/3.
     #[must_use]
     pub fn alt_svc(&self, listener: usize) -> Option<&HeaderValue> {
         self.alt_svc.get()?.get(listener)?.as_ref()
     }
 
-    /// What the handlers of the API work with.
+    /// Returns the context of the API handlers.
     pub(crate) fn api<'a>(&'a self, settings: &'a Settings) -> ApiContext<'a> {
         ApiContext {
             authenticator: &self.authenticator,
@@ -135,7 +135,7 @@ impl App {
         }
     }
 
-    /// What maintenance works with; `None` without a database that is in use.
+    /// Returns the parts that [`Maintenance`] works on; `None` if no database is in use.
     pub(crate) fn maintained(&self) -> Option<MaintainedServer> {
         let (users, settings) = (self.users.as_ref()?, self.settings());
         let is_used = settings.api.requires_token || self.database.is_configured;
@@ -159,7 +159,7 @@ fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier
     }
 }
 
-/// The issuers with their static keys.
+/// Builds the first snapshot: the issuers with their static keys.
 fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
     let issuers = sections
         .iter()
@@ -169,7 +169,7 @@ fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
         .map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
 }
 
-/// The static keys of a section; `None` if they are fetched.
+/// Returns the static keys of a section; `None` if they are fetched.
 pub(crate) fn static_keys_of(section: &IssuerSection) -> Result<Option<Arc<KeySet>>, Problem> {
     match &section.keys {
         KeySource::Secret(secret) => {

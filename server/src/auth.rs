@@ -1,4 +1,5 @@
-//! The question of this tier, "who is this, and may they?", in each of its forms.
+//! Authentication of requests: forward auth (`/auth`), Envoy's `ext_authz` over gRPC, and
+//! `/v1/verify`.
 
 mod authenticator;
 mod decision;

@@ -305,15 +305,15 @@ fn print(line: impl fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Calls `answer` with each line of standard input, without its line feed and otherwise
+/// Calls `process` with each line of standard input, without its line feed and otherwise
 /// unchanged, and prints the result.
-fn process_lines(mut answer: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
+fn process_lines(mut process: impl FnMut(&[u8]) -> serde_json::Value) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::BufWriter::new(io::stdout().lock()));
     let mut line = Vec::new();
     while read_line(&mut input, &mut line)? {
         let token = line.strip_suffix(b"\n").unwrap_or(&line);
-        writeln!(output, "{}", answer(token))?;
-        // Flush each answer: the caller may wait for it before writing the next token.
+        writeln!(output, "{}", process(token))?;
+        // Flush each result: the caller may wait for it before writing the next token.
         output.flush()?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The client of a request: its address behind trusted proxies, its certificate, and the request
-//! that a proxy asks about.
+//! The client of a request: its address behind trusted proxies, its certificate, and the original
+//! request that a proxy describes in a check.
 
 mod address;
 pub mod certificate;

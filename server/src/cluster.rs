@@ -1,4 +1,4 @@
-//! More than one server on one database: heartbeats, and digests of what each accepts.
+//! Several servers on one database: heartbeats, and fingerprints of the tokens that each accepts.
 
-pub mod digest;
-pub mod heartbeat;
+pub mod fingerprint;
+pub mod maintenance;

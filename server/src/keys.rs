@@ -257,9 +257,9 @@ pub struct Progress {
     pub fetching: bool,
     /// Moment from which an unknown `kid` starts a fetch.
     refetch_from: Option<Duration>,
-    /// When the keys in use were last confirmed; `None` while no keys are in use.
+    /// Time of the last confirmation of the keys in use; `None` while no keys are in use.
     confirmed: Option<Duration>,
-    /// When keys were last confirmed.
+    /// Time of the last confirmation of any keys.
     pub last_success: Option<UnixTime>,
     /// Time and reason of the last failed fetch.
     pub last_failure: Option<(UnixTime, FetchError)>,
@@ -322,7 +322,7 @@ impl IssuerKeys {
         Cause::ALL.into_iter().zip(self.fetches.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// Returns the location the keys are refreshed from, if they are refreshed.
+    /// Returns the source the keys are refreshed from; `None` for static keys.
     #[must_use]
     pub fn renewed(&self) -> Option<&Arc<RefreshedKeys>> {
         match &self.section.keys {

@@ -1,4 +1,4 @@
-//! What operators see: counters, the access log, and the log.
+//! Observability: metrics, the access log, and the log.
 
 pub mod access_log;
 pub mod logging;

@@ -69,7 +69,7 @@ pub trait RevocationStore: Send {
 pub enum RevokeError {
     /// The table of revocations is full.
     Full(RevocationCapacityError),
-    /// It cannot be stored.
+    /// The revocation cannot be stored, for this reason.
     Store(String),
 }
 
@@ -99,7 +99,7 @@ pub struct RevocationStatus {
     pub count: usize,
     /// Limit of that number.
     pub capacity: usize,
-    /// Why the store cannot be read, if it cannot.
+    /// Error of reading the store, if it failed.
     pub error: Option<String>,
     /// Time since the writer last read the store.
     polled: Stopwatch,
@@ -124,7 +124,7 @@ enum WriterCommand {
 
 struct PendingRevocation {
     entry: RevocationEntry,
-    answer: oneshot::Sender<Result<(), RevokeError>>,
+    result: oneshot::Sender<Result<(), RevokeError>>,
 }
 
 /// Limit of queued requests, and of revocations in one write.
@@ -147,12 +147,12 @@ impl RevocationService {
         capacity: usize,
         compaction_interval: Option<Duration>,
     ) -> io::Result<Self> {
-        let revoker = if store.is_ok() {
+        let writer = if store.is_ok() {
             RevocationsWriter::unavailable(capacity)
         } else {
             RevocationsWriter::new(capacity)
         };
-        let table = Arc::clone(revoker.revocations());
+        let table = Arc::clone(writer.revocations());
         let (commands, queue) = sync_channel(MAX_QUEUED);
         let (publish, status) = watch::channel(RevocationStatus {
             count: 0,
@@ -162,7 +162,7 @@ impl RevocationService {
         });
         let poll_requested = Arc::new(AtomicBool::new(false));
         let mut writer = RevocationWriter::new(
-            revoker,
+            writer,
             store,
             compaction_interval,
             publish,
@@ -212,12 +212,12 @@ impl RevocationService {
     /// The table is full, the store cannot be written, or the writer did not answer in time.
     pub async fn revoke(&self, entry: RevocationEntry) -> Result<(), RevokeError> {
         let busy = || RevokeError::Store("too many requests at once".into());
-        let (answer, answered) = oneshot::channel();
+        let (result, received) = oneshot::channel();
         self.commands
-            .try_send(WriterCommand::Revoke(PendingRevocation { entry, answer }))
+            .try_send(WriterCommand::Revoke(PendingRevocation { entry, result }))
             .map_err(|_| busy())?;
         let timed_out =
             || RevokeError::Store("no answer in time; it may or may not have been stored".into());
-        timeout(WRITER_TIMEOUT, answered).await.map_err(|_| timed_out())?.map_err(|_| busy())?
+        timeout(WRITER_TIMEOUT, received).await.map_err(|_| timed_out())?.map_err(|_| busy())?
     }
 }

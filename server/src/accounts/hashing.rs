@@ -54,15 +54,15 @@ impl HashingPool {
         &self,
         work: impl FnOnce(&mut HashingMemory) -> T + Send + 'static,
     ) -> Result<T, HashingBusyError> {
-        let (answer, answered) = oneshot::channel();
+        let (result, received) = oneshot::channel();
         let job = move |memory: &mut HashingMemory| {
             // Skipped if the request has been cancelled meanwhile.
-            if !answer.is_closed() {
-                let _ignored = answer.send(work(memory));
+            if !result.is_closed() {
+                let _ignored = result.send(work(memory));
             }
         };
         self.0.try_send(Box::new(job)).map_err(|_| HashingBusyError)?;
-        answered.await.map_err(|_| HashingBusyError)
+        received.await.map_err(|_| HashingBusyError)
     }
 }
 

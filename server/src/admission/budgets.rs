@@ -53,7 +53,7 @@ impl Budgets {
             return Ok(());
         }
         let issuer = self.issuers.get(issuer).copied().unwrap_or_default();
-        // The narrowest budget first, so that the answer names the cause.
+        // The narrowest budget first, so that the error names the cause.
         for (budget, bucket) in [
             (Budget::Source, self.sources.get(source())),
             (Budget::Issuer, issuer),

@@ -18,8 +18,8 @@ pub fn live() -> Response<Body> {
     no_store(json(StatusCode::OK, &json!({ "live": true })))
 }
 
-/// `GET /readyz` and `/ready`: whether requests can be answered, that is, a first key fetch has
-/// ended for every issuer and all revocations are known. The body lists the issuers with their
+/// `GET /readyz` and `/ready`: the server is ready, that is, a first key fetch has ended for every
+/// issuer and all revocations are known. The body lists the issuers with their
 /// number of keys.
 #[must_use]
 pub fn ready(context: &ApiContext<'_>, is_ready: bool) -> Response<Body> {

@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// Answers a call.
-pub async fn answer(
+pub async fn respond(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,
     request: &Request<Bytes>,
@@ -70,7 +70,9 @@ async fn answer_call(
     let (endpoint, of_path) = match find_endpoint(request.method().as_str(), request.uri().path()) {
         PathMatch::Endpoint(endpoint, of_path) => (endpoint, of_path),
         PathMatch::OtherMethods(methods) => return method_not_allowed(&methods).into(),
-        PathMatch::NotFound => return ApiError::not_found("there is no such call").answer().into(),
+        PathMatch::NotFound => {
+            return ApiError::not_found("there is no such call").into_response().into();
+        }
     };
     let session = match session::authenticate(context, caller, request.headers()).await {
         Ok(session) => session,
@@ -89,7 +91,7 @@ async fn answer_call(
             request,
         )
         .await;
-        executed.unwrap_or_else(|error| error.answer())
+        executed.unwrap_or_else(|error| error.into_response())
     };
     Reply { outcome, ..response.into() }
 }
@@ -132,10 +134,10 @@ async fn execute(
             login::login(&context()?, &username, &password).await
         }
         ApiRequest::RenewLogin => login::renew(&context()?).await,
-        ApiRequest::Users(request) => users::answer(&context()?, request).await,
-        ApiRequest::Roles(request) => roles::answer(&context()?, request).await,
-        ApiRequest::Tokens(request) => tokens::answer(&context()?, request).await,
-        ApiRequest::Environments(request) => environments::answer(&context()?, request).await,
+        ApiRequest::Users(request) => users::respond(&context()?, request).await,
+        ApiRequest::Roles(request) => roles::respond(&context()?, request).await,
+        ApiRequest::Tokens(request) => tokens::respond(&context()?, request).await,
+        ApiRequest::Environments(request) => environments::respond(&context()?, request).await,
     }
 }
 
@@ -185,12 +187,12 @@ fn require_users<'c>(context: &ApiContext<'c>) -> Result<&'c Users, ApiError> {
     context.users.ok_or_else(|| ApiError::Unavailable("this server has no database".into()))
 }
 
-/// Answers with a value in `data`.
+/// Returns a response with a value in `data`.
 fn data(value: &Value) -> Response<Body> {
     json(StatusCode::OK, &json!({ "data": value }))
 }
 
-/// Answers 200 without a body.
+/// Returns 200 without a body.
 fn ok_empty() -> Response<Body> {
     empty(StatusCode::OK)
 }
@@ -218,15 +220,17 @@ fn preflight(settings: &ApiSettings) -> Response<Body> {
 
 fn method_not_allowed(methods: &[&'static str]) -> Response<Body> {
     let allowed = methods.join(", ");
-    let mut response =
-        inmanta::answer(StatusCode::METHOD_NOT_ALLOWED, &format!("this call is made by {allowed}"));
+    let mut response = inmanta::message_response(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("this call is made by {allowed}"),
+    );
     if let Ok(value) = HeaderValue::try_from(allowed) {
         response.headers_mut().insert(header::ALLOW, value);
     }
     response
 }
 
-/// Adds the issued token to the headers of an answer.
+/// Adds the issued token to the headers of a response.
 fn with_token(mut response: Response<Body>, token: &str) -> Response<Body> {
     if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}")) {
         value.set_sensitive(true);

@@ -17,11 +17,11 @@ use crate::{
     revocation::{RevocationEntry, RevokeError, record::RevocationRecord},
 };
 
-/// Answers 200 once the revocation is stored and in force.
-pub async fn answer(context: &ApiContext<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+/// Revokes, and returns 200 once the revocation is stored and in force.
+pub async fn respond(context: &ApiContext<'_>, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     match revoke(context, headers, body).await {
         Ok(()) => empty(StatusCode::OK),
-        Err(error) => error.answer(),
+        Err(error) => error.into_response(),
     }
 }
 
@@ -44,7 +44,7 @@ struct Parameters {
     until: Option<u64>,
 }
 
-/// Error answer (RFC 6749 section 5.2).
+/// Error response (RFC 6749 section 5.2).
 enum OAuthError {
     /// Client authentication failed.
     Client(&'static str),
@@ -55,7 +55,7 @@ enum OAuthError {
 }
 
 impl OAuthError {
-    fn answer(self) -> Response<Body> {
+    fn into_response(self) -> Response<Body> {
         let (status, code, text) = match self {
             Self::Client(text) => (StatusCode::UNAUTHORIZED, "invalid_client", text.into()),
             Self::Request(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),

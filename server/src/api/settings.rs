@@ -20,7 +20,7 @@ pub struct ApiSettings {
     pub allow_origin: Option<HeaderValue>,
     /// Settings for logins of local users.
     pub login: LoginSettings,
-    /// How calls are authorized.
+    /// The authorization provider.
     pub authorization_provider: AuthorizationProvider,
     /// The section that signs tokens, if any section is configured.
     pub signing: Option<Arc<IssuerSection>>,

@@ -1,4 +1,4 @@
-//! From the route of a request to its handler. Handlers are the same on every HTTP version.
+//! Dispatch of a request to the handler of its route, the same for every HTTP version.
 
 use bytes::Bytes;
 use countersign_front::{Peer, Step};
@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl AppService {
-    /// Answers a gRPC call, given its body. The access log entry becomes one about the checked
-    /// request, if a trusted proxy describes it.
+    /// Answers a gRPC call with this body. If a trusted proxy sent it, `entry` then describes the
+    /// checked request.
     pub fn call_grpc<'a>(
         &'a self,
         peer: Peer<'_>,
@@ -32,7 +32,7 @@ impl AppService {
     ) -> Step<Reply, PendingDecision<'a>> {
         let Self { app, admission } = self;
         if route != Route::Check {
-            return Step::Done(grpc::health::answer(app.is_ready(), body));
+            return Step::Done(grpc::health::respond(app.is_ready(), body));
         }
         let settings = app.settings();
         let listener = &settings.listeners[peer.listener];
@@ -44,12 +44,12 @@ impl AppService {
             client: &listener.client,
             peer: peer.address,
         };
-        ext_authz::answer(&context, body, entry)
+        ext_authz::respond(&context, body, entry)
     }
 }
 
-/// Answers any other request that is not answered at once.
-pub(super) async fn answer(
+/// Calls the handler of a request that is neither a gRPC call nor a check of `/auth`.
+pub(super) async fn respond(
     service: &AppService,
     peer: Peer<'_>,
     route: Route,
@@ -67,18 +67,18 @@ pub(super) async fn answer(
         }
         Route::Verify => {
             let body = request.body();
-            verify::answer(&app.authenticator, &settings.auth, &caller, headers, body).await
+            verify::respond(&app.authenticator, &settings.auth, &caller, headers, body).await
         }
-        Route::Revoke => no_store(revoke::answer(&api, headers, request.body()).await).into(),
-        Route::Inmanta => inmanta::answer(&api, &caller, &request).await,
+        Route::Revoke => no_store(revoke::respond(&api, headers, request.body()).await).into(),
+        Route::Inmanta => inmanta::respond(&api, &caller, &request).await,
         Route::Jwks => get_only(method, well_known::jwks),
         Route::Live => get_only(method, health::live),
         Route::Ready => get_only(method, || health::ready(&api, app.is_ready())),
-        Route::Metrics => get_only(method, || metrics::answer(app)),
-        Route::Keys => get_only(method, || keys::status::answer(&app.authenticator.keys_in_use())),
-        // Not a call: calls are answered above.
+        Route::Metrics => get_only(method, || metrics::respond(app)),
+        Route::Keys => get_only(method, || keys::status::respond(&app.authenticator.keys_in_use())),
+        // gRPC calls are dispatched in `call_grpc`.
         Route::Check | Route::GrpcHealth => grpc::refuse(request.version(), method.as_str()).into(),
-        // `/auth` is answered at once, and never gets here.
+        // Checks of `/auth` never reach this function.
         Route::Auth | Route::None => grpc::unknown_method(request.version(), headers)
             .unwrap_or_else(|| {
                 let detail = not_found_detail(listener.serves);
@@ -87,7 +87,7 @@ pub(super) async fn answer(
     }
 }
 
-/// The detail of a 404 on a listener with these routes.
+/// Returns the detail of a 404 on a listener with these routes.
 const fn not_found_detail(serves: Serves) -> &'static str {
     match serves {
         Serves::Everything => "there is no such route",
@@ -96,10 +96,10 @@ const fn not_found_detail(serves: Serves) -> &'static str {
     }
 }
 
-/// Answers GET and HEAD only.
-fn get_only(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Reply {
+/// Calls a handler for GET and HEAD only; other methods get a 405 response.
+fn get_only(method: &Method, handler: impl FnOnce() -> Response<Body>) -> Reply {
     if method == Method::GET || method == Method::HEAD {
-        answer().into()
+        handler().into()
     } else {
         method_not_allowed("GET, HEAD").into()
     }

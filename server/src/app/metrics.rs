@@ -23,8 +23,8 @@ use crate::{
     observe::metrics::{Budget, Latency, LoginOutcome, MetricEvent, STATUSES, bucket_bound},
 };
 
-/// Answers with all metrics.
-pub(super) fn answer(app: &Arc<App>) -> Response<Body> {
+/// Returns all metrics.
+pub(super) fn respond(app: &Arc<App>) -> Response<Body> {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match encode(app) {
         Ok(text) => typed(StatusCode::OK, OPEN_METRICS, text),
@@ -75,7 +75,7 @@ impl Scrape {
         for route in Route::ALL {
             let statuses = STATUSES.iter().map(ToString::to_string).chain(["other".into()]);
             for (status, count) in statuses
-                .zip(self.0.authenticator.metrics.answers(route))
+                .zip(self.0.authenticator.metrics.responses(route))
                 .filter(|(_, count)| *count > 0)
             {
                 let labels = [("route", route.name()), ("status", &*status)];

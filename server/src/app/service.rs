@@ -1,5 +1,5 @@
-//! The service that the front calls: finds the handler of a request, answers checks at once,
-//! and records every response.
+//! [`AppService`]: answers checks of `/auth` at once, passes other requests to their handlers, and
+//! records every response in metrics and access log.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -32,16 +32,16 @@ use crate::{
     },
 };
 
-/// One worker's part of the server.
+/// The [`Service`] of one worker thread.
 pub struct AppService {
-    /// What all workers share.
+    /// The state shared by all workers.
     pub app: Arc<App>,
-    /// The budgets of this worker.
+    /// The admission budgets of this worker.
     pub admission: Admission,
 }
 
 impl AppService {
-    /// The service of worker `index`, on the thread that calls.
+    /// Creates the service of worker `index`, which runs on the calling thread.
     #[must_use]
     pub fn new(app: Arc<App>, index: usize) -> Self {
         Metrics::use_shard(index);
@@ -49,7 +49,7 @@ impl AppService {
         Self { app, admission }
     }
 
-    /// A worker with this service, on the thread that calls.
+    /// Creates the [`WorkerContext`] of worker `index`, which runs on the calling thread.
     #[must_use]
     pub fn worker(app: Arc<App>, index: usize) -> WorkerContext<Self> {
         let timeouts = app.settings().timeouts;
@@ -75,7 +75,7 @@ impl AppService {
         entry: impl FnOnce() -> Option<AccessLogEntry>,
     ) {
         let CompletedRequest { route, status, outcome, started } = completed;
-        self.app.authenticator.metrics.count_answer(route, status, Some(started.elapsed()));
+        self.app.authenticator.metrics.count_response(route, status, Some(started.elapsed()));
         if settings.log.should_log(outcome, status)
             && let Some(entry) = entry()
         {
@@ -87,7 +87,7 @@ impl AppService {
 impl Service for AppService {
     type Settings = Guard<Arc<Settings>>;
     type Route = Route;
-    type Pending<'c> = PendingExchange<'c>;
+    type Pending<'c> = PendingAppRequest<'c>;
 
     fn settings(&self) -> Self::Settings {
         self.app.settings()
@@ -104,7 +104,7 @@ impl Service for AppService {
     fn respond<'c, H: RequestHead>(
         request: &IncomingRequest<'_, 'c, Self, H>,
         writer: &mut impl ResponseWriter,
-    ) -> Result<Step<(), PendingExchange<'c>>, BadRequest> {
+    ) -> Result<Step<(), PendingAppRequest<'c>>, BadRequest> {
         let (service, head, route) = (request.service(), request.head, request.route);
         if route.is_grpc() && grpc::is_call(head.version(), head.method(), head) {
             return Ok(Step::Wait(pending(request, Work::GrpcCall)));
@@ -139,7 +139,7 @@ impl Service for AppService {
     }
 
     fn reject(&self, peer: Peer<'_>, reason: &BadRequest) -> countersign_front::Reply {
-        self.app.authenticator.metrics.count_answer(Route::None, reason.status, None);
+        self.app.authenticator.metrics.count_response(Route::None, reason.status, None);
         tracing::debug!(client = %peer.address, code = reason.code, "malformed request");
         Reply::from(reason).into()
     }
@@ -165,7 +165,7 @@ impl Service for AppService {
         listener.proxy_protocol && listener.client.proxies.trusts(address)
     }
 
-    /// Operators are never delayed.
+    /// Connections to an operations listener are never delayed.
     fn reconnect_delay(&self, listener: usize, address: IpAddr) -> Duration {
         if self.app.settings().listeners[listener].serves == Serves::Operations {
             return Duration::ZERO;
@@ -177,7 +177,7 @@ impl Service for AppService {
         delay
     }
 
-    /// A trusted proxy is not charged, as any client behind it may have caused the abuse.
+    /// A trusted proxy is not charged, because any client behind it may have caused the abuse.
     fn record_abuse(&self, peer: Peer<'_>) {
         use countersign_front::address::{UNIX_PEER, UNKNOWN_PEER};
         self.app.authenticator.metrics.count_event(MetricEvent::AbuseClose);
@@ -194,13 +194,13 @@ impl Service for AppService {
 }
 
 /// A request that waits for its body, for the keys of an issuer, or for a handler.
-pub struct PendingExchange<'c> {
+pub struct PendingAppRequest<'c> {
     work: Work<'c>,
     peer: Peer<'c>,
     recorder: Recorder<'c>,
 }
 
-/// What remains to be done for a request.
+/// The work left for a request whose head has been read.
 enum Work<'c> {
     /// Answer a check of `/auth` when the keys have arrived.
     ForwardAuth(PendingDecision<'c>),
@@ -210,20 +210,20 @@ enum Work<'c> {
     GrpcCall,
 }
 
-/// What takes waiting once the body has arrived.
-enum Waiting<'c> {
-    /// The keys for a check of `/auth`.
+/// The wait of a request whose body has arrived.
+enum PendingResponse<'c> {
+    /// Wait for the keys for a check of `/auth`.
     ForwardAuth(PendingDecision<'c>),
-    /// The keys for a gRPC check, of which this is the body.
+    /// Wait for the keys for a gRPC check with this body.
     Check(PendingDecision<'c>, Vec<u8>),
-    /// The handler of this request.
+    /// Wait for the handler of this request.
     Handler(Request<Bytes>),
 }
 
 fn pending<'c, H: RequestHead>(
     request: &IncomingRequest<'_, 'c, AppService, H>,
     work: Work<'c>,
-) -> PendingExchange<'c> {
+) -> PendingAppRequest<'c> {
     let is_logged = request.settings.log.logs_requests();
     let recorder = Recorder {
         service: request.service(),
@@ -231,7 +231,7 @@ fn pending<'c, H: RequestHead>(
         started: request.started,
         entry: is_logged.then(|| Box::new(access_log_entry(request))),
     };
-    PendingExchange { work, peer: request.connection.peer, recorder }
+    PendingAppRequest { work, peer: request.connection.peer, recorder }
 }
 
 fn access_log_entry<H: RequestHead>(
@@ -244,7 +244,7 @@ fn access_log_entry<H: RequestHead>(
     AccessLogEntry::new(&listener.name, &listener.client, peer, line, head)
 }
 
-impl<'c> PendingRequest<'c> for PendingExchange<'c> {
+impl<'c> PendingRequest<'c> for PendingAppRequest<'c> {
     fn max_body_bytes(&self) -> usize {
         let Recorder { service, route, .. } = &self.recorder;
         route.max_body(service.app.settings().max_body)
@@ -261,10 +261,10 @@ impl<'c> PendingRequest<'c> for PendingExchange<'c> {
     fn respond(self, body: &[u8], writer: &mut impl ResponseWriter) -> Step<(), ReplyFuture<'c>> {
         let Self { work, peer, mut recorder } = self;
         let Recorder { service, route, .. } = recorder;
-        let waiting = match work {
-            Work::ForwardAuth(decision) => Waiting::ForwardAuth(decision),
+        let pending = match work {
+            Work::ForwardAuth(decision) => PendingResponse::ForwardAuth(decision),
             Work::Request(request) => {
-                Waiting::Handler(request.map(|()| Bytes::copy_from_slice(body)))
+                PendingResponse::Handler(request.map(|()| Bytes::copy_from_slice(body)))
             }
             Work::GrpcCall => {
                 let entry = recorder.entry.as_deref_mut();
@@ -273,18 +273,18 @@ impl<'c> PendingRequest<'c> for PendingExchange<'c> {
                         writer.reply(&recorder.record(reply));
                         return Step::Done(());
                     }
-                    Step::Wait(decision) => Waiting::Check(decision, body.to_vec()),
+                    Step::Wait(decision) => PendingResponse::Check(decision, body.to_vec()),
                 }
             }
         };
         // The one place where a response becomes a boxed future.
         Step::Wait(Box::pin(
-            async move { recorder.record(waiting.finish(service, peer, route).await) },
+            async move { recorder.record(pending.finish(service, peer, route).await) },
         ))
     }
 }
 
-impl<'c> Waiting<'c> {
+impl<'c> PendingResponse<'c> {
     async fn finish(self, service: &'c AppService, peer: Peer<'c>, route: Route) -> Reply {
         let app = &service.app;
         let settings = || app.settings_arc();
@@ -298,12 +298,12 @@ impl<'c> Waiting<'c> {
                 };
                 decision.finish(&app.authenticator, settings, render).await
             }
-            Self::Handler(request) => dispatch::answer(service, peer, route, request).await,
+            Self::Handler(request) => dispatch::respond(service, peer, route, request).await,
         }
     }
 }
 
-/// The facts to record about a request when its response is known.
+/// Records the response of a pending request in metrics and access log.
 struct Recorder<'c> {
     service: &'c AppService,
     route: Route,
@@ -312,7 +312,7 @@ struct Recorder<'c> {
 }
 
 impl Recorder<'_> {
-    /// Records a response, and returns what the front sends of it.
+    /// Records a response, and converts it to the front's [`Reply`](countersign_front::Reply).
     fn record(self, reply: Reply) -> countersign_front::Reply {
         let Self { service, route, started, entry } = self;
         let (status, outcome) = (reply.counted, reply.outcome);

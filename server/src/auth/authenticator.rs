@@ -1,4 +1,4 @@
-//! Verification of the tokens of requests.
+//! Token verification with admission control and key refetches.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::{
     observe::metrics::{MetricEvent, Metrics},
 };
 
-/// Verifies tokens: within the budgets of admission, with the keys that are known, and once
-/// more after the keys of an issuer have been fetched again.
+/// Verifies tokens within the budgets of [`Admission`](crate::admission::Admission). A token with
+/// an unknown key is verified again after a refetch of its issuer's keys.
 pub struct Authenticator {
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// The keys of the issuers.
     pub keys: Arc<KeySources>,
-    /// Counts what happens.
+    /// Counters of outcomes and events.
     pub metrics: Arc<Metrics>,
 }
 
 /// The caller that presents a token.
 pub struct Caller<'a, 'r> {
-    /// The budgets of the worker that serves the connection.
+    /// The admission budgets of the worker that serves the connection.
     pub admission: &'a Admission,
     /// The address of the client.
     pub client: ClientAddress<'r>,
@@ -41,7 +41,7 @@ impl<'a> Caller<'a, '_> {
     }
 }
 
-/// Why a token was rejected.
+/// The rejection of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// The reason.
@@ -59,11 +59,11 @@ impl Rejection {
 }
 
 impl Authenticator {
-    /// Verifies a token as of now. If its key is unknown, its issuer is asked for new keys
-    /// first, and the token is verified again.
+    /// Verifies a token as of now. If its key is unknown, waits for a refetch of its issuer's keys
+    /// and verifies the token again.
     ///
     /// # Errors
-    /// Why it is rejected.
+    /// The [`Rejection`] of the token.
     pub async fn verify<'t>(
         &self,
         caller: &Caller<'_, '_>,
@@ -75,7 +75,7 @@ impl Authenticator {
         }
     }
 
-    /// Verifies a token with the keys that are known, or returns what to wait for first.
+    /// Verifies a token with the known keys, or returns the refetch to wait for.
     pub fn try_verify<'t>(
         &self,
         caller: &Caller<'_, '_>,
@@ -92,10 +92,10 @@ impl Authenticator {
         }
     }
 
-    /// Verifies a token after the wait.
+    /// Verifies a token after the refetch of its issuer's keys.
     ///
     /// # Errors
-    /// Why it is rejected.
+    /// The [`Rejection`] of the token.
     pub async fn verify_after<'t>(
         &self,
         caller: &Caller<'_, '_>,
@@ -128,7 +128,7 @@ impl Authenticator {
         }
     }
 
-    /// Returns what to wait for before a token with an unknown key is rejected.
+    /// Returns the refetch to wait for before a token with an unknown key is rejected.
     pub(super) fn refetch(&self, token: &[u8]) -> Option<KeyRefetch> {
         self.keys.refetch(&self.verifier.claimed_issuer(token)?.name)
     }

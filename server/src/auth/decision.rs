@@ -1,4 +1,4 @@
-//! The decision on a request that a proxy asks about: who sent it, or why it is refused.
+//! The authorization decision on a request that a proxy checks.
 
 use std::ops::Deref;
 
@@ -19,11 +19,11 @@ use crate::{
     keys::KeyRefetch,
 };
 
-/// The answer to the question of a proxy, in whatever form it is given.
+/// The decision on a request, independent of the protocol of the check.
 pub enum AuthDecision<'t> {
-    /// The request may pass.
+    /// The request is allowed: its token is valid.
     Allowed(Verified<'t>),
-    /// It may not: the response to the client, without a body.
+    /// The request is refused, with this response for the client. It has no body.
     Refused(Reply),
 }
 
@@ -61,8 +61,8 @@ pub fn decide<'a, 't>(
 }
 
 impl PendingDecision<'_> {
-    /// Waits for the keys, decides with the `settings` of then, and returns the response that
-    /// `render` makes of the decision.
+    /// Waits for the keys, decides, and returns the decision as rendered by `render`. `settings` is
+    /// called after the wait, so that a reload in between takes effect.
     pub async fn finish<S: Deref<Target: AsRef<AuthSettings>>>(
         self,
         authenticator: &Authenticator,

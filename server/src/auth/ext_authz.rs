@@ -1,8 +1,8 @@
-//! `envoy.service.auth.v3.Authorization/Check`: Envoy asks over gRPC whether to forward a
-//! request, and sends all of it: where it comes from, and its header lines.
+//! `envoy.service.auth.v3.Authorization/Check`: Envoy's external authorization over gRPC. The check
+//! contains the source address and the header lines of the request.
 //!
-//! The decision is that of `/auth` for a request with these header lines, in Envoy's form. Two
-//! things are better, since Envoy changes the request as the response asks:
+//! The decision is that of `/auth` for the same header lines. Two things differ, because the
+//! response can remove headers from the request:
 //!
 //! - **Identity headers without a value are removed** rather than sent empty, so an application
 //!   can test for their presence. So is what the client sent under another spelling of an
@@ -11,8 +11,8 @@
 //! - **The credential is removed.** An application that receives its caller's identity does not
 //!   need what would let it act as the caller elsewhere.
 //!
-//! The peer of the connection asks. Its description of a request is believed if
-//! it is a trusted proxy. Of other peers only the token counts, which they sent themselves.
+//! The description of the request is trusted only if the peer of the connection is a trusted proxy.
+//! For other peers, only the token is used.
 
 use countersign_engine::Verified;
 use countersign_front::Step;
@@ -39,11 +39,11 @@ use crate::{
     observe::access_log::{AccessLogEntry, CheckedRequest},
 };
 
-/// What a check is answered with: the connection that it came over, and the settings in force.
+/// Context of a check: its connection, and the current settings.
 pub struct CheckContext<'a, 's> {
     /// Verifies the token.
     pub authenticator: &'s Authenticator,
-    /// The budgets of the worker.
+    /// The admission budgets of the worker.
     pub admission: &'a Admission,
     /// The settings of responses.
     pub settings: &'s AuthSettings,
@@ -55,16 +55,16 @@ pub struct CheckContext<'a, 's> {
     pub peer: std::net::IpAddr,
 }
 
-/// Answers a check. If a trusted proxy sent it, the access log entry becomes one about the
-/// request that it describes.
-pub fn answer<'a>(
+/// Answers a check. If a trusted proxy sent it, `entry` then describes the checked request.
+pub fn respond<'a>(
     context: &CheckContext<'a, '_>,
     body: &[u8],
     entry: Option<&mut AccessLogEntry>,
 ) -> Step<Reply, PendingDecision<'a>> {
     let check = match grpc::message(body).map(CheckRequest::read) {
         Ok(Ok(check)) => check,
-        // Not a gRPC error: the client would choose what the proxy does without an answer.
+        // Not a gRPC error: a client could otherwise trigger the proxy's failure mode, which may be
+        // to allow.
         Ok(Err(TOO_MANY_HEADERS)) => {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Step::Done(deny(&empty(status).into()));
@@ -96,7 +96,7 @@ pub fn answer<'a>(
     }
 }
 
-/// Returns the response to a check whose decision had to be waited for.
+/// Returns the response to a check whose decision was pending.
 #[must_use]
 pub fn reply(settings: &AuthSettings, body: &[u8], decision: AuthDecision<'_>) -> Reply {
     match (decision, read(body)) {
@@ -122,7 +122,7 @@ fn allow(settings: &AuthSettings, check: &CheckRequest<'_>, verified: &Verified<
     let present = lines.clone().filter(|(_, value)| !value.is_empty());
     let absent = lines.filter(|(_, value)| value.is_empty()).map(|(name, _)| name);
     let identities = settings.identity_headers.names();
-    // A credential header may also be an identity header, which was just set.
+    // A credential header that is also an identity header has just been set, so it is kept.
     let credentials =
         credentials(settings).filter(|name| identities.clone().all(|identity| identity != *name));
     let imitations = check
@@ -189,7 +189,7 @@ mod tests {
         {
             assert!(is_one(name.as_bytes()), "{name}");
         }
-        // Names of ours in any case; and others, among them such as no text can name.
+        // Configured names in any case, unrelated names, and a name that is not ASCII.
         for name in [
             "x-auth-user",
             "X-AUTH-USER",

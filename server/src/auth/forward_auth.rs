@@ -1,6 +1,7 @@
-//! `ANY /auth` and `/auth/*`: a reverse proxy asks whether to forward a request.
+//! `ANY /auth` and `/auth/*`: forward authentication for reverse proxies (`auth_request`,
+//! ForwardAuth).
 //!
-//! No response has a body, since nginx keeps its connection only then. Every 200 carries every
+//! No response has a body, because nginx reuses its connection only then. Every 200 carries every
 //! identity header, empty where there is no value, so that a proxy overwrites whatever the
 //! client sent under those names.
 
@@ -13,7 +14,7 @@ use crate::base::{
     reply::{Reply, empty},
 };
 
-/// Returns the response to a decision that had to be waited for.
+/// Returns the response to a check whose decision was pending.
 #[must_use]
 pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
     let verified = match decision {
@@ -29,7 +30,7 @@ pub fn reply(settings: &AuthSettings, decision: AuthDecision<'_>) -> Reply {
     Reply::with_outcome(Outcome::Verified, response)
 }
 
-/// The header lines of a response that lets a request pass.
+/// Returns the header lines of a response that allows a request.
 pub fn headers<'l>(
     settings: &'l AuthSettings,
     identity: Identity<'l>,
@@ -39,7 +40,7 @@ pub fn headers<'l>(
         .chain(identity_headers(settings, identity))
 }
 
-/// The header lines with the identity of the caller: every one that is configured.
+/// Returns every configured identity header, with its value for this caller.
 pub(super) fn identity_headers<'l>(
     settings: &'l AuthSettings,
     identity: Identity<'l>,

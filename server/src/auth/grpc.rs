@@ -47,7 +47,7 @@ pub enum GrpcStatus {
     Unauthenticated = 16,
 }
 
-/// Why a call failed.
+/// Error of a gRPC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcError {
     /// The gRPC status.

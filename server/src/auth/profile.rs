@@ -1,5 +1,5 @@
-//! The differences between the compatible systems: where a credential is looked for, the status
-//! of a refusal, and its body. Only a [`Profile`] branches on the system.
+//! Response profiles: where a credential is looked for, and the status and body of a refusal. Only
+//! the methods of [`Profile`] differ between the compatible systems.
 
 pub mod generic;
 pub mod inmanta;
@@ -17,7 +17,7 @@ use crate::{
     observe::metrics::Budget,
 };
 
-/// A system that is answered for in its own way.
+/// The system whose responses a listener imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// RFC 6750, for reverse proxies and applications.
@@ -123,7 +123,7 @@ impl Profile {
     fn body(self, style: Style, status: StatusCode, message: &str) -> Response<Body> {
         match (self, style) {
             (Self::Generic, _) | (_, Style::Bare) => empty(status),
-            (Self::Inmanta, Style::Body) => inmanta::answer(status, message),
+            (Self::Inmanta, Style::Body) => inmanta::message_response(status, message),
         }
     }
 }
@@ -131,9 +131,9 @@ impl Profile {
 /// Whether a response may have a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// For proxies, which discard bodies, and some of them the connection too.
+    /// No body: for proxies, which discard it. Some also close the connection.
     Bare,
-    /// For callers that read the body.
+    /// With a body, for callers that read it.
     Body,
 }
 

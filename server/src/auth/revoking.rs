@@ -12,17 +12,18 @@ use crate::{
 /// The outcome of revoking a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevocationOutcome {
-    /// It is revoked.
+    /// The token is revoked.
     Done,
-    /// It has expired, or is not a token.
+    /// The token has expired, or the bytes are not a token.
     Unnecessary,
-    /// It is not a token of a configured issuer.
+    /// No configured issuer signed the token.
     NotOurs(Reject),
 }
 
 impl Authenticator {
-    /// Validates a request to revoke. It must not name an issuer that is not configured, nor a
-    /// `kid` where a key without one could sign under any: the revocation would have no effect.
+    /// Validates a request to revoke. A revocation without effect is rejected: of an issuer that is
+    /// not configured, or of a `kid` while the issuer has a key without `kid`, which can sign
+    /// tokens with any `kid`.
     ///
     /// # Errors
     /// The mistake, and the remedy.
@@ -59,12 +60,11 @@ impl Authenticator {
     }
 
     /// Revokes one token. A token of another issuer needs no revocation (RFC 7009 section
-    /// 2.2). A token whose key is still unknown after its issuer was asked is revoked without a
-    /// check of its signature. Callers have authenticated, so signatures are checked without a
-    /// budget.
+    /// 2.2). A token whose key is still unknown after a refetch is revoked without a check of its
+    /// signature. Callers have authenticated, so admission budgets do not apply.
     ///
     /// # Errors
-    /// Why it could not be revoked.
+    /// [`RevokeError`] if the revocation cannot be stored.
     pub async fn revoke_token(
         &self,
         revocations: &RevocationService,

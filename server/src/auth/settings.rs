@@ -7,7 +7,7 @@ use http::{HeaderName, StatusCode, header};
 use super::{api_clients::ApiClients, profile::generic};
 use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
 
-/// Where credentials are found, and how responses describe them.
+/// Settings for finding credentials, and for the responses about them.
 #[derive(Debug)]
 pub struct AuthSettings {
     /// Header with a bare token. It takes precedence over `Authorization`.
@@ -15,9 +15,9 @@ pub struct AuthSettings {
     /// Status for refused tokens under [`Profile::Inmanta`](super::profile::Profile::Inmanta): 403
     /// as in Inmanta, or 401 as in RFC 6750.
     pub rejected_token_status: StatusCode,
-    /// Headers with the caller's identity in answers of `/auth`.
+    /// Headers with the caller's identity in responses of `/auth`.
     pub identity_headers: IdentityHeaders,
-    /// Contents of gRPC answers to Envoy.
+    /// Contents of gRPC responses to Envoy.
     pub ext_authz: ExtAuthz,
     /// Clients that may revoke tokens.
     pub api_clients: ApiClients,
@@ -139,7 +139,7 @@ fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> 
     Some(name)
 }
 
-/// Contents of gRPC answers to Envoy.
+/// Contents of gRPC responses to Envoy.
 ///
 /// # Defaults
 /// Nothing beyond the identity. An application that receives the caller's identity does

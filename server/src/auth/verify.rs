@@ -20,8 +20,8 @@ use crate::base::{
     reply::{Body, Reply, json, no_store, problem},
 };
 
-/// Answers with the claims, or with a problem that carries the reject code.
-pub async fn answer(
+/// Returns the claims of the token, or a problem response with the reject code.
+pub async fn respond(
     authenticator: &Authenticator,
     settings: &AuthSettings,
     caller: &Caller<'_, '_>,

@@ -63,7 +63,7 @@ pub struct Endpoint {
     pub method: &'static str,
     /// Its path, with `<name>` for a segment that is an argument.
     pub path: &'static str,
-    /// What it does.
+    /// Its operation.
     pub operation: Operation,
     /// The label that access policies use.
     pub label: &'static str,

@@ -140,12 +140,12 @@ impl ServerClient {
             .limit(MAX_RESPONSE_BYTES)
             .read_to_vec()
             .map_err(|error| self.transport_error(&error))?;
-        let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let response: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
-            return Err(self.error_response(&call, status, answer.as_ref()));
+            return Err(self.error_response(&call, status, response.as_ref()));
         }
-        match answer {
-            Some(mut answer) => Ok(answer.get_mut("data").map_or(Value::Null, Value::take)),
+        match response {
+            Some(mut response) => Ok(response.get_mut("data").map_or(Value::Null, Value::take)),
             None if bytes.is_empty() => Ok(Value::Null),
             None => Err(CallError::unreachable(format_args!(
                 "the response from {} is not JSON, so it is not an Inmanta server; {}",
@@ -210,10 +210,11 @@ impl ServerClient {
         &self,
         call: &ApiCall,
         status: StatusCode,
-        answer: Option<&Value>,
+        response: Option<&Value>,
     ) -> CallError {
-        let text = answer
-            .and_then(|answer| answer["message"].as_str().or_else(|| answer["detail"].as_str()));
+        let text = response.and_then(|response| {
+            response["message"].as_str().or_else(|| response["detail"].as_str())
+        });
         let message = text.map_or_else(|| format!("the server answered {status}"), printable);
         let section = self.transport.section;
         let sends_token = call.sends_token && self.transport.token.is_some();

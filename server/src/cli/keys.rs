@@ -73,8 +73,8 @@ fn status(source: &ConfigSource, url: Option<String>, as_json: bool) -> Result<(
     if as_json {
         return Ok(print(text.trim_end())?);
     }
-    let answer: Value = serde_json::from_str(&text).map_err(CommandError::failed)?;
-    for issuer in answer["issuers"].as_array().into_iter().flatten() {
+    let status: Value = serde_json::from_str(&text).map_err(CommandError::failed)?;
+    for issuer in status["issuers"].as_array().into_iter().flatten() {
         for line in describe(issuer) {
             print(line)?;
         }

@@ -7,25 +7,25 @@ use http::HeaderName;
 
 use super::trusted_proxies::TrustedProxies;
 
-/// The address of a client, read from the header lines when it is first needed: most requests
-/// never need it.
+/// The address of a client. It is read from the header lines on demand, because most requests do
+/// not need it.
 #[derive(Clone, Copy)]
 pub enum ClientAddress<'r> {
-    /// To be found in the header lines of a request that came from `peer`.
+    /// Not determined yet.
     Deferred {
-        /// The other end of the connection.
+        /// The peer of the connection.
         peer: IpAddr,
-        /// The proxies whose header is believed.
+        /// The trusted proxies, and the name of their header.
         proxies: &'r TrustedProxies,
-        /// The header lines.
+        /// The header lines of the request.
         fields: &'r dyn Fields,
     },
-    /// Known already.
+    /// Determined.
     Known(IpAddr),
 }
 
 impl ClientAddress<'_> {
-    /// Returns the address, as far as trusted proxies vouch for it.
+    /// Returns the address; see [`TrustedProxies::client`].
     #[must_use]
     pub fn get(&self) -> IpAddr {
         match *self {
@@ -40,8 +40,8 @@ impl ClientAddress<'_> {
         ClientAddress::Known(self.get())
     }
 
-    /// Returns peer and header if the peer looks like a proxy that `trusted_proxies` should
-    /// name. The client may have sent the header itself, so this proves nothing.
+    /// Returns the peer and the header if the peer looks like a proxy missing in `trusted_proxies`.
+    /// This is a hint only: a client may have sent the header itself.
     #[must_use]
     pub fn unlisted_proxy(&self) -> Option<(IpAddr, &HeaderName)> {
         match *self {

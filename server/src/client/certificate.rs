@@ -1,7 +1,7 @@
 //! Client certificates that a trusted proxy passes on in a header, and certificate fingerprints.
 //!
-//! A certificate presented to this server directly comes from
-//! [`client_certificate`](crate::tls::client_certificate).
+//! The certificate of a client that connects directly is in
+//! [`Peer::certificate`](countersign_front::Peer::certificate).
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,4 +1,4 @@
-//! The options of a listener that say which proxies are believed, and in which headers.
+//! The options of a listener for its trusted proxies and their headers.
 
 use http::{HeaderName, header};
 
@@ -8,12 +8,12 @@ use super::{
 };
 use crate::config::reader::SectionReader;
 
-/// Which proxies a listener believes, and in which headers they describe the client.
+/// The trusted proxies of a listener, and the headers in which they describe the client.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// The trusted proxies, and the header with the client's address.
     pub proxies: TrustedProxies,
-    /// How they name the original request.
+    /// The headers in which they name the original request.
     pub dialect: Dialect,
     /// The header with the certificate of the client.
     pub certificate_header: Option<HeaderName>,

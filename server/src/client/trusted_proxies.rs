@@ -13,7 +13,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use countersign_front::Fields;
+use countersign_front::{
+    Fields,
+    address::{UNIX_PEER, UNKNOWN_PEER},
+};
 use http::HeaderName;
 
 /// The proxies whose client-address header is trusted, and the name of that header.
@@ -23,11 +26,6 @@ pub struct TrustedProxies {
     unix: bool,
     header: HeaderName,
 }
-
-/// Stands for the peer of a Unix socket. No IP connection has this source address.
-pub const UNIX_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// Stands for a client whose address a trusted proxy does not know. It is never trusted.
-pub const UNKNOWN_PEER: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Maximum number of proxies that one request is followed through. It bounds the work for a
 /// list that names only trusted proxies.

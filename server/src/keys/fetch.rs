@@ -40,7 +40,7 @@ const MAX_DISCOVERY_BYTES: u64 = 64 * 1024;
 pub struct FetchedKeys {
     /// The keys; `None` if they are unchanged since the last fetch.
     pub keys: Option<KeySet>,
-    /// How long the provider allows the keys to be cached.
+    /// Time for which the provider allows the keys to be cached.
     pub max_age: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl FetchError {
     }
 }
 
-/// Fetches the keys of one issuer repeatedly. It keeps the version of the last answer, so that
+/// Fetches the keys of one issuer repeatedly. It keeps the version of the last response, so that
 /// a fetch of unchanged keys is cheap.
 pub struct Fetcher {
     section: String,
@@ -75,7 +75,7 @@ pub struct Fetcher {
     started: Stopwatch,
 }
 
-/// Version of a key file or of a provider's answer.
+/// Version of a key file or of a provider's response.
 #[derive(Clone, PartialEq, Eq)]
 enum SourceVersion {
     File(FileVersion),
@@ -83,7 +83,7 @@ enum SourceVersion {
     Response(String, String),
 }
 
-/// Raw answer of the source; without bytes if it is unchanged.
+/// Raw contents of the source; without bytes if they are unchanged.
 struct FetchedBytes {
     bytes: Option<Vec<u8>>,
     version: Option<SourceVersion>,
@@ -112,7 +112,7 @@ impl Fetcher {
     /// The fetch failed, or it returned no usable key.
     pub fn fetch(&mut self, cause: Cause) -> Result<FetchedKeys, FetchError> {
         self.started = Stopwatch::start();
-        let fetched = self.load(cause).and_then(|answer| self.parse(answer));
+        let fetched = self.load(cause).and_then(|fetched| self.parse(fetched));
         if fetched.is_err() {
             // The provider may have moved its keys: read the discovery document next time.
             self.discovered = None;
@@ -130,8 +130,8 @@ impl Fetcher {
         )
     }
 
-    fn parse(&mut self, answer: FetchedBytes) -> Result<FetchedKeys, FetchError> {
-        let FetchedBytes { bytes, version, max_age } = answer;
+    fn parse(&mut self, fetched: FetchedBytes) -> Result<FetchedKeys, FetchError> {
+        let FetchedBytes { bytes, version, max_age } = fetched;
         let Some(bytes) = bytes else { return Ok(FetchedKeys { keys: None, max_age }) };
         let read = match self.source.location {
             KeyLocation::File { origin: Origin::Static, .. } => {
@@ -158,9 +158,9 @@ impl Fetcher {
             KeyLocation::Discovery(uri) => {
                 let known = self.discovered.take().filter(|_| cause == Cause::UnknownKid);
                 let keys = known.map_or_else(|| self.discover(uri), Ok)?;
-                let answer = self.fetch_jwks(&keys)?;
+                let fetched = self.fetch_jwks(&keys)?;
                 self.discovered = Some(keys);
-                Ok(answer)
+                Ok(fetched)
             }
         }
     }
@@ -230,7 +230,7 @@ impl Fetcher {
         }
     }
 
-    /// Requests `uri` and returns a 200 answer, or a 304 answer if `etag` is given.
+    /// Requests `uri` and returns a 200 response, or a 304 response if `etag` is given.
     ///
     /// Redirects are followed on the same origin only. Otherwise a provider could make this server
     /// send requests to internal hosts (SSRF).
@@ -329,7 +329,7 @@ fn limit_plus_one(limit: usize) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// Returns how long an answer may be cached (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
+/// Returns how long a response may be cached (RFC 9111 sections 4.2.1, 5.1 and 5.2.2); `None`
 /// if its headers do not limit it.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());

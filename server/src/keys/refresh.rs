@@ -55,7 +55,7 @@ struct Renewal {
     source: Arc<IssuerKeys>,
     renewed: Arc<RefreshedKeys>,
     rotation: Rotation,
-    /// The last usable keys. They are kept after a withdrawal, as a later answer may confirm
+    /// The last usable keys. They are kept after a withdrawal, because a later response may confirm
     /// them (304).
     keys: Option<Arc<KeySet>>,
     /// `None` while a fetch on another thread has it.

@@ -13,7 +13,7 @@ use crate::base::{
 };
 
 /// Lists every issuer with its keys, by `kid` and algorithm, and the state of its fetches.
-pub fn answer(in_use: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)]) -> Response<Body> {
+pub fn respond(in_use: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)]) -> Response<Body> {
     let issuers: Value =
         in_use.iter().map(|(source, keys)| describe(source, keys.as_deref())).collect();
     no_store(json(StatusCode::OK, &json!({ "issuers": issuers })))

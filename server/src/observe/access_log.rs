@@ -21,7 +21,7 @@ use crate::{
 pub struct CompletedRequest {
     /// Its route.
     pub route: Route,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: StatusCode,
     /// The outcome for its token, if it concerned one.
     pub outcome: Option<Outcome>,
@@ -119,14 +119,14 @@ impl AccessLogEntry {
     }
 
     /// Writes the entry to the log.
-    pub fn write(&self, answered: &CompletedRequest) {
+    pub fn write(&self, request: &CompletedRequest) {
         let Self { id, listener, protocol, client, certificate, method, uri } = self;
         let client = match *client {
             UNIX_PEER => "unix".into(),
             UNKNOWN_PEER => "unknown".into(),
             client => client.to_string(),
         };
-        let micros = u64::try_from(answered.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(request.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "request",
             request_id = id.as_str(),
@@ -136,9 +136,9 @@ impl AccessLogEntry {
             certificate,
             method = method.as_str(),
             uri = uri.as_str(),
-            route = answered.route.name(),
-            status = answered.status.as_u16(),
-            outcome = answered.outcome.map(Outcome::name),
+            route = request.route.name(),
+            status = request.status.as_u16(),
+            outcome = request.outcome.map(Outcome::name),
             micros,
             "request"
         );

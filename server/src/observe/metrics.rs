@@ -140,7 +140,7 @@ const ROUTES: usize = Route::ALL.len();
 #[repr(align(128))]
 struct Shard {
     events: [AtomicU64; SLOTS],
-    answers: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
+    responses: [[AtomicU64; STATUSES.len() + 1]; ROUTES],
     took: [LatencyCounters; ROUTES],
 }
 
@@ -154,7 +154,7 @@ impl Shard {
     fn new() -> Self {
         Self {
             events: zeroed(),
-            answers: std::array::from_fn(|_| zeroed()),
+            responses: std::array::from_fn(|_| zeroed()),
             took: std::array::from_fn(|_| LatencyCounters {
                 buckets: zeroed(),
                 nanos: AtomicU64::new(0),
@@ -167,10 +167,10 @@ fn zeroed<const N: usize>() -> [AtomicU64; N] {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
 
-/// Latency of a route's answers, summed over all threads.
+/// Latency of a route's responses, summed over all threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// Number of answers per bucket: up to its bound, and over that of the previous bucket.
+    /// Number of responses per bucket: up to its bound, and over that of the previous bucket.
     pub buckets: [u64; BUCKETS],
     /// Sum of all latencies.
     pub total: Duration,
@@ -223,12 +223,12 @@ impl Metrics {
         add(&self.shard().events[event.slot()], 1);
     }
 
-    /// Counts an answer, and its latency from the end of the request's head.
-    pub fn count_answer(&self, route: Route, status: StatusCode, took: Option<Duration>) {
+    /// Counts a response, and its latency from the end of the request's head.
+    pub fn count_response(&self, route: Route, status: StatusCode, took: Option<Duration>) {
         let (shard, route) = (self.shard(), route.index());
         let index =
             STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        add(&shard.answers[route][index], 1);
+        add(&shard.responses[route][index], 1);
         if let Some(took) = took {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             add(&shard.took[route].buckets[bucket_of(nanos)], 1);
@@ -248,13 +248,14 @@ impl Metrics {
         self.sum(|shard| &shard.events[event.slot()])
     }
 
-    /// Returns a route's answers by each of [`STATUSES`]; the last element counts all others.
+    /// Returns the number of a route's responses by each of [`STATUSES`]; the last element counts
+    /// all others.
     #[must_use]
-    pub fn answers(&self, route: Route) -> [u64; STATUSES.len() + 1] {
-        std::array::from_fn(|index| self.sum(|shard| &shard.answers[route.index()][index]))
+    pub fn responses(&self, route: Route) -> [u64; STATUSES.len() + 1] {
+        std::array::from_fn(|index| self.sum(|shard| &shard.responses[route.index()][index]))
     }
 
-    /// Returns the latency of a route's answers.
+    /// Returns the latency of a route's responses.
     #[must_use]
     pub fn latency(&self, route: Route) -> Latency {
         let route = route.index();
@@ -275,8 +276,6 @@ impl Metrics {
     }
 }
 
-/// Guard that counts one open connection until it is dropped.
-///
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -307,12 +306,12 @@ mod tests {
         let metrics = Metrics::new(2);
         for shard in [0, 1, 1] {
             Metrics::use_shard(shard);
-            metrics.count_answer(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
+            metrics.count_response(Route::Auth, StatusCode::OK, Some(Duration::from_nanos(1500)));
         }
-        metrics.count_answer(Route::Auth, StatusCode::IM_A_TEAPOT, None);
+        metrics.count_response(Route::Auth, StatusCode::IM_A_TEAPOT, None);
         Metrics::use_shard(0);
-        let answers = metrics.answers(Route::Auth);
-        assert_eq!((answers[0], answers[STATUSES.len()]), (3, 1));
+        let responses = metrics.responses(Route::Auth);
+        assert_eq!((responses[0], responses[STATUSES.len()]), (3, 1));
         let latency = metrics.latency(Route::Auth);
         assert_eq!((latency.buckets[1], latency.total), (3, Duration::from_nanos(4500)));
         assert_eq!(metrics.latency(Route::Verify), Latency::default());

@@ -64,7 +64,7 @@ impl RevocationRecord {
             );
         }
         if self.until.is_some_and(|until| UnixTime(until) <= now) {
-            return Err("until has passed: the revocation would be forgotten at once".into());
+            return Err("until has passed: the revocation would expire at once".into());
         }
         let issued_before =
             self.issued_before.or_else(|| self.subject.is_some().then_some(moment.0));
@@ -82,7 +82,9 @@ impl RevocationRecord {
             || issued_before.map(UnixTime).ok_or_else(|| "issued_before is missing".to_owned());
         let issuer = issuer.map(String::into_boxed_str);
         let need = |issuer: Option<Box<str>>| {
-            issuer.ok_or_else(|| "issuer is missing: whose token, subject or key is it?".to_owned())
+            issuer.ok_or_else(|| {
+                "issuer is missing: jti, subject and kid belong to one issuer".to_owned()
+            })
         };
         let target = match (jti, subject, kid, signing_input_sha256) {
             (Some(_), None, None, None)

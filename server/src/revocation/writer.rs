@@ -42,7 +42,7 @@ const UNPROVEN_SHARE: usize = 100;
 
 /// State of the writer thread.
 pub(super) struct RevocationWriter {
-    revoker: RevocationsWriter,
+    table: RevocationsWriter,
     store: Result<Box<dyn RevocationStore>, String>,
     /// Whether an exceeded capacity has been logged.
     overfull_logged: bool,
@@ -66,7 +66,7 @@ pub(super) struct RevocationWriter {
 
 impl RevocationWriter {
     pub(super) fn new(
-        revoker: RevocationsWriter,
+        table: RevocationsWriter,
         store: Result<Box<dyn RevocationStore>, String>,
         compaction_interval: Option<Duration>,
         status: watch::Sender<RevocationStatus>,
@@ -74,7 +74,7 @@ impl RevocationWriter {
     ) -> Self {
         let now = Stopwatch::start();
         Self {
-            revoker,
+            table,
             store,
             overfull_logged: false,
             unproven: VecDeque::new(),
@@ -150,7 +150,7 @@ impl RevocationWriter {
                 Some(error.to_string())
             }
             Err(error) => {
-                self.revoker.mark_unavailable();
+                self.table.mark_unavailable();
                 Some(error.to_string())
             }
         };
@@ -165,8 +165,8 @@ impl RevocationWriter {
     fn restore(&mut self, mut kept: Vec<Revocation>) {
         let cutoff = self.purge_cutoff();
         kept.retain(|one| one.until.is_none_or(|until| until > cutoff));
-        self.revoker.restore(&kept);
-        if self.revoker.count() > self.revoker.capacity()
+        self.table.restore(&kept);
+        if self.table.count() > self.table.capacity()
             && !mem::replace(&mut self.overfull_logged, true)
         {
             tracing::error!(
@@ -177,9 +177,9 @@ impl RevocationWriter {
 
     /// Checks that the table has room for `revocations`, if necessary after a purge.
     fn check_capacity(&mut self, revocations: &[Revocation]) -> Result<(), RevokeError> {
-        let room = self.revoker.check_capacity(revocations);
+        let room = self.table.check_capacity(revocations);
         let room = if room.is_err() && self.purge_expired() > 0 {
-            self.revoker.check_capacity(revocations)
+            self.table.check_capacity(revocations)
         } else {
             room
         };
@@ -188,10 +188,10 @@ impl RevocationWriter {
 
     fn process(&mut self, commands: impl Iterator<Item = WriterCommand>) {
         let requests = commands.filter_map(|command| match command {
-            WriterCommand::Revoke(request) => Some((request.entry, request.answer)),
+            WriterCommand::Revoke(request) => Some((request.entry, request.result)),
             WriterCommand::Poll => None,
         });
-        let (entries, answers): (Vec<_>, Vec<_>) = requests.unzip();
+        let (entries, results): (Vec<_>, Vec<_>) = requests.unzip();
         if entries.is_empty() {
             return;
         }
@@ -202,7 +202,7 @@ impl RevocationWriter {
             admitted.iter().flatten().map(|(revocation, _)| revocation.clone()).collect();
         // All in one write. If the table has no room for all, each one is tried on its own.
         let together = self.revoke(&revocations);
-        for (admitted, answer) in admitted.into_iter().zip(answers) {
+        for (admitted, result_sender) in admitted.into_iter().zip(results) {
             let result = admitted.and_then(|(revocation, unproven)| {
                 let until = revocation.until;
                 match &together {
@@ -215,7 +215,7 @@ impl RevocationWriter {
             if let Err(error) = &result {
                 tracing::error!("revocation failed: {error}");
             }
-            let _ignored = answer.send(result);
+            let _ignored = result_sender.send(result);
         }
         let error = self.status.borrow().error.clone();
         self.publish_status(error);
@@ -237,14 +237,14 @@ impl RevocationWriter {
         };
         let now = clock::now();
         let end = now.plus(UNPROVEN_LIFETIME);
-        if self.revoker.contains(&revocation.target) {
+        if self.table.contains(&revocation.target) {
             return Ok((Revocation { until: Some(end), ..revocation }, false));
         }
         while self.unproven.front().is_some_and(|end| *end <= now) {
             self.unproven.pop_front();
             *ends = ends.saturating_sub(1);
         }
-        let capacity = (self.revoker.capacity() / UNPROVEN_SHARE).max(1);
+        let capacity = (self.table.capacity() / UNPROVEN_SHARE).max(1);
         if *ends >= capacity {
             let text = format!(
                 "the limit of {capacity} revoked tokens with unknown keys is reached; revoke this one once its key is known"
@@ -274,7 +274,7 @@ impl RevocationWriter {
         }
         self.last_purge = Stopwatch::start();
         let cutoff = self.purge_cutoff();
-        self.revoker.purge_expired(cutoff)
+        self.table.purge_expired(cutoff)
     }
 
     /// Purges expired revocations, and rewrites the store once most of its records are expired.
@@ -282,17 +282,17 @@ impl RevocationWriter {
         const MARGIN: usize = 1024;
         let forgotten = self.purge_expired();
         if forgotten > 0 {
-            tracing::info!(forgotten, left = self.revoker.count(), "expired revocations removed");
+            tracing::info!(forgotten, left = self.table.count(), "expired revocations removed");
         }
         let Ok(store) = &mut self.store else { return };
-        let live = self.revoker.count();
+        let live = self.table.count();
         if store.records().saturating_sub(live) <= live + MARGIN {
             return;
         }
-        let (revoker, mut others) = (&self.revoker, Vec::new());
+        let (table, mut others) = (&self.table, Vec::new());
         let rewritten = store.rewrite(&mut |new| {
             others.clone_from(&new);
-            revoker.all().into_iter().chain(new).collect()
+            table.all().into_iter().chain(new).collect()
         });
         self.restore(others);
         if let Err(error) = rewritten {
@@ -326,7 +326,7 @@ impl RevocationWriter {
                 error.as_deref().unwrap_or_default()
             );
         }
-        let (count, capacity) = (self.revoker.count(), self.revoker.capacity());
+        let (count, capacity) = (self.table.count(), self.table.capacity());
         self.status.send_replace(RevocationStatus {
             count,
             capacity,

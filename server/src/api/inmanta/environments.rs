@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-pub(super) async fn answer(
+pub(super) async fn respond(
     context: &CallContext<'_>,
     request: EnvironmentRequest,
 ) -> Result<Response<Body>, ApiError> {

@@ -1,4 +1,4 @@
-//! Error answers of the API, in the Inmanta server's words.
+//! Error responses of the API, with the Inmanta server's texts.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl ApiError {
         Self::NotFound(text.into())
     }
 
-    pub(super) fn answer(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let retry_after = match &self {
             // Rounded up, so that a client does not retry too early.
             Self::TooMany(wait) => Some(wait.as_secs() + 1),
@@ -65,7 +65,7 @@ impl ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be done now: {text}"))
             }
         };
-        let mut response = inmanta::answer(status, &message);
+        let mut response = inmanta::message_response(status, &message);
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -77,7 +77,7 @@ impl ApiError {
     }
 }
 
-/// Fallback for database errors without a specific answer. The reason is only logged.
+/// Fallback for database errors without a specific response. The reason is only logged.
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!("{error}");

@@ -94,11 +94,11 @@ async fn begin_session(
             .verify(token.as_bytes(), now)
             .is_err_and(|reject| reject == Reject::Revoked);
         if now >= user.sessions_since && !is_revoked {
-            let mut answer = json!({ "token": token, "user": user_json(&user, None) });
+            let mut session = json!({ "token": token, "user": user_json(&user, None) });
             if let Some(seconds) = lifetime.seconds(section) {
-                answer["expires_in"] = seconds.into();
+                session["expires_in"] = seconds.into();
             }
-            return Ok(with_token(data(&answer), &token));
+            return Ok(with_token(data(&session), &token));
         }
         sleep(RETRY_INTERVAL).await;
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{base::reply::Body, store::StoreError};
 
-pub(super) async fn answer(
+pub(super) async fn respond(
     context: &CallContext<'_>,
     request: RoleRequest,
 ) -> Result<Response<Body>, ApiError> {

@@ -19,7 +19,7 @@ use crate::{
 /// Returns the session of the caller, if authentication is on and the request has a token.
 ///
 /// # Errors
-/// The answer to a rejected token.
+/// The response to a rejected token.
 pub(super) async fn authenticate(
     context: &ApiContext<'_>,
     caller: &Caller<'_, '_>,
@@ -55,7 +55,7 @@ pub(super) async fn authenticate(
     context.authenticator.metrics.count(Outcome::Verified);
     match check_registry(context, &session).await {
         Ok(()) => Ok(Some(session)),
-        Err(error) => Err(Box::new(error.answer().into())),
+        Err(error) => Err(Box::new(error.into_response().into())),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     store::tokens::IssuedToken,
 };
 
-pub(super) async fn answer(
+pub(super) async fn respond(
     context: &CallContext<'_>,
     request: TokenApiRequest,
 ) -> Result<Response<Body>, ApiError> {

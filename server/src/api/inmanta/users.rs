@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-pub(super) async fn answer(
+pub(super) async fn respond(
     context: &CallContext<'_>,
     request: UserRequest,
 ) -> Result<Response<Body>, ApiError> {

@@ -16,9 +16,9 @@ const SERVICES: [&[u8]; 2] = [b"", b"envoy.service.auth.v3.Authorization"];
 const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
 
-/// Answers a call.
+/// Answers a health check.
 #[must_use]
-pub fn answer(is_ready: bool, body: &[u8]) -> Reply {
+pub fn respond(is_ready: bool, body: &[u8]) -> Reply {
     match service(body) {
         Ok(service) if SERVICES.contains(&service) => {
             let status = if is_ready { SERVING } else { NOT_SERVING };

@@ -7,7 +7,7 @@
 //! match its field. It also rejects groups, which are obsolete and whose nesting would have to be
 //! bounded.
 
-/// Why a message could not be parsed.
+/// Error of parsing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProtobufError(pub &'static str);
 

@@ -1,4 +1,4 @@
-//! The generic profile: answers of RFC 6750.
+//! The generic profile: responses as in RFC 6750.
 
 use std::sync::LazyLock;
 

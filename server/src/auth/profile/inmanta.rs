@@ -10,12 +10,12 @@ use crate::base::{
     reply::{Body, json},
 };
 
-/// The message of an answer to a request without a token.
+/// The message of the response to a request without a token.
 pub const UNAUTHORIZED: &str = "Access to this resource is unauthorized";
 
-/// Answers with a message in JSON.
+/// Returns a response with a message in JSON.
 #[must_use]
-pub fn answer(status: StatusCode, message: &str) -> Response<Body> {
+pub fn message_response(status: StatusCode, message: &str) -> Response<Body> {
     json(status, &json!({ "message": message }))
 }
 

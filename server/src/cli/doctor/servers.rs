@@ -9,7 +9,7 @@ use super::{DoctorReport, distance};
 use crate::{
     base::clock,
     cli::{CommandError, ConfigSource, print, printable},
-    cluster::digest::fingerprints,
+    cluster::fingerprint::fingerprints,
     config::Config,
     store::{
         Store,

@@ -18,7 +18,7 @@ use std::{
 
 use countersign_engine::UnixTime;
 
-use super::digest::fingerprints;
+use super::fingerprint::fingerprints;
 use crate::{
     accounts::signing::random_uuid,
     base::clock,
@@ -47,7 +47,7 @@ pub struct MaintainedServer {
     pub keys: Arc<KeySources>,
     /// The revocations that other nodes add to.
     pub revocations: Arc<RevocationService>,
-    /// How long expired tokens stay in the registry, in seconds.
+    /// Time that expired tokens stay in the registry, in seconds.
     pub token_retention: u32,
 }
 
