@@ -25,10 +25,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use countersign_front::Protocols;
-use rustls::{
-    ServerConfig, ServerConnection, crypto::aws_lc_rs::Ticketer, pki_types::CertificateDer,
-    server::ProducesTickets,
-};
+use rustls::{ServerConfig, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
 
 use self::{
     material::{Fingerprint, Material, TlsFileContents},
@@ -60,7 +57,8 @@ struct TlsState {
     quic: Arc<ServerConfig>,
     material: Arc<Material>,
     file_state: FileState,
-    /// Why the last reload failed; the configuration in use is then older than the files.
+    /// Error of the last reload, if it failed. The configuration in use is then older than the
+    /// files.
     error: Option<TlsError>,
 }
 
@@ -230,16 +228,10 @@ impl fmt::Debug for ReloadableTls {
     }
 }
 
-/// Returns the verified certificate that the client of a connection presented.
-#[must_use]
-pub fn client_certificate(connection: &ServerConnection) -> Option<&CertificateDer<'static>> {
-    connection.peer_certificates()?.first()
-}
-
 /// A TLS file that cannot be used, or a warning about one.
 #[derive(Clone, Debug)]
 pub struct TlsError {
-    /// What the file is for.
+    /// The kind of the file.
     pub part: TlsFileKind,
     /// The file.
     pub file: PathBuf,
