@@ -1,4 +1,4 @@
-//! What every feature stands on: time, files, claims, routes and responses.
+//! Types and functions shared by all features: time, files, claims, routes and responses.
 
 pub mod claims;
 pub mod clock;

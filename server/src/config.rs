@@ -1,8 +1,8 @@
-//! Configuration in two stages: as written ([`raw`]), and as meant ([`Config`]), with types,
-//! bounds, and every mistake reported at its place.
+//! Configuration in two stages: the text of files and environment ([`RawConfig`]), then validated
+//! and typed values ([`Config`]). Every [`Problem`] is reported with its place.
 //!
-//! This module has the syntax of files, the table of options, and the assembly. Each feature
-//! reads its own options through a `SectionReader` ([`reader`]).
+//! This module has the file syntax, the table of options, and the assembly. Each feature reads its
+//! own options through the `SectionReader` of [`reader`].
 
 pub mod raw;
 pub(crate) mod ini;
@@ -67,7 +67,7 @@ impl Config {
         Self::from_raw(RawConfig::load(paths, environment)?)
     }
 
-    /// Interprets configuration as written.
+    /// Validates a [`RawConfig`].
     ///
     /// # Errors
     /// All mistakes in it.

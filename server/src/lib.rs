@@ -1,20 +1,21 @@
-//! The Countersign daemon around [`countersign_engine`] and [`countersign_front`]: files, clocks,
-//! configuration, and the systems that it is compatible with.
+//! The Countersign daemon and command line. It adds configuration, key rotation, storage and HTTP
+//! routes to [`countersign_engine`] (token verification) and [`countersign_front`] (HTTP).
 //!
-//! A library for its tests and for the `countersign` binary. The engine is the crate to build on.
+//! This library serves the `countersign` binary and the tests. To embed token verification, use
+//! the engine.
 //!
-//! Modules are listed from the bottom up; a module imports only from those above it in this
-//! list. `tests/tidy.rs` holds the order.
+//! Modules are listed from the bottom up: a module imports only from modules above it in this
+//! list. `tests/tidy.rs` checks the order.
 
 #![forbid(unsafe_code)]
 
-// What everything stands on. `config` has the syntax of configuration files here, and the
-// assembly of all settings below `app`.
+// Shared by all features. The parsers in `config` count as part of this layer, because each feature
+// reads its own options with them.
 pub mod base;
 pub mod client;
 pub mod observe;
 
-// Features: settings, logic, storage and routes of one thing in one place.
+// Features: each with its settings, logic and storage in one place.
 pub mod admission;
 pub mod tls;
 pub mod keys;
@@ -24,11 +25,11 @@ pub mod accounts;
 pub mod cluster;
 pub mod authorization;
 
-// The question, and what else is answered.
+// HTTP and gRPC handlers: authentication checks, and the API.
 pub mod auth;
 pub mod api;
 
-// The whole.
+// The assembled server, its configuration, and the command line.
 pub mod config;
 pub mod app;
 pub mod reload;

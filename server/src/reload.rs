@@ -1,9 +1,9 @@
-//! Reload: the configuration and the certificates are loaded again while requests go on, on
-//! SIGHUP and when their files change. A configuration is validated as a whole, then swapped; one
-//! with a mistake changes nothing.
+//! Reload of configuration and certificates without interrupting requests, on SIGHUP and when their
+//! files change. A configuration is validated as a whole, then swapped. An invalid one changes
+//! nothing.
 //!
-//! Sockets, threads and memory stay as they are. A change that needs others takes effect at the
-//! next restart, and is logged by name.
+//! A reload does not change sockets, threads or memory sizes. Changes to these are logged, and take
+//! effect at the next restart.
 
 use std::{
     io::{self, Read as _},
@@ -37,24 +37,24 @@ pub trait ConfigLoader: Send {
     /// Loads the configuration.
     ///
     /// # Errors
-    /// All mistakes in it, as text.
+    /// All problems in it, as text.
     fn load(&self) -> Result<Config, String>;
 
-    /// Returns the files that it is loaded from.
+    /// Returns the files that the configuration is loaded from.
     fn files(&self) -> Vec<PathBuf>;
 }
 
-/// The files of a configuration, and their contents at the last check.
+/// Watches the files of a configuration for changes.
 pub struct ConfigWatcher {
     origin: Box<dyn ConfigLoader>,
     versions_seen: FileVersions,
-    /// The mistakes that keep the present files from being in force.
+    /// The problems of the current files, if they could not be applied.
     last_error: Option<String>,
 }
 
 impl ConfigWatcher {
-    /// Creates the watcher. It must exist before the configuration is loaded for the first time,
-    /// so that every later change is noticed.
+    /// Creates the watcher. Call this before the configuration is first loaded, so that no change
+    /// in between is missed.
     #[must_use]
     pub fn new(origin: Box<dyn ConfigLoader>) -> Self {
         let versions_seen = FileVersions::of(&origin.files());
@@ -67,7 +67,7 @@ impl ConfigWatcher {
 ///
 /// # Errors
 /// The operating system cannot create a thread.
-pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>) -> io::Result<()> {
+pub fn spawn(app: &Arc<App>, mut watcher: ConfigWatcher, requests: Receiver<()>) -> io::Result<()> {
     let app = Arc::clone(app);
     thread::Builder::new().name("files".into()).spawn(move || {
         loop {
@@ -76,7 +76,7 @@ pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>)
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            watched.poll(&app, is_requested);
+            watcher.poll(&app, is_requested);
             renew_certificates(&app, is_requested);
         }
     })?;
@@ -86,13 +86,13 @@ pub fn spawn(app: &Arc<App>, mut watched: ConfigWatcher, requests: Receiver<()>)
 impl ConfigWatcher {
     fn poll(&mut self, app: &Arc<App>, is_requested: bool) {
         let now = self.versions_seen.refresh(&self.origin.files());
-        // A file that is being written, or is missing for a moment, is left for a later check.
+        // Files that are being written, or missing for a moment, are left for a later check.
         let is_settled = now.is_settled();
-        let is_news = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
+        let has_changed = is_settled && now.fingerprint() != self.versions_seen.fingerprint();
         if is_requested || is_settled {
             self.versions_seen = now;
         }
-        if is_requested || is_news {
+        if is_requested || has_changed {
             self.last_error = None;
             notify(&[
                 NotifyState::Reloading,
@@ -106,13 +106,13 @@ impl ConfigWatcher {
         }
     }
 
-    /// Loads the configuration and applies it, or logs its mistakes, once.
+    /// Loads the configuration and applies it, or logs its problems, once.
     fn reload(&mut self, app: &Arc<App>) {
-        let taken = self
+        let applied = self
             .origin
             .load()
             .and_then(|config| app.reconfigure(config).map_err(|problems| problems.to_string()));
-        let last_error = match taken {
+        let last_error = match applied {
             Ok(needs_restart) => {
                 log_success(app, &needs_restart);
                 app.maintenance.apply_config(app.maintained());
@@ -143,7 +143,7 @@ fn log_success(app: &App, needs_restart: &[String]) {
     }
 }
 
-/// Files as they were at one check.
+/// The versions and contents of files at one check.
 struct FileVersions {
     versions: Vec<(PathBuf, Option<FileVersion>)>,
     /// Digest of names and contents; `None` if a file cannot be read.
@@ -157,7 +157,7 @@ impl FileVersions {
         Self { versions, fingerprint: fingerprint(files) }
     }
 
-    /// Checks the files again. Those that are unchanged for the file system are not read again.
+    /// Checks the files again. Their contents are read only if their metadata changed.
     fn refresh(&self, files: &[PathBuf]) -> Self {
         let versions = versions(files);
         let is_same = self.is_settled() && versions == self.versions;
@@ -222,13 +222,13 @@ fn renew_certificates(app: &App, is_requested: bool) {
 }
 
 impl App {
-    /// Applies a configuration, and returns the names of the parts that need a restart.
+    /// Applies a configuration. Returns the sections and options whose changes need a restart.
     ///
     /// # Errors
     /// A secret that the engine rejects; then nothing has changed.
     pub fn reconfigure(&self, config: Config) -> Result<Vec<String>, Problems> {
         let Config { settings, issuers, database, revocation, .. } = config;
-        let written = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
+        let static_keys = issuers.iter().map(static_keys_of).collect::<Result<Vec<_>, _>>()?;
         let mut needs_restart = Vec::new();
         if revocation != self.revocation {
             needs_restart.push("[revocation]".into());
@@ -239,7 +239,7 @@ impl App {
         let settings = next_settings(&self.settings(), settings, &mut needs_restart);
 
         let new = self.authenticator.keys.replace(&issuers);
-        let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(written).collect();
+        let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(static_keys).collect();
         self.authenticator.verifier.reconfigure(|current| next_snapshot(current, &sources));
         self.authenticator.keys.start(new);
         self.settings.store(Arc::new(settings));
@@ -247,18 +247,19 @@ impl App {
     }
 }
 
-/// Returns the issuers of `sources`, each with its static keys, or those it has already.
+/// Returns a snapshot of the issuers of `sources`, each with its static keys or the keys it already
+/// has.
 fn next_snapshot(
     current: &Snapshot,
     sources: &[(Arc<IssuerKeys>, Option<Arc<KeySet>>)],
 ) -> Snapshot {
-    let issuers = sources.iter().map(|(source, written)| {
+    let issuers = sources.iter().map(|(source, static_keys)| {
         let config = &source.section().issuer;
         match current.issuer(&config.name) {
             Some(issuer) if Arc::ptr_eq(issuer.config(), config) => issuer.clone(),
             known => {
                 let kept = known.and_then(Issuer::keys).filter(|_| source.has_keys());
-                Issuer::new(Arc::clone(config), written.as_ref().or(kept).cloned())
+                Issuer::new(Arc::clone(config), static_keys.as_ref().or(kept).cloned())
             }
         }
     });
@@ -266,28 +267,28 @@ fn next_snapshot(
     Snapshot::new(issuers).unwrap_or_else(|_| current.clone())
 }
 
-/// Returns the next settings, with the parts of the old ones that cannot change now.
+/// Returns the next settings, with the current values of the parts that need a restart.
 fn next_settings(before: &Settings, next: Settings, needs_restart: &mut Vec<String>) -> Settings {
-    let mut unchangeable = |name: &str, is_other: bool| {
-        if is_other {
+    let mut check = |name: &str, has_changed: bool| {
+        if has_changed {
             needs_restart.push(name.into());
         }
     };
-    unchangeable("threads in [listen]", next.threads != before.threads);
-    unchangeable("[cache]", next.cache_bytes != before.cache_bytes);
-    unchangeable("[limits]", next.limits != before.limits || next.timeouts != before.timeouts);
-    unchangeable("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
-    unchangeable("[quic]", next.quic != before.quic);
-    unchangeable("format in [log]", next.log.format != before.log.format);
+    check("threads in [listen]", next.threads != before.threads);
+    check("[cache]", next.cache_bytes != before.cache_bytes);
+    check("[limits]", next.limits != before.limits || next.timeouts != before.timeouts);
+    check("[login]", next.api.login.differs_in_startup_settings(&before.api.login));
+    check("[quic]", next.quic != before.quic);
+    check("format in [log]", next.log.format != before.log.format);
     for listener in
         next.listeners.iter().filter(|listener| before.listener(&listener.name).is_none())
     {
         needs_restart.push(format!("listener {}", listener.name));
     }
-    let mut coming = next.listeners;
+    let mut next_listeners = next.listeners;
     let listeners = before.listeners.iter().map(|listener| {
-        let place = coming.iter().position(|one| one.name == listener.name);
-        if let Some(next) = place.map(|place| coming.remove(place)) {
+        let index = next_listeners.iter().position(|next| next.name == listener.name);
+        if let Some(next) = index.map(|index| next_listeners.remove(index)) {
             return next_listener(listener, next, needs_restart);
         }
         needs_restart.push(format!("listener {}", listener.name));
@@ -306,8 +307,8 @@ fn next_listener(
     needs_restart: &mut Vec<String>,
 ) -> Listener {
     let sockets = |protocols: Protocols| (protocols.use_tcp(), protocols.http3);
-    let are_others = sockets(next.protocols) != sockets(before.protocols);
-    if next.addresses != before.addresses || next.serves != before.serves || are_others {
+    let sockets_differ = sockets(next.protocols) != sockets(before.protocols);
+    if next.addresses != before.addresses || next.serves != before.serves || sockets_differ {
         needs_restart.push(format!("where listener {} is and what it serves", before.name));
     }
     if let (Some(one), Some(other)) = (&before.tls, &next.tls)
@@ -316,7 +317,7 @@ fn next_listener(
         // Session tickets stay valid.
         next.tls = Some(Arc::clone(one));
     }
-    if are_others {
+    if sockets_differ {
         next.protocols = before.protocols;
     }
     Listener { addresses: before.addresses.clone(), serves: before.serves, ..next }

@@ -1,4 +1,5 @@
-//! The start-up story: bind the sockets, start the workers, serve until a signal, drain.
+//! Life cycle of the server process: bind the sockets, start the workers, serve until a signal,
+//! drain.
 
 mod sockets;
 
@@ -32,7 +33,7 @@ pub fn threads(configured: Option<usize>) -> usize {
 /// Serves until SIGTERM or SIGINT. Calls `listening` once every socket is bound.
 ///
 /// # Errors
-/// An address cannot be bound, or the operating system has no thread to give.
+/// An address cannot be bound, or the operating system cannot create a thread.
 pub fn serve(
     app: &Arc<App>,
     threads: usize,
@@ -43,7 +44,7 @@ pub fn serve(
     LocalSet::new().block_on(&runtime()?, supervise(app, threads, watched, listening))
 }
 
-/// Raises the limit of open files as far as it goes: every connection is one.
+/// Raises the limit of open files to its maximum, because every connection uses one.
 fn raise_file_limit(app: &App) {
     let limits = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limits.maximum, ..limits };
@@ -66,7 +67,7 @@ const RESERVED_FILES: u64 = 64;
 async fn supervise(
     app: &Arc<App>,
     threads: usize,
-    watched: ConfigWatcher,
+    watcher: ConfigWatcher,
     listening: impl FnOnce(&BoundListeners),
 ) -> io::Result<()> {
     let acceptors = sockets::bind_all(app)?;
@@ -75,7 +76,7 @@ async fn supervise(
     let (reload_sender, reload_receiver) = std::sync::mpsc::channel();
     spawn_local(reload_on_hangup(signal(SignalKind::hangup())?, reload_sender));
     keys::refresh::spawn(&app.authenticator.verifier, &app.authenticator.keys)?;
-    reload::spawn(app, watched, reload_receiver)?;
+    reload::spawn(app, watcher, reload_receiver)?;
 
     let acceptor = Rc::new(AppService::worker(Arc::clone(app), 0));
     let timeouts = acceptor.timeouts;
@@ -117,14 +118,15 @@ async fn supervise(
             tracing::warn!("second signal: closing remaining connections");
         }
     }
-    // Usually it is done by now; without a database nothing is waited for.
+    // Usually complete by now.
     if let Some(withdrawn) = withdrawn {
         let _ignored = withdrawn.recv_timeout(WITHDRAW_TIMEOUT);
     }
     Ok(())
 }
 
-/// Longest wait for the database to forget this server, after all connections are closed.
+/// Timeout for deleting this server's heartbeat from the database, after all connections are
+/// closed.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a connection to an operations listener on the acceptor's thread. Scrapes and probes

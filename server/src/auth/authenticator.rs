@@ -14,7 +14,7 @@ use crate::{
     observe::metrics::{MetricEvent, Metrics},
 };
 
-/// Verifies tokens within the budgets of [`Admission`](crate::admission::Admission). A token with
+/// Verifies tokens within the budgets of [`Admission`]. A token with
 /// an unknown key is verified again after a refetch of its issuer's keys.
 pub struct Authenticator {
     /// Verifies tokens.

@@ -1,4 +1,4 @@
-//! Names of the claims that Inmanta tokens have beside the registered ones.
+//! Names of Inmanta's private claims (RFC 7519 section 4.3).
 
 use std::{fmt, str::FromStr};
 
@@ -28,7 +28,7 @@ impl ClientType {
     /// Every client type.
     pub const ALL: [Self; 3] = [Self::Agent, Self::Compiler, Self::Api];
 
-    /// Its name in tokens and configuration.
+    /// Returns the name in tokens and configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

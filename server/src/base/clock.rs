@@ -1,4 +1,4 @@
-//! The time of day as the engine takes it, and the clocks of the front.
+//! The time of day as a [`UnixTime`], and the clocks of [`countersign_front::clock`].
 
 use countersign_engine::UnixTime;
 use countersign_front::clock::unix_seconds;

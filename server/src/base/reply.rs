@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::outcome::Outcome;
 
-/// A response, with what metrics and the access log record about it.
+/// A response, with the facts that metrics and the access log record about it.
 pub struct Reply {
     /// The response.
     pub response: Response<Body>,
     /// The outcome of verification, if the request carried or needed a token.
     pub outcome: Option<Outcome>,
-    /// The status that is counted: its own, except that every gRPC response is 200.
+    /// The status to count: that of the response, except for gRPC, where every response is 200.
     pub counted: StatusCode,
     /// Content type and trailer of a body that states its own length, such as a gRPC message.
     pub framing: Option<&'static SelfFraming>,

@@ -1,5 +1,5 @@
-//! Which handler a request goes to. Paths are compared as they were sent: nothing is
-//! decoded or normalized, so that no two spellings of a path mean the same.
+//! Routing by path. Paths are compared as sent, without decoding or normalization, so that every
+//! route has exactly one spelling.
 
 use countersign_engine::limits;
 
@@ -29,23 +29,23 @@ impl Serves {
     }
 }
 
-/// The gRPC method with which Envoy asks whether to forward a request.
+/// Path of Envoy's external authorization method over gRPC.
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// The gRPC method of health checks.
+/// Path of the gRPC health check method.
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// Longest body that is read: the longest token, escaped and wrapped.
+/// Maximum length of a body in bytes: the longest token, escaped and wrapped in JSON or a form.
 const MAX_BODY: usize = 4 * limits::MAX_TOKEN_BYTES;
-/// Longest gRPC message: the longest head that Envoy forwards by default (60 KiB), a
-/// certificate, and the other attributes of a request.
+/// Maximum length of a gRPC message in bytes: the longest head that Envoy forwards by default (60
+/// KiB), a certificate, and the other attributes of a request.
 const MAX_GRPC_MESSAGE: usize = 128 * 1024;
 
 /// The handler of a request, found by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `/auth`, `/auth/*`: a proxy asks whether to forward a request.
+    /// `/auth`, `/auth/*`: forward authentication.
     Auth,
-    /// `/envoy.service.auth.v3.Authorization/Check`: the same over gRPC.
+    /// `/envoy.service.auth.v3.Authorization/Check`: external authorization over gRPC.
     Check,
     /// `/grpc.health.v1.Health/Check`.
     GrpcHealth,
@@ -115,13 +115,13 @@ impl Route {
         }
     }
 
-    /// Its index in [`Route::ALL`].
+    /// Returns the index in [`Route::ALL`].
     #[must_use]
     pub fn index(self) -> usize {
         Self::ALL.iter().position(|route| *route == self).unwrap_or_default()
     }
 
-    /// Its name, for metrics and logs.
+    /// Returns the name, for metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -151,13 +151,13 @@ impl Route {
         }
     }
 
-    /// Whether it handles gRPC calls.
+    /// Whether the handler serves gRPC calls.
     #[must_use]
     pub const fn is_grpc(self) -> bool {
         matches!(self, Self::Check | Self::GrpcHealth)
     }
 
-    /// The longest body that is read, in bytes, where the configuration allows `configured`.
+    /// Returns the maximum length of a body in bytes. `configured` is the configured limit.
     #[must_use]
     pub fn max_body(self, configured: usize) -> usize {
         configured.min(if self.is_grpc() { MAX_GRPC_MESSAGE } else { MAX_BODY })

@@ -60,7 +60,7 @@ fn sign(source: &ConfigSource, args: SignArgs) -> Result<(), CommandError> {
     Ok(print(signing::sign(section, &request, clock::now()).map_err(CommandError::failed)?)?)
 }
 
-/// Verifies lines of standard input and prints the answers of the Inmanta profile.
+/// Verifies lines of standard input and prints the responses of the Inmanta surface.
 fn verify(source: &ConfigSource, now: Option<UnixTime>) -> Result<(), CommandError> {
     let config = source.load()?;
     let revocations = source.revocation_service(&config, None)?;

@@ -37,7 +37,7 @@ pub struct Listener {
     pub protocols: Protocols,
     /// Routes that the listener serves.
     pub serves: Serves,
-    /// [`Profile`] of the answers of `/auth`.
+    /// [`Profile`] of the responses of `/auth`.
     pub profile: Profile,
     /// The proxies that are trusted, and the headers in which they describe the client.
     pub client: ClientSettings,

@@ -58,7 +58,7 @@ const TRANSPORT: &[&str] =
 /// The section whose option names are the names of clients.
 pub const API_CLIENTS_SECTION: &str = "api_clients";
 
-/// All other sections with their options.
+/// The other sections, with their options.
 ///
 /// Inmanta's options without a meaning for an auth tier are listed too, so that its files
 /// load without warnings.

@@ -20,7 +20,7 @@ use super::{
 pub struct RawConfig {
     /// The sections by name.
     pub sections: BTreeMap<String, Section>,
-    /// Possible mistakes that do not prevent a start.
+    /// Likely mistakes that do not prevent a start.
     pub warnings: Vec<Problem>,
 }
 

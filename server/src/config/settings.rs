@@ -36,7 +36,7 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Maximum length of a request body in bytes.
     pub max_body: usize,
-    /// Where credentials are found, and how responses describe them.
+    /// Settings for finding credentials, and for the responses about them.
     pub auth: AuthSettings,
     /// Settings of the API.
     pub api: ApiSettings,

@@ -1,4 +1,4 @@
-//! `[limits]`: timeouts of connections, and the most that may be open.
+//! `[limits]`: timeouts of connections, and their maximum number.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 

@@ -21,12 +21,12 @@ pub struct WebUi {
     pub local_fallback: bool,
 }
 
-/// How users log in.
+/// The login method of the web console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// With an OpenID provider.
     Oidc,
-    /// As users of the database, with a password.
+    /// With a password, as a user of the database.
     Database,
     /// At a proxy, which adds a token to requests.
     Jwt,

@@ -12,7 +12,7 @@ use rustix::system::uname;
 
 use crate::{app::App, base::route::Serves};
 
-/// Where the server listens, once its sockets are bound.
+/// The listeners of the server, once their sockets are bound.
 #[derive(Clone, Debug)]
 pub struct BoundListeners(pub Vec<BoundListener>);
 
@@ -23,11 +23,11 @@ pub struct BoundListener {
     pub name: String,
     /// Its routes.
     pub serves: Serves,
-    /// Its addresses, with the ports that port 0 has become.
+    /// Its addresses, with the actual ports where port 0 was configured.
     pub addresses: Vec<ListenAddress>,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Its versions of HTTP.
+    /// Its HTTP versions.
     pub protocols: Protocols,
 }
 
@@ -61,8 +61,8 @@ impl BoundListeners {
     }
 }
 
-/// Binds every TCP and Unix socket, with the index of its listener. Sockets that are inherited,
-/// as from systemd, are taken for the addresses they listen on.
+/// Binds every TCP and Unix socket, with the index of its listener. A socket inherited from the
+/// service manager is used for the address that it listens on.
 pub(super) fn bind_all(app: &App) -> io::Result<Vec<(usize, Acceptor)>> {
     let mut inherited = accept::inherited()?;
     let mut acceptors = Vec::new();
@@ -105,7 +105,7 @@ pub(super) fn bind_udp(
     let listeners = settings.listeners.iter().enumerate();
     for (index, listener) in listeners.filter(|(_, listener)| listener.protocols.http3) {
         let own = acceptors.iter().filter(|(of, _)| *of == index);
-        // TCP has the port that port 0 has become.
+        // The actual TCP port, if port 0 was configured.
         let bound: Vec<_> = own.map(|(_, acceptor)| acceptor.address().clone()).collect();
         let addresses = if bound.is_empty() { &listener.addresses } else { &bound };
         for address in addresses.iter().filter_map(ListenAddress::address) {

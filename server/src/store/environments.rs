@@ -94,7 +94,7 @@ impl Store {
 pub enum Deletion {
     /// The environment is removed.
     Done,
-    /// There is no environment of this id.
+    /// No environment has this id.
     NotFound,
     /// The environment has tokens that are not revoked.
     HasTokens,

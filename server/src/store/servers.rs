@@ -16,7 +16,7 @@ pub struct ServerRun {
     pub name: String,
     /// The version of the program.
     pub version: String,
-    /// When it was started.
+    /// Time of its start.
     pub started_at: UnixTime,
     /// Time of its last heartbeat.
     pub seen_at: UnixTime,

@@ -25,11 +25,11 @@ pub struct IssuedToken {
     pub client_types: Vec<String>,
     /// The environment it is scoped to.
     pub environment: Option<String>,
-    /// When it was issued.
+    /// Time of issue.
     pub issued_at: UnixTime,
-    /// When it expires, if it does.
+    /// Expiry time, if it expires.
     pub expires_at: Option<UnixTime>,
-    /// When it was revoked, if it was.
+    /// Time of revocation, if it was revoked.
     pub revoked_at: Option<UnixTime>,
     /// Approximate time of its last use.
     pub last_used: Option<UnixTime>,

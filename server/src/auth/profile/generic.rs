@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::Refusal;
 use crate::observe::metrics::Budget;
 
-/// Header of a 429 or 503 answer, for the operator of a proxy: a reject code and, after a space,
-/// the issuer or budget. These answers have no `WWW-Authenticate` challenge for it.
+/// Header of a 429 or 503 response, for the operator of a proxy: a reject code and, after a space,
+/// the issuer or budget. These responses have no `WWW-Authenticate` challenge for it.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-auth-error");
 
 /// Adds the headers of a refusal: `Retry-After` if the token could not be verified now, a
