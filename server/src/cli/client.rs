@@ -10,12 +10,10 @@ use serde_json::Value;
 use ureq::{Agent, Body, tls::TlsConfig};
 
 use super::{CommandError, ConfigSource, arguments::ServerArgs, printable};
-use crate::{base::roots, config::Transport};
+use crate::{authorization::endpoints::ENVIRONMENT_HEADER, base::roots, config::Transport};
 
 /// Maximum length of a response in bytes. It admits lists of very many users.
 const MAX_RESPONSE_BYTES: u64 = 64 << 20;
-/// Header with the environment of a call.
-const ENVIRONMENT_HEADER: &str = "X-Inmanta-tid";
 
 /// HTTP client of one server, for [`ApiCall`]s.
 pub(super) struct ServerClient {
