@@ -19,6 +19,7 @@ pub mod order;
 pub mod paired;
 pub mod machine;
 pub mod budget;
+pub mod counts;
 
 // Whole servers, measured by a load generator.
 #[cfg(feature = "peers")]

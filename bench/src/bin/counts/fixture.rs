@@ -7,7 +7,11 @@ use std::{
 
 use aws_lc_rs::signature::KeyPair as _;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_bench::{AUDIENCE, ISSUER, Keys, SECRET, verifier};
+use countersign_bench::{
+    AUDIENCE, ISSUER, Keys, SECRET,
+    counts::{self, CALLS, Result},
+    verifier,
+};
 use countersign_engine::{
     Algorithm, KeySet, Verifier,
     jwks::{Origin, Policy},
@@ -19,24 +23,13 @@ use countersign_server::{
 };
 use serde_json::json;
 
-use crate::{CALLS, Result};
-
 /// Keys and tokens in files: generating an RSA key under valgrind takes minutes.
 pub(crate) struct Fixture {
     directory: PathBuf,
 }
 
-impl Fixture {
-    /// Uses the files of this directory.
-    pub(crate) fn read(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
-    }
-
-    /// Generates keys and tokens, and writes the files.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub(crate) fn make(directory: &Path) -> Result<()> {
+impl counts::Fixture for Fixture {
+    fn make(directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory)?;
         let keys = Keys::generate();
         for algorithm in [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
@@ -47,6 +40,12 @@ impl Fixture {
         Ok(())
     }
 
+    fn read(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+}
+
+impl Fixture {
     pub(crate) fn keys(&self, algorithm: Algorithm) -> KeySet {
         let jwks = std::fs::read(self.directory.join(format!("{algorithm}.json")))
             .expect("a readable key set");

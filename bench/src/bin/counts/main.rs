@@ -1,124 +1,18 @@
-//! Instructions of one call, counted by valgrind. The counts are the same on a busy machine as on
-//! an idle one, so that continuous integration can judge them.
+//! Instructions of verification and of the server's `/auth`.
 //!
 //! Usage: `target/release/counts` after `cargo build --release -p countersign-bench
-//! --no-default-features --bin counts`. It generates keys and tokens, runs itself under valgrind
-//! once per scenario, and fails if a count is past its limit in `budget.toml`.
+//! --no-default-features --bin counts`.
 
 mod scenarios;
 mod fixture;
-mod http2;
-#[expect(dead_code, reason = "only the service is counted, not the sockets around it")]
-#[path = "../../../../server/front/examples/hello/service.rs"]
-mod hello;
 
-use std::{
-    error::Error,
-    hint::black_box,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::process::ExitCode;
 
-use countersign_bench::budget;
-
-use crate::{fixture::Fixture, scenarios::SCENARIOS};
+use countersign_bench::counts;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// Number of calls that a count is the mean of, each with another token.
-const CALLS: usize = 32;
-
-fn main() -> Result<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (Some(scenario), Some(directory)) => {
-            run(&scenario, Path::new(&directory)).map(|()| ExitCode::SUCCESS)
-        }
-        _ => count_all(),
-    }
-}
-
-/// Counts every scenario. The exit code is success if all counts are within their limits.
-fn count_all() -> Result<ExitCode> {
-    let directory = std::env::temp_dir().join(format!("countersign-counts-{}", std::process::id()));
-    Fixture::make(&directory)?;
-    let counted: Result<Vec<_>> =
-        SCENARIOS.iter().map(|(name, _)| count(name, &directory)).collect();
-    std::fs::remove_dir_all(&directory)?;
-    let mut within = true;
-    for ((name, _), instructions) in SCENARIOS.iter().zip(counted?) {
-        within &= judge(name, instructions);
-    }
-    Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-#[expect(clippy::print_stderr, reason = "advice about a count")]
-fn judge(name: &str, instructions: f64) -> bool {
-    let name = format!("{}{name}", budget::INSTRUCTIONS);
-    budget::print(&name, instructions, &format!("mean of {CALLS} calls"));
-    if !cfg!(target_arch = "x86_64") {
-        eprintln!("{name}: not judged: the limits are for x86-64");
-        return true;
-    }
-    match budget::Budget::read().bound(&name) {
-        None => eprintln!("{name}: no limit in budget.toml"),
-        Some(bound) if !bound.allows(instructions) => eprintln!("{name}: over the limit, {bound}"),
-        Some(bound) => {
-            if bound.is_loose(instructions) {
-                eprintln!("{name}: far below the limit, {bound}: tighten it in bench/budget.toml");
-            }
-            return true;
-        }
-    }
-    false
-}
-
-/// Counts the instructions of one call, in a process under valgrind.
-fn count(scenario: &str, directory: &Path) -> Result<f64> {
-    let mut command = Command::new("valgrind");
-    // Collect only below `measured`: neither reading the keys nor warming up counts.
-    command.args([
-        "--tool=callgrind",
-        "--callgrind-out-file=/dev/null",
-        "--toggle-collect=*counts*measured*",
-    ]);
-    command.arg(std::env::current_exe()?).arg(scenario).arg(directory);
-    let output = command
-        .output()
-        .map_err(|error| format!("valgrind: {error}; on Debian: apt-get install valgrind"))?;
-    let report = String::from_utf8_lossy(&output.stderr);
-    let collected = report
-        .lines()
-        .find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
-    match collected {
-        #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a small constant")]
-        Some(instructions) if output.status.success() && instructions > 0.0 => {
-            Ok((instructions / CALLS as f64).round())
-        }
-        _ => Err(format!("{scenario}: valgrind counted no instructions:\n{report}").into()),
-    }
-}
-
-/// Runs one scenario in the process under valgrind: once to warm up, and once to be counted.
-fn run(scenario: &str, directory: &Path) -> Result<()> {
-    let given = Fixture::read(directory);
-    let (_, make) =
-        SCENARIOS.iter().find(|(name, _)| *name == scenario).ok_or("no such scenario")?;
-    let mut work = make(&given);
-    let warm = (0..CALLS).filter(|call| work(*call)).count();
-    let right = measured(&mut *work);
-    if warm == CALLS && right == CALLS {
-        Ok(())
-    } else {
-        Err(format!("{right} of {CALLS} calls had the expected result").into())
-    }
-}
-
-/// Runs the calls that count. Valgrind finds this function by its name.
-#[inline(never)]
-fn measured(work: &mut dyn FnMut(usize) -> bool) -> usize {
-    (0..CALLS).filter(|call| work(black_box(*call))).count()
+fn main() -> counts::Result<ExitCode> {
+    counts::main(&scenarios::SCENARIOS)
 }

@@ -2,27 +2,23 @@
 
 use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
-use countersign_bench::{accepts, cache_bytes, cached_verifier, hundred_keys, tenant};
+use countersign_bench::{
+    accepts, cache_bytes, cached_verifier,
+    counts::{CALLS, Scenario, Work, http2},
+    hundred_keys, tenant,
+};
 use countersign_engine::{Algorithm, Issuer, KeySet};
 use countersign_front::{
-    ConnectionContext, Peer, Timeouts, WorkerContext,
+    ConnectionContext, Peer,
     http1::{pipeline::answer_requests, response::ResponseBuffer},
 };
 use countersign_server::app::AppService;
 use serde_json::json;
 
-use crate::{
-    CALLS,
-    fixture::{Fixture, POLICY, encode},
-    hello::Hello,
-    http2,
-};
-
-/// Name of a scenario, and the function that prepares it.
-pub(crate) type Scenario = (&'static str, fn(&Fixture) -> Work<'_>);
+use crate::fixture::{Fixture, POLICY, encode};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [Scenario; 16] = [
+pub(crate) const SCENARIOS: [Scenario<Fixture>; 14] = [
     ("parse", parse),
     ("cold HS256", |given| cold(given, Algorithm::Hs256)),
     ("cold RS256", |given| cold(given, Algorithm::Rs256)),
@@ -39,14 +35,9 @@ pub(crate) const SCENARIOS: [Scenario; 16] = [
         answer(given, "401 Unauthorized", |_| "Basic Ym9iOnB3".into())
     }),
     ("16 x /auth over HTTP/2, cached RS256", together),
-    ("the front alone, HTTP/1.1", front_alone),
-    ("16 x the front alone over HTTP/2", front_together),
     ("replace 100 keys", replace),
     ("read a set of 100 keys", read),
 ];
-
-/// One call, given its number; returns whether it had the expected result.
-pub(crate) type Work<'g> = Box<dyn FnMut(usize) -> bool + 'g>;
 
 fn parse(given: &Fixture) -> Work<'_> {
     let (verifier, tokens) = (given.verifier(Algorithm::Rs256), given.tokens(Algorithm::Rs256));
@@ -135,29 +126,6 @@ fn together(given: &Fixture) -> Work<'_> {
         let heads: Vec<_> = (0..REQUESTS).map(|nth| &*heads[(call + nth) % CALLS]).collect();
         warm && connection.ask(&heads) == REQUESTS
     })
-}
-
-/// A request that the front hands to the smallest service, as in its example.
-fn front_alone(_: &Fixture) -> Work<'_> {
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: countersign\r\nAccept: */*\r\n\r\n";
-    let worker = WorkerContext::new(Hello, 0, Timeouts::default());
-    Box::new(move |_| {
-        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), listener: 0, certificate: None };
-        let mut answers = ResponseBuffer(Vec::with_capacity(1024));
-        let context = ConnectionContext { worker: &worker, peer };
-        let taken = answer_requests(context, REQUEST, 0, &mut answers);
-        taken.bytes == REQUEST.len() && answers.0[9..].starts_with(b"200 OK")
-    })
-}
-
-/// Requests to the smallest service that arrive together over HTTP/2.
-fn front_together(_: &Fixture) -> Work<'_> {
-    const REQUESTS: usize = 16;
-    let (first, head) = (http2::head("Basic YTpi", true), http2::head("Basic YTpi", false));
-    let worker = WorkerContext::new(Hello, 0, Timeouts::default());
-    let mut connection = http2::Connection::new(worker).expect("a connection");
-    let warm = connection.ask(&[&first]) == 1;
-    Box::new(move |_| warm && connection.ask(&[&*head; REQUESTS]) == REQUESTS)
 }
 
 fn replace(given: &Fixture) -> Work<'_> {

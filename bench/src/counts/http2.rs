@@ -10,7 +10,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use countersign_bench::literal;
 use countersign_front::{
     ConnectionContext, Peer, Service, WorkerContext,
     deadline::Deadlines,
@@ -19,8 +18,10 @@ use countersign_front::{
 };
 use tokio::runtime::Runtime;
 
+use crate::literal;
+
 /// A client connection, and the server's future for it.
-pub(crate) struct Connection {
+pub struct Connection {
     runtime: Runtime,
     serving: Pin<Box<dyn Future<Output = ()>>>,
     client: UnixStream,
@@ -33,7 +34,7 @@ impl Connection {
     ///
     /// # Errors
     /// The system cannot create the sockets.
-    pub(crate) fn new<S: Service>(worker: WorkerContext<S>) -> std::io::Result<Self> {
+    pub fn new<S: Service>(worker: WorkerContext<S>) -> std::io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (mut client, server) = UnixStream::pair()?;
@@ -58,7 +59,7 @@ impl Connection {
 
     /// Sends requests with these field sections in one write, and returns how many are answered
     /// 200.
-    pub(crate) fn ask(&mut self, heads: &[&[u8]]) -> usize {
+    pub fn ask(&mut self, heads: &[&[u8]]) -> usize {
         let mut frames = Vec::new();
         for head in heads {
             push_frame(&mut frames, self.next, head);
@@ -126,7 +127,7 @@ fn answers(mut frames: &[u8]) -> (usize, usize) {
 
 /// Encodes the field section of a proxy's request. The first one adds all fields but the token to
 /// the dynamic table, and later ones refer to them. The token differs in each request.
-pub(crate) fn head(authorization: &str, is_first: bool) -> Vec<u8> {
+pub fn head(authorization: &str, is_first: bool) -> Vec<u8> {
     const LINES: [(&str, &str); 6] = [
         ("x-original-method", "GET"),
         ("x-original-uri", "/page?x=1"),
