@@ -25,21 +25,21 @@ const UNSAFE_FILES: [&str; 1] = ["engine/src/cache/table.rs"];
 fn engine_depends_only_on_its_short_list() {
     let manifest = Source::read("engine/Cargo.toml");
     let listed: Vec<_> = dependency_lines(&manifest).into_iter().map(|(_, name)| name).collect();
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for (number, name) in dependency_lines(&manifest) {
         if !ENGINE_DEPENDENCIES.contains(&name) {
-            faults.push(manifest.fault(
+            violations.push(manifest.violation(
                 number,
                 format!("{name} is new: do without it, or extend the list in tests/tidy.rs"),
             ));
         }
     }
     for name in ENGINE_DEPENDENCIES.iter().filter(|name| !listed.contains(name)) {
-        faults.push(format!(
+        violations.push(format!(
             "engine/Cargo.toml: {name} is gone: take it off the list in tests/tidy.rs"
         ));
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
@@ -88,12 +88,12 @@ fn engine_uses_no_io_time_or_environment() {
 
 #[test]
 fn files_are_short_enough_to_read() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in rust_files() {
         let max = if file.path.ends_with("main.rs") { 150 } else { 600 };
         let lines = file.code().count();
         if lines > max {
-            faults.push(format!(
+            violations.push(format!(
                 "{}:1: {lines} lines of code, at most {max}: split it along its ideas",
                 file.path
             ));
@@ -104,12 +104,12 @@ fn files_are_short_enough_to_read() {
     {
         let lines = Source::read(page).lines.len();
         if lines > 300 {
-            faults.push(format!(
+            violations.push(format!(
                 "{page}:300: {lines} lines, at most 300: move detail to the module it is about"
             ));
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
@@ -120,20 +120,20 @@ fn nothing_is_marked_as_unfinished() {
         .into_iter()
         .chain(files_with("toml"))
         .filter(|file| !file.path.starts_with("tests/tidy"));
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in files {
         for (number, line) in file.numbered() {
             let word = words.into_iter().find(|word| has_word(line, word));
             if let Some(mark) = word.or_else(|| macros.into_iter().find(|mark| line.contains(mark)))
             {
-                faults.push(file.fault(
+                violations.push(file.violation(
                     number,
                     format!("{mark}: finish it, or say in the docs what is not there"),
                 ));
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn unsafe_code_stays_in_its_files() {
 fn every_dependency_of_the_product_has_its_reason() {
     /// The most lines that one comment is the reason for.
     const GROUP: usize = 4;
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for path in ["engine/Cargo.toml", "server/front/Cargo.toml", "server/Cargo.toml"] {
         let manifest = Source::read(path);
         for (number, name) in dependency_lines(&manifest) {
@@ -164,14 +164,14 @@ fn every_dependency_of_the_product_has_its_reason() {
                 .take(GROUP)
                 .any(|line| line.starts_with('#'));
             if !reason && !line.contains("path =") && !line.contains("workspace = true") {
-                faults.push(manifest.fault(
+                violations.push(manifest.violation(
                     number,
                     format!("{name} has no reason: say in a comment above it what it is for"),
                 ));
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
@@ -199,6 +199,6 @@ fn engine_never_unwraps() {
 }
 
 #[track_caller]
-fn report(faults: Vec<String>) {
-    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+fn report(violations: Vec<String>) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }

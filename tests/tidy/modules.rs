@@ -45,7 +45,7 @@ const CRATES: [(&str, &[&str]); 5] = [
 
 #[test]
 fn server_modules_import_only_downwards() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in rust_below(&["server/src"]) {
         let module = file.path["server/src/".len()..].trim_end_matches(".rs").to_owned();
         if ["lib", "main"].contains(&&*module) {
@@ -56,17 +56,17 @@ fn server_modules_import_only_downwards() {
         for (line, import) in imports(&file, &path) {
             let target: Vec<_> = import.split("::").collect();
             let imported = rank(&target);
-            if room(&target) != room(&path) && imported >= own {
-                let (from, to) = (room(&path), room(&target));
+            if top_module(&target) != top_module(&path) && imported >= own {
+                let (from, to) = (top_module(&path), top_module(&target));
                 let text = format!(
                     "{from} imports from {to}, which is above it: move the type down, or pass \
                      what is needed as an argument"
                 );
-                faults.push(file.fault(line, text));
+                violations.push(file.violation(line, text));
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
@@ -81,36 +81,38 @@ fn every_server_module_has_its_place_in_the_order() {
 
 #[test]
 fn crates_depend_only_downwards() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for (directory, allowed) in CRATES {
         let manifest = Source::read(&format!("{directory}/Cargo.toml"));
         for (line, name) in dependency_lines(&manifest) {
             if name.starts_with("countersign-") && !allowed.contains(&name) {
-                faults.push(manifest.fault(line, format!("{directory} must not depend on {name}")));
+                violations.push(
+                    manifest.violation(line, format!("{directory} must not depend on {name}")),
+                );
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
 fn front_does_not_know_what_it_serves() {
     let words = ["jwt", "jwk", "issuer", "inmanta", "oauth", "claim", "bearer", "tenant"];
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in rust_below(&["server/front/src"]) {
         for (line, text) in file.product_code() {
             let lower = text.to_lowercase();
             if let Some(word) = words.into_iter().find(|word| lower.contains(word)) {
                 let text = format!("{word} in the front: it belongs behind the Service trait");
-                faults.push(file.fault(line, text));
+                violations.push(file.violation(line, text));
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 /// The module of the list that a path belongs to.
-fn room<'p>(path: &[&'p str]) -> &'p str {
+fn top_module<'p>(path: &[&'p str]) -> &'p str {
     match path {
         ["config", inner, ..] if SYNTAX.contains(inner) => "syntax",
         [first, ..] => first,
@@ -119,9 +121,11 @@ fn room<'p>(path: &[&'p str]) -> &'p str {
 }
 
 fn rank(path: &[&str]) -> usize {
-    let room = room(path);
-    let found = SERVER_MODULES.iter().position(|name| *name == room);
-    found.unwrap_or_else(|| panic!("{room} is not in the list of modules in tests/tidy/modules.rs"))
+    let module = top_module(path);
+    let found = SERVER_MODULES.iter().position(|name| *name == module);
+    found.unwrap_or_else(|| {
+        panic!("{module} is not in the list of modules in tests/tidy/modules.rs")
+    })
 }
 
 /// The paths below the crate that a file imports or names, without `crate::`, with their lines.

@@ -49,21 +49,22 @@ impl Source {
         comments.map(|(number, line)| (&*self.path, number, line)).collect()
     }
 
-    /// Formats a fault at a line.
-    pub(super) fn fault(&self, line: usize, what: impl std::fmt::Display) -> String {
+    /// Formats a violation at a line.
+    pub(super) fn violation(&self, line: usize, what: impl std::fmt::Display) -> String {
         format!("{}:{line}: {what}", self.path)
     }
 }
 
-/// Returns the faults that `judge` finds in the lines of code of these files.
+/// Returns the violations that `judge` finds in the lines of code of these files.
 pub(super) fn each_line(files: &[Source], judge: impl Fn(&str) -> Option<String>) -> Vec<String> {
     assert!(!files.is_empty(), "no files to judge: did a directory move?");
-    let faults = files.iter().flat_map(|file| {
-        let of_file =
-            |(number, line): (usize, &str)| Some(file.fault(number, judge(without_comment(line))?));
+    let violations = files.iter().flat_map(|file| {
+        let of_file = |(number, line): (usize, &str)| {
+            Some(file.violation(number, judge(without_comment(line))?))
+        };
         file.code().filter_map(of_file).collect::<Vec<_>>()
     });
-    faults.collect()
+    violations.collect()
 }
 
 /// Returns the output of `cargo tree`, one package per line.

@@ -60,7 +60,7 @@ const CRATES: [(&str, bool); 6] = [
 
 #[test]
 fn comments_are_plain_english() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for (directory, is_product) in CRATES {
         let mut files = rust_below(&[directory]);
         // Its patterns are written out here.
@@ -76,7 +76,7 @@ fn comments_are_plain_english() {
                     .map(|(path, line, text)| format!("  {path}:{line}: {}", text.trim()))
                     .collect();
                 let (name, max) = (pattern.name, pattern.max);
-                faults.push(format!(
+                violations.push(format!(
                     "{directory}: {rate:.1} of {name} in 1,000 lines of comments, at most {max}: \
                      name the thing, and say it plainly\n{}",
                     places.join("\n")
@@ -86,18 +86,18 @@ fn comments_are_plain_english() {
         let links = lines.iter().map(|(_, _, text)| text.matches("[`").count()).sum();
         if is_product && per_thousand(links) < MIN_LINKS {
             let rate = per_thousand(links);
-            faults.push(format!(
+            violations.push(format!(
                 "{directory}: {rate:.0} links in 1,000 lines of comments, at least {MIN_LINKS}: \
                  link the items that are named"
             ));
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
 fn public_types_have_one_meaning_per_crate() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for (directory, _) in CRATES.into_iter().filter(|(_, is_product)| *is_product) {
         let mut known: Vec<(String, String)> = Vec::new();
         for file in rust_below(&[directory]) {
@@ -105,37 +105,37 @@ fn public_types_have_one_meaning_per_crate() {
                 let Some(name) = public_type(text) else { continue };
                 if let Some((_, place)) = known.iter().find(|(one, _)| one == name) {
                     let text = format!("{name} is also at {place}: give one of them another name");
-                    faults.push(file.fault(line, text));
+                    violations.push(file.violation(line, text));
                 }
                 known.push((name.to_owned(), format!("{}:{line}", file.path)));
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
 fn names_follow_the_field() {
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in rust_files().into_iter().filter(|file| !file.path.starts_with("tests/tidy")) {
         for (line, text) in file.code() {
             for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
                 let is_error = word.len() > "Fault".len() && word.ends_with("Fault");
                 if word.starts_with("MOST_") {
-                    faults.push(file.fault(line, format!("{word}: call a limit MAX_...")));
+                    violations.push(file.violation(line, format!("{word}: call a limit MAX_...")));
                 } else if word == "Fault" || is_error {
-                    faults.push(file.fault(line, format!("{word}: errors end in Error")));
+                    violations.push(file.violation(line, format!("{word}: errors end in Error")));
                 }
             }
         }
     }
-    report(faults);
+    report(violations);
 }
 
 #[test]
 fn test_names_are_short_enough_to_read() {
     const MAX: usize = 60;
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for file in rust_files() {
         let mut is_test = false;
         for (line, text) in file.code() {
@@ -143,13 +143,15 @@ fn test_names_are_short_enough_to_read() {
             if let Some(name) = text.strip_prefix("fn ").filter(|_| is_test) {
                 let name = name.split('(').next().unwrap_or_default();
                 if name.len() > MAX {
-                    faults.push(file.fault(line, format!("{name} has more than {MAX} characters")));
+                    violations.push(
+                        file.violation(line, format!("{name} has more than {MAX} characters")),
+                    );
                 }
             }
             is_test = text.starts_with("#[test]") || is_test && text.starts_with("#[");
         }
     }
-    report(faults);
+    report(violations);
 }
 
 /// The name of the public type that a line declares.
