@@ -16,12 +16,12 @@ const MAX_BODY_BYTES: usize = 4096;
 /// of a size given by the first byte.
 pub fn front(data: &[u8]) {
     let Some((piece, bytes)) = data.split_first() else { return };
-    let requests = ParsedRequests::read(bytes, |_request| true).whole;
+    let requests = ParsedRequests::read(bytes, |_request| true);
     let whole = exchange(bytes, bytes.len(), &requests);
     let echoed = whole.iter().take_while(|response| response.status == 200).count();
-    assert!(echoed <= requests.len(), "more responses than requests");
+    assert!(echoed <= requests.whole.len(), "more responses than requests");
     assert!(whole.len() <= echoed + 1, "a connection goes on after a request that is refused");
-    for (response, request) in whole[..echoed].iter().zip(&requests) {
+    for (response, request) in whole[..echoed].iter().zip(&requests.whole) {
         assert_echoed(response, request);
     }
 
@@ -36,10 +36,9 @@ thread_local! {
 }
 
 /// Returns the final responses to bytes in pieces of this size.
-fn exchange(bytes: &[u8], piece: usize, requests: &[ParsedRequest]) -> Vec<ParsedResponse> {
+fn exchange(bytes: &[u8], piece: usize, requests: &ParsedRequests) -> Vec<ParsedResponse> {
     let output = FRONT.with(|front| front.exchange(bytes.chunks(piece.max(1))));
-    let mut responses =
-        output.responses(|nth| requests.get(nth).is_some_and(|request| request.is_head));
+    let mut responses = output.responses(|index| requests.is_head(index));
     responses.retain(|response| response.status != 100);
     responses
 }

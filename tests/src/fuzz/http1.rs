@@ -64,8 +64,7 @@ fn token() -> Vec<u8> {
 /// closed. Interim responses (100) are left out, because they depend on the pieces.
 fn exchange(bytes: &[u8], piece: usize, requests: &ParsedRequests) -> (Vec<ParsedResponse>, bool) {
     let output: ConnectionOutput = FRONT.with(|front| front.exchange(bytes.chunks(piece.max(1))));
-    let mut responses =
-        output.responses(|nth| requests.whole.get(nth).is_some_and(|request| request.is_head));
+    let mut responses = output.responses(|index| requests.is_head(index));
     responses.retain(|response| response.status != 100);
     (responses, output.is_closed)
 }
@@ -95,11 +94,14 @@ fn is_body_read(request: &httparse::Request<'_, '_>) -> bool {
 }
 
 /// Requests in the input, as parsed by the lenient `httparse`.
+#[derive(Default)]
 pub(super) struct ParsedRequests {
     /// Requests with complete bodies.
     pub(super) whole: Vec<ParsedRequest>,
     /// Number of requests before the first with a body that the server does not read.
     unread: Option<usize>,
+    /// Whether they are followed by a HEAD request with an incomplete or malformed body.
+    is_head_cut: bool,
 }
 
 /// One complete request.
@@ -112,9 +114,14 @@ pub(super) struct ParsedRequest {
 }
 
 impl ParsedRequests {
+    /// Returns whether the response with this index is to a HEAD request.
+    pub(super) fn is_head(&self, index: usize) -> bool {
+        self.whole.get(index).map_or(self.is_head_cut, |request| request.is_head)
+    }
+
     /// Parses all complete requests. `is_read` returns whether the body of one is read.
     pub(super) fn read(bytes: &[u8], is_read: impl Fn(&httparse::Request<'_, '_>) -> bool) -> Self {
-        let (mut requests, mut start) = (Self { whole: Vec::new(), unread: None }, 0);
+        let (mut requests, mut start) = (Self::default(), 0);
         loop {
             let mut lines = [EMPTY_HEADER; 100];
             let mut request = httparse::Request::new(&mut lines);
@@ -130,7 +137,10 @@ impl ParsedRequests {
                 requests.unread.get_or_insert(requests.whole.len());
             }
             let (head, rest) = bytes[start..].split_at(head);
-            let Some((body, length)) = body(lines, rest) else { return requests };
+            let Some((body, length)) = body(lines, rest) else {
+                requests.is_head_cut = request.method == Some("HEAD");
+                return requests;
+            };
             start += head.len() + length;
             requests.whole.push(ParsedRequest {
                 is_head: request.method == Some("HEAD"),
