@@ -9,7 +9,7 @@
 //! - Keys are fetched again before they are due, each source at its own point between 70 and 80
 //!   percent of their lifetime, so that a fleet does not fetch in unison.
 //! - An unknown `kid` causes one fetch, and then no further one for a cool-down. Nothing else in a
-//!   token causes a fetch; there is no event for a bad signature.
+//!   token causes a fetch; a bad signature is not an event.
 //! - After a failure the fetch is repeated at increasing intervals. Keys that cannot be confirmed
 //!   stay in use for a bounded time and are then withdrawn.
 
@@ -103,7 +103,7 @@ pub struct Rotation {
     /// Time of the next fetch, unless one is running.
     next: Duration,
     next_cause: Cause,
-    /// Time at which the keys in use are withdrawn; `None` while there are none.
+    /// Time at which the keys in use are withdrawn; `None` while no keys are in use.
     expires_at: Option<Duration>,
     failures: u32,
     /// Time of the last fetch that an unknown `kid` caused.

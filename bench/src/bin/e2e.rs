@@ -72,7 +72,7 @@ fn play_all(words: &[String]) -> Result<()> {
     if let Some(name) =
         names.iter().find(|name| scenarios.iter().all(|scenario| scenario.name != **name))
     {
-        return Err(format!("there is no scenario {name}").into());
+        return Err(format!("unknown scenario {name}").into());
     }
     for scenario in
         scenarios.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name))

@@ -98,7 +98,7 @@ impl Report<'_> {
                 .turns
                 .iter()
                 .position(|turn| turn == name)
-                .ok_or_else(|| format!("there is no turn {name}"))?;
+                .ok_or_else(|| format!("unknown turn {name}"))?;
             let values = self.measured[index].iter().map(|measured| measured.value(measure));
             values
                 .collect::<Option<Vec<_>>>()

@@ -119,7 +119,7 @@ pub struct Revocation {
     /// The tokens it applies to.
     pub target: RevocationTarget,
     /// The first time at which all of them have expired, so that the revocation can be dropped;
-    /// `None` if there is no such time.
+    /// `None` if they may never expire.
     pub until: Option<UnixTime>,
 }
 

@@ -10,8 +10,8 @@ use crate::{service::Service, worker_context::WorkerContext};
 /// The peer of a connection, and the listener that accepted it.
 #[derive(Clone, Copy)]
 pub struct Peer<'c> {
-    /// The source address: of the PROXY protocol header if there was one, otherwise of the socket.
-    /// [`UNIX_PEER`] or [`UNKNOWN_PEER`] if there is none.
+    /// The source address: of the PROXY protocol header if present, otherwise of the socket.
+    /// [`UNIX_PEER`] or [`UNKNOWN_PEER`] without an IP address.
     ///
     /// [`UNIX_PEER`]: crate::address::UNIX_PEER
     /// [`UNKNOWN_PEER`]: crate::address::UNKNOWN_PEER

@@ -2,7 +2,7 @@
 //! ForwardAuth).
 //!
 //! No response has a body, because nginx reuses its connection only then. Every 200 carries every
-//! identity header, empty where there is no value, so that a proxy overwrites whatever the
+//! identity header, empty if absent, so that a proxy overwrites whatever the
 //! client sent under those names.
 
 use countersign_engine::Identity;

@@ -48,7 +48,7 @@ impl Authenticator {
         let serves_every_kid = keys.is_some_and(|keys| keys.iter().any(|key| key.kid().is_none()));
         if record.kid.is_some() && serves_every_kid {
             return Err(format!(
-                "a key of {name} has no kid, so whoever has it can name any: replace the key"
+                "a key of {name} has no kid, so its holder can name any: replace the key"
             ));
         }
         let (leeway, max_lifetime) = (rules(&source).leeway.into(), rules(&source).max_lifetime);

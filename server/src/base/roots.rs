@@ -12,7 +12,7 @@ use super::watched_file::open_regular;
 pub const NO_SYSTEM_ROOTS: &str =
     "the operating system has no trusted certificates: install ca-certificates";
 
-/// Returns the system's root certificates and `further` ones. `None` if there are none.
+/// Returns the system's root certificates and `further` ones. `None` without any.
 #[must_use]
 pub fn roots(further: &[CertificateDer<'static>]) -> Option<RootCerts> {
     let found = rustls_native_certs::load_native_certs().certs;

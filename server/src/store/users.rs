@@ -85,7 +85,7 @@ impl Store {
         .await
     }
 
-    /// Adds a user if there are none. Returns whether it was added.
+    /// Adds a user if the store has none yet. Returns whether it was added.
     ///
     /// # Errors
     /// The database cannot be queried.

@@ -28,7 +28,7 @@ pub(crate) const SCENARIOS: [Scenario<Fixture>; 14] = [
     ("refuse what is not base64url", malformed),
     ("refuse a bad HS256 signature", bad_signature),
     ("/auth, cached RS256", |given| answer(given, "200 OK", |token| format!("Bearer {token}"))),
-    ("/auth, a token that is none", |given| {
+    ("/auth, a malformed token", |given| {
         answer(given, "401 Unauthorized", |_| "Bearer a.b.c".into())
     }),
     ("/auth without a token", |given| {

@@ -74,7 +74,7 @@ impl RequestFrames {
         }
     }
 
-    /// Parses up to the next event, and removes its bytes from `bytes`. If there is no event,
+    /// Parses up to the next event, and removes its bytes from `bytes`. Without an event,
     /// all of `bytes` was consumed. Only an incomplete field section is copied;
     /// [`FrameEvent::Headers`] borrows a complete one.
     ///
