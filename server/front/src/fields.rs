@@ -6,3 +6,5 @@ pub mod section;
 mod huffman;
 pub(super) mod integer;
 pub(super) mod table;
+#[cfg(test)]
+pub(crate) mod test_text;

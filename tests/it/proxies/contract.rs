@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     Proxy,
-    world::{World, bearer, good, good_but, token_without_keys, with_world},
+    world::{Exchange, World, bearer, good, good_but, token_without_keys, with_world},
 };
 use headers::{
     e1_client_cannot_forge_the_original_request, e1_override_headers_are_removed,
@@ -83,15 +83,14 @@ const IDENTITY: [(&str, &str); 5] = [
     ("X-Auth-Tenant", ""),
 ];
 
-fn good_token_is_forwarded_with_identity(world: &mut World<'_>) {
-    let exchange = world.get(&bearer(&good()));
-    assert_eq!((exchange.answer.status, exchange.answer.body.as_str()), (200, "hello"));
-    assert_eq!(exchange.given().target, "/page?x=1");
+/// Asserts that the application gets the identity of the token, and Countersign the request of
+/// the client.
+fn assert_identity_and_request(world: &World<'_>, exchange: &Exchange, case: &str) {
     for (name, value) in IDENTITY {
         assert_eq!(
             exchange.given().lines(&name.to_lowercase()).concat(),
             value,
-            "{name} in {:?}",
+            "{case} {name} in {:?}",
             exchange.given()
         );
     }
@@ -103,6 +102,13 @@ fn good_token_is_forwarded_with_identity(world: &mut World<'_>) {
         exchange.auth_request().lines(&world.proxy.address_header.to_lowercase()),
         ["127.0.0.1"]
     );
+}
+
+fn good_token_is_forwarded_with_identity(world: &mut World<'_>) {
+    let exchange = world.get(&bearer(&good()));
+    assert_eq!((exchange.answer.status, exchange.answer.body.as_str()), (200, "hello"));
+    assert_eq!(exchange.given().target, "/page?x=1");
+    assert_identity_and_request(world, &exchange, "");
     assert!(
         exchange.answer.headers.iter().all(|(name, _)| !name.starts_with("x-auth")),
         "{:?}",

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     super::world::{World, bearer, good, good_but},
-    IDENTITY,
+    IDENTITY, assert_identity_and_request,
 };
 
 pub(super) fn e3_client_identity_headers_are_replaced(world: &mut World<'_>) {
@@ -156,22 +156,7 @@ pub(super) fn e2_connection_cannot_remove_proxy_headers(world: &mut World<'_>) {
             exchange.assert_refused(exchange.answer.status);
             continue;
         }
-        for (name, value) in IDENTITY {
-            assert_eq!(
-                exchange.given().lines(&name.to_lowercase()).concat(),
-                value,
-                "{line} {name} in {:?}",
-                exchange.given()
-            );
-        }
-        assert_eq!(
-            world.proxy.dialect.original_request(exchange.auth_request()),
-            ("GET".into(), "/page?x=1".into())
-        );
-        assert_eq!(
-            exchange.auth_request().lines(&world.proxy.address_header.to_lowercase()),
-            ["127.0.0.1"]
-        );
+        assert_identity_and_request(world, &exchange, &line);
     }
     const WEBSOCKET: &str =
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

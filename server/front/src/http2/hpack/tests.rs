@@ -5,7 +5,8 @@ use http::StatusCode;
 use super::{dynamic::MAX_TABLE_SIZE, table::LINES, *};
 use crate::fields::{
     integer,
-    section::{FieldSection, SectionBuffer},
+    section::SectionBuffer,
+    test_text::{hex, to_text},
 };
 
 const MAX_SIZE: usize = 32 * 1024;
@@ -40,17 +41,6 @@ impl Decoder {
     fn size(&self) -> usize {
         self.table.measures()[0]
     }
-}
-
-fn to_text(section: FieldSection<'_>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
 }
 
 fn indexed(index: usize) -> Vec<u8> {

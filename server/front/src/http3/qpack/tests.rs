@@ -4,8 +4,9 @@ use super::*;
 use crate::{
     fields::{
         integer,
-        section::{FieldSection, SectionBuffer},
+        section::SectionBuffer,
         table::TableMatch,
+        test_text::{hex, to_text},
     },
     http3::error::Http3ErrorCode,
 };
@@ -26,17 +27,6 @@ fn read_up_to(payload: &[u8], most: usize) -> String {
             format!("{:#x}", error.code.number())
         }
     }
-}
-
-fn to_text(section: FieldSection<'_>) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    section.lines().map(|(name, value)| format!("{}={}\n", text(name), text(value))).collect()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(byte).collect()
 }
 
 /// Encodes literal lines with literal names.
