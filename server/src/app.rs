@@ -155,7 +155,7 @@ fn verifier(config: &Config, revocations: &RevocationService) -> Result<Verifier
         0 => Ok(verifier),
         bytes => verifier
             .with_cache(bytes)
-            .map_err(|error| Problem::new("[cache] megabytes", error.to_string()).into()),
+            .map_err(|error| Problem::error("[cache] megabytes", error.to_string()).into()),
     }
 }
 
@@ -166,7 +166,7 @@ fn snapshot(sections: &[IssuerSection]) -> Result<Snapshot, Problems> {
         .map(|section| Ok(Issuer::new(Arc::clone(&section.issuer), static_keys_of(section)?)));
     let issuers: Vec<_> = issuers.collect::<Result<_, Problem>>()?;
     Snapshot::new(issuers)
-        .map_err(|duplicate| Problem::new("auth_jwt_*", duplicate.to_string()).into())
+        .map_err(|duplicate| Problem::error("auth_jwt_*", duplicate.to_string()).into())
 }
 
 /// Returns the static keys of a section; `None` if they are fetched.
@@ -175,8 +175,9 @@ pub(crate) fn static_keys_of(section: &IssuerSection) -> Result<Option<Arc<KeySe
         KeySource::Secret(secret) => {
             let keys = static_keys::secret_keys(secret.expose(), section.issuer.algorithms);
             let place = format!("[{}]", section.section());
-            let keys = keys
-                .map_err(|error| Problem::new(place, format!("the key cannot be used: {error}")))?;
+            let keys = keys.map_err(|error| {
+                Problem::error(place, format!("the key cannot be used: {error}"))
+            })?;
             Ok(Some(Arc::new(keys)))
         }
         KeySource::Static(keys) => Ok(Some(Arc::clone(keys))),

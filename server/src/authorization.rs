@@ -23,9 +23,7 @@ pub enum AuthorizationProvider {
 impl AuthorizationProvider {
     /// Reads `authorization_provider` of `[server]`.
     pub(crate) fn read(server: &mut SectionReader<'_>) -> Self {
-        let Some(name) = server.text("authorization_provider") else {
-            return Self::Legacy;
-        };
+        let name = server.text_or_default("authorization_provider");
         match name.to_lowercase().as_str() {
             "legacy" => Self::Legacy,
             "policy-engine" => Self::PolicyEngine,
@@ -34,7 +32,7 @@ impl AuthorizationProvider {
                     "Invalid value for config option server.authorization-provider: {name}. Valid \
                      values: legacy or policy-engine"
                 );
-                server.problem("authorization_provider", text, "");
+                server.error("authorization_provider", text, "");
                 Self::Legacy
             }
         }

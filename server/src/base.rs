@@ -4,6 +4,7 @@ pub mod claims;
 pub mod clock;
 pub mod hex;
 pub mod outcome;
+pub mod permissions;
 pub mod reply;
 pub mod roots;
 pub mod route;

@@ -30,9 +30,9 @@ use std::{
 
 use countersign_engine::Revocation;
 
-use self::arguments::{Cli, Command, ServeArgs};
+use self::arguments::{Cli, Command, ConfigCommand, ServeArgs};
 use crate::{
-    config::{Config, Problems, raw},
+    config::{Config, Problems, Severity, raw},
     observe::{logging, settings::LogFormat},
     reload,
     revocation::{
@@ -46,7 +46,7 @@ use crate::{
 pub fn run(cli: Cli) -> ExitCode {
     // A server starts logging after it has read the log format from its configuration.
     if !matches!(cli.command, None | Some(Command::Serve(_))) {
-        logging::start_logging(LogFormat::Auto);
+        logging::start_logging("info", LogFormat::Auto);
     }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,7 +68,10 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Some(Command::Serve(args)) => {
             serve::run(&source, &ServeArgs { threads: args.threads.or(cli.serve.threads) })
         }
-        Some(Command::Config(_)) => check::run(&source),
+        Some(Command::Config(ConfigCommand::Check)) => check::run(&source),
+        Some(Command::Config(ConfigCommand::Reference { section })) => {
+            check::print_reference(section.as_deref())
+        }
         Some(Command::Token(command)) => token::run(&source, command),
         Some(Command::Jws(command)) => jws::run(&command),
         Some(Command::Keys(command)) => keys::run(&source, command),
@@ -160,7 +163,7 @@ impl ConfigSource {
     /// Loads the [`Config`] and prints its warnings to standard error.
     fn load(&self) -> Result<Config, CommandError> {
         let config = Config::load(&self.files()?, environment_variables())?;
-        for warning in &config.warnings {
+        for warning in config.remarks.of(Severity::Warning) {
             writeln!(io::stderr(), "warning: {warning}")?;
         }
         Ok(config)
@@ -265,7 +268,7 @@ impl reload::ConfigLoader for ConfigSource {
         let config = Config::load(&files, environment_variables())
             .map_err(|problems| problems.to_string())?;
         self.check_api_clients(&config).map_err(|reason| format!("error: {reason}"))?;
-        for warning in &config.warnings {
+        for warning in config.remarks.of(Severity::Warning) {
             tracing::warn!("{warning}");
         }
         Ok(config)

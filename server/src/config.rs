@@ -11,9 +11,11 @@ pub mod setting;
 pub mod problem;
 pub mod options;
 pub mod reader;
+pub mod reference;
 mod listener;
 pub(crate) mod protocols;
 mod quic;
+mod remarks;
 mod settings;
 mod timeouts;
 mod transport;
@@ -23,7 +25,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use self::{
     listener::Listener,
-    problem::{Problem, Problems},
+    problem::{Problem, Problems, Severity},
     quic::QuicSettings,
     raw::{ConfigFormat, RawConfig},
     settings::Settings,
@@ -51,45 +53,42 @@ pub struct Config {
     pub transports: Transports,
     /// `[web-ui]`.
     pub web_ui: WebUi,
-    /// Likely mistakes that do not keep the server from running.
-    pub warnings: Vec<Problem>,
+    /// Warnings and notes, which do not keep the server from running.
+    pub remarks: Problems,
 }
 
 impl Config {
     /// Loads configuration files, in order; the environment overrides them.
     ///
     /// # Errors
-    /// All mistakes in them.
+    /// All mistakes in them, with the warnings and notes.
     pub fn load(
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        Self::from_raw(RawConfig::load(paths, environment)?)
+        Self::from_raw(RawConfig::load(paths, environment))
     }
 
     /// Validates a [`RawConfig`].
     ///
     /// # Errors
-    /// All mistakes in it.
+    /// All mistakes in it, with the warnings and notes.
     pub fn from_raw(raw: RawConfig) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let mut warnings = raw.warnings;
-        let mut settings = Settings::read(&raw.sections, &mut problems, &mut warnings);
-        let issuers = issuer::read_all(
-            &raw.sections,
-            settings.listeners[0].tls.is_some(),
-            &mut problems,
-            &mut warnings,
-        );
+        let RawConfig { sections, mut problems } = raw;
+        let mut settings = Settings::read(&sections, &mut problems);
+        let serves_tls = settings.listeners[0].tls.is_some();
+        let issuers = issuer::read_all(&sections, serves_tls, &mut problems);
         settings.api.signing = issuers.iter().find(|section| section.sign).cloned().map(Arc::new);
-        let database = Database::read(&raw.sections, &mut problems);
-        let revocation = RevocationSettings::read(&raw.sections, &mut problems);
-        let transports = Transports::read(&raw.sections, &mut problems, &mut warnings);
-        let web_ui = WebUi::read(&raw.sections, &mut problems, &mut warnings);
-        if !problems.is_empty() {
-            return Err(Problems(problems));
+        let database = Database::read(&sections, &mut problems);
+        let revocation = RevocationSettings::read(&sections, &mut problems);
+        let transports = Transports::read(&sections, &mut problems);
+        let web_ui = WebUi::read(&sections, &mut problems);
+        remarks::add(&sections, &settings, &issuers, &mut problems);
+        if problems.has_errors() {
+            return Err(problems);
         }
-        Ok(Self { settings, issuers, database, revocation, transports, web_ui, warnings })
+        let remarks = problems;
+        Ok(Self { settings, issuers, database, revocation, transports, web_ui, remarks })
     }
 
     /// Returns the section that signs tokens, if any.

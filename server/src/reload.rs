@@ -26,7 +26,7 @@ use crate::{
     base::watched_file::{FileVersion, open_regular},
     config::{Config, Listener, Problems, Settings},
     keys::IssuerKeys,
-    observe::settings::LogSettings,
+    observe::{logging, settings::LogSettings},
 };
 
 /// Interval between checks of the files.
@@ -242,6 +242,7 @@ impl App {
         let sources: Vec<_> = self.authenticator.keys.all().into_iter().zip(static_keys).collect();
         self.authenticator.verifier.reconfigure(|current| next_snapshot(current, &sources));
         self.authenticator.keys.start(new);
+        logging::set_level(&settings.log.level);
         self.settings.store(Arc::new(settings));
         Ok(needs_restart)
     }

@@ -1,5 +1,7 @@
 /// `[listen]`, `[listener_<name>]`, `[metrics]`, `[limits]` and `[log]`.
 mod listeners;
+/// Warnings, notes and the reference.
+mod remarks;
 
 use countersign_tests::{
     binary::{Output, Sandbox},

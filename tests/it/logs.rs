@@ -283,3 +283,25 @@ fn log_contains_no_token_and_no_key() {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
 }
+
+#[test]
+fn log_level_is_configured_and_reloads() {
+    let sandbox = Sandbox::new();
+    let with = |level: &str| format!("{SIGNING}[log]\nrequests=all\nlevel={level}\n");
+    let server = sandbox.serve(&with("warn"));
+    server.request("GET /auth HTTP/1.1\r\n");
+    assert_eq!(server.log(), "", "requests are logged at level info");
+    sandbox.replace("server.cfg", with("warn,request=info"));
+    server.signal("HUP");
+    eventually(|| {
+        server.request("GET /auth HTTP/1.1\r\n");
+        !requests(&server).is_empty()
+    });
+    assert_eq!(requests(&server).len(), server.log().lines().count(), "{}", server.log());
+    let wrong = sandbox.file("wrong.cfg", with("loud=x"));
+    let refused = sandbox.run(["config", "check", "--config", wrong.to_str().unwrap()]);
+    assert!(
+        refused.code() == 2 && refused.stderr.contains("level in log is not a filter"),
+        "{refused:?}"
+    );
+}

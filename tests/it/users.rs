@@ -190,7 +190,7 @@ pub(crate) fn names(token: &str) -> Vec<String> {
 
 /// Opens the database of a server that is configured with [`in_file`].
 fn store(sandbox: &Sandbox) -> Store {
-    let raw = RawConfig::load(&[sandbox.file("store.cfg", in_file(sandbox))], []).unwrap();
+    let raw = RawConfig::load(&[sandbox.file("store.cfg", in_file(sandbox))], []);
     Store::new(&Config::from_raw(raw).unwrap().database, || unreachable!("it says where it is"))
         .unwrap()
 }

@@ -138,8 +138,8 @@ impl<S: Service> Front<S> {
 /// # Panics
 /// The configuration is invalid.
 pub fn app(configuration: &str) -> Arc<App> {
-    let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
-    raw.add("test", configuration, ConfigFormat::Ini, &mut problems);
+    let mut raw = RawConfig::default();
+    raw.add("test", configuration, ConfigFormat::Ini);
     let config = Config::from_raw(raw).expect("the configuration is one");
     let desk = RevocationService::open(Err("there is no store".into()), 0, None)
         .expect("there are threads");

@@ -438,31 +438,29 @@ fn assert_skipped_keys_are_printable(skipped: &[SkippedKey], entries: usize) {
 /// A configuration file at every stage of parsing.
 struct ParsedConfig {
     raw: RawConfig,
-    /// Problems found by parsing.
-    parsing: Vec<Problem>,
     config: Result<Config, Problems>,
 }
 
 impl ParsedConfig {
     fn of(text: &str, format: ConfigFormat) -> Self {
-        let (mut raw, mut parsing) = (RawConfig::default(), Vec::new());
-        raw.add("fuzz", text, format, &mut parsing);
+        let mut raw = RawConfig::default();
+        raw.add("fuzz", text, format);
         // The server opens these files, so the fuzzer must not choose them.
         if let Some(server) = raw.sections.get_mut("server") {
             server
                 .settings
                 .retain(|option, _| !["ssl_cert_file", "ssl_key_file"].contains(&option.as_str()));
         }
-        Self { config: Config::from_raw(raw.clone()), raw, parsing }
+        Self { config: Config::from_raw(raw.clone()), raw }
     }
 
     /// Returns all problems and warnings shown to the operator.
     fn problems(&self) -> impl Iterator<Item = &Problem> {
         let found = match &self.config {
-            Ok(config) => &config.warnings,
-            Err(problems) => &problems.0,
+            Ok(config) => &config.remarks,
+            Err(problems) => problems,
         };
-        self.parsing.iter().chain(&self.raw.warnings).chain(found)
+        found.0.iter()
     }
 
     /// Returns the parsed configuration and the locations of problems, independent of their
@@ -474,7 +472,7 @@ impl ParsedConfig {
 
     fn assert_well_formed(&self) {
         assert!(
-            self.config.as_ref().err().is_none_or(|problems| !problems.0.is_empty()),
+            self.config.as_ref().err().is_none_or(Problems::has_errors),
             "rejected without a problem"
         );
         for problem in self.problems() {

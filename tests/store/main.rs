@@ -15,6 +15,6 @@ use tempfile::TempDir;
 fn store(directory: &TempDir, options: &str) -> Store {
     let file = directory.path().join("c.cfg");
     std::fs::write(&file, format!("[database]\n{options}\n")).unwrap();
-    let config = Config::from_raw(RawConfig::load(&[file], []).unwrap()).unwrap();
+    let config = Config::from_raw(RawConfig::load(&[file], [])).unwrap();
     Store::new(&config.database, || Ok(directory.path().to_owned())).unwrap()
 }

@@ -1,9 +1,9 @@
 //! `[login]`, and the options of `[server]` for passwords and sessions.
 
-use std::{collections::BTreeMap, num::NonZeroU32, thread, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, thread};
 
 use super::{attempts::AttemptLimits, password::PasswordPolicy};
-use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 
 /// Settings for logins of local users.
 #[derive(Clone, Debug)]
@@ -32,19 +32,19 @@ impl LoginSettings {
         started(self) != started(before)
     }
 
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut server = SectionReader::new(sections, "server", problems);
         let passwords = PasswordPolicy {
-            min_length: server.number("password_min_length", 1..=128).unwrap_or(8),
-            min_classes: server.number("password_min_classes", 0..=4).unwrap_or(0),
+            min_length: server.number("password_min_length"),
+            min_classes: server.number("password_min_classes"),
         };
-        let session = server.number("login_session_expire", 0..=u32::MAX).unwrap_or(3600);
-        let token_retention = server.number("token_retention", 0..=u32::MAX).unwrap_or(30 * 86_400);
+        let session = server.number("login_session_expire");
+        let token_retention = server.number("token_retention");
         let mut login = SectionReader::new(sections, "login", problems);
         let attempts = AttemptLimits {
-            per_user: read_limit(&mut login, "failures_per_user", 10),
-            lockout: Duration::from_secs(login.number("lockout", 1..=86_400).unwrap_or(300)),
-            per_source: read_limit(&mut login, "attempts_per_source", 60),
+            per_user: read_limit(&mut login, "failures_per_user"),
+            lockout: login.seconds("lockout"),
+            per_source: read_limit(&mut login, "attempts_per_source"),
         };
         // Half of the cores, so that the other half answers requests. At most four threads,
         // because each needs 64 MiB.
@@ -55,17 +55,13 @@ impl LoginSettings {
             token_retention,
             attempts,
             hashing_threads: login
-                .number("hashing_threads", 1..=1024)
+                .optional_number("hashing_threads")
                 .unwrap_or_else(|| (cores / 2).clamp(1, 4)),
-            waiting: login.number("waiting", 1..=100_000).unwrap_or(64),
+            waiting: login.number("waiting"),
         }
     }
 }
 
-/// Reads a number or `off`.
-fn read_limit(reader: &mut SectionReader<'_>, option: &str, default: u32) -> Option<NonZeroU32> {
-    match reader.text(option) {
-        Some("off") => None,
-        _ => NonZeroU32::new(reader.number(option, 1..=1_000_000).unwrap_or(default)),
-    }
+fn read_limit(reader: &mut SectionReader<'_>, option: &str) -> Option<NonZeroU32> {
+    reader.number_or_off(option).and_then(NonZeroU32::new)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Share;
-use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 
 /// CPU budgets for bad signatures, as a [`Share`] of a core. `None` for no limit.
 ///
@@ -24,27 +24,17 @@ pub struct SignatureLimits {
 }
 
 impl SignatureLimits {
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut reader = SectionReader::new(sections, "limits", problems);
         Self {
-            core: read_share(&mut reader, "bad_signatures_per_core", 75),
-            issuer: read_share(&mut reader, "bad_signatures_per_issuer", 50),
-            source: read_share(&mut reader, "bad_signatures_per_source", 5),
-            sources: reader.number("sources", 8..=1 << 20).unwrap_or(4096),
+            core: read_share(&mut reader, "bad_signatures_per_core"),
+            issuer: read_share(&mut reader, "bad_signatures_per_issuer"),
+            source: read_share(&mut reader, "bad_signatures_per_source"),
+            sources: reader.number("sources"),
         }
     }
 }
 
-fn read_share(reader: &mut SectionReader<'_>, option: &str, default: u8) -> Option<Share> {
-    let Some(text) = reader.text(option) else { return Share::new(default) };
-    if text == "off" {
-        return None;
-    }
-    let share = text.parse().ok().and_then(Share::new);
-    if share.is_none() {
-        let message =
-            format!("{option} in limits must be a number from 1 to 100 or off, not {text:?}");
-        reader.problem(option, message, "write a percentage of a core's time, or off for no limit");
-    }
-    share
+fn read_share(reader: &mut SectionReader<'_>, option: &str) -> Option<Share> {
+    reader.number_or_off(option).and_then(Share::new)
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use crate::{
     accounts::settings::LoginSettings,
     authorization::AuthorizationProvider,
-    config::{problem::Problem, reader::SectionReader, setting::Section},
+    config::{problem::Problems, reader::SectionReader, setting::Section},
     keys::IssuerSection,
 };
 
@@ -28,12 +28,12 @@ pub struct ApiSettings {
 
 impl ApiSettings {
     /// Reads the options from their sections. The signing section is set by the assembly.
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         check_policy_engine(&mut SectionReader::new(sections, "policy_engine", problems));
         let login = LoginSettings::read(sections, problems);
         let mut server = SectionReader::new(sections, "server", problems);
         Self {
-            requires_token: server.flag("auth").unwrap_or(false),
+            requires_token: server.flag("auth"),
             allow_origin: read_allow_origin(&mut server),
             login,
             authorization_provider: AuthorizationProvider::read(&mut server),
@@ -42,24 +42,21 @@ impl ApiSettings {
     }
 }
 
+/// Checks the log level of the policy engine, with the message of the Inmanta server.
 fn check_policy_engine(reader: &mut SectionReader<'_>) {
-    if let Some(level) = reader.text("log_level")
-        && !["debug", "info", "error"].contains(&level)
-    {
-        reader.problem(
-            "log_level",
-            format!("Invalid value {level}. Valid values: ['debug', 'info', 'error']"),
-            "",
-        );
+    let (level, levels) = (reader.text_or_default("log_level"), reader.choices("log_level"));
+    if !levels.contains(&level) {
+        let text = format!("Invalid value {level}. Valid values: ['{}']", levels.join("', '"));
+        reader.error("log_level", text, "");
     }
 }
 
 fn read_allow_origin(server: &mut SectionReader<'_>) -> Option<HeaderValue> {
-    let text = server.text("access_control_allow_origin").filter(|text| !text.is_empty())?;
+    let text = server.given("access_control_allow_origin")?;
     let value = HeaderValue::from_str(text).ok();
     if value.is_none() {
         let name = header::ACCESS_CONTROL_ALLOW_ORIGIN;
-        server.problem(
+        server.error(
             "access_control_allow_origin",
             format!("{text:?} is not a valid value of the header {name}"),
             "write an origin or *",

@@ -9,7 +9,11 @@ use aws_lc_rs::{
 
 use crate::{
     base::hex::{from_hex, to_hex},
-    config::{options::API_CLIENTS_SECTION, problem::Problem, setting::Section},
+    config::{
+        options::API_CLIENTS_SECTION,
+        problem::{Problem, Problems},
+        setting::Section,
+    },
 };
 
 /// The configured clients and the SHA-256 of their secrets.
@@ -23,7 +27,7 @@ impl fmt::Debug for ApiClients {
 }
 
 impl ApiClients {
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut clients = Self::default();
         for (name, setting) in
             sections.get(API_CLIENTS_SECTION).into_iter().flat_map(|section| &section.settings)
@@ -32,7 +36,7 @@ impl ApiClients {
                 Some(Ok(hash)) => drop(clients.0.insert(name.clone(), hash)),
                 // The message does not contain the value, which may be the secret itself.
                 _ => problems.push(
-                    Problem::new(
+                    Problem::error(
                         &setting.place,
                         format!("{API_CLIENTS_SECTION}: {name} must be sha256: and 64 hexadecimal digits"),
                     )
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn api_client_accepts_only_its_own_secret() {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let setting = |text: &str| Setting { text: text.into(), place: "f:1".into() };
         let settings = [("ci", setting(&hash_secret("s3cret"))), ("odd", setting("s3cret"))];
         let section = Section {
@@ -97,8 +101,8 @@ mod tests {
         ] {
             assert!(!clients.accept(name, secret.as_bytes()), "{name} {secret}");
         }
-        assert_eq!(problems.len(), 1);
-        assert!(!problems[0].to_string().contains("s3cret"));
+        assert_eq!(problems.0.len(), 1);
+        assert!(!problems.to_string().contains("s3cret"));
         assert_eq!(format!("{clients:?}"), "{\"ci\"}");
     }
 }

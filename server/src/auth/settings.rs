@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderName, StatusCode, header};
 
 use super::{api_clients::ApiClients, profile::generic};
-use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 
 /// Settings for finding credentials, and for the responses about them.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct AuthSettings {
 
 impl AuthSettings {
     /// Reads the options from their sections.
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let api_clients = ApiClients::read(sections, problems);
         let identity_headers =
             IdentityHeaders::read(&mut SectionReader::new(sections, "identity_headers", problems));
@@ -58,16 +58,13 @@ pub struct IdentityHeaders {
 
 impl IdentityHeaders {
     fn read(reader: &mut SectionReader<'_>) -> Self {
-        let mut name = |option: &str, default: &'static str| match reader.text(option) {
-            None => Some(HeaderName::from_static(default)),
-            Some(_) => reader.header_name(option),
-        };
+        let mut name = |option| reader.header_name(option);
         let names = Self {
-            subject: name("subject", "x-auth-subject"),
-            user: name("user", "x-auth-user"),
-            issuer: name("issuer", "x-auth-issuer"),
-            client_types: name("client_types", "x-auth-client-types"),
-            tenant: name("tenant", "x-auth-tenant"),
+            subject: name("subject"),
+            user: name("user"),
+            issuer: name("issuer"),
+            client_types: name("client_types"),
+            tenant: name("tenant"),
         };
         names.check(reader);
         names
@@ -103,7 +100,7 @@ impl IdentityHeaders {
             let Some(name) = name else { continue };
             if seen.contains(&name) {
                 let text = format!("the identity header {name} is already in use");
-                reader.problem(option, text, "use a different header name for each identity");
+                reader.error(option, text, "use a different header name for each identity");
             }
             seen.push(name);
         }
@@ -111,15 +108,12 @@ impl IdentityHeaders {
 }
 
 fn read_rejected_status(server: &mut SectionReader<'_>) -> StatusCode {
-    match server.text("rejected_token_status") {
-        None | Some("403") => StatusCode::FORBIDDEN,
-        Some("401") => StatusCode::UNAUTHORIZED,
-        Some(other) => {
-            server.problem(
-                "rejected_token_status",
-                format!("rejected_token_status {other:?} is neither 401 nor 403"),
-                "",
-            );
+    const OPTION: &str = "rejected_token_status";
+    match server.text_or_default(OPTION) {
+        "403" => StatusCode::FORBIDDEN,
+        "401" => StatusCode::UNAUTHORIZED,
+        other => {
+            server.error(OPTION, format!("{OPTION} {other:?} is neither 401 nor 403"), "");
             StatusCode::FORBIDDEN
         }
     }
@@ -130,7 +124,7 @@ fn read_additional_header(server: &mut SectionReader<'_>) -> Option<HeaderName> 
     if name == header::AUTHORIZATION {
         let text = "auth_additional_header cannot be Authorization: it carries a bare token \
             without a scheme";
-        server.problem(
+        server.error(
             "auth_additional_header",
             text,
             "remove the line: Authorization: Bearer is always read",
@@ -164,7 +158,7 @@ impl ExtAuthz {
                 } else {
                     format!("contains {name:?} twice")
                 };
-                reader.problem(
+                reader.error(
                     CLAIMS,
                     format!("{CLAIMS} in {} {what}", reader.section),
                     "list each claim once, such as sub,groups",
@@ -172,9 +166,6 @@ impl ExtAuthz {
             }
             metadata_claims.push(name.into());
         }
-        Self {
-            forward_credentials: reader.flag("forward_credentials").unwrap_or(false),
-            metadata_claims,
-        }
+        Self { forward_credentials: reader.flag("forward_credentials"), metadata_claims }
     }
 }

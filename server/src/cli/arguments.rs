@@ -141,9 +141,18 @@ pub struct ServeArgs {
 /// Commands for the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Validate the configuration; print a summary, or all errors.
+    /// Validate the configuration; print a summary, or all errors, with all warnings.
     #[command(after_help = "Example:\n  countersign config check --config /etc/inmanta/inmanta.d/")]
     Check,
+    /// Print the reference of all sections and options, in Markdown.
+    #[command(after_help = "\
+Examples:
+  countersign config reference
+  countersign config reference listen")]
+    Reference {
+        /// Print this section only, without brackets.
+        section: Option<String>,
+    },
 }
 
 /// Commands for the database.

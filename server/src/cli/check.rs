@@ -1,4 +1,4 @@
-//! `countersign config check`: validation and summary of the configuration.
+//! `countersign config`: validation and summary of the configuration, and its reference.
 
 use std::io::{self, Write as _};
 
@@ -8,7 +8,7 @@ use super::{CommandError, ConfigSource, print};
 use crate::{
     base::route::Serves,
     client::{ClientSettings, original_request::Dialect},
-    config::{Listener, OpenIdProvider, Transport, WebUi},
+    config::{Listener, OpenIdProvider, Severity, Transport, WebUi, options, reference},
     keys::{
         IssuerSection,
         fetch::Fetcher,
@@ -20,6 +20,11 @@ use crate::{
 pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
     let config = source.load()?;
     print("The configuration is valid.")?;
+    for severity in [Severity::Risk, Severity::Note] {
+        for remark in config.remarks.of(severity) {
+            print(format_args!("{severity}: {remark}"))?;
+        }
+    }
     let server = &config.settings;
     for listener in &server.listeners {
         describe_listener(listener)?;
@@ -51,6 +56,22 @@ pub(super) fn run(source: &ConfigSource) -> Result<(), CommandError> {
         Err(reason) => print(format_args!("  cannot revoke tokens: {reason}"))?,
     }
     Ok(())
+}
+
+/// Prints the reference, or one section of it.
+pub(super) fn print_reference(section: Option<&str>) -> Result<(), CommandError> {
+    let Some(name) = section else { return Ok(print(reference::reference().trim_end())?) };
+    match options::section(name) {
+        Some(section) => Ok(print(section.to_string().trim_end())?),
+        None => {
+            let names = options::SECTIONS.iter().map(|section| section.name);
+            let help = match options::nearest(name, names.clone()) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("the sections are: {}", names.collect::<Vec<_>>().join(", ")),
+            };
+            Err(CommandError::failed(format_args!("unknown section {name}\n  help: {help}")))
+        }
+    }
 }
 
 fn describe_console(web_ui: &WebUi) -> io::Result<()> {

@@ -22,7 +22,8 @@ use crate::{
 pub(super) fn run(source: &ConfigSource, args: &ServeArgs) -> Result<(), CommandError> {
     let watcher = ConfigWatcher::new(Box::new(source.clone()));
     let config = source.load()?;
-    logging::start_logging(config.settings.log.format);
+    let log = &config.settings.log;
+    logging::start_logging(&log.level, log.format);
     let threads = serve::threads(args.threads.map(usize::from).or(config.settings.threads));
     if let Err(reason) = source.revocation_file(&config)
         && !source.stores_revocations_in_database(&config)

@@ -24,9 +24,7 @@ impl ClientSettings {
     pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
         Self {
             proxies: read_proxies(reader),
-            dialect: reader
-                .choice("dialect", &Dialect::ALL, Dialect::name)
-                .unwrap_or(Dialect::None),
+            dialect: reader.choice("dialect", &Dialect::ALL, Dialect::name),
             certificate_header: reader.header_name("client_certificate_header"),
         }
     }
@@ -44,7 +42,7 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
                     "trusted_proxies in {}: {text:?} is not an address or network",
                     listen.section
                 );
-                listen.problem("trusted_proxies", message, &help);
+                listen.error("trusted_proxies", message, &help);
             }
         }
     }
@@ -53,13 +51,13 @@ fn read_proxies(listen: &mut SectionReader<'_>) -> TrustedProxies {
 
 fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
     const OPTION: &str = "client_address_header";
-    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
     const HELP: &str = "name the header that the proxies set, such as X-Forwarded-For or X-Real-IP";
-    let Some(text) = listen.text(OPTION) else { return DEFAULT };
+    const DEFAULT: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let text = listen.text_or_default(OPTION);
     match HeaderName::from_bytes(text.as_bytes()) {
         // Its elements are lists of parameters instead of addresses (RFC 7239).
         Ok(name) if name == header::FORWARDED => {
-            listen.problem(
+            listen.error(
                 OPTION,
                 format!(
                     "{OPTION} in {} cannot be Forwarded, which is not supported",
@@ -71,7 +69,7 @@ fn read_client_header(listen: &mut SectionReader<'_>) -> HeaderName {
         }
         Ok(name) => name,
         Err(_) => {
-            listen.problem(
+            listen.error(
                 OPTION,
                 format!("{OPTION} in {}: {text:?} is not a valid header name", listen.section),
                 HELP,

@@ -39,6 +39,12 @@ impl TrustedProxies {
         Self { trusted, unix, header }
     }
 
+    /// Whether any proxy is trusted.
+    #[must_use]
+    pub fn trusts_any(&self) -> bool {
+        self.unix || !self.trusted.is_empty()
+    }
+
     /// Returns the name of the client-address header.
     #[must_use]
     pub fn header(&self) -> &HeaderName {

@@ -164,7 +164,7 @@ mod tests {
 
     fn of(text: &str) -> Fingerprints {
         let mut raw = RawConfig::default();
-        raw.add("c.cfg", text, ConfigFormat::Ini, &mut Vec::new());
+        raw.add("c.cfg", text, ConfigFormat::Ini);
         fingerprints(&Config::from_raw(raw).unwrap().issuers).unwrap()
     }
 

@@ -1,11 +1,11 @@
 //! Inmanta's `.cfg` files: Python's `configparser` without interpolation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use configparser::ini::Ini;
 
 use super::{
-    options::API_CLIENTS_SECTION,
+    options::{self, API_CLIENTS_SECTION},
     problem::{Problem, Problems},
     setting::{Section, Setting, normal_option, normal_section},
 };
@@ -17,23 +17,17 @@ const BEFORE_ANY_SECTION: &str = "\0";
 
 /// Parses one `.cfg` file into its [`Section`]s.
 ///
-/// # Errors
-/// [`Problems`] for lines that are neither header, option, continuation nor comment,
-/// and for options given twice, because choosing one of the two would be a guess.
-pub(crate) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
-    let mut ini = Ini::new_cs();
-    ini.set_default_section(BEFORE_ANY_SECTION);
-    ini.set_multiline(true);
-    // As in Python: `#` and `;` start a comment at the start of a line only.
-    ini.set_inline_comment_symbols(Some(&[]));
-    let parsed = ini.read(text.into()).map_err(|error| Problem::new(name, error))?;
+/// Reports lines that are neither header, option, continuation nor comment, and skips them.
+/// Also reports options given twice, because choosing one of the two would be a guess.
+pub(crate) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, Section> {
+    let parsed = parse_lines(name, text, problems);
     let lines = LineIndex::index(text);
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
-    let mut problems: Vec<_> = lines.repeated(name).collect();
+    problems.0.extend(lines.repeated(name));
     // Ordered, so that the same file always gives the same messages.
     for (section, options) in parsed.into_iter().collect::<BTreeMap<_, _>>() {
         if section == BEFORE_ANY_SECTION {
-            let problem = Problem::new(lines.first(name), "this line is outside any [section]");
+            let problem = Problem::error(lines.first(name), "this line is outside any [section]");
             problems.push(problem.help("move it below a header such as [server]"));
             continue;
         }
@@ -48,11 +42,57 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             let place = lines.place(name, &section, &option);
             match check_value(&section, &option, value) {
                 Ok(text) => drop(settings.insert(option, Setting { text, place })),
-                Err((text, help)) => problems.push(Problem::new(place, text).help(help)),
+                Err((text, help)) => problems.push(Problem::error(place, text).help(help)),
             }
         }
     }
-    if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
+    sections
+}
+
+/// Parses the lines of a file without those that the parser rejects, which it reports.
+fn parse_lines(name: &str, text: &str, problems: &mut Problems) -> ParsedLines {
+    let mut lines: Vec<&str> = text.lines().collect();
+    loop {
+        let mut ini = Ini::new_cs();
+        ini.set_default_section(BEFORE_ANY_SECTION);
+        ini.set_multiline(true);
+        // As in Python: `#` and `;` start a comment at the start of a line only.
+        ini.set_inline_comment_symbols(Some(&[]));
+        let error = match ini.read(lines.join("\n")) {
+            Ok(parsed) => return parsed,
+            Err(error) => error,
+        };
+        let rejected = rejected_line(&error).filter(|line| lines.get(*line).is_some());
+        let place = rejected.map_or_else(|| name.into(), |line| format!("{name}:{}", line + 1));
+        problems.push(Problem::error(place, error));
+        match rejected {
+            Some(line) => skip(&mut lines, line),
+            None => return ParsedLines::new(),
+        }
+    }
+}
+
+/// Sections, options and values as the parser returns them.
+type ParsedLines = HashMap<String, HashMap<String, Option<String>>>;
+
+/// Returns the index of the line that a message of the parser names.
+fn rejected_line(error: &str) -> Option<usize> {
+    let (_, rest) = error.split_once("line ")?;
+    let digits = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
+/// Empties a rejected line. After a rejected header, the options of its section are skipped too,
+/// because they would be taken for options of the section before.
+fn skip(lines: &mut [&str], rejected: usize) {
+    let is_header = |line: &str| line.trim_start().starts_with('[');
+    let rest = lines.get_mut(rejected..).unwrap_or_default();
+    let until_header = rest.iter().skip(1).position(|line| is_header(line));
+    let count = match rest.first() {
+        Some(line) if is_header(line) => until_header.map_or(rest.len(), |next| next + 1),
+        _ => 1,
+    };
+    rest.iter_mut().take(count).for_each(|line| *line = "");
 }
 
 /// Rejects missing values and unintended continuation lines.
@@ -68,8 +108,7 @@ fn check_value(
     let text = value.ok_or_else(|| {
         (format!("a line in section {section} has no value"), "write option = value")
     })?;
-    let known =
-        super::options::of_section(section).is_some_and(|options| options.contains(&option));
+    let known = options::section(section).is_some_and(|section| section.option(option).is_some());
     let takes_several = option == "claims" || (option == "key" && starts_a_key(&text));
     if known && !takes_several && text.contains('\n') {
         let text = format!("{option} in section {section} spans several lines");
@@ -139,10 +178,10 @@ impl LineIndex {
     fn repeated<'l>(&'l self, name: &'l str) -> impl Iterator<Item = Problem> + 'l {
         self.0.iter().filter_map(move |((section, option), lines)| {
             let known = section == API_CLIENTS_SECTION
-                || super::options::of_section(section)?.contains(&option.as_str());
+                || options::section(section)?.option(option).is_some();
             let [first, second, ..] = lines[..] else { return None };
             known.then(|| {
-                Problem::new(
+                Problem::error(
                     format!("{name}:{second}"),
                     format!("{option} is given twice in section {section}, first on line {first}"),
                 )
@@ -157,7 +196,7 @@ mod tests {
     use super::*;
 
     fn setting(text: &str, section: &str, option: &str) -> Option<(String, String)> {
-        let sections = parse("f", text).unwrap();
+        let sections = parse("f", text, &mut Problems::default());
         let setting = sections.get(section)?.settings.get(option)?;
         Some((setting.text.clone(), setting.place.clone()))
     }
@@ -200,8 +239,22 @@ mod tests {
                 "f:4: key is given twice in section auth_jwt_a",
             ),
         ] {
-            let problems = parse("f", text).unwrap_err().to_string();
+            let mut problems = Problems::default();
+            parse("f", text, &mut problems);
+            let problems = problems.to_string();
             assert!(problems.contains(expected), "{text:?} gave {problems}");
         }
+    }
+
+    #[test]
+    fn ini_parser_continues_after_a_mistake() {
+        let text =
+            "[server]\nauth=true\n[listen\nthreads=2\nrubbish\n[cache]\nmegabytes=1\n[x\ny=1\n";
+        let mut problems = Problems::default();
+        let sections = parse("f", text, &mut problems);
+        let places: Vec<_> = problems.0.iter().map(|problem| problem.place.as_str()).collect();
+        assert_eq!(places, ["f:3", "f:8"], "the options of an unknown section are not reported");
+        assert_eq!(sections["cache"].settings["megabytes"].place, "f:7");
+        assert_eq!(sections["server"].settings.len(), 1);
     }
 }

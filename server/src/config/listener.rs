@@ -11,7 +11,7 @@ use std::{
 
 use countersign_front::{ListenAddress, Protocols};
 
-use super::{options::LISTENER_PREFIX, problem::Problem, reader::SectionReader, setting::Section};
+use super::{options::LISTENER_PREFIX, problem::Problems, reader::SectionReader, setting::Section};
 use crate::{
     auth::profile::Profile,
     base::route::Serves,
@@ -62,15 +62,13 @@ impl Listener {
 /// Reads all listeners: the main listener first, the metrics listener last.
 pub(super) fn read_all(
     sections: &BTreeMap<String, Section>,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Vec<Listener> {
     let addresses = read_addresses(&mut SectionReader::new(sections, "server", problems));
-    let mut main =
-        Listener::read(&mut SectionReader::new(sections, "listen", problems), MAIN, warnings);
+    let mut main = Listener::read(&mut SectionReader::new(sections, "listen", problems), MAIN);
     main.addresses = addresses;
     let main_tls = TlsSections { all: sections, certificate: "server", clients: "listen" };
-    (main.protocols, main.tls) = tls_settings::read(main_tls, problems, warnings);
+    (main.protocols, main.tls) = tls_settings::read(main_tls, problems);
     main.option = "bind_address and bind_port in [server]".into();
     let mut listeners = vec![main];
     for (section, name) in sections
@@ -79,29 +77,18 @@ pub(super) fn read_all(
     {
         let mut reader = SectionReader::new(sections, section, problems);
         check_name(&mut reader, name);
-        let mut listener = Listener::read(&mut reader, name, warnings);
-        listener.serves =
-            reader.choice("serves", &Serves::ALL, Serves::name).unwrap_or(Serves::Everything);
+        let mut listener = Listener::read(&mut reader, name);
+        listener.serves = reader.choice("serves", &Serves::ALL, Serves::name);
         listener.addresses = read_bind(&mut reader);
         let own = TlsSections { all: sections, certificate: section, clients: section };
-        (listener.protocols, listener.tls) = tls_settings::read(own, problems, warnings);
+        (listener.protocols, listener.tls) = tls_settings::read(own, problems);
         listeners.push(listener);
     }
-    let address = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
-    let option = "bind_address and bind_port in [metrics]".into();
-    // [metrics] has no further options, so the listener is read from an empty map.
-    let nothing = BTreeMap::new();
-    let metrics =
-        Listener::read(&mut SectionReader::new(&nothing, "metrics", problems), METRICS, warnings);
-    listeners.push(Listener {
-        addresses: vec![address],
-        option,
-        serves: Serves::Operations,
-        ..metrics
-    });
+    listeners.push(Listener::metrics(sections, problems));
     check_http3(sections, &listeners, problems);
     check_addresses_differ(sections, &listeners, problems);
-    warn_of_public_operations(sections, &listeners, problems, warnings);
+    warn_of_public_operations(sections, &listeners, problems);
+    warn_of_untrusted_proxies(sections, &listeners, problems);
     listeners
 }
 
@@ -111,8 +98,8 @@ const METRICS: &str = "metrics";
 
 impl Listener {
     /// Reads the options of a section except its addresses, TLS and routes.
-    fn read(reader: &mut SectionReader<'_>, name: &str, warnings: &mut Vec<Problem>) -> Self {
-        warn_without_trusted_proxies(reader, warnings);
+    fn read(reader: &mut SectionReader<'_>, name: &str) -> Self {
+        warn_without_trusted_proxies(reader);
         Self {
             name: name.into(),
             addresses: Vec::new(),
@@ -120,11 +107,23 @@ impl Listener {
             protocols: Protocols::HTTP1,
             option: format!("bind in [{}]", reader.section),
             serves: Serves::Everything,
-            profile: reader
-                .choice("surface", &Profile::ALL, Profile::name)
-                .unwrap_or(Profile::Generic),
+            profile: reader.choice("surface", &Profile::ALL, Profile::name),
             client: ClientSettings::read(reader),
             proxy_protocol: read_proxy_protocol(reader),
+        }
+    }
+
+    /// Returns the metrics listener. Its section sets only the address; the defaults of the main
+    /// listener apply to the rest.
+    fn metrics(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
+        let unset = BTreeMap::new();
+        let defaults = Self::read(&mut SectionReader::new(&unset, "listen", problems), METRICS);
+        let address = read_metrics_address(&mut SectionReader::new(sections, "metrics", problems));
+        Self {
+            addresses: vec![address],
+            option: "bind_address and bind_port in [metrics]".into(),
+            serves: Serves::Operations,
+            ..defaults
         }
     }
 
@@ -151,14 +150,14 @@ impl Listener {
 fn check_name(reader: &mut SectionReader<'_>, name: &str) {
     const HELP: &str = "choose another name, such as [listener_internal]";
     match name {
-        "" => reader.problem("", format!("the listener of [{}] has no name", reader.section), HELP),
-        MAIN | METRICS => reader.problem("", format!("the listener name {name} is reserved"), HELP),
+        "" => reader.error("", format!("the listener of [{}] has no name", reader.section), HELP),
+        MAIN | METRICS => reader.error("", format!("the listener name {name} is reserved"), HELP),
         _ => {}
     }
 }
 
 /// Warns about options that have no effect without trusted proxies.
-fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
+fn warn_without_trusted_proxies(reader: &mut SectionReader<'_>) {
     if reader.list("trusted_proxies").is_some_and(|trusted| !trusted.is_empty()) {
         return;
     }
@@ -166,10 +165,7 @@ fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<P
         if reader.text(option).is_some_and(|text| text != Dialect::None.name()) {
             let text =
                 format!("{option} in {} has no effect without trusted proxies", reader.section);
-            warnings.push(
-                Problem::new(reader.place(option), text)
-                    .help("list the proxies that set it in trusted_proxies"),
-            );
+            reader.warn(option, text, "list the proxies that set it in trusted_proxies");
         }
     }
 }
@@ -178,24 +174,20 @@ fn warn_without_trusted_proxies(reader: &SectionReader<'_>, warnings: &mut Vec<P
 fn check_http3(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) {
     for listener in listeners.iter().filter(|listener| listener.protocols.http3) {
         let mut reader = SectionReader::new(sections, listener.section(sections), problems);
         if listener.address().is_none() && !listener.addresses.is_empty() {
             let text = format!("listener {} has h3 but only Unix sockets", listener.name);
-            reader.problem(
-                "protocols",
-                text,
-                "also bind it to an address with a port, or remove h3",
-            );
+            reader.error("protocols", text, "also bind it to an address with a port, or remove h3");
         }
         if listener.proxy_protocol {
             let text = format!(
                 "listener {} has h3, which does not support the PROXY protocol",
                 listener.name
             );
-            reader.problem("protocols", text, "use a separate listener for h3");
+            reader.error("protocols", text, "use a separate listener for h3");
         }
     }
 }
@@ -204,7 +196,7 @@ fn check_http3(
 fn check_addresses_differ(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) {
     let mut taken: Vec<(&ListenAddress, &str)> = Vec::new();
     for listener in listeners {
@@ -216,7 +208,7 @@ fn check_addresses_differ(
                     listener.name
                 );
                 let mut reader = SectionReader::new(sections, section, problems);
-                reader.problem(option, text, "use a different port or path for each listener");
+                reader.error(option, text, "use a different port or path for each listener");
             }
             taken.push((address, &listener.name));
         }
@@ -226,17 +218,42 @@ fn check_addresses_differ(
 fn warn_of_public_operations(
     sections: &BTreeMap<String, Section>,
     listeners: &[Listener],
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) {
     for listener in listeners.iter().filter(|listener| listener.serves == Serves::Operations) {
         let (section, option) = listener.bind_option(sections);
-        let reader = SectionReader::new(sections, section, problems);
+        let mut reader = SectionReader::new(sections, section, problems);
         for address in listener.addresses.iter().filter(|address| is_public(address)) {
             let text = format!("metrics and the key status are public at {address}");
             let help = "bind the listener to 127.0.0.1 or to an address of a private network";
-            warnings.push(Problem::new(reader.place(option), text).help(help));
+            reader.warn(option, text, help);
         }
+    }
+}
+
+/// Warns about listeners that only proxies use, but that trust none: the limits per client address
+/// then apply to the proxy.
+fn warn_of_untrusted_proxies(
+    sections: &BTreeMap<String, Section>,
+    listeners: &[Listener],
+    problems: &mut Problems,
+) {
+    for listener in listeners.iter().filter(|listener| !listener.client.proxies.trusts_any()) {
+        let (section, option) = listener.bind_option(sections);
+        let is_local = !listener.addresses.is_empty()
+            && listener.addresses.iter().all(|address| address.address().is_none());
+        let (option, reason) = match listener.serves {
+            Serves::Auth => ("serves", "serves only /auth"),
+            Serves::Everything if is_local => (option, "binds only Unix sockets"),
+            Serves::Everything | Serves::Operations => continue,
+        };
+        let text = format!(
+            "listener {} {reason}, so proxies connect to it, but trusted_proxies is empty: limits \
+             and logs see the address of the proxy",
+            listener.name
+        );
+        let help = "list the proxies in trusted_proxies, such as 127.0.0.1 or unix";
+        SectionReader::new(sections, section, problems).risk(option, text, help);
     }
 }
 
@@ -266,20 +283,20 @@ fn is_public(address: &ListenAddress) -> bool {
 
 /// Reads `proxy_protocol`, which requires trusted proxies.
 fn read_proxy_protocol(reader: &mut SectionReader<'_>) -> bool {
-    let is_on = reader.flag("proxy_protocol").unwrap_or(false);
+    let is_on = reader.flag("proxy_protocol");
     if is_on && reader.list("trusted_proxies").is_none_or(|trusted| trusted.is_empty()) {
         let text =
             format!("proxy_protocol in {} is on but trusted_proxies is empty", reader.section);
-        reader.problem("proxy_protocol", text, "list the proxies that send it in trusted_proxies");
+        reader.error("proxy_protocol", text, "list the proxies that send it in trusted_proxies");
     }
     is_on
 }
 
 fn read_addresses(server: &mut SectionReader<'_>) -> Vec<ListenAddress> {
-    let port = server.number("bind_port", 0..=u16::MAX).unwrap_or(8888);
+    let port = server.number("bind_port");
     let addresses = server.list("bind_address").unwrap_or_else(|| vec!["127.0.0.1"]);
     if addresses.is_empty() {
-        server.problem(
+        server.error(
             "bind_address",
             "bind_address in server is empty",
             "write an address such as 127.0.0.1",
@@ -290,7 +307,7 @@ fn read_addresses(server: &mut SectionReader<'_>) -> Vec<ListenAddress> {
 }
 
 fn read_metrics_address(metrics: &mut SectionReader<'_>) -> ListenAddress {
-    let port = metrics.number("bind_port", 0..=u16::MAX).unwrap_or(8082);
+    let port = metrics.number("bind_port");
     let address = metrics.text("bind_address").and_then(|address| read_address(metrics, address));
     ListenAddress::Tcp(SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port))
 }
@@ -302,7 +319,7 @@ fn read_address(reader: &mut SectionReader<'_>, address: &str) -> Option<IpAddr>
         bare => bare.parse().ok(),
     };
     if parsed.is_none() {
-        reader.problem(
+        reader.error(
             "bind_address",
             format!("bind_address in {}: {address:?} is not an IP address", reader.section),
             "write one such as 127.0.0.1, 0.0.0.0 or ::1",
@@ -320,7 +337,7 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
     let texts = reader.list("bind").unwrap_or_default();
     if texts.is_empty() {
         let message = format!("bind is required in {} section", reader.section);
-        reader.problem("bind", message, HELP);
+        reader.error("bind", message, HELP);
     }
     let mut addresses = Vec::new();
     for text in texts {
@@ -330,14 +347,14 @@ fn read_bind(reader: &mut SectionReader<'_>) -> Vec<ListenAddress> {
                 if unix::net::SocketAddr::from_pathname(&path).is_err() =>
             {
                 let length = path.as_os_str().len();
-                reader.problem(
+                reader.error(
                     "bind",
                     format!("{text:?} has a path of {length} bytes, too long for a Unix socket"),
                     SHORTER,
                 );
             }
             Some(address) => addresses.push(address),
-            None => reader.problem(
+            None => reader.error(
                 "bind",
                 format!("{text:?} is neither an address with a port nor a Unix socket path"),
                 HELP,

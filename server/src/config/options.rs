@@ -1,189 +1,126 @@
-//! Names of all sections and options. The modules of the sections read their values.
+//! The table of all sections and options: name, type, default, description and example.
+//!
+//! The [`SectionReader`](super::reader) takes types and defaults from this table. So do the
+//! suggestions for unknown names and the [reference](super::reference), so that the code and the
+//! documentation cannot differ.
+
+mod clients;
+mod issuer;
+mod limits;
+mod listeners;
+mod server;
+mod storage;
 
 /// Prefix of issuer sections.
 pub const ISSUER_PREFIX: &str = "auth_jwt_";
-
-/// Options of an `auth_jwt_*` section.
-pub const ISSUER: &[&str] = &[
-    "algorithm",
-    "algorithms",
-    "audience",
-    "ca_file",
-    "claims",
-    "client_types",
-    "discovery_uri",
-    "enforce_client_types",
-    "expire",
-    "issuer",
-    "jwks_cool_down",
-    "jwks_refresh_interval",
-    "jwks_request_timeout",
-    "jwks_stale",
-    "jwks_uri",
-    "jwt_username_claim",
-    "key",
-    "key_file",
-    "leeway",
-    "legacy_require_client_type",
-    "max_lifetime",
-    "sign",
-    "typ",
-    "validate_cert",
-];
-
 /// Prefix of the sections of additional listeners.
 pub const LISTENER_PREFIX: &str = "listener_";
-
-/// Options of a `listener_*` section.
-pub const LISTENER: &[&str] = &[
-    "bind",
-    "client_address_header",
-    "client_ca_file",
-    "client_certificate_header",
-    "client_certificates",
-    "client_crl_file",
-    "dialect",
-    "protocols",
-    "proxy_protocol",
-    "serves",
-    "ssl_cert_file",
-    "ssl_key_file",
-    "surface",
-    "trusted_proxies",
-];
-
-const TRANSPORT: &[&str] =
-    &["host", "max_clients", "port", "request_timeout", "ssl", "ssl_ca_cert_file", "token"];
-
 /// The section whose option names are the names of clients.
 pub const API_CLIENTS_SECTION: &str = "api_clients";
 
-/// The other sections, with their options.
-///
-/// Inmanta's options without a meaning for an auth tier are listed too, so that its files
-/// load without warnings.
-pub const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        "server",
-        &[
-            "access_control_allow_origin",
-            "auth",
-            "auth_additional_header",
-            "auth_method",
-            "authorization_provider",
-            "bind_address",
-            "bind_port",
-            "enforce_client_types",
-            "internal_server_address",
-            "legacy_require_client_type",
-            "login_session_expire",
-            "max_request_body_size",
-            "password_min_classes",
-            "password_min_length",
-            "rejected_token_status",
-            "server_address",
-            "ssl_ca_cert_file",
-            "ssl_cert_file",
-            "ssl_key_file",
-            "token_retention",
-            // Inmanta's options without a meaning here.
-            "agent_hold",
-            "agent_process_purge_interval",
-            "agent_timeout",
-            "auto_recompile_wait",
-            "available_versions_to_keep",
-            "cleanup_compiler_reports_interval",
-            "compatibility_file",
-            "compiler_report_retention",
-            "delete_currupt_files",
-            "enabled_extensions",
-            "fact_expire",
-            "fact_renew",
-            "fact_resource_block",
-            "purge_resource_action_logs_interval",
-            "purge_versions_interval",
-            "resource_action_log_prefix",
-            "wait_after_param",
-        ],
-    ),
-    (
-        "listen",
-        &[
-            "client_address_header",
-            "client_ca_file",
-            "client_certificate_header",
-            "client_certificates",
-            "client_crl_file",
-            "dialect",
-            "protocols",
-            "proxy_protocol",
-            "surface",
-            "threads",
-            "trusted_proxies",
-        ],
-    ),
-    ("cache", &["megabytes"]),
-    (
-        "limits",
-        &[
-            "bad_signatures_per_core",
-            "bad_signatures_per_issuer",
-            "bad_signatures_per_source",
-            "body_timeout",
-            "connections",
-            "drain_timeout",
-            "head_timeout",
-            "idle_timeout",
-            "sources",
-        ],
-    ),
-    ("log", &["format", "requests"]),
-    (
-        "login",
-        &["attempts_per_source", "failures_per_user", "hashing_threads", "lockout", "waiting"],
-    ),
-    ("identity_headers", &["client_types", "issuer", "subject", "tenant", "user"]),
-    ("ext_authz", &["forward_credentials", "metadata_claims"]),
-    ("metrics", &["bind_address", "bind_port"]),
-    ("quic", &["key_file", "retry_above"]),
-    ("revocation", &["capacity", "file"]),
-    ("policy_engine", &["executable", "log_level", "policy_file"]),
-    (
-        "web-ui",
-        &[
-            "console_enabled",
-            "console_path",
-            "features",
-            "oidc_auth_url",
-            "oidc_authority",
-            "oidc_client_id",
-            "oidc_local_fallback",
-            "oidc_realm",
-            "oidc_scope",
-        ],
-    ),
-    (
-        "database",
-        &[
-            "connection_pool_max_size",
-            "connection_pool_min_size",
-            "connection_timeout",
-            "host",
-            "listen_url",
-            "migrate",
-            "name",
-            "password",
-            "port",
-            "url",
-            "username",
-            "wait_time",
-        ],
-    ),
-    ("agent_rest_transport", TRANSPORT),
-    ("client_rest_transport", TRANSPORT),
-    ("cmdline_rest_transport", TRANSPORT),
-    ("compiler_rest_transport", TRANSPORT),
-    ("dashboard", &["auth_url", "client_id", "enabled", "path", "realm"]),
+/// One section of the configuration.
+#[derive(Debug)]
+pub struct SectionSpec {
+    /// Its name, or the prefix of its name.
+    pub name: &'static str,
+    /// Placeholder for the rest of the name after a prefix. Empty for a section with a fixed name.
+    pub variable: &'static str,
+    /// Description for the reference.
+    pub about: &'static str,
+    /// Its options, in groups that sections may share.
+    pub groups: &'static [&'static [OptionSpec]],
+}
+
+/// One option of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionSpec {
+    /// Its name, with `_` for every `-`.
+    pub name: &'static str,
+    /// Type of its value.
+    pub kind: OptionKind,
+    /// Value used if the option is not set.
+    pub default: DefaultValue,
+    /// Description: one or a few sentences.
+    pub about: &'static str,
+    /// A valid value.
+    pub example: &'static str,
+    /// Whether the value is a secret.
+    pub is_secret: bool,
+    /// Whether a change takes effect at the next start, and not at a reload.
+    pub needs_restart: bool,
+}
+
+/// Type of an option's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OptionKind {
+    /// `true` or `false`, and Inmanta's other spellings.
+    Flag,
+    /// A whole number.
+    Number {
+        /// Smallest valid number.
+        min: u64,
+        /// Largest valid number.
+        max: u64,
+    },
+    /// A whole number, or `off`.
+    NumberOrOff {
+        /// Smallest valid number.
+        min: u64,
+        /// Largest valid number.
+        max: u64,
+    },
+    /// A decimal number.
+    Decimal {
+        /// Smallest valid number.
+        min: f64,
+        /// Largest valid number.
+        max: f64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text of this kind, such as a path.
+    Text(&'static str),
+    /// A comma-separated list of texts of this kind.
+    List(&'static str),
+    /// An option of the Inmanta server that has no meaning here. Its value is not checked.
+    Ignored,
+}
+
+/// Value of an option that is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    /// This value, as it would be written.
+    Value(&'static str),
+    /// No fixed value. The text describes the behaviour.
+    Described(&'static str),
+    /// The option must be set.
+    Required,
+}
+
+/// All sections, in the order of the reference.
+pub const SECTIONS: &[SectionSpec] = &[
+    issuer::ISSUER,
+    server::SERVER,
+    listeners::LISTEN,
+    listeners::LISTENER,
+    listeners::METRICS,
+    listeners::QUIC,
+    server::IDENTITY_HEADERS,
+    server::EXT_AUTHZ,
+    server::POLICY_ENGINE,
+    storage::DATABASE,
+    storage::REVOCATION,
+    storage::CACHE,
+    limits::LIMITS,
+    limits::LOGIN,
+    limits::LOG,
+    server::API_CLIENTS,
+    clients::CLIENT_TRANSPORT,
+    clients::COMMAND_LINE_TRANSPORT,
+    clients::AGENT_TRANSPORT,
+    clients::COMPILER_TRANSPORT,
+    clients::WEB_UI,
+    clients::DASHBOARD,
 ];
 
 /// Inmanta's sections without a meaning here. Their options are not checked.
@@ -200,16 +137,113 @@ pub const FOREIGN_SECTIONS: &[&str] = &[
     "unknown_handler",
 ];
 
-/// Returns the options of a section. `None` for an unknown section.
+impl SectionSpec {
+    /// A section with a fixed name.
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        groups: &'static [&'static [OptionSpec]],
+    ) -> Self {
+        Self { name, variable: "", about, groups }
+    }
+
+    /// Returns its options.
+    pub fn options(&self) -> impl Iterator<Item = &'static OptionSpec> + use<> {
+        self.groups.iter().copied().flatten()
+    }
+
+    /// Returns one of its options.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&'static OptionSpec> {
+        self.options().find(|option| option.name == name)
+    }
+
+    fn matches(&self, section: &str) -> bool {
+        if self.variable.is_empty() { section == self.name } else { section.starts_with(self.name) }
+    }
+}
+
+impl OptionSpec {
+    const fn new(name: &'static str, kind: OptionKind, default: DefaultValue) -> Self {
+        Self { name, kind, default, about: "", example: "", is_secret: false, needs_restart: false }
+    }
+
+    const fn about(self, about: &'static str, example: &'static str) -> Self {
+        Self { about, example, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { is_secret: true, ..self }
+    }
+
+    const fn restart(self) -> Self {
+        Self { needs_restart: true, ..self }
+    }
+}
+
+const fn flag(name: &'static str, default: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Flag, DefaultValue::Value(default))
+}
+
+const fn number(name: &'static str, min: u64, max: u64, default: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Number { min, max }, DefaultValue::Value(default))
+}
+
+const fn number_or_off(
+    name: &'static str,
+    min: u64,
+    max: u64,
+    default: &'static str,
+) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::NumberOrOff { min, max }, DefaultValue::Value(default))
+}
+
+const fn decimal(name: &'static str, min: f64, max: f64, default: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Decimal { min, max }, DefaultValue::Value(default))
+}
+
+const fn choice(
+    name: &'static str,
+    choices: &'static [&'static str],
+    default: &'static str,
+) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Choice(choices), DefaultValue::Value(default))
+}
+
+const fn text(name: &'static str, kind: &'static str, default: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Text(kind), DefaultValue::Value(default))
+}
+
+const fn list(name: &'static str, kind: &'static str, default: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::List(kind), DefaultValue::Value(default))
+}
+
+const fn ignored(name: &'static str) -> OptionSpec {
+    OptionSpec::new(name, OptionKind::Ignored, DefaultValue::Described("ignored"))
+}
+
+impl OptionSpec {
+    /// Replaces the default value with a description.
+    const fn unset(self, described: &'static str) -> Self {
+        Self { default: DefaultValue::Described(described), ..self }
+    }
+
+    const fn required(self) -> Self {
+        Self { default: DefaultValue::Required, ..self }
+    }
+}
+
+/// Returns the specification of a section. `None` for an unknown section.
 #[must_use]
-pub fn of_section(section: &str) -> Option<&'static [&'static str]> {
-    if section.starts_with(ISSUER_PREFIX) {
-        return Some(ISSUER);
-    }
-    if section.starts_with(LISTENER_PREFIX) {
-        return Some(LISTENER);
-    }
-    SECTIONS.iter().find(|(name, _)| *name == section).map(|(_, options)| *options)
+pub fn section(name: &str) -> Option<&'static SectionSpec> {
+    SECTIONS.iter().find(|spec| spec.matches(name))
+}
+
+/// Returns the other sections that have this option.
+pub(crate) fn sections_with(option: &str) -> impl Iterator<Item = &'static SectionSpec> {
+    SECTIONS.iter().filter(move |spec| {
+        spec.option(option).is_some_and(|option| option.kind != OptionKind::Ignored)
+    })
 }
 
 /// Returns the candidate most similar to `word`, if it is close enough to be a typing error.
@@ -224,25 +258,4 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_option_is_suggested_for_a_typo() {
-        assert_eq!(nearest("audiance", ISSUER.iter().copied()), Some("audience"));
-        assert_eq!(nearest("client_type", ISSUER.iter().copied()), Some("client_types"));
-        assert_eq!(nearest("colour", ISSUER.iter().copied()), None);
-    }
-
-    #[test]
-    fn options_are_listed_once() {
-        for (section, options) in
-            SECTIONS.iter().chain(&[("auth_jwt_", ISSUER), ("listener_", LISTENER)])
-        {
-            let mut sorted = options.to_vec();
-            sorted.sort_unstable();
-            sorted.dedup();
-            assert_eq!(sorted.len(), options.len(), "[{section}]");
-        }
-    }
-}
+mod tests;

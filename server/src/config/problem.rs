@@ -1,10 +1,12 @@
-//! Configuration errors and warnings: place, description and remedy.
+//! Findings about a configuration: errors, warnings and notes, each with place and remedy.
 
 use std::fmt;
 
-/// One error or warning about a configuration.
+/// One finding about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// Its effect.
+    pub severity: Severity,
     /// File and line, environment variable, or section name.
     pub place: String,
     /// Description. Inmanta's exact text, where it has one.
@@ -13,20 +15,50 @@ pub struct Problem {
     pub help: Option<String>,
 }
 
+/// Effect of a [`Problem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// A likely mistake. The server runs.
+    Warning,
+    /// A risk outside of the configuration's text, such as the permissions of a file. `config
+    /// check` prints it as a warning in its report.
+    Risk,
+    /// A property that an operator should know. `config check` prints it in its report.
+    Note,
+}
+
 impl Problem {
-    /// Creates a problem at `place`.
-    pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { place: place.into(), text: text.into(), help: None }
+    /// Creates an error at `place`.
+    pub fn error(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, place: place.into(), text: text.into(), help: None }
     }
 
-    /// Returns the problem with a remedy.
+    /// Creates a warning about `place`.
+    pub fn warning(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(place, text) }
+    }
+
+    /// Creates a warning about a risk at `place`.
+    pub fn risk(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Risk, ..Self::error(place, text) }
+    }
+
+    /// Creates a note about `place`.
+    pub fn note(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::error(place, text) }
+    }
+
+    /// Returns the problem with a remedy. An empty remedy is none.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self { help: Some(help.into()).filter(|help| !help.is_empty()), ..self }
     }
 }
 
 impl fmt::Display for Problem {
+    /// Writes place, text and remedy, without the severity.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.text)?;
         match &self.help {
@@ -36,9 +68,37 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems found in a configuration, not only the first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning | Self::Risk => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
+/// All findings about a configuration, in the order of discovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Adds a finding.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Whether any finding is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.of(Severity::Error).next().is_some()
+    }
+
+    /// Returns the findings of one severity.
+    pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Problem> {
+        self.0.iter().filter(move |problem| problem.severity == severity)
+    }
+}
 
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
@@ -47,12 +107,15 @@ impl From<Problem> for Problems {
 }
 
 impl fmt::Display for Problems {
+    /// Writes errors, then warnings, then notes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, problem) in self.0.iter().enumerate() {
-            if place > 0 {
+        let severities = [Severity::Error, Severity::Warning, Severity::Risk, Severity::Note];
+        let sorted = severities.into_iter().flat_map(|severity| self.of(severity));
+        for (index, problem) in sorted.enumerate() {
+            if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "error: {problem}")?;
+            write!(f, "{}: {problem}", problem.severity)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, has_tls: bool) -> Protocols {
     let Some(names) = reader.list(OPTION) else { return default(has_tls) };
     if names.is_empty() {
         let text = format!("{OPTION} in {} is empty", reader.section);
-        reader.problem(OPTION, text, "list any of http/1.1, h2 and h3, or remove the line");
+        reader.error(OPTION, text, "list any of http/1.1, h2 and h3, or remove the line");
     }
     for name in names.iter().filter(|name| !Protocols::NAMES.contains(name)) {
         let help = match nearest(name, Protocols::NAMES) {
@@ -21,18 +21,14 @@ pub(crate) fn read(reader: &mut SectionReader<'_>, has_tls: bool) -> Protocols {
             }
             None => format!("choose from {}", Protocols::NAMES.join(", ")),
         };
-        reader.problem(
-            OPTION,
-            format!("{OPTION} in {}: {name:?} is unknown", reader.section),
-            &help,
-        );
+        reader.error(OPTION, format!("{OPTION} in {}: {name:?} is unknown", reader.section), &help);
     }
     let speaks = |name| names.contains(&name);
     let protocols =
         Protocols { http1: speaks("http/1.1"), http2: speaks("h2"), http3: speaks("h3") };
     if protocols.http3 && !has_tls {
         let text = format!("{OPTION} in {} contains h3, which requires TLS", reader.section);
-        reader.problem(OPTION, text, "set ssl_cert_file and ssl_key_file");
+        reader.error(OPTION, text, "set ssl_cert_file and ssl_key_file");
     }
     protocols
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io::Read as _, path::Path};
 use aws_lc_rs::digest;
 use countersign_front::quic::QuicKeys;
 
-use super::{problem::Problem, reader::SectionReader, setting::Section};
+use super::{problem::Problems, reader::SectionReader, setting::Section};
 use crate::base::watched_file::open_regular;
 
 /// QUIC settings common to all listeners with HTTP/3.
@@ -18,6 +18,9 @@ pub struct QuicSettings {
     secret: Option<[u8; digest::SHA256_OUTPUT_LEN]>,
     /// Handshakes with unvalidated client addresses, per thread, above which further
     /// clients must validate their address first (Retry packets).
+    ///
+    /// Address validation costs a round trip, so it waits for a sign of an attack. Handshakes
+    /// take milliseconds, so as many as the default at once are not ordinary load.
     pub retry_above: usize,
 }
 
@@ -27,24 +30,24 @@ impl PartialEq for QuicSettings {
     }
 }
 
-/// Default of `retry_above`. Address validation costs a round trip, so it waits for a sign
-/// of an attack. Handshakes take milliseconds, so this many at once are not ordinary load.
-const RETRY_ABOVE: usize = 256;
 /// Minimum length of the secret in bytes: the length of the keys derived from it.
 const MIN_SECRET_BYTES: usize = 32;
 const MAX_SECRET_BYTES: usize = 4096;
 
 impl QuicSettings {
-    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut reader = SectionReader::new(sections, "quic", problems);
-        let retry_above = reader.number("retry_above", 0..=1 << 20).unwrap_or(RETRY_ABOVE);
+        let retry_above = reader.number("retry_above");
         let secret = reader.text("key_file").and_then(|file| match read_secret(Path::new(file)) {
-            Ok(secret) => Some(secret),
+            Ok(secret) => {
+                reader.warn_if_readable_by_all("key_file", Path::new(file));
+                Some(secret)
+            }
             Err(error) => {
                 let help = format!(
                     "create one with openssl rand -base64 48 > {file} and copy it to every node"
                 );
-                reader.problem("key_file", format!("{file}: {error}"), &help);
+                reader.error("key_file", format!("{file}: {error}"), &help);
                 None
             }
         });

@@ -5,23 +5,25 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    slice,
 };
 
 use super::{
     ini,
-    options::{self, API_CLIENTS_SECTION, ISSUER, ISSUER_PREFIX, SECTIONS},
-    problem::{Problem, Problems},
+    options::{self, API_CLIENTS_SECTION, ISSUER_PREFIX, OptionKind, SECTIONS, SectionSpec},
+    problem::{Problem, Problems, Severity},
     setting::{Section, Setting},
     toml,
 };
+use crate::base::permissions::mode_for_all;
 
 /// Merged sections of all files and the environment, before validation.
 #[derive(Clone, Debug, Default)]
 pub struct RawConfig {
     /// The sections by name.
     pub sections: BTreeMap<String, Section>,
-    /// Likely mistakes that do not prevent a start.
-    pub warnings: Vec<Problem>,
+    /// Findings about the files.
+    pub problems: Problems,
 }
 
 /// Syntax of a configuration file, by its extension.
@@ -46,52 +48,61 @@ impl ConfigFormat {
 impl RawConfig {
     /// Reads files, and the `.cfg` and `.toml` files of directories in order of name.
     /// Then `environment` overrides them.
-    ///
-    /// # Errors
-    /// [`Problems`] for files that cannot be read or parsed, and for unknown options in TOML.
     pub fn load(
         paths: &[PathBuf],
         environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Problems> {
+    ) -> Self {
         let mut raw = Self::default();
-        let mut problems = Vec::new();
-        for path in expand(paths)? {
-            match read(&path) {
-                Ok(text) => raw.add(
-                    &path.display().to_string(),
-                    &text,
-                    ConfigFormat::of(&path),
-                    &mut problems,
-                ),
-                Err(problem) => problems.push(problem),
+        for path in paths {
+            match expand(slice::from_ref(path)) {
+                Ok(files) => files.iter().for_each(|file| raw.load_file(file)),
+                Err(problem) => raw.problems.push(problem),
             }
         }
         raw.add_environment(environment);
-        if problems.is_empty() { Ok(raw) } else { Err(Problems(problems)) }
+        raw
+    }
+
+    fn load_file(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(text) => {
+                let sections = self.parse(&name, &text, ConfigFormat::of(path));
+                if let Some(secret) = first_secret(&sections)
+                    && let Some(mode) = mode_for_all(path)
+                {
+                    let text = format!("mode {mode:o} lets other users read {secret}");
+                    let problem = Problem::risk(&name, text);
+                    self.problems.push(problem.help(format!("chmod o-r {name}")));
+                }
+                self.merge(sections);
+            }
+            Err(problem) => self.problems.push(problem),
+        }
     }
 
     /// Merges the text of one file, called `name` in messages. Its options override
     /// earlier ones.
-    pub fn add(
-        &mut self,
-        name: &str,
-        text: &str,
-        format: ConfigFormat,
-        problems: &mut Vec<Problem>,
-    ) {
-        let parsed = match format {
-            ConfigFormat::Ini => ini::parse(name, text),
-            ConfigFormat::Toml => toml::parse(name, text),
+    pub fn add(&mut self, name: &str, text: &str, format: ConfigFormat) {
+        let sections = self.parse(name, text, format);
+        self.merge(sections);
+    }
+
+    fn parse(&mut self, name: &str, text: &str, format: ConfigFormat) -> BTreeMap<String, Section> {
+        let sections = match format {
+            ConfigFormat::Ini => ini::parse(name, text, &mut self.problems),
+            ConfigFormat::Toml => toml::parse(name, text, &mut self.problems),
         };
-        let sections = match parsed {
-            Ok(sections) => sections,
-            Err(found) => return problems.extend(found.0),
+        let severity = match format {
+            ConfigFormat::Ini => Severity::Warning,
+            ConfigFormat::Toml => Severity::Error,
         };
-        let unknown = match format {
-            ConfigFormat::Ini => &mut self.warnings,
-            ConfigFormat::Toml => problems,
-        };
-        unknown.extend(unknown_names(&sections));
+        let unknown = unknown_names(&sections).into_iter();
+        self.problems.0.extend(unknown.map(|problem| Problem { severity, ..problem }));
+        sections
+    }
+
+    fn merge(&mut self, sections: BTreeMap<String, Section>) {
         for (section, settings) in sections {
             let known = self.sections.entry(section).or_default();
             known.place = settings.place;
@@ -113,27 +124,25 @@ impl RawConfig {
     }
 
     fn add_issuer_variable(&mut self, variable: &str, name: &str, text: String) {
-        let longest_first = {
-            let mut settings = ISSUER.to_vec();
-            settings.sort_by_key(|setting| std::cmp::Reverse(setting.len()));
-            settings
-        };
-        let found = longest_first.into_iter().find_map(|setting| {
-            let id = name.strip_suffix(&setting.to_uppercase())?.strip_suffix('_')?;
-            Some((id.to_lowercase(), setting))
+        let options = SECTIONS.iter().filter(|section| section.name == ISSUER_PREFIX);
+        let matching = options.flat_map(SectionSpec::options).filter_map(|option| {
+            let id = name.strip_suffix(&option.name.to_uppercase())?.strip_suffix('_')?;
+            Some((id.to_lowercase(), option.name))
         });
-        match found {
-            Some((id, setting)) => {
-                self.set(&format!("{ISSUER_PREFIX}{id}"), setting, text, variable.into())
+        // The longest name: `ENFORCE_CLIENT_TYPES` also ends in `CLIENT_TYPES`.
+        match matching.max_by_key(|(_, option)| option.len()) {
+            Some((id, option)) => {
+                self.set(&format!("{ISSUER_PREFIX}{id}"), option, text, variable.into())
             }
-            None => self.warnings.push(Problem::new(
+            None => self.problems.push(Problem::warning(
                 variable,
                 "this environment variable does not match any option of an auth_jwt section",
             )),
         }
     }
 
-    fn set(&mut self, section: &str, option: &str, text: String, place: String) {
+    /// Sets one option. `place` names its source in messages.
+    pub fn set(&mut self, section: &str, option: &str, text: String, place: String) {
         self.sections
             .entry(section.into())
             .or_default()
@@ -157,7 +166,7 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         }
         let entries = path
             .read_dir()
-            .map_err(|error| Problem::new(path.display().to_string(), error.to_string()))?;
+            .map_err(|error| Problem::error(path.display().to_string(), error.to_string()))?;
         let mut inside: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
         inside.retain(|file| {
             file.extension().is_some_and(|extension| extension == "cfg" || extension == "toml")
@@ -167,7 +176,7 @@ pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
         });
         inside.sort();
         if inside.is_empty() {
-            return Err(Problem::new(
+            return Err(Problem::error(
                 path.display().to_string(),
                 "the directory contains no .cfg or .toml file",
             ));
@@ -181,60 +190,97 @@ fn read(path: &Path) -> Result<String, Problem> {
     let place = path.display().to_string();
     #[expect(clippy::disallowed_methods, reason = "configuration is where files are read")]
     let bytes = std::fs::read(path).map_err(|error| {
-        Problem::new(&place, format!("cannot read the file: {error}"))
+        Problem::error(&place, format!("cannot read the file: {error}"))
             .help("check the path after --config and its permissions")
     })?;
     // Some editors start files with a byte order mark.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    String::from_utf8(text.to_vec()).map_err(|_| Problem::new(place, "the file is not UTF-8"))
+    String::from_utf8(text.to_vec()).map_err(|_| Problem::error(place, "the file is not UTF-8"))
+}
+
+/// Returns a description of the first secret in the sections of a file.
+fn first_secret(sections: &BTreeMap<String, Section>) -> Option<String> {
+    sections.iter().find_map(|(name, section)| {
+        let spec = options::section(name)?;
+        let is_secret = |option: &str, text: &str| {
+            let is_secret = spec.option(option).is_some_and(|option| option.is_secret);
+            is_secret && !text.trim().is_empty() && !is_public(text)
+        };
+        let mut settings = section.settings.iter();
+        let (option, _) = settings.find(|(option, setting)| is_secret(option, &setting.text))?;
+        Some(format!("{option} in section {name}"))
+    })
+}
+
+/// Whether the value of an option for secrets is none: a public key, or a URL without a password.
+fn is_public(text: &str) -> bool {
+    let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next());
+    let without_password = authority.flatten().is_some_and(|authority| {
+        authority.rsplit_once('@').is_none_or(|(user, _)| !user.contains(':'))
+    });
+    text.contains("-----BEGIN PUBLIC KEY")
+        || text.contains("-----BEGIN CERTIFICATE")
+        || without_password
+        || text.starts_with("sqlite:")
+        || (text.trim_start().starts_with('{') && !text.contains("\"oct\""))
 }
 
 fn option_of_variable(name: &str) -> Option<(&'static str, &'static str)> {
-    SECTIONS.iter().find_map(|(section, options)| {
-        let prefix = format!("{}_", section.to_uppercase().replace(['-', '.'], "_"));
+    SECTIONS.iter().filter(|section| section.variable.is_empty()).find_map(|section| {
+        let prefix = format!("{}_", section.name.to_uppercase().replace(['-', '.'], "_"));
         let rest = name.strip_prefix(&prefix)?;
-        let option = options.iter().find(|option| option.to_uppercase() == rest)?;
-        Some((*section, *option))
+        let option = section.options().find(|option| option.name.to_uppercase() == rest)?;
+        Some((section.name, option.name))
     })
 }
 
 fn unknown_names(sections: &BTreeMap<String, Section>) -> Vec<Problem> {
     let mut unknown = Vec::new();
-    for (section, settings) in sections {
-        let Some(known) = options::of_section(section) else {
-            if section != API_CLIENTS_SECTION
-                && !options::FOREIGN_SECTIONS.contains(&section.as_str())
-            {
-                unknown.push(unknown_section(&settings.place, section));
+    for (name, section) in sections {
+        let Some(spec) = options::section(name) else {
+            if !options::FOREIGN_SECTIONS.contains(&name.as_str()) {
+                unknown.push(unknown_section(&section.place, name));
             }
             continue;
         };
-        for (option, setting) in
-            settings.settings.iter().filter(|(option, _)| !known.contains(&option.as_str()))
-        {
-            let problem = Problem::new(
-                &setting.place,
-                format!("unknown option {option} in section {section}"),
-            );
-            unknown.push(match options::nearest(option, known.iter().copied()) {
-                Some(meant) => problem.help(format!("did you mean {meant}?")),
-                None => {
-                    problem.help(format!("the options of this section are: {}", known.join(", ")))
-                }
-            });
+        if name == API_CLIENTS_SECTION {
+            continue;
+        }
+        let names = section.settings.iter().filter(|(option, _)| spec.option(option).is_none());
+        for (option, setting) in names {
+            let text = format!("unknown option {option} in section {name}");
+            unknown.push(Problem::warning(&setting.place, text).help(suggestion(spec, option)));
         }
     }
     unknown
 }
 
+/// Returns the remedy for an unknown option: a similar option, a section that has it, or the
+/// options of its section.
+fn suggestion(spec: &SectionSpec, option: &str) -> String {
+    let known = spec.options().filter(|option| option.kind != OptionKind::Ignored);
+    let known: Vec<_> = known.map(|option| option.name).collect();
+    if let Some(meant) = options::nearest(option, known.iter().copied()) {
+        return format!("did you mean {meant}?");
+    }
+    let elsewhere: Vec<_> = options::sections_with(option)
+        .map(|section| format!("[{}{}]", section.name, section.variable))
+        .collect();
+    if elsewhere.is_empty() {
+        format!("the options of this section are: {}", known.join(", "))
+    } else {
+        format!("{option} belongs into {}", elsewhere.join(" or "))
+    }
+}
+
 fn unknown_section(place: &str, section: &str) -> Problem {
-    let problem = Problem::new(place, format!("unknown section [{section}]"));
+    let problem = Problem::warning(place, format!("unknown section [{section}]"));
     let lower = section.to_lowercase().replace('-', "_");
     if lower.starts_with(ISSUER_PREFIX) {
         return problem
             .help(format!("did you mean [{lower}]? the prefix auth_jwt_ is case-sensitive"));
     }
-    match options::nearest(section, SECTIONS.iter().map(|(name, _)| *name)) {
+    match options::nearest(section, SECTIONS.iter().map(|section| section.name)) {
         Some(meant) => problem.help(format!("did you mean [{meant}]?")),
         None => problem,
     }
@@ -244,10 +290,10 @@ fn unknown_section(place: &str, section: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn read(text: &str, format: ConfigFormat) -> (RawConfig, Vec<Problem>) {
-        let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
-        raw.add("test", text, format, &mut problems);
-        (raw, problems)
+    fn read(text: &str, format: ConfigFormat) -> RawConfig {
+        let mut raw = RawConfig::default();
+        raw.add("test", text, format);
+        raw
     }
 
     fn value<'r>(raw: &'r RawConfig, section: &str, option: &str) -> Option<&'r str> {
@@ -256,12 +302,12 @@ mod tests {
 
     #[test]
     fn raw_names_are_normalized_and_later_files_win() {
-        let (mut raw, mut problems) = read(
+        let mut raw = read(
             "[server]\nbind-address=a\nBind_Port = 1\n[auth_jwt_Foo]\nkey=x\n",
             ConfigFormat::Ini,
         );
-        raw.add("later", "[server]\nbind_port: 2\n", ConfigFormat::Ini, &mut problems);
-        assert_eq!(problems, []);
+        raw.add("later", "[server]\nbind_port: 2\n", ConfigFormat::Ini);
+        assert_eq!(raw.problems.0, []);
         assert_eq!(value(&raw, "server", "bind_address"), Some("a"));
         assert_eq!(value(&raw, "server", "bind_port"), Some("2"));
         assert_eq!(value(&raw, "auth_jwt_foo", "key"), Some("x"));
@@ -269,10 +315,9 @@ mod tests {
 
     #[test]
     fn unknown_options_warn_in_cfg_and_fail_in_toml() {
-        let (raw, problems) =
-            read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", ConfigFormat::Ini);
-        assert_eq!(problems, []);
-        let shown: Vec<_> = raw.warnings.iter().map(Problem::to_string).collect();
+        let raw = read("[server]\nauht=true\n[config]\nx=1\n[Auth_jwt_x]\n", ConfigFormat::Ini);
+        assert!(!raw.problems.has_errors());
+        let shown: Vec<_> = raw.problems.0.iter().map(Problem::to_string).collect();
         assert_eq!(shown.len(), 2, "{shown:?}");
         assert!(
             shown[0].contains("unknown section [Auth_jwt_x]") && shown[0].contains("[auth_jwt_x]"),
@@ -282,15 +327,14 @@ mod tests {
             shown[1].contains("test:2: unknown option auht in section server")
                 && shown[1].contains("did you mean auth?")
         );
-        let (raw, problems) = read("[server]\nauht = true\n[sever]\n", ConfigFormat::Toml);
-        assert_eq!((raw.warnings.len(), problems.len()), (0, 2));
-        assert!(problems[1].to_string().contains("did you mean [server]?"));
+        let problems = read("[server]\nauht = true\n[sever]\n", ConfigFormat::Toml).problems;
+        assert_eq!((problems.0.len(), problems.of(Severity::Error).count()), (2, 2));
+        assert!(problems.to_string().contains("did you mean [server]?"));
     }
 
     #[test]
     fn environment_overrides_files_and_adds_sections() {
-        let (mut raw, _) =
-            read("[server]\nbind_port=1\n[auth_jwt_a]\nkey=file\n", ConfigFormat::Ini);
+        let mut raw = read("[server]\nbind_port=1\n[auth_jwt_a]\nkey=file\n", ConfigFormat::Ini);
         let variables = [
             ("INMANTA_SERVER_BIND_PORT", "2"),
             ("INMANTA_WEB_UI_OIDC_REALM", "r"),
@@ -304,7 +348,7 @@ mod tests {
         assert_eq!(value(&raw, "web-ui", "oidc_realm"), Some("r"));
         assert_eq!(value(&raw, "auth_jwt_a", "key"), Some("env"));
         assert_eq!(value(&raw, "auth_jwt_my_config", "jwt_username_claim"), Some("email"));
-        assert_eq!(raw.warnings.len(), 1);
-        assert_eq!(raw.warnings[0].place, "INMANTA_AUTH_JWT_MY_CONFIG_COLOUR");
+        assert_eq!(raw.problems.0.len(), 1);
+        assert_eq!(raw.problems.0[0].place, "INMANTA_AUTH_JWT_MY_CONFIG_COLOUR");
     }
 }

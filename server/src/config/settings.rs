@@ -6,7 +6,7 @@ use countersign_front::Timeouts;
 
 use super::{
     listener::{self, Listener},
-    problem::Problem,
+    problem::Problems,
     quic::QuicSettings,
     reader::SectionReader,
     setting::Section,
@@ -32,7 +32,7 @@ pub struct Settings {
     pub quic: QuicSettings,
     /// Settings of the access log.
     pub log: LogSettings,
-    /// Memory of the token cache in bytes. 0 switches the cache off.
+    /// Memory of the token cache in bytes, allocated as it is used. 0 switches the cache off.
     pub cache_bytes: usize,
     /// Maximum length of a request body in bytes.
     pub max_body: usize,
@@ -48,10 +48,6 @@ impl AsRef<AuthSettings> for Settings {
     }
 }
 
-/// Default size of the token cache: about 60,000 tokens of the usual size. The memory is
-/// allocated as it is used.
-const CACHE_MEGABYTES: usize = 64;
-
 impl Settings {
     /// Returns the listener named `name`.
     #[must_use]
@@ -59,25 +55,18 @@ impl Settings {
         self.listeners.iter().find(|listener| listener.name == name)
     }
 
-    pub(super) fn read(
-        sections: &BTreeMap<String, Section>,
-        problems: &mut Vec<Problem>,
-        warnings: &mut Vec<Problem>,
-    ) -> Self {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let auth = AuthSettings::read(sections, problems);
-        let threads = SectionReader::new(sections, "listen", problems).number("threads", 1..=1024);
-        let listeners = listener::read_all(sections, problems, warnings);
+        let threads = SectionReader::new(sections, "listen", problems).optional_number("threads");
+        let listeners = listener::read_all(sections, problems);
         let limits = SignatureLimits::read(sections, problems);
         let timeouts = timeouts::read(sections, problems);
         let log = LogSettings::read(&mut SectionReader::new(sections, "log", problems));
-        let cache_bytes = SectionReader::new(sections, "cache", problems)
-            .number("megabytes", 0..=1 << 20)
-            .unwrap_or(CACHE_MEGABYTES)
-            << 20;
+        let cache_bytes =
+            SectionReader::new(sections, "cache", problems).number::<usize>("megabytes") << 20;
         let quic = QuicSettings::read(sections, problems);
-        let max_body = SectionReader::new(sections, "server", problems)
-            .number("max_request_body_size", 0..=1 << 30)
-            .unwrap_or(100 << 20);
+        let max_body =
+            SectionReader::new(sections, "server", problems).number("max_request_body_size");
         let api = ApiSettings::read(sections, problems);
         Self { listeners, threads, limits, timeouts, quic, log, cache_bytes, max_body, auth, api }
     }

@@ -11,23 +11,22 @@ use super::{
 
 /// Parses one `.toml` file into its [`Section`]s.
 ///
-/// # Errors
-/// [`Problems`] for syntax errors, for options outside a section, and for values that
-/// are neither text, number, boolean nor a list of texts.
-pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>, Problems> {
+/// Reports syntax errors, options outside a section, and values that are neither text, number,
+/// boolean nor a list of texts.
+pub(super) fn parse(name: &str, text: &str, problems: &mut Problems) -> BTreeMap<String, Section> {
     let place = |offset: usize| {
         format!("{name}:{}", text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1)
     };
-    let document = DeTable::parse(text).map_err(|error| {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
         let offset = error.span().map_or(0, |span| span.start);
-        Problem::new(place(offset), error.message())
-    })?;
+        problems.push(Problem::error(place(offset), error.message()));
+    }
     let mut sections: BTreeMap<String, Section> = BTreeMap::new();
-    let mut problems = Vec::new();
     for (section, value) in document.get_ref() {
         let here = place(section.span().start);
         let DeValue::Table(options) = value.get_ref() else {
-            problems.push(Problem::new(
+            problems.push(Problem::error(
                 here,
                 format!("{} is outside any [section]", section.get_ref()),
             ));
@@ -44,7 +43,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             let here = place(option.span().start);
             let option = normal_option(&section, option.get_ref());
             let Some(text) = value_text(value.get_ref()) else {
-                problems.push(Problem::new(
+                problems.push(Problem::error(
                     here,
                     format!(
                         "{option} in section {section} must be a string, a number, a boolean or a \
@@ -55,13 +54,13 @@ pub(super) fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Section>,
             };
             if settings.insert(option.clone(), Setting { text, place: here.clone() }).is_some() {
                 problems.push(
-                    Problem::new(here, format!("{option} is given twice in section {section}"))
+                    Problem::error(here, format!("{option} is given twice in section {section}"))
                         .help("option names treat `-` and `_` alike: remove one of the two lines"),
                 );
             }
         }
     }
-    if problems.is_empty() { Ok(sections) } else { Err(Problems(problems)) }
+    sections
 }
 
 fn value_text(value: &DeValue<'_>) -> Option<String> {
@@ -88,7 +87,11 @@ mod tests {
 
     #[test]
     fn toml_values_of_every_type_become_text() {
-        let sections = parse("f", "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n").unwrap();
+        let sections = parse(
+            "f",
+            "[server]\nauth = true\nbind-port = 8_888\n[auth_jwt_A]\nclient_types = [\"api\", \"agent\"]\njwks_request_timeout = 1.5\n",
+            &mut Problems::default(),
+        );
         let text = |section: &str, option: &str| sections[section].settings[option].text.clone();
         assert_eq!(text("server", "auth"), "true");
         assert_eq!(text("server", "bind_port"), "8888");
@@ -106,7 +109,9 @@ mod tests {
             ("[server]\nbind_address = [\"a,b\"]\n", "f:2: bind_address"),
             ("[server]\nbind_port = 1\nbind-port = 2\n", "f:3: bind_port is given twice"),
         ] {
-            let problems = parse("f", text).unwrap_err().to_string();
+            let mut problems = Problems::default();
+            parse("f", text, &mut problems);
+            let problems = problems.to_string();
             assert!(problems.contains(expected), "{text:?} gave {problems}");
         }
     }

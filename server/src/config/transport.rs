@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{problem::Problem, reader::SectionReader, setting::Section};
+use super::{problem::Problems, reader::SectionReader, setting::Section};
 use crate::base::claims::ClientType;
 
 /// The four `*_rest_transport` sections and the advertised addresses.
@@ -28,18 +28,10 @@ pub struct Transports {
 }
 
 impl Transports {
-    pub(super) fn read(
-        sections: &BTreeMap<String, Section>,
-        problems: &mut Vec<Problem>,
-        warnings: &mut Vec<Problem>,
-    ) -> Self {
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut transport = |name: &'static str, client_type| {
-            let is_configured = sections.contains_key(name);
-            Transport::read(
-                &mut SectionReader::new(sections, name, problems),
-                (name, client_type, is_configured),
-                warnings,
-            )
+            let reader = &mut SectionReader::new(sections, name, problems);
+            Transport::read(reader, name, client_type)
         };
         Self {
             agent: transport("agent_rest_transport", ClientType::Agent),
@@ -87,46 +79,35 @@ pub struct Transport {
     pub max_clients: Option<u32>,
 }
 
-/// Default port of an Inmanta server.
-const PORT: u16 = 8888;
-/// Default request timeout in seconds.
-const TIMEOUT: u32 = 120;
-
 impl Transport {
     fn read(
         reader: &mut SectionReader<'_>,
-        (section, client_type, is_configured): (&'static str, ClientType, bool),
-        warnings: &mut Vec<Problem>,
+        section: &'static str,
+        client_type: ClientType,
     ) -> Self {
-        let seconds = reader.number("request_timeout", 0..=u32::MAX).unwrap_or(TIMEOUT);
+        let timeout = reader.seconds("request_timeout");
         let transport = Self {
             section,
             client_type,
-            is_configured,
+            is_configured: reader.is_present(),
             host: read_host(reader, "host"),
-            port: reader.number("port", 1..=u16::MAX).unwrap_or(PORT),
-            ssl: reader.flag("ssl").unwrap_or(false),
-            authorities: reader
-                .text("ssl_ca_cert_file")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            port: reader.number("port"),
+            ssl: reader.flag("ssl"),
+            authorities: reader.given("ssl_ca_cert_file").map(PathBuf::from),
             token: read_token(reader),
-            timeout: (seconds > 0).then(|| Duration::from_secs(seconds.into())),
-            max_clients: reader.number("max_clients", 1..=u32::MAX),
+            timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
+            max_clients: reader.optional_number("max_clients"),
         };
-        transport.warn(reader, warnings);
+        transport.warn(reader);
         transport
     }
 
     /// Warns about options without effect, and about tokens sent without TLS.
-    fn warn(&self, reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) {
+    fn warn(&self, reader: &mut SectionReader<'_>) {
         let section = self.section;
         if !self.ssl && self.authorities.is_some() {
             let text = format!("ssl_ca_cert_file in {section} is ignored without ssl");
-            warnings.push(
-                Problem::new(reader.place("ssl_ca_cert_file"), text)
-                    .help("write ssl = true in the same section"),
-            );
+            reader.warn("ssl_ca_cert_file", text, "write ssl = true in the same section");
         }
         if !self.ssl && self.token.is_some() && !self.is_on_this_machine() {
             let text = format!(
@@ -134,10 +115,7 @@ impl Transport {
                  read and use it",
                 self.host
             );
-            warnings.push(
-                Problem::new(reader.place("token"), text)
-                    .help("configure TLS in the server and write ssl = true"),
-            );
+            reader.warn("token", text, "configure TLS in the server and write ssl = true");
         }
     }
 
@@ -179,10 +157,7 @@ impl AdvertisedAddresses {
         Self {
             internal_address: read_host(server, "internal_server_address"),
             address: read_host(server, "server_address"),
-            authorities: server
-                .text("ssl_ca_cert_file")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            authorities: server.given("ssl_ca_cert_file").map(PathBuf::from),
         }
     }
 }
@@ -212,13 +187,13 @@ impl fmt::Debug for BearerToken {
 }
 
 fn read_token(reader: &mut SectionReader<'_>) -> Option<BearerToken> {
-    let text = reader.text("token").map(str::trim).filter(|text| !text.is_empty())?;
+    let text = reader.given("token")?;
     // Messages do not contain the token, because they may be logged.
     let token = BearerToken::new(text);
     if token.is_none() {
         let problem =
             format!("token in {} has characters that a header cannot contain", reader.section);
-        reader.problem(
+        reader.error(
             "token",
             problem,
             "write the token alone on one line, as countersign token create prints it",
@@ -228,15 +203,14 @@ fn read_token(reader: &mut SectionReader<'_>) -> Option<BearerToken> {
 }
 
 fn read_host(reader: &mut SectionReader<'_>, option: &str) -> String {
-    const DEFAULT: &str = "localhost";
-    let Some(text) = reader.text(option) else { return DEFAULT.into() };
+    let text = reader.text_or_default(option);
     host(text).unwrap_or_else(|help| {
-        reader.problem(
+        reader.error(
             option,
             format!("{option} {text:?} in {} is not a host", reader.section),
             &help,
         );
-        DEFAULT.into()
+        "localhost".into()
     })
 }
 

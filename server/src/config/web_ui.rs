@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{problem::Problem, reader::SectionReader, setting::Section};
+use super::{problem::Problems, reader::SectionReader, setting::Section};
 
 /// Login settings of the web console.
 #[derive(Clone, Debug)]
@@ -57,98 +57,73 @@ pub struct OpenIdProvider {
     pub scope: String,
 }
 
-/// Default scopes.
+/// Scopes of the console under `[dashboard]`, which has no option for them.
 const SCOPE: &str = "openid profile email";
-/// Default realm, from Inmanta's older guides.
-const REALM: &str = "inmanta";
 
 impl WebUi {
-    pub(super) fn read(
-        sections: &BTreeMap<String, Section>,
-        problems: &mut Vec<Problem>,
-        warnings: &mut Vec<Problem>,
-    ) -> Self {
-        let auth_method =
-            read_auth_method(&SectionReader::new(sections, "server", problems), warnings);
-        let dashboard =
-            read_dashboard(&mut SectionReader::new(sections, "dashboard", problems), warnings);
+    pub(super) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
+        let auth_method = read_auth_method(&mut SectionReader::new(sections, "server", problems));
+        let dashboard = read_dashboard(&mut SectionReader::new(sections, "dashboard", problems));
         let mut reader = SectionReader::new(sections, "web-ui", problems);
         reader.flag("console_enabled");
-        let local_fallback = reader.flag("oidc_local_fallback").unwrap_or(false);
-        let provider = match given(&reader, "oidc_authority") {
-            Some(authority) => read_provider(&mut reader, authority, warnings),
-            None => read_keycloak(&mut reader, warnings),
+        let local_fallback = reader.flag("oidc_local_fallback");
+        let provider = match reader.given("oidc_authority") {
+            Some(authority) => read_provider(&mut reader, authority),
+            None => read_keycloak(&mut reader),
         };
         Self { auth_method, provider: provider.or(dashboard), local_fallback }
     }
 }
 
 /// Reads `auth_method`. An unknown value is a warning, because Inmanta's server accepts it.
-fn read_auth_method(server: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> AuthMethod {
-    let Some(name) = server.text("auth_method") else { return AuthMethod::Oidc };
+fn read_auth_method(server: &mut SectionReader<'_>) -> AuthMethod {
+    let name = server.text_or_default("auth_method");
     AuthMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or_else(|| {
         let text = format!("auth_method {name:?} is unknown, using oidc");
-        let help = "choose one of oidc, database, jwt";
-        warnings.push(Problem::new(server.place("auth_method"), text).help(help));
+        let help = format!("choose one of {}", server.choices("auth_method").join(", "));
+        server.warn("auth_method", text, &help);
         AuthMethod::Oidc
     })
 }
 
-fn read_provider(
-    reader: &mut SectionReader<'_>,
-    authority: &str,
-    warnings: &mut Vec<Problem>,
-) -> Option<OpenIdProvider> {
+fn read_provider(reader: &mut SectionReader<'_>, authority: &str) -> Option<OpenIdProvider> {
     check_uri(reader, "oidc_authority", authority)?;
-    for option in
-        ["oidc_auth_url", "oidc_realm"].into_iter().filter(|option| given(reader, option).is_some())
-    {
-        let text = format!("{option} in web-ui is ignored beside oidc_authority");
-        warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
+    for option in ["oidc_auth_url", "oidc_realm"] {
+        if reader.given(option).is_some() {
+            let text = format!("{option} in web-ui is ignored beside oidc_authority");
+            reader.warn(option, text, "remove the line");
+        }
     }
     Some(OpenIdProvider {
         authority: authority.into(),
-        client_id: read_client_id(reader, warnings),
+        client_id: read_client_id(reader),
         scope: read_scope(reader),
     })
 }
 
 /// Reads the deprecated options for Keycloak.
-fn read_keycloak(
-    reader: &mut SectionReader<'_>,
-    warnings: &mut Vec<Problem>,
-) -> Option<OpenIdProvider> {
-    let url = given(reader, "oidc_auth_url")?;
+fn read_keycloak(reader: &mut SectionReader<'_>) -> Option<OpenIdProvider> {
+    let url = reader.given("oidc_auth_url")?;
     check_uri(reader, "oidc_auth_url", url)?;
-    let authority = realm(url, given(reader, "oidc_realm").unwrap_or(REALM));
+    let authority = realm(url, reader.text_or_default("oidc_realm"));
     let text = "oidc_auth_url and oidc_realm in web-ui are deprecated: they only support Keycloak";
     let help = format!("replace both with:\n    oidc_authority={authority}");
-    warnings.push(Problem::new(reader.place("oidc_auth_url"), text).help(help));
-    Some(OpenIdProvider {
-        authority,
-        client_id: read_client_id(reader, warnings),
-        scope: read_scope(reader),
-    })
+    reader.warn("oidc_auth_url", text, &help);
+    Some(OpenIdProvider { authority, client_id: read_client_id(reader), scope: read_scope(reader) })
 }
 
 /// Reads `[dashboard]`, the predecessor of `[web-ui]`.
-fn read_dashboard(
-    reader: &mut SectionReader<'_>,
-    warnings: &mut Vec<Problem>,
-) -> Option<OpenIdProvider> {
-    let is_enabled = reader.flag("enabled").unwrap_or(true);
-    let url = given(reader, "auth_url")?;
+fn read_dashboard(reader: &mut SectionReader<'_>) -> Option<OpenIdProvider> {
+    let is_enabled = reader.flag("enabled");
+    let url = reader.given("auth_url")?;
     check_uri(reader, "auth_url", url)?;
-    let authority = realm(url, given(reader, "realm").unwrap_or(REALM));
-    let client_id = given(reader, "client_id").unwrap_or_default();
+    let authority = realm(url, reader.text_or_default("realm"));
+    let client_id = reader.given("client_id").unwrap_or_default();
     let help = format!(
         "replace it with:\n    [web-ui]\n    oidc_authority={authority}\n    \
          oidc_client_id={client_id}"
     );
-    warnings.push(
-        Problem::new(reader.place(""), "[dashboard] is deprecated in favour of [web-ui]")
-            .help(help),
-    );
+    reader.warn("", "[dashboard] is deprecated in favour of [web-ui]", &help);
     is_enabled.then(|| OpenIdProvider {
         authority,
         client_id: client_id.into(),
@@ -164,26 +139,20 @@ fn realm(url: &str, name: &str) -> String {
     format!("{}/realms/{}", url.trim_end_matches('/'), utf8_percent_encode(name, ENCODED))
 }
 
-fn read_client_id(reader: &SectionReader<'_>, warnings: &mut Vec<Problem>) -> String {
-    let client_id = given(reader, "oidc_client_id");
+fn read_client_id(reader: &mut SectionReader<'_>) -> String {
+    let client_id = reader.given("oidc_client_id");
     if client_id.is_none() {
-        let problem = Problem::new(
-            reader.place("oidc_client_id"),
+        reader.warn(
+            "oidc_client_id",
             "web-ui has an OpenID provider but no oidc_client_id",
+            "set it to the client id of the web console at the provider",
         );
-        let help = "set it to the client id of the web console at the provider";
-        warnings.push(problem.help(help));
     }
     client_id.unwrap_or_default().into()
 }
 
 fn read_scope(reader: &SectionReader<'_>) -> String {
-    given(reader, "oidc_scope").unwrap_or(SCOPE).into()
-}
-
-/// Returns an option's value. An empty value counts as not set, as in Inmanta.
-fn given<'r>(reader: &SectionReader<'r>, option: &str) -> Option<&'r str> {
-    reader.text(option).map(str::trim).filter(|text| !text.is_empty())
+    reader.given("oidc_scope").unwrap_or(SCOPE).into()
 }
 
 fn check_uri(reader: &mut SectionReader<'_>, option: &str, text: &str) -> Option<()> {
@@ -200,6 +169,6 @@ fn check_uri(reader: &mut SectionReader<'_>, option: &str, text: &str) -> Option
         "{option} in {} is not an http:// or https:// URI without credentials",
         reader.section
     );
-    reader.problem(option, problem, "write one such as https://idp.example/realms/inmanta");
+    reader.error(option, problem, "write one such as https://idp.example/realms/inmanta");
     None
 }

@@ -9,7 +9,12 @@ use countersign_engine::{
 use super::settings::{self, KeyLocation, KeySource};
 use crate::{
     base::claims::{CLIENT_TYPES_CLAIM, ClientType, ENVIRONMENT_CLAIM, TOKEN_TYPE},
-    config::{options::ISSUER_PREFIX, problem::Problem, reader::SectionReader, setting::Section},
+    config::{
+        options::ISSUER_PREFIX,
+        problem::{Problem, Problems},
+        reader::{SectionReader, parse_flag},
+        setting::Section,
+    },
 };
 
 /// One `auth_jwt_*` section.
@@ -60,23 +65,16 @@ impl IssuerSection {
 pub(crate) fn read_all(
     sections: &BTreeMap<String, Section>,
     serves_tls: bool,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Vec<IssuerSection> {
     let defaults =
         IssuerDefaults::read(&mut SectionReader::new(sections, "server", problems), serves_tls);
     let names: Vec<_> = sections.keys().filter(|name| name.starts_with(ISSUER_PREFIX)).collect();
-    let before = problems.len();
-    let issuers: Vec<_> = names
-        .iter()
-        .filter_map(|name| {
-            read_one(&mut SectionReader::new(sections, name, problems), defaults, warnings)
-        })
-        .collect();
-    if problems.len() == before {
-        check_one_signs(&issuers, problems);
-        check_issuers_differ(sections, &issuers, problems);
-    }
+    let read =
+        |name: &&String| read_one(&mut SectionReader::new(sections, name, problems), defaults);
+    let issuers = names.iter().filter_map(read).collect();
+    check_one_signs(sections, &names, problems);
+    check_issuers_differ(sections, &names, problems);
     issuers
 }
 
@@ -92,25 +90,21 @@ impl IssuerDefaults {
     fn read(server: &mut SectionReader<'_>, serves_tls: bool) -> Self {
         Self {
             serves_tls,
-            enforce_client_types: server.flag("enforce_client_types").unwrap_or(true),
-            require_client_type: server.flag("legacy_require_client_type").unwrap_or(false),
+            enforce_client_types: server.flag("enforce_client_types"),
+            require_client_type: server.flag("legacy_require_client_type"),
         }
     }
 }
 
-fn read_one(
-    reader: &mut SectionReader<'_>,
-    defaults: IssuerDefaults,
-    warnings: &mut Vec<Problem>,
-) -> Option<IssuerSection> {
+fn read_one(reader: &mut SectionReader<'_>, defaults: IssuerDefaults) -> Option<IssuerSection> {
     let algorithms = read_algorithms(reader);
     let client_types = read_client_types(reader);
-    let sign = reader.flag("sign").unwrap_or(false);
-    let expire = reader.number("expire", 0..=u64::from(u32::MAX)).unwrap_or(0);
+    let sign = reader.flag("sign");
+    let expire = reader.number("expire");
     if sign && reader.text("jwt_username_claim").is_some() {
         let text =
             format!("auth config {} used for signing cannot use a custom claim.", reader.section);
-        reader.problem(
+        reader.error(
             "jwt_username_claim",
             text,
             "remove jwt_username_claim, or sign with another section",
@@ -118,21 +112,20 @@ fn read_one(
     }
     for option in ["issuer", "audience", "jwt_username_claim"] {
         if reader.text(option) == Some("") {
-            reader.problem(
+            reader.error(
                 option,
                 format!("{option} in {} is empty", reader.section),
                 "remove the line to use the default",
             );
         }
     }
-    let name: Box<str> = reader.text("issuer").unwrap_or("https://localhost:8888/").into();
+    let name: Box<str> = reader.text_or_default("issuer").into();
     let rules = read_rules(reader, &name, defaults, client_types.as_deref().unwrap_or_default());
     if sign {
         check_own_tokens(reader, &rules, expire);
     }
     let (algorithms, client_types) = (algorithms?, client_types?);
-    let context =
-        &mut settings::KeyContext { algorithms, sign, serves_tls: defaults.serves_tls, warnings };
+    let context = settings::KeyContext { algorithms, sign, serves_tls: defaults.serves_tls };
     let keys = settings::read(reader, context)?;
     let issuer = IssuerConfig {
         name,
@@ -151,7 +144,7 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         if let Some(unknown) = names.iter().find(|name| known(name).is_none()) {
             let all: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
             let text = format!("Algorithm {unknown} in {} is not supported", reader.section);
-            reader.problem("algorithms", text, &format!("choose from {}", all.join(", ")));
+            reader.error("algorithms", text, &format!("choose from {}", all.join(", ")));
             return None;
         }
         if !names.is_empty() {
@@ -159,7 +152,7 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         }
     }
     let Some(name) = reader.text("algorithm") else {
-        reader.problem(
+        reader.error(
             "algorithm",
             format!("algorithm is required in {} section", reader.section),
             "write algorithm = HS256 or algorithm = RS256",
@@ -172,7 +165,7 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
         _ => {
             // The trailing space is Inmanta's.
             let text = format!("Algorithm {name} in {} is not support ", reader.section);
-            reader.problem(
+            reader.error(
                 "algorithm",
                 text,
                 "algorithm takes HS256 or RS256; for others write algorithms = ES256, or a list",
@@ -185,7 +178,7 @@ fn read_algorithms(reader: &mut SectionReader<'_>) -> Option<AlgorithmSet> {
 fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> {
     let Some(names) = reader.list("client_types") else {
         let text = format!("client_types is a required option for {}", reader.section);
-        reader.problem(
+        reader.error(
             "client_types",
             text,
             "write client_types = agent,compiler,api or a part of that list",
@@ -198,11 +191,7 @@ fn read_client_types(reader: &mut SectionReader<'_>) -> Option<Vec<ClientType>> 
             Ok(client_type) => types.push(client_type),
             Err(_) => {
                 let text = format!("invalid client_type {name} in {}", reader.section);
-                reader.problem(
-                    "client_types",
-                    text,
-                    "the client types are agent, compiler and api",
-                );
+                reader.error("client_types", text, "the client types are agent, compiler and api");
                 return None;
             }
         }
@@ -216,14 +205,16 @@ fn read_rules(
     defaults: IssuerDefaults,
     client_types: &[ClientType],
 ) -> Rules {
-    let enforce = reader.flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
-    let require = reader.flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
+    let enforce =
+        reader.optional_flag("enforce_client_types").unwrap_or(defaults.enforce_client_types);
+    let require =
+        reader.optional_flag("legacy_require_client_type").unwrap_or(defaults.require_client_type);
     Rules {
         audience: reader.text("audience").unwrap_or(issuer).into(),
         token_types: read_token_types(reader),
-        max_lifetime: reader.number("max_lifetime", 1..=u32::MAX),
-        leeway: reader.number("leeway", 0..=3600).unwrap_or(0),
-        username_claim: reader.text("jwt_username_claim").unwrap_or("sub").into(),
+        max_lifetime: reader.optional_number("max_lifetime"),
+        leeway: reader.number("leeway"),
+        username_claim: reader.text_or_default("jwt_username_claim").into(),
         lists_of_strings: true,
         client_types: ClientTypes {
             claim: CLIENT_TYPES_CLAIM.into(),
@@ -246,7 +237,7 @@ fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) 
             "{} signs tokens of type {TOKEN_TYPE}, which its typ option refuses",
             reader.section
         );
-        reader.problem("typ", text, &format!("add {TOKEN_TYPE} to typ, or remove the line"));
+        reader.error("typ", text, &format!("add {TOKEN_TYPE} to typ, or remove the line"));
     }
     let Some(most) = rules.max_lifetime.filter(|most| expire == 0 || expire > u64::from(*most))
     else {
@@ -257,7 +248,7 @@ fn check_own_tokens(reader: &mut SectionReader<'_>, rules: &Rules, expire: u64) 
         "tokens signed by {} {lifetime}, which exceeds its max_lifetime of {most} s",
         reader.section
     );
-    reader.problem("max_lifetime", text, "set expire to max_lifetime or less");
+    reader.error("max_lifetime", text, "set expire to max_lifetime or less");
 }
 
 /// Reads `typ`: the accepted token types, without `application/` as in RFC 7515 section
@@ -268,7 +259,7 @@ fn read_token_types(reader: &mut SectionReader<'_>) -> Option<Box<[Box<str>]>> {
         let text = format!("typ in {} contains an empty type", reader.section);
         let help =
             "write typ = at+jwt, or remove the line to accept tokens without an explicit type";
-        reader.problem("typ", text, help);
+        reader.error("typ", text, help);
     }
     Some(
         types
@@ -292,7 +283,7 @@ fn read_constraints(reader: &mut SectionReader<'_>) -> Box<[Constraint]> {
     {
         match parse_constraint(line) {
             Some(constraint) => constraints.push(constraint),
-            None => reader.problem(
+            None => reader.error(
                 "claims",
                 format!("{line:?} in {} is not a claims expression", reader.section),
                 "write <value> in <claim>, or <claim> is <value>, one per line",
@@ -327,41 +318,54 @@ fn has_published_keys(keys: &KeySource) -> bool {
     }
 }
 
-fn check_one_signs(issuers: &[IssuerSection], problems: &mut Vec<Problem>) {
-    let count = issuers.iter().filter(|section| section.sign).count();
+/// Checks that one section signs. Sections with other errors count too.
+fn check_one_signs(
+    sections: &BTreeMap<String, Section>,
+    names: &[&String],
+    problems: &mut Problems,
+) {
+    let signs = |name: &&String| {
+        let setting = sections.get(*name).and_then(|section| section.settings.get("sign"));
+        setting.and_then(|setting| parse_flag(&setting.text)) == Some(true)
+    };
+    let count = names.iter().filter(|name| signs(name)).count();
     let start = match count {
         1 => return,
-        0 if issuers.is_empty() => return,
+        0 if names.is_empty() => return,
         0 => "One auth_jwt section should have sign set to true:".into(),
         count => format!(
             "Only one auth_jwt section may have sign set to true, found {count} instances instead:"
         ),
     };
     // All sections with their values, in Python's spelling as Inmanta prints them.
-    let line = |section: &IssuerSection| {
-        format!("\n{} -> sign={}", section.section(), if section.sign { "True" } else { "False" })
-    };
-    let text = start + &issuers.iter().map(line).collect::<String>();
+    let line =
+        |name: &&String| format!("\n{name} -> sign={}", if signs(name) { "True" } else { "False" });
+    let text = start + &names.iter().map(line).collect::<String>();
     problems.push(
-        Problem::new("auth_jwt_*", text)
+        Problem::error("auth_jwt_*", text)
             .help("set sign = true in exactly one section whose algorithm is HS256"),
     );
 }
 
 fn check_issuers_differ(
     sections: &BTreeMap<String, Section>,
-    issuers: &[IssuerSection],
-    problems: &mut Vec<Problem>,
+    names: &[&String],
+    problems: &mut Problems,
 ) {
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-    for section in issuers {
-        let Some(earlier) = seen.insert(&section.issuer.name, section.section()) else { continue };
-        let mut reader = SectionReader::new(sections, section.section(), problems);
-        let name = &section.issuer.name;
-        let help = format!(
-            "{earlier} also has the issuer {name}; the default issuer is https://localhost:8888/"
-        );
-        reader.problem("issuer", "Only one configuration per issuer is supported", &help);
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for section in names {
+        let mut reader = SectionReader::new(sections, section, problems);
+        let issuer = reader.text_or_default("issuer").to_owned();
+        let help = seen.get(&issuer).map(|earlier| {
+            format!(
+                "{earlier} also has the issuer {issuer}; the default issuer is \
+                 https://localhost:8888/"
+            )
+        });
+        if let Some(help) = help {
+            reader.error("issuer", "Only one configuration per issuer is supported", &help);
+        }
+        seen.insert(issuer, section);
     }
 }
 

@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use super::static_keys;
 use crate::{
     base::{roots, watched_file::open_regular},
-    config::{problem::Problem, reader::SectionReader},
+    config::reader::SectionReader,
 };
 
 /// HMAC secret for signing or verifying. Its [`Debug`](fmt::Debug) output hides it.
@@ -123,18 +123,15 @@ impl KeyLocation {
 }
 
 /// Settings of a section that determine its keys.
-pub(crate) struct KeyContext<'w> {
+#[derive(Clone, Copy)]
+pub(crate) struct KeyContext {
     pub(super) algorithms: AlgorithmSet,
     pub(super) sign: bool,
     /// Whether the main listener uses TLS.
     pub(super) serves_tls: bool,
-    pub(super) warnings: &'w mut Vec<Problem>,
 }
 
-pub(crate) fn read(
-    reader: &mut SectionReader<'_>,
-    context: &mut KeyContext<'_>,
-) -> Option<KeySource> {
+pub(crate) fn read(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<KeySource> {
     let is_secret = |algorithm: Algorithm| algorithm.key_type() == KeyType::Secret;
     let (secret, public) = (
         context.algorithms.iter().any(is_secret),
@@ -142,12 +139,12 @@ pub(crate) fn read(
     );
     if secret && public {
         let text = format!("{} mixes shared secrets (HS...) with public keys", reader.section);
-        reader.problem("algorithms", text, "use a separate section and issuer for each kind");
+        reader.error("algorithms", text, "use a separate section and issuer for each kind");
         return None;
     }
     if context.sign && !context.algorithms.contains(Algorithm::Hs256) {
         let text = format!("sign is true in {}, but only HS256 can sign tokens", reader.section);
-        reader.problem(
+        reader.error(
             "sign",
             text,
             "set sign = true in a section with algorithm HS256; create a key with countersign key \
@@ -156,13 +153,13 @@ pub(crate) fn read(
         return None;
     }
     let source = if secret { read_secrets(reader, context) } else { read_public(reader, context) }?;
-    warn_of_ignored(reader, &source, context.warnings);
+    warn_of_ignored(reader, &source);
     Some(source)
 }
 
 /// Warns about options for fetching that have no effect on this source, because an operator
 /// may rely on them.
-fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mut Vec<Problem>) {
+fn warn_of_ignored(reader: &mut SectionReader<'_>, source: &KeySource) {
     const FETCHING: [&str; 5] = [
         "ca_file",
         "jwks_cool_down",
@@ -182,38 +179,49 @@ fn warn_of_ignored(reader: &SectionReader<'_>, source: &KeySource, warnings: &mu
             ("key", [&FETCHING[..], &["jwks_stale"], &SOURCES].concat())
         }
     };
-    for option in ignored.into_iter().filter(|option| reader.text(option).is_some()) {
-        let text = format!("{option} in {} is ignored: its keys come from {what}", reader.section);
-        warnings.push(Problem::new(reader.place(option), text).help("remove the line"));
+    for option in ignored {
+        if reader.text(option).is_some() {
+            let text =
+                format!("{option} in {} is ignored: its keys come from {what}", reader.section);
+            reader.warn(option, text, "remove the line");
+        }
     }
 }
 
 /// Reads `key` or `key_file` of a section with shared secrets.
-fn read_secrets(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
+fn read_secrets(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<KeySource> {
     match (reader.text("key"), reader.text("key_file")) {
         (Some(_), Some(_)) => reject_two_sources(reader, "key", "key_file"),
         (Some(text), None) if text.trim_start().starts_with('{') && !context.sign => {
             read_static_keys(reader, text, context)
         }
         (Some(text), None) => read_secret(reader, "key", text, context.algorithms),
-        (None, Some(path)) if context.sign => {
-            // Read once: the signing key does not change while the server runs.
-            let text = read_file(reader, "key_file", Path::new(path))?;
-            let text = String::from_utf8(text).unwrap_or_default();
-            read_secret(reader, "key_file", text.trim(), context.algorithms)
+        (None, Some(path)) => {
+            reader.warn_if_readable_by_all("key_file", Path::new(path));
+            read_secret_file(reader, path, context)
         }
-        (None, Some(path)) => Some(refreshed_keys(
-            reader,
-            KeyLocation::File { path: path.into(), origin: Origin::Static },
-            context.warnings,
-        )),
         (None, None) => {
             let longest = context.algorithms.iter().max()?;
             let text = format!("key is required in {} for algorithm {longest}", reader.section);
-            reader.problem("key", text, "create one with countersign key generate");
+            reader.error("key", text, "create one with countersign key generate");
             None
         }
     }
+}
+
+fn read_secret_file(
+    reader: &mut SectionReader<'_>,
+    path: &str,
+    context: KeyContext,
+) -> Option<KeySource> {
+    if !context.sign {
+        let location = KeyLocation::File { path: path.into(), origin: Origin::Static };
+        return Some(refreshed_keys(reader, location));
+    }
+    // Read once: the signing key does not change while the server runs.
+    let text = read_file(reader, "key_file", Path::new(path))?;
+    let text = String::from_utf8(text).unwrap_or_default();
+    read_secret(reader, "key_file", text.trim(), context.algorithms)
 }
 
 fn read_secret(
@@ -232,11 +240,7 @@ fn read_secret(
         } else {
             "use A-Z a-z 0-9 - and _ only, or create a key with countersign key generate"
         };
-        reader.problem(
-            option,
-            format!("{option} in {} is not urlsafe base64", reader.section),
-            help,
-        );
+        reader.error(option, format!("{option} in {} is not urlsafe base64", reader.section), help);
         return None;
     };
     if secret.len() < bytes {
@@ -245,14 +249,14 @@ fn read_secret(
             bytes * 8,
             reader.section
         );
-        reader.problem(option, text, "create one with countersign key generate");
+        reader.error(option, text, "create one with countersign key generate");
         return None;
     }
     Some(KeySource::Secret(SigningSecret(secret.into())))
 }
 
 /// Reads the source of a section with public keys.
-fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> Option<KeySource> {
+fn read_public(reader: &mut SectionReader<'_>, context: KeyContext) -> Option<KeySource> {
     const SOURCES: [&str; 4] = ["jwks_uri", "discovery_uri", "key_file", "key"];
     let given: Vec<_> =
         SOURCES.into_iter().filter(|option| reader.text(option).is_some()).collect();
@@ -262,7 +266,7 @@ fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> 
                 "jwks_uri is required for RS256 based providers in section {}",
                 reader.section
             );
-            reader.problem(
+            reader.error(
                 "jwks_uri",
                 text,
                 "set jwks_uri or discovery_uri, or give the public key as key or key_file",
@@ -273,7 +277,7 @@ fn read_public(reader: &mut SectionReader<'_>, context: &mut KeyContext<'_>) -> 
         // Inmanta ignores `key` beside a `jwks_uri`.
         ["jwks_uri", "key"] => {
             let text = format!("key in {} is ignored because jwks_uri is set", reader.section);
-            context.warnings.push(Problem::new(reader.place("key"), text).help("remove the line"));
+            reader.warn("key", text, "remove the line");
             read_source(reader, "jwks_uri", context)
         }
         [first, second, ..] => reject_two_sources(reader, first, second),
@@ -286,14 +290,14 @@ fn reject_two_sources(
     second: &str,
 ) -> Option<KeySource> {
     let text = format!("{} has two sources of keys: {first} and {second}", reader.section);
-    reader.problem(second, text, "remove one of them");
+    reader.error(second, text, "remove one of them");
     None
 }
 
 fn read_source(
     reader: &mut SectionReader<'_>,
     option: &str,
-    context: &mut KeyContext<'_>,
+    context: KeyContext,
 ) -> Option<KeySource> {
     let text = reader.text(option)?;
     let location = match option {
@@ -306,28 +310,27 @@ fn read_source(
             "{option} in {} is plain http: anyone on the network path can replace the keys",
             reader.section
         );
-        context.warnings.push(
-            Problem::new(reader.place(option), text).help("use https, as the main listener does"),
-        );
+        reader.warn(option, text, "use https, as the main listener does");
     }
-    Some(refreshed_keys(reader, location, context.warnings))
+    Some(refreshed_keys(reader, location))
 }
 
 /// Reads `key`: static public keys, or secrets as JWKs.
 fn read_static_keys(
     reader: &mut SectionReader<'_>,
     text: &str,
-    context: &mut KeyContext<'_>,
+    context: KeyContext,
 ) -> Option<KeySource> {
     match static_keys::parse_keys(text.as_bytes(), context.algorithms) {
         Ok((keys, remarks)) => {
-            let place = reader.place("key");
-            context.warnings.extend(remarks.into_iter().map(|remark| Problem::new(&place, remark)));
+            for remark in remarks {
+                reader.warn("key", remark, "");
+            }
             Some(KeySource::Static(Arc::new(keys)))
         }
         Err(error) => {
             let text = format!("key in {} cannot be used: {error}", reader.section);
-            reader.problem(
+            reader.error(
                 "key",
                 text,
                 "write a public key or certificate as PEM, as base64 of its DER, or as a JWK",
@@ -343,7 +346,7 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
     if authority.contains('@') {
         // The URI contains a password, so the message must not.
         let text = format!("{option} in {} contains credentials", reader.section);
-        reader.problem(option, text, "key sets are public: write a URI without user and password");
+        reader.error(option, text, "key sets are public: write a URI without user and password");
         return None;
     }
     let is_file = scheme == "file" && option == "jwks_uri";
@@ -364,7 +367,7 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
             _ => ("https:// or http://", "https://idp.example/.well-known/openid-configuration"),
         };
         let text = format!("{option} {uri:?} in {} is not an {schemes} URI", reader.section);
-        reader.problem(option, text, &format!("write one such as {example}"));
+        reader.error(option, text, &format!("write one such as {example}"));
         return None;
     }
     Some(match option {
@@ -378,38 +381,29 @@ fn read_uri(reader: &mut SectionReader<'_>, option: &str, uri: &str) -> Option<K
     })
 }
 
-fn refreshed_keys(
-    reader: &mut SectionReader<'_>,
-    location: KeyLocation,
-    warnings: &mut Vec<Problem>,
-) -> KeySource {
-    let validate_cert = reader.flag("validate_cert").unwrap_or(true);
+fn refreshed_keys(reader: &mut SectionReader<'_>, location: KeyLocation) -> KeySource {
+    let validate_cert = reader.flag("validate_cert");
     if !validate_cert && location.uri().is_some() {
         let text = format!(
             "validate_cert is off in {}: anyone on the network path can replace the keys",
             reader.section
         );
         let help = "remove the line, and set ca_file for a private certificate authority";
-        warnings.push(Problem::new(reader.place("validate_cert"), text).help(help));
+        reader.warn("validate_cert", text, help);
     }
-    let seconds = reader.number("jwks_request_timeout", 0.001..=3600.0).unwrap_or(30.0);
     KeySource::Refreshed(Arc::new(RefreshedKeys {
         timing: read_timing(reader, &location),
         location,
         validate_cert,
         authorities: read_authorities(reader),
-        timeout: Duration::from_secs_f64(seconds),
+        timeout: reader.seconds("jwks_request_timeout"),
     }))
 }
 
 fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing {
-    let default = Timing::default();
-    let mut seconds = |option, least, most, default: Duration| {
-        reader.number(option, least..=most).map_or(default, Duration::from_secs)
-    };
-    let stale = seconds("jwks_stale", 0, 31_536_000, default.stale);
-    let interval = seconds("jwks_refresh_interval", 2, 86_400, default.interval);
-    let cool_down = seconds("jwks_cool_down", 1, 3600, default.cool_down);
+    let stale = reader.seconds("jwks_stale");
+    let interval = reader.seconds("jwks_refresh_interval");
+    let cool_down = reader.seconds("jwks_cool_down");
     if let KeyLocation::File { .. } = location {
         // Checking a file is cheap, so the intervals are fixed.
         return Timing {
@@ -425,7 +419,7 @@ fn read_timing(reader: &mut SectionReader<'_>, location: &KeyLocation) -> Timing
              ({cool_down} s)",
             reader.section
         );
-        reader.problem(
+        reader.error(
             "jwks_refresh_interval",
             text,
             "raise jwks_refresh_interval, or set jwks_cool_down to at most half of it",
@@ -439,7 +433,7 @@ fn read_authorities(reader: &mut SectionReader<'_>) -> Vec<CertificateDer<'stati
     let Some(path) = reader.text("ca_file") else { return Vec::new() };
     let Some(pem) = read_file(reader, "ca_file", Path::new(path)) else { return Vec::new() };
     roots::certificates(path, &pem).unwrap_or_else(|text| {
-        reader.problem("ca_file", text, "name a file with certificates in PEM");
+        reader.error("ca_file", text, "name a file with certificates in PEM");
         Vec::new()
     })
 }
@@ -454,7 +448,7 @@ fn read_file(reader: &mut SectionReader<'_>, option: &str, path: &Path) -> Optio
         .map_err(|error| {
             let text =
                 format!("cannot read {option} in {}: {}: {error}", reader.section, path.display());
-            reader.problem(option, text, "check the path and its permissions");
+            reader.error(option, text, "check the path and its permissions");
         })
         .ok()
 }

@@ -5,7 +5,10 @@ use std::{
     error::Error as _,
     io::{self, IsTerminal as _, StderrLock, Write},
     iter::once,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -16,33 +19,66 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::settings::LogFormat;
 
-/// Starts logging to standard error. `COUNTERSIGN_LOG` filters, as in `debug` or
-/// `countersign_server=trace`.
-pub fn start_logging(format: LogFormat) {
-    let requested = EnvFilter::try_from_env("COUNTERSIGN_LOG");
+/// Starts logging to standard error, filtered by `COUNTERSIGN_LOG`, or by `level` without it.
+/// Filters are as in `debug` or `countersign_server=trace`.
+pub fn start_logging(level: &str, format: LogFormat) {
+    let requested = EnvFilter::try_from_env(VARIABLE);
     let error = requested
         .as_ref()
         .err()
         .filter(|error| !error.source().is_some_and(|error| error.is::<VarError>()));
     let error = error.map(ToString::to_string);
-    let filter = quiet_libraries(requested.unwrap_or_else(|_| EnvFilter::new("info")));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| NonBlockingStderr);
+    let is_fixed = requested.is_ok();
+    let filter = requested.map_or_else(|_| filter(level), quiet_libraries);
+    let log = tracing_subscriber::fmt().with_writer(|| NonBlockingStderr);
     let for_people = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
     if for_people {
-        log.with_target(false).with_ansi(io::stderr().is_terminal()).init();
+        let log = log.with_target(false).with_ansi(io::stderr().is_terminal());
+        let log = log.with_env_filter(filter).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        keep_filter(is_fixed, move |filter| drop(handle.reload(filter)));
     } else {
-        log.json().flatten_event(true).init();
+        let log = log.json().flatten_event(true).with_env_filter(filter).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        keep_filter(is_fixed, move |filter| drop(handle.reload(filter)));
     }
     if let Some(error) = error {
         tracing::warn!(
-            "COUNTERSIGN_LOG is invalid, using info: {error}; write a filter such as debug or \
+            "{VARIABLE} is invalid, using {level}: {error}; write a filter such as debug or \
              warn,request=info"
         );
     }
+}
+
+/// The environment variable with a filter, which takes precedence over the configuration.
+const VARIABLE: &str = "COUNTERSIGN_LOG";
+
+/// Replaces the filter of the log. Absent if the environment fixes the filter.
+static REPLACE_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+fn keep_filter(is_fixed: bool, replace: impl Fn(EnvFilter) + Send + Sync + 'static) {
+    if !is_fixed {
+        // Logging starts once per process.
+        let _first = REPLACE_FILTER.set(Box::new(replace));
+    }
+}
+
+/// Changes the level of the log after a reload, unless `COUNTERSIGN_LOG` sets it.
+pub fn set_level(level: &str) {
+    if let Some(replace) = REPLACE_FILTER.get() {
+        replace(filter(level));
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    // The configuration is checked when it is read.
+    quiet_libraries(EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info")))
 }
 
 /// Suppresses library warnings that clients can cause at will, unless the filter enables

@@ -1,10 +1,14 @@
-//! `[log]`: the access log, and the format of log lines.
+//! `[log]`: the level and format of log lines, and the access log.
+
+use tracing_subscriber::EnvFilter;
 
 use crate::config::reader::SectionReader;
 
-/// Settings of the access log, and the format of all log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Level and format of log lines, and settings of the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
+    /// Filter of lines, as in `info` or `warn,request=info`.
+    pub level: String,
     /// Requests in the access log.
     pub requests: LoggedRequests,
     /// Format of every line.
@@ -60,12 +64,18 @@ impl LogFormat {
 impl LogSettings {
     pub(crate) fn read(reader: &mut SectionReader<'_>) -> Self {
         Self {
-            requests: reader
-                .choice("requests", &LoggedRequests::ALL, LoggedRequests::name)
-                .unwrap_or(LoggedRequests::Off),
-            format: reader
-                .choice("format", &LogFormat::ALL, LogFormat::name)
-                .unwrap_or(LogFormat::Auto),
+            level: read_level(reader),
+            requests: reader.choice("requests", &LoggedRequests::ALL, LoggedRequests::name),
+            format: reader.choice("format", &LogFormat::ALL, LogFormat::name),
         }
     }
+}
+
+fn read_level(reader: &mut SectionReader<'_>) -> String {
+    let text = reader.text_or_default("level").trim();
+    if let Err(error) = EnvFilter::builder().parse(text) {
+        let help = "write error, warn, info, debug or trace, or a filter such as warn,request=info";
+        reader.error("level", format!("level in log is not a filter: {error}"), help);
+    }
+    text.into()
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 
 /// Storage and capacity of revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,11 +14,8 @@ pub struct RevocationSettings {
 }
 
 impl RevocationSettings {
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let mut reader = SectionReader::new(sections, "revocation", problems);
-        Self {
-            file: reader.text("file").filter(|path| !path.is_empty()).map(PathBuf::from),
-            capacity: reader.number("capacity", 1..=100_000_000).unwrap_or(1_000_000),
-        }
+        Self { file: reader.given("file").map(PathBuf::from), capacity: reader.number("capacity") }
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, time::Duration
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::config::{problem::Problem, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, reader::SectionReader, setting::Section};
 
 const SECTION: &str = "database";
 
@@ -63,21 +63,16 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl Database {
-    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(sections: &BTreeMap<String, Section>, problems: &mut Problems) -> Self {
         let is_configured =
             sections.get(SECTION).is_some_and(|section| !section.settings.is_empty());
         let reader = &mut SectionReader::new(sections, SECTION, problems);
-        // Validated but unused: connections are opened on demand.
-        for option in ["connection_pool_min_size", "wait_time"] {
-            reader.number(option, 0..=u32::MAX);
-        }
-        let seconds = reader.number("connection_timeout", 0.0..=3600.0);
         Self {
             location: read_location(reader),
             listen_url: read_listen_url(reader),
-            connections: reader.number("connection_pool_max_size", 1..=1000).unwrap_or(10),
-            connection_timeout: seconds.map_or(Duration::from_secs(5), Duration::from_secs_f64),
-            migrates: reader.flag("migrate").unwrap_or(true),
+            connections: reader.number("connection_pool_max_size"),
+            connection_timeout: reader.seconds("connection_timeout"),
+            migrates: reader.flag("migrate"),
             is_configured,
         }
     }
@@ -87,15 +82,14 @@ impl Database {
 fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
     let parts = ["host", "port", "name", "username", "password"];
     let given = parts.into_iter().find(|part| reader.text(part).is_some());
-    let port = reader.number("port", 1..=u16::MAX).unwrap_or(5432);
+    let port: u16 = reader.number("port");
     match (reader.text("url"), given) {
         (None, None) => DatabaseLocation::StateDirectory,
         (None, Some(_)) => {
-            let text = |option, default| reader.text(option).unwrap_or(default);
+            let text = |option| reader.text_or_default(option);
             let escaped = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-            let (host, name) = (text("host", "localhost"), text("name", "inmanta"));
-            let (username, password) =
-                (escaped(text("username", "postgres")), escaped(text("password", "")));
+            let (host, name) = (text("host"), text("name"));
+            let (username, password) = (escaped(text("username")), escaped(text("password")));
             // A host that is a path is the directory of a Unix socket.
             let url = if host.starts_with('/') {
                 format!(
@@ -116,7 +110,7 @@ fn read_location(reader: &mut SectionReader<'_>) -> DatabaseLocation {
             }
         }
         (Some(_), Some(part)) => {
-            reader.problem(
+            reader.error(
                 part,
                 format!("url and {part} in {SECTION} both set the location of the database"),
                 "remove one of the two forms",
@@ -151,7 +145,7 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
         };
     }
     // The message does not contain the URL, which may contain a password.
-    reader.problem(
+    reader.error(
         "url",
         "url in database is not the URL of an SQLite or PostgreSQL database",
         "write sqlite:/path/to/file or postgres://user@host/name",
@@ -160,9 +154,9 @@ fn read_url(reader: &mut SectionReader<'_>, url: &str) -> DatabaseLocation {
 }
 
 fn read_listen_url(reader: &mut SectionReader<'_>) -> Option<DatabaseUrl> {
-    let url = reader.text("listen_url").filter(|url| !url.is_empty())?;
+    let url = reader.given("listen_url")?;
     if !is_postgres(url) {
-        reader.problem(
+        reader.error(
             "listen_url",
             "listen_url in database is not a PostgreSQL URL",
             "write postgres://user@host/name",
@@ -194,9 +188,9 @@ mod tests {
         let settings =
             options.iter().map(|(name, text)| ((*name).to_owned(), setting(text))).collect();
         let sections = [(SECTION.to_owned(), Section { place: String::new(), settings })].into();
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let database = Database::read(&sections, &mut problems);
-        (database, problems.iter().map(ToString::to_string).collect())
+        (database, problems.0.iter().map(ToString::to_string).collect())
     }
 
     fn postgres(options: &[(&str, &str)]) -> (String, String) {

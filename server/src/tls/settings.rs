@@ -10,7 +10,7 @@ use std::{
 use countersign_front::Protocols;
 
 use super::{ReloadableTls, TlsError};
-use crate::config::{problem::Problem, protocols, reader::SectionReader, setting::Section};
+use crate::config::{problem::Problems, protocols, reader::SectionReader, setting::Section};
 
 /// Certificate, key and client authorities of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,30 +107,28 @@ pub(crate) struct TlsSections<'s> {
 /// Returns no [`ReloadableTls`] if TLS is not configured or has errors.
 pub(crate) fn read(
     sections: TlsSections<'_>,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> (Protocols, Option<Arc<ReloadableTls>>) {
     let files = TlsFiles::read(sections, problems);
     let protocols = protocols::read(
         &mut SectionReader::new(sections.all, sections.clients, problems),
         files.is_some(),
     );
-    (protocols, files.and_then(|files| load(files, protocols, sections, problems, warnings)))
+    (protocols, files.and_then(|files| load(files, protocols, sections, problems)))
 }
 
 fn load(
     files: TlsFiles,
     protocols: Protocols,
     sections: TlsSections<'_>,
-    problems: &mut Vec<Problem>,
-    warnings: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<Arc<ReloadableTls>> {
     match ReloadableTls::load(files, protocols) {
         Ok(tls) => {
-            warnings.extend(tls.warnings().iter().map(|remark| {
-                let reader = sections.reader(remark.part, problems);
-                Problem::new(reader.place(remark.part.option()), remark.to_string())
-            }));
+            for remark in tls.warnings() {
+                let mut reader = sections.reader(remark.part, problems);
+                reader.warn(remark.part.option(), remark.to_string(), "");
+            }
             Some(Arc::new(tls))
         }
         Err(error) => {
@@ -149,14 +147,14 @@ fn report_load_error(reader: &mut SectionReader<'_>, error: &TlsError) {
     let text = format!("{option} in {} cannot be used: {error}", reader.section);
     match error.part {
         TlsFileKind::Certificate | TlsFileKind::Key => {
-            reader.problem(option, INMANTA_LOAD_ERROR, &error.to_string())
+            reader.error(option, INMANTA_LOAD_ERROR, &error.to_string())
         }
-        TlsFileKind::ClientAuthorities => reader.problem(
+        TlsFileKind::ClientAuthorities => reader.error(
             option,
             text,
             "name a file with the certificates of the clients' authorities in PEM",
         ),
-        TlsFileKind::Revoked => reader.problem(
+        TlsFileKind::Revoked => reader.error(
             option,
             text,
             "name files with the authorities' current CRLs in PEM or DER",
@@ -166,7 +164,7 @@ fn report_load_error(reader: &mut SectionReader<'_>, error: &TlsError) {
 
 impl<'s> TlsSections<'s> {
     /// Returns a reader of the section with the option for a file.
-    fn reader<'r>(self, part: TlsFileKind, problems: &'r mut Vec<Problem>) -> SectionReader<'r>
+    fn reader<'r>(self, part: TlsFileKind, problems: &'r mut Problems) -> SectionReader<'r>
     where
         's: 'r,
     {
@@ -179,13 +177,17 @@ impl<'s> TlsSections<'s> {
 }
 
 impl TlsFiles {
-    fn read(sections: TlsSections<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
+    fn read(sections: TlsSections<'_>, problems: &mut Problems) -> Option<Self> {
         let clients = ClientCertificates::read(
             &mut sections.reader(TlsFileKind::ClientAuthorities, problems),
         );
         let mut reader = sections.reader(TlsFileKind::Certificate, problems);
-        match (path(&reader, "ssl_cert_file"), path(&reader, "ssl_key_file")) {
-            (Some(certificate), Some(key)) => return Some(Self { certificate, key, clients }),
+        let path = |option| reader.given(option).map(PathBuf::from);
+        match (path("ssl_cert_file"), path("ssl_key_file")) {
+            (Some(certificate), Some(key)) => {
+                reader.warn_if_readable_by_all("ssl_key_file", &key);
+                return Some(Self { certificate, key, clients });
+            }
             (None, None) => {}
             (Some(_), None) => report_missing(&mut reader, "ssl_cert_file", "ssl_key_file"),
             (None, Some(_)) => report_missing(&mut reader, "ssl_key_file", "ssl_cert_file"),
@@ -196,7 +198,7 @@ impl TlsFiles {
                 "set ssl_cert_file and ssl_key_file in {}, or client_certificates = off",
                 sections.certificate
             );
-            sections.reader(TlsFileKind::ClientAuthorities, problems).problem(
+            sections.reader(TlsFileKind::ClientAuthorities, problems).error(
                 "client_certificates",
                 text,
                 &help,
@@ -208,7 +210,7 @@ impl TlsFiles {
 
 /// Rejects half a TLS configuration, which would silently serve tokens in plain text.
 fn report_missing(reader: &mut SectionReader<'_>, given: &str, absent: &str) {
-    reader.problem(
+    reader.error(
         given,
         format!("{given} is set but {absent} is not"),
         &format!("set {absent} too, or remove {given} to serve without TLS"),
@@ -217,10 +219,9 @@ fn report_missing(reader: &mut SectionReader<'_>, given: &str, absent: &str) {
 
 impl ClientCertificates {
     fn read(reader: &mut SectionReader<'_>) -> Self {
-        let authorities = path(reader, "client_ca_file");
-        let revoked = reader.list("client_crl_file").unwrap_or_default();
+        let authorities = reader.given("client_ca_file").map(PathBuf::from);
         let revoked: Vec<_> =
-            revoked.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+            reader.given_list("client_crl_file").into_iter().map(PathBuf::from).collect();
         let demanded = match reader.text("client_certificates") {
             None => {
                 // These options suggest that the operator expects client certificates.
@@ -232,7 +233,7 @@ impl ClientCertificates {
                         "{option} is set but client_certificates is not, so no certificate is \
                          requested"
                     );
-                    reader.problem(
+                    reader.error(
                         option,
                         text,
                         "write client_certificates = required, optional or off",
@@ -246,17 +247,13 @@ impl ClientCertificates {
             Some(other) => {
                 let text =
                     format!("client_certificates {other:?} in {} is unknown", reader.section);
-                reader.problem(
-                    "client_certificates",
-                    text,
-                    "choose one of off, optional, required",
-                );
+                reader.error("client_certificates", text, "choose one of off, optional, required");
                 return Self::Off;
             }
         };
         let Some(file) = authorities else {
             let text = format!("client_certificates in {} requires client_ca_file", reader.section);
-            reader.problem(
+            reader.error(
                 "client_certificates",
                 text,
                 "name a file with the certificates of the clients' authorities in PEM",
@@ -267,10 +264,6 @@ impl ClientCertificates {
     }
 }
 
-fn path(reader: &SectionReader<'_>, option: &str) -> Option<PathBuf> {
-    reader.text(option).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,16 +271,13 @@ mod tests {
 
     /// Parses the options and returns the files or the problems.
     fn read(text: &str) -> Result<Option<TlsFiles>, String> {
-        let (all, mut problems) = (ini::parse("c.cfg", text).unwrap(), Vec::new());
+        let mut problems = Problems::default();
+        let all = ini::parse("c.cfg", text, &mut problems);
         let files = TlsFiles::read(
             TlsSections { all: &all, certificate: "server", clients: "listen" },
             &mut problems,
         );
-        if problems.is_empty() {
-            Ok(files)
-        } else {
-            Err(problems.iter().map(ToString::to_string).collect())
-        }
+        if problems.0.is_empty() { Ok(files) } else { Err(problems.to_string()) }
     }
 
     const PAIR: &str = "[server]\nssl_cert_file=c\nssl_key_file=k\n[listen]\n";

@@ -61,8 +61,8 @@ impl Fixture {
              [auth_jwt_bench]\nalgorithms=RS256\nclient_types=api\nissuer={ISSUER}\naudience={AUDIENCE}\nkey={jwks}\n",
             encode(&SECRET)
         );
-        let (mut raw, mut problems) = (RawConfig::default(), Vec::new());
-        raw.add("bench", &text, ConfigFormat::Ini, &mut problems);
+        let mut raw = RawConfig::default();
+        raw.add("bench", &text, ConfigFormat::Ini);
         let config = Config::from_raw(raw).unwrap_or_else(|problems| panic!("{problems}"));
         let desk =
             RevocationService::open(Err("nothing is revoked".into()), 0, None).expect("a desk");

@@ -1,0 +1,121 @@
+//! Options of the `auth_jwt_*` sections.
+
+use super::{
+    DefaultValue, ISSUER_PREFIX, OptionKind, OptionSpec, SectionSpec, decimal, flag, list, number,
+    text,
+};
+
+pub(super) const ISSUER: SectionSpec = SectionSpec {
+    name: ISSUER_PREFIX,
+    variable: "<id>",
+    about: "One issuer of tokens: its name, its keys and the rules for its tokens. Exactly one \
+            section signs the tokens that this server issues. A section has one source of keys: \
+            `key`, `key_file`, `jwks_uri` or `discovery_uri`.",
+    groups: &[ISSUED, KEYS, RULES],
+};
+
+const ISSUED: &[OptionSpec] = &[
+    OptionSpec::new(
+        "algorithm",
+        OptionKind::Text("HS256 or RS256"),
+        DefaultValue::Described("`algorithms`"),
+    )
+    .about(
+        "Signature algorithm of the tokens, with the two values of the Inmanta server. Required \
+         without `algorithms`.",
+        "RS256",
+    ),
+    list("algorithms", "algorithm", "").unset("`algorithm`").about(
+        "Signature algorithms of the tokens: any of HS256, HS384, HS512, RS256, RS384, RS512, \
+             PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA. Shared secrets (HS) and public \
+             keys need separate sections.",
+        "ES256, EdDSA",
+    ),
+    text("issuer", "text", "https://localhost:8888/")
+        .about("The claim `iss` of the tokens, compared byte by byte.", "https://idp.example/"),
+    text("audience", "text", "")
+        .unset("the issuer")
+        .about("Value that the claim `aud` must contain.", "api://orders"),
+    list("client_types", "client type", "")
+        .required()
+        .about("Client types that tokens may have: agent, api and compiler.", "api"),
+    flag("sign", "false")
+        .about("Whether the server signs its own tokens with the key of this section.", "true"),
+    number("expire", 0, u32::MAX as u64, "0").about(
+        "Lifetime in seconds of tokens signed without an explicit lifetime. 0 for tokens that \
+         never expire.",
+        "3600",
+    ),
+];
+
+const KEYS: &[OptionSpec] = &[
+    text("key", "key", "").unset("none").secret().about(
+        "Static keys: a secret of 32 bytes or more in urlsafe base64, as `countersign key \
+             generate` prints it; or a public key or certificate in PEM, its DER in base64, or a \
+             JWK or JWK Set.",
+        "NYR2LtAsKSs7TuY0D8ZIqmMaLcICC3lf_ur4FGlLUcQ",
+    ),
+    text("key_file", "path", "").unset("none").about(
+        "File with the keys, in any form of `key`. It is read again within a second of a \
+             change, except in the section that signs.",
+        "/etc/countersign/issuer.pem",
+    ),
+    text("jwks_uri", "URI", "").unset("none").about(
+        "Location of the issuer's JWK Set: `https://`, `http://` or `file://`.",
+        "https://idp.example/keys",
+    ),
+    text("discovery_uri", "URI", "").unset("none").about(
+        "Location of the metadata of an OpenID provider, which names its JWK Set. The \
+             `issuer` in it must be the one configured.",
+        "https://idp.example/.well-known/openid-configuration",
+    ),
+    flag("validate_cert", "true")
+        .about("Whether the certificate of the key provider is verified.", "true"),
+    text("ca_file", "path", "").unset("none").about(
+        "Trusted root certificates of the key provider in PEM, in addition to those of the \
+             system.",
+        "/etc/countersign/idp-ca.pem",
+    ),
+    decimal("jwks_request_timeout", 0.001, 3600.0, "30")
+        .about("Timeout of a key fetch, in seconds.", "5"),
+    number("jwks_refresh_interval", 2, 86_400, "300").about(
+        "Longest time between key fetches in seconds, which `Cache-Control: max-age` of a response \
+         can shorten. At least twice `jwks_cool_down`.",
+        "600",
+    ),
+    number("jwks_cool_down", 1, 3600, "30").about(
+        "Shortest time in seconds between fetches caused by tokens with an unknown key id.",
+        "10",
+    ),
+    number("jwks_stale", 0, 31_536_000, "86400").about(
+        "Time in seconds that keys stay in use while the provider cannot be reached. Later, tokens \
+         of the issuer get status 503.",
+        "3600",
+    ),
+];
+
+const RULES: &[OptionSpec] = &[
+    text("jwt_username_claim", "claim", "sub").about(
+        "Claim with the user's name. A section that signs always uses `sub`.",
+        "preferred_username",
+    ),
+    number("leeway", 0, 3600, "0")
+        .about("Tolerated clock difference in seconds for `exp`, `nbf` and `iat`.", "30"),
+    list("typ", "token type", "")
+        .unset("any type")
+        .about("Accepted types in the header `typ`, without `application/`.", "at+jwt"),
+    number("max_lifetime", 1, u32::MAX as u64, "")
+        .unset("no limit")
+        .about("Maximum time in seconds from `iat` to `exp`.", "86400"),
+    flag("enforce_client_types", "")
+        .unset("the value in `[server]`")
+        .about("Whether a token's client types must be listed in `client_types`.", "false"),
+    flag("legacy_require_client_type", "")
+        .unset("the value in `[server]`")
+        .about("Whether a token without client types is refused.", "true"),
+    text("claims", "lines", "").unset("none").about(
+        "Further requirements, one per line: `<value> in <claim>` for a list, and `<claim> is \
+             <value>` for a string.",
+        "prod in environments",
+    ),
+];

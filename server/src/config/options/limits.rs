@@ -1,0 +1,86 @@
+//! Options of timeouts, budgets, logins and the log.
+
+use super::{SectionSpec, choice, number, number_or_off, text};
+
+pub(super) const LIMITS: SectionSpec = SectionSpec::new(
+    "limits",
+    "Limits of connections, and CPU budgets for tokens with a bad signature.",
+    &[&[
+        number("connections", 1, 1 << 20, "16384")
+            .restart()
+            .about("Maximum number of open connections, on all listeners together.", "65536"),
+        number("head_timeout", 1, 3600, "10").restart().about(
+            "Time in seconds for a TLS handshake, and from the first byte of a request to the end \
+             of its head.",
+            "5",
+        ),
+        number("body_timeout", 1, 3600, "30")
+            .restart()
+            .about("Time in seconds from the end of a head to the end of the body.", "10"),
+        number("idle_timeout", 1, 86_400, "120").restart().about(
+            "Time in seconds from a response to the next request. Keep it longer than that of the \
+             proxy.",
+            "75",
+        ),
+        number("drain_timeout", 0, 3600, "10").restart().about(
+            "Time in seconds from the signal to stop until open connections are closed.",
+            "30",
+        ),
+        number_or_off("bad_signatures_per_core", 1, 100, "75")
+            .restart()
+            .about("Budget for all bad signatures: a percentage of a core's time.", "50"),
+        number_or_off("bad_signatures_per_issuer", 1, 100, "50").restart().about(
+            "Budget for bad signatures in the name of one issuer: a percentage of a core's time.",
+            "25",
+        ),
+        number_or_off("bad_signatures_per_source", 1, 100, "5").restart().about(
+            "Budget for bad signatures from one client address: a percentage of a core's time.",
+            "2",
+        ),
+        number("sources", 8, 1 << 20, "4096")
+            .restart()
+            .about("Number of client addresses tracked separately, per core.", "16384"),
+    ]],
+);
+
+pub(super) const LOGIN: SectionSpec = SectionSpec::new(
+    "login",
+    "Rate limits for logins of local users, and the threads that hash passwords.",
+    &[&[
+        number_or_off("failures_per_user", 1, 1_000_000, "10")
+            .restart()
+            .about("Failed logins after which a user is locked out.", "5"),
+        number("lockout", 1, 86_400, "300")
+            .restart()
+            .about("Duration of a lockout in seconds.", "900"),
+        number_or_off("attempts_per_source", 1, 1_000_000, "60")
+            .restart()
+            .about("Login attempts of one client address per minute.", "20"),
+        number("hashing_threads", 1, 1024, "")
+            .unset("half of the cores, at most 4")
+            .restart()
+            .about("Number of threads that hash passwords. Each needs 64 MiB.", "2"),
+        number("waiting", 1, 100_000, "64")
+            .restart()
+            .about("Maximum number of passwords queued for hashing.", "16"),
+    ]],
+);
+
+pub(super) const LOG: SectionSpec = SectionSpec::new(
+    "log",
+    "The log on standard error. It never contains tokens, keys or query strings.",
+    &[&[
+        text("level", "filter", "info").about(
+            "Lines that are written: error, warn, info, debug or trace, for all or for single \
+             targets. The environment variable `COUNTERSIGN_LOG` takes precedence.",
+            "warn,request=info",
+        ),
+        choice("requests", &["off", "refused", "all"], "off").about(
+            "Requests in the access log, with client, path, status, reject code and time.",
+            "refused",
+        ),
+        choice("format", &["auto", "json", "human"], "auto")
+            .restart()
+            .about("Format of the lines. `auto` is text on a terminal, otherwise JSON.", "json"),
+    ]],
+);

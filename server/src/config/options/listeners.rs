@@ -1,0 +1,122 @@
+//! Options of listeners, of metrics and of QUIC.
+
+use super::{LISTENER_PREFIX, OptionSpec, SectionSpec, choice, flag, list, number, text};
+
+pub(super) const LISTEN: SectionSpec = SectionSpec::new(
+    "listen",
+    "The main listener, whose addresses and certificate are in `[server]`.",
+    &[
+        &[number("threads", 1, 1024, "")
+            .unset("one per core")
+            .restart()
+            .about("Number of threads that serve requests.", "4")],
+        REQUESTS,
+    ],
+);
+
+pub(super) const LISTENER: SectionSpec = SectionSpec {
+    name: LISTENER_PREFIX,
+    variable: "<name>",
+    about: "An additional listener.",
+    groups: &[
+        &[
+            list("bind", "address with port or unix:/path", "")
+                .required()
+                .restart()
+                .about("Addresses of the listener.", "127.0.0.1:9000, unix:/run/countersign.sock"),
+            choice("serves", &["everything", "auth", "operations"], "everything").restart().about(
+                "Routes of the listener: all, `/auth` and probes only, or metrics, key status \
+                     and probes.",
+                "auth",
+            ),
+        ],
+        CERTIFICATE,
+        REQUESTS,
+    ],
+};
+
+/// Options that switch TLS on.
+pub(super) const CERTIFICATE: &[OptionSpec] = &[
+    text("ssl_cert_file", "path", "").unset("no TLS").about(
+        "Certificate of the server and its intermediate certificates in PEM. With \
+             `ssl_key_file`, it switches TLS on.",
+        "/etc/countersign/server.crt",
+    ),
+    text("ssl_key_file", "path", "").unset("no TLS").about(
+        "Private key of the certificate in PEM, unencrypted.",
+        "/etc/countersign/server.key",
+    ),
+];
+
+/// Options of every listener for requests.
+const REQUESTS: &[OptionSpec] = &[
+    list("protocols", "http/1.1, h2 or h3", "").unset("http/1.1, and h2 with TLS").about(
+        "HTTP versions. Clients select `h2` by ALPN, or without TLS by prior knowledge; `h3` \
+             uses the UDP port of the same number and requires TLS.",
+        "http/1.1, h2, h3",
+    ),
+    choice("surface", &["generic", "inmanta"], "generic")
+        .about("Form of the responses of `/auth` to refused tokens.", "inmanta"),
+    list("trusted_proxies", "address, network or unix", "").about(
+        "Proxies whose headers about the client are trusted. `unix` stands for every peer on a \
+         Unix socket.",
+        "10.0.0.0/8, unix",
+    ),
+    text("client_address_header", "header name", "X-Forwarded-For")
+        .about("Header in which trusted proxies name the client's address.", "X-Real-IP"),
+    text("client_certificate_header", "header name", "").unset("none").about(
+        "Header in which trusted proxies pass on the client's certificate.",
+        "X-Client-Cert",
+    ),
+    choice("dialect", &["none", "nginx", "x-forwarded", "envoy-path"], "none").about(
+        "Form in which trusted proxies describe the original request: `X-Original-*`, \
+         `X-Forwarded-*`, or the request itself.",
+        "nginx",
+    ),
+    flag("proxy_protocol", "false").about(
+        "Whether connections of trusted proxies start with a PROXY header, version 2.",
+        "true",
+    ),
+    choice("client_certificates", &["off", "optional", "required"], "off")
+        .about("Whether clients present a certificate in the TLS handshake.", "required"),
+    text("client_ca_file", "path", "").unset("none").about(
+        "Certificates of the authorities of client certificates, in PEM.",
+        "/etc/countersign/clients-ca.pem",
+    ),
+    list("client_crl_file", "path", "").about(
+        "Certificate revocation lists of these authorities, in PEM or DER. With any list, every \
+         authority needs one.",
+        "/etc/countersign/clients.crl",
+    ),
+];
+
+pub(super) const METRICS: SectionSpec = SectionSpec::new(
+    "metrics",
+    "The listener for metrics, key status and probes. It requires no token, so bind it to a \
+     private address.",
+    &[&[
+        text("bind_address", "IP address", "127.0.0.1")
+            .restart()
+            .about("Address of the listener.", "10.0.0.5"),
+        number("bind_port", 0, u16::MAX as u64, "8082")
+            .restart()
+            .about("Port of the listener. 0 for a free port.", "8082"),
+    ]],
+);
+
+pub(super) const QUIC: SectionSpec = SectionSpec::new(
+    "quic",
+    "Settings of all listeners with HTTP/3.",
+    &[&[
+        text("key_file", "path", "").unset("a key of this process").restart().about(
+            "File with a secret of 32 bytes or more that nodes behind one address share, for \
+                 address validation and stateless resets.",
+            "/etc/countersign/quic.key",
+        ),
+        number("retry_above", 0, 1 << 20, "256").restart().about(
+            "Number of open handshakes per thread above which further clients must validate their \
+             address first.",
+            "64",
+        ),
+    ]],
+);

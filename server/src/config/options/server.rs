@@ -1,0 +1,157 @@
+//! Options of `[server]`, and of the sections about requests and responses.
+
+use super::{
+    API_CLIENTS_SECTION, OptionSpec, SectionSpec, choice, flag, ignored, list, listeners, number,
+    text,
+};
+
+pub(super) const SERVER: SectionSpec = SectionSpec::new(
+    "server",
+    "The addresses of the main listener, and the API of the Inmanta server.",
+    &[
+        &[
+            list("bind_address", "IP address", "127.0.0.1")
+                .restart()
+                .about("Addresses of the main listener.", "0.0.0.0, ::"),
+            number("bind_port", 0, u16::MAX as u64, "8888")
+                .restart()
+                .about("Port of the main listener. 0 for a free port.", "8888"),
+        ],
+        listeners::CERTIFICATE,
+        API,
+        ADVERTISED,
+        IGNORED,
+    ],
+);
+
+const API: &[OptionSpec] = &[
+    flag("auth", "false")
+        .about("Whether `/api/v2` requires a token. `/auth` and `/v1` always do.", "true"),
+    choice("auth_method", &["oidc", "database", "jwt"], "oidc").about(
+        "Login of the web console: with an OpenID provider, with a password of the database, or at \
+         a proxy.",
+        "database",
+    ),
+    choice("authorization_provider", &["legacy", "policy-engine"], "legacy").about(
+        "Authorization of calls to `/api/v2`: by client types and environments of tokens, or by a \
+         policy for users.",
+        "policy-engine",
+    ),
+    text("auth_additional_header", "header name", "").unset("none").about(
+        "Header with a bare token, without `Bearer`. It takes precedence over \
+             `Authorization`.",
+        "Cf-Access-Jwt-Assertion",
+    ),
+    choice("rejected_token_status", &["401", "403"], "403").about(
+        "Status for a refused token on the `inmanta` surface: 403 as in the Inmanta server, or 401 \
+         as in RFC 6750.",
+        "401",
+    ),
+    flag("enforce_client_types", "true")
+        .about("Default of the option of the same name in `auth_jwt_*` sections.", "true"),
+    flag("legacy_require_client_type", "false")
+        .about("Default of the option of the same name in `auth_jwt_*` sections.", "true"),
+    number("login_session_expire", 0, u32::MAX as u64, "3600").about(
+        "Lifetime of a login session in seconds. 0 for the `expire` of the section that signs.",
+        "28800",
+    ),
+    number("token_retention", 0, u32::MAX as u64, "2592000")
+        .restart()
+        .about("Time in seconds that expired tokens stay in the registry.", "604800"),
+    number("password_min_length", 1, 128, "8")
+        .about("Minimum length of a new password in characters.", "12"),
+    number("password_min_classes", 0, 4, "0").about(
+        "Number of character classes that a new password needs: lower case, upper case, digits, \
+         others.",
+        "3",
+    ),
+    number("max_request_body_size", 0, 1 << 30, "104857600")
+        .about("Maximum length of a request body in bytes.", "1048576"),
+    text("access_control_allow_origin", "origin", "").unset("no header").about(
+        "Value of the header `Access-Control-Allow-Origin` of `/api/v2`.",
+        "https://console.example",
+    ),
+];
+
+const ADVERTISED: &[OptionSpec] = &[
+    text("server_address", "host", "localhost")
+        .about("Address of the server for clients, as `client-config` prints it.", "auth.example"),
+    text("internal_server_address", "host", "localhost").about(
+        "Address of the server for agents and compilers, as `client-config` prints it.",
+        "10.0.0.5",
+    ),
+    text("ssl_ca_cert_file", "path", "").unset("the roots of the system").about(
+        "Root certificates in PEM by which clients verify the server's certificate.",
+        "/etc/countersign/ca.pem",
+    ),
+];
+
+/// Options of the Inmanta server without a meaning here, so that its files load without warnings.
+const IGNORED: &[OptionSpec] = &[
+    ignored("agent_hold"),
+    ignored("agent_process_purge_interval"),
+    ignored("agent_timeout"),
+    ignored("auto_recompile_wait"),
+    ignored("available_versions_to_keep"),
+    ignored("cleanup_compiler_reports_interval"),
+    ignored("compatibility_file"),
+    ignored("compiler_report_retention"),
+    ignored("delete_currupt_files"),
+    ignored("enabled_extensions"),
+    ignored("fact_expire"),
+    ignored("fact_renew"),
+    ignored("fact_resource_block"),
+    ignored("purge_resource_action_logs_interval"),
+    ignored("purge_versions_interval"),
+    ignored("resource_action_log_prefix"),
+    ignored("wait_after_param"),
+];
+
+pub(super) const IDENTITY_HEADERS: SectionSpec = SectionSpec::new(
+    "identity_headers",
+    "Names of the headers in which `/auth` returns the caller's identity. An empty name switches a \
+     header off.",
+    &[&[
+        text("subject", "header name", "X-Auth-Subject").about("The claim `sub`.", "X-Subject"),
+        text("user", "header name", "X-Auth-User")
+            .about("The user's name, from `jwt_username_claim`.", "Remote-User"),
+        text("issuer", "header name", "X-Auth-Issuer").about("The claim `iss`.", "X-Issuer"),
+        text("client_types", "header name", "X-Auth-Client-Types")
+            .about("The client types, comma-separated.", "X-Client-Types"),
+        text("tenant", "header name", "X-Auth-Tenant")
+            .about("The tenant. Empty until multi-tenancy is configured.", "X-Tenant"),
+    ]],
+);
+
+pub(super) const EXT_AUTHZ: SectionSpec = SectionSpec::new(
+    "ext_authz",
+    "Responses to Envoy over gRPC.",
+    &[&[
+        flag("forward_credentials", "false")
+            .about("Whether the application receives the header that carried the token.", "true"),
+        list("metadata_claims", "claim", "").about(
+            "Claims passed to Envoy as dynamic metadata. Whole numbers above 2^53 become strings.",
+            "sub, groups",
+        ),
+    ]],
+);
+
+pub(super) const POLICY_ENGINE: SectionSpec = SectionSpec::new(
+    "policy_engine",
+    "The policy engine of the Inmanta server. Only `log_level` is checked so far.",
+    &[&[
+        text("policy_file", "path", "/etc/inmanta/authorization/policy.rego")
+            .about("The policy, in Rego.", "/etc/inmanta/authorization/policy.rego"),
+        choice("log_level", &["debug", "info", "error"], "error")
+            .about("Log level of the policy engine.", "info"),
+        text("executable", "path", "/opt/inmanta/bin/opa")
+            .about("The program of the policy engine.", "/opt/inmanta/bin/opa"),
+    ]],
+);
+
+pub(super) const API_CLIENTS: SectionSpec = SectionSpec::new(
+    API_CLIENTS_SECTION,
+    "Clients that may revoke tokens. Each option is the name of a client, and its value the hash \
+     of the client's secret, as `countersign key client <name>` prints them.",
+    &[],
+);

@@ -1,0 +1,78 @@
+//! Options of the database, of revocations and of the token cache.
+
+use super::{OptionSpec, SectionSpec, decimal, flag, ignored, number, text};
+
+pub(super) const DATABASE: SectionSpec = SectionSpec::new(
+    "database",
+    "The database of users, roles and tokens: an SQLite file in the state directory by default. \
+     Either `url`, or the five options `host`, `port`, `name`, `username` and `password` of a \
+     PostgreSQL server.",
+    &[
+        &[
+            text("url", "URL", "").unset("SQLite in the state directory").secret().restart().about(
+                "Location of the database: `sqlite:/path` or `postgres://user@host/name`.",
+                "postgres://countersign@db.example/countersign",
+            ),
+            text("listen_url", "URL", "").unset("`url`").secret().restart().about(
+                "URL of a direct connection to PostgreSQL, if `url` goes through a transaction \
+                     pooler. The pooler must support prepared statements.",
+                "postgres://countersign@db.example:5432/countersign",
+            ),
+            text("host", "host or directory of a Unix socket", "localhost")
+                .restart()
+                .about("Host of the PostgreSQL server.", "db.example"),
+            number("port", 1, u16::MAX as u64, "5432")
+                .restart()
+                .about("Port of the PostgreSQL server.", "5433"),
+            text("name", "text", "inmanta").restart().about("Name of the database.", "countersign"),
+            text("username", "text", "postgres")
+                .restart()
+                .about("User of the database.", "countersign"),
+            text("password", "text", "")
+                .secret()
+                .restart()
+                .about("Password of the user.", "correct horse battery staple"),
+        ],
+        CONNECTIONS,
+    ],
+);
+
+const CONNECTIONS: &[OptionSpec] = &[
+    number("connection_pool_max_size", 1, 1000, "10")
+        .restart()
+        .about("Maximum number of connections.", "20"),
+    decimal("connection_timeout", 0.0, 3600.0, "5")
+        .restart()
+        .about("Timeout in seconds for obtaining a connection.", "2.5"),
+    flag("migrate", "true").restart().about(
+        "Whether the server may migrate the schema when it starts. Otherwise run `countersign \
+         database migrate`.",
+        "false",
+    ),
+    ignored("connection_pool_min_size"),
+    ignored("wait_time"),
+];
+
+pub(super) const REVOCATION: SectionSpec = SectionSpec::new(
+    "revocation",
+    "Storage of revocations: the PostgreSQL database if there is one, otherwise an SQLite file.",
+    &[&[
+        text("file", "path", "")
+            .unset("the database, or `revocations` in the state directory")
+            .restart()
+            .about("SQLite file of revocations.", "/var/lib/countersign/revocations"),
+        number("capacity", 1, 100_000_000, "1000000")
+            .restart()
+            .about("Maximum number of revocations in force.", "100000"),
+    ]],
+);
+
+pub(super) const CACHE: SectionSpec = SectionSpec::new(
+    "cache",
+    "The cache of verified tokens.",
+    &[&[number("megabytes", 0, 1 << 20, "64").restart().about(
+        "Memory of the cache. 64 MB hold some 60,000 tokens of the usual size; 0 switches the cache \
+         off.",
+        "256",
+    )]],
+);

@@ -1,0 +1,62 @@
+//! Notes and warnings about combinations of options that are valid, but have consequences to know about.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Settings,
+    problem::{Problem, Problems},
+    reader::SectionReader,
+    setting::Section,
+};
+use crate::{authorization::AuthorizationProvider, keys::IssuerSection};
+
+pub(super) fn add(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    issuers: &[IssuerSection],
+    problems: &mut Problems,
+) {
+    note_foreign_issuers(sections, settings, issuers, problems);
+    warn_of_header_of_a_proxy(sections, settings, problems);
+}
+
+/// Notes that the legacy provider authorizes the tokens of every issuer alike.
+fn note_foreign_issuers(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    issuers: &[IssuerSection],
+    problems: &mut Problems,
+) {
+    let others = issuers.iter().filter(|issuer| !issuer.sign).map(IssuerSection::section);
+    let others: Vec<_> = others.map(|section| format!("[{section}]")).collect();
+    if settings.api.authorization_provider != AuthorizationProvider::Legacy || others.is_empty() {
+        return;
+    }
+    let place = SectionReader::new(sections, "server", problems).place("authorization_provider");
+    let text = format!(
+        "authorization_provider is legacy, which ignores roles: tokens of {} may make every call \
+         of /api/v2 that their client types allow",
+        others.join(" and ")
+    );
+    let help = "write authorization_provider = policy-engine to let roles decide";
+    problems.push(Problem::note(place, text).help(help));
+}
+
+/// Warns about a header that a proxy adds to requests, while no proxy is trusted.
+fn warn_of_header_of_a_proxy(
+    sections: &BTreeMap<String, Section>,
+    settings: &Settings,
+    problems: &mut Problems,
+) {
+    let Some(header) = &settings.auth.additional_header else { return };
+    if settings.listeners.iter().any(|listener| listener.client.proxies.trusts_any()) {
+        return;
+    }
+    let text = format!(
+        "a proxy seems to add {header} to requests, but trusted_proxies is empty: limits and logs \
+         see the address of the proxy"
+    );
+    let help = "list the addresses of the proxy in trusted_proxies of [listen]";
+    let mut reader = SectionReader::new(sections, "server", problems);
+    reader.risk("auth_additional_header", text, help);
+}

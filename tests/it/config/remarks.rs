@@ -1,0 +1,175 @@
+//! Warnings and notes, all mistakes in one run, and the reference.
+
+use std::{
+    fs::{Permissions, read_to_string, set_permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+use countersign_tests::binary::{Output, Sandbox};
+
+use super::check;
+use crate::fixture::{KEY, SIGNING};
+
+fn has_all(output: &Output, code: i32, expected: &[&str]) {
+    assert_eq!(output.code(), code, "{output:?}");
+    for words in expected {
+        assert!(output.stderr.contains(words), "{words:?} is not in {}", output.stderr);
+    }
+}
+
+#[test]
+fn errors_do_not_hide_warnings() {
+    let text = format!("[server]\nauht=true\nbind_port=http\n{SIGNING}");
+    let output = check(&Sandbox::new(), "c.cfg", &text);
+    let expected = [
+        "error: ",
+        "c.cfg:3: bind_port in server must be a number from 0 to 65535, not \"http\"",
+        "warning: ",
+        "c.cfg:2: unknown option auht in section server\n  help: did you mean auth?",
+    ];
+    has_all(&output, 2, &expected);
+}
+
+#[test]
+fn mistakes_of_every_stage_are_reported_in_one_run() {
+    let sandbox = Sandbox::new();
+    let text = "[server\nauth=true\n[listen]\nrubbish\nthreads=none\n\
+                [auth_jwt_a]\nsign=true\nalgorithm=HS256\n[auth_jwt_b]\nsign=true\n";
+    let (file, missing) = (sandbox.file("c.cfg", text), sandbox.path().join("missing.cfg"));
+    let toml = sandbox.file("d.toml", "[cache]\nmegabytes = \n[quic]\nretry_abov = 1\n");
+    let mut arguments = vec!["config", "check"];
+    for path in [&file, &missing, &toml] {
+        arguments.extend(["--config", path.to_str().unwrap()]);
+    }
+    let output = sandbox.run(arguments);
+    let expected = [
+        "c.cfg:1: ",
+        "c.cfg:4: a line in section listen has no value",
+        "threads in listen must be a number from 1 to 1024",
+        "client_types is a required option for auth_jwt_a",
+        "algorithm is required in auth_jwt_b section",
+        "Only one auth_jwt section may have sign set to true, found 2 instances instead:",
+        "Only one configuration per issuer is supported",
+        "missing.cfg: cannot read the file",
+        "d.toml:2: ",
+        "d.toml:4: unknown option retry_abov in section quic\n  help: did you mean retry_above?",
+    ];
+    has_all(&output, 2, &expected);
+}
+
+#[test]
+fn option_of_another_section_is_located() {
+    let output = check(&Sandbox::new(), "c.toml", "[server]\ntrusted_proxies = \"unix\"\n");
+    let help = "trusted_proxies belongs into [listen] or [listener_<name>]";
+    has_all(&output, 2, &["c.toml:2: unknown option trusted_proxies in section server", help]);
+}
+
+fn set_mode(file: &Path, mode: u32) {
+    set_permissions(file, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Checks that a configuration is valid, without a warning on standard error, and returns the
+/// warnings in the report.
+fn risks(output: &Output) -> Vec<&str> {
+    assert_eq!((output.code(), &*output.stderr), (0, ""));
+    assert!(!output.stdout.contains(KEY));
+    output.stdout.lines().filter_map(|line| line.strip_prefix("warning: ")).collect()
+}
+
+#[test]
+fn secrets_readable_by_all_are_warned_about() {
+    let sandbox = Sandbox::new();
+    let signing = sandbox.file("c.cfg", SIGNING);
+    let check = |file: &Path| sandbox.run(["config", "check", "--config", file.to_str().unwrap()]);
+    set_mode(&signing, 0o640);
+    assert_eq!(risks(&check(&signing)), [""; 0]);
+    set_mode(&signing, 0o644);
+    let output = check(&signing);
+    let expected = format!(
+        "{}: mode 644 lets other users read key in section auth_jwt_default",
+        signing.display()
+    );
+    assert_eq!(risks(&output), [expected]);
+    assert!(output.stdout.contains(&format!("  help: chmod o-r {}\n", signing.display())));
+    let public = sandbox.file("d.cfg", "[database]\nurl=postgres://u@db/n\n[listen]\nthreads=1\n");
+    set_mode(&public, 0o644);
+    assert_eq!(risks(&check(&public)), [""; 0], "the file has no secret");
+    let secret = sandbox.file("e.cfg", "[database]\nurl=postgres://u:p@db/n\n");
+    set_mode(&secret, 0o644);
+    assert_eq!(risks(&check(&secret)).len(), 1);
+}
+
+#[test]
+fn key_files_readable_by_all_are_warned_about() {
+    let sandbox = Sandbox::new();
+    let key_file = sandbox.file("secret", KEY);
+    let by_file = format!("key_file={}", key_file.display());
+    let text = SIGNING.replace(&format!("key={KEY}"), &by_file);
+    set_mode(&key_file, 0o600);
+    assert_eq!(risks(&check(&sandbox, "c.cfg", &text)), [""; 0]);
+    set_mode(&key_file, 0o444);
+    let expected = format!("mode 444 lets other users read the secret in {}", key_file.display());
+    let output = check(&sandbox, "c.cfg", &text);
+    assert!(risks(&output)[0].ends_with(&expected), "{output:?}");
+}
+
+#[test]
+fn proxies_without_trusted_proxies_are_warned_about() {
+    let sandbox = Sandbox::new();
+    let risks = |text: &str| {
+        let file = sandbox.file("c.cfg", text);
+        set_mode(&file, 0o600);
+        let output = sandbox.run(["config", "check", "--config", file.to_str().unwrap()]);
+        risks(&output).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (options, reason) in [
+        ("bind=unix:/run/c.sock\n", "listener edge binds only Unix sockets"),
+        ("bind=127.0.0.1:9000\nserves=auth\n", "listener edge serves only /auth"),
+    ] {
+        let text = format!("{SIGNING}[listener_edge]\n{options}");
+        assert!(risks(&text)[0].contains(reason));
+        assert_eq!(risks(&format!("{text}trusted_proxies=unix, ::1\n")), [""; 0], "{options}");
+    }
+    let header = format!("{SIGNING}[server]\nauth_additional_header=Cf-Access-Jwt-Assertion\n");
+    assert!(risks(&header)[0].contains("a proxy seems to add cf-access-jwt-assertion"));
+    assert_eq!(risks(&format!("{header}[listen]\ntrusted_proxies=::1\n")), [""; 0]);
+}
+
+#[test]
+fn legacy_provider_beside_another_issuer_is_noted() {
+    const OTHER: &str = "[auth_jwt_oidc]\nalgorithm=RS256\nclient_types=api\n\
+                         issuer=https://idp/\njwks_uri=https://idp/keys\n";
+    let sandbox = Sandbox::new();
+    let output = check(&sandbox, "c.cfg", &format!("{SIGNING}{OTHER}"));
+    assert_eq!((output.code(), &*output.stderr), (0, ""));
+    let note = "note: [server]: authorization_provider is legacy, which ignores roles: tokens of \
+                [auth_jwt_oidc] may make every call of /api/v2";
+    assert!(output.stdout.contains(note), "{}", output.stdout);
+    let by_policy = "[server]\nauthorization_provider=policy-engine\n";
+    for text in [SIGNING.to_owned(), format!("{by_policy}{SIGNING}{OTHER}")] {
+        let output = check(&sandbox, "c.cfg", &text);
+        assert!(!output.stdout.contains("note: "), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn reference_page_is_that_of_the_program() {
+    let printed = Sandbox::new().run(["config", "reference"]);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/configuration.md");
+    assert_eq!(
+        printed.stdout,
+        read_to_string(page).unwrap(),
+        "run: countersign config reference > docs/reference/configuration.md"
+    );
+}
+
+#[test]
+fn reference_prints_one_section() {
+    let sandbox = Sandbox::new();
+    let quic = sandbox.run(["config", "reference", "quic"]);
+    assert!(quic.text().starts_with("## [quic]\n") && quic.stdout.contains("`retry_above`"));
+    assert!(sandbox.run(["config", "reference", "listener_edge"]).text().contains("`bind`"));
+    let unknown = sandbox.run(["config", "reference", "lisen"]);
+    assert!(unknown.code() == 1 && unknown.stderr.contains("did you mean listen?"), "{unknown:?}");
+}
